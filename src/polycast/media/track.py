@@ -1,0 +1,55 @@
+"""What a track of a stream is: its codec and, where it has been or will be carried in RTP, its RTP format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from polycast.media.codec import Codec, label
+
+
+@dataclass(frozen=True, slots=True)
+class RtpFormat:
+    """How a track is described in SDP (RFC 8866 section 6.6) and numbered in RTP.
+
+    Kept as the publisher wrote it, so that a reader over RTP gets what was announced; only parameter sets are updated.
+    """
+
+    payload_type: int
+    """0 to 127."""
+    encoding: str = ""
+    """Encoding name of the rtpmap, empty for a static payload type without one."""
+    clock_rate: int = 90_000
+    channels: int | None = None
+    parameters: str = ""
+    """The fmtp line after the payload type, without the parameter sets' live values applied; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One track: an index in its stream, a codec, and an RTP format (None when the publisher does not speak RTP)."""
+
+    index: int
+    codec: Codec
+    rtp: RtpFormat | None = None
+    language: str | None = field(default=None)
+    """BCP 47 tag, where the publisher told it."""
+    title: str | None = field(default=None)
+
+    @property
+    def clock_rate(self) -> int:
+        """Ticks per second of the track's RTP timestamps and of its frames' times."""
+        return self.rtp.clock_rate if self.rtp is not None else self.codec.clock_rate
+
+    @property
+    def kind(self) -> str:
+        """``video``, ``audio`` or ``application``."""
+        return self.codec.kind.value
+
+    def __str__(self) -> str:
+        return label(self.codec)
+
+
+def describe_tracks(tracks: list[Track] | tuple[Track, ...]) -> str:
+    """Return the phrase that logs use: ``1 track (H264)``, ``2 tracks (H264, MPEG4Audio)``."""
+    names = ", ".join(map(str, tracks))
+    return f"{len(tracks)} track{'' if len(tracks) == 1 else 's'} ({names})"
