@@ -1,0 +1,324 @@
+"""The incremental parser of an RTSP connection: requests, responses and interleaved frames out of one byte stream.
+
+Servers and clients use the same parser (RFC 2326 section 4; interleaved frames: section 10.12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.message import VERSION, Headers, Request, Response
+
+# The limits of the reference server; the longest values seen in practice (URLs with tokens, digest headers) stay below
+# a half of them.
+METHOD_LIMIT: Final = 64
+"""Bytes of a method name."""
+URL_LIMIT: Final = 2048
+"""Bytes of a request URL."""
+PROTOCOL_LIMIT: Final = 64
+"""Bytes of the protocol version; also of a response's reason phrase."""
+HEADER_COUNT_LIMIT: Final = 255
+"""Headers in one message."""
+HEADER_NAME_LIMIT: Final = 512
+"""Bytes of a header's name."""
+HEADER_VALUE_LIMIT: Final = 2048
+"""Bytes of a header's value."""
+BODY_LIMIT: Final = 128 * 1024
+"""Bytes of a body: an SDP with dozens of tracks is a few KiB."""
+INTERLEAVED_LIMIT: Final = 0xFFFF
+"""Payload bytes of an interleaved frame: all that its 16-bit length can say."""
+
+_DOLLAR: Final = 0x24
+_FRAME_HEADER: Final = Struct(">BBH")
+_FRAME_HEADER_SIZE: Final = 4
+_TLS_HANDSHAKE: Final = 0x16
+_METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_PADDING: Final = b" \t"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one message may hold; the fields are the constants of this module, in bytes or headers."""
+
+    method: int = METHOD_LIMIT
+    url: int = URL_LIMIT
+    protocol: int = PROTOCOL_LIMIT
+    header_count: int = HEADER_COUNT_LIMIT
+    header_name: int = HEADER_NAME_LIMIT
+    header_value: int = HEADER_VALUE_LIMIT
+    body: int = BODY_LIMIT
+
+
+class InterleavedRun:
+    """Interleaved frames that stand one after another in one buffer (RFC 2326 section 10.12).
+
+    For each ``(channel, start, end)`` of ``frames``, ``data[start:end]`` is the payload; its four-byte header stands
+    at ``start - 4``. ``data`` is shared and never changed. ``frames`` is never empty.
+    """
+
+    __slots__ = ("data", "frames")
+
+    def __init__(self, data: bytes, frames: list[tuple[int, int, int]]) -> None:
+        self.data = data
+        self.frames = frames
+
+    def __repr__(self) -> str:
+        return f"InterleavedRun({len(self.frames)} frames, buffer of {len(self.data)} bytes)"
+
+
+class MessageParser:
+    """Splits what an RTSP connection received.
+
+    Call :meth:`receive_data`, then :meth:`next_event` until it returns None. A RemoteProtocolError from
+    :meth:`next_event` is final: the position in the stream is lost, so each further call raises it again.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_missing",
+        "_buffer",
+        "_error",
+        "_interleaved_limit",
+        "_limits",
+        "_message",
+        "_position",
+    )
+
+    def __init__(self, limits: Limits = Limits(), interleaved_limit: int = INTERLEAVED_LIMIT) -> None:
+        self._limits = limits
+        self._interleaved_limit = interleaved_limit
+        self._buffer = b""
+        self._position = 0
+        self._message: Request | Response | None = None
+        self._body = bytearray()
+        self._body_missing = -1
+        """Bytes that the body still lacks; -1 while the headers are not complete."""
+        self._error: RemoteProtocolError | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received that no event has taken yet."""
+        return len(self._buffer) - self._position + len(self._body)
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what one read brought. ``data`` is kept as it is, not copied, when nothing was left over."""
+        if self._position == len(self._buffer):
+            self._buffer = data
+        else:
+            self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+
+    def next_event(self) -> Request | Response | InterleavedRun | None:
+        """Return the next message or run of interleaved frames; None when more bytes are needed.
+
+        Raises RemoteProtocolError: 413 for a body or frame over the limit, 414 for the URL, 505 for another RTSP
+        version or HTTP, else 400.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            if self._message is None:
+                buffer = self._buffer
+                position = self._position
+                if position == len(buffer):
+                    return None
+                if buffer[position] == _DOLLAR:
+                    return self._next_run()
+                self._message = self._begin_message()
+            if self._message is None:
+                # Line ends may stand before a frame, too.
+                return self._next_run() if self._buffer.startswith(b"$", self._position) else None
+            return self._continue_message(self._message)
+        except RemoteProtocolError as error:
+            self._error = error
+            self._buffer = b""
+            self._position = 0
+            self._body.clear()
+            raise
+
+    def _next_run(self) -> InterleavedRun | None:
+        data = self._buffer
+        position = self._position
+        last_header = len(data) - _FRAME_HEADER_SIZE
+        size = len(data)
+        limit = self._interleaved_limit
+        unpack = _FRAME_HEADER.unpack_from
+        frames: list[tuple[int, int, int]] = []
+        append = frames.append
+        while position <= last_header:
+            dollar, channel, length = unpack(data, position)
+            if dollar != _DOLLAR or length > limit:
+                break
+            start = position + 4
+            end = start + length
+            if end > size:
+                break
+            append((channel, start, end))
+            position = end
+        if not frames:
+            if position <= last_header and unpack(data, position)[2] > limit:
+                raise RemoteProtocolError(f"interleaved frame larger than {limit} bytes", 413)
+            return None
+        if position == size:
+            self._buffer = b""
+            self._position = 0
+        else:
+            self._position = position
+        return InterleavedRun(data, frames)
+
+    def _begin_message(self) -> Request | Response | None:
+        """Parse the start line; None when it is not whole yet, or when a frame comes first."""
+        buffer = self._buffer
+        position = self._position
+        size = len(buffer)
+        # Clients separate messages with stray line ends, and some keep a NAT open with them.
+        while position < size and buffer[position] in b"\r\n":
+            position += 1
+        self._position = position
+        if position == size or buffer[position] == _DOLLAR:
+            return None
+        line = self._take_line(self._limits.method + self._limits.url + self._limits.protocol + 2)
+        if line is None:
+            _check_method(buffer[position : position + self._limits.method + 1].partition(b" ")[0], self._limits)
+            return None
+        return _parse_start_line(line, self._limits)
+
+    def _continue_message(self, message: Request | Response) -> Request | Response | None:
+        limits = self._limits
+        while self._body_missing < 0:
+            line = self._take_line(limits.header_name + limits.header_value + 2)
+            if line is None:
+                return None
+            if not line:
+                self._body_missing = _content_length(message.headers, limits.body)
+            elif len(message.headers) >= limits.header_count:
+                raise RemoteProtocolError(f"more than {limits.header_count} headers")
+            else:
+                message.headers.add(*_parse_header(line, limits))
+        if self._body_missing:
+            part = self._buffer[self._position : self._position + self._body_missing]
+            self._position += len(part)
+            self._body_missing -= len(part)
+            self._body += part
+            if self._body_missing:
+                return None
+            message.body = bytes(self._body)
+            self._body.clear()
+        self._message = None
+        self._body_missing = -1
+        return message
+
+    def _take_line(self, limit: int) -> bytes | None:
+        """Take one line off the buffer, without its line end; None when it is not whole yet."""
+        position = self._position
+        end = self._buffer.find(b"\n", position, position + limit + 2)
+        if end < 0:
+            if len(self._buffer) - position >= limit + 2:
+                _refuse_long_line(self._buffer[position : position + limit + 2], self._message is None, self._limits)
+            return None
+        self._position = end + 1
+        line = self._buffer[position:end]
+        return line[:-1] if line.endswith(b"\r") else line
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _excerpt(data: bytes) -> str:
+    """Return the start of ``data`` for an error message, with nothing that disturbs a terminal."""
+    return ascii(_decode(data[:64]))
+
+
+def _check_method(method: bytes, limits: Limits) -> None:
+    """Refuse what can never become a start line; ``method`` is its first word, perhaps not whole yet."""
+    if method.startswith(b"RTSP/") or b"RTSP/".startswith(method):
+        return
+    if method[0] == _TLS_HANDSHAKE:
+        if method[1:2] == b"\x03":
+            raise RemoteProtocolError("TLS handshake on the plain port; use the rtsps:// address")
+        if len(method) == 1:
+            return
+    if len(method) > limits.method:
+        raise RemoteProtocolError(f"method longer than {limits.method} bytes")
+    if not _METHOD_BYTES.issuperset(method.rstrip(b"\r")):
+        raise RemoteProtocolError(f"invalid method: {_excerpt(method)}")
+
+
+def _refuse_long_line(line: bytes, is_start_line: bool, limits: Limits) -> None:
+    if is_start_line:
+        method, _, rest = line.partition(b" ")
+        _check_method(method, limits)
+        if len(rest.partition(b" ")[0]) > limits.url:
+            raise RemoteProtocolError(f"URL longer than {limits.url} bytes", 414)
+        raise RemoteProtocolError("start line too long")
+    _parse_header(line, limits)
+    raise RemoteProtocolError("header line too long")
+
+
+def _parse_start_line(line: bytes, limits: Limits) -> Request | Response:
+    if line.startswith(b"RTSP/"):
+        return _parse_status_line(line, limits)
+    method, _, rest = line.rstrip(_PADDING).partition(b" ")
+    url, _, protocol = rest.partition(b" ")
+    _check_method(method, limits)
+    if len(url) > limits.url:
+        raise RemoteProtocolError(f"URL longer than {limits.url} bytes", 414)
+    if protocol.startswith(b"HTTP/"):
+        raise RemoteProtocolError("HTTP request on the RTSP port", 505)
+    if not url or not _is_text(url) or len(protocol) > limits.protocol or not protocol.startswith(b"RTSP/"):
+        raise RemoteProtocolError(f"invalid start line: {_excerpt(line)}")
+    if protocol != VERSION.encode():
+        raise RemoteProtocolError(f"unsupported version: {_excerpt(protocol)}", 505)
+    return Request(_decode(method), _decode(url), Headers())
+
+
+def _parse_status_line(line: bytes, limits: Limits) -> Response:
+    protocol, _, rest = line.partition(b" ")
+    status, _, reason = rest.strip(_PADDING).partition(b" ")
+    if protocol != VERSION.encode():
+        raise RemoteProtocolError(f"unsupported version: {_excerpt(protocol)}", 505)
+    if len(reason) > limits.url:
+        raise RemoteProtocolError("reason phrase too long")
+    if len(status) != 3 or not status.isdigit():
+        raise RemoteProtocolError(f"invalid status: {_excerpt(status)}")
+    return Response(int(status), Headers(), reason=_decode(reason.strip(_PADDING)))
+
+
+def _is_text(data: bytes) -> bool:
+    return b"\0" not in data and b"\r" not in data
+
+
+def _parse_header(line: bytes, limits: Limits) -> tuple[str, str]:
+    if line[0] in _PADDING:
+        # Folded headers are obsolete, and a way to smuggle one past a proxy (RFC 7826 section 5.2 forbids them too).
+        raise RemoteProtocolError("header continuation lines are not supported")
+    name, colon, value = line.partition(b":")
+    name = name.rstrip(_PADDING)
+    value = value.strip(_PADDING)
+    if len(name) > limits.header_name:
+        raise RemoteProtocolError(f"header name longer than {limits.header_name} bytes")
+    if len(value) > limits.header_value:
+        raise RemoteProtocolError(f"value of header {_excerpt(name)} longer than {limits.header_value} bytes")
+    if not colon or not name or not _is_text(line):
+        raise RemoteProtocolError(f"invalid header: {_excerpt(line)}")
+    return _decode(name), _decode(value)
+
+
+def _content_length(headers: Headers, limit: int) -> int:
+    values = set(headers.get_all("Content-Length"))
+    if not values:
+        return 0
+    value = values.pop()
+    if values or not (value.isascii() and value.isdigit()):
+        raise RemoteProtocolError("invalid Content-Length")
+    # Python refuses to convert thousands of digits; twelve say enough.
+    if len(value) > 12 or int(value) > limit:
+        raise RemoteProtocolError(f"body larger than {limit} bytes", 413)
+    return int(value)
