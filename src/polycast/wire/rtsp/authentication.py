@@ -1,0 +1,190 @@
+"""Checking and making RTSP credentials: Basic (RFC 7617) and Digest (RFC 2617, RFC 7616).
+
+Nonces come from the caller: this module has no randomness.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from hashlib import md5, sha256
+from hmac import compare_digest
+from typing import Final, Literal
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.headers.credentials import Authorization, WWWAuthenticate, parse_challenges
+from polycast.wire.rtsp.url import strip_one_trailing_slash, strip_track_id
+
+AuthenticationMethod = Literal["basic", "digest"]
+
+HASHED_PREFIX: Final = "sha256:"
+"""Begins a configured user or password of which only the base64 of the SHA-256 is known."""
+
+
+def _md5(text: str) -> str:
+    return md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _sha256(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+# In rising order of strength; names in upper case.
+_HASHES: Final[dict[str, Callable[[str], str]]] = {"MD5": _md5, "SHA-256": _sha256}
+
+
+def is_hashed(credential: str) -> bool:
+    """Return whether a configured user or password is a ``sha256:`` one: only Basic can check those."""
+    return credential.startswith(HASHED_PREFIX)
+
+
+class ServerAuthenticator:
+    """Challenges clients and checks what they answer. One for each connection, with a nonce of its own."""
+
+    def __init__(
+        self, nonce: str, realm: str = "IPCAM", methods: Sequence[AuthenticationMethod] = ("basic", "digest")
+    ) -> None:
+        self._nonce = nonce
+        self._realm = realm
+        self._methods = tuple(methods)
+
+    def challenges(self, hashed: bool = False) -> list[str]:
+        """Return the values of the WWW-Authenticate headers, one for each line.
+
+        ``hashed``: the user or the password is a ``sha256:`` one; then only Basic is offered, whatever is configured.
+        """
+        basic = WWWAuthenticate("Basic", self._realm).serialize()
+        if hashed:
+            return [basic]
+        digest = WWWAuthenticate("Digest", self._realm, self._nonce).serialize()
+        return [basic if method == "basic" else digest for method in self._methods]
+
+    def verify(self, authorization: str | None, method: str, url: str, user: str, password: str) -> bool:
+        """Return whether the value of an Authorization header proves that the client knows user and password.
+
+        ``method`` and ``url`` are those of the request line. Never raises for what the client sent.
+        """
+        if authorization is None:
+            return False
+        try:
+            given = Authorization.parse(authorization)
+        except RemoteProtocolError:
+            return False
+        hashed = is_hashed(user) or is_hashed(password)
+        if given.scheme == "Basic":
+            offered = hashed or "basic" in self._methods
+            # Both are compared always, so that the time tells nothing.
+            user_matches = _matches(user, given.username)
+            return _matches(password, given.password or "") and user_matches and offered
+        return not hashed and "digest" in self._methods and self._verify_digest(given, method, url, user, password)
+
+    def _verify_digest(self, given: Authorization, method: str, url: str, user: str, password: str) -> bool:
+        if given.realm != self._realm or given.nonce != self._nonce or given.uri is None or given.response is None:
+            return False
+        if not _is_same_url(given.uri, url, method):
+            return False
+        expected = _digest_response(given, method, password)
+        return (
+            expected is not None
+            and compare_digest(expected.encode(), given.response.lower().encode())
+            and _matches(user, given.username)
+        )
+
+
+def basic_credentials(authorization: str | None) -> tuple[str, str] | None:
+    """Return (user, password) of a Basic Authorization header; None for any other."""
+    if authorization is None:
+        return None
+    try:
+        given = Authorization.parse(authorization)
+    except RemoteProtocolError:
+        return None
+    return (given.username, given.password or "") if given.scheme == "Basic" else None
+
+
+class ClientAuthenticator:
+    """Answers a server's challenges: Digest before Basic, SHA-256 before MD5."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._user = user
+        self._password = password
+        self._nonce = ""
+        self._nonce_count = 0
+
+    def authorize(self, challenges: Sequence[str], method: str, url: str, cnonce: str = "") -> str | None:
+        """Return the value of the Authorization header; None when no challenge can be answered.
+
+        ``challenges`` are the values of the WWW-Authenticate headers; ``url`` is that of the request line, without
+        credentials. ``cnonce`` is fresh random text: with it, ``qop=auth`` is used where it is offered; without it,
+        the older form of RFC 2069 is.
+        """
+        best: WWWAuthenticate | None = None
+        best_strength = -1
+        for line in challenges:
+            for challenge in parse_challenges(line):
+                strength = _strength(challenge)
+                if strength > best_strength:
+                    best, best_strength = challenge, strength
+        if best is None:
+            return None
+        if best.scheme == "Basic":
+            return Authorization("Basic", self._user, self._password).serialize()
+        return self._digest(best, method, url, cnonce)
+
+    def _digest(self, challenge: WWWAuthenticate, method: str, url: str, cnonce: str) -> str:
+        nonce = challenge.nonce or ""
+        with_qop = "auth" in challenge.qop and bool(cnonce)
+        if with_qop:
+            self._nonce_count = self._nonce_count + 1 if nonce == self._nonce else 1
+            self._nonce = nonce
+        fields = {
+            "realm": challenge.realm,
+            "nonce": nonce,
+            "uri": url,
+            "algorithm": challenge.algorithm,
+            "opaque": challenge.opaque,
+            "qop": "auth" if with_qop else None,
+            "nc": f"{self._nonce_count:08x}" if with_qop else None,
+            "cnonce": cnonce if with_qop else None,
+        }
+        response = _digest_response(Authorization("Digest", self._user, **fields), method, self._password)
+        return Authorization("Digest", self._user, response=response, **fields).serialize()
+
+
+def _strength(challenge: WWWAuthenticate) -> int:
+    """Return a higher number for what is harder to break; -1 for what this module cannot answer."""
+    if challenge.scheme == "Basic":
+        return 0
+    algorithm = (challenge.algorithm or "MD5").upper()
+    return 1 + list(_HASHES).index(algorithm) if algorithm in _HASHES else -1
+
+
+def _digest_response(authorization: Authorization, method: str, password: str) -> str | None:
+    """Return the response that proves the password (RFC 7616 section 3.4.1); None for what is not supported."""
+    digest = _HASHES.get((authorization.algorithm or "MD5").upper())
+    if digest is None:
+        return None
+    secret = digest(f"{authorization.username}:{authorization.realm}:{password}")
+    request = digest(f"{method}:{authorization.uri}")
+    if not authorization.qop:
+        return digest(f"{secret}:{authorization.nonce}:{request}")
+    if authorization.qop.lower() != "auth" or authorization.nc is None or authorization.cnonce is None:
+        return None
+    return digest(
+        f"{secret}:{authorization.nonce}:{authorization.nc}:{authorization.cnonce}:{authorization.qop}:{request}"
+    )
+
+
+def _matches(expected: str, given: str) -> bool:
+    if is_hashed(expected):
+        expected = expected.removeprefix(HASHED_PREFIX)
+        given = b64encode(sha256(given.encode()).digest()).decode()
+    return compare_digest(expected.encode(), given.encode())
+
+
+def _is_same_url(given: str, requested: str, method: str) -> bool:
+    given = strip_one_trailing_slash(given)
+    if given == strip_one_trailing_slash(requested):
+        return True
+    # VLC (live555) signs SETUP with the URL of the whole presentation.
+    return method == "SETUP" and given == strip_one_trailing_slash(strip_track_id(requested))

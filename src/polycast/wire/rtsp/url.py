@@ -1,0 +1,212 @@
+"""RTSP URLs (RFC 2326 section 3.2): their parts, and which path, query and track a request means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+from urllib.parse import quote, unquote
+
+from polycast.errors import RemoteProtocolError
+
+DEFAULT_PORTS: Final = {"rtsp": 554, "rtsps": 322}
+
+VLC_TEXT: Final = (
+    "path of a SETUP request must end with a slash. This typically happens when VLC fails a request, "
+    "and then switches to an unsupported RTSP dialect"
+)
+
+_LARGEST_PORT: Final = 0xFFFF
+_SCHEMES: Final[dict[str, Literal["rtsp", "rtsps"]]] = {"rtsp": "rtsp", "rtsps": "rtsps"}
+# The last track in path or query; clients that rebuild the URL put the query behind it.
+_TRACK: Final = re.compile(r"(?P<before>.*)/trackID=(?P<number>[^/?&]*)/?(?P<query>\?.*)?", re.DOTALL)
+_TRACK_NUMBER: Final = re.compile(r"[0-9]{1,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class RtspUrl:
+    """The parts of an RTSP URL."""
+
+    scheme: Literal["rtsp", "rtsps"]
+    host: str
+    """Name or address; an IPv6 address without its brackets."""
+    port: int | None = None
+    """None when not given; see :attr:`effective_port`."""
+    path: str = ""
+    """As sent, without the leading slash; percent-encoded. May hold everything up to the first ``?``."""
+    query: str = ""
+    """As sent, without the ``?``."""
+    user: str | None = None
+    """Percent-decoded; None without credentials."""
+    password: str | None = None
+    """Percent-decoded; None when there is no colon."""
+
+    @classmethod
+    def parse(cls, text: str) -> RtspUrl:
+        """Read an absolute RTSP URL. Raises RemoteProtocolError (400) when it is none; ``*`` is none, too."""
+        scheme_text, separator, rest = text.partition("://")
+        scheme = _SCHEMES.get(scheme_text.lower())
+        if scheme is None or not separator:
+            raise RemoteProtocolError(f"invalid URL: {text[:200]!r}")
+        end = min(position for position in (rest.find("/"), rest.find("?"), len(rest)) if position >= 0)
+        userinfo, at, address = rest[:end].rpartition("@")
+        user_text, colon, password_text = userinfo.partition(":")
+        host, port = _parse_address(address, text)
+        path, query = split_path_query(rest[end:].removeprefix("/"))
+        return cls(
+            scheme,
+            host,
+            port,
+            path,
+            query,
+            unquote(user_text) if at else None,
+            unquote(password_text) if at and colon else None,
+        )
+
+    @property
+    def effective_port(self) -> int:
+        """The port to connect to: 554, or 322 for ``rtsps``, when none is given."""
+        return DEFAULT_PORTS[self.scheme] if self.port is None else self.port
+
+    @property
+    def path_and_query(self) -> str:
+        """Path and query as sent, without the leading slash."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    def without_credentials(self) -> RtspUrl:
+        """Return the URL as it goes on the wire: user and password belong into the Authorization header."""
+        return replace(self, user=None, password=None)
+
+    def serialize(self) -> str:
+        """Return the URL's text."""
+        userinfo = ""
+        if self.user is not None:
+            password = "" if self.password is None else ":" + quote(self.password, safe="")
+            userinfo = quote(self.user, safe="") + password + "@"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://{userinfo}{host}{port}/{self.path_and_query}"
+
+    def __str__(self) -> str:
+        return self.serialize()
+
+
+def _parse_address(address: str, text: str) -> tuple[str, int | None]:
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise RemoteProtocolError(f"invalid URL: {text[:200]!r}")
+        port_text = rest[1:]
+    else:
+        host, _, port_text = address.partition(":")
+    if not host:
+        raise RemoteProtocolError(f"URL without a host: {text[:200]!r}")
+    if not port_text:
+        return host, None
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= _LARGEST_PORT):
+        raise RemoteProtocolError(f"invalid port in URL: {text[:200]!r}")
+    return host, int(port_text)
+
+
+def split_path_query(text: str) -> tuple[str, str]:
+    """Split at the first question mark, which belongs to neither part."""
+    path, _, query = text.partition("?")
+    return path, query
+
+
+def strip_one_trailing_slash(text: str) -> str:
+    """Remove one slash from the end, if there is one."""
+    return text.removesuffix("/")
+
+
+def strip_track_id(text: str) -> str:
+    """Remove ``/trackID=N`` from the end of a URL, if it is there."""
+    found = _TRACK.fullmatch(text)
+    return found["before"] + (found["query"] or "") if found else text
+
+
+def decode_path(path: str) -> str:
+    """Percent-decode a path; an encoded slash stays encoded, since it separates nothing."""
+    return "%2F".join(unquote(part) for part in re.split("%2F", path, flags=re.IGNORECASE))
+
+
+def describe_path(url: RtspUrl) -> tuple[str, str]:
+    """Return (path, query) that DESCRIBE or ANNOUNCE means.
+
+    Raises RemoteProtocolError (400) for a trailing slash: SETUP would not find the path again.
+    """
+    if url.path.endswith("/"):
+        raise RemoteProtocolError("invalid path name: can't end with a slash")
+    return decode_path(url.path), url.query
+
+
+def control_path(url: RtspUrl) -> tuple[str, str]:
+    """Return (path, query) that PLAY, RECORD, PAUSE, TEARDOWN or GET_PARAMETER means.
+
+    Clients send the base URL, which ends in a slash after path or query, or the URL of one track.
+    """
+    path, query = split_path_query(strip_one_trailing_slash(strip_track_id(url.path_and_query)))
+    return decode_path(strip_one_trailing_slash(path)), query
+
+
+def setup_play_path(url: RtspUrl) -> tuple[str, str, int]:
+    """Return (path, query, track number) that SETUP for reading means.
+
+    The track is ``/trackID=N`` at the end, behind the path or behind the query. A URL without it must end in a slash
+    and means track 0. Raises RemoteProtocolError (400) otherwise.
+    """
+    text = url.path_and_query
+    found = _TRACK.fullmatch(text)
+    if found is None:
+        if not text.endswith("/"):
+            raise RemoteProtocolError(VLC_TEXT)
+        path, query = split_path_query(strip_one_trailing_slash(text))
+        return decode_path(strip_one_trailing_slash(path)), query, 0
+    if not _TRACK_NUMBER.fullmatch(found["number"]):
+        raise RemoteProtocolError(f"unable to parse track ID: {found['number'][:100]!r}")
+    path, query = split_path_query(found["before"])
+    if found["query"]:
+        query = found["query"][1:]
+    return decode_path(strip_one_trailing_slash(path)), strip_one_trailing_slash(query), int(found["number"])
+
+
+def join_control(base: str, control: str | None) -> str:
+    """Return the URL of a track: its ``a=control`` applied to the base URL (RFC 2326 appendix C.1.1).
+
+    A relative control goes behind a slash at the very end, behind the query if there is one: what FFmpeg, GStreamer
+    and VLC do, although RFC 3986 would have it replace the last segment.
+    """
+    if not control or control == "*":
+        return base
+    if control.partition("://")[0].lower() in _SCHEMES:
+        return control
+    if control.startswith("?") or base.endswith("/"):
+        return base + control
+    return f"{base}/{control.removeprefix('/')}"
+
+
+def match_record_control(url: RtspUrl, base: RtspUrl, controls: Sequence[str | None]) -> int | None:
+    """Return the index of the announced track that SETUP for recording means; None when it is none of them.
+
+    ``base`` is the URL of ANNOUNCE and ``controls`` are the ``a=control`` values of its tracks. Scheme, host and
+    credentials do not count: publishers behind NAT write their own idea of them into absolute controls.
+    """
+    wanted = strip_one_trailing_slash(url.path_and_query)
+    for index, control in enumerate(controls):
+        if wanted in _record_targets(base, control):
+            return index
+    return None
+
+
+def _record_targets(base: RtspUrl, control: str | None) -> set[str]:
+    plain = replace(base, path=strip_one_trailing_slash(base.path), query=strip_one_trailing_slash(base.query))
+    joined = join_control(plain.serialize(), control)
+    try:
+        targets = {strip_one_trailing_slash(RtspUrl.parse(joined).path_and_query)}
+    except RemoteProtocolError:
+        return set()
+    if plain.query and control and joined != control:
+        # Clients that resolve the URL by RFC 3986 keep the query at the end.
+        targets.add(strip_one_trailing_slash(f"{plain.path}/{control}?{plain.query}"))
+    return targets
