@@ -1,0 +1,63 @@
+"""The configuration: what can be set, how it is read, checked, compared and shown.
+
+``load`` reads a file and environment variables, ``from_mapping`` takes plain values, and ``validate`` completes a
+``Configuration`` that was made by hand. All of them give a ``Configuration`` that keeps every rule, or raise
+ConfigurationError.
+"""
+
+from polycast.config.availability import unavailable_keys
+from polycast.config.diff import PathChanges, changed_keys, changed_paths
+from polycast.config.dump import add_path, edit_path, from_mapping, path_to_jsonable, remove_path, to_jsonable, update
+from polycast.config.kinds import parse_address
+from polycast.config.load import LoadedConfiguration, load, load_bytes
+from polycast.config.names import check_path_name, compile_path_pattern
+from polycast.config.path_schema import SourceKind, source_kind
+from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.validate import validate
+from polycast.config.values import (
+    AuthMethod,
+    Duration,
+    Encryption,
+    HlsVariant,
+    IPNetwork,
+    LogDestination,
+    LogLevel,
+    Protocol,
+    Size,
+    SourceProtocol,
+)
+
+__all__ = [
+    "AuthMethod",
+    "Configuration",
+    "Duration",
+    "Encryption",
+    "HlsVariant",
+    "IPNetwork",
+    "LoadedConfiguration",
+    "LogDestination",
+    "LogLevel",
+    "PathChanges",
+    "PathConfiguration",
+    "Protocol",
+    "Size",
+    "SourceKind",
+    "SourceProtocol",
+    "add_path",
+    "changed_keys",
+    "changed_paths",
+    "check_path_name",
+    "compile_path_pattern",
+    "edit_path",
+    "from_mapping",
+    "load",
+    "load_bytes",
+    "parse_address",
+    "path_to_jsonable",
+    "remove_path",
+    "source_kind",
+    "to_jsonable",
+    "unavailable_keys",
+    "update",
+    "validate",
+]

@@ -1,0 +1,104 @@
+"""From plain values (of a YAML file, of a JSON body) to the typed configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from polycast.config.fields import Field, configuration_fields, path_fields
+from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.values import InvalidValueError
+from polycast.errors import ConfigurationError
+
+
+class Key(str):
+    """A key that knows where it was written, so that an error can say so."""
+
+    __slots__ = ("line",)
+
+    line: int
+
+
+def check_keys(values: Any) -> None:
+    """Raise ConfigurationError at the first key that does not exist, in the order of ``values``."""
+    if not isinstance(values, Mapping):
+        raise ConfigurationError("not a map")
+    known = configuration_fields()
+    for key, value in values.items():
+        if key == "paths":
+            _check_path_keys(value)
+        elif key not in known:
+            raise _unknown(key)
+
+
+def parse_fields(values: Mapping[str, Any], fields: Mapping[str, Field], where: str = "") -> dict[str, Any]:
+    """The Python names and typed values of the keys in ``values``; null stands for the default. Keys must be known."""
+    parsed = {}
+    for key, value in values.items():
+        field = fields.get(key)
+        if field is None:
+            raise _unknown(key)
+        try:
+            parsed[field.name] = field.default if value is None else field.kind.parse(value)
+        except InvalidValueError as error:
+            line = f"line {key.line}: " if isinstance(key, Key) else ""
+            raise ConfigurationError(f"{line}{where}{key}: {error}") from error
+    return parsed
+
+
+def parse_path(name: str, values: Mapping[str, Any] | None) -> PathConfiguration:
+    """The settings of one path. Rules between keys are not checked here."""
+    return PathConfiguration(**parse_fields(values or {}, path_fields(), _where(name)))
+
+
+def parse_configuration(values: Mapping[str, Any]) -> Configuration:
+    """The whole configuration. Rules between keys are not checked here."""
+    check_keys(values)
+    settings = parse_fields({key: value for key, value in values.items() if key != "paths"}, configuration_fields())
+    paths = {str(name): parse_path(name, path) for name, path in (values.get("paths") or {}).items()}
+    return Configuration(**settings, paths=paths)
+
+
+def edit_path(path: PathConfiguration, name: str, values: Mapping[str, Any]) -> PathConfiguration:
+    """``path`` with the keys of ``values`` changed."""
+    return msgspec.structs.replace(path, **parse_fields(values, path_fields(), _where(name)))
+
+
+def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
+    """What is set in ``values``: ``hlsVariant`` for a global key, ``paths.<name>.<key>`` for a key of a path."""
+    given = {str(key) for key in values if key != "paths"}
+    for name, path in (values.get("paths") or {}).items():
+        given.update(given_path_key(name, key) for key in path or ())
+    return frozenset(given)
+
+
+def given_path_key(name: str, key: str) -> str:
+    """How ``given_keys`` names a key of a path."""
+    return f"paths.{ALL_PATHS if name == ALL_PATHS_ALIAS else name}.{key}"
+
+
+def _check_path_keys(paths: Any) -> None:
+    if paths is None:
+        return
+    if not isinstance(paths, Mapping):
+        raise ConfigurationError("parameter paths is not a map")
+    known = path_fields()
+    for name, path in paths.items():
+        if path is None:
+            continue
+        if not isinstance(path, Mapping):
+            raise ConfigurationError(f"{_where(name)}not a map")
+        for key in path:
+            if key not in known:
+                raise ConfigurationError(f"{_where(name)}{_unknown(key)}")
+
+
+def _where(name: str) -> str:
+    return f"parameter paths, key {name}: "
+
+
+def _unknown(key: str) -> ConfigurationError:
+    return ConfigurationError(f"non-existent parameter: '{key}'")

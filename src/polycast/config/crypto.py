@@ -1,0 +1,39 @@
+"""Encrypted configuration files: base64 of a 24-byte nonce and a NaCl secretbox (XSalsa20-Poly1305)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+from polycast.errors import ConfigurationError
+
+KEY_SIZE: Final = 32  # bytes
+NONCE_SIZE: Final = 24  # bytes
+TAG_SIZE: Final = 16  # bytes
+
+
+def secretbox_key(key: str) -> bytes:
+    """The key as the reference server makes it from text: padded with zero bytes, or cut, to 32 bytes."""
+    return key.encode("utf-8", "surrogateescape")[:KEY_SIZE].ljust(KEY_SIZE, b"\x00")
+
+
+def encrypt(plain: bytes, key: str, nonce: bytes | None = None) -> bytes:
+    """Encrypt a configuration file. ``nonce`` (24 bytes) is random unless given, and must never be used twice."""
+    from nacl.secret import SecretBox
+
+    return base64.b64encode(bytes(SecretBox(secretbox_key(key)).encrypt(plain, nonce)))
+
+
+def decrypt(encrypted: bytes, key: str) -> bytes:
+    """Decrypt a configuration file; raises ConfigurationError ``decryption error`` whatever is wrong."""
+    from nacl.exceptions import CryptoError
+    from nacl.secret import SecretBox
+
+    try:
+        box = base64.b64decode(b"".join(encrypted.split()), validate=True)
+        if len(box) < NONCE_SIZE + TAG_SIZE:
+            raise ConfigurationError("decryption error")
+        return bytes(SecretBox(secretbox_key(key)).decrypt(box))
+    except (binascii.Error, CryptoError) as error:
+        raise ConfigurationError("decryption error") from error

@@ -1,0 +1,35 @@
+"""What changed from one configuration to the next, so that only what must is restarted."""
+
+from __future__ import annotations
+
+import msgspec
+
+from polycast.config.fields import configuration_fields
+from polycast.config.schema import Configuration
+
+
+class PathChanges(msgspec.Struct, frozen=True):
+    """The names of path entries, in file order (removed ones in the order of the old file)."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+def changed_keys(old: Configuration, new: Configuration) -> frozenset[str]:
+    """The global keys whose values differ; ``paths`` is not among them."""
+    return frozenset(
+        key for key, field in configuration_fields().items() if getattr(old, field.name) != getattr(new, field.name)
+    )
+
+
+def changed_paths(old: Configuration, new: Configuration) -> PathChanges:
+    """Which path entries are new, gone, different and the same."""
+    common = [name for name in new.paths if name in old.paths]
+    return PathChanges(
+        added=tuple(name for name in new.paths if name not in old.paths),
+        removed=tuple(name for name in old.paths if name not in new.paths),
+        changed=tuple(name for name in common if old.paths[name] != new.paths[name]),
+        unchanged=tuple(name for name in common if old.paths[name] == new.paths[name]),
+    )

@@ -1,0 +1,277 @@
+"""What a configuration value may look like: one ``Kind`` per sort of value.
+
+A kind reads a value (from YAML, from JSON or from an environment variable), writes it in the API's JSON form and
+describes it for the documentation. Plain YAML scalars arrive as text, so a password ``0123`` stays what the user wrote.
+Texts of errors that the reference server also has are the same; all others are InvalidValueError, which get the key
+in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any, Final, TypeVar
+
+from polycast.config.values import (
+    AuthMethod,
+    Duration,
+    Encryption,
+    HlsVariant,
+    InvalidValueError,
+    IPNetwork,
+    LogDestination,
+    LogLevel,
+    Protocol,
+    Size,
+    SourceProtocol,
+)
+from polycast.errors import ConfigurationError
+
+MAX_INTEGER: Final = 2**63 - 1  # what the reference server can hold
+SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
+
+_BOOLEANS: Final = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_ENCRYPTIONS: Final = {
+    "no": Encryption.NO,
+    "false": Encryption.NO,
+    "off": Encryption.NO,
+    "optional": Encryption.OPTIONAL,
+    "strict": Encryption.STRICT,
+    "yes": Encryption.STRICT,
+    "true": Encryption.STRICT,
+    "on": Encryption.STRICT,
+}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
+_CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
+_ADDRESS = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s/]*)):([0-9]{1,5})", re.ASCII)
+_NEXT_SOURCE = re.compile(r",(?=[a-z]+://)")
+
+_TEXT_LIST_SCHEMA: Final = {"type": "array", "items": {"type": "string"}}
+
+Json = Any
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Kind:
+    """One sort of value. ``parse`` raises ConfigurationError; ``dump`` gives the API's JSON form."""
+
+    __slots__ = ("dump", "label", "parse", "schema")
+
+    def __init__(
+        self, label: str, parse: Callable[[Json], Any], dump: Callable[[Any], Json], schema: Mapping[str, Json]
+    ) -> None:
+        self.label = label
+        self.parse = parse
+        self.dump = dump
+        self.schema = schema
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``host:port``, ``:port`` or ``[v6]:port`` into host and port; the host "" is every interface.
+
+    Raises InvalidValueError.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise InvalidValueError(f"'{text}' is not an address (write host:port, or :port for every interface)")
+    return match[1] or match[2] or "", int(match[3])
+
+
+def parse_network(text: str) -> IPNetwork:
+    """Read an IP address or a CIDR range; host bits of a range are dropped. Raises ConfigurationError."""
+    address, slash, prefix = text.partition("/")
+    try:
+        parsed = ip_address(address)
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped and not slash:
+            parsed = parsed.ipv4_mapped
+        if "%" in address or (slash and not (prefix.isascii() and prefix.isdigit())):
+            raise ValueError
+        return ip_network(f"{parsed}{slash}{prefix}", strict=False)
+    except ValueError as error:
+        raise ConfigurationError(f"unable to parse IP/CIDR '{text}'") from error
+
+
+def _boolean(value: Json) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = _BOOLEANS.get(value.lower()) if isinstance(value, str) else None
+    if known is None:
+        raise InvalidValueError(f"{_quote(value)} is neither yes nor no")
+    return known
+
+
+def _integer(value: Json) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value, 0) if value[:2] in ("0x", "0o") else int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_INTEGER:
+        raise InvalidValueError(f"{_quote(value)} is not a whole number")
+    return value
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise InvalidValueError(f"{_quote(value)} is not a text")
+    return str(value)
+
+
+def _address(value: Json) -> str:
+    text = _text(value)
+    if text:
+        parse_address(text)
+    return text
+
+
+def _credential(value: Json) -> str:
+    text = _text(value)
+    if text and not text.startswith("sha256:") and not _CREDENTIAL.fullmatch(text):
+        raise ConfigurationError(f"contains unsupported characters (supported are {SUPPORTED_CREDENTIAL_CHARACTERS})")
+    return text
+
+
+def _duration(value: Json) -> Duration:
+    return Duration.parse(_text(value))
+
+
+def _size(value: Json) -> Size:
+    return Size.parse(_text(value))
+
+
+def _encryption(value: Json) -> Encryption:
+    text = str(value).lower() if isinstance(value, bool) else _text(value)
+    known = _ENCRYPTIONS.get(text)
+    if known is None:
+        raise ConfigurationError(f"invalid encryption value: '{text}'")
+    return known
+
+
+def _multicast_range(value: Json) -> IPNetwork:
+    network = parse_network(_text(value))
+    if network.version != 4 or not network.is_multicast:
+        raise InvalidValueError(f"'{value}' is not a range of IPv4 multicast addresses, such as 224.1.0.0/16")
+    return network
+
+
+def _items(value: Json) -> list[str]:
+    """A list of texts; a text with commas is taken as a list, as environment variables need it."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",")] if value.strip() else []
+    if not isinstance(value, list | tuple):
+        raise InvalidValueError(f"{_quote(value)} is not a list")
+    return [_text(item) for item in value]
+
+
+def _networks(value: Json) -> tuple[IPNetwork, ...]:
+    return tuple(parse_network(item) for item in _items(value))
+
+
+def _source(value: Json) -> str | tuple[str, ...]:
+    sources = _NEXT_SOURCE.split(value) if isinstance(value, str) and "://" in value else value
+    if isinstance(sources, str):
+        return str(sources)
+    if not isinstance(sources, list | tuple):
+        raise InvalidValueError(f"{_quote(value)} is neither a source nor a list of sources")
+    texts = tuple(_text(source) for source in sources)
+    return "" if not texts else texts[0] if len(texts) == 1 else texts
+
+
+def _quote(value: Json) -> str:
+    if isinstance(value, str):
+        return f"'{value}'"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return "this number" if abs(value) > MAX_INTEGER else str(value)
+    if value is None:
+        return "null"
+    return "a map" if isinstance(value, Mapping) else "a list"
+
+
+def _network_text(network: IPNetwork) -> str:
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _choice(choices: type[_Choice], message: str) -> Callable[[Json], _Choice]:
+    known = {choice.value: choice for choice in choices}
+
+    def parse(value: Json) -> _Choice:
+        text = _text(value)
+        if text not in known:
+            raise ConfigurationError(message % text)
+        return known[text]
+
+    return parse
+
+
+def _choice_kind(label: str, choices: type[_Choice], message: str) -> Kind:
+    return Kind(label, _choice(choices, message), str, {"enum": [choice.value for choice in choices]})
+
+
+def _choice_list(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> Kind:
+    """A list of choices; ``frozenset`` as ``collect`` makes it a set, whose JSON form is sorted."""
+    parse_item = _choice(choices, message)
+    item_schema = {"enum": [choice.value for choice in choices]}
+    dump: Callable[[Any], Json] = _sorted_texts if collect is frozenset else _texts
+    label = "set" if collect is frozenset else "list"
+
+    def parse(value: Json) -> Any:
+        return collect(dict.fromkeys(parse_item(item) for item in _items(value)))
+
+    return Kind(label, parse, dump, {"type": "array", "items": item_schema})
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    return [str(value) for value in values]
+
+
+def _sorted_texts(values: Iterable[str]) -> list[str]:
+    return sorted(_texts(values))
+
+
+def _network_texts(networks: Iterable[IPNetwork]) -> list[str]:
+    return [_network_text(network) for network in networks]
+
+
+def _dump_source(source: str | tuple[str, ...]) -> Json:
+    return source if isinstance(source, str) else list(source)
+
+
+BOOLEAN: Final = Kind("boolean", _boolean, bool, {"enum": [True, False, "yes", "no", "on", "off", "true", "false"]})
+INTEGER: Final = Kind("whole number", _integer, int, {"type": "integer"})
+TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
+ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
+CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
+DURATION: Final = Kind(
+    "duration", _duration, str, {"type": "string", "pattern": "^0$|^([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$"}
+)
+SIZE: Final = Kind("size", _size, str, {"type": "string", "pattern": "^[0-9.]+ *[BbKkMmGgTtPpEe]([Ii]?[Bb])?$"})
+ENCRYPTION: Final = Kind("choice", _encryption, str, {"enum": ["no", "optional", "strict", "yes", True, False]})
+NETWORKS: Final = Kind("list of IP addresses or ranges", _networks, _network_texts, _TEXT_LIST_SCHEMA)
+MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, str, {"type": "string"})
+SOURCE: Final = Kind(
+    "source, or list of sources", _source, _dump_source, {"anyOf": [{"type": "string"}, _TEXT_LIST_SCHEMA]}
+)
+LOG_LEVEL: Final = _choice_kind("choice", LogLevel, "invalid log level: %s")
+SOURCE_PROTOCOL: Final = _choice_kind("choice", SourceProtocol, "invalid protocol '%s'")
+HLS_VARIANT: Final = _choice_kind("choice", HlsVariant, "invalid hlsVariant value: '%s'")
+LOG_DESTINATIONS: Final = _choice_list(LogDestination, "invalid log destination: %s", frozenset)
+PROTOCOLS: Final = _choice_list(Protocol, "invalid protocol: %s", frozenset)
+AUTH_METHODS: Final = _choice_list(AuthMethod, "invalid authentication method: %s", tuple)
+
+KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
+    bool: BOOLEAN,
+    int: INTEGER,
+    str: TEXT,
+    Duration: DURATION,
+    Size: SIZE,
+    Encryption: ENCRYPTION,
+    LogLevel: LOG_LEVEL,
+    SourceProtocol: SOURCE_PROTOCOL,
+    HlsVariant: HLS_VARIANT,
+    frozenset[LogDestination]: LOG_DESTINATIONS,
+    frozenset[Protocol]: PROTOCOLS,
+    tuple[AuthMethod, ...]: AUTH_METHODS,
+    tuple[IPNetwork, ...]: NETWORKS,
+}
+"""The kind that a type implies; other fields name their kind in their annotation."""

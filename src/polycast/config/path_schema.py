@@ -1,0 +1,240 @@
+"""The settings of one path. The descriptions here are the only copy: every document is made from them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from polycast.config.kinds import CREDENTIAL, SOURCE
+from polycast.config.spelling import yaml_key
+from polycast.config.values import Duration, IPNetwork, SourceProtocol
+
+
+class SourceKind(Enum):
+    """What feeds a path. The values are the names that error messages use."""
+
+    PUBLISHER = "publisher"
+    REDIRECT = "redirect"
+    RTSP = "RTSP"
+    RTMP = "RTMP"
+    HLS = "HLS"
+    RPI_CAMERA = "rpiCamera"
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the server itself fetches the stream."""
+        return self not in (SourceKind.PUBLISHER, SourceKind.REDIRECT)
+
+
+_KIND_OF_SCHEME = {
+    "rtsp": SourceKind.RTSP,
+    "rtsps": SourceKind.RTSP,
+    "rtmp": SourceKind.RTMP,
+    "rtmps": SourceKind.RTMP,
+    "http": SourceKind.HLS,
+    "https": SourceKind.HLS,
+}
+
+
+def source_kind(source: str) -> SourceKind | None:
+    """The kind of one ``source`` text, or None when the text is not a source."""
+    scheme, separator, _ = source.partition("://")
+    if separator:
+        return _KIND_OF_SCHEME.get(scheme)
+    if source in ("publisher", "redirect", "rpiCamera"):
+        return SourceKind(source)
+    return None
+
+
+class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
+    """The settings of one entry of ``paths``."""
+
+    source: Annotated[
+        str | tuple[str, ...],
+        SOURCE,
+        Meta(
+            description=(
+                "Where the stream comes from. 'publisher': a client publishes it. A URL that begins with rtsp://, "
+                "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL that "
+                "begins with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
+                "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in its order: "
+                "when one fails, the next one takes over."
+            )
+        ),
+    ] = "publisher"
+    source_protocol: Annotated[
+        SourceProtocol,
+        Meta(
+            description=(
+                "Transport with which an RTSP source is pulled. 'automatic' tries UDP and changes to TCP when no "
+                "packets arrive."
+            )
+        ),
+    ] = SourceProtocol.AUTOMATIC
+    source_any_port_enable: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Accept the packets of an RTSP source over UDP from any port of it. Some old cameras need this; it "
+                "makes it easier for others to inject packets."
+            )
+        ),
+    ] = False
+    source_fingerprint: Annotated[
+        str,
+        Meta(
+            description=(
+                "SHA-256 fingerprint (hexadecimal) of the certificate of an rtsps, rtmps or https source. When it "
+                "is set, exactly this certificate is accepted, also a self-signed one, and authorities are not "
+                "asked."
+            )
+        ),
+    ] = ""
+    source_on_demand: Annotated[
+        bool, Meta(description="Pull the source only while there are readers, instead of all the time.")
+    ] = False
+    source_on_demand_start_timeout: Annotated[
+        Duration, Meta(description="How long a reader waits for a source on demand to become ready.")
+    ] = Duration(10)
+    source_on_demand_close_after: Annotated[
+        Duration, Meta(description="How long a source on demand is kept after its last reader has left.")
+    ] = Duration(10)
+    source_redirect: Annotated[
+        str, Meta(description="RTSP URL that readers are sent to when source is 'redirect'.")
+    ] = ""
+    source_retry_pause: Annotated[
+        Duration,
+        Meta(
+            description=(
+                "Pause before a source that failed is tried again. It doubles with each failure in a row, up to "
+                "sourceRetryPauseMax."
+            )
+        ),
+    ] = Duration(5)
+    source_retry_pause_max: Annotated[
+        Duration, Meta(description="The longest pause between two attempts to reach a source.")
+    ] = Duration(60)
+    disable_publisher_override: Annotated[
+        bool,
+        Meta(
+            description="Refuse a second publisher while one is publishing, instead of letting the new one take over."
+        ),
+    ] = False
+    publisher_grace: Annotated[
+        Duration,
+        Meta(
+            description=(
+                "How long readers stay connected after their publisher has gone, in case it comes back. 0s "
+                "disconnects them at once."
+            )
+        ),
+    ] = Duration(0)
+    fallback: Annotated[
+        str,
+        Meta(
+            description=(
+                "Where RTSP readers are sent while nobody publishes: another path of this server, written with a "
+                "leading slash ('/other'), or an RTSP URL."
+            )
+        ),
+    ] = ""
+
+    rpi_camera_cam_id: Annotated[int, Meta(description="Number of the camera, for boards with more than one.")] = 0
+    rpi_camera_width: Annotated[int, Meta(description="Width of the picture, in pixels.")] = 1280
+    rpi_camera_height: Annotated[int, Meta(description="Height of the picture, in pixels.")] = 720
+    rpi_camera_fps: Annotated[int, Meta(description="Frames per second.")] = 30
+    rpi_camera_idr_period: Annotated[int, Meta(description="Number of frames from one key frame to the next.")] = 60
+    rpi_camera_bitrate: Annotated[int, Meta(description="Bit rate, in bits per second.")] = 1_000_000
+    rpi_camera_profile: Annotated[str, Meta(description="H264 profile: baseline, main or high.")] = "main"
+    rpi_camera_level: Annotated[str, Meta(description="H264 level: 4.0, 4.1 or 4.2.")] = "4.1"
+
+    publish_user: Annotated[
+        str,
+        CREDENTIAL,
+        Meta(
+            description=(
+                "User name that a publisher must give. Empty: no name is asked for. A value that begins with "
+                "'sha256:' is the base64 text of the SHA-256 hash of the name."
+            )
+        ),
+    ] = ""
+    publish_pass: Annotated[
+        str, CREDENTIAL, Meta(description="Password that a publisher must give; 'sha256:' as in publishUser.")
+    ] = ""
+    publish_ips: Annotated[
+        tuple[IPNetwork, ...],
+        Meta(description="IP addresses and ranges (such as 192.168.0.0/16) that may publish. Empty: all."),
+    ] = ()
+    read_user: Annotated[
+        str, CREDENTIAL, Meta(description="User name that a reader must give; 'sha256:' as in publishUser.")
+    ] = ""
+    read_pass: Annotated[
+        str, CREDENTIAL, Meta(description="Password that a reader must give; 'sha256:' as in publishUser.")
+    ] = ""
+    read_ips: Annotated[
+        tuple[IPNetwork, ...], Meta(description="IP addresses and ranges that may read. Empty: all.")
+    ] = ()
+
+    run_on_init: Annotated[
+        str,
+        Meta(
+            description=(
+                "Command that runs as long as the path exists, that is from the start of the server. Not for paths "
+                "with a regular expression. It finds the name of the path in RTSP_PATH and the RTSP port in "
+                "RTSP_PORT."
+            )
+        ),
+    ] = ""
+    run_on_init_restart: Annotated[bool, Meta(description="Start the command of runOnInit again when it ends.")] = False
+    run_on_demand: Annotated[
+        str,
+        Meta(
+            description=(
+                "Command that is started when somebody asks for the path while nobody publishes to it, and that "
+                "should publish. It is stopped when there are no readers left. RTSP_PATH, RTSP_PORT and the groups "
+                "of a regular expression (G1, G2, ...) are in its environment."
+            )
+        ),
+    ] = ""
+    run_on_demand_restart: Annotated[bool, Meta(description="Start the command of runOnDemand again when it ends.")] = (
+        False
+    )
+    run_on_demand_start_timeout: Annotated[
+        Duration, Meta(description="How long a reader waits for the command of runOnDemand to publish.")
+    ] = Duration(10)
+    run_on_demand_close_after: Annotated[
+        Duration, Meta(description="How long the command of runOnDemand is kept after the last reader has left.")
+    ] = Duration(10)
+    run_on_ready: Annotated[
+        str,
+        Meta(
+            description=(
+                "Command that runs while the stream can be read; it is stopped when the stream ends. Same variables"
+                " as in runOnDemand."
+            )
+        ),
+    ] = ""
+    run_on_ready_restart: Annotated[bool, Meta(description="Start the command of runOnReady again when it ends.")] = (
+        False
+    )
+    run_on_read: Annotated[
+        str,
+        Meta(
+            description=(
+                "Command that runs for each reader, from its start to its end. Same variables as in runOnDemand."
+            )
+        ),
+    ] = ""
+    run_on_read_restart: Annotated[bool, Meta(description="Start the command of runOnRead again when it ends.")] = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources in the order in which they are tried; most paths have one."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def source_kind(self) -> SourceKind:
+        """What kind the first source is."""
+        return source_kind(self.sources[0]) or SourceKind.PUBLISHER

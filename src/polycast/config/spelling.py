@@ -1,0 +1,28 @@
+"""How settings are spelled: ``hls_segment_count`` in Python, ``hlsSegmentCount`` in files, upper case in variables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_CAPITAL_WORDS: Final = {
+    "url": "URL",
+    "ip": "IP",
+    "ips": "IPs",
+    "rtp": "RTP",
+    "rtcp": "RTCP",
+    "id": "ID",
+    "idr": "IDR",
+    "fps": "FPS",
+}
+"""Words that the keys of the reference server write in capitals, when they are not the first word."""
+
+
+def yaml_key(name: str) -> str:
+    """The key in files and in the API of the Python field ``name``."""
+    first, *others = name.split("_")
+    return first + "".join(_CAPITAL_WORDS.get(word) or word.capitalize() for word in others)
+
+
+def environment_name(key: str) -> str:
+    """The environment variable of a global key."""
+    return "RTSP_" + key.upper()

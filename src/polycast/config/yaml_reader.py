@@ -1,0 +1,198 @@
+"""Reads YAML into plain maps, lists and texts.
+
+Scalars stay text: what ``yes`` or ``0123`` means depends on the key, not on the version of YAML. Only null is told
+apart.
+The tree is built from parser events without recursion, so that depth and size have limits and aliases cannot multiply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from polycast.config.convert import Key
+from polycast.errors import ConfigurationError
+
+MAX_CHARACTERS: Final = 4 * 1024 * 1024  # some 20,000 paths; reading it takes seconds
+MAX_DEPTH: Final = 16  # levels of maps and lists; a configuration has 4
+MAX_NODES: Final = 500_000  # maps, lists and scalars, where an alias counts as everything that it repeats
+
+_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_NOT_TEXT = re.compile(
+    r"true|True|TRUE|false|False|FALSE|[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
+    r"|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    re.ASCII,
+)
+_STANDARD_TAGS: Final = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("tag:yaml.org,2002:", "!!")
+    for name in ("str", "null", "bool", "int", "float", "map", "seq")
+)
+_MERGE: Final = "<<"
+
+
+class _Open:
+    """A map or list that is being filled."""
+
+    __slots__ = ("anchor", "container", "is_merge", "key", "merged", "nodes_before")
+
+    def __init__(self, container: dict[str, Any] | list[Any], anchor: str | None, nodes_before: int) -> None:
+        self.container = container
+        self.anchor = anchor
+        self.nodes_before = nodes_before
+        self.key: Key | None = None
+        self.is_merge = False
+        self.merged: list[dict[str, Any]] = []
+
+
+def read_yaml(text: str) -> tuple[Any, list[str]]:
+    """Parse the first document of ``text``. Returns the tree and warnings.
+
+    Raises ConfigurationError with line and column. Maps have ``Key`` keys in file order. An empty document is None.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigurationError(f"the configuration is too large (limit: {MAX_CHARACTERS} characters)")
+    builder = _Builder()
+    documents = 0
+    for event in _events(text):
+        name = type(event).__name__
+        if name == "DocumentStartEvent":
+            documents += 1
+        elif documents == 1:
+            builder.add(name, event)
+    if documents > 1:
+        builder.warnings.append("the configuration file has several YAML documents; only the first one is used")
+    if builder.key_error is not None:
+        raise builder.key_error
+    return builder.root, builder.warnings
+
+
+def _events(text: str) -> Iterator[Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
+
+    try:
+        yield from YAML(typ="safe", pure=True).parse(text)
+    except MarkedYAMLError as error:
+        problem = " ".join(part for part in (error.problem, error.context) if part)
+        raise _invalid(problem, error.problem_mark or error.context_mark) from error
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise ConfigurationError(f"invalid YAML: line {line}, column {column}: {error.reason}") from error
+    except YAMLError as error:
+        raise ConfigurationError(f"invalid YAML: {error}") from error
+
+
+def _invalid(problem: str, mark: Any) -> ConfigurationError:
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    return ConfigurationError(f"invalid YAML: {where}{problem}")
+
+
+class _Builder:
+    """Puts parser events together; one method per kind of event."""
+
+    def __init__(self) -> None:
+        self.root: Any = None
+        self.warnings: list[str] = []
+        self.key_error: ConfigurationError | None = None
+        self._stack: list[_Open] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._nodes = 0
+
+    def add(self, name: str, event: Any) -> None:
+        if name == "ScalarEvent":
+            self._scalar(event)
+        elif name == "AliasEvent":
+            self._alias(event)
+        elif name in ("MappingStartEvent", "SequenceStartEvent"):
+            self._start({} if name == "MappingStartEvent" else [], event)
+        elif name in ("MappingEndEvent", "SequenceEndEvent"):
+            self._end(event)
+
+    def _scalar(self, event: Any) -> None:
+        self._check_tag(event)
+        self._count(1, event)
+        plain = event.style is None and str(event.tag or "") in ("", "!")
+        is_null = (plain and event.value in _NULLS) or str(event.tag or "").endswith(":null")
+        value = None if is_null else event.value
+        if self._expects_key():
+            self._key(event, value, plain)
+            return
+        if event.anchor:
+            self._anchors[event.anchor] = (value, 1)
+        self._place(value, event)
+
+    def _key(self, event: Any, value: str | None, plain: bool) -> None:
+        top = self._stack[-1]
+        if (value is None or (plain and _NOT_TEXT.fullmatch(value))) and self.key_error is None:
+            shown = "<nil>" if value is None else value
+            self.key_error = ConfigurationError(f"integer keys are not supported ({shown})")
+        top.key = Key(value or "")
+        top.key.line = event.start_mark.line + 1
+        top.is_merge = plain and value == _MERGE
+
+    def _alias(self, event: Any) -> None:
+        if self._expects_key():
+            raise _invalid("an alias can't be a key", event.start_mark)
+        if event.anchor not in self._anchors:
+            raise _invalid(f"there is no finished anchor '{event.anchor}' before this alias", event.start_mark)
+        value, nodes = self._anchors[event.anchor]
+        self._count(nodes, event)
+        self._place(value, event)
+
+    def _start(self, container: dict[str, Any] | list[Any], event: Any) -> None:
+        self._check_tag(event)
+        if self._expects_key():
+            raise _invalid("a key must be a text", event.start_mark)
+        if len(self._stack) >= MAX_DEPTH:
+            raise _invalid(f"more than {MAX_DEPTH} levels of maps and lists", event.start_mark)
+        self._stack.append(_Open(container, event.anchor, self._nodes))
+        self._count(1, event)
+
+    def _end(self, event: Any) -> None:
+        closed = self._stack.pop()
+        if isinstance(closed.container, dict):
+            for source in closed.merged:
+                for key, value in source.items():
+                    closed.container.setdefault(key, value)
+        if closed.anchor:
+            self._anchors[closed.anchor] = (closed.container, self._nodes - closed.nodes_before)
+        self._place(closed.container, event)
+
+    def _place(self, value: Any, event: Any) -> None:
+        if not self._stack:
+            self.root = value
+            return
+        top = self._stack[-1]
+        if isinstance(top.container, list):
+            top.container.append(value)
+            return
+        key, top.key = top.key, None
+        if key is None:
+            return
+        if top.is_merge:
+            sources = value if isinstance(value, list) else [value]
+            if not all(isinstance(source, dict) for source in sources):
+                raise _invalid("'<<' needs a map or a list of maps", event.start_mark)
+            top.merged.extend(sources)
+            return
+        if key in top.container:
+            self.warnings.append(f"line {key.line}: '{key}' is written more than once; the last one counts")
+            del top.container[key]
+        top.container[key] = value
+
+    def _expects_key(self) -> bool:
+        return bool(self._stack) and isinstance(self._stack[-1].container, dict) and self._stack[-1].key is None
+
+    def _count(self, nodes: int, event: Any) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise _invalid(f"more than {MAX_NODES} values, counting what aliases repeat", event.start_mark)
+
+    def _check_tag(self, event: Any) -> None:
+        tag = str(event.tag or "")
+        if tag not in ("", "!") and tag not in _STANDARD_TAGS:
+            raise _invalid(f"the tag '{tag}' is not supported", event.start_mark)
