@@ -1,0 +1,88 @@
+# Works from a clean clone on Debian or Ubuntu with python3 and make; `make help` lists what there is.
+# Stamp files in .venv make repeated runs quick; `make clean` starts over.
+
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SECONDS_PER_TARGET ?= 10
+
+# The programs that the interoperability tests publish and read with.
+SYSTEM_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp \
+	vlc-bin vlc-plugin-base iproute2 nginx-light libnginx-mod-rtmp
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## install into .venv and start the server with a demo stream (ARGS="my.yml" for your own)
+	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
+
+test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test ## check style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: $(VENV)/.test ## bring the code into shape
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured)
+	@$(PYTHON) -m bench $(ARGS)
+
+fuzz: $(VENV)/.test ## fuzz every parser (SECONDS_PER_TARGET=60 for longer)
+	@$(PYTHON) fuzz/run.py --seconds $(SECONDS_PER_TARGET) $(ARGS)
+
+clean: ## remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Install those of the Debian packages $(1) that are missing; $(2) is what to do when that is not possible here.
+define install_packages
+	@missing=""; \
+	for package in $(1); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		if ! command -v apt-get >/dev/null; then root=no; \
+		elif [ "$$(id -u)" = 0 ]; then root=""; \
+		elif sudo -n true 2>/dev/null; then root="sudo -n"; \
+		else root=no; fi; \
+		if [ "$$root" = no ]; then \
+			echo "These packages are missing and cannot be installed from here:$$missing" >&2; $(2); \
+		else \
+			echo "Installing$$missing"; \
+			$$root apt-get update -qq && \
+			$$root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+				apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		fi; \
+	fi
+endef
+
+$(VENV)/bin/python:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed" >&2; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory install-venv
+	python3 -m venv $(VENV)
+	@$(PYTHON) -m pip install -q --upgrade 'pip>=25.1'
+
+.PHONY: install-venv
+install-venv:
+	$(call install_packages,python3-venv,exit 1)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m pip install -q -e '.[media,tls,rich]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.installed
+	$(PYTHON) -m pip install -q --group test --group lint
+	@touch $@
+
+# Without these programs the interoperability tests are skipped.
+$(VENV)/.system-packages: Makefile | $(VENV)/bin/python
+	$(call install_packages,$(SYSTEM_PACKAGES),exit 0)
+	@touch $@
