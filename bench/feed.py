@@ -1,0 +1,55 @@
+"""The pace of frames: one loop for publishers and for the floors, with the phases of many streams spread evenly."""
+
+import select
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from bench.media import FRAME_INTERVAL, Frame, SyntheticStream
+
+LEAD = 0.05  # seconds between the command to start and the first frame
+
+SendFrame = Callable[[int, int, Frame], None]
+"""Called with the stream's index, the frame's number and the frame; stamps the frame and sends it."""
+
+
+def run_feed(
+    connection: Connection, stream_count: int, send_frame: SendFrame, start: dict[str, Any] | None = None
+) -> None:
+    """Send frames from the command "start" to "stop", then keep everything open until the process is ended."""
+    media = SyntheticStream()
+    if start is None:
+        start = connection.recv()
+    if start["command"] != "start":
+        raise ValueError(f"expected start, not {start['command']}")
+    connection.send({})
+    commands = select.poll()
+    commands.register(connection.fileno(), select.POLLIN)
+    first = time.monotonic() + LEAD
+    number = 0
+    latest = 0.0
+    while True:
+        frame = media.frame(number)
+        for stream in range(stream_count):
+            deadline = first + (number + stream / stream_count) * FRAME_INTERVAL
+            wait = deadline - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            else:
+                latest = max(latest, -wait)
+            send_frame(stream, number, frame)
+        number += 1
+        if commands.poll(0):
+            command = connection.recv()["command"]
+            connection.send(
+                {
+                    "frames": number,
+                    "packets": media.packets_until(number),
+                    "bytes": media.bytes_until(number),
+                    "latest_ms": latest * 1000,
+                }
+            )
+            latest = 0.0
+            if command == "stop":
+                connection.recv()  # blocks until the process is ended

@@ -1,0 +1,120 @@
+"""What the kernel alone costs: bare loops that send the same frames to the same number of sockets."""
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from itertools import groupby
+from multiprocessing.connection import Connection
+
+from bench.feed import run_feed
+from bench.media import Frame
+from bench.samples import InterleavedSample
+from bench.server import HOST, bind_udp_pairs
+from bench.sink import Reader, datagram_reader, run_sink
+
+_UDP_SEGMENT = 103
+_MAXIMUM_SEGMENTS = 64  # UDP_MAX_SEGMENTS of the kernel
+_MAXIMUM_DATAGRAM = 65_000  # bytes of one segmented send, below the limit of IPv4
+
+
+def send_tcp(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: one `send` of the whole frame per socket."""
+    with socket.create_server((HOST, 0), backlog=reader_count) as listener:
+        connection.send({"port": listener.getsockname()[1]})
+        clients = [listener.accept()[0] for _ in range(reader_count)]
+    for client in clients:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sends = [[client.send for client in clients[stream::stream_count]] for stream in range(stream_count)]
+
+    def send_frame(stream: int, number: int, frame: Frame) -> None:
+        frame.stamp(number, time.monotonic_ns())
+        whole = frame.whole
+        size = frame.size
+        for send in sends[stream]:
+            if send(whole) != size:
+                raise OSError("a socket took only a part of a frame")
+
+    run_feed(connection, stream_count, send_frame)
+
+
+def send_udp(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: one `sendto` per packet and destination."""
+    _run_udp(connection, stream_count, reader_count, _send_plain)
+
+
+def send_udp_segmented(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: one `sendmsg` with UDP_SEGMENT per run of packets of the same size, and destination."""
+    _run_udp(connection, stream_count, reader_count, _send_segmented)
+
+
+def read_tcp(connection: Connection, port: int, reader_count: int) -> None:
+    """Worker: plain connections that only read."""
+    run_sink(
+        connection, [Reader(socket.create_connection((HOST, port)), InterleavedSample) for _ in range(reader_count)]
+    )
+
+
+def read_udp(connection: Connection, reader_count: int) -> None:
+    """Worker: plain sockets that only read."""
+    run_sink(connection, [datagram_reader(media) for media, _control in bind_udp_pairs(reader_count)])
+
+
+SendToAll = Callable[[socket.socket, list[tuple[str, int]], Frame], None]
+
+
+def _run_udp(connection: Connection, stream_count: int, reader_count: int, send_to_all: SendToAll) -> None:
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    connection.send({})
+    start = connection.recv()
+    destinations = [(HOST, port) for port in start["ports"][:reader_count]]
+    groups = [destinations[stream::stream_count] for stream in range(stream_count)]
+
+    def send_frame(stream: int, number: int, frame: Frame) -> None:
+        frame.stamp(number, time.monotonic_ns())
+        send_to_all(sender, groups[stream], frame)
+
+    run_feed(connection, stream_count, send_frame, start)
+
+
+def _send_plain(sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame) -> None:
+    sendto = sender.sendto
+    for destination in destinations:
+        for packet in frame.datagrams:
+            sendto(packet, destination)
+
+
+def _send_segmented(sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame) -> None:
+    runs = [
+        ([b"".join(run)], [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", len(run[0])))])
+        for run in _runs_of_equal_size(frame.datagrams)
+    ]
+    sendmsg = sender.sendmsg
+    for destination in destinations:
+        for data, ancillary in runs:
+            sendmsg(data, ancillary, 0, destination)
+
+
+def _runs_of_equal_size(packets: list[memoryview]) -> list[list[memoryview]]:
+    runs: list[list[memoryview]] = []
+    for size, group in groupby(packets, key=len):
+        equal = list(group)
+        length = min(_MAXIMUM_SEGMENTS, _MAXIMUM_DATAGRAM // size)
+        runs += [equal[start : start + length] for start in range(0, len(equal), length)]
+    joined: list[list[memoryview]] = []
+    for run in runs:  # the last segment of a send may be shorter than the others
+        if joined and len(run) == 1 and _takes_shorter_end(joined[-1], run[0]):
+            joined[-1].append(run[0])
+        else:
+            joined.append(run)
+    return joined
+
+
+def _takes_shorter_end(run: list[memoryview], packet: memoryview) -> bool:
+    size = len(run[0])
+    return (
+        len(packet) < len(run[-1]) == size
+        and len(run) < _MAXIMUM_SEGMENTS
+        and size * len(run) + len(packet) <= _MAXIMUM_DATAGRAM
+    )

@@ -1,0 +1,121 @@
+"""The report: a table for people, JSON for programs."""
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Measurement
+from bench.scenarios import Scenario
+from bench.server import CORES_ARE_SEPARATE
+
+_COLUMNS = (
+    ("", 18),
+    ("cpu-s/Gbit", 10),
+    ("ratio", 6),
+    ("core", 7),
+    ("Gbit/s", 7),
+    ("p50 ms", 7),
+    ("p99 ms", 7),
+    ("lost", 7),
+    ("kB/reader", 11),
+    ("load core", 11),
+)
+
+
+def machine_facts() -> dict[str, Any]:
+    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "separate_cores": CORES_ARE_SEPARATE,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_average": os.getloadavg()[0],
+        "udp_buffer_limit": int(next(iter(_lines("/proc/sys/net/core/rmem_max")), "0")),
+    }
+
+
+def print_machine(facts: dict[str, Any]) -> None:
+    print(f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}", flush=True)
+
+
+def print_scenario(scenario: Scenario, measurements: Sequence[Measurement]) -> None:
+    name, streams, readers = scenario.name, scenario.streams, scenario.readers
+    print(f"\n{name}" + (f": {_count(streams, 'stream')}, {_count(readers, 'reader')}" if readers else ""))
+    if not readers:
+        for measurement in measurements:
+            print(f"  {measurement.subject:18}{_idle_line(measurement)}")
+            _print_remarks(measurement)
+        return
+    print("  " + "".join(f"{title:>{width}}" if title else " " * width for title, width in _COLUMNS))
+    for measurement in measurements:
+        print(f"  {measurement.subject:18}{_load_line(measurement)}".rstrip())
+        _print_remarks(measurement)
+    print(end="", flush=True)
+
+
+def write_json(
+    path: Path, facts: dict[str, Any], results: dict[str, list[Measurement]], options: dict[str, Any]
+) -> None:
+    document = {
+        "machine": facts,
+        "options": options,
+        "scenarios": {name: [dataclasses.asdict(one) for one in rows] for name, rows in results.items()},
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _idle_line(measurement: Measurement) -> str:
+    if measurement.error:
+        return ""
+    return (
+        f"memory {_number(measurement.resident_mb, '.1f')} MB, "
+        f"start to listening {_number(measurement.start_seconds, '.3f')} s, "
+        f"idle {_number(measurement.core_share, '.2%')} of a core, {measurement.open_files} open files"
+    )
+
+
+def _load_line(measurement: Measurement) -> str:
+    if measurement.error:
+        return ""
+    rate = measurement.delivered_gigabits / measurement.window_seconds if measurement.window_seconds else None
+    values = (
+        _number(measurement.cpu_per_gigabit, ".4f"),
+        _number(measurement.ratio, ".2f"),
+        _number(measurement.core_share, ".1%"),
+        _number(rate, ".3f"),
+        _number(measurement.delay_p50_ms, ".2f"),
+        _number(measurement.delay_p99_ms, ".2f"),
+        _number(measurement.lost_packets, "d"),
+        _number(measurement.kilobytes_per_reader, ".1f"),
+        _number(measurement.load_share, ".0%"),
+    )
+    return "".join(f"{value:>{width}}" for value, (_title, width) in zip(values, _COLUMNS[1:], strict=True))
+
+
+def _print_remarks(measurement: Measurement) -> None:
+    if measurement.error:
+        print(f"    failed: {measurement.error}")
+    for missed in measurement.missed:
+        print(f"    target missed: {missed}")
+    for note in measurement.notes:
+        print(f"    note: {note}")
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,84 @@
+"""The scenarios as a table: what is loaded, beside which floors, against which targets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from bench import floor, rtsp_load
+from bench.measure import Measurement
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A load generator: workers that publish and that read (`bench/rtsp_load.py` shows their signatures)."""
+
+    publish: Callable[..., None]
+    read: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A bare loop: workers that send and that read (`bench/floor.py`)."""
+
+    send: Callable[..., None]
+    read: Callable[..., None]
+    needs_port: bool
+    """The readers connect to the sender; else the sender is told the readers' ports."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A limit on one number of the server's measurement."""
+
+    metric: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    protocol: str
+    transport: Literal["tcp", "udp", "none"]
+    streams: int
+    readers: int
+    floors: tuple[str, ...] = ()
+    """The first is the one that the ratio is taken to."""
+    targets: tuple[Target, ...] = ()
+
+
+PROTOCOLS = {
+    "rtsp": Protocol(rtsp_load.publish, rtsp_load.read),
+}
+
+FLOORS = {
+    "send": Floor(floor.send_tcp, floor.read_tcp, needs_port=True),
+    "sendto": Floor(floor.send_udp, floor.read_udp, needs_port=False),
+    "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
+}
+
+NOTHING_LOST = Target("lost_packets", 0)
+RATIO = Target("ratio", 1.8)
+UDP_FLOORS = ("sendto", "segmented")
+
+SCENARIOS = (
+    Scenario("idle", "rtsp", "none", 0, 0, (), (Target("resident_mb", 45), Target("start_seconds", 0.5))),
+    Scenario("tcp-1", "rtsp", "tcp", 1, 1, ("send",), (NOTHING_LOST,)),
+    Scenario("tcp-10", "rtsp", "tcp", 1, 10, ("send",), (NOTHING_LOST,)),
+    Scenario("tcp-100", "rtsp", "tcp", 1, 100, ("send",), (RATIO, NOTHING_LOST, Target("delay_p99_ms", 5))),
+    Scenario("tcp-1000", "rtsp", "tcp", 1, 1000, ("send",), (RATIO, NOTHING_LOST)),
+    Scenario("udp-1", "rtsp", "udp", 1, 1, UDP_FLOORS, (NOTHING_LOST,)),
+    Scenario("udp-100", "rtsp", "udp", 1, 100, UDP_FLOORS, (NOTHING_LOST,)),
+    Scenario("udp-500", "rtsp", "udp", 1, 500, UDP_FLOORS, (Target("cpu_per_gigabit", 0.25), NOTHING_LOST)),
+    Scenario("streams-300", "rtsp", "tcp", 300, 300, ("send",), (Target("core_share", 0.60), NOTHING_LOST)),
+)
+
+
+def missed_targets(scenario: Scenario, measurement: Measurement) -> list[str]:
+    """One sentence per target that the measurement misses."""
+    missed = []
+    for target in scenario.targets:
+        value = getattr(measurement, target.metric)
+        if value is None or value > target.limit:
+            found = "nothing" if value is None else f"{value:.4g}"
+            missed.append(f"{target.metric} {found}, at most {target.limit:g} wanted")
+    return missed

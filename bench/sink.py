@@ -1,0 +1,211 @@
+"""The reading side: one process with all readers, cheap enough that a thousand of them fit on one core.
+
+Most readers only count: `MSG_TRUNC` lets the kernel drop TCP bytes without a copy and return a datagram's true size.
+Sampled readers, spread evenly, parse everything; their arrival times are the kernel's, so that this process's own queue
+does not count as delay.
+"""
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from bench.samples import DatagramSample, Sample
+
+SAMPLE_COUNT = 25
+REST = 0.002  # seconds between two rounds: far below a frame, and far fewer wake-ups of this process
+QUIET = 0.4  # seconds without a byte after which everything counts as arrived
+DRAIN_LIMIT = 10.0  # seconds
+KEEPALIVE_INTERVAL = 20.0  # seconds
+BUFFER_SIZE = 1 << 20
+DATAGRAM_RECEIVE_SIZE = 16  # bytes copied of a datagram that is only counted
+RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key frames
+
+_SO_TIMESTAMPNS = 35
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("9I")
+_MEMINFO_DROPS = 8
+_TIMESPEC = struct.Struct("qq")
+
+
+@dataclass
+class Reader:
+    """One connected reader."""
+
+    media: socket.socket
+    make_sample: Callable[[], Sample]
+    first_bytes: bytes = b""
+    """What arrived together with the last answer."""
+    keepalive: Callable[[], None] | None = None
+    keep_open: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def is_datagram(self) -> bool:
+        return self.media.type == socket.SOCK_DGRAM
+
+
+class Sink:
+    """Counts what all readers get; its answers are plain dictionaries."""
+
+    def __init__(self, connection: Connection, readers: list[Reader]) -> None:
+        self._connection = connection
+        self._readers = readers
+        highest = max(reader.media.fileno() for reader in readers)
+        self._byte_counts = [0] * (highest + 1)
+        self._receive_counts = [0] * (highest + 1)
+        self._receive: list[Callable[..., int] | None] = [None] * (max(highest, connection.fileno()) + 1)
+        self._sampled: dict[int, tuple[Reader, Sample]] = {}
+        self._closed: set[int] = set()
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._command_waits = False
+        self._epoll = select.epoll()
+        self._epoll.register(connection.fileno(), select.EPOLLIN)
+        self._register()
+
+    def _register(self) -> None:
+        count = len(self._readers)
+        sample_count = min(SAMPLE_COUNT, count)
+        sampled = {index * count // sample_count + count // (2 * sample_count) for index in range(sample_count)}
+        for index, reader in enumerate(self._readers):
+            descriptor = reader.media.fileno()
+            reader.media.setblocking(False)
+            self._byte_counts[descriptor] = len(reader.first_bytes)
+            if index in sampled:
+                reader.media.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+                sample = reader.make_sample()
+                sample.feed(memoryview(reader.first_bytes), time.monotonic_ns())
+                self._sampled[descriptor] = (reader, sample)
+            else:
+                self._receive[descriptor] = reader.media.recv_into
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Read until the command "finish", then until nothing more comes."""
+        next_keepalive = time.monotonic() + KEEPALIVE_INTERVAL
+        finish: dict[str, Any] | None = None
+        drain_deadline = 0.0
+        while True:
+            quiet = not self._read_once(QUIET if finish else 1.0)
+            if self._command_waits:
+                self._command_waits = False
+                command = self._connection.recv()
+                if command["command"] == "finish":
+                    finish = command
+                    drain_deadline = time.monotonic() + DRAIN_LIMIT
+                else:
+                    self._connection.send(self._totals())
+            if finish is not None and (quiet or time.monotonic() > drain_deadline):
+                self._connection.send(self._results(finish["from_ns"], finish["to_ns"]))
+                return
+            if time.monotonic() > next_keepalive:
+                next_keepalive += KEEPALIVE_INTERVAL
+                for reader in self._readers:
+                    if reader.keepalive is not None:
+                        reader.keepalive()
+
+    def _read_once(self, timeout: float) -> bool:
+        """Serve what epoll reports; whether any reader had something."""
+        receivers = self._receive
+        byte_counts = self._byte_counts
+        receive_counts = self._receive_counts
+        buffer = self._buffer
+        size = DATAGRAM_RECEIVE_SIZE if self._readers[0].is_datagram else BUFFER_SIZE
+        truncate = socket.MSG_TRUNC
+        command_descriptor = self._connection.fileno()
+        events = self._epoll.poll(timeout)
+        for descriptor, _mask in events:
+            receive = receivers[descriptor]
+            try:
+                if receive is not None:
+                    received = receive(buffer, size, truncate)
+                elif descriptor == command_descriptor:
+                    self._command_waits = True
+                    continue
+                else:
+                    received = self._read_sample(descriptor)
+            except BlockingIOError:
+                continue
+            except OSError:
+                received = 0
+            if received == 0:
+                self._closed.add(descriptor)
+                self._epoll.unregister(descriptor)
+            byte_counts[descriptor] += received
+            receive_counts[descriptor] += 1
+        time.sleep(REST)
+        return bool(events)
+
+    def _read_sample(self, descriptor: int) -> int:
+        reader, sample = self._sampled[descriptor]
+        received, ancillary, _flags, _address = reader.media.recvmsg_into([self._buffer], 128)
+        now = time.monotonic_ns()
+        arrival = now
+        for _level, kind, value in ancillary:
+            if kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(value)
+                if seconds:
+                    arrival = now - (time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
+        sample.feed(self._view[:received], arrival)
+        return received
+
+    def _totals(self) -> dict[str, Any]:
+        return {"bytes": sum(self._byte_counts), "receives": sum(self._receive_counts)}
+
+    def _results(self, from_ns: int, to_ns: int) -> dict[str, Any]:
+        readers = []
+        for reader in self._readers:
+            descriptor = reader.media.fileno()
+            readers.append(
+                {
+                    "bytes": self._byte_counts[descriptor],
+                    "receives": self._receive_counts[descriptor],
+                    "is_datagram": reader.is_datagram,
+                    "sample": self._sample_result(descriptor),
+                    "socket_drops": _socket_drops(reader.media) if reader.is_datagram else 0,
+                }
+            )
+        delays = sorted(
+            delay
+            for _reader, sample in self._sampled.values()
+            for sent, delay in sample.result.delays
+            if from_ns <= sent < to_ns
+        )
+        return {"readers": readers, "delays_ns": delays, "closed": len(self._closed)}
+
+    def _sample_result(self, descriptor: int) -> dict[str, int] | None:
+        if descriptor not in self._sampled:
+            return None
+        result = self._sampled[descriptor][1].result
+        return {"packets": result.packets, "missing": result.missing, "frames": result.frames}
+
+
+def run_sink(connection: Connection, readers: list[Reader]) -> None:
+    """Tell that the readers are connected, then count until told to finish."""
+    ports = [reader.media.getsockname()[1] for reader in readers]
+    sink = Sink(connection, readers)
+    connection.send({"ports": ports})
+    sink.run()
+    connection.poll(None)  # keep the readers connected until the process is ended
+
+
+def enlarge_receive_buffer(media: socket.socket) -> None:
+    media.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
+def datagram_reader(media: socket.socket) -> Reader:
+    enlarge_receive_buffer(media)
+    return Reader(media, DatagramSample)
+
+
+def _socket_drops(media: socket.socket) -> int:
+    """Datagrams that the kernel dropped because the reader's buffer was full: the load generator's fault."""
+    try:
+        drops: int = _MEMINFO.unpack(media.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_MEMINFO_DROPS]
+    except OSError:
+        return 0
+    return drops
