@@ -1,4 +1,7 @@
-"""Keys whose feature this version does not have yet. Whoever adds a feature removes its keys from the set."""
+"""Keys whose feature this version does not have yet. Whoever adds a feature removes its keys from the set.
+
+Then the documents need to be made again: ``python -m polycast.config.document docs/``.
+"""
 
 from __future__ import annotations
 

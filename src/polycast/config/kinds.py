@@ -130,12 +130,17 @@ def _credential(value: Json) -> str:
     return text
 
 
+def _number_text(value: Json) -> str:
+    """A number without its unit becomes text, so that the error can tell how to write it."""
+    return str(value) if isinstance(value, float) or type(value) is int else _text(value)
+
+
 def _duration(value: Json) -> Duration:
-    return Duration.parse(_text(value))
+    return Duration.parse(_number_text(value))
 
 
 def _size(value: Json) -> Size:
-    return Size.parse(_text(value))
+    return Size.parse(_number_text(value))
 
 
 def _encryption(value: Json) -> Encryption:

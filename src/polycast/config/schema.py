@@ -183,8 +183,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Size,
         Meta(
             description=(
-                "Receive buffer of each UDP socket in the system (SO_RCVBUF). Where the system allows less, it "
-                "counts; on Linux see net.core.rmem_max."
+                "Receive buffer of each UDP socket in the system (SO_RCVBUF). Where the system allows less, its "
+                "limit applies (on Linux: net.core.rmem_max)."
             )
         ),
     ] = Size(2 * 1024 * 1024)
@@ -322,6 +322,6 @@ SECTIONS: Final = {
     "source": "Source",
     "rpiCameraCamID": "Raspberry Pi Camera",
     "publishUser": "Authentication",
-    "runOnInit": "Commands of a path",
+    "runOnInit": "Commands of the path",
 }
 """The first key of each section, with the title of the section, in the order of the fields."""

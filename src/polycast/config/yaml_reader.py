@@ -84,6 +84,8 @@ def _events(text: str) -> Iterator[Any]:
         raise ConfigurationError(f"invalid YAML: line {line}, column {column}: {error.reason}") from error
     except YAMLError as error:
         raise ConfigurationError(f"invalid YAML: {error}") from error
+    except Exception as error:  # for example the parser's own assertions about %YAML directives
+        raise ConfigurationError(f"invalid YAML: {str(error)[:200]}") from error
 
 
 def _invalid(problem: str, mark: Any) -> ConfigurationError:

@@ -1,0 +1,110 @@
+"""Settings from environment variables."""
+
+from __future__ import annotations
+
+import pytest
+
+from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Protocol, Size, load_bytes
+from polycast.errors import ConfigurationError
+
+
+def configured(content: str = "", **variables: str) -> Configuration:
+    return load_bytes(content.encode(), variables).configuration
+
+
+def test_values_of_every_kind() -> None:
+    assert configured(
+        RTSP_LOGFILE="my.log",
+        RTSP_READBUFFERCOUNT="128",
+        RTSP_API="yes",
+        RTSP_READTIMEOUT="22s",
+        RTSP_HLSSEGMENTMAXSIZE="10M",
+        RTSP_PROTOCOLS="tcp,udp",
+        RTSP_RTMPENCRYPTION="optional",
+        RTSP_EXTERNALAUTHENTICATIONURL="http://host/",
+        RTSP_MULTICASTRTPPORT="9000",
+        RTSP_MULTICASTRTCPPORT="9001",
+    ) == Configuration(
+        log_file="my.log",
+        read_buffer_count=128,
+        api=True,
+        read_timeout=Duration(22),
+        hls_segment_max_size=Size(10 * 1024**2),
+        protocols=frozenset({Protocol.TCP, Protocol.UDP}),
+        rtmp_encryption=Encryption.OPTIONAL,
+        external_authentication_url="http://host/",
+        multicast_rtp_port=9000,
+        multicast_rtcp_port=9001,
+    )
+
+
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("TRUE", True), ("No", False), ("false", False)])
+def test_booleans(text: str, value: bool) -> None:
+    assert configured(RTSP_METRICS=text).metrics is value
+
+
+def test_file_and_environment() -> None:
+    configuration = configured("{}", RTSP_PATHS_CAM1_SOURCE="rtsp://testing", RTSP_PROTOCOLS="tcp")
+    assert configuration.protocols == {"tcp"}
+    assert configuration.paths == {"cam1": PathConfiguration(source="rtsp://testing")}
+
+
+def test_environment_wins_and_existing_paths_are_changed() -> None:
+    configuration = configured(
+        "logLevel: debug\npaths: {cam1: {readUser: a, readPass: b}, z: }",
+        RTSP_LOGLEVEL="error",
+        RTSP_PATHS_CAM1_READPASS="c",
+    )
+    assert configuration.log_level == "error"
+    assert configuration.paths == {"cam1": PathConfiguration(read_user="a", read_pass="c"), "z": PathConfiguration()}
+
+
+def test_an_empty_variable_creates_a_path() -> None:
+    assert configured(RTSP_PATHS_CAM1="").paths == {"cam1": PathConfiguration()}
+
+
+def test_all_paths() -> None:
+    assert configured(RTSP_PATHS_ALL_FALLBACK="/x").paths == {"~^.*$": PathConfiguration(fallback="/x")}
+    assert configured("paths: {all: {readUser: a, readPass: b}}", RTSP_PATHS_ALL_FALLBACK="/x").paths == {
+        "~^.*$": PathConfiguration(read_user="a", read_pass="b", fallback="/x")
+    }
+
+
+def test_names_may_have_a_minus_but_no_lower_case() -> None:
+    loaded = load_bytes(b"", {"RTSP_PATHS_CAM-1_FALLBACK": "/x", "RTSP_PATHS_cam2_FALLBACK": "/x"})
+    assert list(loaded.configuration.paths) == ["cam-1"]
+    assert loaded.warnings == ["environment variable RTSP_PATHS_cam2_FALLBACK is not a setting"]
+
+
+def test_lists_of_a_path() -> None:
+    path = configured(RTSP_PATHS_A_READIPS="10.0.0.0/8, ::1", RTSP_PATHS_A_SOURCE="rtsp://a/x,y,http://b/").paths["a"]
+    assert [str(network) for network in path.read_ips] == ["10.0.0.0/8", "::1/128"]
+    assert path.sources == ("rtsp://a/x,y", "http://b/")
+
+
+def test_other_variables_are_left_alone() -> None:
+    loaded = load_bytes(b"", {"RTSP_PATH": "a", "RTSP_PORT": "1", "RTSP_CONFKEY": "k", "PATH": "x"})
+    assert (loaded.configuration, loaded.warnings, loaded.given) == (Configuration(), [], frozenset())
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("RTSP_API", "maybe", "RTSP_API: invalid value 'maybe'"),
+        ("RTSP_API", "", "RTSP_API: invalid value ''"),
+        ("RTSP_LOGLEVEL", "x", "RTSP_LOGLEVEL: invalid log level: x"),
+        ("RTSP_PROTOCOLS", "tcp,x", "RTSP_PROTOCOLS: invalid protocol: x"),
+        (
+            "RTSP_READTIMEOUT",
+            "5",
+            "RTSP_READTIMEOUT: '5' is not a duration (write a number with a unit, such as 10s, 200ms or 1m30s)",
+        ),
+        ("RTSP_READBUFFERCOUNT", "x", "RTSP_READBUFFERCOUNT: 'x' is not a whole number"),
+        ("RTSP_PATHS_A_READIPS", "x", "RTSP_PATHS_A_READIPS: unable to parse IP/CIDR 'x'"),
+        ("RTSP_PATHS_A_SOURCE", "x", "invalid source: 'x'"),
+    ],
+)
+def test_errors(variable: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configured(**{variable: text})
+    assert str(caught.value) == message

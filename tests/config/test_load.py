@@ -1,0 +1,290 @@
+"""Loading: files, exact error texts, limits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.config.cases import EXACT_ERRORS, OWN_ERRORS
+
+from polycast.config import (
+    AuthMethod,
+    Configuration,
+    Duration,
+    Encryption,
+    PathConfiguration,
+    Protocol,
+    Size,
+    SourceKind,
+    from_mapping,
+    load,
+    load_bytes,
+    unavailable_keys,
+)
+from polycast.errors import ConfigurationError
+
+
+def parse(text: str) -> Configuration:
+    return load_bytes(text.encode(), {}).configuration
+
+
+def error_of(text: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text)
+    return str(caught.value)
+
+
+def path(text: str) -> str:
+    return "paths:\n  mypath:\n" + "".join(f"    {line}\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{}", "# nothing", "null", "---\n", "paths:", "paths: {}"])
+def test_empty_file_is_the_defaults(text: str) -> None:
+    assert parse(text) == Configuration()
+
+
+@pytest.mark.parametrize("text", ["paths:\n  mypath:\n", "paths:\n  mypath: {}\n", "paths: {mypath: ~}"])
+def test_path_without_settings(text: str) -> None:
+    assert parse(text).paths == {"mypath": PathConfiguration()}
+
+
+def test_file_with_a_path() -> None:
+    configuration = parse("logLevel: debug\n\npaths:\n  cam1:\n    runOnDemandStartTimeout: 5s\n")
+    assert configuration.log_level == "debug"
+    assert configuration.paths == {"cam1": PathConfiguration(run_on_demand_start_timeout=Duration(5))}
+    cam1 = configuration.paths["cam1"]
+    assert (cam1.source, cam1.source_on_demand_start_timeout, cam1.source_on_demand_close_after) == (
+        "publisher",
+        10,
+        10,
+    )
+    assert (cam1.run_on_demand_close_after, cam1.rpi_camera_width, cam1.rpi_camera_level) == (10, 1280, "4.1")
+
+
+def test_values_of_every_kind() -> None:
+    configuration = parse(
+        "logDestinations: [file, syslog]\nreadTimeout: 1m30s\nreadBufferCount: 1024\napi: yes\nprotocols: [tcp]\n"
+        "encryption: optional\nauthMethods: [digest]\nhlsSegmentMaxSize: 1.5G\nhlsTrustedProxies: [10.1.2.3/8, '::1']\n"
+        "multicastIPRange: 239.0.0.0/24\n"
+    )
+    assert configuration.log_destinations == {"file", "syslog"}
+    assert configuration.read_timeout == 90
+    assert configuration.read_buffer_count == 1024
+    assert configuration.api is True
+    assert configuration.protocols == {Protocol.TCP}
+    assert configuration.encryption is Encryption.OPTIONAL
+    assert configuration.auth_methods == (AuthMethod.DIGEST,)
+    assert configuration.hls_segment_max_size == Size(1536 * 1024**2)
+    assert [str(network) for network in configuration.hls_trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert str(configuration.multicast_ip_range) == "239.0.0.0/24"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *[(value, Encryption.STRICT) for value in ("yes", '"yes"', "true", "'true'", "strict")],
+        *[(value, Encryption.NO) for value in ("no", '"no"', "false", "'false'")],
+        ("optional", Encryption.OPTIONAL),
+    ],
+)
+def test_encryption_quoted_or_not(value: str, expected: Encryption) -> None:
+    assert parse(f"protocols: [tcp]\nencryption: {value}").encryption is expected
+    assert parse(f"rtmpEncryption: {value}").rtmp_encryption is expected
+
+
+@pytest.mark.parametrize("word", ["yes", "Yes", "YES", "on", "true", "True"])
+def test_boolean_words_that_mean_yes(word: str) -> None:
+    assert parse(f"hlsAlwaysRemux: {word}").hls_always_remux is True
+
+
+@pytest.mark.parametrize("word", ["no", "off", "false", "FALSE"])
+def test_boolean_words_that_mean_no(word: str) -> None:
+    assert parse(f"rtspDisable: {word}").rtsp_disable is False
+
+
+def test_text_stays_as_it_was_written() -> None:
+    written = parse(path("publishUser: 0123\npublishPass: 1_000\nrunOnReady: yes")).paths["mypath"]
+    assert (written.publish_user, written.publish_pass, written.run_on_ready) == ("0123", "1_000", "yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "default"),
+    [
+        ("hlsSegmentCount: 0", 7),
+        ("readTimeout: 0s", 10),
+        ("writeTimeout: 0", 10),
+        ("readBufferCount: 0", 512),
+        ("hlsSegmentMaxSize: 0B", 50 * 1024**2),
+        ("rtspAddress: ''", ":8554"),
+        ("hlsAllowOrigin: ''", "*"),
+        ("protocols: []", frozenset(Protocol)),
+        ("authMethods: []", (AuthMethod.BASIC, AuthMethod.DIGEST)),
+        ("serverKey:", "server.key"),
+        ("rtmpServerKey: ''", "server.key"),
+    ],
+)
+def test_zero_means_default(text: str, default: object) -> None:
+    configuration = parse(text)
+    assert configuration == Configuration()
+    assert default in [getattr(configuration, name) for name in configuration.__struct_fields__]
+
+
+def test_zero_pause_after_failures_is_a_value() -> None:
+    assert parse("authenticationFailurePause: 0s").authentication_failure_pause == 0
+
+
+def test_all_is_renamed_and_order_is_kept() -> None:
+    configuration = parse("paths:\n  ~^a$:\n  z:\n  all:\n  ~^b:\n  c:\n")
+    assert list(configuration.paths) == ["~^a$", "z", "~^.*$", "~^b", "c"]
+
+
+def test_all_wins_over_the_pattern_that_it_stands_for() -> None:
+    configuration = parse("paths:\n  ~^.*$: {readUser: a, readPass: b}\n  all: {readUser: c, readPass: d}\n")
+    assert configuration.paths == {"~^.*$": PathConfiguration(read_user="c", read_pass="d")}
+
+
+def test_several_sources() -> None:
+    configured = parse(path("source: [rtsp://a/x, https://b/y.m3u8]")).paths["mypath"]
+    assert configured.source == ("rtsp://a/x", "https://b/y.m3u8")
+    assert configured.sources == configured.source
+    assert configured.source_kind is SourceKind.RTSP
+    assert parse(path("source: [rtsp://a/x]")).paths["mypath"].source == "rtsp://a/x"
+
+
+def test_merged_settings() -> None:
+    configuration = parse("paths:\n  a: &a {readUser: u, readPass: p}\n  b: {<<: *a, readUser: v}\n  c: {<<: [*a]}\n")
+    assert [(one.read_user, one.read_pass) for one in configuration.paths.values()] == [
+        ("u", "p"),
+        ("v", "p"),
+        ("u", "p"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "message"), EXACT_ERRORS)
+def test_exact_errors(text: str, message: str) -> None:
+    assert error_of(text) == message
+
+
+@pytest.mark.parametrize(("text", "message"), OWN_ERRORS)
+def test_own_errors(text: str, message: str) -> None:
+    assert error_of(text) == message
+
+
+def test_first_error_of_the_file_is_reported() -> None:
+    assert error_of("logLevel: a\nencryption: b\n") == "invalid log level: a"
+    assert error_of("encryption: b\nlogLevel: a\n") == "invalid encryption value: 'b'"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtspDisable: yes\nrtpAddress: :9001",
+        "protocols: [tcp]\nrtpAddress: :9001\nmulticastRTPPort: 9001",
+        "rtpAddress: 127.0.0.1:0\nrtcpAddress: 127.0.0.1:0",
+    ],
+)
+def test_ports_that_are_not_used_or_picked_by_the_system(text: str) -> None:
+    parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("~^.*", "redirect"), ("all", "rpiCamera"), ("x", "rtsp://user:@host/"), ("x", "rtsp://testing")],
+)
+def test_sources_that_are_allowed(name: str, source: str) -> None:
+    parse(f"paths:\n  {name}:\n    source: {source}\n    sourceRedirect: rtsp://other/\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [("a: 1\nb: [1\n", 3, 1), ("logLevel: info\n\tapi: yes\n", 2, 1), ("api: *x\n", 1, 6), ("a: \x01\n", 1, 4)],
+)
+def test_syntax_errors_say_where(text: str, line: int, column: int) -> None:
+    assert error_of(text).startswith(f"invalid YAML: line {line}, column {column}: ")
+
+
+def test_not_utf8() -> None:
+    with pytest.raises(ConfigurationError, match="line 2: the file is not UTF-8 text"):
+        load_bytes(b"api: no\nlogFile: \xff\n", {})
+
+
+def test_aliases_cannot_multiply() -> None:
+    levels = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    assert "more than 500000 values, counting what aliases repeat" in error_of(f"k0: &k0 [x]\n{levels}")
+
+
+def test_nesting_is_limited() -> None:
+    assert "more than 16 levels" in error_of("[" * 50_000)
+
+
+def test_alias_inside_its_own_anchor() -> None:
+    assert "there is no finished anchor 'x'" in error_of("paths: &x\n  a: *x\n")
+
+
+def test_warnings() -> None:
+    loaded = load_bytes(b"api: no\napi: yes\n---\nx: 1\n", {"RTSP_APY": "1", "RTSP_PATH": "p", "HOME": "/"})
+    assert loaded.configuration.api is True
+    assert loaded.warnings == [
+        "line 2: 'api' is written more than once; the last one counts",
+        "the configuration file has several YAML documents; only the first one is used",
+        "environment variable RTSP_APY is not a setting",
+    ]
+
+
+def test_load_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "polycast.yml"
+    file.write_bytes(b"\xef\xbb\xbfpaths:\r\n  Cam_1:\r\n    source: publisher\r\n  all:\r\n    fallback: /x\r\n")
+    loaded = load(str(file), {"RTSP_LOGLEVEL": "warn"})
+    assert loaded.source_path == file
+    assert loaded.warnings == []
+    assert loaded.given == {"paths.Cam_1.source", "paths.~^.*$.fallback", "logLevel"}
+
+
+def test_load_without_a_file() -> None:
+    loaded = load(None, {"RTSP_PATHS_CAM1_SOURCE": "rtsp://testing"})
+    assert loaded.source_path is None
+    assert loaded.configuration == Configuration(paths={"cam1": PathConfiguration(source="rtsp://testing")})
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"can't read the configuration file '.*x.yml': No such file or directory"
+    ):
+        load(str(tmp_path / "x.yml"), {})
+
+
+def test_unavailable_keys_are_those_that_were_set() -> None:
+    loaded = load_bytes(b"logLevel: debug\nrtspAddress: :9554\npaths: {a: {readUser: a, readPass: b}}", {})
+    assert unavailable_keys(loaded.configuration, loaded.given) == []
+
+
+def test_unavailable_keys_name_key_and_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = frozenset({"hlsVariant", "hlsSegmentCount", "rtmpAddress", "runOnReady", "source:RTSP"})
+    monkeypatch.setattr("polycast.config.availability.NOT_YET_AVAILABLE", missing)
+    loaded = load_bytes(
+        b"hlsVariant: fmp4\nhlsSegmentCount: 7\nrtmpDisable: yes\nrtmpAddress: :1\n"
+        b"paths: {a: {source: rtsp://x/}, b: {runOnReady: c}}",
+        {},
+    )
+    assert unavailable_keys(loaded.configuration, loaded.given) == [
+        "'hlsVariant' is set, but this version does not support it yet",
+        "path 'a': 'source' is set, but this version does not support it yet",
+        "path 'b': 'runOnReady' is set, but this version does not support it yet",
+    ]
+
+
+def test_from_mapping_takes_json_values() -> None:
+    configuration = from_mapping({"api": True, "readBufferCount": 64, "protocols": ["tcp"], "paths": {"a": None}})
+    assert (configuration.api, configuration.read_buffer_count, configuration.protocols) == (True, 64, {"tcp"})
+
+
+def test_import_is_light() -> None:
+    command = "import polycast.config, sys; print(sorted({'nacl', 'ruamel', 'httpx2', 'asyncio'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=True
+    )
+    assert result.stdout.strip() == "[]"
