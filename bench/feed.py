@@ -47,6 +47,7 @@ def run_feed(
                     "frames": number,
                     "packets": media.packets_until(number),
                     "bytes": media.bytes_until(number),
+                    "bytes_per_second": media.bytes_per_second,
                     "latest_ms": latest * 1000,
                 }
             )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WARM_UP = 2.0  # seconds of load before the window
 IDLE_SETTLE = 1.0  # seconds between the start and the reading of an idle server's memory
 BUSY_LOAD = 0.9  # share of its core from which the load generator may be the bottleneck
+DELIVERED = 0.9  # share of the stream's rate below which a note says so; one key frame more or less stays above
 BUSY_OTHERS = 0.05  # share of the server's core that others may use before a note says so
 LATE_PUBLISHER = 33.0  # milliseconds, one frame
 MEGABYTE = 1_000_000
@@ -198,6 +199,9 @@ def _measure_window(
     measurement.load_share = max(after["load"][core] - before["load"][core] for core, _worker in loads) / window
     _count_delays(measurement, results["delays_ns"])
     _count_losses(measurement, sent, results)
+    nominal = sent["bytes_per_second"] * measurement.readers * window * 8 / 1e9
+    if gigabits < nominal * DELIVERED:
+        measurement.notes.append(f"only {gigabits / nominal:.0%} of the stream's rate was delivered in the window")
     _write_notes(measurement, (after["busy"] - before["busy"] - used) / window, lateness)
 
 

@@ -5,7 +5,8 @@ import fnmatch
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,15 @@ QUICK_IDLE_RUNS = 3
 PHASE_LIMIT = 120  # seconds that one window may take beside its duration
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often to measure."""
+
+    seconds: float
+    idle_runs: int
+    repeats: int
+
+
 class PhaseTimeoutError(Exception):
     """A window did not come to its end."""
 
@@ -35,8 +45,11 @@ def main() -> int:
     raise_file_limit()
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGALRM, _time_out)
-    seconds = options.duration or (QUICK_DURATION if options.quick else DURATION)
-    idle_runs = QUICK_IDLE_RUNS if options.quick else IDLE_RUNS
+    plan = Plan(
+        options.duration or (QUICK_DURATION if options.quick else DURATION),
+        QUICK_IDLE_RUNS if options.quick else IDLE_RUNS,
+        max(1, options.repeat),
+    )
     subjects = [own_server()]
     if options.server:
         subjects[0].command = shlex.split(options.server)
@@ -47,38 +60,52 @@ def main() -> int:
     print_machine(facts)
     results: dict[str, list[Measurement]] = {}
     for scenario in scenarios:
-        results[scenario.name] = _run_scenario(scenario, subjects, seconds, idle_runs)
+        results[scenario.name] = _run_scenario(scenario, subjects, plan)
         print_scenario(scenario, results[scenario.name])
         if options.json:
-            write_json(options.json, facts, results, {"seconds": seconds, "quick": options.quick})
+            write_json(options.json, facts, results, asdict(plan))
     failed = any(measurement.error for measurements in results.values() for measurement in measurements)
     return 1 if failed else 0
 
 
-def _run_scenario(scenario: Scenario, subjects: list[Subject], seconds: float, idle_runs: int) -> list[Measurement]:
-    measurements = [
-        _bounded(f"floor: {name}", seconds, partial(measure_floor, scenario, name, FLOORS[name], seconds))
+def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> list[Measurement]:
+    """All floors and servers, one after the other, as often as wanted; of each the median run."""
+    measures: list[tuple[str, Callable[[], Measurement]]] = [
+        (f"floor: {name}", partial(measure_floor, scenario, name, FLOORS[name], plan.seconds))
         for name in scenario.floors
     ]
-    floor = measurements[0].cpu_per_gigabit if measurements else None
-    for measurement in measurements[1:]:
-        _set_ratio(measurement, floor)
     for subject in subjects:
         if scenario.readers:
-            measure = partial(measure_server, scenario, PROTOCOLS[scenario.protocol], subject, seconds)
+            protocol = PROTOCOLS[scenario.protocol]
+            measures.append((subject.name, partial(measure_server, scenario, protocol, subject, plan.seconds)))
         else:
-            measure = partial(measure_idle, subject, idle_runs)
-        measurement = _bounded(subject.name, seconds, measure)
-        _set_ratio(measurement, floor)
-        if subject is subjects[0] and not measurement.error:
-            measurement.missed = missed_targets(scenario, measurement)
-        measurements.append(measurement)
+            measures.append((subject.name, partial(measure_idle, subject, plan.idle_runs)))
+    repeats = plan.repeats if scenario.readers else 1
+    rounds = [[_bounded(name, plan.seconds, measure) for name, measure in measures] for _ in range(repeats)]
+    measurements = [_median_run(runs) for runs in zip(*rounds, strict=True)]
+
+    floor = measurements[0].cpu_per_gigabit if scenario.floors else None
+    for measurement in measurements:
+        if floor and measurement.cpu_per_gigabit and measurement is not measurements[0]:
+            measurement.ratio = measurement.cpu_per_gigabit / floor
+    own = measurements[len(scenario.floors)]
+    if not own.error:
+        own.missed = missed_targets(scenario, own)
     return measurements
 
 
-def _set_ratio(measurement: Measurement, floor: float | None) -> None:
-    if floor and measurement.cpu_per_gigabit:
-        measurement.ratio = measurement.cpu_per_gigabit / floor
+def _median_run(runs: Sequence[Measurement]) -> Measurement:
+    """The run with the median CPU per gigabit; what any run lost, and any run's failure, counts."""
+    failed = [run for run in runs if run.error]
+    if failed or len(runs) == 1:
+        return (failed or runs)[0]
+    ordered = sorted(runs, key=lambda run: run.cpu_per_gigabit or 0)
+    median = ordered[(len(ordered) - 1) // 2]
+    if median.lost_packets is not None:
+        median.lost_packets = sum(run.lost_packets or 0 for run in runs)
+    lowest, highest = ordered[0].cpu_per_gigabit or 0, ordered[-1].cpu_per_gigabit or 0
+    median.notes.append(f"median of {len(runs)} runs, {lowest:.4f} to {highest:.4f} cpu-s/Gbit")
+    return median
 
 
 def _bounded(name: str, seconds: float, measure: Callable[[], Measurement]) -> Measurement:
@@ -110,6 +137,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--quick", action="store_true", help=f"windows of {QUICK_DURATION:g} s, not {DURATION:g} s")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="length of each measured window")
+    parser.add_argument(
+        "--repeat", type=int, default=1, metavar="TIMES", help="measure so often and report the median run"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to a file")
     parser.add_argument("--server", metavar="COMMAND", help="the server's command; {config} is its configuration")
     parser.add_argument("--peer", metavar="COMMAND", help="command of another server to measure beside it")
