@@ -137,6 +137,7 @@ def _connect_udp_reader(port: int, path: str, media: socket.socket, control: soc
     reader = datagram_reader(media)
     rtsp, url = _set_up_reader(port, path, f"RTP/AVP;unicast;client_port={first}-{first + 1}")
     rtsp.request("PLAY", url)
+    rtsp.socket.setblocking(False)
     reader.keepalive = partial(_keep_alive, rtsp, url)
     reader.keep_open = [rtsp.socket, control]
     return reader
@@ -157,7 +158,7 @@ def _set_up_reader(port: int, path: str, transport: str) -> tuple[RtspConnection
 def _keep_alive(rtsp: RtspConnection, url: str) -> None:
     """Discard the previous answer and ask again; a session over UDP ends after a minute of silence."""
     try:
-        rtsp.socket.recv(RECEIVE_SIZE, socket.MSG_DONTWAIT)
+        rtsp.socket.recv(RECEIVE_SIZE)
     except BlockingIOError:
         pass
     rtsp.send_request("GET_PARAMETER", url)
