@@ -42,22 +42,38 @@ class ServerAuthenticator:
     """Challenges clients and checks what they answer. One for each connection, with a nonce of its own."""
 
     def __init__(
-        self, nonce: str, realm: str = "IPCAM", methods: Sequence[AuthenticationMethod] = ("basic", "digest")
+        self,
+        nonce: str,
+        realm: str = "IPCAM",
+        methods: Sequence[AuthenticationMethod] = ("basic", "digest"),
+        *,
+        offer_sha256: bool = False,
     ) -> None:
+        """``offer_sha256`` adds a SHA-256 challenge before the MD5 one. SHA-256 answers are accepted in any case.
+
+        Off by default, because old clients do not read the algorithm: FFmpeg 5.1 and GStreamer 1.22 manage with MD5
+        as the last line (FFmpeg takes the last Digest line and gives up on SHA-256), cameras and recorders may not.
+        """
         self._nonce = nonce
         self._realm = realm
         self._methods = tuple(methods)
+        self._offer_sha256 = offer_sha256
 
     def challenges(self, hashed: bool = False) -> list[str]:
         """Return the values of the WWW-Authenticate headers, one for each line.
 
         ``hashed``: the user or the password is a ``sha256:`` one; then only Basic is offered, whatever is configured.
         """
-        basic = WWWAuthenticate("Basic", self._realm).serialize()
-        if hashed:
-            return [basic]
-        digest = WWWAuthenticate("Digest", self._realm, self._nonce).serialize()
-        return [basic if method == "basic" else digest for method in self._methods]
+        lines = []
+        for method in ("basic",) if hashed else self._methods:
+            if method == "basic":
+                lines.append(WWWAuthenticate("Basic", self._realm).serialize())
+                continue
+            if self._offer_sha256:
+                lines.append(WWWAuthenticate("Digest", self._realm, self._nonce, algorithm="SHA-256").serialize())
+            # No algorithm means MD5, and is what every client reads.
+            lines.append(WWWAuthenticate("Digest", self._realm, self._nonce).serialize())
+        return lines
 
     def verify(self, authorization: str | None, method: str, url: str, user: str, password: str) -> bool:
         """Return whether the value of an Authorization header proves that the client knows user and password.

@@ -1,0 +1,191 @@
+"""The byte stream of a connection, cut in every way."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.message import Request, Response
+from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser
+from tests.wire.rtsp.cases import AT_THE_LIMIT, INVALID, MESSAGES, InvalidCase, MessageCase
+
+Plain = Request | Response | tuple[int, bytes]
+
+
+def events(parser: MessageParser) -> list[Plain]:
+    """Drain the parser; runs of frames become (channel, payload) pairs."""
+    found: list[Plain] = []
+    while (event := parser.next_event()) is not None:
+        if isinstance(event, InterleavedRun):
+            assert event.frames
+            for channel, start, end in event.frames:
+                header = b"$" + bytes([channel]) + (end - start).to_bytes(2, "big")
+                assert event.data[start - 4 : start] == header
+                found.append((channel, event.data[start:end]))
+        else:
+            found.append(event)
+    return found
+
+
+def parse(*pieces: bytes) -> list[Plain]:
+    parser = MessageParser()
+    found = []
+    for piece in pieces:
+        parser.receive_data(piece)
+        found += events(parser)
+    assert parser.buffered == 0
+    return found
+
+
+def frame(channel: int, payload: bytes) -> bytes:
+    return b"$" + bytes([channel]) + len(payload).to_bytes(2, "big") + payload
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case.name)
+def test_parse(case: MessageCase) -> None:
+    assert parse(case.data) == [case.message]
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case.name)
+def test_parse_byte_by_byte(case: MessageCase) -> None:
+    assert parse(*(bytes([byte]) for byte in case.data)) == [case.message]
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case.name)
+def test_round_trip(case: MessageCase) -> None:
+    written = case.message.serialize()
+    [parsed] = parse(written)
+    assert not isinstance(parsed, tuple)
+    assert parsed.serialize() == written
+    assert parsed.body == case.message.body
+
+
+@pytest.mark.parametrize("case", INVALID, ids=lambda case: case.name)
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_invalid(case: InvalidCase, step: int) -> None:
+    parser = MessageParser()
+
+    def feed() -> None:
+        for start in range(0, len(case.data), step):
+            parser.receive_data(case.data[start : start + step])
+            assert events(parser) == []
+
+    with pytest.raises(RemoteProtocolError, match=case.text or None) as raised:
+        feed()
+    assert raised.value.status == case.status
+    # The position in the stream is lost: nothing after it is read.
+    parser.receive_data(b"OPTIONS * RTSP/1.0\r\n\r\n")
+    with pytest.raises(RemoteProtocolError, match=case.text or None):
+        parser.next_event()
+
+
+@pytest.mark.parametrize("data", AT_THE_LIMIT, ids=lambda data: f"{data[:20]!r}")
+def test_at_the_limit(data: bytes) -> None:
+    assert len(parse(data)) == 1
+    assert len(parse(data[:1500], data[1500:2000], data[2000:])) == 1
+
+
+def test_limits_can_be_set() -> None:
+    parser = MessageParser(Limits(body=3))
+    parser.receive_data(b"OPTIONS * RTSP/1.0\r\nContent-Length: 4\r\n\r\nabcd")
+    with pytest.raises(RemoteProtocolError) as raised:
+        parser.next_event()
+    assert raised.value.status == 413
+
+
+STREAM = (
+    frame(0, b"one")
+    + MESSAGES[0].data
+    + frame(1, b"")
+    + frame(255, b"$$$$")
+    + MESSAGES[1].data
+    + MESSAGES[-1].data
+    + b"\r\n"
+    + frame(2, bytes(range(256)) * 255)
+    + frame(3, b"\r\nOPTIONS")
+)
+STREAM_EVENTS: list[Plain] = [
+    (0, b"one"),
+    MESSAGES[0].message,
+    (1, b""),
+    (255, b"$$$$"),
+    MESSAGES[1].message,
+    MESSAGES[-1].message,
+    (2, bytes(range(256)) * 255),
+    (3, b"\r\nOPTIONS"),
+]
+
+
+def test_messages_and_frames_mixed() -> None:
+    assert parse(STREAM) == STREAM_EVENTS
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=30))
+def test_messages_and_frames_cut_anywhere(cuts: list[int]) -> None:
+    bounds = [0, *sorted(cuts), len(STREAM)]
+    assert parse(*(STREAM[start:end] for start, end in zip(bounds, bounds[1:], strict=False))) == STREAM_EVENTS
+
+
+def test_frames_of_one_read_are_one_run_without_a_copy() -> None:
+    data = frame(0, b"a" * 1400) + frame(1, b"b") + frame(0, b"c" * 200)
+    parser = MessageParser()
+    parser.receive_data(data)
+    run = parser.next_event()
+    assert isinstance(run, InterleavedRun)
+    assert run.data is data
+    assert [channel for channel, _, _ in run.frames] == [0, 1, 0]
+    assert parser.next_event() is None
+
+
+def test_a_cut_frame_is_completed_by_the_next_read() -> None:
+    data = frame(0, b"a" * 1400) * 3
+    parser = MessageParser()
+    parser.receive_data(data[:2000])
+    assert events(parser) == [(0, b"a" * 1400)]
+    assert parser.buffered == 2000 - 1404
+    parser.receive_data(data[2000:])
+    assert events(parser) == [(0, b"a" * 1400)] * 2
+    assert parser.buffered == 0
+
+
+def test_the_next_message_waits_until_asked_for() -> None:
+    parser = MessageParser()
+    parser.receive_data(MESSAGES[0].data + MESSAGES[0].data)
+    assert parser.next_event() == MESSAGES[0].message
+    assert parser.buffered == len(MESSAGES[0].data)
+    assert parser.next_event() == MESSAGES[0].message
+    assert parser.next_event() is None
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_a_frame_over_the_limit_is_refused_after_those_before_it(step: int) -> None:
+    parser = MessageParser(interleaved_limit=2048)
+    data = frame(0, b"a" * 2048) + b"$\x00\x08\x01"
+    found = []
+    for start in range(0, len(data) - 1, step):
+        parser.receive_data(data[start : min(start + step, len(data) - 1)])
+        found += events(parser)
+    assert found == [(0, b"a" * 2048)]
+    parser.receive_data(data[-1:])
+    with pytest.raises(RemoteProtocolError) as raised:
+        parser.next_event()
+    assert raised.value.status == 413
+
+
+def test_a_body_that_trickles_in_is_counted_as_buffered() -> None:
+    parser = MessageParser()
+    parser.receive_data(b"OPTIONS * RTSP/1.0\r\nContent-Length: 100\r\n\r\n" + b"x" * 60)
+    assert parser.next_event() is None
+    assert parser.buffered == 60
+
+
+@given(st.binary(max_size=300))
+def test_only_remote_errors_come_out(data: bytes) -> None:
+    parser = MessageParser()
+    parser.receive_data(data)
+    try:
+        events(parser)
+    except RemoteProtocolError as error:
+        assert error.status in {400, 413, 414, 505}
