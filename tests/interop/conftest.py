@@ -1,0 +1,59 @@
+"""Media files and the network that the interoperability tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.interop import tools
+
+SECONDS_OF_MEDIA = 4
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=30")
+# A rising tone, so that no two packets are alike.
+SOUND = "aevalsrc=0.3*sin(2*PI*t*(300+100*t)):sample_rate={rate}"
+
+VIDEO_ENCODERS = {
+    "h264": ("libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p"),
+    "h265": ("libx265", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p",
+             "-x265-params", "keyint=15:log-level=error:repeat-headers=1"),
+    "vp8": ("libvpx", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-g", "15", "-b:v", "1M"),
+    "vp9": ("libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-g", "15", "-b:v", "1M"),
+    # RFC 2435 knows only the standard Huffman tables.
+    "mjpeg": ("mjpeg", "-huffman", "default", "-q:v", "8", "-pix_fmt", "yuvj420p"),
+}  # fmt: skip
+AUDIO_ENCODERS = {
+    "aac": (48000, "aac", "-b:a", "96k"),
+    "opus": (48000, "libopus", "-b:a", "64k"),
+    "mp3": (48000, "libmp3lame", "-b:a", "96k"),
+    "g711": (8000, "pcm_mulaw"),
+}
+
+
+@pytest.fixture(scope="session")
+def net() -> Iterator[tools.Network]:
+    with tools.network() as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Short files by codec, and ``h264+aac``; made once per session."""
+    tools.require("ffmpeg")
+    folder = tmp_path_factory.mktemp("media")
+    files = {}
+    seconds = ("-t", str(SECONDS_OF_MEDIA))
+
+    def make(name: str, *arguments: str | Path) -> None:
+        files[name] = folder / f"{name}.nut"
+        program = tools.run(f"make-{name}", tools.ffmpeg(*arguments, files[name]), folder, seconds=60)
+        assert program.process.returncode == 0, program.describe()
+
+    for name, encoder in VIDEO_ENCODERS.items():
+        make(name, *PICTURE, *seconds, "-c:v", *encoder)
+    for name, (rate, *audio_encoder) in AUDIO_ENCODERS.items():
+        source = SOUND.format(rate=rate) + (",asetnsamples=160" if name == "g711" else "")
+        make(name, "-f", "lavfi", "-i", source, *seconds, "-c:a", *audio_encoder)
+    make("h264+aac", "-i", files["h264"], "-i", files["aac"], "-c", "copy")
+    return files

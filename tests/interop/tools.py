@@ -1,0 +1,353 @@
+"""Helpers to run the server and real media programs against it, with time limits and their output kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+START_SECONDS = 10.0
+STOP_SECONDS = 5.0
+POLL_SECONDS = 0.02
+
+
+def require(program: str) -> None:
+    """Skip the test when ``program`` is not installed; where every tool must be there (CI), fail."""
+    if shutil.which(program) is not None:
+        return
+    message = f"{program} is not installed"
+    if os.environ.get("POLYCAST_REQUIRE_TOOLS"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where programs run: a namespace with multicast on its loopback interface, or the machine's own network."""
+
+    prefix: tuple[str, ...] = ()
+
+    @property
+    def has_multicast(self) -> bool:
+        """Whether multicast reaches from one program to another."""
+        return bool(self.prefix)
+
+
+@contextlib.contextmanager
+def network() -> Iterator[Network]:
+    """Make a network namespace (root only), so that multicast works and ports are ours; else use the machine's."""
+    name = f"polycast-test-{os.getpid()}"
+    ip = shutil.which("ip")
+    if os.geteuid() != 0 or ip is None or shutil.which("nsenter") is None:
+        yield Network()
+        return
+    if subprocess.run([ip, "netns", "add", name], capture_output=True, check=False).returncode != 0:
+        yield Network()
+        return
+    try:
+        for command in (
+            ["link", "set", "lo", "up", "multicast", "on"],
+            ["route", "add", "224.0.0.0/4", "dev", "lo", "src", "127.0.0.1"],
+        ):
+            subprocess.run([ip, "-n", name, *command], capture_output=True, check=True)
+        yield Network(("nsenter", f"--net=/run/netns/{name}"))
+    finally:
+        subprocess.run([ip, "netns", "delete", name], capture_output=True, check=False)
+
+
+@dataclass
+class Program:
+    """A running program; its standard output and error go to files."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    output_file: Path
+    error_file: Path
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self.output_file.read_text(errors="replace")
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return self.error_file.read_text(errors="replace")
+
+    def describe(self) -> str:
+        """Return the command line, the exit status and the end of the output, for a failure message."""
+        return (
+            f"{self.name}: {' '.join(map(str, self.process.args))}\n"  # type: ignore[arg-type]
+            f"exit status {self.process.poll()}\n--- output\n{self.output[-3000:]}\n--- errors\n{self.errors[-3000:]}"
+        )
+
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+        """Wait until ``condition`` holds; fail when the program ends or the time runs out first."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None:
+                pytest.fail(f"{self.name} ended before {what}\n{self.describe()}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"{self.name}: no {what} within {seconds} s\n{self.describe()}")
+            time.sleep(POLL_SECONDS)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end; return whether it came in time."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self, signals: Sequence[int] = (signal.SIGINT, signal.SIGKILL)) -> None:
+        """End the program, politely first."""
+        for number in signals:
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(number)
+            if self.wait(STOP_SECONDS):
+                return
+
+
+_count = 0
+
+
+@contextlib.contextmanager
+def start(
+    name: str,
+    command: Sequence[str | Path],
+    folder: Path,
+    *,
+    net: Network = Network(),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Program]:
+    """Run a program for the length of the block; output goes to files in ``folder``."""
+    global _count
+    _count += 1
+    output, errors = folder / f"{_count:03}-{name}.out", folder / f"{_count:03}-{name}.err"
+    with output.open("wb") as output_file, errors.open("wb") as error_file:
+        process = subprocess.Popen(
+            [*net.prefix, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=output_file,
+            stderr=error_file,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+        )
+    program = Program(name, process, output, errors)
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+def run(
+    name: str,
+    command: Sequence[str | Path],
+    folder: Path,
+    *,
+    seconds: float,
+    net: Network = Network(),
+) -> Program:
+    """Run a program to its end; one that takes longer than ``seconds`` is killed, so its exit status is not 0."""
+    with start(name, command, folder, net=net) as program:
+        if not program.wait(seconds):
+            program.process.kill()
+            program.process.wait()
+    return program
+
+
+def free_port_pair() -> int:
+    """Return an even UDP port that is free, and so is the next one."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1] & ~1
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as even:
+            even.bind(("127.0.0.1", port))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as odd:
+                odd.bind(("127.0.0.1", port + 1))
+                return port
+    raise OSError("no pair of free UDP ports")
+
+
+def free_port() -> int:
+    """Return a TCP port that is free."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """A running server and its addresses."""
+
+    program: Program
+    net: Network
+    port: int
+    tls_port: int
+    folder: Path
+    log_lines: list[str] = field(default_factory=list)
+
+    def url(self, path: str, *, tls: bool = False) -> str:
+        """Return the RTSP address of ``path``."""
+        return f"rtsps://127.0.0.1:{self.tls_port}/{path}" if tls else f"rtsp://127.0.0.1:{self.port}/{path}"
+
+    @property
+    def log(self) -> str:
+        """Everything that the server has printed."""
+        return self.program.output + self.program.errors
+
+    def wait_for_publisher(self, path: str, publisher: Program) -> None:
+        """Wait until the log says that ``path`` is being published."""
+        line = f"is publishing to path '{path}'"
+        publisher.wait_until(lambda: line in self.log, f"log line of the server: {line}\n{self.log[-2000:]}")
+
+
+def make_certificate(folder: Path) -> None:
+    """Write ``server.key`` and ``server.crt`` for 127.0.0.1."""
+    trustme = pytest.importorskip("trustme")
+    certificate = trustme.CA().issue_cert("127.0.0.1", "localhost")
+    certificate.private_key_pem.write_to_path(folder / "server.key")
+    certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
+
+
+@contextlib.contextmanager
+def run_server(
+    folder: Path,
+    settings: str = "paths:\n  all:\n",
+    *,
+    net: Network = Network(),
+    command: Sequence[str | Path] = (sys.executable, "-m", "polycast"),
+) -> Iterator[Server]:
+    """Run the server on free ports, RTSP and RTSPS, with ``settings`` (YAML) beside them, until the block ends.
+
+    It listens on all addresses of the namespace, or on 127.0.0.1 where there is none.
+    """
+    make_certificate(folder)
+    port, tls_port, rtp = free_port(), free_port(), free_port_pair()
+    multicast_rtp = free_port_pair()
+    host = "" if net.prefix else "127.0.0.1"
+    configuration = folder / "polycast.yml"
+    configuration.write_text(
+        f'rtspAddress: "{host}:{port}"\nrtspsAddress: "{host}:{tls_port}"\nencryption: "optional"\n'
+        f'rtpAddress: "{host}:{rtp}"\nrtcpAddress: "{host}:{rtp + 1}"\n'
+        f"multicastRTPPort: {multicast_rtp}\nmulticastRTCPPort: {multicast_rtp + 1}\n"
+        f"rtmpDisable: yes\nhlsDisable: yes\n{settings}"
+    )
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+    with start("server", [*command, configuration], folder, net=net, environment=environment) as program:
+        server = Server(program, net, port, tls_port, folder)
+        program.wait_until(lambda: server.log.count("listener opened on") >= 2, "open listeners")
+        yield server
+        assert program.process.poll() is None, f"the server died\n{program.describe()}"
+    assert "Traceback" not in server.log, server.log[-5000:]
+
+
+def ffmpeg(*arguments: str | Path) -> list[str | Path]:
+    """Return an FFmpeg command line."""
+    return ["ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "warning", "-y", *arguments]
+
+
+def gstreamer(*pipeline: str | Path) -> list[str | Path]:
+    """Return a GStreamer command line."""
+    return ["gst-launch-1.0", "-e", "-q", *pipeline]
+
+
+VLC_ENVIRONMENT = {"HOME": "/tmp", "SUDO_UID": "65534", "SUDO_GID": "65534"}
+
+
+def vlc(*arguments: str | Path) -> list[str | Path]:
+    """Return a VLC command line. VLC refuses to be root; its wrapper becomes the user ``SUDO_UID``."""
+    program: list[str | Path] = ["vlc"]
+    if os.geteuid() == 0:
+        program = ["env", *(f"{name}={value}" for name, value in VLC_ENVIRONMENT.items()), "vlc-wrapper"]
+    return [*program, "-I", "dummy", "--no-dbus", *arguments]
+
+
+def vlc_has_rtsp(folder: Path) -> bool:
+    """Return whether this VLC can read RTSP: that needs its live555 module, which Debian leaves out since 2021."""
+    listing = run("vlc-list", vlc("--list"), folder, seconds=20)
+    return "live555" in listing.output + listing.errors
+
+
+@dataclass(frozen=True)
+class HashedPacket:
+    """One line of FFmpeg's ``framemd5`` format; times in seconds."""
+
+    stream: int
+    pts: float
+    size: int
+    digest: str
+
+
+def read_framemd5(text: str) -> list[HashedPacket]:
+    """Parse the output of ``-f framemd5``; an unfinished last line is left out."""
+    time_bases: dict[int, float] = {}
+    packets = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("#tb "):
+            stream, _, ratio = line[4:].partition(":")
+            numerator, _, denominator = ratio.strip().partition("/")
+            time_bases[int(stream)] = int(numerator) / int(denominator)
+        elif line.endswith("\n") and not line.startswith("#"):
+            fields = [part.strip() for part in line.split(",")]
+            stream_index = int(fields[0])
+            packets.append(
+                HashedPacket(stream_index, int(fields[2]) * time_bases[stream_index], int(fields[4]), fields[5])
+            )
+    return packets
+
+
+SETTLING_PACKETS = 10
+"""FFmpeg has no time for the frames of the first RTP packet and guesses; AAC has several frames in one."""
+
+
+def compare_packets(
+    published: Sequence[HashedPacket], received: Sequence[HashedPacket], *, least: int, tolerance: float = 0.001
+) -> None:
+    """Assert that what was received is a run of what was published: the same packets, the same steps in time.
+
+    Both are aligned at the first packet received that was published; what precedes it (a reader may come in the middle
+    of a frame) is at most 3 packets. Times are compared after `SETTLING_PACKETS`; ``tolerance`` is in seconds, for the
+    rounding of clock rates.
+    """
+    digests = [packet.digest for packet in published]
+    skipped = next((index for index, packet in enumerate(received) if packet.digest in set(digests)), None)
+    assert skipped is not None, f"none of {len(received)} packets received is among the {len(published)} published"
+    assert skipped <= 3, f"{skipped} packets came that nobody published"
+    run_received = received[skipped:]
+    assert len(run_received) >= least, f"only {len(run_received)} packets"
+    starts = [index for index, digest in enumerate(digests) if digest == run_received[0].digest]
+    lengths = {start: common_length(digests[start:], [packet.digest for packet in run_received]) for start in starts}
+    best = max(lengths, key=lambda start: lengths[start])
+    equal = lengths[best]
+    available = min(len(run_received), len(digests) - best)
+    assert equal == available, (
+        f"packet {equal} of {available} differs: published {published[best + equal]}, received {run_received[equal]}"
+    )
+    assert equal >= least, f"only {equal} packets in common"
+    for index in range(SETTLING_PACKETS, equal):
+        step_published = published[best + index].pts - published[best + index - 1].pts
+        step_received = run_received[index].pts - run_received[index - 1].pts
+        assert abs(step_published - step_received) <= tolerance, (
+            f"packet {index}: {step_received:.4f} s after the one before, {step_published:.4f} s when published"
+        )
+
+
+def common_length(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many elements two sequences have in common from their start."""
+    return next((index for index, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), min(len(one), len(other)))  # noqa: B905
