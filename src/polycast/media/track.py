@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from polycast.media.codec import Codec, label
@@ -49,7 +50,7 @@ class Track:
         return label(self.codec)
 
 
-def describe_tracks(tracks: list[Track] | tuple[Track, ...]) -> str:
+def describe_tracks(tracks: Sequence[Track]) -> str:
     """Return the phrase that logs use: ``1 track (H264)``, ``2 tracks (H264, MPEG4Audio)``."""
     names = ", ".join(map(str, tracks))
     return f"{len(tracks)} track{'' if len(tracks) == 1 else 's'} ({names})"

@@ -1,0 +1,1 @@
+"""Sockets and the event loop. Knows no protocol and imports nothing else of Polycast."""

@@ -1,0 +1,1 @@
+"""RTSP and RTSPS: clients publish and read."""

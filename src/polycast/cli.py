@@ -1,0 +1,171 @@
+"""The command ``polycast``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from polycast import __version__
+from polycast.config import LoadedConfiguration, PathConfiguration, load, unavailable_keys
+from polycast.config.names import ALL_PATHS
+from polycast.errors import ConfigurationError, PolycastError
+from polycast.log import Log, LogOutput
+
+DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
+"""Looked for in the working directory when no file is named."""
+
+DEMO_PATH = "demo"
+
+# Allocations between two runs of the garbage collector's youngest generation. Packets die by reference counting; the
+# default of 700 would only make it look at the living ones over and over.
+GC_THRESHOLD = 50_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        loaded = _load(options.config, demo=options.demo)
+    except ConfigurationError as error:
+        print(f"ERR: {error}")
+        return 1
+    if options.check:
+        return _check(loaded)
+    _raise_file_limit()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    loop_factory = _loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_serve(loaded, demo=options.demo))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="polycast",
+        description="Live media server and proxy: publish a stream once, read it over every protocol.",
+        epilog="Without a configuration file, every path may be published and read: "
+        "ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://localhost:8554/mystream",
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if there)",
+    )
+    parser.add_argument("--version", action="version", version=f"v{__version__}")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument(
+        "--demo", action="store_true", help=f"publish a test picture and tone on the path '{DEMO_PATH}' (needs PyAV)"
+    )
+    return parser
+
+
+def _load(config: str | None, *, demo: bool) -> LoadedConfiguration:
+    if config is not None and not (config == DEFAULT_FILES[0] and not Path(config).exists()):
+        found: str | None = config
+    else:
+        found = next((name for name in DEFAULT_FILES if Path(name).is_file()), None)
+    loaded = load(found, os.environ)
+    warnings = list(loaded.warnings)
+    configuration = loaded.configuration
+    if found is None:
+        warnings.insert(0, "configuration file not found, using the default configuration")
+        if not configuration.paths:
+            configuration = msgspec.structs.replace(configuration, paths={ALL_PATHS: PathConfiguration()})
+    if demo and DEMO_PATH not in configuration.paths:
+        paths = {DEMO_PATH: PathConfiguration(), **configuration.paths}
+        configuration = msgspec.structs.replace(configuration, paths=paths)
+    return msgspec.structs.replace(loaded, configuration=configuration, warnings=warnings)
+
+
+def _check(loaded: LoadedConfiguration) -> int:
+    for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
+        print(f"WAR: {warning}")
+    where = loaded.source_path or "the default configuration"
+    print(f"{where} is valid, with {len(loaded.configuration.paths)} paths")
+    return 0
+
+
+async def _serve(loaded: LoadedConfiguration, *, demo: bool) -> int:
+    from polycast.app import Application  # imported late: --help and --check stay quick
+
+    logger = logging.getLogger("polycast")
+    output = LogOutput(logger)
+    log = Log(logger)
+    stop = asyncio.Event()
+    _on_signals(stop, log)
+    application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None)
+    try:
+        await application.start()
+    except PolycastError as error:
+        if logger.handlers:
+            log.error("%s", error)
+        else:
+            print(f"ERR: {error}")
+        output.close()
+        return 1
+    if demo:
+        _print_demo_urls(application.servers["RTSP"].ports["rtspAddress"] if "RTSP" in application.servers else 0)
+    gc.collect()
+    gc.freeze()
+    try:
+        await stop.wait()
+        log.info("shutting down gracefully")
+    finally:
+        await application.stop()
+        output.close()
+    return 0
+
+
+def _print_demo_urls(rtsp_port: int) -> None:
+    if rtsp_port:
+        url = f"rtsp://localhost:{rtsp_port}/{DEMO_PATH}"
+        print(f"\nThe demo stream plays. Open it with one of:\n    ffplay {url}\n    vlc {url}\n", flush=True)
+
+
+def _on_signals(stop: asyncio.Event, log: Log) -> None:
+    """Stop on SIGINT and SIGTERM; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            log.warning("stopped by a second signal")
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, on_signal)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, or winloop on Windows, where it is installed; else the platform's own."""
+    name = "winloop" if sys.platform == "win32" else "uvloop"
+    with contextlib.suppress(ImportError):
+        module = __import__(name)
+        factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+        return factory
+    return None
+
+
+def _raise_file_limit() -> None:
+    """Let the process have as many sockets as the system allows."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (999_999, hard):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(hard, limit) if limit != hard else hard))
+            return

@@ -1,0 +1,71 @@
+"""Why a path cannot be read or published. The texts are those of rtsp-simple-server."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from polycast.errors import PolycastError
+
+
+class PathError(PolycastError):
+    """Base: a request to a path was refused."""
+
+
+class PathNotConfigured(PathError):
+    """No entry of the configuration matches the name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"path '{name}' is not configured")
+
+
+class InvalidPathName(PathError):
+    """The name breaks the rules of path names."""
+
+
+class NoOnePublishing(PathError):
+    """The path exists, but nothing is published on it now."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no one is publishing to path '{name}'")
+
+
+class SourceTimedOut(NoOnePublishing):
+    """The on-demand source did not become ready in time."""
+
+    def __init__(self, name: str) -> None:
+        PathError.__init__(self, f"source of path '{name}' has timed out")
+
+
+class CannotPublish(PathError):
+    """Publishing on the path is refused; the text says why."""
+
+
+class PathClosed(PathError):
+    """The path went away while the request was held."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"path '{name}' was closed")
+
+
+class Redirected(PathError):
+    """The reader should go to another address: ``target`` is a URL, or a path of this server that begins with ``/``."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"redirected to {target}")
+        self.target = target
+
+
+class Denial(Enum):
+    """What made the access check fail."""
+
+    ADDRESS = "address"
+    CREDENTIALS = "credentials"
+    EXTERNAL = "external"
+
+
+class AccessDenied(PathError):
+    """The client may not do this. ``denial`` says which check failed."""
+
+    def __init__(self, message: str, denial: Denial) -> None:
+        super().__init__(message)
+        self.denial = denial

@@ -1,0 +1,151 @@
+"""The hub: all paths of a server, found by name, made and removed as the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from polycast.config.names import check_path_name, compile_path_pattern
+from polycast.config.path_schema import PathConfiguration
+from polycast.errors import ConfigurationError
+from polycast.hub.access import AccessControl, AccessRequest
+from polycast.hub.errors import InvalidPathName, PathNotConfigured
+from polycast.hub.path import Path, PathEntry, PathObserver, Source
+from polycast.log import Log
+
+SourceFactory = Callable[[Path], Source | None]
+"""Makes the source that a path's configuration asks for; None when it needs none."""
+
+
+class Hub:
+    """Finds and keeps the paths. Touched only from the event loop."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        access: AccessControl,
+        make_source: SourceFactory | None = None,
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._make_source = make_source
+        self._exact: dict[str, PathEntry] = {}
+        self._patterns: list[tuple[re.Pattern[str], PathEntry]] = []
+        self._paths: dict[str, Path] = {}
+        self.access = access
+        self.observers: list[PathObserver] = []
+
+    @property
+    def paths(self) -> Mapping[str, Path]:
+        """The paths that exist now, by name."""
+        return self._paths
+
+    def configure(self, entries: Mapping[str, PathConfiguration]) -> None:
+        """Take the entries of the configuration, at the start or after a change.
+
+        Paths whose entry did not change keep their publisher and readers; the others are closed, and made anew where
+        they are configured by name.
+        """
+        self._exact = {}
+        self._patterns = []
+        for name, configuration in entries.items():
+            entry = PathEntry(name, configuration)
+            pattern = compile_path_pattern(name)
+            if pattern is None:
+                self._exact[name] = entry
+            else:
+                self._patterns.append((pattern, entry))
+        for path in list(self._paths.values()):
+            try:
+                entry, groups = self.find_entry(path.name)
+            except PathNotConfigured:
+                self._close(path, "the path was removed from the configuration")
+                continue
+            if entry.name != path.entry.name or entry.configuration != path.configuration:
+                self._close(path, "the configuration of the path changed")
+            else:
+                path.entry = entry
+                path.groups = groups
+        for name, entry in self._exact.items():
+            if name not in self._paths:
+                self._create(name, entry, ())
+
+    def find_entry(self, name: str) -> tuple[PathEntry, tuple[str, ...]]:
+        """Return the entry for a path name and what its expression's groups matched.
+
+        An exact entry wins; then the first matching expression in the order of the file. Raises InvalidPathName or
+        PathNotConfigured.
+        """
+        try:
+            check_path_name(name)
+        except ConfigurationError as error:
+            raise InvalidPathName(f"invalid path name: {error} ({name})") from None
+        entry = self._exact.get(name)
+        if entry is not None:
+            return entry, ()
+        for pattern, pattern_entry in self._patterns:
+            match = pattern.search(name)
+            if match is not None:
+                return pattern_entry, tuple(group or "" for group in match.groups())
+        raise PathNotConfigured(name)
+
+    async def authorize(self, request: AccessRequest) -> None:
+        """Return when the client may do what it asks. Raises AccessDenied, InvalidPathName or PathNotConfigured."""
+        entry, _ = self.find_entry(request.path)
+        await self.access.check(request, entry.configuration)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a name, made when an expression matches and nobody used it before.
+
+        The caller uses it at once (publishes, reads or waits) or gives it back with `release`.
+        Raises InvalidPathName or PathNotConfigured.
+        """
+        path = self._paths.get(name)
+        if path is None:
+            entry, groups = self.find_entry(name)
+            path = self._create(name, entry, groups)
+        return path
+
+    def release(self, path: Path) -> None:
+        """Remove a path that was made for a request which came to nothing."""
+        self._on_unused(path)
+
+    def close(self, reason: str) -> None:
+        """Close all paths."""
+        for path in list(self._paths.values()):
+            self._close(path, reason)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(tuple(self._paths.values()))
+
+    def _create(self, name: str, entry: PathEntry, groups: tuple[str, ...]) -> Path:
+        path = Path(
+            name,
+            entry,
+            groups,
+            loop=self._loop,
+            log=self._log,
+            observers=self.observers,
+            on_unused=self._on_unused,
+        )
+        self._paths[name] = path
+        for observer in self.observers:
+            observer.on_path_created(path)
+        if self._make_source is not None:
+            source = self._make_source(path)
+            if source is not None:
+                path.attach_source(source)
+        return path
+
+    def _on_unused(self, path: Path) -> None:
+        # A path configured by name stays; one that an expression matched goes with its last user.
+        if path.name not in self._exact and path.is_unused and self._paths.get(path.name) is path:
+            self._close(path, "not in use")
+
+    def _close(self, path: Path, reason: str) -> None:
+        if self._paths.get(path.name) is path:
+            del self._paths[path.name]
+        path.close(reason)

@@ -1,0 +1,212 @@
+"""One track of a live stream: its packet lane, its frame lane, and the conversion between them.
+
+A publisher feeds one lane. The other one exists only while a reader needs it and is computed once for all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from typing import TYPE_CHECKING
+
+from polycast.codecs.update import updated_codec
+from polycast.errors import RemoteProtocolError
+from polycast.hub.batch import PacketBatch, PacketRun
+from polycast.media.codec import Codec
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
+from polycast.rtp.header import parse_packet
+from polycast.rtp.payload.base import Depacketizer, Packetizer
+from polycast.rtp.payload.registry import (
+    make_depacketizer,
+    make_packetizer,
+    packet_peek,
+    parameters_from_packet,
+)
+from polycast.rtp.reports import SenderReportSource
+
+if TYPE_CHECKING:
+    from polycast.hub.stream import Stream
+
+KEY = 1
+PARAMETERS = 2
+
+# Codecs whose packets carry the marker bit at the end of a frame, so that a batch may wait for it (RFC 3551 section 4.1
+# leaves it to the payload format).
+_MARKER_ENDS_FRAME = frozenset({"H264", "H265", "AV1", "VP8", "VP9", "MPEG4Video", "MPEG2Video", "JPEG"})
+
+
+class LiveTrack:
+    """A track while it is being published."""
+
+    __slots__ = (
+        "_depacketizer",
+        "_expected_sequence",
+        "_packetizer",
+        "_peek",
+        "_stream",
+        "_waits_for_marker",
+        "bytes_received",
+        "frame_open",
+        "index",
+        "last_time",
+        "last_timestamp",
+        "packets_lost",
+        "packets_received",
+        "reports",
+        "ssrc",
+        "track",
+    )
+
+    def __init__(self, stream: Stream, track: Track) -> None:
+        self._stream = stream
+        self.track = track
+        self.index = track.index
+        self._peek = packet_peek(track.codec)
+        self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
+        self._depacketizer: Depacketizer | None = None
+        self._packetizer: Packetizer | None = None
+        self._expected_sequence = -1
+        self.frame_open = False
+        """Whether the packets given so far end in the middle of a frame."""
+        self.packets_received = 0
+        self.bytes_received = 0
+        self.packets_lost = 0
+        self.last_timestamp = 0
+        """RTP timestamp of the last packet."""
+        self.last_time: float | None = None
+        """When the last packet went out to the readers (monotonic seconds); None before the first."""
+        self.ssrc: int | None = None
+        """The SSRC that all readers of this track see; the publisher's own where it sends RTP."""
+        self.reports = SenderReportSource(track.clock_rate)
+
+    @property
+    def next_sequence(self) -> int | None:
+        """Sequence number that the next packet will have; None before the first packet."""
+        return self._expected_sequence if self._expected_sequence >= 0 else None
+
+    def write_packet(self, data: bytes, start: int, end: int, channel: int = -1) -> None:
+        """Take one RTP packet ``data[start:end]``; see `PacketRun` for ``channel``.
+
+        Raises RemoteProtocolError when the bytes are not RTP.
+        """
+        self.add_packet(parse_packet(data, start, end), channel)
+
+    def add_packet(self, packet: RtpPacket, channel: int = -1) -> None:
+        """Take one parsed RTP packet that is nobody else's. The hot path of the server."""
+        flags = self._peek(packet.data, packet.payload, packet.end)
+        if flags:
+            if flags & PARAMETERS:
+                self._look_at_parameters(packet)
+            if flags & KEY:
+                packet.key = True
+        sequence = packet.sequence
+        if sequence != self._expected_sequence:
+            self._on_gap(packet)
+        self._expected_sequence = (sequence + 1) & 0xFFFF
+        if self._waits_for_marker:
+            self.frame_open = not packet.marker
+        self._collect(packet, channel)
+        if self._depacketizer is not None:
+            self._depacketize(packet)
+
+    def write_frame(self, frame: Frame) -> None:
+        """Take one frame of a publisher that has frames."""
+        stream = self._stream
+        if frame.key:
+            self._refresh_parameters(frame)
+        if stream.frame_reader_count:
+            stream.collect_frame(self.index, frame)
+        if stream.packet_reader_count:
+            self._packetize(frame)
+        else:
+            self.packets_received += 1
+            self.bytes_received += frame.size
+
+    def set_codec(self, codec: Codec) -> None:
+        """Replace the track's description for those who ask from now on: parameter sets changed."""
+        if codec != self.track.codec:
+            if self._packetizer is not None:
+                self._packetizer.codec = codec
+            self.track = dataclasses.replace(self.track, codec=codec)
+            self._stream.on_track_changed(self.track)
+
+    def open_frame_lane(self) -> None:
+        """Begin to make frames out of packets: the first reader of frames has come."""
+        if self._depacketizer is None:
+            self._depacketizer = make_depacketizer(self.track)
+
+    def close_frame_lane(self) -> None:
+        """Stop making frames: the last reader of frames has gone."""
+        self._depacketizer = None
+
+    def _collect(self, packet: RtpPacket, channel: int) -> None:
+        size = packet.end - packet.start
+        self.packets_received += 1
+        self.bytes_received += size
+        stream = self._stream
+        batch = stream.batch
+        if batch is None:
+            batch = stream.batch = PacketBatch()
+            stream.run = None
+        run = stream.run
+        if run is None or run.track_index != self.index or run.channel != channel:
+            run = stream.run = PacketRun(self.index, channel)
+            batch.runs.append(run)
+        run.packets.append(packet)
+        batch.size += size
+        batch.packet_count += 1
+        if packet.key and self.index == stream.key_track:
+            batch.has_key = True
+
+    def _look_at_parameters(self, packet: RtpPacket) -> None:
+        try:
+            codec = parameters_from_packet(self.track.codec, packet.data, packet.payload, packet.end)
+        except RemoteProtocolError:
+            return  # a broken parameter set is the decoder's business; the packet passes as it is
+        if codec is not self.track.codec:
+            self.set_codec(codec)
+
+    def _refresh_parameters(self, frame: Frame) -> None:
+        try:
+            codec = updated_codec(self.track.codec, frame)
+        except RemoteProtocolError:
+            return
+        if codec is not self.track.codec:
+            self.set_codec(codec)
+
+    def _on_gap(self, packet: RtpPacket) -> None:
+        if self._expected_sequence < 0:
+            self.ssrc = int.from_bytes(packet.data[packet.start + 8 : packet.start + 12], "big")
+            return
+        missing = (packet.sequence - self._expected_sequence) & 0xFFFF
+        if missing < 0x8000:
+            self.packets_lost += missing
+
+    def _depacketize(self, packet: RtpPacket) -> None:
+        depacketizer = self._depacketizer
+        if depacketizer is None:
+            return
+        stream = self._stream
+        pts = stream.presentation_time(self.index, packet.timestamp)
+        for frame in depacketizer.push(packet, pts):
+            if frame.key:
+                self._refresh_parameters(frame)
+            stream.collect_frame(self.index, frame)
+
+    def _packetize(self, frame: Frame) -> None:
+        packetizer = self._packetizer
+        if packetizer is None:
+            self.ssrc = secrets.randbits(32)
+            packetizer = self._packetizer = make_packetizer(
+                self.track,
+                ssrc=self.ssrc,
+                initial_sequence=secrets.randbits(16),
+                initial_timestamp=secrets.randbits(32),
+            )
+            if packetizer is None:
+                return
+        for packet in packetizer.packetize(frame):
+            self._expected_sequence = (packet.sequence + 1) & 0xFFFF
+            self._collect(packet, -1)

@@ -1,0 +1,302 @@
+"""One path: who publishes on it, who reads it, who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from polycast.config.path_schema import PathConfiguration
+from polycast.hub.errors import CannotPublish, NoOnePublishing, PathClosed, Redirected, SourceTimedOut
+from polycast.hub.on_demand import Input, OnDemand, State
+from polycast.hub.stats import Reference
+from polycast.hub.stream import Reader, Stream
+from polycast.log import Log
+from polycast.media.track import Track
+
+# Readers that may wait for one on-demand source; more get an answer at once.
+MAXIMUM_HELD_REQUESTS = 10_000
+
+
+class Publisher(ABC):
+    """Whoever publishes on a path: a client's session, a source that the server pulls, a program's own frames."""
+
+    @abstractmethod
+    def close_publisher(self, reason: str) -> None:
+        """End the publisher: another took over, or the path was closed. Must not raise."""
+
+    @abstractmethod
+    def reference(self) -> Reference:
+        """Return how the API names it."""
+
+
+class Source(Publisher):
+    """A publisher that the server itself runs: it pulls a stream, or makes one."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin, in the background; call `Path.start_publishing` when the tracks are known, and retry until stopped."""
+
+    @abstractmethod
+    def stop(self, reason: str) -> None:
+        """End for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathEntry:
+    """An entry of ``paths`` in the configuration."""
+
+    name: str
+    """As configured: a path name, or ``~`` and a regular expression."""
+    configuration: PathConfiguration
+
+
+class PathObserver(Protocol):
+    """Whoever wants to know what happens to paths: commands, metrics, automatic muxers."""
+
+    def on_path_created(self, path: Path) -> None: ...
+    def on_path_closed(self, path: Path) -> None: ...
+    def on_path_ready(self, path: Path) -> None: ...
+    def on_path_not_ready(self, path: Path) -> None: ...
+    def on_reader_added(self, path: Path, reader: Reader) -> None: ...
+    def on_reader_removed(self, path: Path, reader: Reader) -> None: ...
+
+
+class Path:
+    """A path that exists: configured by name, or matched by an expression and in use.
+
+    Touched only from the event loop. ``on_unused`` is called when nobody publishes, reads or waits any more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        entry: PathEntry,
+        groups: tuple[str, ...],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        observers: Sequence[PathObserver],
+        on_unused: Callable[[Path], None],
+    ) -> None:
+        self._loop = loop
+        self._observers = observers
+        self._on_unused = on_unused
+        self.name = name
+        self.entry = entry
+        self.groups = groups
+        """What the groups of the expression matched; commands get them as G1, G2..."""
+        self.log = log.child(f"path {name}")
+        self.publisher: Publisher | None = None
+        self.stream: Stream | None = None
+        """The stream while the path is ready."""
+        self.ready_since: float | None = None
+        """Unix time in seconds."""
+        self.source: Source | None = None
+        self.on_demand: OnDemand | None = None
+        self._held: set[asyncio.Future[Stream]] = set()
+        self._closed = False
+
+    @property
+    def configuration(self) -> PathConfiguration:
+        """The settings of the entry."""
+        return self.entry.configuration
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """Everyone who reads now."""
+        return self.stream.readers if self.stream is not None else ()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody publishes, reads or waits."""
+        return self.publisher is None and self.source is None and not self.readers and not self._held
+
+    def attach_source(self, source: Source) -> None:
+        """Give the path a source of its own; it starts at once, or with the first reader when it is on demand."""
+        self.source = source
+        if self.configuration.source_on_demand:
+            self.set_on_demand(
+                start=source.start,
+                stop=source.stop,
+                start_timeout=self.configuration.source_on_demand_start_timeout,
+                close_after=self.configuration.source_on_demand_close_after,
+            )
+        else:
+            source.start()
+
+    def set_on_demand(
+        self, *, start: Callable[[], None], stop: Callable[[str], None], start_timeout: float, close_after: float
+    ) -> None:
+        """Let readers start what makes the path ready."""
+        self.on_demand = OnDemand(
+            self._loop,
+            start=start,
+            stop=stop,
+            on_start_timeout=self._fail_held,
+            start_timeout=start_timeout,
+            close_after=close_after,
+        )
+
+    # Readers' side.
+
+    async def wait_ready(self) -> Stream:
+        """Return the stream; with an on-demand source, start it and wait.
+
+        Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
+        """
+        if self.stream is not None:
+            return self.stream
+        configuration = self.configuration
+        if configuration.source == "redirect":
+            raise Redirected(configuration.source_redirect)
+        if self.on_demand is None:
+            if configuration.fallback:
+                raise Redirected(configuration.fallback)
+            raise NoOnePublishing(self.name)
+        if len(self._held) >= MAXIMUM_HELD_REQUESTS:
+            raise NoOnePublishing(self.name)
+        held: asyncio.Future[Stream] = self._loop.create_future()
+        self._held.add(held)
+        try:
+            self.on_demand.handle(Input.WANTED)
+            return await held
+        finally:
+            self._held.discard(held)
+            self._check_unused()
+
+    async def add_reader(self, reader: Reader) -> Stream:
+        """Attach a reader, waiting for the stream as `wait_ready` does. The reader gets batches from now on."""
+        stream = await self.wait_ready()
+        self.attach_reader(reader, stream)
+        return stream
+
+    def attach_reader(self, reader: Reader, stream: Stream) -> None:
+        """Attach a reader to the stream that is published now. Raises NoOnePublishing when that one has ended."""
+        if self.stream is not stream:
+            raise NoOnePublishing(self.name)
+        stream.add_reader(reader)
+        if self.on_demand is not None:
+            self.on_demand.handle(Input.USED)
+        for observer in self._observers:
+            observer.on_reader_added(self, reader)
+
+    def remove_reader(self, reader: Reader) -> None:
+        """Detach a reader; one that is not attached is ignored."""
+        stream = self.stream
+        if stream is None or reader not in stream.readers:
+            return
+        stream.remove_reader(reader)
+        for observer in self._observers:
+            observer.on_reader_removed(self, reader)
+        if not stream.readers and self.on_demand is not None:
+            self.on_demand.handle(Input.UNUSED)
+        self._check_unused()
+
+    # Publisher's side.
+
+    def set_publisher(self, publisher: Publisher) -> None:
+        """Reserve the path for a client that wants to publish; see `start_publishing`.
+
+        A present publisher is closed, unless ``disablePublisherOverride`` is set. Raises CannotPublish.
+        """
+        if self.configuration.source != "publisher" or self.source is not None:
+            raise CannotPublish(f"can't publish to path '{self.name}' since 'source' is not 'publisher'")
+        if self.publisher is publisher:
+            return
+        if self.publisher is not None:
+            if self.configuration.disable_publisher_override:
+                raise CannotPublish(f"someone is already publishing to path '{self.name}'")
+            self.log.info("closing existing publisher")
+            old = self.publisher
+            self._end_stream("the publisher was replaced by another one")
+            self.publisher = None
+            old.close_publisher("another client publishes on the path now")
+        self.publisher = publisher
+
+    def start_publishing(self, publisher: Publisher, tracks: Sequence[Track], *, publishes_packets: bool) -> Stream:
+        """Make the path ready with a stream of these tracks. Raises CannotPublish when the path was lost."""
+        if isinstance(publisher, Source):
+            self.publisher = publisher
+        if self.publisher is not publisher or self._closed:
+            raise CannotPublish("publisher is not assigned to this path anymore")
+        if self.stream is not None:
+            self._end_stream("the publisher started again")
+        self.stream = Stream(tracks, publishes_packets=publishes_packets, loop=self._loop, log=self.log)
+        self.ready_since = time.time()
+        if self.on_demand is not None:
+            self.on_demand.handle(Input.BECAME_READY)
+        for held in self._held:
+            if not held.done():
+                held.set_result(self.stream)
+        for observer in self._observers:
+            observer.on_path_ready(self)
+        return self.stream
+
+    def stop_publishing(self, publisher: Publisher, reason: str) -> None:
+        """End the stream but keep the path reserved for the publisher (it paused). Readers are closed."""
+        if self.publisher is publisher:
+            self._end_stream(reason)
+
+    def remove_publisher(self, publisher: Publisher, reason: str) -> None:
+        """The publisher is gone. Readers are closed; one that is not the path's publisher is ignored."""
+        if self.publisher is publisher:
+            self._end_stream(reason)
+            self.publisher = None
+            if self.on_demand is not None:
+                self.on_demand.handle(Input.LOST)
+            self._check_unused()
+
+    def close(self, reason: str) -> None:
+        """End everything: the entry was removed or changed, or the server stops."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.on_demand is not None:
+            self.on_demand.close()
+        self._end_stream(reason)
+        for held in self._held:
+            if not held.done():
+                held.set_exception(PathClosed(self.name))
+        if self.publisher is not None and self.publisher is not self.source:
+            publisher, self.publisher = self.publisher, None
+            publisher.close_publisher(reason)
+        if self.source is not None:
+            source, self.source = self.source, None
+            source.stop(reason)
+        self.publisher = None
+        for observer in self._observers:
+            observer.on_path_closed(self)
+
+    def _end_stream(self, reason: str) -> None:
+        stream = self.stream
+        if stream is None:
+            return
+        stream.flush()
+        readers = stream.readers
+        self.stream = None
+        self.ready_since = None
+        stream.close()
+        for reader in readers:
+            for observer in self._observers:
+                observer.on_reader_removed(self, reader)
+            reader.close_reader(reason)
+        for observer in self._observers:
+            observer.on_path_not_ready(self)
+
+    def _fail_held(self) -> None:
+        for held in self._held:
+            if not held.done():
+                held.set_exception(SourceTimedOut(self.name))
+
+    def _check_unused(self) -> None:
+        if not self._closed and self.is_unused:
+            self._on_unused(self)
+
+    @property
+    def on_demand_state(self) -> State | None:
+        """Where the on-demand source is; None for a path without one."""
+        return self.on_demand.state if self.on_demand is not None else None

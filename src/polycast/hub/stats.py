@@ -1,0 +1,81 @@
+"""Counters, and the snapshots of sessions and paths that the API and the metrics show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+MILLION = 1_000_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went through a session or a path since it began. All grow only."""
+
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    packets_received: int = 0
+    packets_sent: int = 0
+    packets_lost: int = 0
+    """Packets that the publisher sent and we did not get, or that a reader reported as lost."""
+    packets_dropped: int = 0
+    """Packets not sent because the reader was too slow."""
+    jitter: float = 0.0
+    """Interarrival jitter in seconds, as measured or as last reported (RFC 3550 section 6.4.1)."""
+    round_trip: float | None = None
+    """In seconds, from the last receiver report; None while unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSnapshot:
+    """One session as the API and the metrics show it."""
+
+    id: str
+    created: datetime
+    remote_address: str
+    """``ip:port`` of the client."""
+    state: str
+    """``idle``, ``read`` or ``publish``."""
+    path: str = ""
+    user: str = ""
+    transport: str = ""
+    counters: Counters = field(default_factory=Counters)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """How the API names a publisher, source or reader: a type and, where there are several, an id."""
+
+    type: str
+    id: str = ""
+
+
+class Participant(Protocol):
+    """A publisher, source or reader of a path."""
+
+    def reference(self) -> Reference:
+        """Return how the API names it."""
+        ...
+
+
+class RateMeter:
+    """Bits per second over the last whole seconds, from a growing byte counter sampled once a second or so."""
+
+    __slots__ = ("_bytes", "_time", "bit_rate")
+
+    def __init__(self, now: float) -> None:
+        self._bytes = 0
+        self._time = now
+        self.bit_rate = 0.0
+        """Smoothed, bit/s."""
+
+    def sample(self, total_bytes: int, now: float) -> None:
+        """Take the counter's value at ``now`` (monotonic seconds)."""
+        elapsed = now - self._time
+        if elapsed <= 0:
+            return
+        current = (total_bytes - self._bytes) * 8 / elapsed
+        self.bit_rate = current if self.bit_rate == 0 else (self.bit_rate + current) / 2
+        self._bytes = total_bytes
+        self._time = now

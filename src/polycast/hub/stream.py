@@ -1,0 +1,231 @@
+"""A live stream: its tracks, its readers, and the fan-out.
+
+Everything here runs on the event loop, and nothing here awaits: a publisher writes, and at the end of its read the
+batch goes to every reader in a plain loop of direct calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
+from polycast.hub.lanes import LiveTrack
+from polycast.hub.stats import RateMeter, Reference
+from polycast.log import Log
+from polycast.media.codec import Kind
+from polycast.media.frame import Frame
+from polycast.media.timebase import WallTime
+from polycast.media.track import Track
+from polycast.rtp.payload.registry import rtp_format_for
+from polycast.rtp.rtcp import SenderReport
+from polycast.rtp.timeline import Timeline
+
+# A batch that ends within a frame waits at most so long for the rest, and holds at most so much.
+FRAME_WAIT_SECONDS = 0.002
+FRAME_WAIT_BYTES = 64 * 1024
+
+# First dynamic payload type (RFC 3551 section 6).
+FIRST_DYNAMIC_PAYLOAD_TYPE = 96
+
+
+class Reader(ABC):
+    """Whoever reads a stream. Subclasses are `PacketReader` or `FrameReader`."""
+
+    @abstractmethod
+    def close_reader(self, reason: str) -> None:
+        """End the reader: its stream is over, or it failed. Must not raise."""
+
+    @abstractmethod
+    def reference(self) -> Reference:
+        """Return how the API names it."""
+
+
+class PacketReader(Reader):
+    """A reader of the packet lane."""
+
+    @abstractmethod
+    def deliver(self, batch: PacketBatch) -> None:
+        """Send a batch. Called in the fan-out loop: no waiting, no heavy work."""
+
+
+class FrameReader(Reader):
+    """A reader of the frame lane."""
+
+    @abstractmethod
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        """Take frames, and changed track descriptions in their place between them."""
+
+
+class Stream:
+    """What is published on a path, from its start to its end.
+
+    ``publishes_packets`` says which lane the publisher feeds: RTP packets (True) or frames.
+    """
+
+    def __init__(
+        self, tracks: Sequence[Track], *, publishes_packets: bool, loop: asyncio.AbstractEventLoop, log: Log
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self.publishes_packets = publishes_packets
+        self.tracks = tuple(LiveTrack(self, _with_rtp_format(track)) for track in tracks)
+        self.key_track = next((track.index for track in self.tracks if track.track.codec.kind is Kind.VIDEO), 0)
+        """The track whose key frames are where a reader can begin: the first video track."""
+        self._timeline = Timeline([track.track.clock_rate for track in self.tracks])
+        self._packet_readers: tuple[PacketReader, ...] = ()
+        self._frame_readers: tuple[FrameReader, ...] = ()
+        self.packet_reader_count = 0
+        self.frame_reader_count = 0
+        self.batch: PacketBatch | None = None
+        """Packets collected since the last flush; filled by `LiveTrack`."""
+        self.run: PacketRun | None = None
+        self._frames: list[tuple[int, Frame | Track]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.now = loop.time()
+        """Monotonic seconds of the read that is being taken in; set by the publisher before it writes."""
+        self.rate = RateMeter(self.now)
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of all tracks since the stream began."""
+        return sum(track.bytes_received for track in self.tracks)
+
+    @property
+    def descriptions(self) -> tuple[Track, ...]:
+        """The tracks as they are described now."""
+        return tuple(track.track for track in self.tracks)
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """All readers."""
+        return (*self._packet_readers, *self._frame_readers)
+
+    # Publisher's side.
+
+    def end_of_read(self) -> None:
+        """Say that what one read brought has been written: send it out, or wait shortly for the end of the frame."""
+        batch = self.batch
+        if batch is None and not self._frames:
+            return
+        if batch is not None and batch.size < FRAME_WAIT_BYTES:
+            for track in self.tracks:
+                if track.frame_open:
+                    if self._timer is None:
+                        self._timer = self._loop.call_later(FRAME_WAIT_SECONDS, self._on_timer)
+                    return
+        self.flush()
+
+    def flush(self) -> None:
+        """Send out everything that was collected."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = self.batch
+        if batch is not None:
+            self.batch = self.run = None
+            self._note_times(batch)
+            for reader in self._packet_readers:
+                try:
+                    reader.deliver(batch)
+                except Exception:
+                    self._on_reader_failed(reader)
+        if self._frames:
+            frames = FrameBatch(self._frames)
+            self._frames = []
+            for frame_reader in self._frame_readers:
+                try:
+                    frame_reader.deliver_frames(frames)
+                except Exception:
+                    self._on_reader_failed(frame_reader)
+
+    def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
+        """Take a sender report of the publisher: it ties the track's timestamps to the wall clock."""
+        self.tracks[track_index].reports.on_publisher_report(report.ntp, report.rtp_timestamp, now)
+        self._timeline.on_sender_report(track_index, report.ntp, report.rtp_timestamp)
+
+    def close(self) -> None:
+        """End the stream: nothing is sent any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.batch = self.run = None
+        self._frames = []
+        self._packet_readers = ()
+        self._frame_readers = ()
+        self.packet_reader_count = self.frame_reader_count = 0
+
+    # Readers' side.
+
+    def add_reader(self, reader: Reader) -> None:
+        """Begin to send to a reader, from the next batch on."""
+        self.flush()  # so that the reader's first packet is the next one that arrives
+        if self._closed:
+            return
+        if isinstance(reader, PacketReader):
+            if reader not in self._packet_readers:
+                self._packet_readers = (*self._packet_readers, reader)
+                self.packet_reader_count += 1
+        elif isinstance(reader, FrameReader) and reader not in self._frame_readers:
+            self._frame_readers = (*self._frame_readers, reader)
+            self.frame_reader_count += 1
+            if self.publishes_packets:
+                for track in self.tracks:
+                    track.open_frame_lane()
+
+    def remove_reader(self, reader: Reader) -> None:
+        """Stop sending to a reader; unknown readers are ignored."""
+        if reader in self._packet_readers:
+            self._packet_readers = tuple(other for other in self._packet_readers if other is not reader)
+            self.packet_reader_count -= 1
+        elif reader in self._frame_readers:
+            self._frame_readers = tuple(other for other in self._frame_readers if other is not reader)
+            self.frame_reader_count -= 1
+            if not self._frame_readers:
+                for track in self.tracks:
+                    track.close_frame_lane()
+
+    # Tracks' side.
+
+    def collect_frame(self, track_index: int, frame: Frame) -> None:
+        """Add a frame to what goes to frame readers at the next flush."""
+        self._frames.append((track_index, frame))
+
+    def on_track_changed(self, track: Track) -> None:
+        """Tell frame readers, in the place between frames where it happened, that a description changed."""
+        if self.frame_reader_count:
+            self._frames.append((track.index, track))
+
+    def presentation_time(self, track_index: int, timestamp: int) -> int:
+        """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""
+        return self._timeline.extend(track_index, timestamp, self.now)
+
+    def _note_times(self, batch: PacketBatch) -> None:
+        now = self._loop.time()
+        wall_time = WallTime(time.time_ns())
+        for run in batch.runs:
+            track = self.tracks[run.track_index]
+            timestamp = run.packets[-1].timestamp
+            track.last_timestamp = timestamp
+            track.last_time = now
+            track.reports.on_packet(timestamp, now, wall_time)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def _on_reader_failed(self, reader: Reader) -> None:
+        self._log.exception("a reader failed; it is closed, the others go on")
+        self.remove_reader(reader)
+        reader.close_reader("internal error")
+
+
+def _with_rtp_format(track: Track) -> Track:
+    if track.rtp is not None:
+        return track
+    rtp_format = rtp_format_for(track.codec, FIRST_DYNAMIC_PAYLOAD_TYPE + track.index)
+    return track if rtp_format is None else Track(track.index, track.codec, rtp_format, track.language, track.title)

@@ -1,0 +1,139 @@
+"""Logging: lines with nested prefixes, to standard output, a file and the system log.
+
+A line reads ``2026/11/23 21:36:04 INF [RTSP] [conn 127.0.0.1:40814] opened``, the format of rtsp-simple-server.
+Built on the standard library's ``logging``, so a program that embeds a server configures it as it is used to.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+"""Values of the ``logLevel`` key."""
+
+_LABELS = {logging.DEBUG: "DEB", logging.INFO: "INF", logging.WARNING: "WAR", logging.ERROR: "ERR"}
+_COLORS = {"DEB": "\x1b[34m", "INF": "\x1b[32m", "WAR": "\x1b[33m", "ERR": "\x1b[31m"}
+
+# Text of peers reaches the log: control characters would forge lines or terminal commands.
+_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)}
+
+
+class Log:
+    """A logger with a prefix. ``child("conn 1.2.3.4:5")`` nests one more."""
+
+    __slots__ = ("_logger", "_prefix")
+
+    def __init__(self, logger: logging.Logger | None = None, prefix: str = "") -> None:
+        self._logger = logger if logger is not None else logging.getLogger("polycast")
+        self._prefix = prefix
+
+    def child(self, name: str) -> Log:
+        """Return a log whose lines begin with this one's prefix and ``[name]``."""
+        return Log(self._logger, f"{self._prefix}[{name}] ")
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The standard library's logger underneath."""
+        return self._logger
+
+    def is_debug(self) -> bool:
+        """Whether debug lines are wanted; ask before building an expensive one."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
+    def debug(self, message: str, *arguments: object) -> None:
+        self._write(logging.DEBUG, message, arguments)
+
+    def info(self, message: str, *arguments: object) -> None:
+        self._write(logging.INFO, message, arguments)
+
+    def warning(self, message: str, *arguments: object) -> None:
+        self._write(logging.WARNING, message, arguments)
+
+    def error(self, message: str, *arguments: object) -> None:
+        self._write(logging.ERROR, message, arguments)
+
+    def exception(self, message: str, *arguments: object) -> None:
+        """Log at error level with the traceback of the exception being handled: a bug of ours."""
+        if self._logger.isEnabledFor(logging.ERROR):
+            self._logger.error(self._prefix.replace("%", "%%") + message, *arguments, exc_info=True)
+
+    def _write(self, level: int, message: str, arguments: tuple[object, ...]) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(
+                level,
+                self._prefix.replace("%", "%%") + message if arguments else "%s",
+                *(arguments or (self._prefix + message,)),
+            )
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, *, color: bool = False) -> None:
+        super().__init__()
+        self._color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(record.created))
+        label = _LABELS.get(record.levelno, record.levelname[:3])
+        if self._color:
+            label = f"{_COLORS.get(label, '')}{label}\x1b[0m"
+        text = record.getMessage().translate(_CONTROL_CHARACTERS)
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return f"{moment} {label} {text}"
+
+
+class LogOutput:
+    """Connects a logger to the destinations of a configuration; `close` undoes it."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._handlers: list[logging.Handler] = []
+
+    def configure(self, level: str, destinations: Collection[str], file: str) -> None:
+        """Replace the level and destinations (``stdout``, ``file``, ``syslog``).
+
+        Raises OSError when a destination cannot be opened; the old ones then stay.
+        """
+        handlers = [self._open(destination, file) for destination in sorted(destinations)]
+        self.close()
+        for handler in handlers:
+            self._logger.addHandler(handler)
+        self._handlers = handlers
+        self._logger.setLevel(LEVELS[level])
+        self._logger.propagate = False
+
+    def close(self) -> None:
+        """Flush and close the destinations."""
+        for handler in self._handlers:
+            self._logger.removeHandler(handler)
+            handler.close()
+        self._handlers = []
+
+    @staticmethod
+    def _open(destination: str, file: str) -> logging.Handler:
+        handler: logging.Handler
+        if destination == "file":
+            # Reopened when logrotate moves it away.
+            handler = logging.handlers.WatchedFileHandler(Path(file), mode="a", encoding="utf-8")
+        elif destination == "syslog":
+            handler = _open_syslog()
+        else:
+            handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(_Formatter(color=destination == "stdout" and sys.stdout.isatty()))
+        return handler
+
+
+def _open_syslog() -> logging.Handler:
+    for socket_path in ("/dev/log", "/var/run/syslog"):
+        if Path(socket_path).exists():
+            handler = logging.handlers.SysLogHandler(
+                address=socket_path, facility=logging.handlers.SysLogHandler.LOG_DAEMON
+            )
+            handler.ident = "rtsp-simple-server: "
+            return handler
+    raise OSError("there is no system log on this machine (no /dev/log)")

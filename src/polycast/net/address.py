@@ -1,0 +1,44 @@
+"""Network addresses as they are written in configurations, logs and URLs."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MAXIMUM_PORT = 65_535
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``host:port``, ``:port`` or ``[IPv6]:port``; an empty host means all interfaces.
+
+    Raises ValueError with a text for the user.
+    """
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isascii() or not port.isdigit() or int(port) > MAXIMUM_PORT:
+        raise ValueError(f"invalid address '{text}': it must look like ':8554', '127.0.0.1:8554' or '[::1]:8554'")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"invalid address '{text}': an IPv6 address must stand in brackets")
+    return host, int(port)
+
+
+def join_host_port(host: str, port: int) -> str:
+    """Return ``host:port``, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def peer_of(sockname: Any) -> tuple[str, int]:
+    """Return (IP address, port) of what a socket calls an address; IPv4 mapped into IPv6 comes out as IPv4."""
+    if not isinstance(sockname, tuple) or len(sockname) < 2:
+        return ("127.0.0.1", 0)  # a Unix socket: local by nature
+    return (plain_host(str(sockname[0])), int(sockname[1]))
+
+
+def plain_host(host: str) -> str:
+    """Return an IP address without scope, and without the ``::ffff:`` of IPv4 on a dual-stack socket."""
+    if host.startswith("::ffff:") and "." in host:
+        return host[7:]
+    return host.partition("%")[0]

@@ -1,0 +1,214 @@
+"""UDP sockets for media: many datagrams per wake-up in, many per system call out.
+
+asyncio's datagram endpoints cost about ten times as much per packet (see the design, section 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+Address = tuple[Any, ...]
+"""An address as sockets take and give it: (host, port) or (host, port, flow, scope)."""
+
+DatagramHandler = Callable[[bytes, int, int, Address], None]
+"""Called with (data, start, end, address): one datagram is ``data[start:end]``."""
+
+# Datagrams read per wake-up before other sockets get their turn.
+DRAIN_LIMIT = 64
+
+# Largest UDP payload over IPv4; also what one coalesced read can bring.
+MAXIMUM_READ = 65_535
+
+# Bytes of datagrams that wait for a full socket buffer before new ones are dropped. One burst of key frames for some
+# hundred readers fits.
+QUEUE_LIMIT = 64 * 1024 * 1024
+
+# Linux: udp(7). Segments of one system call: UDP_MAX_SEGMENTS of kernels before 6.9.
+UDP_SEGMENT = 103
+UDP_GRO = 104
+MAXIMUM_SEGMENTS = 64
+MAXIMUM_GSO_SIZE = 65_000
+
+_SEGMENT_SIZE = struct.Struct("=H")
+_GRO_SIZE = struct.Struct("=i")
+_ANCILLARY_SIZE = 64
+
+
+class UdpSocket:
+    """A bound UDP socket on the event loop.
+
+    ``on_datagram`` gets each datagram; ``on_drained`` is called once after each wake-up that brought any.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bound: socket.socket,
+        on_datagram: DatagramHandler,
+        on_drained: Callable[[], None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._socket = bound
+        self._on_datagram = on_datagram
+        self._on_drained = on_drained
+        self._queue: deque[tuple[bytes, int, Address]] = deque()
+        self._queued_bytes = 0
+        self._buffer = bytearray(MAXIMUM_READ)
+        self._coalesces = _enable(bound, UDP_GRO)
+        self._segments = _supports_segmentation(bound)
+        self._is_ipv6 = bound.family == socket.AF_INET6
+        self.dropped = 0
+        """Datagrams that could not be sent because the queue was full."""
+        loop.add_reader(bound.fileno(), self._on_readable)
+
+    @property
+    def port(self) -> int:
+        """The local port."""
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket, for options such as multicast membership. Not to be read or written."""
+        return self._socket
+
+    def address(self, host: str, port: int) -> Address:
+        """Return an IP address and port as this socket wants it: mapped into IPv6 on a dual-stack socket."""
+        if self._is_ipv6 and ":" not in host:
+            return (f"::ffff:{host}", port, 0, 0)
+        return (host, port)
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send one datagram, queued while the socket is full. Errors of the network are ignored, as UDP does."""
+        self.send_segments(data, len(data), address)
+
+    def send_segments(self, data: bytes, segment_size: int, address: Address) -> None:
+        """Send ``data`` cut into datagrams of ``segment_size`` bytes; the last one may be shorter.
+
+        ``data`` must be at most `MAXIMUM_GSO_SIZE` bytes and `MAXIMUM_SEGMENTS` segments.
+        """
+        if self._queue:
+            self._enqueue(data, segment_size, address)
+            return
+        try:
+            self._send_now(data, segment_size, address)
+        except BlockingIOError:
+            self._enqueue(data, segment_size, address)
+        except OSError:
+            pass  # unreachable port or network: the session's timeout deals with it
+
+    def close(self) -> None:
+        """Close the socket; what is queued is lost."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        if self._queue:
+            self._loop.remove_writer(self._socket.fileno())
+            self._queue.clear()
+        self._socket.close()
+
+    def _send_now(self, data: bytes, segment_size: int, address: Address) -> None:
+        size = len(data)
+        if size <= segment_size:
+            self._socket.sendto(data, address)
+        elif self._segments:
+            ancillary = ((socket.SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size)),)
+            try:
+                self._socket.sendmsg((data,), ancillary, 0, address)
+            except OSError as error:
+                if error.errno not in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.EMSGSIZE):
+                    raise
+                # This route cannot segment (no checksum offload, a smaller MTU): one by one from now on.
+                self._segments = error.errno == errno.EMSGSIZE
+                self._send_one_by_one(data, segment_size, address)
+        else:
+            self._send_one_by_one(data, segment_size, address)
+
+    def _send_one_by_one(self, data: bytes, segment_size: int, address: Address) -> None:
+        view = memoryview(data)
+        for offset in range(0, len(data), segment_size):
+            try:
+                self._socket.sendto(view[offset : offset + segment_size], address)
+            except BlockingIOError:
+                self._enqueue(data[offset:], segment_size, address)
+                return
+
+    def _enqueue(self, data: bytes, segment_size: int, address: Address) -> None:
+        if self._queued_bytes + len(data) > QUEUE_LIMIT:
+            self.dropped += -(-len(data) // segment_size)
+            return
+        if not self._queue:
+            self._loop.add_writer(self._socket.fileno(), self._on_writable)
+        self._queue.append((data, segment_size, address))
+        self._queued_bytes += len(data)
+
+    def _on_writable(self) -> None:
+        queue = self._queue
+        while queue:
+            data, segment_size, address = queue.popleft()
+            self._queued_bytes -= len(data)
+            try:
+                self._send_now(data, segment_size, address)
+            except BlockingIOError:
+                queue.appendleft((data, segment_size, address))
+                self._queued_bytes += len(data)
+                return
+            except OSError:
+                continue
+        self._loop.remove_writer(self._socket.fileno())
+
+    def _on_readable(self) -> None:
+        read = self._read_coalesced if self._coalesces else self._read_plain
+        for _ in range(DRAIN_LIMIT):
+            try:
+                if not read():
+                    break
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue  # an ICMP error of an earlier send; the socket goes on
+        if self._on_drained is not None:
+            self._on_drained()
+
+    def _read_plain(self) -> bool:
+        data, address = self._socket.recvfrom(MAXIMUM_READ)
+        self._on_datagram(data, 0, len(data), address)
+        return self._socket.fileno() >= 0
+
+    def _read_coalesced(self) -> bool:
+        size, ancillary, _, address = self._socket.recvmsg_into((self._buffer,), _ANCILLARY_SIZE)
+        data = bytes(memoryview(self._buffer)[:size])
+        segment_size = size
+        for level, kind, value in ancillary:
+            if level == socket.SOL_UDP and kind == UDP_GRO:
+                segment_size = _GRO_SIZE.unpack_from(value)[0]
+        if segment_size >= size:
+            self._on_datagram(data, 0, size, address)
+        else:
+            for start in range(0, size, segment_size):
+                self._on_datagram(data, start, min(start + segment_size, size), address)
+        return self._socket.fileno() >= 0
+
+
+def _enable(bound: socket.socket, option: int) -> bool:
+    if not hasattr(socket, "SOL_UDP"):
+        return False
+    with contextlib.suppress(OSError):
+        bound.setsockopt(socket.SOL_UDP, option, 1)
+        return True
+    return False
+
+
+def _supports_segmentation(bound: socket.socket) -> bool:
+    if not hasattr(socket, "SOL_UDP"):
+        return False
+    with contextlib.suppress(OSError):
+        bound.getsockopt(socket.SOL_UDP, UDP_SEGMENT)
+        return True
+    return False

@@ -1,0 +1,82 @@
+"""What every protocol server is to the rest: something that starts, stops, takes new settings and has sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from polycast.config.schema import Configuration
+from polycast.hub.hub import Hub
+from polycast.hub.stats import SessionSnapshot
+from polycast.log import Log
+
+# Seconds between two rounds of time-outs, reports and limits.
+HOUSEKEEPING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """What a server gets from the application."""
+
+    loop: asyncio.AbstractEventLoop
+    hub: Hub
+    log: Log
+
+
+class Server(ABC):
+    """A running protocol server. Made by the `ServerKind` that the registry lists."""
+
+    name: ClassVar[str]
+    """In logs: ``RTSP``."""
+    collection: ClassVar[str]
+    """In the API's URLs: ``rtspsessions``."""
+    metric: ClassVar[str]
+    """Name of the metric family that counts its sessions by state: ``rtsp_sessions``."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Open the listeners. Raises OSError with a text for the user."""
+
+    @abstractmethod
+    async def stop(self, reason: str) -> None:
+        """Close the listeners and all sessions."""
+
+    @abstractmethod
+    def sessions(self) -> list[SessionSnapshot]:
+        """Return all sessions as they are now."""
+
+    @abstractmethod
+    def kick(self, session_id: str) -> bool:
+        """Close a session; False when there is none with this id."""
+
+    @abstractmethod
+    def apply(self, configuration: Configuration) -> None:
+        """Take changed settings that need no restart."""
+
+    @property
+    @abstractmethod
+    def ports(self) -> dict[str, int]:
+        """The ports it listens on, by configuration key; useful where 0 was configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKind:
+    """A row of the registry: when a server runs, how it is made, and which keys touch it."""
+
+    name: str
+    is_enabled: Callable[[Configuration], bool]
+    create: Callable[[ServerContext, Configuration], Server]
+    restart_keys: frozenset[str]
+    """Configuration keys whose change needs a new server: listeners and their options."""
+
+
+def new_session_id(taken: Callable[[str], bool]) -> str:
+    """Return a random nine-digit id for logs and the API, as rtsp-simple-server gives them."""
+    while True:
+        session_id = str(100_000_000 + secrets.randbelow(899_999_999))
+        if not taken(session_id):
+            return session_id

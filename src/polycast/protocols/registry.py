@@ -1,0 +1,9 @@
+"""The protocols that there are. A new one is a folder beside this file and a row here."""
+
+from __future__ import annotations
+
+from polycast.protocols.base import ServerKind
+from polycast.protocols.rtsp.server import RTSP_KIND, RTSPS_KIND
+
+SERVER_KINDS: tuple[ServerKind, ...] = (RTSP_KIND, RTSPS_KIND)
+"""In the order in which they are started; stopped the other way round."""

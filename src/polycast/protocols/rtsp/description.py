@@ -1,0 +1,81 @@
+"""Between session descriptions (SDP) and the tracks of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import MPEGTS, Generic
+from polycast.media.track import RtpFormat, Track
+from polycast.rtp.payload.registry import codec_from_sdp, format_parameters
+from polycast.wire.sdp import MediaDescription, SessionDescription
+
+# Session name that readers see; rtsp-simple-server's.
+SESSION_NAME = "Stream"
+
+# Address that VLC needs in order to ask for multicast (``?vlcmulticast``).
+MULTICAST_HINT_ADDRESS = "224.1.0.0"
+
+
+def tracks_of(description: SessionDescription) -> list[Track]:
+    """Return the tracks that a publisher announced, in order.
+
+    Raises RemoteProtocolError (400) when a media cannot be a track.
+    """
+    tracks = [_track_of(index, media) for index, media in enumerate(description.medias)]
+    if not tracks:
+        raise RemoteProtocolError("no tracks have been announced")
+    return tracks
+
+
+def _track_of(index: int, media: MediaDescription) -> Track:
+    try:
+        payload_type = int(media.formats[0])
+    except (IndexError, ValueError):
+        raise RemoteProtocolError(f"media {index + 1} has no payload type") from None
+    if not 0 <= payload_type <= 127:
+        raise RemoteProtocolError(f"media {index + 1} has an invalid payload type: {payload_type}")
+    encoding, clock_rate, channels = _rtpmap_of(media, payload_type)
+    codec, rtp_format = codec_from_sdp(
+        media.media, payload_type, encoding, clock_rate, channels, media.fmtp(payload_type) or ""
+    )
+    return Track(index, codec, rtp_format)
+
+
+def _rtpmap_of(media: MediaDescription, payload_type: int) -> tuple[str, int | None, int | None]:
+    rtpmap = media.rtpmap(payload_type)
+    if rtpmap is None:
+        return "", None, None
+    encoding, _, rest = rtpmap.strip().partition("/")
+    rate, _, channel_text = rest.partition("/")
+    return encoding, int(rate) if rate.isdigit() else None, int(channel_text) if channel_text.isdigit() else None
+
+
+def describe(tracks: Sequence[Track], *, multicast_hint: bool = False) -> bytes:
+    """Return the SDP of a stream for DESCRIBE."""
+    address = MULTICAST_HINT_ADDRESS if multicast_hint else "0.0.0.0"
+    lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", f"s={SESSION_NAME}", f"c=IN IP4 {address}", "t=0 0"]
+    for position, track in enumerate(tracks):
+        if track.rtp is not None:
+            lines += _media_lines(position, track, track.rtp)
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def _media_lines(position: int, track: Track, rtp_format: RtpFormat) -> list[str]:
+    payload_type = rtp_format.payload_type
+    lines = [f"m={_media_type(track)} 0 RTP/AVP {payload_type}"]
+    if rtp_format.encoding:
+        channels = f"/{rtp_format.channels}" if rtp_format.channels and rtp_format.channels > 1 else ""
+        lines.append(f"a=rtpmap:{payload_type} {rtp_format.encoding}/{rtp_format.clock_rate}{channels}")
+    parameters = format_parameters(track)
+    if parameters:
+        lines.append(f"a=fmtp:{payload_type} {parameters}")
+    lines.append(f"a=control:trackID={position}")
+    return lines
+
+
+def _media_type(track: Track) -> str:
+    codec = track.codec
+    if isinstance(codec, Generic):
+        return codec.media_type or "application"
+    return "video" if isinstance(codec, MPEGTS) else track.kind

@@ -1,0 +1,112 @@
+"""The way of a publisher's packets into the stream: order, size, statistics, RTCP."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.lanes import LiveTrack
+from polycast.hub.stats import Counters
+from polycast.hub.stream import Stream
+from polycast.media.packet import RtpPacket
+from polycast.rtp.header import parse_packet
+from polycast.rtp.reorder import Reorderer
+from polycast.rtp.repacketize import Oversized
+from polycast.rtp.reports import ReceiverStatistics
+from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound, serialize_compound
+
+# Largest RTP packet that is passed on: what fits a UDP datagram in an Ethernet frame.
+MAXIMUM_PACKET_SIZE = 1472
+
+
+class TrackInput:
+    """Takes the RTP and RTCP packets of one published track."""
+
+    __slots__ = (
+        "_counters",
+        "_oversized",
+        "_remote_ssrc",
+        "_reorderer",
+        "_ssrc",
+        "_statistics",
+        "_stream",
+        "_track",
+        "has_sender_report",
+    )
+
+    def __init__(self, stream: Stream, track: LiveTrack, counters: Counters, *, reorders: bool) -> None:
+        self._stream = stream
+        self._track = track
+        self._counters = counters
+        self._reorderer = Reorderer() if reorders else None
+        self._oversized: Oversized | None = None
+        self._statistics = ReceiverStatistics(track.track.clock_rate) if reorders else None
+        self._ssrc = secrets.randbits(32)
+        self._remote_ssrc = 0
+        self.has_sender_report = False
+
+    def push(self, data: bytes, start: int, end: int, channel: int) -> None:
+        """Take the packet ``data[start:end]``. Raises RemoteProtocolError when it is not RTP or cannot be passed on."""
+        packet = parse_packet(data, start, end)
+        counters = self._counters
+        counters.packets_received += 1
+        counters.bytes_received += end - start
+        if self._reorderer is None:
+            if end - start > MAXIMUM_PACKET_SIZE or self._oversized is not None:
+                self._push_oversized(packet)
+            elif packet.data is data and packet.end == end:
+                self._track.add_packet(packet, channel)
+            else:  # padding was taken off: the frame header before the packet no longer fits it
+                self._track.add_packet(packet)
+            return
+        if self._statistics is not None:
+            self._statistics.update(packet.sequence, packet.timestamp, self._stream.now)
+        for ordered in self._reorderer.push(packet, self._stream.now):
+            self._track.add_packet(ordered)
+
+    def push_rtcp(self, data: bytes, now: float) -> None:
+        """Take an RTCP packet of the publisher. Raises RemoteProtocolError when it is not RTCP."""
+        for report in parse_compound(data):
+            if isinstance(report, SenderReport):
+                self.has_sender_report = True
+                self._remote_ssrc = report.ssrc
+                if self._statistics is not None:
+                    self._statistics.on_sender_report(report.ntp, now)
+                self._stream.on_sender_report(self._track.index, report, now)
+
+    def receiver_report(self, now: float) -> bytes:
+        """Return a receiver report about the track."""
+        block = self._statistics.report_block(self._remote_ssrc, now) if self._statistics is not None else None
+        return serialize_compound([ReceiverReport(self._ssrc, () if block is None else (block,))])
+
+    def tick(self, now: float) -> None:
+        """Give up on packets that have been missing for too long, and refresh the statistics."""
+        reorderer = self._reorderer
+        if reorderer is not None:
+            for packet in reorderer.flush(now):
+                self._track.add_packet(packet)
+        self._counters.packets_lost = self._track.packets_lost
+        if self._statistics is not None:
+            self._counters.jitter = self._statistics.jitter_seconds
+
+    def _push_oversized(self, packet: RtpPacket) -> None:
+        oversized = self._oversized
+        if oversized is None:
+            oversized = self._oversized = Oversized(self._track.track)
+        for smaller in oversized.push(packet):
+            self._track.add_packet(smaller)
+
+
+def receiver_report(data: bytes, stream: Stream, counters: Counters) -> None:
+    """Take what a reader reports about its reception into its session's counters."""
+    with contextlib.suppress(RemoteProtocolError):
+        for report in parse_compound(data):
+            if not isinstance(report, ReceiverReport | SenderReport):
+                continue
+            for block in report.blocks:
+                track = next((track for track in stream.tracks if track.ssrc == block.ssrc), None)
+                if track is None:
+                    continue
+                counters.packets_lost = max(0, block.cumulative_lost)
+                counters.jitter = block.jitter / track.track.clock_rate

@@ -1,0 +1,256 @@
+"""The three ways in which a session gets the packets of a stream: TCP interleaved, UDP, UDP multicast.
+
+Each wire form of a batch is built by the first reader that needs it and then shared by all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from polycast.hub.batch import PacketBatch
+from polycast.hub.outbox import Outbox
+from polycast.hub.stats import Counters, Reference
+from polycast.hub.stream import PacketReader
+from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS, Address, UdpSocket
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.session import Session
+
+_FRAME_HEADER = struct.Struct(">BBH")
+_FRAME_MARK = 0x24
+FRAME_HEADER_SIZE = 4
+
+Channels = tuple[int, ...]
+"""Interleaved channel of each track of the stream, by index; -1 for tracks that the reader did not set up."""
+
+InterleavedForm = tuple[bytes, int]
+"""Bytes and number of packets."""
+
+DatagramForm = tuple[list[tuple[bytes, int]], int, int]
+"""(bytes, segment size) for each system call, number of packets, number of bytes."""
+
+
+def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
+    """Return a batch as interleaved frames (RFC 2326 section 10.12).
+
+    Where the publisher used the same channels, its own bytes are taken as they came, in as few slices as possible.
+    """
+    parts: list[bytes | memoryview] = []
+    count = 0
+    for run in batch.runs:
+        channel = channels[run.track_index]
+        if channel < 0:
+            continue
+        count += len(run.packets)
+        if run.channel == channel:
+            data = b""
+            start = end = 0
+            for packet in run.packets:
+                if packet.start - FRAME_HEADER_SIZE == end and packet.data is data:
+                    end = packet.end
+                    continue
+                if end:
+                    parts.append(memoryview(data)[start:end])
+                data = packet.data
+                start = packet.start - FRAME_HEADER_SIZE
+                end = packet.end
+            parts.append(memoryview(data)[start:end])
+        else:
+            for packet in run.packets:
+                parts.append(_FRAME_HEADER.pack(_FRAME_MARK, channel, packet.end - packet.start))
+                parts.append(memoryview(packet.data)[packet.start : packet.end])
+    return b"".join(parts), count
+
+
+def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
+    """Return the packets of one track as runs of equal size, each for one system call (design section 2)."""
+    packets = [packet for run in batch.runs if run.track_index == track_index for packet in run.packets]
+    calls: list[tuple[bytes, int]] = []
+    parts: list[memoryview] = []
+    segment_size = total = size_of_call = 0
+    for packet in packets:
+        size = packet.end - packet.start
+        total += size
+        # Only the last segment of a call may be shorter than the others.
+        if parts and (size > segment_size or len(parts) >= MAXIMUM_SEGMENTS or size_of_call + size > MAXIMUM_GSO_SIZE):
+            calls.append((b"".join(parts), segment_size))
+            parts = []
+        if not parts:
+            segment_size = size
+            size_of_call = 0
+        parts.append(memoryview(packet.data)[packet.start : packet.end])
+        size_of_call += size
+        if size < segment_size:
+            calls.append((b"".join(parts), segment_size))
+            parts = []
+    if parts:
+        calls.append((b"".join(parts), segment_size))
+    return calls, len(packets), total
+
+
+class SessionReader(PacketReader):
+    """A reader of the stream on behalf of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.counters: Counters = session.counters
+
+    def close_reader(self, reason: str) -> None:
+        self._session.close(reason)
+
+    def reference(self) -> Reference:
+        return self._session.reference()
+
+    def check(self, now: float) -> str | None:
+        """Called about once a second; return why the reader must be closed, or None."""
+        return None
+
+    def send_report(self, track_index: int, report: bytes) -> None:
+        """Send an RTCP packet about a track, where the reader set that track up."""
+        raise NotImplementedError
+
+
+class InterleavedReader(SessionReader):
+    """Reads over the RTSP connection itself."""
+
+    def __init__(self, session: Session, outbox: Outbox, channels: Channels, key_track: int) -> None:
+        super().__init__(session)
+        self._outbox = outbox
+        self._channels = channels
+        self._key_track = key_track
+        self._form_key = ("interleaved", channels)
+
+    def deliver(self, batch: PacketBatch) -> None:
+        outbox = self._outbox
+        if not outbox.ready:
+            resumed = self._resume(batch)
+            if resumed is None:
+                return
+            batch = resumed
+        data, count = batch.form(self._form_key, self._interleave)
+        if data:
+            outbox.write(data)
+            counters = self.counters
+            counters.bytes_sent += len(data)
+            counters.packets_sent += count
+
+    def send_report(self, track_index: int, report: bytes) -> None:
+        channel = self._channels[track_index]
+        if channel >= 0 and self._outbox.ready:
+            self._outbox.write(_FRAME_HEADER.pack(_FRAME_MARK, channel + 1, len(report)) + report)
+
+    def _interleave(self, batch: PacketBatch) -> InterleavedForm:
+        return interleave(batch, self._channels)
+
+    def _resume(self, batch: PacketBatch) -> PacketBatch | None:
+        """Drop the batch, or the part of it before a key frame once the queue has drained."""
+        outbox = self._outbox
+        if not (batch.has_key and outbox.has_drained()):
+            outbox.dropped += batch.packet_count
+            self.counters.packets_dropped += batch.packet_count
+            return None
+        outbox.ready = True
+        cut = batch.from_key(self._key_track)
+        outbox.dropped += batch.packet_count - cut.packet_count
+        self.counters.packets_dropped += batch.packet_count - cut.packet_count
+        return cut
+
+
+class DatagramReader(SessionReader):
+    """Reads over UDP: each track has the client's address for RTP and for RTCP."""
+
+    def __init__(
+        self,
+        session: Session,
+        rtp_socket: UdpSocket,
+        rtcp_socket: UdpSocket,
+        addresses: Mapping[int, tuple[Address, Address]],
+    ) -> None:
+        super().__init__(session)
+        self._rtp_socket = rtp_socket
+        self._rtcp_socket = rtcp_socket
+        self._addresses = dict(addresses)
+        self._targets = [
+            (index, ("datagrams", index), rtp_address) for index, (rtp_address, _) in self._addresses.items()
+        ]
+
+    def deliver(self, batch: PacketBatch) -> None:
+        counters = self.counters
+        send = self._rtp_socket.send_segments
+        for index, key, address in self._targets:
+            calls, count, size = batch.form(key, lambda batch, index=index: to_datagrams(batch, index))
+            for data, segment_size in calls:
+                send(data, segment_size, address)
+            counters.packets_sent += count
+            counters.bytes_sent += size
+
+    def send_report(self, track_index: int, report: bytes) -> None:
+        addresses = self._addresses.get(track_index)
+        if addresses is not None:
+            self._rtcp_socket.send(report, addresses[1])
+
+
+class MulticastGroup:
+    """What one stream sends to multicast addresses, once for all readers that joined them."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rtp_socket: UdpSocket,
+        rtcp_socket: UdpSocket,
+        addresses: Mapping[int, str],
+        ports: tuple[int, int],
+    ) -> None:
+        self._loop = loop
+        self._rtp_socket = rtp_socket
+        self._rtcp_socket = rtcp_socket
+        self._form_key = ("multicast", id(self))
+        self.addresses = dict(addresses)
+        """Multicast IP address of each track, by index."""
+        self.ports = ports
+        self.sessions: set[object] = set()
+        """Sessions that use the group; the last one's leave closes it."""
+
+    def deliver(self, batch: PacketBatch) -> tuple[int, int]:
+        """Send a batch unless it was sent already; return (packets, bytes) of it."""
+        return batch.form(self._form_key, self._send)
+
+    def send_report(self, track_index: int, report: bytes) -> None:
+        address = self.addresses.get(track_index)
+        if address is not None:
+            self._rtcp_socket.send(report, self._rtcp_socket.address(address, self.ports[1]))
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._rtp_socket.close()
+        self._rtcp_socket.close()
+
+    def _send(self, batch: PacketBatch) -> tuple[int, int]:
+        packets = sent_bytes = 0
+        for index, host in self.addresses.items():
+            calls, count, size = batch.form(("datagrams", index), lambda batch, index=index: to_datagrams(batch, index))
+            address = self._rtp_socket.address(host, self.ports[0])
+            for data, segment_size in calls:
+                self._rtp_socket.send_segments(data, segment_size, address)
+            packets += count
+            sent_bytes += size
+        return packets, sent_bytes
+
+
+class MulticastReader(SessionReader):
+    """Reads what a `MulticastGroup` sends."""
+
+    def __init__(self, session: Session, group: MulticastGroup) -> None:
+        super().__init__(session)
+        self.group = group
+
+    def deliver(self, batch: PacketBatch) -> None:
+        packets, sent_bytes = self.group.deliver(batch)
+        self.counters.packets_sent += packets
+        self.counters.bytes_sent += sent_bytes
+
+    def send_report(self, track_index: int, report: bytes) -> None:
+        """Reports go to the group, once; see `MulticastGroup.send_report`."""

@@ -1,0 +1,339 @@
+"""An RTSP session: what a client has set up, and its part as reader or publisher of a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.path import Path, Publisher
+from polycast.hub.stats import Counters, Reference, SessionSnapshot
+from polycast.hub.stream import Stream
+from polycast.media.track import Track, describe_tracks
+from polycast.net.udp import Address
+from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
+from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
+from polycast.wire.rtsp.headers.transport import Pair
+from polycast.wire.rtsp.states import State
+from polycast.wire.rtsp.transport_choice import Protocol
+from polycast.wire.rtsp.url import RtspUrl
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.connection import Connection
+    from polycast.protocols.rtsp.server import RtspServer
+
+TRANSPORT_NAMES = {Protocol.UDP: "UDP", Protocol.MULTICAST: "UDP-multicast", Protocol.TCP: "TCP"}
+
+# Seconds between RTCP reports (RFC 3550 section 6.2 allows 5 and more; the reference's 10).
+REPORT_INTERVAL = 10.0
+
+# Seconds after which a UDP or multicast reader without any sign of life is gone; told in the Session header.
+READER_TIMEOUT = 60
+
+_SMALLEST_PACKET = 12
+"""An RTP header."""
+
+
+@dataclass(slots=True)
+class TrackSetup:
+    """What SETUP agreed on for one track."""
+
+    protocol: Protocol
+    channels: Pair | None = None
+    addresses: tuple[Address, Address] | None = None
+    """The client's UDP addresses for RTP and RTCP."""
+
+
+class Session(Publisher):
+    """One session. It lives on the event loop; the connection's request handlers drive it."""
+
+    def __init__(self, server: RtspServer, connection: Connection, secret: str, session_id: str, now: float) -> None:
+        self._server = server
+        self.connection: Connection | None = connection
+        """The connection that carries it; None for a UDP session whose connection has gone."""
+        self.secret = secret
+        """The name in the Session header: who knows it controls the session."""
+        self.id = session_id
+        """The name in logs and in the API."""
+        self.created = datetime.now(UTC)
+        self.remote_host, self.remote_port = connection.peer
+        self.user = ""
+        self.log = server.log.child(f"session {session_id}")
+        self.counters = Counters()
+        self.state = State.INIT
+        self.path: Path | None = None
+        self.path_name = ""
+        self.query = ""
+        self.setups: dict[int, TrackSetup] = {}
+        self.stream: Stream | None = None
+        self.announced: Sequence[Track] = ()
+        self.announce_url: RtspUrl | None = None
+        self.controls: list[str | None] = []
+        self.reader: SessionReader | None = None
+        self.inputs: dict[int, TrackInput] = {}
+        """By interleaved channel of RTP, for a publisher over TCP; by track index over UDP."""
+        self.rtcp_inputs: dict[int, TrackInput] = {}
+        self.last_request = now
+        self.last_packet = now
+        self._last_report = now
+        self._ended = False
+        self._bad_packets = 0
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """The transport of the tracks set up so far."""
+        return next((setup.protocol for setup in self.setups.values()), None)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether media flows over the RTSP connection itself."""
+        return self.protocol is Protocol.TCP and self.state in (State.PLAYING, State.RECORDING)
+
+    def reference(self) -> Reference:
+        return Reference(self._server.session_type, self.id)
+
+    def snapshot(self) -> SessionSnapshot:
+        """Return the session as the API shows it."""
+        state = {State.PLAYING: "read", State.RECORDING: "publish"}.get(self.state, "idle")
+        protocol = self.protocol
+        return SessionSnapshot(
+            self.id,
+            self.created,
+            f"{self.remote_host}:{self.remote_port}",
+            state,
+            self.path_name,
+            self.user,
+            TRANSPORT_NAMES[protocol] if protocol is not None else "",
+            self.counters,
+        )
+
+    # Reading.
+
+    def start_reading(self) -> None:
+        """Attach to the stream. Raises NoOnePublishing when it has ended since SETUP."""
+        path, stream = self.path, self.stream
+        if path is None or stream is None or self.reader is not None:
+            return
+        reader = self._make_reader(stream)
+        path.attach_reader(reader, stream)
+        self.reader = reader
+        tracks = [stream.tracks[index].track for index in sorted(self.setups)]
+        self.log.info(
+            "is reading from path '%s', with %s, %s", path.name, self._transport_name(), describe_tracks(tracks)
+        )
+
+    def stop_reading(self) -> None:
+        """Detach from the stream (PAUSE); the set-up stays."""
+        reader, self.reader = self.reader, None
+        if reader is None or self.path is None:
+            return
+        self.path.remove_reader(reader)
+        if isinstance(reader, DatagramReader):
+            self._unregister_ports()
+
+    def _make_reader(self, stream: Stream) -> SessionReader:
+        protocol = self.protocol
+        if protocol is Protocol.TCP and self.connection is not None:
+            channels = [-1] * len(stream.tracks)
+            for index, setup in self.setups.items():
+                if setup.channels is not None:
+                    channels[index] = setup.channels[0]
+            return InterleavedReader(self, self.connection.outbox, tuple(channels), stream.key_track)
+        if protocol is Protocol.MULTICAST:
+            return MulticastReader(self, self._server.join_group(stream, self, self.remote_host))
+        ports = self._server.ports_for_media
+        if ports is None:
+            raise RemoteProtocolError("transport protocol udp is disabled", 461)
+        addresses = {index: setup.addresses for index, setup in self.setups.items() if setup.addresses is not None}
+        for rtp_address, rtcp_address in addresses.values():
+            ports.register(rtp_address, self._on_reader_rtp, rtcp_address, self.on_reader_rtcp)
+        return DatagramReader(self, ports.rtp, ports.rtcp, addresses)
+
+    def on_reader_rtcp(self, data: bytes, start: int, end: int) -> None:
+        """Take a receiver report of a reader: a sign of life, and figures for the statistics."""
+        now = self._server.now()
+        self.last_request = now
+        stream = self.stream
+        if stream is not None:
+            receiver_report(data[start:end], stream, self.counters)
+
+    def _on_reader_rtp(self, data: bytes, start: int, end: int) -> None:
+        """Packets that readers send in order to open a NAT."""
+
+    # Publishing.
+
+    def start_publishing(self) -> None:
+        """Make the path ready. Raises CannotPublish when the path was lost to another publisher."""
+        path = self.path
+        if path is None:
+            return
+        stream = path.start_publishing(self, self.announced, publishes_packets=True)
+        self.stream = stream
+        now = self._server.now()
+        self.last_packet = now
+        self.inputs = {}
+        self.rtcp_inputs = {}
+        for index, setup in self.setups.items():
+            track_input = TrackInput(
+                stream, stream.tracks[index], self.counters, reorders=setup.protocol is Protocol.UDP
+            )
+            if setup.channels is not None:
+                self.inputs[setup.channels[0]] = track_input
+                self.rtcp_inputs[setup.channels[1]] = track_input
+            elif setup.addresses is not None:
+                self.inputs[index] = track_input
+                self._register_input(setup.addresses, track_input, stream)
+        self.log.info(
+            "is publishing to path '%s', with %s, %s",
+            path.name,
+            self._transport_name(),
+            describe_tracks(self.announced),
+        )
+
+    def stop_publishing(self, reason: str) -> None:
+        """Make the path not ready but keep it (PAUSE)."""
+        self._unregister_ports()
+        self.inputs = {}
+        self.rtcp_inputs = {}
+        if self.path is not None:
+            self.path.stop_publishing(self, reason)
+
+    def on_interleaved(self, data: bytes, frames: list[tuple[int, int, int]], now: float) -> None:
+        """Take the interleaved frames of one read of a publisher. The hot path."""
+        stream = self.stream
+        if stream is None:
+            return
+        self.last_packet = stream.now = now
+        get = self.inputs.get
+        for channel, start, end in frames:
+            track_input = get(channel)
+            if track_input is not None:
+                try:
+                    track_input.push(data, start, end, channel)
+                except RemoteProtocolError as error:
+                    self._on_bad_packet(error)
+            elif channel in self.rtcp_inputs:
+                self._on_publisher_rtcp(self.rtcp_inputs[channel], data, start, end)
+        stream.end_of_read()
+
+    def _register_input(self, addresses: tuple[Address, Address], track_input: TrackInput, stream: Stream) -> None:
+        ports = self._server.ports_for_media
+        if ports is None:
+            raise RemoteProtocolError("transport protocol udp is disabled", 461)
+        server, flush = self._server, stream.end_of_read
+        when_drained: Callable[[Callable[[], None]], None] = ports.call_when_drained
+
+        def on_rtp(data: bytes, start: int, end: int) -> None:
+            if end - start < _SMALLEST_PACKET:
+                return  # opens a NAT
+            self.last_packet = stream.now = server.now()
+            try:
+                track_input.push(data, start, end, -1)
+            except RemoteProtocolError as error:
+                self._on_bad_packet(error)
+            when_drained(flush)
+
+        def on_rtcp(data: bytes, start: int, end: int) -> None:
+            self.last_packet = server.now()
+            self._on_publisher_rtcp(track_input, data, start, end)
+
+        ports.register(addresses[0], on_rtp, addresses[1], on_rtcp)
+        # An empty RTP packet and a receiver report open the NATs on the way (as rtsp-simple-server does).
+        ports.rtp.send(b"\x80\x00" + bytes(10), addresses[0])
+        ports.rtcp.send(track_input.receiver_report(server.now()), addresses[1])
+
+    def _on_publisher_rtcp(self, track_input: TrackInput, data: bytes, start: int, end: int) -> None:
+        try:
+            track_input.push_rtcp(data[start:end], self._server.now())
+        except RemoteProtocolError as error:
+            self._on_bad_packet(error)
+
+    def _on_bad_packet(self, error: RemoteProtocolError) -> None:
+        if not self._bad_packets:
+            self.log.warning("invalid packet received, ignored: %s", error)
+        self._bad_packets += 1
+
+    # Life.
+
+    def tick(self, now: float) -> None:
+        """Called about once a second: time-outs, reports, slow readers."""
+        if self.state is State.RECORDING:
+            self._tick_publisher(now)
+        elif self.state is State.PLAYING:
+            self._tick_reader(now)
+        elif now - self.last_request >= READER_TIMEOUT:
+            self.close("no RTSP requests received in a while")
+        if self._bad_packets > 1:
+            self.log.warning("%d more invalid packets ignored", self._bad_packets - 1)
+            self._bad_packets = 1
+
+    def _tick_publisher(self, now: float) -> None:
+        if now - self.last_packet >= self._server.read_timeout:
+            kind = "UDP" if self.protocol is Protocol.UDP else "RTP"
+            self.close(f"no {kind} packets received in a while")
+            return
+        for track_input in self.inputs.values():
+            track_input.tick(now)
+        if self.stream is not None:
+            self.stream.end_of_read()
+        if self.protocol is Protocol.UDP and now - self._last_report >= REPORT_INTERVAL:
+            self._last_report = now
+            ports = self._server.ports_for_media
+            for index, track_input in self.inputs.items():
+                addresses = self.setups[index].addresses
+                if ports is not None and addresses is not None and track_input.has_sender_report:
+                    ports.rtcp.send(track_input.receiver_report(now), addresses[1])
+
+    def _tick_reader(self, now: float) -> None:
+        reader = self.reader
+        if isinstance(reader, InterleavedReader):
+            return  # the connection watches its queue
+        if now - self.last_request >= READER_TIMEOUT:
+            self.close("no RTSP requests received in a while")
+
+    def close_publisher(self, reason: str) -> None:
+        self.close(reason)
+
+    def detach(self, connection: Connection) -> None:
+        """The connection has gone: sessions over UDP outlive it until their time-out, others end with it."""
+        if self.connection is not connection:
+            return
+        self.connection = None
+        if self.protocol in (Protocol.UDP, Protocol.MULTICAST) and self.state in (State.PLAYING, State.RECORDING):
+            return
+        self.close(connection.close_reason or "not in use")
+
+    def close(self, reason: str, *, keep_connection: bool = False) -> None:
+        """End the session, and with it the connection that carries its media unless ``keep_connection`` is set."""
+        if self._ended:
+            return
+        self._ended = True
+        bound = self.is_bound and not keep_connection
+        self.stop_reading()
+        self._unregister_ports()
+        self._server.leave_groups(self)
+        path, self.path = self.path, None
+        if path is not None:
+            path.remove_publisher(self, reason)
+            self._server.context.hub.release(path)
+        self.state = State.INIT
+        self._server.forget_session(self)
+        self.log.info("destroyed (%s)", reason)
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.on_session_closed(self, reason, close_connection=bound)
+
+    def _unregister_ports(self) -> None:
+        ports = self._server.ports_for_media
+        if ports is not None:
+            for setup in self.setups.values():
+                if setup.addresses is not None:
+                    ports.unregister(*setup.addresses)
+
+    def _transport_name(self) -> str:
+        protocol = self.protocol
+        if protocol is None:
+            return "no transport"
+        return f"{TRANSPORT_NAMES[protocol]}/TLS" if self._server.is_encrypted else TRANSPORT_NAMES[protocol]
