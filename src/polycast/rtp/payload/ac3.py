@@ -1,0 +1,92 @@
+"""AC-3 in RTP (RFC 4184)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.codecs import ac3
+from polycast.errors import RemoteProtocolError
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.media.timebase import rescale
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
+
+SAMPLES_PER_FRAME = 1536
+"""Six blocks of 256 samples (ATSC A/52 section 2.2)."""
+
+_HEADER_SIZE = 2
+_COMPLETE = 0
+_INITIAL_LARGE = 1
+_INITIAL_SMALL = 2
+_FOLLOWING = 3
+
+
+class AC3Depacketizer(BaseDepacketizer):
+    """See `Depacketizer`. One frame is one syncframe."""
+
+    def __init__(self, clock_rate: int) -> None:
+        super().__init__()
+        self._clock_rate = clock_rate
+        self._fragments = FragmentBuffer()
+        self._fragments_pts = 0
+        self._remaining_fragments = 0
+
+    def on_loss(self) -> None:
+        if self._fragments:
+            self._fragments.clear()
+            self.lost_frames += 1
+
+    def reset(self) -> None:
+        self._fragments.clear()
+
+    def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        data, position, end = packet.data, packet.payload + _HEADER_SIZE, packet.end
+        if position >= end:
+            raise RemoteProtocolError("AC3 packet is too short")
+        # RFC 4184 section 4.1.1: frame type and number of frames or fragments.
+        frame_type = data[packet.payload] & 3
+        part = data[position:end]
+        if frame_type == _FOLLOWING:
+            return self._add_fragment(part, pts, packet.marker)
+        if self._fragments:
+            self._fragments.clear()
+            self.lost_frames += 1
+        if frame_type == _COMPLETE:
+            return self._frames(ac3.split_frames(part), pts)
+        self._fragments.append(part)
+        self._fragments_pts = pts
+        self._remaining_fragments = data[packet.payload + 1] - 1
+        return NO_FRAMES
+
+    def _add_fragment(self, part: bytes, pts: int, marker: bool) -> Sequence[Frame]:
+        if not self._fragments:
+            return NO_FRAMES
+        self._fragments.append(part)
+        self._remaining_fragments -= 1
+        if self._remaining_fragments > 0 and not marker:
+            return NO_FRAMES
+        if pts != self._fragments_pts:
+            raise RemoteProtocolError("AC3 fragments have different timestamps")
+        return self._frames(ac3.split_frames(self._fragments.take()), pts)
+
+    def _frames(self, units: Sequence[bytes], pts: int) -> Sequence[Frame]:
+        frames: list[Frame] = []
+        for unit in units:
+            duration = rescale(SAMPLES_PER_FRAME, ac3.parse_sync_frame(unit).sample_rate, self._clock_rate)
+            frames.append(Frame((unit,), pts, pts, key=True, duration=duration))
+            pts += duration
+        return frames
+
+
+class AC3Packetizer(BasePacketizer):
+    """One syncframe per packet, or several packets for a large one."""
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        unit = frame.units[0]
+        room = self._maximum_payload - _HEADER_SIZE
+        if len(unit) <= room:
+            return (bytes((_COMPLETE, 1)) + unit,)
+        parts = [unit[position : position + room] for position in range(0, len(unit), room)]
+        # The decoder can start on the first 5/8 of a frame alone (ATSC A/52 section 7.10).
+        initial = _INITIAL_LARGE if room * 8 >= len(unit) * 5 else _INITIAL_SMALL
+        return [bytes((_FOLLOWING if index else initial, len(parts))) + part for index, part in enumerate(parts)]

@@ -1,0 +1,226 @@
+"""AV1 in RTP (AOMedia "RTP Payload Format For AV1", version 1.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.codecs import av1
+from polycast.codecs.av1 import ObuType
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import AV1
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.rtp.payload.base import (
+    KEY,
+    PARAMETERS,
+    BaseDepacketizer,
+    BasePacketizer,
+    FragmentBuffer,
+)
+
+_CONTINUES = 0x80
+_CONTINUED = 0x40
+_NEW_SEQUENCE = 0x08
+
+_NOT_IN_FRAMES = (ObuType.TEMPORAL_DELIMITER, ObuType.TILE_LIST, ObuType.PADDING)
+_FIRST_IN_FRAME = (ObuType.TEMPORAL_DELIMITER, ObuType.SEQUENCE_HEADER, ObuType.FRAME, ObuType.FRAME_HEADER)
+
+
+def _kind(unit: bytes) -> int:
+    return unit[0] >> 3 & 0x0F
+
+
+def elements_of(data: bytes, payload: int, end: int) -> list[bytes]:
+    """Return the OBU elements of a packet (section 4.3). Raises `RemoteProtocolError`."""
+    if end - payload < 2:
+        raise RemoteProtocolError("AV1 packet is too short")
+    count = data[payload] >> 4 & 3
+    position = payload + 1
+    elements: list[bytes] = []
+    while position < end:
+        if count and len(elements) == count - 1:
+            # The last of a known number of elements has no length.
+            elements.append(data[position:end])
+            return elements
+        if len(elements) == av1.MAXIMUM_OBUS_PER_TEMPORAL_UNIT:
+            raise RemoteProtocolError("too many OBUs in an AV1 packet")
+        size, position = av1.read_leb128(data, position)
+        if position + size > end:
+            raise RemoteProtocolError("AV1 OBU element is cut off")
+        elements.append(data[position : position + size])
+        position += size
+    if count and len(elements) != count:
+        raise RemoteProtocolError("AV1 packet has fewer OBU elements than it says")
+    return elements
+
+
+def peek(data: bytes, payload: int, end: int) -> int:
+    """Return KEY and PARAMETERS where a coded video sequence begins."""
+    if end - payload < 2:
+        return 0
+    first = data[payload]
+    if first & _CONTINUES:
+        return 0
+    # N is set on the first packet of a coded video sequence (section 4.4). Where a sender leaves it out, the sequence
+    # header shows: its length takes one byte, or none in a packet of one element (W is 1).
+    if not first & _NEW_SEQUENCE:
+        position = payload + (1 if first & 0x30 == 0x10 else 2)
+        if position >= end or data[position] >> 3 & 0x0F != ObuType.SEQUENCE_HEADER:
+            return 0
+    return KEY | PARAMETERS
+
+
+def parameters_from_packet(codec: AV1, data: bytes, payload: int, end: int) -> AV1:
+    """Return ``codec`` with the sequence header of a packet; the same object when nothing changed."""
+    elements = elements_of(data, payload, end)
+    if data[payload] & _CONTINUED:
+        elements = elements[:-1]
+    units = [without_size(element) for element in elements if element]
+    return av1.updated(codec, units)
+
+
+def without_size(unit: bytes) -> bytes:
+    """Return an OBU without its size field, which should not be there in RTP (section 4.4)."""
+    if not unit[0] & 0x02:
+        return unit
+    units = av1.split_obus(unit)
+    return units[0] if units else b""
+
+
+class AV1Depacketizer(BaseDepacketizer):
+    """See `Depacketizer`. One frame is one temporal unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._units: list[bytes] = []
+        self._size = 0
+        self._fragments = FragmentBuffer()
+        self._timestamp = -1
+        self._pts = 0
+        self._damaged = False
+        self._loss = False
+        self._started = False
+
+    def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        frames: list[Frame] = []
+        if packet.timestamp != self._timestamp:
+            if self._timestamp >= 0:
+                self._end_frame(frames)
+            self._timestamp = packet.timestamp
+            self._pts = pts
+        try:
+            self._unpack(packet)
+        except RemoteProtocolError:
+            self.errors += 1
+            self.reset()
+        if packet.marker:
+            self._end_frame(frames)
+            self._timestamp = -1
+        return frames
+
+    def on_loss(self) -> None:
+        self._loss = True
+        if self._timestamp >= 0:
+            self._damaged = True
+        self._fragments.clear()
+
+    def reset(self) -> None:
+        self._fragments.clear()
+        self._damaged = True
+
+    def _unpack(self, packet: RtpPacket) -> None:
+        data, payload = packet.data, packet.payload
+        elements = elements_of(data, payload, packet.end)
+        last = len(elements) - 1
+        for index, element in enumerate(elements):
+            if index == 0 and data[payload] & _CONTINUES:
+                if not self._fragments:
+                    self._damaged = True
+                    continue
+            elif self._fragments:
+                self._fragments.clear()
+                self._damaged = True
+            if index == last and data[payload] & _CONTINUED:
+                self._fragments.append(element)
+            elif self._fragments:
+                self._fragments.append(element)
+                self._add(self._fragments.take())
+            else:
+                self._add(element)
+
+    def _add(self, element: bytes) -> None:
+        unit = without_size(element) if element else element
+        if not unit:
+            return
+        kind = _kind(unit)
+        if self._loss:
+            # Only these can be the first OBU of a temporal unit; another one may lack what was in front of it.
+            if not self._units and kind not in _FIRST_IN_FRAME:
+                self._damaged = True
+            self._loss = False
+        if kind in _NOT_IN_FRAMES:
+            return
+        self._size += len(unit)
+        if len(self._units) == av1.MAXIMUM_OBUS_PER_TEMPORAL_UNIT or self._size > av1.MAXIMUM_TEMPORAL_UNIT_SIZE:
+            self._forget_frame()
+            raise RemoteProtocolError("AV1 temporal unit is too large")
+        self._units.append(unit)
+
+    def _end_frame(self, frames: list[Frame]) -> None:
+        if self._fragments:
+            self._fragments.clear()
+            self._damaged = True
+        units = tuple(self._units)
+        self._forget_frame()
+        if self._damaged:
+            self._damaged = False
+            self._loss = False
+            self.lost_frames += 1
+            return
+        if not units:
+            return
+        key = av1.is_key(units)
+        self._started = self._started or key
+        if self._started:
+            frames.append(Frame(units, self._pts, self._pts, key=key))
+
+    def _forget_frame(self) -> None:
+        self._units.clear()
+        self._size = 0
+
+
+class AV1Packetizer(BasePacketizer):
+    """OBU elements with a length each (W is 0), fragmented where a packet is full."""
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        payloads: list[bytes] = []
+        parts: list[bytes] = []
+        room = self._maximum_payload - 1
+        continues = False
+
+        def close(continued: bool) -> None:
+            nonlocal parts, room, continues
+            first = (_CONTINUES if continues else 0) | (_CONTINUED if continued else 0)
+            if frame.key and not payloads:
+                first |= _NEW_SEQUENCE
+            payloads.append(bytes((first,)) + b"".join(parts))
+            parts = []
+            room = self._maximum_payload - 1
+            continues = continued
+
+        units: Sequence[bytes] = frame.units
+        if frame.key and isinstance(self.codec, AV1):
+            units = av1.with_sequence_header(self.codec, units)
+        for unit in units:
+            position = 0
+            while position < len(unit):
+                # Two bytes of length reach up to 16383 bytes, more than a packet holds.
+                if room < 3:
+                    close(position > 0)
+                size = min(len(unit) - position, room - 2)
+                parts.append(av1.write_leb128(size) + unit[position : position + size])
+                room -= len(parts[-1])
+                position += size
+        if parts:
+            close(False)
+        return payloads

@@ -1,0 +1,259 @@
+"""What all payload formats have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import Codec
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PAYLOAD_SIZE, build_header
+
+MAXIMUM_FRAME_SIZE = 16 * 1024 * 1024
+"""Bytes of one coded frame. An uncompressed 4K picture is 12 MB; no coded one comes near."""
+
+NO_FRAMES: tuple[Frame, ...] = ()
+
+KEY = 1
+"""Flag of a peek: decoding can begin at this packet."""
+PARAMETERS = 2
+"""Flag of a peek: the packet carries parameter sets or a sequence header to look at."""
+
+Peek = Callable[[bytes, int, int], int]
+"""Takes ``data``, ``payload`` and ``end`` of a packet; returns KEY and PARAMETERS flags."""
+
+
+class Depacketizer(Protocol):
+    """Turns the RTP packets of one track, in order, into frames."""
+
+    errors: int
+    """Payloads that could not be understood."""
+    lost_frames: int
+    """Frames dropped because packets of theirs were lost."""
+
+    def push(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        """Take a packet; return the frames that it completes.
+
+        ``pts`` is the packet's timestamp on the time line of the stream, in ticks of the track's clock rate.
+        Never raises on account of the payload: bad ones are counted in ``errors``.
+        """
+        ...
+
+
+class Packetizer(Protocol):
+    """Turns frames into RTP packets."""
+
+    codec: Codec | None
+    """The track's codec; set it anew when parameter sets change."""
+
+    def packetize(self, frame: Frame) -> list[RtpPacket]:
+        """Return the packets of a frame. They share one buffer."""
+        ...
+
+
+class BaseDepacketizer:
+    """Loss detection and error counting. Subclasses write `depacketize`, `on_loss` and `reset`."""
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.lost_frames = 0
+        self._next_sequence = -1
+
+    def push(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        """See `Depacketizer.push`."""
+        sequence = packet.sequence
+        gap = sequence != self._next_sequence and self._next_sequence >= 0
+        self._next_sequence = (sequence + 1) & 0xFFFF
+        try:
+            if gap:
+                self.on_loss()
+            return self.depacketize(packet, pts)
+        except RemoteProtocolError:
+            self.errors += 1
+            self.reset()
+            return NO_FRAMES
+
+    def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        """Return the frames that a packet completes. May raise `RemoteProtocolError`."""
+        raise NotImplementedError
+
+    def on_loss(self) -> None:
+        """Packets before the next one were lost."""
+
+    def reset(self) -> None:
+        """Forget the frame in progress."""
+
+
+class FragmentBuffer:
+    """Collects the fragments of one frame, within a limit."""
+
+    __slots__ = ("_parts", "size")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def append(self, part: bytes) -> None:
+        """Add a fragment. Raises `RemoteProtocolError` when the frame gets too large."""
+        self.size += len(part)
+        if self.size > MAXIMUM_FRAME_SIZE:
+            raise RemoteProtocolError(f"frame is larger than {MAXIMUM_FRAME_SIZE} bytes")
+        self._parts.append(part)
+
+    def clear(self) -> None:
+        """Forget all fragments."""
+        self._parts.clear()
+        self.size = 0
+
+    def take(self) -> bytes:
+        """Return the fragments as one and forget them."""
+        frame = b"".join(self._parts)
+        self.clear()
+        return frame
+
+
+class MarkedFrameDepacketizer(BaseDepacketizer):
+    """Frames that are the concatenation of their packets' payloads and end with the marker bit.
+
+    Subclasses strip the payload header in `fragment` and build the frame in `finish`. A change of the timestamp ends a
+    frame, too, for senders that forget the marker.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fragments = FragmentBuffer()
+        self._timestamp = -1
+        self._pts = 0
+        self._damaged = False
+        self._loss = False
+
+    def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        frames: list[Frame] = []
+        if packet.timestamp != self._timestamp:
+            if self._fragments or self._damaged:
+                self._end_frame(frames)
+            self._timestamp = packet.timestamp
+            self._pts = pts
+        part, begins = self.fragment(packet, not self._fragments)
+        if self._damaged:
+            pass
+        elif not self._fragments and not begins and (self._loss or part):
+            # The beginning of the frame is missing.
+            self._damaged = True
+        elif part:
+            self._fragments.append(part)
+        self._loss = False
+        if packet.marker:
+            self._end_frame(frames)
+            self._timestamp = -1
+        return frames
+
+    def on_loss(self) -> None:
+        self._loss = True
+        if self._fragments:
+            self._damaged = True
+
+    def reset(self) -> None:
+        self._fragments.clear()
+        # What is left of this frame cannot be used.
+        self._damaged = self._timestamp >= 0
+
+    def _end_frame(self, frames: list[Frame]) -> None:
+        if self._damaged:
+            self._damaged = False
+            self._fragments.clear()
+            self.lost_frames += 1
+        elif self._fragments:
+            data = self._fragments.take()
+            try:
+                frame = self.finish(data, self._pts)
+            except RemoteProtocolError:
+                self.errors += 1
+                return
+            if frame is not None:
+                frames.append(frame)
+
+    def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
+        """Return the packet's part of the frame, and whether a frame can begin with it.
+
+        ``first`` tells that no part of the frame was received yet.
+        """
+        raise NotImplementedError
+
+    def finish(self, data: bytes, pts: int) -> Frame | None:
+        """Return the frame made of ``data``; None when it cannot be used yet."""
+        raise NotImplementedError
+
+
+class BasePacketizer:
+    """Numbering and header writing. Subclasses write `payloads`."""
+
+    marks_last = True
+    """Whether the last packet of a frame has the marker bit."""
+
+    def __init__(
+        self,
+        payload_type: int,
+        ssrc: int,
+        initial_sequence: int,
+        initial_timestamp: int,
+        maximum_payload: int = MAXIMUM_PAYLOAD_SIZE,
+    ) -> None:
+        self._payload_type = payload_type
+        self._ssrc = ssrc
+        self._sequence = initial_sequence & 0xFFFF
+        self._initial_timestamp = initial_timestamp
+        self._maximum_payload = maximum_payload
+        self.codec: Codec | None = None
+        """The track's current codec, for formats that send parameter sets in front of key frames."""
+
+    def packetize(self, frame: Frame) -> list[RtpPacket]:
+        """See `Packetizer.packetize`."""
+        return self._build(self.payloads(frame), frame.pts, frame.key)
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        """Return the payloads of a frame, payload headers included."""
+        raise NotImplementedError
+
+    def _build(self, payloads: Sequence[bytes], pts: int, key: bool) -> list[RtpPacket]:
+        timestamp = (pts + self._initial_timestamp) & 0xFFFFFFFF
+        sequence = self._sequence
+        last = len(payloads) - 1
+        parts: list[bytes] = []
+        for index, payload in enumerate(payloads):
+            marker = index == last and self.marks_last
+            parts.append(build_header(self._payload_type, sequence + index, timestamp, self._ssrc, marker=marker))
+            parts.append(payload)
+        data = b"".join(parts)
+        packets: list[RtpPacket] = []
+        start = 0
+        for index, payload in enumerate(payloads):
+            end = start + HEADER_SIZE + len(payload)
+            marker = index == last and self.marks_last
+            # A reader can only begin at the first packet of a key frame.
+            packets.append(
+                RtpPacket(
+                    data,
+                    start,
+                    start + HEADER_SIZE,
+                    end,
+                    (sequence + index) & 0xFFFF,
+                    timestamp,
+                    marker,
+                    key and index == 0,
+                )
+            )
+            start = end
+        self._sequence = (sequence + len(payloads)) & 0xFFFF
+        return packets
+
+
+def split_evenly(data: bytes, maximum: int) -> Iterable[bytes]:
+    """Yield ``data`` in chunks of at most ``maximum`` bytes."""
+    for position in range(0, len(data), maximum):
+        yield data[position : position + maximum]

@@ -1,0 +1,72 @@
+"""The text of an SDP fmtp line (RFC 8866 section 6.15): reading and replacing its parameters."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+MAXIMUM_PARAMETERS = 64
+"""Parameters in one fmtp line; the longest registered formats have about 30."""
+
+
+def parse_parameters(text: str) -> dict[str, str]:
+    """Return the parameters by lower-case name; of one that comes twice the first. Never fails."""
+    parameters: dict[str, str] = {}
+    for part in text.split(";", MAXIMUM_PARAMETERS)[:MAXIMUM_PARAMETERS]:
+        name, _, value = part.partition("=")
+        parameters.setdefault(name.strip().lower(), value.strip())
+    return parameters
+
+
+def replace_parameters(text: str, values: Mapping[str, str]) -> str:
+    """Return ``text`` with the given parameters set; the same text where they are what they should be.
+
+    Parameters that are there keep their place, further ones are appended.
+    """
+    present = parse_parameters(text)
+    if all(present.get(name) == value for name, value in values.items()):
+        return text
+    missing = dict(values)
+    parts: list[str] = []
+    for part in text.split(";"):
+        name, _, value = part.strip().partition("=")
+        new_value = missing.pop(name.lower(), None)
+        if new_value is not None:
+            parts.append(f"{name}={new_value}")
+        elif name and name.lower() not in values:
+            parts.append(f"{name}={value}" if "=" in part else name)
+    parts += [f"{name}={value}" for name, value in missing.items()]
+    return "; ".join(parts)
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of a base64 text, with or without its padding; empty when it is broken."""
+    text = text.strip().rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def decode_base64_list(text: str) -> list[bytes]:
+    """Return the parts of a comma-separated list of base64 texts that are not empty or broken."""
+    return [part for item in text.split(",") if (part := decode_base64(item))]
+
+
+def encode_base64_list(parts: list[bytes]) -> str:
+    """Return the parts as a comma-separated list of base64 texts."""
+    return ",".join(base64.b64encode(part).decode() for part in parts)
+
+
+def decode_hexadecimal(text: str) -> bytes:
+    """Return the bytes of a hexadecimal text; empty when it is broken."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+def decode_integer(text: str | None, default: int) -> int:
+    """Return a decimal number of at most nine digits, or ``default``."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else default

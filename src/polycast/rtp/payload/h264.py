@@ -1,0 +1,230 @@
+"""H.264 in RTP (RFC 6184): single NAL unit packets, STAP-A and FU-A, packetization modes 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.codecs import h264
+from polycast.codecs.nal import split_annexb
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import H264
+from polycast.media.frame import Frame
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer
+from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
+
+SLICE = 1
+IDR_SLICE = 5
+SEI = 6
+SEQUENCE_PARAMETER_SET = 7
+PICTURE_PARAMETER_SET = 8
+ACCESS_UNIT_DELIMITER = 9
+
+STAP_A = 24
+FU_A = 28
+
+_START_BIT = 0x80
+_END_BIT = 0x40
+
+# What a packet that carries (the start of) a NAL unit of a type shows to the peek.
+_TYPE_FLAGS = [0] * 32
+_TYPE_FLAGS[IDR_SLICE] = KEY
+_TYPE_FLAGS[SEQUENCE_PARAMETER_SET] = KEY | PARAMETERS
+_TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
+
+# The same by FU header, in which only a start bit (RFC 6184 section 5.8) counts.
+_FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x1F] if header & _START_BIT else 0 for header in range(256)]
+
+
+def peek(data: bytes, payload: int, end: int) -> int:
+    """Return KEY and PARAMETERS flags of the payload ``data[payload:end]``; made for the hot path."""
+    if end - payload < 2:
+        return 0
+    kind = data[payload] & 0x1F
+    if kind == FU_A:
+        flags = _FRAGMENT_FLAGS[data[payload + 1]]
+        if flags == KEY and end - payload > 2 and data[payload + 2] < 0x80:
+            # first_mb_in_slice is not 0: not the first slice of the picture (Rec. ITU-T H.264 section 7.3.3).
+            return 0
+        return flags
+    if kind == SLICE:
+        return 0
+    if kind == STAP_A or kind == 0:
+        flags = 0
+        try:
+            for unit in units_of(data, payload, end):
+                flags |= _unit_flags(unit)
+        except RemoteProtocolError:
+            return 0
+        return flags
+    if kind == SEI:
+        return KEY if _is_immediate_recovery_point(data, payload, end) else 0
+    flags = _TYPE_FLAGS[kind]
+    if flags == KEY and data[payload + 1] < 0x80:
+        return 0
+    return flags
+
+
+def _unit_flags(unit: bytes) -> int:
+    kind = unit[0] & 0x1F
+    if kind == SEI:
+        return KEY if _is_immediate_recovery_point(unit, 0, len(unit)) else 0
+    flags = _TYPE_FLAGS[kind]
+    return 0 if flags == KEY and len(unit) > 1 and unit[1] < 0x80 else flags
+
+
+def _is_immediate_recovery_point(data: bytes, start: int, end: int) -> bool:
+    # Rec. ITU-T H.264 section D.1.8: payload type 6, whose recovery_frame_cnt is 0 when its first bit is set.
+    # Encoders that open a group of pictures without an IDR picture send it first.
+    return end - start > 3 and data[start + 1] == 6 and data[start + 3] >= 0x80
+
+
+def units_of(data: bytes, payload: int, end: int) -> list[bytes]:
+    """Return the whole NAL units in a payload; none for fragments. Raises `RemoteProtocolError`."""
+    if payload >= end:
+        return []
+    kind = data[payload] & 0x1F
+    if kind == STAP_A:
+        return _split_aggregate(data, payload + 1, end)
+    if kind == 0:
+        return _split_wrapped(data[payload:end])
+    if kind > 23:
+        return []
+    return [data[payload:end]]
+
+
+def _split_wrapped(data: bytes) -> list[bytes]:
+    """Return the NAL units of a payload in Annex B form, as some cameras send it; none when it has no start code."""
+    return split_annexb(data) if data.startswith((b"\x00\x00\x01", b"\x00\x00\x00\x01")) else []
+
+
+def _split_aggregate(data: bytes, position: int, end: int) -> list[bytes]:
+    units: list[bytes] = []
+    while position < end:
+        if end - position < 2:
+            break  # Padding that some senders leave behind.
+        size = data[position] << 8 | data[position + 1]
+        position += 2
+        if size == 0:
+            break  # The same, as zeros.
+        if position + size > end:
+            raise RemoteProtocolError("STAP-A packet is cut off")
+        units.append(data[position : position + size])
+        position += size
+    return units
+
+
+def parameters_from_packet(codec: H264, data: bytes, payload: int, end: int) -> H264:
+    """Return ``codec`` with the parameter sets of a packet; the same object when nothing changed."""
+    return h264.updated(codec, units_of(data, payload, end))
+
+
+class H264Depacketizer(NalUnitDepacketizer):
+    """See `Depacketizer`."""
+
+    def __init__(self, codec: H264, clock_rate: int = 90_000) -> None:
+        super().__init__()
+        self.codec = codec
+        """With the parameter sets seen so far."""
+        self._dts = h264.DtsExtractor(codec, clock_rate)
+
+    def unpack(self, data: bytes, payload: int, end: int) -> None:
+        if payload >= end:
+            return
+        kind = data[payload] & 0x1F
+        if kind == FU_A:
+            self._unpack_fragment(data, payload, end)
+            return
+        self.fragment_started()
+        if kind == STAP_A:
+            for unit in _split_aggregate(data, payload + 1, end):
+                self.add_unit(unit)
+        elif kind < STAP_A:
+            self.add_unit(data[payload:end])
+        else:
+            # STAP-B, MTAP and FU-B belong to the interleaved mode, which is never negotiated.
+            raise RemoteProtocolError(f"unsupported H264 packet type: {kind}")
+
+    def _unpack_fragment(self, data: bytes, payload: int, end: int) -> None:
+        if end - payload < 2:
+            raise RemoteProtocolError("FU-A packet is too short")
+        indicator, header = data[payload], data[payload + 1]
+        if header & _START_BIT:
+            self.fragment_started()
+            self._fragments.append(bytes((indicator & 0xE0 | header & 0x1F,)))
+        elif not self._fragments:
+            self._damaged = True
+            return
+        self._fragments.append(data[payload + 2 : end])
+        # Start and end both set is forbidden, but sent by some devices (a NAL unit in one fragment).
+        if header & _END_BIT:
+            self.add_unit(self._fragments.take())
+
+    def is_picture(self, unit: bytes) -> bool:
+        return 1 <= unit[0] & 0x1F <= IDR_SLICE
+
+    def is_delimiter(self, unit: bytes) -> bool:
+        return unit[0] & 0x1F == ACCESS_UNIT_DELIMITER
+
+    def begins_frame(self, unit: bytes) -> bool:
+        kind = unit[0] & 0x1F
+        if kind in (SLICE, IDR_SLICE):
+            return len(unit) > 1 and unit[1] >= 0x80  # first_mb_in_slice is 0
+        return SEI <= kind <= ACCESS_UNIT_DELIMITER
+
+    def learn(self, units: Sequence[bytes]) -> None:
+        self.codec = h264.updated(self.codec, units)
+
+    def finish(self, units: tuple[bytes, ...], pts: int) -> Frame | None:
+        self.learn(units)
+        dts = self._dts.extract(h264.with_parameter_sets(self.codec, units), pts)
+        if dts is None:
+            return None
+        return Frame(units, pts, dts, key=h264.is_key(units))
+
+
+class H264Packetizer(BasePacketizer):
+    """Packetization mode 1. Parameter sets go in front of every IDR picture that comes without."""
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        units: Sequence[bytes] = frame.units
+        if frame.key and isinstance(self.codec, H264):
+            units = h264.with_parameter_sets(self.codec, units)
+        payloads: list[bytes] = []
+        for group in aggregate(units, self._maximum_payload, 1, 2):
+            if len(group) > 1:
+                payloads.append(aggregation_packet(group))
+            elif len(group[0]) <= self._maximum_payload:
+                payloads.append(group[0])
+            else:
+                payloads.extend(fragments(group[0], self._maximum_payload))
+        return payloads
+
+
+def aggregation_packet(units: Sequence[bytes]) -> bytes:
+    """Return a STAP-A payload (RFC 6184 section 5.7.1)."""
+    importance = max(unit[0] & 0x60 for unit in units)
+    forbidden = max(unit[0] & 0x80 for unit in units)
+    parts = [bytes((forbidden | importance | STAP_A,))]
+    for unit in units:
+        parts.append(len(unit).to_bytes(2, "big"))
+        parts.append(unit)
+    return b"".join(parts)
+
+
+def fragments(unit: bytes, maximum_payload: int, *, begin: bool = True, finish: bool = True) -> list[bytes]:
+    """Return the FU-A payloads of a NAL unit (RFC 6184 section 5.8).
+
+    ``begin`` and ``finish`` tell whether ``unit`` holds the beginning and the end of the NAL unit.
+    """
+    indicator = unit[0] & 0xE0 | FU_A
+    kind = unit[0] & 0x1F
+    room = maximum_payload - 2
+    payloads: list[bytes] = []
+    for position in range(1, len(unit), room):
+        header = kind
+        if begin and position == 1:
+            header |= _START_BIT
+        if finish and position + room >= len(unit):
+            header |= _END_BIT
+        payloads.append(bytes((indicator, header)) + unit[position : position + room])
+    return payloads

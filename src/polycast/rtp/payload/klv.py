@@ -1,0 +1,28 @@
+"""SMPTE 336M metadata in RTP (RFC 6597): KLV units, cut into packets; the marker ends a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.rtp.payload.base import BasePacketizer, MarkedFrameDepacketizer, split_evenly
+
+
+class KLVDepacketizer(MarkedFrameDepacketizer):
+    """See `Depacketizer`."""
+
+    def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
+        # There is no payload header: after a loss, only a universal label (SMPTE 298M) shows that a unit begins.
+        part = packet.payload_bytes()
+        return part, part.startswith(b"\x06\x0e\x2b\x34")
+
+    def finish(self, data: bytes, pts: int) -> Frame | None:
+        return Frame((data,), pts, pts, key=True)
+
+
+class KLVPacketizer(BasePacketizer):
+    """Cuts units wherever a packet is full."""
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        return list(split_evenly(frame.units[0], self._maximum_payload))

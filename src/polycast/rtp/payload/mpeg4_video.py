@@ -1,0 +1,94 @@
+"""MPEG-4 Part 2 video in RTP (RFC 6416 section 5): the elementary stream, cut into packets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from polycast.media.codec import MPEG4Video
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, split_evenly
+
+MAXIMUM_CONFIGURATION_SIZE = 4096
+"""Bytes of the configuration in front of a key frame; real ones have less than 100."""
+
+_START_CODE = b"\x00\x00\x01"
+_VISUAL_OBJECT_SEQUENCE = 0xB0
+_USER_DATA = 0xB2
+_GROUP_OF_VOP = 0xB3
+_VISUAL_OBJECT = 0xB5
+_VOP = 0xB6
+
+
+def _is_configuration(code: int) -> bool:
+    # video_object_start_code and video_object_layer_start_code are 0x00 to 0x2F (ISO/IEC 14496-2 table 6-3).
+    return code < 0x30 or code in (_VISUAL_OBJECT_SEQUENCE, _VISUAL_OBJECT, _USER_DATA)
+
+
+def peek(data: bytes, payload: int, end: int) -> int:
+    """Return KEY where a key frame or the configuration in front of it begins, PARAMETERS with the latter."""
+    if end - payload < 5 or data[payload] or data[payload + 1] or data[payload + 2] != 1:
+        return 0
+    code = data[payload + 3]
+    if code == _VOP:
+        return 0 if data[payload + 4] & 0xC0 else KEY  # vop_coding_type 0 is intra
+    if code == _GROUP_OF_VOP:
+        return KEY
+    return KEY | PARAMETERS if _is_configuration(code) else 0
+
+
+def configuration_of(frame: bytes) -> bytes:
+    """Return the configuration at the beginning of a frame: what comes before its group or picture header."""
+    position = 0
+    while frame.startswith(_START_CODE, position) and position + 3 < len(frame):
+        code = frame[position + 3]
+        if not _is_configuration(code):
+            return frame[:position]
+        position = frame.find(_START_CODE, position + 4)
+        if position < 0 or position > MAXIMUM_CONFIGURATION_SIZE:
+            return b""
+    return b""
+
+
+def parameters_from_packet(codec: MPEG4Video, data: bytes, payload: int, end: int) -> MPEG4Video:
+    """Return ``codec`` with the configuration of a packet; the same object when nothing changed."""
+    configuration = configuration_of(data[payload:end])
+    has_layer = any(
+        configuration[position + 3] & 0xF0 == 0x20
+        for position in range(len(configuration) - 3)
+        if configuration.startswith(_START_CODE, position)
+    )
+    if not has_layer or configuration == codec.configuration:
+        return codec
+    return dataclasses.replace(codec, configuration=configuration)
+
+
+def is_key(frame: bytes) -> bool:
+    """Return whether the picture in ``frame`` is intra coded."""
+    position = frame.find(_START_CODE + bytes((_VOP,)))
+    return position >= 0 and position + 4 < len(frame) and not frame[position + 4] & 0xC0
+
+
+class MPEG4VideoDepacketizer(MarkedFrameDepacketizer):
+    """See `Depacketizer`. Streams with B pictures get decoding times as if they had none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = False
+
+    def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
+        part = packet.payload_bytes()
+        return part, part.startswith(_START_CODE)
+
+    def finish(self, data: bytes, pts: int) -> Frame | None:
+        key = is_key(data)
+        self._started = self._started or key
+        return Frame((data,), pts, pts, key=key) if self._started else None
+
+
+class MPEG4VideoPacketizer(BasePacketizer):
+    """Cuts frames wherever a packet is full."""
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        return list(split_evenly(frame.units[0], self._maximum_payload))

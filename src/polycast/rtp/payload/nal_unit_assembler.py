@@ -1,0 +1,162 @@
+"""Builds access units from NAL units that arrive in RTP: what H.264 and H.265 have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
+from polycast.errors import RemoteProtocolError
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.rtp.payload.base import MAXIMUM_FRAME_SIZE, BaseDepacketizer, FragmentBuffer
+
+_START_CODE = b"\x00\x00\x01"
+
+
+class NalUnitDepacketizer(BaseDepacketizer):
+    """Base of the H.264 and H.265 depacketizers.
+
+    A frame ends with the marker bit or where the timestamp changes. After a loss, the frame in progress is dropped, and
+    the next one too unless its first NAL unit shows that nothing is missing in front of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._units: list[bytes] = []
+        self._size = 0
+        self._has_picture = False
+        self._damaged = False
+        self._loss = False
+        self._timestamp = -1
+        self._pts = 0
+        self._fragments = FragmentBuffer()
+
+    def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
+        frames: list[Frame] = []
+        if packet.timestamp != self._timestamp:
+            if self._timestamp >= 0:
+                self._end_frame(frames)
+            self._timestamp = packet.timestamp
+            self._pts = pts
+            self._damaged = False
+        try:
+            self.unpack(packet.data, packet.payload, packet.end)
+        except RemoteProtocolError:
+            self.errors += 1
+            self.reset()
+        if packet.marker:
+            self._end_frame(frames)
+            self._timestamp = -1
+        return frames
+
+    def on_loss(self) -> None:
+        self._loss = True
+        if self._timestamp >= 0:
+            self._damaged = True
+        self._fragments.clear()
+
+    def reset(self) -> None:
+        self._fragments.clear()
+        self._damaged = True
+
+    def add_unit(self, unit: bytes) -> None:
+        """Add a complete NAL unit to the frame in progress."""
+        if not unit:
+            return
+        # Some cameras put whole Annex B byte streams where one NAL unit belongs. Emulation prevention keeps start
+        # codes out of NAL units; the search is spared for slices, which are large.
+        if not self.is_picture(unit) and _START_CODE in unit:
+            for part in split_annexb(unit):
+                self._add_single_unit(part)
+        else:
+            self._add_single_unit(unit)
+
+    def _add_single_unit(self, unit: bytes) -> None:
+        if self._loss and not self._has_picture and not self.begins_frame(unit):
+            self._damaged = True
+        self._loss = False
+        if self.is_delimiter(unit):
+            return
+        self._size += len(unit)
+        if len(self._units) >= MAXIMUM_NAL_UNITS_PER_FRAME or self._size > MAXIMUM_FRAME_SIZE:
+            self._forget_frame()
+            raise RemoteProtocolError("access unit has too many NAL units or is too large")
+        self._units.append(unit)
+        if self.is_picture(unit):
+            self._has_picture = True
+
+    def fragment_started(self) -> None:
+        """A fragmented NAL unit begins: one still in progress lost its end."""
+        if self._fragments:
+            self._damaged = True
+            self._fragments.clear()
+
+    def _end_frame(self, frames: list[Frame]) -> None:
+        if self._fragments:
+            self._fragments.clear()
+            self._damaged = True
+        if self._damaged:
+            self._damaged = False
+            self._loss = False
+            self.lost_frames += 1
+            self.learn(self._units)
+            self._forget_frame()
+            return
+        if not self._has_picture:
+            # Parameter sets with a timestamp or marker of their own belong to the next frame.
+            return
+        units = tuple(self._units)
+        self._forget_frame()
+        frame = self.finish(units, self._pts)
+        if frame is not None:
+            frames.append(frame)
+
+    def _forget_frame(self) -> None:
+        self._units.clear()
+        self._size = 0
+        self._has_picture = False
+
+    def learn(self, units: Sequence[bytes]) -> None:
+        """Take note of parameter sets in ``units``."""
+        raise NotImplementedError
+
+    def finish(self, units: tuple[bytes, ...], pts: int) -> Frame | None:
+        """Return the frame made of ``units``; None while decoding cannot begin."""
+        raise NotImplementedError
+
+    def unpack(self, data: bytes, payload: int, end: int) -> None:
+        """Call `add_unit` for every NAL unit that the payload ``data[payload:end]`` completes."""
+        raise NotImplementedError
+
+    def is_picture(self, unit: bytes) -> bool:
+        """Return whether ``unit`` is a slice."""
+        raise NotImplementedError
+
+    def is_delimiter(self, unit: bytes) -> bool:
+        """Return whether ``unit`` is an access unit delimiter."""
+        raise NotImplementedError
+
+    def begins_frame(self, unit: bytes) -> bool:
+        """Return whether nothing that matters can be missing in front of ``unit`` in its access unit."""
+        raise NotImplementedError
+
+
+def aggregate(
+    units: Iterable[bytes], maximum_payload: int, header_size: int, overhead: int
+) -> Iterable[tuple[bytes, ...]]:
+    """Group NAL units so that each group of several fits an aggregation packet.
+
+    ``header_size`` is that of the aggregation packet's own header, ``overhead`` is per unit. A unit that is too large
+    for one packet comes alone.
+    """
+    group: list[bytes] = []
+    size = header_size
+    for unit in units:
+        if group and size + overhead + len(unit) > maximum_payload:
+            yield tuple(group)
+            group = []
+            size = header_size
+        group.append(unit)
+        size += overhead + len(unit)
+    if group:
+        yield tuple(group)

@@ -1,0 +1,124 @@
+"""VP9 in RTP (RFC 9628)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.codecs import vp9
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import VP9
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, split_evenly
+
+_PICTURE_ID = 0x80
+_INTER_PREDICTED = 0x40
+_LAYERS = 0x20
+_FLEXIBLE = 0x10
+_BEGIN = 0x08
+_END = 0x04
+_SCALABILITY = 0x02
+
+MAXIMUM_REFERENCES = 3
+"""Reference indices in one descriptor (RFC 9628 section 4.2)."""
+
+
+def descriptor_size(data: bytes, payload: int, end: int) -> int:
+    """Return the size of the payload descriptor (RFC 9628 section 4.2) in bytes. Raises `RemoteProtocolError`."""
+    if payload >= end:
+        raise RemoteProtocolError("VP9 packet is too short")
+    try:
+        size = _descriptor_end(data, payload) - payload
+    except IndexError:
+        size = end - payload
+    if payload + size >= end:
+        raise RemoteProtocolError("VP9 packet is too short")
+    return size
+
+
+def _descriptor_end(data: bytes, payload: int) -> int:
+    first = data[payload]
+    position = payload + 1
+    if first & _PICTURE_ID:
+        position += 2 if data[position] & 0x80 else 1
+    if first & _LAYERS:
+        position += 1 if first & _FLEXIBLE else 2  # TL0PICIDX follows in non-flexible mode only
+    if first & _FLEXIBLE and first & _INTER_PREDICTED:
+        for _ in range(MAXIMUM_REFERENCES):
+            position += 1
+            if not data[position - 1] & 1:
+                break
+    if first & _SCALABILITY:
+        position = _scalability_end(data, position)
+    return position
+
+
+def _scalability_end(data: bytes, position: int) -> int:
+    header = data[position]
+    position += 1
+    if header & 0x10:  # Y: resolutions
+        position += 4 * ((header >> 5) + 1)
+    if header & 0x08:  # G: description of the group of pictures
+        count = data[position]
+        position += 1
+        for _ in range(count):
+            position += 1 + (data[position] >> 2 & 3)
+    return position
+
+
+def peek(data: bytes, payload: int, end: int) -> int:
+    """Return KEY and PARAMETERS at the first packet of a key frame."""
+    # Inter-picture prediction is not used, and the packet begins a frame.
+    if payload >= end or data[payload] & (_INTER_PREDICTED | _BEGIN) != _BEGIN:
+        return 0
+    first = data[payload]
+    if first & _LAYERS:
+        position = payload + 1
+        if first & _PICTURE_ID and position < end:
+            position += 2 if data[position] & 0x80 else 1
+        if position >= end or data[position] & 0x0E:
+            return 0  # A higher spatial layer of the same picture.
+    return KEY | PARAMETERS
+
+
+def parameters_from_packet(codec: VP9, data: bytes, payload: int, end: int) -> VP9:
+    """Return ``codec`` with what the key frame that begins in a packet tells; the same object when nothing changed."""
+    if not peek(data, payload, end):
+        return codec
+    frame = data[payload + descriptor_size(data, payload, end) : end]
+    return vp9.updated(codec, frame) if vp9.is_key(frame) else codec
+
+
+class VP9Depacketizer(MarkedFrameDepacketizer):
+    """See `Depacketizer`. One frame is all layer frames of one picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = False
+
+    def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
+        data, payload = packet.data, packet.payload
+        size = descriptor_size(data, payload, packet.end)
+        return data[payload + size : packet.end], data[payload] & _BEGIN != 0
+
+    def finish(self, data: bytes, pts: int) -> Frame | None:
+        key = vp9.is_key(data)
+        self._started = self._started or key
+        return Frame((data,), pts, pts, key=key) if self._started else None
+
+
+class VP9Packetizer(BasePacketizer):
+    """Without layers, in non-flexible mode, with a 15-bit picture identifier."""
+
+    _picture_id = 0
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        picture = (0x8000 | self._picture_id).to_bytes(2, "big")
+        self._picture_id = (self._picture_id + 1) & 0x7FFF
+        flags = _PICTURE_ID | (0 if frame.key else _INTER_PREDICTED)
+        parts = list(split_evenly(frame.units[0], self._maximum_payload - 3))
+        payloads: list[bytes] = []
+        for index, part in enumerate(parts):
+            first = flags | (_BEGIN if index == 0 else 0) | (_END if index == len(parts) - 1 else 0)
+            payloads.append(bytes((first,)) + picture + part)
+        return payloads

@@ -1,0 +1,137 @@
+"""Puts RTP packets from UDP back in order of their sequence numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.media.packet import RtpPacket
+
+DEFAULT_SIZE = 64
+"""Packets that are held back at most while one is missing; the reference server holds the same number."""
+DEFAULT_TIMEOUT = 0.1
+"""Seconds that a missing packet is waited for; reordering in networks is a matter of milliseconds."""
+MAXIMUM_DROPOUT = 3000
+"""Sequence numbers that may be missing before a jump is taken for a restart (RFC 3550 appendix A.1)."""
+MAXIMUM_MISORDER = 100
+"""Sequence numbers that a packet may be late before it is taken for a restart (RFC 3550 appendix A.1)."""
+
+
+class Reorderer:
+    """Reorders one RTP stream. Push every packet, and call `flush` when `next_timeout` has passed.
+
+    Duplicates and packets that come after their turn are dropped. A jump of the sequence numbers that is too large for
+    loss is a restart of the sender once a second packet confirms it.
+    """
+
+    __slots__ = (
+        "_candidate",
+        "_deadline",
+        "_expected",
+        "_held",
+        "_size",
+        "_timeout",
+        "duplicates",
+        "lost",
+        "reordered",
+    )
+
+    def __init__(self, size: int = DEFAULT_SIZE, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._size = size
+        self._timeout = timeout
+        self._expected = -1
+        self._held: dict[int, RtpPacket] = {}
+        self._deadline: float | None = None
+        self._candidate: RtpPacket | None = None
+        self.lost = 0
+        """Packets that were given up."""
+        self.duplicates = 0
+        """Packets that were dropped because they came twice or too late."""
+        self.reordered = 0
+        """Packets that came late but in time."""
+
+    def push(self, packet: RtpPacket, now: float | None = None) -> Sequence[RtpPacket]:
+        """Take one packet; return those whose turn has come, in order.
+
+        ``now`` starts the waiting time after a gap; without it the time starts at the next `flush`.
+        """
+        if packet.sequence == self._expected and not self._held:
+            self._expected = (packet.sequence + 1) & 0xFFFF
+            return (packet,)
+        return self._push_uncommon(packet, now)
+
+    def next_timeout(self) -> float | None:
+        """Return when `flush` is due, None while nothing is held back; 0.0 (at once) if no time was told yet."""
+        if not self._held:
+            return None
+        return 0.0 if self._deadline is None else self._deadline
+
+    def flush(self, now: float) -> Sequence[RtpPacket]:
+        """Give up the packets that were waited for long enough; return what can go on."""
+        if not self._held:
+            return ()
+        if self._deadline is None:
+            self._deadline = now + self._timeout
+            return ()
+        if now < self._deadline:
+            return ()
+        released: list[RtpPacket] = []
+        self._skip_gap(released)
+        self._deadline = now + self._timeout if self._held else None
+        return released
+
+    def _push_uncommon(self, packet: RtpPacket, now: float | None) -> Sequence[RtpPacket]:
+        sequence = packet.sequence
+        if self._expected < 0:
+            self._expected = (sequence + 1) & 0xFFFF
+            return (packet,)
+        ahead = (sequence - self._expected) & 0xFFFF
+        if MAXIMUM_DROPOUT <= ahead < 0x10000 - MAXIMUM_MISORDER:
+            return self._push_after_jump(packet)
+        self._candidate = None
+        if ahead >= 0x10000 - MAXIMUM_MISORDER or sequence in self._held:
+            self.duplicates += 1
+            return ()
+        released: list[RtpPacket] = []
+        if ahead == 0:
+            self.reordered += 1
+            self._release_from(packet, released)
+        else:
+            self._held[sequence] = packet
+            while self._held and ((sequence - self._expected) & 0xFFFF) >= self._size:
+                self._skip_gap(released)
+        if not self._held:
+            self._deadline = None
+        elif now is not None and (released or self._deadline is None):
+            self._deadline = now + self._timeout
+        elif released:
+            self._deadline = None
+        return released
+
+    def _push_after_jump(self, packet: RtpPacket) -> Sequence[RtpPacket]:
+        candidate = self._candidate
+        if candidate is None or packet.sequence != (candidate.sequence + 1) & 0xFFFF:
+            self._candidate = packet
+            return ()
+        released: list[RtpPacket] = []
+        while self._held:
+            self._skip_gap(released)
+        released += (candidate, packet)
+        self._candidate = None
+        self._deadline = None
+        self._expected = (packet.sequence + 1) & 0xFFFF
+        return released
+
+    def _skip_gap(self, released: list[RtpPacket]) -> None:
+        held, expected = self._held, self._expected
+        first = min(held, key=lambda sequence: (sequence - expected) & 0xFFFF)
+        self.lost += (first - expected) & 0xFFFF
+        self._release_from(held.pop(first), released)
+
+    def _release_from(self, packet: RtpPacket | None, released: list[RtpPacket]) -> None:
+        held = self._held
+        sequence = self._expected if packet is None else packet.sequence
+        while packet is not None:
+            released.append(packet)
+            sequence = (sequence + 1) & 0xFFFF
+            packet = held.pop(sequence, None)
+        self._expected = sequence

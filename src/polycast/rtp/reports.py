@@ -1,0 +1,249 @@
+"""What RTCP reports are made of: reception statistics, sender reports, round-trip time (RFC 3550 section 6.4)."""
+
+from __future__ import annotations
+
+from polycast.media.timebase import (
+    NANOSECONDS,
+    WallTime,
+    ntp_to_wall_time,
+    rescale_nearest,
+    seconds_to_ticks,
+    wall_time_to_ntp,
+)
+from polycast.rtp.reorder import MAXIMUM_DROPOUT, MAXIMUM_MISORDER
+from polycast.rtp.rtcp import ReportBlock, SenderReport
+
+MAXIMUM_ANCHOR_DRIFT = 0.2
+"""Seconds between RTP timestamps and the clock before the two are tied anew. Drift of crystals reaches it in about an
+hour; pauses and jumps of a publisher at once."""
+MAXIMUM_JITTER_JUMP = 10.0
+"""Seconds of transit time change that count as jitter; more is a jump of the publisher's clock."""
+_SHORT_NTP_UNIT = 1 / 65_536
+
+
+class ReceiverStatistics:
+    """Reception of one source: loss and jitter (RFC 3550 appendices A.1, A.3 and A.8)."""
+
+    __slots__ = (
+        "_bad_sequence",
+        "_base",
+        "_clock_rate",
+        "_cycles",
+        "_expected_before",
+        "_highest",
+        "_jitter",
+        "_last_report_arrival",
+        "_last_report_ntp",
+        "_last_timestamp",
+        "_received",
+        "_received_before",
+        "_transit",
+    )
+
+    def __init__(self, clock_rate: int) -> None:
+        self._clock_rate = clock_rate
+        self._base = -1
+        self._bad_sequence = -1
+        self._cycles = 0
+        self._highest = 0
+        self._received = 0
+        self._expected_before = 0
+        self._received_before = 0
+        self._jitter = 0.0
+        self._transit: float | None = None
+        self._last_timestamp = -1
+        self._last_report_ntp = 0
+        self._last_report_arrival = 0.0
+
+    def update(self, sequence: int, timestamp: int, now: float) -> None:
+        """Take note of a packet, in the order of arrival."""
+        ahead = (sequence - self._highest) & 0xFFFF
+        if ahead == 1 and self._base >= 0:
+            self._highest = sequence
+            if sequence == 0:
+                self._cycles += 0x10000
+        elif not self._accept(sequence, ahead):
+            return
+        self._received += 1
+        # Packets of one frame share their timestamp; only their first one tells about jitter.
+        if timestamp != self._last_timestamp:
+            self._last_timestamp = timestamp
+            self._update_jitter(timestamp, now)
+
+    def on_sender_report(self, ntp: int, now: float) -> None:
+        """Take note of a sender report of the source, for the last-report fields."""
+        self._last_report_ntp = ntp >> 16 & 0xFFFFFFFF
+        self._last_report_arrival = now
+
+    @property
+    def highest_sequence(self) -> int:
+        """Extended highest sequence number received."""
+        return self._cycles + self._highest
+
+    @property
+    def cumulative_lost(self) -> int:
+        """Packets expected less packets received since the start."""
+        return self._expected() - self._received
+
+    @property
+    def jitter_seconds(self) -> float:
+        """Interarrival jitter in seconds."""
+        return self._jitter / self._clock_rate
+
+    def report_block(self, ssrc: int, now: float) -> ReportBlock | None:
+        """Return what a receiver report says about the source ``ssrc``; None before the first packet.
+
+        The fraction lost is that since the report before.
+        """
+        if self._base < 0:
+            return None
+        expected = self._expected()
+        expected_interval = expected - self._expected_before
+        lost_interval = expected_interval - (self._received - self._received_before)
+        self._expected_before = expected
+        self._received_before = self._received
+        fraction = 0
+        if expected_interval > 0 and lost_interval > 0:
+            fraction = min(255, (lost_interval << 8) // expected_interval)
+        delay = 0
+        if self._last_report_ntp:
+            delay = min(0xFFFFFFFF, max(0, int((now - self._last_report_arrival) / _SHORT_NTP_UNIT)))
+        return ReportBlock(
+            ssrc=ssrc,
+            fraction_lost=fraction,
+            cumulative_lost=max(-0x800000, min(0x7FFFFF, expected - self._received)),
+            highest_sequence=self.highest_sequence & 0xFFFFFFFF,
+            jitter=min(0xFFFFFFFF, int(self._jitter)),
+            last_sender_report=self._last_report_ntp,
+            delay_since_last_sender_report=delay,
+        )
+
+    def _expected(self) -> int:
+        return self._cycles + self._highest - self._base + 1 if self._base >= 0 else 0
+
+    def _accept(self, sequence: int, ahead: int) -> bool:
+        if self._base < 0:
+            self._restart(sequence)
+        elif ahead < MAXIMUM_DROPOUT:
+            if sequence < self._highest:
+                self._cycles += 0x10000
+            self._highest = sequence
+        elif ahead <= 0x10000 - MAXIMUM_MISORDER:
+            # A very large jump is a restart only when the next packet goes on from it (RFC 3550 appendix A.1).
+            if sequence != self._bad_sequence:
+                self._bad_sequence = (sequence + 1) & 0xFFFF
+                return False
+            self._restart(sequence)
+        return True
+
+    def _restart(self, sequence: int) -> None:
+        self._base = self._highest = sequence
+        self._bad_sequence = -1
+        self._cycles = 0
+        self._received = 0
+        self._expected_before = 0
+        self._received_before = 0
+        self._transit = None
+
+    def _update_jitter(self, timestamp: int, now: float) -> None:
+        rate = self._clock_rate
+        transit = (now * rate - timestamp) % 4_294_967_296.0
+        last = self._transit
+        self._transit = transit
+        if last is not None:
+            difference = abs(transit - last)
+            if difference > 2_147_483_648.0:
+                difference = 4_294_967_296.0 - difference
+            if difference < rate * MAXIMUM_JITTER_JUMP:
+                self._jitter += (difference - self._jitter) / 16.0
+
+
+class SenderReportSource:
+    """Makes the sender reports of one track for its readers.
+
+    What ties RTP timestamps to the wall clock comes from the publisher's own sender reports where there are any, so
+    audio and video keep the publisher's synchronisation. Otherwise the first packet is tied to its arrival and the
+    timestamps count from there, so that jitter does not get into the reports.
+    """
+
+    __slots__ = ("_anchor_timestamp", "_anchor_wall", "_clock_rate", "_from_publisher", "_last_now", "_last_timestamp")
+
+    def __init__(self, clock_rate: int) -> None:
+        self._clock_rate = clock_rate
+        self._anchor_timestamp = 0
+        self._anchor_wall: WallTime | None = None
+        self._from_publisher = False
+        self._last_timestamp: int | None = None
+        self._last_now = 0.0
+
+    def on_packet(self, timestamp: int, now: float, wall_time: WallTime) -> None:
+        """Take note of a packet; that of the last one of a batch is enough."""
+        self._last_timestamp = timestamp
+        self._last_now = now
+        if self._from_publisher:
+            return
+        anchor = self._anchor_wall
+        if anchor is not None:
+            drift = wall_time - (anchor + self._nanoseconds_since_anchor(timestamp))
+            if abs(drift) <= MAXIMUM_ANCHOR_DRIFT * NANOSECONDS:
+                # Move along, so that the 32-bit difference never gets ambiguous.
+                if (timestamp - self._anchor_timestamp) & 0xFFFFFFFF < 0x40000000:
+                    return
+                wall_time = WallTime(wall_time - drift)
+        self._anchor_timestamp = timestamp
+        self._anchor_wall = wall_time
+
+    def on_publisher_report(self, ntp: int, rtp_timestamp: int, now: float) -> None:
+        """Take a sender report of the publisher. One without a clock (NTP time 0) is ignored."""
+        if ntp == 0:
+            return
+        self._from_publisher = True
+        self._anchor_wall = ntp_to_wall_time(ntp)
+        self._anchor_timestamp = rtp_timestamp
+        if self._last_timestamp is None:
+            self._last_timestamp = rtp_timestamp
+            self._last_now = now
+
+    def report(
+        self, ssrc: int, now: float, wall_time: WallTime, packet_count: int, octet_count: int
+    ) -> SenderReport | None:
+        """Return the sender report of this moment; None before the first packet.
+
+        Without sender reports of the publisher its NTP time is ``wall_time``, else the publisher's clock.
+        """
+        if self._last_timestamp is None:
+            return None
+        timestamp = self._last_timestamp + seconds_to_ticks(now - self._last_now, self._clock_rate)
+        wall = self.wall_time_of(timestamp & 0xFFFFFFFF)
+        return SenderReport(
+            ssrc=ssrc,
+            ntp=wall_time_to_ntp(wall_time if wall is None else wall),
+            rtp_timestamp=timestamp & 0xFFFFFFFF,
+            packet_count=packet_count & 0xFFFFFFFF,
+            octet_count=octet_count & 0xFFFFFFFF,
+        )
+
+    def wall_time_of(self, timestamp: int) -> WallTime | None:
+        """Return the wall-clock time that a 32-bit RTP timestamp means; None before the first packet or report."""
+        if self._anchor_wall is None:
+            return None
+        return WallTime(self._anchor_wall + self._nanoseconds_since_anchor(timestamp))
+
+    def _nanoseconds_since_anchor(self, timestamp: int) -> int:
+        difference = (timestamp - self._anchor_timestamp) & 0xFFFFFFFF
+        if difference >= 0x80000000:
+            difference -= 1 << 32
+        return rescale_nearest(difference, self._clock_rate, NANOSECONDS)
+
+
+def round_trip(last_sender_report: int, delay_since_last_sender_report: int, ntp_now: int) -> float:
+    """Return the round-trip time in seconds that a report block shows (RFC 3550 section 6.4.1); 0.0 when it shows none.
+
+    The first two arguments are fields of the block; ``ntp_now`` is the 64-bit NTP time of its arrival, on the clock
+    that wrote the sender report.
+    """
+    if last_sender_report == 0:
+        return 0.0
+    elapsed = ((ntp_now >> 16) - last_sender_report - delay_since_last_sender_report) & 0xFFFFFFFF
+    # A receiver whose clock runs fast makes it slightly negative.
+    return elapsed * _SHORT_NTP_UNIT if elapsed < 0x80000000 else 0.0

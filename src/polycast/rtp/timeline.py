@@ -1,0 +1,186 @@
+"""Puts the RTP tracks of one publisher onto one time line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polycast.media.timebase import (
+    NANOSECONDS,
+    TimestampExtender,
+    WallTime,
+    ntp_to_wall_time,
+    rescale_nearest,
+    seconds_to_ticks,
+)
+
+START_TIME = 1.0
+"""Seconds at which the time line of a stream starts. Not 0, so that decoding times of pictures that are shown later,
+and tracks that begin a little before the first one, do not get negative."""
+CORRECTION_THRESHOLD = 0.1
+"""Seconds that a track must be off before a late sender report moves it. Arrival times are good to some tens of
+milliseconds; an error below 100 ms is close to what viewers do not notice (ITU-R BT.1359: 45 to 125 ms), and a jump of
+the time line does more harm than that."""
+MAXIMUM_SILENCE = 600.0
+"""Seconds between two packets after which the time that passed counts, too, for the extension of timestamps: far less
+than half of what 32 bits hold, which is 93 minutes at 384 kHz."""
+MAXIMUM_PLAUSIBLE_OFFSET = 10.0
+"""Seconds that arrival times and sender reports may disagree by. Over it, the reports' clocks are not the same clock
+(some cameras count each track from its own zero) and arrival times are the better truth."""
+
+
+class TrackClock:
+    """The clock of one track. Made by `Timeline`."""
+
+    __slots__ = (
+        "_clock_rate",
+        "_extender",
+        "_last",
+        "_last_now",
+        "_offset",
+        "_report_timestamp",
+        "_report_wall",
+        "_timeline",
+        "aligned",
+    )
+
+    def __init__(self, timeline: Timeline, clock_rate: int) -> None:
+        self._timeline = timeline
+        self._clock_rate = clock_rate
+        self._extender = TimestampExtender()
+        self._last = 0
+        """The last extended timestamp."""
+        self._last_now = 0.0
+        self._offset: int | None = None
+        """Ticks to add to extended timestamps; None before the first packet."""
+        self._report_wall: WallTime | None = None
+        self._report_timestamp = 0
+        self.aligned = False
+        """Whether sender reports have had their say about the offset."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the track had a packet."""
+        return self._offset is not None
+
+    @property
+    def has_report(self) -> bool:
+        """Whether the track had a sender report."""
+        return self._report_wall is not None
+
+    def extend(self, timestamp: int, now: float) -> int:
+        """Return a 32-bit RTP timestamp as a time on the stream's time line, in ticks of the track.
+
+        ``now`` (monotonic seconds) matters for the first packet only: its arrival places the track on the time line
+        where no sender report does.
+        """
+        if now - self._last_now > MAXIMUM_SILENCE:
+            self._pass_silence(now)
+        self._last_now = now
+        extended = self._last = self._extender.extend(timestamp)
+        if self._offset is None:
+            self._offset = self._timeline.start_of(now, self._clock_rate) - extended
+            self._timeline.align(starting=self)
+        return extended + self._offset
+
+    def _pass_silence(self, now: float) -> None:
+        """Carry the extension over a time so long that timestamps may have wrapped unseen."""
+        if self._offset is None:
+            return
+        target = self._last + seconds_to_ticks(now - self._last_now, self._clock_rate)
+        while self._last < target:
+            self._last = self._extender.extend(min(target, self._last + 0x40000000) & 0xFFFFFFFF)
+
+    def on_sender_report(self, ntp: int, rtp_timestamp: int) -> None:
+        """Take a sender report of the publisher. One without a clock (NTP time 0) is ignored."""
+        if ntp == 0:
+            return
+        self._report_wall = ntp_to_wall_time(ntp)
+        self._report_timestamp = rtp_timestamp
+        if self._offset is not None and not self.aligned:
+            self._timeline.align()
+
+    def wall_time(self, pts: int) -> WallTime | None:
+        """Return the capture time of what is shown at ``pts``; None before the first sender report."""
+        if self._report_wall is None or self._offset is None:
+            return None
+        ticks = (pts - self._offset - self._report_timestamp) & 0xFFFFFFFF
+        if ticks >= 0x80000000:
+            ticks -= 1 << 32
+        return WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
+
+    def origin(self) -> int | None:
+        """Return the wall-clock time (nanoseconds) of time 0 by this track's sender reports; None where it has none."""
+        # Seen from a time near the last packet, as the 32-bit difference to the report must not be ambiguous.
+        if self._offset is None:
+            return None
+        ticks = (self._report_timestamp - self._last) & 0xFFFFFFFF
+        position = self._last + self._offset + (ticks - (1 << 32) if ticks >= 0x80000000 else ticks)
+        wall = self.wall_time(position)
+        return None if wall is None else wall - rescale_nearest(position, self._clock_rate, NANOSECONDS)
+
+    def shift(self, nanoseconds: int) -> None:
+        """Move the track on the time line."""
+        if self._offset is not None:
+            self._offset += rescale_nearest(nanoseconds, NANOSECONDS, self._clock_rate)
+
+
+class Timeline:
+    """The time line of one stream, shared by its tracks.
+
+    Where sender reports are there before the first packets, tracks are in sync to a tick. Otherwise they are placed by
+    the arrival of their first packets, and a sender report that comes later moves a track once, if it is far off.
+    Tracks are only ever moved forward, as time must not go back.
+    """
+
+    def __init__(self, clock_rates: Sequence[int], start_time: float = START_TIME) -> None:
+        self.tracks = tuple(TrackClock(self, clock_rate) for clock_rate in clock_rates)
+        self._start_time = start_time
+        self._first_arrival: float | None = None
+        self._origin: int | None = None
+        """Wall-clock time of time 0 by sender reports, in nanoseconds."""
+
+    def extend(self, track_index: int, timestamp: int, now: float) -> int:
+        """See `TrackClock.extend`."""
+        return self.tracks[track_index].extend(timestamp, now)
+
+    def on_sender_report(self, track_index: int, ntp: int, rtp_timestamp: int) -> None:
+        """See `TrackClock.on_sender_report`."""
+        self.tracks[track_index].on_sender_report(ntp, rtp_timestamp)
+
+    def wall_time(self, track_index: int, pts: int) -> WallTime | None:
+        """See `TrackClock.wall_time`."""
+        return self.tracks[track_index].wall_time(pts)
+
+    def start_of(self, now: float, clock_rate: int) -> int:
+        """Return where on the time line a track starts whose first packet arrives at ``now``, in its ticks."""
+        if self._first_arrival is None:
+            self._first_arrival = now
+        return seconds_to_ticks(self._start_time + now - self._first_arrival, clock_rate)
+
+    def align(self, starting: TrackClock | None = None) -> None:
+        """Let the sender reports of started tracks have their say, once per track.
+
+        ``starting`` is a track that has shown nothing yet, so it can be placed exactly.
+        """
+        for track in self.tracks:
+            if track.aligned or not track.has_report:
+                continue
+            origin = track.origin()
+            if origin is None:
+                continue
+            track.aligned = True
+            if self._origin is None:
+                self._origin = origin
+                continue
+            self._correct(track, origin - self._origin, exactly=track is starting)
+
+    def _correct(self, track: TrackClock, error: int, *, exactly: bool) -> None:
+        if abs(error) > MAXIMUM_PLAUSIBLE_OFFSET * NANOSECONDS:
+            return
+        if exactly or error > CORRECTION_THRESHOLD * NANOSECONDS:
+            track.shift(error)
+        elif error < -CORRECTION_THRESHOLD * NANOSECONDS and self._origin is not None:
+            for other in self.tracks:
+                if other is not track:
+                    other.shift(-error)
+            self._origin += error
