@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from functools import cache
 
 from polycast.errors import RemoteProtocolError
 
@@ -26,7 +27,7 @@ def _a_law_sample(code: int) -> int:
 
 def _mu_law_code(sample: int) -> int:
     sign = 0x80 if sample < 0 else 0
-    magnitude = min(abs(sample), _MU_LAW_CLIP) + _MU_LAW_BIAS
+    magnitude = min(sample if sample >= 0 else ~sample, _MU_LAW_CLIP) + _MU_LAW_BIAS
     exponent = magnitude.bit_length() - 8
     return ~(sign | exponent << 4 | magnitude >> exponent + 3 & 0x0F) & 0xFF
 
@@ -44,9 +45,12 @@ MU_LAW_TO_LINEAR: tuple[int, ...] = tuple(_mu_law_sample(code) for code in range
 A_LAW_TO_LINEAR: tuple[int, ...] = tuple(_a_law_sample(code) for code in range(256))
 """Sample by A-law code, -32256 to 32256."""
 
-# One byte per 16-bit sample, shifted to 0..65535, in steps of 4: neither law tells finer steps apart.
-_LINEAR_TO_MU_LAW = bytes(_mu_law_code(value - 32768) for value in range(0, 65536, 4))
-_LINEAR_TO_A_LAW = bytes(_a_law_code(value - 32768) for value in range(0, 65536, 4))
+
+@cache
+def _linear_table(mu_law: bool) -> bytes:
+    """Codes by sample, shifted to 0 to 65535, in steps of 4: mu-law has 14 bits, A-law 13 (G.711 section 3)."""
+    code = _mu_law_code if mu_law else _a_law_code
+    return bytes([code(value) for value in range(-32768, 32768, 4)])
 
 
 def decode(data: bytes, *, mu_law: bool) -> bytes:
@@ -65,5 +69,5 @@ def encode(data: bytes, *, mu_law: bool) -> bytes:
     samples = array("h", data)
     if sys.byteorder == "little":
         samples.byteswap()
-    table = _LINEAR_TO_MU_LAW if mu_law else _LINEAR_TO_A_LAW
+    table = _linear_table(mu_law)
     return bytes([table[sample + 32768 >> 2] for sample in samples])
