@@ -1,0 +1,126 @@
+"""RTMP addresses: the path, query and credentials that a client means, and the parts of a URL to connect to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+
+DEFAULT_PORT = 1935
+"""Of rtmp and rtmps, as the reference has it."""
+
+MAXIMUM_QUERY_FIELDS = 100
+"""Fields of a query; stream keys have a handful."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a client wants to publish or play."""
+
+    path: str
+    """Application and stream name, without slashes at the ends."""
+    query: str
+    """The query as it came, without the question mark."""
+    user: str = ""
+    password: str = ""
+
+
+def parse_target(app: str, name: str, tc_url: str = "") -> Target:
+    """Return the target of a ``publish`` or ``play`` command.
+
+    The path is application and stream name. The query belongs to the name (``key?user=u&pass=p``); one after the
+    application is taken as well, since encoders that ask for server and key apart let users write it there. The
+    credentials are its ``user`` and ``pass``, or the user information of the URL.
+    """
+    app, _, app_query = app.partition("?")
+    name, _, query = name.partition("?")
+    path = f"{app}/{name}".strip("/")
+    queries = [part for part in (query, app_query) if part]
+    user = password = ""
+    if tc_url:
+        url = _split(tc_url)
+        user, password = url.user, url.password
+        if not queries and url.query:
+            queries.append(url.query)
+    combined = "&".join(queries)
+    fields = _fields(combined)
+    return Target(path, combined, fields.get("user", user), fields.get("pass", password))
+
+
+def _fields(query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAXIMUM_QUERY_FIELDS)
+    except ValueError:
+        raise RemoteProtocolError(f"query with more than {MAXIMUM_QUERY_FIELDS} fields") from None
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        fields.setdefault(name, value)
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Url:
+    user: str
+    password: str
+    query: str
+
+
+def _split(text: str) -> _Url:
+    try:
+        url = urlsplit(text)
+        user, password = url.username, url.password
+    except ValueError:
+        raise RemoteProtocolError("invalid tcUrl") from None
+    return _Url(unquote(user or ""), unquote(password or ""), url.query)
+
+
+def check_tc_url(text: str) -> None:
+    """Refuse a ``tcUrl`` without scheme and host."""
+    try:
+        url = urlsplit(text)
+        valid = bool(url.scheme and url.netloc)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise RemoteProtocolError(f"invalid tcUrl: {text[:200]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A URL of a stream on an RTMP server, taken apart."""
+
+    secure: bool
+    host: str
+    port: int
+    app: str
+    stream: str
+    """The stream name, with the query and, as ``user`` and ``pass`` fields of it, the credentials."""
+    tc_url: str
+
+
+def parse_url(text: str) -> ServerAddress:
+    """Take apart an ``rtmp://`` or ``rtmps://`` URL. Raises `LocalProtocolError` when it is not one.
+
+    The path splits as in the reference: of one or two segments the first is the application; of more, the first two
+    are. The query goes with the stream.
+    """
+    try:
+        url = urlsplit(text)
+        port = url.port or DEFAULT_PORT
+    except ValueError:
+        raise LocalProtocolError(f"'{text}' is not a valid RTMP URL") from None
+    if url.scheme not in ("rtmp", "rtmps") or not url.hostname:
+        raise LocalProtocolError(f"'{text}' is not a valid RTMP URL")
+    segments = url.path.lstrip("/").split("/")
+    split = 1 if len(segments) <= 2 else 2
+    app, stream = "/".join(segments[:split]), "/".join(segments[split:])
+    query = url.query
+    if url.username or url.password:
+        credentials = f"user={url.username or ''}&pass={url.password or ''}"
+        query = f"{query}&{credentials}" if query else credentials
+    if query:
+        stream = f"{stream}?{query}"
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    tc_url = f"{url.scheme}://{host}:{port}/{app}"
+    return ServerAddress(url.scheme == "rtmps", url.hostname, port, app, stream, tc_url)

@@ -1,0 +1,68 @@
+"""The capability exchange of Enhanced RTMP: what the two sides tell each other with ``connect``."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.events import Capabilities
+from polycast.wire.rtmp.messages import number_member
+from polycast.wire.rtmp.supported import AUDIO_FOUR_CCS, VIDEO_FOUR_CCS
+
+MAXIMUM_FOUR_CCS = 100
+"""Codecs that a peer may announce."""
+
+
+class CapabilityFlag(IntFlag):
+    """Bits of ``capsEx``."""
+
+    RECONNECT = 1
+    MULTITRACK = 2
+    MOD_EX = 4
+    TIMESTAMP_NANO_OFFSET = 8
+
+
+class CodecFlag(IntFlag):
+    """Bits of the values in ``videoFourCcInfoMap`` and ``audioFourCcInfoMap``."""
+
+    CAN_DECODE = 1
+    CAN_ENCODE = 2
+    CAN_FORWARD = 4
+
+
+def parse_capabilities(values: dict[str, Value]) -> Capabilities:
+    """Return what the members of a ``connect`` object, or of its answer, announce."""
+    names: set[str] = set()
+    codecs = values.get("fourCcList")
+    if isinstance(codecs, list):
+        names.update(name for name in codecs[:MAXIMUM_FOUR_CCS] if isinstance(name, str))
+    for member in ("videoFourCcInfoMap", "audioFourCcInfoMap"):
+        codecs = values.get(member)
+        if isinstance(codecs, dict):
+            names.update(list(codecs)[:MAXIMUM_FOUR_CCS])
+    flags = int(number_member(values, "capsEx") or 0) if _is_small(number_member(values, "capsEx")) else 0
+    return Capabilities(
+        frozenset(names),
+        bool(flags & CapabilityFlag.RECONNECT),
+        bool(flags & CapabilityFlag.MULTITRACK),
+        bool(flags & CapabilityFlag.MOD_EX),
+        bool(flags & CapabilityFlag.TIMESTAMP_NANO_OFFSET),
+    )
+
+
+def _is_small(number: float | None) -> bool:
+    """Whether it fits into 32 bits, which infinity and NaN do not."""
+    return number is not None and 0 <= number < 1 << 32
+
+
+def announce_capabilities() -> dict[str, Value]:
+    """Return the members that tell a peer what Polycast takes and sends: all codecs, forwarded as they are."""
+    flags = CapabilityFlag.MULTITRACK | CapabilityFlag.MOD_EX | CapabilityFlag.TIMESTAMP_NANO_OFFSET
+    video: list[str] = [name.decode("ascii") for name in VIDEO_FOUR_CCS]
+    audio: list[str] = [name.decode("ascii") for name in AUDIO_FOUR_CCS]
+    return {
+        "fourCcList": [*video, *audio],
+        "videoFourCcInfoMap": {name: float(CodecFlag.CAN_FORWARD) for name in video},
+        "audioFourCcInfoMap": {name: float(CodecFlag.CAN_FORWARD) for name in audio},
+        "capsEx": float(flags),
+    }

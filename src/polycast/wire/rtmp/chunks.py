@@ -1,0 +1,369 @@
+"""The chunk stream (Adobe RTMP 1.0 section 5.3): messages out of bytes, and bytes out of messages.
+
+Reading is a hot path: a run of continuation chunks of one message is taken with a fixed number of slice operations,
+however small the chunks are. Writing makes messages that depend on nothing sent before (header type 0, absolute
+timestamp), so that the bytes of one message serve every reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+
+DEFAULT_CHUNK_SIZE: Final = 128
+"""In bytes, both ways, until a Set Chunk Size message (section 5.4.1)."""
+
+MINIMUM_CHUNK_SIZE: Final = 16
+"""In bytes. The specification asks for 128 and allows 1, which would cost two bytes and one header per byte."""
+
+MAXIMUM_CHUNK_SIZE: Final = 0x7FFFFFFF
+"""In bytes. Above the size of any message it means "never split"; nothing is reserved for it."""
+
+MAXIMUM_MESSAGE_SIZE: Final = 8 << 20
+"""In bytes. A 4K key frame at 100 Mbit/s is below 4 MiB; the length field could declare 16 MiB."""
+
+MAXIMUM_COMMAND_SIZE: Final = 1 << 18
+"""In bytes, for every message that is not audio, video or an aggregate. Metadata with an index of key frames is
+the largest of them."""
+
+MAXIMUM_CHUNK_STREAMS: Final = 64
+"""Chunk streams of one connection. Publishers use three to eight."""
+
+MAXIMUM_PARTIAL_SIZE: Final = 12 << 20
+"""Bytes of messages that are not complete, over all chunk streams: the largest message and some more."""
+
+MAXIMUM_FIRST_DELTA: Final = 10_000
+"""In milliseconds. A type 3 chunk that begins a message right after a type 0 message repeats its *timestamp* as the
+difference (section 5.3.1.2.4; FFmpeg writes so). Others mean no difference at all, which is what a large one is."""
+
+EXTENDED_TIMESTAMP: Final = 0xFFFFFF
+"""The value of the 24-bit field that says: 32 bits follow after the header."""
+
+TYPE_SET_CHUNK_SIZE: Final = 1
+TYPE_ABORT: Final = 2
+_LARGE_TYPES: Final = frozenset((8, 9, 22))
+
+_UINT32 = Struct(">I")
+_HEADER_SIZES = (11, 7, 3, 0)
+
+
+class RawMessage:
+    """One RTMP message as it came: type, message stream, timestamp in milliseconds (32 bits), payload."""
+
+    __slots__ = ("payload", "stream_id", "timestamp", "type")
+
+    def __init__(self, message_type: int, stream_id: int, timestamp: int, payload: bytes) -> None:
+        self.type = message_type
+        self.stream_id = stream_id
+        self.timestamp = timestamp
+        self.payload = payload
+
+    def __repr__(self) -> str:
+        return (
+            f"RawMessage(type={self.type}, stream_id={self.stream_id}, timestamp={self.timestamp},"
+            f" {len(self.payload)} bytes)"
+        )
+
+
+class _ChunkStream:
+    """What a chunk stream remembers: the header of its last message and the part of a message that has come."""
+
+    __slots__ = (
+        "buffer",
+        "continuation",
+        "delta",
+        "extended",
+        "first",
+        "length",
+        "missing",
+        "stream_id",
+        "timestamp",
+        "type",
+    )
+
+    def __init__(self, identifier: int) -> None:
+        self.continuation = _basic_header(3, identifier)
+        """The header of a type 3 chunk that continues the message, with its extended timestamp."""
+        self.type = 0
+        self.length = -1
+        """Of the message, in bytes; -1 before the first header."""
+        self.stream_id = 0
+        self.timestamp = 0
+        self.delta = 0
+        self.first = False
+        """The last message had a type 0 header."""
+        self.extended = -1
+        """The extended timestamp field of the last header, -1 when it had none."""
+        self.missing = 0
+        """Bytes of the open message that have not come."""
+        self.buffer = bytearray()
+        """What has come of the open message. One buffer, not a list: a peer may send single bytes."""
+
+
+class ChunkReader:
+    """Turns received bytes into messages. Set Chunk Size and Abort take effect here, and are returned as well."""
+
+    __slots__ = ("_chunk_missing", "_current", "_partial", "_pending", "_streams", "chunk_size")
+
+    def __init__(self) -> None:
+        self.chunk_size = DEFAULT_CHUNK_SIZE
+        self._streams: dict[int, _ChunkStream] = {}
+        self._pending = b""
+        self._current: _ChunkStream | None = None
+        self._chunk_missing = 0
+        self._partial = 0
+
+    def receive(self, data: bytes) -> list[RawMessage]:
+        """Take bytes and return the messages that they complete. Raises `RemoteProtocolError`."""
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        messages: list[RawMessage] = []
+        size = len(data)
+        position = 0
+        while position < size:
+            stream = self._current
+            if stream is None:
+                header = self._read_header(data, position, size)
+                if header is None:
+                    self._pending = data[position:]
+                    break
+                stream, position = header
+                self._chunk_missing = min(stream.missing, self.chunk_size)
+            end = position + self._chunk_missing
+            if end > size:
+                part = data[position:]
+                self._keep(stream, part)
+                self._chunk_missing -= len(part)
+                self._current = stream
+                break
+            self._current = None
+            if end - position == stream.length:  # the whole message in one chunk
+                stream.missing = 0
+                messages.append(self._finish(stream, data[position:end]))
+                position = end
+                continue
+            self._keep(stream, data[position:end])
+            position = end
+            if stream.missing and position < size:
+                position = self._read_run(stream, data, position, size)
+            if not stream.missing:
+                payload = bytes(stream.buffer)
+                stream.buffer.clear()
+                self._partial -= len(payload)
+                messages.append(self._finish(stream, payload))
+        return messages
+
+    def _keep(self, stream: _ChunkStream, part: bytes | bytearray) -> None:
+        stream.buffer += part
+        stream.missing -= len(part)
+        self._partial += len(part)
+        if self._partial > MAXIMUM_PARTIAL_SIZE:
+            raise RemoteProtocolError(f"more than {MAXIMUM_PARTIAL_SIZE} bytes of incomplete messages")
+
+    def _read_run(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
+        """Take all continuation chunks of ``stream`` that are whole and follow each other; return where they end.
+
+        Their headers are equal and stand at equal distances, so they are checked and cut out with strided slices.
+        """
+        continuation = stream.continuation
+        header_size = len(continuation)
+        stride = header_size + self.chunk_size
+        count = min(-(-stream.missing // self.chunk_size), -(-(size - position) // stride))
+        end = min(position + count * header_size + stream.missing, position + count * stride)
+        if end > size:  # the last one is not whole
+            count -= 1
+            end = position + count * stride
+        if count <= 0:
+            return position
+        if count == 1:
+            if not data.startswith(continuation, position):
+                return position
+            self._keep(stream, data[position + header_size : end])
+            return end
+        for index in range(header_size):
+            if data[position + index : end : stride] != continuation[index : index + 1] * count:
+                return position
+        run = bytearray(data[position:end])
+        for index in range(header_size):
+            del run[:: stride - index]
+        self._keep(stream, run)
+        return end
+
+    def _finish(self, stream: _ChunkStream, payload: bytes) -> RawMessage:
+        message_type = stream.type
+        if message_type <= TYPE_ABORT:
+            self._control(message_type, payload)
+        return RawMessage(message_type, stream.stream_id, stream.timestamp, payload)
+
+    def _control(self, message_type: int, payload: bytes) -> None:
+        if len(payload) < 4:
+            return
+        value = _UINT32.unpack_from(payload)[0]
+        if message_type == TYPE_SET_CHUNK_SIZE:
+            if not MINIMUM_CHUNK_SIZE <= value <= MAXIMUM_CHUNK_SIZE:
+                raise RemoteProtocolError(
+                    f"chunk size of {value} bytes (allowed are {MINIMUM_CHUNK_SIZE} to {MAXIMUM_CHUNK_SIZE})"
+                )
+            self.chunk_size = value
+        elif message_type == TYPE_ABORT:
+            stream = self._streams.get(value)
+            if stream is not None:
+                self._partial -= len(stream.buffer)
+                stream.buffer.clear()
+                stream.missing = 0
+
+    def _read_header(self, data: bytes, position: int, size: int) -> tuple[_ChunkStream, int] | None:
+        """Read a chunk header (section 5.3.1); return its stream and the offset after it, or None if it is cut off."""
+        first = data[position]
+        identifier = first & 0x3F
+        position += 1
+        if identifier == 0:
+            if position + 1 > size:
+                return None
+            identifier = data[position] + 64
+            position += 1
+        elif identifier == 1:
+            if position + 2 > size:
+                return None
+            identifier = data[position] + data[position + 1] * 256 + 64
+            position += 2
+        header_type = first >> 6
+        end = position + _HEADER_SIZES[header_type]
+        if end > size:
+            return None
+        stream = self._streams.get(identifier)
+        if header_type == 3:
+            return self._read_type_3(stream, identifier, data, position, size)
+        field = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
+        extended = -1
+        if field == EXTENDED_TIMESTAMP:
+            if end + 4 > size:
+                return None
+            extended = field = _UINT32.unpack_from(data, end)[0]
+            end += 4
+        if stream is None:
+            stream = self._open(identifier, header_type)
+        elif stream.missing:
+            raise RemoteProtocolError(f"new message on chunk stream {identifier} before the previous one was complete")
+        if header_type < 2:
+            stream.length = data[position + 3] << 16 | data[position + 4] << 8 | data[position + 5]
+            stream.type = data[position + 6]
+            if header_type == 0:
+                stream.stream_id = int.from_bytes(data[position + 7 : position + 11], "little")
+            _check_length(stream)
+        stream.first = header_type == 0
+        stream.timestamp = field if stream.first else (stream.timestamp + field) & 0xFFFFFFFF
+        stream.delta = field
+        if extended != stream.extended:
+            stream.continuation = _basic_header(3, identifier) + (_UINT32.pack(extended) if extended >= 0 else b"")
+            stream.extended = extended
+        stream.missing = stream.length
+        return stream, end
+
+    def _read_type_3(
+        self, stream: _ChunkStream | None, identifier: int, data: bytes, position: int, size: int
+    ) -> tuple[_ChunkStream, int] | None:
+        if stream is None or stream.length < 0:
+            raise RemoteProtocolError(f"chunk stream {identifier} does not begin with a full header")
+        if stream.extended >= 0:
+            if position + 4 > size:
+                return None
+            # Some encoders (Flash Media Live Encoder) leave the field out here; then these bytes are payload.
+            if not stream.missing or _UINT32.unpack_from(data, position)[0] == stream.extended:
+                position += 4
+        if not stream.missing:  # a new message with the header of the one before
+            delta = stream.delta
+            if stream.first:
+                stream.first = False
+                if delta > MAXIMUM_FIRST_DELTA:
+                    delta = stream.delta = 0
+            stream.timestamp = (stream.timestamp + delta) & 0xFFFFFFFF
+            stream.missing = stream.length
+        return stream, position
+
+    def _open(self, identifier: int, header_type: int) -> _ChunkStream:
+        # Section 5.3.1.2.1 wants type 0 first; some clients begin with type 1 (message stream 0), which is harmless.
+        if header_type == 2:
+            raise RemoteProtocolError(f"chunk stream {identifier} does not begin with a full header")
+        if len(self._streams) >= MAXIMUM_CHUNK_STREAMS:
+            raise RemoteProtocolError(f"more than {MAXIMUM_CHUNK_STREAMS} chunk streams")
+        stream = self._streams[identifier] = _ChunkStream(identifier)
+        return stream
+
+
+def _check_length(stream: _ChunkStream) -> None:
+    length = stream.length
+    if length > MAXIMUM_COMMAND_SIZE and (length > MAXIMUM_MESSAGE_SIZE or stream.type not in _LARGE_TYPES):
+        limit = MAXIMUM_MESSAGE_SIZE if stream.type in _LARGE_TYPES else MAXIMUM_COMMAND_SIZE
+        raise RemoteProtocolError(f"message of type {stream.type} with {length} bytes (the limit is {limit})")
+
+
+def _basic_header(header_type: int, identifier: int) -> bytes:
+    """Section 5.3.1.1: one byte for chunk streams to 63, two to 319, three to 65599."""
+    if identifier < 64:
+        return bytes((header_type << 6 | identifier,))
+    if identifier < 320:
+        return bytes((header_type << 6, identifier - 64))
+    return bytes((header_type << 6 | 1, identifier - 64 & 0xFF, identifier - 64 >> 8))
+
+
+def serialize_message(
+    message_type: int,
+    stream_id: int,
+    timestamp: int,
+    payload: Sequence[bytes],
+    chunk_stream_id: int,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+) -> bytes:
+    """Return a message as chunks: one of type 0, then of type 3.
+
+    ``timestamp`` is in milliseconds, absolute, and taken modulo 2^32. ``payload`` is given in parts, which are not
+    copied before they are in place. The result depends on no message before it.
+    """
+    length = sum(map(len, payload))
+    if length > EXTENDED_TIMESTAMP:
+        raise LocalProtocolError(f"message of {length} bytes: the length field has 24 bits")
+    if not 2 <= chunk_stream_id <= 65599:
+        raise LocalProtocolError(f"chunk stream {chunk_stream_id} does not exist")
+    timestamp &= 0xFFFFFFFF
+    extended = b"" if timestamp < EXTENDED_TIMESTAMP else _UINT32.pack(timestamp)
+    field = EXTENDED_TIMESTAMP if extended else timestamp
+    header = b"".join(
+        (
+            _basic_header(0, chunk_stream_id),
+            (field << 32 | length << 8 | message_type).to_bytes(7, "big"),
+            stream_id.to_bytes(4, "little"),
+            extended,
+        )
+    )
+    if length <= chunk_size:
+        return b"".join((header, *payload))
+    body = memoryview(b"".join(payload))
+    continuation = _basic_header(3, chunk_stream_id) + extended
+    pieces: list[bytes | memoryview] = [header, body[:chunk_size]]
+    for position in range(chunk_size, length, chunk_size):
+        pieces.append(continuation)
+        pieces.append(body[position : position + chunk_size])
+    return b"".join(pieces)
+
+
+class ChunkWriter:
+    """Serialises messages with the chunk size that was announced to the peer."""
+
+    __slots__ = ("chunk_size",)
+
+    def __init__(self) -> None:
+        self.chunk_size = DEFAULT_CHUNK_SIZE
+
+    def write(
+        self, message_type: int, payload: bytes, chunk_stream_id: int, stream_id: int = 0, timestamp: int = 0
+    ) -> bytes:
+        """Return one message as bytes. A Set Chunk Size message takes effect on the messages after it."""
+        data = serialize_message(message_type, stream_id, timestamp, (payload,), chunk_stream_id, self.chunk_size)
+        if message_type == TYPE_SET_CHUNK_SIZE:
+            self.chunk_size = _UINT32.unpack(payload)[0]
+        return data

@@ -1,0 +1,233 @@
+"""What both sides of an RTMP connection have in common: handshake, chunks, control messages, acknowledgements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.wire.rtmp.chunks import ChunkReader, ChunkWriter, RawMessage
+from polycast.wire.rtmp.demuxer import Demuxer
+from polycast.wire.rtmp.events import Event
+from polycast.wire.rtmp.handshake import ClientHandshake, ServerHandshake
+from polycast.wire.rtmp.messages import (
+    TYPES,
+    Acknowledgement,
+    Command,
+    Data,
+    Message,
+    MessageType,
+    SetPeerBandwidth,
+    UserControl,
+    UserControlEvent,
+    WindowAcknowledgementSize,
+    parse_message,
+    split_aggregate,
+)
+from polycast.wire.rtmp.metadata import parse_metadata
+from polycast.wire.rtmp.muxer import Muxer
+from polycast.wire.rtmp.states import Input, State, advance
+
+WINDOW_SIZE = 2_500_000
+"""In bytes: the acknowledgement window that we ask for and, until the peer tells its own, keep to."""
+
+MINIMUM_WINDOW_SIZE = 1_000
+"""In bytes. A smaller window of a peer would have us acknowledge single packets."""
+
+CONTROL_CHUNK_STREAM = 2
+COMMAND_CHUNK_STREAM = 3
+STATUS_CHUNK_STREAM = 5
+
+CONTROL_TYPES = frozenset(
+    (
+        MessageType.SET_CHUNK_SIZE,
+        MessageType.ABORT,
+        MessageType.ACKNOWLEDGEMENT,
+        MessageType.USER_CONTROL,
+        MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE,
+        MessageType.SET_PEER_BANDWIDTH,
+    )
+)
+
+_MEDIA_STATES = (State.PUBLISHING, State.PLAYING)
+_MEDIA_TYPES = (9, 8)
+"""Video and audio as plain integers, for speed."""
+
+
+class Connection(ABC):
+    """Base of `ServerConnection` and `ClientConnection`.
+
+    Call `receive_data` with what the socket brought, `handle_timeout` when `next_timeout` has come, and after each of
+    these and of every other method write `data_to_send` to the socket. `RemoteProtocolError` means that the peer broke
+    the protocol: write what is left to send, close, and log its text. After it the connection is closed.
+    """
+
+    def __init__(
+        self,
+        handshake: ServerHandshake | ClientHandshake,
+        table: dict[tuple[State, Input], State],
+        now: float,
+        timeout: float,
+    ) -> None:
+        self.state = State.HANDSHAKE
+        self.bytes_received = 0
+        self.acknowledged = 0
+        """The sequence number of the peer's last acknowledgement: bytes that it received, modulo 2^32."""
+        self.demuxer: Demuxer | None = None
+        """Of the stream that the peer sends."""
+        self._handshake: ServerHandshake | ClientHandshake | None = handshake
+        self._table = table
+        self._timeout = timeout
+        self._now = now
+        self._silent_since = now
+        """When the peer last made progress: a new state, or anything at all while media is to flow."""
+        self._reader = ChunkReader()
+        self._writer = ChunkWriter()
+        self._output: list[bytes] = []
+        self._window = WINDOW_SIZE
+        self._last_acknowledged = 0
+        self._muxer: Muxer | None = None
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes to write to the socket, once. They end where a message ends."""
+        if self._handshake is not None:
+            return self._handshake.take_output()
+        output = self._output
+        if not output:
+            return b""
+        data = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return data
+
+    def receive_data(self, data: bytes, now: float) -> list[Event]:
+        """Take bytes from the socket and return what they mean. Raises `RemoteProtocolError`."""
+        if self.state is State.CLOSED:
+            return []
+        self.bytes_received += len(data)
+        self._now = now
+        if self.state in _MEDIA_STATES:
+            self._silent_since = now
+        events: list[Event] = []
+        try:
+            if self._handshake is not None:
+                data = self._shake(data)
+            if data:
+                for raw in self._reader.receive(data):
+                    self._receive_message(raw, now, events)
+                self._acknowledge()
+        except RemoteProtocolError:
+            self.state = State.CLOSED
+            raise
+        return events
+
+    def _shake(self, data: bytes) -> bytes:
+        handshake = self._handshake
+        if handshake is None:
+            return data
+        data = handshake.receive(data)
+        if handshake.done:
+            self._output.append(handshake.take_output())
+            self._handshake = None
+            self._advance(Input.HANDSHAKE_DONE)
+            self._on_handshake_done()
+        return data
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        deadlines: list[float] = []
+        if self._awaits_peer():
+            deadlines.append(self._silent_since + self._timeout)
+        if self.demuxer is not None and (analysis := self.demuxer.next_timeout()) is not None:
+            deadlines.append(analysis)
+        return min(deadlines, default=None)
+
+    def handle_timeout(self, now: float) -> list[Event]:
+        """Do what is due. Raises `RemoteProtocolError` when the peer was silent for too long."""
+        try:
+            if self._awaits_peer() and now >= self._silent_since + self._timeout:
+                raise RemoteProtocolError(f"no data for {self._timeout:g} seconds in state '{self.state.value}'", 408)
+            return self.demuxer.handle_timeout(now) if self.demuxer is not None else []
+        except RemoteProtocolError:
+            self.state = State.CLOSED
+            raise
+
+    @abstractmethod
+    def _awaits_peer(self) -> bool:
+        """Whether silence of the peer is an error in this state."""
+
+    def _on_handshake_done(self) -> None:
+        """Send what begins the session."""
+
+    @abstractmethod
+    def _on_command(self, command: Command, now: float) -> list[Event]:
+        """Handle a command of the peer."""
+
+    def _on_user_control(self, message: UserControl) -> list[Event]:
+        """Handle a user control message other than a ping."""
+        return []
+
+    def _receive_message(self, raw: RawMessage, now: float, events: list[Event]) -> None:
+        message_type = raw.type
+        if message_type in _MEDIA_TYPES:
+            events.extend(self._on_media(raw, now))
+            return
+        if message_type == MessageType.AGGREGATE:
+            for part in split_aggregate(raw):
+                self._receive_message(part, now, events)
+            return
+        message = parse_message(raw)
+        if message is not None:
+            events.extend(self._on_message(message, now))
+
+    def _on_media(self, raw: RawMessage, now: float) -> list[Event]:
+        return self.demuxer.receive(raw, now) if self.demuxer is not None else []
+
+    def _on_message(self, message: Message, now: float) -> list[Event]:
+        if isinstance(message, Command):
+            return self._on_command(message, now)
+        if isinstance(message, Data):
+            metadata = parse_metadata(message.values)
+            if metadata is not None and self.demuxer is not None:
+                self.demuxer.receive_metadata(metadata)
+        elif isinstance(message, UserControl):
+            if message.event == UserControlEvent.PING_REQUEST:
+                self._send(UserControl(UserControlEvent.PING_RESPONSE, message.value))
+                return []
+            return self._on_user_control(message)
+        elif isinstance(message, WindowAcknowledgementSize):
+            self._window = max(message.size, MINIMUM_WINDOW_SIZE)
+        elif isinstance(message, SetPeerBandwidth):
+            self._send(WindowAcknowledgementSize(message.size))
+        elif isinstance(message, Acknowledgement):
+            self.acknowledged = message.sequence_number
+        return []
+
+    def _acknowledge(self) -> None:
+        """Section 5.4.3: tell how much came, each time that a window is full."""
+        received = self.bytes_received
+        if received - self._last_acknowledged >= self._window:
+            self._last_acknowledged = received
+            self._send(Acknowledgement(received))
+
+    def _advance(self, trigger: Input) -> None:
+        self.state = advance(self._table, self.state, trigger)
+        self._silent_since = self._now
+
+    def _send(self, message: Message, chunk_stream_id: int | None = None, stream_id: int = 0) -> None:
+        message_type = TYPES[type(message)]
+        if chunk_stream_id is None:
+            chunk_stream_id = CONTROL_CHUNK_STREAM if message_type in CONTROL_TYPES else COMMAND_CHUNK_STREAM
+        self._output.append(self._writer.write(message_type, message.payload(), chunk_stream_id, stream_id))
+
+    def send_frame(self, track: int, frame: Frame) -> None:
+        """Send a frame of a track of ours. For many readers, write `Muxer.message` to their sockets instead."""
+        if self._muxer is None:
+            raise LocalProtocolError("there are no tracks to send")
+        self._output.append(self._muxer.message(track, frame))
+
+    def update_track(self, track: Track, timestamp: int = 0) -> None:
+        """Send the new parameters of a track whose codec changed."""
+        if self._muxer is None:
+            raise LocalProtocolError("there are no tracks to send")
+        self._output.append(self._muxer.update(track, timestamp))

@@ -1,0 +1,198 @@
+"""What a peer publishes, out of its audio, video and data messages: tracks first, then frames.
+
+Which tracks there are is known only from what comes. As in the reference, a stream without metadata is watched for a
+second. Metadata that names tracks ends the wait as soon as these have come, and prolongs it when they have not.
+"""
+
+from __future__ import annotations
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import Codec
+from polycast.media.frame import Frame
+from polycast.media.timebase import TimestampExtender
+from polycast.media.track import Track
+from polycast.wire.rtmp.chunks import RawMessage
+from polycast.wire.rtmp.events import Event, FrameReceived, TrackChanged, TrackIgnored, TracksKnown
+from polycast.wire.rtmp.flv import Part, PartType, parse_audio, parse_video
+from polycast.wire.rtmp.input_track import InputTrack
+from polycast.wire.rtmp.messages import MessageType
+from polycast.wire.rtmp.metadata import Metadata
+
+ANALYSIS_PERIOD = 1.0
+"""Seconds from the first message, or of media time, until the tracks that came are all that there are."""
+
+ANNOUNCED_PERIOD = 3.0
+"""The same where metadata announces tracks that have not come: long enough for a slow encoder to start, and short
+enough for metadata that lies."""
+
+MAXIMUM_ANALYSIS_SIZE = 16 << 20
+"""Bytes of frames held back while tracks are looked for; 128 Mbit/s for a second."""
+
+MAXIMUM_TRACKS = 32
+"""Tracks of one publisher, used or not."""
+
+MAXIMUM_BACKWARD_JUMP = 3_000
+"""In milliseconds. Time that goes back further is a new time line (a file that starts over), not reordering."""
+
+_VIDEO = MessageType.VIDEO
+
+
+class Demuxer:
+    """Feed it with `receive`, `receive_metadata` and, when `next_timeout` has come, `handle_timeout`."""
+
+    __slots__ = (
+        "_extender",
+        "_first_time",
+        "_held",
+        "_held_size",
+        "_ignored",
+        "_indexes",
+        "_offset",
+        "_started",
+        "_time",
+        "_tracks",
+        "metadata",
+        "tracks",
+    )
+
+    def __init__(self) -> None:
+        self.metadata = Metadata()
+        self.tracks: tuple[Track, ...] = ()
+        """Empty until they are known."""
+        self._tracks: dict[tuple[str, int], InputTrack] = {}
+        self._indexes: dict[InputTrack, int] = {}
+        self._ignored: dict[tuple[str, int], str] = {}
+        self._held: list[tuple[InputTrack, Frame]] = []
+        self._held_size = 0
+        self._extender = TimestampExtender()
+        self._offset = 0
+        self._time: int | None = None
+        """The latest frame's time in milliseconds, extended and made continuous."""
+        self._first_time = 0
+        self._started: float | None = None
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        if self.tracks or self._started is None:
+            return None
+        return self._started + self._period()
+
+    def _period(self) -> float:
+        return ANNOUNCED_PERIOD if self.metadata.complete else ANALYSIS_PERIOD
+
+    def handle_timeout(self, now: float) -> list[Event]:
+        """End the analysis when its time is over. Raises `RemoteProtocolError` when there is no track."""
+        deadline = self.next_timeout()
+        return self._finish_analysis() if deadline is not None and now >= deadline else []
+
+    def receive_metadata(self, metadata: Metadata) -> None:
+        """Take the ``onMetaData`` of the peer."""
+        self.metadata = metadata
+
+    def receive(self, raw: RawMessage, now: float) -> list[Event]:
+        """Take an audio or video message and return what it means. Raises `RemoteProtocolError`."""
+        parts = parse_video(raw.payload) if raw.type == _VIDEO else parse_audio(raw.payload)
+        events: list[Event] = []
+        for part in parts:
+            track = self._tracks.get((part.kind, part.track_id))
+            if track is None:
+                track = self._open(part, events)
+                if track is None:
+                    continue
+            self._receive_part(track, part, raw.timestamp, events)
+        if not self.tracks and parts:
+            self._analyse(now, events)
+        return events
+
+    def _receive_part(self, track: InputTrack, part: Part, timestamp: int, events: list[Event]) -> None:
+        codec = track.codec
+        frames = track.receive(part, self._milliseconds(part, timestamp))
+        index = self._indexes.get(track)
+        if index is not None:
+            if track.codec is not codec and track.codec is not None and track.codec != codec:
+                events.append(TrackChanged(index, track.codec))
+            for frame in frames:
+                events.append(FrameReceived(index, frame))
+        elif not self.tracks and frames:
+            self._hold(track, codec, frames)
+
+    def _hold(self, track: InputTrack, codec: Codec | None, frames: list[Frame]) -> None:
+        """Keep frames until the tracks are known. Those from before a change of the codec are of no use."""
+        if codec is not None and track.codec != codec:
+            self._held = [item for item in self._held if item[0] is not track]
+        for frame in frames:
+            self._held.append((track, frame))
+            self._held_size += frame.size
+
+    def _milliseconds(self, part: Part, timestamp: int) -> int:
+        """Return the message's time as a growing number: wraps undone, new time lines joined to the old one."""
+        time = self._extender.extend(timestamp) + self._offset
+        if part.type is not PartType.FRAME:
+            return time
+        last = self._time
+        if last is None:
+            self._first_time = time
+        elif time < last - MAXIMUM_BACKWARD_JUMP:
+            self._offset += last - time
+            time = last
+        self._time = time
+        return time
+
+    def _open(self, part: Part, events: list[Event]) -> InputTrack | None:
+        key = (part.kind, part.track_id)
+        if key in self._ignored or part.type not in (PartType.CONFIGURATION, PartType.FRAME):
+            return None
+        if part.codec is None:
+            self._ignore(key, f"unsupported {part.kind} codec {part.codec_name}", events)
+        elif self.tracks:
+            self._ignore(key, f"{part.codec.name} track begins after the others were analysed", events)
+        elif len(self._tracks) >= MAXIMUM_TRACKS:
+            self._ignore(key, f"more than {MAXIMUM_TRACKS} tracks", events)
+        else:
+            track = self._tracks[key] = InputTrack(part, part.codec)
+            return track
+        return None
+
+    def _ignore(self, key: tuple[str, int], reason: str, events: list[Event]) -> None:
+        if len(self._ignored) < MAXIMUM_TRACKS:
+            self._ignored[key] = reason
+            events.append(TrackIgnored(key[0], key[1], reason))
+
+    def _analyse(self, now: float, events: list[Event]) -> None:
+        if self._started is None:
+            self._started = now
+        announced = self.metadata.announced
+        if self.metadata.complete and all(self._is_settled(key) for key in announced):
+            if any(track.ready for track in self._tracks.values()):
+                events.extend(self._finish_analysis())
+            elif not self._tracks:
+                raise RemoteProtocolError("; ".join(self._ignored.values()))
+            return
+        period = self._period()
+        elapsed = 0 if self._time is None else self._time - self._first_time
+        if now - self._started >= period or elapsed >= period * 1000 or self._held_size > MAXIMUM_ANALYSIS_SIZE:
+            events.extend(self._finish_analysis())
+
+    def _is_settled(self, key: tuple[str, int]) -> bool:
+        track = self._tracks.get(key)
+        return track.ready if track is not None else key in self._ignored
+
+    def _finish_analysis(self) -> list[Event]:
+        found = [track for track in self._tracks.values() if track.ready]
+        if not found:
+            reasons = f" ({'; '.join(self._ignored.values())})" if self._ignored else ""
+            raise RemoteProtocolError(f"no tracks found{reasons}")
+        events: list[Event] = []
+        for track in [track for track in self._tracks.values() if not track.ready]:
+            self._ignore((track.kind, track.number), "its configuration did not come", events)
+            del self._tracks[track.kind, track.number]
+        found.sort(key=lambda track: (track.kind != "video", track.number))
+        self.tracks = tuple(Track(index, track.codec) for index, track in enumerate(found) if track.codec is not None)
+        self._indexes = {track: index for index, track in enumerate(found)}
+        events.append(TracksKnown(self.tracks))
+        held, self._held = self._held, []
+        for track, frame in held:
+            index = self._indexes.get(track)
+            if index is not None:
+                events.append(FrameReceived(index, frame))
+        return events

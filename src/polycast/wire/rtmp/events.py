@@ -1,0 +1,135 @@
+"""What happens on an RTMP connection, as `ServerConnection` and `ClientConnection` tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from polycast.media.codec import Codec
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.wire.rtmp.address import Target
+from polycast.wire.rtmp.amf0 import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a peer announced with ``connect`` (Enhanced RTMP v2, "Enhancing NetConnection connect Command")."""
+
+    four_ccs: frozenset[str] = frozenset()
+    """Codecs that it can decode or forward; ``*`` is any. Empty when it announced none."""
+    reconnect: bool = False
+    multitrack: bool = False
+    mod_ex: bool = False
+    timestamp_nano_offset: bool = False
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether it announced anything."""
+        return self != Capabilities()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequested:
+    """A client connected to an application. It has been answered."""
+
+    app: str
+    tc_url: str
+    object_encoding: int
+    flash_version: str
+    """The name of the client, such as ``FMLE/3.0 (compatible; FMSc/1.0)``."""
+    capabilities: Capabilities
+    values: dict[str, Value] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequested:
+    """A client wants to publish. Answer with ``accept_publish`` or ``refuse``."""
+
+    app: str
+    stream_key: str
+    """As the client sent it, with its query."""
+    target: Target
+    publish_type: str
+    """``live``, ``record`` or ``append``; all mean live here."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayRequested:
+    """A client wants to read. Answer with ``accept_play`` or ``refuse``."""
+
+    app: str
+    stream_key: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAccepted:
+    """The server lets us publish or play (client only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """The server refused to connect, publish or play (client only)."""
+
+    code: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracksKnown:
+    """What the peer publishes is known; frames follow, with indexes into ``tracks``."""
+
+    tracks: tuple[Track, ...]
+
+
+class FrameReceived:
+    """A frame of a track. Built once per frame, so it is a plain class with slots."""
+
+    __slots__ = ("frame", "track")
+
+    def __init__(self, track: int, frame: Frame) -> None:
+        self.track = track
+        """Index of the track."""
+        self.frame = frame
+
+    def __repr__(self) -> str:
+        return f"FrameReceived({self.track}, {self.frame!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackChanged:
+    """The parameters of a track's codec changed; frames after this one have the new ones."""
+
+    track: int
+    codec: Codec
+
+
+@dataclass(frozen=True, slots=True)
+class TrackIgnored:
+    """The peer sends a track that is not used. Told once per track."""
+
+    kind: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosedStream:
+    """The peer ended its stream: ``deleteStream``, ``closeStream``, ``FCUnpublish``, or a server's end of stream."""
+
+    reason: str
+
+
+Event: TypeAlias = (
+    ConnectRequested
+    | PublishRequested
+    | PlayRequested
+    | RequestAccepted
+    | RequestRefused
+    | TracksKnown
+    | FrameReceived
+    | TrackChanged
+    | TrackIgnored
+    | PeerClosedStream
+)

@@ -1,0 +1,184 @@
+"""The RTMP handshake (Adobe RTMP 1.0 section 5.2), in its simple form and in the digest form of Flash Player 9.
+
+The digest form is not in the specification: C1 and S1 carry an HMAC-SHA256 of themselves at an offset that four of
+their bytes tell (at 8 or at 772), and the second packets carry one that proves knowledge of the first. Digests are
+made where they are expected and never demanded, because simple clients are as legal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from polycast.errors import RemoteProtocolError
+
+PACKET_SIZE = 1536
+"""Size of C1, S1, C2 and S2 in bytes."""
+
+VERSION = 3
+ENCRYPTED_VERSION = 6
+
+DIGEST_BASES = (772, 8)
+"""The offsets of the four bytes that tell where the digest is, in the order in which they are tried."""
+
+_DIGEST_SIZE = 32
+_DIGEST_RANGE = 728
+
+# The keys of Flash Player and Flash Media Server: a text, and 32 bytes for the second packets.
+_SUFFIX = bytes.fromhex("f0eec24a8068bee82e00d0d1029e7e576eec5d2d29806fab93b8e636cfeb31ae")
+_CLIENT_TEXT = b"Genuine Adobe Flash Player 001"
+_SERVER_TEXT = b"Genuine Adobe Flash Media Server 001"
+
+# Any version above 3 tells the peer that a digest is there; zero tells a simple handshake.
+_CLIENT_PACKET_VERSION = bytes((9, 0, 124, 2))
+_SERVER_PACKET_VERSION = bytes((4, 5, 0, 1))
+_SIMPLE_PACKET_VERSION = bytes(4)
+
+
+def random_packet(seed: bytes, label: bytes) -> bytes:
+    """Return `PACKET_SIZE` bytes that nobody can predict without ``seed``."""
+    return hashlib.shake_256(label + seed).digest(PACKET_SIZE)
+
+
+def _hmac(key: bytes, *parts: bytes) -> bytes:
+    return hmac.new(key, b"".join(parts), hashlib.sha256).digest()
+
+
+def _digest_offset(packet: bytes, base: int) -> int:
+    return sum(packet[base : base + 4]) % _DIGEST_RANGE + base + 4
+
+
+def find_digest(packet: bytes, from_client: bool) -> bytes | None:
+    """Return the digest in a C1 (``from_client``) or S1, or None when it has no valid one."""
+    key = _CLIENT_TEXT if from_client else _SERVER_TEXT
+    for base in DIGEST_BASES:
+        offset = _digest_offset(packet, base)
+        digest = packet[offset : offset + _DIGEST_SIZE]
+        if hmac.compare_digest(digest, _hmac(key, packet[:offset], packet[offset + _DIGEST_SIZE :])):
+            return digest
+    return None
+
+
+def build_first_packet(random: bytes, milliseconds: int, from_client: bool, simple: bool = False) -> bytes:
+    """Return a C1 or S1: time, version, random bytes, and unless ``simple`` a digest at base 8."""
+    version = _CLIENT_PACKET_VERSION if from_client else _SERVER_PACKET_VERSION
+    packet = (milliseconds & 0xFFFFFFFF).to_bytes(4, "big") + (_SIMPLE_PACKET_VERSION if simple else version)
+    packet += random[len(packet) : PACKET_SIZE]
+    if simple:
+        return packet
+    offset = _digest_offset(packet, 8)
+    key = _CLIENT_TEXT if from_client else _SERVER_TEXT
+    digest = _hmac(key, packet[:offset], packet[offset + _DIGEST_SIZE :])
+    return packet[:offset] + digest + packet[offset + _DIGEST_SIZE :]
+
+
+def build_second_packet(random: bytes, peer_digest: bytes, from_client: bool) -> bytes:
+    """Return a C2 or S2: random bytes, signed with the digest of the peer's first packet."""
+    key = _hmac((_CLIENT_TEXT if from_client else _SERVER_TEXT) + _SUFFIX, peer_digest)
+    body = random[: PACKET_SIZE - _DIGEST_SIZE]
+    return body + _hmac(key, body)
+
+
+def verify_second_packet(packet: bytes, own_digest: bytes, from_client: bool) -> bool:
+    """Tell whether a C2 (``from_client``) or S2 is signed with the digest of the first packet that was sent."""
+    key = _hmac((_CLIENT_TEXT if from_client else _SERVER_TEXT) + _SUFFIX, own_digest)
+    body, signature = packet[:-_DIGEST_SIZE], packet[-_DIGEST_SIZE:]
+    return hmac.compare_digest(signature, _hmac(key, body))
+
+
+def check_version(version: int) -> None:
+    """Refuse every version but 3, naming what the peer most likely speaks."""
+    if version == VERSION:
+        return
+    if version == ENCRYPTED_VERSION:
+        raise RemoteProtocolError("RTMPE (RTMP version 6, encrypted) is not supported; use RTMPS")
+    if version == 0x16:
+        raise RemoteProtocolError("the peer speaks TLS, but this is a plain RTMP connection")
+    if version in b"GPOH":
+        raise RemoteProtocolError("the peer speaks HTTP; RTMP tunneled in HTTP (RTMPT) is not supported")
+    raise RemoteProtocolError(f"unsupported RTMP version {version}")
+
+
+class ServerHandshake:
+    """The server's side: feed bytes with `receive` until `done`; what to send collects in `take_output`."""
+
+    __slots__ = ("_buffer", "_milliseconds", "_output", "_seed", "_sent", "client_digest", "done")
+
+    def __init__(self, seed: bytes, milliseconds: int = 0) -> None:
+        self._seed = seed
+        self._milliseconds = milliseconds
+        self._buffer = bytearray()
+        self._output = bytearray()
+        self._sent = False
+        self.client_digest: bytes | None = None
+        self.done = False
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes of the peer; return those after the handshake, which are the first of the chunk stream."""
+        buffer = self._buffer
+        buffer += data
+        if buffer:
+            check_version(buffer[0])
+        if not self._sent and len(buffer) >= 1 + PACKET_SIZE:
+            self._answer(bytes(buffer[1 : 1 + PACKET_SIZE]))
+        if not self._sent or len(buffer) < 1 + 2 * PACKET_SIZE:
+            return b""
+        # C2 is not checked: an echo, a signature and zeros are all in use.
+        self.done = True
+        return bytes(buffer[1 + 2 * PACKET_SIZE :])
+
+    def _answer(self, packet: bytes) -> None:
+        self._sent = True
+        digest = self.client_digest = find_digest(packet, from_client=True)
+        first = build_first_packet(
+            random_packet(self._seed, b"S1"), self._milliseconds, from_client=False, simple=digest is None
+        )
+        if digest is None:
+            second = packet  # section 5.2.4: S2 echoes C1
+        else:
+            second = build_second_packet(random_packet(self._seed, b"S2"), digest, from_client=False)
+        self._output += bytes((VERSION,)) + first + second
+
+    def take_output(self) -> bytes:
+        """Return what is to be sent, once."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+
+class ClientHandshake:
+    """The client's side, used like `ServerHandshake`. C0 and C1 are to be sent at once."""
+
+    __slots__ = ("_buffer", "_output", "_seed", "done", "first_packet", "server_digest")
+
+    def __init__(self, seed: bytes, milliseconds: int = 0) -> None:
+        self._seed = seed
+        self._buffer = bytearray()
+        self.first_packet = build_first_packet(random_packet(seed, b"C1"), milliseconds, from_client=True)
+        self._output = bytearray(bytes((VERSION,)) + self.first_packet)
+        self.server_digest: bytes | None = None
+        self.done = False
+
+    def receive(self, data: bytes) -> bytes:
+        """Take bytes of the server; return those after the handshake."""
+        buffer = self._buffer
+        buffer += data
+        if buffer:
+            check_version(buffer[0])
+        if len(buffer) < 1 + 2 * PACKET_SIZE:
+            return b""
+        first = bytes(buffer[1 : 1 + PACKET_SIZE])
+        # S2 is not checked: servers that echo C1 and servers that sign are both right.
+        digest = self.server_digest = find_digest(first, from_client=False)
+        if digest is None:
+            self._output += first
+        else:
+            self._output += build_second_packet(random_packet(self._seed, b"C2"), digest, from_client=True)
+        self.done = True
+        return bytes(buffer[1 + 2 * PACKET_SIZE :])
+
+    def take_output(self) -> bytes:
+        """Return what is to be sent, once."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output

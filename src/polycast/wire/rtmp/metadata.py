@@ -1,0 +1,141 @@
+"""``onMetaData``: read as hints about what will come, and built for readers.
+
+Encoders lie in it (wrong codec numbers, tracks that never come, zero sizes), so nothing that comes is judged by it.
+It only tells which tracks are worth waiting for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from polycast.codecs import h264, h265
+from polycast.media.codec import G711, H264, H265, VP9, Codec, MPEGAudio
+from polycast.media.track import Track
+from polycast.wire.rtmp.amf0 import EcmaArray, Value
+from polycast.wire.rtmp.messages import Data
+from polycast.wire.rtmp.supported import SUPPORTED, SoundFormat
+
+MAXIMUM_TRACK_HINTS = 32
+"""Additional tracks that metadata may announce."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What ``onMetaData`` said."""
+
+    video: bool | None = None
+    """Whether there will be video; None when it does not tell."""
+    audio: bool | None = None
+    additional: frozenset[tuple[str, int]] = frozenset()
+    """Kind and number of further tracks (Enhanced RTMP v2, ``videoTrackIdInfoMap`` and ``audioTrackIdInfoMap``)."""
+    encoder: str = ""
+    values: dict[str, Value] = field(default_factory=dict)
+    """All members, as they came."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it tells which tracks there are."""
+        return self.video is True or self.audio is True
+
+    @property
+    def announced(self) -> frozenset[tuple[str, int]]:
+        """Kind and number of the tracks that are to be expected."""
+        main = {(kind, 0) for kind, present in (("video", self.video), ("audio", self.audio)) if present}
+        return self.additional | main
+
+
+def parse_metadata(values: Sequence[Value]) -> Metadata | None:
+    """Return the metadata in a data message, with or without ``@setDataFrame``; None when it is another message."""
+    remaining = list(values)
+    if remaining and remaining[0] == "@setDataFrame":
+        del remaining[0]
+    if len(remaining) < 2 or remaining[0] != "onMetaData":
+        return None
+    members = remaining[1]
+    if not isinstance(members, dict):
+        return Metadata()
+    encoder = members.get("encoder")
+    return Metadata(
+        _announces(members, "videocodecid"),
+        _announces(members, "audiocodecid"),
+        frozenset((*_track_ids(members, "video"), *_track_ids(members, "audio"))),
+        encoder if isinstance(encoder, str) else "",
+        members,
+    )
+
+
+def _announces(members: dict[str, Value], name: str) -> bool | None:
+    value = members.get(name)
+    if isinstance(value, str):
+        return bool(value) or None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value != 0
+    return None
+
+
+def _track_ids(members: dict[str, Value], kind: str) -> list[tuple[str, int]]:
+    tracks = members.get(f"{kind}TrackIdInfoMap")
+    if not isinstance(tracks, dict):
+        return []
+    names = (name for name in tracks if name.isascii() and name.isdigit() and len(name) <= 3)
+    return [(kind, int(name)) for name in names if int(name) <= 255][:MAXIMUM_TRACK_HINTS]
+
+
+def codec_identifier(codec: Codec) -> int:
+    """Return the codec's number in metadata: the legacy one, or the fourCC as a number (Enhanced RTMP v1)."""
+    carriage = SUPPORTED[type(codec)]
+    if isinstance(codec, G711):
+        return SoundFormat.G711_MU_LAW if codec.mu_law else SoundFormat.G711_A_LAW
+    if isinstance(codec, MPEGAudio) and codec.sample_rate == 8000:
+        return SoundFormat.MP3_8K
+    if carriage.legacy and not isinstance(codec, H265):
+        return carriage.legacy[-1] if codec.name == "LPCM" else carriage.legacy[0]
+    return int.from_bytes(carriage.four_cc, "big")
+
+
+def resolution(codec: Codec) -> tuple[int, int] | None:
+    """Return width and height in pixels where the parameter sets tell them."""
+    if isinstance(codec, H264):
+        return h264.resolution(codec) if codec.sps else None
+    if isinstance(codec, H265):
+        return h265.resolution(codec) if codec.sps else None
+    if isinstance(codec, VP9) and codec.width:
+        return codec.width, codec.height
+    return None
+
+
+def build_metadata(tracks: Iterable[tuple[Track, int]]) -> Data:
+    """Return the ``onMetaData`` message for tracks, each with its number among those of its kind.
+
+    The data rates are 0: nobody knows them of a live stream.
+    """
+    members: EcmaArray = EcmaArray()
+    for track, number in tracks:
+        if number == 0:
+            members.update(_members(track))
+            continue
+        name = f"{track.kind}TrackIdInfoMap"
+        more = members.setdefault(name, {})
+        if isinstance(more, dict):
+            more[str(number)] = _members(track)
+    return Data(("onMetaData", members))
+
+
+def _members(track: Track) -> dict[str, Value]:
+    codec = track.codec
+    kind = track.kind
+    members: dict[str, Value] = {f"{kind}datarate": 0.0, f"{kind}codecid": float(codec_identifier(codec))}
+    if kind == "video":
+        size = resolution(codec)
+        if size is not None:
+            members["width"], members["height"] = float(size[0]), float(size[1])
+        return members
+    channels = getattr(codec, "channels", 1)
+    sample_rate = getattr(codec, "sample_rate", codec.clock_rate)
+    if sample_rate:
+        members["audiosamplerate"] = float(sample_rate)
+    if channels:
+        members["audiochannels"] = float(channels)
+        members["stereo"] = channels > 1
+    return members

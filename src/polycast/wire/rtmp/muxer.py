@@ -1,0 +1,272 @@
+"""Messages for readers, out of tracks and frames: each serialised once, the same bytes for every reader.
+
+A message has an absolute timestamp and depends on none before it, so a reader may begin with any key frame after it
+got `Muxer.initial`. Times are those of the media time line in milliseconds, modulo 2^32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from polycast.codecs import av1, h264, h265, opus, vp9
+from polycast.errors import LocalProtocolError
+from polycast.media.codec import AC3, AV1, FLAC, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, MPEGAudio, Opus
+from polycast.media.frame import Frame
+from polycast.media.timebase import MILLISECONDS, rescale_nearest
+from polycast.media.track import Track
+from polycast.wire.rtmp import amf0
+from polycast.wire.rtmp.chunks import serialize_message
+from polycast.wire.rtmp.flv import AudioPacketType, FrameType, MultitrackType, VideoPacketType
+from polycast.wire.rtmp.input_track import swap_samples
+from polycast.wire.rtmp.messages import MessageType
+from polycast.wire.rtmp.metadata import build_metadata
+from polycast.wire.rtmp.supported import LPCM_SAMPLE_RATES, SUPPORTED, SoundFormat, VideoCodecId, obstacle
+
+OUTPUT_CHUNK_SIZE = 65_536
+"""In bytes; announced to every peer before media is sent, as the reference does."""
+
+STREAM_ID = 1
+"""The only message stream that is ever created."""
+
+AUDIO_CHUNK_STREAM = 4
+VIDEO_CHUNK_STREAM = 6
+DATA_CHUNK_STREAM = 4
+
+_FLAC_HEADER = b"fLaC\x80\x00\x00\x22"
+"""The marker, and the header of a last metadata block of type STREAMINFO with 34 bytes (RFC 9639 section 8.1)."""
+
+_EXTENDED_VIDEO = 0x80
+_EXTENDED_AUDIO = SoundFormat.EXTENDED << 4
+_SIZE_16_BITS = 2
+_STEREO = 1
+
+
+def sequence_header(codec: Codec, number: int = 0) -> bytes | None:
+    """Return the payload of the message that configures decoders for ``codec``; None when it needs none.
+
+    ``number`` is the track's among those of its kind. Raises `LocalProtocolError` when parameters are missing.
+    """
+    if isinstance(codec, H264) and number == 0:
+        return bytes((FrameType.KEY << 4 | VideoCodecId.AVC, 0, 0, 0, 0)) + h264.build_configuration_record(codec)
+    if isinstance(codec, MPEG4Audio) and number == 0:
+        return b"\xaf\x00" + codec.configuration
+    record = _configuration(codec)
+    if record is None:
+        return None
+    if codec.kind == "video":
+        return _video_header(codec, number, FrameType.KEY, VideoPacketType.SEQUENCE_START) + record
+    return _audio_header(codec, number, AudioPacketType.SEQUENCE_START) + record
+
+
+def _configuration(codec: Codec) -> bytes | None:
+    if isinstance(codec, H264):
+        return h264.build_configuration_record(codec)
+    if isinstance(codec, H265):
+        return h265.build_configuration_record(codec)
+    if isinstance(codec, AV1):
+        return av1.build_configuration_record(codec) if codec.sequence_header else None
+    if isinstance(codec, VP9):
+        return vp9.build_configuration_record(codec)
+    if isinstance(codec, MPEG4Audio):
+        return codec.configuration
+    if isinstance(codec, Opus):
+        return opus.build_id_header(opus.configuration_of(codec))
+    if isinstance(codec, FLAC):
+        return _FLAC_HEADER + codec.stream_info
+    return None
+
+
+def _video_header(codec: Codec, number: int, frame_type: int, packet_type: int) -> bytes:
+    four_cc = SUPPORTED[type(codec)].four_cc
+    if number == 0:
+        return bytes((_EXTENDED_VIDEO | frame_type << 4 | packet_type,)) + four_cc
+    first = _EXTENDED_VIDEO | frame_type << 4 | VideoPacketType.MULTITRACK
+    return bytes((first, MultitrackType.ONE_TRACK << 4 | packet_type)) + four_cc + bytes((number,))
+
+
+def _audio_header(codec: Codec, number: int, packet_type: int) -> bytes:
+    four_cc = SUPPORTED[type(codec)].four_cc
+    if number == 0:
+        return bytes((_EXTENDED_AUDIO | packet_type,)) + four_cc
+    first = _EXTENDED_AUDIO | AudioPacketType.MULTITRACK
+    return bytes((first, MultitrackType.ONE_TRACK << 4 | packet_type)) + four_cc + bytes((number,))
+
+
+def _legacy_audio_header(codec: Codec) -> bytes:
+    if isinstance(codec, MPEG4Audio):
+        return b"\xaf\x01"
+    if isinstance(codec, MPEGAudio):
+        if codec.sample_rate == 8000:
+            first = SoundFormat.MP3_8K << 4
+        else:  # decoders read the true rate in the frame; two bits cannot tell it
+            first = SoundFormat.MP3 << 4 | {11025: 1, 22050: 2}.get(codec.sample_rate, 3) << 2
+        return bytes((first | _SIZE_16_BITS | (_STEREO if codec.channels != 1 else 0),))
+    if isinstance(codec, G711):
+        law = SoundFormat.G711_MU_LAW if codec.mu_law else SoundFormat.G711_A_LAW
+        return bytes((law << 4 | _SIZE_16_BITS | (_STEREO if codec.channels == 2 else 0),))
+    if isinstance(codec, LPCM):
+        rate = LPCM_SAMPLE_RATES.index(codec.sample_rate)
+        size = _SIZE_16_BITS if codec.bit_depth == 16 else 0
+        return bytes(
+            (SoundFormat.LPCM_LITTLE_ENDIAN << 4 | rate << 2 | size | (_STEREO if codec.channels == 2 else 0),)
+        )
+    return bytes((SoundFormat.SPEEX << 4 | _SIZE_16_BITS,))
+
+
+class TrackWriter:
+    """Turns the frames of one track into message payloads. The headers are made once."""
+
+    __slots__ = ("_composition", "_headers", "_nal_units", "_obus", "_swap", "number", "track")
+
+    def __init__(self, track: Track, number: int) -> None:
+        codec = track.codec
+        reason = obstacle(codec)
+        if reason is None and number > 0 and not SUPPORTED[type(codec)].four_cc:
+            reason = "it has no enhanced identifier, so it cannot be one of several tracks"
+        if reason is not None:
+            raise LocalProtocolError(f"can't write track {track.index} ({track}) with RTMP: {reason}")
+        self.track = track
+        self.number = number
+        """Among the tracks of its kind."""
+        self._nal_units = isinstance(codec, (H264, H265))
+        self._obus = isinstance(codec, AV1)
+        self._swap = isinstance(codec, LPCM) and codec.bit_depth == 16
+        self._composition = isinstance(codec, H264) and number == 0
+        """The composition time is always there, and not only where it is not zero."""
+        self._headers = self._build_headers(codec, number)
+
+    @staticmethod
+    def _build_headers(codec: Codec, number: int) -> tuple[bytes, bytes, bytes, bytes]:
+        """Headers of: inter frame, key frame, and the same two in front of a composition time."""
+        if codec.kind == "audio":
+            enhanced = number > 0 or isinstance(codec, (Opus, FLAC, AC3))
+            audio = _audio_header(codec, number, AudioPacketType.CODED_FRAMES) if enhanced else None
+            header = audio or _legacy_audio_header(codec)
+            return header, header, header, header
+        if isinstance(codec, H264) and number == 0:
+            inter = bytes((FrameType.INTER << 4 | VideoCodecId.AVC, 1))
+            key = bytes((FrameType.KEY << 4 | VideoCodecId.AVC, 1))
+            return inter, key, inter, key
+        has_composition = isinstance(codec, (H264, H265))
+        short = VideoPacketType.CODED_FRAMES_X if has_composition else VideoPacketType.CODED_FRAMES
+        return (
+            _video_header(codec, number, FrameType.INTER, short),
+            _video_header(codec, number, FrameType.KEY, short),
+            _video_header(codec, number, FrameType.INTER, VideoPacketType.CODED_FRAMES),
+            _video_header(codec, number, FrameType.KEY, VideoPacketType.CODED_FRAMES),
+        )
+
+    def payload(self, frame: Frame, composition_time: int) -> list[bytes]:
+        """Return the payload of a frame's message in parts; ``composition_time`` in milliseconds."""
+        units = frame.units
+        if not self._nal_units:
+            header = self._headers[frame.key]
+            if self._obus:
+                return [header, av1.join_obus(units)]
+            return [header, swap_samples(units[0]) if self._swap else units[0]]
+        if composition_time or self._composition:
+            parts = [self._headers[2 + frame.key], (composition_time & 0xFFFFFF).to_bytes(3, "big")]
+        else:
+            parts = [self._headers[frame.key]]
+        for unit in units:
+            parts.append(len(unit).to_bytes(4, "big"))
+            parts.append(unit)
+        return parts
+
+
+class Muxer:
+    """Writes the messages of a stream's tracks. One muxer serves all readers of a stream."""
+
+    __slots__ = ("_origin", "_writers", "chunk_size", "stream_id")
+
+    def __init__(
+        self,
+        tracks: Iterable[Track],
+        *,
+        chunk_size: int = OUTPUT_CHUNK_SIZE,
+        origin: int | None = None,
+        stream_id: int = STREAM_ID,
+    ) -> None:
+        """``tracks``: those that `supported.select_tracks` lets through, for the most capable reader.
+
+        ``origin``: the time in milliseconds that becomes timestamp 0. By default 0, or the time of the first frame
+        when that is negative.
+        """
+        self.chunk_size = chunk_size
+        self.stream_id = stream_id
+        self._origin = origin
+        self._writers: dict[int, TrackWriter] = {}
+        numbers: dict[str, int] = {}
+        for track in tracks:
+            number = numbers.get(track.kind, 0)
+            self._writers[track.index] = TrackWriter(track, number)
+            numbers[track.kind] = number + 1
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The tracks that are carried, with their current codecs."""
+        return tuple(writer.track for writer in self._writers.values())
+
+    def initial(
+        self, timestamp: int = 0, tracks: Iterable[Track] | None = None, data_handler: str | None = None
+    ) -> bytes:
+        """Return what a reader gets first: metadata and sequence headers, of ``tracks`` or of all.
+
+        ``timestamp``: milliseconds, best those of the first frame after it (`timestamp`).
+        ``data_handler``: ``@setDataFrame`` for a server that is published to.
+        """
+        indexes = None if tracks is None else {track.index for track in tracks}
+        writers = [writer for index, writer in self._writers.items() if indexes is None or index in indexes]
+        metadata = build_metadata((writer.track, writer.number) for writer in writers).payload()
+        if data_handler is not None:
+            metadata = amf0.encode(data_handler) + metadata
+        messages = [self._serialize(MessageType.DATA_AMF0, timestamp, [metadata], DATA_CHUNK_STREAM)]
+        messages += [self._sequence_header(writer, timestamp) for writer in writers]
+        return b"".join(messages)
+
+    def update(self, track: Track, timestamp: int = 0) -> bytes:
+        """Take a track whose codec changed and return its new sequence header, to be sent before its next frame."""
+        writer = self._writer(track.index)
+        writer = self._writers[track.index] = TrackWriter(track, writer.number)
+        return self._sequence_header(writer, timestamp)
+
+    def _sequence_header(self, writer: TrackWriter, timestamp: int) -> bytes:
+        payload = sequence_header(writer.track.codec, writer.number)
+        if payload is None:
+            return b""
+        if writer.track.kind == "video":
+            return self._serialize(MessageType.VIDEO, timestamp, [payload], VIDEO_CHUNK_STREAM)
+        return self._serialize(MessageType.AUDIO, timestamp, [payload], AUDIO_CHUNK_STREAM)
+
+    def _serialize(self, message_type: int, timestamp: int, parts: list[bytes], chunk_stream_id: int) -> bytes:
+        return serialize_message(message_type, self.stream_id, timestamp, parts, chunk_stream_id, self.chunk_size)
+
+    def _writer(self, index: int) -> TrackWriter:
+        writer = self._writers.get(index)
+        if writer is None:
+            raise LocalProtocolError(f"track {index} is not carried")
+        return writer
+
+    def timestamp(self, index: int, frame: Frame) -> int:
+        """Return the timestamp of a frame's message in milliseconds, not wrapped."""
+        milliseconds = rescale_nearest(frame.dts, self._writer(index).track.clock_rate, MILLISECONDS)
+        origin = self._origin
+        if origin is None:
+            origin = self._origin = min(milliseconds, 0)
+        return max(milliseconds - origin, 0)
+
+    def message(self, index: int, frame: Frame) -> bytes:
+        """Return a frame of track ``index`` as a whole message, for any number of readers."""
+        writer = self._writer(index)
+        timestamp = self.timestamp(index, frame)
+        if writer.track.kind != "video":
+            return self._serialize(MessageType.AUDIO, timestamp, writer.payload(frame, 0), AUDIO_CHUNK_STREAM)
+        composition_time = 0
+        if frame.pts != frame.dts:
+            rate = writer.track.clock_rate
+            composition_time = rescale_nearest(frame.pts, rate, MILLISECONDS) - rescale_nearest(
+                frame.dts, rate, MILLISECONDS
+            )
+        return self._serialize(
+            MessageType.VIDEO, timestamp, writer.payload(frame, composition_time), VIDEO_CHUNK_STREAM
+        )

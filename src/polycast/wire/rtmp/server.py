@@ -1,0 +1,269 @@
+"""The server's side of RTMP: one connection of a client that publishes or plays, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.media.track import Track
+from polycast.wire.rtmp.address import check_tc_url, parse_target
+from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.capabilities import announce_capabilities, parse_capabilities
+from polycast.wire.rtmp.chunks import RawMessage
+from polycast.wire.rtmp.connection import STATUS_CHUNK_STREAM, WINDOW_SIZE, Connection
+from polycast.wire.rtmp.demuxer import Demuxer
+from polycast.wire.rtmp.events import (
+    Capabilities,
+    ConnectRequested,
+    Event,
+    PeerClosedStream,
+    PlayRequested,
+    PublishRequested,
+)
+from polycast.wire.rtmp.handshake import ServerHandshake
+from polycast.wire.rtmp.messages import (
+    Command,
+    LimitType,
+    SetChunkSize,
+    SetPeerBandwidth,
+    UserControl,
+    UserControlEvent,
+    WindowAcknowledgementSize,
+    number_member,
+    on_status,
+    status,
+    text_member,
+)
+from polycast.wire.rtmp.muxer import OUTPUT_CHUNK_SIZE, STREAM_ID, Muxer
+from polycast.wire.rtmp.states import SERVER, Input, State
+from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, select_tracks
+
+FLASH_VERSION = "LNX 9,0,124,2"
+"""What the reference calls itself; players look at it to know what the server can."""
+
+FLASH_CAPABILITIES = 31
+
+MAXIMUM_EARLY_SIZE = 4 << 20
+"""Bytes of media kept from clients that send before they are let in (DJI): about two seconds."""
+
+MAXIMUM_STREAM_KEY_SIZE = 2_048
+"""Characters of a stream key or an application name, query included; browsers limit URLs alike."""
+
+PUBLISH_REFUSED = "NetStream.Publish.BadName"
+PLAY_REFUSED = "NetStream.Play.Failed"
+PLAY_NOT_FOUND = "NetStream.Play.StreamNotFound"
+
+
+class ServerConnection(Connection):
+    """One client. See `Connection` for how to drive it.
+
+    After `PublishRequested` or `PlayRequested`, decide and call `accept_publish`, `accept_play` or `refuse`; nothing is
+    granted to the client before. A client that plays is still read, so that its pings are answered.
+    """
+
+    def __init__(self, now: float, *, seed: bytes, timeout: float = 10.0) -> None:
+        """``seed``: random bytes, for the handshake. ``timeout``: how long a client that has to send may be silent,
+        in seconds."""
+        super().__init__(ServerHandshake(seed, int(now * 1000)), SERVER, now, timeout)
+        self.app = ""
+        self.capabilities = Capabilities()
+        self._tc_url = ""
+        self._early: list[RawMessage] = []
+        self._early_size = 0
+
+    def _awaits_peer(self) -> bool:
+        return self.state not in (State.PLAYING, State.PLAY_REQUESTED, State.PUBLISH_REQUESTED, State.CLOSED)
+
+    def _on_command(self, command: Command, now: float) -> list[Event]:
+        if self.state is State.CONNECT and command.name != "connect":
+            raise RemoteProtocolError(f"the first command is {command.name[:50]!r} instead of 'connect'")
+        handler = _HANDLERS.get(command.name)
+        return handler(self, command) if handler is not None else []
+
+    def on_connect(self, command: Command) -> list[Event]:
+        self._advance(Input.CONNECT)
+        values = command.object
+        if not isinstance(values, dict) or not isinstance(values.get("app"), str):
+            raise RemoteProtocolError("connect without 'app'")
+        self.app = _checked(text_member(values, "app"))
+        self._tc_url = _checked(text_member(values, "tcUrl", "tcurl"))
+        if self._tc_url:
+            check_tc_url(self._tc_url)
+        object_encoding = number_member(values, "objectEncoding") or 0.0
+        self.capabilities = parse_capabilities(values)
+        self._send(WindowAcknowledgementSize(WINDOW_SIZE))
+        self._send(SetPeerBandwidth(WINDOW_SIZE, LimitType.DYNAMIC))
+        self._send(SetChunkSize(OUTPUT_CHUNK_SIZE))
+        properties: dict[str, Value] = {"fmsVer": FLASH_VERSION, "capabilities": float(FLASH_CAPABILITIES)}
+        if self.capabilities.enhanced:
+            properties.update(announce_capabilities())
+        information = status(
+            "status", "NetConnection.Connect.Success", "Connection succeeded.", objectEncoding=object_encoding
+        )
+        self._send(Command("_result", command.transaction_id, properties, (information,)))
+        flash_version = text_member(values, "flashVer")
+        return [
+            ConnectRequested(
+                self.app, self._tc_url, int(object_encoding == 3) * 3, flash_version, self.capabilities, values
+            )
+        ]
+
+    def on_create_stream(self, command: Command) -> list[Event]:
+        self._advance(Input.CREATE_STREAM)
+        self._send(Command("_result", command.transaction_id, None, (float(STREAM_ID),)))
+        return []
+
+    def on_publish(self, command: Command) -> list[Event]:
+        self._advance(Input.PUBLISH)
+        key = _checked(command.text(0))
+        target = parse_target(self.app, key, self._tc_url)
+        self.demuxer = Demuxer()
+        return [PublishRequested(self.app, key, target, command.text(1) or "live")]
+
+    def on_play(self, command: Command) -> list[Event]:
+        self._advance(Input.PLAY)
+        key = _checked(command.text(0))
+        return [PlayRequested(self.app, key, parse_target(self.app, key, self._tc_url))]
+
+    def on_close(self, command: Command) -> list[Event]:
+        active = self.state not in (State.CONNECTED, State.CONNECT)
+        self._advance(Input.STREAM_CLOSED)
+        self._forget_stream()
+        return [PeerClosedStream(command.name)] if active else []
+
+    def on_unpublish(self, command: Command) -> list[Event]:
+        # FFmpeg and OBS send FCUnpublish and deleteStream; the second finds nothing left to close.
+        return self.on_close(command) if self.state is State.PUBLISHING else []
+
+    def on_fc_publish(self, command: Command) -> list[Event]:
+        # Some encoders wait for this before they create a stream; the others ignore it.
+        self._acknowledge_call(command)
+        information = status("status", "NetStream.Publish.Start", command.text(0))
+        self._send(Command("onFCPublish", 0.0, None, (information,)))
+        return []
+
+    def on_fc_subscribe(self, command: Command) -> list[Event]:
+        information = status("status", "NetStream.Play.Start", command.text(0))
+        self._send(Command("onFCSubscribe", 0.0, None, (information,)))
+        return []
+
+    def on_stream_length(self, command: Command) -> list[Event]:
+        if command.transaction_id:
+            self._send(Command("_result", command.transaction_id, None, (0.0,)))
+        return []
+
+    def on_harmless_call(self, command: Command) -> list[Event]:
+        self._acknowledge_call(command)
+        return []
+
+    def _acknowledge_call(self, command: Command) -> None:
+        if command.transaction_id:
+            self._send(Command("_result", command.transaction_id, None, (None,)))
+
+    def _on_media(self, raw: RawMessage, now: float) -> list[Event]:
+        if self.state is State.PUBLISHING:
+            return super()._on_media(raw, now)
+        if self.state is State.PUBLISH_REQUESTED:
+            self._early_size += len(raw.payload) + 100  # and something for the object
+            if self._early_size > MAXIMUM_EARLY_SIZE:
+                raise RemoteProtocolError(
+                    f"more than {MAXIMUM_EARLY_SIZE} bytes of media before the stream was accepted"
+                )
+            self._early.append(raw)
+        return []
+
+    def _forget_stream(self) -> None:
+        self.demuxer = None
+        self._muxer = None
+        self._early = []
+        self._early_size = 0
+
+    def _send_status(self, level: str, code: str, description: str) -> None:
+        self._send(on_status(status(level, code, description)), STATUS_CHUNK_STREAM, STREAM_ID)
+
+    def accept_publish(self, now: float) -> list[Event]:
+        """Let the client publish. Returns what media that it sent before already means.
+
+        Raises `LocalProtocolError` when it did not ask, `RemoteProtocolError` when that media is broken.
+        """
+        if self.state is not State.PUBLISH_REQUESTED:
+            raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
+        self._now = now
+        self._advance(Input.ACCEPTED)
+        self._send_status("status", "NetStream.Publish.Start", "publish start")
+        early, self._early, self._early_size = self._early, [], 0
+        events: list[Event] = []
+        try:
+            for raw in early:
+                events.extend(self._on_media(raw, now))
+        except RemoteProtocolError:
+            self.state = State.CLOSED
+            raise
+        return events
+
+    def accept_play(self, tracks: Sequence[Track], timestamp: int = 0) -> tuple[Track, ...]:
+        """Let the client play. Returns the tracks that it gets; `select_tracks` tells why others are skipped.
+
+        Sends metadata and sequence headers with ``timestamp``. Frames follow by `send_frame`, or as bytes of a `Muxer`
+        that is shared by all readers. Raises `LocalProtocolError` when the client did not ask or when there is nothing
+        to carry; then call `refuse`.
+        """
+        if self.state is not State.PLAY_REQUESTED:
+            raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
+        capabilities = self.capabilities
+        selection = select_tracks(tracks, multitrack=capabilities.multitrack, four_ccs=capabilities.four_ccs)
+        if not selection.tracks:
+            raise LocalProtocolError(NOTHING_TO_CARRY)
+        muxer = Muxer(selection.tracks)
+        initial = muxer.initial(timestamp)
+        self._advance(Input.ACCEPTED)
+        self._muxer = muxer
+        self._send(UserControl(UserControlEvent.STREAM_IS_RECORDED, STREAM_ID))
+        self._send(UserControl(UserControlEvent.STREAM_BEGIN, STREAM_ID))
+        self._send_status("status", "NetStream.Play.Reset", "play reset")
+        self._send_status("status", "NetStream.Play.Start", "play start")
+        self._send_status("status", "NetStream.Data.Start", "data start")
+        self._send_status("status", "NetStream.Play.PublishNotify", "publish notify")
+        self._output.append(initial)
+        return selection.tracks
+
+    def refuse(self, code: str, description: str) -> None:
+        """Refuse what the client asked for, with an ``onStatus`` error. The socket is then best closed."""
+        if self.state not in (State.PUBLISH_REQUESTED, State.PLAY_REQUESTED):
+            raise LocalProtocolError(f"nothing to refuse in state '{self.state.value}'")
+        self._advance(Input.REFUSED)
+        self._forget_stream()
+        self._send_status("error", code, description)
+
+    def end_play(self, description: str = "stream ended") -> None:
+        """Tell a client that plays that the stream is over. The socket is then best closed."""
+        if self.state is not State.PLAYING:
+            raise LocalProtocolError(f"nothing to end in state '{self.state.value}'")
+        self._advance(Input.STREAM_CLOSED)
+        self._forget_stream()
+        self._send(UserControl(UserControlEvent.STREAM_EOF, STREAM_ID))
+        self._send_status("status", "NetStream.Play.UnpublishNotify", description)
+        self._send_status("status", "NetStream.Play.Stop", description)
+
+
+def _checked(text: str) -> str:
+    if len(text) > MAXIMUM_STREAM_KEY_SIZE:
+        raise RemoteProtocolError(f"name of {len(text)} characters (the limit is {MAXIMUM_STREAM_KEY_SIZE})")
+    return text
+
+
+_HANDLERS: dict[str, Callable[[ServerConnection, Command], list[Event]]] = {
+    "connect": ServerConnection.on_connect,
+    "createStream": ServerConnection.on_create_stream,
+    "publish": ServerConnection.on_publish,
+    "play": ServerConnection.on_play,
+    "deleteStream": ServerConnection.on_close,
+    "closeStream": ServerConnection.on_close,
+    "FCUnpublish": ServerConnection.on_unpublish,
+    "FCPublish": ServerConnection.on_fc_publish,
+    "FCSubscribe": ServerConnection.on_fc_subscribe,
+    "getStreamLength": ServerConnection.on_stream_length,
+    "releaseStream": ServerConnection.on_harmless_call,
+    "_checkbw": ServerConnection.on_harmless_call,
+}
+"""Commands that are not here are ignored, as in the reference."""
