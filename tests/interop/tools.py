@@ -340,11 +340,12 @@ def compare_packets(
         f"packet {equal} of {available} differs: published {published[best + equal]}, received {run_received[equal]}"
     )
     assert equal >= least, f"only {equal} packets in common"
-    for index in range(SETTLING_PACKETS, equal):
-        step_published = published[best + index].pts - published[best + index - 1].pts
-        step_received = run_received[index].pts - run_received[index - 1].pts
+    first = SETTLING_PACKETS
+    for index in range(first, equal):
+        step_published = published[best + index].pts - published[best + first].pts
+        step_received = run_received[index].pts - run_received[first].pts
         assert abs(step_published - step_received) <= tolerance, (
-            f"packet {index}: {step_received:.4f} s after the one before, {step_published:.4f} s when published"
+            f"packet {index} comes {step_received:.4f} s after packet {first}, published {step_published:.4f} s"
         )
 
 
