@@ -10,6 +10,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
@@ -17,7 +18,7 @@ from polycast.hub.stats import RateMeter, Reference
 from polycast.log import Log
 from polycast.media.codec import Kind
 from polycast.media.frame import Frame
-from polycast.media.timebase import WallTime
+from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
 from polycast.media.track import Track
 from polycast.rtp.payload.registry import rtp_format_for
 from polycast.rtp.rtcp import SenderReport
@@ -29,6 +30,21 @@ FRAME_WAIT_BYTES = 64 * 1024
 
 # First dynamic payload type (RFC 3551 section 6).
 FIRST_DYNAMIC_PAYLOAD_TYPE = 96
+
+
+# Seconds by which a track may lag behind the newest one and still count as flowing.
+MAXIMUM_TRACK_LAG_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a track a new reader begins."""
+
+    track_index: int
+    sequence: int
+    """Sequence number of the next packet."""
+    timestamp: int
+    """RTP timestamp of the moment at which the reader begins."""
 
 
 class Reader(ABC):
@@ -188,6 +204,32 @@ class Stream:
             if not self._frame_readers:
                 for track in self.tracks:
                     track.close_frame_lane()
+
+    def positions(self, track_indexes: Sequence[int], lead: float) -> list[Position]:
+        """Return where a reader that is added now begins: one moment, ``lead`` seconds before the last packets.
+
+        Tracks without a packet yet are left out.
+        """
+        self.flush()
+        walls: dict[int, WallTime] = {}
+        for index in track_indexes:
+            track = self.tracks[index]
+            wall = track.reports.wall_time_of(track.last_timestamp) if track.next_sequence is not None else None
+            if wall is not None:
+                walls[index] = wall
+        if not walls:
+            return []
+        # A track that has been silent for long must not pull the moment into the past.
+        newest = max(walls.values())
+        moment = min(wall for wall in walls.values() if newest - wall < MAXIMUM_TRACK_LAG_SECONDS * NANOSECONDS)
+        moment = WallTime(moment - round(lead * NANOSECONDS))
+        positions: list[Position] = []
+        for index, wall in walls.items():
+            track = self.tracks[index]
+            ticks = rescale_nearest(moment - wall, NANOSECONDS, track.track.clock_rate)
+            timestamp = (track.last_timestamp + ticks) & 0xFFFFFFFF
+            positions.append(Position(index, track.next_sequence or 0, timestamp))
+        return positions
 
     # Tracks' side.
 

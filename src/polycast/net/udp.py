@@ -78,11 +78,14 @@ class UdpSocket:
         """The socket, for options such as multicast membership. Not to be read or written."""
         return self._socket
 
-    def address(self, host: str, port: int) -> Address:
-        """Return an IP address and port as this socket wants it: mapped into IPv6 on a dual-stack socket."""
-        if self._is_ipv6 and ":" not in host:
-            return (f"::ffff:{host}", port, 0, 0)
-        return (host, port)
+    def address(self, host: str, port: int, scope: int = 0) -> Address:
+        """Return an IP address and port in the form that this socket takes and gives.
+
+        IPv4 is mapped into IPv6 on a dual-stack socket; ``scope`` is the interface of a link-local IPv6 address.
+        """
+        if not self._is_ipv6:
+            return (host.removeprefix("::ffff:"), port)
+        return (host if ":" in host else f"::ffff:{host}", port, 0, scope)
 
     def send(self, data: bytes, address: Address) -> None:
         """Send one datagram, queued while the socket is full. Errors of the network are ignored, as UDP does."""

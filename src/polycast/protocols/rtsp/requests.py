@@ -269,18 +269,15 @@ class RequestHandler:
             raise RemoteProtocolError(f"path has changed, was '{session.path_name}', now is '{path}'")
 
     def _rtp_info(self, request: Request, session: Session, stream: Stream) -> str:
-        stream.flush()
+        """Tell the sequence number that comes next, and the timestamps of one moment: the same for all tracks by the
+        clock that the sender reports use, so that a player's time line does not jump when the first report comes.
+        """
         base = RtspUrl.parse(request.url)
-        now = self._server.now()
-        entries: list[RTPInfo] = []
-        for index in sorted(session.setups):
-            track = stream.tracks[index]
-            if track.next_sequence is None or track.last_time is None:
-                continue
-            elapsed = now - track.last_time - RTP_INFO_LEAD_SECONDS
-            timestamp = (track.last_timestamp + round(elapsed * track.track.clock_rate)) & 0xFFFFFFFF
-            entries.append(RTPInfo(_track_url(base, index), track.next_sequence, timestamp))
-        return serialize_rtp_info(entries)
+        positions = stream.positions(sorted(session.setups), RTP_INFO_LEAD_SECONDS)
+        return serialize_rtp_info(
+            RTPInfo(_track_url(base, position.track_index), position.sequence, position.timestamp)
+            for position in positions
+        )
 
     # Requests that may wait
 
@@ -428,8 +425,9 @@ class RequestHandler:
         ports = self._server.ports_for_media
         if ports is None or chosen.client_port is None:
             raise RemoteProtocolError("transport protocol udp is disabled", 461)
-        host = self._connection.peer_address[0]
-        rtp, rtcp = (ports.rtp.address(host, port) for port in chosen.client_port)
+        host, _, *more = self._connection.peer_address
+        scope = more[1] if len(more) == 2 else 0
+        rtp, rtcp = (ports.rtp.address(host, port, scope) for port in chosen.client_port)
         if ports.is_taken(rtp):
             first, second = chosen.client_port
             raise RemoteProtocolError(f"UDP ports {first} and {second} are already in use by another reader")
