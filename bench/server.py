@@ -14,7 +14,7 @@ HOST = "127.0.0.1"
 START_LIMIT = 20.0  # seconds until the port must accept a connection
 STOP_LIMIT = 5.0  # seconds between SIGTERM and SIGKILL
 CONNECT_INTERVAL = 0.001  # seconds between two attempts to connect
-LOG_TAIL = 2000  # characters of a server's output shown when it fails
+LOG_TAIL = 600  # characters of a server's output shown when it fails
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
