@@ -1,0 +1,352 @@
+"""The muxer of one stream: frames in, playlists and files out. No sockets, no tasks, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from polycast.codecs.update import updated_codec
+from polycast.errors import LocalProtocolError, ProtocolError
+from polycast.media.codec import AC3, Kind, VideoCodec
+from polycast.media.frame import Frame
+from polycast.media.timebase import WallTime
+from polycast.media.track import Track
+from polycast.wire.hls import codecs
+from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, is_available, parse_directives
+from polycast.wire.hls.options import MuxerOptions, Variant
+from polycast.wire.hls.playlist import (
+    AudioRendition,
+    MultivariantPlaylist,
+    RenditionReport,
+    write_media_playlist,
+    write_multivariant_playlist,
+)
+from polycast.wire.hls.program_clock import ProgramClock, capture_time
+from polycast.wire.hls.rendition import Rendition
+from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Answer, Refusal, Resource, WaitFor
+from polycast.wire.hls.segmenter import SegmentOutput
+from polycast.wire.hls.timeline import Timeline
+
+MAXIMUM_AUDIO_TRACKS = 8
+"""Audio renditions of one stream; further ones are skipped."""
+INDEX_NAME = "index.m3u8"
+"""The multivariant playlist."""
+MAIN_NAME = "stream"
+MAIN_PLAYLIST_NAME = f"{MAIN_NAME}.m3u8"
+"""The media playlist of the main rendition."""
+DEFAULT_BANDWIDTH = 200_000
+"""Bits per second, told until the first segment is complete."""
+_WAIT_TARGETS = 3
+"""Target durations after which a blocked request is answered with 503 (draft-pantos-hls-rfc8216bis 6.2.5.2)."""
+_FIRST_WAIT = 30.0
+"""Seconds that requests wait for the first segment."""
+_NOT_FOUND = 404
+_UNAVAILABLE = 503
+
+
+@dataclass(frozen=True, slots=True)
+class MuxerCounters:
+    """What a muxer mended or gave up; all count from its start."""
+
+    mended: int
+    """Frames whose decoding time did not grow."""
+    jumps: int
+    """Jumps of the publisher's time line that were bridged."""
+    strays: int
+    """Frames dropped because their time was far from that of the leading track."""
+    dropped: int
+    """Frames dropped because a segment has no room for them, or undecodable after such a frame."""
+    cut_early: int
+    """Segments that ended without a key frame following, for their size or duration."""
+
+
+def select_tracks(variant: Variant, tracks: Sequence[Track]) -> tuple[list[Track], list[Track]]:
+    """Return the tracks that a muxer carries and those that it skips.
+
+    It carries the first video track and up to `MAXIMUM_AUDIO_TRACKS` audio tracks of codecs that suit the variant.
+    """
+    carried: list[Track] = []
+    skipped: list[Track] = []
+    for track in tracks:
+        kind = track.codec.kind
+        limit = 1 if kind is Kind.VIDEO else MAXIMUM_AUDIO_TRACKS
+        room = sum(other.codec.kind is kind for other in carried) < limit
+        (carried if room and codecs.supports(variant, track.codec) else skipped).append(track)
+    return carried, skipped
+
+
+class _Lane:
+    """Where the frames of one track go."""
+
+    __slots__ = ("complete", "inspects", "position", "rendition", "slot", "track")
+
+    def __init__(self, track: Track, slot: int, rendition: Rendition, position: int) -> None:
+        self.track = track
+        self.slot = slot
+        """Index in the time line."""
+        self.rendition = rendition
+        self.position = position
+        """Index in the rendition."""
+        self.complete = codecs.is_complete(track.codec)
+        self.inspects = isinstance(track.codec, (VideoCodec, AC3))
+        """Whether key frames may carry new parameters."""
+
+
+class Muxer:
+    """Makes one HLS stream in memory.
+
+    Give it every frame with `write_frame`. It returns whether something new was published: then everybody who was
+    answered with `WaitFor` asks again. Requests only look things up.
+
+    With one audio track or none there is one media playlist, ``stream.m3u8``. A video with several audio tracks has
+    the video there and each audio track in a rendition of its own.
+    """
+
+    def __init__(self, variant: Variant, tracks: Sequence[Track], options: MuxerOptions) -> None:
+        """Make a muxer. Raises LocalProtocolError when none of the tracks can be carried."""
+        carried, skipped = select_tracks(variant, tracks)
+        if not carried:
+            raise LocalProtocolError("the stream doesn't contain a track with a codec that HLS can carry")
+        self.variant = variant
+        self.tracks = tuple(carried)
+        """The tracks that are carried."""
+        self.skipped = tuple(skipped)
+        """The tracks that are not."""
+        self.closed = False
+        self._options = options
+        self._clock = ProgramClock()
+        self._renditions = self._arrange(carried)
+        self._main = self._renditions[0]
+        self._lanes: dict[int, _Lane] = {}
+        for rendition in self._renditions:
+            for position, track in enumerate(rendition.tracks):
+                self._lanes[track.index] = _Lane(track, len(self._lanes), rendition, position)
+        self._lead = self._lanes[self._main.tracks[self._main.lead].index]
+        rates = [lane.track.clock_rate for lane in self._lanes.values()]
+        self._timeline = Timeline(rates, self._lead.slot)
+        self._cache: dict[str, Resource] = {}
+        self._independent_segments = True
+        self.last_frame_time: float | None = None
+        """Monotonic time of the last frame that was taken."""
+
+    def _arrange(self, tracks: Sequence[Track]) -> list[Rendition]:
+        video = [track for track in tracks if track.codec.kind is Kind.VIDEO]
+        audio = [track for track in tracks if track.codec.kind is not Kind.VIDEO]
+        if len(audio) <= 1:
+            groups = [(MAIN_NAME, [*video, *audio])]
+        elif video:
+            groups = [(MAIN_NAME, video), *((f"audio{track.index}", [track]) for track in audio)]
+        else:
+            groups = [(MAIN_NAME, audio[:1]), *((f"audio{track.index}", [track]) for track in audio[1:])]
+        return [
+            Rendition(name, self.variant, group, self._options, self._clock, follows=name != MAIN_NAME)
+            for name, group in groups
+        ]
+
+    def write_frame(self, track_index: int, frame: Frame, now: float, wall_time: WallTime) -> bool:
+        """Take a frame of the track with the given `Track.index`; frames of tracks that are not carried are ignored.
+
+        ``now`` is monotonic time in seconds, ``wall_time`` the time of arrival. Returns whether anything new can be
+        asked for. Never raises for what a publisher sends.
+        """
+        lane = self._lanes.get(track_index)
+        if lane is None or self.closed:
+            return False
+        if frame.key and (lane.inspects or not lane.complete):
+            self._inspect(lane, frame)
+        timeline = self._timeline
+        if not timeline.started and (lane is not self._lead or not frame.key or not lane.complete):
+            return False
+        placed = timeline.place(lane.slot, frame.pts, frame.dts)
+        if placed is None:
+            return False
+        if timeline.jumped and frame.key:
+            self._main.segmenter.mark_discontinuity()
+        self.last_frame_time = now
+        captured = frame.wall_time
+        if captured is not None:
+            wall_time = capture_time(captured, wall_time)
+        rendition = lane.rendition
+        ended = rendition.write(lane.position, frame, placed[0], placed[1], wall_time)
+        if not rendition.published:
+            return False
+        rendition.published = False
+        self._cache.clear()
+        if ended:
+            self._follow(rendition, ended)
+        return True
+
+    def _follow(self, rendition: Rendition, ended: Sequence[SegmentOutput]) -> None:
+        """Let the other renditions cut where the main one did, and agree on one target duration."""
+        target = max(each.target_duration for each in self._renditions)
+        for each in self._renditions:
+            each.target_duration = target
+        for segment in ended:
+            self._independent_segments &= segment.start.independent
+            if rendition is not self._main:
+                continue
+            time = segment.start.time + segment.duration
+            for other in self._renditions[1:]:
+                other.segmenter.cut_at(time, rendition.rate, discontinuity=rendition.segmenter.is_discontinuous)
+
+    def _inspect(self, lane: _Lane, frame: Frame) -> None:
+        try:
+            codec = updated_codec(lane.track.codec, frame)
+        except ProtocolError:
+            return
+        if codec is not lane.track.codec:
+            self._change(lane, replace(lane.track, codec=codec))
+
+    def update_track(self, track: Track) -> None:
+        """Take new codec parameters of a track; its codec stays of its kind. In-band ones are found without it.
+
+        Raises LocalProtocolError when the codec is another one: that needs a new muxer.
+        """
+        lane = self._lanes.get(track.index)
+        if lane is None:
+            return
+        if type(track.codec) is not type(lane.track.codec):
+            raise LocalProtocolError("a track of an HLS stream cannot change its codec")
+        if track.codec != lane.track.codec:
+            self._change(lane, track)
+
+    def _change(self, lane: _Lane, track: Track) -> None:
+        lane.track = track
+        if not codecs.is_complete(track.codec):
+            return
+        lane.complete = True
+        lane.rendition.change_track(lane.position, track)
+        if lane.rendition is not self._main:
+            self._main.segmenter.mark_discontinuity()
+
+    def close(self) -> None:
+        """End the stream: whoever waits asks once more and is refused."""
+        self.closed = True
+
+    @property
+    def counters(self) -> MuxerCounters:
+        """What had to be mended or dropped since the start."""
+        timeline = self._timeline.counters
+        segmenters = [rendition.segmenter.counters for rendition in self._renditions]
+        return MuxerCounters(
+            mended=timeline.mended,
+            jumps=timeline.jumps,
+            strays=timeline.strays,
+            dropped=sum(counters.dropped for counters in segmenters),
+            cut_early=sum(counters.cut_early for counters in segmenters),
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files in memory."""
+        return sum(len(file.body) for rendition in self._renditions for file in rendition.files.values())
+
+    def request(self, name: str, query: str = "") -> Answer:
+        """Answer a request for a file by its name, a path without folders, with the query of the request."""
+        if not name.endswith(".m3u8"):
+            return self.lookup(name) or Refusal(_NOT_FOUND, "there is no such file")
+        if name == INDEX_NAME:
+            return self.index()
+        directives = parse_directives(query)
+        if isinstance(directives, Refusal):
+            return directives
+        return self.playlist(name, directives)
+
+    def lookup(self, name: str) -> Resource | WaitFor | None:
+        """Return the segment, part or init segment of a name; `WaitFor` for the part that comes next."""
+        for rendition in self._renditions:
+            found = rendition.files.get(name)
+            if found is not None:
+                return found
+            if self.variant is Variant.LOW_LATENCY and name == rendition.next_part and not self.closed:
+                return self._wait()
+        return None
+
+    def _wait(self) -> WaitFor:
+        return WaitFor(float(_WAIT_TARGETS * self._main.target_duration))
+
+    def playlist(self, name: str = MAIN_PLAYLIST_NAME, directives: DeliveryDirectives = NO_DIRECTIVES) -> Answer:
+        """Return a media playlist; `WaitFor` while it does not have what the directives ask for."""
+        rendition = next((each for each in self._renditions if name == f"{each.name}.m3u8"), None)
+        if rendition is None:
+            return Refusal(_NOT_FOUND, "there is no such playlist")
+        if not rendition.has_content:
+            return self._wait_unless_closed(_FIRST_WAIT)
+        skip = False
+        if self.variant is Variant.LOW_LATENCY:
+            available = is_available(
+                directives,
+                rendition.next_sequence,
+                rendition.last_parts,
+                rendition.open_parts,
+                rendition.part_target,
+            )
+            if isinstance(available, Refusal):
+                return available
+            if not available:
+                return self._wait_unless_closed(self._wait().timeout)
+            skip = directives.skip
+        key = f"{name} delta" if skip else name
+        found = self._cache.get(key)
+        if found is None:
+            text = write_media_playlist(rendition.playlist(self._reports(rendition)), skip=skip)
+            found = self._cache[key] = Resource(text, CONTENT_TYPE_PLAYLIST, immutable=False)
+        return found
+
+    def _wait_unless_closed(self, timeout: float) -> WaitFor | Refusal:
+        return Refusal(_UNAVAILABLE, "the stream has ended") if self.closed else WaitFor(timeout)
+
+    def _reports(self, rendition: Rendition) -> list[RenditionReport]:
+        if self.variant is not Variant.LOW_LATENCY:
+            return []
+        return [
+            RenditionReport(f"{other.name}.m3u8", *other.last_position())
+            for other in self._renditions
+            if other is not rendition and other.has_content
+        ]
+
+    def index(self) -> Answer:
+        """Return the multivariant playlist; `WaitFor` while the codec parameters are not known."""
+        found = self._cache.get(INDEX_NAME)
+        if found is not None:
+            return found
+        if not all(lane.complete for lane in self._lanes.values()) and not self._main.has_content:
+            return self._wait_unless_closed(_FIRST_WAIT)
+        text = write_multivariant_playlist(self._describe())
+        found = self._cache[INDEX_NAME] = Resource(text, CONTENT_TYPE_PLAYLIST, immutable=False)
+        return found
+
+    def _describe(self) -> MultivariantPlaylist:
+        complete = [lane for lane in self._lanes.values() if lane.complete]
+        names = [codecs.codec_string(lane.track.codec) for lane in complete]
+        rates = [rates for rendition in self._renditions[1:] if (rates := rendition.bandwidth()) is not None]
+        main = self._main.bandwidth()
+        peak, average = main if main is not None else (DEFAULT_BANDWIDTH, DEFAULT_BANDWIDTH)
+        lead = self._lead.track.codec
+        video = isinstance(lead, VideoCodec)
+        return MultivariantPlaylist(
+            variant=self.variant,
+            uri=MAIN_PLAYLIST_NAME,
+            bandwidth=peak + max((rate[0] for rate in rates), default=0),
+            average_bandwidth=average + max((rate[1] for rate in rates), default=0),
+            codecs=list(dict.fromkeys(names)),
+            resolution=codecs.resolution(lead),
+            frame_rate=self._main.frame_rate if video else None,
+            renditions=self._describe_audio(complete) if len(self._renditions) > 1 else (),
+            independent_segments=self._independent_segments,
+        )
+
+    def _describe_audio(self, lanes: Sequence[_Lane]) -> list[AudioRendition]:
+        audio = [lane for lane in lanes if lane.track.codec.kind is Kind.AUDIO]
+        names: set[str] = set()
+        renditions = []
+        for number, lane in enumerate(audio, 1):
+            track = lane.track
+            name = track.title or track.language or f"Audio {number}"
+            if name in names:  # names are unique within a group (RFC 8216 section 4.3.4.1.1)
+                name = f"{name} ({number})"
+            names.add(name)
+            uri = None if lane.rendition is self._main else f"{lane.rendition.name}.m3u8"
+            channels = codecs.channels(track.codec)
+            renditions.append(AudioRendition(name, uri, number == 1, track.language, channels))
+        return renditions

@@ -1,0 +1,135 @@
+"""The two containers of HLS segments: MPEG-TS and fragmented MP4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from polycast.codecs import av1
+from polycast.media.codec import AV1, H264, H265, Codec, Kind
+from polycast.media.frame import Frame
+from polycast.media.timebase import rescale
+from polycast.media.track import Track
+from polycast.wire.hls.codecs import is_complete
+from polycast.wire.mp4.fragment import SampleRun, build_fragment
+from polycast.wire.mp4.initialization import InitializationTrack, build_initialization
+from polycast.wire.mpegts.constants import CLOCK_RATE
+from polycast.wire.mpegts.muxer import Muxer as TransportMuxer
+
+
+class MpegtsPackager:
+    """Writes segments as MPEG-TS; each begins with PAT and PMT (RFC 8216 section 3.2)."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self._muxer = TransportMuxer(tracks)
+        self._rates = [track.clock_rate for track in tracks]
+        self._pieces: list[bytes] = []
+
+    def start_segment(self) -> None:
+        """Write the tables."""
+        self._pieces.append(self._muxer.tables())
+
+    def write(self, position: int, frame: Frame, pts: int, dts: int, duration: int) -> None:
+        """Write the packets of a frame."""
+        rate = self._rates[position]
+        if rate != CLOCK_RATE:
+            pts = rescale(pts, rate, CLOCK_RATE)
+            dts = rescale(dts, rate, CLOCK_RATE)
+        self._pieces.append(self._muxer.write_frame(position, frame, pts, dts))
+
+    def take(self) -> bytes:
+        """Return what was written since the last call."""
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        return body
+
+    def update_track(self, position: int, track: Track) -> None:
+        """Take new codec parameters."""
+        self._muxer.update_track(position, track)
+
+
+def _length_prefixed_sample(codec: H264 | H265, frame: Frame) -> bytes:
+    """Return the sample; parameter sets that the init segment has are left out (ISO/IEC 14496-15 section 5.3.2)."""
+    if not frame.key:
+        return frame.avcc()
+    known = (codec.sps, codec.pps, codec.vps) if isinstance(codec, H265) else (codec.sps, codec.pps)
+    pieces: list[bytes] = []
+    for unit in frame.units:
+        if unit not in known:
+            pieces.append(len(unit).to_bytes(4, "big"))
+            pieces.append(unit)
+    return b"".join(pieces)
+
+
+def _obu_sample(codec: AV1, frame: Frame) -> bytes:
+    # a sync sample has a sequence header (AV1 Codec ISO Media File Format Binding section 2.4)
+    return av1.join_obus(av1.with_sequence_header(codec, frame.units) if frame.key else frame.units)
+
+
+def _plain_sample(codec: Codec, frame: Frame) -> bytes:
+    return frame.units[0]
+
+
+_SAMPLES: dict[type[Codec], Callable[..., bytes]] = {
+    H264: _length_prefixed_sample,
+    H265: _length_prefixed_sample,
+    AV1: _obu_sample,
+}
+
+
+class _Lane:
+    __slots__ = ("expected", "full", "run", "sample", "track")
+
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self.sample = _SAMPLES.get(type(track.codec), _plain_sample)
+        self.full = track.codec.kind is Kind.VIDEO
+        self.run: SampleRun | None = None
+        self.expected = 0
+        """Decoding time that continues the run."""
+
+
+class Fmp4Packager:
+    """Writes segments and parts as movie fragments, and the init segment that they need."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self._lanes = [_Lane(track) for track in tracks]
+        self._runs: list[SampleRun] = []
+        self._sequence = 0
+        self.initialization_changed = True
+        """Whether an init segment has to be made for the segment that starts next; whoever makes it clears this."""
+
+    def start_segment(self) -> None:
+        """Do nothing: a fragment needs no preparation."""
+
+    def write(self, position: int, frame: Frame, pts: int, dts: int, duration: int) -> None:
+        """Add a sample."""
+        lane = self._lanes[position]
+        run = lane.run
+        if run is None or dts != lane.expected:
+            run = lane.run = SampleRun(position + 1, dts, lane.full)
+            self._runs.append(run)
+        run.append(lane.sample(lane.track.codec, frame), duration, pts - dts, frame.key)
+        lane.expected = dts + duration
+
+    def take(self) -> bytes:
+        """Return the fragment with the samples since the last call."""
+        self._sequence += 1
+        body = build_fragment(self._sequence, self._runs)
+        self._runs = []
+        for lane in self._lanes:
+            lane.run = None
+        return body
+
+    def update_track(self, position: int, track: Track) -> None:
+        """Take new codec parameters; they need a new init segment."""
+        self._lanes[position].track = track
+        self.initialization_changed = True
+
+    def initialization(self) -> bytes:
+        """Return the init segment for the tracks whose parameters are known."""
+        tracks = [
+            InitializationTrack(position + 1, lane.track.codec, lane.track.clock_rate, lane.track.language)
+            for position, lane in enumerate(self._lanes)
+            if is_complete(lane.track.codec)
+        ]
+        return build_initialization(tracks)

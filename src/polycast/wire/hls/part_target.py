@@ -1,0 +1,70 @@
+"""The part target of a Low-Latency playlist, chosen so that every part but a segment's last fills at least 85 % of it.
+
+draft-pantos-hls-rfc8216bis section 4.4.4.9 wants each part between 85 % and 100 % of the part target; iOS refuses
+streams that break this. A part is a whole number of frames, so the target follows the durations of the frames.
+"""
+
+from __future__ import annotations
+
+_STEP = 5
+"""Milliseconds: the target is raised in steps of it."""
+_ROUNDING = 2
+"""Milliseconds by which the sum of frame durations may be off when a publisher rounds its times to milliseconds."""
+_MAXIMUM_DURATIONS = 32
+"""Different frame durations that are looked at; streams with more vary all the time, and the first ones show how."""
+MAXIMUM_TARGET = 5_000
+"""Milliseconds: the target is never raised over it to suit a frame rate."""
+MAXIMUM_GROWTH = 1_000
+"""Milliseconds up to which a target that is already published still grows. Longer parts come from stalls of the
+publisher; they are listed with the target as their duration rather than letting every player hold back further."""
+
+
+class PartTarget:
+    """Chooses the part target while the first segment is made, and keeps it from then on.
+
+    ``minimum`` and ``maximum`` are the least and the greatest duration of a part, in ticks of ``rate``.
+    """
+
+    __slots__ = ("_durations", "_fixed", "_rate", "maximum", "milliseconds", "minimum")
+
+    def __init__(self, part_duration: float, rate: int) -> None:
+        self._rate = rate
+        self._durations: set[int] = set()
+        self._fixed = False
+        self._set(max(round(part_duration * 1000), 1))
+
+    def _set(self, milliseconds: int) -> None:
+        self.milliseconds = milliseconds
+        self.minimum = -(-milliseconds * self._rate * 85 // 100_000)
+        self.maximum = milliseconds * self._rate // 1000
+
+    def observe(self, duration: int) -> None:
+        """Take the duration of a frame in ticks, before the target is fixed."""
+        durations = self._durations
+        if self._fixed or duration in durations or len(durations) >= _MAXIMUM_DURATIONS or duration <= 0:
+            return
+        durations.add(duration)
+        target = self.milliseconds
+        while target < MAXIMUM_TARGET and not all(self._suits(target, each) for each in durations):
+            target += _STEP
+        if target != self.milliseconds:
+            self._set(target)
+
+    def _suits(self, target: int, duration: int) -> bool:
+        """Return whether parts of frames of ``duration`` each fill between 85 % and 100 % of ``target``."""
+        scaled = duration * 1000
+        margin = 0 if duration * 1000 * 100 < self._rate else _ROUNDING
+        least = (target * 85 // 100 + 1 + margin) * self._rate
+        count = -(-least // scaled)
+        return count * scaled + margin * self._rate <= target * self._rate
+
+    def fix(self) -> None:
+        """Keep the target from now on: it was published."""
+        self._fixed = True
+
+    def grow(self, duration: int) -> None:
+        """Raise a fixed target for a part that came out longer, within `MAXIMUM_GROWTH`."""
+        needed = -(-duration * 1000 // self._rate)
+        needed = min(-(-needed // _STEP) * _STEP, MAXIMUM_GROWTH)
+        if needed > self.milliseconds:
+            self._set(needed)

@@ -1,0 +1,216 @@
+"""Writers of playlists: pure functions from what is listed to text (RFC 8216, draft-pantos-hls-rfc8216bis)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from polycast.media.timebase import NANOSECONDS, WallTime
+from polycast.wire.hls.options import Variant
+from polycast.wire.hls.segment import Part, Segment
+
+SKIP_TARGETS = 6
+"""Target durations from the end of the playlist before which a delta update leaves segments out; the least that the
+specification allows (section 4.4.3.8)."""
+HOLD_BACK_PARTS = 3
+"""Part targets that players stay behind the end; the specification asks for 2 and recommends 3 (section 4.4.3.8)."""
+LISTED_PART_TARGETS = 3
+"""Target durations from the end within which parts are listed (section 6.2.2)."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MOMENT = 253_402_300_799 * NANOSECONDS
+"""The end of the year 9999: publishers with a wrong clock tell later ones."""
+_VERSIONS = {Variant.MPEGTS: 3, Variant.FMP4: 9, Variant.LOW_LATENCY: 9}
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionReport:
+    """Where another media playlist of the stream has come to (section 4.4.5.4)."""
+
+    uri: str
+    last_sequence: int
+    last_part: int
+    """Index of the last part of that segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlaylist:
+    """All that a media playlist tells."""
+
+    variant: Variant
+    target_duration: int
+    """Seconds."""
+    discontinuity_sequence: int
+    segments: Sequence[Segment]
+    part_target: float = 0.0
+    """Seconds; for lowLatency, as all that follows."""
+    open_parts: Sequence[Part] = ()
+    """Parts of the segment that is not complete yet."""
+    open_start: Segment | None = None
+    """What is known of that segment, when it has parts: its tags stand in front of them."""
+    next_part: str = ""
+    """Name of the part that comes next."""
+    reports: Sequence[RenditionReport] = ()
+
+
+def format_time(time: WallTime) -> str:
+    """Return ISO 8601 with milliseconds, in UTC. Times outside of the years 1970 to 9999 become the nearest one."""
+    moment = _EPOCH + timedelta(microseconds=min(max(time, 0), _LAST_MOMENT) // 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _format_seconds(duration: float) -> str:
+    return f"{duration:.5f}".rstrip("0").rstrip(".")
+
+
+def listed_part_segments(segments: Sequence[Segment], target_duration: int) -> int:
+    """Return the index of the first segment near enough to the end to have its parts listed."""
+    index = len(segments)
+    distance = 0.0
+    while index > 0 and distance < LISTED_PART_TARGETS * target_duration:
+        index -= 1
+        distance += segments[index].duration
+    return index
+
+
+def skippable_segments(playlist: MediaPlaylist) -> int:
+    """Return how many segments a delta update leaves out; 0 when none is old enough."""
+    distance = sum(part.duration for part in playlist.open_parts)
+    boundary = float(SKIP_TARGETS * playlist.target_duration)
+    for index in range(len(playlist.segments) - 1, -1, -1):
+        if distance >= boundary:
+            return index + 1
+        distance += playlist.segments[index].duration
+    return 0
+
+
+def write_media_playlist(playlist: MediaPlaylist, *, skip: bool = False) -> bytes:
+    """Return the text of a media playlist. ``skip`` asks for a delta update (section 6.2.5.1)."""
+    low_latency = playlist.variant is Variant.LOW_LATENCY
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{_VERSIONS[playlist.variant]}"]
+    if playlist.variant is Variant.MPEGTS:
+        lines.append("#EXT-X-ALLOW-CACHE:NO")
+    lines.append(f"#EXT-X-TARGETDURATION:{playlist.target_duration}")
+    if low_latency:
+        hold_back = _format_seconds(playlist.part_target * HOLD_BACK_PARTS)
+        lines.append(
+            f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back}"
+            f",CAN-SKIP-UNTIL={SKIP_TARGETS * playlist.target_duration}"
+        )
+        lines.append(f"#EXT-X-PART-INF:PART-TARGET={_format_seconds(playlist.part_target)}")
+    segments = playlist.segments
+    lines.append(f"#EXT-X-MEDIA-SEQUENCE:{segments[0].sequence if segments else 0}")
+    if playlist.discontinuity_sequence:
+        lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{playlist.discontinuity_sequence}")
+    lines.append("")
+    first = skippable_segments(playlist) if skip and low_latency else 0
+    if first:
+        lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={first}")
+    initialization = segments[first - 1].initialization if first else None
+    with_parts = listed_part_segments(segments, playlist.target_duration) if low_latency else len(segments)
+    for index in range(first, len(segments)):
+        segment = segments[index]
+        _write_start(lines, segment, initialization)
+        initialization = segment.initialization
+        if index >= with_parts:
+            _write_parts(lines, segment.parts)
+        if segment.gap:
+            lines.append("#EXT-X-GAP")
+        lines.append(f"#EXTINF:{_format_seconds(segment.duration)},")
+        lines.append(segment.name)
+    if low_latency:
+        if playlist.open_start is not None:
+            _write_start(lines, playlist.open_start, initialization)
+            _write_parts(lines, playlist.open_parts)
+        lines.append(f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="{playlist.next_part}"')
+        for report in playlist.reports:
+            lines.append(
+                f'#EXT-X-RENDITION-REPORT:URI="{report.uri}",LAST-MSN={report.last_sequence}'
+                f",LAST-PART={report.last_part}"
+            )
+    lines.append("")
+    return "\n".join(lines).encode()
+
+
+def _write_start(lines: list[str], segment: Segment, initialization: str | None) -> None:
+    if segment.discontinuity:
+        lines.append("#EXT-X-DISCONTINUITY")
+    if segment.initialization is not None and segment.initialization != initialization:
+        lines.append(f'#EXT-X-MAP:URI="{segment.initialization}"')
+    lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{format_time(segment.program_date_time)}")
+
+
+def _write_parts(lines: list[str], parts: Sequence[Part]) -> None:
+    for part in parts:
+        independent = ",INDEPENDENT=YES" if part.independent else ""
+        lines.append(f'#EXT-X-PART:DURATION={_format_seconds(part.duration)},URI="{part.name}"{independent}')
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRendition:
+    """One EXT-X-MEDIA entry (RFC 8216 section 4.3.4.1)."""
+
+    name: str
+    uri: str | None
+    """None for the audio that is in the main media playlist."""
+    default: bool
+    language: str | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MultivariantPlaylist:
+    """What the multivariant playlist tells: one variant stream and its audio renditions."""
+
+    variant: Variant
+    uri: str
+    bandwidth: int
+    """Bits per second of the largest segment."""
+    average_bandwidth: int
+    codecs: Sequence[str]
+    resolution: tuple[int, int] | None = None
+    frame_rate: float | None = None
+    renditions: Sequence[AudioRendition] = ()
+    independent_segments: bool = True
+    """Whether all segments start with a key frame."""
+
+
+_AUDIO_GROUP = "audio"
+
+
+def _quoted(text: str) -> str:
+    """Return a quoted string: double quotes and line breaks cannot stand in one (RFC 8216 section 4.2)."""
+    return '"' + "".join("'" if letter == '"' else letter for letter in text if letter.isprintable()) + '"'
+
+
+def write_multivariant_playlist(playlist: MultivariantPlaylist) -> bytes:
+    """Return the text of the multivariant playlist."""
+    version = _VERSIONS[playlist.variant]
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{max(version, 4) if playlist.renditions else version}"]
+    if playlist.independent_segments:
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    lines.append("")
+    for rendition in playlist.renditions:
+        attributes = [f'TYPE=AUDIO,GROUP-ID="{_AUDIO_GROUP}",NAME={_quoted(rendition.name)}']
+        if rendition.language:
+            attributes.append(f"LANGUAGE={_quoted(rendition.language)}")
+        attributes.append(f"DEFAULT={'YES' if rendition.default else 'NO'},AUTOSELECT=YES")
+        if rendition.channels:
+            attributes.append(f'CHANNELS="{rendition.channels}"')
+        if rendition.uri is not None:
+            attributes.append(f'URI="{rendition.uri}"')
+        lines.append("#EXT-X-MEDIA:" + ",".join(attributes))
+    attributes = [
+        f"BANDWIDTH={playlist.bandwidth}",
+        f"AVERAGE-BANDWIDTH={playlist.average_bandwidth}",
+        f'CODECS="{",".join(playlist.codecs)}"',
+    ]
+    if playlist.resolution is not None:
+        attributes.append(f"RESOLUTION={playlist.resolution[0]}x{playlist.resolution[1]}")
+    if playlist.frame_rate is not None:
+        attributes.append(f"FRAME-RATE={playlist.frame_rate:.3f}")
+    if playlist.renditions:
+        attributes.append(f'AUDIO="{_AUDIO_GROUP}"')
+    lines += ["#EXT-X-STREAM-INF:" + ",".join(attributes), playlist.uri, ""]
+    return "\n".join(lines).encode()

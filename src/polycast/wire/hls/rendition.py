@@ -1,0 +1,257 @@
+"""One media playlist and its files: names what the segmenter cuts, keeps it in memory, lists it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from polycast.media.codec import Kind
+from polycast.media.frame import Frame
+from polycast.media.timebase import NANOSECONDS, WallTime, seconds_to_ticks, ticks_to_seconds
+from polycast.media.track import Track
+from polycast.wire.hls.codecs import is_complete
+from polycast.wire.hls.options import GAP_SEGMENTS, RETAINED_SEGMENTS, MuxerOptions, Variant
+from polycast.wire.hls.packagers import Fmp4Packager, MpegtsPackager
+from polycast.wire.hls.part_target import PartTarget
+from polycast.wire.hls.playlist import MediaPlaylist, RenditionReport, listed_part_segments
+from polycast.wire.hls.program_clock import ProgramClock
+from polycast.wire.hls.resource import CONTENT_TYPE_AUDIO_MP4, CONTENT_TYPE_MP4, CONTENT_TYPE_MPEGTS, Resource
+from polycast.wire.hls.segment import Part, Segment
+from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, SegmentStart
+
+GAP_NAME = "gap.mp4"
+"""Name of the gaps; players do not ask for it, and it does not exist."""
+
+
+class Rendition:
+    """The tracks of one media playlist, cut and kept in memory."""
+
+    def __init__(
+        self,
+        name: str,
+        variant: Variant,
+        tracks: Sequence[Track],
+        options: MuxerOptions,
+        clock: ProgramClock,
+        *,
+        follows: bool = False,
+    ) -> None:
+        """``name`` is that of the playlist, without suffix. The first video track leads, else the first track.
+
+        ``follows``: segments end where `Segmenter.cut_at` says.
+        """
+        self.name = name
+        self.tracks = list(tracks)
+        self.files: dict[str, Resource] = {}
+        """Everything that can be asked for, by name."""
+        self.segments: deque[Segment] = deque()
+        """The listed segments."""
+        self.target_duration = max(int(options.segment_duration + 0.5), 1)
+        """Seconds; raised by the muxer, never lowered."""
+        video = [position for position, track in enumerate(tracks) if track.codec.kind is Kind.VIDEO]
+        self.lead = video[0] if video else 0
+        self.rate = tracks[self.lead].clock_rate
+        """Ticks per second of the leading track."""
+        self.published = False
+        """Set when anything new can be asked for; whoever reads it clears it."""
+        self.frame_rate: float | None = None
+        """Frames of the leading track per second in the last segment."""
+        self._variant = variant
+        self._options = options
+        self._clock = clock
+        self._stem = f"{options.prefix}_{name}"
+        self._packager = MpegtsPackager(tracks) if variant is Variant.MPEGTS else Fmp4Packager(tracks)
+        self._part_target = PartTarget(options.part_duration, self.rate) if variant is Variant.LOW_LATENCY else None
+        rates = [track.clock_rate for track in tracks]
+        self.segmenter = Segmenter(
+            self._packager, rates, self.lead, options, part_target=self._part_target, follows=follows
+        )
+        self._media_type = CONTENT_TYPE_MP4 if video else CONTENT_TYPE_AUDIO_MP4
+        if variant is Variant.MPEGTS:
+            self._media_type = CONTENT_TYPE_MPEGTS
+        self._suffix = ".ts" if variant is Variant.MPEGTS else ".mp4"
+        self._initialization: str | None = None
+        self._initializations = 0
+        self._retained: deque[Segment] = deque()
+        self._discontinuity_sequence = 0
+        self._next_sequence = GAP_SEGMENTS if variant is Variant.LOW_LATENCY else 0
+        self._open: Segment | None = None
+        self._parts: list[Part] = []
+        self._part_durations: list[int] = []
+        self._bodies: list[bytes] = []
+        self._next_part = 0
+        for position, track in enumerate(tracks):
+            if not is_complete(track.codec):
+                self.segmenter.block(position)
+
+    @property
+    def next_sequence(self) -> int:
+        """Media sequence number of the segment that is not complete yet."""
+        return self._next_sequence
+
+    @property
+    def open_parts(self) -> int:
+        """Number of parts that this segment has by now."""
+        return len(self._parts)
+
+    @property
+    def last_parts(self) -> int:
+        """Number of parts that the last complete segment has."""
+        return len(self.segments[-1].parts) if self.segments else 0
+
+    @property
+    def next_part(self) -> str:
+        """Name of the part that comes next."""
+        return f"{self._stem}_part{self._next_part}.mp4"
+
+    @property
+    def part_target(self) -> float:
+        """Seconds; 0 where there are no parts."""
+        return self._part_target.milliseconds / 1000 if self._part_target is not None else 0.0
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the playlist can be served."""
+        return len(self.segments) >= (2 if self._variant is Variant.FMP4 else 1)
+
+    def last_position(self) -> tuple[int, int]:
+        """Return the sequence number of the last listed segment, complete or not, and the index of its last part."""
+        if self._parts:
+            return self._next_sequence, len(self._parts) - 1
+        return self._next_sequence - 1, max(self.last_parts - 1, 0)
+
+    def bandwidth(self) -> tuple[int, int] | None:
+        """Return the peak and average bit rates over the listed segments in bits per second; None without segments."""
+        real = [segment for segment in self.segments if not segment.gap and segment.duration > 0]
+        if not real:
+            return None
+        peak = max(segment.size / segment.duration for segment in real)
+        average = sum(segment.size for segment in real) / sum(segment.duration for segment in real)
+        return round(peak * 8), round(average * 8)
+
+    def write(self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime) -> Sequence[SegmentOutput]:
+        """Take a frame of a track, on the output time line; return the segments that ended."""
+        outputs = self.segmenter.write(position, frame, pts, dts, wall_time)
+        if not outputs:
+            return ()
+        self.published = True
+        ended = []
+        for output in outputs:
+            if isinstance(output, PartOutput):
+                self._add_part(output)
+            else:
+                self._add_segment(output)
+                ended.append(output)
+        return ended
+
+    def change_track(self, position: int, track: Track) -> None:
+        """Take new codec parameters, or the first ones, of a track."""
+        self.tracks[position] = track
+        self.segmenter.change_track(position, track)
+
+    def _describe(self, start: SegmentStart) -> Segment:
+        """Return the open segment, made from its start when this is the first that is known of it."""
+        if self._open is None:
+            if isinstance(self._packager, Fmp4Packager) and self._packager.initialization_changed:
+                self._write_initialization(self._packager)
+            self._open = Segment(
+                f"{self._stem}_seg{self._next_sequence}{self._suffix}",
+                self._next_sequence,
+                self._clock.date(start.time, self.rate, start.wall_time),
+                initialization=self._initialization,
+                discontinuity=start.discontinuity,
+                independent=start.independent,
+            )
+        return self._open
+
+    def _write_initialization(self, packager: Fmp4Packager) -> None:
+        packager.initialization_changed = False
+        self._initialization = f"{self._stem}_init{self._initializations}.mp4"
+        self._initializations += 1
+        self.files[self._initialization] = Resource(packager.initialization(), self._media_type, immutable=True)
+
+    def _add_part(self, output: PartOutput) -> None:
+        self._describe(output.start)
+        name = self.next_part
+        self._next_part += 1
+        self.files[name] = Resource(output.body, self._media_type, immutable=True)
+        self._bodies.append(output.body)
+        self._part_durations.append(output.duration)
+        # a part that a stall made longer than the target is listed with the target, see MAXIMUM_GROWTH
+        duration = min(ticks_to_seconds(output.duration, self.rate), self.part_target)
+        self._parts.append(Part(name, duration, output.independent, len(output.body)))
+
+    def _add_segment(self, output: SegmentOutput) -> None:
+        segment = self._describe(output.start)
+        body = output.body if output.body is not None else b"".join(self._bodies)
+        segment.duration = ticks_to_seconds(output.duration, self.rate)
+        segment.size = len(body)
+        if output.duration:
+            self.frame_rate = output.frames * self.rate / output.duration
+        segment.parts = tuple(self._parts)
+        self.files[segment.name] = Resource(body, self._media_type, immutable=True)
+        if self._part_target is not None and not self.segments:
+            self._check_first_parts(segment, self._part_target)
+            self._add_gaps(segment)
+        self._parts = []
+        self._part_durations = []
+        self._bodies = []
+        self._open = None
+        self._next_sequence += 1
+        self.segments.append(segment)
+        self.target_duration = max(self.target_duration, int(segment.duration + 0.5))
+        self._evict()
+
+    def _check_first_parts(self, segment: Segment, target: PartTarget) -> None:
+        """Fix the part target; leave out the first segment's parts when they were cut before it was known."""
+        target.fix()
+        durations = self._part_durations
+        if max(durations) > target.maximum or min(durations[:-1], default=target.minimum) < target.minimum:
+            self._forget_parts(segment)
+
+    def _add_gaps(self, first: Segment) -> None:
+        duration = self._options.segment_duration
+        for index in range(GAP_SEGMENTS):
+            before = seconds_to_ticks((GAP_SEGMENTS - index) * duration, NANOSECONDS)
+            date = WallTime(first.program_date_time - before)
+            gap = Segment(GAP_NAME, index, date, initialization=first.initialization, gap=True)
+            gap.duration = duration
+            self.segments.append(gap)
+
+    def _evict(self) -> None:
+        while len(self.segments) > self._options.segment_count:
+            segment = self.segments.popleft()
+            self._discontinuity_sequence += segment.discontinuity
+            if not segment.gap:
+                self._retained.append(segment)
+        while len(self._retained) > RETAINED_SEGMENTS:
+            old = self._retained.popleft()
+            self._forget_parts(old)
+            del self.files[old.name]
+            following = self._retained[0] if self._retained else self.segments[0]
+            if old.initialization is not None and old.initialization != following.initialization:
+                self.files.pop(old.initialization, None)
+        if self._part_target is not None:
+            # one segment more than is listed, for players that have an older playlist
+            listed = listed_part_segments(self.segments, self.target_duration)
+            for index in range(listed - 1):
+                self._forget_parts(self.segments[index])
+
+    def _forget_parts(self, segment: Segment) -> None:
+        for part in segment.parts:
+            self.files.pop(part.name, None)
+        segment.parts = ()
+
+    def playlist(self, reports: Sequence[RenditionReport]) -> MediaPlaylist:
+        """Return what the media playlist lists now."""
+        return MediaPlaylist(
+            variant=self._variant,
+            target_duration=self.target_duration,
+            discontinuity_sequence=self._discontinuity_sequence,
+            segments=self.segments,
+            part_target=self.part_target,
+            open_parts=self._parts,
+            open_start=self._open,
+            next_part=self.next_part if self._part_target is not None else "",
+            reports=reports,
+        )
