@@ -62,7 +62,7 @@ def read_command(program: str, transport: str, url: str, output: Path) -> list[s
         return tools.gstreamer(
             "rtspsrc", f"location={url}", f"protocols={GSTREAMER_READ[transport]}", "latency=50",
             "tls-validation-flags=0", "!", "rtph264depay", "!", "h264parse", "!", "avdec_h264", "!", "videoconvert",
-            "!", "video/x-raw,format=I420", "!", "identity", f"eos-after={FRAMES}",
+            "!", "video/x-raw,format=I420", "!", "identity", f"eos-after={FRAMES + 1}",
             "!", "filesink", f"location={output}",
         )  # fmt: skip
     flags = {"udp": [], "multicast": [], "tcp": ["--rtsp-tcp"]}[transport]
