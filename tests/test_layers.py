@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "media": set(LEAVES),
     "codecs": {"media", *LEAVES},
     "rtp": {"codecs", "media", *LEAVES},
-    "hub": {"rtp", "codecs", "media", *LEAVES},
+    "hub": {"rtp", "codecs", "media", "config", *LEAVES},
     "wire": {"codecs", "media", "errors"},
     "net": set(LEAVES),
     "config": set(LEAVES),
