@@ -115,6 +115,8 @@ def _split_aggregate(data: bytes, position: int, end: int, donl: int) -> list[by
 class H265Depacketizer(NalUnitDepacketizer):
     """See `Depacketizer`. Decoding order numbers are skipped: transmission order is taken for decoding order."""
 
+    minimum_unit_size = _HEADER_SIZE
+
     def __init__(self, codec: H265, clock_rate: int = 90_000) -> None:
         super().__init__()
         self.codec = codec
@@ -157,10 +159,6 @@ class H265Depacketizer(NalUnitDepacketizer):
         self._fragments.append(data[payload + 3 + (self._donl if header & _START_BIT else 0) : end])
         if header & _END_BIT:
             self.add_unit(self._fragments.take())
-
-    def add_unit(self, unit: bytes) -> None:
-        if len(unit) >= _HEADER_SIZE:
-            super().add_unit(unit)
 
     def is_picture(self, unit: bytes) -> bool:
         # Type 0 with a first byte of zero and a second of zero is a start code, not a slice.

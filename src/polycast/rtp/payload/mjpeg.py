@@ -203,6 +203,8 @@ class MJPEGPacketizer(BasePacketizer):
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         image = parse_image(frame.units[0])
+        if len(image.scan) >= 1 << 24:
+            raise RemoteProtocolError("JPEG image is too large for the fragment offset")
         kind = image.kind + (_FIRST_TYPE_WITH_RESTART if image.restart_interval else 0)
         tail = bytes((kind, _DYNAMIC_TABLES, (image.width + 7) // 8, (image.height + 7) // 8))
         if image.restart_interval:

@@ -20,6 +20,9 @@ class NalUnitDepacketizer(BaseDepacketizer):
     the next one too unless its first NAL unit shows that nothing is missing in front of it.
     """
 
+    minimum_unit_size = 1
+    """Bytes of a NAL unit's header."""
+
     def __init__(self) -> None:
         super().__init__()
         self._units: list[bytes] = []
@@ -61,7 +64,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
 
     def add_unit(self, unit: bytes) -> None:
         """Add a complete NAL unit to the frame in progress."""
-        if not unit:
+        if len(unit) < self.minimum_unit_size:
             return
         # Some cameras put whole Annex B byte streams where one NAL unit belongs. Emulation prevention keeps start
         # codes out of NAL units; the search is spared for slices, which are large.
@@ -72,6 +75,8 @@ class NalUnitDepacketizer(BaseDepacketizer):
             self._add_single_unit(unit)
 
     def _add_single_unit(self, unit: bytes) -> None:
+        if len(unit) < self.minimum_unit_size:
+            return
         if self._loss and not self._has_picture and not self.begins_frame(unit):
             self._damaged = True
         self._loss = False
