@@ -119,8 +119,7 @@ class Connection(asyncio.Protocol):
         except RemoteProtocolError as error:
             self.close(f"invalid data: {error}", Response(error.status))
         except Exception:
-            self.log.exception("internal error")
-            self.server.internal_errors += 1
+            self.server.on_internal_error()
             self.close("internal error", Response(500))
 
     def _on_interleaved(self, run: InterleavedRun) -> None:
@@ -148,8 +147,7 @@ class Connection(asyncio.Protocol):
         try:
             answer = await coroutine
         except Exception:
-            self.log.exception("internal error")
-            self.server.internal_errors += 1
+            self.server.on_internal_error()
             answer = Answer(Response(500), close="internal error")
         self._task = None
         if self._closing:
@@ -171,8 +169,7 @@ class Connection(asyncio.Protocol):
             try:
                 answer.after()
             except Exception:
-                self.log.exception("internal error")
-                self.server.internal_errors += 1
+                self.server.on_internal_error()
                 self.close("internal error")
 
     def send(self, response: Response) -> None:

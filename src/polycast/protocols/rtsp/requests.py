@@ -256,7 +256,9 @@ class RequestHandler:
 
     def _teardown(self, request: Request) -> Answer:
         session = self._need_session(request)
-        return Answer(Response(200), after=lambda: session.close(f"teardown by {self._connection.peer[0]}", keep_connection=True))
+        return Answer(
+            Response(200), after=lambda: session.close(f"teardown by {self._connection.peer[0]}", keep_connection=True)
+        )
 
     def _bind(self, session: Session) -> None:
         session.connection = self._connection

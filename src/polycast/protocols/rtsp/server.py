@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-import ssl
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from polycast.config.schema import Configuration
 from polycast.config.values import AuthMethod, Encryption
-from polycast.hub.failures import FailureTracker
 from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.timebase import WallTime
 from polycast.net.address import parse_address
-from polycast.net.listen import open_tcp_listener
-from polycast.net.tls import certificate_stamp, load_server_context
-from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext, ServerKind, new_session_id
+from polycast.protocols.base import ServerContext, ServerKind, new_session_id
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.media_ports import MediaPorts, MulticastAllocator
 from polycast.protocols.rtsp.readers import MulticastGroup, SessionReader
 from polycast.protocols.rtsp.session import REPORT_INTERVAL, Session
+from polycast.protocols.tcp_server import TcpServer
 from polycast.rtp.rtcp import SourceDescription, serialize_compound
 from polycast.wire.rtsp.authentication import AuthenticationMethod
 from polycast.wire.rtsp.transport_choice import Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-# Bytes of an RTP packet on the wire that readBufferCount counts in.
-PACKET_SIZE = 1472
 
 # Seconds before the first sender report of a stream: its clocks have settled by then.
 FIRST_REPORT_SECONDS = 1.0
@@ -39,108 +29,50 @@ FIRST_REPORT_SECONDS = 1.0
 _CANONICAL_NAME = "polycast"
 
 
-class RtspServer(Server):
-    """One listener with its connections and sessions: plain, or with TLS."""
+class RtspServer(TcpServer):
+    """Plain RTSP: media over the connection, over UDP or over multicast."""
 
     name = "RTSP"
     collection = "rtspsessions"
     metric = "rtsp_sessions"
     session_type = "rtspSession"
-    is_encrypted = False
+    address_key = "rtspAddress"
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
-        self.context = context
-        self.log = context.log.child(self.name)
-        self._configuration = configuration
-        self._listener: asyncio.Server | None = None
-        self._connections: set[Connection] = set()
+        super().__init__(context, configuration)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
         self._groups: dict[Stream, MulticastGroup] = {}
         self._multicast: MulticastAllocator | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._report_times: dict[Stream, float] = {}
         self.ports_for_media: MediaPorts | None = None
         self.protocols = self._allowed_protocols()
-        self.failures = FailureTracker()
-        self.internal_errors = 0
-        """Exceptions that should not have happened; each closed one session only."""
-        self.now = time.monotonic
-
-    # Settings
 
     @property
     def authentication_methods(self) -> tuple[AuthenticationMethod, ...]:
         """The schemes offered, in order."""
-        return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in self._configuration.auth_methods)
+        return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in self.configuration.auth_methods)
 
-    @property
-    def read_timeout(self) -> float:
-        return float(self._configuration.read_timeout)
+    def address(self) -> str:
+        return self.configuration.rtsp_address
 
-    @property
-    def write_timeout(self) -> float:
-        return float(self._configuration.write_timeout)
-
-    @property
-    def failure_pause(self) -> float:
-        """Seconds that a client waits for the answer after it failed to prove who it is."""
-        return float(self._configuration.authentication_failure_pause)
-
-    @property
-    def queue_minimum(self) -> int:
-        """Bytes that are queued for a slow reader in any case."""
-        return self._configuration.read_buffer_count * PACKET_SIZE
-
-    def apply(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-
-    # Life
-
-    async def start(self) -> None:
-        texts = self._open_media_ports()
-        host, port = parse_address(self._address())
-        listener = open_tcp_listener(host, port)
-        try:
-            self._listener = await self._create_server(listener)
-        except BaseException:
-            listener.close()
-            raise
-        self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
-        self.log.info("listener opened on %s", ", ".join([f"{host}:{self._port_of_listener()} (TCP)", *texts]))
-
-    async def stop(self, reason: str) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._listener is not None:
-            self._listener.close()
-        for session in list(self._sessions.values()):
-            session.close(reason)
-        for connection in list(self._connections):
-            connection.close(reason)
-        await self._wait_for_connections()
-        if self._listener is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._listener.wait_closed(), 1)
-        if self.ports_for_media is not None:
-            self.ports_for_media.close()
-        self.log.info("listener closed")
+    def make_connection(self) -> asyncio.Protocol:
+        return Connection(self)
 
     @property
     def ports(self) -> dict[str, int]:
-        found = {"rtspsAddress" if self.is_encrypted else "rtspAddress": self._port_of_listener()}
+        found = super().ports
         if self.ports_for_media is not None:
             found["rtpAddress"], found["rtcpAddress"] = self.ports_for_media.numbers
         return found
 
-    def _address(self) -> str:
-        return self._configuration.rtsp_address
+    async def stop(self, reason: str) -> None:
+        for session in list(self._sessions.values()):
+            session.close(reason)
+        await super().stop(reason)
 
-    async def _create_server(self, listener: object) -> asyncio.Server:
-        return await self.context.loop.create_server(lambda: Connection(self), sock=listener)  # type: ignore[call-overload,no-any-return]
-
-    def _open_media_ports(self) -> list[str]:
-        configuration = self._configuration
+    def open_more(self) -> list[str]:
+        configuration = self.configuration
         texts: list[str] = []
         if Protocol.UDP in self.protocols:
             rtp, rtcp = parse_address(configuration.rtp_address), parse_address(configuration.rtcp_address)
@@ -156,31 +88,12 @@ class RtspServer(Server):
             )
         return texts
 
+    def close_more(self) -> None:
+        if self.ports_for_media is not None:
+            self.ports_for_media.close()
+
     def _allowed_protocols(self) -> frozenset[Protocol]:
-        return frozenset(Protocol(protocol.value) for protocol in self._configuration.protocols)
-
-    def _port_of_listener(self) -> int:
-        if self._listener is None or not self._listener.sockets:
-            return 0
-        return int(self._listener.sockets[0].getsockname()[1])
-
-    async def _wait_for_connections(self) -> None:
-        """Give the last bytes a moment to leave, then cut what is still there."""
-        for _ in range(20):
-            if not self._connections:
-                return
-            await asyncio.sleep(0.05)
-        for connection in list(self._connections):
-            connection.abort("the server stopped")
-        await asyncio.sleep(0)
-
-    # Connections
-
-    def add_connection(self, connection: Connection) -> None:
-        self._connections.add(connection)
-
-    def remove_connection(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        return frozenset(Protocol(protocol.value) for protocol in self.configuration.protocols)
 
     def sessions_of(self, connection: Connection) -> list[Session]:
         """Return the sessions that this connection carries."""
@@ -245,16 +158,12 @@ class RtspServer(Server):
 
     # Housekeeping
 
-    def _on_timer(self) -> None:
-        self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
-        now = self.now()
-        ticks = [each.tick for each in self._connections] + [each.tick for each in self._sessions.values()]
-        for tick in ticks:
+    def on_second(self, now: float) -> None:
+        for session in list(self._sessions.values()):
             try:
-                tick(now)
+                session.tick(now)
             except Exception:
-                self.log.exception("internal error")
-                self.internal_errors += 1
+                self.on_internal_error()
         self._send_reports(now)
 
     def _send_reports(self, now: float) -> None:
@@ -297,53 +206,13 @@ class RtspsServer(RtspServer):
     metric = "rtsps_sessions"
     session_type = "rtspsSession"
     is_encrypted = True
+    address_key = "rtspsAddress"
 
-    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
-        super().__init__(context, configuration)
-        self._stamp: tuple[int, ...] = ()
-        self._tls: ssl.SSLContext | None = None
-        self._next_certificate_check = 0.0
-
-    def _address(self) -> str:
-        return self._configuration.rtsps_address
+    def address(self) -> str:
+        return self.configuration.rtsps_address
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
         return frozenset({Protocol.TCP})
-
-    async def _create_server(self, listener: object) -> asyncio.Server:
-        configuration = self._configuration
-        self._tls = load_server_context(configuration.server_cert, configuration.server_key)
-        self._stamp = certificate_stamp(configuration.server_cert, configuration.server_key)
-        return await self.context.loop.create_server(  # type: ignore[call-overload,no-any-return]
-            lambda: Connection(self),
-            sock=listener,
-            ssl=self._tls,
-            ssl_handshake_timeout=self.read_timeout,
-            ssl_shutdown_timeout=2.0,
-        )
-
-    def _on_timer(self) -> None:
-        super()._on_timer()
-        self._reload_certificate()
-
-    def _reload_certificate(self) -> None:
-        """Use a renewed certificate for new connections; a broken one is reported, and the old one stays."""
-        configuration = self._configuration
-        now = self.now()
-        if self._tls is None or now < self._next_certificate_check:
-            return
-        self._next_certificate_check = now + 10
-        stamp = certificate_stamp(configuration.server_cert, configuration.server_key)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            load_server_context(configuration.server_cert, configuration.server_key)
-            self._tls.load_cert_chain(configuration.server_cert, configuration.server_key)
-        except (OSError, ssl.SSLError) as error:
-            self.log.warning("the changed certificate is not used: %s", error)
-        else:
-            self.log.info("the certificate was reloaded")
 
 
 _COMMON_KEYS = frozenset({"rtspDisable", "encryption", "authMethods"})

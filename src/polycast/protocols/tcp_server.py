@@ -1,0 +1,225 @@
+"""What the servers whose clients connect over TCP have in common: the listener, TLS, connections, housekeeping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from abc import abstractmethod
+from typing import ClassVar, Protocol
+
+from polycast.config.schema import Configuration
+from polycast.hub.failures import FailureTracker
+from polycast.net.address import parse_address
+from polycast.net.listen import open_tcp_listener
+from polycast.net.tls import certificate_stamp, load_server_context
+from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
+
+# Bytes of a media packet that readBufferCount counts in.
+PACKET_SIZE = 1472
+
+# Seconds between two looks at the certificate files.
+CERTIFICATE_CHECK_SECONDS = 10.0
+
+# Seconds that connections get for their last bytes when the server stops.
+STOP_GRACE_SECONDS = 1.0
+
+
+class ClientConnection(Protocol):
+    """A connection, as its server sees it. It is an ``asyncio.Protocol``, too."""
+
+    def tick(self, now: float) -> None:
+        """Called about once a second."""
+
+    def close(self, reason: str) -> None:
+        """Close once everything queued was sent."""
+
+    def abort(self, reason: str) -> None:
+        """Close at once."""
+
+
+class TcpServer(Server):
+    """A listener with its connections: plain, or with TLS."""
+
+    is_encrypted: ClassVar[bool] = False
+    address_key: ClassVar[str]
+    """Configuration key of the listener's address."""
+
+    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
+        self.context = context
+        self.configuration = configuration
+        self.log = context.log.child(self.name)
+        self.failures = FailureTracker()
+        self.internal_errors = 0
+        """Exceptions that should not have happened; each closed one session only."""
+        self.now = time.monotonic
+        self._connections: set[ClientConnection] = set()
+        self._all_lost: asyncio.Event | None = None
+        """Set when the last connection is lost; there while the server stops."""
+        self._listener: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._certificate_stamp: tuple[int, ...] = ()
+        self._next_certificate_check = 0.0
+
+    # For subclasses
+
+    @abstractmethod
+    def address(self) -> str:
+        """Return the configured address of the listener."""
+
+    @abstractmethod
+    def make_connection(self) -> asyncio.Protocol:
+        """Return the protocol object of a new connection; it calls `add_connection` and `remove_connection`."""
+
+    def certificate_files(self) -> tuple[str, str]:
+        """Return the PEM files (certificate, key) of a server with TLS."""
+        return self.configuration.server_cert, self.configuration.server_key
+
+    def open_more(self) -> list[str]:
+        """Open other sockets before the listener; return what the log says of them. Raises OSError."""
+        return []
+
+    def close_more(self) -> None:
+        """Close what `open_more` opened, and end what outlives connections."""
+
+    def on_second(self, now: float) -> None:
+        """Called about once a second, after the connections."""
+
+    # Settings
+
+    @property
+    def read_timeout(self) -> float:
+        """Seconds."""
+        return float(self.configuration.read_timeout)
+
+    @property
+    def write_timeout(self) -> float:
+        """Seconds."""
+        return float(self.configuration.write_timeout)
+
+    @property
+    def failure_pause(self) -> float:
+        """Seconds that a client waits for the answer after it failed to prove who it is."""
+        return float(self.configuration.authentication_failure_pause)
+
+    @property
+    def queue_minimum(self) -> int:
+        """Bytes that are queued for a slow reader in any case."""
+        return self.configuration.read_buffer_count * PACKET_SIZE
+
+    def apply(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    # Life
+
+    async def start(self) -> None:
+        host, port = parse_address(self.address())
+        if self.is_encrypted:
+            self._tls = load_server_context(*self.certificate_files())
+            self._certificate_stamp = certificate_stamp(*self.certificate_files())
+        texts = self.open_more()
+        listener = open_tcp_listener(host, port)
+        try:
+            self._listener = await self._create_server(listener)
+        except BaseException:
+            listener.close()
+            raise
+        self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
+        kind = "TCP/TLS" if self.is_encrypted else "TCP"
+        self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({kind})", *texts]))
+
+    async def stop(self, reason: str) -> None:
+        was_started = self._listener is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.close(reason)
+        await self._wait_for_connections()
+        self.close_more()
+        if was_started:
+            self.log.info("listener closed")
+
+    @property
+    def port(self) -> int:
+        """The port of the listener; 0 while it is closed."""
+        if self._listener is None or not self._listener.sockets:
+            return 0
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {self.address_key: self.port}
+
+    def add_connection(self, connection: ClientConnection) -> None:
+        """Take a new connection into the housekeeping."""
+        self._connections.add(connection)
+
+    def remove_connection(self, connection: ClientConnection) -> None:
+        """Forget a connection that was lost."""
+        self._connections.discard(connection)
+        if not self._connections and self._all_lost is not None:
+            self._all_lost.set()
+
+    async def _create_server(self, listener: socket.socket) -> asyncio.Server:
+        loop = self.context.loop
+        if self._tls is None:
+            return await loop.create_server(self.make_connection, sock=listener)
+        return await loop.create_server(
+            self.make_connection,
+            sock=listener,
+            ssl=self._tls,
+            ssl_handshake_timeout=self.read_timeout,
+            ssl_shutdown_timeout=STOP_GRACE_SECONDS,
+        )
+
+    async def _wait_for_connections(self) -> None:
+        """Give the last bytes a moment to leave, then cut what is still there."""
+        if self._connections:
+            self._all_lost = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_lost.wait(), STOP_GRACE_SECONDS)
+        for connection in list(self._connections):
+            connection.abort("the server stopped")
+        if self._listener is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._listener.wait_closed(), STOP_GRACE_SECONDS)
+
+    # Housekeeping
+
+    def _on_timer(self) -> None:
+        self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
+        now = self.now()
+        for connection in list(self._connections):
+            try:
+                connection.tick(now)
+            except Exception:
+                self.on_internal_error()
+        self.on_second(now)
+        if self._tls is not None and now >= self._next_certificate_check:
+            self._next_certificate_check = now + CERTIFICATE_CHECK_SECONDS
+            self._reload_certificate(self._tls)
+
+    def on_internal_error(self) -> None:
+        """Log the exception that is being handled, a bug of ours, and count it."""
+        self.log.exception("internal error")
+        self.internal_errors += 1
+
+    def _reload_certificate(self, context: ssl.SSLContext) -> None:
+        """Use a renewed certificate for new connections; a broken one is reported, and the old one stays."""
+        certificate, key = self.certificate_files()
+        stamp = certificate_stamp(certificate, key)
+        if stamp == self._certificate_stamp:
+            return
+        self._certificate_stamp = stamp
+        try:
+            load_server_context(certificate, key)
+            context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            self.log.warning("the changed certificate is not used: %s", error)
+        else:
+            self.log.info("the certificate was reloaded")
