@@ -172,7 +172,7 @@ _SEEDS: tuple[tuple[Callable[[bytes], object], bytes], ...] = (
     (vp9.parse_configuration_record, vp9.build_configuration_record(VP9(width=320, height=180))),
     (vp8.parse_frame_header, bytes.fromhex("5002009d012ab040908000000000")),
     (_aac_configuration, bytes.fromhex("139056e5a0")),
-    (_aac_configuration, bytes.fromhex("1180000000000000")),
+    (_aac_configuration, bytes.fromhex("118004c40100200000")),
     (aac.parse_adts, aac.build_adts_header(MPEG4Audio(), 4) + bytes(4)),
     (opus.packet_duration, b"\xfb\x03\x00"),
     (opus.parse_id_header, opus.build_id_header(opus.OpusConfiguration())),
@@ -185,7 +185,7 @@ _SEEDS: tuple[tuple[Callable[[bytes], object], bytes], ...] = (
     (flac.parse_configuration_record, bytes.fromhex("80000022") + _STREAM_INFO),
     (mpeg2_video.parse_sequence_header, bytes.fromhex("000001b31400b413ffffe000000001b5148a00010000")),
     (_mpeg4_frame, bytes.fromhex("000001b001000001b58913000001000000012000c48d8800cd0a042d1463000001b610")),
-    (mjpeg.parse_size, bytes.fromhex("ffd8ffe000020000ffc000110800b4014003012200021101031101")),
+    (mjpeg.parse_size, bytes.fromhex("ffd8ffe00002ffc000110800b4014003012200021101031101")),
 )
 
 SEEDS: list[bytes] = [bytes((PARSERS.index(parser),)) + data for parser, data in _SEEDS]

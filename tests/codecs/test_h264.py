@@ -144,6 +144,21 @@ def test_dts_start_at_a_key_frame(b_frames: list[tuple[list[bytes], int, int]]) 
     assert None not in found[first:]
 
 
+def test_dts_from_an_open_group_of_pictures_on(encode: Encode) -> None:
+    media = encode("libx264", "mp4", *BASE, *VARIANTS["open-gop"])
+    codec, _ = h264.parse_configuration_record(media.box(b"avcC"))
+    units = access_units(media)
+    first = next(index for index, (unit, _, _) in enumerate(units) if index and h264.is_key(unit))
+    assert all(unit[0] & 0x1F != h264.NalType.IDR for unit in units[first][0])
+    extractor = h264.DtsExtractor(codec, clock_rate=12_800)
+    found = [extractor.extract(unit, pts) for unit, pts, _ in units[first:]]
+    assert None not in found
+    assert (
+        len({dts - expected for dts, (_, _, expected) in zip(found, units[first:], strict=True) if dts is not None})
+        == 1
+    )
+
+
 def test_dts_across_a_change_of_parameters(encode: Encode, b_frames: list[tuple[list[bytes], int, int]]) -> None:
     media = encode("libx264", "mp4", *BASE, "-bf", "0")
     codec, _ = h264.parse_configuration_record(media.box(b"avcC"))
