@@ -72,13 +72,20 @@ def peek(data: bytes, payload: int, end: int) -> int:
     if payload >= end or data[payload] & (_INTER_PREDICTED | _BEGIN) != _BEGIN:
         return 0
     first = data[payload]
+    try:
+        header = data[payload + descriptor_size(data, payload, end)]
+    except RemoteProtocolError:
+        return 0
     if first & _LAYERS:
-        position = payload + 1
-        if first & _PICTURE_ID and position < end:
-            position += 2 if data[position] & 0x80 else 1
-        if position >= end or data[position] & 0x0E:
+        layers = payload + 1
+        if first & _PICTURE_ID:
+            layers += 2 if data[layers] & 0x80 else 1
+        if data[layers] & 0x0E:
             return 0  # A higher spatial layer of the same picture.
-    return KEY | PARAMETERS
+    # FFmpeg says of no frame that it is predicted, so the frame header has the last word: neither show_existing_frame
+    # nor frame_type is set (VP9 specification section 6.2). Profile 3 has one more bit in front of them.
+    flags = 0x06 if header & 0x30 == 0x30 else 0x0C
+    return 0 if header & flags else KEY | PARAMETERS
 
 
 def parameters_from_packet(codec: VP9, data: bytes, payload: int, end: int) -> VP9:
