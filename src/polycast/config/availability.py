@@ -19,7 +19,6 @@ NOT_YET_AVAILABLE: Final = frozenset(
         *("metricsEncryption", "metricsServerKey", "metricsServerCert"),
         *("pprof", "pprofAddress", "pprofUser", "pprofPass", "pprofEncryption", "pprofServerKey", "pprofServerCert"),
         *("runOnConnect", "runOnConnectRestart"),
-        *("rtmpAddress", "rtmpEncryption", "rtmpsAddress", "rtmpServerKey", "rtmpServerCert"),
         *("hlsAddress", "hlsAlwaysRemux", "hlsVariant", "hlsSegmentCount", "hlsSegmentDuration", "hlsPartDuration"),
         *("hlsSegmentMaxSize", "hlsAllowOrigin", "hlsEncryption", "hlsServerKey", "hlsServerCert"),
         *("hlsTrustedProxies", "hlsIndex"),

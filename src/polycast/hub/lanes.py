@@ -15,6 +15,7 @@ from polycast.hub.batch import PacketBatch, PacketRun
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.timebase import wall_time_to_ntp
 from polycast.media.track import Track
 from polycast.rtp.header import parse_packet
 from polycast.rtp.payload.base import Depacketizer, Packetizer
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 KEY = 1
 PARAMETERS = 2
 
+# Seconds of media between two ties of the RTP timestamps of a publisher of frames to its time line.
+REPORT_INTERVAL_SECONDS = 10
+
 # Codecs whose packets carry the marker bit at the end of a frame, so that a batch may wait for it (RFC 3551 section 4.1
 # leaves it to the payload format).
 _MARKER_ENDS_FRAME = frozenset({"H264", "H265", "AV1", "VP8", "VP9", "MPEG4Video", "MPEG2Video", "JPEG"})
@@ -43,6 +47,7 @@ class LiveTrack:
     __slots__ = (
         "_depacketizer",
         "_expected_sequence",
+        "_next_report_time",
         "_packetizer",
         "_peek",
         "_stream",
@@ -68,6 +73,7 @@ class LiveTrack:
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
         self._expected_sequence = -1
+        self._next_report_time = -(1 << 62)
         self.frame_open = False
         """Whether the packets given so far end in the middle of a frame."""
         self.packets_received = 0
@@ -207,6 +213,11 @@ class LiveTrack:
             )
             if packetizer is None:
                 return
-        for packet in packetizer.packetize(frame):
+        packets = packetizer.packetize(frame)
+        if packets and frame.pts >= self._next_report_time:
+            self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * self.track.clock_rate
+            ntp = wall_time_to_ntp(self._stream.wall_time_of(frame, self.track.clock_rate))
+            self.reports.on_publisher_report(ntp, packets[0].timestamp, self._stream.now)
+        for packet in packets:
             self._expected_sequence = (packet.sequence + 1) & 0xFFFF
             self._collect(packet, -1)

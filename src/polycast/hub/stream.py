@@ -100,6 +100,8 @@ class Stream:
         self.run: PacketRun | None = None
         self._frames: list[tuple[int, Frame | Track]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._wall_origin: int | None = None
+        """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
         self._closed = False
         self.now = loop.time()
         """Monotonic seconds of the read that is being taken in; set by the publisher before it writes."""
@@ -245,6 +247,18 @@ class Stream:
     def presentation_time(self, track_index: int, timestamp: int) -> int:
         """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""
         return self._timeline.extend(track_index, timestamp, self.now)
+
+    def wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
+        """Return when a frame of the publisher was captured: as it says, else by the stream's common time line.
+
+        That time line is tied to the clock at its first frame, once for all tracks, so they stay in sync.
+        """
+        if frame.wall_time is not None:
+            return frame.wall_time
+        elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
+        if self._wall_origin is None:
+            self._wall_origin = time.time_ns() - elapsed
+        return WallTime(self._wall_origin + elapsed)
 
     def _note_times(self, batch: PacketBatch) -> None:
         now = self._loop.time()

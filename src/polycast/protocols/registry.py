@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from polycast.protocols.base import ServerKind
+from polycast.protocols.rtmp.server import RTMP_KIND, RTMPS_KIND
 from polycast.protocols.rtsp.server import RTSP_KIND, RTSPS_KIND
 
-SERVER_KINDS: tuple[ServerKind, ...] = (RTSP_KIND, RTSPS_KIND)
+SERVER_KINDS: tuple[ServerKind, ...] = (RTSP_KIND, RTSPS_KIND, RTMP_KIND, RTMPS_KIND)
 """In the order in which they are started; stopped the other way round."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, cast
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.outbox import Outbox
 from polycast.net.address import join_host_port, peer_of
+from polycast.net.losses import describe_loss
 from polycast.protocols.rtsp.requests import Answer, RequestHandler
 from polycast.protocols.rtsp.session import Session
 from polycast.wire.rtsp.authentication import ServerAuthenticator
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self.log.info("opened")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        reason = self.close_reason or _describe_loss(exc)
+        reason = self.close_reason or describe_loss(exc)
         self.close_reason = reason
         self._closing = True
         if self._task is not None:
@@ -234,13 +234,3 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self.close_reason = self.close_reason or reason
         self.transport.abort()
-
-
-def _describe_loss(error: Exception | None) -> str:
-    if error is None:
-        return "closed by the client"
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return "connection lost"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS error: {error.reason or error}"
-    return str(error) or type(error).__name__

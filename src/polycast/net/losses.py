@@ -1,0 +1,16 @@
+"""Why a connection was lost, in words for the log."""
+
+from __future__ import annotations
+
+import ssl
+
+
+def describe_loss(error: Exception | None) -> str:
+    """Return the reason for what asyncio passed to ``connection_lost``."""
+    if error is None:
+        return "closed by the client"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "connection lost"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS error: {error.reason or error}"
+    return str(error) or type(error).__name__

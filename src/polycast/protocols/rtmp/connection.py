@@ -1,0 +1,328 @@
+"""One connection of an RTMP client: it publishes or plays one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.hub.access import AccessRequest, Action, PlainCredentials
+from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
+from polycast.hub.outbox import Outbox
+from polycast.hub.path import Path, Publisher
+from polycast.hub.stats import Counters, Reference, SessionSnapshot
+from polycast.hub.stream import Stream
+from polycast.media.track import Track, describe_tracks
+from polycast.net.address import join_host_port, peer_of
+from polycast.net.losses import describe_loss
+from polycast.protocols.rtmp.reader import MessageReader
+from polycast.wire.rtmp import events
+from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_REFUSED, ServerConnection
+from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, select_tracks
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtmp.server import RtmpServer
+
+# Seconds for the last bytes to leave a connection that is being closed.
+CLOSE_GRACE = 2.0
+
+_SEED_SIZE = 4096
+"""Random bytes for a handshake: more than twice 1536."""
+
+
+class Connection(asyncio.Protocol, Publisher):
+    """A client's connection."""
+
+    def __init__(self, server: RtmpServer) -> None:
+        self.server = server
+        self.id = server.new_id()
+        self.created = datetime.now(UTC)
+        self.peer: tuple[str, int] = ("", 0)
+        self.counters = Counters()
+        self.state = "idle"
+        self.user = ""
+        self.path: Path | None = None
+        self.path_name = ""
+        self._engine = ServerConnection(server.now(), seed=secrets.token_bytes(_SEED_SIZE), timeout=server.read_timeout)
+        self._stream: Stream | None = None
+        self._reader: MessageReader | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._closed_since: float | None = None
+        self._close_reason = ""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.peer = peer_of(transport.get_extra_info("peername"))
+        self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
+        self.outbox = Outbox(self.transport, self.server.now())
+        self.server.add_client(self)
+        self.log.info("opened")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = self._close_reason or describe_loss(exc)
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+        self._leave(reason)
+        self.server.remove_client(self)
+        self.log.info("closed (%s)", reason)
+
+    def pause_writing(self) -> None:
+        self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        """The reader goes on at its next key frame by itself."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self.counters.bytes_received += len(data)
+        now = self.server.now()
+        try:
+            self._handle(self._engine.receive_data(data, now), now)
+        except RemoteProtocolError as error:
+            self._flush()
+            self.close(f"invalid data: {error}")
+        except Exception:
+            self.server.on_internal_error()
+            self.close("internal error")
+
+    def eof_received(self) -> bool:
+        self._close_reason = self._close_reason or "closed by the client"
+        return False
+
+    # Events
+
+    def _handle(self, happened: list[events.Event], now: float) -> None:
+        self._flush()
+        stream = self._stream
+        if stream is not None:
+            stream.now = now
+        for event in happened:
+            if isinstance(event, events.FrameReceived):
+                if stream is not None:
+                    stream.tracks[event.track].write_frame(event.frame)
+                    self.counters.packets_received += 1
+            elif isinstance(event, events.TrackChanged):
+                if stream is not None:
+                    stream.tracks[event.track].set_codec(event.codec)
+            elif isinstance(event, events.TracksKnown):
+                self._start_publishing(event.tracks, now)
+                stream = self._stream
+            else:
+                self._handle_rare(event)
+        if stream is not None and self._reader is None:
+            stream.end_of_read()
+
+    def _handle_rare(self, event: events.Event) -> None:
+        if isinstance(event, events.PublishRequested):
+            self._begin(self._publish(event))
+        elif isinstance(event, events.PlayRequested):
+            self._begin(self._play(event))
+        elif isinstance(event, events.TrackIgnored):
+            self.log.warning("%s track %d is skipped: %s", event.kind, event.number + 1, event.reason)
+        elif isinstance(event, events.PeerClosedStream):
+            if self._task is not None:
+                self._task.cancel()
+            self._leave(f"the client ended its stream ({event.reason})")
+            self.state = "idle"
+
+    def _begin(self, coroutine: Coroutine[None, None, None]) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = self.server.context.loop.create_task(self._guard(coroutine))
+
+    async def _guard(self, coroutine: Coroutine[None, None, None]) -> None:
+        try:
+            await coroutine
+        except RemoteProtocolError as error:
+            self._flush()
+            self.close(f"invalid data: {error}")
+        except Exception:
+            self.server.on_internal_error()
+            self.close("internal error")
+        else:
+            self._task = None
+
+    # Publishing
+
+    async def _publish(self, event: events.PublishRequested) -> None:
+        target = event.target
+        hub = self.server.context.hub
+        try:
+            await self._authorize(Action.PUBLISH, target.path, target.query, target.user, target.password)
+            path = hub.path(target.path)
+            try:
+                path.set_publisher(self)
+            finally:
+                hub.release(path)
+        except PathError as error:
+            await self._refuse(PUBLISH_REFUSED, error)
+            return
+        self.path, self.path_name, self.user = path, path.name, target.user
+        self.state = "publish"
+        now = self.server.now()
+        self._handle(self._engine.accept_publish(now), now)
+
+    def _start_publishing(self, tracks: tuple[Track, ...], now: float) -> None:
+        path = self.path
+        if path is None:
+            return
+        try:
+            self._stream = path.start_publishing(self, tracks, publishes_packets=False)
+        except PathError as error:
+            self.close(str(error))
+            return
+        self._stream.now = now
+        self.log.info("is publishing to path '%s', %s", path.name, describe_tracks(tracks))
+
+    def close_publisher(self, reason: str) -> None:
+        self.close(reason)
+
+    # Playing
+
+    async def _play(self, event: events.PlayRequested) -> None:
+        target = event.target
+        hub = self.server.context.hub
+        path: Path | None = None
+        try:
+            await self._authorize(Action.READ, target.path, target.query, target.user, target.password)
+            path = hub.path(target.path)
+            try:
+                stream = await path.wait_ready()
+                self._start_playing(path, stream)
+            finally:
+                hub.release(path)
+        except PathError as error:
+            not_found = isinstance(error, NoOnePublishing)
+            await self._refuse(PLAY_NOT_FOUND if not_found else PLAY_REFUSED, error)
+        else:
+            self.user = target.user
+
+    def _start_playing(self, path: Path, stream: Stream) -> None:
+        capabilities = self._engine.capabilities
+        selection = select_tracks(
+            stream.descriptions, multitrack=capabilities.multitrack, four_ccs=capabilities.four_ccs
+        )
+        for track, reason in selection.skipped:
+            self.log.warning("track %d (%s) is skipped: %s", track.index + 1, track, reason)
+        if not selection.tracks:
+            raise PathError(NOTHING_TO_CARRY)
+        try:
+            shared = self.server.shared_muxer(stream, selection.tracks)
+            tracks = self._engine.accept_play(selection.tracks)
+        except LocalProtocolError as error:
+            raise PathError(str(error)) from None
+        self._flush()
+        reader = MessageReader(shared, self.outbox, self.counters, close=self._end_of_stream, reference=self.reference)
+        path.attach_reader(reader, stream)
+        self._reader = reader
+        self._stream = stream
+        self.path, self.path_name = path, path.name
+        self.state = "read"
+        self.log.info("is reading from path '%s', %s", path.name, describe_tracks(tracks))
+
+    def _end_of_stream(self, reason: str) -> None:
+        self._reader = None
+        try:
+            self._engine.end_play()
+        except LocalProtocolError:
+            pass  # the client left in the same moment
+        self._flush()
+        self.close(reason)
+
+    # Both
+
+    async def _authorize(self, action: Action, path: str, query: str, user: str, password: str) -> None:
+        request = AccessRequest(action, path, query, self.peer[0], PlainCredentials(user, password))
+        await self.server.context.hub.authorize(request)
+
+    async def _refuse(self, code: str, error: PathError) -> None:
+        """Tell the client and close; who fails to prove who it is waits for the answer."""
+        self.log.info("request refused: %s", error)
+        if isinstance(error, AccessDenied):
+            await asyncio.sleep(self.server.failure_pause)
+        try:
+            self._engine.refuse(code, str(error))
+        except LocalProtocolError:
+            pass  # the client left in the meantime
+        self._flush()
+        self.close(str(error))
+
+    def _flush(self) -> None:
+        data = self._engine.data_to_send()
+        if data and not self.transport.is_closing():
+            self.outbox.write(data)
+
+    def _leave(self, reason: str) -> None:
+        """Give up the part in the path."""
+        path, self.path = self.path, None
+        reader, self._reader = self._reader, None
+        self._stream = None
+        if path is None:
+            return
+        if reader is not None:
+            path.remove_reader(reader)
+        path.remove_publisher(self, reason)
+        self.server.context.hub.release(path)
+
+    def tick(self, now: float) -> None:
+        """Called about once a second: time-outs and slow readers."""
+        if self._closed_since is not None:
+            if now - self._closed_since >= CLOSE_GRACE:
+                self.transport.abort()
+            return
+        dropped = self.outbox.take_dropped()
+        if dropped:
+            self.log.warning("the client is too slow to read the stream: %d frames dropped", dropped)
+        if self._reader is not None and self._stream is not None:
+            self.outbox.set_bit_rate(self._stream.rate.bit_rate, self.server.queue_minimum)
+        if self.outbox.is_stuck(now, self.server.write_timeout):
+            self.abort(f"the client took no data for {self.server.write_timeout:g} s")
+            return
+        timeout = self._engine.next_timeout()
+        if timeout is not None and now >= timeout:
+            try:
+                self._handle(self._engine.handle_timeout(now), now)
+            except RemoteProtocolError as error:
+                self._flush()
+                self.close(str(error))
+
+    def reference(self) -> Reference:
+        return Reference(self.server.session_type, self.id)
+
+    def snapshot(self) -> SessionSnapshot:
+        """Return the connection as the API shows it."""
+        return SessionSnapshot(
+            self.id,
+            self.created,
+            join_host_port(*self.peer),
+            self.state,
+            self.path_name,
+            self.user,
+            self.server.name,
+            self.counters,
+        )
+
+    def close(self, reason: str) -> None:
+        """Close once everything queued was sent."""
+        if self._closing:
+            return
+        self._closing = True
+        self._close_reason = reason
+        self._closed_since = self.server.now()
+        self._leave(reason)
+        self.transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Close at once; what is queued is lost."""
+        self._closing = True
+        self._close_reason = self._close_reason or reason
+        self._leave(reason)
+        self.transport.abort()

@@ -1,0 +1,137 @@
+"""A client that plays: frames of a stream as messages, serialised once for all clients that get the same tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from polycast.errors import LocalProtocolError
+from polycast.hub.batch import FrameBatch
+from polycast.hub.outbox import Outbox
+from polycast.hub.stats import Counters, Reference
+from polycast.hub.stream import FrameReader
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.wire.rtmp.muxer import Muxer
+
+
+@dataclass(frozen=True, slots=True)
+class MessageForm:
+    """A batch as messages."""
+
+    data: bytes
+    count: int
+    """Messages."""
+    key_offset: int
+    """Where in ``data`` a new reader can begin; -1 for nowhere."""
+    key_timestamp: int
+    """Timestamp of the message there, in milliseconds."""
+    key_count: int
+    """Messages from there on."""
+    has_update: bool
+    """Whether a track's parameters change in it."""
+
+
+class SharedMuxer:
+    """Serialises a stream for all readers that get the same tracks."""
+
+    def __init__(self, tracks: tuple[Track, ...]) -> None:
+        self.muxer = Muxer(tracks)
+        self.indexes = frozenset(track.index for track in tracks)
+        self._key_track = next((track.index for track in tracks if track.kind == "video"), None)
+        self._form_key = ("messages", id(self))
+
+    def refresh(self, tracks: tuple[Track, ...]) -> None:
+        """Take the tracks as they are described now; what changed while nobody played was not seen."""
+        for old, new in zip(self.muxer.tracks, tracks, strict=True):
+            if old.codec != new.codec:
+                self.muxer.update(new)
+
+    def form(self, batch: FrameBatch) -> MessageForm:
+        """Return the batch as messages, made for the first reader that asks."""
+        return batch.form(self._form_key, self._build)
+
+    def _build(self, batch: FrameBatch) -> MessageForm:
+        muxer = self.muxer
+        parts: list[bytes] = []
+        offset = 0
+        key_offset = key_timestamp = key_part = -1
+        has_update = False
+        timestamp = 0
+        for index, entry in batch.entries:
+            if index not in self.indexes:
+                continue
+            if isinstance(entry, Frame):
+                timestamp = muxer.timestamp(index, entry)
+                if key_offset < 0 and (index == self._key_track or self._key_track is None) and entry.key:
+                    key_offset, key_timestamp, key_part = offset, timestamp, len(parts)
+                message = muxer.message(index, entry)
+            else:
+                try:
+                    message = muxer.update(entry, timestamp)
+                except LocalProtocolError:
+                    continue  # parameters that the format cannot carry; the old ones stay
+                has_update = True
+            parts.append(message)
+            offset += len(message)
+        key_count = len(parts) - key_part if key_part >= 0 else 0
+        return MessageForm(b"".join(parts), len(parts), key_offset, key_timestamp, key_count, has_update)
+
+
+class MessageReader(FrameReader):
+    """Sends a stream to one client, from a key frame on."""
+
+    def __init__(
+        self,
+        shared: SharedMuxer,
+        outbox: Outbox,
+        counters: Counters,
+        *,
+        close: Callable[[str], None],
+        reference: Callable[[], Reference],
+    ) -> None:
+        self._shared = shared
+        self._outbox = outbox
+        self._counters = counters
+        self._close = close
+        self._reference = reference
+        self._flowing = False
+        self._is_stale = False
+        """Whether parameters changed since the client got the sequence headers, while nothing was sent to it."""
+
+    def close_reader(self, reason: str) -> None:
+        self._close(reason)
+
+    def reference(self) -> Reference:
+        return self._reference()
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        form = self._shared.form(batch)
+        if self._flowing and self._outbox.ready:
+            self._send(form.data, form.count)
+            return
+        self._is_stale |= form.has_update
+        drops = self._flowing
+        if form.key_offset < 0 or (drops and not self._outbox.has_drained()):
+            if drops:
+                self._drop(form.count)
+            return
+        if drops:
+            self._outbox.ready = True
+            self._drop(form.count - form.key_count)
+        self._flowing = True
+        data = form.data[form.key_offset :]
+        if self._is_stale:
+            self._is_stale = False
+            data = self._shared.muxer.initial(form.key_timestamp) + data
+        self._send(data, form.key_count)
+
+    def _drop(self, count: int) -> None:
+        self._outbox.dropped += count
+        self._counters.packets_dropped += count
+
+    def _send(self, data: bytes, count: int) -> None:
+        if data:
+            self._outbox.write(data)
+            self._counters.bytes_sent += len(data)
+            self._counters.packets_sent += count

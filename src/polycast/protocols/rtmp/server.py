@@ -1,0 +1,109 @@
+"""The RTMP and RTMPS servers."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakKeyDictionary
+
+from polycast.config.schema import Configuration
+from polycast.config.values import Encryption
+from polycast.hub.stats import SessionSnapshot
+from polycast.hub.stream import Stream
+from polycast.media.track import Track
+from polycast.protocols.base import ServerContext, ServerKind, new_session_id
+from polycast.protocols.rtmp.connection import Connection
+from polycast.protocols.rtmp.reader import SharedMuxer
+from polycast.protocols.tcp_server import TcpServer
+
+
+class RtmpServer(TcpServer):
+    """Plain RTMP."""
+
+    name = "RTMP"
+    collection = "rtmpconns"
+    metric = "rtmp_conns"
+    session_type = "rtmpConn"
+    address_key = "rtmpAddress"
+
+    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(context, configuration)
+        self._clients: dict[str, Connection] = {}
+        self._muxers: WeakKeyDictionary[Stream, dict[frozenset[int], SharedMuxer]] = WeakKeyDictionary()
+
+    def address(self) -> str:
+        return self.configuration.rtmp_address
+
+    def make_connection(self) -> asyncio.Protocol:
+        return Connection(self)
+
+    def new_id(self) -> str:
+        """Return an id for a new connection."""
+        return new_session_id(self._clients.__contains__)
+
+    def add_client(self, connection: Connection) -> None:
+        """Take in a new connection."""
+        self._clients[connection.id] = connection
+        self.add_connection(connection)
+
+    def remove_client(self, connection: Connection) -> None:
+        """Forget a lost connection."""
+        self._clients.pop(connection.id, None)
+        self.remove_connection(connection)
+
+    def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
+        """Return the muxer that serves these tracks of a stream. Raises LocalProtocolError."""
+        muxers = self._muxers.setdefault(stream, {})
+        indexes = frozenset(track.index for track in tracks)
+        shared = muxers.get(indexes)
+        if shared is None:
+            shared = muxers[indexes] = SharedMuxer(tracks)
+        else:
+            shared.refresh(tracks)
+        return shared
+
+    def sessions(self) -> list[SessionSnapshot]:
+        return [connection.snapshot() for connection in self._clients.values()]
+
+    def kick(self, session_id: str) -> bool:
+        connection = self._clients.get(session_id)
+        if connection is None:
+            return False
+        connection.close("kicked")
+        return True
+
+
+class RtmpsServer(RtmpServer):
+    """RTMP over TLS."""
+
+    name = "RTMPS"
+    collection = "rtmpsconns"
+    metric = "rtmps_conns"
+    is_encrypted = True
+    address_key = "rtmpsAddress"
+
+    def address(self) -> str:
+        return self.configuration.rtmps_address
+
+    def certificate_files(self) -> tuple[str, str]:
+        return self.configuration.rtmp_server_cert, self.configuration.rtmp_server_key
+
+
+_COMMON_KEYS = frozenset({"rtmpDisable", "rtmpEncryption"})
+
+RTMP_KIND = ServerKind(
+    name="RTMP",
+    is_enabled=lambda configuration: (
+        not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.STRICT
+    ),
+    create=RtmpServer,
+    restart_keys=_COMMON_KEYS | {"rtmpAddress"},
+)
+
+RTMPS_KIND = ServerKind(
+    name="RTMPS",
+    is_enabled=lambda configuration: (
+        not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.NO
+    ),
+    create=RtmpsServer,
+    restart_keys=_COMMON_KEYS | {"rtmpsAddress", "rtmpServerCert", "rtmpServerKey"},
+)
