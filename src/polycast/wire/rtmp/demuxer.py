@@ -175,7 +175,7 @@ class Demuxer:
 
     def _is_settled(self, key: tuple[str, int]) -> bool:
         track = self._tracks.get(key)
-        return track.ready if track is not None else key in self._ignored
+        return track.settled if track is not None else key in self._ignored
 
     def _finish_analysis(self) -> list[Event]:
         found = [track for track in self._tracks.values() if track.ready]

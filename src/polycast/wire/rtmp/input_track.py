@@ -76,6 +76,11 @@ class InputTrack:
             return bool(codec.sps and codec.pps)
         return codec is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to be expected: AV1 and VP9 tell some of it only in the first frame."""
+        return self.ready and (self.last_dts is not None or not isinstance(self.codec, (AV1, VP9)))
+
     def receive(self, part: Part, milliseconds: int) -> list[Frame]:
         """Take one part, whose message has the time ``milliseconds`` (extended); return its frames.
 
