@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from polycast.codecs import av1
+from polycast.errors import ProtocolError
 from polycast.media.codec import AV1, H264, H265, Codec, Kind
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale
@@ -34,7 +35,10 @@ class MpegtsPackager:
         if rate != CLOCK_RATE:
             pts = rescale(pts, rate, CLOCK_RATE)
             dts = rescale(dts, rate, CLOCK_RATE)
-        self._pieces.append(self._muxer.write_frame(position, frame, pts, dts))
+        try:
+            self._pieces.append(self._muxer.write_frame(position, frame, pts, dts))
+        except ProtocolError:  # an AAC frame too large for ADTS, which no decoder would take either
+            return
 
     def take(self) -> bytes:
         """Return what was written since the last call."""

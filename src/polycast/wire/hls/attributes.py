@@ -1,0 +1,71 @@
+"""Attribute lists and values of playlist tags (RFC 8216 section 4.2)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.timebase import WallTime
+
+MAXIMUM_ATTRIBUTES = 64
+"""Attributes of one tag; the specification knows about 20 for the richest."""
+
+Attributes: TypeAlias = dict[str, str]
+"""Attribute values by name, without quotes."""
+
+_ATTRIBUTE = re.compile(r'\s*([A-Z0-9-]{1,64})\s*=\s*(?:"([^"]*)"|([^",]*))\s*(?:,|$)')
+_INTEGER = re.compile(r"[0-9]{1,20}")
+_DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?")
+_RESOLUTION = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_attributes(text: str) -> Attributes:
+    """Parse an attribute list. Raises RemoteProtocolError."""
+    attributes: Attributes = {}
+    position = 0
+    while position < len(text):
+        match = _ATTRIBUTE.match(text, position)
+        if match is None or len(attributes) == MAXIMUM_ATTRIBUTES:
+            raise RemoteProtocolError("an attribute list of a playlist is not valid")
+        quoted = match.group(2)
+        attributes[match.group(1)] = quoted if quoted is not None else match.group(3).strip()
+        position = match.end()
+    return attributes
+
+
+def parse_integer(text: str) -> int:
+    """Parse a decimal-integer. Raises RemoteProtocolError."""
+    text = text.strip()
+    if _INTEGER.fullmatch(text) is None:
+        raise RemoteProtocolError("a number of a playlist is not valid")
+    return int(text)
+
+
+def parse_decimal(text: str) -> float:
+    """Parse a decimal-floating-point. Raises RemoteProtocolError."""
+    text = text.strip()
+    if _DECIMAL.fullmatch(text) is None:
+        raise RemoteProtocolError("a number of a playlist is not valid")
+    return float(text)
+
+
+def parse_resolution(text: str) -> tuple[int, int]:
+    """Parse a decimal-resolution. Raises RemoteProtocolError."""
+    match = _RESOLUTION.fullmatch(text)
+    if match is None:
+        raise RemoteProtocolError("a resolution of a playlist is not valid")
+    return int(match.group(1)), int(match.group(2))
+
+
+def parse_date(text: str) -> WallTime | None:
+    """Parse an ISO 8601 date; None when it is not one, for a date is not worth losing the playlist."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return WallTime((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,255 @@
+"""Reads fragmented MP4 (ISO/IEC 14496-12 section 8.8): bytes in, frames out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import unpack_from
+
+from polycast.errors import ProtocolError, RemoteProtocolError
+from polycast.media.frame import Frame
+from polycast.media.timebase import rescale_nearest
+from polycast.media.track import Track
+from polycast.wire.mp4.boxes import Box, iterate, read_header
+from polycast.wire.mp4.tracks import InputTrack, read_movie
+
+MAXIMUM_MEDIA_SIZE = 128 * 1024 * 1024
+"""Bytes of an mdat box: a segment of 20 s at 50 Mbit/s."""
+MAXIMUM_METADATA_SIZE = 4 * 1024 * 1024
+"""Bytes of any other box; a moof box has at most 16 bytes for each sample."""
+MAXIMUM_SAMPLES = 65_536
+"""Samples of one fragment: 20 minutes of AAC."""
+MAXIMUM_RUNS = 256
+"""Track runs of one fragment; usual files have one for each track."""
+_MAXIMUM_TIME = 1 << 62
+"""Ticks: larger times are taken as broken."""
+
+_BASE_DATA_OFFSET = 0x000001
+_SAMPLE_DESCRIPTION = 0x000002
+_DEFAULT_DURATION = 0x000008
+_DEFAULT_SIZE = 0x000010
+_RUN_DATA_OFFSET = 0x000001
+_RUN_FIRST_FLAGS = 0x000004
+_RUN_DURATION = 0x000100
+_RUN_SIZE = 0x000200
+_RUN_FLAGS = 0x000400
+_RUN_COMPOSITION = 0x000800
+
+
+@dataclass(slots=True)
+class DemuxerCounters:
+    """What was wrong with the samples of a file."""
+
+    broken: int = 0
+    """Samples that could not be parsed or had no data."""
+
+
+@dataclass(slots=True)
+class _Sample:
+    lane: _Lane
+    start: int
+    """Offset of its bytes from the start of the moof box."""
+    size: int
+    dts: int
+    duration: int
+    composition: int
+
+
+class _Lane:
+    __slots__ = ("index", "last", "next_time", "shift", "track")
+
+    def __init__(self, index: int, track: InputTrack) -> None:
+        self.index = index
+        self.track = track
+        self.next_time = 0
+        """Decoding time after the last sample, in ticks of the timescale."""
+        self.shift = 0
+        """How far decoding times are moved back so that none lies after its presentation time."""
+        self.last: int | None = None
+
+
+class Demuxer:
+    """Reads an init segment and the fragments after it; also several init segments, each replacing the one before."""
+
+    def __init__(self) -> None:
+        self.counters = DemuxerCounters()
+        self.tracks: tuple[Track, ...] | None = None
+        """The tracks; None until the init segment was read."""
+        self.skipped = 0
+        """Number of tracks whose codec is not supported."""
+        self._buffer = bytearray()
+        self._lanes: dict[int, _Lane] = {}
+        self._samples: list[_Sample] = []
+        self._distance = 0
+        """Bytes from the start of the last moof box to the start of the buffer."""
+
+    def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
+        """Take the next bytes; return the frames that they completed, each with the index of its track.
+
+        Frames of one fragment come in the order of their decoding times. Times are in ticks of `Track.clock_rate`.
+        Raises RemoteProtocolError when the boxes are broken or too large; a sample that is broken is counted and left
+        out.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[tuple[int, Frame]] = []
+        start = 0
+        while True:
+            # only the header is copied: a box that is not complete is looked at once for each call
+            header = read_header(bytes(buffer[start : start + 16]), 0, min(len(buffer) - start, 16))
+            if header is None:
+                break
+            size = header.end
+            if int.from_bytes(buffer[start : start + 4], "big") == 0:
+                raise RemoteProtocolError("an MP4 box of unknown size cannot be read from a stream")
+            if size > (MAXIMUM_MEDIA_SIZE if header.kind == b"mdat" else MAXIMUM_METADATA_SIZE):
+                raise RemoteProtocolError("an MP4 box is too large")
+            if len(buffer) - start < size:
+                break
+            content = bytes(buffer[start : start + size])
+            self._receive_box(content, Box(header.kind, 0, header.content, size), frames)
+            start += size
+        del buffer[:start]
+        return frames
+
+    def _receive_box(self, data: bytes, box: Box, frames: list[tuple[int, Frame]]) -> None:
+        if box.kind == b"moov":
+            self._receive_movie(data, box)
+        elif box.kind == b"moof":
+            self._distance = 0
+            self._samples = self._read_fragment(data, box)
+        elif box.kind == b"mdat":
+            self._receive_media(data, box, frames)
+        self._distance += box.end
+
+    def _receive_movie(self, data: bytes, box: Box) -> None:
+        found, self.skipped = read_movie(data, box)
+        self._lanes = {track.track_id: _Lane(index, track) for index, track in enumerate(found)}
+        self._samples = []
+        self.tracks = tuple(Track(index, track.codec, language=track.language) for index, track in enumerate(found))
+
+    def _read_fragment(self, data: bytes, box: Box) -> list[_Sample]:
+        samples: list[_Sample] = []
+        runs = 0
+        for fragment in iterate(data, box.content, box.end):
+            if fragment.kind != b"traf":
+                continue
+            lane: _Lane | None = None
+            duration = size = 0
+            position = 0
+            for child in iterate(data, fragment.content, fragment.end):
+                if child.kind == b"tfhd":
+                    lane, duration, size = self._read_fragment_header(data, child)
+                elif child.kind == b"tfdt" and lane is not None:
+                    lane.next_time = self._read_decode_time(data, child)
+                elif child.kind == b"trun" and lane is not None:
+                    runs += 1
+                    if runs > MAXIMUM_RUNS:
+                        raise RemoteProtocolError("a movie fragment has too many track runs")
+                    position = self._read_run(data, child, lane, (duration, size, position), samples)
+        return samples
+
+    def _read_fragment_header(self, data: bytes, box: Box) -> tuple[_Lane | None, int, int]:
+        content = data[box.content : box.end]
+        if len(content) < 8:
+            raise RemoteProtocolError("a track fragment header is too short")
+        flags = int.from_bytes(content[1:4], "big")
+        lane = self._lanes.get(int.from_bytes(content[4:8], "big"))
+        if lane is None:
+            return None, 0, 0
+        if flags & _BASE_DATA_OFFSET:
+            raise RemoteProtocolError("a track fragment has an absolute data offset")
+        offset = 8 + (4 if flags & _SAMPLE_DESCRIPTION else 0)
+        defaults = lane.track.defaults
+        duration, size = defaults.duration, defaults.size
+        if flags & _DEFAULT_DURATION:
+            duration = int.from_bytes(content[offset : offset + 4], "big")
+            offset += 4
+        if flags & _DEFAULT_SIZE:
+            size = int.from_bytes(content[offset : offset + 4], "big")
+        return lane, duration, size
+
+    def _read_decode_time(self, data: bytes, box: Box) -> int:
+        content = data[box.content : box.end]
+        wide = len(content) >= 12 and content[0] == 1
+        time = int.from_bytes(content[4:12] if wide else content[4:8], "big")
+        if len(content) < 8 or time > _MAXIMUM_TIME:
+            raise RemoteProtocolError("a decoding time is not valid")
+        return time
+
+    def _read_run(
+        self, data: bytes, box: Box, lane: _Lane, defaults: tuple[int, int, int], samples: list[_Sample]
+    ) -> int:
+        """Append the samples of a track run; return the offset after its last one."""
+        if box.end - box.content < 8:
+            raise RemoteProtocolError("a track run is too short")
+        version = data[box.content]
+        flags = int.from_bytes(data[box.content + 1 : box.content + 4], "big")
+        count = int.from_bytes(data[box.content + 4 : box.content + 8], "big")
+        default_duration, default_size, position = defaults
+        offset = box.content + 8
+        fixed = 4 * (bool(flags & _RUN_DATA_OFFSET) + bool(flags & _RUN_FIRST_FLAGS))
+        columns = [bool(flags & bit) for bit in (_RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION)]
+        row_size = 4 * sum(columns)
+        if count > MAXIMUM_SAMPLES - len(samples) or offset + fixed + count * row_size > box.end:
+            raise RemoteProtocolError("a track run has more samples than it can have")
+        if flags & _RUN_DATA_OFFSET:
+            position = unpack_from(">i", data, offset)[0]
+        elif position == 0:
+            position = len(data) + 8  # the first byte of the mdat box that follows
+        offset += fixed
+        time = lane.next_time
+        for _ in range(count):
+            duration, size, composition = default_duration, default_size, 0
+            if columns[0]:
+                duration = int.from_bytes(data[offset : offset + 4], "big")
+                offset += 4
+            if columns[1]:
+                size = int.from_bytes(data[offset : offset + 4], "big")
+                offset += 4
+            offset += 4 * columns[2]
+            if columns[3]:
+                composition = int.from_bytes(data[offset : offset + 4], "big", signed=version != 0)
+                offset += 4
+            samples.append(_Sample(lane, position, size, time, duration, composition))
+            position += size
+            time += duration
+        lane.next_time = time
+        return position
+
+    def _receive_media(self, data: bytes, box: Box, frames: list[tuple[int, Frame]]) -> None:
+        first = self._distance + box.content
+        end = self._distance + box.end
+        ordered = sorted(self._samples, key=lambda sample: sample.dts / sample.lane.track.timescale)
+        self._samples = []
+        for sample in ordered:
+            lane = sample.lane
+            lane.shift = max(lane.shift, -sample.composition)
+        for sample in ordered:
+            if sample.start < first or sample.start + sample.size > end:
+                self.counters.broken += 1
+                continue
+            start = sample.start - self._distance
+            try:
+                frame = self._make_frame(sample, data[start : start + sample.size])
+            except ProtocolError:
+                self.counters.broken += 1
+                continue
+            if frame is not None:
+                frames.append((sample.lane.index, frame))
+
+    def _make_frame(self, sample: _Sample, data: bytes) -> Frame | None:
+        lane = sample.lane
+        track = lane.track
+        units, key = track.samples(data)
+        if not units:
+            return None
+        rate = track.codec.clock_rate
+        pts = sample.dts + sample.composition + track.time_offset
+        dts = sample.dts - lane.shift + track.time_offset
+        pts = rescale_nearest(pts, track.timescale, rate)
+        dts = rescale_nearest(dts, track.timescale, rate)
+        if lane.last is not None and dts < lane.last <= pts:
+            dts = lane.last
+        lane.last = dts
+        duration = rescale_nearest(sample.duration, track.timescale, rate) if sample.duration else None
+        return Frame(units, max(pts, dts), dts, key=key, duration=duration)

@@ -1,0 +1,261 @@
+"""Reads an MPEG transport stream (ISO/IEC 13818-1): bytes in, frames of its first program out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polycast.codecs.nal import MAXIMUM_FRAME_SIZE
+from polycast.errors import ProtocolError
+from polycast.media.frame import Frame
+from polycast.media.timebase import TimestampExtender
+from polycast.media.track import Track
+from polycast.wire.mpegts import constants as ts
+from polycast.wire.mpegts.elementary import ElementaryParser, language_of, make_parser
+from polycast.wire.mpegts.pes import PesHeader, parse_pes_header
+from polycast.wire.mpegts.psi import ProgramMap, SectionAssembler, parse_program_association, parse_program_map
+
+MAXIMUM_PROBE_SIZE = 8 * 1024 * 1024
+"""Bytes read until the parameters of all tracks must be known; tracks that are still unknown then are left out.
+Some seconds of a broadcast stream, or a whole segment of a large one."""
+MAXIMUM_PES_SIZE = MAXIMUM_FRAME_SIZE + 1024
+"""Bytes of a PES packet: the largest frame with its headers."""
+
+
+@dataclass(slots=True)
+class DemuxerCounters:
+    """What was wrong with a transport stream."""
+
+    continuity_errors: int = 0
+    """Gaps in the continuity counters: lost packets."""
+    lost_sync: int = 0
+    """Times that bytes had to be skipped to find the next packet."""
+    broken: int = 0
+    """Packets, sections and frames that could not be parsed."""
+    scrambled: int = 0
+    """Packets that are encrypted."""
+
+
+class _Stream:
+    """One elementary stream: its PES packet so far."""
+
+    __slots__ = ("chunks", "index", "language", "parser", "size", "wanted")
+
+    def __init__(self, parser: ElementaryParser, language: str | None) -> None:
+        self.parser = parser
+        self.language = language
+        self.index: int | None = None
+        """Index of the track; None until the tracks are known."""
+        self.chunks: list[bytes] | None = None
+        """Payloads of the PES packet that is being read, None in between."""
+        self.size = 0
+        self.wanted = 0
+        """Size that completes the PES packet, 0 while unknown."""
+
+
+class Demuxer:
+    """Reads the first program of a transport stream.
+
+    Frames come with the number of their track. The times of all tracks are on one time line that goes on growing over
+    the 33-bit wrap; within a track they are as the stream has them.
+    """
+
+    def __init__(self) -> None:
+        self.counters = DemuxerCounters()
+        self.tracks: tuple[Track, ...] | None = None
+        """The tracks; None until the parameters of all their codecs are known. No frame comes before."""
+        self.skipped: tuple[int, ...] = ()
+        """Stream types of elementary streams that are not supported."""
+        self._buffer = b""
+        self._in_sync = True
+        self._counters_by_pid: dict[int, int] = {}
+        self._association = SectionAssembler()
+        self._map = SectionAssembler()
+        self._map_pid: int | None = None
+        self._program: ProgramMap | None = None
+        self._streams: dict[int, _Stream] = {}
+        self._extender = TimestampExtender(ts.TIMESTAMP_BITS)
+        self._probed = 0
+        self._waiting: list[tuple[_Stream, Frame]] = []
+
+    def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
+        """Take the next bytes; return the frames that they completed, each with the index of its track.
+
+        Never raises for what the bytes are: see ``counters``.
+        """
+        data = self._buffer + data if self._buffer else data
+        output: list[tuple[_Stream, Frame]] = []
+        offset = 0
+        size = len(data)
+        while offset + ts.PACKET_SIZE <= size:
+            if data[offset] != ts.SYNC_BYTE:
+                offset = self._find_sync(data, offset)
+                continue
+            self._in_sync = True
+            self._receive_packet(data, offset, output)
+            offset += ts.PACKET_SIZE
+        self._buffer = data[offset:]
+        self._probed += offset
+        return self._release(output)
+
+    def flush(self) -> list[tuple[int, Frame]]:
+        """Return the frames that wait for their end to be seen: at the end of a segment or file."""
+        output: list[tuple[_Stream, Frame]] = []
+        for stream in self._streams.values():
+            self._finish_packet(stream, output)
+        return self._release(output)
+
+    def _find_sync(self, data: bytes, offset: int) -> int:
+        """Return the offset of the next sync byte that another one follows, as far as the data reaches."""
+        if self._in_sync:
+            self._in_sync = False
+            self.counters.lost_sync += 1
+        while True:
+            offset = data.find(ts.SYNC_BYTE, offset + 1)
+            if offset < 0:
+                return len(data)
+            following = offset + ts.PACKET_SIZE
+            if following >= len(data) or data[following] == ts.SYNC_BYTE:
+                return offset
+
+    def _receive_packet(self, data: bytes, start: int, output: list[tuple[_Stream, Frame]]) -> None:
+        high, low, control = data[start + 1], data[start + 2], data[start + 3]
+        pid = (high & 0x1F) << 8 | low
+        if pid == ts.NULL_PID or high & 0x80 or not control & 0x10:
+            return
+        payload = start + 4
+        end = start + ts.PACKET_SIZE
+        discontinuity = False
+        if control & 0x20:
+            length = data[payload]
+            discontinuity = length > 0 and bool(data[payload + 1] & 0x80)
+            payload += 1 + length
+            if payload > end:
+                self.counters.broken += 1
+                return
+        stream = self._streams.get(pid)
+        if stream is None and pid not in (ts.PROGRAM_ASSOCIATION_PID, self._map_pid):
+            return
+        if control & 0xC0:
+            self.counters.scrambled += 1
+            return
+        counter = control & 0x0F
+        last = self._counters_by_pid.get(pid)
+        self._counters_by_pid[pid] = counter
+        lost = last is not None and not discontinuity and counter != (last + 1) & 0x0F
+        if lost:
+            if counter == last:  # a packet may be sent twice (section 2.4.3.3)
+                return
+            self.counters.continuity_errors += 1
+        unit_start = bool(high & 0x40)
+        if stream is not None:
+            self._receive_elementary(stream, data[payload:end], unit_start, lost, output)
+        else:
+            self._receive_section(pid, data[payload:end], unit_start, lost)
+
+    def _receive_section(self, pid: int, payload: bytes, unit_start: bool, lost: bool) -> None:
+        is_association = pid == ts.PROGRAM_ASSOCIATION_PID
+        assembler = self._association if is_association else self._map
+        if lost:
+            assembler.reset()
+        for section in assembler.push(payload, unit_start):
+            try:
+                if is_association:
+                    self._take_association(parse_program_association(section))
+                else:
+                    self._take_map(parse_program_map(section))
+            except ProtocolError:
+                self.counters.broken += 1
+
+    def _take_association(self, programs: list[tuple[int, int]] | None) -> None:
+        if programs and self._map_pid is None:
+            self._map_pid = programs[0][1]
+
+    def _take_map(self, program: ProgramMap | None) -> None:
+        if program is None or self._program is not None:
+            return
+        self._program = program
+        skipped = []
+        for stream in program.streams:
+            parser = make_parser(stream)
+            if parser is None:
+                skipped.append(stream.stream_type)
+            elif stream.pid not in (self._map_pid, ts.PROGRAM_ASSOCIATION_PID):
+                self._streams[stream.pid] = _Stream(parser, language_of(stream))
+        self.skipped = tuple(skipped)
+
+    def _receive_elementary(
+        self, stream: _Stream, payload: bytes, unit_start: bool, lost: bool, output: list[tuple[_Stream, Frame]]
+    ) -> None:
+        if lost:
+            stream.chunks = None
+        if unit_start:
+            self._finish_packet(stream, output)
+            stream.chunks = [payload]
+            stream.size = len(payload)
+            length = payload[4] << 8 | payload[5] if len(payload) >= 6 else 0
+            stream.wanted = 6 + length if length else 0
+        elif stream.chunks is not None:
+            stream.chunks.append(payload)
+            stream.size += len(payload)
+            if stream.size > MAXIMUM_PES_SIZE:
+                self.counters.broken += 1
+                stream.chunks = None
+                return
+        if stream.wanted and stream.chunks is not None and stream.size >= stream.wanted:
+            self._finish_packet(stream, output)
+
+    def _finish_packet(self, stream: _Stream, output: list[tuple[_Stream, Frame]]) -> None:
+        chunks = stream.chunks
+        if chunks is None:
+            return
+        stream.chunks = None
+        data = b"".join(chunks)
+        header = parse_pes_header(data)
+        if header is None:
+            self.counters.broken += 1
+            return
+        end = header.packet_size or len(data)
+        if end > len(data):  # its end was lost
+            self.counters.broken += 1
+            return
+        pts, dts = self._extend(header)
+        try:
+            frames = stream.parser.parse(data[header.payload : end], pts, dts)
+        except ProtocolError:
+            self.counters.broken += 1
+            return
+        for frame in frames:
+            output.append((stream, frame))
+
+    def _extend(self, header: PesHeader) -> tuple[int | None, int | None]:
+        if header.pts is None or header.dts is None:
+            return None, None
+        dts = self._extender.extend(header.dts)
+        return dts + ((header.pts - header.dts) & ts.TIMESTAMP_MASK), dts
+
+    def _release(self, output: list[tuple[_Stream, Frame]]) -> list[tuple[int, Frame]]:
+        """Return the frames that may leave: all once the tracks are known."""
+        if self.tracks is None:
+            self._waiting += output
+            streams = list(self._streams.values())
+            ready = [stream for stream in streams if stream.parser.ready]
+            if not ready or (len(ready) < len(streams) and self._probed < MAXIMUM_PROBE_SIZE):
+                if self._probed >= MAXIMUM_PROBE_SIZE:
+                    self._waiting.clear()
+                return []
+            for index, stream in enumerate(ready):
+                stream.index = index
+            output, self._waiting = self._waiting, []
+        self._update_tracks()
+        return [(stream.index, frame) for stream, frame in output if stream.index is not None]
+
+    def _update_tracks(self) -> None:
+        streams = [stream for stream in self._streams.values() if stream.index is not None]
+        tracks = self.tracks
+        if tracks is not None and all(
+            track.codec is stream.parser.codec for track, stream in zip(tracks, streams, strict=True)
+        ):
+            return
+        self.tracks = tuple(
+            Track(index, stream.parser.codec, language=stream.language) for index, stream in enumerate(streams)
+        )

@@ -1,0 +1,286 @@
+"""Elementary streams of a transport stream: from the payload of PES packets to frames."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from polycast.codecs import aac, ac3, h264, h265, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import AC3, H264, H265, Codec, MPEG2Video, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
+from polycast.media.frame import Frame
+from polycast.media.timebase import rescale_nearest
+from polycast.wire.mpegts import constants as ts
+from polycast.wire.mpegts.psi import ElementaryStream, iterate_descriptors
+
+MAXIMUM_AUDIO_FRAMES = 256
+"""Audio frames in one PES packet; 64 KiB of the smallest ones."""
+MAXIMUM_INCOMPLETE_SIZE = 0x2000
+"""Bytes of an audio frame that continues in the next PES packet: more than any frame has."""
+_TIME_TOLERANCE = 500
+"""Audio times within 1/500 s of where the frames before end are taken as that: 90 kHz and milliseconds round them."""
+
+
+class ElementaryParser(Protocol):
+    """Makes frames of the PES packets of one stream."""
+
+    @property
+    def codec(self) -> Codec:
+        """The codec, as far as it is known; see ``ready``."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether all parameters of the codec are known."""
+
+    def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
+        """Return the frames of one PES packet; times in growing 90 kHz ticks, frames in those of the codec.
+
+        Raises RemoteProtocolError when it is broken.
+        """
+
+
+class _VideoParser:
+    """Video: one PES packet is one access unit, as all usual muxers write it."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.ready = False
+        self._last: int | None = None
+        self._step = 3600
+
+    def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
+        units, key = self._split(payload)
+        if not units:
+            return []
+        if pts is None or dts is None:  # no time: continue where the frames before end
+            if self._last is None:
+                return []
+            pts = dts = self._last + self._step
+        elif self._last is not None and 0 < dts - self._last < ts.CLOCK_RATE:
+            self._step = dts - self._last
+        self._last = dts
+        return [Frame(units, max(pts, dts), dts, key=key)]
+
+    def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
+        raise NotImplementedError
+
+
+class _H264Parser(_VideoParser):
+    codec: H264
+
+    def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
+        delimiter = h264.NalType.ACCESS_UNIT_DELIMITER
+        units = tuple(unit for unit in nal.split_annexb(payload) if unit[0] & 0x1F != delimiter)
+        self.codec = h264.updated(self.codec, units)
+        self.ready = bool(self.codec.sps and self.codec.pps)
+        return units, h264.is_key(units)
+
+
+class _H265Parser(_VideoParser):
+    codec: H265
+
+    def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
+        delimiter = h265.NalType.ACCESS_UNIT_DELIMITER
+        units = tuple(unit for unit in nal.split_annexb(payload) if h265.nal_type(unit) != delimiter)
+        self.codec = h265.updated(self.codec, units)
+        self.ready = bool(self.codec.vps and self.codec.sps and self.codec.pps)
+        return units, h265.is_key(units)
+
+
+class _MPEG2VideoParser(_VideoParser):
+    def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
+        self.ready = True
+        return ((payload,) if payload else ()), mpeg2_video.is_key(payload)
+
+
+class _MPEG4VideoParser(_VideoParser):
+    codec: MPEG4Video
+
+    def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
+        self.codec = mpeg4_video.updated(self.codec, payload)
+        self.ready = bool(self.codec.configuration)
+        return ((payload,) if payload else ()), mpeg4_video.is_key(payload)
+
+
+class _AudioFrame(NamedTuple):
+    header_size: int
+    """Bytes in front of the payload that are not part of the frame."""
+    size: int
+    """Bytes, header included."""
+    samples: int
+    """Duration in samples."""
+    codec: Codec
+
+
+class _AudioParser:
+    """Audio: a PES packet has some frames, of which the last may continue in the next packet."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.ready = False
+        self._rest = b""
+        self._next: int | None = None
+        """Time of the next frame in ticks of the codec, as the frames before say."""
+
+    def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
+        rest = self._rest
+        self._rest = b""
+        data = rest + payload
+        frames: list[Frame] = []
+        offset = 0
+        while offset < len(data) and len(frames) < MAXIMUM_AUDIO_FRAMES:
+            header = self._read(data, offset)
+            if header is None or offset + header.size > len(data):
+                self._rest = data[offset : offset + MAXIMUM_INCOMPLETE_SIZE]
+                break
+            self.codec = header.codec
+            self.ready = True
+            # a time belongs to the first frame that starts in its packet (ISO/IEC 13818-1 section 2.4.3.7)
+            if pts is not None and offset >= len(rest):
+                self._set_time(rescale_nearest(pts, ts.CLOCK_RATE, self.codec.clock_rate))
+                pts = None
+            unit = data[offset + header.header_size : offset + header.size]
+            offset += header.size
+            time = self._next
+            if time is None:
+                continue
+            duration = self._duration(header)
+            self._next = time + duration
+            if unit:
+                frames.append(Frame((unit,), time, time, key=True, duration=duration))
+        return frames
+
+    def _set_time(self, time: int) -> None:
+        if self._next is None or abs(time - self._next) * _TIME_TOLERANCE > self.codec.clock_rate:
+            self._next = time
+
+    def _duration(self, header: _AudioFrame) -> int:
+        return header.samples
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        """Return the header at ``offset``; None when it is not complete. Raises RemoteProtocolError."""
+        raise NotImplementedError
+
+
+class _AacParser(_AudioParser):
+    codec: MPEG4Audio
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        if len(data) - offset < 7:
+            return None
+        header = aac.parse_adts_header(data, offset)
+        codec = self.codec
+        channels = header.channels or codec.channels
+        if not self.ready or codec.sample_rate != header.sample_rate or codec.channels != channels:
+            configuration = aac.build_audio_specific_config(header.object_type, header.sample_rate, channels)
+            codec = MPEG4Audio(configuration, header.sample_rate, channels)
+            self._next = None
+        return _AudioFrame(header.header_size, header.frame_size, aac.SAMPLES_PER_FRAME, codec)
+
+
+class _MpegAudioParser(_AudioParser):
+    codec: MPEGAudio
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        if len(data) - offset < 4:
+            return None
+        header = mpeg_audio.parse_frame_header(data[offset : offset + 4])
+        codec = self.codec
+        if (codec.sample_rate, codec.channels, codec.layer) != (header.sample_rate, header.channels, header.layer):
+            codec = MPEGAudio(header.sample_rate, header.channels, header.layer)
+        return _AudioFrame(0, header.frame_size, header.samples, codec)
+
+    def _duration(self, header: _AudioFrame) -> int:
+        # the clock of MPEG audio is 90 kHz whatever the sample rate
+        return rescale_nearest(header.samples, self.codec.sample_rate, ts.CLOCK_RATE)
+
+
+class _Ac3Parser(_AudioParser):
+    codec: AC3
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        if len(data) - offset < 8:
+            return None
+        header = ac3.parse_sync_frame(data[offset : offset + 8])
+        codec = self.codec
+        if (codec.sample_rate, codec.channels) != (header.sample_rate, header.channels):
+            codec = AC3(header.sample_rate, header.channels)
+            self._next = None
+        return _AudioFrame(0, header.frame_size, ac3.SAMPLES_PER_FRAME, codec)
+
+
+class _OpusParser(_AudioParser):
+    """Opus access units behind control headers (ETSI TS 103 491 annex B; the layout that FFmpeg writes)."""
+
+    codec: Opus
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        start = offset
+        if len(data) - offset < 3:
+            return None
+        if data[offset] != 0x7F or data[offset + 1] & 0xE0 != 0xE0:
+            raise RemoteProtocolError("an Opus control header does not start with its prefix")
+        flags = data[offset + 1]
+        offset += 2
+        size = 0
+        while True:
+            if offset >= len(data):
+                return None
+            byte = data[offset]
+            offset += 1
+            size += byte
+            if byte != 0xFF:
+                break
+        offset += (2 if flags & 0x10 else 0) + (2 if flags & 0x08 else 0)  # trimming at the start and at the end
+        if flags & 0x04:  # control extension
+            if offset >= len(data):
+                return None
+            offset += 1 + data[offset]
+        samples = opus.packet_duration(data[offset : offset + size]) if offset + size <= len(data) else 0
+        return _AudioFrame(offset - start, offset - start + size, samples, self.codec)
+
+
+def make_parser(stream: ElementaryStream) -> ElementaryParser | None:
+    """Return a parser for an elementary stream; None when its codec is not supported."""
+    kind = stream.stream_type
+    if kind == ts.STREAM_TYPE_H264:
+        return _H264Parser(H264())
+    if kind == ts.STREAM_TYPE_H265:
+        return _H265Parser(H265())
+    if kind in (ts.STREAM_TYPE_MPEG1_VIDEO, ts.STREAM_TYPE_MPEG2_VIDEO):
+        return _MPEG2VideoParser(MPEG2Video())
+    if kind == ts.STREAM_TYPE_MPEG4_VIDEO:
+        return _MPEG4VideoParser(MPEG4Video())
+    if kind == ts.STREAM_TYPE_AAC_ADTS:
+        return _AacParser(MPEG4Audio())
+    if kind in (ts.STREAM_TYPE_MPEG1_AUDIO, ts.STREAM_TYPE_MPEG2_AUDIO):
+        return _MpegAudioParser(MPEGAudio())
+    if kind == ts.STREAM_TYPE_AC3:
+        return _Ac3Parser(AC3())
+    if kind == ts.STREAM_TYPE_PRIVATE:
+        return _make_private_parser(stream)
+    return None
+
+
+def _make_private_parser(stream: ElementaryStream) -> ElementaryParser | None:
+    registration = b""
+    channels = 2
+    for tag, body in iterate_descriptors(stream.descriptors):
+        if tag == ts.DESCRIPTOR_REGISTRATION:
+            registration = body[:4]
+        elif tag == ts.DESCRIPTOR_DVB_AC3:
+            registration = b"AC-3"
+        elif tag == ts.DESCRIPTOR_DVB_EXTENSION and len(body) >= 2 and body[0] == ts.OPUS_EXTENSION_TAG:
+            channels = body[1] if 0 < body[1] <= 8 else 2
+    if registration == b"Opus":
+        return _OpusParser(Opus(channels))
+    if registration == b"AC-3":
+        return _Ac3Parser(AC3())
+    return None
+
+
+def language_of(stream: ElementaryStream) -> str | None:
+    """Return the ISO 639-2 language of a stream, where it tells one."""
+    for tag, body in iterate_descriptors(stream.descriptors):
+        if tag == ts.DESCRIPTOR_LANGUAGE and len(body) >= 3 and body[:3].isalpha():
+            return body[:3].decode("ascii").lower()
+    return None
