@@ -56,14 +56,14 @@ class OnDemand:
         *,
         start: Callable[[], None],
         stop: Callable[[str], None],
-        on_start_timeout: Callable[[], None],
+        on_stopped: Callable[[], None],
         start_timeout: float,
         close_after: float,
     ) -> None:
         self._loop = loop
         self._start = start
         self._stop = stop
-        self._on_start_timeout = on_start_timeout
+        self._on_stopped = on_stopped
         self._start_timeout = start_timeout
         self._close_after = close_after
         self._timer: asyncio.TimerHandle | None = None
@@ -84,8 +84,7 @@ class OnDemand:
             self._stop(
                 "not in use anymore" if old is State.CLOSING else "timed out" if old is State.STARTING else "lost"
             )
-            if old is State.STARTING:
-                self._on_start_timeout()
+            self._on_stopped()  # whoever still waits would wait for ever
 
     def close(self) -> None:
         """Stop without further calls."""

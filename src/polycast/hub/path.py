@@ -136,7 +136,7 @@ class Path:
             self._loop,
             start=start,
             stop=stop,
-            on_start_timeout=self._fail_held,
+            on_stopped=self._fail_held,
             start_timeout=start_timeout,
             close_after=close_after,
         )
@@ -212,8 +212,9 @@ class Path:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
             self.log.info("closing existing publisher")
             old = self.publisher
+            # The new one is there before the old one goes: a path that nobody uses would be removed.
+            self.publisher = publisher
             self._end_stream("the publisher was replaced by another one")
-            self.publisher = None
             old.close_publisher("another client publishes on the path now")
         self.publisher = publisher
 
@@ -240,6 +241,8 @@ class Path:
         """End the stream but keep the path reserved for the publisher (it paused). Readers are closed."""
         if self.publisher is publisher:
             self._end_stream(reason)
+            if self.on_demand is not None:
+                self.on_demand.handle(Input.LOST)
 
     def remove_publisher(self, publisher: Publisher, reason: str) -> None:
         """The publisher is gone. Readers are closed; one that is not the path's publisher is ignored."""
@@ -284,6 +287,8 @@ class Path:
             for observer in self._observers:
                 observer.on_reader_removed(self, reader)
             reader.close_reader(reason)
+        if readers and self.on_demand is not None:
+            self.on_demand.handle(Input.UNUSED)
         for observer in self._observers:
             observer.on_path_not_ready(self)
 
