@@ -202,9 +202,10 @@ class Server:
     folder: Path
     log_lines: list[str] = field(default_factory=list)
 
-    def url(self, path: str, *, tls: bool = False) -> str:
-        """Return the RTSP address of ``path``."""
-        return f"rtsps://127.0.0.1:{self.tls_port}/{path}" if tls else f"rtsp://127.0.0.1:{self.port}/{path}"
+    def url(self, path: str, *, tls: bool = False, user: str = "") -> str:
+        """Return the RTSP address of ``path``, with ``user`` (``name:password``) where one is given."""
+        scheme, port = ("rtsps", self.tls_port) if tls else ("rtsp", self.port)
+        return f"{scheme}://{user}{'@' if user else ''}127.0.0.1:{port}/{path}"
 
     @property
     def log(self) -> str:
@@ -233,7 +234,9 @@ def run_server(
     net: Network = Network(),
     command: Sequence[str | Path] = (sys.executable, "-m", "polycast"),
 ) -> Iterator[Server]:
-    """Run the server on free ports, RTSP and RTSPS, with ``settings`` (YAML) beside them, until the block ends.
+    """Run the server on free ports, RTSP and RTSPS, until the block ends.
+
+    ``settings`` is the rest of the configuration (YAML); ``{port}`` in it stands for the RTSP port.
 
     It listens on all addresses of the namespace, or on 127.0.0.1 where there is none.
     """
@@ -246,7 +249,7 @@ def run_server(
         f'rtspAddress: "{host}:{port}"\nrtspsAddress: "{host}:{tls_port}"\nencryption: "optional"\n'
         f'rtpAddress: "{host}:{rtp}"\nrtcpAddress: "{host}:{rtp + 1}"\n'
         f"multicastRTPPort: {multicast_rtp}\nmulticastRTCPPort: {multicast_rtp + 1}\n"
-        f"rtmpDisable: yes\nhlsDisable: yes\n{settings}"
+        f"rtmpDisable: yes\nhlsDisable: yes\n{settings.replace('{port}', str(port))}"
     )
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     with start("server", [*command, configuration], folder, net=net, environment=environment) as program:
