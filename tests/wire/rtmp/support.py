@@ -19,9 +19,7 @@ SEED = bytes(range(32))
 # 640x360 at 25 frames per second, High profile, made by x264.
 SPS = bytes.fromhex("6764001eacd940a02ff9610000030001000003003c8f162d96")
 PPS = bytes.fromhex("68ebe3cb22c0")
-AVC_RECORD = (
-    bytes.fromhex("0164001effe10019") + SPS + bytes.fromhex("010006") + PPS + bytes.fromhex("fdf8f800")
-)
+AVC_RECORD = bytes.fromhex("0164001effe10019") + SPS + bytes.fromhex("010006") + PPS + bytes.fromhex("fdf8f800")
 """AVCDecoderConfigurationRecord with 4-byte lengths."""
 AAC_CONFIGURATION = bytes.fromhex("1210")
 """LC, 44.1 kHz, stereo."""
@@ -44,7 +42,11 @@ def video_header() -> bytes:
 
 
 def video_message(*units: bytes, key: bool = True, composition_time: int = 0) -> bytes:
-    return (b"\x17\x01" if key else b"\x27\x01") + struct.pack(">I", composition_time & 0xFFFFFF)[1:] + length_prefixed(*units)
+    return (
+        (b"\x17\x01" if key else b"\x27\x01")
+        + struct.pack(">I", composition_time & 0xFFFFFF)[1:]
+        + length_prefixed(*units)
+    )
 
 
 def audio_header() -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtmp import amf3
 from polycast.wire.rtmp.amf0 import Date, Value
@@ -26,19 +27,19 @@ ROUND_TRIP: list[tuple[str, Value]] = [
     ("0607616263", "abc"),
     ("0801408f400000000000", Date(1000.0)),
     ("09050104010402", [1, 2]),
-    ("0a0b0103610401" "01", {"a": 1}),
+    ("0a0b010361040101", {"a": 1}),
     ("0c050102", b"\x01\x02"),
 ]
 
 READ_ONLY: list[tuple[str, Value]] = [
     ("00", None),
-    ("0905010607616263" "0600", ["abc", "abc"]),
-    ("090303610401" "01" "0402", {"a": 1, "0": 2}),
-    ("0d0500" "00000001" "ffffffff", [1, -1]),
-    ("0e0500" "00000001" "ffffffff", [1, 0xFFFFFFFF]),
-    ("0f0300" "3ff8000000000000", [1.5]),
-    ("10030001" "0401", [1]),
-    ("110300" "060361" "0401", {"a": 1}),
+    ("09050106076162630600", ["abc", "abc"]),
+    ("090303610401010402", {"a": 1, "0": 2}),
+    ("0d050000000001ffffffff", [1, -1]),
+    ("0e050000000001ffffffff", [1, 0xFFFFFFFF]),
+    ("0f03003ff8000000000000", [1.5]),
+    ("100300010401", [1]),
+    ("1103000603610401", {"a": 1}),
     ("0b093c612f3e", "<a/>"),
 ]
 
@@ -58,7 +59,7 @@ def test_read(data: str, value: Value) -> None:
 
 def test_a_class_is_remembered_by_its_number() -> None:
     # Two objects of the class "C" with the sealed member "a"; the second names the class by reference.
-    data = bytes.fromhex("0905" "01" "0a13" "0343" "0361" "0401" "0a01" "0402")
+    data = bytes.fromhex("0905010a130343036104010a010402")
     assert amf3.decode(data) == [[{"a": 1}, {"a": 2}]]
 
 

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 
 import pytest
+from tests.wire.rtmp.support import SEED
+
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtmp.handshake import (
     PACKET_SIZE,
@@ -16,7 +18,6 @@ from polycast.wire.rtmp.handshake import (
     find_digest,
     verify_second_packet,
 )
-from tests.wire.rtmp.support import SEED
 
 CRUD = bytes.fromhex("f0eec24a8068bee82e00d0d1029e7e576eec5d2d29806fab93b8e636cfeb31ae")
 PLAYER = b"Genuine Adobe Flash Player 001"

@@ -29,13 +29,14 @@ class Target:
 def parse_target(app: str, name: str, tc_url: str = "") -> Target:
     """Return the target of a ``publish`` or ``play`` command.
 
-    The path is application and stream name. The query belongs to the name (``key?user=u&pass=p``); one after the
+    The path is application and stream name, each without slashes at its ends: librtmp keeps the one that users write
+    at the end of the server's address. The query belongs to the name (``key?user=u&pass=p``); one after the
     application is taken as well, since encoders that ask for server and key apart let users write it there. The
     credentials are its ``user`` and ``pass``, or the user information of the URL.
     """
     app, _, app_query = app.partition("?")
     name, _, query = name.partition("?")
-    path = f"{app}/{name}".strip("/")
+    path = "/".join(part for part in (app.strip("/"), name.strip("/")) if part)
     queries = [part for part in (query, app_query) if part]
     user = password = ""
     if tc_url:

@@ -116,6 +116,11 @@ class ChunkReader:
         self._chunk_missing = 0
         self._partial = 0
 
+    @property
+    def partial_size(self) -> int:
+        """Bytes of incomplete messages that are held."""
+        return self._partial
+
     def receive(self, data: bytes) -> list[RawMessage]:
         """Take bytes and return the messages that they complete. Raises `RemoteProtocolError`."""
         if self._pending:

@@ -125,10 +125,13 @@ class Demuxer:
             self._held_size += frame.size
 
     def _milliseconds(self, part: Part, timestamp: int) -> int:
-        """Return the message's time as a growing number: wraps undone, new time lines joined to the old one."""
-        time = self._extender.extend(timestamp) + self._offset
+        """Return a frame's time as a growing number: wraps undone, new time lines joined to the old one.
+
+        The time of other parts counts for nothing: servers send configurations with 0 or with any other.
+        """
         if part.type is not PartType.FRAME:
-            return time
+            return 0
+        time = self._extender.extend(timestamp) + self._offset
         last = self._time
         if last is None:
             self._first_time = time

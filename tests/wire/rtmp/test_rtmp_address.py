@@ -1,0 +1,75 @@
+"""Paths, queries and credentials of clients; URLs of servers."""
+
+from __future__ import annotations
+
+import pytest
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.wire.rtmp.address import (
+    MAXIMUM_QUERY_FIELDS,
+    ServerAddress,
+    Target,
+    check_tc_url,
+    parse_target,
+    parse_url,
+)
+
+
+@pytest.mark.parametrize(
+    ("app", "name", "tc_url", "target"),
+    [
+        ("live", "key", "rtmp://h/live", Target("live/key", "")),
+        ("mystream", "", "rtmp://h/mystream", Target("mystream", "")),
+        ("", "key", "rtmp://h/", Target("key", "")),
+        ("/a/b/", "/c/d/", "rtmp://h/a/b", Target("a/b/c/d", "")),
+        ("live", "key?user=u&pass=p&x=1", "rtmp://h/live", Target("live/key", "user=u&pass=p&x=1", "u", "p")),
+        ("live?user=u&pass=p", "key", "rtmp://h/live?user=u&pass=p", Target("live/key", "user=u&pass=p", "u", "p")),
+        ("live?user=x&pass=y", "k?user=u", "", Target("live/k", "user=u&user=x&pass=y", "u", "y")),
+        ("live", "key", "rtmp://h/live?user=u&pass=p", Target("live/key", "user=u&pass=p", "u", "p")),
+        ("live", "key", "rtmp://u:p%40@h/live", Target("live/key", "", "u", "p@")),
+        ("live", "key?user=a%20b&pass=%C3%A9", "", Target("live/key", "user=a%20b&pass=%C3%A9", "a b", "é")),
+    ],
+)
+def test_target(app: str, name: str, tc_url: str, target: Target) -> None:
+    assert parse_target(app, name, tc_url) == target
+
+
+def test_a_query_with_too_many_fields_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="fields"):
+        parse_target("live", "key?" + "a=1&" * (MAXIMUM_QUERY_FIELDS + 1))
+
+
+@pytest.mark.parametrize("text", ["rtmp://[", "http://[::1"])
+def test_a_broken_tc_url_is_refused(text: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_target("live", "key", text)
+
+
+@pytest.mark.parametrize("text", ["live", "//host/app", "rtmp:///app", "rtmp://["])
+def test_a_tc_url_needs_scheme_and_host(text: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        check_tc_url(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("rtmp://h/app/stream", ServerAddress(False, "h", 1935, "app", "stream", "rtmp://h:1935/app")),
+        ("rtmp://h/app", ServerAddress(False, "h", 1935, "app", "", "rtmp://h:1935/app")),
+        ("rtmps://h/app/s", ServerAddress(True, "h", 1935, "app", "s", "rtmps://h:1935/app")),
+        ("rtmp://h:99/a/b/c", ServerAddress(False, "h", 99, "a/b", "c", "rtmp://h:99/a/b")),
+        ("rtmp://h/a/b/c/d?x=1", ServerAddress(False, "h", 1935, "a/b", "c/d?x=1", "rtmp://h:1935/a/b")),
+        (
+            "rtmp://u:p@[::1]/a/s",
+            ServerAddress(False, "::1", 1935, "a", "s?user=u&pass=p", "rtmp://[::1]:1935/a"),
+        ),
+    ],
+)
+def test_url(url: str, address: ServerAddress) -> None:
+    assert parse_url(url) == address
+
+
+@pytest.mark.parametrize("url", ["http://h/a", "rtmp:///a", "rtmp://h:x/a", "rtmp://["])
+def test_an_invalid_url_is_named(url: str) -> None:
+    with pytest.raises(LocalProtocolError, match="is not a valid RTMP URL"):
+        parse_url(url)

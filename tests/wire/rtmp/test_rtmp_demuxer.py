@@ -1,0 +1,362 @@
+"""Tracks and frames out of what a publisher sends: analysis, times, changes, codecs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+import pytest
+from tests.wire.rtmp.support import (
+    AAC_CONFIGURATION,
+    IDR,
+    PPS,
+    SLICE,
+    SPS,
+    audio_header,
+    audio_message,
+    frames_of,
+    raw,
+    video_header,
+    video_message,
+)
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import AC3, FLAC, G711, H264, LPCM, VP8, VP9, Codec, MPEG4Audio, MPEGAudio, Opus, Speex
+from polycast.wire.rtmp import demuxer as demuxer_module
+from polycast.wire.rtmp.demuxer import Demuxer
+from polycast.wire.rtmp.events import Event, FrameReceived, TrackChanged, TrackIgnored, TracksKnown
+from polycast.wire.rtmp.metadata import Metadata, parse_metadata
+
+BOTH = Metadata(video=True, audio=True)
+
+
+def demux(metadata: Metadata | None, messages: Sequence[tuple[int, bytes, int]], now: float = 0.0) -> list[Event]:
+    demuxer = Demuxer()
+    if metadata is not None:
+        demuxer.receive_metadata(metadata)
+    return feed(demuxer, messages, now)
+
+
+def feed(demuxer: Demuxer, messages: Sequence[tuple[int, bytes, int]], now: float = 0.0) -> list[Event]:
+    events: list[Event] = []
+    for message_type, payload, timestamp in messages:
+        events += demuxer.receive(raw(message_type, payload, timestamp & 0xFFFFFFFF), now)
+    return events
+
+
+START = [(9, video_header(), 0), (8, audio_header(), 0)]
+
+
+def started() -> Demuxer:
+    demuxer = Demuxer()
+    demuxer.receive_metadata(BOTH)
+    (event,) = feed(demuxer, START)
+    assert event == TracksKnown(demuxer.tracks)
+    return demuxer
+
+
+def test_metadata_ends_the_analysis_as_soon_as_its_tracks_have_come() -> None:
+    demuxer = started()
+    assert [track.codec for track in demuxer.tracks] == [
+        H264(sps=SPS, pps=PPS),
+        MPEG4Audio(AAC_CONFIGURATION, 44_100, 2),
+    ]
+    assert demuxer.next_timeout() is None
+
+
+def test_audio_alone() -> None:
+    events = demux(Metadata(audio=True, video=False), [(8, audio_header(), 0), (8, audio_message(), 0)])
+    assert [type(event) for event in events] == [TracksKnown, FrameReceived]
+
+
+@pytest.mark.parametrize("metadata", [None, Metadata()], ids=["no metadata", "metadata without codecs"])
+def test_without_metadata_a_second_is_analysed(metadata: Metadata | None) -> None:
+    demuxer = Demuxer()
+    if metadata is not None:
+        demuxer.receive_metadata(metadata)
+    assert demuxer.next_timeout() is None
+    assert feed(demuxer, [*START, (9, video_message(IDR), 0)], now=5.0) == []
+    assert demuxer.next_timeout() == 6.0
+    assert demuxer.handle_timeout(5.9) == []
+    events = demuxer.handle_timeout(6.0)
+    assert [type(event) for event in events] == [TracksKnown, FrameReceived]
+    assert len(demuxer.tracks) == 2
+    assert demuxer.next_timeout() is None
+
+
+def test_a_second_of_media_time_is_enough() -> None:
+    messages = [*START, *((9, video_message(IDR), time) for time in range(0, 1001, 40))]
+    events = demux(None, messages)
+    assert isinstance(events[0], TracksKnown)
+    assert len(frames_of(events)) == 26
+
+
+def test_metadata_that_announces_a_track_that_never_comes() -> None:
+    demuxer = Demuxer()
+    demuxer.receive_metadata(BOTH)
+    assert feed(demuxer, [START[0], (9, video_message(IDR), 0)], now=1.0) == []
+    assert demuxer.next_timeout() == 1.0 + demuxer_module.ANNOUNCED_PERIOD
+    events = demuxer.handle_timeout(4.0)
+    assert [type(event) for event in events] == [TracksKnown, FrameReceived]
+    assert len(demuxer.tracks) == 1
+
+
+def test_metadata_that_names_the_wrong_codec_changes_nothing() -> None:
+    metadata = parse_metadata(["onMetaData", {"videocodecid": 2.0, "audiocodecid": 2.0, "width": 1e9}])
+    events = demux(metadata, START)
+    assert isinstance(events[0], TracksKnown)
+    assert [str(track) for track in events[0].tracks] == ["H264", "MPEG4Audio"]
+
+
+def test_nothing_usable() -> None:
+    demuxer = Demuxer()
+    feed(demuxer, [(9, video_message(IDR), 0)])
+    with pytest.raises(RemoteProtocolError, match="no tracks found"):
+        demuxer.handle_timeout(1.0)
+
+
+def test_unsupported_codecs_alone_are_told_at_once() -> None:
+    with pytest.raises(RemoteProtocolError, match="unsupported video codec 4"):
+        demux(Metadata(video=True, audio=False), [(9, b"\x14\x01", 0)])
+
+
+def test_an_unsupported_track_is_told_once_and_left_out() -> None:
+    events = demux(BOTH, [(8, b"\x62\x01", 0), (8, b"\x62\x01", 20), START[0], (9, video_message(IDR), 0)])
+    assert events[0] == TrackIgnored("audio", 0, "unsupported audio codec 6")
+    assert [type(event) for event in events[1:]] == [TracksKnown, FrameReceived]
+
+
+def test_a_track_that_begins_late_is_ignored_once() -> None:
+    demuxer = Demuxer()
+    demuxer.receive_metadata(Metadata(video=True, audio=False))
+    feed(demuxer, [START[0]])
+    events = feed(demuxer, [START[1], (8, audio_message(), 0)])
+    assert [type(event) for event in events] == [TrackIgnored]
+
+
+def test_frames_before_the_sequence_header_are_skipped() -> None:
+    events = demux(BOTH, [(9, video_message(IDR), 0), (8, audio_message(), 0), *START])
+    assert [type(event) for event in events] == [TracksKnown]
+
+
+def test_held_frames_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demuxer_module, "MAXIMUM_ANALYSIS_SIZE", 1000)
+    demuxer = Demuxer()
+    events = feed(demuxer, [START[0], *((9, video_message(IDR), 0) for _ in range(30))])
+    assert isinstance(events[0], TracksKnown)
+
+
+def test_units_and_times() -> None:
+    demuxer = started()
+    messages = [
+        (9, video_message(b"\x09\xf0", b"", b"\x06\x05\x01\x80", IDR, composition_time=80), 1000),
+        (9, video_message(SLICE, key=False, composition_time=-40), 1040),
+        (9, video_message(b"", b""), 1080),
+        (9, b"\x17\x01\x00\x00\x00", 1080),
+    ]
+    frames = [frame for _, frame in frames_of(feed(demuxer, messages))]
+    assert [(frame.units, frame.dts, frame.pts, frame.key) for frame in frames] == [
+        ((b"\x06\x05\x01\x80", IDR), 90_000, 97_200, True),
+        ((SLICE,), 90_000, 90_000, False),
+    ]
+
+
+@pytest.mark.parametrize("start", [(1 << 24) - 100, (1 << 32) - 100])
+def test_time_goes_on_through_the_wraps(start: int) -> None:
+    demuxer = started()
+    messages: list[tuple[int, bytes, int]] = []
+    for time in range(start, start + 400, 40):
+        messages += [(9, video_message(IDR), time), (8, audio_message(), time - 5)]
+    frames = frames_of(feed(demuxer, messages))
+    assert [frame.dts for track, frame in frames if track == 0] == [time * 90 for time in range(start, start + 400, 40)]
+    audio = [frame.dts for track, frame in frames if track == 1]
+    assert audio == [round((time - 5) * 44.1) for time in range(start, start + 400, 40)]
+
+
+def test_a_file_that_starts_over_goes_on() -> None:
+    demuxer = started()
+    times = [10_000, 10_040, 0, 40, 80]
+    frames = frames_of(feed(demuxer, [(9, video_message(IDR), time) for time in times]))
+    assert [frame.dts // 90 for _, frame in frames] == [10_000, 10_040, 10_040, 10_080, 10_120]
+
+
+def test_small_steps_back_never_let_the_decoding_time_decrease() -> None:
+    demuxer = started()
+    frames = frames_of(feed(demuxer, [(9, video_message(IDR), time) for time in (100, 60, 140)]))
+    assert [(frame.dts // 90, frame.pts // 90) for _, frame in frames] == [(100, 100), (100, 100), (140, 140)]
+
+
+def test_rounded_audio_times_are_made_even() -> None:
+    demuxer = started()
+    times = [round(index * 1024 * 1000 / 44_100) for index in range(200)]
+    frames = [frame for _, frame in frames_of(feed(demuxer, [(8, audio_message(), time) for time in times]))]
+    assert [frame.dts for frame in frames] == [1024 * index for index in range(200)]
+    assert {frame.duration for frame in frames} == {1024}
+
+
+def test_a_gap_in_audio_stays() -> None:
+    demuxer = started()
+    frames = frames_of(feed(demuxer, [(8, audio_message(), time) for time in (0, 23, 500)]))
+    assert [frame.dts for _, frame in frames] == [0, 1024, 22_050]
+
+
+def test_audio_that_drifts_is_followed_within_a_millisecond() -> None:
+    demuxer = started()
+    times = [24 * index for index in range(500)]  # 3 % too slow
+    frames = frames_of(feed(demuxer, [(8, audio_message(), time) for time in times]))
+    for time, (_, frame) in zip(times, frames, strict=True):
+        assert abs(frame.dts / 44.1 - time) <= 1.02
+
+
+def test_nanoseconds_are_added() -> None:
+    demuxer = Demuxer()
+    demuxer.receive_metadata(Metadata(audio=True, video=False))
+    packet = b"Opus\xfc\xff\xfe"
+    events = feed(
+        demuxer, [(8, b"\x91" + packet, 0), (8, b"\x97\x02" + (500_000).to_bytes(3, "big") + b"\x01" + packet, 60)]
+    )
+    assert [frame.dts for _, frame in frames_of(events)] == [0, 2904]
+
+
+def test_parameter_sets_that_change_in_a_new_sequence_header() -> None:
+    demuxer = started()
+    changed = video_header().replace(PPS, PPS[:-1] + b"\xc1")
+    events = feed(demuxer, [(9, changed, 0), (9, video_message(IDR), 0), (9, changed, 40)])
+    assert events[0] == TrackChanged(0, H264(sps=SPS, pps=PPS[:-1] + b"\xc1"))
+    assert [type(event) for event in events[1:]] == [FrameReceived]
+
+
+def test_parameter_sets_that_change_in_band() -> None:
+    demuxer = started()
+    new = PPS[:-1] + b"\xc1"
+    events = feed(demuxer, [(9, video_message(SPS, new, IDR), 0), (9, video_message(SPS, new, IDR), 40)])
+    assert events[0] == TrackChanged(0, H264(sps=SPS, pps=new))
+    assert [type(event) for event in events[1:]] == [FrameReceived, FrameReceived]
+    assert frames_of(events)[0][1].units == (SPS, new, IDR)
+
+
+def test_frames_from_before_a_change_during_analysis_are_dropped() -> None:
+    demuxer = Demuxer()
+    new = PPS[:-1] + b"\xc1"
+    feed(demuxer, [START[0], (9, video_message(IDR), 0), (9, video_message(SPS, new, IDR), 40)])
+    events = demuxer.handle_timeout(10.0)
+    assert isinstance(events[0], TracksKnown)
+    assert events[0].tracks[0].codec == H264(sps=SPS, pps=new)
+    assert [frame.dts for _, frame in frames_of(events)] == [3600]
+
+
+def test_another_codec_in_mid_stream_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="changed in mid-stream to MPEG2Audio"):
+        feed(started(), [(8, b"\x2f\xff\xfb\x90\x64", 0)])
+
+
+def test_another_sample_rate_in_mid_stream_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="from 44100 to 48000 Hz"):
+        feed(started(), [(8, b"\xaf\x00\x11\x90", 0)])
+
+
+def test_broken_media_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError):
+        feed(started(), [(9, b"\x17\x01\x00\x00\x00\x00\x00\x00\xff\x65", 0)])
+    with pytest.raises(RemoteProtocolError):
+        demux(None, [(9, b"\x17\x00\x00\x00\x00\x01\x64", 0)])
+
+
+def adts(payload: bytes) -> bytes:
+    size = len(payload) + 7
+    return bytes((0xFF, 0xF1, 0x50, 0x80 | size >> 11, size >> 3 & 0xFF, (size & 7) << 5 | 0x1F, 0xFC)) + payload
+
+
+def test_adts_in_audio_messages() -> None:
+    demuxer = Demuxer()
+    feed(demuxer, [(8, b"\xaf\x01" + adts(b"\x21\x10\x04\x60") + adts(b"\x21\x10\x05"), 0)])
+    events = demuxer.handle_timeout(10.0)
+    assert isinstance(events[0], TracksKnown)
+    codec = events[0].tracks[0].codec
+    assert isinstance(codec, MPEG4Audio)
+    assert (codec.sample_rate, codec.channels, codec.configuration[:2]) == (44_100, 2, AAC_CONFIGURATION)
+    assert [(frame.units, frame.dts) for _, frame in frames_of(events)] == [
+        ((b"\x21\x10\x04\x60",), 0),
+        ((b"\x21\x10\x05",), 1024),
+    ]
+
+
+MP3 = bytes.fromhex("fffb9064") + bytes(413)  # 128 kbit/s, 44.1 kHz: 417 bytes
+AC3_FRAME = bytes.fromhex("0b7700000c4043e1") + bytes(384 - 8)  # 96 kbit/s, 48 kHz, stereo
+STREAM_INFO = bytes.fromhex("100010000000000000000ac442f000000000" + "00" * 16)
+FLAC_FRAME = bytes.fromhex("fff8c91800") + bytes(20)
+VP8_KEY = bytes.fromhex("5000009d012a80026801") + bytes(10)
+
+AUDIO_CODECS: list[tuple[list[bytes], Codec, list[tuple[int, int | None]]]] = [
+    ([b"\x2f" + MP3 + MP3], MPEGAudio(44_100, 2, 3), [(0, 2351), (2351, 2351)]),
+    ([b"\x91.mp3" + MP3], MPEGAudio(44_100, 2, 3), [(0, 2351)]),
+    ([b"\x91ac-3" + AC3_FRAME + AC3_FRAME], AC3(48_000, 2), [(0, 1536), (1536, 1536)]),
+    ([b"\x90Opus" + b"OpusHead\x01\x01\x38\x01\x80\xbb\x00\x00\x00\x00\x00", b"\x91Opus\xfc\xff"], Opus(1), [(0, 960)]),
+    ([b"\x90Opus", b"\x91Opus\xfc\xff"], Opus(2), [(0, 960)]),
+    (
+        [b"\x90fLaC" + b"fLaC\x80\x00\x00\x22" + STREAM_INFO, b"\x91fLaC" + FLAC_FRAME],
+        FLAC(STREAM_INFO, 44_100, 2),
+        [(0, 4096)],
+    ),
+    ([b"\x72" + bytes(160)], G711(False, 8000, 1), [(0, 160)]),
+    ([b"\x83" + bytes(160)], G711(True, 8000, 2), [(0, 80)]),
+    ([b"\x3f" + bytes(8)], LPCM(16, 44_100, 2), [(0, 2)]),
+    ([b"\x34" + bytes(8)], LPCM(8, 11_025, 1), [(0, 8)]),
+    ([b"\xb6" + bytes(20)], Speex(), [(0, 320)]),
+    ([b"\x90mp4a" + AAC_CONFIGURATION, b"\x91mp4a!\x10"], MPEG4Audio(AAC_CONFIGURATION, 44_100, 2), [(0, 1024)]),
+]
+
+
+@pytest.mark.parametrize(("messages", "codec", "times"), AUDIO_CODECS)
+def test_audio_codecs(messages: list[bytes], codec: Codec, times: list[tuple[int, int | None]]) -> None:
+    demuxer = Demuxer()
+    events = feed(demuxer, [(8, message, 0) for message in messages]) + demuxer.handle_timeout(10.0)
+    assert isinstance(events[0], TracksKnown)
+    assert events[0].tracks[0].codec == codec
+    assert [(frame.dts, frame.duration) for _, frame in frames_of(events)] == times
+
+
+def test_samples_are_turned_to_network_order() -> None:
+    demuxer = Demuxer()
+    events = feed(demuxer, [(8, b"\x3e\x01\x02\x03\x04\x05", 0)]) + demuxer.handle_timeout(10.0)
+    assert [frame.units for _, frame in frames_of(events)] == [(b"\x02\x01\x04\x03",)]
+
+
+def test_vp8_and_vp9() -> None:
+    vp9_key = bytes.fromhex("824983420027f0167000") + bytes(20)  # 640x360, profile 0
+    for message, codec in ((b"\x91vp08" + VP8_KEY, VP8()), (b"\x91vp09" + vp9_key, VP9(width=640, height=360))):
+        events = demux(
+            Metadata(video=True, audio=False), [(9, message, 0), (9, b"\xa1" + message[1:5] + b"\x01\x00", 40)]
+        )
+        assert isinstance(events[0], TracksKnown)
+        assert type(events[0].tracks[0].codec) is type(codec)
+        assert frames_of(events)[0][1].key
+
+
+def test_several_tracks_keep_their_numbers_in_order() -> None:
+    record = video_header()[5:]
+
+    def many(make: Callable[[int], bytes], packet_type: int) -> bytes:
+        parts = [bytes((number,)) + struct.pack(">I", len(make(number)))[1:] + make(number) for number in (3, 0)]
+        return bytes((0x96, 0x10 | packet_type)) + b"avc1" + b"".join(parts)
+
+    demuxer = Demuxer()
+    demuxer.receive_metadata(Metadata(video=True, audio=True, additional=frozenset({("video", 3)})))
+    feed(demuxer, [(9, many(lambda number: record, 0), 0)])
+    assert demuxer.tracks == ()
+    feed(demuxer, [START[1]])
+    assert [str(track) for track in demuxer.tracks] == ["H264", "H264", "MPEG4Audio"]
+    frame = struct.pack(">I", len(IDR)) + IDR
+    events = feed(demuxer, [(9, many(lambda number: frame, 3), 40)])
+    assert [track for track, _ in frames_of(events)] == [1, 0]
+
+
+def test_the_number_of_tracks_is_limited() -> None:
+    demuxer = Demuxer()
+    ignored = 0
+    for number in range(256):
+        payload = b"\x95\x01Opus" + bytes((number,)) + b"\xfc\xff"
+        ignored += sum(isinstance(event, TrackIgnored) for event in feed(demuxer, [(8, payload, 0)]))
+    demuxer.handle_timeout(10.0)
+    assert len(demuxer.tracks) == demuxer_module.MAXIMUM_TRACKS
+    assert ignored == demuxer_module.MAXIMUM_TRACKS
