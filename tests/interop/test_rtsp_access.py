@@ -73,7 +73,7 @@ def test_gstreamer_is_sent_on(server: tools.Server, path: str, tmp_path: Path) -
         "identity", "eos-after=6", "!", "fakesink",
     )  # fmt: skip
     program = tools.run("read", pipeline, tmp_path, seconds=15, net=server.net)
-    assert program.process.returncode == 0, program.describe()
+    assert program.process.returncode == 0, f"{program.describe()}\n--- server\n{server.log[-3000:]}"
 
 
 @pytest.mark.parametrize(("user", "may"), [("viewer:another", True), ("viewer:wrong", False), ("", False)])
