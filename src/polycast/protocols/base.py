@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
-from polycast.hub.stats import SessionSnapshot
+from polycast.hub.stats import SESSION_SCHEMA, Sample, SessionSnapshot, count_by_state, describe_session
 from polycast.log import Log
 
 # Seconds between two rounds of time-outs, reports and limits.
@@ -36,6 +36,12 @@ class Server(ABC):
     """In the API's URLs: ``rtspsessions``."""
     metric: ClassVar[str]
     """Name of the metric family that counts its sessions by state: ``rtsp_sessions``."""
+    can_kick: ClassVar[bool] = True
+    """Whether its sessions can be closed by their id."""
+    item_schema: ClassVar[Mapping[str, object]] = SESSION_SCHEMA
+    """JSON schemas of the fields that `describe_sessions` gives each item, by name."""
+    internal_errors: int = 0
+    """Exceptions that should not have happened; each closed one session only."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -52,6 +58,14 @@ class Server(ABC):
     @abstractmethod
     def kick(self, session_id: str) -> bool:
         """Close a session; False when there is none with this id."""
+
+    def describe_sessions(self) -> dict[str, dict[str, object]]:
+        """Return what the API lists in the collection, by id. For a server whose items are no sessions: its own."""
+        return {snapshot.id: describe_session(snapshot) for snapshot in self.sessions()}
+
+    def metric_samples(self) -> list[Sample]:
+        """Return the lines of the metric family `metric`."""
+        return count_by_state(self.sessions())
 
     @abstractmethod
     def apply(self, configuration: Configuration) -> None:
