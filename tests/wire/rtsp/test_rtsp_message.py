@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.wire.rtsp.cases import MESSAGES, MessageCase
 
 from polycast.errors import LocalProtocolError
 from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
-from tests.wire.rtsp.cases import MESSAGES, MessageCase
 
 
 @pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case.name)

@@ -146,8 +146,7 @@ def control_path(url: RtspUrl) -> tuple[str, str]:
 
     Clients send the base URL, which ends in a slash after path or query, or the URL of one track.
     """
-    path, query = split_path_query(strip_one_trailing_slash(strip_track_id(url.path_and_query)))
-    return decode_path(strip_one_trailing_slash(path)), query
+    return _split_base(strip_one_trailing_slash(strip_track_id(url.path_and_query)))
 
 
 def setup_play_path(url: RtspUrl) -> tuple[str, str, int]:
@@ -161,14 +160,18 @@ def setup_play_path(url: RtspUrl) -> tuple[str, str, int]:
     if found is None:
         if not text.endswith("/"):
             raise RemoteProtocolError(VLC_TEXT)
-        path, query = split_path_query(strip_one_trailing_slash(text))
-        return decode_path(strip_one_trailing_slash(path)), query, 0
+        return *_split_base(strip_one_trailing_slash(text)), 0
     if not _TRACK_NUMBER.fullmatch(found["number"]):
         raise RemoteProtocolError(f"unable to parse track ID: {found['number'][:100]!r}")
-    path, query = split_path_query(found["before"])
-    if found["query"]:
-        query = found["query"][1:]
-    return decode_path(strip_one_trailing_slash(path)), strip_one_trailing_slash(query), int(found["number"])
+    path, query = _split_base(found["before"] + (found["query"] or ""))
+    return path, strip_one_trailing_slash(query), int(found["number"])
+
+
+def _split_base(text: str) -> tuple[str, str]:
+    """Return (path, query) of a base URL, from which the slash at its end is gone already."""
+    path, query = split_path_query(text)
+    # Before a query stands the slash that a client put between path and track.
+    return decode_path(strip_one_trailing_slash(path) if query else path), query
 
 
 def join_control(base: str, control: str | None) -> str:
