@@ -25,6 +25,7 @@ class Reorderer:
 
     __slots__ = (
         "_candidate",
+        "_candidate_expected",
         "_deadline",
         "_expected",
         "_held",
@@ -42,6 +43,8 @@ class Reorderer:
         self._held: dict[int, RtpPacket] = {}
         self._deadline: float | None = None
         self._candidate: RtpPacket | None = None
+        """The first packet of what may be a restart."""
+        self._candidate_expected = -1
         self.lost = 0
         """Packets that were given up."""
         self.duplicates = 0
@@ -109,8 +112,11 @@ class Reorderer:
 
     def _push_after_jump(self, packet: RtpPacket) -> Sequence[RtpPacket]:
         candidate = self._candidate
-        if candidate is None or packet.sequence != (candidate.sequence + 1) & 0xFFFF:
+        # What came in between went on as before: then the first one was a stray packet.
+        confirmed = candidate is not None and self._candidate_expected == self._expected
+        if candidate is None or not confirmed or packet.sequence != (candidate.sequence + 1) & 0xFFFF:
             self._candidate = packet
+            self._candidate_expected = self._expected
             return ()
         released: list[RtpPacket] = []
         while self._held:

@@ -116,6 +116,7 @@ class AV1Depacketizer(BaseDepacketizer):
         if packet.marker:
             self._end_frame(frames)
             self._timestamp = -1
+            self._loss = False
         return frames
 
     def on_loss(self) -> None:
@@ -174,7 +175,6 @@ class AV1Depacketizer(BaseDepacketizer):
         self._forget_frame()
         if self._damaged:
             self._damaged = False
-            self._loss = False
             self.lost_frames += 1
             return
         if not units:

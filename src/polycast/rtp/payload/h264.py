@@ -19,6 +19,8 @@ SEQUENCE_PARAMETER_SET = 7
 PICTURE_PARAMETER_SET = 8
 ACCESS_UNIT_DELIMITER = 9
 
+_START_CODE = b"\x00\x00\x01"
+
 STAP_A = 24
 FU_A = 28
 
@@ -89,7 +91,10 @@ def units_of(data: bytes, payload: int, end: int) -> list[bytes]:
         return _split_wrapped(data[payload:end])
     if kind > 23:
         return []
-    return [data[payload:end]]
+    unit = data[payload:end]
+    if SEI <= kind <= ACCESS_UNIT_DELIMITER and _START_CODE in unit:
+        return split_annexb(_START_CODE + unit)
+    return [unit]
 
 
 def _split_wrapped(data: bytes) -> list[bytes]:

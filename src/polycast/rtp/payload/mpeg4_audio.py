@@ -99,18 +99,17 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         return frames
 
     def _add_fragment(self, packet: RtpPacket, position: int, size: int, pts: int) -> Sequence[Frame]:
+        whole = size <= packet.end - position
         if self._skipping:
-            # The rest of a frame whose beginning was lost; a packet that is whole can be used again.
-            self._skipping = not packet.marker
-            if size > packet.end - position:
-                return NO_FRAMES
+            if pts == self._fragments_pts:
+                return NO_FRAMES  # The rest of a frame that lost a fragment.
             self._skipping = False
         if self._fragments and (size != self._expected_size or pts != self._fragments_pts):
             self._fragments.clear()
             self.lost_frames += 1
         if not self._fragments:
-            if packet.marker and size > packet.end - position:
-                # RFC 3640 section 3.2.3: the marker ends a fragmented unit, so its beginning is missing.
+            if packet.marker and not whole:
+                # RFC 3640 section 3.1: the marker ends a fragmented unit, so its beginning is missing.
                 self.lost_frames += 1
                 return NO_FRAMES
             self._expected_size = size
@@ -118,9 +117,8 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         self._fragments.append(packet.data[position : packet.end])
         if self._fragments.size < size and not packet.marker:
             return NO_FRAMES
-        whole = self._fragments.size >= size
         unit = self._fragments.take()
-        if not whole:
+        if len(unit) != size and not whole:
             self.lost_frames += 1
             return NO_FRAMES
         frames: list[Frame] = []

@@ -50,6 +50,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
         if packet.marker:
             self._end_frame(frames)
             self._timestamp = -1
+            self._loss = False
         return frames
 
     def on_loss(self) -> None:
@@ -69,7 +70,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
         # Some cameras put whole Annex B byte streams where one NAL unit belongs. Emulation prevention keeps start
         # codes out of NAL units; the search is spared for slices, which are large.
         if not self.is_picture(unit) and _START_CODE in unit:
-            for part in split_annexb(unit):
+            for part in split_annexb(_START_CODE + unit):
                 self._add_single_unit(part)
         else:
             self._add_single_unit(unit)
@@ -102,7 +103,6 @@ class NalUnitDepacketizer(BaseDepacketizer):
             self._damaged = True
         if self._damaged:
             self._damaged = False
-            self._loss = False
             self.lost_frames += 1
             self.learn(self._units)
             self._forget_frame()
