@@ -18,7 +18,7 @@ Form = TypeVar("Form")
 class PacketRun:
     """Consecutive packets of one track in a batch."""
 
-    __slots__ = ("channel", "packets", "track_index")
+    __slots__ = ("channel", "has_key", "packets", "size", "track_index")
 
     def __init__(self, track_index: int, channel: int) -> None:
         self.track_index = track_index
@@ -26,6 +26,10 @@ class PacketRun:
         """When 0 or more: each packet stands in its ``data`` right behind a 4-byte frame header with this channel
         number, so a reader that uses the same channel can be given the publisher's bytes as they came."""
         self.packets: list[RtpPacket] = []
+        self.size = 0
+        """Bytes of the packets."""
+        self.has_key = False
+        """Whether a packet is in it at which a reader can begin."""
 
 
 class _Batch:
@@ -46,17 +50,27 @@ class _Batch:
 class PacketBatch(_Batch):
     """RTP packets of all tracks, in the order of their arrival."""
 
-    __slots__ = ("has_key", "packet_count", "runs", "size")
+    __slots__ = ("runs",)
 
     def __init__(self) -> None:
         super().__init__()
         self.runs: list[PacketRun] = []
-        self.size = 0
-        """Bytes of all packets."""
-        self.packet_count = 0
-        self.has_key = False
+
+    @property
+    def has_key(self) -> bool:
         """Whether a packet of a video track is in it at which decoding can start (any packet, where there is no
         video)."""
+        return any(run.has_key for run in self.runs)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all packets."""
+        return sum(run.size for run in self.runs)
+
+    @property
+    def packet_count(self) -> int:
+        """Number of all packets."""
+        return sum(len(run.packets) for run in self.runs)
 
     def from_key(self, key_track: int) -> PacketBatch:
         """Return this batch from the first key packet of track ``key_track`` on; what came before is left out."""
@@ -78,10 +92,9 @@ class PacketBatch(_Batch):
                 packets = packets[start:]
             new_run = PacketRun(run.track_index, run.channel)
             new_run.packets = packets
+            new_run.size = sum(map(len, packets))
+            new_run.has_key = run.has_key
             cut.runs.append(new_run)
-            cut.size += sum(map(len, packets))
-            cut.packet_count += len(packets)
-        cut.has_key = found
         return cut
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
-from polycast.hub.batch import PacketBatch, PacketRun
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
@@ -113,7 +112,14 @@ class LiveTrack:
         self._expected_sequence = (sequence + 1) & 0xFFFF
         if self._waits_for_marker:
             self.frame_open = not packet.marker
-        self._collect(packet, channel)
+        stream = self._stream
+        run = stream.run
+        if run is None or run.track_index != self.index or run.channel != channel:
+            run = stream.begin_run(self.index, channel)
+        run.packets.append(packet)
+        run.size += packet.end - packet.start
+        if packet.key and self.index == stream.key_track:
+            run.has_key = True
         if self._depacketizer is not None:
             self._depacketize(packet)
 
@@ -146,25 +152,6 @@ class LiveTrack:
     def close_frame_lane(self) -> None:
         """Stop making frames: the last reader of frames has gone."""
         self._depacketizer = None
-
-    def _collect(self, packet: RtpPacket, channel: int) -> None:
-        size = packet.end - packet.start
-        self.packets_received += 1
-        self.bytes_received += size
-        stream = self._stream
-        batch = stream.batch
-        if batch is None:
-            batch = stream.batch = PacketBatch()
-            stream.run = None
-        run = stream.run
-        if run is None or run.track_index != self.index or run.channel != channel:
-            run = stream.run = PacketRun(self.index, channel)
-            batch.runs.append(run)
-        run.packets.append(packet)
-        batch.size += size
-        batch.packet_count += 1
-        if packet.key and self.index == stream.key_track:
-            batch.has_key = True
 
     def _look_at_parameters(self, packet: RtpPacket) -> None:
         try:
@@ -214,10 +201,17 @@ class LiveTrack:
             if packetizer is None:
                 return
         packets = packetizer.packetize(frame)
-        if packets and frame.pts >= self._next_report_time:
+        if not packets:
+            return
+        if frame.pts >= self._next_report_time:
             self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * self.track.clock_rate
             ntp = wall_time_to_ntp(self._stream.wall_time_of(frame, self.track.clock_rate))
             self.reports.on_publisher_report(ntp, packets[0].timestamp, self._stream.now)
+        run = self._stream.run
+        if run is None or run.track_index != self.index:
+            run = self._stream.begin_run(self.index, -1)
         for packet in packets:
-            self._expected_sequence = (packet.sequence + 1) & 0xFFFF
-            self._collect(packet, -1)
+            run.packets.append(packet)
+            run.size += packet.end - packet.start
+        self._expected_sequence = (packets[-1].sequence + 1) & 0xFFFF
+        run.has_key |= frame.key and self.index == self._stream.key_track

@@ -235,6 +235,15 @@ class Stream:
 
     # Tracks' side.
 
+    def begin_run(self, track_index: int, channel: int) -> PacketRun:
+        """Return a new run of packets in the batch that is being collected."""
+        batch = self.batch
+        if batch is None:
+            batch = self.batch = PacketBatch()
+        run = self.run = PacketRun(track_index, channel)
+        batch.runs.append(run)
+        return run
+
     def collect_frame(self, track_index: int, frame: Frame) -> None:
         """Add a frame to what goes to frame readers at the next flush."""
         self._frames.append((track_index, frame))
@@ -265,6 +274,8 @@ class Stream:
         wall_time = WallTime(time.time_ns())
         for run in batch.runs:
             track = self.tracks[run.track_index]
+            track.packets_received += len(run.packets)
+            track.bytes_received += run.size
             timestamp = run.packets[-1].timestamp
             track.last_timestamp = timestamp
             track.last_time = now

@@ -49,9 +49,6 @@ class TrackInput:
     def push(self, data: bytes, start: int, end: int, channel: int) -> None:
         """Take the packet ``data[start:end]``. Raises RemoteProtocolError when it is not RTP or cannot be passed on."""
         packet = parse_packet(data, start, end)
-        counters = self._counters
-        counters.packets_received += 1
-        counters.bytes_received += end - start
         if self._reorderer is None:
             if end - start > MAXIMUM_PACKET_SIZE or self._oversized is not None:
                 self._push_oversized(packet)
@@ -60,6 +57,9 @@ class TrackInput:
             else:  # padding was taken off: the frame header before the packet no longer fits it
                 self._track.add_packet(packet)
             return
+        counters = self._counters
+        counters.packets_received += 1
+        counters.bytes_received += end - start
         if self._statistics is not None:
             self._statistics.update(packet.sequence, packet.timestamp, self._stream.now)
         for ordered in self._reorderer.push(packet, self._stream.now):

@@ -206,6 +206,9 @@ class Session(Publisher):
         if stream is None:
             return
         self.last_packet = stream.now = now
+        counters = self.counters
+        counters.packets_received += len(frames)
+        counters.bytes_received += frames[-1][2] - frames[0][1]
         get = self.inputs.get
         for channel, start, end in frames:
             track_input = get(channel)
