@@ -131,7 +131,6 @@ def receive(track: Track, packets: list[RtpPacket], folder: Path) -> list[Truth]
             "-c",
             "copy",
             "-copyinkf",
-            *options,
             "-f",
             "framecrc",
             "-",
