@@ -124,10 +124,10 @@ def test_several_tracks_of_a_kind() -> None:
     tracks = [VIDEO, Track(1, VIDEO.codec), Track(2, AUDIO.codec), Track(3, Opus(2))]
     pair = make_pair(Mode.PLAY)
     start_playing(pair, tracks)
-    assert TracksKnown(tuple(tracks)) in pair.client_events
     pair.server.send_frame(1, Frame((IDR,), 7200, 3600, key=True))
     pair.server.send_frame(3, Frame((b"\xfc\xff",), 960, 960, key=True))
     events, _ = pair.exchange()
+    assert events[0] == TracksKnown(tuple(tracks))
     assert described(frames_of(events)) == [(1, (IDR,), 7200, 3600, True), (3, (b"\xfc\xff",), 960, 960, True)]
 
 
@@ -169,6 +169,7 @@ def test_a_silent_server_times_out() -> None:
         client.handle_timeout(3.0)
     pair = make_pair(Mode.PLAY)
     start_playing(pair, [VIDEO])
+    assert pair.client.handle_timeout(1.0) == [TracksKnown((VIDEO,))]
     assert pair.client.next_timeout() == 10.0
 
 

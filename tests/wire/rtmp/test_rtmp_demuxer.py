@@ -50,13 +50,28 @@ START = [(9, video_header(), 0), (8, audio_header(), 0)]
 def started() -> Demuxer:
     demuxer = Demuxer()
     demuxer.receive_metadata(BOTH)
-    (event,) = feed(demuxer, START)
+    assert feed(demuxer, START) == []
+    (event,) = demuxer.handle_timeout(demuxer_module.GRACE_PERIOD)
     assert event == TracksKnown(demuxer.tracks)
     return demuxer
 
 
-def test_metadata_ends_the_analysis_as_soon_as_its_tracks_have_come() -> None:
-    demuxer = started()
+def test_metadata_ends_the_analysis_with_the_first_frame_after_its_tracks() -> None:
+    demuxer = Demuxer()
+    demuxer.receive_metadata(BOTH)
+    assert feed(demuxer, START, now=3.0) == []
+    events = feed(demuxer, [(9, video_message(IDR), 0)], now=3.0)
+    assert [type(event) for event in events] == [TracksKnown, FrameReceived]
+
+
+def test_metadata_ends_the_analysis_soon_even_without_frames() -> None:
+    demuxer = Demuxer()
+    demuxer.receive_metadata(BOTH)
+    feed(demuxer, START, now=3.0)
+    assert demuxer.next_timeout() == 3.0 + demuxer_module.GRACE_PERIOD
+    assert demuxer.handle_timeout(3.1) == []
+    (event,) = demuxer.handle_timeout(3.0 + demuxer_module.GRACE_PERIOD)
+    assert event == TracksKnown(demuxer.tracks)
     assert [track.codec for track in demuxer.tracks] == [
         H264(sps=SPS, pps=PPS),
         MPEG4Audio(AAC_CONFIGURATION, 44_100, 2),
@@ -103,7 +118,7 @@ def test_metadata_that_announces_a_track_that_never_comes() -> None:
 
 def test_metadata_that_names_the_wrong_codec_changes_nothing() -> None:
     metadata = parse_metadata(["onMetaData", {"videocodecid": 2.0, "audiocodecid": 2.0, "width": 1e9}])
-    events = demux(metadata, START)
+    events = demux(metadata, [*START, (9, video_message(IDR), 0)])
     assert isinstance(events[0], TracksKnown)
     assert [str(track) for track in events[0].tracks] == ["H264", "MPEG4Audio"]
 
@@ -129,14 +144,14 @@ def test_an_unsupported_track_is_told_once_and_left_out() -> None:
 def test_a_track_that_begins_late_is_ignored_once() -> None:
     demuxer = Demuxer()
     demuxer.receive_metadata(Metadata(video=True, audio=False))
-    feed(demuxer, [START[0]])
+    feed(demuxer, [START[0], (9, video_message(IDR), 0)])
     events = feed(demuxer, [START[1], (8, audio_message(), 0)])
     assert [type(event) for event in events] == [TrackIgnored]
 
 
 def test_frames_before_the_sequence_header_are_skipped() -> None:
-    events = demux(BOTH, [(9, video_message(IDR), 0), (8, audio_message(), 0), *START])
-    assert [type(event) for event in events] == [TracksKnown]
+    messages = [(9, video_message(IDR), 0), (8, audio_message(), 0), *START, (9, video_message(IDR), 40)]
+    assert [type(event) for event in demux(BOTH, messages)] == [TracksKnown, FrameReceived]
 
 
 def test_held_frames_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,6 +360,7 @@ def test_several_tracks_keep_their_numbers_in_order() -> None:
     feed(demuxer, [(9, many(lambda number: record, 0), 0)])
     assert demuxer.tracks == ()
     feed(demuxer, [START[1]])
+    demuxer.handle_timeout(1.0)
     assert [str(track) for track in demuxer.tracks] == ["H264", "H264", "MPEG4Audio"]
     frame = struct.pack(">I", len(IDR)) + IDR
     events = feed(demuxer, [(9, many(lambda number: frame, 3), 40)])

@@ -292,8 +292,8 @@ def test_metadata_before_acceptance_counts() -> None:
     feed(server, command("publish", 5.0, None, "key", "live", stream_id=1))
     feed(server, wire(18, amf0.encode("@setDataFrame", "onMetaData", METADATA)))
     server.accept_publish(0.0)
-    events = feed(server, wire(8, audio_header()) + wire(9, video_header()))
-    assert [type(event) for event in events] == [TracksKnown]
+    events = feed(server, wire(8, audio_header()) + wire(9, video_header()) + wire(9, video_message(IDR)))
+    assert [type(event) for event in events] == [TracksKnown, FrameReceived]
 
 
 def test_aggregates_are_split() -> None:

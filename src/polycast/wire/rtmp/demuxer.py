@@ -25,6 +25,10 @@ ANNOUNCED_PERIOD = 3.0
 """The same where metadata announces tracks that have not come: long enough for a slow encoder to start, and short
 enough for metadata that lies."""
 
+GRACE_PERIOD = 0.2
+"""Seconds to wait for a frame after the last announced track. Multitrack encoders (OBS, FFmpeg) send the configurations
+of all tracks before the first frame, but announce only the main ones."""
+
 MAXIMUM_ANALYSIS_SIZE = 16 << 20
 """Bytes of frames held back while tracks are looked for; 128 Mbit/s for a second."""
 
@@ -48,6 +52,7 @@ class Demuxer:
         "_ignored",
         "_indexes",
         "_offset",
+        "_settled",
         "_started",
         "_time",
         "_tracks",
@@ -70,12 +75,15 @@ class Demuxer:
         """The latest frame's time in milliseconds, extended and made continuous."""
         self._first_time = 0
         self._started: float | None = None
+        self._settled: float | None = None
+        """When the last of the announced tracks had come."""
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
         if self.tracks or self._started is None:
             return None
-        return self._started + self._period()
+        deadline = self._started + self._period()
+        return deadline if self._settled is None else min(deadline, self._settled + GRACE_PERIOD)
 
     def _period(self) -> float:
         return ANNOUNCED_PERIOD if self.metadata.complete else ANALYSIS_PERIOD
@@ -166,11 +174,13 @@ class Demuxer:
             self._started = now
         announced = self.metadata.announced
         if self.metadata.complete and all(self._is_settled(key) for key in announced):
-            if any(track.ready for track in self._tracks.values()):
-                events.extend(self._finish_analysis())
-            elif not self._tracks:
+            if not self._tracks:
                 raise RemoteProtocolError("; ".join(self._ignored.values()))
-            return
+            if self._settled is None:
+                self._settled = now
+            if self._held:
+                events.extend(self._finish_analysis())
+                return
         period = self._period()
         elapsed = 0 if self._time is None else self._time - self._first_time
         if now - self._started >= period or elapsed >= period * 1000 or self._held_size > MAXIMUM_ANALYSIS_SIZE:
