@@ -80,6 +80,7 @@ CASES = [
     ),
     Case("parameter sets from the stream", ((stap(SPS, PPS, IDR), 5, True),), ((5, (SPS, PPS, IDR)),), codec=H264()),
     Case("starts at the first key frame", ((INTER, 2, True), (IDR, 5, True)), ((5, (IDR,)),)),
+    Case("joined in the middle of a key frame", ((SECOND_SLICE, 2, True), (IDR, 5, True)), ((5, (IDR,)),), lost=1),
     Case("empty payload", ((b"", 5, False), (IDR, 5, True)), ((5, (IDR,)),)),
     Case("STAP-B", ((b"\x79\x00\x00\x00\x01\x65", 5, True), (IDR, 8, True)), ((8, (IDR,)),), errors=1, lost=1),
     Case("MTAP16", ((b"\x7a" + bytes(8), 5, True), (IDR, 8, True)), ((8, (IDR,)),), errors=1, lost=1),

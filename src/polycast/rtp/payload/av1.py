@@ -98,7 +98,8 @@ class AV1Depacketizer(BaseDepacketizer):
         self._timestamp = -1
         self._pts = 0
         self._damaged = False
-        self._loss = False
+        # Whoever joins in mid-stream has lost what was before.
+        self._loss = True
         self._started = False
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:

@@ -29,7 +29,8 @@ class NalUnitDepacketizer(BaseDepacketizer):
         self._size = 0
         self._has_picture = False
         self._damaged = False
-        self._loss = False
+        # Whoever joins in mid-stream has lost what was before.
+        self._loss = True
         self._timestamp = -1
         self._pts = 0
         self._fragments = FragmentBuffer()
