@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -29,15 +30,20 @@ class LoadedConfiguration(msgspec.Struct, frozen=True):
     """One line each, for the log."""
     given: frozenset[str]
     """The keys that the user set: ``hlsVariant``, or ``paths.<name>.<key>``."""
+    content_digest: str = ""
+    """SHA-256 of the file as it lies on the disk, hexadecimal; empty without a file."""
 
 
 def load(path: str | None, environment: Mapping[str, str]) -> LoadedConfiguration:
     """Load the file at ``path`` (None: no file) and apply ``environment``. Raises ConfigurationError."""
     content = b"" if path is None else _read_file(path)
-    if path is not None and KEY_VARIABLE in environment:
-        content = decrypt(content, environment[KEY_VARIABLE])
-    loaded = load_bytes(content, environment)
-    return msgspec.structs.replace(loaded, source_path=None if path is None else Path(path).absolute())
+    if path is None:
+        return load_bytes(content, environment)
+    plain = decrypt(content, environment[KEY_VARIABLE]) if KEY_VARIABLE in environment else content
+    loaded = load_bytes(plain, environment)
+    return msgspec.structs.replace(
+        loaded, source_path=Path(path).absolute(), content_digest=hashlib.sha256(content).hexdigest()
+    )
 
 
 def load_bytes(content: bytes, environment: Mapping[str, str]) -> LoadedConfiguration:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
@@ -16,7 +17,7 @@ from polycast.hub.access import AccessRequest, Action
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.failures import FailureTracker
 from polycast.hub.path import Path
-from polycast.hub.stats import SessionSnapshot
+from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Reader
 from polycast.net.address import parse_address
 from polycast.net.http import HttpServer, Receive, Scope, Send
@@ -35,11 +36,10 @@ from polycast.protocols.hls.http import (
     text_response,
 )
 from polycast.protocols.hls.remuxer import Remuxer
-from polycast.web import CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, asset
+from polycast.web import ASSETS_FOLDER, CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, asset, page
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal
 
 REALM: Final = "rtsp-simple-server"
-ASSET_FOLDER: Final = "_polycast"
 PATHS_DOCUMENT: Final = "paths.json"
 FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
 
@@ -53,12 +53,17 @@ class HlsServer(Server):
     name = "HLS"
     collection = "hlsmuxers"
     metric = "hls_muxers"
+    can_kick = False
+    item_schema: ClassVar[Mapping[str, object]] = {
+        "created": {"type": "string", "format": "date-time"},
+        "lastRequest": {"type": "string", "description": "Time of the last request, with its offset from UTC."},
+        "bytesSent": {"type": "integer", "minimum": 0},
+    }
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         self.context = context
         self.configuration = configuration
         self.log = context.log.child(self.name)
-        self.internal_errors = 0
         self.now = time.monotonic
         self._failures = FailureTracker()
         self._remuxers: dict[Path, Remuxer] = {}
@@ -108,6 +113,20 @@ class HlsServer(Server):
 
     def kick(self, session_id: str) -> bool:
         return False
+
+    def describe_sessions(self) -> dict[str, dict[str, object]]:
+        return {
+            path.name: {
+                "created": rfc3339(remuxer.created),
+                # Written as rtsp-simple-server does.
+                "lastRequest": remuxer.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
+                "bytesSent": remuxer.bytes_sent,
+            }
+            for path, remuxer in self._remuxers.items()
+        }
+
+    def metric_samples(self) -> list[Sample]:
+        return [Sample({"name": path.name}, 1) for path in self._remuxers]
 
     def apply(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -210,9 +229,10 @@ class HlsServer(Server):
             )
         if request.method not in ("GET", "HEAD") or len(request.path) > MAXIMUM_PATH:
             return text_response(404, "not found")
+        first, _, rest = request.path.lstrip("/").partition("/")
+        if first == ASSETS_FOLDER or not first:
+            return self._shared(request, rest)
         folder, _, name = request.path.lstrip("/").rpartition("/")
-        if folder == ASSET_FOLDER or (not folder and not name):
-            return self._shared(request, name)
         if name.endswith(FILE_SUFFIXES) and folder:
             return await self._file(request, folder, name)
         if name:
@@ -226,18 +246,19 @@ class HlsServer(Server):
     def _shared(self, request: HttpRequest, name: str) -> HttpResponse:
         """Answer a request for the list of paths, or for a file of the pages."""
         if not name:
-            return self._html(request, INDEX_PAGE) if self.configuration.hls_index else text_response(404, "not found")
+            return (
+                self._html(request, INDEX_PAGE, 0) if self.configuration.hls_index else text_response(404, "not found")
+            )
         if name == PATHS_DOCUMENT:
             return self._list_paths(request) if self.configuration.hls_index else text_response(404, "not found")
         found = asset(name)
         if found is None:
             return text_response(404, "not found")
-        return file_response(HttpFile(found.body, found.content_type, IMMUTABLE, is_text=True), request)
+        return file_response(HttpFile(found.body, found.content_type, found.cache_control, is_text=True), request)
 
-    def _html(self, request: HttpRequest, name: str) -> HttpResponse:
-        found = asset(name)
-        if found is None:
-            return text_response(404, "not found")
+    def _html(self, request: HttpRequest, name: str, depth: int) -> HttpResponse:
+        """Return a page that lies ``depth`` folders below the root."""
+        found = page(name, depth)
         policy = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
         return file_response(
             HttpFile(found.body, found.content_type, VOLATILE, is_text=True, headers=(policy,)), request
@@ -263,7 +284,7 @@ class HlsServer(Server):
 
     async def _page(self, request: HttpRequest, path_name: str) -> HttpResponse:
         refusal = await self._authorize(request, path_name)
-        return refusal if refusal is not None else self._html(request, PLAYER_PAGE)
+        return refusal if refusal is not None else self._html(request, PLAYER_PAGE, path_name.count("/") + 1)
 
     async def _file(self, request: HttpRequest, path_name: str, name: str) -> HttpResponse:
         refusal = await self._authorize(request, path_name)

@@ -11,6 +11,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.outbox import Outbox
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.losses import describe_loss
+from polycast.protocols.rtsp.masking import dump
 from polycast.protocols.rtsp.requests import Answer, RequestHandler
 from polycast.protocols.rtsp.session import Session
 from polycast.wire.rtsp.authentication import ServerAuthenticator
@@ -30,6 +31,10 @@ IDLE_TIMEOUT = 60.0
 
 # Seconds for the last bytes (a response, a TLS farewell) to leave a connection that is being closed.
 CLOSE_GRACE = 2.0
+
+# A client that sends requests and takes no responses is closed when this many times the queue's limit wait for it; media
+# alone stays below.
+RESPONSE_LIMIT_FACTOR = 2
 
 SERVER_NAME = "polycast"
 
@@ -55,6 +60,9 @@ class Connection(asyncio.Protocol):
         self._opened = server.now()
         self._last_received = self._opened
         self._has_sent_request = False
+        self._event_count = 0
+        self._stalled_at_event = -1
+        self._stalled_since = 0.0
         self._closed_since: float | None = None
 
     # asyncio.Protocol
@@ -110,6 +118,7 @@ class Connection(asyncio.Protocol):
                 event = next_event()
                 if event is None:
                     return
+                self._event_count += 1
                 if type(event) is InterleavedRun:
                     self._on_interleaved(event)
                 elif isinstance(event, Request):
@@ -135,7 +144,7 @@ class Connection(asyncio.Protocol):
     def _on_request(self, request: Request) -> bool:
         """Answer a request; return whether the answer has to be waited for."""
         if self.log.is_debug():
-            self.log.debug("[c->s] %s", request.serialize().decode(errors="replace"))
+            self.log.debug("[c->s] %s", dump(request))
         answer = self._handler.handle(request)
         if isinstance(answer, Answer):
             self._finish(request, answer)
@@ -152,7 +161,12 @@ class Connection(asyncio.Protocol):
         self._task = None
         if self._closing:
             return
-        self._finish(request, answer)
+        try:
+            self._finish(request, answer)
+        except Exception:
+            self.server.on_internal_error()
+            self.abort("internal error")
+            return
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
@@ -178,9 +192,12 @@ class Connection(asyncio.Protocol):
         response.headers = Headers(sorted(response.headers.items()))
         data = response.serialize()
         if self.log.is_debug():
-            self.log.debug("[s->c] %s", data.decode(errors="replace"))
-        if not self.transport.is_closing():
-            self.outbox.write(data)
+            self.log.debug("[s->c] %s", dump(response))
+        if self.transport.is_closing():
+            return
+        self.outbox.write(data)
+        if self.transport.get_write_buffer_size() > RESPONSE_LIMIT_FACTOR * self.outbox.limit:
+            self.abort("the client does not read the responses")
 
     # Life
 
@@ -206,10 +223,19 @@ class Connection(asyncio.Protocol):
         if not self._has_sent_request:
             if now - self._opened >= self.server.read_timeout:
                 self.close("no request received in time")
-        elif self._parser.buffered and now - self._last_received >= self.server.read_timeout:
+        elif self._has_stalled(now):
             self.close("a request was not completed in time")
         elif not self.server.has_session(self) and now - self._last_received >= IDLE_TIMEOUT:
             self.close("idle for too long")
+
+    def _has_stalled(self, now: float) -> bool:
+        """Whether the client began a request or frame and has not finished it in time, however often it sent a bit."""
+        if not self._parser.is_incomplete:
+            self._stalled_at_event = -1
+        elif self._stalled_at_event != self._event_count:
+            self._stalled_at_event = self._event_count
+            self._stalled_since = now
+        return self._stalled_at_event >= 0 and now - self._stalled_since >= self.server.read_timeout
 
     def on_session_closed(self, session: Session, reason: str, *, close_connection: bool) -> None:
         """A session that was on this connection has ended."""

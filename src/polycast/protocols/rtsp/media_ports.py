@@ -54,9 +54,9 @@ class MediaPorts:
         """The port numbers for RTP and RTCP."""
         return self.rtp.port, self.rtcp.port
 
-    def is_taken(self, rtp_client: Address) -> bool:
-        """Whether a session already uses this client address."""
-        return rtp_client in self._rtp_clients
+    def is_taken(self, rtp_client: Address, rtcp_client: Address) -> bool:
+        """Whether a session already uses one of these client addresses."""
+        return rtp_client in self._rtp_clients or rtcp_client in self._rtcp_clients
 
     def register(
         self, rtp_client: Address, on_rtp: PacketHandler, rtcp_client: Address, on_rtcp: PacketHandler

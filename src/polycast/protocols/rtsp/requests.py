@@ -23,6 +23,7 @@ from polycast.hub.path import Path
 from polycast.hub.stream import Stream
 from polycast.net.udp import Address
 from polycast.protocols.rtsp.description import describe, tracks_of
+from polycast.protocols.rtsp.masking import without_secrets
 from polycast.protocols.rtsp.session import READER_TIMEOUT, Session, TrackSetup
 from polycast.wire.rtsp.authentication import ServerAuthenticator, basic_credentials, is_hashed
 from polycast.wire.rtsp.headers.credentials import Authorization
@@ -126,32 +127,35 @@ class RequestHandler:
             self._touch_session(request)
             answer = handler(request)
         except (RemoteProtocolError, PathError) as error:
-            return self._refuse(error)
+            return self._refuse(request, error)
         if isinstance(answer, Answer):
             return answer
-        return self._guard(answer)
+        return self._guard(request, answer)
 
-    async def _guard(self, coroutine: Coroutine[None, None, Answer]) -> Answer:
+    async def _guard(self, request: Request, coroutine: Coroutine[None, None, Answer]) -> Answer:
         try:
             return await coroutine
         except (RemoteProtocolError, PathError) as error:
-            return self._refuse(error)
+            return self._refuse(request, error)
 
-    def _refuse(self, error: RemoteProtocolError | PathError) -> Answer:
+    def _refuse(self, request: Request, error: RemoteProtocolError | PathError) -> Answer:
         if isinstance(error, Redirected):
-            return Answer(Response(301, Headers([("Location", error.target)])))
+            location = _redirect_target(error.target, RtspUrl.parse(request.url))
+            return Answer(Response(301, Headers([("Location", location)])))
         status = _status_of(error)
-        self._connection.log.info("request refused (%d): %s", status, error)
+        reason = without_secrets(str(error))
+        self._connection.log.info("request refused (%d): %s", status, reason)
         # After a bad request the client and we may not mean the same thing any more.
-        return Answer(Response(status), close=str(error) if status == 400 else "")
+        return Answer(Response(status), close=reason if status == 400 else "")
 
     # Sessions
 
     def _find_session(self, request: Request) -> Session | None:
         """The session that the request names; without a name, the connection's own."""
         header = request.headers.get("Session")
+        own = self._connection.session
         if header is None:
-            return self._connection.session
+            return own
         session = self._server.find_session(SessionHeader.parse(header).identifier)
         if session is None:
             raise RemoteProtocolError("the session does not exist", 454)
@@ -159,6 +163,8 @@ class RequestHandler:
             raise RemoteProtocolError("cannot use a session created with a different IP")
         if session.is_bound and session.connection is not self._connection:
             raise RemoteProtocolError("session is linked to another connection")
+        if own is not None and own is not session and own.is_bound:
+            raise RemoteProtocolError("connection is linked to another session")
         return session
 
     def _need_session(self, request: Request) -> Session:
@@ -176,8 +182,8 @@ class RequestHandler:
         session = session or self._connection.session
         if session is not None and session.remote_host == self._connection.peer[0]:
             session.last_request = self._server.now()
-            if session.connection is None:  # a UDP session goes on over a new connection
-                session.connection = self._connection
+            if session.connection is None and self._connection.session is None:
+                session.attach(self._connection)  # a UDP session goes on over a new connection
 
     def _session_for(self, request: Request) -> Session:
         session = self._find_session(request)
@@ -217,7 +223,7 @@ class RequestHandler:
             response.headers.set("RTP-Info", info)
         if session.state is State.PLAYING:
             return Answer(response)
-        self._bind(session)
+        session.attach(self._connection)
         if session.protocol is not Protocol.TCP:
             session.start_reading()
             session.state = following
@@ -239,7 +245,7 @@ class RequestHandler:
         self._check_path(request, session)
         if len(session.setups) != len(session.announced):
             raise RemoteProtocolError("not all announced tracks have been setup")
-        self._bind(session)
+        session.attach(self._connection)
         session.start_publishing()
         session.state = following
         return Answer(self._with_session(session, Response(200)))
@@ -259,10 +265,6 @@ class RequestHandler:
         return Answer(
             Response(200), after=lambda: session.close(f"teardown by {self._connection.peer[0]}", keep_connection=True)
         )
-
-    def _bind(self, session: Session) -> None:
-        session.connection = self._connection
-        self._connection.session = session
 
     @staticmethod
     def _check_path(request: Request, session: Session) -> None:
@@ -292,8 +294,6 @@ class RequestHandler:
         path = self._hub.path(name)
         try:
             stream = await path.wait_ready()
-        except Redirected as redirected:
-            return Answer(Response(301, Headers([("Location", _redirect_target(redirected.target, url))])))
         finally:
             self._hub.release(path)
         parameters = {part.partition("=")[0] for part in query.split("&")}
@@ -332,7 +332,7 @@ class RequestHandler:
         session.announce_url = url
         session.controls = [media.control for media in description.medias]
         session.state = following
-        self._bind(session)
+        session.attach(self._connection)
         return Answer(Response(200))
 
     async def _setup(self, request: Request) -> Answer:
@@ -355,7 +355,7 @@ class RequestHandler:
             raise RemoteProtocolError("nothing was announced", 455)
         index = match_record_control(RtspUrl.parse(request.url), session.announce_url, session.controls)
         if index is None:
-            raise RemoteProtocolError(f"invalid track path '{request.url}'")
+            raise RemoteProtocolError(f"invalid track path '{RtspUrl.parse(request.url).path_and_query}'")
         chosen = self._choose(session, offers, index, record=True)
         return self._set_up(session, index, chosen, ssrc=None)
 
@@ -372,6 +372,7 @@ class RequestHandler:
             stream = await path.wait_ready()
         finally:
             self._hub.release(path)
+        _check_alive(session)
         if session.stream is not None and session.stream is not stream:
             raise NoOnePublishing(name)
         if not 0 <= index < len(stream.tracks) or stream.tracks[index].track.rtp is None:
@@ -405,7 +406,7 @@ class RequestHandler:
             setup.channels = chosen.interleaved
             transport = Transport("TCP", delivery="unicast", interleaved=chosen.interleaved, ssrc=ssrc)
         elif chosen.protocol is Protocol.UDP:
-            setup.addresses, transport = self._set_up_udp(chosen, ssrc)
+            setup.addresses, transport = self._set_up_udp(session, chosen, ssrc)
         elif stream is not None:
             group = self._server.join_group(stream, session, self._connection.local_host)
             transport = Transport(
@@ -418,21 +419,25 @@ class RequestHandler:
         else:
             raise RemoteProtocolError("publishing over multicast is not supported", 461)
         session.setups[index] = setup
-        self._connection.session = session
+        session.attach(self._connection)
         response = Response(200, Headers([("Transport", transport.serialize())]))
         timeout = chosen.protocol is not Protocol.TCP and session.state is not State.PRE_RECORD
         return Answer(self._with_session(session, response, timeout=timeout))
 
-    def _set_up_udp(self, chosen: ChosenTransport, ssrc: int | None) -> tuple[tuple[Address, Address], Transport]:
+    def _set_up_udp(
+        self, session: Session, chosen: ChosenTransport, ssrc: int | None
+    ) -> tuple[tuple[Address, Address], Transport]:
         ports = self._server.ports_for_media
         if ports is None or chosen.client_port is None:
             raise RemoteProtocolError("transport protocol udp is disabled", 461)
         host, _, *more = self._connection.peer_address
         scope = more[1] if len(more) == 2 else 0
         rtp, rtcp = (ports.rtp.address(host, port, scope) for port in chosen.client_port)
-        if ports.is_taken(rtp):
-            first, second = chosen.client_port
+        first, second = chosen.client_port
+        if ports.is_taken(rtp, rtcp):
             raise RemoteProtocolError(f"UDP ports {first} and {second} are already in use by another reader")
+        if any(setup.addresses is not None and setup.addresses[0] == rtp for setup in session.setups.values()):
+            raise RemoteProtocolError(f"UDP ports {first} and {second} are already in use by another track")
         transport = Transport(delivery="unicast", client_port=chosen.client_port, server_port=ports.numbers, ssrc=ssrc)
         return (rtp, rtcp), transport
 
@@ -450,6 +455,7 @@ class RequestHandler:
             return await self._deny(denied, credentials)
         connection.failures = 0
         if session is not None:
+            _check_alive(session)
             session.user = credentials.user
         return None
 
@@ -473,6 +479,12 @@ class RequestHandler:
         basic_only = credentials.needs_basic or self._hub.access.is_external
         challenges = connection.authenticator.challenges(basic_only)
         return Answer(Response(401, Headers([("WWW-Authenticate", challenge) for challenge in challenges])))
+
+
+def _check_alive(session: Session) -> None:
+    """Raise 454 when the session was closed while its request waited: it must not get hold of anything any more."""
+    if session.has_ended:
+        raise RemoteProtocolError("the session was closed", 454)
 
 
 def _status_of(error: RemoteProtocolError | PathError) -> int:

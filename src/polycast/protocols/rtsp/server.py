@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 from polycast.config.schema import Configuration
 from polycast.config.values import AuthMethod, Encryption
+from polycast.errors import RemoteProtocolError
 from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.timebase import WallTime
-from polycast.net.address import parse_address
+from polycast.net.address import join_host_port, parse_address
 from polycast.protocols.base import ServerContext, ServerKind, new_session_id
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.media_ports import MediaPorts, MulticastAllocator
@@ -112,7 +113,7 @@ class RtspServer(TcpServer):
         session = Session(self, connection, secret, session_id, self.now())
         self._sessions[session_id] = session
         self._by_secret[secret] = session
-        session.log.info("created by %s:%d", *connection.peer)
+        session.log.info("created by %s", join_host_port(*connection.peer))
         return session
 
     def find_session(self, secret: str) -> Session | None:
@@ -136,12 +137,18 @@ class RtspServer(TcpServer):
     # Multicast
 
     def join_group(self, stream: Stream, session: Session, local_host: str) -> MulticastGroup:
-        """Return the multicast group of a stream, made for its first reader. Raises OSError."""
+        """Return the multicast group of a stream, made for its first reader.
+
+        Raises RemoteProtocolError (461) when there is none to be had, so that the client tries another transport.
+        """
         group = self._groups.get(stream)
         if group is None:
             if self._multicast is None:
-                raise OSError("multicast is disabled")
-            group = self._multicast.open([track.index for track in stream.tracks], local_host)
+                raise RemoteProtocolError("transport protocol multicast is disabled", 461)
+            try:
+                group = self._multicast.open([track.index for track in stream.tracks], local_host)
+            except OSError as error:
+                raise RemoteProtocolError(f"multicast is not possible now: {error}", 461) from error
             self._groups[stream] = group
         group.sessions.add(session)
         return group

@@ -12,6 +12,7 @@ from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.track import Track, describe_tracks
+from polycast.net.address import join_host_port
 from polycast.net.udp import Address
 from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
@@ -22,6 +23,7 @@ from polycast.wire.rtsp.url import RtspUrl
 
 if TYPE_CHECKING:
     from polycast.protocols.rtsp.connection import Connection
+    from polycast.protocols.rtsp.media_ports import MediaPorts, PacketHandler
     from polycast.protocols.rtsp.server import RtspServer
 
 TRANSPORT_NAMES = {Protocol.UDP: "UDP", Protocol.MULTICAST: "UDP-multicast", Protocol.TCP: "TCP"}
@@ -78,7 +80,8 @@ class Session(Publisher):
         self.last_request = now
         self.last_packet = now
         self._last_report = now
-        self._ended = False
+        self.has_ended = False
+        self._registered: list[tuple[Address, Address]] = []
         self._bad_packets = 0
 
     @property
@@ -101,13 +104,21 @@ class Session(Publisher):
         return SessionSnapshot(
             self.id,
             self.created,
-            f"{self.remote_host}:{self.remote_port}",
+            join_host_port(self.remote_host, self.remote_port),
             state,
             self.path_name,
             self.user,
             TRANSPORT_NAMES[protocol] if protocol is not None else "",
             self.counters,
         )
+
+    def attach(self, connection: Connection) -> None:
+        """Go on over this connection: requests without a session's name mean this session, and it ends with it."""
+        old = self.connection
+        if old is not None and old is not connection and old.session is self:
+            old.session = None
+        self.connection = connection
+        connection.session = self
 
     # Reading.
 
@@ -147,8 +158,8 @@ class Session(Publisher):
         if ports is None:
             raise RemoteProtocolError("transport protocol udp is disabled", 461)
         addresses = {index: setup.addresses for index, setup in self.setups.items() if setup.addresses is not None}
-        for rtp_address, rtcp_address in addresses.values():
-            ports.register(rtp_address, self._on_reader_rtp, rtcp_address, self.on_reader_rtcp)
+        for pair in addresses.values():
+            self._register_ports(ports, pair, self._on_reader_rtp, self.on_reader_rtcp)
         return DatagramReader(self, ports.rtp, ports.rtcp, addresses)
 
     def on_reader_rtcp(self, data: bytes, start: int, end: int) -> None:
@@ -236,13 +247,18 @@ class Session(Publisher):
                 track_input.push(data, start, end, -1)
             except RemoteProtocolError as error:
                 self._on_bad_packet(error)
+            except Exception:
+                self._on_internal_error()
             when_drained(flush)
 
         def on_rtcp(data: bytes, start: int, end: int) -> None:
             self.last_packet = server.now()
-            self._on_publisher_rtcp(track_input, data, start, end)
+            try:
+                self._on_publisher_rtcp(track_input, data, start, end)
+            except Exception:
+                self._on_internal_error()
 
-        ports.register(addresses[0], on_rtp, addresses[1], on_rtcp)
+        self._register_ports(ports, addresses, on_rtp, on_rtcp)
         # An empty RTP packet and a receiver report open the NATs on the way (as rtsp-simple-server does).
         ports.rtp.send(b"\x80\x00" + bytes(10), addresses[0])
         ports.rtcp.send(track_input.receiver_report(server.now()), addresses[1])
@@ -257,6 +273,11 @@ class Session(Publisher):
         if not self._bad_packets:
             self.log.warning("invalid packet received, ignored: %s", error)
         self._bad_packets += 1
+
+    def _on_internal_error(self) -> None:
+        """Take the exception that is being handled, a bug of ours: it ends this session only."""
+        self._server.on_internal_error()
+        self.close("internal error")
 
     # Life.
 
@@ -273,7 +294,9 @@ class Session(Publisher):
             self._bad_packets = 1
 
     def _tick_publisher(self, now: float) -> None:
-        if now - self.last_packet >= self._server.read_timeout:
+        # Over TCP a publisher without media may stay as long as it sends requests, as with rtsp-simple-server.
+        last = self.last_packet if self.protocol is Protocol.UDP else max(self.last_packet, self.last_request)
+        if now - last >= self._server.read_timeout:
             kind = "UDP" if self.protocol is Protocol.UDP else "RTP"
             self.close(f"no {kind} packets received in a while")
             return
@@ -309,11 +332,14 @@ class Session(Publisher):
         self.close(connection.close_reason or "not in use")
 
     def close(self, reason: str, *, keep_connection: bool = False) -> None:
-        """End the session, and with it the connection that carries its media unless ``keep_connection`` is set."""
-        if self._ended:
+        """End the session, and with it its connection where media was flowing, unless ``keep_connection`` is set.
+
+        That holds for UDP, too: a player has no other way to notice that the stream is over.
+        """
+        if self.has_ended:
             return
-        self._ended = True
-        bound = self.is_bound and not keep_connection
+        self.has_ended = True
+        close_connection = self.state in (State.PLAYING, State.RECORDING) and not keep_connection
         self.stop_reading()
         self._unregister_ports()
         self._server.leave_groups(self)
@@ -326,14 +352,23 @@ class Session(Publisher):
         self.log.info("destroyed (%s)", reason)
         connection, self.connection = self.connection, None
         if connection is not None:
-            connection.on_session_closed(self, reason, close_connection=bound)
+            connection.on_session_closed(self, reason, close_connection=close_connection)
+
+    def _register_ports(
+        self, ports: MediaPorts, addresses: tuple[Address, Address], on_rtp: PacketHandler, on_rtcp: PacketHandler
+    ) -> None:
+        if ports.is_taken(*addresses):  # since SETUP
+            first, second = addresses[0][1], addresses[1][1]
+            raise RemoteProtocolError(f"UDP ports {first} and {second} are already in use by another reader")
+        ports.register(addresses[0], on_rtp, addresses[1], on_rtcp)
+        self._registered.append(addresses)
 
     def _unregister_ports(self) -> None:
-        ports = self._server.ports_for_media
+        ports, registered = self._server.ports_for_media, self._registered
+        self._registered = []
         if ports is not None:
-            for setup in self.setups.values():
-                if setup.addresses is not None:
-                    ports.unregister(*setup.addresses)
+            for addresses in registered:
+                ports.unregister(*addresses)
 
     def _transport_name(self) -> str:
         protocol = self.protocol
