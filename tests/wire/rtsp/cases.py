@@ -267,6 +267,8 @@ INVALID = [
     InvalidCase("body of 128 KiB and one", b"OPTIONS * RTSP/1.0\r\nContent-Length: 131073\r\n\r\n", 413),
     InvalidCase("body of 10000 digits", b"OPTIONS * RTSP/1.0\r\nContent-Length: " + b"9" * 2000 + b"\r\n\r\n", 413),
     InvalidCase("status in words", b"RTSP/1.0 OK\r\n\r\n"),
+    InvalidCase("status of zero", b"RTSP/1.0 000 OK\r\n\r\n"),
+    InvalidCase("carriage return in the reason", b"RTSP/1.0 200 OK\rx\r\n\r\n"),
     InvalidCase("status of four digits", b"RTSP/1.0 2000 OK\r\n\r\n"),
 ]
 

@@ -65,6 +65,7 @@ TRANSPORTS = [
         "RTP/AVPF;unicast;client_port=5000-5001",
     ),
     ("RTP/SAVP", Transport(profile="SAVP"), "RTP/SAVP"),
+    ('RTP/AVP;destination="24.1.0.1;ttl=1"', Transport(), "RTP/AVP"),
     ('RTP/AVP;unicast;mode="PLAY,RECORD"', Transport(delivery="unicast", mode="play"), "RTP/AVP;unicast;mode=play"),
 ]
 

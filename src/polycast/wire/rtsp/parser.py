@@ -103,6 +103,11 @@ class MessageParser:
         """Bytes received that no event has taken yet."""
         return len(self._buffer) - self._position + len(self._body)
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a message or frame has begun whose end has not come yet."""
+        return self._message is not None or self._position < len(self._buffer)
+
     def receive_data(self, data: bytes) -> None:
         """Take what one read brought. ``data`` is kept as it is, not copied, when nothing was left over."""
         if self._position == len(self._buffer):
@@ -284,9 +289,9 @@ def _parse_status_line(line: bytes, limits: Limits) -> Response:
     status, _, reason = rest.strip(_PADDING).partition(b" ")
     if protocol != VERSION.encode():
         raise RemoteProtocolError(f"unsupported version: {_excerpt(protocol)}", 505)
-    if len(reason) > limits.url:
-        raise RemoteProtocolError("reason phrase too long")
-    if len(status) != 3 or not status.isdigit():
+    if len(reason) > limits.url or not _is_text(reason):
+        raise RemoteProtocolError(f"invalid reason phrase: {_excerpt(reason)}")
+    if len(status) != 3 or not status.isdigit() or status < b"100":
         raise RemoteProtocolError(f"invalid status: {_excerpt(status)}")
     return Response(int(status), Headers(), reason=_decode(reason.strip(_PADDING)))
 

@@ -65,8 +65,8 @@ class Transport:
             lower_transport=lower_transport,
             profile=specifier[1],
             delivery="multicast" if "multicast" in parameters else "unicast" if "unicast" in parameters else None,
-            destination=parameters.get("destination") or None,
-            source=parameters.get("source") or None,
+            destination=_parse_address(parameters, "destination"),
+            source=_parse_address(parameters, "source"),
             interleaved=_parse_pair(parameters, "interleaved", _LARGEST_CHANNEL),
             client_port=_parse_pair(parameters, "client_port", _LARGEST_PORT),
             server_port=_parse_pair(parameters, "server_port", _LARGEST_PORT),
@@ -139,6 +139,12 @@ def _parse_pair(parameters: dict[str, str | None], name: str, largest: int) -> P
     if first is None or second is None or second > largest:
         raise RemoteProtocolError(f"invalid {name}: {text[:100]!r}")
     return first, second
+
+
+def _parse_address(parameters: dict[str, str | None], name: str) -> str | None:
+    text = parameters.get(name)
+    # An address holds none of these; with one of them it is the rest of a broken header.
+    return text if text and not any(character in ' \t,;="' for character in text) else None
 
 
 def _parse_mode(text: str | None) -> Literal["play", "record"] | None:

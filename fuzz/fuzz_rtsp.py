@@ -1,0 +1,61 @@
+"""The RTSP byte stream: messages and interleaved frames, whole and in small pieces."""
+
+from __future__ import annotations
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.message import Request, Response
+from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser
+
+SEEDS: list[bytes] = [
+    b"OPTIONS rtsp://127.0.0.1:8554/cam RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: Lavf59.27.100\r\n\r\n",
+    b"ANNOUNCE rtsp://h/p RTSP/1.0\r\nContent-Type: application/sdp\r\nCSeq: 2\r\nContent-Length: 5\r\n\r\nv=0\r\n",
+    b"SETUP rtsp://h/p/streamid=0 RTSP/1.0\nTransport : RTP/AVP/TCP;unicast;interleaved=0-1\nCSeq:3\n\n",
+    b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nSession: 1;timeout=60\r\nContent-Length: 3\r\n\r\n"
+    b"abc$\x00\x00\x04rtp1$\x01\x00\x00",
+    b"$\x00\x00\x02ab$\x01\x00\x03abc\r\nTEARDOWN * RTSP/1.0\r\n\r\n$\x02\x01\x00" + bytes(256),
+    b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00",
+]
+DICTIONARY: list[bytes] = [
+    b"RTSP/1.0",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"Content-Length: ",
+    b": ",
+    b"$\x00\x00\x01",
+    b"CSeq: 1\r\n",
+]
+
+_PIECES = 64
+# Latin-1 text is written as UTF-8, which may take twice as many bytes.
+_TWICE = Limits(url=2 * Limits().url, header_name=2 * Limits().header_name, header_value=2 * Limits().header_value)
+
+
+def _read(pieces: list[bytes], limits: Limits = Limits()) -> list[object]:
+    parser = MessageParser(limits)
+    found: list[object] = []
+    try:
+        for piece in pieces:
+            parser.receive_data(piece)
+            while (event := parser.next_event()) is not None:
+                if isinstance(event, InterleavedRun):
+                    found += [(channel, event.data[start:end]) for channel, start, end in event.frames]
+                else:
+                    found.append(event)
+    except RemoteProtocolError as error:
+        found.append(error.status)
+    return found
+
+
+def fuzz_one(data: bytes) -> None:
+    """Reading in pieces gives what reading at once gives; what was read can be written and read again."""
+    whole = _read([data])
+    step = max(1, len(data) // _PIECES)
+    if _read([data[start : start + step] for start in range(0, len(data), step)]) != whole:
+        raise ValueError("pieces are read differently")
+    for event in whole:
+        if isinstance(event, Request | Response):
+            written = event.serialize()
+            [again] = _read([written], _TWICE)
+            if not isinstance(again, Request | Response) or again.serialize() != written:
+                raise ValueError("what was written is read differently")
