@@ -186,6 +186,8 @@ class LiveTrack:
         for frame in depacketizer.push(packet, pts):
             if frame.key:
                 self._refresh_parameters(frame)
+            # The frame is nobody else's yet: what the publisher's clock says of it is part of its making.
+            frame.wall_time = stream.capture_time(self.index, frame.pts)
             stream.collect_frame(self.index, frame)
 
     def _packetize(self, frame: Frame) -> None:

@@ -257,6 +257,10 @@ class Stream:
         """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""
         return self._timeline.extend(track_index, timestamp, self.now)
 
+    def capture_time(self, track_index: int, pts: int) -> WallTime | None:
+        """Return when a frame of an RTP publisher was captured; None when it sends no sender reports."""
+        return self._timeline.wall_time(track_index, pts)
+
     def wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
         """Return when a frame of the publisher was captured: as it says, else by the stream's common time line.
 
