@@ -15,7 +15,7 @@ _TRUE_WORDS: Final = {True: "yes", False: "no"}
 
 
 def scalar(value: Any, *, style: str | None = None, words: Mapping[bool, str] = _TRUE_WORDS) -> str:
-    """Return a text, number, truth value or null. ``style`` is ``'`` or ``"``: texts are quoted that way if they can."""
+    """Return a text, number, truth value or null; ``style`` is ``'`` or ``"`` to quote a text that way if it can be."""
     if value is None:
         return "null"
     if isinstance(value, bool):
