@@ -154,6 +154,11 @@ def test_frames_before_the_sequence_header_are_skipped() -> None:
     assert [type(event) for event in demux(BOTH, messages)] == [TracksKnown, FrameReceived]
 
 
+def test_an_empty_configuration_is_passed_over() -> None:
+    messages = [(9, b"\x17\x00\x00\x00\x00", 0), (8, b"\xaf\x00", 0), *START, (9, video_message(IDR), 0)]
+    assert [type(event) for event in demux(BOTH, messages)] == [TracksKnown, FrameReceived]
+
+
 def test_held_frames_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demuxer_module, "MAXIMUM_ANALYSIS_SIZE", 1000)
     demuxer = Demuxer()

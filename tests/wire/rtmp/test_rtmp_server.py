@@ -46,6 +46,7 @@ from polycast.wire.rtmp.messages import (
     UserControl,
     WindowAcknowledgementSize,
 )
+from polycast.wire.rtmp.muxer import Muxer
 from polycast.wire.rtmp.server import MAXIMUM_EARLY_SIZE, PLAY_REFUSED, PUBLISH_REFUSED, ServerConnection
 from polycast.wire.rtmp.states import State
 
@@ -248,6 +249,20 @@ def test_play() -> None:
     server.end_play()
     assert [type(message) for message in answers(server)] == [UserControl, Command, Command]
     assert server.state is State.CONNECTED
+
+
+def test_play_with_a_shared_muxer() -> None:
+    muxer = Muxer([VIDEO, AUDIO])
+    readers = [connected(), connected()]
+    for server in readers:
+        feed(server, command("play", 4.0, None, "key", stream_id=1))
+        assert server.accept_play([VIDEO, AUDIO], 40, muxer) == (VIDEO, AUDIO)
+    first, second = (server.data_to_send() for server in readers)
+    assert first == second
+    frame = muxer.message(0, Frame((IDR,), 3600, 3600, key=True))
+    raw_messages = messages_of(first + frame, handshake=False, chunk_size=65_536)
+    assert isinstance(raw_messages[-1], RawMessage)
+    assert raw_messages[-1].payload == video_message(IDR)
 
 
 def test_play_is_refused() -> None:

@@ -32,6 +32,9 @@ of all tracks before the first frame, but announce only the main ones."""
 MAXIMUM_ANALYSIS_SIZE = 16 << 20
 """Bytes of frames held back while tracks are looked for; 128 Mbit/s for a second."""
 
+FRAME_OVERHEAD = 500
+"""Bytes that a held frame takes besides its data, so that many tiny frames count as well."""
+
 MAXIMUM_TRACKS = 32
 """Tracks of one publisher, used or not."""
 
@@ -130,7 +133,7 @@ class Demuxer:
             self._held = [item for item in self._held if item[0] is not track]
         for frame in frames:
             self._held.append((track, frame))
-            self._held_size += frame.size
+            self._held_size += frame.size + FRAME_OVERHEAD
 
     def _milliseconds(self, part: Part, timestamp: int) -> int:
         """Return a frame's time as a growing number: wraps undone, new time lines joined to the old one.

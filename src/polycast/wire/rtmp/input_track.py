@@ -100,13 +100,14 @@ class InputTrack:
 
     def _configure(self, body: bytes) -> None:
         codec_type = self._codec_type
+        if not body and codec_type is not Opus:
+            return  # some encoders announce themselves so before they know their parameters
         if codec_type is H264:
             self.codec, self._length_size = h264.parse_configuration_record(body)
         elif codec_type is H265:
             self.codec, self._length_size = h265.parse_configuration_record(body)
         elif codec_type is MPEG4Audio:
-            if body:
-                self._set_audio(aac.parse_audio_specific_config(body))
+            self._set_audio(aac.parse_audio_specific_config(body))
         elif codec_type is AV1:
             self.codec = av1.parse_configuration_record(body)
         elif codec_type is VP9:

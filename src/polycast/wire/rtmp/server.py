@@ -201,12 +201,12 @@ class ServerConnection(Connection):
             raise
         return events
 
-    def accept_play(self, tracks: Sequence[Track], timestamp: int = 0) -> tuple[Track, ...]:
+    def accept_play(self, tracks: Sequence[Track], timestamp: int = 0, muxer: Muxer | None = None) -> tuple[Track, ...]:
         """Let the client play. Returns the tracks that it gets; `select_tracks` tells why others are skipped.
 
-        Sends metadata and sequence headers with ``timestamp``. Frames follow by `send_frame`, or as bytes of a `Muxer`
-        that is shared by all readers. Raises `LocalProtocolError` when the client did not ask or when there is nothing
-        to carry; then call `refuse`.
+        Sends metadata and sequence headers with ``timestamp``. Frames follow by `send_frame`; or, with the ``muxer``
+        that all readers of the stream share, as its bytes of these tracks, written to the socket directly.
+        Raises `LocalProtocolError` when the client did not ask or when there is nothing to carry; then call `refuse`.
         """
         if self.state is not State.PLAY_REQUESTED:
             raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
@@ -214,8 +214,8 @@ class ServerConnection(Connection):
         selection = select_tracks(tracks, multitrack=capabilities.multitrack, four_ccs=capabilities.four_ccs)
         if not selection.tracks:
             raise LocalProtocolError(NOTHING_TO_CARRY)
-        muxer = Muxer(selection.tracks)
-        initial = muxer.initial(timestamp)
+        muxer = muxer or Muxer(selection.tracks)
+        initial = muxer.initial(timestamp, selection.tracks)
         self._advance(Input.ACCEPTED)
         self._muxer = muxer
         self._send(UserControl(UserControlEvent.STREAM_IS_RECORDED, STREAM_ID))
