@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
@@ -55,7 +55,13 @@ H264_ONLY = sdp(VIDEO)
 
 
 def rtp(
-    sequence: int, payload: bytes, *, timestamp: int = 0, marker: bool = True, payload_type: int = 96, ssrc: int = 0x1234
+    sequence: int,
+    payload: bytes,
+    *,
+    timestamp: int = 0,
+    marker: bool = True,
+    payload_type: int = 96,
+    ssrc: int = 0x1234,
 ) -> bytes:
     """Return an RTP packet (RFC 3550 section 5.1)."""
     return struct.pack("!BBHII", 0x80, payload_type | marker << 7, sequence & 0xFFFF, timestamp, ssrc) + payload
@@ -259,9 +265,7 @@ class RtspClient:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    def send_request(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: str = ""
-    ) -> None:
+    def send_request(self, method: str, url: str, headers: Mapping[str, str] | None = None, body: str = "") -> None:
         self.cseq += 1
         items = {"CSeq": str(self.cseq)}
         if self.session is not None:
@@ -378,8 +382,7 @@ class UdpEnd(asyncio.DatagramProtocol):
         return end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.received.put_nowait((data, addr))

@@ -32,8 +32,8 @@ IDLE_TIMEOUT = 60.0
 # Seconds for the last bytes (a response, a TLS farewell) to leave a connection that is being closed.
 CLOSE_GRACE = 2.0
 
-# A client that sends requests and takes no responses is closed when this many times the queue's limit wait for it; media
-# alone stays below.
+# A client that sends requests and takes no responses is closed when this many times the queue's limit wait for it;
+# media alone stays below.
 RESPONSE_LIMIT_FACTOR = 2
 
 SERVER_NAME = "polycast"
