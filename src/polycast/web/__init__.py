@@ -1,0 +1,139 @@
+"""The pages that the HLS server ships: a player for each path, a list of the live paths, and what they load.
+
+Nothing comes from anywhere else, so they work without internet. Files are read once, when first asked for.
+
+Where they are served, relative to the server's root::
+
+    /<path>/                      page(PLAYER_PAGE, depth), depth = number of segments in <path>
+    /                             page(INDEX_PAGE, 0)
+    /_polycast/<name>             asset(name), name may hold one slash
+    /_polycast/paths.json         not from here: a JSON array that the index page asks for every few seconds
+
+Pages refer to everything by relative addresses, so they also work below a prefix of a reverse proxy.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+
+PLAYER_PAGE = "player.html"
+INDEX_PAGE = "index.html"
+PAGES = (PLAYER_PAGE, INDEX_PAGE)
+
+ASSETS_FOLDER = "_polycast"
+"""First segment of the addresses of everything that the pages load; no path of a stream may begin with it."""
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        # Media Source objects and the demuxer's worker thread live at blob: addresses.
+        "media-src 'self' blob:",
+        "worker-src 'self' blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+)
+"""Value of the Content-Security-Policy header for the pages. It leaves out frame-ancestors: anybody may embed them."""
+
+_CONTENT_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+
+_ASSETS = (
+    "common.css",
+    "player.css",
+    "player.js",
+    "options.js",
+    "codecs.js",
+    "probe.js",
+    "source.js",
+    "supervisor.js",
+    "controls.js",
+    "statistics.js",
+    "index.css",
+    "index.js",
+    "favicon.svg",
+    "hls.min.js",
+    "hls.LICENSE.txt",
+)
+
+_REVALIDATE = "no-cache"
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+# Pages are kept for this many different depths of path; deeper ones are made again for each request.
+_KEPT_DEPTHS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file as it is sent. ``etag`` is weak, because it stands for the plain and for the compressed body."""
+
+    body: bytes
+    gzip_body: bytes
+    content_type: str
+    etag: str
+    cache_control: str
+
+
+def asset(name: str) -> Asset | None:
+    """Return the file ``name``, or None when there is none.
+
+    With the version in front (``version() + "/player.js"``, as the pages ask for it) it may be kept for ever;
+    without it, or with that of another release, the browser must ask again.
+    """
+    folder, _, file = name.rpartition("/")
+    if file not in _ASSETS or "/" in folder:
+        return None
+    return _load(file, _FOR_EVER if folder == version() else _REVALIDATE)
+
+
+@lru_cache(maxsize=_KEPT_DEPTHS)
+def page(name: str, depth: int = 0) -> Asset:
+    """Return a page (one of PAGES) for an address that lies ``depth`` folders below the server's root."""
+    if name not in PAGES:
+        raise ValueError(f"no such page: {name}")
+    root = "../" * depth or "./"
+    text = _read(name).decode()
+    text = text.replace("{{assets}}", f"{root}{ASSETS_FOLDER}/{version()}").replace("{{depth}}", str(depth))
+    return _make(name, text.encode(), _REVALIDATE)
+
+
+@cache
+def version() -> str:
+    """Return what changes with any of the assets: the folder in their addresses."""
+    digest = hashlib.sha256()
+    for name in _ASSETS:
+        digest.update(_read(name))
+    return digest.hexdigest()[:12]
+
+
+@cache
+def _load(file: str, cache_control: str) -> Asset:
+    return _make(file, _read(file), cache_control)
+
+
+def _make(name: str, body: bytes, cache_control: str) -> Asset:
+    return Asset(
+        body=body,
+        gzip_body=gzip.compress(body, 6, mtime=0),
+        content_type=_CONTENT_TYPES[name.rpartition(".")[2]],
+        etag=f'W/"{hashlib.sha256(body).hexdigest()[:20]}"',
+        cache_control=cache_control,
+    )
+
+
+@cache
+def _read(name: str) -> bytes:
+    return resources.files(__package__).joinpath(name).read_bytes()

@@ -1,0 +1,219 @@
+// The two ways to play HLS, behind one set of names: hls.js over Media Source Extensions, and the browser's own.
+//
+// listeners: failed({kind, status, codecs, endedPlaylist}) when it cannot go on by itself; kind is `network`, `media`,
+// `codecs` or `ended`. stop() takes the source off the video; after it nothing is called any more.
+
+import { withPageQuery } from "./options.js";
+
+// Faster than real time by this much while behind; sound keeps its pitch.
+const CATCH_UP_RATE = 1.1;
+// A second failure of the decoder within this time is not mended on the spot again.
+const MEDIA_RECOVERY_MS = 10_000;
+// Media seconds over which the bit rate is measured.
+const BIT_RATE_SECONDS = 10;
+
+const CODEC_ERRORS = new Set([
+  "manifestIncompatibleCodecsError",
+  "bufferIncompatibleCodecsError",
+  "bufferAddCodecError",
+]);
+
+/** Return the class that plays HLS here, or null. */
+export function chooseSource(video) {
+  if (self.Hls?.isSupported()) {
+    return HlsSource;
+  }
+  return video.canPlayType("application/vnd.apple.mpegurl") ? NativeSource : null;
+}
+
+export class HlsSource {
+  static checksCodecs = true;
+  #video;
+  #listeners;
+  #lastRecovery = -Infinity;
+  #loaded = [];
+
+  constructor(video, address, options, listeners) {
+    this.#video = video;
+    this.#listeners = listeners;
+    this.hls = new self.Hls(configuration(options));
+    const { Events } = self.Hls;
+    this.hls.on(Events.ERROR, (_, data) => this.#error(data));
+    this.hls.on(Events.FRAG_BUFFERED, (_, data) => this.#count(data));
+    this.hls.loadSource(address);
+    this.hls.attachMedia(video);
+  }
+
+  stop() {
+    this.#listeners = null;
+    this.hls.destroy();
+  }
+
+  goLive() {
+    const position = this.hls.liveSyncPosition;
+    if (Number.isFinite(position) && position > this.#video.currentTime) {
+      this.#video.currentTime = position;
+    }
+  }
+
+  /** Mend a decoder that gave up. Returns false when that was tried a moment ago. */
+  recoverDecoder() {
+    const now = performance.now();
+    if (now - this.#lastRecovery < MEDIA_RECOVERY_MS) {
+      return false;
+    }
+    this.#lastRecovery = now;
+    this.hls.recoverMediaError();
+    return true;
+  }
+
+  get kind() {
+    return this.hls.latestLevelDetails?.partList?.length ? "Low-Latency HLS" : "HLS";
+  }
+
+  /** Seconds between the newest media that the server has and what is shown; NaN while unknown. */
+  get latency() {
+    return this.hls.latency || NaN;
+  }
+
+  get targetLatency() {
+    return this.hls.targetLatency ?? NaN;
+  }
+
+  get targetDuration() {
+    return this.hls.latestLevelDetails?.targetduration ?? NaN;
+  }
+
+  /** When the picture on the screen was published, by the server's clock. */
+  get playingDate() {
+    return this.hls.playingDate;
+  }
+
+  /** Bits per second of what was loaded lately, else what the playlist says. */
+  get bitRate() {
+    const seconds = this.#loaded.reduce((sum, entry) => sum + entry.seconds, 0);
+    const bytes = this.#loaded.reduce((sum, entry) => sum + entry.bytes, 0);
+    return seconds > 1 ? (bytes * 8) / seconds : (this.hls.levels?.[0]?.bitrate ?? NaN);
+  }
+
+  get frameRate() {
+    return this.hls.levels?.[Math.max(this.hls.currentLevel, 0)]?.frameRate || NaN;
+  }
+
+  #count({ frag, part, stats }) {
+    // Other renditions add bytes to the same seconds.
+    this.#loaded.push({ bytes: stats.loaded, seconds: frag.type === "main" ? (part ?? frag).duration : 0 });
+    let seconds = this.#loaded.reduce((sum, entry) => sum + entry.seconds, 0);
+    while (seconds > BIT_RATE_SECONDS && this.#loaded.length > 1) {
+      seconds -= this.#loaded.shift().seconds;
+    }
+  }
+
+  #error(data) {
+    if (!data.fatal || !this.#listeners) {
+      return;
+    }
+    if (CODEC_ERRORS.has(data.details)) {
+      this.#listeners.failed({ kind: "codecs", codecs: data.mimeType ? codecsIn(data.mimeType) : [] });
+    } else if (data.type === self.Hls.ErrorTypes.MEDIA_ERROR && this.recoverDecoder()) {
+      console.info("The decoder was restarted:", data.details);
+    } else if (data.type === self.Hls.ErrorTypes.NETWORK_ERROR) {
+      this.#listeners.failed({ kind: "network", status: data.response?.code ?? 0 });
+    } else {
+      this.#listeners.failed({ kind: "media" });
+    }
+  }
+
+  /** Address of the playlist that was played last. */
+  get playlistAddress() {
+    return this.hls.latestLevelDetails?.url ?? null;
+  }
+}
+
+function codecsIn(mimeType) {
+  const found = /codecs="?([^"]+)"?/.exec(mimeType);
+  return found ? found[1].split(",").map((codec) => codec.trim()) : [];
+}
+
+function configuration({ lowLatency }) {
+  const patient = (policy, milliseconds) => ({
+    default: { ...policy.default, maxTimeToFirstByteMs: milliseconds, maxLoadTimeMs: milliseconds },
+  });
+  const preset = self.Hls.DefaultConfig;
+  return {
+    lowLatencyMode: lowLatency,
+    maxLiveSyncPlaybackRate: CATCH_UP_RATE,
+    liveDurationInfinity: true,
+    backBufferLength: 10,
+    enableInterstitialPlayback: false,
+    // The server may hold the first answers until the stream has started.
+    manifestLoadPolicy: patient(preset.manifestLoadPolicy, 30_000),
+    playlistLoadPolicy: patient(preset.playlistLoadPolicy, 30_000),
+    xhrSetup: (request, address) => request.open("GET", withPageQuery(address, location.href), true),
+  };
+}
+
+export class NativeSource {
+  static checksCodecs = false;
+  #video;
+  #listeners;
+  #address;
+
+  constructor(video, address, options, listeners) {
+    this.#video = video;
+    this.#listeners = listeners;
+    this.#address = address;
+    video.src = address;
+  }
+
+  stop() {
+    this.#listeners = null;
+    this.#video.removeAttribute("src");
+    this.#video.load();
+  }
+
+  goLive() {
+    const { seekable } = this.#video;
+    if (seekable.length > 0) {
+      this.#video.currentTime = Math.max(this.#video.currentTime, seekable.end(seekable.length - 1) - 1);
+    }
+  }
+
+  recoverDecoder() {
+    return false;
+  }
+
+  get kind() {
+    return "HLS, played by the browser itself";
+  }
+
+  get latency() {
+    const { seekable } = this.#video;
+    return seekable.length > 0 ? Math.max(0, seekable.end(seekable.length - 1) - this.#video.currentTime) : NaN;
+  }
+
+  get targetLatency() {
+    return NaN;
+  }
+
+  get targetDuration() {
+    return NaN;
+  }
+
+  get playingDate() {
+    const start = this.#video.getStartDate?.().getTime();
+    return Number.isFinite(start) ? new Date(start + this.#video.currentTime * 1000) : null;
+  }
+
+  get bitRate() {
+    return NaN;
+  }
+
+  get frameRate() {
+    return NaN;
+  }
+
+  get playlistAddress() {
+    return this.#address;
+  }
+}

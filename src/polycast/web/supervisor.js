@@ -1,0 +1,203 @@
+// Keeps the stream playing: asks whether it is there, starts a source, notices when it fails or stands still, and
+// begins again. It never gives up by itself, unless asking again would be of no use.
+
+import { incompatible, probe } from "./probe.js";
+
+// Between two questions while the stream is away; spread, so that a thousand viewers do not ask at once.
+const FIRST_DELAY_MS = 1_000;
+const LONGEST_DELAY_MS = 5_000;
+const DELAY_GROWTH = 1.3;
+
+// No progress for this long while it should play: begin again.
+const STALL_MS = 8_000;
+const FIRST_FRAME_MS = 20_000;
+// After this long without a failure the delays are short again.
+const HEALTHY_MS = 10_000;
+
+// Behind live by this much more than intended: jump rather than play faster.
+const JUMP_SECONDS = 4;
+
+const STOPPED = {
+  title: "The stream has stopped",
+  advice: "It goes on by itself as soon as it is back.",
+};
+const NOT_YET = {
+  title: "Waiting for the stream",
+  advice: "Nobody is publishing it at the moment. It starts by itself.",
+};
+const TROUBLE = { title: "The stream cannot be decoded", advice: "Trying again…" };
+const STALLED = { title: "No new pictures are arriving", advice: "Trying again…" };
+
+export class Supervisor {
+  #video;
+  #address;
+  #Source;
+  #options;
+  #changed;
+  #timer = 0;
+  #question = null;
+  #delay = FIRST_DELAY_MS;
+  #lastTime = 0;
+  #lastProgress = 0;
+  #startedAt = 0;
+  #everPlayed = false;
+  #endedPlaylist = null;
+  #refusedCodecs = null;
+
+  /** `changed(state, message)` is called at each change of state, with what to tell the viewer. */
+  constructor({ video, address, Source, options, changed }) {
+    this.#video = video;
+    this.#address = address;
+    this.#Source = Source;
+    this.#options = options;
+    this.#changed = changed;
+    this.source = null;
+    this.state = "connecting";
+    this.codecs = [];
+    this.wantsToPlay = options.autoplay;
+    video.addEventListener("playing", () => this.#plays());
+    video.addEventListener("ended", () => this.#failed({ kind: "ended" }));
+    video.addEventListener("error", () => this.#videoError());
+    self.addEventListener("online", () => this.retry());
+  }
+
+  start() {
+    this.#enter("connecting", { title: "Connecting…" });
+    this.#ask();
+  }
+
+  /** Ask again now, when it is not playing. */
+  retry() {
+    if (this.state !== "playing") {
+      this.#ask();
+    }
+  }
+
+  /** Look after playback; to be called about twice a second. */
+  tick() {
+    const now = performance.now();
+    const video = this.#video;
+    const moved = video.currentTime !== this.#lastTime;
+    this.#lastTime = video.currentTime;
+    if (moved || video.paused || document.hidden || !this.source || this.#waits) {
+      this.#lastProgress = now;
+    }
+    if (this.state === "playing") {
+      if (now - this.#startedAt > HEALTHY_MS) {
+        this.#delay = FIRST_DELAY_MS;
+      }
+      if (!video.paused && this.secondsBehind > JUMP_SECONDS) {
+        this.source.goLive();
+      }
+    }
+    const patience = this.state === "playing" ? STALL_MS : FIRST_FRAME_MS;
+    if (now - this.#lastProgress > Math.max(patience, 3000 * (this.source?.targetDuration || 0))) {
+      this.#failed({ kind: "stalled" });
+    }
+  }
+
+  /** Seconds behind where playback should be; 0 while unknown. */
+  get secondsBehind() {
+    const source = this.source;
+    const target = source?.targetLatency || source?.targetDuration || 3;
+    return Math.max(0, (source?.latency || 0) - target);
+  }
+
+  get #waits() {
+    return this.state === "waiting" || this.state === "retrying" || this.state === "blocked";
+  }
+
+  async #ask() {
+    clearTimeout(this.#timer);
+    this.#question?.abort();
+    const question = new AbortController();
+    this.#question = question;
+    let answer;
+    try {
+      answer = await probe(this.#address, {
+        signal: question.signal,
+        checkCodecs: this.#Source.checksCodecs,
+        endedPlaylist: this.#endedPlaylist,
+      });
+    } catch {
+      return; // asked anew meanwhile
+    }
+    this.codecs = answer.codecs ?? this.codecs;
+    if (answer.kind === "ready" && this.#refusedCodecs === String(this.codecs)) {
+      answer = incompatible([]); // the playlist names nothing that the browser does not know, yet it refused it
+    }
+    if (answer.kind === "ready") {
+      this.#play();
+    } else if (answer.kind === "refused") {
+      this.#enter("blocked", answer);
+    } else {
+      const text = answer.kind === "waiting" ? (this.#everPlayed ? STOPPED : NOT_YET) : answer;
+      this.#enter(answer.kind === "waiting" ? "waiting" : "retrying", { ...text, kind: answer.kind });
+      this.#askLater();
+    }
+  }
+
+  #askLater() {
+    const spread = 0.8 + 0.4 * Math.random();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#ask(), this.#delay * spread);
+    this.#delay = Math.min(this.#delay * DELAY_GROWTH, LONGEST_DELAY_MS);
+  }
+
+  #play() {
+    this.source?.stop();
+    this.#endedPlaylist = null;
+    this.#lastProgress = performance.now();
+    this.#enter("connecting", { title: "Connecting…" });
+    this.source = new this.#Source(this.#video, this.#address, this.#options, {
+      failed: (failure) => this.#failed(failure),
+    });
+    this.#changed("source", null);
+  }
+
+  #plays() {
+    if (this.#waits) {
+      return; // what is left in the buffer
+    }
+    this.#everPlayed = true;
+    this.#startedAt = performance.now();
+    this.#lastProgress = this.#startedAt;
+    this.#enter("playing", null);
+  }
+
+  #failed(failure) {
+    if (this.#waits) {
+      return;
+    }
+    console.info("Playback stopped:", failure.kind, failure.status ?? "");
+    if (failure.kind === "codecs") {
+      this.#refusedCodecs = String(this.codecs);
+      this.#enter("retrying", incompatible(failure.codecs ?? []));
+    } else if (failure.kind === "media") {
+      this.#enter("retrying", TROUBLE);
+    } else if (failure.kind === "stalled") {
+      this.#enter("retrying", STALLED);
+    } else {
+      this.#endedPlaylist = failure.kind === "ended" ? (this.source?.playlistAddress ?? null) : null;
+      this.#enter("waiting", STOPPED);
+    }
+    // The source stays until the next one: what it has buffered is played out, and the last picture remains.
+    this.#askLater();
+  }
+
+  #videoError() {
+    const error = this.#video.error;
+    if (!error || !this.source) {
+      return;
+    }
+    if (error.code === MediaError.MEDIA_ERR_DECODE && this.source.recoverDecoder()) {
+      return;
+    }
+    this.#failed({ kind: error.code === MediaError.MEDIA_ERR_NETWORK ? "network" : "media" });
+  }
+
+  #enter(state, message) {
+    this.state = state;
+    this.#changed(state, message);
+  }
+}
