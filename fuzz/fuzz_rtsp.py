@@ -27,11 +27,12 @@ DICTIONARY: list[bytes] = [
 ]
 
 _PIECES = 64
+_USUAL = Limits()
 # Latin-1 text is written as UTF-8, which may take twice as many bytes.
-_TWICE = Limits(url=2 * Limits().url, header_name=2 * Limits().header_name, header_value=2 * Limits().header_value)
+_TWICE = Limits(url=2 * _USUAL.url, header_name=2 * _USUAL.header_name, header_value=2 * _USUAL.header_value)
 
 
-def _read(pieces: list[bytes], limits: Limits = Limits()) -> list[object]:
+def _read(pieces: list[bytes], limits: Limits = _USUAL) -> list[object]:
     parser = MessageParser(limits)
     found: list[object] = []
     try:

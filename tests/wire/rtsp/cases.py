@@ -243,6 +243,7 @@ INVALID = [
     InvalidCase("version 2", b"OPTIONS * RTSP/2.0\r\n\r\n", 505),
     InvalidCase("version 2 in a response", b"RTSP/2.0 200 OK\r\n\r\n", 505),
     InvalidCase("protocol in lower case", b"OPTIONS * rtsp/1.0\r\n\r\n"),
+    InvalidCase("carriage return in the method", b"SETU\r rtsp://h/p RTSP/1.0\r\n\r\n"),
     InvalidCase("no protocol", b"OPTIONS *\r\n\r\n"),
     InvalidCase("no URL", b"OPTIONS  RTSP/1.0\r\n\r\n"),
     InvalidCase("space inside the URL", b"OPTIONS rtsp://h/a b RTSP/1.0\r\n\r\n"),

@@ -252,7 +252,7 @@ def _check_method(method: bytes, limits: Limits) -> None:
             return
     if len(method) > limits.method:
         raise RemoteProtocolError(f"method longer than {limits.method} bytes")
-    if not _METHOD_BYTES.issuperset(method.rstrip(b"\r")):
+    if not _METHOD_BYTES.issuperset(method):
         raise RemoteProtocolError(f"invalid method: {_excerpt(method)}")
 
 
