@@ -8,7 +8,6 @@ import ssl
 from polycast import __version__
 from polycast.config import LoadedConfiguration, changed_keys, unavailable_keys
 from polycast.config.schema import Configuration
-from polycast.demo_source import DemoPublisher
 from polycast.errors import PolycastError
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
@@ -100,6 +99,8 @@ class Application:
 
     def _make_source(self, path: Path) -> Source | None:
         if path.name == self._demo_path:
+            from polycast.demo_source import DemoPublisher  # needs PyAV, and time
+
             return DemoPublisher(path, self._loop)
         return None
 

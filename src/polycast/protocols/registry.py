@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from polycast.protocols.base import ServerKind
-from polycast.protocols.hls.server import HLS_KIND
-from polycast.protocols.rtmp.server import RTMP_KIND, RTMPS_KIND
-from polycast.protocols.rtsp.server import RTSP_KIND, RTSPS_KIND
+from polycast.protocols.hls import HLS_KIND
+from polycast.protocols.rtmp import RTMP_KIND, RTMPS_KIND
+from polycast.protocols.rtsp import RTSP_KIND, RTSPS_KIND
 
 SERVER_KINDS: tuple[ServerKind, ...] = (RTSP_KIND, RTSPS_KIND, RTMP_KIND, RTMPS_KIND, HLS_KIND)
 """In the order in which they are started; stopped the other way round."""

@@ -21,7 +21,7 @@ from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Reader
 from polycast.net.address import parse_address
 from polycast.net.http import HttpServer, Receive, Scope, Send
-from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext, ServerKind
+from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
 from polycast.protocols.hls.http import (
     IMMUTABLE,
     MAXIMUM_PATH,
@@ -359,25 +359,3 @@ class HlsServer(Server):
                 self.log.info("the certificate was reloaded")
         except (OSError, ssl.SSLError) as error:
             self.log.warning("the changed certificate is not used: %s", error)
-
-
-HLS_KIND = ServerKind(
-    name="HLS",
-    is_enabled=lambda configuration: not configuration.hls_disable,
-    create=HlsServer,
-    restart_keys=frozenset(
-        {
-            "hlsDisable",
-            "hlsAddress",
-            "hlsAlwaysRemux",
-            "hlsVariant",
-            "hlsSegmentCount",
-            "hlsSegmentDuration",
-            "hlsPartDuration",
-            "hlsSegmentMaxSize",
-            "hlsEncryption",
-            "hlsServerKey",
-            "hlsServerCert",
-        }
-    ),
-)

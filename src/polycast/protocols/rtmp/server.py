@@ -6,11 +6,10 @@ import asyncio
 from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
-from polycast.config.values import Encryption
 from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.track import Track
-from polycast.protocols.base import ServerContext, ServerKind, new_session_id
+from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtmp.connection import Connection
 from polycast.protocols.rtmp.reader import SharedMuxer
 from polycast.protocols.tcp_server import TcpServer
@@ -86,24 +85,3 @@ class RtmpsServer(RtmpServer):
 
     def certificate_files(self) -> tuple[str, str]:
         return self.configuration.rtmp_server_cert, self.configuration.rtmp_server_key
-
-
-_COMMON_KEYS = frozenset({"rtmpDisable", "rtmpEncryption"})
-
-RTMP_KIND = ServerKind(
-    name="RTMP",
-    is_enabled=lambda configuration: (
-        not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.STRICT
-    ),
-    create=RtmpServer,
-    restart_keys=_COMMON_KEYS | {"rtmpAddress"},
-)
-
-RTMPS_KIND = ServerKind(
-    name="RTMPS",
-    is_enabled=lambda configuration: (
-        not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.NO
-    ),
-    create=RtmpsServer,
-    restart_keys=_COMMON_KEYS | {"rtmpsAddress", "rtmpServerCert", "rtmpServerKey"},
-)

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable
 
 from polycast.config.schema import Configuration
-from polycast.config.values import AuthMethod, Encryption
+from polycast.config.values import AuthMethod
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.timebase import WallTime
 from polycast.net.address import join_host_port, parse_address
-from polycast.protocols.base import ServerContext, ServerKind, new_session_id
+from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.media_ports import MediaPorts, MulticastAllocator
 from polycast.protocols.rtsp.readers import MulticastGroup, SessionReader
@@ -220,32 +220,3 @@ class RtspsServer(RtspServer):
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
         return frozenset({Protocol.TCP})
-
-
-_COMMON_KEYS = frozenset({"rtspDisable", "encryption", "authMethods"})
-
-RTSP_KIND = ServerKind(
-    name="RTSP",
-    is_enabled=lambda configuration: (
-        not configuration.rtsp_disable and configuration.encryption is not Encryption.STRICT
-    ),
-    create=RtspServer,
-    restart_keys=_COMMON_KEYS
-    | {
-        "rtspAddress",
-        "protocols",
-        "rtpAddress",
-        "rtcpAddress",
-        "multicastIPRange",
-        "multicastRTPPort",
-        "multicastRTCPPort",
-        "udpReadBufferSize",
-    },
-)
-
-RTSPS_KIND = ServerKind(
-    name="RTSPS",
-    is_enabled=lambda configuration: not configuration.rtsp_disable and configuration.encryption is not Encryption.NO,
-    create=RtspsServer,
-    restart_keys=_COMMON_KEYS | {"rtspsAddress", "serverCert", "serverKey"},
-)
