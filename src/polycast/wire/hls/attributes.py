@@ -15,7 +15,8 @@ MAXIMUM_ATTRIBUTES = 64
 Attributes: TypeAlias = dict[str, str]
 """Attribute values by name, without quotes."""
 
-_ATTRIBUTE = re.compile(r'\s*([A-Z0-9-]{1,64})\s*=\s*(?:"([^"]*)"|([^",]*))\s*(?:,|$)')
+# Spaces do not belong there; a few are borne with, in a way that cannot make the match slow.
+_ATTRIBUTE = re.compile(r'[ \t]{0,8}([A-Z0-9-]{1,64})=(?:"([^"]*)"[ \t]{0,8}|([^",]*))(?:,|$)')
 _INTEGER = re.compile(r"[0-9]{1,20}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?")
 _RESOLUTION = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")

@@ -10,8 +10,10 @@ _STEP = 5
 """Milliseconds: the target is raised in steps of it."""
 _ROUNDING = 2
 """Milliseconds by which the sum of frame durations may be off when a publisher rounds its times to milliseconds."""
+_JITTER = 4
+"""Milliseconds by which the durations of frames may differ and still count as one frame rate."""
 _MAXIMUM_DURATIONS = 32
-"""Different frame durations that are looked at; streams with more vary all the time, and the first ones show how."""
+"""Different frame durations that are kept; a few that differ by rounding are usual."""
 MAXIMUM_TARGET = 5_000
 """Milliseconds: the target is never raised over it to suit a frame rate."""
 MAXIMUM_GROWTH = 1_000
@@ -25,11 +27,13 @@ class PartTarget:
     ``minimum`` and ``maximum`` are the least and the greatest duration of a part, in ticks of ``rate``.
     """
 
-    __slots__ = ("_durations", "_fixed", "_rate", "maximum", "milliseconds", "minimum")
+    __slots__ = ("_durations", "_fixed", "_longest", "_rate", "_shortest", "maximum", "milliseconds", "minimum")
 
     def __init__(self, part_duration: float, rate: int) -> None:
         self._rate = rate
         self._durations: set[int] = set()
+        self._shortest = 0
+        self._longest = 0
         self._fixed = False
         self._set(max(round(part_duration * 1000), 1))
 
@@ -40,11 +44,20 @@ class PartTarget:
 
     def observe(self, duration: int) -> None:
         """Take the duration of a frame in ticks, before the target is fixed."""
-        durations = self._durations
-        if self._fixed or duration in durations or len(durations) >= _MAXIMUM_DURATIONS or duration <= 0:
+        if self._fixed or duration <= 0 or duration in self._durations:
             return
-        durations.add(duration)
+        self._shortest = min(self._shortest or duration, duration)
+        self._longest = max(self._longest, duration)
         target = self.milliseconds
+        if (self._longest - self._shortest) * 1000 > _JITTER * self._rate:
+            # A part ends once it has 85 %, so it is shorter than 85 % and a frame: let 15 % hold the longest frame.
+            longest = -(-self._longest * 1000 // self._rate)
+            needed = max(min(-(-longest * 100 // 15), MAXIMUM_GROWTH), longest)
+            self._set(max(target, -(-needed // _STEP) * _STEP))
+            return
+        durations = self._durations
+        if len(durations) < _MAXIMUM_DURATIONS:
+            durations.add(duration)
         while target < MAXIMUM_TARGET and not all(self._suits(target, each) for each in durations):
             target += _STEP
         if target != self.milliseconds:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.wire.hls.options import Variant
-from polycast.wire.hls.segment import Part, Segment
+from polycast.wire.hls.segment import Part, Segment, format_seconds
 
 SKIP_TARGETS = 6
 """Target durations from the end of the playlist before which a delta update leaves segments out; the least that the
@@ -18,9 +16,6 @@ HOLD_BACK_PARTS = 3
 LISTED_PART_TARGETS = 3
 """Target durations from the end within which parts are listed (section 6.2.2)."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MOMENT = 253_402_300_799 * NANOSECONDS
-"""The end of the year 9999: publishers with a wrong clock tell later ones."""
 _VERSIONS = {Variant.MPEGTS: 3, Variant.FMP4: 9, Variant.LOW_LATENCY: 9}
 
 
@@ -54,16 +49,6 @@ class MediaPlaylist:
     reports: Sequence[RenditionReport] = ()
 
 
-def format_time(time: WallTime) -> str:
-    """Return ISO 8601 with milliseconds, in UTC. Times outside of the years 1970 to 9999 become the nearest one."""
-    moment = _EPOCH + timedelta(microseconds=min(max(time, 0), _LAST_MOMENT) // 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
-def _format_seconds(duration: float) -> str:
-    return f"{duration:.5f}".rstrip("0").rstrip(".")
-
-
 def listed_part_segments(segments: Sequence[Segment], target_duration: int) -> int:
     """Return the index of the first segment near enough to the end to have its parts listed."""
     index = len(segments)
@@ -93,12 +78,12 @@ def write_media_playlist(playlist: MediaPlaylist, *, skip: bool = False) -> byte
         lines.append("#EXT-X-ALLOW-CACHE:NO")
     lines.append(f"#EXT-X-TARGETDURATION:{playlist.target_duration}")
     if low_latency:
-        hold_back = _format_seconds(playlist.part_target * HOLD_BACK_PARTS)
+        hold_back = format_seconds(playlist.part_target * HOLD_BACK_PARTS)
         lines.append(
             f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back}"
             f",CAN-SKIP-UNTIL={SKIP_TARGETS * playlist.target_duration}"
         )
-        lines.append(f"#EXT-X-PART-INF:PART-TARGET={_format_seconds(playlist.part_target)}")
+        lines.append(f"#EXT-X-PART-INF:PART-TARGET={format_seconds(playlist.part_target)}")
     segments = playlist.segments
     lines.append(f"#EXT-X-MEDIA-SEQUENCE:{segments[0].sequence if segments else 0}")
     if playlist.discontinuity_sequence:
@@ -117,7 +102,7 @@ def write_media_playlist(playlist: MediaPlaylist, *, skip: bool = False) -> byte
             _write_parts(lines, segment.parts)
         if segment.gap:
             lines.append("#EXT-X-GAP")
-        lines.append(f"#EXTINF:{_format_seconds(segment.duration)},")
+        lines.append(f"#EXTINF:{format_seconds(segment.duration)},")
         lines.append(segment.name)
     if low_latency:
         if playlist.open_start is not None:
@@ -138,13 +123,11 @@ def _write_start(lines: list[str], segment: Segment, initialization: str | None)
         lines.append("#EXT-X-DISCONTINUITY")
     if segment.initialization is not None and segment.initialization != initialization:
         lines.append(f'#EXT-X-MAP:URI="{segment.initialization}"')
-    lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{format_time(segment.program_date_time)}")
+    lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{segment.date}")
 
 
 def _write_parts(lines: list[str], parts: Sequence[Part]) -> None:
-    for part in parts:
-        independent = ",INDEPENDENT=YES" if part.independent else ""
-        lines.append(f'#EXT-X-PART:DURATION={_format_seconds(part.duration)},URI="{part.name}"{independent}')
+    lines.extend([part.line for part in parts])
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ class Rendition:
     def write(self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime) -> Sequence[SegmentOutput]:
         """Take a frame of a track, on the output time line; return the segments that ended."""
         outputs = self.segmenter.write(position, frame, pts, dts, wall_time)
+        if self._initialization is None:
+            self._update_initialization()
         if not outputs:
             return ()
         self.published = True
@@ -152,8 +154,6 @@ class Rendition:
     def _describe(self, start: SegmentStart) -> Segment:
         """Return the open segment, made from its start when this is the first that is known of it."""
         if self._open is None:
-            if isinstance(self._packager, Fmp4Packager) and self._packager.initialization_changed:
-                self._write_initialization(self._packager)
             self._open = Segment(
                 f"{self._stem}_seg{self._next_sequence}{self._suffix}",
                 self._next_sequence,
@@ -164,7 +164,11 @@ class Rendition:
             )
         return self._open
 
-    def _write_initialization(self, packager: Fmp4Packager) -> None:
+    def _update_initialization(self) -> None:
+        """Make the init segment of the segment that starts now, when it needs a new one."""
+        packager = self._packager
+        if not isinstance(packager, Fmp4Packager) or not packager.initialization_changed or not self.segmenter.started:
+            return
         packager.initialization_changed = False
         self._initialization = f"{self._stem}_init{self._initializations}.mp4"
         self._initializations += 1
@@ -197,6 +201,7 @@ class Rendition:
         self._part_durations = []
         self._bodies = []
         self._open = None
+        self._update_initialization()
         self._next_sequence += 1
         self.segments.append(segment)
         self.target_duration = max(self.target_duration, int(segment.duration + 0.5))

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from polycast.media.timebase import WallTime
+from datetime import UTC, datetime, timedelta
+
+from polycast.media.timebase import NANOSECONDS, WallTime
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MOMENT = 253_402_300_799 * NANOSECONDS
+"""The end of the year 9999: publishers with a wrong clock tell later ones."""
+
+
+def format_time(time: WallTime) -> str:
+    """Return ISO 8601 with milliseconds, in UTC. Times outside of the years 1970 to 9999 become the nearest one."""
+    moment = _EPOCH + timedelta(microseconds=min(max(time, 0), _LAST_MOMENT) // 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def format_seconds(duration: float) -> str:
+    """Return seconds with up to 5 decimals."""
+    return f"{duration:.5f}".rstrip("0").rstrip(".")
 
 
 class Part:
     """A partial segment (draft-pantos-hls-rfc8216bis section 4.4.4.9)."""
 
-    __slots__ = ("duration", "independent", "name", "size")
+    __slots__ = ("duration", "independent", "line", "name", "size")
 
     def __init__(self, name: str, duration: float, independent: bool, size: int) -> None:
         self.name = name
@@ -18,12 +35,16 @@ class Part:
         """Whether it contains a key frame."""
         self.size = size
         """Bytes."""
+        tail = ",INDEPENDENT=YES" if independent else ""
+        self.line = f'#EXT-X-PART:DURATION={format_seconds(duration)},URI="{name}"{tail}'
+        """Its tag."""
 
 
 class Segment:
     """A media segment; duration, size and parts are set when it is complete."""
 
     __slots__ = (
+        "date",
         "discontinuity",
         "duration",
         "gap",
@@ -52,6 +73,8 @@ class Segment:
         """Media sequence number."""
         self.program_date_time = program_date_time
         """Wall-clock time of its first frame."""
+        self.date = format_time(program_date_time)
+        """The same as text."""
         self.initialization = initialization
         """Name of its init segment; None for MPEG-TS."""
         self.discontinuity = discontinuity

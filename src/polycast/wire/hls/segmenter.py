@@ -272,12 +272,12 @@ class Segmenter:
         leads = position == self._lead
         if lane.awaits_key:
             if not frame.key:
-                self.counters.dropped += 1
+                self._drop(leads, duration)
                 return
             lane.awaits_key = False
         if self._size + size > self._maximum_size:
             if size > self._maximum_size or self._start is None or closing:
-                self.counters.dropped += 1
+                self._drop(leads, duration)
                 lane.awaits_key = leads
                 return
             self.counters.cut_early += 1
@@ -293,6 +293,12 @@ class Segmenter:
             self._part_elapsed += duration
             if frame.key:
                 self._part_independent = True
+
+    def _drop(self, leads: bool, duration: int) -> None:
+        self.counters.dropped += 1
+        if leads and self._start is not None:  # the segment lasts on, with a hole
+            self._elapsed += duration
+            self._part_elapsed += duration
 
     def _flush(self, position: int, lane: _Lane) -> None:
         pending = lane.pending
