@@ -67,6 +67,7 @@ _ASSETS = (
     "favicon.svg",
     "hls.min.js",
     "hls.LICENSE.txt",
+    "apache-2.0.LICENSE.txt",
 )
 
 _REVALIDATE = "no-cache"

@@ -21,17 +21,26 @@ export function readOptions(search) {
   };
 }
 
-/** Return `address` with those parameters of the page's query (tokens, credentials) that it does not have yet. */
+/**
+ * Return `address` with those parameters of the page's query (tokens, credentials) that it does not have yet, spelled
+ * as they are there. A user name and password in the page's address are left out: browsers refuse them in requests,
+ * and send what they know by themselves.
+ */
 export function withPageQuery(address, page) {
   const from = new URL(page);
   const to = new URL(address, from);
+  to.username = "";
+  to.password = "";
   if (to.origin === from.origin) {
     const own = new Set(to.searchParams.keys());
-    for (const [name, value] of from.searchParams) {
-      if (!own.has(name) && !RESERVED.test(name)) {
-        to.searchParams.append(name, value);
-      }
-    }
+    const added = from.search
+      .slice(1)
+      .split("&")
+      .filter((piece) => {
+        const [name] = new URLSearchParams(piece).keys();
+        return name !== undefined && !own.has(name) && !RESERVED.test(name);
+      });
+    to.search = [to.search.slice(1), ...added].filter(Boolean).join("&");
   }
   return to.href;
 }
