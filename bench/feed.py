@@ -4,21 +4,36 @@ import select
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
-from bench.media import FRAME_INTERVAL, Frame, SyntheticStream
+from bench.media import FRAME_INTERVAL, SyntheticStream
 
 LEAD = 0.05  # seconds between the command to start and the first frame
 
-SendFrame = Callable[[int, int, Frame], None]
+SendFrame = Callable[[int, int, Any], None]
 """Called with the stream's index, the frame's number and the frame; stamps the frame and sends it."""
 
 
+class Media(Protocol):
+    """A stream in the form of a protocol; `SyntheticStream` is the one of RTP."""
+
+    bytes_per_second: int
+
+    def frame(self, number: int) -> Any: ...
+    def packets_until(self, number: int) -> int: ...
+    def bytes_until(self, number: int) -> int: ...
+
+
 def run_feed(
-    connection: Connection, stream_count: int, send_frame: SendFrame, start: dict[str, Any] | None = None
+    connection: Connection,
+    stream_count: int,
+    send_frame: SendFrame,
+    start: dict[str, Any] | None = None,
+    media: Media | None = None,
 ) -> None:
     """Send frames from the command "start" to "stop", then keep everything open until the process is ended."""
-    media = SyntheticStream()
+    if media is None:
+        media = SyntheticStream()
     if start is None:
         start = connection.recv()
     if start["command"] != "start":

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from itertools import groupby
 from multiprocessing.connection import Connection
 
-from bench.feed import run_feed
-from bench.media import Frame
+from bench.feed import Media, run_feed
+from bench.media import Frame, SyntheticStream
+from bench.rtmp_media import SERVER_CHUNK_SIZE, RtmpFrame, RtmpSample, RtmpStream
 from bench.samples import InterleavedSample
 from bench.server import HOST, bind_udp_pairs
 from bench.sink import Reader, datagram_reader, run_sink
@@ -20,6 +21,10 @@ _MAXIMUM_DATAGRAM = 65_000  # bytes of one segmented send, below the limit of IP
 
 def send_tcp(connection: Connection, stream_count: int, reader_count: int) -> None:
     """Worker: one `send` of the whole frame per socket."""
+    _run_tcp(connection, stream_count, reader_count, SyntheticStream())
+
+
+def _run_tcp(connection: Connection, stream_count: int, reader_count: int, media: Media) -> None:
     with socket.create_server((HOST, 0), backlog=reader_count) as listener:
         connection.send({"port": listener.getsockname()[1]})
         clients = [listener.accept()[0] for _ in range(reader_count)]
@@ -27,7 +32,7 @@ def send_tcp(connection: Connection, stream_count: int, reader_count: int) -> No
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sends = [[client.send for client in clients[stream::stream_count]] for stream in range(stream_count)]
 
-    def send_frame(stream: int, number: int, frame: Frame) -> None:
+    def send_frame(stream: int, number: int, frame: Frame | RtmpFrame) -> None:
         frame.stamp(number, time.monotonic_ns())
         whole = frame.whole
         size = frame.size
@@ -35,7 +40,12 @@ def send_tcp(connection: Connection, stream_count: int, reader_count: int) -> No
             if send(whole) != size:
                 raise OSError("a socket took only a part of a frame")
 
-    run_feed(connection, stream_count, send_frame)
+    run_feed(connection, stream_count, send_frame, media=media)
+
+
+def send_rtmp(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: one `send` of the whole RTMP message per socket."""
+    _run_tcp(connection, stream_count, reader_count, RtmpStream(SERVER_CHUNK_SIZE))
 
 
 def send_udp(connection: Connection, stream_count: int, reader_count: int) -> None:
@@ -53,6 +63,15 @@ def read_tcp(connection: Connection, port: int, reader_count: int) -> None:
     run_sink(
         connection, [Reader(socket.create_connection((HOST, port)), InterleavedSample) for _ in range(reader_count)]
     )
+
+
+def read_rtmp(connection: Connection, port: int, reader_count: int) -> None:
+    """Worker: plain connections that only read."""
+
+    def make_sample() -> RtmpSample:
+        return RtmpSample(skip=0, chunk_size=SERVER_CHUNK_SIZE)
+
+    run_sink(connection, [Reader(socket.create_connection((HOST, port)), make_sample) for _ in range(reader_count)])
 
 
 def read_udp(connection: Connection, reader_count: int) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,14 @@ BUSY_OTHERS = 0.05  # share of the server's core that others may use before a no
 LATE_PUBLISHER = 33.0  # milliseconds, one frame
 MEGABYTE = 1_000_000
 
+_SETTINGS = {
+    "rtsp": (
+        "rtspAddress: 127.0.0.1:{port}\nrtpAddress: 127.0.0.1:{rtp}\nrtcpAddress: 127.0.0.1:{rtcp}\n"
+        "protocols: [udp, tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n  all:\n"
+    ),
+    "rtmp": "rtmpAddress: 127.0.0.1:{port}\nrtspDisable: yes\nhlsDisable: yes\npaths:\n  all:\n",
+}
+
 Loads = list[tuple[int, Worker]]
 """Load generators with the cores that they run on."""
 
@@ -51,6 +59,8 @@ class Subject:
 
     name: str
     command: list[str]
+    configuration: Callable[[int], str] | None = None
+    """Makes its configuration for the port that it shall listen on; None for this project's format."""
 
 
 @dataclass
@@ -88,7 +98,7 @@ class Measurement:
 
 def measure_server(scenario: "Scenario", protocol: "Protocol", subject: Subject, seconds: float) -> Measurement:
     measurement = Measurement(subject.name, scenario.streams, scenario.readers)
-    with running_server(subject) as (server, port), ExitStack() as stack:
+    with running_server(subject, scenario.protocol) as (server, port), ExitStack() as stack:
         measurement.start_seconds = server.start_seconds
         publisher = stack.enter_context(Worker(PUBLISHER_CORE, protocol.publish, port, scenario.streams))
         publisher.answer()
@@ -141,8 +151,8 @@ def measure_idle(subject: Subject, runs: int) -> Measurement:
 
 
 @contextmanager
-def running_server(subject: Subject) -> Iterator[tuple[Server, int]]:
-    """A server with RTSP over TCP and UDP, every other protocol off, in its own directory."""
+def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[Server, int]]:
+    """A server with one protocol (RTSP over TCP and UDP), every other one off, in its own directory; and its port."""
     port = free_tcp_port()
     for even, odd in bind_udp_pairs(1):
         rtp_port = even.getsockname()[1]
@@ -150,7 +160,10 @@ def running_server(subject: Subject) -> Iterator[tuple[Server, int]]:
         odd.close()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         configuration = Path(directory) / "server.yml"
-        configuration.write_text(_configuration(port, rtp_port))
+        if subject.configuration is not None:
+            configuration.write_text(subject.configuration(port))
+        else:
+            configuration.write_text(_SETTINGS[protocol].format(port=port, rtp=rtp_port, rtcp=rtp_port + 1))
         argv = [part.replace("{config}", str(configuration)) for part in subject.command]
         paths = [str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
@@ -160,19 +173,6 @@ def running_server(subject: Subject) -> Iterator[tuple[Server, int]]:
 
 def own_server() -> Subject:
     return Subject("polycast", [sys.executable, "-m", "polycast", "{config}"])
-
-
-def _configuration(rtsp_port: int, rtp_port: int) -> str:
-    return (
-        f"rtspAddress: 127.0.0.1:{rtsp_port}\n"
-        f"rtpAddress: 127.0.0.1:{rtp_port}\n"
-        f"rtcpAddress: 127.0.0.1:{rtp_port + 1}\n"
-        "protocols: [udp, tcp]\n"
-        "rtmpDisable: yes\n"
-        "hlsDisable: yes\n"
-        "paths:\n"
-        "  all: {}\n"
-    )
 
 
 def _measure_window(

@@ -74,9 +74,10 @@ def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> li
         (f"floor: {name}", partial(measure_floor, scenario, name, FLOORS[name], plan.seconds))
         for name in scenario.floors
     ]
-    for subject in subjects:
+    protocol = PROTOCOLS[scenario.protocol]
+    peers = [find() for find in protocol.peers] if scenario.readers else []
+    for subject in [*subjects, *(peer for peer in peers if peer is not None)]:
         if scenario.readers:
-            protocol = PROTOCOLS[scenario.protocol]
             measures.append((subject.name, partial(measure_server, scenario, protocol, subject, plan.seconds)))
         else:
             measures.append((subject.name, partial(measure_idle, subject, plan.idle_runs)))

@@ -71,6 +71,3 @@ class InterleavedSample:
             position = end
         view.release()
         del pending[:position]
-
-
-Sample = DatagramSample | InterleavedSample

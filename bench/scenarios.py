@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, rtsp_load
-from bench.measure import Measurement
+from bench import floor, nginx, rtmp_load, rtsp_load
+from bench.measure import Measurement, Subject
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Protocol:
 
     publish: Callable[..., None]
     read: Callable[..., None]
+    peers: tuple[Callable[[], Subject | None], ...] = ()
+    """Other servers to measure beside ours, where they are installed."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ class Scenario:
 
 PROTOCOLS = {
     "rtsp": Protocol(rtsp_load.publish, rtsp_load.read),
+    "rtmp": Protocol(rtmp_load.publish, rtmp_load.read, (nginx.find,)),
 }
 
 FLOORS = {
     "send": Floor(floor.send_tcp, floor.read_tcp, needs_port=True),
+    "message": Floor(floor.send_rtmp, floor.read_rtmp, needs_port=True),
     "sendto": Floor(floor.send_udp, floor.read_udp, needs_port=False),
     "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
 }
@@ -69,6 +73,10 @@ SCENARIOS = (
     Scenario("udp-1", "rtsp", "udp", 1, 1, UDP_FLOORS, (NOTHING_LOST,)),
     Scenario("udp-100", "rtsp", "udp", 1, 100, UDP_FLOORS, (NOTHING_LOST,)),
     Scenario("udp-500", "rtsp", "udp", 1, 500, UDP_FLOORS, (Target("cpu_per_gigabit", 0.25), NOTHING_LOST)),
+    Scenario("rtmp-1", "rtmp", "tcp", 1, 1, ("message",), (NOTHING_LOST,)),
+    Scenario("rtmp-10", "rtmp", "tcp", 1, 10, ("message",), (NOTHING_LOST,)),
+    Scenario("rtmp-100", "rtmp", "tcp", 1, 100, ("message",), (RATIO, NOTHING_LOST)),
+    Scenario("rtmp-1000", "rtmp", "tcp", 1, 1000, ("message",), (RATIO, NOTHING_LOST)),
     Scenario("streams-300", "rtsp", "tcp", 300, 300, ("send",), (Target("core_share", 0.60), NOTHING_LOST)),
 )
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.samples import DatagramSample, Sample
+from bench.rtmp_media import RtmpSample
+from bench.samples import DatagramSample, InterleavedSample
 
 SAMPLE_COUNT = 25
 STREAM_REST = (
@@ -26,6 +27,8 @@ KEEPALIVE_INTERVAL = 20.0  # seconds
 BUFFER_SIZE = 1 << 20
 DATAGRAM_RECEIVE_SIZE = 16  # bytes copied of a datagram that is only counted
 RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key frames
+
+Sample = DatagramSample | InterleavedSample | RtmpSample
 
 _SO_TIMESTAMPNS = 35
 _SO_MEMINFO = 55

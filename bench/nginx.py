@@ -1,0 +1,39 @@
+"""nginx with its RTMP module (Debian: nginx-light and libnginx-mod-rtmp), measured beside our server."""
+
+import shutil
+from pathlib import Path
+
+from bench.measure import Subject
+
+MODULES = (
+    Path("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
+    Path("/usr/lib64/nginx/modules/ngx_rtmp_module.so"),
+)
+SEARCH_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
+
+_CONFIGURATION = """\
+load_module {module};
+daemon off;
+master_process off;
+pid /dev/null;
+error_log stderr error;
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
+rtmp {{
+  access_log off;
+  server {{
+    listen 127.0.0.1:{port};
+    application live {{ live on; }}
+  }}
+}}
+"""
+
+
+def find() -> Subject | None:
+    """nginx as one process with the settings that its module has by default; None where it is not installed."""
+    program = shutil.which("nginx", path=SEARCH_PATH)
+    module = next((path for path in MODULES if path.exists()), None)
+    if program is None or module is None:
+        return None
+    command = [program, "-e", "stderr", "-c", "{config}"]
+    return Subject("nginx-rtmp", command, lambda port: _CONFIGURATION.format(module=module, port=port))
