@@ -51,7 +51,9 @@ class Connection(asyncio.Protocol):
         """Authentication failures in a row."""
         self.session: Session | None = None
         """The session whose media flow over this connection, or the last one that was created on it."""
-        self.authenticator = ServerAuthenticator(secrets.token_hex(16), methods=server.authentication_methods)
+        self.authenticator = ServerAuthenticator(
+            secrets.token_hex(16), methods=server.authentication_methods, offer_sha256=True
+        )
         self._parser = MessageParser()
         self._handler = RequestHandler(self)
         self._task: asyncio.Task[None] | None = None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEGTS, Generic
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.payload.registry import codec_from_sdp, format_parameters
+from polycast.wire.rtsp.url import RtspUrl
 from polycast.wire.sdp import MediaDescription, SessionDescription
 
 # Session name that readers see; rtsp-simple-server's.
 SESSION_NAME = "Stream"
+
+# Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
+MAXIMUM_DIGITS = 10
 
 # Address that VLC needs in order to ask for multicast (``?vlcmulticast``).
 MULTICAST_HINT_ADDRESS = "224.1.0.0"
@@ -48,20 +53,32 @@ def _rtpmap_of(media: MediaDescription, payload_type: int) -> tuple[str, int | N
         return "", None, None
     encoding, _, rest = rtpmap.strip().partition("/")
     rate, _, channel_text = rest.partition("/")
-    return encoding, int(rate) if rate.isdigit() else None, int(channel_text) if channel_text.isdigit() else None
+    return encoding, _number_of(rate), _number_of(channel_text)
 
 
-def describe(tracks: Sequence[Track], *, multicast_hint: bool = False) -> bytes:
-    """Return the SDP of a stream for DESCRIBE."""
+def _number_of(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAXIMUM_DIGITS else None
+
+
+def describe(tracks: Sequence[Track], url: RtspUrl, *, multicast_hint: bool = False) -> bytes:
+    """Return the SDP of a stream for a DESCRIBE of ``url``."""
     address = MULTICAST_HINT_ADDRESS if multicast_hint else "0.0.0.0"
     lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", f"s={SESSION_NAME}", f"c=IN IP4 {address}", "t=0 0"]
     for position, track in enumerate(tracks):
         if track.rtp is not None:
-            lines += _media_lines(position, track, track.rtp)
+            lines += _media_lines(position, track, track.rtp, _control(url, position))
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def _media_lines(position: int, track: Track, rtp_format: RtpFormat) -> list[str]:
+def _control(url: RtspUrl, position: int) -> str:
+    control = f"trackID={position}"
+    if not url.query:
+        return control
+    # GStreamer resolves a relative control by RFC 3986, which loses the query and the last part of the path.
+    return dataclasses.replace(url.without_credentials(), path=f"{url.path}/{control}").serialize()
+
+
+def _media_lines(position: int, track: Track, rtp_format: RtpFormat, control: str) -> list[str]:
     payload_type = rtp_format.payload_type
     lines = [f"m={_media_type(track)} 0 RTP/AVP {payload_type}"]
     if rtp_format.encoding:
@@ -70,7 +87,7 @@ def _media_lines(position: int, track: Track, rtp_format: RtpFormat) -> list[str
     parameters = format_parameters(track)
     if parameters:
         lines.append(f"a=fmtp:{payload_type} {parameters}")
-    lines.append(f"a=control:trackID={position}")
+    lines.append(f"a=control:{control}")
     return lines
 
 

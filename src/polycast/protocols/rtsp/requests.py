@@ -298,7 +298,7 @@ class RequestHandler:
             self._hub.release(path)
         parameters = {part.partition("=")[0] for part in query.split("&")}
         multicast_hint = "vlcmulticast" in parameters and Protocol.MULTICAST in self._server.protocols
-        body = describe(stream.descriptions, multicast_hint=multicast_hint)
+        body = describe(stream.descriptions, url, multicast_hint=multicast_hint)
         base = f"{request.url}/"
         return Answer(Response(200, Headers([("Content-Base", base), ("Content-Type", "application/sdp")]), body))
 
