@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+from collections.abc import Mapping
 
 from polycast import __version__
 from polycast.config import LoadedConfiguration, changed_keys, unavailable_keys
 from polycast.config.schema import Configuration
-from polycast.errors import PolycastError
+from polycast.control.control import Control, ServiceError
+from polycast.control.settings import Loader, Settings
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
-from polycast.protocols.base import Server, ServerContext, ServerKind
+from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.registry import SERVER_KINDS
+from polycast.servers import Servers, StartError
+
+__all__ = ["Application", "StartError"]
 
 # Seconds between two samples of the streams' bit rates.
 RATE_SAMPLE_SECONDS = 1.0
-
-
-class StartError(PolycastError):
-    """A server could not be started: a port is taken, a certificate cannot be read. The text is for the user."""
 
 
 class Application:
@@ -35,11 +35,13 @@ class Application:
         log_output: LogOutput | None = None,
         authenticate: AuthenticateCallback | None = None,
         demo_path: str | None = None,
+        loader: Loader | None = None,
     ) -> None:
+        """``loader`` reads the configuration again when its file changes; without one, the file is just read."""
         self._loop = asyncio.get_running_loop()
         self._loaded = loaded
-        self.configuration: Configuration = loaded.configuration
         self.log = log if log is not None else Log()
+        self.settings = Settings(loaded, self._apply, self.log, loader)
         self._log_output = log_output
         self._demo_path = demo_path
         access = AccessControl(
@@ -48,9 +50,19 @@ class Application:
             authenticate,
         )
         self.hub = Hub(loop=self._loop, log=self.log, access=access, make_source=self._make_source)
-        self.servers: dict[str, Server] = {}
-        """The protocol servers that run, by name."""
+        self._servers = Servers(SERVER_KINDS, ServerContext(self._loop, self.hub, self.log))
+        self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration that runs."""
+        return self.settings.configuration
+
+    @property
+    def servers(self) -> Mapping[str, Server]:
+        """The protocol servers that run, by name."""
+        return self._servers.running
 
     async def start(self) -> None:
         """Open everything. Raises StartError; what was opened by then is closed again."""
@@ -60,40 +72,56 @@ class Application:
             self.log.warning("%s", warning)
         try:
             self.hub.configure(self.configuration.paths)
-            for kind in SERVER_KINDS:
-                await self._start_server(kind, self.configuration)
+            await self._servers.start(self.configuration)
+            await self._start_control()
         except BaseException:
             await self.stop("the server could not be started")
             raise
         self._timer = self._loop.call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
 
     async def reload(self, configuration: Configuration) -> None:
-        """Take a new configuration: only what it changes is restarted. Raises StartError."""
-        old, self.configuration = self.configuration, configuration
-        changed = changed_keys(old, configuration)
-        if changed & {"logLevel", "logDestinations", "logFile"}:
-            self._configure_log(configuration)
-        self.hub.access.configure(
-            configuration.external_authentication_url, float(configuration.external_authentication_timeout)
-        )
-        restarted = [kind for kind in SERVER_KINDS if changed & kind.restart_keys]
-        for kind in reversed(restarted):
-            server = self.servers.pop(kind.name, None)
-            if server is not None:
-                await server.stop("the configuration changed")
-        self.hub.configure(configuration.paths)
+        """Take a new configuration: only what it changes is restarted.
+
+        Raises StartError when a server cannot be started with it; the old configuration then goes on.
+        """
+        await self.settings.replace(configuration)
+
+    async def _apply(self, new: Configuration) -> None:
+        old = self.configuration
+        changed = changed_keys(old, new)
+        changes_log = changed & {"logLevel", "logDestinations", "logFile"}
+        if changes_log:
+            self._configure_log(new)
+        try:
+            restarted = await self._servers.restart(old, new, changed)
+            try:
+                await self.control.apply(new)
+            except ServiceError as error:
+                await self._servers.put_back(restarted, old)
+                raise StartError(str(error)) from error
+        except StartError:
+            if changes_log:
+                self._configure_log(old)
+            raise
+        self.hub.access.configure(new.external_authentication_url, float(new.external_authentication_timeout))
+        self.hub.configure(new.paths)
         for server in self.servers.values():
-            server.apply(configuration)
-        for kind in restarted:
-            await self._start_server(kind, configuration)
+            server.apply(new)
+
+    async def _start_control(self) -> None:
+        try:
+            await self.control.start(self.configuration)
+        except ServiceError as error:
+            raise StartError(str(error)) from error
+        self.settings.start_watching()
 
     async def stop(self, reason: str = "the server stops") -> None:
         """Close everything, in the other order."""
         if self._timer is not None:
             self._timer.cancel()
-        for server in reversed(list(self.servers.values())):
-            await server.stop(reason)
-        self.servers = {}
+        await self.settings.close()
+        await self.control.stop()
+        await self._servers.stop(reason)
         self.hub.close(reason)
         await self.hub.access.close()
 
@@ -103,17 +131,6 @@ class Application:
 
             return DemoPublisher(path, self._loop)
         return None
-
-    async def _start_server(self, kind: ServerKind, configuration: Configuration) -> None:
-        if not kind.is_enabled(configuration):
-            return
-        server = kind.create(ServerContext(self._loop, self.hub, self.log), configuration)
-        try:
-            await server.start()
-        except (OSError, ssl.SSLError) as error:
-            await server.stop("the server could not be started")
-            raise StartError(f"[{kind.name}] {error.strerror or error}") from error
-        self.servers[kind.name] = server
 
     def _configure_log(self, configuration: Configuration) -> None:
         if self._log_output is None:

@@ -1,0 +1,201 @@
+"""The HTTP API, version 1."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from polycast.config import to_jsonable
+from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
+from polycast.config.persist import PersistError
+from polycast.control import openapi
+from polycast.control.contract import Controlled, SessionServer
+from polycast.control.events import EventHub
+from polycast.control.items import describe_path, describe_status
+from polycast.control.pages import page, static_file
+from polycast.control.requests import NOT_STORED, RequestError, empty_response, error_response, json_response, read_map
+from polycast.control.traffic import Traffic
+from polycast.errors import ConfigurationError, PolycastError
+
+# Characters of a name in a URL; longer ones are no path's.
+MAXIMUM_NAME: Final = 1_024
+
+Handler = Callable[["Api", Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A row of the table of endpoints."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class Api:
+    """Answers requests about the running server. What it shows is asked from the application at each request."""
+
+    def __init__(self, controlled: Controlled, traffic: Traffic, events: EventHub) -> None:
+        self._controlled = controlled
+        self._traffic = traffic
+        self._events = events
+
+    def application(self) -> Starlette:
+        """Return the ASGI application."""
+
+        def bind(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+            async def handle(request: Request) -> Response:
+                return await handler(self, request)
+
+            return handle
+
+        routes = [Route(row.path, bind(row.handler), methods=[row.method]) for row in ENDPOINTS]
+        application = Starlette(
+            routes=routes, exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error}
+        )
+        application.router.redirect_slashes = False
+        return application
+
+    # Configuration
+
+    async def get_configuration(self, _: Request) -> Response:
+        return json_response(to_jsonable(self._controlled.configuration))
+
+    async def get_status(self, _: Request) -> Response:
+        return json_response(describe_status(self._controlled.settings))
+
+    async def set_configuration(self, request: Request) -> Response:
+        return await self._change(SetKeys(await read_map(request)))
+
+    async def add_path(self, request: Request) -> Response:
+        return await self._change(AddPath(_name(request), await read_map(request)))
+
+    async def edit_path(self, request: Request) -> Response:
+        return await self._change(EditPath(_name(request), await read_map(request)))
+
+    async def remove_path(self, request: Request) -> Response:
+        return await self._change(RemovePath(_name(request)))
+
+    async def replace_paths(self, request: Request) -> Response:
+        return await self._change(ReplacePaths(await read_map(request)))
+
+    async def _change(self, edit: Edit) -> Response:
+        try:
+            await self._controlled.settings.edit(edit)
+        except ConfigurationError as error:
+            raise RequestError(400, str(error)) from None
+        except PersistError as error:
+            raise RequestError(409, str(error)) from None
+        except PolycastError as error:
+            raise RequestError(409, f"the configuration was not changed: {error}") from None
+        return empty_response()
+
+    # Paths and sessions
+
+    async def list_paths(self, _: Request) -> Response:
+        paths = self._controlled.hub.paths
+        return json_response({"items": {name: describe_path(path, self._traffic) for name, path in paths.items()}})
+
+    async def get_path(self, request: Request) -> Response:
+        name = _name(request)
+        path = self._controlled.hub.paths.get(name)
+        if path is None:
+            raise RequestError(404, f"path '{name}' does not exist")
+        return json_response({"name": name, **describe_path(path, self._traffic)})
+
+    async def list_sessions(self, request: Request) -> Response:
+        return json_response({"items": self._server(request).describe_sessions()})
+
+    async def kick_session(self, request: Request) -> Response:
+        server = self._server(request)
+        session = request.path_params["id"]
+        if not server.can_kick:
+            raise RequestError(404, f"what is in '{server.collection}' can't be kicked")
+        if not server.kick(session):
+            raise RequestError(404, f"there is no '{session[:MAXIMUM_NAME]}' in '{server.collection}'")
+        return empty_response()
+
+    def _server(self, request: Request) -> SessionServer:
+        collection = request.path_params["collection"]
+        for server in self._controlled.servers.values():
+            if server.collection == collection:
+                return server
+        raise RequestError(404, f"no server that runs has '{collection[:MAXIMUM_NAME]}'")
+
+    # The rest
+
+    async def stream_events(self, _: Request) -> Response:
+        if self._events.is_full:
+            raise RequestError(503, "too many clients listen to events")
+        return StreamingResponse(self._events_of_client(), media_type="text/event-stream", headers=NOT_STORED)
+
+    async def _events_of_client(self) -> AsyncIterator[bytes]:
+        subscriber = self._events.subscribe()
+        try:
+            async for event in subscriber.take():
+                yield event
+        finally:
+            self._events.unsubscribe(subscriber)
+
+    async def get_openapi(self, _: Request) -> Response:
+        collections = [
+            openapi.Collection(server.collection, server.can_kick, server.item_schema)
+            for server in self._controlled.servers.values()
+        ]
+        return json_response(openapi.build(collections))
+
+    async def get_page(self, _: Request) -> Response:
+        return page()
+
+    async def get_static(self, request: Request) -> Response:
+        found = static_file(request.path_params["name"])
+        if found is None:
+            raise RequestError(404, "not found")
+        return found
+
+
+def _name(request: Request) -> str:
+    name: str = request.path_params["name"]
+    if len(name) > MAXIMUM_NAME:
+        raise RequestError(400, f"the name is longer than {MAXIMUM_NAME} characters")
+    return name
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    response = error_response(status, {404: "not found", 405: "method not allowed"}.get(status, str(error)))
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+async def _on_request_error(_: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, RequestError) else 500
+    return error_response(status, str(error))
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/v1/config/get", Api.get_configuration),
+    Endpoint("GET", "/v1/config/status", Api.get_status),
+    Endpoint("POST", "/v1/config/set", Api.set_configuration),
+    Endpoint("POST", "/v1/config/paths/add/{name:path}", Api.add_path),
+    Endpoint("POST", "/v1/config/paths/edit/{name:path}", Api.edit_path),
+    Endpoint("POST", "/v1/config/paths/remove/{name:path}", Api.remove_path),
+    Endpoint("POST", "/v1/config/paths/replace", Api.replace_paths),
+    Endpoint("GET", "/v1/paths/list", Api.list_paths),
+    Endpoint("GET", "/v1/paths/get/{name:path}", Api.get_path),
+    Endpoint("GET", "/v1/events", Api.stream_events),
+    Endpoint("GET", "/v1/openapi.json", Api.get_openapi),
+    Endpoint("GET", "/v1/{collection}/list", Api.list_sessions),
+    Endpoint("POST", "/v1/{collection}/kick/{id:path}", Api.kick_session),
+    Endpoint("GET", "/", Api.get_page),
+    Endpoint("GET", "/static/{name}", Api.get_static),
+)
+"""Everything that is served; the OpenAPI document is checked against it."""

@@ -1,0 +1,56 @@
+"""What the control services see of the application and of its servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from polycast.config.schema import Configuration
+from polycast.hub.hub import Hub
+from polycast.hub.stats import Sample, SessionSnapshot
+from polycast.log import Log
+
+if TYPE_CHECKING:
+    from polycast.control.settings import Settings
+
+
+class SessionServer(Protocol):
+    """A protocol server, as declared in ``protocols.base.Server``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def collection(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def can_kick(self) -> bool: ...
+    @property
+    def item_schema(self) -> Mapping[str, object]: ...
+    @property
+    def internal_errors(self) -> int: ...
+    @property
+    def ports(self) -> dict[str, int]: ...
+
+    def sessions(self) -> list[SessionSnapshot]: ...
+    def describe_sessions(self) -> dict[str, dict[str, object]]: ...
+    def metric_samples(self) -> list[Sample]: ...
+    def kick(self, session_id: str) -> bool: ...
+
+
+class Controlled(Protocol):
+    """The running application."""
+
+    @property
+    def configuration(self) -> Configuration: ...
+    @property
+    def hub(self) -> Hub: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def servers(self) -> Mapping[str, SessionServer]:
+        """The servers that run now; the mapping is another one after a reload, so ask each time."""
+        ...
+
+    @property
+    def settings(self) -> Settings: ...

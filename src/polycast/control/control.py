@@ -1,0 +1,216 @@
+"""The services that watch and control a server, started and stopped as the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from polycast.config.schema import Configuration
+from polycast.control.contract import Controlled
+from polycast.control.service import Listening, Service, is_enabled, listening
+from polycast.errors import PolycastError
+from polycast.net.address import parse_address
+from polycast.net.http import Application
+
+if TYPE_CHECKING:
+    from polycast.control.events import EventHub
+    from polycast.control.lag import LoopLag
+    from polycast.control.pprof import Profiles
+    from polycast.control.traffic import Traffic
+
+# Seconds between two looks at the certificate files.
+CERTIFICATE_CHECK_SECONDS: Final = 10.0
+
+
+class ServiceError(PolycastError):
+    """A service could not be started. The text is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    name: str
+    prefix: str
+    make: Callable[[Control], Application]
+    logs_requests: bool = False
+
+
+class Control:
+    """API, metrics and profiles. What they need is imported and made when the first one is started."""
+
+    def __init__(self, controlled: Controlled) -> None:
+        self._controlled = controlled
+        self._loop = asyncio.get_running_loop()
+        self.services: dict[str, Service] = {}
+        """Those that run, by the prefix of their keys: ``api``, ``metrics``, ``pprof``."""
+        self._traffic: Traffic | None = None
+        self._events: EventHub | None = None
+        self._lag: LoopLag | None = None
+        self._profiles: Profiles | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that the services listen on, by configuration key."""
+        return {f"{prefix}Address": service.port for prefix, service in self.services.items()}
+
+    async def start(self, configuration: Configuration) -> None:
+        """Start what is wanted. Raises ServiceError."""
+        await self.apply(configuration)
+        self._timer = self._loop.call_later(CERTIFICATE_CHECK_SECONDS, self._on_timer)
+
+    async def apply(self, configuration: Configuration) -> None:
+        """Start, stop and restart services as a new configuration says.
+
+        Raises ServiceError; then those that ran before run as before. Credentials and origins need no restart.
+        """
+        if self._background:
+            await asyncio.wait(self._background)
+        changed: list[tuple[_Kind, Service | None]] = []
+        unused: list[Service] = []
+        try:
+            for kind in _KINDS:
+                old = self.services.get(kind.prefix)
+                wanted = listening(configuration, kind.prefix) if is_enabled(configuration, kind.prefix) else None
+                if (old.settings if old is not None else None) == wanted:
+                    continue
+                changed.append((kind, old))
+                if await self._change(kind, old, wanted) and old is not None:
+                    unused.append(old)
+        except ServiceError:
+            await self._undo(changed)
+            raise
+        for service in unused:
+            # In the background: the request that changed the configuration may be one of its own.
+            self._run_in_background(service.stop())
+        self._release_unused()
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._events is not None:
+            self._events.close()
+            self._controlled.settings.listeners.remove(self._events.on_configuration)
+            self._controlled.hub.observers.remove(self._events)
+            self._events = None
+        services, self.services = self.services, {}
+        self._release_unused()
+        for service in services.values():
+            await service.stop()
+        if self._background:
+            await asyncio.wait(self._background)
+
+    async def _change(self, kind: _Kind, old: Service | None, wanted: Listening | None) -> bool:
+        """Make the service as it is wanted; return whether the old one is to be stopped."""
+        if wanted is None:
+            del self.services[kind.prefix]
+            return True
+        service = self._make(kind, wanted)
+        if old is not None and old.port == parse_address(wanted.address)[1]:
+            # The port is the old one's. It is free when the old one has answered the request that it may be in.
+            self.services.pop(kind.prefix)
+            self._run_in_background(self._take_over(kind, old, service))
+            return False
+        await _start(service, kind.name)
+        self.services[kind.prefix] = service
+        return True
+
+    async def _take_over(self, kind: _Kind, old: Service, new: Service) -> None:
+        await old.stop()
+        for service in (new, self._make(kind, old.settings)):
+            try:
+                await _start(service, kind.name)
+            except ServiceError as error:
+                old.log.error("%s", error)
+                continue
+            self.services[kind.prefix] = service
+            return
+
+    async def _undo(self, changed: list[tuple[_Kind, Service | None]]) -> None:
+        for kind, old in changed:
+            new = self.services.pop(kind.prefix, None)
+            if old is not None:
+                self.services[kind.prefix] = old
+            if new is not None and new is not old:
+                await new.stop()
+
+    def _make(self, kind: _Kind, settings: Listening) -> Service:
+        return Service(
+            kind.name, kind.prefix, kind.make(self), self._controlled, settings, logs_requests=kind.logs_requests
+        )
+
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _on_timer(self) -> None:
+        self._timer = self._loop.call_later(CERTIFICATE_CHECK_SECONDS, self._on_timer)
+        for service in self.services.values():
+            if service.settings.is_encrypted:
+                self._run_in_background(service.renew_certificate())
+
+    # What the services share
+
+    @property
+    def traffic(self) -> Traffic:
+        """Totals by path, counted from the first time that somebody wants them."""
+        if self._traffic is None:
+            from polycast.control.traffic import Traffic
+
+            self._traffic = Traffic(self._controlled.hub)
+            self._controlled.hub.observers.append(self._traffic)
+        return self._traffic
+
+    def api(self) -> Application:
+        """Return the application of the API."""
+        from polycast.control.api import Api
+        from polycast.control.events import EventHub
+
+        if self._events is None:
+            self._events = EventHub(self._controlled)
+            self._controlled.hub.observers.append(self._events)
+            self._controlled.settings.listeners.append(self._events.on_configuration)
+        return Api(self._controlled, self.traffic, self._events).application()
+
+    def metrics(self) -> Application:
+        """Return the application of the metrics."""
+        from polycast.control import metrics
+        from polycast.control.lag import LoopLag
+
+        if self._lag is None:
+            self._lag = LoopLag(self._loop)
+        self._lag.start()
+        return metrics.application(self._controlled, self.traffic, self._lag)
+
+    def pprof(self) -> Application:
+        """Return the application of the profiles."""
+        from polycast.control.pprof import Profiles
+
+        if self._profiles is None:
+            self._profiles = Profiles()
+        return self._profiles.application()
+
+    def _release_unused(self) -> None:
+        if "metrics" not in self.services and self._lag is not None:
+            self._lag.stop()
+        if "pprof" not in self.services and self._profiles is not None:
+            self._profiles.close()
+
+
+_KINDS: Final = (
+    _Kind("metrics", "metrics", Control.metrics),
+    _Kind("pprof", "pprof", Control.pprof),
+    _Kind("API", "api", Control.api, logs_requests=True),
+)
+
+
+async def _start(service: Service, name: str) -> None:
+    try:
+        await service.start()
+    except (OSError, ssl.SSLError) as error:
+        raise ServiceError(f"[{name}] {error.strerror or error}") from error

@@ -1,0 +1,178 @@
+"""A stream of events about paths, sessions and the configuration (server-sent events, WHATWG HTML section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+
+from polycast.control.contract import Controlled
+from polycast.control.items import describe_reference
+from polycast.control.settings import ReloadStatus
+from polycast.hub.path import Path
+from polycast.hub.stream import Reader
+
+# Events that may wait for one client. One that falls further behind is cut off, so that it costs no more memory.
+MAXIMUM_WAITING: Final = 1_000
+
+# Clients that may listen at once.
+MAXIMUM_SUBSCRIBERS: Final = 100
+
+# Seconds between two comments that keep idle connections open.
+KEEP_ALIVE_SECONDS: Final = 15.0
+
+# Seconds between two looks at the sessions, which report no changes themselves.
+POLL_SECONDS: Final = 1.0
+
+# Milliseconds that a client should wait before it connects again.
+RETRY_MILLISECONDS: Final = 2_000
+
+EVENTS: Final = {
+    "path_created": "A path exists from now on.",
+    "path_closed": "A path is gone.",
+    "path_ready": "A stream can be read.",
+    "path_not_ready": "A stream has ended.",
+    "reader_added": "Somebody reads a path.",
+    "reader_removed": "A reader has left.",
+    "session_created": "A client has a session.",
+    "session_changed": "The state of a session changed.",
+    "session_closed": "A session is over.",
+    "config_reloaded": "A new configuration runs.",
+    "config_failed": "A new configuration was refused; the old one runs on.",
+}
+"""Names of events and what they mean. A client that is too slow gets ``overflow`` as its last one."""
+
+Seen = dict[tuple[str, str], str]
+
+
+class Subscriber:
+    """One client. `take` gives its events as they are sent."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._is_cut = False
+
+    def put(self, event: bytes) -> None:
+        """Queue an event, or cut the client off when too many wait."""
+        if self._is_cut:
+            return
+        if self._queue.qsize() >= MAXIMUM_WAITING:
+            self.close(b"event: overflow\ndata: {}\n\n")
+            return
+        self._queue.put_nowait(event)
+
+    def close(self, last: bytes = b"") -> None:
+        """End the stream of events; what waits is still sent."""
+        if not self._is_cut:
+            self._is_cut = True
+            if last:
+                self._queue.put_nowait(last)
+            self._queue.put_nowait(None)
+
+    async def take(self) -> AsyncIterator[bytes]:
+        """Yield events, and comments while there are none."""
+        yield b"retry: %d\n\n" % RETRY_MILLISECONDS
+        while True:
+            try:
+                event = await asyncio.wait_for(self._queue.get(), KEEP_ALIVE_SECONDS)
+            except TimeoutError:
+                yield b": keep-alive\n\n"
+                continue
+            if event is None:
+                return
+            yield event
+
+
+class EventHub:
+    """Tells subscribers what happens. An observer of the hub; idle while nobody listens."""
+
+    def __init__(self, controlled: Controlled) -> None:
+        self._controlled = controlled
+        self._subscribers: set[Subscriber] = set()
+        self._poller: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more clients may listen."""
+        return len(self._subscribers) >= MAXIMUM_SUBSCRIBERS
+
+    def subscribe(self) -> Subscriber:
+        """Begin to collect events for a client."""
+        subscriber = Subscriber()
+        self._subscribers.add(subscriber)
+        if self._poller is None:
+            self._poller = asyncio.get_running_loop().create_task(self._poll())
+        return subscriber
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Forget a client that has gone."""
+        self._subscribers.discard(subscriber)
+        if not self._subscribers and self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
+
+    def close(self) -> None:
+        """End all streams of events."""
+        for subscriber in list(self._subscribers):
+            subscriber.close()
+            self.unsubscribe(subscriber)
+
+    def on_path_created(self, path: Path) -> None:
+        self._tell("path_created", path=path.name)
+
+    def on_path_closed(self, path: Path) -> None:
+        self._tell("path_closed", path=path.name)
+
+    def on_path_ready(self, path: Path) -> None:
+        if self._subscribers and path.stream is not None:
+            self._tell("path_ready", path=path.name, tracks=[str(track) for track in path.stream.descriptions])
+
+    def on_path_not_ready(self, path: Path) -> None:
+        self._tell("path_not_ready", path=path.name)
+
+    def on_reader_added(self, path: Path, reader: Reader) -> None:
+        if self._subscribers:
+            self._tell("reader_added", path=path.name, reader=describe_reference(reader.reference()))
+
+    def on_reader_removed(self, path: Path, reader: Reader) -> None:
+        if self._subscribers:
+            self._tell("reader_removed", path=path.name, reader=describe_reference(reader.reference()))
+
+    def on_configuration(self, status: ReloadStatus) -> None:
+        """Tell what became of a change of the configuration."""
+        if status.ok:
+            self._tell("config_reloaded", source=status.source.value)
+        else:
+            self._tell("config_failed", source=status.source.value, error=status.error)
+
+    def _tell(self, name: str, **data: object) -> None:
+        if self._subscribers:
+            event = b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+            for subscriber in self._subscribers:
+                subscriber.put(event)
+
+    async def _poll(self) -> None:
+        seen = self._sessions()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            now = self._sessions()
+            self._tell_changes(seen, now)
+            seen = now
+
+    def _sessions(self) -> Seen:
+        return {
+            (server.collection, snapshot.id): snapshot.state
+            for server in self._controlled.servers.values()
+            for snapshot in server.sessions()
+        }
+
+    def _tell_changes(self, old: Seen, new: Seen) -> None:
+        for (collection, session), state in new.items():
+            if (collection, session) not in old:
+                self._tell("session_created", collection=collection, id=session, state=state)
+            elif old[collection, session] != state:
+                self._tell("session_changed", collection=collection, id=session, state=state)
+        for collection, session in old.keys() - new.keys():
+            self._tell("session_closed", collection=collection, id=session)

@@ -1,0 +1,156 @@
+"""Metrics for Prometheus, made of the live state at each scrape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from polycast import _version
+from polycast.control.contract import Controlled
+from polycast.control.lag import LoopLag
+from polycast.control.traffic import Traffic
+from polycast.hub.stats import Counters
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+Value = Callable[[Counters], float]
+
+_COUNTERS: Final[tuple[tuple[str, str, Value], ...]] = (
+    ("received_bytes", "Bytes received", lambda counters: counters.bytes_received),
+    ("sent_bytes", "Bytes sent", lambda counters: counters.bytes_sent),
+    ("received_packets", "Packets received", lambda counters: counters.packets_received),
+    ("sent_packets", "Packets sent", lambda counters: counters.packets_sent),
+    ("lost_packets", "Packets lost on the way", lambda counters: counters.packets_lost),
+    ("dropped_packets", "Packets not sent because a reader was too slow", lambda counters: counters.packets_dropped),
+)
+
+_SESSION_LABELS: Final = ("collection", "id", "state", "path")
+
+
+class StateCollector(Collector):
+    """Paths, sessions and reloads."""
+
+    def __init__(self, controlled: Controlled, traffic: Traffic, lag: LoopLag) -> None:
+        self._controlled = controlled
+        self._traffic = traffic
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families. Those of a server that does not run are absent."""
+        yield from self._paths()
+        for server in self._controlled.servers.values():
+            samples = server.metric_samples()
+            family = GaugeMetricFamily(
+                server.metric, f"What the {server.name} server has.", labels=list(samples[0].labels) if samples else ()
+            )
+            for sample in samples:
+                family.add_metric(list(sample.labels.values()), sample.value)
+            yield family
+        yield from self._sessions()
+        yield from self._server_errors()
+        yield from self._reloads()
+        yield from self._loop()
+
+    def _paths(self) -> Iterator[Metric]:
+        paths = list(self._controlled.hub.paths.values())
+        states = GaugeMetricFamily("paths", "Paths that exist, by name and state.", labels=("name", "state"))
+        readers = GaugeMetricFamily("polycast_path_readers", "Readers of a path.", labels=("name",))
+        bit_rates = GaugeMetricFamily("polycast_path_bit_rate", "Bits per second published.", labels=("name",))
+        ready = GaugeMetricFamily("polycast_path_ready_seconds", "Seconds since a path is ready.", labels=("name",))
+        now = time.time()
+        for path in paths:
+            states.add_metric((path.name, "ready" if path.stream is not None else "notReady"), 1)
+            readers.add_metric((path.name,), len(path.readers))
+            bit_rates.add_metric((path.name,), path.stream.rate.bit_rate if path.stream is not None else 0)
+            ready.add_metric((path.name,), max(0.0, now - path.ready_since) if path.ready_since is not None else 0)
+        yield from (states, readers, bit_rates, ready)
+        totals = [(path.name, self._traffic.of(path)) for path in paths]
+        for name, meaning, value in _COUNTERS:
+            family = CounterMetricFamily(f"polycast_path_{name}", f"{meaning}, by path.", labels=("name",))
+            for path_name, counters in totals:
+                family.add_metric((path_name,), value(counters))
+            yield family
+
+    def _sessions(self) -> Iterator[Metric]:
+        sessions = [
+            ((server.collection, snapshot.id, snapshot.state, snapshot.path), snapshot)
+            for server in self._controlled.servers.values()
+            for snapshot in server.sessions()
+        ]
+        for name, meaning, value in _COUNTERS:
+            family = CounterMetricFamily(f"polycast_session_{name}", f"{meaning}, by session.", labels=_SESSION_LABELS)
+            for labels, snapshot in sessions:
+                family.add_metric(labels, value(snapshot.counters))
+            yield family
+        jitter = GaugeMetricFamily("polycast_session_jitter_seconds", "Interarrival jitter.", labels=_SESSION_LABELS)
+        trip = GaugeMetricFamily("polycast_session_round_trip_seconds", "Round-trip time.", labels=_SESSION_LABELS)
+        age = GaugeMetricFamily("polycast_session_connected_seconds", "Age of a session.", labels=_SESSION_LABELS)
+        now = time.time()
+        for labels, snapshot in sessions:
+            jitter.add_metric(labels, snapshot.counters.jitter)
+            if snapshot.counters.round_trip is not None:
+                trip.add_metric(labels, snapshot.counters.round_trip)
+            age.add_metric(labels, max(0.0, now - snapshot.created.timestamp()))
+        yield from (jitter, trip, age)
+
+    def _server_errors(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "polycast_internal_errors", "Exceptions that should not have happened, by server.", labels=("server",)
+        )
+        for server in self._controlled.servers.values():
+            family.add_metric((server.name,), server.internal_errors)
+        yield family
+
+    def _reloads(self) -> Iterator[Metric]:
+        status = self._controlled.settings.status
+        reloads = CounterMetricFamily(
+            "polycast_config_reloads", "New configurations since the start, by result.", labels=("result",)
+        )
+        reloads.add_metric(("success",), status.successes)
+        reloads.add_metric(("failure",), status.failures)
+        yield reloads
+        yield GaugeMetricFamily(
+            "polycast_config_last_reload_successful", "Whether the last new configuration was taken.", float(status.ok)
+        )
+        yield GaugeMetricFamily(
+            "polycast_config_last_reload_success_timestamp_seconds",
+            "Unix time at which the running configuration was taken.",
+            status.success_time,
+        )
+
+    def _loop(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "polycast_event_loop_lag_seconds", "By how much a timer of the event loop was late.", self._lag.last
+        )
+        yield GaugeMetricFamily(
+            "polycast_event_loop_lag_max_seconds", "The longest lag of the last minute.", self._lag.maximum
+        )
+        version = GaugeMetricFamily("polycast_info", "Which version runs.", labels=("version",))
+        version.add_metric((_version.__version__,), 1)
+        yield version
+
+
+def application(controlled: Controlled, traffic: Traffic, lag: LoopLag) -> ASGIApp:
+    """Return the ASGI application that serves ``/metrics``."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StateCollector(controlled, traffic, lag))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])

@@ -1,0 +1,45 @@
+"""The status page: static files beside this module, so that it works without internet."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from starlette.responses import Response
+
+TYPES: Final = {
+    "status.html": "text/html; charset=utf-8",
+    "status.css": "text/css; charset=utf-8",
+    "status.js": "text/javascript; charset=utf-8",
+}
+
+# Scripts and styles only from our own files; a preview may come from the streaming servers of this host.
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def page() -> Response:
+    """Return the status page."""
+    return Response(
+        _content("status.html"),
+        media_type=TYPES["status.html"],
+        headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"},
+    )
+
+
+def static_file(name: str) -> Response | None:
+    """Return a file of the page; None when there is none of this name."""
+    if name not in TYPES:
+        return None
+    content = _content(name)
+    etag = hashlib.sha256(content).hexdigest()[:16]
+    return Response(content, media_type=TYPES[name], headers={"Cache-Control": "no-cache", "ETag": f'"{etag}"'})
+
+
+@cache
+def _content(name: str) -> bytes:
+    return files(__package__).joinpath(name).read_bytes()

@@ -1,0 +1,74 @@
+"""Reading requests and writing answers in JSON, with limits on what a client may send."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+# Bytes of a request's body: the configuration of some thousand paths.
+MAXIMUM_BODY: Final = 1024 * 1024
+
+# Seconds for a client to send the body.
+BODY_TIMEOUT: Final = 10.0
+
+
+class RequestError(Exception):
+    """The request cannot be served; the text goes to the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Return an answer with a JSON body."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json", headers=NOT_STORED)
+
+
+def error_response(status: int, message: str) -> Response:
+    """Return an answer that says what is wrong."""
+    return json_response({"error": message}, status)
+
+
+def empty_response() -> Response:
+    """Return the answer to a change that was made."""
+    return Response(b"", 200, headers=NOT_STORED)
+
+
+NOT_STORED: Final = {"Cache-Control": "no-store"}
+
+
+async def read_map(request: Request) -> dict[str, Any]:
+    """Return the JSON object of the body; an empty body is an empty one. Raises RequestError."""
+    body = await _read_body(request)
+    if not body.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(400, f"invalid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RequestError(400, "invalid JSON: the body must be an object")
+    return value
+
+
+async def _read_body(request: Request) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length) > MAXIMUM_BODY:
+        raise RequestError(413, f"the body is larger than {MAXIMUM_BODY} bytes")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAXIMUM_BODY:
+                    raise RequestError(413, f"the body is larger than {MAXIMUM_BODY} bytes")
+    except TimeoutError:
+        raise RequestError(408, f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
+    except ClientDisconnect:
+        raise RequestError(400, "the body is incomplete") from None
+    return bytes(body)

@@ -1,0 +1,183 @@
+"""Looks into the running process: where it spends its time, what holds its memory, what its tasks wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from polycast.control.profile_proto import Frame, Profile, SampleType, Stack
+
+# Samples per second of the CPU profile. Each takes some ten microseconds per thread.
+SAMPLE_RATE: Final = 100
+
+# Frames of one stack that are kept, from the innermost one.
+MAXIMUM_DEPTH: Final = 128
+
+# Frames that tracemalloc keeps for each block of memory.
+HEAP_FRAMES: Final = 12
+
+NANOSECONDS: Final = 1_000_000_000
+
+FRAMES_OF_CODE: Final[dict[tuple[CodeType, int], Frame]] = {}
+"""Frames made before; a server has a few thousand lines that run."""
+
+_MAXIMUM_KNOWN_FRAMES: Final = 100_000
+
+
+def sample_cpu(seconds: float, stop: threading.Event) -> Profile:
+    """Sample all threads for a while and return the CPU time by stack. Runs in a thread of its own.
+
+    What a thread used since the last sample counts for the stack in which it is found. Where the platform cannot tell
+    the CPU time of a thread, every sample counts as its interval, waiting included.
+    """
+    own = threading.get_ident()
+    profile = Profile(
+        (SampleType("samples", "count"), SampleType("cpu", "nanoseconds")),
+        time_nanoseconds=time.time_ns(),
+        period_type=SampleType("cpu", "nanoseconds"),
+        period=NANOSECONDS // SAMPLE_RATE,
+        default_sample_type="cpu",
+    )
+    begin = time.monotonic()
+    used: dict[int, int] = {}
+    while not stop.wait(1 / SAMPLE_RATE):
+        for thread, top in sys._current_frames().items():
+            if thread == own:
+                continue
+            total = _thread_cpu_time(thread)
+            spent = NANOSECONDS // SAMPLE_RATE if total is None else total - used.get(thread, total)
+            if total is not None:
+                used[thread] = total
+            if spent > 0:
+                profile.add(_stack(top), (1, spent))
+        if time.monotonic() - begin >= seconds:
+            break
+    profile.duration_nanoseconds = round((time.monotonic() - begin) * NANOSECONDS)
+    return profile
+
+
+def sample_heap() -> Profile:
+    """Return what holds the memory that was allocated since `start_tracing`, by stack."""
+    profile = Profile(
+        (SampleType("inuse_objects", "count"), SampleType("inuse_space", "bytes")),
+        time_nanoseconds=time.time_ns(),
+        period_type=SampleType("space", "bytes"),
+        period=1,
+        default_sample_type="inuse_space",
+        comments=("memory allocated by Python since the first request for this profile",),
+    )
+    for trace in tracemalloc.take_snapshot().traces:
+        stack = tuple(
+            Frame(_module_of(line.filename), line.filename, line.lineno) for line in reversed(trace.traceback)
+        )
+        profile.add(stack, (1, trace.size))
+    return profile
+
+
+def start_tracing() -> bool:
+    """Begin to record allocations; return False when that has begun before."""
+    if tracemalloc.is_tracing():
+        return False
+    tracemalloc.start(HEAP_FRAMES)
+    return True
+
+
+def stop_tracing() -> None:
+    """Stop recording allocations and forget them."""
+    tracemalloc.stop()
+
+
+def sample_tasks() -> Profile:
+    """Return how many tasks and threads are at each stack. Called on the event loop."""
+    profile = Profile(
+        (SampleType("goroutine", "count"),),
+        time_nanoseconds=time.time_ns(),
+        period_type=SampleType("goroutine", "count"),
+        period=1,
+    )
+    for stack, kind in (*_task_stacks(), *_thread_stacks()):
+        profile.add(stack, (1,))
+        profile.labels[stack] = {"kind": kind}
+    return profile
+
+
+def describe_tasks() -> str:
+    """Return the stacks of tasks and threads as text, the most frequent first."""
+    counts = Counter((kind, stack) for stack, kind in (*_task_stacks(), *_thread_stacks()))
+    blocks = [f"{sum(counts.values())} tasks and threads\n"]
+    for (kind, stack), count in counts.most_common():
+        lines = "".join(f"    {frame.function}  {frame.file}:{frame.line}\n" for frame in stack)
+        blocks.append(f"{count} x {kind}\n{lines}")
+    return "\n".join(blocks)
+
+
+def _task_stacks() -> Iterator[tuple[Stack, str]]:
+    for task in asyncio.all_tasks():
+        stack = tuple(reversed([_frame(*entry) for entry in _await_chain(task.get_coro())]))
+        if stack:
+            yield stack[:MAXIMUM_DEPTH], "task"
+
+
+def _thread_stacks() -> Iterator[tuple[Stack, str]]:
+    for top in sys._current_frames().values():
+        yield _stack(top), "thread"
+
+
+def _await_chain(awaited: Any) -> Iterable[tuple[CodeType, int, str]]:
+    """Yield code, line and module of a coroutine and of everything that it waits for, outermost first."""
+    for _ in range(MAXIMUM_DEPTH):
+        frame = None
+        following = None
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(awaited, f"{prefix}_frame", None)
+            if frame is not None:
+                following = getattr(awaited, f"{prefix}_await" if prefix != "gi" else "gi_yieldfrom", None)
+                break
+        if frame is None:
+            return
+        yield frame.f_code, frame.f_lineno, frame.f_globals.get("__name__", "")
+        awaited = following
+
+
+def _stack(top: FrameType | None) -> Stack:
+    frames: list[Frame] = []
+    while top is not None and len(frames) < MAXIMUM_DEPTH:
+        frames.append(_frame(top.f_code, top.f_lineno or 0, top.f_globals.get("__name__", "")))
+        top = top.f_back
+    return tuple(frames)
+
+
+def _frame(code: CodeType, line: int, module: str) -> Frame:
+    key = (code, line)
+    known = FRAMES_OF_CODE.get(key)
+    if known is None:
+        name = f"{module}.{code.co_qualname}" if module else code.co_qualname
+        known = Frame(name, code.co_filename, line, code.co_firstlineno)
+        if len(FRAMES_OF_CODE) < _MAXIMUM_KNOWN_FRAMES:
+            FRAMES_OF_CODE[key] = known
+    return known
+
+
+def _module_of(file: str) -> str:
+    """Return the dotted name of a source file: tracemalloc knows no functions."""
+    _, found, rest = file.replace("\\", "/").rpartition("/site-packages/")
+    if not found:
+        _, found, rest = file.replace("\\", "/").rpartition("/src/")
+    return (rest if found else file).removesuffix(".py").replace("/", ".").strip(".")
+
+
+def _thread_cpu_time(thread: int) -> int | None:
+    """Return the CPU time of a thread in nanoseconds; None where the platform does not tell."""
+    if sys.platform == "win32" or sys.platform == "darwin":
+        return None
+    with contextlib.suppress(OSError, OverflowError):
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(thread))
+    return 0

@@ -1,0 +1,105 @@
+"""The protocol servers that run: started, restarted where a new configuration needs it, put back when that fails."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Set
+from typing import Final
+
+from polycast.config.schema import Configuration
+from polycast.config.spelling import yaml_key
+from polycast.errors import PolycastError
+from polycast.net.address import parse_address
+from polycast.net.listen import open_tcp_listener, open_udp_socket
+from polycast.protocols.base import Server, ServerContext, ServerKind
+
+# Keys of addresses that are listened on over UDP.
+_DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress"})
+
+_STOP_REASON: Final = "the configuration changed"
+
+
+class StartError(PolycastError):
+    """A server could not be started: a port is taken, a certificate cannot be read. The text is for the user."""
+
+
+class Servers:
+    """The servers of an application, by name."""
+
+    def __init__(self, kinds: tuple[ServerKind, ...], context: ServerContext) -> None:
+        self._kinds = kinds
+        self._context = context
+        self.running: dict[str, Server] = {}
+
+    async def start(self, configuration: Configuration) -> None:
+        """Start every server that is wanted. Raises StartError; those that were started stay."""
+        for kind in self._kinds:
+            await self._start(kind, configuration)
+
+    async def stop(self, reason: str) -> None:
+        """Stop all, in the other order."""
+        for server in reversed(list(self.running.values())):
+            await server.stop(reason)
+        self.running = {}
+
+    async def restart(self, old: Configuration, new: Configuration, changed: Set[str]) -> list[ServerKind]:
+        """Restart the servers that the changed keys touch, and return their kinds.
+
+        Raises StartError when one cannot be started; then those that ran before run again with ``old``.
+        """
+        restarted = [
+            kind
+            for kind in self._kinds
+            if changed & kind.restart_keys or (kind.name not in self.running and kind.is_enabled(new))
+        ]
+        self._check_addresses(restarted, new, changed)
+        await self._stop(restarted)
+        try:
+            for kind in restarted:
+                await self._start(kind, new)
+        except StartError:
+            await self.put_back(restarted, old)
+            raise
+        return restarted
+
+    async def put_back(self, kinds: list[ServerKind], configuration: Configuration) -> None:
+        """Replace the servers of some kinds by ones with an older configuration."""
+        await self._stop(kinds)
+        for kind in kinds:
+            try:
+                await self._start(kind, configuration)
+            except StartError as error:
+                self._context.log.error("%s", error)
+
+    async def _stop(self, kinds: list[ServerKind]) -> None:
+        for kind in reversed(kinds):
+            server = self.running.pop(kind.name, None)
+            if server is not None:
+                await server.stop(_STOP_REASON)
+
+    async def _start(self, kind: ServerKind, configuration: Configuration) -> None:
+        if not kind.is_enabled(configuration):
+            return
+        server = kind.create(self._context, configuration)
+        try:
+            await server.start()
+        except (OSError, ssl.SSLError) as error:
+            await server.stop("the server could not be started")
+            raise StartError(f"[{kind.name}] {error.strerror or error}") from error
+        self.running[kind.name] = server
+
+    def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
+        """Try new addresses before anything is stopped: a port that is taken must not cost anyone the connection."""
+        own_ports = {port for server in self.running.values() for port in server.ports.values()}
+        addresses = {yaml_key(name): getattr(new, name) for name in new.__struct_fields__ if name.endswith("_address")}
+        for kind in kinds:
+            if not kind.is_enabled(new):
+                continue
+            for key in sorted(kind.restart_keys & changed & addresses.keys()):
+                host, port = parse_address(addresses[key])
+                if not port or port in own_ports:
+                    continue
+                try:
+                    (open_udp_socket if key in _DATAGRAM_KEYS else open_tcp_listener)(host, port).close()
+                except OSError as error:
+                    raise StartError(f"[{kind.name}] {error.strerror or error}") from error
