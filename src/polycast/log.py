@@ -84,7 +84,8 @@ class _Formatter(logging.Formatter):
         text = record.getMessage().translate(_CONTROL_CHARACTERS)
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        return f"{moment} {label} {text}"
+        # Only a new entry begins at the start of a line, so that text of peers cannot forge one.
+        return f"{moment} {label} {text}".replace("\n", "\n    ")
 
 
 class LogOutput:

@@ -69,12 +69,12 @@ def rtp(
 
 def slice_unit(size: int = 200) -> bytes:
     """Return an H264 NAL unit of an ordinary picture."""
-    return b"\x41" + bytes(size)
+    return b"\x41\x9a" + bytes(size)
 
 
 def key_unit(size: int = 200) -> bytes:
     """Return an H264 NAL unit of an IDR picture."""
-    return b"\x65" + bytes(size)
+    return b"\x65\x88" + bytes(size)
 
 
 class Clock:

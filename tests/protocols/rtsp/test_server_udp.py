@@ -260,7 +260,7 @@ async def test_reader_without_any_sign_of_life_is_closed(it: Fixture) -> None:
     assert len(it.sessions) == 2
     publisher.send_frame(0, rtp(1, slice_unit()))
     await publisher.sync(it.url("cam"))
-    it.pass_time(0.6)
+    it.pass_time(0.7)
     assert len(it.sessions) == 1
     await it.log.wait(r"destroyed \(no RTSP requests received in a while\)")
     assert await client.ended()

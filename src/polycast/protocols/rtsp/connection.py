@@ -191,7 +191,8 @@ class Connection(asyncio.Protocol):
     def send(self, response: Response) -> None:
         """Send a response."""
         response.headers.set("Server", SERVER_NAME)
-        response.headers = Headers(sorted(response.headers.items()))
+        # By name only: the order of the challenges counts.
+        response.headers = Headers(sorted(response.headers.items(), key=lambda item: item[0]))
         data = response.serialize()
         if self.log.is_debug():
             self.log.debug("[s->c] %s", dump(response))
