@@ -110,7 +110,17 @@ export class HlsSource {
   }
 
   #error(data) {
-    if (!data.fatal || !this.#listeners) {
+    if (!this.#listeners) {
+      return;
+    }
+    const status = data.response?.code ?? 0;
+    if (data.details === "levelLoadError" && status >= 400 && status < 500) {
+      // The stream is gone; hls.js would ask a few times more before it says so.
+      this.hls.stopLoad();
+      this.#listeners.failed({ kind: "network", status });
+      return;
+    }
+    if (!data.fatal) {
       return;
     }
     if (CODEC_ERRORS.has(data.details)) {
@@ -118,7 +128,7 @@ export class HlsSource {
     } else if (data.type === self.Hls.ErrorTypes.MEDIA_ERROR && this.recoverDecoder()) {
       console.info("The decoder was restarted:", data.details);
     } else if (data.type === self.Hls.ErrorTypes.NETWORK_ERROR) {
-      this.#listeners.failed({ kind: "network", status: data.response?.code ?? 0 });
+      this.#listeners.failed({ kind: "network", status });
     } else {
       this.#listeners.failed({ kind: "media" });
     }

@@ -5,10 +5,11 @@ It stands in for Polycast's own server, so that the pages are tested apart from 
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import gzip
 import json
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from polycast import web
 
 DEPTH = 2
 PREFIX = "/live/cam/"
+EMBEDDING = "/embedding.html"
 TYPES = {".m3u8": "application/vnd.apple.mpegurl", ".mp4": "video/mp4", ".m4s": "video/mp4", ".ts": "video/mp2t"}
 
 
@@ -33,6 +35,10 @@ class Site:
         """Sent for everything below the stream's address instead of the files, unless 0."""
         self.playlist: bytes | None = None
         """Sent instead of the file ``index.m3u8``."""
+        self.credentials = ""
+        """User and password (``user:password``) without which nothing is answered, unless empty."""
+        self.embedding = ""
+        """A page of somebody else's, at ``EMBEDDING``."""
         self.paths: Any = []
         self.requests: list[str] = []
         self.port = 0
@@ -48,6 +54,8 @@ class Site:
         if path == "/" or path == PREFIX:
             page = web.page(web.INDEX_PAGE) if path == "/" else web.page(web.PLAYER_PAGE, DEPTH)
             return self._asset(page, {"Content-Security-Policy": web.CONTENT_SECURITY_POLICY})
+        if path == EMBEDDING:
+            return 200, self.embedding.encode(), {"Content-Type": "text/html"}
         if path == "/_polycast/paths.json":
             return 200, json.dumps(self.paths).encode(), {"Content-Type": "application/json"}
         if path.startswith("/_polycast/"):
@@ -84,7 +92,11 @@ def serve(folder: Path) -> Iterator[Site]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            status, body, headers = site.answer(self.path)
+            wanted = "Basic " + base64.b64encode(site.credentials.encode()).decode()
+            if site.credentials and self.headers.get("Authorization") != wanted:
+                status, body, headers = 401, b"", {"WWW-Authenticate": 'Basic realm="test"'}
+            else:
+                status, body, headers = site.answer(self.path)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -141,13 +153,14 @@ class Publisher:
             cwd=self._folder,
         )  # fmt: skip
 
+    def suspend(self) -> None:
+        """Make no more segments, and keep what there is."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def gunzip(asset: web.Asset) -> bytes:
-    return gzip.decompress(asset.gzip_body)
