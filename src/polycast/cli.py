@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +22,9 @@ from polycast.config import LoadedConfiguration, PathConfiguration, load, unavai
 from polycast.config.names import ALL_PATHS
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log, LogOutput
+
+if TYPE_CHECKING:
+    from polycast.app import Application
 
 DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
 """Looked for in the working directory when no file is named."""
@@ -31,11 +36,31 @@ DEMO_PATH = "demo"
 GC_THRESHOLD = 50_000
 
 
+def _encrypt(arguments: Sequence[str]) -> int:
+    from polycast.cli_crypto import main
+
+    return main("encrypt", arguments)
+
+
+def _decrypt(arguments: Sequence[str]) -> int:
+    from polycast.cli_crypto import main
+
+    return main("decrypt", arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"encrypt": _encrypt, "decrypt": _decrypt}
+"""What the first argument may be besides a file; a file with such a name is reached as ./encrypt."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
     options = _parser().parse_args(arguments)
+    loader = functools.partial(_load, options.config, demo=options.demo)
     try:
-        loaded = _load(options.config, demo=options.demo)
+        loaded = loader()
     except ConfigurationError as error:
         print(f"ERR: {error}")
         return 1
@@ -45,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     loop_factory = _loop_factory()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_serve(loaded, demo=options.demo))
+        return runner.run(_serve(loaded, loader, demo=options.demo))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="polycast",
         description="Live media server and proxy: publish a stream once, read it over every protocol.",
         epilog="Without a configuration file, every path may be published and read: "
-        "ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://localhost:8554/mystream",
+        "ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://localhost:8554/mystream. "
+        f"Other commands: {', '.join(COMMANDS)}; each has --help.",
     )
     parser.add_argument(
         "config",
@@ -94,7 +120,7 @@ def _check(loaded: LoadedConfiguration) -> int:
     return 0
 
 
-async def _serve(loaded: LoadedConfiguration, *, demo: bool) -> int:
+async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfiguration], *, demo: bool) -> int:
     from polycast.app import Application  # imported late: --help and --check stay quick
 
     logger = logging.getLogger("polycast")
@@ -102,7 +128,7 @@ async def _serve(loaded: LoadedConfiguration, *, demo: bool) -> int:
     log = Log(logger)
     stop = asyncio.Event()
     _on_signals(stop, log)
-    application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None)
+    application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None, loader=loader)
     try:
         await application.start()
     except PolycastError as error:
@@ -114,6 +140,7 @@ async def _serve(loaded: LoadedConfiguration, *, demo: bool) -> int:
         return 1
     if demo:
         _print_demo_urls(application.servers["RTSP"].ports["rtspAddress"] if "RTSP" in application.servers else 0)
+    _reload_on_signal(application)
     gc.collect()
     gc.freeze()
     try:
@@ -146,6 +173,23 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
             loop.add_signal_handler(number, on_signal)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+
+
+def _reload_on_signal(application: Application) -> None:
+    """Read the configuration again on SIGHUP, where there is such a signal."""
+    from polycast.control.settings import ChangeSource
+
+    if sys.platform == "win32":
+        return
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def on_hangup() -> None:
+        reload = loop.create_task(application.settings.reload_file(ChangeSource.SIGNAL))
+        reloads.add(reload)
+        reload.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -14,6 +14,7 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 from polycast.control.profile_proto import Frame, Profile, SampleType, Stack
+from polycast.control.source_names import function_at, modules_by_file
 
 # Samples per second of the CPU profile. Each takes some ten microseconds per thread.
 SAMPLE_RATE: Final = 100
@@ -74,11 +75,17 @@ def sample_heap() -> Profile:
         default_sample_type="inuse_space",
         comments=("memory allocated by Python since the first request for this profile",),
     )
+    modules = modules_by_file()
+    frames: dict[tuple[str, int], Frame] = {}
     for trace in tracemalloc.take_snapshot().traces:
-        stack = tuple(
-            Frame(_module_of(line.filename), line.filename, line.lineno) for line in reversed(trace.traceback)
-        )
-        profile.add(stack, (1, trace.size))
+        stack: list[Frame] = []
+        for line in reversed(trace.traceback):
+            key = (line.filename, line.lineno)
+            if key not in frames:
+                name, first = function_at(*key, modules)
+                frames[key] = Frame(name, line.filename, line.lineno, first)
+            stack.append(frames[key])
+        profile.add(tuple(stack), (1, trace.size))
     return profile
 
 
@@ -164,14 +171,6 @@ def _frame(code: CodeType, line: int, module: str) -> Frame:
         if len(FRAMES_OF_CODE) < _MAXIMUM_KNOWN_FRAMES:
             FRAMES_OF_CODE[key] = known
     return known
-
-
-def _module_of(file: str) -> str:
-    """Return the dotted name of a source file: tracemalloc knows no functions."""
-    _, found, rest = file.replace("\\", "/").rpartition("/site-packages/")
-    if not found:
-        _, found, rest = file.replace("\\", "/").rpartition("/src/")
-    return (rest if found else file).removesuffix(".py").replace("/", ".").strip(".")
 
 
 def _thread_cpu_time(thread: int) -> int | None:
