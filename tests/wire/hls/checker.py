@@ -200,7 +200,9 @@ class Checker:
         rule(playlist.target >= 1, "4.3.3.1: there is a target duration")
         previous: Segment | None = None
         for segment in playlist.segments:
-            rule(int(segment.duration + 0.5) <= playlist.target, "4.3.3.1: EXTINF rounded is at most the target duration")
+            rule(
+                int(segment.duration + 0.5) <= playlist.target, "4.3.3.1: EXTINF rounded is at most the target duration"
+            )
             rule(segment.date is not None, "a date on every segment")
             if segment.initialization is not None:
                 rule(playlist.version >= 6, "7: EXT-X-MAP needs version 6")
@@ -213,7 +215,10 @@ class Checker:
             previous = segment
         whole = sum(segment.duration for segment in playlist.segments)
         if self.last is not None and playlist.media_sequence > self.last.media_sequence:
-            rule(whole >= 3 * playlist.target - 1e-3 or len(playlist.segments) >= 7, "6.2.2: three target durations remain")
+            rule(
+                whole >= 3 * playlist.target - 1e-3 or len(playlist.segments) >= 7,
+                "6.2.2: three target durations remain",
+            )
 
     def _check_parts(self, playlist: Playlist) -> None:
         target = playlist.part_target
@@ -223,7 +228,10 @@ class Checker:
         control = playlist.control
         rule(control.get("CAN-BLOCK-RELOAD") == "YES", "bis 4.4.3.8: Low-Latency needs blocking reload")
         rule(float(control["PART-HOLD-BACK"]) >= 2 * target, "bis 4.4.3.8: PART-HOLD-BACK is at least two part targets")
-        rule(float(control["CAN-SKIP-UNTIL"]) >= 6 * playlist.target, "bis 4.4.3.8: the skip boundary is six targets away")
+        rule(
+            float(control["CAN-SKIP-UNTIL"]) >= 6 * playlist.target,
+            "bis 4.4.3.8: the skip boundary is six targets away",
+        )
         for segment in [*playlist.segments, playlist.open]:
             for number, part in enumerate(segment.parts):
                 rule(part.duration <= target + 1e-6, f"bis 4.4.4.9: {part.duration} s is over the part target {target}")
@@ -265,8 +273,22 @@ class Checker:
         for segment in new.segments:
             known = self.segments.get(segment.sequence)
             if known is not None:
-                same_tags = (known.uri, known.duration, known.discontinuity, known.date, known.gap, known.initialization)
-                now = (segment.uri, segment.duration, segment.discontinuity, segment.date, segment.gap, segment.initialization)
+                same_tags = (
+                    known.uri,
+                    known.duration,
+                    known.discontinuity,
+                    known.date,
+                    known.gap,
+                    known.initialization,
+                )
+                now = (
+                    segment.uri,
+                    segment.duration,
+                    segment.discontinuity,
+                    segment.date,
+                    segment.gap,
+                    segment.initialization,
+                )
                 rule(same_tags == now, f"6.2.1: segment {segment.sequence} does not change")
                 rule(
                     known.discontinuity_sequence == segment.discontinuity_sequence,

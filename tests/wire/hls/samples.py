@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
@@ -50,8 +52,10 @@ class Sample:
 
 
 @cache
-def _folder() -> Path:
-    return Path(mkdtemp(prefix="polycast-samples-"))
+def sample_folder() -> Path:
+    folder = Path(mkdtemp(prefix="polycast-samples-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
@@ -62,12 +66,14 @@ def _encoders() -> str:
 
 
 @cache
-def sample(name: str, *, rate: int = 25, size: str = "320x180", sample_rate: int = 48_000, seconds: float = SECONDS) -> Sample:
+def sample(
+    name: str, *, rate: int = 25, size: str = "320x180", sample_rate: int = 48_000, seconds: float = SECONDS
+) -> Sample:
     """Return a stream by its name in `VIDEO` or `AUDIO`. Skips the test where FFmpeg cannot encode it."""
     encoder, extension, *arguments = VIDEO.get(name) or AUDIO[name]
     if f" {encoder} " not in _encoders():
         pytest.skip(f"FFmpeg has no {encoder}")
-    path = _folder() / f"{name}-{rate}-{size}-{sample_rate}-{seconds}.{extension}"
+    path = sample_folder() / f"{name}-{rate}-{size}-{sample_rate}-{seconds}.{extension}"
     if name in VIDEO:
         source = f"testsrc2=size={size}:rate={rate}:duration={seconds}"
         choice = ["-c:v", encoder, "-pix_fmt", "yuv420p"]

@@ -29,14 +29,18 @@ START = WallTime(1_700_000_000_000_000_000)
 Timed = tuple[int, Frame]
 
 
-def video(index: int, times: Iterable[tuple[int, bool]], size: int = 200, sps: bytes = SPS, pps: bytes = PPS) -> Iterator[Timed]:
+def video(
+    index: int, times: Iterable[tuple[int, bool]], size: int = 200, sps: bytes = SPS, pps: bytes = PPS
+) -> Iterator[Timed]:
     """Yield H264 frames at the given times (90 kHz, key)."""
     for number, (time, key) in enumerate(times):
         picture = (b"\x65\x88" if key else b"\x41\x9a") + number.to_bytes(4, "big") + b"\x55" * size
         yield index, Frame((sps, pps, picture) if key else (picture,), time, time, key=key)
 
 
-def audio(index: int, seconds: float, rate: int = 48_000, samples: int = 1024, start: int = 0, size: int = 100) -> Iterator[Timed]:
+def audio(
+    index: int, seconds: float, rate: int = 48_000, samples: int = 1024, start: int = 0, size: int = 100
+) -> Iterator[Timed]:
     """Yield audio frames of ``samples`` each, in ticks of ``rate``."""
     for number in count():
         time = start + number * samples

@@ -11,6 +11,8 @@ MAXIMUM_STEP = 10
 """Seconds by which a time may be ahead of (or another track behind) the one before it; more counts as a jump."""
 MAXIMUM_BACKWARD_STEP = 1
 """Seconds by which the decoding times of a track may go back and be mended one by one; more counts as a jump."""
+MAXIMUM_STALL = 600
+"""Seconds that other tracks go on alone while the leading one stalls."""
 STRAY_DURATION = 2
 """Seconds of its own time after which a track that is far from the leading one is moved to it."""
 
@@ -76,26 +78,20 @@ class Timeline:
             if last is not None:
                 step = placed - last
                 if step > MAXIMUM_STEP * lane.rate or step < -MAXIMUM_BACKWARD_STEP * lane.rate:
-                    self._shift(last + lane.step - placed, lane.rate)
-                    self.jumped = True
-                    placed = last + lane.step
+                    if step < 0 or not self._is_gap(lane, placed):
+                        self._jump(lane, last + lane.step - placed)
+                        placed = last + lane.step
                 elif step > 0:
                     lane.step = step
+        elif self._belongs(lane, placed):
+            lane.stray_since = None
         else:
-            lead = self._lanes[self._lead]
-            position = rescale(lead.last or 0, lead.rate, lane.rate)
-            limit = MAXIMUM_STEP * lane.rate
-            if abs(placed - position) > limit or (
-                last is not None and placed < last - MAXIMUM_BACKWARD_STEP * lane.rate
-            ):
-                moved = self._resolve_stray(lane, dts, position)
-                if moved is None:
-                    return None
-                placed = moved
-            else:
-                lane.stray_since = None
-            if placed < 0:
+            moved = self._resolve_stray(lane, dts)
+            if moved is None:
                 return None
+            placed = moved
+        if placed < 0:
+            return None
         composition = pts - dts if pts > dts else 0
         if last is not None and placed <= last:
             # the shown time stays where it was, as far as the decoding time lets it
@@ -110,12 +106,40 @@ class Timeline:
         for other in self._lanes:
             other.offset = -rescale(dts, lane.rate, other.rate)
 
-    def _shift(self, ticks: int, rate: int) -> None:
+    def _is_gap(self, lead: _Lane, placed: int) -> bool:
+        """Return whether a jump forward of the leading track is a gap in it: another track went on up to there."""
+        return any(
+            lane is not lead
+            and lane.last is not None
+            and abs(rescale(lane.last, lane.rate, lead.rate) - placed) <= MAXIMUM_STEP * lead.rate
+            for lane in self._lanes
+        )
+
+    def _jump(self, lead: _Lane, ticks: int) -> None:
+        """Move the time line. Equal times of all tracks mean the same moment again, also for a track that was moved."""
+        lead.offset += ticks
         for lane in self._lanes:
-            lane.offset += rescale(ticks, rate, lane.rate)
+            lane.offset = rescale(lead.offset, lead.rate, lane.rate)
+        self.jumped = True
         self.counters.jumps += 1
 
-    def _resolve_stray(self, lane: _Lane, dts: int, position: int) -> int | None:
+    def _lead_position(self, rate: int) -> int:
+        lead = self._lanes[self._lead]
+        return rescale(lead.last or 0, lead.rate, rate)
+
+    def _belongs(self, lane: _Lane, placed: int) -> bool:
+        """Return whether a frame is near the leading track, or goes on in a track that is, while that one stalls."""
+        distance = abs(placed - self._lead_position(lane.rate))
+        last = lane.last
+        if last is None:
+            return distance <= MAXIMUM_STEP * lane.rate
+        if placed < last - MAXIMUM_BACKWARD_STEP * lane.rate:
+            return False
+        if distance <= MAXIMUM_STEP * lane.rate:
+            return True
+        return placed <= last + MAXIMUM_STEP * lane.rate and distance <= MAXIMUM_STALL * lane.rate
+
+    def _resolve_stray(self, lane: _Lane, dts: int) -> int | None:
         since = lane.stray_since
         if since is None or dts < since:
             lane.stray_since = since = dts
@@ -123,7 +147,7 @@ class Timeline:
             self.counters.strays += 1
             return None
         lane.stray_since = None
-        placed = max(position, (lane.last or 0) + 1)
+        placed = max(self._lead_position(lane.rate), (lane.last or 0) + 1)
         lane.offset = placed - dts
         self.counters.jumps += 1
         return placed

@@ -66,7 +66,7 @@ class Demuxer:
         self.skipped: tuple[int, ...] = ()
         """Stream types of elementary streams that are not supported."""
         self._buffer = b""
-        self._in_sync = True
+        self._in_sync = False
         self._counters_by_pid: dict[int, int] = {}
         self._association = SectionAssembler()
         self._map = SectionAssembler()
@@ -87,7 +87,7 @@ class Demuxer:
         offset = 0
         size = len(data)
         while offset + ts.PACKET_SIZE <= size:
-            if data[offset] != ts.SYNC_BYTE:
+            if data[offset] != ts.SYNC_BYTE or not (self._in_sync or self._is_confirmed(data, offset)):
                 offset = self._find_sync(data, offset)
                 continue
             self._in_sync = True
@@ -113,9 +113,13 @@ class Demuxer:
             offset = data.find(ts.SYNC_BYTE, offset + 1)
             if offset < 0:
                 return len(data)
-            following = offset + ts.PACKET_SIZE
-            if following >= len(data) or data[following] == ts.SYNC_BYTE:
+            if self._is_confirmed(data, offset):
                 return offset
+
+    @staticmethod
+    def _is_confirmed(data: bytes, offset: int) -> bool:
+        following = offset + ts.PACKET_SIZE
+        return following >= len(data) or data[following] == ts.SYNC_BYTE
 
     def _receive_packet(self, data: bytes, start: int, output: list[tuple[_Stream, Frame]]) -> None:
         high, low, control = data[start + 1], data[start + 2], data[start + 3]
