@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -11,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,18 @@ def require(program: str) -> None:
     if os.environ.get("POLYCAST_REQUIRE_TOOLS"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def current_ffmpeg() -> str:
+    """Return a current FFmpeg, which speaks Enhanced RTMP: of the package ``imageio-ffmpeg``, or the one named by
+    ``POLYCAST_CURRENT_FFMPEG``; skip the test when there is none."""
+    path = os.environ.get("POLYCAST_CURRENT_FFMPEG")
+    if path is None and importlib.util.find_spec("imageio_ffmpeg") is not None:
+        path = str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    if path is None:
+        require("the program of the package imageio-ffmpeg")
+    assert path is not None
+    return path
 
 
 @dataclass(frozen=True)
@@ -200,12 +214,23 @@ class Server:
     port: int
     tls_port: int
     folder: Path
-    log_lines: list[str] = field(default_factory=list)
+    rtmp_port: int = 0
+    rtmps_port: int = 0
+    """0 where RTMP is off, as is `rtmp_port`."""
 
     def url(self, path: str, *, tls: bool = False, user: str = "") -> str:
         """Return the RTSP address of ``path``, with ``user`` (``name:password``) where one is given."""
         scheme, port = ("rtsps", self.tls_port) if tls else ("rtsp", self.port)
         return f"{scheme}://{user}{'@' if user else ''}127.0.0.1:{port}/{path}"
+
+    def rtmp_url(self, path: str, *, tls: bool = False) -> str:
+        """Return the RTMP address of ``path``."""
+        return f"rtmps://127.0.0.1:{self.rtmps_port}/{path}" if tls else f"rtmp://127.0.0.1:{self.rtmp_port}/{path}"
+
+    @property
+    def trust(self) -> dict[str, str]:
+        """Environment of programs that shall trust the server's certificate."""
+        return {"SSL_CERT_FILE": str(self.folder / "ca.crt")}
 
     @property
     def log(self) -> str:
@@ -219,9 +244,11 @@ class Server:
 
 
 def make_certificate(folder: Path) -> None:
-    """Write ``server.key`` and ``server.crt`` for 127.0.0.1."""
+    """Write ``server.key`` and ``server.crt`` for 127.0.0.1, and ``ca.crt``, which vouches for them."""
     trustme = pytest.importorskip("trustme")
-    certificate = trustme.CA().issue_cert("127.0.0.1", "localhost")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
     certificate.private_key_pem.write_to_path(folder / "server.key")
     certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
 
@@ -233,8 +260,9 @@ def run_server(
     *,
     net: Network = Network(),
     command: Sequence[str | Path] = (sys.executable, "-m", "polycast"),
+    rtmp: bool = False,
 ) -> Iterator[Server]:
-    """Run the server on free ports, RTSP and RTSPS, until the block ends.
+    """Run the server on free ports, RTSP and RTSPS (and RTMP and RTMPS when ``rtmp``), until the block ends.
 
     ``settings`` is the rest of the configuration (YAML); ``{port}`` in it stands for the RTSP port.
 
@@ -242,19 +270,27 @@ def run_server(
     """
     make_certificate(folder)
     port, tls_port, rtp = free_port(), free_port(), free_port_pair()
+    rtmp_port, rtmps_port = (free_port(), free_port()) if rtmp else (0, 0)
     multicast_rtp = free_port_pair()
     host = "" if net.prefix else "127.0.0.1"
+    rtmp_settings = "rtmpDisable: yes\n"
+    if rtmp:
+        rtmp_settings = (
+            f'rtmpAddress: "{host}:{rtmp_port}"\nrtmpsAddress: "{host}:{rtmps_port}"\nrtmpEncryption: "optional"\n'
+            "rtmpServerKey: server.key\nrtmpServerCert: server.crt\n"
+        )
     configuration = folder / "polycast.yml"
     configuration.write_text(
         f'rtspAddress: "{host}:{port}"\nrtspsAddress: "{host}:{tls_port}"\nencryption: "optional"\n'
         f'rtpAddress: "{host}:{rtp}"\nrtcpAddress: "{host}:{rtp + 1}"\n'
         f"multicastRTPPort: {multicast_rtp}\nmulticastRTCPPort: {multicast_rtp + 1}\n"
-        f"rtmpDisable: yes\nhlsDisable: yes\n{settings.replace('{port}', str(port))}"
+        f"{rtmp_settings}hlsDisable: yes\n{settings.replace('{port}', str(port))}"
     )
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     with start("server", [*command, configuration], folder, net=net, environment=environment) as program:
-        server = Server(program, net, port, tls_port, folder)
-        program.wait_until(lambda: server.log.count("listener opened on") >= 2, "open listeners")
+        server = Server(program, net, port, tls_port, folder, rtmp_port, rtmps_port)
+        listeners = 4 if rtmp else 2
+        program.wait_until(lambda: server.log.count("listener opened on") >= listeners, "open listeners")
         yield server
         assert program.process.poll() is None, f"the server died\n{program.describe()}"
     assert "Traceback" not in server.log, server.log[-5000:]
@@ -295,6 +331,7 @@ class HashedPacket:
     pts: float
     size: int
     digest: str
+    dts: float = 0.0
 
 
 def read_framemd5(text: str) -> list[HashedPacket]:
@@ -310,7 +347,13 @@ def read_framemd5(text: str) -> list[HashedPacket]:
             fields = [part.strip() for part in line.split(",")]
             stream_index = int(fields[0])
             packets.append(
-                HashedPacket(stream_index, int(fields[2]) * time_bases[stream_index], int(fields[4]), fields[5])
+                HashedPacket(
+                    stream_index,
+                    int(fields[2]) * time_bases[stream_index],
+                    int(fields[4]),
+                    fields[5],
+                    int(fields[1]) * time_bases[stream_index],
+                )
             )
     return packets
 
