@@ -13,11 +13,6 @@ from polycast.config.schema import Configuration
 
 NOT_YET_AVAILABLE: Final = frozenset(
     {
-        *("api", "apiAddress", "apiPersist", "apiUser", "apiPass", "apiEncryption", "apiServerKey", "apiServerCert"),
-        "apiAllowOrigin",
-        *("metrics", "metricsAddress", "metricsUser", "metricsPass"),
-        *("metricsEncryption", "metricsServerKey", "metricsServerCert"),
-        *("pprof", "pprofAddress", "pprofUser", "pprofPass", "pprofEncryption", "pprofServerKey", "pprofServerCert"),
         *("runOnConnect", "runOnConnectRestart"),
         *("source:RTSP", "source:RTMP", "source:HLS", "source:rpiCamera", "source:list"),
         *("sourceProtocol", "sourceAnyPortEnable", "sourceFingerprint", "sourceOnDemand"),
