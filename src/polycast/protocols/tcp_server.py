@@ -12,9 +12,11 @@ from typing import ClassVar, Protocol
 
 from polycast.config.schema import Configuration
 from polycast.hub.failures import FailureTracker
-from polycast.net.address import parse_address
+from polycast.net.address import join_host_port, parse_address, peer_of
 from polycast.net.listen import open_tcp_listener
+from polycast.net.losses import describe_loss
 from polycast.net.tls import certificate_stamp, load_server_context
+from polycast.net.tls_listener import TlsListener
 from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
 
 # Bytes of a media packet that readBufferCount counts in.
@@ -58,7 +60,7 @@ class TcpServer(Server):
         self._connections: set[ClientConnection] = set()
         self._all_lost: asyncio.Event | None = None
         """Set when the last connection is lost; there while the server stops."""
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
         self._certificate_stamp: tuple[int, ...] = ()
@@ -165,17 +167,21 @@ class TcpServer(Server):
         if not self._connections and self._all_lost is not None:
             self._all_lost.set()
 
-    async def _create_server(self, listener: socket.socket) -> asyncio.Server:
-        loop = self.context.loop
+    async def _create_server(self, listener: socket.socket) -> asyncio.Server | TlsListener:
         if self._tls is None:
-            return await loop.create_server(self.make_connection, sock=listener)
-        return await loop.create_server(
+            return await self.context.loop.create_server(self.make_connection, sock=listener)
+        return TlsListener(
+            listener,
+            self._tls,
             self.make_connection,
-            sock=listener,
-            ssl=self._tls,
-            ssl_handshake_timeout=self.read_timeout,
-            ssl_shutdown_timeout=STOP_GRACE_SECONDS,
+            self._on_handshake_failed,
+            handshake_timeout=self.read_timeout,
+            shutdown_timeout=STOP_GRACE_SECONDS,
         )
+
+    def _on_handshake_failed(self, address: object, error: Exception) -> None:
+        log = self.log.child(f"conn {join_host_port(*peer_of(address))}")
+        log.info("closed (TLS handshake failed: %s)", describe_loss(error))
 
     async def _wait_for_connections(self) -> None:
         """Give the last bytes a moment to leave, then cut what is still there."""

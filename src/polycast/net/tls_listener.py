@@ -1,0 +1,89 @@
+"""A listener for TLS connections that says why a handshake failed, which asyncio's own servers keep to themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+# Seconds without accepting after the system had no file descriptor or memory for another connection.
+ACCEPT_PAUSE_SECONDS = 0.5
+
+# Handshakes under way at once; further connections wait in the kernel's queue.
+MAXIMUM_HANDSHAKES = 1_000
+
+
+class TlsListener:
+    """Accepts connections on a listening socket and makes a protocol object for each whose handshake succeeds.
+
+    ``on_failed`` is called with the client's address and the error of a handshake that did not.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        make_protocol: Callable[[], asyncio.Protocol],
+        on_failed: Callable[[Any, Exception], None],
+        *,
+        handshake_timeout: float,
+        shutdown_timeout: float,
+    ) -> None:
+        """Begin to accept; must be called on the event loop. Timeouts are in seconds."""
+        self._loop = asyncio.get_running_loop()
+        self._socket = listener
+        self._context = context
+        self._make_protocol = make_protocol
+        self._on_failed = on_failed
+        self._handshake_timeout = handshake_timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._slots = asyncio.Semaphore(MAXIMUM_HANDSHAKES)
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._task = self._loop.create_task(self._accept())
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening socket; empty once closed."""
+        return (self._socket,) if self._socket.fileno() >= 0 else ()
+
+    def close(self) -> None:
+        """Stop to accept, and end the handshakes that are under way."""
+        for task in (self._task, *self._handshakes):
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Return when the socket is closed and no handshake is under way."""
+        await asyncio.gather(self._task, *self._handshakes, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        with contextlib.closing(self._socket):
+            while True:
+                await self._slots.acquire()
+                try:
+                    accepted, address = await self._loop.sock_accept(self._socket)
+                except OSError:
+                    self._slots.release()
+                    await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                    continue
+                task = self._loop.create_task(self._shake_hands(accepted, address))
+                self._handshakes.add(task)
+                task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        self._slots.release()
+
+    async def _shake_hands(self, accepted: socket.socket, address: Any) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make_protocol,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=self._handshake_timeout,
+                ssl_shutdown_timeout=self._shutdown_timeout,
+            )
+        except OSError as error:  # also ssl.SSLError, and what a time-out raises
+            self._on_failed(address, error)

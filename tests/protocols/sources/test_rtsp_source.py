@@ -1,0 +1,388 @@
+"""Pulling RTSP: from our own server over every transport, and from cameras that behave in many ways."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import ssl
+import struct
+from typing import Any
+
+import pytest
+import trustme
+from polycast.hub.path import Path
+from polycast.protocols.rtsp import source_media
+from polycast.wire.rtsp.authentication import ServerAuthenticator
+from polycast.wire.rtsp.message import Headers, Request, Response
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, running, sdp, slice_unit
+from tests.protocols.sources.camera import SILENCE, Camera, camera
+
+QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
+
+
+def pulling(url: str | list[str], protocol: str = "tcp", **settings: Any) -> dict[str, Any]:
+    return {"cam": {"source": url, "sourceProtocol": protocol, **QUICK, **settings}}
+
+
+async def ready(fixture: Fixture, name: str = "cam") -> Path:
+    path = fixture.path(name)
+    await fixture.until(lambda: path.stream is not None)
+    return path
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "automatic"])
+async def test_from_our_own_server(protocol: str) -> None:
+    async with running() as origin:
+        publisher = await origin.publisher("live", sdp(VIDEO, AUDIO), tracks=2)
+        async with running(paths=pulling(origin.url("live"), protocol), readTimeout="2s") as app:
+            if protocol == "automatic":  # ready with its first packet
+                await origin.log.wait("is reading from path 'live', with UDP")
+            else:
+                await ready(app)
+                reader = await app.reader("cam", tracks=2)
+                assert app.log.find(r"\[path cam\] \[rtsp source\] ready: 2 tracks \(H264, MPEG4Audio\)")
+            packets = [rtp(7 + index, key_unit(300 + index)) for index in range(3)]
+            for packet in packets:
+                publisher.send(struct.pack("!BBH", 0x24, 0, len(packet)) + packet)
+            if protocol == "automatic":
+                await ready(app)
+            else:
+                assert await reader.packets(3) == packets
+
+
+@pytest.mark.parametrize("methods", [["basic"], ["digest"], ["basic", "digest"]])
+async def test_credentials(methods: list[str]) -> None:
+    settings = {"publishUser": "", "readUser": "user", "readPass": "p-ss"}
+    async with running(authMethods=methods, paths={"live": settings}) as origin:
+        await origin.publisher("live")
+        url = origin.url("live").replace("rtsp://", "rtsp://user:p%2Dss@")
+        async with running(paths=pulling(url)) as app:
+            await ready(app)
+            assert app.log.find("p-ss") is None
+
+
+async def test_wrong_credentials() -> None:
+    async with running(paths={"live": {"readUser": "user", "readPass": "pass"}}) as origin:
+        await origin.publisher("live")
+        url = origin.url("live").replace("rtsp://", "rtsp://user:wrong@")
+        async with running(paths=pulling(url)) as app:
+            await app.log.wait(r"INFO \[path cam\] \[rtsp source\] ERR: bad status code: 401 \(Unauthorized\)")
+
+
+async def test_an_empty_password() -> None:
+    authenticator = ServerAuthenticator("abc", methods=("digest",))
+
+    def describe(_: Camera, request: Request) -> Response | None:
+        if authenticator.verify(request.headers.get("Authorization"), request.method, request.url, "user", ""):
+            return None
+        return Response(401, Headers([("WWW-Authenticate", line) for line in authenticator.challenges()]))
+
+    async with camera() as origin:
+        origin.script["DESCRIBE"] = describe
+        async with running(paths=pulling(origin.url(user="user:"))) as app:
+            await ready(app)
+
+
+def tls_context() -> tuple[ssl.SSLContext, str]:
+    certificate = trustme.CA().issue_cert("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+    return context, hashlib.sha256(der).hexdigest()
+
+
+async def test_rtsps_with_a_fingerprint() -> None:
+    context, fingerprint = tls_context()
+    async with camera(tls=context) as origin:
+        url = origin.url().replace("rtsp:", "rtsps:")
+        async with running(paths=pulling(url, "automatic", sourceFingerprint=fingerprint.upper())) as app:
+            await ready(app)
+            origin.send_key()
+        assert "TCP" in (await origin.asked("SETUP")).headers.get("Transport")  # type: ignore[operator]
+
+
+async def test_rtsps_with_a_wrong_certificate() -> None:
+    context, fingerprint = tls_context()
+    async with camera(tls=context) as origin:
+        url = origin.url().replace("rtsp:", "rtsps:")
+        async with running(paths=pulling(url, "automatic", sourceFingerprint="00" * 32)) as app:
+            await app.log.wait(f"ERR: server fingerprint do not match: expected {'00' * 32}, got {fingerprint}")
+        async with running(paths=pulling(url, "automatic")) as app:
+            await app.log.wait("ERR: the certificate of the server is not valid: unable to get local issuer")
+        async with running(paths=pulling(url, "udp")) as app:
+            await app.log.wait("ERR: RTSPS can be used only with TCP")
+    assert origin.requests == []
+
+
+# Transports
+
+
+async def test_automatic_falls_back_when_udp_is_refused() -> None:
+    async with camera() as origin:
+        origin.script["SETUP"] = lambda _, request: (
+            None if "TCP" in (request.headers.get("Transport") or "") else Response(461)
+        )
+        async with running(paths=pulling(origin.url(), "automatic")) as app:
+            await ready(app)
+            assert app.log.find(r"UDP does not work \(bad status code: 461 \(Unsupported Transport\)\); tries TCP")
+            origin.send_key()
+            await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
+
+
+async def test_automatic_falls_back_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_media, "FIRST_PACKET_SECONDS", 0.05)
+    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    async with camera() as origin, running(paths=pulling(origin.url(), "automatic")) as app:
+        await ready(app)
+        assert [("TCP" in (request.headers.get("Transport") or "")) for request in origin.requests
+                if request.method == "SETUP"] == [False, True]
+        await origin.close()
+        await app.log.wait("ERR: ")
+        origin.requests.clear()
+        await origin.open(port=origin.port)
+        assert "TCP" in ((await origin.asked("SETUP")).headers.get("Transport") or "")  # it remembers
+
+
+@pytest.mark.parametrize("any_port", [False, True])
+async def test_packets_from_another_port(any_port: bool) -> None:
+    settings = {"sourceAnyPortEnable": any_port}
+    async with camera() as origin, running(paths=pulling(origin.url(), "udp", **settings)) as app:
+        path = await ready(app)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 0))
+            origin.send_udp(key_unit(50), sender=other)
+            origin.send_udp(key_unit(60))
+            origin.send_udp(key_unit(60))
+            stream = path.stream
+            assert stream is not None
+            await app.until(lambda: stream.tracks[0].packets_received == (3 if any_port else 2))
+
+
+async def test_without_server_ports_any_port_is_needed() -> None:
+    def setup(found: Camera, request: Request) -> Response | None:
+        found._set_up_udp(request.headers.get("Transport") or "")
+        return Response(200, Headers([("Transport", "RTP/AVP;unicast"), ("Session", "1")]))
+
+    async with camera() as origin:
+        origin.script["SETUP"] = setup
+        async with running(paths=pulling(origin.url(), "udp")) as app:
+            await app.log.wait("ERR: server ports have not been provided")
+        async with running(paths=pulling(origin.url(), "udp", sourceAnyPortEnable=True)) as app:
+            await ready(app)
+            origin.send_udp(key_unit(60))
+            await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
+
+
+async def test_packets_over_udp_are_put_in_order() -> None:
+    async with camera() as origin, running(paths=pulling(origin.url(), "udp")) as app:
+        await ready(app)
+        reader = await app.reader("cam")
+        for sequence in (100, 102, 101, 103):
+            origin.sequence = sequence
+            origin.send_udp(key_unit(sequence))
+        found = [struct.unpack_from("!H", packet, 2)[0] for packet in await reader.packets(4)]
+        assert found == [100, 101, 102, 103]
+
+
+async def test_other_interleaved_channels_than_asked_for() -> None:
+    async with camera() as origin:
+        origin.script["SETUP"] = lambda *_: Response(
+            200, Headers([("Transport", "RTP/AVP/TCP;unicast;interleaved=4-5"), ("Session", "1")])
+        )
+        async with running(paths=pulling(origin.url())) as app:
+            path = await ready(app)
+            origin.send_key(channel=0)  # of a track that nobody set up
+            origin.send_key(channel=4)
+            stream = path.stream
+            assert stream is not None
+            await app.until(lambda: stream.tracks[0].packets_received == 1)
+
+
+async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None:
+    packet = rtp(1, key_unit(200))
+
+    def play(found: Camera, request: Request) -> Response:
+        frame = b"$\x00" + len(packet).to_bytes(2, "big") + packet
+        answer = Response(200, Headers([("CSeq", request.cseq or ""), ("Session", "S1")])).serialize()
+        found.clients[0].transport.write(frame + answer + frame)
+        return SILENCE
+
+    async with camera() as origin:
+        origin.script["PLAY"] = play
+        async with running(paths=pulling(origin.url())) as app:
+            path = await ready(app)
+            await app.until(lambda: path.stream is not None and path.stream.tracks[0].packets_received == 2)
+
+
+# What cameras write
+
+
+@pytest.mark.parametrize(
+    ("base", "control", "session_control", "expected"),
+    [
+        ("", "trackID=0", None, "{url}/trackID=0"),
+        ("", "{url}/track1", None, "{url}/track1"),
+        ("", "rtsp://192.168.0.64:554/inner/track1?x=1", None, "rtsp://127.0.0.1:{port}/inner/track1?x=1"),
+        ("rtsp://10.0.0.1/other/", "trackID=0", None, "rtsp://127.0.0.1:{port}/other/trackID=0"),
+        ("/relative/", "trackID=0", None, "rtsp://127.0.0.1:{port}/relative/trackID=0"),
+        ("not a URL", "trackID=0", None, "{url}/trackID=0"),
+        ("", "trackID=0", "*", "{url}/trackID=0"),
+        ("", "trackID=0", "rtsp://10.0.0.1/whole", "rtsp://127.0.0.1:{port}/whole/trackID=0"),
+        ("", "?ctype=video", None, "{url}/?ctype=video"),
+    ],
+)
+async def test_track_urls(base: str, control: str, session_control: str | None, expected: str) -> None:
+    async with camera() as origin:
+        url = origin.url()
+        description = sdp(VIDEO, controls=[control.format(url=url)])
+        if session_control is not None:
+            description = description.replace("t=0 0\r\n", f"t=0 0\r\na=control:{session_control}\r\n")
+        origin.description = description
+        origin.base = base
+        async with running(paths=pulling(url)) as app:
+            await ready(app)
+        assert (await origin.asked("SETUP")).url == expected.format(url=url, port=origin.port)
+
+
+async def test_media_that_cannot_be_used_are_skipped() -> None:
+    broken = "m=application 0 RTP/AVP 107\r\n"
+    back_channel = "m=audio 0 RTP/AVP 0\r\na=sendonly\r\n"
+    video = VIDEO + "a=recvonly\r\n"
+    async with camera(sdp(broken, video, back_channel)) as origin, running(paths=pulling(origin.url())) as app:
+        await ready(app)
+        assert app.log.find(r"ready: 1 track \(H264\)")
+        assert app.log.find(r"media 1 \(application\) is skipped")
+        assert app.log.find("media 3 is a back channel")
+        assert [request.url for request in origin.requests if request.method == "SETUP"] == [
+            f"{origin.url()}/trackID=1"
+        ]
+
+
+@pytest.mark.parametrize("body", ["", "nonsense", "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\n"])
+async def test_a_description_without_tracks(body: str) -> None:
+    async with camera(body) as origin, running(paths=pulling(origin.url())) as app:
+        await app.log.wait("ERR: .*session description")
+
+
+async def test_a_redirection_is_followed_with_the_credentials() -> None:
+    async with running(paths={"live": {"readUser": "user", "readPass": "pass"}}) as origin, camera() as other:
+        await origin.publisher("live")
+        other.script["DESCRIBE"] = lambda *_: Response(302, Headers([("Location", origin.url("live"))]))
+        async with running(paths=pulling(other.url(user="user:pass"))) as app:
+            await ready(app)
+            assert app.log.find(f"redirected to {origin.url('live')}")
+
+
+async def test_redirections_in_a_circle_end() -> None:
+    async with camera() as origin:
+        origin.script["DESCRIBE"] = lambda found, _: Response(301, Headers([("Location", found.url())]))
+        async with running(paths=pulling(origin.url())) as app:
+            await app.log.wait("ERR: too many redirections")
+
+
+@pytest.mark.parametrize("status", [404, 501])
+async def test_options_may_fail(status: int) -> None:
+    async with camera() as origin:
+        origin.script["OPTIONS"] = lambda *_: Response(status)
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+
+
+async def test_play_without_a_range_where_that_is_refused() -> None:
+    async with camera() as origin:
+        origin.script["PLAY"] = lambda _, request: None if request.headers.get("Range") is None else Response(457)
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+
+
+async def test_answers_without_sequence_numbers() -> None:
+    async with camera() as origin:
+        origin.script["DESCRIBE"] = lambda found, request: Response(
+            200, Headers([("CSeq", "?"), ("Content-Base", request.url)]), found.description.encode()
+        )
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+
+
+@pytest.mark.parametrize(("public", "method"), [("GET_PARAMETER", "GET_PARAMETER"), ("DESCRIBE", "OPTIONS")])
+async def test_keep_alive(monkeypatch: pytest.MonkeyPatch, public: str, method: str) -> None:
+    monkeypatch.setattr("polycast.protocols.rtsp.source.SHORTEST_KEEPALIVE_INTERVAL", 0.01)
+    monkeypatch.setattr("polycast.protocols.rtsp.source.KEEPALIVE_PART", 0.01)
+    async with camera() as origin:
+        origin.script["OPTIONS"] = lambda *_: Response(200, Headers([("Public", public)]))
+        origin.script["SETUP"] = lambda _, request: Response(
+            200, Headers([("Transport", request.headers.get("Transport") or ""), ("Session", "S1;timeout=2")])
+        )
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+            request = await origin.asked(method, 3)
+            assert request.headers.get("Session") == "S1"
+            origin.script[method] = lambda *_: Response(454)
+            await app.log.wait("ERR: the server has ended the session")
+
+
+async def test_requests_of_the_server_are_answered() -> None:
+    async with camera() as origin, running(paths=pulling(origin.url())) as app:
+        await ready(app)
+        origin.clients[0].transport.write(Request("OPTIONS", "*", Headers([("CSeq", "7")])).serialize())
+        origin.clients[0].transport.write(Request("TEARDOWN", "*", Headers([("CSeq", "8")])).serialize())
+        await app.log.wait("ERR: the server has ended the session")
+
+
+# Failures
+
+
+@pytest.mark.parametrize("status", [401, 404, 454, 461, 503])
+async def test_refusals_are_tried_again(status: int) -> None:
+    async with camera() as origin:
+        origin.script["DESCRIBE"] = lambda *_: Response(status)
+        async with running(paths=pulling(origin.url())) as app:
+            await app.log.wait(rf"ERR: bad status code: {status} \(")
+            await origin.asked("DESCRIBE", 3)
+            del origin.script["DESCRIBE"]
+            await ready(app)
+
+
+async def test_a_camera_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    async with camera() as origin:
+        origin.script["DESCRIBE"] = lambda *_: SILENCE
+        async with running(paths=pulling(origin.url()), readTimeout="100ms") as app:
+            await app.log.wait(r"ERR: no answer to DESCRIBE within 0\.1 s")
+            del origin.script["DESCRIBE"]
+            await ready(app)
+            await app.log.wait(r"ERR: no packets received for 0\.1 s")
+
+
+async def test_a_camera_that_dies_and_returns() -> None:
+    async with camera() as origin, running(paths=pulling(origin.url())) as app:
+        path = await ready(app)
+        reader = await app.reader("cam")
+        origin.clients[0].transport.write(b"$\x00\x10\x00" + bytes(50))  # ends in the middle of a packet
+        await origin.close()
+        await app.log.wait("ERR: (closed by the server|connection lost)")
+        assert await reader.ended()
+        await app.until(lambda: path.stream is None)
+        await app.log.wait("ERR: Connection refused")
+        await origin.open(port=origin.port)
+        await ready(app)
+
+
+async def test_nonsense_is_survived() -> None:
+    async with camera() as origin, running(paths=pulling(origin.url())) as app:
+        await ready(app)
+        origin.clients[0].send_packet(b"\x00" * 20)
+        await app.log.wait("invalid packet received, ignored")
+        origin.clients[0].transport.write(b"\xff\xff\xff\xff\r\n\r\n")
+        await app.log.wait("ERR: invalid data")
+
+
+async def test_teardown_at_the_end() -> None:
+    async with camera() as origin:
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+        await origin.asked("TEARDOWN")
+        assert app.log.find("stopped")
+        await asyncio.sleep(0.01)
+        assert origin.clients == []
