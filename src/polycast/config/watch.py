@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,9 @@ SETTLE_SECONDS: Final = 0.05
 # The same for an empty file, which is what a file being written in place looks like for a moment.
 SETTLE_EMPTY_SECONDS: Final = 1.0
 
-# Seconds between two looks without any event, for file systems that send none (network, some containers).
-POLL_SECONDS: Final = 5.0
+# Seconds between two looks without any event: for file systems that send none (network, some containers), and for what
+# happens while the directories to watch are changed.
+POLL_SECONDS: Final = 1.0
 
 # Seconds before watching is tried again when it fails: a directory went away.
 RETRY_SECONDS: Final = 1.0
@@ -32,20 +34,21 @@ MAXIMUM_LINKS: Final = 40
 Stamp = tuple[str, int, int, int, int]
 
 
-async def content_changes(path: Path, known: str) -> AsyncIterator[None]:
+async def content_changes(path: Path, known: str) -> AsyncGenerator[None]:
     """Yield each time the content of the file is another one than before, once it has settled. Ends never.
 
     ``known`` identifies the content that the caller has (``LoadedConfiguration.content_digest``). A file that goes away
     yields nothing until it is there again. Changes that come while the caller works are not lost.
     """
-    async for _ in _events(path):
-        content = await _settled(path)
-        if content is not None and content != known:
-            known = content
-            yield
+    async with aclosing(_events(path)) as events:
+        async for _ in events:
+            content = await _settled(path)
+            if content is not None and content != known:
+                known = content
+                yield
 
 
-async def _events(path: Path) -> AsyncIterator[None]:
+async def _events(path: Path) -> AsyncGenerator[None]:
     """Yield once at the beginning, and when something happened in a directory on the way to the file."""
     from watchfiles import awatch
 
@@ -53,22 +56,24 @@ async def _events(path: Path) -> AsyncIterator[None]:
     yield
     while True:
         directories = watched_directories(path)
+        watching = awatch(
+            *directories,
+            recursive=False,
+            step=QUIET_MILLISECONDS,
+            rust_timeout=round(POLL_SECONDS * 1000),
+            yield_on_timeout=True,
+            watch_filter=None,
+        )
         try:
-            async for _ in awatch(
-                *directories,
-                recursive=False,
-                step=QUIET_MILLISECONDS,
-                rust_timeout=round(POLL_SECONDS * 1000),
-                yield_on_timeout=True,
-                watch_filter=None,
-            ):
-                new = _stamp(path)
-                if new != stamp:
-                    stamp = new
-                    yield
-                if watched_directories(path) != directories:
-                    yield
-                    break
+            async with aclosing(watching):
+                async for _ in watching:
+                    new = _stamp(path)
+                    if new != stamp:
+                        stamp = new
+                        yield
+                    if watched_directories(path) != directories:
+                        yield
+                        break
         except (OSError, RuntimeError):
             await asyncio.sleep(RETRY_SECONDS)
             yield

@@ -184,7 +184,7 @@ class Settings:
     async def _watch(self) -> None:
         if self.file is None:
             return
-        async with aclosing(content_changes(self.file, self._digest)) as changes:  # type: ignore[type-var]
+        async with aclosing(content_changes(self.file, self._digest)) as changes:
             async for _ in changes:
                 try:
                     await asyncio.shield(self.reload_file(ChangeSource.FILE))
