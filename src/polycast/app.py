@@ -15,7 +15,9 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
 from polycast.protocols.base import Server, ServerContext
+from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import SERVER_KINDS
+from polycast.protocols.sources import make_source
 from polycast.servers import Servers, StartError
 
 __all__ = ["Application", "StartError"]
@@ -130,7 +132,7 @@ class Application:
             from polycast.demo_source import DemoPublisher  # needs PyAV, and time
 
             return DemoPublisher(path, self._loop)
-        return None
+        return make_source(path, SourceSettings(self._loop, lambda: self.configuration))
 
     def _configure_log(self, configuration: Configuration) -> None:
         if self._log_output is None:

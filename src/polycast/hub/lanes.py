@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
+from polycast.hub.splice import PacketSplice, parameter_sets, shifted
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.media.timebase import wall_time_to_ntp
+from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
 from polycast.media.track import Track
 from polycast.rtp.header import parse_packet
 from polycast.rtp.payload.base import Depacketizer, Packetizer
@@ -44,16 +45,20 @@ class LiveTrack:
     """A track while it is being published."""
 
     __slots__ = (
+        "_awaits_key",
         "_depacketizer",
         "_expected_sequence",
+        "_is_second",
         "_next_report_time",
         "_packetizer",
         "_peek",
+        "_splice",
         "_stream",
         "_waits_for_marker",
         "bytes_received",
         "frame_open",
         "index",
+        "last_dts",
         "last_time",
         "last_timestamp",
         "packets_lost",
@@ -71,6 +76,12 @@ class LiveTrack:
         self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
+        self._is_second = False
+        """Whether the packets come from a second publisher and may have to be renumbered or to wait for a key frame."""
+        self._splice: PacketSplice | None = None
+        """There after a second publisher joined, where the first one's packets are to be continued."""
+        self._awaits_key = False
+        """Whether nothing goes out before a key frame, as a second publisher has joined."""
         self._expected_sequence = -1
         self._next_report_time = -(1 << 62)
         self.frame_open = False
@@ -82,6 +93,8 @@ class LiveTrack:
         """RTP timestamp of the last packet."""
         self.last_time: float | None = None
         """When the last packet went out to the readers (monotonic seconds); None before the first."""
+        self.last_dts: int | None = None
+        """Decoding time of the last frame, in ticks; None before the first, or where there was no reader of frames."""
         self.ssrc: int | None = None
         """The SSRC that all readers of this track see; the publisher's own where it sends RTP."""
         self.reports = SenderReportSource(track.clock_rate)
@@ -100,6 +113,9 @@ class LiveTrack:
 
     def add_packet(self, packet: RtpPacket, channel: int = -1) -> None:
         """Take one parsed RTP packet that is nobody else's. The hot path of the server."""
+        if self._is_second:
+            self._add_spliced(packet)
+            return
         flags = self._peek(packet.data, packet.payload, packet.end)
         if flags:
             if flags & PARAMETERS:
@@ -126,6 +142,16 @@ class LiveTrack:
     def write_frame(self, frame: Frame) -> None:
         """Take one frame of a publisher that has frames."""
         stream = self._stream
+        if self._awaits_key:
+            if not frame.key:
+                return
+            self._awaits_key = False
+        shift = stream.frame_shift(self, frame)
+        if shift:
+            frame = shifted(frame, shift)
+            if self.last_dts is not None and frame.dts < self.last_dts:
+                return  # from before the first frame of the new publisher
+        self.last_dts = frame.dts
         if frame.key:
             self._refresh_parameters(frame)
         if stream.frame_reader_count:
@@ -152,6 +178,62 @@ class LiveTrack:
     def close_frame_lane(self) -> None:
         """Stop making frames: the last reader of frames has gone."""
         self._depacketizer = None
+
+    def resume(self, track: Track, *, publishes_packets: bool) -> None:
+        """Go on with the track of another publisher; `splice.can_follow` has said that it fits."""
+        parameters = parameter_sets(track.codec) if track.codec != self.track.codec else ()
+        self.set_codec(track.codec)
+        self._awaits_key = track.index == self._stream.key_track
+        self._is_second = True
+        self.frame_open = False
+        self._splice = None
+        self._depacketizer = None
+        if publishes_packets:
+            self._packetizer = None
+            rtp = self.track.rtp
+            if self.ssrc is not None and self._expected_sequence >= 0 and rtp is not None:
+                self._splice = PacketSplice(
+                    ssrc=self.ssrc,
+                    payload_type=rtp.payload_type,
+                    sequence=self._expected_sequence,
+                    parameters=parameters,
+                )
+            if self._stream.frame_reader_count:
+                self.open_frame_lane()
+
+    def outgoing_timestamp(self, timestamp: int) -> int | None:
+        """Return an RTP timestamp of the publisher as readers see it; None while that is not known."""
+        if self._splice is None:
+            return timestamp
+        offset = self._splice.offset
+        return None if offset is None else (timestamp + offset) & 0xFFFFFFFF
+
+    def _next_timestamp(self) -> int:
+        """The RTP timestamp of this moment, seen from the last packet."""
+        if self.last_time is None:
+            return self.last_timestamp
+        elapsed = max(0.0, self._stream.now - self.last_time)
+        # Never the same again: that would look like one more packet of the last frame.
+        return self.last_timestamp + max(1, seconds_to_ticks(elapsed, self.track.clock_rate))
+
+    def _add_spliced(self, packet: RtpPacket) -> None:
+        if self._awaits_key:
+            if not self._peek(packet.data, packet.payload, packet.end) & KEY:
+                return
+            self._awaits_key = False
+        splice = self._splice
+        if splice is None:
+            packets = [packet]
+        elif splice.offset is None:
+            packets = splice.begin(packet, self._next_timestamp() & 0xFFFFFFFF)
+        else:
+            packets = [splice.renumber(packet)]
+        self._is_second = False
+        try:
+            for renumbered in packets:
+                self.add_packet(renumbered)
+        finally:
+            self._is_second = splice is not None
 
     def _look_at_parameters(self, packet: RtpPacket) -> None:
         try:
@@ -193,12 +275,13 @@ class LiveTrack:
     def _packetize(self, frame: Frame) -> None:
         packetizer = self._packetizer
         if packetizer is None:
-            self.ssrc = secrets.randbits(32)
+            sequence, timestamp = secrets.randbits(16), secrets.randbits(32)
+            if self.ssrc is None:
+                self.ssrc = secrets.randbits(32)
+            elif self._expected_sequence >= 0:  # a publisher of packets came before
+                sequence, timestamp = self._expected_sequence, self._next_timestamp() - frame.pts
             packetizer = self._packetizer = make_packetizer(
-                self.track,
-                ssrc=self.ssrc,
-                initial_sequence=secrets.randbits(16),
-                initial_timestamp=secrets.randbits(32),
+                self.track, ssrc=self.ssrc, initial_sequence=sequence, initial_timestamp=timestamp & 0xFFFFFFFF
             )
             if packetizer is None:
                 return

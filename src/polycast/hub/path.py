@@ -98,6 +98,9 @@ class Path:
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
         self._held: set[asyncio.Future[Stream]] = set()
+        self._is_interrupted = False
+        """Whether the stream has no publisher now, but its readers wait for another one."""
+        self._grace_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -113,7 +116,7 @@ class Path:
     @property
     def is_unused(self) -> bool:
         """Whether nobody publishes, reads or waits."""
-        return self.publisher is None and self.source is None and not self.readers and not self._held
+        return self.publisher is None and self.source is None and self.stream is None and not self._held
 
     def attach_source(self, source: Source) -> None:
         """Give the path a source of its own; it starts at once, or with the first reader when it is on demand."""
@@ -214,7 +217,8 @@ class Path:
             old = self.publisher
             # The new one is there before the old one goes: a path that nobody uses would be removed.
             self.publisher = publisher
-            self._end_stream("the publisher was replaced by another one")
+            if not self._begin_grace("the publisher was replaced by another one"):
+                self._end_stream("the publisher was replaced by another one")
             old.close_publisher("another client publishes on the path now")
         self.publisher = publisher
 
@@ -224,6 +228,8 @@ class Path:
             self.publisher = publisher
         if self.publisher is not publisher or self._closed:
             raise CannotPublish("publisher is not assigned to this path anymore")
+        if self._resume(tracks, publishes_packets=publishes_packets) and self.stream is not None:
+            return self.stream
         if self.stream is not None:
             self._end_stream("the publisher started again")
         self.stream = Stream(tracks, publishes_packets=publishes_packets, loop=self._loop, log=self.log)
@@ -244,14 +250,63 @@ class Path:
             if self.on_demand is not None:
                 self.on_demand.handle(Input.LOST)
 
-    def remove_publisher(self, publisher: Publisher, reason: str) -> None:
-        """The publisher is gone. Readers are closed; one that is not the path's publisher is ignored."""
-        if self.publisher is publisher:
-            self._end_stream(reason)
-            self.publisher = None
-            if self.on_demand is not None:
-                self.on_demand.handle(Input.LOST)
-            self._check_unused()
+    def hold_publisher(self, publisher: Publisher, reason: str) -> None:
+        """The publisher has lost its stream but is about to go on: readers stay until it does, or is removed."""
+        if self.publisher is publisher and self.stream is not None:
+            self.stream.flush()
+            self._is_interrupted = True
+            self.log.debug("the stream is interrupted (%s)", reason)
+
+    def remove_publisher(self, publisher: Publisher, reason: str, *, for_good: bool = False) -> None:
+        """The publisher is gone; one that is not the path's publisher is ignored.
+
+        Readers are closed; with ``publisherGrace`` they wait so long for another publisher, unless ``for_good`` is set.
+        """
+        if self.publisher is not publisher:
+            return
+        self.publisher = None
+        if for_good or not self._begin_grace(reason):
+            self._lose_stream(reason)
+
+    def _lose_stream(self, reason: str) -> None:
+        self._end_stream(reason)
+        if self.on_demand is not None:
+            self.on_demand.handle(Input.LOST)
+        self._check_unused()
+
+    def _begin_grace(self, reason: str) -> bool:
+        """Let readers wait for another publisher, if the path is configured so; return whether it is."""
+        grace = float(self.configuration.publisher_grace)
+        if self.stream is None or grace <= 0 or self._closed:
+            return False
+        self.stream.flush()
+        self._is_interrupted = True
+        if self._grace_timer is None:
+            self.log.info("the publisher is gone (%s); readers wait up to %g s for another one", reason, grace)
+            self._grace_timer = self._loop.call_later(grace, self._on_grace_over, reason)
+        return True
+
+    def _on_grace_over(self, reason: str) -> None:
+        self._grace_timer = None
+        if self._is_interrupted:
+            self._lose_stream(reason)
+
+    def _resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
+        """Continue the interrupted stream, if there is one and its readers can go on with these tracks."""
+        if not self._is_interrupted or self.stream is None:
+            return False
+        if not self.stream.resume(tracks, publishes_packets=publishes_packets):
+            self.log.info("the new publisher has other tracks; readers are disconnected")
+            return False
+        self._end_interruption()
+        self.log.info("readers go on with the new publisher")
+        return True
+
+    def _end_interruption(self) -> None:
+        self._is_interrupted = False
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+            self._grace_timer = None
 
     def close(self, reason: str) -> None:
         """End everything: the entry was removed or changed, or the server stops."""
@@ -276,6 +331,7 @@ class Path:
 
     def _end_stream(self, reason: str) -> None:
         stream = self.stream
+        self._end_interruption()
         if stream is None:
             return
         stream.flush()

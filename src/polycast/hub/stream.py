@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
+from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
 from polycast.log import Log
 from polycast.media.codec import Kind
@@ -31,6 +32,10 @@ FRAME_WAIT_BYTES = 64 * 1024
 # First dynamic payload type (RFC 3551 section 6).
 FIRST_DYNAMIC_PAYLOAD_TYPE = 96
 
+
+# Seconds between the last frame of a publisher and the first one of the next at least, so that tracks that begin a
+# little before the first frame do not go back in time.
+MINIMUM_SPLICE_GAP_SECONDS = 0.1
 
 # Seconds by which a track may lag behind the newest one and still count as flowing.
 MAXIMUM_TRACK_LAG_SECONDS = 2
@@ -103,6 +108,10 @@ class Stream:
         self._wall_origin: int | None = None
         """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
         self._closed = False
+        self._resumed_from: float | None = None
+        """When the publisher before the present one was last heard, until its time line is continued."""
+        self._frame_shift: int | None = 0
+        """What is added to the times of frames, in nanoseconds; None until the first frame of a second publisher."""
         self.now = loop.time()
         """Monotonic seconds of the read that is being taken in; set by the publisher before it writes."""
         self.rate = RateMeter(self.now)
@@ -162,8 +171,25 @@ class Stream:
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         """Take a sender report of the publisher: it ties the track's timestamps to the wall clock."""
-        self.tracks[track_index].reports.on_publisher_report(report.ntp, report.rtp_timestamp, now)
-        self._timeline.on_sender_report(track_index, report.ntp, report.rtp_timestamp)
+        timestamp = self.tracks[track_index].outgoing_timestamp(report.rtp_timestamp)
+        if timestamp is not None:
+            self.tracks[track_index].reports.on_publisher_report(report.ntp, timestamp, now)
+            self._timeline.on_sender_report(track_index, report.ntp, timestamp)
+
+    def resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
+        """Go on with another publisher's tracks; False when they do not fit the readers that are there."""
+        tracks = tuple(map(_with_rtp_format, tracks))
+        if not can_follow(self.descriptions, tracks):
+            return False
+        self.flush()
+        # Packets after packets keep a time line by their timestamps; else frames have to be moved.
+        moves = not (publishes_packets and self.publishes_packets)
+        self._frame_shift = None if moves else self._frame_shift
+        self._resumed_from = self.now
+        self.publishes_packets = publishes_packets
+        for track, new in zip(self.tracks, tracks, strict=True):
+            track.resume(new, publishes_packets=publishes_packets)
+        return True
 
     def close(self) -> None:
         """End the stream: nothing is sent any more."""
@@ -252,6 +278,27 @@ class Stream:
         """Tell frame readers, in the place between frames where it happened, that a description changed."""
         if self.frame_reader_count:
             self._frames.append((track.index, track))
+
+    def frame_shift(self, track: LiveTrack, frame: Frame) -> int:
+        """Return by how many ticks a frame of this track is to be moved, so that a second publisher's time line
+        continues that of the first."""
+        if self._frame_shift == 0:
+            return 0
+        rate = track.track.clock_rate
+        if self._frame_shift is None:
+            self._frame_shift = self._join_time_lines(rescale_nearest(frame.dts, rate, NANOSECONDS))
+        return rescale_nearest(self._frame_shift, NANOSECONDS, rate)
+
+    def _join_time_lines(self, first: int) -> int:
+        ends = [
+            rescale_nearest(track.last_dts, track.track.clock_rate, NANOSECONDS)
+            for track in self.tracks
+            if track.last_dts is not None
+        ]
+        if not ends or self._resumed_from is None:
+            return 0
+        elapsed = max(MINIMUM_SPLICE_GAP_SECONDS, self.now - self._resumed_from)
+        return max(ends) + round(elapsed * NANOSECONDS) - first
 
     def presentation_time(self, track_index: int, timestamp: int) -> int:
         """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""

@@ -127,7 +127,7 @@ def describe_failure(error: BaseException) -> str:
         return f"TLS error: {error.reason or error}"
     if isinstance(error, OSError) and error.strerror:
         # asyncio's own event loop writes the address in place of the reason.
-        return os.strerror(error.errno) if error.strerror.startswith("Connect call failed") else error.strerror
+        return os.strerror(error.errno or 0) if error.strerror.startswith("Connect call failed") else error.strerror
     return str(error) or type(error).__name__
 
 

@@ -9,9 +9,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
+from tests.protocols.rtsp.support import H264_ONLY, key_unit, rtp
+
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import MessageParser
-from tests.protocols.rtsp.support import H264_ONLY, key_unit, rtp
 
 Answer = Callable[["Camera", Request], Response | None]
 """What answers a request; None takes the usual answer, and an answer with status 0 is none at all."""

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import trustme
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, running, sdp
+from tests.protocols.sources.camera import SILENCE, Camera, camera
+
 from polycast.hub.path import Path
 from polycast.protocols.rtsp import source_media
 from polycast.wire.rtsp.authentication import ServerAuthenticator
 from polycast.wire.rtsp.message import Headers, Request, Response
-from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, running, sdp, slice_unit
-from tests.protocols.sources.camera import SILENCE, Camera, camera
 
 QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
 
@@ -135,8 +136,11 @@ async def test_automatic_falls_back_when_nothing_comes(monkeypatch: pytest.Monke
     monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
     async with camera() as origin, running(paths=pulling(origin.url(), "automatic")) as app:
         await ready(app)
-        assert [("TCP" in (request.headers.get("Transport") or "")) for request in origin.requests
-                if request.method == "SETUP"] == [False, True]
+        assert [
+            ("TCP" in (request.headers.get("Transport") or ""))
+            for request in origin.requests
+            if request.method == "SETUP"
+        ] == [False, True]
         await origin.close()
         await app.log.wait("ERR: ")
         origin.requests.clear()

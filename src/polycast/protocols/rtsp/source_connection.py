@@ -1,0 +1,231 @@
+"""The connection to a camera or server: requests with their answers, credentials, interleaved media."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from polycast.errors import RemoteProtocolError
+from polycast.log import Log
+from polycast.net.losses import describe_loss
+from polycast.protocols.pull import PullError
+from polycast.protocols.rtsp.masking import dump
+from polycast.wire.rtsp.authentication import ClientAuthenticator
+from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
+from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+
+USER_AGENT: Final = "polycast"
+
+# Bytes of interleaved frames that are kept from the answer to PLAY until the tracks are published: the first key frame
+# is among them.
+EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
+
+# Requests without an answer yet: keep-alives of a server that never answers them are not counted for ever.
+PENDING_LIMIT: Final = 16
+
+MediaHandler = Callable[[InterleavedRun], None]
+
+
+class StatusError(PullError):
+    """The server answered a request with an error."""
+
+    def __init__(self, response: Response) -> None:
+        reason = response.reason or REASONS.get(response.status, "")
+        super().__init__(
+            f"bad status code: {response.status} ({reason})" if reason else f"bad status code: {response.status}"
+        )
+        self.status = response.status
+
+
+class ClientConnection(asyncio.Protocol):
+    """A client's end of an RTSP connection. Not usable before `net.dial.connect` has returned it."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._authenticator = ClientAuthenticator(*credentials) if credentials is not None else None
+        self._timeout = timeout
+        self._challenges: list[str] = []
+        self._parser = MessageParser()
+        self._cseq = 0
+        self._pending: deque[tuple[str, asyncio.Future[Response] | None]] = deque()
+        self._on_media: MediaHandler | None = None
+        self._early: list[InterleavedRun] = []
+        self._early_size = 0
+        self.session = ""
+        """Value of the Session header, without parameters; empty before SETUP."""
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Fails when the connection is lost or the server breaks the protocol."""
+        self.lost.add_done_callback(lambda future: future.exception() if not future.cancelled() else None)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = "closed by the server" if exc is None else describe_loss(exc)
+        self._fail(PullError(reason))
+
+    def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        parser.receive_data(data)
+        try:
+            while (event := parser.next_event()) is not None:
+                if type(event) is InterleavedRun:
+                    if self._on_media is not None:
+                        self._on_media(event)
+                    else:
+                        self._keep(event)
+                elif isinstance(event, Response):
+                    self._on_response(event)
+                elif isinstance(event, Request):
+                    self._on_request(event)
+        except RemoteProtocolError as error:
+            self._fail(PullError(f"invalid data: {error}"))
+            self.transport.abort()
+        except Exception as error:
+            self._log.exception("internal error")
+            self._fail(PullError(f"internal error: {error}"))
+            self.transport.abort()
+
+    # Media
+
+    @property
+    def local_host(self) -> str:
+        """Our IP address on this connection."""
+        return str(self.transport.get_extra_info("sockname")[0])
+
+    @property
+    def remote_host(self) -> str:
+        """The server's IP address."""
+        return str(self.transport.get_extra_info("peername")[0])
+
+    def set_media_handler(self, handler: MediaHandler) -> None:
+        """Take interleaved frames from now on, those that came early first."""
+        self._on_media = handler
+        early, self._early = self._early, []
+        self._early_size = 0
+        for run in early:
+            handler(run)
+
+    def send_interleaved(self, channel: int, data: bytes) -> None:
+        """Send one interleaved frame: a receiver report."""
+        if not self.transport.is_closing():
+            self.transport.write(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
+
+    def _keep(self, run: InterleavedRun) -> None:
+        size = run.frames[-1][2] - run.frames[0][1]
+        if self._early_size + size <= EARLY_MEDIA_LIMIT:
+            self._early.append(run)
+            self._early_size += size
+
+    # Requests
+
+    async def request(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]] = (), *, accept: Sequence[int] = (200,)
+    ) -> Response:
+        """Send a request and return its answer; credentials are given when they are asked for.
+
+        Raises StatusError for an answer that is not in ``accept``, PullError or TimeoutError.
+        """
+        response = await self._exchange(method, url, headers)
+        if response.status == 401 and self._learn(response):
+            response = await self._exchange(method, url, headers)
+        if response.status not in accept:
+            raise StatusError(response)
+        return response
+
+    def send(self, method: str, url: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Send a request whose answer does not matter, unless it says that the session is gone."""
+        if len(self._pending) < PENDING_LIMIT and not self.transport.is_closing():
+            self._write(method, url, headers, None)
+
+    def close(self) -> None:
+        """Close the connection once what was written is out."""
+        self.lost.cancel()
+        self.transport.close()
+
+    async def _exchange(self, method: str, url: str, headers: Sequence[tuple[str, str]]) -> Response:
+        if self.lost.done():
+            self.lost.result()
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        self._write(method, url, headers, answer)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await asyncio.wait((answer, self.lost), return_when=asyncio.FIRST_COMPLETED)
+                return answer.result() if answer.done() else await self._raise_lost()
+        except TimeoutError:
+            raise TimeoutError(f"no answer to {method} within {self._timeout:g} s") from None
+
+    async def _raise_lost(self) -> Response:
+        await self.lost
+        raise PullError("closed by the server")
+
+    def _learn(self, response: Response) -> bool:
+        """Take the challenges of a refusal; return whether they can be answered."""
+        self._challenges = response.headers.get_all("WWW-Authenticate")
+        return bool(self._challenges) and self._authenticator is not None
+
+    def _write(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        answer: asyncio.Future[Response] | None,
+    ) -> None:
+        self._cseq += 1
+        cseq = str(self._cseq)
+        items = [("CSeq", cseq), ("User-Agent", USER_AGENT)]
+        if self.session:
+            items.append(("Session", self.session))
+        if self._challenges and self._authenticator is not None:
+            proof = self._authenticator.authorize(self._challenges, method, url, secrets.token_hex(8))
+            if proof is not None:
+                items.append(("Authorization", proof))
+        request = Request(method, url, Headers([*items, *headers]))
+        if self._log.is_debug():
+            self._log.debug("[c->s] %s", dump(request))
+        self._pending.append((cseq, answer))
+        self.transport.write(request.serialize())
+
+    def _on_response(self, response: Response) -> None:
+        if self._log.is_debug():
+            self._log.debug("[s->c] %s", dump(response))
+        if response.status < 200 or not self._pending:
+            return
+        cseq = (response.cseq or "").strip()
+        known = any(number == cseq for number, _ in self._pending)
+        # Cameras that leave CSeq out or mangle it answer in order.
+        number, answer = self._pending.popleft()
+        while known and number != cseq:
+            number, answer = self._pending.popleft()
+        if answer is not None:
+            if not answer.done():
+                answer.set_result(response)
+        elif response.status == 401:
+            self._learn(response)  # the nonce has become stale: the next keep-alive has the new one
+        elif response.status == 454:
+            self._fail(PullError("the server has ended the session"))
+
+    def _on_request(self, request: Request) -> None:
+        """Answer a request of the server: some look for signs of life in this way."""
+        if self._log.is_debug():
+            self._log.debug("[s->c] %s", dump(request))
+        alive = request.method in (Method.OPTIONS, Method.GET_PARAMETER, Method.SET_PARAMETER, Method.ANNOUNCE)
+        ends = request.method in (Method.TEARDOWN, Method.REDIRECT)
+        response = Response(200 if alive or ends else 501)
+        if request.cseq is not None:
+            response.headers.set("CSeq", request.cseq)
+        self.transport.write(response.serialize())
+        if ends:
+            self._fail(PullError(f"the server has ended the session ({request.method})"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.lost.done():
+            self.lost.set_exception(error)

@@ -1,0 +1,147 @@
+"""The UDP sockets on which a source receives one track: its own pair of ports, or a multicast group's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import random
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from polycast.net.address import plain_host
+from polycast.net.listen import open_udp_socket
+from polycast.net.udp import Address, UdpSocket
+
+# Range of the local ports, as in rtsp-simple-server; the first of a pair is even (RFC 3550 section 11).
+FIRST_PORT: Final = 10_000
+LAST_PORT: Final = 65_534
+
+# Random pairs that are tried before it is taken that there are none.
+PAIR_ATTEMPTS: Final = 200
+
+PacketHandler = Callable[[bytes, int, int], None]
+
+
+class TrackPorts:
+    """Receives RTP and RTCP of one track, from its server only."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: tuple[socket.socket, socket.socket],
+        on_rtp: PacketHandler,
+        on_rtcp: PacketHandler,
+        on_drained: Callable[[], None],
+    ) -> None:
+        self._on_rtp = on_rtp
+        self._on_rtcp = on_rtcp
+        self._host: str | None = None
+        self._expected: tuple[Address | None, Address | None] = (None, None)
+        self._rtp = UdpSocket(loop, sockets[0], self._receive_rtp, on_drained)
+        self._rtcp = UdpSocket(loop, sockets[1], self._receive_rtcp, on_drained)
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The local ports."""
+        return self._rtp.port, self._rtcp.port
+
+    def expect(self, host: str, ports: tuple[int, int] | None) -> None:
+        """Take packets of this IP address only and, where ``ports`` are given, of these ports."""
+        self._host = plain_host(host)
+        if ports is not None:
+            self._expected = self._rtp.address(host, ports[0]), self._rtcp.address(host, ports[1])
+
+    def punch(self, receiver_report: bytes) -> None:
+        """Open the NATs on the way: an empty RTP packet and a receiver report go to the server."""
+        rtp, rtcp = self._expected
+        if rtp is not None and rtp[1]:
+            self._rtp.send(b"\x80\x00" + bytes(10), rtp)
+        if rtcp is not None and rtcp[1]:
+            self._rtcp.send(receiver_report, rtcp)
+
+    def send_report(self, report: bytes) -> None:
+        """Send an RTCP packet to the server, where its port is known."""
+        rtcp = self._expected[1]
+        if rtcp is not None and rtcp[1]:
+            self._rtcp.send(report, rtcp)
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._rtp.close()
+        self._rtcp.close()
+
+    def _receive_rtp(self, data: bytes, start: int, end: int, address: Address) -> None:
+        if self._is_expected(address, self._expected[0]):
+            self._on_rtp(data, start, end)
+
+    def _receive_rtcp(self, data: bytes, start: int, end: int, address: Address) -> None:
+        if self._is_expected(address, self._expected[1]):
+            self._on_rtcp(data, start, end)
+
+    def _is_expected(self, address: Address, expected: Address | None) -> bool:
+        if expected is not None:
+            return bool(address[:2] == expected[:2])
+        return self._host is not None and plain_host(address[0]) == self._host
+
+
+def open_pair(receive_buffer_size: int) -> tuple[socket.socket, socket.socket]:
+    """Return a pair of UDP sockets on an even port and the next one. Raises OSError when there is none."""
+    for _ in range(PAIR_ATTEMPTS):
+        port = random.randrange(FIRST_PORT, LAST_PORT, 2)
+        try:
+            first = open_udp_socket("", port, receive_buffer_size)
+        except OSError:
+            continue
+        try:
+            return first, open_udp_socket("", port + 1)
+        except OSError:
+            first.close()
+    raise OSError(errno.EADDRINUSE, "no pair of free UDP ports")
+
+
+def open_group_pair(
+    group: str, ports: tuple[int, int], local_host: str, receive_buffer_size: int
+) -> tuple[socket.socket, socket.socket]:
+    """Return sockets that have joined a multicast group. Raises OSError."""
+    try:
+        if not ipaddress.IPv4Address(group).is_multicast:
+            raise ValueError
+    except ValueError:
+        raise OSError(errno.EINVAL, f"'{group}' is not an IPv4 multicast address") from None
+    first = _join(group, ports[0], local_host, receive_buffer_size)
+    try:
+        return first, _join(group, ports[1], local_host, 0)
+    except OSError:
+        first.close()
+        raise
+
+
+def _join(group: str, port: int, local_host: str, receive_buffer_size: int) -> socket.socket:
+    joined = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        joined.setblocking(False)
+        joined.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer_size:
+            with contextlib.suppress(OSError):
+                joined.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
+        try:
+            joined.bind((group, port))  # only this group's packets; Windows does not know it
+        except OSError:
+            joined.bind(("", port))
+        joins = 0
+        # The interface of the RTSP connection, and the one that the system takes by itself.
+        for interface in dict.fromkeys((plain_host(local_host), "0.0.0.0")):
+            with contextlib.suppress(OSError):
+                membership = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(interface))
+                joined.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+                joins += 1
+        if not joins:
+            raise OSError(errno.ENODEV, f"the multicast group {group} cannot be joined")
+    except BaseException:
+        joined.close()
+        raise
+    return joined

@@ -1,0 +1,26 @@
+"""The kinds of sources that there are, and what makes the source of a path. A new kind is a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from polycast.config.path_schema import SourceKind, source_kind
+from polycast.hub.path import Path, Source
+from polycast.protocols.pull import Puller, SourceSettings, SupervisedSource
+from polycast.protocols.rtsp.source import RtspPuller
+
+PULLERS: Final[dict[SourceKind, Callable[[str], Puller]]] = {
+    SourceKind.RTSP: RtspPuller,
+}
+
+
+def make_source(path: Path, settings: SourceSettings) -> Source | None:
+    """Return the source that feeds a path by its configuration; None for one that clients publish to."""
+    pullers: list[Puller] = []
+    for url in path.configuration.sources:
+        kind = source_kind(url)
+        if kind is None or kind not in PULLERS:
+            return None
+        pullers.append(PULLERS[kind](url))
+    return SupervisedSource(path, pullers, settings)
