@@ -62,6 +62,8 @@ class SharedMuxer:
             if index not in self.indexes:
                 continue
             if isinstance(entry, Frame):
+                if not muxer.is_complete(index):
+                    continue  # nobody can decode it before the parameters have come
                 timestamp = muxer.timestamp(index, entry)
                 if key_offset < 0 and (index == self._key_track or self._key_track is None) and entry.key:
                     key_offset, key_timestamp, key_part = offset, timestamp, len(parts)
@@ -71,6 +73,8 @@ class SharedMuxer:
                     message = muxer.update(entry, timestamp)
                 except LocalProtocolError:
                     continue  # parameters that the format cannot carry; the old ones stay
+                if not message:
+                    continue
                 has_update = True
             parts.append(message)
             offset += len(message)

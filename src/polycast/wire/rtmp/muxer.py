@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from polycast.codecs import av1, h264, h265, opus, vp9
-from polycast.errors import LocalProtocolError
+from polycast.errors import LocalProtocolError, ProtocolError
 from polycast.media.codec import AC3, AV1, FLAC, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.timebase import MILLISECONDS, rescale_nearest
@@ -113,10 +113,26 @@ def _legacy_audio_header(codec: Codec) -> bytes:
     return bytes((SoundFormat.SPEEX << 4 | _SIZE_16_BITS,))
 
 
+def _lacks_parameters(codec: Codec) -> bool:
+    if isinstance(codec, AV1):
+        return not codec.sequence_header
+    return isinstance(codec, MPEG4Audio) and not codec.configuration
+
+
 class TrackWriter:
     """Turns the frames of one track into message payloads. The headers are made once."""
 
-    __slots__ = ("_composition", "_headers", "_nal_units", "_obus", "_swap", "number", "track")
+    __slots__ = (
+        "_composition",
+        "_headers",
+        "_nal_units",
+        "_obus",
+        "_swap",
+        "complete",
+        "number",
+        "sequence_header",
+        "track",
+    )
 
     def __init__(self, track: Track, number: int) -> None:
         codec = track.codec
@@ -134,6 +150,15 @@ class TrackWriter:
         self._composition = isinstance(codec, H264) and number == 0
         """The composition time is always there, and not only where it is not zero."""
         self._headers = self._build_headers(codec, number)
+        self.sequence_header: bytes | None = None
+        """The payload that configures decoders, where the codec needs one and its parameters are known."""
+        self.complete = not _lacks_parameters(codec)
+        """Whether decoders can be configured: some publishers send the parameters only with the first key frame."""
+        if self.complete:
+            try:
+                self.sequence_header = sequence_header(codec, number)
+            except ProtocolError:
+                self.complete = False  # a broken parameter set; the next one may be better
 
     @staticmethod
     def _build_headers(codec: Codec, number: int) -> tuple[bytes, bytes, bytes, bytes]:
@@ -212,6 +237,7 @@ class Muxer:
     ) -> bytes:
         """Return what a reader gets first: metadata and sequence headers, of ``tracks`` or of all.
 
+        Sequence headers of tracks that are not `is_complete` are left out; `update` gives them later.
         ``timestamp``: milliseconds, best those of the first frame after it (`timestamp`).
         ``data_handler``: ``@setDataFrame`` for a server that is published to.
         """
@@ -225,13 +251,19 @@ class Muxer:
         return b"".join(messages)
 
     def update(self, track: Track, timestamp: int = 0) -> bytes:
-        """Take a track whose codec changed and return its new sequence header, to be sent before its next frame."""
-        writer = self._writer(track.index)
-        writer = self._writers[track.index] = TrackWriter(track, writer.number)
+        """Take a track whose codec changed and return its new sequence header, to be sent before its next frame.
+
+        Nothing is returned while the parameters are not complete; those that were known before stay in use.
+        """
+        before = self._writer(track.index)
+        writer = TrackWriter(track, before.number)
+        if before.complete and not writer.complete:
+            return b""
+        self._writers[track.index] = writer
         return self._sequence_header(writer, timestamp)
 
     def _sequence_header(self, writer: TrackWriter, timestamp: int) -> bytes:
-        payload = sequence_header(writer.track.codec, writer.number)
+        payload = writer.sequence_header
         if payload is None:
             return b""
         if writer.track.kind == "video":
@@ -246,6 +278,10 @@ class Muxer:
         if writer is None:
             raise LocalProtocolError(f"track {index} is not carried")
         return writer
+
+    def is_complete(self, index: int) -> bool:
+        """Return whether all is known that decoders of a track need."""
+        return self._writer(index).complete
 
     def timestamp(self, index: int, frame: Frame) -> int:
         """Return the timestamp of a frame's message in milliseconds, not wrapped."""
