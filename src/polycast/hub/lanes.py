@@ -49,9 +49,11 @@ class LiveTrack:
         "_depacketizer",
         "_expected_sequence",
         "_is_second",
+        "_is_without_packets",
         "_next_report_time",
         "_packetizer",
         "_peek",
+        "_rtp_origin",
         "_splice",
         "_stream",
         "_waits_for_marker",
@@ -76,6 +78,10 @@ class LiveTrack:
         self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
+        self._is_without_packets = False
+        """Whether frames of this codec cannot be carried in RTP."""
+        self._rtp_origin = 0
+        """RTP timestamp of the frames' time 0."""
         self._is_second = False
         """Whether the packets come from a second publisher and may have to be renumbered or to wait for a key frame."""
         self._splice: PacketSplice | None = None
@@ -159,6 +165,7 @@ class LiveTrack:
         if stream.packet_reader_count:
             self._packetize(frame)
         else:
+            self._note_position(frame)
             self.packets_received += 1
             self.bytes_received += frame.size
 
@@ -273,25 +280,14 @@ class LiveTrack:
             stream.collect_frame(self.index, frame)
 
     def _packetize(self, frame: Frame) -> None:
-        packetizer = self._packetizer
+        packetizer = self._packetizer or self._open_packetizer(frame)
         if packetizer is None:
-            sequence, timestamp = secrets.randbits(16), secrets.randbits(32)
-            if self.ssrc is None:
-                self.ssrc = secrets.randbits(32)
-            elif self._expected_sequence >= 0:  # a publisher of packets came before
-                sequence, timestamp = self._expected_sequence, self._next_timestamp() - frame.pts
-            packetizer = self._packetizer = make_packetizer(
-                self.track, ssrc=self.ssrc, initial_sequence=sequence, initial_timestamp=timestamp & 0xFFFFFFFF
-            )
-            if packetizer is None:
-                return
+            return
         packets = packetizer.packetize(frame)
         if not packets:
             return
         if frame.pts >= self._next_report_time:
-            self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * self.track.clock_rate
-            ntp = wall_time_to_ntp(self._stream.wall_time_of(frame, self.track.clock_rate))
-            self.reports.on_publisher_report(ntp, packets[0].timestamp, self._stream.now)
+            self._tie_to_clock(frame)
         run = self._stream.run
         if run is None or run.track_index != self.index:
             run = self._stream.begin_run(self.index, -1)
@@ -300,3 +296,36 @@ class LiveTrack:
             run.size += packet.end - packet.start
         self._expected_sequence = (packets[-1].sequence + 1) & 0xFFFF
         run.has_key |= frame.key and self.index == self._stream.key_track
+
+    def _note_position(self, frame: Frame) -> None:
+        """Follow the frames that nobody reads as packets, so that the first reader can be told where it begins."""
+        if self._packetizer is None and self._open_packetizer(frame) is None:
+            return
+        self.last_timestamp = (frame.dts + self._rtp_origin) & 0xFFFFFFFF
+        self.last_time = self._stream.now
+        if frame.pts >= self._next_report_time:
+            self._tie_to_clock(frame)
+
+    def _open_packetizer(self, frame: Frame) -> Packetizer | None:
+        if self._is_without_packets:
+            return None
+        sequence, origin = secrets.randbits(16), secrets.randbits(32)
+        if self.ssrc is None:
+            self.ssrc = secrets.randbits(32)
+        elif self._expected_sequence >= 0:  # a publisher of packets came before
+            sequence, origin = self._expected_sequence, self._next_timestamp() - frame.pts
+        packetizer = self._packetizer = make_packetizer(
+            self.track, ssrc=self.ssrc, initial_sequence=sequence, initial_timestamp=origin & 0xFFFFFFFF
+        )
+        if packetizer is None:
+            self._is_without_packets = True
+        else:
+            self._rtp_origin = origin
+            self._expected_sequence = sequence
+        return packetizer
+
+    def _tie_to_clock(self, frame: Frame) -> None:
+        """Say which moment the RTP timestamp of a frame means, by the time line that all tracks share."""
+        self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * self.track.clock_rate
+        ntp = wall_time_to_ntp(self._stream.wall_time_of(frame, self.track.clock_rate))
+        self.reports.on_publisher_report(ntp, (frame.pts + self._rtp_origin) & 0xFFFFFFFF, self._stream.now)
