@@ -14,10 +14,7 @@ from polycast.config.schema import Configuration
 NOT_YET_AVAILABLE: Final = frozenset(
     {
         *("runOnConnect", "runOnConnectRestart"),
-        *("source:RTSP", "source:RTMP", "source:HLS", "source:rpiCamera", "source:list"),
-        *("sourceProtocol", "sourceAnyPortEnable", "sourceFingerprint", "sourceOnDemand"),
-        *("sourceOnDemandStartTimeout", "sourceOnDemandCloseAfter", "sourceRetryPause", "sourceRetryPauseMax"),
-        "publisherGrace",
+        *("source:RTMP", "source:HLS", "source:rpiCamera"),
         *("rpiCameraCamID", "rpiCameraWidth", "rpiCameraHeight", "rpiCameraFPS", "rpiCameraIDRPeriod"),
         *("rpiCameraBitrate", "rpiCameraProfile", "rpiCameraLevel"),
         *("runOnInit", "runOnInitRestart", "runOnDemand", "runOnDemandRestart"),

@@ -27,6 +27,16 @@ JITTER: Final = 0.2
 MAXIMUM_DOUBLINGS: Final = 30
 
 
+def retry_pause(rounds: int, first: float, longest: float) -> float:
+    """Return the seconds to wait after ``rounds`` failures in a row before the last one."""
+    return min(longest, first * 2.0 ** min(rounds, MAXIMUM_DOUBLINGS))
+
+
+def jittered(pause: float) -> float:
+    """Return the pause, made a little longer or shorter at random."""
+    return pause * random.uniform(1 - JITTER, 1 + JITTER)
+
+
 class PullError(PolycastError):
     """A source cannot be pulled now. The text is for the log."""
 
@@ -177,8 +187,7 @@ class SupervisedSource(Source):
     async def _pause(self, rounds: int) -> None:
         configuration = self._path.configuration
         longest = float(configuration.source_retry_pause_max)
-        pause = min(longest, float(configuration.source_retry_pause) * 2 ** min(rounds, MAXIMUM_DOUBLINGS))
-        pause *= random.uniform(1 - JITTER, 1 + JITTER)
+        pause = jittered(retry_pause(rounds, float(configuration.source_retry_pause), longest))
         self._log.debug("tries again in %.1f s", pause)
         await asyncio.sleep(pause)
 

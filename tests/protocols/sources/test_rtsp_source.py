@@ -16,6 +16,7 @@ from tests.protocols.sources.camera import SILENCE, Camera, camera
 
 from polycast.hub.path import Path
 from polycast.protocols.rtsp import source_media
+from polycast.protocols.rtsp.media_ports import MulticastAllocator
 from polycast.wire.rtsp.authentication import ServerAuthenticator
 from polycast.wire.rtsp.message import Headers, Request, Response
 
@@ -50,6 +51,25 @@ async def test_from_our_own_server(protocol: str) -> None:
                 await ready(app)
             else:
                 assert await reader.packets(3) == packets
+
+
+async def test_over_multicast(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the test sends stays on this machine.
+    monkeypatch.setattr(MulticastAllocator, "_interface", lambda *_: socket.inet_aton("127.0.0.1"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1] & ~1
+    groups = {"multicastIPRange": "239.255.77.0/24", "multicastRTPPort": port, "multicastRTCPPort": port + 1}
+    async with running(**groups) as origin:
+        publisher = await origin.publisher("live")
+        async with running(paths=pulling(origin.url("live"), "multicast")) as app:
+            await ready(app)
+            reader = await app.reader("cam")
+            packets = [rtp(7 + index, key_unit(300 + index)) for index in range(3)]
+            for packet in packets:
+                publisher.send(struct.pack("!BBH", 0x24, 0, len(packet)) + packet)
+            assert await reader.packets(3) == packets
+        assert origin.log.find("with UDP-multicast")
 
 
 @pytest.mark.parametrize("methods", [["basic"], ["digest"], ["basic", "digest"]])

@@ -126,8 +126,9 @@ class SourceMedia:
             group, ports, self._connection.local_host, int(self._context.configuration.udp_read_buffer_size)
         )
         self._ports[index] = self._make_ports(index, sockets)
-        # A server with several addresses may send from another one than that of its RTSP connection.
-        self._ports[index].expect(transport.source or self._connection.remote_host, None)
+        host = transport.source or self._connection.remote_host
+        # A server on this machine sends from the address of whatever interface the group is routed to.
+        self._ports[index].expect(None if _is_loopback(host) else host, None)
 
     def punch(self) -> None:
         """Open the NATs between the server and our UDP ports."""
@@ -280,6 +281,10 @@ class SourceMedia:
         for index, track_input in self._inputs.items():
             if self._protocol is Protocol.UDP:
                 self._ports[index].send_report(track_input.receiver_report(now))
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith(("127.", "::1", "::ffff:127."))
 
 
 def _is_address(text: str) -> bool:
