@@ -296,7 +296,9 @@ def random_text(randomness: random.Random) -> str:
     lines[0] = lines[0].replace("rtmpDisable: yes\n", "")
     lines.append("paths:\n  cam:\n")
     for number in range(randomness.randrange(6)):
-        lines.append(f"  p{number}: {{disablePublisherOverride: {randomness.choice(('yes', 'no') * 20 + ('perhaps',))}}}\n")
+        lines.append(
+            f"  p{number}: {{disablePublisherOverride: {randomness.choice(('yes', 'no') * 20 + ('perhaps',))}}}\n"
+        )
     if randomness.random() < 0.1:
         lines.append("  [broken\n")
     return "".join(lines)

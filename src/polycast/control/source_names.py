@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import sys
 from functools import lru_cache
 from typing import Final
 
-# Files whose functions are remembered.
+# Files whose definitions are remembered.
 _REMEMBERED_FILES: Final = 2_000
 
-_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_DEFINITION = re.compile(r"(\s*)(?:async\s+)?(?:def|class)\s+(\w+)")
 
 
 def modules_by_file() -> dict[str, str]:
@@ -23,33 +23,37 @@ def modules_by_file() -> dict[str, str]:
 
 
 def function_at(file: str, line: int, modules: dict[str, str]) -> tuple[str, int]:
-    """Return the qualified name, and the first line, of the function that a line belongs to."""
-    module = modules.get(file, file)
-    best = ("<module>", 1)
-    for first, last, name in _functions(file):
-        if first <= line <= last:
-            best = (name, first)  # functions inside come later in the list
-    return f"{module}.{best[0]}", best[1]
+    """Return the qualified name, and the first line, of the function that a line belongs to.
+
+    Found by indentation, not by parsing: this runs while every allocation is recorded, and must be quick.
+    """
+    names: list[str] = []
+    first = 1
+    indents = _indents(file)
+    if 0 < line <= len(indents):
+        limit = indents[line - 1][0]
+        for number in range(line, 0, -1):
+            indent, name = indents[number - 1]
+            # A definition's own line belongs to it: that is where its arguments' defaults and frames are made.
+            if name and (indent < limit or number == line):
+                first = first if names else number
+                names.insert(0, name)
+                limit = indent
+                if not indent:
+                    break
+    return f"{modules.get(file, file)}.{'.'.join(names) or '<module>'}", first
 
 
 @lru_cache(_REMEMBERED_FILES)
-def _functions(file: str) -> list[tuple[int, int, str]]:
-    """Return (first line, last line, qualified name) of every function, outer ones before those inside them."""
+def _indents(file: str) -> list[tuple[int, str]]:
+    """Return the indentation of each line, and the name that it defines or an empty text."""
     try:
-        with open(file, "rb") as source:
-            tree = ast.parse(source.read())
-    except (OSError, SyntaxError, ValueError):
+        with open(file, encoding="utf-8", errors="replace") as source:
+            lines = source.read().split("\n")
+    except OSError:
         return []
-    found: list[tuple[int, int, str]] = []
-    pending: list[tuple[ast.AST, str]] = [(tree, "")]
-    while pending:
-        node, prefix = pending.pop()
-        for child in ast.iter_child_nodes(node):
-            inner = prefix
-            if isinstance(child, _Definition):
-                inner = f"{prefix}{child.name}."
-                if not isinstance(child, ast.ClassDef):
-                    found.append((child.lineno, child.end_lineno or child.lineno, f"{prefix}{child.name}"))
-                    inner += "<locals>."
-            pending.append((child, inner))
-    return sorted(found, key=lambda entry: (entry[0], -entry[1]))
+    found: list[tuple[int, str]] = []
+    for line in lines:
+        definition = _DEFINITION.match(line) if "def " in line or "class " in line else None
+        found.append((len(line) - len(line.lstrip()), definition[2] if definition is not None else ""))
+    return found

@@ -1,0 +1,159 @@
+"""Metrics: the reference's families, valid exposition, counters that grow, labels of any text."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from tests.control.support import Server, running
+from tests.protocols.rtsp.support import key_unit, rtp
+
+from polycast.config.path_schema import PathConfiguration
+from polycast.hub.path import Path, PathEntry
+
+
+async def scrape(server: Server) -> str:
+    response = await server.metrics.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return response.text
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Return every sample by name and labels; a parser that is not ours reads them."""
+    found: dict[Any, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found, f"{key} comes twice"
+            found[key] = sample.value
+    return found
+
+
+async def test_the_lines_of_the_reference() -> None:
+    async with running(paths={"all": {}, "idle": {}}) as server:
+        await server.publisher("cam")
+        await server.reader("cam")
+        await server.rtsp()
+        lines = (await scrape(server)).splitlines()
+        for line in (
+            'paths{name="cam",state="ready"} 1',
+            'paths{name="idle",state="notReady"} 1',
+            'rtsp_sessions{state="idle"} 0',
+            'rtsp_sessions{state="read"} 1',
+            'rtsp_sessions{state="publish"} 1',
+            'rtmp_conns{state="idle"} 0',
+            'rtmp_conns{state="read"} 0',
+            'rtmp_conns{state="publish"} 0',
+        ):
+            assert line in lines
+        assert "rtsps_sessions" not in "\n".join(lines)
+        await server.changed("/v1/config/set", {"rtmpDisable": True})
+        assert "rtmp_conns" not in await scrape(server)
+
+
+async def test_muxers_are_counted_by_path() -> None:
+    async with running() as server:
+        publisher = await server.publisher("cam")
+        port = server.app.servers["HLS"].ports["hlsAddress"]
+        request = asyncio.create_task(server.api.get("/", headers={"Host": "x"}))
+        async with server.http("api") as client:
+            client.event_hooks["request"] = []
+            playlist = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/cam/index.m3u8"))
+            publisher.send_frame(0, rtp(1, key_unit()))
+            await server.until(lambda: server.app.servers["HLS"].metric_samples())
+            assert 'hls_muxers{name="cam"} 1\n' in await scrape(server)
+            items = (await server.get("/v1/hlsmuxers/list"))["items"]
+            assert {"created", "lastRequest"} <= set(items["cam"])
+            assert (await server.post("/v1/hlsmuxers/kick/cam")).status_code == 404
+            playlist.cancel()
+        await request
+
+
+async def test_counters() -> None:
+    async with running(paths={"cam": {}}) as server:
+        publisher = await server.publisher("cam")
+        reader = await server.reader("cam")
+        packet = rtp(1, key_unit())
+        publisher.send_frame(0, packet)
+        publisher.send_frame(0, rtp(3, key_unit()))
+        await reader.packets(2)
+        found = samples(await scrape(server))
+        path = (("name", "cam"),)
+        assert found["polycast_path_received_bytes_total", path] == 2 * len(packet)
+        assert found["polycast_path_received_packets_total", path] == 2
+        assert found["polycast_path_lost_packets_total", path] == 1
+        assert found["polycast_path_sent_packets_total", path] == 2
+        assert found["polycast_path_readers", path] == 1
+        by_state = {
+            dict(labels)["state"]: value
+            for (name, labels), value in found.items()
+            if name == "polycast_session_sent_packets_total"
+        }
+        assert by_state == {"publish": 0, "read": 2}
+        assert found["polycast_config_last_reload_successful", ()] == 1
+        assert found["polycast_internal_errors_total", (("server", "RTSP"),)] == 0
+        for name in ("polycast_event_loop_lag_seconds", "polycast_event_loop_lag_max_seconds"):
+            assert 0 <= found[name, ()] < 5
+        if ("process_open_fds", ()) in found:
+            assert found["process_open_fds", ()] > 3
+        await reader.close()
+        await server.until(lambda: not server.app.hub.paths["cam"].readers)
+        later = samples(await scrape(server))
+        for key, value in found.items():
+            if key[0].startswith("polycast_path") and key[0].endswith("_total"):
+                assert later[key] >= value, "a counter went back"
+
+
+async def test_openmetrics_where_it_is_asked_for() -> None:
+    async with running(paths={"cam": {}}) as server:
+        response = await server.metrics.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        assert response.headers["content-type"].startswith("application/openmetrics-text")
+        assert {"paths", "polycast_path_received_bytes"} <= {family.name for family in parse_openmetrics(response.text)}
+
+
+@pytest.mark.parametrize("name", ['a"b', "back\\slash", "line\nbreak", "\u00e9\U0001f600"])
+async def test_labels_are_escaped(name: str) -> None:
+    async with running(paths={"cam": {}}) as server:
+        hub = server.app.hub
+        path = Path(
+            name,
+            PathEntry(name, PathConfiguration()),
+            (),
+            loop=asyncio.get_running_loop(),
+            log=server.app.log,
+            observers=(),
+            on_unused=lambda _: None,
+        )
+        hub._paths[name] = path  # the hub itself would refuse the name
+        assert samples(await scrape(server))["paths", (("name", name), ("state", "notReady"))] == 1
+        del hub._paths[name]
+
+
+async def test_only_metrics_are_there() -> None:
+    async with running() as server:
+        assert (await server.metrics.get("/")).status_code == 404
+        assert (await server.metrics.post("/metrics")).status_code == 405
+
+
+async def test_the_dashboard_asks_for_metrics_that_exist() -> None:
+    import re
+    from pathlib import Path as FilePath
+
+    dashboard = FilePath(__file__).resolve().parents[2] / "docs" / "grafana" / "polycast.json"
+    expressions = re.findall(r'"expr": "((?:[^"\\]|\\.)*)"', dashboard.read_text())
+    assert len(expressions) > 8
+    assert msgspec.json.decode(dashboard.read_bytes())["title"] == "Polycast"
+    async with running(paths={"all": {}}) as server:
+        await server.publisher("cam")
+        names = {name for name, _ in samples(await scrape(server))} | {"up"}
+        # Only where a reader has reported.
+        names |= {"polycast_session_round_trip_seconds", "polycast_session_jitter_seconds"}
+    for expression in expressions:
+        used = set(re.findall(r"\b((?:polycast|process|rtsp|rtmp|hls|paths)\w*)\s*[{\[)]", expression))
+        assert used, expression
+        assert used <= names, used - names
