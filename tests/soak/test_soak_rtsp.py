@@ -6,6 +6,7 @@ some just hang up, some read over UDP, and some leave in the middle of a request
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -61,7 +62,19 @@ def server(tmp_path: Path) -> Iterator[tools.Server]:
     runner.write_text(RUNNER)
     command = (sys.executable, runner, tmp_path / "tasks")
     with tools.run_server(tmp_path, command=command) as running:
+        # The last thing that a server opens after its listeners.
+        running.program.wait_until(lambda: watches_file(running), "watch on the configuration file")
         yield running
+
+
+def watches_file(server: tools.Server) -> bool:
+    """Whether the server has begun to watch its configuration file."""
+    descriptors = Path(f"/proc/{server.program.process.pid}/fd")
+    targets = []
+    for descriptor in descriptors.iterdir():
+        with contextlib.suppress(OSError):
+            targets.append(os.readlink(descriptor))
+    return any("inotify" in target for target in targets)
 
 
 def measure(server: tools.Server) -> Usage:
