@@ -1,0 +1,146 @@
+"""Samples to coded frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from polycast.api.errors import UnsupportedCodec
+from polycast.api.media import import_av
+from polycast.media.codec import G711, AudioCodec, MPEG4Audio, Opus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+AUDIO_CODECS = ("aac", "opus", "pcmu", "pcma")
+
+BITRATE_PER_CHANNEL = 64_000
+OPUS_RATE = 48_000
+
+# Samples in a frame of codecs that do not say: 20 ms at 8 kHz, the usual packet of G.711 (RFC 3551 section 4.2).
+G711_FRAME = 160
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSettings:
+    """What to encode and how."""
+
+    sample_rate: int
+    channels: int = 2
+    codec: str = "aac"
+    bitrate: int | None = None
+
+    def check(self) -> None:
+        """Raise ValueError when they make no sense."""
+        if self.codec not in AUDIO_CODECS:
+            raise ValueError(f"unknown audio codec '{self.codec}': one of {', '.join(AUDIO_CODECS)}")
+        if self.channels not in (1, 2):
+            raise ValueError(f"sound has one or two channels, not {self.channels}")
+        if self.codec == "opus" and self.sample_rate != OPUS_RATE:
+            raise ValueError("Opus needs a sample rate of 48000 Hz")
+        if self.codec.startswith("pcm") and (self.sample_rate, self.channels) != (8000, 1):
+            raise ValueError("G.711 needs a sample rate of 8000 Hz and one channel")
+
+
+class AudioEncoder:
+    """An encoder of PyAV: any number of samples in, coded frames out."""
+
+    def __init__(self, settings: AudioSettings) -> None:
+        settings.check()
+        self._av = import_av()
+        self._settings = settings
+        self._layout = "mono" if settings.channels == 1 else "stereo"
+        name = {"aac": "aac", "opus": "libopus", "pcmu": "pcm_mulaw", "pcma": "pcm_alaw"}[settings.codec]
+        self._format = {"aac": "fltp", "opus": "flt"}.get(settings.codec, "s16")
+        try:
+            self._context = self._open(name)
+        except self._av.error.FFmpegError as error:
+            raise UnsupportedCodec(f"the encoder '{name}' cannot be opened: {error}") from error
+        self._frame_size = int(self._context.frame_size) or G711_FRAME
+        import numpy as np
+
+        self._numpy = np
+        self._waiting = np.zeros((0, settings.channels), np.float32)
+        self._position = 0
+        self.codec = self._describe()
+
+    @property
+    def clock_rate(self) -> int:
+        """Ticks per second of the times."""
+        return self._settings.sample_rate
+
+    @property
+    def next_pts(self) -> int:
+        """Time of the next sample that is given."""
+        return self._position + len(self._waiting)
+
+    def skip_to(self, pts: int) -> None:
+        """Let the next sample that is given have this time; what waits for a whole frame is dropped."""
+        self._waiting = self._waiting[:0]
+        self._position = pts
+
+    def encode(self, samples: NDArray[Any]) -> list[tuple[bytes, int, int]]:
+        """Return what is ready after these samples: (frame, pts, duration) each. Raises ValueError for a wrong shape."""
+        np = self._numpy
+        self._waiting = np.concatenate((self._waiting, self._checked(samples)))
+        frames: list[tuple[bytes, int, int]] = []
+        size = self._frame_size
+        while len(self._waiting) >= size:
+            block, self._waiting = self._waiting[:size], self._waiting[size:]
+            frames += self._encode_block(block)
+        return frames
+
+    def _checked(self, samples: NDArray[Any]) -> NDArray[Any]:
+        np = self._numpy
+        if samples.ndim == 1 and self._settings.channels == 1:
+            samples = samples[:, None]
+        if samples.ndim != 2 or samples.shape[1] != self._settings.channels:
+            raise ValueError(
+                f"samples must have the shape (number, {self._settings.channels}), not {samples.shape}"
+            )
+        if samples.dtype == np.int16:
+            return samples.astype(np.float32) / 32768
+        if samples.dtype.kind != "f":
+            raise ValueError(f"samples must be int16 or floats between -1 and 1, not {samples.dtype}")
+        return samples.astype(np.float32, copy=False)
+
+    def _encode_block(self, block: NDArray[Any]) -> list[tuple[bytes, int, int]]:
+        np = self._numpy
+        if self._format == "fltp":
+            array = np.ascontiguousarray(block.T)
+        elif self._format == "flt":
+            array = np.ascontiguousarray(block).reshape(1, -1)
+        else:
+            array = (np.clip(block, -1, 1) * 32767).astype(np.int16).reshape(1, -1)
+        sound = self._av.AudioFrame.from_ndarray(array, format=self._format, layout=self._layout)
+        sound.sample_rate = self._settings.sample_rate
+        sound.time_base = Fraction(1, self._settings.sample_rate)
+        sound.pts = self._position
+        self._position += len(block)
+        # The first packet of AAC and Opus holds the run-in of the encoder, before the time of the first sample.
+        return [(bytes(packet), int(packet.pts), self._frame_size) for packet in self._context.encode(sound)]
+
+    def _open(self, name: str) -> Any:
+        settings = self._settings
+        context = self._av.CodecContext.create(name, "w")
+        context.sample_rate = settings.sample_rate
+        context.layout = self._layout
+        context.format = self._format
+        context.time_base = Fraction(1, settings.sample_rate)
+        if not settings.codec.startswith("pcm"):
+            context.bit_rate = settings.bitrate or BITRATE_PER_CHANNEL * settings.channels
+            context.flags |= self._av.codec.context.Flags.global_header
+        if name == "libopus":
+            context.options = {"application": "lowdelay", "frame_duration": "20"}
+        context.open()
+        return context
+
+    def _describe(self) -> AudioCodec:
+        settings = self._settings
+        if settings.codec == "aac":
+            configuration = bytes(self._context.extradata or b"")
+            return MPEG4Audio(configuration, settings.sample_rate, settings.channels)
+        if settings.codec == "opus":
+            return Opus(settings.channels)
+        return G711(settings.codec == "pcmu", settings.sample_rate, settings.channels)

@@ -1,0 +1,249 @@
+"""Coded frames to pictures and sound, with settings for low delay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from polycast.api.errors import UnsupportedCodec
+from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame, join_units
+from polycast.api.inbox import Arrival
+from polycast.api.media import import_av
+from polycast.codecs import av1, flac, h264, h265, opus
+from polycast.media.codec import (
+    AV1,
+    FLAC,
+    G711,
+    G722,
+    H264,
+    H265,
+    LPCM,
+    Codec,
+    MPEG4Audio,
+    MPEG4Video,
+    Opus,
+    Vorbis,
+)
+from polycast.media.frame import Frame
+from polycast.media.timebase import NANOSECONDS, WallTime
+from polycast.media.track import Track, describe_tracks
+
+DECODERS = {
+    "H264": "h264",
+    "H265": "hevc",
+    "AV1": "libdav1d",
+    "VP8": "vp8",
+    "VP9": "vp9",
+    "MPEG4Video": "mpeg4",
+    "MPEG2Video": "mpeg2video",
+    "JPEG": "mjpeg",
+    "MPEG4Audio": "aac",
+    "Opus": "libopus",
+    "MPEG2Audio": "mp3",
+    "AC3": "ac3",
+    "FLAC": "flac",
+    "G722": "g722",
+    "LPCM": "pcm_s16be",
+}
+"""Name of the decoder of each codec; G711 has two."""
+
+MAXIMUM_THREADS = 4
+
+# Pictures that may be in a decoder at once: 16 is what H.264 and H.265 allow to be reordered.
+MAXIMUM_TIMES = 64
+
+
+def decoder_name(codec: Codec) -> str | None:
+    """Return the name of the decoder for a codec; None when there is none."""
+    if isinstance(codec, G711):
+        return "pcm_mulaw" if codec.mu_law else "pcm_alaw"
+    if isinstance(codec, LPCM):
+        return {8: "pcm_u8", 16: "pcm_s16be", 24: "pcm_s24be"}.get(codec.bit_depth)
+    return DECODERS.get(codec.name)
+
+
+def choose_tracks(tracks: Sequence[Track], *, video: bool, audio: bool) -> dict[int, Track]:
+    """Return the tracks to read, by index: all for ``video`` and ``audio`` both false, which means coded frames.
+
+    Otherwise the first track of each kind that can be decoded. Raises UnsupportedCodec when there is none.
+    """
+    if not video and not audio:
+        return {track.index: track for track in tracks}
+    chosen: dict[int, Track] = {}
+    for kind, wanted in (("video", video), ("audio", audio)):
+        track = next((track for track in tracks if track.kind == kind and decoder_name(track.codec)), None)
+        if wanted and track is not None:
+            chosen[track.index] = track
+    if not chosen:
+        wanted_kinds = " or ".join(kind for kind, wanted in (("video", video), ("audio", audio)) if wanted)
+        raise UnsupportedCodec(f"no {wanted_kinds} that can be decoded in {describe_tracks(tracks)}")
+    return chosen
+
+
+@dataclass(slots=True)
+class _Time:
+    wall: WallTime | None
+    key: bool
+
+
+class _Decoder:
+    """One track's decoder."""
+
+    def __init__(self, av: Any, track: Track) -> None:
+        self._av = av
+        self.codec = track.codec
+        self._clock_rate = track.clock_rate
+        name = decoder_name(track.codec)
+        if name == "libdav1d" and name not in av.codecs_available:
+            name = "av1"
+        try:
+            if name is None or name not in av.codecs_available:
+                raise UnsupportedCodec(f"no decoder for {track}")
+            self._context = av.CodecContext.create(name, "r")
+            self._configure(track)
+            self._context.open()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UnsupportedCodec(f"the decoder for {track} cannot be opened: {error}") from error
+        self._time_base = Fraction(1, self._clock_rate)
+        self._times: dict[int, _Time] = {}
+
+    def _configure(self, track: Track) -> None:
+        codec = track.codec
+        context = self._context
+        if codec.kind == "video":
+            # Frame threads would hold back a picture each; slice threads do not.
+            context.thread_type = "SLICE"
+            context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS)
+            context.flags |= self._av.codec.context.Flags.low_delay
+        extradata = _extradata(codec)
+        if extradata:
+            context.extradata = extradata
+        if isinstance(codec, G711 | LPCM):
+            context.sample_rate = codec.sample_rate
+            context.layout = "mono" if codec.channels == 1 else "stereo"
+        elif isinstance(codec, G722):
+            context.sample_rate = 16_000
+            context.layout = "mono"
+
+    def decode(self, frame: Frame) -> list[tuple[Any, int, _Time]]:
+        """Return (native frame, pts, what is known of it) of all that is ready."""
+        packet = self._av.Packet(join_units(self.codec.name, _with_parameters(self.codec, frame)))
+        packet.pts, packet.dts = frame.pts, frame.dts
+        packet.time_base = self._time_base
+        times = self._times
+        times[frame.pts] = _Time(frame.wall_time, frame.key)
+        if len(times) > MAXIMUM_TIMES:
+            del times[next(iter(times))]
+        return [
+            (native, native.pts, times.pop(native.pts, _Time(None, False)))
+            for native in self._context.decode(packet)
+            if native.pts is not None
+        ]
+
+    def flush(self) -> None:
+        """Forget what came before: pictures are missing in between."""
+        self._context.flush_buffers()
+        self._times.clear()
+
+    def seconds(self, pts: int) -> float:
+        """Return a time in seconds."""
+        return pts / self._clock_rate
+
+
+def _extradata(codec: Codec) -> bytes:
+    if isinstance(codec, MPEG4Audio | MPEG4Video | Vorbis):
+        return codec.configuration
+    if isinstance(codec, Opus):
+        return opus.build_id_header(opus.configuration_of(codec))
+    if isinstance(codec, FLAC):
+        return codec.stream_info
+    return b""
+
+
+def _with_parameters(codec: Codec, frame: Frame) -> tuple[bytes, ...]:
+    if not frame.key:
+        return frame.units
+    if isinstance(codec, H264):
+        return h264.with_parameter_sets(codec, frame.units)
+    if isinstance(codec, H265):
+        return h265.with_parameter_sets(codec, frame.units)
+    if isinstance(codec, AV1):
+        return av1.with_sequence_header(codec, frame.units)
+    return frame.units
+
+
+class Decoding:
+    """The decoders of a reader. Used by one thread at a time. Raises MissingDependency without PyAV."""
+
+    def __init__(self, format: str) -> None:
+        self._av = import_av()
+        self._convert = PictureConverter(self._av, format)
+        self._decoders: dict[int, _Decoder] = {}
+        self._epoch = 0
+        self.errors = 0
+        """Frames that could not be decoded."""
+
+    def decode(self, arrival: Arrival) -> list[VideoFrame | AudioFrame]:
+        """Return what became ready. Raises UnsupportedCodec."""
+        decoder = self._decoder_for(arrival)
+        if arrival.skipped and arrival.track.kind == "video":
+            decoder.flush()
+        try:
+            ready = decoder.decode(arrival.frame)
+        except self._av.error.FFmpegError:
+            self.errors += 1
+            return []
+        make = self._picture if arrival.track.kind == "video" else self._sound
+        return [make(decoder, native, pts, known) for native, pts, known in ready]
+
+    def _decoder_for(self, arrival: Arrival) -> _Decoder:
+        if arrival.epoch != self._epoch:
+            self._epoch = arrival.epoch
+            self._decoders.clear()
+        track = arrival.track
+        decoder = self._decoders.get(track.index)
+        if decoder is not None and decoder.codec is not track.codec:
+            if track.kind == "video" and type(decoder.codec) is type(track.codec):
+                decoder.codec = track.codec  # new parameter sets come with the next key frame
+            else:
+                decoder = None
+        if decoder is None:
+            decoder = self._decoders[track.index] = _Decoder(self._av, track)
+        return decoder
+
+    def _picture(self, decoder: _Decoder, native: Any, pts: int, known: _Time) -> VideoFrame:
+        return VideoFrame(
+            native, self._convert, pts=decoder.seconds(pts), time=_unix_seconds(known.wall), key=known.key
+        )
+
+    def _sound(self, decoder: _Decoder, native: Any, pts: int, known: _Time) -> AudioFrame:
+        return AudioFrame(
+            _to_floats(native),
+            sample_rate=int(native.sample_rate),
+            pts=decoder.seconds(pts),
+            time=_unix_seconds(known.wall),
+        )
+
+
+def _unix_seconds(wall: WallTime | None) -> float | None:
+    return None if wall is None else wall / NANOSECONDS
+
+
+def _to_floats(native: Any) -> Any:
+    """Return decoded sound as float32, one row for each sample."""
+    import numpy as np
+
+    array = native.to_ndarray()
+    channels = len(native.layout.channels)
+    array = array.T if native.format.is_planar else array.reshape(-1, channels)
+    kind = array.dtype
+    if kind == np.uint8:
+        return (array.astype(np.float32) - 128) / 128
+    if kind.kind == "i":
+        return array.astype(np.float32) / float(-np.iinfo(kind).min)
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+

@@ -1,0 +1,73 @@
+"""The errors of the Python API. All are `PolycastError`; texts are meant for the user."""
+
+from __future__ import annotations
+
+from polycast.errors import PolycastError, RemoteProtocolError
+from polycast.hub.errors import AccessDenied, CannotPublish, NoOnePublishing, PathError, PathNotConfigured, Redirected
+
+
+class NotFound(PolycastError):
+    """There is no such path, or nobody publishes on it, and `reconnect` is off."""
+
+
+class AccessRefused(PolycastError):
+    """Wrong user or password, or this address may not read or publish there."""
+
+
+class PublishRefused(PolycastError):
+    """The path or the server does not take this publisher: somebody else publishes, or the path has its own source."""
+
+
+class UnsupportedCodec(PolycastError):
+    """The stream has nothing that can be decoded, encoded or carried as asked."""
+
+
+class MissingDependency(PolycastError, ImportError):
+    """A package is not installed; the text says what to type."""
+
+
+class ConnectionFailed(PolycastError, ConnectionError):
+    """A server cannot be reached, or the connection to it was lost, and `reconnect` is off."""
+
+
+class ReadTimeout(PolycastError, TimeoutError):
+    """No frame came within the timeout."""
+
+
+class StreamEnded(PolycastError):
+    """What is written to is over: it was closed, the server has stopped, or another publisher took the path."""
+
+
+NO_ACCESS_STATUSES = (401, 403)
+NOT_FOUND_STATUS = 404
+
+
+def public_error(error: BaseException) -> PolycastError:
+    """Return the error of the API that says what ``error`` says."""
+    text = str(error) or type(error).__name__
+    status = _status_of(error)
+    if isinstance(error, AccessDenied) or status in NO_ACCESS_STATUSES:
+        return AccessRefused(text)
+    if isinstance(error, Redirected):
+        return NotFound(f"the path is elsewhere: {text}")
+    if isinstance(error, PathNotConfigured | NoOnePublishing) or status == NOT_FOUND_STATUS:
+        return NotFound(text)
+    if isinstance(error, CannotPublish):
+        return PublishRefused(text)
+    if isinstance(error, PathError):
+        return NotFound(text)
+    if isinstance(error, NotFound | AccessRefused | PublishRefused | UnsupportedCodec | ConnectionFailed | StreamEnded):
+        return error
+    return ConnectionFailed(text)
+
+
+def _status_of(error: BaseException) -> int:
+    if isinstance(error, RemoteProtocolError):
+        return error.status
+    status = getattr(error, "status", 0)
+    return status if isinstance(status, int) else 0
+
+
+def is_permanent(error: PolycastError) -> bool:
+    """Whether trying again is of no use until a person changes something."""
+    return isinstance(error, AccessRefused | UnsupportedCodec | MissingDependency | PublishRefused)

@@ -1,0 +1,166 @@
+"""What readers hand out: decoded pictures, decoded sound, and coded frames."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from polycast.media.track import Track
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+
+class VideoFrame:
+    """A decoded picture."""
+
+    __slots__ = ("_convert", "_image", "_native", "key", "pts", "skipped", "time")
+
+    def __init__(
+        self,
+        native: Any,
+        convert: Callable[[Any, str | None], NDArray[numpy.uint8]],
+        *,
+        pts: float,
+        time: float | None,
+        key: bool,
+    ) -> None:
+        self._native = native
+        self._convert = convert
+        self._image: NDArray[numpy.uint8] | None = None
+        self.pts = pts
+        """Presentation time in seconds, on the time line of the stream, which all its tracks share."""
+        self.time = time
+        """When the picture was captured: seconds since 1970-01-01 UTC by the clock of its publisher. None when the
+        publisher does not tell it; cameras tell it in RTCP sender reports, some seconds after the start."""
+        self.key = key
+        """Whether it was a key frame."""
+        self.skipped = 0
+        """Frames that were skipped directly before this one because the reader was too slow."""
+
+    @property
+    def image(self) -> NDArray[numpy.uint8]:
+        """The picture as an array in the reader's ``format``: height x width x 3 for ``bgr24`` and ``rgb24``, height x
+        width for ``gray``, height * 3 / 2 x width for ``yuv420p``. Made when first asked for; yours to write to."""
+        image = self._image
+        if image is None:
+            image = self._image = self._convert(self._native, None)
+        return image
+
+    def to_array(self, format: str) -> NDArray[numpy.uint8]:
+        """Return the picture in another format than the reader's: any of FFmpeg's that numpy can hold (``rgb24``,
+        ``gray``, ``yuv420p``, ``bgra``...)."""
+        return self._convert(self._native, format)
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self._native.width)
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self._native.height)
+
+    @property
+    def datetime(self) -> datetime | None:
+        """`time` as an aware datetime in UTC."""
+        return None if self.time is None else datetime.fromtimestamp(self.time, UTC)
+
+    @property
+    def native(self) -> Any:
+        """The ``av.VideoFrame`` underneath."""
+        return self._native
+
+    def __repr__(self) -> str:
+        return f"VideoFrame({self.width}x{self.height}, pts={self.pts:.3f}, time={self.time}, key={self.key})"
+
+
+class AudioFrame:
+    """A piece of decoded sound."""
+
+    __slots__ = ("pts", "sample_rate", "samples", "skipped", "time")
+
+    def __init__(
+        self, samples: NDArray[numpy.float32], *, sample_rate: int, pts: float, time: float | None
+    ) -> None:
+        self.samples = samples
+        """float32 between -1 and 1, one row for each sample, one column for each channel."""
+        self.sample_rate = sample_rate
+        """In Hz."""
+        self.pts = pts
+        """Presentation time of the first sample in seconds, as `VideoFrame.pts`."""
+        self.time = time
+        """When the first sample was captured, as `VideoFrame.time`."""
+        self.skipped = 0
+        """Coded frames that were skipped directly before this one because the reader was too slow."""
+
+    @property
+    def datetime(self) -> datetime | None:
+        """`time` as an aware datetime in UTC."""
+        return None if self.time is None else datetime.fromtimestamp(self.time, UTC)
+
+    def __repr__(self) -> str:
+        rows, columns = self.samples.shape
+        return f"AudioFrame({rows} samples, {columns} channels, {self.sample_rate} Hz, pts={self.pts:.3f})"
+
+
+@dataclass(frozen=True, slots=True)
+class CodedFrame:
+    """A frame as it is coded: what ``read(..., decode=False)`` gives and `CodedWriter.write` takes."""
+
+    track: Track
+    """Which track it belongs to, as it is described from this frame on: ``track.index``, ``track.codec``."""
+    units: tuple[bytes, ...]
+    """H264 and H265: the NAL units of one picture, without start codes. AV1: the OBUs of one temporal unit, without
+    size fields. Everything else: exactly one element, the coded frame."""
+    pts: float
+    """Presentation time in seconds, on the time line of the stream."""
+    dts: float
+    """Decoding time in seconds; never decreases within a track."""
+    key: bool
+    """Whether decoding can start here. Always true for audio."""
+    time: float | None = None
+    """When it was captured, as `VideoFrame.time`."""
+    skipped: int = 0
+    """Frames of any track that were skipped directly before this one because the reader was too slow."""
+
+    @property
+    def data(self) -> bytes:
+        """The frame as FFmpeg's decoders take it: H264 and H265 in Annex B form, AV1 with size fields."""
+        return join_units(self.track.codec.name, self.units)
+
+    def __repr__(self) -> str:
+        size = sum(map(len, self.units))
+        return f"CodedFrame({self.track} {self.track.index}, {size} bytes, pts={self.pts:.3f}, key={self.key})"
+
+
+def join_units(codec_name: str, units: tuple[bytes, ...]) -> bytes:
+    """Return the units of a frame as one byte string, as decoders take them."""
+    from polycast.codecs import av1, nal
+
+    if codec_name in ("H264", "H265"):
+        return nal.join_annexb(units)
+    if codec_name == "AV1":
+        return av1.join_obus(units)
+    return units[0] if len(units) == 1 else b"".join(units)
+
+
+class PictureConverter:
+    """Turns decoded pictures into arrays. Pictures may be asked for from any thread."""
+
+    def __init__(self, av: Any, format: str) -> None:
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        self._format = format
+        self._lock = threading.Lock()
+
+    def __call__(self, native: Any, format: str | None) -> NDArray[numpy.uint8]:
+        with self._lock:
+            array: NDArray[numpy.uint8] = self._reformatter.reformat(
+                native, format=format or self._format
+            ).to_ndarray()
+        return array

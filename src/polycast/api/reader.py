@@ -1,0 +1,244 @@
+"""Readers: iterators over the frames of a stream, for threads and for event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from polycast.api.decoding import Decoding
+from polycast.api.errors import ReadTimeout
+from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
+from polycast.api.inbox import Arrival, End, Entry, Event, Inbox
+from polycast.api.runtime import Runtime
+from polycast.api.subscription import Subscription
+from polycast.media.timebase import NANOSECONDS, ticks_to_seconds
+from polycast.media.track import Track
+
+FrameType = TypeVar("FrameType", covariant=True)
+
+# In newest-first mode: how often it is looked for still newer frames after a long run of decoding.
+CATCH_UP_ROUNDS = 3
+
+OnEvent = Callable[[Event], object]
+
+
+class Reader(Generic[FrameType]):
+    """The frames of a stream: iterate over it with ``for`` or ``async for``, or call `read`.
+
+    Made by `Server.read` and `polycast.read`. It begins with the first iteration, and ends when the server stops, when
+    `close` is called or, with ``reconnect=False``, when the stream ends. One that is not referenced any more ends, too.
+    It may be used from several threads; each frame goes to one of them.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        subscription: Subscription,
+        inbox: Inbox,
+        *,
+        decoding: Decoding | None,
+        newest: bool,
+        timeout: float | None,
+        on_event: OnEvent | None,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._subscription = subscription
+        self._runtime = runtime
+        self._inbox = inbox
+        self._decoding = decoding
+        self._newest = newest
+        self._timeout = timeout
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._ready: deque[Any] = deque()
+        self._pending: deque[Entry] = deque()
+        self._end: End | None = None
+        self._passed_over = 0
+        self._skipped_before = 0
+        self._started = False
+        self._finalizer = weakref.finalize(self, _close, runtime, subscription, on_close)
+
+    @property
+    def skipped(self) -> int:
+        """Frames that were skipped so far because the reader was too slow."""
+        return self._inbox.dropped + self._passed_over
+
+    @property
+    def decode_errors(self) -> int:
+        """Frames so far that the decoder could not read."""
+        return self._decoding.errors if self._decoding is not None else 0
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """All tracks of the stream, each with ``index``, ``kind`` and ``codec``; empty until it is connected."""
+        return self._subscription.tracks
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._end is not None or not self._finalizer.alive
+
+    def read(self, timeout: float | None = None) -> FrameType | None:
+        """Return the next frame, None at the end.
+
+        ``timeout``: seconds; the reader's own, when left out. Raises ReadTimeout when no frame came in time, and what
+        the iteration raises.
+        """
+        limit = self._timeout if timeout is None else timeout
+        with self._lock:
+            while True:
+                if self._ready:
+                    frame: FrameType = self._ready.popleft()
+                    return frame
+                if self._is_over():
+                    return None
+                self._process(self._next_entries(limit))
+
+    async def read_async(self, timeout: float | None = None) -> FrameType | None:
+        """Do what `read` does, in an event loop. Decoding is done in a worker thread."""
+        limit = self._timeout if timeout is None else timeout
+        while True:
+            if self._ready:
+                frame: FrameType = self._ready.popleft()
+                return frame
+            if self._is_over():
+                return None
+            self._start()
+            entries = await self._inbox.take_async(limit, one=not self._newest)
+            if not entries:
+                raise ReadTimeout(f"no frame came within {limit:g} seconds")
+            if self._decoding is None or not any(isinstance(entry, Arrival) for entry in entries):
+                self._process(entries)
+            else:
+                await asyncio.to_thread(self._process_locked, entries)
+
+    def close(self) -> None:
+        """Stop reading; whoever waits for a frame gets the end. May be called several times, and from any thread."""
+        self._inbox.tell(End(None))
+        self._finalizer()
+
+    def __iter__(self) -> Iterator[FrameType]:
+        return self
+
+    def __next__(self) -> FrameType:
+        frame = self.read()
+        if frame is None:
+            raise StopIteration
+        return frame
+
+    def __aiter__(self) -> AsyncIterator[FrameType]:
+        return self
+
+    async def __anext__(self) -> FrameType:
+        frame = await self.read_async()
+        if frame is None:
+            raise StopAsyncIteration
+        return frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self._runtime.post(self._subscription.start)
+
+    def _is_over(self) -> bool:
+        end = self._end
+        if end is None:
+            return False
+        self._finalizer()
+        if end.error is not None:
+            error, end.error = end.error, None  # told once; after it, the end
+            raise error
+        return True
+
+    def _next_entries(self, timeout: float | None) -> list[Entry]:
+        self._start()
+        entries = self._inbox.take(timeout, one=not self._newest)
+        if not entries:
+            raise ReadTimeout(f"no frame came within {timeout:g} seconds")
+        return entries
+
+    def _process_locked(self, entries: list[Entry]) -> None:
+        with self._lock:
+            self._process(entries)
+
+    def _process(self, entries: list[Entry]) -> None:
+        """Turn what came into frames that are ready, events, or the end."""
+        if self._decoding is None:
+            self._ready.extend(_coded(entry) for entry in entries if isinstance(entry, Arrival))
+            self._take_notice(entries)
+            return
+        pictures: list[VideoFrame] = []
+        skipped = self._skipped_before
+        for _ in range(CATCH_UP_ROUNDS):
+            for entry in entries:
+                if isinstance(entry, Arrival):
+                    skipped += entry.skipped
+                    for frame in self._decoding.decode(entry):
+                        if isinstance(frame, VideoFrame):
+                            pictures.append(frame)
+                        else:
+                            frame.skipped = entry.skipped
+                            self._ready.append(frame)
+            self._take_notice(entries)
+            entries = self._inbox.take(0, one=False) if self._newest and len(entries) > 1 else []
+            if not entries:
+                break
+        if not pictures:
+            self._skipped_before = skipped
+            return
+        self._skipped_before = 0
+        if self._newest and len(pictures) > 1:
+            self._passed_over += len(pictures) - 1
+            skipped += len(pictures) - 1
+            pictures = pictures[-1:]
+        pictures[0].skipped = skipped
+        self._ready.extend(pictures)
+
+    def _take_notice(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, End):
+                self._end = entry
+            elif isinstance(entry, Event) and self._on_event is not None:
+                self._on_event(entry)
+
+
+def _coded(arrival: Arrival) -> CodedFrame:
+    frame, track = arrival.frame, arrival.track
+    rate = track.clock_rate
+    return CodedFrame(
+        track,
+        frame.units,
+        ticks_to_seconds(frame.pts, rate),
+        ticks_to_seconds(frame.dts, rate),
+        frame.key,
+        None if frame.wall_time is None else frame.wall_time / NANOSECONDS,
+        arrival.skipped,
+    )
+
+
+def _close(runtime: Runtime, subscription: Subscription, on_close: Callable[[], None] | None) -> None:
+    # Never at once: the garbage collector may call this in the middle of anything.
+    runtime.defer(subscription.stop)
+    if on_close is not None:
+        on_close()

@@ -1,0 +1,210 @@
+"""Where the event loop of the API's objects runs, and how other threads reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from polycast.api.errors import StreamEnded
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+STOPPED = "the server is stopped"
+
+# Seconds that a loop thread gets to end.
+JOIN_SECONDS = 5.0
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop of uvloop, or winloop on Windows, where it is installed; else the platform's own."""
+    with contextlib.suppress(ImportError):
+        module = __import__("winloop" if sys.platform == "win32" else "uvloop")
+        loop: asyncio.AbstractEventLoop = module.new_event_loop()
+        return loop
+    return asyncio.new_event_loop()
+
+
+class Runtime:
+    """An event loop and the thread that it runs in. Everything here may be called from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+        self.loop = loop
+        self._thread_id = thread_id
+        self._lock = threading.Lock()
+        self._calls: set[concurrent.futures.Future[Any]] = set()
+        self._ended = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs in the loop's thread."""
+        return threading.get_ident() == self._thread_id
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Run a function in the loop's thread soon; at once when this is it. Nothing happens once the loop ended."""
+        if self.is_here:
+            function(*arguments)
+        else:
+            self.defer(function, *arguments)
+
+    def defer(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Run a function in the loop's thread soon, never at once. Nothing happens once the loop ended."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(function, *arguments)
+
+    def call(
+        self, function: Callable[Parameters, Result], *arguments: Parameters.args, **options: Parameters.kwargs
+    ) -> Result:
+        """Run a function in the loop's thread and return its result. Raises StreamEnded once the loop ended."""
+        if self.is_here:
+            return function(*arguments, **options)
+        future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*arguments, **options))
+            except BaseException as error:
+                future.set_exception(error)
+
+        return self._wait(future, lambda: self.loop.call_soon_threadsafe(run))
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine in the loop and wait for it. Must not be called in the loop's thread."""
+        if self.is_here:
+            coroutine.close()
+            raise RuntimeError("this would block the event loop: use the asynchronous form")
+        future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+        tasks: list[asyncio.Task[Result]] = []
+
+        def begin() -> None:
+            task = self.loop.create_task(coroutine)
+            tasks.append(task)
+            task.add_done_callback(lambda _: _copy_result(task, future))
+
+        try:
+            return self._wait(future, lambda: self.loop.call_soon_threadsafe(begin))
+        except BaseException:
+            if tasks:
+                self.post(tasks[0].cancel)
+            else:
+                coroutine.close()
+            raise
+
+    async def run_async(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine in the loop and await it in the caller's, which may be another one."""
+        if self.is_here:
+            return await coroutine
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+
+    def end(self) -> None:
+        """Fail all calls that wait: the loop runs no more."""
+        with self._lock:
+            self._ended = True
+            calls = tuple(self._calls)
+        for future in calls:
+            with contextlib.suppress(concurrent.futures.InvalidStateError):
+                future.set_exception(StreamEnded(STOPPED))
+
+    def _wait(self, future: concurrent.futures.Future[Result], send: Callable[[], object]) -> Result:
+        with self._lock:
+            if self._ended:
+                raise StreamEnded(STOPPED)
+            self._calls.add(future)
+        try:
+            try:
+                send()
+            except RuntimeError:
+                raise StreamEnded(STOPPED) from None
+            return future.result()
+        finally:
+            with self._lock:
+                self._calls.discard(future)
+
+
+def _copy_result(task: asyncio.Task[Result], future: concurrent.futures.Future[Result]) -> None:
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
+        if task.cancelled():
+            future.set_exception(StreamEnded(STOPPED))
+            return
+        error = task.exception()
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+
+class LoopThread(Runtime):
+    """A runtime with a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        loop = new_event_loop()
+        super().__init__(loop, 0)
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def stop(self) -> None:
+        """Cancel what still runs, end the loop and wait for the thread. May be called several times."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if not self.is_here:
+            self._thread.join(JOIN_SECONDS)
+
+    def _run(self, started: threading.Event) -> None:
+        loop = self.loop
+        self._thread_id = threading.get_ident()
+        asyncio.set_event_loop(loop)
+        loop.call_soon(started.set)
+        try:
+            loop.run_forever()
+        finally:
+            try:
+                _cancel_all_tasks(loop)
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            finally:
+                self.end()
+                asyncio.set_event_loop(None)
+                loop.close()
+
+
+def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+_shared: LoopThread | None = None
+_shared_users = 0
+_shared_lock = threading.Lock()
+
+
+def take_shared() -> LoopThread:
+    """Return the loop thread that all clients of other servers share; give it back with `release_shared`."""
+    global _shared, _shared_users
+    with _shared_lock:
+        if _shared is None:
+            _shared = LoopThread("polycast-client")
+        _shared_users += 1
+        return _shared
+
+
+def release_shared() -> None:
+    """Give the shared loop thread back; the last user ends it."""
+    global _shared, _shared_users
+    with _shared_lock:
+        _shared_users -= 1
+        if _shared_users or _shared is None:
+            return
+        shared, _shared = _shared, None
+    shared.stop()
+

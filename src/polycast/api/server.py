@@ -1,0 +1,441 @@
+"""The server as a part of a Python program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from polycast.api.decoding import Decoding
+from polycast.api.errors import StreamEnded
+from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
+from polycast.api.hooks import Authenticate, Hooks, OnRead, OnStream
+from polycast.api.inbox import Inbox
+from polycast.api.publication import Publication
+from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
+from polycast.api.reader import OnEvent, Reader
+from polycast.api.runtime import STOPPED, LoopThread, Runtime
+from polycast.api.settings import load_settings
+from polycast.api.statistics import ServerStatistics, session_statistics, stream_statistics
+from polycast.api.subscription import Subscription
+from polycast.api.writer import CodedWriter, Writer
+from polycast.media.codec import Codec
+from polycast.media.track import Track
+
+if TYPE_CHECKING:
+    from polycast.app import Application
+
+
+class Server:
+    """A whole server in this process: ``with Server() as server``, or ``async with`` in an asyncio program.
+
+    With ``with`` (or `start`) it runs in a thread of its own; with ``async with`` (or `start_async`) in the event loop
+    of the caller. Everything but `start` and `stop` works the same in both, and from any thread.
+
+    ``configuration``: keys of the configuration file as a mapping, or the name of such a file. Of a file everything
+    counts as it does for the command. A mapping, or nothing, begins with defaults for embedding: RTSP at port 8554, with
+    RTMP and HLS off (turn them on with ``{"rtmpDisable": False, "hlsDisable": False}``), and every path may be published
+    and read. Any address may have the port 0: the system then chooses one, see `ports`. With port 0 for
+    ``rtspAddress``, the UDP ports are chosen, too.
+
+    ``authenticate``: is asked about every client of the network, with an `AuthenticationRequest`; this program's own
+    `publish` and `read` are not asked about. ``on_ready`` and ``on_close``: are told with a `StreamStatistics` when a
+    stream begins and ends; ``on_read``: when somebody begins to read, with the kind of reader, too. All four may be
+    coroutine functions, which run in the event loop of the server; others run in worker threads, so they may take
+    their time and may use the server.
+
+    Raises ConfigurationError for a wrong configuration.
+    """
+
+    def __init__(
+        self,
+        configuration: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        authenticate: Authenticate | None = None,
+        on_ready: OnStream | None = None,
+        on_read: OnRead | None = None,
+        on_close: OnStream | None = None,
+    ) -> None:
+        self._loaded = load_settings(configuration)
+        self._functions = {"on_ready": on_ready, "on_read": on_read, "on_close": on_close}
+        self._authenticate = authenticate
+        self._lock = threading.RLock()
+        self._runtime: Runtime | None = None
+        self._application: Application | None = None
+        self._hooks: Hooks | None = None
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._stopped = threading.Event()
+        self._stopped.set()
+
+    # Life
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped yet."""
+        return self._application is not None
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that it listens on, by configuration key: ``{"rtspAddress": 8554, ...}``."""
+        application, _ = self._running()
+        return {key: port for server in application.servers.values() for key, port in server.ports.items()}
+
+    def url(self, path: str = "", *, host: str = "127.0.0.1") -> str:
+        """Return the RTSP address of a path. Raises StreamEnded when the server does not run or has no RTSP."""
+        for key, scheme in (("rtspAddress", "rtsp"), ("rtspsAddress", "rtsps")):
+            if key in self.ports:
+                return f"{scheme}://{host}:{self.ports[key]}/{path}"
+        raise StreamEnded("the server has no RTSP: it is turned off in the configuration")
+
+    def start(self) -> Self:
+        """Start in a thread of its own; nothing happens when it runs already.
+
+        Raises StartError when a port is taken or a certificate cannot be read.
+        """
+        with self._lock:
+            if self._application is None:
+                runtime = LoopThread("polycast-server")
+                try:
+                    runtime.run(self._open(runtime))
+                except BaseException:
+                    runtime.stop()
+                    raise
+        return self
+
+    def stop(self) -> None:
+        """Stop: clients are disconnected, readers and writers of this program end. Nothing happens when it is stopped.
+
+        Not for a server that runs in the event loop of the caller: see `stop_async`.
+        """
+        with self._lock:
+            runtime = self._runtime
+            if runtime is None:
+                return
+            runtime.run(self._close())
+            self._forget(runtime)
+
+    async def start_async(self) -> Self:
+        """Start in the event loop of the caller; nothing happens when it runs already. Raises StartError."""
+        if self._application is None:
+            await self._open(Runtime(asyncio.get_running_loop(), threading.get_ident()))
+        return self
+
+    async def stop_async(self) -> None:
+        """Stop; may be awaited in any event loop."""
+        runtime = self._runtime
+        if runtime is not None:
+            await runtime.run_async(self._close())
+            self._forget(runtime)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server is stopped, by another thread or by Ctrl-C (KeyboardInterrupt); True when it is.
+
+        ``timeout``: at most so many seconds.
+        """
+        if timeout is not None:
+            return self._stopped.wait(timeout)
+        while not self._stopped.wait(1.0):  # a wait without end would not notice Ctrl-C on Windows
+            pass
+        return True
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await self.start_async()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop_async()
+
+    # Streams
+
+    @overload
+    def publish(
+        self,
+        name: str,
+        size: tuple[int, int] | None = None,
+        rate: float = 30,
+        *,
+        format: str = "bgr24",
+        codec: str = "h264",
+        encoder: str | None = None,
+        hardware: bool = False,
+        bitrate: int | None = None,
+        key_interval: float = 1.0,
+        options: Mapping[str, str] | None = None,
+        sample_rate: int | None = None,
+        channels: int = 2,
+        audio_codec: str = "aac",
+        audio_bitrate: int | None = None,
+        pace: bool = False,
+    ) -> Writer: ...
+
+    @overload
+    def publish(self, name: str, *, tracks: Sequence[Codec | Track]) -> CodedWriter: ...
+
+    def publish(
+        self,
+        name: str,
+        size: tuple[int, int] | None = None,
+        rate: float = 30,
+        *,
+        format: str = "bgr24",
+        codec: str = "h264",
+        encoder: str | None = None,
+        hardware: bool = False,
+        bitrate: int | None = None,
+        key_interval: float = 1.0,
+        options: Mapping[str, str] | None = None,
+        sample_rate: int | None = None,
+        channels: int = 2,
+        audio_codec: str = "aac",
+        audio_bitrate: int | None = None,
+        pace: bool = False,
+        tracks: Sequence[Codec | Track] | None = None,
+    ) -> Writer | CodedWriter:
+        """Publish on the path ``name``, straight into the server, without a socket.
+
+        Pictures: ``size`` is (width, height) in pixels, both even; ``rate`` in frames a second; ``format`` of the
+        arrays: ``bgr24`` (as OpenCV has it), ``rgb24``, ``gray``, ``bgra``, ``rgba``, ``yuv420p`` or ``nv12``.
+        ``codec``: ``h264``, ``h265``, ``vp8``, ``vp9``, ``av1`` or ``mjpeg``; ``encoder``: one of FFmpeg's by name
+        (``h264_nvenc``); ``hardware``: take the first hardware encoder that works, else the processor. ``bitrate`` in
+        bit/s; left out, 0.1 bit for each pixel. ``key_interval``: seconds from key frame to key frame; one is also made
+        when a reader comes. ``options``: further options of the encoder, by FFmpeg's names. There are no B-frames and
+        no delay. ``pace``: let `Writer.write` wait, so that pictures go out at ``rate``.
+
+        Sound: with a ``sample_rate`` in Hz and 1 or 2 ``channels``; ``audio_codec``: ``aac``, ``opus`` (48000 Hz),
+        ``pcmu`` or ``pcma`` (8000 Hz, one channel); ``audio_bitrate`` in bit/s.
+
+        Coded frames: ``tracks`` are codecs, such as ``polycast.H264()``, or the tracks of a reader; needs no PyAV.
+
+        Raises ValueError for wrong arguments, MissingDependency without PyAV, UnsupportedCodec when no encoder can be
+        opened, PublishRefused when the path takes no publisher, NotFound when it is not configured, StreamEnded when
+        the server does not run.
+        """
+        application, runtime = self._running()
+
+        def open_path(described: Sequence[Track]) -> Publication:
+            return Publication(runtime, application.hub, name, described)
+
+        if tracks is not None:
+            return open_coded_writer(open_path, tracks)
+        options_given = PublishOptions(
+            size, rate, format, codec, encoder, hardware, bitrate, key_interval, options,
+            sample_rate, channels, audio_codec, audio_bitrate, pace,
+        )  # fmt: skip
+        return open_writer(open_path, options_given)
+
+    @overload
+    def read(
+        self,
+        name: str,
+        *,
+        decode: Literal[True] = True,
+        video: Literal[True] = True,
+        audio: Literal[False] = False,
+        format: str = "bgr24",
+        buffer: int | None = None,
+        timeout: float | None = None,
+        reconnect: bool = True,
+        on_event: OnEvent | None = None,
+    ) -> Reader[VideoFrame]: ...
+
+    @overload
+    def read(
+        self,
+        name: str,
+        *,
+        decode: Literal[True] = True,
+        video: Literal[False],
+        audio: Literal[True],
+        format: str = "bgr24",
+        buffer: int | None = None,
+        timeout: float | None = None,
+        reconnect: bool = True,
+        on_event: OnEvent | None = None,
+    ) -> Reader[AudioFrame]: ...
+
+    @overload
+    def read(
+        self,
+        name: str,
+        *,
+        decode: Literal[True] = True,
+        video: Literal[True] = True,
+        audio: Literal[True],
+        format: str = "bgr24",
+        buffer: int | None = None,
+        timeout: float | None = None,
+        reconnect: bool = True,
+        on_event: OnEvent | None = None,
+    ) -> Reader[VideoFrame | AudioFrame]: ...
+
+    @overload
+    def read(
+        self,
+        name: str,
+        *,
+        decode: Literal[False],
+        buffer: int | None = None,
+        timeout: float | None = None,
+        reconnect: bool = True,
+        on_event: OnEvent | None = None,
+    ) -> Reader[CodedFrame]: ...
+
+    def read(
+        self,
+        name: str,
+        *,
+        decode: bool = True,
+        video: bool = True,
+        audio: bool = False,
+        format: str = "bgr24",
+        buffer: int | None = None,
+        timeout: float | None = None,
+        reconnect: bool = True,
+        on_event: OnEvent | None = None,
+    ) -> Reader[Any]:
+        """Read the path ``name``, straight from the server, without a socket. Iterate over the result.
+
+        ``video`` and ``audio``: which kinds are decoded; ``format`` of the arrays, as in `publish`. With
+        ``decode=False``, coded frames of all tracks; needs no PyAV.
+
+        The newest picture comes first: a loop that is slow skips the ones between, see `VideoFrame.skipped` and
+        `Reader.skipped`. ``buffer``: hand out every frame instead, with at most so many waiting; when they are full,
+        frames up to the next key frame are skipped. Coded frames have a buffer of 600 unless one is given.
+
+        ``timeout``: longest wait for a frame, in seconds. ``reconnect``: when the stream ends, or is not there yet, wait
+        for it; ``on_event`` is called with each `Event`, in the thread that reads. With ``reconnect=False`` the
+        iteration ends with the stream.
+
+        The iteration raises NotFound (no such path, or nobody publishes and ``reconnect`` is off), UnsupportedCodec,
+        ReadTimeout. This call raises MissingDependency without PyAV and StreamEnded when the server does not run.
+        """
+        application, runtime = self._running()
+
+        def subscribe(inbox: Inbox) -> Subscription:
+            kinds = {"video": video and decode, "audio": audio and decode}
+            subscription = Subscription(runtime, application.hub, name, inbox, reconnect=reconnect, **kinds)
+            self._subscriptions.add(subscription)
+            return subscription
+
+        return open_reader(
+            runtime,
+            subscribe,
+            decode=decode,
+            kinds=(video, audio),
+            format=format,
+            buffer=buffer,
+            timeout=timeout,
+            on_event=on_event,
+        )
+
+    def statistics(self) -> ServerStatistics:
+        """Return numbers about all paths and clients. Raises StreamEnded when the server does not run."""
+        application, runtime = self._running()
+
+        def collect() -> ServerStatistics:
+            return ServerStatistics(
+                {path.name: stream_statistics(path) for path in application.hub},
+                tuple(session for server in application.servers.values() for session in session_statistics(server)),
+            )
+
+        return runtime.call(collect)
+
+    def disconnect(self, session_id: str) -> bool:
+        """Close a client's session by its id, see `SessionStatistics.id`; False when there is none."""
+        application, runtime = self._running()
+        return runtime.call(lambda: any(server.kick(session_id) for server in application.servers.values()))
+
+    # Inside
+
+    def _running(self) -> tuple[Application, Runtime]:
+        application, runtime = self._application, self._runtime
+        if application is None or runtime is None:
+            raise StreamEnded("the server is not started" if self._runtime is None else STOPPED)
+        return application, runtime
+
+    async def _open(self, runtime: Runtime) -> None:
+        from polycast.app import Application
+
+        hooks: Hooks | None = None
+
+        async def authenticate(request: Any) -> bool:
+            return hooks is not None and await hooks.authenticate(request)
+
+        application = Application(self._loaded, authenticate=authenticate if self._authenticate is not None else None)
+        hooks = Hooks(runtime.loop, application.log, authenticate=self._authenticate, **self._functions)  # type: ignore[arg-type]
+        application.hub.observers.append(hooks)
+        try:
+            await application.start()
+        except BaseException:
+            await hooks.close()
+            raise
+        self._application, self._runtime, self._hooks = application, runtime, hooks
+        self._stopped.clear()
+
+    async def _close(self) -> None:
+        application, hooks = self._application, self._hooks
+        self._application = self._hooks = None
+        if application is None or hooks is None:
+            return
+        for subscription in list(self._subscriptions):
+            subscription.stop()
+        await application.stop()
+        await hooks.close()
+
+    def _forget(self, runtime: Runtime) -> None:
+        if self._runtime is not runtime:
+            return
+        self._runtime = None
+        if isinstance(runtime, LoopThread):
+            runtime.stop()
+        else:
+            runtime.end()
+        self._stopped.set()
+
+
+# Coded frames that wait for a reader that does not say how many: 10 seconds of video with sound.
+CODED_BUFFER = 600
+
+
+def open_reader(
+    runtime: Runtime,
+    subscribe: Callable[[Inbox], Subscription],
+    *,
+    decode: bool,
+    kinds: tuple[bool, bool],
+    format: str,
+    buffer: int | None,
+    timeout: float | None,
+    on_event: OnEvent | None,
+    on_close: Callable[[], None] | None = None,
+) -> Reader[Any]:
+    """Make a reader from the arguments of ``read``; a server and the client have this in common."""
+    if decode and not any(kinds):
+        raise ValueError("read needs video, audio or both")
+    if buffer is not None and buffer < 1:
+        raise ValueError("the buffer must hold at least one frame")
+    decoding = Decoding(format) if decode else None
+    inbox = Inbox(buffer if decode or buffer is not None else CODED_BUFFER)
+    return Reader(
+        runtime,
+        subscribe(inbox),
+        inbox,
+        decoding=decoding,
+        newest=inbox.is_newest_first,
+        timeout=timeout,
+        on_event=on_event,
+        on_close=on_close,
+    )

@@ -1,0 +1,227 @@
+"""Pictures to coded frames, with settings for live video: no B-frames, no delay, closed groups of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from polycast.api.errors import UnsupportedCodec
+from polycast.api.media import import_av
+from polycast.codecs import av1, nal
+from polycast.media.codec import AV1, H264, H265, MJPEG, VP8, VP9, VideoCodec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CLOCK_RATE = 90_000
+
+# Bits for each pixel where no bit rate is given: 0.9 Mbit/s for 640x480 and 6 Mbit/s for 1080p, at 30 frames a second.
+BITS_PER_PIXEL = 0.1
+
+# Pictures from this size on are cut into slices that several cores encode at once.
+SLICED_PIXELS = 1280 * 720
+MAXIMUM_THREADS = 4
+
+# Formats whose arrays have three columns for each pixel, one, or four.
+CHANNELS = {"bgr24": 3, "rgb24": 3, "gray": 1, "bgra": 4, "rgba": 4}
+PLANAR = ("yuv420p", "nv12")
+
+SOFTWARE = {"h264": "libx264", "h265": "libx265", "vp8": "libvpx", "vp9": "libvpx-vp9", "av1": "libsvtav1", "mjpeg": "mjpeg"}  # fmt: skip
+HARDWARE = {
+    "h264": ("h264_nvenc", "h264_videotoolbox", "h264_qsv", "h264_amf", "h264_v4l2m2m"),
+    "h265": ("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv", "hevc_amf", "hevc_v4l2m2m"),
+    "av1": ("av1_nvenc", "av1_qsv", "av1_amf"),
+}
+"""Encoders of graphics cards and boards, in the order in which they are tried."""
+
+LIVE_OPTIONS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "ultrafast", "tune": "zerolatency", "profile": "main", "forced-idr": "1"},
+    "libx265": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1", "x265-params": "log-level=error"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "row-mt": "1"},
+    "libsvtav1": {"preset": "12", "svtav1-params": "pred-struct=1:lookahead=0:tune=0"},
+    "mjpeg": {"huffman": "default"},
+    "h264_nvenc": {"preset": "p1", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
+    "hevc_nvenc": {"preset": "p1", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
+    "av1_nvenc": {"preset": "p1", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
+    "h264_qsv": {"preset": "veryfast", "async_depth": "1", "forced_idr": "1"},
+    "hevc_qsv": {"preset": "veryfast", "async_depth": "1", "forced_idr": "1"},
+    "h264_videotoolbox": {"realtime": "1"},
+    "hevc_videotoolbox": {"realtime": "1"},
+    "h264_amf": {"usage": "ultralowlatency"},
+    "hevc_amf": {"usage": "ultralowlatency"},
+}
+"""Settings of each encoder for live video; others are given none."""
+
+# H264 and H265 NAL unit types of parameter sets and of access unit delimiters, which stay out of frames.
+_H264_SPS, _H264_PPS, _H264_DELIMITER = 7, 8, 9
+_H265_VPS, _H265_SPS, _H265_PPS, _H265_DELIMITER = 32, 33, 34, 35
+_AV1_TEMPORAL_DELIMITER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSettings:
+    """What to encode and how."""
+
+    width: int
+    height: int
+    rate: float
+    format: str = "bgr24"
+    codec: str = "h264"
+    encoder: str | None = None
+    hardware: bool = False
+    bitrate: int | None = None
+    key_interval: float = 1.0
+    options: Mapping[str, str] | None = None
+
+    def check(self) -> None:
+        """Raise ValueError when they make no sense."""
+        if self.width < 2 or self.height < 2 or self.width % 2 or self.height % 2:
+            raise ValueError(f"the sides of the picture must be even, not {self.width}x{self.height}")
+        if not 0 < self.rate <= 1000:
+            raise ValueError(f"the rate must be between 0 and 1000 frames a second, not {self.rate}")
+        if self.format not in CHANNELS and self.format not in PLANAR:
+            raise ValueError(f"unknown format '{self.format}': one of {', '.join([*CHANNELS, *PLANAR])}")
+        if self.codec not in SOFTWARE:
+            raise ValueError(f"unknown codec '{self.codec}': one of {', '.join(SOFTWARE)}")
+        if self.key_interval <= 0:
+            raise ValueError("the key interval must be over 0 seconds")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that arrays must have."""
+        if self.format in PLANAR:
+            return (self.height * 3 // 2, self.width)
+        channels = CHANNELS[self.format]
+        return (self.height, self.width, channels) if channels > 1 else (self.height, self.width)
+
+
+class VideoEncoder:
+    """An encoder of PyAV. Raises MissingDependency without PyAV, UnsupportedCodec when no encoder can be opened."""
+
+    def __init__(self, settings: VideoSettings) -> None:
+        settings.check()
+        self._av = import_av()
+        self._settings = settings
+        self.name, self._context = self._open()
+        self._pixel_format = self._context.pix_fmt
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        self._key_type = self._av.video.frame.PictureType.I
+        extradata = bytes(self._context.extradata or b"")
+        self.codec, self._parameter_sets = _describe(settings, extradata)
+
+    def encode(self, array: NDArray[Any], pts: int, *, key: bool) -> list[tuple[tuple[bytes, ...], int, bool]]:
+        """Return what is ready after one more picture: (units, pts, key) each. ``key`` asks for a key frame.
+
+        Raises ValueError when the array is not what was announced.
+        """
+        shape = self._settings.shape
+        if array.shape != shape or array.dtype != "uint8":
+            raise ValueError(
+                f"the picture must be an array of uint8 and shape {shape}, not of {array.dtype} and {array.shape}"
+            )
+        picture = self._wrap(array)
+        if picture.format.name != self._pixel_format:
+            picture = self._reformatter.reformat(picture, format=self._pixel_format)
+        picture.pts = pts
+        picture.time_base = self._context.time_base
+        if key:
+            picture.pict_type = self._key_type
+        return [self._unpack(packet) for packet in self._context.encode(picture)]
+
+    def flush(self) -> list[tuple[tuple[bytes, ...], int, bool]]:
+        """Return what the encoder still held; it takes nothing more."""
+        return [self._unpack(packet) for packet in self._context.encode(None)]
+
+    def _wrap(self, array: NDArray[Any]) -> Any:
+        """Return the array as a frame without copying it: it is converted before the caller has it back."""
+        name = self._settings.format
+        if name in CHANNELS and array.flags["C_CONTIGUOUS"]:
+            return self._av.VideoFrame.from_numpy_buffer(array, format=name)
+        import numpy as np
+
+        return self._av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format=name)
+
+    def _unpack(self, packet: Any) -> tuple[tuple[bytes, ...], int, bool]:
+        key = bool(packet.is_keyframe)
+        units = _split(self.codec, bytes(packet))
+        if key and self._parameter_sets:
+            # Readers that missed the session description start here, so the parameter sets go in-band, too.
+            units = self._parameter_sets + tuple(unit for unit in units if unit not in self._parameter_sets)
+        return units, int(packet.pts), key
+
+    def _open(self) -> tuple[str, Any]:
+        settings = self._settings
+        names = [settings.encoder] if settings.encoder else []
+        if not names:
+            names = [*(HARDWARE.get(settings.codec, ()) if settings.hardware else ()), SOFTWARE[settings.codec]]
+        failure = ""
+        for name in names:
+            if name not in self._av.codecs_available:
+                failure = f"this PyAV has no encoder '{name}'"
+                continue
+            try:
+                return name, self._open_one(name)
+            except (self._av.error.FFmpegError, ValueError) as error:
+                failure = f"the encoder '{name}' cannot be opened: {error}"
+        raise UnsupportedCodec(failure)
+
+    def _open_one(self, name: str) -> Any:
+        settings = self._settings
+        bitrate = settings.bitrate or round(settings.width * settings.height * settings.rate * BITS_PER_PIXEL)
+        context = self._av.CodecContext.create(name, "w")
+        context.width, context.height = settings.width, settings.height
+        context.pix_fmt = "yuvj420p" if name == "mjpeg" else "nv12" if name.endswith("_qsv") else "yuv420p"
+        context.time_base = Fraction(1, CLOCK_RATE)
+        context.framerate = Fraction(settings.rate).limit_denominator(1001)
+        context.bit_rate = bitrate
+        context.gop_size = max(1, round(settings.rate * settings.key_interval))
+        context.max_b_frames = 0
+        threads = min(os.cpu_count() or 1, MAXIMUM_THREADS)
+        context.thread_count = threads if settings.width * settings.height >= SLICED_PIXELS else 1
+        flags = self._av.codec.context.Flags
+        context.flags |= flags.low_delay | (flags.closed_gop if name != "libsvtav1" else 0)
+        if name not in ("libvpx", "libvpx-vp9", "mjpeg"):
+            context.flags |= flags.global_header
+        context.options = {
+            "maxrate": str(bitrate * 5 // 4),
+            "bufsize": str(bitrate),
+            **({"colorspace": "smpte170m", "color_primaries": "smpte170m", "color_trc": "smpte170m"}),
+            **LIVE_OPTIONS.get(name, {}),
+            **(settings.options or {}),
+        }
+        context.open()
+        return context
+
+
+def _split(codec: VideoCodec, data: bytes) -> tuple[bytes, ...]:
+    if isinstance(codec, H264):
+        return tuple(unit for unit in nal.split_annexb(data) if unit[0] & 0x1F != _H264_DELIMITER)
+    if isinstance(codec, H265):
+        return tuple(unit for unit in nal.split_annexb(data) if unit[0] >> 1 & 0x3F != _H265_DELIMITER)
+    if isinstance(codec, AV1):
+        return tuple(unit for unit in av1.split_obus(data) if av1.obu_type(unit) != _AV1_TEMPORAL_DELIMITER)
+    return (data,)
+
+
+def _describe(settings: VideoSettings, extradata: bytes) -> tuple[VideoCodec, tuple[bytes, ...]]:
+    """Return the codec of the track, and what must stand before each key frame."""
+    if settings.codec == "h264":
+        h264_sets = {unit[0] & 0x1F: unit for unit in nal.split_annexb(extradata)}
+        sps, pps = h264_sets.get(_H264_SPS, b""), h264_sets.get(_H264_PPS, b"")
+        return H264(sps, pps), tuple(unit for unit in (sps, pps) if unit)
+    if settings.codec == "h265":
+        h265_sets = {unit[0] >> 1 & 0x3F: unit for unit in nal.split_annexb(extradata)}
+        found = tuple(h265_sets.get(kind, b"") for kind in (_H265_VPS, _H265_SPS, _H265_PPS))
+        return H265(*found), tuple(unit for unit in found if unit)
+    if settings.codec == "av1":
+        if extradata[:1] == b"\x81":  # the marker and version of a configuration record; else plain OBUs
+            return av1.parse_configuration_record(extradata), ()
+        headers = [unit for unit in av1.split_obus(extradata) if av1.obu_type(unit) == 1]
+        return AV1(headers[0] if headers else b""), ()
+    if settings.codec == "vp9":
+        return VP9(width=settings.width, height=settings.height), ()
+    return (VP8() if settings.codec == "vp8" else MJPEG()), ()

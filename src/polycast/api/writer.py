@@ -1,0 +1,335 @@
+"""Writers: where a program hands over its pictures and sound, or frames that are coded already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time as clock
+import weakref
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from polycast.api.audio_encoder import AudioEncoder
+from polycast.api.frames import CodedFrame
+from polycast.api.publication import KEY_REQUEST_SECONDS
+from polycast.api.video_encoder import CLOCK_RATE, VideoEncoder, VideoSettings
+from polycast.codecs import av1, h264, h265, nal, vp8, vp9
+from polycast.errors import PolycastError
+from polycast.media.codec import AV1, H264, H265, MJPEG, VP8, VP9, Codec
+from polycast.media.frame import Frame
+from polycast.media.timebase import NANOSECONDS, WallTime, seconds_to_ticks
+from polycast.media.track import Track
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Seconds at which the time line of a stream starts: sound may begin a little before the first picture, never below 0.
+START_TIME = 1.0
+
+# Seconds by which sound may run away from the clock before it is put right: a capture device that paused.
+MAXIMUM_AUDIO_DRIFT = 0.25
+
+# Key frames are made by the clock, too, when pictures come so much slower than was announced.
+KEY_INTERVAL_TOLERANCE = 1.5
+
+
+class Publishing(Protocol):
+    """What a writer writes to: a path of a server, or a connection to another one."""
+
+    wants_key: bool
+
+    @property
+    def error(self) -> PolycastError | None: ...
+    def write(self, frames: list[tuple[int, Frame]]) -> None: ...
+    def end(self, error: PolycastError | None = None) -> None: ...
+
+
+class _Base:
+    def __init__(self, publishing: Publishing, tracks: Sequence[Track]) -> None:
+        self._publishing = publishing
+        self.tracks = tuple(tracks)
+        """What is published: each with its ``codec`` and ``index``."""
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._finalizer = weakref.finalize(self, publishing.end)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is over: closed here, by the server, or by another publisher."""
+        return self._publishing.error is not None
+
+    def close(self) -> None:
+        """End the stream. May be called several times, and from any thread."""
+        self._closed.set()
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Writer(_Base):
+    """Publishes pictures and sound. Made by `Server.publish` and `polycast.publish`; close it, or use ``with``.
+
+    May be used from several threads. Times are those of the clock when `write` is called, unless ``time`` is given.
+    """
+
+    def __init__(
+        self,
+        publishing: Publishing,
+        tracks: Sequence[Track],
+        video: VideoEncoder | None,
+        audio: AudioEncoder | None,
+        settings: VideoSettings | None,
+        *,
+        pace: bool,
+    ) -> None:
+        super().__init__(publishing, tracks)
+        self._video = video
+        self._audio = audio
+        self._settings = settings
+        self._audio_index = 0 if video is None else 1
+        self._pace = pace
+        self._origin = clock.monotonic()
+        self._wall_origin = clock.time()
+        self._time_offset: float | None = None
+        self._next_slot = 0.0
+        self._last_pts = -1
+        self._last_key = 0.0
+        self._walls: dict[int, WallTime] = {}
+        self._audio_wall: int | None = None
+        self.frames = 0
+        """Pictures written so far."""
+        self.bytes = 0
+        """Coded bytes so far, of pictures and sound."""
+
+    @property
+    def encoder(self) -> str:
+        """Name of the video encoder that is used, such as ``libx264``; empty without video."""
+        return self._video.name if self._video is not None else ""
+
+    def write(self, frame: NDArray[Any], *, time: float | None = None, key: bool = False) -> None:
+        """Publish a picture: an array of uint8 in the writer's format and size.
+
+        ``time``: when it was captured, in seconds since 1970-01-01 UTC; now, when left out. ``key``: make it a key
+        frame. With ``pace`` it waits until it is this picture's turn.
+        Raises ValueError for an array of another shape or type, StreamEnded (or why) when the stream is over.
+        """
+        video = self._video
+        if video is None:
+            raise ValueError("this writer has no video: give a size to publish()")
+        self._check()
+        if self._pace:
+            self._wait_for_turn()
+        with self._lock:
+            now = clock.monotonic()
+            wall = self._wall_origin + now - self._origin if time is None else time
+            pts = max(self._last_pts + 1, seconds_to_ticks(self._position(now, time), CLOCK_RATE))
+            key = key or self._is_key_due(now)
+            self._last_pts = pts
+            self._walls[pts] = WallTime(round(wall * NANOSECONDS))
+            coded = video.encode(frame, pts, key=key)
+            self.frames += 1
+            self._send_video(coded, now)
+
+    async def write_async(self, frame: NDArray[Any], *, time: float | None = None, key: bool = False) -> None:
+        """Do what `write` does in a worker thread, so that the event loop of the caller goes on."""
+        await asyncio.to_thread(self.write, frame, time=time, key=key)
+
+    def write_audio(self, samples: NDArray[Any], *, time: float | None = None) -> None:
+        """Publish sound: int16, or floats between -1 and 1, of shape (samples, channels), or (samples,) for one channel.
+
+        ``time``: when the first sample was captured, in seconds since 1970-01-01 UTC. Left out, sound goes on where it
+        stopped; the first piece, and one after a pause, ends now. Raises as `write` does.
+        """
+        audio = self._audio
+        if audio is None:
+            raise ValueError("this writer has no audio: give a sample_rate to publish()")
+        self._check()
+        with self._lock:
+            rate = audio.clock_rate
+            now = clock.monotonic()
+            position = self._position(now, time) - (len(samples) / rate if time is None else 0.0)
+            pts = max(0, seconds_to_ticks(position, rate))
+            if self._audio_wall is None or abs(pts - audio.next_pts) > MAXIMUM_AUDIO_DRIFT * rate:
+                if self._audio_wall is None or pts > audio.next_pts:
+                    audio.skip_to(pts)
+                wall = time if time is not None else self._wall_origin + now - self._origin - len(samples) / rate
+                self._audio_wall = round(wall * NANOSECONDS) - audio.next_pts * NANOSECONDS // rate
+            frames: list[tuple[int, Frame]] = []
+            for data, frame_pts, duration in audio.encode(samples):
+                if frame_pts < 0:
+                    continue
+                wall_time = WallTime(self._audio_wall + frame_pts * NANOSECONDS // rate)
+                self.bytes += len(data)
+                frames.append(
+                    (
+                        self._audio_index,
+                        Frame((data,), frame_pts, frame_pts, key=True, wall_time=wall_time, duration=duration),
+                    )
+                )
+            if frames:
+                self._publishing.write(frames)
+
+    async def write_audio_async(self, samples: NDArray[Any], *, time: float | None = None) -> None:
+        """Do what `write_audio` does in a worker thread."""
+        await asyncio.to_thread(self.write_audio, samples, time=time)
+
+    def close(self) -> None:
+        if not self._closed.is_set() and self._video is not None and not self.closed:
+            with self._lock, contextlib.suppress(PolycastError):
+                self._send_video(self._video.flush(), clock.monotonic())
+                self._video = None
+        super().close()
+
+    def _check(self) -> None:
+        error = self._publishing.error
+        if error is not None:
+            raise error
+
+    def _position(self, now: float, time: float | None) -> float:
+        """Return where on the time line something belongs, in seconds."""
+        position = START_TIME + now - self._origin
+        if time is None:
+            return position
+        if self._time_offset is None:
+            self._time_offset = position - time
+        return time + self._time_offset
+
+    def _wait_for_turn(self) -> None:
+        if self._settings is None:
+            return
+        now = clock.monotonic()
+        if self._next_slot <= 0 or now - self._next_slot > 1.0:  # the first one, or the caller paused
+            self._next_slot = now
+        if self._next_slot > now:
+            self._closed.wait(self._next_slot - now)
+        self._next_slot += 1 / self._settings.rate
+
+    def _is_key_due(self, now: float) -> bool:
+        since = now - self._last_key
+        if self._publishing.wants_key and since >= KEY_REQUEST_SECONDS:
+            return True
+        return self._settings is not None and since >= self._settings.key_interval * KEY_INTERVAL_TOLERANCE
+
+    def _send_video(self, coded: Iterable[tuple[tuple[bytes, ...], int, bool]], now: float) -> None:
+        frames: list[tuple[int, Frame]] = []
+        for units, pts, key in coded:
+            if key:
+                self._last_key = now
+                self._publishing.wants_key = False
+            frame = Frame(units, pts, pts, key=key, wall_time=self._walls.pop(pts, None))
+            self.bytes += frame.size
+            frames.append((0, frame))
+        if frames:
+            self._publishing.write(frames)
+
+
+class CodedWriter(_Base):
+    """Publishes frames that are coded already; needs no PyAV. Made by ``publish(tracks=[...])``."""
+
+    def __init__(self, publishing: Publishing, tracks: Sequence[Track]) -> None:
+        super().__init__(publishing, tracks)
+        self._last_dts = [-(1 << 62)] * len(self.tracks)
+        self._lock = threading.Lock()
+
+    def write(
+        self,
+        data: CodedFrame | bytes | Sequence[bytes],
+        *,
+        track: int | None = None,
+        pts: float | None = None,
+        dts: float | None = None,
+        key: bool | None = None,
+        time: float | None = None,
+    ) -> None:
+        """Publish one coded frame, in decoding order.
+
+        ``data``: what a reader with ``decode=False`` gave; or bytes (H264 and H265: one picture in Annex B form; AV1:
+        one temporal unit; others: the frame); or the units as `CodedFrame.units` has them.
+        ``track``: index in ``tracks``; 0, or that of the coded frame, when left out. ``pts`` and ``dts``: seconds on
+        one time line for all tracks, 0 or more; ``dts`` is ``pts`` when left out. ``key``: whether decoding can start
+        here; found out when left out. ``time``: when it was captured, in seconds since 1970-01-01 UTC.
+        Raises ValueError for a missing or decreasing time and for a track that there is not, StreamEnded (or why) when
+        the stream is over.
+        """
+        error = self._publishing.error
+        if error is not None:
+            raise error
+        if isinstance(data, CodedFrame):
+            track = data.track.index if track is None else track
+            pts = data.pts if pts is None else pts
+            dts = data.dts if dts is None else dts
+            key = data.key if key is None else key
+            time = data.time if time is None else time
+            units: tuple[bytes, ...] = data.units
+        else:
+            units = ()
+        index = track or 0
+        if not 0 <= index < len(self.tracks):
+            raise ValueError(f"there is no track {index}")
+        codec = self.tracks[index].codec
+        if not isinstance(data, CodedFrame):
+            units = split_units(codec, data) if isinstance(data, bytes) else tuple(data)
+        if pts is None:
+            raise ValueError("a coded frame needs a pts")
+        self._publish(index, codec, units, pts, pts if dts is None else dts, key, time)
+
+    def _publish(
+        self, index: int, codec: Codec, units: tuple[bytes, ...], pts: float, dts: float, key: bool | None,
+        time: float | None,
+    ) -> None:  # fmt: skip
+        rate = self.tracks[index].clock_rate
+        pts_ticks, dts_ticks = seconds_to_ticks(pts, rate), seconds_to_ticks(dts, rate)
+        if pts_ticks < dts_ticks:
+            raise ValueError(f"the pts {pts} is before the dts {dts}")
+        wall_time = None if time is None else WallTime(round(time * NANOSECONDS))
+        with self._lock:
+            if dts_ticks < self._last_dts[index]:
+                raise ValueError(f"the dts {dts} is before that of the frame before")
+            self._last_dts[index] = dts_ticks
+            frame = Frame(
+                units, pts_ticks, dts_ticks, key=is_key(codec, units) if key is None else key, wall_time=wall_time
+            )
+            self._publishing.write([(index, frame)])
+
+
+def split_units(codec: Codec, data: bytes) -> tuple[bytes, ...]:
+    """Return the units of a frame that comes as one byte string."""
+    if isinstance(codec, H264):
+        return tuple(unit for unit in nal.split_annexb(data) if unit[0] & 0x1F != h264.NalType.ACCESS_UNIT_DELIMITER)
+    if isinstance(codec, H265):
+        return tuple(unit for unit in nal.split_annexb(data) if h265.nal_type(unit) != 35)
+    if isinstance(codec, AV1):
+        return tuple(unit for unit in av1.split_obus(data) if av1.obu_type(unit) != 2)
+    return (data,)
+
+
+def is_key(codec: Codec, units: tuple[bytes, ...]) -> bool:
+    """Whether decoding can start at this frame."""
+    if isinstance(codec, H264):
+        return h264.is_key(units)
+    if isinstance(codec, H265):
+        return h265.is_key(units)
+    if isinstance(codec, AV1):
+        return av1.is_key(units)
+    if isinstance(codec, VP8):
+        return vp8.is_key(units[0])
+    if isinstance(codec, VP9):
+        return vp9.is_key(units[0])
+    return isinstance(codec, MJPEG) or codec.kind != "video"
+
