@@ -124,7 +124,7 @@ class _Editor:
             if _is_empty(value):
                 if change is not None:
                     colon = self._colon(key)
-                    self._replace(colon + 1, colon + 1, " " + yaml_text.flow(change))
+                    self._replace(colon + 1, colon + 1, " " + _text_of(change))
             elif not self._is_same(name, value.value, change):
                 style = value.style if value.style in ("'", '"') else None
                 words = (
@@ -172,7 +172,7 @@ class _Editor:
             return
         end = value.end_mark.index
         if not _is_empty(value):
-            self._replace(value.start_mark.index, end, "")
+            self._replace(self._colon(key) + 1, end, "")
         self._insert_line(max(self._colon(key) + 1, end if not _is_empty(value) else 0), lines)
 
     def _remove_pair(self, key: Any, value: Any) -> None:
@@ -236,6 +236,10 @@ def _is_null(node: Any) -> bool:
 
 def _is_empty(node: Any) -> bool:
     return type(node).__name__ == "ScalarNode" and node.start_mark.index == node.end_mark.index
+
+
+def _text_of(value: Any) -> str:
+    return yaml_text.flow(value) if isinstance(value, list | tuple | Mapping) else yaml_text.scalar(value)
 
 
 def _plain(node: Any) -> Any:

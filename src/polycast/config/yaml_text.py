@@ -51,7 +51,8 @@ def flow(value: Any) -> str:
         return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow, value)) + "]"
-    return scalar(value)
+    # Only outside of brackets may a plain text begin with a colon.
+    return scalar(value, style="'" if isinstance(value, str) and value.startswith(":") else None)
 
 
 def entry(key: str, value: Any, indent: int, step: int, newline: str) -> str:
@@ -62,7 +63,7 @@ def entry(key: str, value: Any, indent: int, step: int, newline: str) -> str:
         return head + newline + lines
     if value is None or (isinstance(value, Mapping) and not value):
         return head + newline
-    return f"{head} {flow(value)}{newline}"
+    return f"{head} {flow(value) if isinstance(value, list | tuple | Mapping) else scalar(value)}{newline}"
 
 
 def _is_number_like(text: str) -> bool:
