@@ -48,7 +48,13 @@ def _decrypt(arguments: Sequence[str]) -> int:
     return main("decrypt", arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"encrypt": _encrypt, "decrypt": _decrypt}
+def _top(arguments: Sequence[str]) -> int:
+    from polycast.cli_top import main
+
+    return main(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"encrypt": _encrypt, "decrypt": _decrypt, "top": _top}
 """What the first argument may be besides a file; a file with such a name is reached as ./encrypt."""
 
 

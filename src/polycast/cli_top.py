@@ -1,0 +1,202 @@
+"""The command ``polycast top``: a live table of paths and sessions, from the API of a running server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import httpx2
+    from rich.table import Table
+
+DEFAULT_URL = "http://127.0.0.1:9997"
+
+# Sessions that are shown; the busiest come first.
+MAXIMUM_ROWS = 40
+
+Json = Mapping[str, Any]
+
+
+class Rates:
+    """Bit rates out of counters that grow."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, float]] = {}
+
+    def of(self, key: str, total: int, now: float) -> float:
+        """Return bit/s since the last call for this key."""
+        last_total, last_time = self._last.get(key, (total, now))
+        self._last[key] = (total, now)
+        return max(0, total - last_total) * 8 / (now - last_time) if now > last_time else 0.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        import rich.console  # noqa: F401
+    except ImportError:
+        print("ERR: this command needs the package 'rich': pip install 'polycast[rich]'", file=sys.stderr)
+        return 1
+    import httpx2
+
+    try:
+        with httpx2.Client(
+            base_url=options.url, auth=_credentials(options), timeout=5, trust_env=False, verify=not options.insecure
+        ) as client:
+            return _show(client, options)
+    except KeyboardInterrupt:
+        return 0
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        print(f"ERR: {options.url}: {error} (is the server running, with 'api: yes'?)", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polycast top", description="Show paths and sessions of a running server.")
+    parser.add_argument("url", nargs="?", default=DEFAULT_URL, help=f"address of its API (default: {DEFAULT_URL})")
+    parser.add_argument("--user", default="", help="apiUser; may also stand in the URL")
+    parser.add_argument("--password", default="", help="apiPass")
+    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks (default: 1)")
+    parser.add_argument("--once", action="store_true", help="show once and exit")
+    return parser
+
+
+def _credentials(options: argparse.Namespace) -> tuple[str, str] | None:
+    parts = urlsplit(options.url)
+    user, password = options.user or parts.username or "", options.password or parts.password or ""
+    return (user, password) if user or password else None
+
+
+def _show(client: httpx2.Client, options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    rates = Rates()
+    collections = _collections(_get(client, "/v1/openapi.json"))
+    table = _table(client, collections, rates)
+    if options.once:
+        Console().print(table)
+        return 0
+    with Live(table, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(max(0.2, options.interval))
+            live.update(_table(client, collections, rates), refresh=True)
+
+
+def _collections(document: Json) -> list[str]:
+    parts = [path.split("/") for path in document["paths"]]
+    return [part[2] for part in parts if len(part) == 4 and part[3] == "list" and part[2] != "paths"]
+
+
+def _get(client: httpx2.Client, path: str) -> Any:
+    response = client.get(path)
+    if response.status_code == 401:
+        raise ValueError("the API asks for credentials: --user and --password")
+    response.raise_for_status()
+    return response.json()
+
+
+def _table(client: httpx2.Client, collections: Sequence[str], rates: Rates) -> Table:
+    from rich.table import Table
+
+    now = time.monotonic()
+    whole = Table.grid(padding=(1, 0))
+    whole.add_row(_paths(_get(client, "/v1/paths/list")["items"], rates, now))
+    sessions: list[tuple[str, str, Json]] = []
+    for collection in collections:
+        response = client.get(f"/v1/{collection}/list")
+        if response.status_code == 200:
+            sessions += [(collection, key, item) for key, item in response.json()["items"].items()]
+    whole.add_row(_sessions(sessions, rates, now))
+    status = _get(client, "/v1/config/status")
+    if not status["ok"]:
+        from rich.text import Text
+
+        whole.add_row(Text(f"configuration refused: {status['error']}", style="red"))
+    return whole
+
+
+def _paths(items: Json, rates: Rates, now: float) -> Table:
+    table = _new_table(
+        f"{len(items)} paths", ("path", "state", "source", "tracks"), ("readers", "in", "out", "lost", "up")
+    )
+    for name in sorted(items):
+        item = items[name]
+        source = item["source"] or {"type": ""}
+        table.add_row(
+            _plain(name),
+            "[green]ready[/]" if item["sourceReady"] else "[dim]not ready[/]",
+            _plain(source["type"]),
+            _plain(", ".join(item["tracks"])),
+            str(len(item["readers"])),
+            bit_rate(rates.of(f"path in {name}", item["bytesReceived"], now)),
+            bit_rate(rates.of(f"path out {name}", item["bytesSent"], now)),
+            str(item["packetsLost"]),
+            age(item["uptime"]),
+        )
+    return table
+
+
+def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: float) -> Table:
+    columns = ("id", "kind", "state", "path", "client", "transport")
+    table = _new_table(f"{len(sessions)} sessions", columns, ("in", "out", "dropped", "round trip", "age"))
+    rows = []
+    for collection, key, item in sessions:
+        incoming = rates.of(f"{collection} {key} in", item.get("bytesReceived", 0), now)
+        outgoing = rates.of(f"{collection} {key} out", item.get("bytesSent", 0), now)
+        texts = [key, collection, *(str(item.get(name, "")) for name in ("state", "path", "remoteAddr", "transport"))]
+        trip = item.get("roundTrip")
+        rows.append(
+            (
+                incoming + outgoing,
+                [
+                    *map(_plain, texts),
+                    bit_rate(incoming),
+                    bit_rate(outgoing),
+                    str(item.get("packetsDropped", 0)),
+                    "" if trip is None else f"{trip * 1000:.0f} ms",
+                    age(item.get("uptime", 0)),
+                ],
+            )
+        )
+    rows.sort(key=lambda row: -row[0])
+    for _, cells in rows[:MAXIMUM_ROWS]:
+        table.add_row(*cells)
+    return table
+
+
+def _new_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", expand=False)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _plain(text: str) -> str:
+    """Return a text of the server for a table: its brackets are no markup, and nothing in it moves the cursor."""
+    from rich.markup import escape
+
+    return escape("".join(character if character.isprintable() else "?" for character in text))
+
+
+def bit_rate(value: float) -> str:
+    """Return bit/s for people."""
+    if value >= 1e6:
+        return f"{value / 1e6:.1f} Mbit/s"
+    return f"{value / 1e3:.0f} kbit/s" if value >= 1e3 else f"{value:.0f} bit/s"
+
+
+def age(seconds: float) -> str:
+    """Return a duration as ``hh:mm:ss``."""
+    whole = int(seconds)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}" if whole else ""
