@@ -42,6 +42,8 @@ class TlsListener:
         self._shutdown_timeout = shutdown_timeout
         self._slots = asyncio.Semaphore(MAXIMUM_HANDSHAKES)
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._not_begun: set[socket.socket] = set()
+        """Connections whose task did not run yet; from then on they belong to their transport."""
         self._task = self._loop.create_task(self._accept())
 
     @property
@@ -53,6 +55,8 @@ class TlsListener:
         """Stop to accept, and end the handshakes that are under way."""
         for task in (self._task, *self._handshakes):
             task.cancel()
+        for accepted in self._not_begun:
+            accepted.close()
 
     async def wait_closed(self) -> None:
         """Return when the socket is closed and no handshake is under way."""
@@ -68,6 +72,7 @@ class TlsListener:
                     self._slots.release()
                     await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                     continue
+                self._not_begun.add(accepted)
                 task = self._loop.create_task(self._shake_hands(accepted, address))
                 self._handshakes.add(task)
                 task.add_done_callback(self._on_done)
@@ -77,6 +82,7 @@ class TlsListener:
         self._slots.release()
 
     async def _shake_hands(self, accepted: socket.socket, address: Any) -> None:
+        self._not_begun.discard(accepted)
         try:
             await self._loop.connect_accepted_socket(
                 self._make_protocol,
