@@ -20,6 +20,9 @@ STOPPED = "the server is stopped"
 # Seconds that a loop thread gets to end.
 JOIN_SECONDS = 5.0
 
+# Seconds that tasks of a loop thread get to end by themselves.
+FAREWELL_SECONDS = 1.0
+
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return a loop of uvloop, or winloop on Windows, where it is installed; else the platform's own."""
@@ -167,25 +170,31 @@ class LoopThread(Runtime):
             loop.run_forever()
         finally:
             try:
-                _cancel_all_tasks(loop)
+                _finish_tasks(loop)
                 loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(loop.shutdown_default_executor())
             finally:
                 self.end()
                 asyncio.set_event_loop(None)
                 loop.close()
 
 
-def _cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
+def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Let farewells go out: tasks get a moment to end by themselves, then they are cancelled."""
     tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=FAREWELL_SECONDS))
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+    # Transports close in the next turn of the loop.
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
 
 
 _shared: LoopThread | None = None
 _shared_users = 0
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()  # the garbage collector may release in the middle of a take
 
 
 def take_shared() -> LoopThread:

@@ -1,0 +1,192 @@
+"""Publishes to an RTMP or RTMPS server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from typing import cast
+
+from polycast.errors import PolycastError, RemoteProtocolError
+from polycast.hub.batch import FrameBatch
+from polycast.hub.outbox import Outbox
+from polycast.hub.path import Path
+from polycast.hub.stats import Reference
+from polycast.hub.stream import FrameReader, Stream
+from polycast.log import Log
+from polycast.media.codec import Kind
+from polycast.media.frame import Frame
+from polycast.net.dial import client_context, connect
+from polycast.net.losses import describe_loss
+from polycast.publish.push import PATIENCE, Pusher
+from polycast.wire.rtmp.address import ServerAddress
+from polycast.wire.rtmp.client import ClientConnection, Mode
+from polycast.wire.rtmp.events import PeerClosedStream, RequestAccepted, RequestRefused
+
+# Seconds between two looks at the connection.
+CHECK_SECONDS = 1.0
+
+# What servers write into a refusal when it is about user and password; RTMP has no codes for that.
+ACCESS_WORDS = ("auth", "denied", "forbidden", "credential", "password", "unauthorized", "not allowed")
+
+
+class PushError(PolycastError):
+    """The server does not take the stream, or is gone."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PushConnection(asyncio.Protocol):
+    """The socket around an RTMP client engine."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.engine = ClientConnection(
+            address, Mode.PUBLISH, time.monotonic(), seed=secrets.token_bytes(32), timeout=PATIENCE
+        )
+        self.accepted: asyncio.Future[None] = self._loop.create_future()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        for future in (self.accepted, self.lost):
+            future.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
+        self.outbox: Outbox | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(PushError("closed by the server" if exc is None else describe_loss(exc)))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for event in self.engine.receive_data(data, time.monotonic()):
+                if isinstance(event, RequestAccepted):
+                    if not self.accepted.done():
+                        self.accepted.set_result(None)
+                elif isinstance(event, RequestRefused):
+                    text = f"{event.code} {event.description}".strip()
+                    is_access = any(word in text.lower() for word in ACCESS_WORDS)
+                    self._fail(PushError(f"the server refuses the stream: {text}", 403 if is_access else 0))
+                elif isinstance(event, PeerClosedStream):
+                    self._fail(PushError(f"the server has ended the stream: {event.reason}"))
+        except RemoteProtocolError as error:
+            self._fail(error)
+        self.flush()
+
+    def pause_writing(self) -> None:
+        if self.outbox is not None:
+            self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        """The queue has room again; the outbox waits for a key frame."""
+
+    def flush(self) -> None:
+        """Write what the engine has to say."""
+        data = self.engine.data_to_send()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def _fail(self, error: Exception) -> None:
+        for future in (self.accepted, self.lost):
+            if not future.done():
+                future.set_exception(error)
+
+
+class RtmpPusher(Pusher, FrameReader):
+    """One connection to an RTMP server."""
+
+    def __init__(self, address: ServerAddress, log: Log, fingerprint: str) -> None:
+        self._address = address
+        self._log = log
+        self._fingerprint = fingerprint
+        self._connection: PushConnection | None = None
+        self._outbox: Outbox | None = None
+        self._indexes: frozenset[int] = frozenset()
+        self._key_track = -1
+        self._flowing = False
+
+    # Pusher
+
+    async def open(self, path: Path, stream: Stream) -> None:
+        address = self._address
+        tls = client_context(self._fingerprint) if address.secure else None
+        connection = self._connection = await connect(
+            lambda: PushConnection(address), address.host, address.port, tls=tls, timeout=PATIENCE
+        )
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.shield(connection.accepted)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {PATIENCE:g} s") from None
+        tracks = connection.engine.send_tracks(stream.descriptions)
+        connection.flush()
+        for track in stream.descriptions:
+            if track not in tracks:
+                self._log.warning("the track %s is left out: RTMP does not carry it here", track)
+        self._indexes = frozenset(track.index for track in tracks)
+        self._key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), -1)
+        self._outbox = connection.outbox = Outbox(connection.transport, time.monotonic())
+        path.attach_reader(self, stream)
+
+    async def wait(self) -> None:
+        connection, outbox = self._connection, self._outbox
+        if connection is None or outbox is None:
+            raise PushError("not connected")
+        while not connection.lost.done():
+            if outbox.is_stuck(time.monotonic(), PATIENCE):
+                raise TimeoutError(f"the server has taken nothing for {PATIENCE:g} s")
+            await asyncio.wait((connection.lost,), timeout=CHECK_SECONDS)
+        connection.lost.result()
+        raise PushError("closed by the server")
+
+    async def close(self, path: Path) -> None:
+        path.remove_reader(self)
+        connection = self._connection
+        if connection is None:
+            return
+        with contextlib.suppress(PolycastError):
+            connection.engine.close_stream()
+            connection.flush()
+        connection.transport.close()
+
+    # FrameReader
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        connection, outbox = self._connection, self._outbox
+        if connection is None or outbox is None or connection.transport.is_closing():
+            return
+        engine = connection.engine
+        for index, entry in batch.entries:
+            if index not in self._indexes:
+                continue
+            if not isinstance(entry, Frame):
+                engine.update_track(entry)
+                continue
+            if not self._may_send(index, entry, outbox):
+                continue
+            engine.send_frame(index, entry)
+        data = engine.data_to_send()
+        if data:
+            outbox.write(data)
+
+    def close_reader(self, reason: str) -> None:
+        """The stream is over; the supervisor sees that."""
+
+    def reference(self) -> Reference:
+        return Reference("rtmpPusher")
+
+    def _may_send(self, index: int, frame: Frame, outbox: Outbox) -> bool:
+        """Whether a frame goes out: from a key frame on, and while the server keeps up."""
+        starts = (index == self._key_track and frame.key) or self._key_track < 0
+        if not outbox.ready and starts and outbox.has_drained():
+            outbox.ready = True
+            self._flowing = True
+        if not self._flowing and starts:
+            self._flowing = True
+        if not outbox.ready:
+            self._flowing = False
+            outbox.dropped += 1
+        return self._flowing

@@ -1,0 +1,217 @@
+"""Publishes to an RTSP or RTSPS server, with ANNOUNCE and RECORD (RFC 2326 sections 10.3 and 10.11), over TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Sequence
+
+from polycast.errors import PolycastError, RemoteProtocolError
+from polycast.hub.batch import PacketBatch
+from polycast.hub.outbox import Outbox
+from polycast.hub.path import Path
+from polycast.hub.stats import Reference
+from polycast.hub.stream import PacketReader, Stream
+from polycast.log import Log
+from polycast.media.timebase import WallTime
+from polycast.net.dial import client_context, connect
+from polycast.protocols.pull import PullError
+from polycast.protocols.rtsp.description import describe
+from polycast.protocols.rtsp.masking import dump
+from polycast.protocols.rtsp.readers import InterleavedForm, interleave
+from polycast.protocols.rtsp.source_connection import USER_AGENT, ClientConnection
+from polycast.publish.push import PATIENCE, Pusher
+from polycast.rtp.rtcp import serialize_compound
+from polycast.wire.rtsp.headers.session import Session
+from polycast.wire.rtsp.headers.transport import Transport
+from polycast.wire.rtsp.message import Headers, Method, Request, Response
+from polycast.wire.rtsp.url import RtspUrl
+
+# Seconds between two sender reports: RFC 3550 section 6.2 allows 5 for small sessions.
+REPORT_SECONDS = 5.0
+
+# Seconds between two looks at the connection.
+CHECK_SECONDS = 1.0
+
+
+class PushConnection(ClientConnection):
+    """A client's end that sends bodies, and knows when its queue is full."""
+
+    outbox: Outbox | None = None
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
+    ) -> None:
+        super().__init__(loop, log, credentials, timeout)
+        self._body = b""
+
+    async def announce(self, url: str, description: bytes) -> Response:
+        """Send ANNOUNCE with a session description. Raises as `request`."""
+        self._body = description
+        try:
+            return await self.request(Method.ANNOUNCE, url, [("Content-Type", "application/sdp")])
+        finally:
+            self._body = b""
+
+    def pause_writing(self) -> None:
+        if self.outbox is not None:
+            self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        """The queue has room again; the outbox waits for a key frame."""
+
+    def _write(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        answer: asyncio.Future[Response] | None,
+    ) -> None:
+        if not self._body:
+            super()._write(method, url, headers, answer)
+            return
+        self._cseq += 1
+        cseq = str(self._cseq)
+        items = [("CSeq", cseq), ("User-Agent", USER_AGENT)]
+        if self._challenges and self._authenticator is not None:
+            proof = self._authenticator.authorize(self._challenges, method, url, secrets.token_hex(8))
+            if proof is not None:
+                items.append(("Authorization", proof))
+        request = Request(method, url, Headers([*items, *headers]), self._body)
+        if self._log.is_debug():
+            self._log.debug("[c->s] %s", dump(request))
+        self._pending.append((cseq, answer))
+        self.transport.write(request.serialize())
+
+
+class RtspPusher(Pusher, PacketReader):
+    """One connection to an RTSP server."""
+
+    def __init__(self, url: RtspUrl, log: Log, fingerprint: str) -> None:
+        self._url = url
+        self._log = log
+        self._fingerprint = fingerprint
+        self._loop = asyncio.get_running_loop()
+        self._connection: PushConnection | None = None
+        self._outbox: Outbox | None = None
+        self._stream: Stream | None = None
+        self._channels: tuple[int, ...] = ()
+        self._counts: list[list[int]] = []
+        self._recording = False
+
+    # Pusher
+
+    async def open(self, path: Path, stream: Stream) -> None:
+        url = self._url
+        tls = client_context(self._fingerprint) if url.scheme == "rtsps" else None
+        credentials = (url.user, url.password or "") if url.user is not None else None
+        connection = self._connection = await connect(
+            lambda: PushConnection(self._loop, self._log, credentials, PATIENCE),
+            url.host,
+            url.effective_port,
+            tls=tls,
+            timeout=PATIENCE,
+        )
+        self._stream = stream
+        base = url.without_credentials()
+        tracks = [track for track in stream.descriptions if track.rtp is not None]
+        if not tracks:
+            raise PullError("the stream has no track that RTP carries")
+        await connection.request(Method.OPTIONS, base.serialize(), accept=range(200, 600))
+        await connection.announce(base.serialize(), describe(tracks, base))
+        channels = [-1] * len(stream.tracks)
+        for position, track in enumerate(tracks):
+            channels[track.index] = 2 * position
+            offer = Transport("TCP", delivery="unicast", interleaved=(2 * position, 2 * position + 1), mode="record")
+            control = f"{base.serialize()}/trackID={position}"
+            response = await connection.request(Method.SETUP, control, [("Transport", offer.serialize())])
+            self._take_setup(connection, response, channels, track.index)
+        await connection.request(Method.RECORD, base.serialize(), [("Range", "npt=0.000-")])
+        self._channels = tuple(channels)
+        self._counts = [[0, 0] for _ in stream.tracks]
+        self._outbox = connection.outbox = Outbox(connection.transport, time.monotonic())
+        connection.set_media_handler(lambda run: None)
+        self._recording = True
+        path.attach_reader(self, stream)
+
+    async def wait(self) -> None:
+        connection, outbox = self._connection, self._outbox
+        if connection is None or outbox is None:
+            raise PullError("not connected")
+        next_report = 0.0
+        while not connection.lost.done():
+            now = time.monotonic()
+            if outbox.is_stuck(now, PATIENCE):
+                raise TimeoutError(f"the server has taken nothing for {PATIENCE:g} s")
+            if now >= next_report and self._send_reports():
+                next_report = now + REPORT_SECONDS
+            await asyncio.wait((connection.lost,), timeout=CHECK_SECONDS if next_report else CHECK_SECONDS / 10)
+        connection.lost.result()
+        raise PullError("closed by the server")
+
+    async def close(self, path: Path) -> None:
+        path.remove_reader(self)
+        connection = self._connection
+        if connection is None:
+            return
+        with contextlib.suppress(PolycastError, OSError, TimeoutError, asyncio.CancelledError):
+            if self._recording and not connection.lost.done():
+                connection.send(Method.TEARDOWN, self._url.without_credentials().serialize())
+        connection.close()
+
+    # PacketReader
+
+    def deliver(self, batch: PacketBatch) -> None:
+        outbox = self._outbox
+        if outbox is None or self._connection is None or self._connection.transport.is_closing():
+            return
+        if not outbox.ready:
+            if not (batch.has_key and outbox.has_drained()):
+                outbox.dropped += batch.packet_count
+                return
+            outbox.ready = True
+        data, _ = self._form(batch)
+        if data:
+            outbox.write(data)
+        for run in batch.runs:
+            count = self._counts[run.track_index]
+            count[0] += len(run.packets)
+            count[1] += sum(packet.end - packet.payload for packet in run.packets)
+
+    def close_reader(self, reason: str) -> None:
+        """The stream is over; the supervisor sees that."""
+
+    def reference(self) -> Reference:
+        return Reference("rtspPusher")
+
+    def _form(self, batch: PacketBatch) -> InterleavedForm:
+        return interleave(batch, self._channels)
+
+    def _take_setup(self, connection: PushConnection, response: Response, channels: list[int], index: int) -> None:
+        with contextlib.suppress(RemoteProtocolError):
+            connection.session = Session.parse(response.headers.get("Session") or "").identifier
+        with contextlib.suppress(RemoteProtocolError):
+            agreed = Transport.parse(response.headers.get("Transport") or "").interleaved
+            if agreed is not None:
+                channels[index] = agreed[0]
+
+    def _send_reports(self) -> bool:
+        """Send a sender report for each track (RFC 3550 section 6.4.1); return whether all tracks had one."""
+        stream, outbox = self._stream, self._outbox
+        if stream is None or outbox is None or not outbox.ready or self._connection is None:
+            return False
+        now = self._loop.time()
+        complete = True
+        for track, channel, (packets, octets) in zip(stream.tracks, self._channels, self._counts, strict=True):
+            if channel < 0 or track.ssrc is None:
+                complete = complete and channel < 0
+                continue
+            report = track.reports.report(track.ssrc, now, WallTime(time.time_ns()), packets, octets)
+            if report is None:
+                complete = False
+                continue
+            data = serialize_compound([report])
+            self._connection.send_interleaved(channel + 1, data)
+        return complete
