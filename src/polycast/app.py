@@ -9,11 +9,13 @@ from polycast import __version__
 from polycast.config import LoadedConfiguration, changed_keys, unavailable_keys
 from polycast.config.schema import Configuration
 from polycast.control.control import Control, ServiceError
+from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
+from polycast.net.address import parse_address
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import SERVER_KINDS
@@ -52,7 +54,15 @@ class Application:
             authenticate,
         )
         self.hub = Hub(loop=self._loop, log=self.log, access=access, make_source=self._make_source)
-        self._servers = Servers(SERVER_KINDS, ServerContext(self._loop, self.hub, self.log))
+        self._hooks = Hooks(
+            self._loop,
+            self.log,
+            variables=HookVariables("RTSP_PATH", "RTSP_PORT"),
+            port=self._rtsp_port,
+            configuration=lambda: self.configuration,
+        )
+        self.hub.observers.append(self._hooks)
+        self._servers = Servers(SERVER_KINDS, ServerContext(self._loop, self.hub, self.log, self._hooks))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -76,6 +86,7 @@ class Application:
             self.hub.configure(self.configuration.paths)
             await self._servers.start(self.configuration)
             await self._start_control()
+            self._hooks.open()
         except BaseException:
             await self.stop("the server could not be started")
             raise
@@ -125,6 +136,7 @@ class Application:
         await self.control.stop()
         await self._servers.stop(reason)
         self.hub.close(reason)
+        await self._hooks.close()
         await self.hub.access.close()
 
     def _make_source(self, path: Path) -> Source | None:
@@ -133,6 +145,10 @@ class Application:
 
             return DemoPublisher(path, self._loop)
         return make_source(path, SourceSettings(self._loop, lambda: self.configuration))
+
+    def _rtsp_port(self) -> int:
+        server = self.servers.get("RTSP")
+        return server.ports["rtspAddress"] if server is not None else parse_address(self.configuration.rtsp_address)[1]
 
     def _configure_log(self, configuration: Configuration) -> None:
         if self._log_output is None:

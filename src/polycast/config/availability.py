@@ -13,13 +13,9 @@ from polycast.config.schema import Configuration
 
 NOT_YET_AVAILABLE: Final = frozenset(
     {
-        *("runOnConnect", "runOnConnectRestart"),
         *("source:RTMP", "source:HLS", "source:rpiCamera"),
         *("rpiCameraCamID", "rpiCameraWidth", "rpiCameraHeight", "rpiCameraFPS", "rpiCameraIDRPeriod"),
         *("rpiCameraBitrate", "rpiCameraProfile", "rpiCameraLevel"),
-        *("runOnInit", "runOnInitRestart", "runOnDemand", "runOnDemandRestart"),
-        *("runOnDemandStartTimeout", "runOnDemandCloseAfter"),
-        *("runOnReady", "runOnReadyRestart", "runOnRead", "runOnReadRestart"),
     }
 )
 """Keys of the server and of paths; ``source:<kind>`` and ``source:list`` are values of ``source``."""

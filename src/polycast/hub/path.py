@@ -268,6 +268,14 @@ class Path:
         if for_good or not self._begin_grace(reason):
             self._lose_stream(reason)
 
+    def close_publisher(self, reason: str) -> None:
+        """End the stream and whoever publishes it; the server's own source apart."""
+        self._end_stream(reason)
+        publisher, self.publisher = self.publisher, None
+        if publisher is not None and publisher is not self.source:
+            publisher.close_publisher(reason)
+        self._check_unused()
+
     def _lose_stream(self, reason: str) -> None:
         self._end_stream(reason)
         if self.on_demand is not None:

@@ -7,7 +7,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
@@ -18,6 +18,13 @@ from polycast.log import Log
 HOUSEKEEPING_SECONDS = 1.0
 
 
+class ConnectionObserver(Protocol):
+    """Whoever wants to know of clients that connect: the command that runs for each of them."""
+
+    def on_connected(self, connection: object, log: Log) -> None: ...
+    def on_disconnected(self, connection: object) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ServerContext:
     """What a server gets from the application."""
@@ -25,6 +32,8 @@ class ServerContext:
     loop: asyncio.AbstractEventLoop
     hub: Hub
     log: Log
+    connections: ConnectionObserver | None = None
+    """Told of each client that connects over TCP."""
 
 
 class Server(ABC):

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 
 from polycast.config.schema import Configuration
 from polycast.hub.failures import FailureTracker
+from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
 from polycast.net.listen import open_tcp_listener
 from polycast.net.losses import describe_loss
@@ -31,6 +32,8 @@ STOP_GRACE_SECONDS = 1.0
 
 class ClientConnection(Protocol):
     """A connection, as its server sees it. It is an ``asyncio.Protocol``, too."""
+
+    log: Log
 
     def tick(self, now: float) -> None:
         """Called about once a second."""
@@ -160,10 +163,14 @@ class TcpServer(Server):
     def add_connection(self, connection: ClientConnection) -> None:
         """Take a new connection into the housekeeping."""
         self._connections.add(connection)
+        if self.context.connections is not None:
+            self.context.connections.on_connected(connection, connection.log)
 
     def remove_connection(self, connection: ClientConnection) -> None:
         """Forget a connection that was lost."""
         self._connections.discard(connection)
+        if self.context.connections is not None:
+            self.context.connections.on_disconnected(connection)
         if not self._connections and self._all_lost is not None:
             self._all_lost.set()
 

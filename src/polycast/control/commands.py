@@ -1,0 +1,233 @@
+"""External commands: started, watched, restarted and ended, together with whatever they started themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final
+
+from polycast.control import command_guard
+from polycast.log import Log
+
+# Seconds before a command that has ended is started again; doubled while it keeps ending soon, up to the second.
+RESTART_PAUSE: Final = 5.0
+LONGEST_RESTART_PAUSE: Final = 60.0
+
+# A command that ran for so many seconds has worked: the pause begins anew.
+SETTLED_SECONDS: Final = 60.0
+
+# Restart pauses are made longer or shorter by up to this part, so that many commands do not begin in one moment.
+JITTER: Final = 0.2
+
+# Seconds that a command gets to end after each signal before the next, stronger one.
+GRACE_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.01
+LONGEST_POLL_SECONDS: Final = 0.2
+
+_SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGKILL")
+
+
+def expand(text: str, variables: Mapping[str, str]) -> list[str]:
+    """Return the arguments of a command line: ``$NAME`` replaced, then split by the quoting rules of a shell.
+
+    There is no shell, so nothing else of its syntax works. Raises ValueError for quotes that do not close.
+    """
+    if variables:
+        # Longest first, so that $G1 does not take a part of $G10.
+        names = "|".join(sorted(map(re.escape, variables), key=len, reverse=True))
+        text = re.sub(rf"\$(?:({names})|\{{({names})\}})", lambda found: variables[found[1] or found[2]], text)
+    return shlex.split(text, posix=os.name == "posix")
+
+
+class CommandPool:
+    """All commands of a server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+        self._loop = loop
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def start(self, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool) -> Command:
+        """Start a command and keep it until `Command.stop`. ``name`` is for the log, ``variables`` its environment."""
+        command = Command(self, name, text, variables, log, restarts=restarts)
+        task = self._loop.create_task(command.run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return command
+
+    async def close(self) -> None:
+        """Wait for the commands, which must have been told to stop."""
+        if self._tasks:
+            self._log.info("waiting for external commands")
+            await asyncio.wait(self._tasks)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            if guard.stdin is not None:
+                with contextlib.suppress(OSError):
+                    guard.stdin.close()
+            await self._loop.run_in_executor(None, guard.wait)
+
+    def on_group_started(self, group: int) -> None:
+        """Let the guard know of a process group."""
+        self._tell(f"+{group}\n")
+
+    def on_group_ended(self, group: int) -> None:
+        """Let the guard forget a process group."""
+        if self._guard is not None:
+            self._tell(f"-{group}\n")
+
+    def _tell(self, line: str) -> None:
+        for _ in range(2):
+            pipe = self._guard_pipe()
+            if pipe is None:
+                return
+            try:
+                pipe.write(line.encode())
+                pipe.flush()
+            except OSError:  # somebody killed it: a new one watches over what begins from now on
+                self._guard = None
+            else:
+                return
+
+    def _guard_pipe(self) -> IO[bytes] | None:
+        if self._guard is None:
+            try:
+                self._guard = subprocess.Popen(
+                    # Isolated and without site packages, so that it starts at once.
+                    [sys.executable, "-I", "-S", str(Path(command_guard.__file__))],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._log.warning("commands would outlive a server that is killed: %s", error)
+        return self._guard.stdin if self._guard is not None else None
+
+
+class Command:
+    """One command, with its restarts. Made by `CommandPool.start`."""
+
+    def __init__(
+        self, pool: CommandPool, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._text = text
+        self._variables = dict(variables)
+        self._log = log
+        self._restarts = restarts
+        self._stopping = asyncio.Event()
+        self._pause = RESTART_PAUSE
+        self.process_id: int | None = None
+        """While the command runs; also the number of its process group."""
+
+    def stop(self) -> None:
+        """Begin to end the command; `CommandPool.close` waits for it."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Live until the command has ended for good."""
+        try:
+            arguments = expand(self._text, self._variables)
+        except ValueError as error:
+            self._log.error("%s command cannot be understood: %s", self._name, error)
+            return
+        if not arguments:
+            self._log.error("%s command is empty", self._name)
+            return
+        while not self._stopping.is_set():
+            await self._run_once(arguments)
+            if not self._restarts or self._stopping.is_set():
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._pause * random.uniform(1 - JITTER, 1 + JITTER))
+            self._pause = min(LONGEST_RESTART_PAUSE, self._pause * 2)
+
+    async def _run_once(self, arguments: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **self._variables},
+                start_new_session=os.name == "posix",
+            )
+        except (OSError, ValueError) as error:
+            self._log.error("%s command cannot be started: %s", self._name, error)
+            return
+        self.process_id = process.pid
+        self._pool.on_group_started(process.pid)
+        self._log.info("%s command started", self._name)
+        began = loop.time()
+        ended = loop.create_task(process.wait())
+        stopped = loop.create_task(self._stopping.wait())
+        await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        exited_by_itself = ended.done()
+        # What the command started goes with it, also when the command itself has ended first.
+        await self._end(process, ended)
+        self.process_id = None
+        self._pool.on_group_ended(process.pid)
+        if exited_by_itself:
+            self._log.info("%s command %s", self._name, describe_exit(ended.result()))
+        else:
+            self._log.info("%s command stopped", self._name)
+        if loop.time() - began >= SETTLED_SECONDS:
+            self._pause = RESTART_PAUSE
+
+    async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
+        """End the process group: SIGINT, then SIGTERM, then SIGKILL."""
+        loop = asyncio.get_running_loop()
+        for number, name in enumerate(_SIGNALS):
+            if not _signal(process, name):
+                break
+            if number:
+                self._log.warning("%s command did not end, %s was sent", self._name, name)
+            deadline = loop.time() + GRACE_SECONDS
+            pause = POLL_SECONDS
+            # Nothing tells when the last process of a group ends, and looking is not free.
+            while _is_alive(process, ended) and loop.time() < deadline:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_POLL_SECONDS)
+            if not _is_alive(process, ended):
+                break
+        await ended
+
+
+def _signal(process: asyncio.subprocess.Process, name: str) -> bool:
+    """Send a signal to the process group; return whether there is one left. Windows has only the end of a process."""
+    try:
+        if os.name == "posix":
+            os.killpg(process.pid, getattr(signal, name))
+        elif process.returncode is None:
+            process.terminate()
+        else:
+            return False
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _is_alive(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> bool:
+    if not ended.done():
+        return True
+    return os.name == "posix" and command_guard.has_members(process.pid)
+
+
+def describe_exit(code: int) -> str:
+    """Return how a command ended, for the log; negative codes are signals."""
+    if code >= 0:
+        return f"exited with code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"

@@ -1,0 +1,291 @@
+"""External commands: when they run, what they get, how they end, and that none is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.protocols.rtsp.support import PATIENCE, Fixture, key_unit, rtp, running
+
+from polycast.control import command_guard, commands
+from polycast.control.commands import describe_exit, expand
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups and signals of POSIX")
+
+
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(commands, "RESTART_PAUSE", 0.02)
+    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 0.1)
+
+
+def shell(script: str) -> str:
+    return f"sh -c {shlex.quote(script)}"
+
+
+def says(file: Path, *variables: str, then: str = "exec sleep 60") -> str:
+    """A command that appends variables to a file, and then stays."""
+    words = " ".join(f"${{{name}}}" for name in variables) or "ran"
+    # Not in the form that is replaced before: the environment is meant.
+    return shell(f"env > {file}.env; echo {words} >> {file}; {then}")
+
+
+async def written(file: Path, lines: int = 1) -> list[str]:
+    async with asyncio.timeout(PATIENCE):
+        while not file.exists() or len(file.read_text().splitlines()) < lines:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    return file.read_text().splitlines()
+
+
+def is_alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def gone(process: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while is_alive(process):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ffmpeg -i a.mp4", ["ffmpeg", "-i", "a.mp4"]),
+        ("x 'a b' \"c d\" e\\ f", ["x", "a b", "c d", "e f"]),
+        ("x rtsp://localhost:$RTSP_PORT/$RTSP_PATH", ["x", "rtsp://localhost:8554/a/b"]),
+        ("x ${RTSP_PATH}_1 '$RTSP_PATH'", ["x", "a/b_1", "a/b"]),
+        ("x $G1 $G10 $G2", ["x", "one", "ten", "$G2"]),
+        ("x $HOME | y > z", ["x", "$HOME", "|", "y", ">", "z"]),
+    ],
+)
+def test_command_lines(text: str, expected: list[str]) -> None:
+    variables = {"RTSP_PATH": "a/b", "RTSP_PORT": "8554", "G1": "one", "G10": "ten"}
+    assert expand(text, variables) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(0, "exited with code 0"), (3, "exited with code 3"), (-9, "was ended by SIGKILL")]
+)
+def test_exit_codes(code: int, text: str) -> None:
+    assert describe_exit(code) == text
+
+
+# When they run
+
+
+async def test_run_on_init_lives_as_long_as_the_path(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    async with running(paths={"cam": {"runOnInit": says(file, "RTSP_PATH", "RTSP_PORT")}}) as app:
+        assert await written(file) == [f"cam {app.port}"]
+        assert app.log.find(r"INFO \[path cam\] runOnInit command started")
+    assert app.log.find(r"INFO \[path cam\] runOnInit command stopped")
+    assert app.log.find("INFO waiting for external commands")
+
+
+async def test_run_on_ready_and_groups_of_an_expression(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    paths = {"~^live/(.+)-(.*)$": {"runOnReady": says(file, "RTSP_PATH", "G1", "G2")}}
+    async with running(paths=paths) as app:
+        publisher = await app.publisher("live/a-b")
+        assert await written(file) == ["live/a-b a b"]
+        environment = Path(f"{file}.env").read_text().splitlines()
+        assert {"RTSP_PATH=live/a-b", "G1=a", "G2=b"} <= set(environment)
+        assert any(line.startswith("PATH=") for line in environment)
+        await publisher.close()
+        await app.log.wait(r"\[path live/a-b\] runOnReady command stopped")
+
+
+async def test_run_on_read_runs_for_each_reader(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    async with running(paths={"all": {"runOnRead": says(file)}}) as app:
+        await app.publisher("live")
+        first = await app.reader("live")
+        await app.reader("live")
+        assert await written(file, 2) == ["ran", "ran"]
+        await first.close()
+        await app.log.wait("runOnRead command stopped")
+
+
+async def test_run_on_connect(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    async with running(runOnConnect=says(file, "RTSP_PORT")) as app:
+        client = await app.client()
+        assert await written(file) == [str(app.port)]
+        assert app.log.find(rf"\[RTSP\] \[conn {client.address}\] runOnConnect command started")
+        await client.close()
+        await app.log.wait("runOnConnect command stopped")
+
+
+class OnDemand:
+    """Publishes when the command of runOnDemand runs, in its place."""
+
+    def __init__(self, app: Fixture, file: Path) -> None:
+        self.app = app
+        self.file = file
+
+    async def publish(self) -> None:
+        await written(self.file)
+        publisher = await self.app.publisher("cam")
+        packet = rtp(1, key_unit())
+        publisher.send(b"$\x00" + len(packet).to_bytes(2, "big") + packet)
+
+
+async def test_run_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    paths = {"cam": {"runOnDemand": says(file, "RTSP_PATH"), "runOnDemandCloseAfter": "50ms"}}
+    async with running(paths=paths) as app:
+        await asyncio.sleep(0.05)
+        assert not file.exists()
+        publishing = asyncio.create_task(OnDemand(app, file).publish())
+        readers = await asyncio.gather(*(app.reader("cam") for _ in range(10)))
+        await publishing
+        assert file.read_text() == "cam\n"
+        for reader in readers:
+            await reader.close()
+        await app.log.wait("runOnDemand command stopped")
+        await app.until(lambda: app.path("cam").publisher is None)
+        assert app.log.find("destroyed .not in use anymore.")
+
+
+async def test_run_on_demand_that_does_not_publish() -> None:
+    paths = {"cam": {"runOnDemand": "sleep 60", "runOnDemandStartTimeout": "50ms"}}
+    async with running(paths=paths) as app:
+        client = await app.client()
+        assert (await client.request("DESCRIBE", app.url("cam"))).status == 404
+        assert app.log.find("source of path 'cam' has timed out")
+        await app.log.wait("runOnDemand command stopped")
+
+
+async def test_publisher_grace_does_not_hold_what_is_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    settings = {"runOnDemand": says(file), "runOnDemandCloseAfter": "50ms", "publisherGrace": "5s"}
+    async with running(paths={"cam": settings}) as app:
+        publishing = asyncio.create_task(OnDemand(app, file).publish())
+        reader = await app.reader("cam")
+        await publishing
+        await reader.close()
+        await app.until(lambda: app.path("cam").stream is None)
+
+
+# How they end
+
+
+async def test_a_command_that_ends_is_not_started_again(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    async with running(paths={"cam": {"runOnInit": says(file, then="exit 3")}}) as app:
+        await app.log.wait(r"\[path cam\] runOnInit command exited with code 3")
+        await asyncio.sleep(0.1)
+        assert file.read_text() == "ran\n"
+
+
+async def test_restart_backs_off(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    settings = {"runOnInit": says(file, then="exit 0"), "runOnInitRestart": True}
+    async with running(paths={"cam": settings}):
+        began = time.monotonic()
+        await written(file, 5)
+        # 20, 40, 80 and 100 ms, each up to a fifth shorter.
+        assert time.monotonic() - began >= 0.19
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("does-not-exist-anywhere --help", "runOnInit command cannot be started: .*No such file"),
+        ("sh -c 'unclosed", "runOnInit command cannot be understood: No closing quotation"),
+    ],
+)
+async def test_commands_that_cannot_run(command: str, text: str, restarts: bool) -> None:
+    async with running(paths={"cam": {"runOnInit": command, "runOnInitRestart": restarts}}) as app:
+        await app.log.wait(f"ERROR .{'path cam'}. {text}")
+
+
+async def test_a_command_may_finish_its_work_on_sigint(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    script = f"trap 'echo saved >> {file}; exit 0' INT; echo up >> {file}; while :; do sleep 0.01; done"
+    async with running(paths={"cam": {"runOnInit": shell(script)}}):
+        await written(file)
+    assert file.read_text() == "up\nsaved\n"
+
+
+@pytest.mark.parametrize("ignored", [["INT"], ["INT", "TERM"]])
+async def test_a_command_that_ignores_signals_is_killed(tmp_path: Path, ignored: list[str]) -> None:
+    file = tmp_path / "out"
+    script = f"trap '' {' '.join(ignored)}; echo $$ >> {file}; while :; do sleep 0.01; done"
+    async with running(paths={"cam": {"runOnInit": shell(script)}}) as app:
+        (process,) = await written(file)
+    last = {1: "SIGTERM", 2: "SIGKILL"}[len(ignored)]
+    assert app.log.find(f"WARNING .path cam. runOnInit command did not end, {last} was sent")
+    assert not is_alive(int(process))
+
+
+@pytest.mark.parametrize("then", ["wait", "exit 0"], ids=["with it", "before it"])
+async def test_what_a_command_starts_ends_with_it(tmp_path: Path, then: str) -> None:
+    file = tmp_path / "out"
+    script = f"sleep 60 & echo $! >> {file}; {then}"
+    async with running(paths={"cam": {"runOnInit": shell(script)}}) as app:
+        (process,) = await written(file)
+        if then == "exit 0":
+            await app.log.wait("exited with code 0")
+    assert not is_alive(int(process))
+
+
+async def test_two_hundred_at_once(tmp_path: Path) -> None:
+    paths = {f"cam{index}": {"runOnInit": f"sleep {100 + index}"} for index in range(200)}
+    async with running(paths=paths) as app:
+        await app.until(lambda: sum("command started" in line for line in app.log.lines) == 200)
+    assert sum("command stopped" in line for line in app.log.lines) == 200
+
+
+SERVER = """
+import asyncio, sys
+sys.path[:0] = {paths!r}
+from tests.protocols.rtsp.support import running
+async def main():
+    async with running(paths={{"cam": {{"runOnInit": {command!r}}}}}):
+        await asyncio.sleep(60)
+{runner}
+"""
+
+
+RUNNERS = {"asyncio": "asyncio.run(main())", "uvloop": "import uvloop; uvloop.run(main())"}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+async def test_no_command_outlives_a_server_that_is_killed(tmp_path: Path, runner: str) -> None:
+    if runner == "uvloop":
+        pytest.importorskip("uvloop")
+    file = tmp_path / "out"
+    command = shell(f"echo $$ >> {file}; exec sleep 50")
+    program = SERVER.format(paths=[str(ROOT / "src"), str(ROOT)], command=command, runner=RUNNERS[runner])
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    (process,) = await written(file)
+    assert is_alive(int(process))
+    await asyncio.sleep(0.1)  # the guard has been told by now
+    server.send_signal(signal.SIGKILL)
+    await server.wait()
+    await gone(int(process))
+
+
+async def test_the_guard_goes_on_to_stronger_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_guard, "GRACE_SECONDS", 0.1)
+    file = tmp_path / "out"
+    script = f"trap '' INT TERM; echo $$ >> {file}; while :; do sleep 0.01; done"
+    process = await asyncio.create_subprocess_exec("sh", "-c", script, start_new_session=True)
+    await written(file)
+    await asyncio.to_thread(command_guard.end, {process.pid})
+    assert await process.wait() == -signal.SIGKILL
