@@ -81,7 +81,10 @@ class AudioEncoder:
         self._position = pts
 
     def encode(self, samples: NDArray[Any]) -> list[tuple[bytes, int, int]]:
-        """Return what is ready after these samples: (frame, pts, duration) each. Raises ValueError for a wrong shape."""
+        """Return what is ready after these samples: (frame, pts, duration) each.
+
+        Raises ValueError for samples of a wrong shape or type.
+        """
         np = self._numpy
         self._waiting = np.concatenate((self._waiting, self._checked(samples)))
         frames: list[tuple[bytes, int, int]] = []
@@ -96,9 +99,7 @@ class AudioEncoder:
         if samples.ndim == 1 and self._settings.channels == 1:
             samples = samples[:, None]
         if samples.ndim != 2 or samples.shape[1] != self._settings.channels:
-            raise ValueError(
-                f"samples must have the shape (number, {self._settings.channels}), not {samples.shape}"
-            )
+            raise ValueError(f"samples must have the shape (number, {self._settings.channels}), not {samples.shape}")
         if samples.dtype == np.int16:
             return samples.astype(np.float32) / 32768
         if samples.dtype.kind != "f":

@@ -109,7 +109,7 @@ def read(
     decode: bool = True,
     video: bool = True,
     audio: bool = False,
-    format: str = "bgr24",
+    format: str = "bgr24",  # noqa: A002
     buffer: int | None = None,
     timeout: float | None = None,
     reconnect: bool = True,
@@ -120,9 +120,9 @@ def read(
     """Read a stream of another server or a camera. Iterate over the result.
 
     ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, or ``http://`` and ``https://`` for HLS; with
-    ``user:password@`` where it is needed. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which
-    tries UDP first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then exactly this certificate is
-    accepted, also one that it signed itself.
+    ``user:password@`` where it is needed. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``,
+    which tries UDP first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then exactly this
+    certificate is accepted, also one that it signed itself.
 
     Everything else is as in `Server.read`. With ``reconnect`` (the default) a server that is away, or has no such
     stream yet, is tried again, after half a second at first, later after ten; each failure is an `Event` and a warning
@@ -146,7 +146,8 @@ def read(
         return Feed(path, puller, configuration, log, reconnect=reconnect, on_error=on_error)
 
     def close() -> None:
-        runtime.defer(lambda: [hub.close("closed") for hub in hubs])
+        for hub in hubs:
+            runtime.defer(hub.close, "closed")
         release_shared()
 
     def subscribe(inbox: Inbox) -> Subscription:
@@ -157,6 +158,7 @@ def read(
             hub,
             PATH,
             inbox,
+            log,
             video=video and decode,
             audio=audio and decode,
             reconnect=reconnect,
@@ -172,7 +174,7 @@ def read(
             subscribe,
             decode=decode,
             kinds=(video, audio),
-            format=format,
+            pixel_format=format,
             buffer=buffer,
             timeout=timeout,
             on_event=on_event,
@@ -253,7 +255,7 @@ def publish(
     size: tuple[int, int] | None = None,
     rate: float = 30,
     *,
-    format: str = "bgr24",
+    format: str = "bgr24",  # noqa: A002
     codec: str = "h264",
     encoder: str | None = None,
     hardware: bool = False,
@@ -273,12 +275,12 @@ def publish(
 ) -> Writer | CodedWriter:
     """Publish to another server: ``rtsp://`` and ``rtsps://`` (over TCP), ``rtmp://`` and ``rtmps://``.
 
-    The call returns when the server has taken the stream; within ``timeout`` seconds, or it raises ConnectionFailed,
-    AccessRefused, NotFound or PublishRefused. With ``reconnect`` (the default) a server that is away is tried again, within
-    ``timeout`` at first, without end later; frames that are written meanwhile are dropped, and ``on_event`` is called with
-    each `Event`, in a thread of the library. With ``reconnect=False`` the next `write` raises why the connection was lost.
-    ``fingerprint`` is as in `read`; everything else is as in `Server.publish`. In an asyncio program, call it with
-    ``asyncio.to_thread``. Raises ValueError for an address that cannot be published to.
+    The call returns when the server has taken the stream, within ``timeout`` seconds. Else it raises ConnectionFailed,
+    AccessRefused, NotFound or PublishRefused. With ``reconnect`` (the default) a server that is away is tried again,
+    within ``timeout`` at first, without end later; frames that are written meanwhile are dropped, and ``on_event`` is
+    called with each `Event`, in a thread of the library. With ``reconnect=False`` the next `Writer.write` raises why the
+    connection was lost. ``fingerprint`` is as in `read`; everything else is as in `Server.publish`. In an asyncio
+    program, call it with ``asyncio.to_thread``. Raises ValueError for an address that cannot be published to.
     """
     make_pusher = _pusher_maker(url, fingerprint)
 

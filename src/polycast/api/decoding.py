@@ -12,7 +12,7 @@ from polycast.api.errors import UnsupportedCodec
 from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame, join_units
 from polycast.api.inbox import Arrival
 from polycast.api.media import import_av
-from polycast.codecs import av1, flac, h264, h265, opus
+from polycast.codecs import av1, h264, h265, opus
 from polycast.media.codec import (
     AV1,
     FLAC,
@@ -178,9 +178,9 @@ def _with_parameters(codec: Codec, frame: Frame) -> tuple[bytes, ...]:
 class Decoding:
     """The decoders of a reader. Used by one thread at a time. Raises MissingDependency without PyAV."""
 
-    def __init__(self, format: str) -> None:
+    def __init__(self, pixel_format: str) -> None:
         self._av = import_av()
-        self._convert = PictureConverter(self._av, format)
+        self._convert = PictureConverter(self._av, pixel_format)
         self._decoders: dict[int, _Decoder] = {}
         self._epoch = 0
         self.errors = 0
@@ -245,5 +245,3 @@ def _to_floats(native: Any) -> Any:
     if kind.kind == "i":
         return array.astype(np.float32) / float(-np.iinfo(kind).min)
     return np.ascontiguousarray(array, dtype=np.float32)
-
-

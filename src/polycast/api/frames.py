@@ -51,10 +51,10 @@ class VideoFrame:
             image = self._image = self._convert(self._native, None)
         return image
 
-    def to_array(self, format: str) -> NDArray[numpy.uint8]:
+    def to_array(self, pixel_format: str) -> NDArray[numpy.uint8]:
         """Return the picture in another format than the reader's: any of FFmpeg's that numpy can hold (``rgb24``,
         ``gray``, ``yuv420p``, ``bgra``...)."""
-        return self._convert(self._native, format)
+        return self._convert(self._native, pixel_format)
 
     @property
     def width(self) -> int:
@@ -85,9 +85,7 @@ class AudioFrame:
 
     __slots__ = ("pts", "sample_rate", "samples", "skipped", "time")
 
-    def __init__(
-        self, samples: NDArray[numpy.float32], *, sample_rate: int, pts: float, time: float | None
-    ) -> None:
+    def __init__(self, samples: NDArray[numpy.float32], *, sample_rate: int, pts: float, time: float | None) -> None:
         self.samples = samples
         """float32 between -1 and 1, one row for each sample, one column for each channel."""
         self.sample_rate = sample_rate
@@ -153,14 +151,14 @@ def join_units(codec_name: str, units: tuple[bytes, ...]) -> bytes:
 class PictureConverter:
     """Turns decoded pictures into arrays. Pictures may be asked for from any thread."""
 
-    def __init__(self, av: Any, format: str) -> None:
+    def __init__(self, av: Any, pixel_format: str) -> None:
         self._reformatter = av.video.reformatter.VideoReformatter()
-        self._format = format
+        self._format = pixel_format
         self._lock = threading.Lock()
 
-    def __call__(self, native: Any, format: str | None) -> NDArray[numpy.uint8]:
+    def __call__(self, native: Any, pixel_format: str | None) -> NDArray[numpy.uint8]:
         with self._lock:
             array: NDArray[numpy.uint8] = self._reformatter.reformat(
-                native, format=format or self._format
+                native, format=pixel_format or self._format
             ).to_ndarray()
         return array

@@ -111,4 +111,3 @@ class Publication(Publisher):
             self.path.remove_publisher(self, str(self.error))
         if self.on_end is not None:
             self.on_end()
-

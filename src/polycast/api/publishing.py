@@ -49,7 +49,9 @@ def open_coded_writer(open_publishing: Open, tracks: Sequence[Codec | Track]) ->
     if not tracks:
         raise ValueError("publish needs at least one track")
     described = [
-        Track(index, track.codec, None, track.language, track.title) if isinstance(track, Track) else Track(index, track)
+        Track(index, track.codec, None, track.language, track.title)
+        if isinstance(track, Track)
+        else Track(index, track)
         for index, track in enumerate(tracks)
     ]
     return CodedWriter(open_publishing(described), described)

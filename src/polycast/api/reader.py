@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from polycast.api.decoding import Decoding
 from polycast.api.errors import ReadTimeout
-from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
+from polycast.api.frames import CodedFrame, VideoFrame
 from polycast.api.inbox import Arrival, End, Entry, Event, Inbox
 from polycast.api.runtime import Runtime
 from polycast.api.subscription import Subscription

@@ -216,4 +216,3 @@ def release_shared() -> None:
             return
         shared, _shared = _shared, None
     shared.stop()
-

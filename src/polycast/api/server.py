@@ -37,9 +37,9 @@ class Server:
     of the caller. Everything but `start` and `stop` works the same in both, and from any thread.
 
     ``configuration``: keys of the configuration file as a mapping, or the name of such a file. Of a file everything
-    counts as it does for the command. A mapping, or nothing, begins with defaults for embedding: RTSP at port 8554, with
-    RTMP and HLS off (turn them on with ``{"rtmpDisable": False, "hlsDisable": False}``), and every path may be published
-    and read. Any address may have the port 0: the system then chooses one, see `ports`. With port 0 for
+    counts as it does for the command. A mapping, or nothing, begins with defaults for embedding: RTSP at port 8554,
+    RTMP and HLS off (turn them on with ``{"rtmpDisable": False, "hlsDisable": False}``), and every path may be
+    published and read. Any address may have the port 0: the system then chooses one, see `ports`. With port 0 for
     ``rtspAddress``, the UDP ports are chosen, too.
 
     ``authenticate``: is asked about every client of the network, with an `AuthenticationRequest`; this program's own
@@ -190,7 +190,7 @@ class Server:
         size: tuple[int, int] | None = None,
         rate: float = 30,
         *,
-        format: str = "bgr24",
+        format: str = "bgr24",  # noqa: A002
         codec: str = "h264",
         encoder: str | None = None,
         hardware: bool = False,
@@ -300,7 +300,7 @@ class Server:
         decode: bool = True,
         video: bool = True,
         audio: bool = False,
-        format: str = "bgr24",
+        format: str = "bgr24",  # noqa: A002
         buffer: int | None = None,
         timeout: float | None = None,
         reconnect: bool = True,
@@ -315,8 +315,8 @@ class Server:
         `Reader.skipped`. ``buffer``: hand out every frame instead, with at most so many waiting; when they are full,
         frames up to the next key frame are skipped. Coded frames have a buffer of 600 unless one is given.
 
-        ``timeout``: longest wait for a frame, in seconds. ``reconnect``: when the stream ends, or is not there yet, wait
-        for it; ``on_event`` is called with each `Event`, in the thread that reads. With ``reconnect=False`` the
+        ``timeout``: longest wait for a frame, in seconds. ``reconnect``: when the stream ends, or is not there yet,
+        wait for it; ``on_event`` is called with each `Event`, in the thread that reads. With ``reconnect=False`` the
         iteration ends with the stream.
 
         The iteration raises NotFound (no such path, or nobody publishes and ``reconnect`` is off), UnsupportedCodec,
@@ -326,7 +326,8 @@ class Server:
 
         def subscribe(inbox: Inbox) -> Subscription:
             kinds = {"video": video and decode, "audio": audio and decode}
-            subscription = Subscription(runtime, application.hub, name, inbox, reconnect=reconnect, **kinds)
+            log = application.log.child(f"reader of {name}")
+            subscription = Subscription(runtime, application.hub, name, inbox, log, reconnect=reconnect, **kinds)
             self._subscriptions.add(subscription)
             return subscription
 
@@ -335,7 +336,7 @@ class Server:
             subscribe,
             decode=decode,
             kinds=(video, audio),
-            format=format,
+            pixel_format=format,
             buffer=buffer,
             timeout=timeout,
             on_event=on_event,
@@ -416,7 +417,7 @@ def open_reader(
     *,
     decode: bool,
     kinds: tuple[bool, bool],
-    format: str,
+    pixel_format: str,
     buffer: int | None,
     timeout: float | None,
     on_event: OnEvent | None,
@@ -427,7 +428,7 @@ def open_reader(
         raise ValueError("read needs video, audio or both")
     if buffer is not None and buffer < 1:
         raise ValueError("the buffer must hold at least one frame")
-    decoding = Decoding(format) if decode else None
+    decoding = Decoding(pixel_format) if decode else None
     inbox = Inbox(buffer if decode or buffer is not None else CODED_BUFFER)
     return Reader(
         runtime,

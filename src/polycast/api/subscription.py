@@ -38,6 +38,7 @@ class Subscription(FrameReader):
         hub: Hub,
         name: str,
         inbox: Inbox,
+        log: Log,
         *,
         video: bool,
         audio: bool,
@@ -55,7 +56,7 @@ class Subscription(FrameReader):
         self._audio = audio
         self._reconnect = reconnect
         self._has_feed = has_feed
-        self._log = Log().child(f"reader of {name}")
+        self._log = log
         self._path: Path | None = None
         self._stream: Stream | None = None
         self._tracks: dict[int, Track] = {}

@@ -20,6 +20,10 @@ CLOCK_RATE = 90_000
 
 # Bits for each pixel where no bit rate is given: 0.9 Mbit/s for 640x480 and 6 Mbit/s for 1080p, at 30 frames a second.
 BITS_PER_PIXEL = 0.1
+JPEG_BITS_PER_PIXEL = 1.0
+
+# What arrays of red, green and blue are converted with, and what the stream says of it.
+SMPTE_170M = {"colorspace": "smpte170m", "color_primaries": "smpte170m", "color_trc": "smpte170m"}
 
 # Pictures from this size on are cut into slices that several cores encode at once.
 SLICED_PIXELS = 1280 * 720
@@ -29,7 +33,14 @@ MAXIMUM_THREADS = 4
 CHANNELS = {"bgr24": 3, "rgb24": 3, "gray": 1, "bgra": 4, "rgba": 4}
 PLANAR = ("yuv420p", "nv12")
 
-SOFTWARE = {"h264": "libx264", "h265": "libx265", "vp8": "libvpx", "vp9": "libvpx-vp9", "av1": "libsvtav1", "mjpeg": "mjpeg"}  # fmt: skip
+SOFTWARE = {
+    "h264": "libx264",
+    "h265": "libx265",
+    "vp8": "libvpx",
+    "vp9": "libvpx-vp9",
+    "av1": "libsvtav1",
+    "mjpeg": "mjpeg",
+}
 HARDWARE = {
     "h264": ("h264_nvenc", "h264_videotoolbox", "h264_qsv", "h264_amf", "h264_v4l2m2m"),
     "h265": ("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv", "hevc_amf", "hevc_v4l2m2m"),
@@ -42,7 +53,7 @@ LIVE_OPTIONS: dict[str, dict[str, str]] = {
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1", "x265-params": "log-level=error"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "row-mt": "1"},
-    "libsvtav1": {"preset": "12", "svtav1-params": "pred-struct=1:lookahead=0:tune=0"},
+    "libsvtav1": {"preset": "11", "svtav1-params": "pred-struct=1:rtc=1:rc=2:lookahead=0"},
     "mjpeg": {"huffman": "default"},
     "h264_nvenc": {"preset": "p1", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
     "hevc_nvenc": {"preset": "p1", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
@@ -166,12 +177,14 @@ class VideoEncoder:
             try:
                 return name, self._open_one(name)
             except (self._av.error.FFmpegError, ValueError) as error:
-                failure = f"the encoder '{name}' cannot be opened: {error}"
+                failure = f"the encoder '{name}' cannot be opened: {getattr(error, 'strerror', '') or error}"
         raise UnsupportedCodec(failure)
 
     def _open_one(self, name: str) -> Any:
         settings = self._settings
-        bitrate = settings.bitrate or round(settings.width * settings.height * settings.rate * BITS_PER_PIXEL)
+        pixels = settings.width * settings.height
+        bits = JPEG_BITS_PER_PIXEL if settings.codec == "mjpeg" else BITS_PER_PIXEL
+        bitrate = settings.bitrate or round(pixels * settings.rate * bits)
         context = self._av.CodecContext.create(name, "w")
         context.width, context.height = settings.width, settings.height
         context.pix_fmt = "yuvj420p" if name == "mjpeg" else "nv12" if name.endswith("_qsv") else "yuv420p"
@@ -180,19 +193,17 @@ class VideoEncoder:
         context.bit_rate = bitrate
         context.gop_size = max(1, round(settings.rate * settings.key_interval))
         context.max_b_frames = 0
-        threads = min(os.cpu_count() or 1, MAXIMUM_THREADS)
-        context.thread_count = threads if settings.width * settings.height >= SLICED_PIXELS else 1
-        flags = self._av.codec.context.Flags
-        context.flags |= flags.low_delay | (flags.closed_gop if name != "libsvtav1" else 0)
-        if name not in ("libvpx", "libvpx-vp9", "mjpeg"):
-            context.flags |= flags.global_header
-        context.options = {
-            "maxrate": str(bitrate * 5 // 4),
-            "bufsize": str(bitrate),
-            **({"colorspace": "smpte170m", "color_primaries": "smpte170m", "color_trc": "smpte170m"}),
-            **LIVE_OPTIONS.get(name, {}),
-            **(settings.options or {}),
-        }
+        context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS) if pixels >= SLICED_PIXELS else 1
+        options: dict[str, str] = {}
+        if name != "mjpeg":
+            flags = self._av.codec.context.Flags
+            context.flags |= flags.low_delay
+            if not name.startswith("libvpx"):
+                context.flags |= flags.global_header
+            options |= SMPTE_170M
+        if name != "libsvtav1":  # its constant bit rate knows no limit besides
+            options |= {"maxrate": str(bitrate * 5 // 4), "bufsize": str(bitrate)}
+        context.options = options | LIVE_OPTIONS.get(name, {}) | dict(settings.options or {})
         context.open()
         return context
 
@@ -215,8 +226,8 @@ def _describe(settings: VideoSettings, extradata: bytes) -> tuple[VideoCodec, tu
         return H264(sps, pps), tuple(unit for unit in (sps, pps) if unit)
     if settings.codec == "h265":
         h265_sets = {unit[0] >> 1 & 0x3F: unit for unit in nal.split_annexb(extradata)}
-        found = tuple(h265_sets.get(kind, b"") for kind in (_H265_VPS, _H265_SPS, _H265_PPS))
-        return H265(*found), tuple(unit for unit in found if unit)
+        vps, sps, pps = (h265_sets.get(kind, b"") for kind in (_H265_VPS, _H265_SPS, _H265_PPS))
+        return H265(vps, sps, pps), tuple(unit for unit in (vps, sps, pps) if unit)
     if settings.codec == "av1":
         if extradata[:1] == b"\x81":  # the marker and version of a configuration record; else plain OBUs
             return av1.parse_configuration_record(extradata), ()

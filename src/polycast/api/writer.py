@@ -151,8 +151,9 @@ class Writer(_Base):
         await asyncio.to_thread(self.write, frame, time=time, key=key)
 
     def write_audio(self, samples: NDArray[Any], *, time: float | None = None) -> None:
-        """Publish sound: int16, or floats between -1 and 1, of shape (samples, channels), or (samples,) for one channel.
+        """Publish sound: int16, or floats between -1 and 1, of shape (samples, channels).
 
+        For one channel, (samples,) will do.
         ``time``: when the first sample was captured, in seconds since 1970-01-01 UTC. Left out, sound goes on where it
         stopped; the first piece, and one after a pause, ends now. Raises as `write` does.
         """
@@ -332,4 +333,3 @@ def is_key(codec: Codec, units: tuple[bytes, ...]) -> bool:
     if isinstance(codec, VP9):
         return vp9.is_key(units[0])
     return isinstance(codec, MJPEG) or codec.kind != "video"
-
