@@ -18,6 +18,9 @@ DEFAULT_URL = "http://127.0.0.1:9997"
 # Sessions that are shown; the busiest come first.
 MAXIMUM_ROWS = 40
 
+# Columns of the output where it goes to no terminal.
+PLAIN_WIDTH = 160
+
 Json = Mapping[str, Any]
 
 
@@ -46,7 +49,12 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         with httpx2.Client(
-            base_url=options.url, auth=_credentials(options), timeout=5, trust_env=False, verify=not options.insecure
+            base_url=options.url,
+            auth=_credentials(options),
+            headers={"Polycast-Poll": "1"},
+            timeout=5,
+            trust_env=False,
+            verify=not options.insecure,
         ) as client:
             return _show(client, options)
     except KeyboardInterrupt:
@@ -81,7 +89,10 @@ def _show(client: httpx2.Client, options: argparse.Namespace) -> int:
     collections = _collections(_get(client, "/v1/openapi.json"))
     table = _table(client, collections, rates)
     if options.once:
-        Console().print(table)
+        time.sleep(max(0.2, options.interval))  # rates need two looks
+        console = Console()
+        console = console if console.is_terminal else Console(width=PLAIN_WIDTH)
+        console.print(_table(client, collections, rates))
         return 0
     with Live(table, screen=True, auto_refresh=False) as live:
         while True:
@@ -174,9 +185,9 @@ def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: floa
 def _new_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", expand=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in texts:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -127,6 +127,26 @@ async def test_cpu_profile_names_what_works(server: Server) -> None:
     assert burnt > total / 2
 
 
+async def test_cpu_profile_names_what_the_event_loop_runs(server: Server) -> None:
+    profile = asyncio.create_task(profile_of(server, "profile?seconds=0.5"))
+    while not profile.done():
+        spin(0.05)
+        await asyncio.sleep(0)
+    _, samples = decode(await profile)
+    total = sum(values[1] for values in samples.values())
+    spun = sum(values[1] for stack, values in samples.items() if stack[0].endswith(".spin"))
+    assert spun > total * 0.8 > 0.1e9
+    import signal
+
+    assert signal.getsignal(signal.SIGPROF) is signal.SIG_IGN  # one that is late must not end the process
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
 async def test_an_idle_server_uses_no_time(server: Server) -> None:
     _, samples = decode(await profile_of(server, "profile?seconds=0.3"))
     assert sum(values[1] for values in samples.values()) < 0.2e9

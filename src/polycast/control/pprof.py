@@ -39,7 +39,7 @@ class Profiles:
     """Takes one CPU profile at a time."""
 
     def __init__(self) -> None:
-        self._sampling: threading.Event | None = None
+        self._sampling: sampling.CpuSampler | None = None
         self._heap_timer: asyncio.TimerHandle | None = None
 
     def application(self) -> ASGIApp:
@@ -57,9 +57,7 @@ class Profiles:
         return Starlette(routes=routes)
 
     def close(self) -> None:
-        """Stop what runs."""
-        if self._sampling is not None:
-            self._sampling.set()
+        """Stop recording allocations. A CPU profile ends with its request."""
         self._stop_heap()
 
     async def _profile(self, request: Request) -> Response:
@@ -71,13 +69,14 @@ class Profiles:
             return PlainTextResponse(f"seconds must be more than 0 and at most {MAXIMUM_SECONDS:g}\n", 400)
         if self._sampling is not None:
             return PlainTextResponse("a profile is being taken already\n", 409)
-        stop = self._sampling = threading.Event()
+        self._sampling = sampling.CpuSampler()
+        self._sampling.start()
         try:
-            profile = await asyncio.to_thread(sampling.sample_cpu, seconds, stop)
-            return await _answer(profile, "profile")
-        finally:
-            stop.set()  # also when the client has gone
+            await asyncio.sleep(seconds)
+        finally:  # also when the client has gone
+            profile = self._sampling.stop()
             self._sampling = None
+        return await _answer(profile, "profile")
 
     async def _heap(self, request: Request) -> Response:
         if "stop" in request.query_params:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import threading
 import time
@@ -33,36 +34,74 @@ FRAMES_OF_CODE: Final[dict[tuple[CodeType, int], Frame]] = {}
 _MAXIMUM_KNOWN_FRAMES: Final = 100_000
 
 
-def sample_cpu(seconds: float, stop: threading.Event) -> Profile:
-    """Sample all threads for a while and return the CPU time by stack. Runs in a thread of its own.
+class CpuSampler:
+    """Adds up the CPU time of all threads by stack.
 
-    What a thread used since the last sample counts for the stack in which it is found. Where the platform cannot tell
-    the CPU time of a thread, every sample counts as its interval, waiting included.
+    Where there are signals, a timer of the process's CPU time interrupts the main thread, so the sample shows what was
+    running. Elsewhere a thread looks at the others; it gets its turn when they wait, and shows less.
     """
-    own = threading.get_ident()
-    profile = Profile(
-        (SampleType("samples", "count"), SampleType("cpu", "nanoseconds")),
-        time_nanoseconds=time.time_ns(),
-        period_type=SampleType("cpu", "nanoseconds"),
-        period=NANOSECONDS // SAMPLE_RATE,
-        default_sample_type="cpu",
-    )
-    begin = time.monotonic()
-    used: dict[int, int] = {}
-    while not stop.wait(1 / SAMPLE_RATE):
+
+    def __init__(self) -> None:
+        self._profile = Profile(
+            (SampleType("samples", "count"), SampleType("cpu", "nanoseconds")),
+            time_nanoseconds=time.time_ns(),
+            period_type=SampleType("cpu", "nanoseconds"),
+            period=NANOSECONDS // SAMPLE_RATE,
+            default_sample_type="cpu",
+        )
+        self._begin = time.monotonic()
+        self._used: dict[int, int] = {}
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._old_handler: Any = None
+
+    def start(self) -> None:
+        """Begin to sample."""
+        for thread in sys._current_frames():
+            self._used[thread] = _thread_cpu_time(thread) or 0
+        if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+            self._old_handler = signal.signal(signal.SIGPROF, self._on_signal)
+            signal.siginterrupt(signal.SIGPROF, False)
+            signal.setitimer(signal.ITIMER_PROF, 1 / SAMPLE_RATE, 1 / SAMPLE_RATE)
+        else:
+            self._thread = threading.Thread(target=self._run, name="profiler", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> Profile:
+        """Stop sampling and return the profile."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        elif sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            # A last signal may be under way, and its default is to end the process.
+            old = self._old_handler
+            signal.signal(signal.SIGPROF, signal.SIG_IGN if old in (None, signal.SIG_DFL) else old)
+        self._profile.duration_nanoseconds = round((time.monotonic() - self._begin) * NANOSECONDS)
+        return self._profile
+
+    def _on_signal(self, _: int, frame: FrameType | None) -> None:
+        own = threading.get_ident()
         for thread, top in sys._current_frames().items():
-            if thread == own:
-                continue
-            total = _thread_cpu_time(thread)
-            spent = NANOSECONDS // SAMPLE_RATE if total is None else total - used.get(thread, total)
-            if total is not None:
-                used[thread] = total
-            if spent > 0:
-                profile.add(_stack(top), (1, spent))
-        if time.monotonic() - begin >= seconds:
-            break
-    profile.duration_nanoseconds = round((time.monotonic() - begin) * NANOSECONDS)
-    return profile
+            self._sample(thread, frame if thread == own else top)
+
+    def _run(self) -> None:
+        own = threading.get_ident()
+        while not self._stop.wait(1 / SAMPLE_RATE):
+            for thread, top in sys._current_frames().items():
+                if thread != own:
+                    self._sample(thread, top)
+
+    def _sample(self, thread: int, top: FrameType | None) -> None:
+        """Count what the thread used since its last sample for the stack in which it is now."""
+        total = _thread_cpu_time(thread)
+        if total is None:
+            spent = NANOSECONDS // SAMPLE_RATE  # the platform does not tell: waiting counts, too
+        else:
+            spent = total - self._used.get(thread, total)
+            self._used[thread] = total
+        if spent > 0 and top is not None:
+            self._profile.add(_stack(top), (1, spent))
 
 
 def sample_heap() -> Profile:

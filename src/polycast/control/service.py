@@ -23,6 +23,9 @@ from polycast.net.http import Application, HttpServer, Receive, Scope, Send
 REALM: Final = "polycast"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
+# Sent by our own status page and terminal view with what they ask every second, which would fill the log.
+POLL_HEADER: Final = b"polycast-poll"
+
 Header = tuple[bytes, bytes]
 
 
@@ -127,9 +130,10 @@ class Guard:
         host, port = peer_of(scope.get("client"))
         query = scope.get("query_string", b"").decode("latin-1")
         target = scope["path"] + (f"?{query}" if query else "")
-        write = self._log.info if self._logs_requests else self._log.debug
-        write("[conn %s] %s %s", join_host_port(host, port), scope["method"], target)
         headers = {name.lower(): value for name, value in scope["headers"]}
+        is_routine = scope["method"] == "GET" and POLL_HEADER in headers
+        write = self._log.info if self._logs_requests and not is_routine else self._log.debug
+        write("[conn %s] %s %s", join_host_port(host, port), scope["method"], target)
         answer = _Answer(send, self._common_headers(headers))
         try:
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:

@@ -14,7 +14,7 @@ function element(name, text, className) {
 }
 
 async function get(path) {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const response = await fetch(path, { headers: { Accept: "application/json", "Polycast-Poll": "1" } });
   if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error || `status ${response.status}`);
   return response.json();
 }

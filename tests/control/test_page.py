@@ -1,0 +1,53 @@
+"""The status page: complete by itself, strict about scripts, and working in a real browser where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+
+import pytest
+from tests.control.support import running
+from tests.protocols.rtsp.support import key_unit, rtp
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+async def test_the_page_needs_nothing_from_elsewhere() -> None:
+    async with running() as server:
+        page = await server.api.get("/")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert "unsafe" not in page.headers["content-security-policy"]
+        files = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
+        assert len(files) == 2
+        texts = [page.text]
+        for name in files:
+            response = await server.api.get(f"/{name}")
+            assert response.status_code == 200
+            assert response.headers["etag"]
+            texts.append(response.text)
+        for text in texts:
+            assert not re.search(r"(https?:)?//\w", re.sub(r"^\s*// .*$", "", text, flags=re.MULTILINE))
+        assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|style=", page.text)
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+async def test_a_browser_shows_what_is_live() -> None:
+    assert CHROMIUM is not None
+    async with running(paths={"all": {}}) as server:
+        publisher = await server.publisher("yard/north")
+        await server.reader("yard/north")
+        publisher.send_frame(0, rtp(1, key_unit()))
+        url = f"http://127.0.0.1:{server.app.control.ports['apiAddress']}/"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+        shown = await asyncio.to_thread(
+            subprocess.run, [CHROMIUM, *options, url], capture_output=True, text=True, timeout=60
+        )
+        assert "<td>yard/north</td>" in shown.stdout
+        assert "<td>H264</td>" in shown.stdout
+        assert shown.stdout.count(">Kick</button>") == 2
+        assert "1 of 1 paths ready, 2 sessions" in shown.stdout
+        assert "does not answer" not in shown.stdout
