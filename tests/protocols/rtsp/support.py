@@ -172,7 +172,7 @@ class Fixture:
     async def until(self, condition: Any) -> None:
         """Wait until a condition of the server holds; it is asked at each turn of the loop."""
         async with asyncio.timeout(PATIENCE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
     async def publisher(self, path: str, description: str = H264_ONLY, tracks: int = 1) -> RtspClient:

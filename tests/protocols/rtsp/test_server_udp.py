@@ -150,7 +150,7 @@ async def test_garbage_from_the_publisher(it: Fixture, garbage: bytes) -> None:
 
 
 async def test_publisher_without_packets_is_closed(it: Fixture) -> None:
-    client, publisher, rtcp_end = await udp_publisher(it, "cam")
+    client, _, rtcp_end = await udp_publisher(it, "cam")
     reader = await it.reader("cam")
     it.pass_time(9)
     rtcp_end.send(serialize_compound([SenderReport(1, 1 << 63, 0, 0, 0)]), ports(it)[1])
@@ -229,7 +229,7 @@ async def test_session_goes_on_over_another_connection(it: Fixture) -> None:
 
 
 async def test_publishing_session_goes_on_over_another_connection(it: Fixture) -> None:
-    client, publisher, _ = await udp_publisher(it, "cam")
+    client, _, _ = await udp_publisher(it, "cam")
     await client.close()
     await it.until(lambda: it.connection_count == 0)
     second = await it.client()

@@ -1,0 +1,197 @@
+"""Who may publish and read: credentials in the query, hashed ones, addresses, the external server, a callback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.protocols.rtmp.support import running
+
+from polycast.hub.access import AccessRequest
+from polycast.wire.rtmp.client import Mode
+
+PUBLISH = {"publishUser": "testuser", "publishPass": "testpass"}
+READ = {"readUser": "testuser", "readPass": "testpass"}
+HASHED_USER = "sha256:rl3rgi4NcZkpAEcacZnQ2VuOfJ0FxAqCRaKB/SwdZoQ="
+HASHED_PASSWORD = "sha256:E9JJ8stBJ7QM+nV4ZoUCeHk/gU3tPFh/5YieiJp6n2w="
+HASHED = {
+    "publishUser": HASHED_USER,
+    "publishPass": HASHED_PASSWORD,
+    "readUser": HASHED_USER,
+    "readPass": HASHED_PASSWORD,
+}
+GOOD = "?user=testuser&pass=testpass"
+
+
+@pytest.mark.parametrize("settings", [{**PUBLISH, **READ}, HASHED], ids=["plain", "hashed"])
+async def test_credentials_in_the_query(settings: dict[str, str]) -> None:
+    async with running(paths={"all": settings}) as it:
+        publisher = await it.publisher(f"live/cam{GOOD}&param=value")
+        reader = await it.reader(f"live/cam{GOOD}")
+        publisher.send_video([1], keys=[1])
+        await reader.frames(1)
+        assert {snapshot.user for snapshot in it.server.sessions()} == {"testuser"}
+        assert not any("testpass" in line for line in it.log.lines)
+
+
+WRONG = ["", "?user=testuser", "?user=wrong&pass=testpass", "?user=testuser&pass=wrong", "?user=wrong&pass=wrong"]
+
+
+@pytest.mark.parametrize("query", WRONG)
+@pytest.mark.parametrize("settings", [{**PUBLISH, **READ}, HASHED], ids=["plain", "hashed"])
+async def test_wrong_credentials(settings: dict[str, str], query: str) -> None:
+    async with running(paths={"all": settings}) as it:
+        refusal = await (await it.client(Mode.PUBLISH, f"live/cam{query}")).refused()
+        assert (refusal.code, refusal.description) == ("NetStream.Publish.BadName", "invalid credentials")
+        assert not it.app.hub.paths
+        await it.publisher(f"live/cam{GOOD}")
+        refusal = await (await it.client(Mode.PLAY, f"live/cam{query}")).refused()
+        assert (refusal.code, refusal.description) == ("NetStream.Play.Failed", "invalid credentials")
+        assert not it.path("live/cam").readers
+        await it.log.wait(r"INFO \[RTMP\] \[conn 127.0.0.1:\d+\] closed \(invalid credentials\)")
+
+
+async def test_addresses() -> None:
+    paths = {
+        "home": {"publishIPs": ["127.0.0.0/16"], "readIPs": ["127.0.0.1"]},
+        "away": {"publishIPs": ["128.0.0.1/32"]},
+        "shown": {"readIPs": ["128.0.0.1/32"]},
+    }
+    async with running(paths=paths) as it:
+        await it.publisher("home")
+        await it.reader("home")
+        refusal = await (await it.client(Mode.PUBLISH, "away")).refused()
+        assert refusal.description == "IP '127.0.0.1' not allowed"
+        await it.publisher("shown")
+        refusal = await (await it.client(Mode.PLAY, "shown")).refused()
+        assert refusal.description == "IP '127.0.0.1' not allowed"
+
+
+async def test_a_refusal_takes_its_time_and_stops_nobody_else() -> None:
+    async with running(authenticationFailurePause="300ms", paths={"closed": PUBLISH, "all": {}}) as it:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        guessing = await it.client(Mode.PUBLISH, "closed")
+        publisher = await it.publisher("open")
+        reader = await it.reader("open")
+        publisher.send_video([1], keys=[1])
+        await reader.frames(1)
+        assert not guessing.lost
+        await guessing.refused()
+        assert loop.time() - began >= 0.3
+
+
+async def test_media_sent_before_the_answer_is_dropped_with_the_refusal() -> None:
+    async with running(paths={"all": PUBLISH}) as it:
+        client = await it.client(Mode.PUBLISH, "cam")
+        await client.until(lambda: b"_result" in client.received)
+        client.send_message(9, b"\x17\x01\x00\x00\x00" + bytes(2000))
+        await client.refused()
+
+
+@dataclass
+class External:
+    """An authentication server that notes what it is asked, and answers with ``status``."""
+
+    port: int = 0
+    status: int = 200
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/auth"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert head.startswith("post /auth ")
+        assert "content-type: application/json" in head
+        length = int(head.partition("content-length:")[2].split("\r\n")[0])
+        self.requests.append(json.loads(await reader.readexactly(length)))
+        await self.release.wait()
+        writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+
+@pytest.fixture
+async def external() -> AsyncIterator[External]:
+    server = External()
+    server.release.set()
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listener.sockets[0].getsockname()[1]
+    yield server
+    listener.close()
+    await listener.wait_closed()
+
+
+async def test_the_external_server_is_asked(external: External) -> None:
+    async with running(externalAuthenticationURL=external.url) as it:
+        await it.publisher(f"live/cam{GOOD}&param=value")
+        await it.reader("live/cam?user=other&pass=secret&token=1")
+    common = {"ip": "127.0.0.1", "path": "live/cam"}
+    assert external.requests == [
+        {
+            **common,
+            "user": "testuser",
+            "password": "testpass",
+            "action": "publish",
+            "query": "user=testuser&pass=testpass&param=value",
+        },
+        {
+            **common,
+            "user": "other",
+            "password": "secret",
+            "action": "read",
+            "query": "user=other&pass=secret&token=1",
+        },
+    ]
+
+
+async def test_the_external_server_refuses(external: External) -> None:
+    external.status = 401
+    async with running(externalAuthenticationURL=external.url) as it:
+        refusal = await (await it.client(Mode.PUBLISH, "cam")).refused()
+        assert refusal.description == "external authentication failed: bad status code: 401"
+
+
+async def test_nothing_is_granted_while_the_external_server_thinks(external: External) -> None:
+    external.release.clear()
+    async with running(externalAuthenticationURL=external.url) as it:
+        waiting = await it.client(Mode.PUBLISH, "cam")
+        await it.until(lambda: bool(external.requests))
+        assert b"onStatus" not in waiting.received
+        assert not it.app.hub.paths
+        # A client that gives up in the meantime leaves nothing behind.
+        gone = await it.client(Mode.PUBLISH, "gone")
+        await it.until(lambda: len(external.requests) == 2)
+        await gone.close()
+        external.release.set()
+        await waiting.accepted()
+        await it.until(lambda: len(it.connections) == 1)
+        assert list(it.app.hub.paths) == ["cam"]
+
+
+async def test_a_callback_decides() -> None:
+    asked: list[AccessRequest] = []
+
+    async def authenticate(request: AccessRequest) -> bool:
+        asked.append(request)
+        return request.query == "token=good"
+
+    async with running(authenticate) as it:
+        await it.publisher("cam?token=good")
+        await (await it.client(Mode.PLAY, "cam?token=bad")).refused()
+    assert [(request.action.value, request.path) for request in asked] == [("publish", "cam"), ("read", "cam")]
+
+
+async def test_credentials_of_the_url_count_as_well() -> None:
+    """``rtmp://user:password@host/...``, which clients pass on in ``tcUrl``."""
+    async with running(paths={"all": PUBLISH}) as it:
+        client = await it.raw()
+        client.send_connect("live", f"rtmp://testuser:testpass@127.0.0.1:{it.port()}/live")
+        client.send_publish("cam")
+        await client.receive_until(b"NetStream.Publish.Start")
