@@ -46,11 +46,15 @@ def public_error(error: BaseException) -> PolycastError:
     """Return the error of the API that says what ``error`` says."""
     text = str(error) or type(error).__name__
     status = _status_of(error)
-    if isinstance(error, AccessDenied) or status in NO_ACCESS_STATUSES:
+    if status in NO_ACCESS_STATUSES:
+        return AccessRefused(f"wrong user or password, or no access from here: {text}")
+    if status == NOT_FOUND_STATUS:
+        return NotFound(f"there is no such stream: {text}")
+    if isinstance(error, AccessDenied):
         return AccessRefused(text)
     if isinstance(error, Redirected):
         return NotFound(f"the path is elsewhere: {text}")
-    if isinstance(error, PathNotConfigured | NoOnePublishing) or status == NOT_FOUND_STATUS:
+    if isinstance(error, PathNotConfigured | NoOnePublishing):
         return NotFound(text)
     if isinstance(error, CannotPublish):
         return PublishRefused(text)

@@ -1,0 +1,120 @@
+"""What a reader of another server reads: a path of a private hub, fed by a client."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from polycast.api.feed import Feed
+from polycast.api.inbox import Inbox
+from polycast.api.runtime import release_shared, take_shared
+from polycast.api.subscription import Subscription
+from polycast.config import from_mapping, source_kind
+from polycast.errors import PolycastError
+from polycast.hub.access import AccessControl
+from polycast.hub.hub import Hub
+from polycast.hub.path import Path
+from polycast.log import Log
+
+PATH = "stream"
+"""The one path of each private hub."""
+
+
+class RemoteReading:
+    """A private hub and what feeds it. Raises ValueError for an address that cannot be read."""
+
+    def __init__(self, url: str, transport: str, fingerprint: str, *, reconnect: bool) -> None:
+        self._puller = _make_puller(url)
+        self._configuration = from_mapping(
+            {"paths": {PATH: {"source": url, "sourceProtocol": transport, "sourceFingerprint": fingerprint}}}
+        )
+        self._reconnect = reconnect
+        self._log = Log().child(f"reader of {without_credentials(url)}")
+        self._subscription: Subscription | None = None
+        self._closed = False
+        self.runtime = take_shared()
+        self._hub = self.runtime.call(self._make_hub)
+
+    def subscribe(self, inbox: Inbox, *, video: bool, audio: bool) -> Subscription:
+        """Return what fills the inbox, once it is started."""
+        self._subscription = _FedSubscription(
+            self.runtime,
+            self._hub,
+            PATH,
+            inbox,
+            self._log,
+            video=video,
+            audio=audio,
+            reconnect=self._reconnect,
+            has_feed=True,
+            feed=self,
+        )
+        return self._subscription
+
+    def close(self) -> None:
+        """End the connection. May be called several times."""
+        if not self._closed:
+            self._closed = True
+            self.runtime.defer(self._hub.close, "closed")
+            release_shared()
+
+    def attach(self, path: Path) -> None:
+        """Begin to feed the path. Called in the loop's thread."""
+        if path.source is None:
+            feed = Feed(
+                path,
+                self._puller,
+                self._configuration,
+                self._log,
+                reconnect=self._reconnect,
+                on_error=self._on_error,
+            )
+            path.attach_source(feed)
+
+    def _on_error(self, error: PolycastError) -> None:
+        if self._subscription is not None:
+            self._subscription.fail(error)
+
+    def _make_hub(self) -> Hub:
+        hub = Hub(loop=self.runtime.loop, log=self._log, access=AccessControl())
+        hub.configure(self._configuration.paths)
+        return hub
+
+
+class _FedSubscription(Subscription):
+    """Starts what feeds its path when reading begins."""
+
+    def __init__(self, *arguments: Any, feed: RemoteReading, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._feed = feed
+
+    def start(self) -> None:
+        super().start()
+        if not self._over:
+            self._feed.attach(self._hub.path(self._name))
+
+
+def _make_puller(url: str) -> Any:
+    from polycast.protocols.sources import PULLERS
+
+    kind = source_kind(url)
+    if kind is None or kind not in PULLERS:
+        schemes = sorted({name for name in ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https") if _can_pull(name)})
+        raise ValueError(f"'{without_credentials(url)}' cannot be read: use one of {', '.join(schemes)}")
+    return PULLERS[kind](url)
+
+
+def _can_pull(scheme: str) -> bool:
+    from polycast.protocols.sources import PULLERS
+
+    return source_kind(f"{scheme}://host") in PULLERS
+
+
+def without_credentials(url: str) -> str:
+    """Return an address as it may stand in a log."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=host, query="").geturl()
+    except ValueError:
+        return "the address"
