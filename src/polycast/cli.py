@@ -33,7 +33,7 @@ DEMO_PATH = "demo"
 
 # Allocations between two runs of the garbage collector's youngest generation. Packets die by reference counting; the
 # default of 700 would only make it look at the living ones over and over.
-GC_THRESHOLD = 50_000
+GC_THRESHOLD = 10_000
 
 
 def _encrypt(arguments: Sequence[str]) -> int:
