@@ -192,6 +192,7 @@ class LiveTrack:
         self.set_codec(track.codec)
         self._awaits_key = track.index == self._stream.key_track
         self._is_second = True
+        self._next_report_time = -(1 << 62)
         self.frame_open = False
         self._splice = None
         self._depacketizer = None
@@ -277,6 +278,12 @@ class LiveTrack:
                 self._refresh_parameters(frame)
             # The frame is nobody else's yet: what the publisher's clock says of it is part of its making.
             frame.wall_time = stream.capture_time(self.index, frame.pts)
+            shift = stream.frame_shift(self, frame)
+            if shift:
+                frame = shifted(frame, shift)
+                if self.last_dts is not None and frame.dts < self.last_dts:
+                    continue
+            self.last_dts = frame.dts
             stream.collect_frame(self.index, frame)
 
     def _packetize(self, frame: Frame) -> None:

@@ -1,0 +1,162 @@
+"""Pulls a stream from an RTMP or RTMPS server."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import ClassVar, Final, cast
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.hub.stream import Stream
+from polycast.net.dial import client_context, connect
+from polycast.net.losses import describe_loss
+from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.wire.rtmp import events
+from polycast.wire.rtmp.address import ServerAddress, parse_url
+from polycast.wire.rtmp.client import ClientConnection, Mode
+
+_SEED_SIZE: Final = 4096
+"""Random bytes for a handshake: more than twice 1536."""
+
+# Seconds between two looks at the engine's time-outs: at most, and at least.
+LONGEST_TICK_SECONDS: Final = 1.0
+SHORTEST_TICK_SECONDS: Final = 0.02
+
+
+class RtmpPuller(Puller):
+    """One RTMP address."""
+
+    label: ClassVar[str] = "rtmp source"
+    type_name: ClassVar[str] = "rtmpSource"
+
+    async def pull(self, context: PullContext) -> None:
+        try:
+            address = parse_url(self.url)
+            tls = client_context(context.path_configuration.source_fingerprint) if address.secure else None
+        except (LocalProtocolError, ValueError) as error:
+            raise PullError(str(error)) from error
+        context.log.debug("connecting")
+        connection = await connect(
+            lambda: _Connection(context, address), address.host, address.port, tls=tls, timeout=context.read_timeout
+        )
+        try:
+            connection.begin()
+            await first_of(connection.wait(), _wait_for(connection.ended))
+        finally:
+            connection.close()
+
+
+class _Connection(asyncio.Protocol):
+    """Feeds the engine, and the stream with what the engine tells."""
+
+    def __init__(self, context: PullContext, address: ServerAddress) -> None:
+        self._context = context
+        self._engine = ClientConnection(
+            address,
+            Mode.PLAY,
+            context.loop.time(),
+            seed=secrets.token_bytes(_SEED_SIZE),
+            timeout=context.read_timeout,
+        )
+        self._stream: Stream | None = None
+        self.ended: asyncio.Future[None] = context.loop.create_future()
+        """Fails when the stream is over."""
+        self.ended.add_done_callback(lambda future: future.exception() if not future.cancelled() else None)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(PullError("closed by the server" if exc is None else describe_loss(exc)))
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended.done():
+            return
+        context = self._context
+        context.counters.bytes_received += len(data)
+        now = context.loop.time()
+        try:
+            self._handle(self._engine.receive_data(data, now), now)
+        except RemoteProtocolError as error:
+            self._flush()
+            self._fail(PullError(f"invalid data: {error}"))
+        except PullError as error:
+            self._fail(error)
+        except Exception as error:
+            context.log.exception("internal error")
+            self._fail(PullError(f"internal error: {error}"))
+
+    # Life
+
+    def begin(self) -> None:
+        """Send the handshake: not before the certificate of the server was checked."""
+        self._flush()
+
+    async def wait(self) -> None:
+        """Let the engine look at the time; ends with PullError when the server is silent for too long."""
+        loop = self._context.loop
+        while True:
+            timeout = self._engine.next_timeout()
+            rest = LONGEST_TICK_SECONDS if timeout is None else timeout - loop.time()
+            await asyncio.sleep(max(SHORTEST_TICK_SECONDS, min(LONGEST_TICK_SECONDS, rest)))
+            timeout = self._engine.next_timeout()
+            now = loop.time()
+            if timeout is not None and now >= timeout:
+                try:
+                    self._handle(self._engine.handle_timeout(now), now)
+                except RemoteProtocolError as error:
+                    raise PullError(str(error)) from error
+
+    def close(self) -> None:
+        """Say farewell and close."""
+        self.ended.cancel()
+        self._stream = None
+        self._engine.close_stream()
+        self._flush()
+        self.transport.close()
+
+    # Events
+
+    def _handle(self, happened: list[events.Event], now: float) -> None:
+        self._flush()
+        stream = self._stream
+        if stream is not None:
+            stream.now = now
+        for event in happened:
+            if isinstance(event, events.FrameReceived):
+                if stream is not None:
+                    stream.tracks[event.track].write_frame(event.frame)
+                    self._context.counters.packets_received += 1
+            elif isinstance(event, events.TrackChanged):
+                if stream is not None:
+                    stream.tracks[event.track].set_codec(event.codec)
+            elif isinstance(event, events.TracksKnown):
+                stream = self._stream = self._context.publish(event.tracks, False)
+                stream.now = now
+            else:
+                self._handle_rare(event)
+        if stream is not None:
+            stream.end_of_read()
+
+    def _handle_rare(self, event: events.Event) -> None:
+        if isinstance(event, events.TrackIgnored):
+            self._context.log.warning("%s track %d is skipped: %s", event.kind, event.number + 1, event.reason)
+        elif isinstance(event, events.RequestRefused):
+            raise PullError(": ".join(filter(None, (event.code, event.description))) or "the server refused")
+        elif isinstance(event, events.PeerClosedStream):
+            raise PullError(f"the server has ended the stream ({event.reason})")
+
+    def _flush(self) -> None:
+        data = self._engine.data_to_send()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+
+async def _wait_for(ended: asyncio.Future[None]) -> None:
+    await asyncio.shield(ended)
