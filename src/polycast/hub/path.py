@@ -350,11 +350,13 @@ class Path:
         for reader in readers:
             for observer in self._observers:
                 observer.on_reader_removed(self, reader)
-            reader.close_reader(reason)
-        if readers and self.on_demand is not None:
-            self.on_demand.handle(Input.UNUSED)
         for observer in self._observers:
             observer.on_path_not_ready(self)
+        if readers and self.on_demand is not None:
+            self.on_demand.handle(Input.UNUSED)
+        # Last: a reader that goes gives back the path, which then may close.
+        for reader in readers:
+            reader.close_reader(reason)
 
     def _fail_held(self) -> None:
         for held in self._held:

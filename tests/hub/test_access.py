@@ -1,0 +1,123 @@
+"""Who may publish and read: addresses, credentials, functions."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.hub.support import make_hub
+
+from polycast.config import PathConfiguration, from_mapping
+from polycast.hub.access import AccessControl, AccessRequest, Action, PlainCredentials, secret_matches
+from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathNotConfigured
+
+HASHED_USER = "sha256:rl3rgi4NcZkpAEcacZnQ2VuOfJ0FxAqCRaKB/SwdZoQ="
+HASHED_PASSWORD = "sha256:E9JJ8stBJ7QM+nV4ZoUCeHk/gU3tPFh/5YieiJp6n2w="
+
+
+def entry(**values: Any) -> PathConfiguration:
+    return from_mapping({"paths": {"p": values}}).paths["p"]
+
+
+def request(
+    action: Action = Action.READ, address: str = "127.0.0.1", user: str = "", password: str = ""
+) -> AccessRequest:
+    return AccessRequest(action, "p", "", address, PlainCredentials(user, password))
+
+
+async def denial(path: PathConfiguration, asked: AccessRequest, access: AccessControl | None = None) -> Denial | None:
+    try:
+        await (access or AccessControl()).check(asked, path)
+    except AccessDenied as error:
+        return error.denial
+    return None
+
+
+@pytest.mark.parametrize(
+    ("configured", "given", "matches"),
+    [
+        ("secret", "secret", True),
+        ("secret", "Secret", False),
+        ("", "", True),
+        ("pässword", "pässword", True),
+        (HASHED_USER, "testuser", True),
+        (HASHED_USER, "testpass", False),
+        (HASHED_USER, HASHED_USER, False),
+    ],
+)
+def test_secrets(configured: str, given: str, matches: bool) -> None:
+    assert secret_matches(configured, given) is matches
+
+
+async def test_open_path() -> None:
+    assert await denial(entry(), request()) is None
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "expected"),
+    [("u", "p", None), ("u", "x", Denial.CREDENTIALS), ("x", "p", Denial.CREDENTIALS), ("", "", Denial.CREDENTIALS)],
+)
+async def test_credentials(user: str, password: str, expected: Denial | None) -> None:
+    assert await denial(entry(readUser="u", readPass="p"), request(user=user, password=password)) is expected
+    publish = request(Action.PUBLISH, user=user, password=password)
+    assert await denial(entry(readUser="u", readPass="p"), publish) is None
+    assert await denial(entry(publishUser="u", publishPass="p"), publish) is expected
+
+
+async def test_hashed_credentials() -> None:
+    path = entry(readUser=HASHED_USER, readPass=HASHED_PASSWORD)
+    assert await denial(path, request(user="testuser", password="testpass")) is None
+    assert await denial(path, request(user=HASHED_USER, password=HASHED_PASSWORD)) is Denial.CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "expected"),
+    [
+        (["127.0.0.1"], "127.0.0.1", None),
+        (["10.0.0.0/8", "192.0.2.0/24"], "192.0.2.77", None),
+        (["10.0.0.0/8"], "192.0.2.77", Denial.ADDRESS),
+        (["2001:db8::/32"], "2001:db8::1", None),
+        (["2001:db8::/32"], "192.0.2.77", Denial.ADDRESS),
+        (["0.0.0.0/0"], "2001:db8::1", Denial.ADDRESS),
+    ],
+)
+async def test_addresses(networks: list[str], address: str, expected: Denial | None) -> None:
+    assert await denial(entry(readIPs=networks), request(address=address)) is expected
+
+
+async def test_address_is_checked_before_credentials() -> None:
+    path = entry(readIPs=["10.0.0.0/8"], readUser="u", readPass="p")
+    assert await denial(path, request()) is Denial.ADDRESS
+
+
+@pytest.mark.parametrize("answer", [True, False])
+async def test_function_that_waits(answer: bool) -> None:
+    async def authenticate(_: AccessRequest) -> bool:
+        await asyncio.sleep(0)
+        return answer
+
+    access = AccessControl(callback=authenticate)
+    assert access.is_external
+    assert await denial(entry(), request(), access) is (None if answer else Denial.EXTERNAL)
+
+
+async def test_function_does_not_replace_the_credentials() -> None:
+    access = AccessControl(callback=lambda _: True)
+    assert await denial(entry(readUser="u", readPass="p"), request(), access) is Denial.CREDENTIALS
+
+
+async def test_hub_finds_the_rules_of_the_path() -> None:
+    hub = make_hub({"~^open": {}, "~^open_cam": {"readUser": "u", "readPass": "p"}, "cam": {"readIPs": ["10.0.0.1"]}})
+
+    async def ask(path: str) -> None:
+        await hub.authorize(AccessRequest(Action.READ, path, "", "127.0.0.1", PlainCredentials()))
+
+    await ask("open_cam")  # the first expression that matches
+    with pytest.raises(AccessDenied, match=r"IP '127\.0\.0\.1' not allowed"):
+        await ask("cam")
+    with pytest.raises(PathNotConfigured, match="path 'other' is not configured"):
+        await ask("other")
+    with pytest.raises(InvalidPathName):
+        await ask("a b")
+    assert set(hub.paths) == {"cam"}

@@ -1,0 +1,352 @@
+"""Paths of the hub: who publishes and reads them, who waits, when they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from tests.hub.support import (
+    AUDIO,
+    VIDEO,
+    Client,
+    Frames,
+    Observer,
+    Packets,
+    TestSource,
+    make_hub,
+)
+
+from polycast.config import from_mapping
+from polycast.hub.errors import (
+    CannotPublish,
+    InvalidPathName,
+    NoOnePublishing,
+    PathClosed,
+    PathNotConfigured,
+    Redirected,
+    SourceTimedOut,
+)
+from polycast.hub.hub import Hub
+from polycast.hub.on_demand import State
+from polycast.hub.path import Path
+from polycast.hub.stream import Stream
+
+
+def publish(path: Path) -> tuple[Client, Stream]:
+    client = Client()
+    path.set_publisher(client)
+    return client, path.start_publishing(client, [VIDEO, AUDIO], publishes_packets=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("name", ["", "/a", "a/", "a b", "a?b", "a\n", "ä", "a\0"])
+async def test_invalid_names(name: str) -> None:
+    with pytest.raises(InvalidPathName):
+        make_hub({"all": {}}).path(name)
+
+
+async def test_unknown_name() -> None:
+    with pytest.raises(PathNotConfigured, match="path 'b' is not configured"):
+        make_hub({"a": {}}).path("b")
+
+
+async def test_named_paths_exist_from_the_start() -> None:
+    hub = make_hub({"a": {}, "all": {}})
+    assert set(hub.paths) == {"a"}
+    assert [path.name for path in hub] == ["a"]
+
+
+async def test_groups_and_the_first_match() -> None:
+    hub = make_hub({"~^(.)(x)?": {}, "~^ab$": {}, "abc": {}})
+    assert hub.path("ab").groups == ("a", "")
+    assert hub.path("ab").entry.name == "~^(.)(x)?"
+    assert hub.path("abc").groups == ()
+
+
+async def test_order_of_what_observers_see() -> None:
+    hub, observer = make_hub({"all": {}}), Observer()
+    hub.observers.append(observer)
+    path = hub.path("cam")
+    client, _ = publish(path)
+
+    class Leaving(Packets):
+        """Does what sessions do: gives the path back when it is closed."""
+
+        def close_reader(self, reason: str) -> None:
+            super().close_reader(reason)
+            path.remove_reader(self)
+            hub.release(path)
+
+    readers = [Leaving(), Leaving()]
+    for reader in readers:
+        await path.add_reader(reader)
+    path.remove_publisher(client, "gone")
+    assert observer.events == [
+        "cam created",
+        "cam ready",
+        "cam reader added",
+        "cam reader added",
+        "cam reader removed",
+        "cam reader removed",
+        "cam not ready",
+        "cam closed",
+    ]
+    assert [reader.closed for reader in readers] == ["gone", "gone"]
+    assert not hub.paths
+
+
+async def test_matched_path_stays_while_it_is_used() -> None:
+    hub = make_hub({"all": {}})
+    path = hub.path("cam")
+    client, _ = publish(path)
+    reader = Packets()
+    await path.add_reader(reader)
+    hub.release(path)
+    assert set(hub.paths) == {"cam"}
+    path.remove_reader(reader)
+    path.remove_reader(reader)
+    hub.release(path)
+    assert set(hub.paths) == {"cam"}
+    path.remove_publisher(client, "gone")
+    assert not hub.paths
+
+
+async def test_request_that_came_to_nothing() -> None:
+    hub = make_hub({"all": {}})
+    path = hub.path("cam")
+    with pytest.raises(NoOnePublishing, match="no one is publishing to path 'cam'"):
+        await path.wait_ready()
+    hub.release(path)
+    assert not hub.paths
+
+
+async def test_released_path_of_another_time_is_left_alone() -> None:
+    hub = make_hub({"all": {}})
+    old = hub.path("cam")
+    hub.release(old)
+    new = hub.path("cam")
+    publish(new)
+    hub.release(old)
+    assert hub.paths["cam"] is new
+
+
+@pytest.mark.parametrize("paths", [{"all": {}}, {"cam": {}}])
+async def test_second_publisher_replaces_the_first(paths: dict[str, dict[str, object]]) -> None:
+    hub = make_hub(paths)
+    path = hub.path("cam")
+    first, _ = publish(path)
+
+    def leave(reason: str) -> None:
+        path.remove_publisher(first, reason)
+        hub.release(path)
+
+    first.close_publisher = leave  # type: ignore[method-assign]
+    reader = Packets()
+    await path.add_reader(reader)
+    second, stream = publish(path)
+    assert reader.closed == "the publisher was replaced by another one"
+    assert path.publisher is second
+    assert path.stream is stream
+    assert hub.paths["cam"] is path
+
+
+async def test_publisher_override_disabled() -> None:
+    path = make_hub({"cam": {"disablePublisherOverride": True}}).path("cam")
+    first, stream = publish(path)
+    with pytest.raises(CannotPublish, match="someone is already publishing to path 'cam'"):
+        path.set_publisher(Client())
+    assert path.publisher is first
+    assert path.stream is stream
+    path.set_publisher(first)  # itself is nobody else
+
+
+async def test_publisher_that_lost_the_path() -> None:
+    path = make_hub({"cam": {}}).path("cam")
+    first = Client()
+    path.set_publisher(first)
+    publish(path)
+    assert first.closed
+    with pytest.raises(CannotPublish, match="publisher is not assigned to this path anymore"):
+        path.start_publishing(first, [VIDEO], publishes_packets=True)
+    path.remove_publisher(first, "gone")
+    path.stop_publishing(first, "paused")
+    assert path.stream is not None
+
+
+async def test_redirect_and_fallback() -> None:
+    hub = make_hub({"a": {"source": "redirect", "sourceRedirect": "rtsp://h/x"}, "b": {"fallback": "/c"}})
+    for name, target in (("a", "rtsp://h/x"), ("b", "/c")):
+        with pytest.raises(Redirected) as caught:
+            await hub.path(name).wait_ready()
+        assert caught.value.target == target
+    with pytest.raises(CannotPublish, match="can't publish to path 'a' since 'source' is not 'publisher'"):
+        hub.path("a").set_publisher(Client())
+
+
+async def test_stream_that_ended_is_not_read() -> None:
+    path = make_hub({"cam": {}}).path("cam")
+    _, old = publish(path)
+    publish(path)
+    with pytest.raises(NoOnePublishing):
+        path.attach_reader(Packets(), old)
+
+
+def with_source(hub: Hub, *, start_timeout: float = 60, close_after: float = 60) -> tuple[Path, TestSource]:
+    path = hub.path("cam")
+    source = TestSource(path)
+    path.source = source
+    path.set_on_demand(start=source.start, stop=source.stop, start_timeout=start_timeout, close_after=close_after)
+    return path, source
+
+
+async def test_held_requests_get_the_stream() -> None:
+    path, source = with_source(make_hub({"cam": {}}))
+    held = [asyncio.create_task(path.wait_ready()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert source.events == ["start"]
+    stream = path.start_publishing(source, [VIDEO], publishes_packets=False)
+    assert await asyncio.gather(*held) == [stream] * 3
+    assert not path._held
+    path.close("end")
+
+
+async def test_held_requests_time_out() -> None:
+    path, source = with_source(make_hub({"cam": {}}), start_timeout=0.005)
+    with pytest.raises(SourceTimedOut, match="source of path 'cam' has timed out"):
+        await path.wait_ready()
+    assert source.events == ["start", "stop (timed out)"]
+    assert path.on_demand_state is State.STOPPED
+
+
+async def test_cancelled_request_leaves_the_queue() -> None:
+    path, _ = with_source(make_hub({"cam": {}}))
+    held = asyncio.create_task(path.wait_ready())
+    await asyncio.sleep(0)
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert not path._held
+    path.close("end")
+
+
+async def test_closing_the_path_answers_held_requests() -> None:
+    path, source = with_source(make_hub({"cam": {}}))
+    held = asyncio.create_task(path.wait_ready())
+    await asyncio.sleep(0)
+    path.close("end")
+    with pytest.raises(PathClosed):
+        await held
+    assert source.events == ["start", "stop (end)"]
+
+
+async def test_source_runs_as_long_as_it_is_read() -> None:
+    path, source = with_source(make_hub({"cam": {}}), close_after=0.005)
+    reader = Packets()
+    held = asyncio.create_task(path.add_reader(reader))
+    await asyncio.sleep(0)
+    path.start_publishing(source, [VIDEO], publishes_packets=False)
+    await held
+    assert path.on_demand_state is State.READY
+    path.remove_reader(reader)
+    await until(lambda: path.on_demand_state is State.STOPPED)
+    assert source.events == ["start", "stop (not in use anymore)"]
+    assert path.stream is None
+
+
+async def test_source_that_is_lost_can_be_wanted_again() -> None:
+    path, source = with_source(make_hub({"cam": {}}))
+    reader = Frames()
+    held = asyncio.create_task(path.add_reader(reader))
+    await asyncio.sleep(0)
+    path.start_publishing(source, [VIDEO], publishes_packets=False)
+    await held
+    path.remove_publisher(source, "connection lost")
+    assert reader.closed == "connection lost"
+    assert path.on_demand_state is State.STOPPED
+    again = asyncio.create_task(path.wait_ready())
+    await asyncio.sleep(0)
+    assert source.events[-1] == "start"
+    again.cancel()
+    path.close("end")
+
+
+async def test_publisher_on_demand_that_pauses_is_stopped() -> None:
+    """A request while the stream is paused must not wait for ever."""
+    path = make_hub({"cam": {}}).path("cam")
+    events: list[str] = []
+    path.set_on_demand(start=lambda: events.append("start"), stop=events.append, start_timeout=0.005, close_after=0.005)
+    held = asyncio.create_task(path.wait_ready())
+    await asyncio.sleep(0)
+    client, _ = publish(path)
+    await held
+    path.stop_publishing(client, "the publisher paused")
+    assert path.on_demand_state is State.STOPPED
+    with pytest.raises(SourceTimedOut):
+        await path.wait_ready()
+
+
+async def test_publisher_on_demand_that_is_replaced_and_never_starts() -> None:
+    path = make_hub({"cam": {}}).path("cam")
+    path.set_on_demand(start=lambda: None, stop=lambda _: None, start_timeout=1, close_after=0.005)
+    reader = Packets()
+    held = asyncio.create_task(path.add_reader(reader))
+    await asyncio.sleep(0)
+    publish(path)
+    await held
+    path.set_publisher(Client())
+    assert reader.closed
+    async with asyncio.timeout(2):
+        with pytest.raises(SourceTimedOut):
+            await path.wait_ready()
+    path.close("end")
+
+
+async def test_unchanged_entries_keep_their_sessions() -> None:
+    hub = make_hub({"a": {}, "b": {}, "c": {}, "all": {}})
+    clients = {name: publish(hub.path(name))[0] for name in ("a", "b", "c", "d")}
+    before = dict(hub.paths)
+    hub.configure(from_mapping({"paths": {"a": {}, "b": {"readUser": "u", "readPass": "p"}, "all": {}}}).paths)
+    assert hub.paths["a"] is before["a"]
+    assert clients["a"].closed == ""
+    assert hub.paths["d"] is before["d"]
+    assert clients["d"].closed == ""
+    assert clients["b"].closed == "the configuration of the path changed"
+    assert hub.paths["b"] is not before["b"]
+    # "c" is no longer configured by name: another entry stands for it now.
+    assert clients["c"].closed == "the configuration of the path changed"
+    assert set(hub.paths) == {"a", "b", "d"}
+
+
+async def test_removed_entries_close_their_paths() -> None:
+    hub = make_hub({"a": {}, "~^b": {}})
+    first, second = publish(hub.path("a"))[0], publish(hub.path("bb"))[0]
+    hub.configure(from_mapping({"paths": {"c": {}}}).paths)
+    assert {first.closed, second.closed} == {"the path was removed from the configuration"}
+    assert set(hub.paths) == {"c"}
+
+
+async def test_groups_follow_the_expression() -> None:
+    hub = make_hub({"~^(a)b": {}})
+    path = hub.path("ab")
+    publish(path)
+    hub.configure(from_mapping({"paths": {"~^(a)b": {}, "~^(ab)": {}}}).paths)
+    assert hub.paths["ab"] is path
+    assert path.groups == ("a",)
+
+
+async def test_close_ends_everything() -> None:
+    hub, observer = make_hub({"a": {}, "all": {}}), Observer()
+    hub.observers.append(observer)
+    client, _ = publish(hub.path("b"))
+    reader = Packets()
+    await hub.path("b").add_reader(reader)
+    hub.close("the server stops")
+    assert client.closed == reader.closed == "the server stops"
+    assert not hub.paths
+    assert observer.events[-3:] == ["b reader removed", "b not ready", "b closed"]

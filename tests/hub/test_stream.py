@@ -1,0 +1,353 @@
+"""Streams: batches, fan-out, and the two lanes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import struct
+
+import pytest
+from tests.hub.support import AUDIO, PPS, SPS, VIDEO, Frames, Packets, make_stream
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.batch import PacketBatch, PacketRun
+from polycast.hub.stream import FRAME_WAIT_BYTES, Stream
+from polycast.media.codec import H264
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
+
+IDR = b"\x65\x88" + bytes(range(100))
+SLICE = b"\x41\x9a" + bytes(range(100, 200))
+
+
+def rtp(sequence: int, payload: bytes, *, timestamp: int = 0, marker: bool = True, payload_type: int = 96) -> bytes:
+    """Return an RTP packet (RFC 3550 section 5.1)."""
+    return struct.pack("!BBHII", 0x80, payload_type | marker << 7, sequence & 0xFFFF, timestamp, 0x1234) + payload
+
+
+def write(stream: Stream, data: bytes, track: int = 0) -> None:
+    stream.tracks[track].write_packet(data, 0, len(data))
+
+
+def access_unit(payload: bytes) -> bytes:
+    """Return an RTP payload with one AAC frame (RFC 3640 section 3.3.6)."""
+    return struct.pack("!HH", 16, len(payload) << 3) + payload
+
+
+async def test_one_read_is_one_batch() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    for sequence in range(5):
+        write(stream, rtp(sequence, SLICE))
+    assert not reader.batches
+    stream.end_of_read()
+    assert reader.sequences == [[0, 1, 2, 3, 4]]
+
+
+async def test_all_readers_get_the_same_batch() -> None:
+    stream, readers = make_stream(VIDEO), [Packets() for _ in range(5)]
+    for reader in readers:
+        stream.add_reader(reader)
+    write(stream, rtp(1, SLICE))
+    stream.end_of_read()
+    assert len({id(reader.batches[0]) for reader in readers}) == 1
+
+
+async def test_wire_form_is_built_once() -> None:
+    batch = PacketBatch()
+    counter = itertools.count()
+    assert [batch.form("x", lambda _: next(counter)) for _ in range(3)] == [0, 0, 0]
+    assert batch.form("y", lambda _: next(counter)) == 1
+
+
+async def test_open_frame_waits_for_its_end() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, SLICE, marker=False))
+    stream.end_of_read()
+    assert not reader.batches
+    write(stream, rtp(2, SLICE))
+    stream.end_of_read()
+    assert reader.sequences == [[1, 2]]
+
+
+async def test_open_frame_waits_only_shortly() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, SLICE, marker=False))
+    stream.end_of_read()
+    async with asyncio.timeout(1):
+        while not reader.batches:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert reader.sequences == [[1]]
+
+
+async def test_large_open_frame_does_not_wait() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    count = FRAME_WAIT_BYTES // 1400 + 1
+    for sequence in range(count):
+        write(stream, rtp(sequence, bytes(1400), marker=False))
+    stream.end_of_read()
+    assert reader.sequences == [list(range(count))]
+
+
+async def test_audio_does_not_wait_for_markers() -> None:
+    stream, reader = make_stream(Track(0, AUDIO.codec)), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, access_unit(b"abc"), marker=False))
+    stream.end_of_read()
+    assert reader.sequences == [[1]]
+
+
+async def test_new_reader_begins_with_the_next_packet() -> None:
+    stream, first, second = make_stream(VIDEO), Packets(), Packets()
+    stream.add_reader(first)
+    write(stream, rtp(1, SLICE, marker=False))
+    stream.end_of_read()
+    stream.add_reader(second)
+    write(stream, rtp(2, SLICE))
+    stream.end_of_read()
+    assert first.sequences == [[1], [2]]
+    assert second.sequences == [[2]]
+
+
+async def test_removed_reader_gets_nothing() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    stream.add_reader(reader)  # a second time changes nothing
+    assert stream.packet_reader_count == 1
+    stream.remove_reader(reader)
+    stream.remove_reader(reader)
+    write(stream, rtp(1, SLICE))
+    stream.end_of_read()
+    assert not reader.batches
+    assert stream.packet_reader_count == 0
+
+
+@pytest.mark.parametrize("frames", [False, True])
+async def test_reader_that_fails_is_closed_and_the_others_go_on(frames: bool) -> None:
+    stream = make_stream(VIDEO)
+    bad: Frames | Packets = Frames(fails=True) if frames else Packets(fails=True)
+    good = Packets()
+    for reader in (bad, good):
+        stream.add_reader(reader)
+    for sequence in range(3):
+        write(stream, rtp(sequence, IDR, timestamp=3000 * sequence))
+        stream.end_of_read()
+    stream.flush()
+    assert bad.closed == "internal error"
+    assert bad not in stream.readers
+    assert [sequence for batch in good.sequences for sequence in batch] == [0, 1, 2]
+
+
+async def test_closed_stream_sends_nothing() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, SLICE, marker=False))
+    stream.end_of_read()
+    stream.close()
+    stream.add_reader(Packets())
+    await asyncio.sleep(0.005)  # longer than a frame's wait
+    assert not reader.batches
+    assert not stream.readers
+
+
+async def test_runs_keep_the_order_of_the_tracks() -> None:
+    stream, reader = make_stream(VIDEO, AUDIO), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, SLICE))
+    write(stream, rtp(2, SLICE))
+    write(stream, rtp(7, access_unit(b"a"), payload_type=97), 1)
+    write(stream, rtp(3, SLICE))
+    stream.end_of_read()
+    (batch,) = reader.batches
+    assert [(run.track_index, [packet.sequence for packet in run.packets]) for run in batch.runs] == [
+        (0, [1, 2]),
+        (1, [7]),
+        (0, [3]),
+    ]
+    assert batch.packet_count == 4
+    assert batch.size == 3 * (12 + len(SLICE)) + 12 + 5
+
+
+async def test_key_track_is_the_first_video_track() -> None:
+    assert make_stream(Track(0, AUDIO.codec), Track(1, VIDEO.codec)).key_track == 1
+    assert make_stream(Track(0, AUDIO.codec)).key_track == 0
+
+
+async def test_key_frames_are_seen() -> None:
+    stream, reader = make_stream(VIDEO, AUDIO), Packets()
+    stream.add_reader(reader)
+    for data, track in (
+        (rtp(1, SLICE), 0),
+        (rtp(2, access_unit(b"a"), payload_type=97), 1),
+        (rtp(3, IDR), 0),
+        (rtp(4, b"\x7c\x85\x88" + bytes(50), marker=True), 0),
+    ):
+        write(stream, data, track)
+        stream.end_of_read()
+    assert [batch.has_key for batch in reader.batches] == [False, False, True, True]
+
+
+def packet(sequence: int, *, key: bool = False) -> RtpPacket:
+    data = rtp(sequence, b"x" * sequence)
+    return RtpPacket(data, 0, 12, len(data), sequence, 0, True, key)
+
+
+def batch_of(*runs: tuple[int, list[RtpPacket]]) -> PacketBatch:
+    batch = PacketBatch()
+    for track_index, packets in runs:
+        run = PacketRun(track_index, -1)
+        run.packets = packets
+        run.size = sum(map(len, packets))
+        run.has_key = track_index == 0 and any(each.key for each in packets)
+        batch.runs.append(run)
+    return batch
+
+
+def test_batch_from_its_key_frame() -> None:
+    batch = batch_of(
+        (0, [packet(1)]),
+        (1, [packet(10, key=True)]),
+        (0, [packet(2), packet(3, key=True), packet(4)]),
+        (1, [packet(11)]),
+    )
+    cut = batch.from_key(0)
+    assert [(run.track_index, [each.sequence for each in run.packets]) for run in cut.runs] == [(0, [3, 4]), (1, [11])]
+    assert cut.has_key
+    assert (cut.packet_count, cut.size) == (3, 3 * 12 + 3 + 4 + 11)
+    assert batch.from_key(0) is cut  # built once for all readers
+    assert batch.packet_count == 6
+
+
+def test_batch_without_a_key_frame_has_nothing_from_it() -> None:
+    cut = batch_of((0, [packet(1), packet(2)]), (1, [packet(3, key=True)])).from_key(0)
+    assert cut.packet_count == 0
+    assert not cut.has_key
+
+
+async def test_garbage_is_refused() -> None:
+    stream = make_stream(VIDEO)
+    with pytest.raises(RemoteProtocolError):
+        write(stream, b"\x00" * 20)
+    assert stream.batch is None
+
+
+async def test_losses_are_counted() -> None:
+    stream = make_stream(VIDEO)
+    for sequence in (65534, 65535, 0, 3, 2, 4):
+        write(stream, rtp(sequence, SLICE))
+    stream.flush()
+    track = stream.tracks[0]
+    assert track.packets_received == 6
+    assert track.packets_lost in (2, 3)  # 1 and 2 are missing at first; 2 comes late
+    assert track.ssrc == 0x1234
+    assert track.next_sequence == 5
+
+
+async def test_counters_of_a_stream() -> None:
+    stream = make_stream(VIDEO)
+    write(stream, rtp(1, SLICE))
+    write(stream, rtp(2, SLICE))
+    stream.end_of_read()
+    assert stream.tracks[0].packets_received == 2
+    assert stream.bytes_received == 2 * (12 + len(SLICE))
+
+
+async def test_frames_are_made_only_while_somebody_wants_them() -> None:
+    stream, frames = make_stream(VIDEO), Frames()
+    write(stream, rtp(1, IDR))
+    stream.end_of_read()
+    stream.add_reader(frames)
+    write(stream, rtp(2, IDR, timestamp=3000))
+    stream.end_of_read()
+    (entry,) = [entry for _, entry in frames.entries if isinstance(entry, Frame)]
+    assert entry.units[-1] == IDR
+    assert entry.key
+    stream.remove_reader(frames)
+    assert stream.tracks[0]._depacketizer is None
+
+
+async def test_packets_become_frames_of_both_tracks_on_one_time_line() -> None:
+    stream, frames = make_stream(VIDEO, AUDIO), Frames()
+    stream.add_reader(frames)
+    for index in range(4):
+        write(stream, rtp(2 * index, (SPS, PPS)[index % 2], timestamp=3000 * index, marker=False))
+        write(stream, rtp(2 * index + 1, IDR, timestamp=3000 * index))
+        payload = access_unit(bytes([index]) * 20)
+        write(stream, rtp(index, payload, timestamp=1600 * index, payload_type=97), 1)
+        stream.end_of_read()
+    video = [frame for index, frame in frames.entries if index == 0 and isinstance(frame, Frame)]
+    audio = [frame for index, frame in frames.entries if index == 1 and isinstance(frame, Frame)]
+    assert [frame.units[-1] for frame in video] == [IDR] * 4
+    assert [frame.units for frame in audio] == [(bytes([index]) * 20,) for index in range(4)]
+    assert [frame.pts - video[0].pts for frame in video] == [0, 3000, 6000, 9000]
+    assert [frame.pts - audio[0].pts for frame in audio] == [0, 1600, 3200, 4800]
+
+
+async def test_frames_become_packets_of_both_tracks() -> None:
+    stream, packets = make_stream(VIDEO, AUDIO, packets=False), Packets()
+    stream.add_reader(packets)
+    big = b"\x65\x88" + bytes(4000)
+    stream.tracks[0].write_frame(Frame((SPS, PPS, big), 0, 0, key=True))
+    stream.tracks[1].write_frame(Frame((b"a" * 50,), 0, 0, key=True))
+    stream.tracks[0].write_frame(Frame((SLICE,), 3000, 3000, key=False))
+    stream.end_of_read()
+    (batch,) = packets.batches
+    video = [each for run in batch.runs if run.track_index == 0 for each in run.packets]
+    audio = [each for run in batch.runs if run.track_index == 1 for each in run.packets]
+    assert all(len(each) <= 1472 for each in video)
+    assert [each.marker for each in video] == [False] * (len(video) - 2) + [True, True]
+    first = video[0].sequence
+    assert [(each.sequence - first) & 0xFFFF for each in video] == list(range(len(video)))
+    assert (video[-1].timestamp - video[0].timestamp) & 0xFFFFFFFF == 3000
+    assert audio[0].payload_bytes() == access_unit(b"a" * 50)
+    assert batch.has_key
+
+
+@pytest.mark.parametrize("size", [10, 1500, 100_000])
+async def test_frame_survives_both_conversions(size: int) -> None:
+    """Frames to packets to frames again, as in RTMP to RTSP to RTMP."""
+    sender, packets = make_stream(VIDEO, AUDIO, packets=False), Packets()
+    sender.add_reader(packets)
+    receiver, frames = make_stream(*sender.descriptions), Frames()
+    receiver.add_reader(frames)
+    picture = b"\x65\x88" + bytes(index * 7 & 0xFF for index in range(size))
+    for index in range(3):
+        sender.tracks[0].write_frame(Frame((picture,), 3000 * index, 3000 * index, key=True))
+        sender.tracks[1].write_frame(Frame((bytes([index]) * 30,), 1024 * index, 1024 * index, key=True))
+        sender.end_of_read()
+    for batch in packets.batches:
+        for run in batch.runs:
+            for each in run.packets:
+                receiver.tracks[run.track_index].write_packet(each.data, each.start, each.end)
+        receiver.end_of_read()
+    receiver.flush()
+    video = [frame for index, frame in frames.entries if index == 0 and isinstance(frame, Frame)]
+    audio = [frame for index, frame in frames.entries if index == 1 and isinstance(frame, Frame)]
+    assert [frame.units[-1] for frame in video] == [picture] * 3
+    assert [frame.units[0] for frame in audio] == [bytes([index]) * 30 for index in range(3)]
+
+
+async def test_frame_readers_learn_of_changed_parameters_in_their_place() -> None:
+    stream, frames = make_stream(VIDEO), Frames()
+    stream.add_reader(frames)
+    new_sps = bytes.fromhex("67640020ac2b402802dd80880000030008000003032042")
+    write(stream, rtp(1, IDR))
+    write(stream, rtp(2, new_sps, timestamp=3000, marker=False))
+    write(stream, rtp(3, PPS, timestamp=3000, marker=False))
+    write(stream, rtp(4, IDR, timestamp=3000))
+    stream.flush()
+    kinds = ["track" if isinstance(entry, Track) else "frame" for _, entry in frames.entries]
+    assert kinds == ["frame", "track", "frame"]
+    (track,) = [entry for _, entry in frames.entries if isinstance(entry, Track)]
+    assert isinstance(track.codec, H264)
+    assert track.codec.sps == new_sps
+    assert stream.descriptions[0].codec == track.codec
+
+
+async def test_tracks_of_frames_get_payload_types() -> None:
+    stream = make_stream(VIDEO, AUDIO, packets=False)
+    assert [track.rtp.payload_type for track in stream.descriptions if track.rtp is not None] == [96, 97]
