@@ -32,6 +32,19 @@ HEADER_TIMEOUT = 10_000
 # Seconds that requests under way get when the server stops.
 STOP_GRACE_SECONDS = 1.0
 
+# Bytes of a body that are handed over at once. The HTTP server copies what it is given, so a larger body goes out piece
+# by piece: a thousand clients that download a segment slowly cost a thousand pieces, not a thousand segments.
+BODY_PIECE_SIZE = 128 * 1024
+
+# Seconds in which a client must take a piece, which is 52 kbit/s.
+PIECE_TIMEOUT = 20.0
+
+# Seconds without any progress after which the kernel drops a connection with data to send: whoever stops reading.
+STALL_TIMEOUT = 20.0
+
+# Requests that one HTTP/2 connection may have under way; a player has fewer than ten.
+MAXIMUM_STREAMS = 64
+
 
 class HttpServer:
     """Serves an application on an address. Made, started and stopped once."""
@@ -60,6 +73,7 @@ class HttpServer:
             load_server_context(*self._files)  # granian only says that something is wrong
             self._stamp = certificate_stamp(*self._files)
         self._listener = open_tcp_listener(self._host, self._port)
+        _limit_stalls(self._listener)
         self._running = self._launch(self._listener)
         await asyncio.sleep(0)
         if self._running[1].done():
@@ -119,11 +133,30 @@ class HttpServer:
             await asyncio.wait_for(asyncio.shield(task), STOP_GRACE_SECONDS)
 
 
+async def send_body(send: Send, body: bytes) -> None:
+    """Send a whole body, the last message of a response. Raises TimeoutError when the client does not take it."""
+    size = len(body)
+    position = 0
+    while size - position > BODY_PIECE_SIZE:
+        piece = body[position : position + BODY_PIECE_SIZE]
+        async with asyncio.timeout(PIECE_TIMEOUT):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        position += BODY_PIECE_SIZE
+    await send({"type": "http.response.body", "body": body[position:] if position else body})
+
+
+def _limit_stalls(listener: socket.socket) -> None:
+    """Let the kernel drop connections that stand still, where it can; they inherit it from the listener."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, option, int(STALL_TIMEOUT * 1000))
+
+
 def _make_server(application: Application, listener: socket.socket, files: tuple[str, str] | None) -> Any:
     """Return an embedded server. granian is imported when the first HTTP server is started."""
     from granian._granian import SocketHolder
     from granian.constants import Interfaces, SSLProtocols
-    from granian.http import HTTP1Settings
+    from granian.http import HTTP1Settings, HTTP2Settings
     from granian.server.embed import Server
 
     class SocketServer(Server):
@@ -144,6 +177,7 @@ def _make_server(application: Application, listener: socket.socket, files: tuple
         websockets=False,
         log_enabled=False,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT),
+        http2_settings=HTTP2Settings(max_concurrent_streams=MAXIMUM_STREAMS),
         ssl_cert=Path(certificate) if certificate is not None else None,
         ssl_key=Path(key) if key is not None else None,
         ssl_protocol_min=SSLProtocols.tls12,

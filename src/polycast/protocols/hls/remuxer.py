@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
@@ -18,7 +17,10 @@ from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import describe_tracks
-from polycast.wire.hls.muxer import Muxer
+from polycast.net.http import Receive
+from polycast.protocols.hls.waiting import WaitingRoom
+from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, parse_directives
+from polycast.wire.hls.muxer import INDEX_NAME, Muxer
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.resource import Refusal, Resource, WaitFor
 
@@ -30,6 +32,11 @@ MAXIMUM_WAITING = 10_000
 
 _BUSY = Refusal(503, "too many requests wait for this stream")
 _TIMED_OUT = Refusal(503, "the stream does not go on")
+_NO_FILE = Refusal(404, "there is no such file")
+_GONE = Refusal(503, "the client has gone")
+
+Question = tuple[str, DeliveryDirectives]
+"""What a request asks for: the name of a file, and for a playlist what it shall have."""
 
 
 class Remuxer(FrameReader):
@@ -57,15 +64,13 @@ class Remuxer(FrameReader):
         self.is_automatic = is_automatic
         """Made because ``hlsAlwaysRemux`` is set, not for a request: never idle."""
         self.created = datetime.now(UTC)
-        self.last_request = self.created
         self.bytes_sent = 0
         self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
         self._log = log
         self._now = now
         self._on_closed = on_closed
-        self._used = now()
-        self._published = asyncio.Event()
-        self._waiting = 0
+        self._used = self._started = now()
+        self._waiting: WaitingRoom[Question, Resource | Refusal] = WaitingRoom(self._answer_late, _TIMED_OUT, _GONE)
         self._mended = 0
         for track in self._muxer.skipped:
             log.warning("track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track)
@@ -85,33 +90,38 @@ class Remuxer(FrameReader):
                 except LocalProtocolError as error:
                     self._log.warning("%s", error)
         if published:
-            self._wake()
+            self._waiting.wake()
 
-    async def request(self, name: str, query: str) -> Resource | Refusal:
+    @property
+    def last_request(self) -> datetime:
+        """When it was last asked for a file."""
+        return self.created + timedelta(seconds=self._used - self._started)
+
+    async def request(self, name: str, query: str, receive: Receive) -> Resource | Refusal:
         """Return the file of a name; waits for what is about to exist."""
-        self.last_request = datetime.now(UTC)
-        self._used = self._now()
-        answer = self._muxer.request(name, query)
-        if isinstance(answer, WaitFor):
-            return await self._wait(name, query, answer.timeout)
-        return answer
-
-    async def _wait(self, name: str, query: str, timeout: float) -> Resource | Refusal:
-        if self._waiting >= MAXIMUM_WAITING:
+        self._used = now = self._now()
+        directives = parse_directives(query) if name.endswith(".m3u8") else NO_DIRECTIVES
+        if isinstance(directives, Refusal):
+            return directives
+        question = (name, directives)
+        answer = self._answer(question)
+        if not isinstance(answer, WaitFor):
+            return answer
+        if self._waiting.count >= MAXIMUM_WAITING:
             return _BUSY
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    await self._published.wait()
-                    answer = self._muxer.request(name, query)
-                    if not isinstance(answer, WaitFor):
-                        return answer
-        except TimeoutError:
-            return _TIMED_OUT
-        finally:
-            self._waiting -= 1
-            self._used = self._now()
+        result = await self._waiting.wait(question, answer.timeout, receive, now)
+        self._used = self._now()
+        return result
+
+    def _answer(self, question: Question) -> Resource | Refusal | WaitFor:
+        name, directives = question
+        if not name.endswith(".m3u8"):
+            return self._muxer.lookup(name) or _NO_FILE
+        return self._muxer.index() if name == INDEX_NAME else self._muxer.playlist(name, directives)
+
+    def _answer_late(self, question: Question) -> Resource | Refusal | None:
+        answer = self._answer(question)
+        return None if isinstance(answer, WaitFor) else answer
 
     def log_created(self, address: str | None = None) -> None:
         """Say who the muxer was made for: the client at ``address``, or nobody."""
@@ -135,7 +145,8 @@ class Remuxer(FrameReader):
                 counters.strays + counters.dropped,
             )
             self._mended = mended
-        if not self.is_automatic and not self._waiting and now - self._used >= IDLE_SECONDS:
+        self._waiting.tick(now)
+        if not self.is_automatic and not self._waiting.count and now - self._used >= IDLE_SECONDS:
             self.close("no requests in a while")
 
     def close(self, reason: str) -> None:
@@ -144,11 +155,6 @@ class Remuxer(FrameReader):
             return
         self._muxer.close()
         self.path.remove_reader(self)
-        self._wake()
+        self._waiting.wake()
         self._on_closed(self)
         self._log.info("destroyed (%s)", reason)
-
-    def _wake(self) -> None:
-        """Let everyone who waits look again."""
-        self._published.set()
-        self._published.clear()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -22,26 +24,28 @@ from polycast.hub.stream import Reader
 from polycast.net.address import parse_address
 from polycast.net.http import HttpServer, Receive, Scope, Send
 from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
-from polycast.protocols.hls.http import (
+from polycast.protocols.hls.remuxer import Remuxer
+from polycast.protocols.hls.request import HttpRequest
+from polycast.protocols.hls.response import (
     IMMUTABLE,
-    MAXIMUM_PATH,
     VOLATILE,
     Header,
     HttpFile,
-    HttpRequest,
     HttpResponse,
-    file_response,
-    parse_request,
+    Responder,
     send_response,
-    text_response,
 )
-from polycast.protocols.hls.remuxer import Remuxer
-from polycast.web import ASSETS_FOLDER, CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, asset, page
-from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal
+from polycast.web import ASSETS_FOLDER, CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, Asset, asset, page, preload
+from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 
 REALM: Final = "rtsp-simple-server"
 PATHS_DOCUMENT: Final = "paths.json"
 FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
+
+# Characters of the longest URL path that is looked at: a path name and a file name are far shorter.
+MAXIMUM_PATH: Final = 2048
+
+_POLICY: Final = CONTENT_SECURITY_POLICY.encode()
 
 # Seconds between two looks at the certificate files.
 CERTIFICATE_CHECK_SECONDS = 10.0
@@ -66,7 +70,12 @@ class HlsServer(Server):
         self.log = context.log.child(self.name)
         self.now = time.monotonic
         self._failures = FailureTracker()
-        self._remuxers: dict[Path, Remuxer] = {}
+        self._remuxers: dict[str, Remuxer] = {}
+        self._responder = Responder(configuration.hls_allow_origin)
+        self._files: WeakKeyDictionary[Resource, HttpFile] = WeakKeyDictionary()
+        """What has been asked for of the muxers' files; each goes with its file."""
+        self._pages: asyncio.Future[None] | None = None
+        """Done when the pages are loaded."""
         self._http: HttpServer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -116,19 +125,22 @@ class HlsServer(Server):
 
     def describe_sessions(self) -> dict[str, dict[str, object]]:
         return {
-            path.name: {
+            name: {
                 "created": rfc3339(remuxer.created),
                 # Written as rtsp-simple-server does.
                 "lastRequest": remuxer.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
                 "bytesSent": remuxer.bytes_sent,
             }
-            for path, remuxer in self._remuxers.items()
+            for name, remuxer in self._remuxers.items()
         }
 
     def metric_samples(self) -> list[Sample]:
-        return [Sample({"name": path.name}, 1) for path in self._remuxers]
+        return [Sample({"name": name}, 1) for name in self._remuxers]
 
     def apply(self, configuration: Configuration) -> None:
+        if configuration.hls_allow_origin != self.configuration.hls_allow_origin:
+            self._responder = Responder(configuration.hls_allow_origin)
+            self._files.clear()
         self.configuration = configuration
 
     @property
@@ -136,9 +148,9 @@ class HlsServer(Server):
         return {"hlsAddress": self._http.port if self._http is not None else 0}
 
     @property
-    def remuxers(self) -> dict[str, Remuxer]:
+    def remuxers(self) -> Mapping[str, Remuxer]:
         """The muxers that run, by path name."""
-        return {path.name: remuxer for path, remuxer in self._remuxers.items()}
+        return self._remuxers
 
     # Paths
 
@@ -149,7 +161,7 @@ class HlsServer(Server):
         """The reader was closed with the stream."""
 
     def on_path_ready(self, path: Path) -> None:
-        if self.configuration.hls_always_remux and path.stream is not None and path not in self._remuxers:
+        if self.configuration.hls_always_remux and path.stream is not None and path.name not in self._remuxers:
             # Not from within the publisher's call: who publishes must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
 
@@ -163,7 +175,7 @@ class HlsServer(Server):
         """Nothing to do."""
 
     def _make_automatically(self, path: Path) -> None:
-        if path.stream is None or path in self._remuxers or self._stopping:
+        if path.stream is None or path.name in self._remuxers or self._stopping:
             return
         try:
             self._make(path, is_automatic=True).log_created()
@@ -184,85 +196,93 @@ class HlsServer(Server):
             is_automatic=is_automatic,
         )
         path.attach_reader(remuxer, stream)
-        self._remuxers[path] = remuxer
+        self._remuxers[path.name] = remuxer
         return remuxer
 
     def _forget(self, remuxer: Remuxer) -> None:
-        if self._remuxers.get(remuxer.path) is remuxer:
-            del self._remuxers[remuxer.path]
+        if self._remuxers.get(remuxer.path.name) is remuxer:
+            del self._remuxers[remuxer.path.name]
 
     # Requests
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        head = scope["method"] == "HEAD"
         try:
-            request = parse_request(scope, self.configuration.hls_trusted_proxies)
-            response = await self._answer(request)
-        except asyncio.CancelledError:
-            raise
+            response = await self._answer(HttpRequest(scope, self.configuration.hls_trusted_proxies), receive)
         except Exception:
             self.log.exception("internal error")
             self.internal_errors += 1
-            response, request = text_response(500, "internal error"), None
-        headers = [*response.headers, *self._common_headers()]
-        head = request is not None and request.method == "HEAD"
-        await send_response(send, HttpResponse(response.status, headers, response.body), head=head)
+            response = self._responder.text(500, "internal error")
+        with contextlib.suppress(TimeoutError):  # who does not take its answer does not get it
+            await send_response(send, response, head=head)
 
-    def _common_headers(self) -> list[Header]:
-        return [
-            (b"server", b"polycast"),
-            (b"access-control-allow-origin", self.configuration.hls_allow_origin.encode("latin-1", "replace")),
-            (b"access-control-allow-credentials", b"true"),
-            (b"x-content-type-options", b"nosniff"),
-        ]
-
-    async def _answer(self, request: HttpRequest) -> HttpResponse:
-        if request.method == "OPTIONS":
-            wanted = request.headers.get("access-control-request-headers", "")
-            return HttpResponse(
-                200,
-                [
-                    (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
-                    (b"access-control-allow-headers", wanted.encode("latin-1", "replace")),
-                ],
-            )
-        if request.method not in ("GET", "HEAD") or len(request.path) > MAXIMUM_PATH:
-            return text_response(404, "not found")
-        first, _, rest = request.path.lstrip("/").partition("/")
-        if first == ASSETS_FOLDER or not first:
-            return self._shared(request, rest)
-        folder, _, name = request.path.lstrip("/").rpartition("/")
+    async def _answer(self, request: HttpRequest, receive: Receive) -> HttpResponse:
+        if request.method != "GET":
+            if request.method == "OPTIONS":
+                return self._preflight(request)
+            if request.method != "HEAD":
+                return self._not_found()
+        path = request.path
+        if len(path) > MAXIMUM_PATH:
+            return self._not_found()
+        folder, _, name = path.lstrip("/").rpartition("/")
         if name.endswith(FILE_SUFFIXES) and folder:
-            return await self._file(request, folder, name)
+            return await self._file(request, folder, name, receive)
+        first, _, rest = path.lstrip("/").partition("/")
+        if first == ASSETS_FOLDER or not first:
+            return await self._shared(request, rest)
         if name:
-            if request.path == "/favicon.ico":
-                return text_response(404, "not found")
+            if path == "/favicon.ico":
+                return self._not_found()
             query = f"?{request.query}" if request.query else ""
             # Relative, so that it also holds behind a proxy that serves us in a folder.
-            return HttpResponse(301, [(b"location", f"{quote(name)}/{query}".encode())])
+            return self._responder.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
         return await self._page(request, folder)
 
-    def _shared(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Answer a request for the list of paths, or for a file of the pages."""
-        if not name:
-            return (
-                self._html(request, INDEX_PAGE, 0) if self.configuration.hls_index else text_response(404, "not found")
-            )
-        if name == PATHS_DOCUMENT:
-            return self._list_paths(request) if self.configuration.hls_index else text_response(404, "not found")
-        found = asset(name)
-        if found is None:
-            return text_response(404, "not found")
-        return file_response(HttpFile(found.body, found.content_type, found.cache_control, is_text=True), request)
+    def _not_found(self) -> HttpResponse:
+        return self._responder.text(404, "not found")
 
-    def _html(self, request: HttpRequest, name: str, depth: int) -> HttpResponse:
+    def _preflight(self, request: HttpRequest) -> HttpResponse:
+        wanted = request.headers.get(b"access-control-request-headers", b"")
+        allowed = [
+            (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"), (b"access-control-allow-headers", wanted),
+        ]  # fmt: skip
+        return self._responder.empty(200, allowed)
+
+    async def _shared(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Answer a request for the list of paths, or for a file of the pages."""
+        if not name or name == PATHS_DOCUMENT:
+            if not self.configuration.hls_index:
+                return self._not_found()
+            return await self._html(request, INDEX_PAGE, 0) if not name else self._list_paths(request)
+        await self._load_pages()
+        found = asset(name)
+        return self._asset(request, found) if found is not None else self._not_found()
+
+    async def _load_pages(self) -> None:
+        """Load the pages when they are first asked for, beside the loop: streams go on meanwhile."""
+        if self._pages is None:
+            self._pages = self.context.loop.run_in_executor(None, preload)
+        if not self._pages.done():
+            await asyncio.shield(self._pages)
+
+    async def _html(self, request: HttpRequest, name: str, depth: int) -> HttpResponse:
         """Return a page that lies ``depth`` folders below the root."""
-        found = page(name, depth)
-        policy = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
-        return file_response(
-            HttpFile(found.body, found.content_type, VOLATILE, is_text=True, headers=(policy,)), request
-        )
+        await self._load_pages()
+        return self._asset(request, page(name, depth), [(b"content-security-policy", _POLICY)])
+
+    def _asset(self, request: HttpRequest, found: Asset, headers: Sequence[Header] = ()) -> HttpResponse:
+        return self._responder.file(
+            found.body,
+            found.content_type,
+            cache=found.cache_control,
+            etag=found.etag,
+            is_compressible=True,
+            packed=found.gzip_body,
+            headers=headers,
+        ).respond(request)
 
     def _list_paths(self, request: HttpRequest) -> HttpResponse:
         """List the paths that are live and that anybody may read; those with credentials are not shown to all."""
@@ -276,7 +296,8 @@ class HlsServer(Server):
             for path in self.context.hub
             if path.stream is not None and self._is_public(path)
         ]
-        return file_response(HttpFile(msgspec.json.encode(items), "application/json", is_text=True), request)
+        body = msgspec.json.encode(items)
+        return self._responder.file(body, "application/json", is_compressible=True).respond(request)
 
     def _is_public(self, path: Path) -> bool:
         configuration = path.configuration
@@ -284,38 +305,50 @@ class HlsServer(Server):
 
     async def _page(self, request: HttpRequest, path_name: str) -> HttpResponse:
         refusal = await self._authorize(request, path_name)
-        return refusal if refusal is not None else self._html(request, PLAYER_PAGE, path_name.count("/") + 1)
+        return refusal if refusal is not None else await self._html(request, PLAYER_PAGE, path_name.count("/") + 1)
 
-    async def _file(self, request: HttpRequest, path_name: str, name: str) -> HttpResponse:
-        refusal = await self._authorize(request, path_name)
-        if refusal is not None:
-            return refusal
-        hub = self.context.hub
-        try:
-            path = hub.path(path_name)
-            remuxer = self._remuxers.get(path)
-            if remuxer is None:
-                if not name.endswith(".m3u8"):
-                    hub.release(path)
-                    return text_response(404, "not found")
-                remuxer = await self._make_for(request, path)
-        except (PathError, LocalProtocolError) as error:
-            self.log.debug("%s: %s", request.path, error)
-            return text_response(404, str(error))
-        found = await remuxer.request(name, request.query)
+    async def _file(self, request: HttpRequest, path_name: str, name: str, receive: Receive) -> HttpResponse:
+        remuxer = self._remuxers.get(path_name)
+        if remuxer is None or not self._is_public(remuxer.path):
+            refusal = await self._authorize(request, path_name)
+            if refusal is not None:
+                return refusal
+            remuxer = self._remuxers.get(path_name)
+        if remuxer is None:
+            if not name.endswith(".m3u8"):
+                return self._responder.text(404, "there is no such file")
+            try:
+                remuxer = await self._make_for(request, path_name)
+            except (PathError, LocalProtocolError) as error:
+                self.log.debug("%s: %s", request.path, error)
+                return self._responder.text(404, str(error))
+        found = await remuxer.request(name, request.query, receive)
         if isinstance(found, Refusal):
-            return text_response(found.status, found.reason)
-        remuxer.bytes_sent += len(found.body)
-        is_playlist = found.content_type == CONTENT_TYPE_PLAYLIST
-        cache = IMMUTABLE if found.immutable else VOLATILE
-        return file_response(HttpFile(found.body, found.content_type, cache, is_text=is_playlist), request)
+            return self._responder.text(found.status, found.reason)
+        file = self._files.get(found)
+        if file is None:
+            file = self._files[found] = self._prepare(found, name)
+        response = file.respond(request)
+        remuxer.bytes_sent += len(response.body)
+        return response
 
-    async def _make_for(self, request: HttpRequest, path: Path) -> Remuxer:
-        """Make the muxer of a path for a request that comes first; others may have come meanwhile."""
+    def _prepare(self, found: Resource, name: str) -> HttpFile:
+        # A name never comes back with other content, so it is the best of tags. Playlists keep theirs.
+        if found.immutable:
+            return self._responder.file(found.body, found.content_type, cache=IMMUTABLE, etag=f'"{name}"')
+        is_playlist = found.content_type == CONTENT_TYPE_PLAYLIST
+        return self._responder.file(found.body, found.content_type, cache=VOLATILE, is_compressible=is_playlist)
+
+    async def _make_for(self, request: HttpRequest, path_name: str) -> Remuxer:
+        """Make the muxer of a path for a request that comes first; others may have come meanwhile.
+
+        Raises PathError, or LocalProtocolError when HLS can carry none of the tracks.
+        """
         hub = self.context.hub
+        path = hub.path(path_name)
         try:
             await path.wait_ready()
-            remuxer = self._remuxers.get(path)
+            remuxer = self._remuxers.get(path_name)
             if remuxer is None:
                 remuxer = self._make(path, is_automatic=False)
                 remuxer.log_created(request.address)
@@ -324,19 +357,20 @@ class HlsServer(Server):
         return remuxer
 
     async def _authorize(self, request: HttpRequest, path_name: str) -> HttpResponse | None:
-        access = AccessRequest(Action.READ, path_name, request.query, request.address, request.credentials)
+        """Return None when the client may read, else what to answer."""
+        address = request.address
+        access = AccessRequest(Action.READ, path_name, request.query, address, request.credentials)
         try:
             await self.context.hub.authorize(access)
         except AccessDenied as denied:
-            given = "authorization" in request.headers
-            if given:
-                self.log.info("[conn %s] authentication failed: %s", request.address, denied)
-                if self._failures.note(request.address, self.now()):
+            if b"authorization" in request.headers:
+                self.log.info("[conn %s] authentication failed: %s", address, denied)
+                if self._failures.note(address, self.now()):
                     await asyncio.sleep(float(self.configuration.authentication_failure_pause))
             challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
-            return text_response(401, "authentication is needed", [challenge])
+            return self._responder.text(401, "authentication is needed", [challenge])
         except PathError as error:
-            return text_response(404, str(error))
+            return self._responder.text(404, str(error))
         return None
 
     # Housekeeping

@@ -10,9 +10,9 @@ CONTENT_TYPE_MP4 = "video/mp4"
 CONTENT_TYPE_AUDIO_MP4 = "audio/mp4"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Resource:
-    """A file of a muxer, whole and ready to send."""
+    """A file of a muxer, whole and ready to send. Two are never equal, so that it can stand in a weak mapping."""
 
     body: bytes
     content_type: str

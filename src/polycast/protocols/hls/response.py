@@ -1,0 +1,175 @@
+"""Responses: files with all that HTTP wants of them, made once and sent often (RFC 9110)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from polycast.net.http import Send, send_body
+from polycast.protocols.hls.request import HttpRequest
+
+# Bytes under which compressing a playlist saves nothing.
+MINIMUM_GZIP_SIZE: Final = 512
+
+# Characters of a Range or If-None-Match header that are looked at: one range, a few entity tags.
+MAXIMUM_CONDITION: Final = 1024
+
+IMMUTABLE: Final = "max-age=31536000, immutable"
+VOLATILE: Final = "no-cache"
+
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
+
+Header = tuple[bytes, bytes]
+"""Name, in lower case, and value."""
+
+
+class HttpResponse:
+    """A response, whole. It may be sent any number of times."""
+
+    __slots__ = ("body", "start")
+
+    def __init__(self, status: int, headers: Sequence[Header], body: bytes = b"") -> None:
+        fields = [*headers] if status == 304 else [*headers, (b"content-length", b"%d" % len(body))]
+        self.start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": fields}
+        """The ASGI message that opens it."""
+        self.body = body
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        status: int = self.start["status"]
+        return status
+
+
+class HttpFile:
+    """A body with its headers, and the response that most requests for it get, made once for all of them."""
+
+    __slots__ = ("_headers", "_packed", "etag", "is_compressible", "whole")
+
+    def __init__(
+        self, body: bytes, headers: Sequence[Header], etag: bytes, *, is_compressible: bool, packed: bytes | None = None
+    ) -> None:
+        """``packed`` is the body as gzip, where it is known already.
+
+        ``etag`` is weak (``W/"..."``) where the file is compressible: it stands for both forms.
+        """
+        self.etag = etag
+        self.is_compressible = is_compressible and (packed is not None or len(body) >= MINIMUM_GZIP_SIZE)
+        fields = [*headers, (b"etag", etag), (b"accept-ranges", b"bytes")]
+        if is_compressible:
+            fields.append((b"vary", b"accept-encoding"))
+        self._headers = fields
+        self.whole = HttpResponse(200, fields, body)
+        self._packed = self._pack(packed) if packed is not None else None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.whole.body)
+
+    def respond(self, request: HttpRequest) -> HttpResponse:
+        """Return what a request gets: the file, a range of it, or only that it has not changed."""
+        fields = request.headers
+        if b"if-none-match" in fields and _matches(fields[b"if-none-match"], self.etag):
+            return HttpResponse(304, self._headers)
+        # A weak tag never vouches for a range (RFC 9110 section 13.1.5).
+        if b"range" in fields and (b"if-range" not in fields or fields[b"if-range"].strip() == self.etag):
+            part = self._part(fields[b"range"])
+            if part is not None:
+                return part
+        if self.is_compressible and b"gzip" in fields.get(b"accept-encoding", b""):
+            if self._packed is None:
+                self._packed = self._pack(gzip.compress(self.whole.body, compresslevel=3, mtime=0))
+            return self._packed
+        return self.whole
+
+    def _pack(self, packed: bytes) -> HttpResponse:
+        return HttpResponse(200, [*self._headers, (b"content-encoding", b"gzip")], packed)
+
+    def _part(self, text: bytes) -> HttpResponse | None:
+        body = self.whole.body
+        span = _parse_range(text[:MAXIMUM_CONDITION].decode("latin-1"), len(body))
+        if span is None:
+            return None
+        start, end = span
+        if start >= end:
+            return HttpResponse(416, [*self._headers, (b"content-range", b"bytes */%d" % len(body))])
+        place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(body)))
+        return HttpResponse(206, [*self._headers, place], body[start:end])
+
+
+class Responder:
+    """Makes responses with the headers that all of them have."""
+
+    def __init__(self, allow_origin: str) -> None:
+        self._common: list[Header] = [
+            (b"server", b"polycast"),
+            (b"access-control-allow-origin", allow_origin.encode("latin-1", "replace")),
+            (b"access-control-allow-credentials", b"true"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+
+    def text(self, status: int, text: str, headers: Sequence[Header] = ()) -> HttpResponse:
+        """Return a response with one line of text for people."""
+        fields = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"cache-control", b"no-store"),
+            *headers,
+            *self._common,
+        ]
+        return HttpResponse(status, fields, f"{text}\n".encode())
+
+    def empty(self, status: int, headers: Sequence[Header]) -> HttpResponse:
+        """Return a response without a body."""
+        return HttpResponse(status, [*headers, *self._common])
+
+    def file(
+        self,
+        body: bytes,
+        content_type: str,
+        *,
+        cache: str = VOLATILE,
+        etag: str = "",
+        is_compressible: bool = False,
+        packed: bytes | None = None,
+        headers: Sequence[Header] = (),
+    ) -> HttpFile:
+        """Return a file. Without an ``etag`` it gets one made of its bytes."""
+        tag = etag.encode() if etag else b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
+        if is_compressible and not tag.startswith(b"W/"):
+            tag = b"W/" + tag
+        fields = [
+            (b"content-type", content_type.encode()), (b"cache-control", cache.encode()), *headers, *self._common,
+        ]  # fmt: skip
+        return HttpFile(body, fields, tag, is_compressible=is_compressible, packed=packed)
+
+
+def _matches(condition: bytes, etag: bytes) -> bool:
+    """Return whether If-None-Match names the tag; weak and strong are alike here (RFC 9110 section 13.1.2)."""
+    wanted = etag.removeprefix(b"W/")
+    return any(
+        candidate.strip().removeprefix(b"W/") in (wanted, b"*")
+        for candidate in condition[:MAXIMUM_CONDITION].split(b",")
+    )
+
+
+def _parse_range(text: str, size: int) -> tuple[int, int] | None:
+    """Return (start, end) of the one range that is asked for, an empty one where there is none; None to ignore it."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        return (max(size - int(match[2]), 0), size)
+    start = int(match[1])
+    if match[2] and int(match[2]) < start:
+        return None
+    return (start, min(int(match[2]) + 1, size) if match[2] else size)
+
+
+async def send_response(send: Send, response: HttpResponse, *, head: bool = False) -> None:
+    """Send a response; without its body for HEAD. Raises TimeoutError when the client takes nothing any more."""
+    await send(response.start)
+    await send_body(send, b"" if head else response.body)
