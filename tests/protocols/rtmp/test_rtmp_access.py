@@ -194,4 +194,4 @@ async def test_credentials_of_the_url_count_as_well() -> None:
         client = await it.raw()
         client.send_connect("live", f"rtmp://testuser:testpass@127.0.0.1:{it.port()}/live")
         client.send_publish("cam")
-        await client.receive_until(b"NetStream.Publish.Start")
+        await client.receive_until(b"onStatus")

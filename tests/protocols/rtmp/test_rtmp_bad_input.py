@@ -58,8 +58,8 @@ def chunk_header(length: int, message_type: int, chunk_stream: int = 4) -> bytes
 # What is sent, and what the log says of it.
 BROKEN = {
     "rtmpe": (b"\x06" + bytes(1536), "RTMPE"),
-    "http": (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "version"),
-    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), "version"),
+    "http": (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP"),
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), "TLS"),
     "command before connect": (
         SIMPLE_HANDSHAKE + wire(20, Command("publish", 1.0, None, ("key",)).payload()),
         "instead of 'connect'",
@@ -95,7 +95,7 @@ async def publishing(it: Fixture) -> RawClient:
     client = await it.raw()
     client.send_connect("live", "rtmp://127.0.0.1/live")
     client.send_publish("bad")
-    await client.receive_until(b"NetStream.Publish.Start")
+    await client.receive_until(b"onStatus")
     return client
 
 
@@ -103,8 +103,8 @@ async def publishing(it: Fixture) -> RawClient:
 BROKEN_MEDIA = {
     "truncated configuration": (9, video_header()[:12], "H264|configuration|avcC|AVC"),
     "broken length prefix": (9, b"\x17\x01\x00\x00\x00\xff\xff\xff\xff" + IDR, "NAL"),
-    "truncated AAC configuration": (8, b"\xaf\x00\x12", "AudioSpecificConfig|AAC"),
-    "broken aggregate": (22, bytes(5), "aggregate"),
+    "truncated AAC configuration": (8, b"\xaf\x00\x12", "header ends too early"),
+    "broken aggregate": (22, b"\x09\x00\x10\x00" + bytes(7) + IDR, "aggregate"),
     "broken metadata": (18, b"\x02\x00\x50onMetaData", "AMF0"),
 }
 

@@ -109,7 +109,7 @@ async def obs_connect(client: RawClient, url: str, key: str) -> Librtmp:
     client.send(writer.message(3, 20, amf0.encode("createStream", 4.0, None), large=False))
     await client.receive_until(amf0.encode("_result", 4.0, None, 1.0))
     client.send(writer.message(4, 20, amf0.encode("publish", 5.0, None, key, "live"), stream_id=1, large=True))
-    await client.receive_until(b"NetStream.Publish.Start")
+    await client.receive_until(b"onStatus")
     return writer
 
 
@@ -163,7 +163,7 @@ async def test_dji_publishes(it: Fixture) -> None:
     client.send_message(9, video_header())
     client.send_message(8, audio_header())
     client.send_message(9, video_message(b"\x09\xf0", IDR), 0)
-    await client.receive_until(b"NetStream.Publish.Start")
+    await client.receive_until(b"onStatus")
     client.send_message(9, b"\x27\x01\x00\x00\x00" + bytes(4), 40)
     client.send_message(9, b"\x27\x01\x00\x00\x00" + bytes(4) + length_prefixed(SLICE) + bytes(4), 80)
     for number in range(3, 30):

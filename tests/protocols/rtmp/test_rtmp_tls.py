@@ -56,7 +56,7 @@ async def test_the_certificate_is_verified_by_clients(tmp_path: Path) -> None:
 
 async def test_a_renewed_certificate_is_used(tmp_path: Path) -> None:
     old = write_certificate(tmp_path)
-    async with running(**settings(tmp_path)) as it:
+    async with running(**settings(tmp_path), readTimeout="100s") as it:
         publisher = await it.publisher("live/cam", tls=old)
         it.pass_time()
         new = write_certificate(tmp_path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
+from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
 from polycast.hub.outbox import Outbox
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # Seconds for the last bytes to leave a connection that is being closed.
 CLOSE_GRACE = 2.0
+
+KEY_FRAME_PATIENCE = 10.0
+"""Seconds without a key frame after which the log says why a reader gets nothing; encoders send one every 1 to 5."""
 
 _SEED_SIZE = 4096
 """Random bytes for a handshake: more than twice 1536."""
@@ -50,6 +53,8 @@ class Connection(asyncio.Protocol, Publisher):
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
+        self._waiting_since: float | None = None
+        """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
         self._closing = False
         self._closed_since: float | None = None
         self._close_reason = ""
@@ -199,6 +204,9 @@ class Connection(asyncio.Protocol, Publisher):
                 self._start_playing(path, stream)
             finally:
                 hub.release(path)
+        except Redirected as error:
+            # No player follows a redirection in answer to "play", so it is told in words.
+            await self._refuse(PLAY_NOT_FOUND, PathError(f"{NoOnePublishing(target.path)} ({error})"))
         except PathError as error:
             not_found = isinstance(error, NoOnePublishing)
             await self._refuse(PLAY_NOT_FOUND if not_found else PLAY_REFUSED, error)
@@ -223,6 +231,7 @@ class Connection(asyncio.Protocol, Publisher):
         reader = MessageReader(shared, self.outbox, self.counters, close=self._end_of_stream, reference=self.reference)
         path.attach_reader(reader, stream)
         self._reader = reader
+        self._waiting_since = self.server.now()
         self._stream = stream
         self.path, self.path_name = path, path.name
         self.state = "read"
@@ -283,6 +292,7 @@ class Connection(asyncio.Protocol, Publisher):
             self.log.warning("the client is too slow to read the stream: %d frames dropped", dropped)
         if self._reader is not None and self._stream is not None:
             self.outbox.set_bit_rate(self._stream.rate.bit_rate, self.server.queue_minimum)
+            self._check_key_frame(self._reader, now)
         if self.outbox.is_stuck(now, self.server.write_timeout):
             self.abort(f"the client took no data for {self.server.write_timeout:g} s")
             return
@@ -293,6 +303,18 @@ class Connection(asyncio.Protocol, Publisher):
             except RemoteProtocolError as error:
                 self._flush()
                 self.close(str(error))
+
+    def _check_key_frame(self, reader: MessageReader, now: float) -> None:
+        since = self._waiting_since
+        if since is None:
+            return
+        if reader.flowing:
+            self._waiting_since = None
+        elif now - since >= KEY_FRAME_PATIENCE:
+            self._waiting_since = None
+            self.log.warning(
+                "no key frame has come for %g s; the client gets nothing before there is one", KEY_FRAME_PATIENCE
+            )
 
     def reference(self) -> Reference:
         return Reference(self.server.session_type, self.id)

@@ -96,10 +96,11 @@ class MessageReader(FrameReader):
     ) -> None:
         self._shared = shared
         self._outbox = outbox
-        self._counters = counters
+        self.counters = counters
         self._close = close
         self._reference = reference
-        self._flowing = False
+        self.flowing = False
+        """Whether it has begun: from the first key frame on."""
         self._is_stale = False
         """Whether parameters changed since the client got the sequence headers, while nothing was sent to it."""
 
@@ -111,11 +112,11 @@ class MessageReader(FrameReader):
 
     def deliver_frames(self, batch: FrameBatch) -> None:
         form = self._shared.form(batch)
-        if self._flowing and self._outbox.ready:
+        if self.flowing and self._outbox.ready:
             self._send(form.data, form.count)
             return
         self._is_stale |= form.has_update
-        drops = self._flowing
+        drops = self.flowing
         if form.key_offset < 0 or (drops and not self._outbox.has_drained()):
             if drops:
                 self._drop(form.count)
@@ -123,7 +124,7 @@ class MessageReader(FrameReader):
         if drops:
             self._outbox.ready = True
             self._drop(form.count - form.key_count)
-        self._flowing = True
+        self.flowing = True
         data = form.data[form.key_offset :]
         if self._is_stale:
             self._is_stale = False
@@ -132,10 +133,10 @@ class MessageReader(FrameReader):
 
     def _drop(self, count: int) -> None:
         self._outbox.dropped += count
-        self._counters.packets_dropped += count
+        self.counters.packets_dropped += count
 
     def _send(self, data: bytes, count: int) -> None:
         if data:
             self._outbox.write(data)
-            self._counters.bytes_sent += len(data)
-            self._counters.packets_sent += count
+            self.counters.bytes_sent += len(data)
+            self.counters.packets_sent += count
