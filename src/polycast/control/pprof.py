@@ -29,7 +29,7 @@ HEAP_IDLE_SECONDS: Final = 600.0
 PROFILES: Final = {
     "profile": "CPU time by function: ?seconds=30. Costs 1 to 3 % of a core while it runs.",
     "heap": "Memory by function. The first request starts the recording of allocations, which makes each of them about "
-    "2 microseconds slower, and so a busy server several times; it stops ten minutes after the last request, or at once "
+    "2 microseconds slower, a busy server several times; it stops ten minutes after the last request, or at once "
     "with ?stop=1.",
     "goroutine": "Tasks and threads, and what they wait for; ?debug=1 as text.",
     "cmdline": "The command that started the server.",
