@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -45,6 +44,7 @@ class TlsListener:
         self._not_begun: set[socket.socket] = set()
         """Connections whose task did not run yet; from then on they belong to their transport."""
         self._task = self._loop.create_task(self._accept())
+        self._task.add_done_callback(lambda _: listener.close())  # also when the task is cancelled before it ran
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -63,19 +63,18 @@ class TlsListener:
         await asyncio.gather(self._task, *self._handshakes, return_exceptions=True)
 
     async def _accept(self) -> None:
-        with contextlib.closing(self._socket):
-            while True:
-                await self._slots.acquire()
-                try:
-                    accepted, address = await self._loop.sock_accept(self._socket)
-                except OSError:
-                    self._slots.release()
-                    await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-                    continue
-                self._not_begun.add(accepted)
-                task = self._loop.create_task(self._shake_hands(accepted, address))
-                self._handshakes.add(task)
-                task.add_done_callback(self._on_done)
+        while True:
+            await self._slots.acquire()
+            try:
+                accepted, address = await self._loop.sock_accept(self._socket)
+            except OSError:
+                self._slots.release()
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            self._not_begun.add(accepted)
+            task = self._loop.create_task(self._shake_hands(accepted, address))
+            self._handshakes.add(task)
+            task.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._handshakes.discard(task)
