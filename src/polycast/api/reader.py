@@ -30,8 +30,8 @@ OnEvent = Callable[[Event], object]
 class Reader(Generic[FrameType]):
     """The frames of a stream: iterate over it with ``for`` or ``async for``, or call `read`.
 
-    Made by `Server.read` and `polycast.read`. It begins with the first iteration, and ends when the server stops, when
-    `close` is called or, with ``reconnect=False``, when the stream ends. One that is not referenced any more ends, too.
+    Made by `Server.read` and `polycast.read`. It begins at once, and ends when the server stops, when `close` is called
+    or, with ``reconnect=False``, when the stream ends. One that is not referenced any more ends, too.
     It may be used from several threads; each frame goes to one of them.
     """
 
@@ -48,7 +48,6 @@ class Reader(Generic[FrameType]):
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self._subscription = subscription
-        self._runtime = runtime
         self._inbox = inbox
         self._decoding = decoding
         self._newest = newest
@@ -60,8 +59,8 @@ class Reader(Generic[FrameType]):
         self._end: End | None = None
         self._passed_over = 0
         self._skipped_before = 0
-        self._started = False
         self._finalizer = weakref.finalize(self, _close, runtime, subscription, on_close)
+        runtime.post(subscription.start)
 
     @property
     def skipped(self) -> int:
@@ -108,7 +107,6 @@ class Reader(Generic[FrameType]):
                 return frame
             if self._is_over():
                 return None
-            self._start()
             entries = await self._inbox.take_async(limit, one=not self._newest)
             if not entries:
                 raise ReadTimeout(f"no frame came within {limit:g} seconds")
@@ -156,11 +154,6 @@ class Reader(Generic[FrameType]):
     ) -> None:
         self.close()
 
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self._runtime.post(self._subscription.start)
-
     def _is_over(self) -> bool:
         end = self._end
         if end is None:
@@ -172,7 +165,6 @@ class Reader(Generic[FrameType]):
         return True
 
     def _next_entries(self, timeout: float | None) -> list[Entry]:
-        self._start()
         entries = self._inbox.take(timeout, one=not self._newest)
         if not entries:
             raise ReadTimeout(f"no frame came within {timeout:g} seconds")

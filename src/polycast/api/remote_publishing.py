@@ -21,7 +21,7 @@ from polycast.hub.hub import Hub
 from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.publish.push import Push, Pusher
+from polycast.push.supervisor import Push, Pusher
 
 MakePusher = Callable[[Log], Pusher]
 
@@ -31,13 +31,13 @@ def pusher_maker(url: str, fingerprint: str) -> MakePusher:
     scheme = url.partition("://")[0].lower()
     try:
         if scheme in ("rtsp", "rtsps"):
-            from polycast.publish.rtsp import RtspPusher
+            from polycast.push.rtsp import RtspPusher
             from polycast.wire.rtsp.url import RtspUrl
 
             rtsp_url = RtspUrl.parse(url)
             return lambda log: RtspPusher(rtsp_url, log, fingerprint)
         if scheme in ("rtmp", "rtmps"):
-            from polycast.publish.rtmp import RtmpPusher
+            from polycast.push.rtmp import RtmpPusher
             from polycast.wire.rtmp.address import parse_url
 
             address = parse_url(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ class Subscription(FrameReader):
             return
         self._ready = asyncio.Event()
         self._hub.observers.append(self)
+        self._attach_at_once()
         self._task = self._runtime.loop.create_task(self._run())
 
     def stop(self, error: PolycastError | None = None) -> None:
@@ -129,6 +131,8 @@ class Subscription(FrameReader):
     def on_path_closed(self, path: Path) -> None: ...
 
     def on_path_ready(self, path: Path) -> None:
+        if path.on_demand is None and path.name == self._name:
+            self._attach_at_once()  # before the first frame, so that not even that one is missed
         self._wake()
 
     def on_path_not_ready(self, path: Path) -> None: ...
@@ -140,6 +144,14 @@ class Subscription(FrameReader):
     def _wake(self) -> None:
         if self._ready is not None:
             self._ready.set()
+
+    def _attach_at_once(self) -> None:
+        """Attach if the stream is there; whatever stands in the way is found again, and told, by `_run`."""
+        path = self._hub.paths.get(self._name)
+        if self._stream is None and path is not None and path.stream is not None:
+            self._path = path
+            with contextlib.suppress(PolycastError):
+                self._begin(path, path.stream)
 
     async def _run(self) -> None:
         ready = self._ready

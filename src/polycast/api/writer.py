@@ -129,10 +129,10 @@ class Writer(_Base):
         frame. With ``pace`` it waits until it is this picture's turn.
         Raises ValueError for an array of another shape or type, StreamEnded (or why) when the stream is over.
         """
+        self._check()
         video = self._video
         if video is None:
             raise ValueError("this writer has no video: give a size to publish()")
-        self._check()
         if self._pace:
             self._wait_for_turn()
         with self._lock:
@@ -141,7 +141,7 @@ class Writer(_Base):
             pts = max(self._last_pts + 1, seconds_to_ticks(self._position(now, time), CLOCK_RATE))
             key = key or self._is_key_due(now)
             self._last_pts = pts
-            self._walls[pts] = WallTime(round(wall * NANOSECONDS))
+            self._walls[pts] = _wall_time(wall)
             coded = video.encode(frame, pts, key=key)
             self.frames += 1
             self._send_video(coded, now)
@@ -157,10 +157,10 @@ class Writer(_Base):
         ``time``: when the first sample was captured, in seconds since 1970-01-01 UTC. Left out, sound goes on where it
         stopped; the first piece, and one after a pause, ends now. Raises as `write` does.
         """
+        self._check()
         audio = self._audio
         if audio is None:
             raise ValueError("this writer has no audio: give a sample_rate to publish()")
-        self._check()
         with self._lock:
             rate = audio.clock_rate
             now = clock.monotonic()
@@ -298,7 +298,7 @@ class CodedWriter(_Base):
         pts_ticks, dts_ticks = seconds_to_ticks(pts, rate), seconds_to_ticks(dts, rate)
         if pts_ticks < dts_ticks:
             raise ValueError(f"the pts {pts} is before the dts {dts}")
-        wall_time = None if time is None else WallTime(round(time * NANOSECONDS))
+        wall_time = None if time is None else _wall_time(time)
         with self._lock:
             if dts_ticks < self._last_dts[index]:
                 raise ValueError(f"the dts {dts} is before that of the frame before")
@@ -333,3 +333,8 @@ def is_key(codec: Codec, units: tuple[bytes, ...]) -> bool:
     if isinstance(codec, VP9):
         return vp9.is_key(units[0])
     return isinstance(codec, MJPEG) or codec.kind != "video"
+
+
+def _wall_time(seconds: float) -> WallTime:
+    """Return Unix seconds as wall-clock time, to the microsecond: a float holds no more of today's times."""
+    return WallTime(round(seconds * 1_000_000) * 1_000)

@@ -22,7 +22,7 @@ from polycast.protocols.rtsp.description import describe
 from polycast.protocols.rtsp.masking import dump
 from polycast.protocols.rtsp.readers import InterleavedForm, interleave
 from polycast.protocols.rtsp.source_connection import USER_AGENT, ClientConnection
-from polycast.publish.push import PATIENCE, Pusher
+from polycast.push.supervisor import PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.headers.transport import Transport

@@ -19,7 +19,7 @@ from polycast.media.codec import Kind
 from polycast.media.frame import Frame
 from polycast.net.dial import client_context, connect
 from polycast.net.losses import describe_loss
-from polycast.publish.push import PATIENCE, Pusher
+from polycast.push.supervisor import PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import PeerClosedStream, RequestAccepted, RequestRefused
