@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.certificate import write_certificate
 from bench.server import (
     CORES_ARE_SEPARATE,
     PUBLISHER_CORE,
@@ -31,7 +32,7 @@ from bench.workers import Worker
 if TYPE_CHECKING:
     from bench.scenarios import Floor, Protocol, Scenario
 
-WARM_UP = 2.0  # seconds of load before the window
+WARM_UP = 2.0  # seconds of load before the window, at least
 IDLE_SETTLE = 1.0  # seconds between the start and the reading of an idle server's memory
 BUSY_LOAD = 0.9  # share of its core from which the load generator may be the bottleneck
 DELIVERED = 0.9  # share of the stream's rate below which a note says so; one key frame more or less stays above
@@ -45,6 +46,15 @@ _SETTINGS = {
         "protocols: [udp, tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n  all:\n"
     ),
     "rtmp": "rtmpAddress: 127.0.0.1:{port}\nrtspDisable: yes\nhlsDisable: yes\npaths:\n  all:\n",
+    "hls": (
+        "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
+        "hlsVariant: fmp4\nhlsAlwaysRemux: yes\npaths:\n  all:\n"
+    ),
+    "hls-ll": (
+        "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
+        "hlsVariant: lowLatency\nhlsAlwaysRemux: yes\nhlsEncryption: yes\n"
+        "hlsServerKey: {directory}/server.key\nhlsServerCert: {directory}/server.crt\npaths:\n  all:\n"
+    ),
 }
 
 Loads = list[tuple[int, Worker]]
@@ -82,6 +92,8 @@ class Measurement:
     delay_maximum_ms: float | None = None
     delay_samples: int = 0
     lost_packets: int | None = None
+    """RTP packets, RTMP frames, failed HTTP requests."""
+    requests_per_second: float | None = None
     socket_drops: int = 0
     """Of the lost ones, those that the kernel dropped at a reader's full buffer."""
     closed_readers: int = 0
@@ -108,7 +120,13 @@ def measure_server(scenario: "Scenario", protocol: "Protocol", subject: Subject,
         sink.answer()
         publisher.ask("start")
         _measure_window(
-            measurement, server.pid, publisher, sink, seconds, [(PUBLISHER_CORE, publisher), (READER_CORE, sink)]
+            measurement,
+            server.pid,
+            publisher,
+            sink,
+            seconds,
+            [(PUBLISHER_CORE, publisher), (READER_CORE, sink)],
+            warm_up=protocol.warm_up,
         )
         after = resident_bytes(server.pid)
         measurement.resident_mb = after / MEGABYTE
@@ -163,7 +181,12 @@ def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[S
         if subject.configuration is not None:
             configuration.write_text(subject.configuration(port))
         else:
-            configuration.write_text(_SETTINGS[protocol].format(port=port, rtp=rtp_port, rtcp=rtp_port + 1))
+            settings = _SETTINGS[protocol]
+            if "{directory}" in settings:
+                write_certificate(Path(directory))
+            configuration.write_text(
+                settings.format(port=port, second_port=port + 1, rtp=rtp_port, rtcp=rtp_port + 1, directory=directory)
+            )
         argv = [part.replace("{config}", str(configuration)) for part in subject.command]
         paths = [str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
@@ -176,10 +199,17 @@ def own_server() -> Subject:
 
 
 def _measure_window(
-    measurement: Measurement, pid: int, feed: Worker, sink: Worker, seconds: float, loads: Loads
+    measurement: Measurement,
+    pid: int,
+    feed: Worker,
+    sink: Worker,
+    seconds: float,
+    loads: Loads,
+    *,
+    warm_up: float = WARM_UP,
 ) -> None:
     """Warm up, measure for `seconds`, stop the feed, let everything arrive."""
-    time.sleep(WARM_UP)
+    time.sleep(warm_up)
     feed.ask("mark")
     before = _snapshot(pid, sink, loads)
     time.sleep(seconds)
@@ -199,6 +229,10 @@ def _measure_window(
     measurement.load_share = max(after["load"][core] - before["load"][core] for core, _worker in loads) / window
     _count_delays(measurement, results["delays_ns"])
     _count_losses(measurement, sent, results)
+    if "failures" in results:
+        measurement.lost_packets = results["failures"]
+        measurement.requests_per_second = (after["requests"] - before["requests"]) / window
+        measurement.notes.append(f"{measurement.requests_per_second:,.0f} requests/s")
     nominal = sent["bytes_per_second"] * measurement.readers * window * 8 / 1e9
     if gigabits < nominal * DELIVERED:
         measurement.notes.append(f"only {gigabits / nominal:.0%} of the stream's rate was delivered in the window")
@@ -206,14 +240,15 @@ def _measure_window(
 
 
 def _snapshot(pid: int, sink: Worker, loads: Loads) -> dict[str, Any]:
-    delivered = sink.ask("mark")["bytes"]
+    totals = sink.ask("mark")
     load: dict[int, float] = defaultdict(float)
     for core, worker in loads:
         load[core] += cpu_seconds(worker.pid)
     return {
         "ns": time.monotonic_ns(),
         "cpu": cpu_seconds(pid),
-        "bytes": delivered,
+        "bytes": totals["bytes"],
+        "requests": totals.get("requests", 0),
         "load": load,
         "busy": core_busy_seconds(SERVER_CORE),
     }

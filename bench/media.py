@@ -73,9 +73,9 @@ class Frame:
 class SyntheticStream:
     """One group of pictures (one second), sent again and again. All streams of a run may share one instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, bits_per_second: int = BITS_PER_SECOND) -> None:
         randomness = random.Random(FILLER_SEED)
-        sizes = _frame_sizes(randomness)
+        sizes = _frame_sizes(randomness, bits_per_second)
         self._frames = [Frame(_packetize(size, randomness, is_key=index == 0)) for index, size in enumerate(sizes)]
         self._packets_before = [0]
         for frame in self._frames:
@@ -118,9 +118,9 @@ def session_description() -> bytes:
     )
 
 
-def _frame_sizes(randomness: random.Random) -> list[int]:
+def _frame_sizes(randomness: random.Random, bits_per_second: int) -> list[int]:
     """Bytes of each frame's slice in one second: one large key frame, and others that vary by 40 %."""
-    total = BITS_PER_SECOND // 8
+    total = bits_per_second // 8
     key_frame = int(total * KEY_FRAME_SHARE)
     weights = [randomness.uniform(0.6, 1.4) for _ in range(FRAMES_PER_SECOND - 1)]
     scale = (total - key_frame) / sum(weights)

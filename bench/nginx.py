@@ -1,6 +1,7 @@
 """nginx with its RTMP module (Debian: nginx-light and libnginx-mod-rtmp), measured beside our server."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from bench.measure import Subject
@@ -15,7 +16,7 @@ _CONFIGURATION = """\
 load_module {module};
 daemon off;
 master_process off;
-pid /dev/null;
+pid {pid};
 error_log stderr error;
 worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}
@@ -36,4 +37,13 @@ def find() -> Subject | None:
     if program is None or module is None:
         return None
     command = [program, "-e", "stderr", "-c", "{config}"]
-    return Subject("nginx-rtmp", command, lambda port: _CONFIGURATION.format(module=module, port=port))
+
+    def configure(port: int) -> str:
+        return _CONFIGURATION.format(module=module, port=port, pid=pid_file(port))
+
+    return Subject("nginx-rtmp", command, configure)
+
+
+def pid_file(port: int) -> Path:
+    """Return where nginx shall write its process id. It removes the file when it ends, so it must be a real one."""
+    return Path(tempfile.gettempdir()) / f"bench-nginx-{port}.pid"

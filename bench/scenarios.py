@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, nginx, rtmp_load, rtsp_load
-from bench.measure import Measurement, Subject
+from bench import floor, hls_files, hls_load, nginx, rtmp_load, rtsp_load
+from bench.measure import WARM_UP, Measurement, Subject
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Protocol:
     read: Callable[..., None]
     peers: tuple[Callable[[], Subject | None], ...] = ()
     """Other servers to measure beside ours, where they are installed."""
+    warm_up: float = WARM_UP
+    """Seconds of load before the window."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Scenario:
 PROTOCOLS = {
     "rtsp": Protocol(rtsp_load.publish, rtsp_load.read),
     "rtmp": Protocol(rtmp_load.publish, rtmp_load.read, (nginx.find,)),
+    "hls": Protocol(hls_load.publish_plain, hls_load.read_plain, (hls_files.find_plain,), warm_up=5.0),
+    "hls-ll": Protocol(
+        hls_load.publish_low_latency, hls_load.read_low_latency, (hls_files.find_low_latency,), warm_up=5.0
+    ),
 }
 
 FLOORS = {
@@ -77,6 +83,9 @@ SCENARIOS = (
     Scenario("rtmp-10", "rtmp", "tcp", 1, 10, ("message",), (NOTHING_LOST,)),
     Scenario("rtmp-100", "rtmp", "tcp", 1, 100, ("message",), (RATIO, NOTHING_LOST)),
     Scenario("rtmp-1000", "rtmp", "tcp", 1, 1000, ("message",), (RATIO, NOTHING_LOST)),
+    Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
+    Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
+    Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("streams-300", "rtsp", "tcp", 300, 300, ("send",), (Target("core_share", 0.60), NOTHING_LOST)),
 )
 

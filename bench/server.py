@@ -135,9 +135,12 @@ def core_busy_seconds(core: int) -> float:
 
 
 def free_tcp_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A free TCP port; the next one is free, too, for servers that need two."""
+    while True:
+        with socket.create_server((HOST, 0)) as listener:
+            port: int = listener.getsockname()[1]
+            with contextlib.suppress(OSError), socket.create_server((HOST, port + 1)):
+                return port
 
 
 def bind_udp_pairs(count: int) -> Iterator[tuple[socket.socket, socket.socket]]:
