@@ -19,8 +19,10 @@ LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO,
 _LABELS = {logging.DEBUG: "DEB", logging.INFO: "INF", logging.WARNING: "WAR", logging.ERROR: "ERR"}
 _COLORS = {"DEB": "\x1b[34m", "INF": "\x1b[32m", "WAR": "\x1b[33m", "ERR": "\x1b[31m"}
 
-# Text of peers reaches the log: control characters would forge lines or terminal commands.
+# Text of peers reaches the log: control characters would forge lines or terminal commands, and so would line separators
+# and changes of the writing direction.
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)}
+_CONTROL_CHARACTERS |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 
 
 class Log:
@@ -81,11 +83,12 @@ class _Formatter(logging.Formatter):
         label = _LABELS.get(record.levelno, record.levelname[:3])
         if self._color:
             label = f"{_COLORS.get(label, '')}{label}\x1b[0m"
-        text = record.getMessage().translate(_CONTROL_CHARACTERS)
+        text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         # Only a new entry begins at the start of a line, so that text of peers cannot forge one.
-        return f"{moment} {label} {text}".replace("\n", "\n    ")
+        text = text.translate(_CONTROL_CHARACTERS).replace("\n", "\n    ")
+        return f"{moment} {label} {text}"
 
 
 class LogOutput:

@@ -12,5 +12,5 @@ def describe_loss(error: Exception | None) -> str:
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "connection lost"
     if isinstance(error, ssl.SSLError):
-        return f"TLS error: {error.reason or error}"
+        return f"TLS error: {getattr(error, 'reason', None) or error}"
     return str(error) or type(error).__name__

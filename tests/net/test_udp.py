@@ -1,0 +1,199 @@
+"""UDP sockets: many datagrams per wake-up, runs of equal size in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from polycast.net.listen import open_udp_socket
+from polycast.net.udp import QUEUE_LIMIT, Address, UdpSocket
+
+
+class End:
+    """A socket that keeps what it gets."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.received: list[tuple[bytes, Address]] = []
+        self.drained = 0
+        self._grown = asyncio.Event()
+        self.socket = UdpSocket(
+            asyncio.get_running_loop(), open_udp_socket(host, 0), self._on_datagram, self._on_drained
+        )
+
+    def _on_datagram(self, data: bytes, start: int, end: int, address: Address) -> None:
+        self.received.append((data[start:end], address))
+
+    def _on_drained(self) -> None:
+        self.drained += 1
+        self._grown.set()
+
+    async def get(self, count: int) -> list[bytes]:
+        async with asyncio.timeout(5):
+            while len(self.received) < count:
+                self._grown.clear()
+                await self._grown.wait()
+        return [data for data, _ in self.received]
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[tuple[End, End]]:
+    pair = End(), End()
+    yield pair
+    for end in pair:
+        end.socket.close()
+        end.socket.close()
+
+
+async def test_datagrams(ends: tuple[End, End]) -> None:
+    sender, receiver = ends
+    sent = [b"", b"a", b"b" * 1472, b"c" * 60_000]
+    for data in sent:
+        sender.socket.send(data, ("127.0.0.1", receiver.socket.port))
+    assert await receiver.get(4) == sent
+    assert {address for _, address in receiver.received} == {("127.0.0.1", sender.socket.port)}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("sizes", [[100], [100, 100], [100, 100, 30], [1400] * 40, [7, 1]])
+async def test_segments(ends: tuple[End, End], sizes: list[int], plain: bool) -> None:
+    sender, receiver = ends
+    if plain:  # a kernel without segmentation
+        sender.socket._segments = False
+    parts = [bytes([index]) * size for index, size in enumerate(sizes)]
+    sender.socket.send_segments(b"".join(parts), sizes[0], ("127.0.0.1", receiver.socket.port))
+    assert await receiver.get(len(parts)) == parts
+
+
+async def test_route_that_refuses_segmentation(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, receiver = ends
+
+    class Refusing:
+        def __init__(self, real: socket.socket) -> None:
+            self.real = real
+            self.calls = 0
+
+        def sendmsg(self, *_: object) -> int:
+            self.calls += 1
+            raise OSError(errno.EIO, "no")
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+    refusing = Refusing(sender.socket._socket)
+    sender.socket._segments = True
+    monkeypatch.setattr(sender.socket, "_socket", refusing)
+    for _ in range(2):
+        sender.socket.send_segments(b"ab" * 10, 2, ("127.0.0.1", receiver.socket.port))
+    assert await receiver.get(20) == [b"ab"] * 20
+    assert refusing.calls == 1
+    monkeypatch.undo()
+
+
+async def test_full_socket_queues_and_goes_on_in_order(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, receiver = ends
+    full = True
+    send_now = sender.socket._send_now
+
+    def sending(data: bytes, segment_size: int, address: Address) -> None:
+        if full:
+            raise BlockingIOError
+        send_now(data, segment_size, address)
+
+    monkeypatch.setattr(sender.socket, "_send_now", sending)
+    target = ("127.0.0.1", receiver.socket.port)
+    for index in range(5):
+        sender.socket.send(bytes([index]), target)
+    await asyncio.sleep(0.002)  # the socket is writable all the time: it tries again and again
+    assert not receiver.received
+    full = False
+    assert await receiver.get(5) == [bytes([index]) for index in range(5)]
+    assert sender.socket._queued_bytes == 0
+
+
+async def test_queue_has_a_limit(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, _ = ends
+
+    def full(data: bytes, segment_size: int, address: Address) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(sender.socket, "_send_now", full)
+    data = bytes(60_000)
+    for _ in range(QUEUE_LIMIT // len(data) + 5):
+        sender.socket.send_segments(data, 1000, ("127.0.0.1", 9))
+    assert sender.socket._queued_bytes <= QUEUE_LIMIT
+    assert sender.socket.dropped == 5 * 60
+
+
+async def test_unreachable_targets_are_ignored(ends: tuple[End, End]) -> None:
+    sender, receiver = ends
+    for target in (("127.0.0.1", 1), ("240.0.0.1", 9)):
+        sender.socket.send(b"x", target)
+        sender.socket.send_segments(b"xy", 1, target)
+    sender.socket.send(b"y", ("127.0.0.1", receiver.socket.port))
+    assert await receiver.get(1) == [b"y"]
+
+
+async def test_closed_socket_is_silent(ends: tuple[End, End]) -> None:
+    sender, _ = ends
+    sender.socket.close()
+    sender.socket.send(b"x", ("127.0.0.1", 9))
+
+
+async def test_drained_once_per_wake_up(ends: tuple[End, End]) -> None:
+    sender, receiver = ends
+    for _ in range(30):
+        sender.socket.send(b"x", ("127.0.0.1", receiver.socket.port))
+    await receiver.get(30)
+    assert receiver.drained == 1
+
+
+async def test_handler_may_close_the_socket() -> None:
+    done = asyncio.Event()
+    sockets: list[UdpSocket] = []
+
+    def close(*_: object) -> None:
+        sockets[0].close()
+        done.set()
+
+    sockets.append(UdpSocket(asyncio.get_running_loop(), open_udp_socket("127.0.0.1", 0), close))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(3):
+            sender.sendto(b"x", ("127.0.0.1", sockets[0].port))
+    async with asyncio.timeout(5):
+        await done.wait()
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", ("127.0.0.1", 5)),
+        ("127.0.0.1", "::ffff:127.0.0.1", ("127.0.0.1", 5)),
+        ("", "127.0.0.1", ("::ffff:127.0.0.1", 5, 0, 0)),
+        ("", "fe80::1", ("fe80::1", 5, 0, 7)),
+    ],
+)
+async def test_form_of_addresses(host: str, given: str, expected: Address) -> None:
+    end = End(host)
+    with contextlib.closing(end.socket):
+        if not host and end.socket.socket.family != socket.AF_INET6:
+            pytest.skip("this machine has no IPv6")
+        assert end.socket.address(given, 5, 7 if given.startswith("fe80") else 0) == expected
+
+
+async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
+    end = End("")
+    with contextlib.closing(end.socket), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        client.setblocking(False)
+        client.sendto(b"hello", ("127.0.0.1", end.socket.port))
+        await end.get(1)
+        _, address = end.received[0]
+        assert address == end.socket.address(*client.getsockname())
+        end.socket.send(b"reply", address)
+        async with asyncio.timeout(5):
+            assert await asyncio.get_running_loop().sock_recv(client, 100) == b"reply"

@@ -1,0 +1,182 @@
+"""Log lines: format, prefixes, destinations, and what peers cannot do to them."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polycast.log import Log, LogOutput
+
+LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (DEB|INF|WAR|ERR) (.*)", re.DOTALL)
+
+
+@pytest.fixture
+def logger() -> logging.Logger:
+    return logging.Logger("polycast.test")
+
+
+@pytest.fixture
+def output(logger: logging.Logger) -> Iterator[LogOutput]:
+    output = LogOutput(logger)
+    yield output
+    output.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "polycast.log"
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def test_format_and_prefixes(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("debug", ["file"], str(file))
+    log = Log(logger).child("RTSP").child("conn 1.2.3.4:5")
+    log.debug("a")
+    log.info("opened")
+    log.warning("%d packets", 5)
+    log.error("100%")
+    Log(logger).info("plain")
+    found = [LINE.fullmatch(line) for line in lines(file)]
+    assert [(match[1], match[2]) for match in found if match is not None] == [
+        ("DEB", "[RTSP] [conn 1.2.3.4:5] a"),
+        ("INF", "[RTSP] [conn 1.2.3.4:5] opened"),
+        ("WAR", "[RTSP] [conn 1.2.3.4:5] 5 packets"),
+        ("ERR", "[RTSP] [conn 1.2.3.4:5] 100%"),
+        ("INF", "plain"),
+    ]
+
+
+def test_prefix_with_percent_signs(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file))
+    log = Log(logger).child("path 100%s")
+    log.info("x")
+    log.info("%s", "y")
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        log.exception("internal error %d", 1)
+    text = file.read_text()
+    assert "[path 100%s] x\n" in text
+    assert "[path 100%s] y\n" in text
+    assert "[path 100%s] internal error 1\n" in text
+
+
+@pytest.mark.parametrize(
+    ("level", "labels"),
+    [("debug", "DEB INF WAR ERR"), ("info", "INF WAR ERR"), ("warn", "WAR ERR"), ("error", "ERR")],
+)
+def test_levels(logger: logging.Logger, output: LogOutput, file: Path, level: str, labels: str) -> None:
+    output.configure(level, ["file"], str(file))
+    log = Log(logger)
+    for write in (log.debug, log.info, log.warning, log.error):
+        write("x")
+    assert [line.split(" ")[2] for line in lines(file)] == labels.split(" ")
+    assert log.is_debug() is (level == "debug")
+
+
+def test_control_characters_of_peers(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file))
+    Log(logger).info("name: %s", "a\x1b[31mb\rc\0d\x7f\x9b\u2028e")
+    (line,) = file.read_text().split("\n")[:-1]
+    assert line.endswith("name: a\\x1b[31mb\\x0dc\\x00d\\x7f\\x9b\\u2028e")
+
+
+def test_forged_lines(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file))
+    Log(logger).info("name: %s", "a\n2026/01/01 00:00:00 INF forged")
+    assert [line for line in lines(file) if LINE.fullmatch(line)] == lines(file)[:1]
+    assert lines(file)[1] == "    2026/01/01 00:00:00 INF forged"
+
+
+def test_traceback_of_our_own_bugs(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file))
+    try:
+        raise ZeroDivisionError("boom")
+    except ZeroDivisionError:
+        Log(logger).exception("internal error")
+    first, *rest = lines(file)
+    assert first.endswith("ERR internal error")
+    assert rest[-1].endswith("ZeroDivisionError: boom")
+    assert all(line.startswith("    ") for line in rest)
+
+
+def test_standard_output(logger: logging.Logger, output: LogOutput, capsys: pytest.CaptureFixture[str]) -> None:
+    output.configure("info", ["stdout"], "")
+    Log(logger).info("hello")
+    assert LINE.fullmatch(capsys.readouterr().out.removesuffix("\n"))
+
+
+def test_colours_only_on_a_terminal(logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    output.configure("info", ["stdout"], "")
+    Log(logger).info("hello")
+    assert "\x1b[32mINF\x1b[0m hello" in terminal.getvalue()
+
+
+def test_several_destinations(
+    logger: logging.Logger, output: LogOutput, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.configure("info", ["stdout", "file"], str(file))
+    Log(logger).info("hello")
+    assert capsys.readouterr().out == file.read_text()
+
+
+def test_file_is_appended_to_and_made_again_when_it_is_moved(
+    logger: logging.Logger, output: LogOutput, file: Path
+) -> None:
+    file.write_text("before\n")
+    output.configure("info", ["file"], str(file))
+    Log(logger).info("one")
+    file.rename(file.with_suffix(".1"))
+    Log(logger).info("two")
+    assert len(lines(file.with_suffix(".1"))) == 2
+    assert len(lines(file)) == 1
+
+
+def test_destination_that_cannot_be_opened_leaves_the_old_ones(
+    logger: logging.Logger, output: LogOutput, file: Path, tmp_path: Path
+) -> None:
+    output.configure("info", ["file"], str(file))
+    with pytest.raises(OSError, match="No such file"):
+        output.configure("error", ["file", "stdout"], str(tmp_path / "missing" / "x.log"))
+    Log(logger).info("still here")
+    assert len(lines(file)) == 1
+
+
+def test_new_settings_replace_the_old_ones(
+    logger: logging.Logger, output: LogOutput, file: Path, tmp_path: Path
+) -> None:
+    output.configure("info", ["file"], str(file))
+    other = tmp_path / "other.log"
+    output.configure("warn", ["file"], str(other))
+    Log(logger).info("no")
+    Log(logger).warning("yes")
+    assert lines(file) == []
+    assert len(lines(other)) == 1
+
+
+def test_close_takes_the_destinations_away(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file))
+    output.close()
+    output.close()
+    assert logger.handlers == []
+
+
+def test_no_system_log(logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polycast.log.Path.exists", lambda _: False)
+    with pytest.raises(OSError, match="no system log"):
+        output.configure("info", ["syslog"], "")
