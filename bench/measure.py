@@ -69,9 +69,8 @@ class Subject:
 
     name: str
     command: list[str]
-    configuration: Callable[[int, Path], str] | None = None
-    """Makes its configuration for the port that it shall listen on, and a folder for its files; None for this project's
-    format."""
+    configuration: Callable[[int], str] | None = None
+    """Makes its configuration for the port that it shall listen on; None for this project's format."""
 
 
 @dataclass
@@ -180,7 +179,7 @@ def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[S
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         configuration = Path(directory) / "server.yml"
         if subject.configuration is not None:
-            configuration.write_text(subject.configuration(port, Path(directory)))
+            configuration.write_text(subject.configuration(port))
         else:
             settings = _SETTINGS[protocol]
             if "{directory}" in settings:

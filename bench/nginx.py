@@ -36,10 +36,6 @@ def find() -> Subject | None:
     module = next((path for path in MODULES if path.exists()), None)
     if program is None or module is None:
         return None
-
-    def configure(port: int, folder: Path) -> str:
-        return _CONFIGURATION.format(module=module, port=port, folder=folder)
-
     command = [program, "-e", "stderr", "-c", "{config}"]
 
     def configure(port: int) -> str:
