@@ -1,0 +1,180 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from polycast import __version__
+from polycast.cli import main
+
+Start = Callable[..., subprocess.Popen[str]]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+QUIET = (
+    "rtspAddress: 127.0.0.1:0\nrtpAddress: 127.0.0.1:0\nrtcpAddress: 127.0.0.1:0\n"
+    "rtmpDisable: yes\nhlsDisable: yes\npaths:\n  all:\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("RTSP_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"v{__version__}\n"
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--demo", "--check", "--version", "polycast.yml"):
+        assert word in text
+
+
+def test_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--nonsense"])
+    assert caught.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_check_without_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0
+    text = capsys.readouterr().out
+    assert "WAR: configuration file not found, using the default configuration" in text
+    assert "the default configuration is valid, with 1 paths" in text
+
+
+@pytest.mark.parametrize("name", ["rtsp-simple-server.yml", "polycast.yml"])
+def test_default_files(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / name).write_text("paths:\n  a:\n  b:\n")
+    assert main(["--check"]) == 0
+    assert f"{folder / name} is valid, with 2 paths" in capsys.readouterr().out
+
+
+def test_reference_s_file_comes_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "rtsp-simple-server.yml").write_text("paths:\n  a:\n")
+    (folder / "polycast.yml").write_text("paths:\n  a:\n  b:\n")
+    assert main(["--check"]) == 0
+    assert "rtsp-simple-server.yml is valid, with 1 paths" in capsys.readouterr().out
+
+
+def test_named_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my.yml").write_text("paths:\n  a:\n")
+    assert main(["--check", "my.yml"]) == 0
+    assert "my.yml is valid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("nonsense: 1\n", "ERR: non-existent parameter: 'nonsense'\n"),
+        ("paths:\n  a:\n    nonsense: 1\n", "ERR: parameter paths, key a: non-existent parameter: 'nonsense'\n"),
+    ],
+)
+def test_error_in_the_file(folder: Path, content: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my.yml").write_text(content)
+    assert main(["my.yml"]) == 1
+    assert capsys.readouterr().out == message
+
+
+@pytest.mark.parametrize("name", ["missing.yml", "."])
+def test_file_that_cannot_be_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith(f"ERR: can't read the configuration file '{name}': ")
+    assert text.count("\n") == 1
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RTSP_PATHS_CAM_SOURCE", "publisher")
+    assert main(["--check"]) == 0
+    assert "with 1 paths" in capsys.readouterr().out
+    monkeypatch.setenv("RTSP_READTIMEOUT", "nonsense")
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().out.startswith("ERR: ")
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    running: list[subprocess.Popen[str]] = []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "polycast", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_it_cleanly(folder: Path, start: Start, number: signal.Signals) -> None:
+    (folder / "my.yml").write_text(QUIET)
+    process = start("my.yml")
+    assert process.stdout is not None
+    first = []
+    for line in process.stdout:
+        first.append(line)
+        if "listener opened" in line:
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0, err
+    assert err == ""
+    text = "".join(first) + out
+    found = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in text.splitlines()]
+    assert found[0] == f"INF polycast v{__version__}"
+    assert found[1].startswith("INF [RTSP] listener opened on 127.0.0.1:")
+    assert found[-2:] == ["INF shutting down gracefully", "INF [RTSP] listener closed"]
+
+
+def test_taken_port_ends_with_an_error(folder: Path, start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (folder / "my.yml").write_text(QUIET.replace("127.0.0.1:0", address, 1))
+        process = start("my.yml")
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert f"ERR [RTSP] listen on {address}: " in out
+    assert "Traceback" not in out + err
+
+
+def test_log_file_that_cannot_be_opened(folder: Path, start: Start) -> None:
+    (folder / "my.yml").write_text(QUIET + "logDestinations: [file]\nlogFile: missing/x.log\n")
+    process = start("my.yml")
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert out.startswith("ERR: the log cannot be opened: ")
+    assert "Traceback" not in out + err
