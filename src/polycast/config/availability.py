@@ -13,7 +13,7 @@ from polycast.config.schema import Configuration
 
 NOT_YET_AVAILABLE: Final = frozenset(
     {
-        *("source:HLS", "source:rpiCamera"),
+        "source:rpiCamera",
         *("rpiCameraCamID", "rpiCameraWidth", "rpiCameraHeight", "rpiCameraFPS", "rpiCameraIDRPeriod"),
         *("rpiCameraBitrate", "rpiCameraProfile", "rpiCameraLevel"),
     }

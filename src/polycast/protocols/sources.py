@@ -7,6 +7,7 @@ from typing import Final
 
 from polycast.config.path_schema import SourceKind, source_kind
 from polycast.hub.path import Path, Source
+from polycast.protocols.hls.source import HlsPuller
 from polycast.protocols.pull import Puller, SourceSettings, SupervisedSource
 from polycast.protocols.rtmp.source import RtmpPuller
 from polycast.protocols.rtsp.source import RtspPuller
@@ -14,6 +15,7 @@ from polycast.protocols.rtsp.source import RtspPuller
 PULLERS: Final[dict[SourceKind, Callable[[str], Puller]]] = {
     SourceKind.RTSP: RtspPuller,
     SourceKind.RTMP: RtmpPuller,
+    SourceKind.HLS: HlsPuller,
 }
 
 

@@ -1,0 +1,54 @@
+"""Decryption of segments with METHOD=AES-128 (RFC 8216 section 5.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polycast.protocols.pull import PullError
+from polycast.wire.hls.parsed import Key
+
+KEY_SIZE: Final = 16
+"""Bytes of a key, of an initialization vector, and of a block."""
+
+
+def check_key(key: Key) -> str:
+    """Return the address of a key. Raises PullError when the encryption is not supported."""
+    if key.method != "AES-128":
+        raise PullError(f"segments are encrypted with {key.method}, which is not supported")
+    if key.key_format != "identity":
+        raise PullError(f"segments are protected by {key.key_format[:100]!r}, which is not supported")
+    if key.uri is None:
+        raise PullError("an encryption key has no address")
+    return key.uri
+
+
+def decrypt(data: bytes, secret: bytes, key: Key, sequence: int) -> bytes:
+    """Return the plain bytes of a segment. Raises PullError."""
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    except ImportError:
+        raise PullError(
+            "segments are encrypted; to read them, install the package 'cryptography' (pip install polycast[tls])"
+        ) from None
+    if len(secret) != KEY_SIZE:
+        raise PullError(f"an encryption key has {len(secret)} bytes instead of {KEY_SIZE}")
+    if not data or len(data) % KEY_SIZE:
+        raise PullError("an encrypted segment is not made of whole blocks")
+    decryptor = Cipher(algorithms.AES(secret), modes.CBC(_initialization_vector(key, sequence))).decryptor()
+    plain = decryptor.update(data) + decryptor.finalize()
+    padding = plain[-1]  # RFC 5652 section 6.3
+    if not 1 <= padding <= KEY_SIZE or plain[-padding:] != bytes((padding,)) * padding:
+        raise PullError("a segment cannot be decrypted: the key does not fit")
+    return plain[:-padding]
+
+
+def _initialization_vector(key: Key, sequence: int) -> bytes:
+    text = key.initialization_vector
+    if text is None:
+        return sequence.to_bytes(KEY_SIZE, "big")
+    try:
+        if text[:2].lower() != "0x":
+            raise ValueError
+        return int(text, 16).to_bytes(KEY_SIZE, "big")
+    except (ValueError, OverflowError):
+        raise PullError(f"an initialization vector is not valid: {text[:100]!r}") from None

@@ -1,0 +1,267 @@
+"""Paced playout: the frames of all renditions in one order, given to the stream when their time has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from polycast.hub.splice import can_follow, shifted
+from polycast.hub.stream import Stream
+from polycast.media.frame import Frame
+from polycast.media.timebase import NANOSECONDS, rescale_nearest
+from polycast.media.track import Track
+from polycast.protocols.pull import PullError
+
+# Seconds of frames that are given out together: fewer wake-ups, and less than half a picture.
+BATCH_SECONDS: Final = 0.01
+
+# Seconds by which frames may be late before the playout is put back; less is caught up with.
+MAXIMUM_LATENESS: Final = 0.3
+
+# Seconds without frames that are played out as they are; longer pauses are left out.
+MAXIMUM_GAP: Final = 5.0
+
+# Seconds by which times may go back; more is a time line that begins anew.
+MAXIMUM_STEP_BACK: Final = 3.0
+
+# Seconds that one rendition waits for another one that has nothing.
+MAXIMUM_WAIT: Final = 2.0
+
+# Seconds at which the time line begins, so that no time gets negative.
+START_TIME: Final = 1.0
+
+
+class TimeLine:
+    """One growing time line for all renditions, also over discontinuities, at which the times begin anew."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[int, int] = {}
+        """Nanoseconds that are added, by period."""
+        self._end = round(START_TIME * NANOSECONDS)
+
+    def place(self, period: int, nanoseconds: int) -> int:
+        """Return what is added to the times of a period; ``nanoseconds`` is the first of them."""
+        offset = self._offsets.get(period)
+        if offset is None:
+            offset = self._offsets[period] = self._end - nanoseconds
+        return offset
+
+    def place_again(self, period: int, nanoseconds: int) -> int:
+        """Return what is added from now on, where the times went back without a discontinuity."""
+        self._offsets.pop(period, None)
+        return self.place(period, nanoseconds)
+
+    def note(self, end: int) -> None:
+        """Take note of where a frame ends."""
+        self._end = max(self._end, end)
+
+
+class Lane:
+    """The frames of one rendition that wait for their time."""
+
+    def __init__(self, time_line: TimeLine, on_data: Callable[[], None], *, only: str | None = None) -> None:
+        """``only``: take only tracks of this kind (``video``), or all."""
+        self._time_line = time_line
+        self._on_data = on_data
+        self._only = only
+        self._indexes: dict[int, int] = {}
+        """Index among our tracks by index in the container."""
+        self._last_time: dict[int, int] = {}
+        self._container_tracks: tuple[Track, ...] | None = None
+        self.tracks: tuple[Track, ...] | None = None
+        self.queue: deque[tuple[int, int, Frame | tuple[Track, ...]]] = deque()
+        """(time in nanoseconds, track index, frame), or the new tracks from there on."""
+        self.is_finished = False
+        self.is_given_up = False
+        """Whether the other lanes go on without this one until it has something again."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the lane is to have frames, but has none now."""
+        return not (self.queue or self.is_finished or self.is_given_up)
+
+    @property
+    def buffered(self) -> float:
+        """Seconds of media that wait."""
+        queue = self.queue
+        return (queue[-1][0] - queue[0][0]) / NANOSECONDS if queue else 0.0
+
+    def receive(self, tracks: tuple[Track, ...] | None, period: int, frames: Sequence[tuple[int, Frame]]) -> None:
+        """Take the frames of a piece; ``tracks`` are those of its container."""
+        if tracks is None:
+            return
+        if tracks is not self._container_tracks:
+            self._take_tracks(tracks)
+        for container_index, frame in frames:
+            index = self._indexes.get(container_index)
+            if index is None or self.tracks is None:
+                continue
+            rate = self.tracks[index].clock_rate
+            time = rescale_nearest(frame.dts, rate, NANOSECONDS)
+            offset = self._time_line.place(period, time)
+            last = self._last_time.get(index, 0)
+            if time + offset < last - round(MAXIMUM_STEP_BACK * NANOSECONDS):
+                offset = self._time_line.place_again(period, time)
+            time += offset
+            if time < last:
+                continue  # sent before the discontinuity, or again
+            self._last_time[index] = time
+            step = frame.duration or rate // 25
+            self._time_line.note(time + rescale_nearest(step, rate, NANOSECONDS))
+            self.queue.append((time, index, shifted(frame, rescale_nearest(offset, NANOSECONDS, rate))))
+        self.is_given_up = False
+        self._on_data()
+
+    def finish(self) -> None:
+        """Say that nothing follows."""
+        self.is_finished = True
+        self._on_data()
+
+    def _take_tracks(self, tracks: tuple[Track, ...]) -> None:
+        self._container_tracks = tracks
+        kept = [track for track in tracks if self._only is None or track.kind == self._only]
+        self._indexes = {track.index: index for index, track in enumerate(kept)}
+        taken = tuple(
+            Track(index, track.codec, language=track.language, title=track.title) for index, track in enumerate(kept)
+        )
+        if self.tracks is not None and taken != self.tracks:
+            time = self.queue[-1][0] if self.queue else max(self._last_time.values(), default=0)
+            self.queue.append((time, -1, taken))
+            if not can_follow(self.tracks, taken):
+                self._last_time = {}
+        self.tracks = taken
+
+
+class Player:
+    """Publishes what the lanes hold, in real time."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        publish: Callable[[Sequence[Track], bool], Stream],
+    ) -> None:
+        self._loop = loop
+        self._publish = publish
+        self._data = asyncio.Event()
+        self._stream: Stream | None = None
+        self._published: list[tuple[Track, ...]] = []
+        """The tracks of each lane as they are published."""
+        self._origin: float | None = None
+        """Loop time of time 0."""
+        self._taken = asyncio.Event()
+        self.lanes: list[Lane] = []
+        self.time_line = TimeLine()
+
+    def add_lane(self, *, only: str | None = None) -> Lane:
+        """Return a lane for a rendition."""
+        lane = Lane(self.time_line, self._data.set, only=only)
+        self.lanes.append(lane)
+        return lane
+
+    async def wait_for_room(self, lane: Lane, seconds: float) -> None:
+        """Wait until a lane holds less than so many seconds of media."""
+        while lane.buffered >= seconds:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def run(self) -> None:
+        """Play until all lanes have finished; always ends with PullError."""
+        while any(lane.is_awaited for lane in self.lanes):
+            await self._wait_for_data(None)
+        if not any(lane.tracks for lane in self.lanes):
+            raise PullError("the stream doesn't contain tracks with supported codecs")
+        self._published = [lane.tracks or () for lane in self.lanes]
+        self._publish_tracks()
+        while True:
+            await self._wait_for_laggards()
+            lane = self._next_lane()
+            if lane is None:
+                raise PullError("the stream has ended")
+            await self._wait_until(lane.queue[0][0])
+            self._write_due()
+
+    def _publish_tracks(self) -> None:
+        tracks: list[Track] = []
+        for lane_tracks in self._published:
+            for track in lane_tracks:
+                tracks.append(Track(len(tracks), track.codec, language=track.language, title=track.title))
+        self._stream = self._publish(tracks, False)
+        self._stream.now = self._loop.time()
+
+    async def _wait_for_laggards(self) -> None:
+        """Wait for a lane that has nothing, if it is not for long."""
+        deadline = self._loop.time() + MAXIMUM_WAIT
+        while any(lane.is_awaited for lane in self.lanes):
+            rest = deadline - self._loop.time()
+            if rest <= 0 and self._next_lane() is not None:
+                for lane in self.lanes:
+                    lane.is_given_up = lane.is_awaited
+                return
+            await self._wait_for_data(rest if rest > 0 else None)
+
+    async def _wait_for_data(self, timeout: float | None) -> None:
+        self._data.clear()
+        self._taken.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._data.wait()
+        except TimeoutError:
+            pass
+
+    async def _wait_until(self, time: int) -> None:
+        seconds = time / NANOSECONDS
+        now = self._loop.time()
+        if self._origin is None:
+            self._origin = now - seconds
+        ahead = self._origin + seconds - now
+        if ahead < -MAXIMUM_LATENESS or ahead > MAXIMUM_GAP:
+            self._origin -= ahead
+        elif ahead > 0:
+            await asyncio.sleep(ahead)
+
+    def _write_due(self) -> None:
+        stream = self._stream
+        if stream is None or self._origin is None:
+            return
+        now = self._loop.time()
+        limit = round((now - self._origin + BATCH_SECONDS) * NANOSECONDS)
+        stream.now = now
+        is_first = True
+        while any(lane.queue for lane in self.lanes):
+            if not is_first and any(lane.is_awaited for lane in self.lanes):
+                break  # what comes next is not known
+            lane = self._next_lane()
+            if lane is None or lane.queue[0][0] > limit:
+                break
+            is_first = False
+            _, index, entry = lane.queue.popleft()
+            if isinstance(entry, Frame):
+                stream.tracks[self._first_index(lane) + index].write_frame(entry)
+            elif not self._change_tracks(lane, entry, stream):
+                break
+        if self._stream is not None:
+            self._stream.end_of_read()
+        self._taken.set()
+
+    def _next_lane(self) -> Lane | None:
+        """The lane with the earliest frame."""
+        return min((lane for lane in self.lanes if lane.queue), key=lambda lane: lane.queue[0][0], default=None)
+
+    def _first_index(self, lane: Lane) -> int:
+        return sum(len(tracks) for tracks in self._published[: self.lanes.index(lane)])
+
+    def _change_tracks(self, lane: Lane, tracks: tuple[Track, ...], stream: Stream) -> bool:
+        """Go on with other tracks; return whether the stream is still the same."""
+        position = self.lanes.index(lane)
+        if can_follow(self._published[position], tracks):
+            first = self._first_index(lane)
+            for track in tracks:
+                stream.tracks[first + track.index].set_codec(track.codec)
+            self._published[position] = tracks
+            return True
+        self._published[position] = tracks
+        stream.end_of_read()
+        self._publish_tracks()
+        return False

@@ -1,0 +1,192 @@
+"""Which files of a media playlist are to be downloaded next, and when to look at the playlist again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from polycast.wire.hls.parsed import (
+    ByteRange,
+    Initialization,
+    Key,
+    ParsedMediaPlaylist,
+    ParsedMultivariantPlaylist,
+    ParsedPart,
+    ParsedRendition,
+    ParsedSegment,
+    ParsedVariant,
+)
+
+# Target durations before the live edge at which a reader begins (RFC 8216 section 6.3.3).
+HOLD_BACK_TARGETS: Final = 3
+
+SHORTEST_RELOAD_SECONDS: Final = 0.1
+
+# Segments by which the numbering may go back before it is taken that the server has started anew.
+RESTART_DISTANCE: Final = 2
+
+SUPPORTED_CODECS: Final = (*("avc1", "avc3", "hvc1", "hev1", "av01", "vp09", "mp4a", "opus", "ac-3", "flac", ".mp3"),)
+"""Beginnings of codec strings, in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A file, or a part of one: a segment or a partial segment."""
+
+    uri: str
+    byte_range: ByteRange | None
+    initialization: Initialization | None
+    key: Key | None
+    sequence: int
+    """Media sequence number of the segment."""
+    period: int
+    """Changes with each discontinuity: then the times and the container begin anew."""
+    duration: float
+    """Seconds."""
+    ends_segment: bool
+
+
+class PlaylistFollower:
+    """Follows one media playlist from download to download."""
+
+    def __init__(self) -> None:
+        self._next_sequence: int | None = None
+        self._next_part = 0
+        """Parts of that segment that were taken already."""
+        self._last_state: tuple[int, int, bool] | None = None
+        self._period: int | None = None
+        """Counted here, as servers forget EXT-X-DISCONTINUITY-SEQUENCE when segments leave the playlist."""
+        self.skipped = 0
+        """Segments that had gone before they were downloaded."""
+        self.has_changed = False
+        """Whether the last playlist had something new."""
+
+    def take(self, playlist: ParsedMediaPlaylist) -> list[Piece]:
+        """Return what is new in a playlist, in order."""
+        edge = playlist.segments[-1].sequence + 1 if playlist.segments else playlist.media_sequence
+        state = (edge, len(playlist.open_parts), playlist.ended)
+        self.has_changed = state != self._last_state
+        self._last_state = state
+        if self._next_sequence is None or self._next_sequence > edge + RESTART_DISTANCE:
+            self._next_sequence, self._next_part = _start_of(playlist, edge), 0
+            if self._period is not None:
+                self._period += 1
+        first = playlist.media_sequence + playlist.skipped_segments
+        if self._next_sequence < first:
+            self.skipped += first - self._next_sequence
+            self._next_sequence, self._next_part = first, 0
+        pieces: list[Piece] = []
+        for segment in playlist.segments:
+            if segment.sequence >= (self._next_sequence or 0):
+                self._take_segment(segment, pieces)
+        if playlist.part_target is not None and self._next_sequence == edge:
+            self._take_open_parts(playlist, pieces)
+        return pieces
+
+    def reload_address(self, url: str, playlist: ParsedMediaPlaylist) -> str:
+        """Return the address to ask for the next playlist: one that answers when there is news, where it can."""
+        if not playlist.control.can_block_reload or playlist.ended or self._next_sequence is None:
+            return url
+        parts = urlsplit(url)
+        query = [
+            (name, value)
+            for name, value in parse_qsl(parts.query, keep_blank_values=True)
+            if not name.startswith("_HLS_")
+        ]
+        query.append(("_HLS_msn", str(self._next_sequence)))
+        if playlist.part_target is not None:
+            query.append(("_HLS_part", str(self._next_part)))
+        return urlunsplit(parts._replace(query=urlencode(query)))
+
+    def reload_delay(self, playlist: ParsedMediaPlaylist, elapsed: float) -> float:
+        """Return the seconds to wait, ``elapsed`` seconds after the last download began (RFC 8216 section 6.3.4)."""
+        if playlist.control.can_block_reload and self.has_changed:
+            return 0.0
+        interval = playlist.target_duration if self.has_changed else playlist.target_duration / 2
+        return max(SHORTEST_RELOAD_SECONDS, interval - elapsed)
+
+    def _take_segment(self, segment: ParsedSegment, pieces: list[Piece]) -> None:
+        taken, self._next_part = self._next_part, 0
+        is_begun = segment.sequence == self._next_sequence and taken > 0
+        self._next_sequence = segment.sequence + 1
+        if self._period is None:
+            self._period = segment.discontinuity_sequence
+        elif segment.discontinuity:
+            self._period += 1
+        if segment.gap:
+            return
+        if not is_begun:
+            pieces.append(self._piece(segment, segment.uri, segment.byte_range, segment.duration, ends=True))
+            return
+        rest = segment.parts[taken:]
+        for number, part in enumerate(rest, 1):
+            if not part.gap:
+                pieces.append(self._piece(segment, part.uri, part.byte_range, part.duration, ends=number == len(rest)))
+
+    def _take_open_parts(self, playlist: ParsedMediaPlaylist, pieces: list[Piece]) -> None:
+        last = playlist.segments[-1] if playlist.segments else None
+        new: tuple[ParsedPart, ...] = playlist.open_parts[self._next_part :]
+        for part in new:
+            if not part.gap:
+                pieces.append(
+                    Piece(
+                        part.uri,
+                        part.byte_range,
+                        last.initialization if last is not None else None,
+                        last.key if last is not None else None,
+                        self._next_sequence or 0,
+                        self._period or 0,
+                        part.duration,
+                        ends_segment=False,
+                    )
+                )
+        self._next_part += len(new)
+
+    def _piece(
+        self, segment: ParsedSegment, uri: str, byte_range: ByteRange | None, duration: float, *, ends: bool
+    ) -> Piece:
+        return Piece(
+            uri,
+            byte_range,
+            segment.initialization,
+            segment.key,
+            segment.sequence,
+            self._period or 0,
+            duration,
+            ends,
+        )
+
+
+def _start_of(playlist: ParsedMediaPlaylist, edge: int) -> int:
+    """The segment to begin with: the first of a recording, one some time before the edge of a live stream."""
+    if playlist.ended:
+        return playlist.segments[0].sequence if playlist.segments else edge
+    control = playlist.control
+    hold_back = control.part_hold_back if playlist.part_target is not None else control.hold_back
+    if hold_back is None:
+        hold_back = float(HOLD_BACK_TARGETS * playlist.target_duration)
+    distance = sum(part.duration for part in playlist.open_parts)
+    for segment in reversed(playlist.segments):
+        distance += segment.duration
+        if distance >= hold_back:
+            return segment.sequence
+    return playlist.segments[0].sequence if playlist.segments else edge
+
+
+def choose_variant(playlist: ParsedMultivariantPlaylist) -> tuple[ParsedVariant, ParsedRendition | None]:
+    """Return the variant with the highest bit rate that can be read, and the audio that belongs to it where that has
+    a playlist of its own."""
+    readable = [variant for variant in playlist.variants if all(map(_is_supported, variant.codecs))]
+    variant = max(readable or playlist.variants, key=lambda variant: variant.bandwidth)
+    renditions = [
+        rendition
+        for rendition in playlist.renditions
+        if rendition.kind == "AUDIO" and rendition.group == variant.audio_group and rendition.group
+    ]
+    chosen = next((rendition for rendition in renditions if rendition.default), renditions[0] if renditions else None)
+    return variant, chosen if chosen is not None and chosen.uri is not None else None
+
+
+def _is_supported(codec: str) -> bool:
+    return codec.lower().startswith(SUPPORTED_CODECS)

@@ -1,0 +1,509 @@
+"""Pulling HLS: what FFmpeg writes, our own server, and servers that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import ssl
+import subprocess
+import zlib
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+from tests.interop import tools
+from tests.protocols.rtmp import support as rtmp
+from tests.protocols.rtsp.support import Fixture, running
+from tests.protocols.sources.test_rtsp_source import tls_context
+from tests.protocols.sources.test_supervision import Frames
+from tests.protocols.sources.web import Answer, Web, web
+
+from polycast.media.codec import H264, Opus
+from polycast.media.frame import Frame
+from polycast.media.timebase import NANOSECONDS
+from polycast.media.track import Track
+from polycast.protocols.hls import source_player
+from polycast.protocols.hls.source_player import Player
+from polycast.protocols.hls.source_playlist import PlaylistFollower, choose_variant
+from polycast.wire.hls.parsed import ParsedMediaPlaylist, ParsedMultivariantPlaylist
+from polycast.wire.hls.parser import parse_playlist
+
+QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
+SECRET = bytes(range(16))
+
+
+def pulling(url: str, **settings: Any) -> dict[str, Any]:
+    return {"cam": {"source": url, **QUICK, **settings}}
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An MP4 file of 3 s, and the checksums of its packets as FFmpeg reads them."""
+    tools.require("ffmpeg")
+    folder = tmp_path_factory.mktemp("media")
+    file = folder / "media.mp4"
+    ffmpeg(
+        *("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25", "-f", "lavfi", "-i", "sine=sample_rate=48000"),
+        *("-t", "3", "-c:v", "libx264", "-preset", "veryfast", "-g", "25", "-bf", "2", "-pix_fmt", "yuv420p"),
+        *("-x264-params", "scenecut=0", "-c:a", "aac", str(file)),
+    )
+    return {"file": file, "video": checksums(file, "v"), "audio": checksums(file, "a")}
+
+
+def ffmpeg(*arguments: str) -> str:
+    command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def checksums(file: FilePath, kind: str) -> list[int]:
+    text = ffmpeg("-i", str(file), "-map", f"0:{kind}", "-c", "copy", "-f", "framecrc", "-")
+    return [int(line.split(",")[5], 16) for line in text.splitlines() if not line.startswith("#")]
+
+
+def package(media: dict[str, Any], folder: FilePath, *options: str, name: str = "stream.m3u8") -> dict[str, bytes]:
+    """Return the files that FFmpeg's HLS muxer makes, by name."""
+    ffmpeg(
+        *("-i", str(media["file"]), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod"),
+        *(option.format(folder=folder) for option in options),
+        str(folder / name),
+    )
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play out without waiting for the time of the frames."""
+
+    async def wait_until(player: Player, time: int) -> None:
+        player._origin = player._loop.time() - time / NANOSECONDS
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Player, "_wait_until", wait_until)
+
+
+class Recorder:
+    """Attaches a reader of frames as soon as the path is ready, before the first frame."""
+
+    def __init__(self, app: Fixture) -> None:
+        self.frames = Frames()
+        self.descriptions: list[list[str]] = []
+        app.app.hub.observers.append(self)  # type: ignore[arg-type]
+
+    def on_path_ready(self, path: Any) -> None:
+        self.descriptions.append([str(track) for track in path.stream.descriptions])
+        path.attach_reader(self.frames, path.stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+    def checksums(self, index: int) -> list[int]:
+        if not self.descriptions:
+            return []
+        make = checksum if self.descriptions[0][index] == "H264" else lambda frame: zlib.adler32(frame.units[0], 0)
+        return [make(frame) for number, frame in self.frames.frames if number == index]
+
+
+def checksum(frame: Frame) -> int:
+    """The checksum of a picture as it is in MP4, where the parameter sets are in the header."""
+    units = [unit for unit in frame.units if unit[0] & 0x1F not in (7, 8, 9)]
+    return zlib.adler32(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units), 0)
+
+
+async def pull_all(files: dict[str, bytes], name: str = "stream.m3u8") -> Recorder:
+    """Pull a recording to its end and return what readers got."""
+    async with web(files) as origin:
+        async with running(paths=pulling(origin.url(name), sourceRetryPause="10s")) as app:
+            recorder = Recorder(app)
+            await app.log.wait("ERR: ")
+            assert app.log.find("ERR: the stream has ended"), app.log.lines
+        return recorder
+
+
+def assert_same(recorder: Recorder, media: dict[str, Any]) -> None:
+    assert recorder.descriptions == [["H264", "MPEG4Audio"]]
+    assert recorder.checksums(0) == media["video"]
+    assert recorder.checksums(1) == media["audio"]
+    times = [frame.dts for index, frame in recorder.frames.frames if index == 0]
+    assert [two - one for one, two in itertools.pairwise(times)] == [3600] * (len(times) - 1)
+    first = {
+        index: frame.pts / rate
+        for index, rate in ((0, 90_000), (1, 48_000))
+        for number, frame in reversed(recorder.frames.frames)
+        if number == index
+    }
+    assert abs(first[0] - first[1]) < 0.1
+
+
+CONTAINERS = {
+    "mpegts": (),
+    "fmp4": ("-hls_segment_type", "fmp4"),
+    "mpegts ranges": ("-hls_flags", "single_file"),
+    "fmp4 ranges": ("-hls_segment_type", "fmp4", "-hls_flags", "single_file"),
+}
+
+
+@pytest.mark.parametrize("options", CONTAINERS.values(), ids=CONTAINERS)
+async def test_what_ffmpeg_writes(
+    options: tuple[str, ...], media: dict[str, Any], tmp_path: FilePath, at_once: None
+) -> None:
+    assert_same(await pull_all(package(media, tmp_path, *options)), media)
+
+
+async def test_a_server_without_ranges(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    files = package(media, tmp_path, "-hls_flags", "single_file")
+    async with web(files) as origin:
+        origin.knows_ranges = False
+        async with running(paths=pulling(origin.url("stream.m3u8"), sourceRetryPause="10s")) as app:
+            recorder = Recorder(app)
+            await app.log.wait("ERR: the stream has ended")
+    assert_same(recorder, media)
+
+
+@pytest.mark.parametrize("with_vector", [False, True])
+async def test_encrypted_segments(with_vector: bool, media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    pytest.importorskip("cryptography")
+    (tmp_path / "secret.bin").write_bytes(SECRET)
+    vector = "0123456789abcdef0123456789abcdef" if with_vector else ""
+    (tmp_path / "info").write_text(f"secret.bin\n{tmp_path}/secret.bin\n{vector}\n")
+    assert_same(await pull_all(package(media, tmp_path, "-hls_key_info_file", "{folder}/info")), media)
+
+
+async def test_a_wrong_key_and_encryption_that_is_not_supported(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None
+) -> None:
+    pytest.importorskip("cryptography")
+    (tmp_path / "secret.bin").write_bytes(SECRET)
+    (tmp_path / "info").write_text(f"secret.bin\n{tmp_path}/secret.bin\n")
+    files = package(media, tmp_path, "-hls_key_info_file", "{folder}/info")
+    async with web(files) as origin, running(paths=pulling(origin.url("stream.m3u8"))) as app:
+        origin.files["secret.bin"] = bytes(16)
+        await app.log.wait("ERR: a segment cannot be decrypted: the key does not fit")
+        origin.files["secret.bin"] = bytes(15)
+        await app.log.wait("ERR: an encryption key has 15 bytes instead of 16")
+        origin.files["stream.m3u8"] = files["stream.m3u8"].replace(b"METHOD=AES-128", b"METHOD=SAMPLE-AES")
+        await app.log.wait("ERR: segments are encrypted with SAMPLE-AES, which is not supported")
+
+
+async def test_audio_in_a_playlist_of_its_own(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    ffmpeg(
+        *("-i", str(media["file"]), "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "hls", "-hls_time", "1"),
+        *("-hls_playlist_type", "vod", "-master_pl_name", "master.m3u8", "-hls_segment_type", "fmp4"),
+        *("-var_stream_map", "a:0,agroup:sound,default:yes v:0,agroup:sound", str(tmp_path / "stream_%v.m3u8")),
+    )
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert b"TYPE=AUDIO" in files["master.m3u8"]
+    assert_same(await pull_all(files, "master.m3u8"), media)
+
+
+async def test_the_best_variant_is_taken(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    files = package(media, tmp_path)
+    files["master.m3u8"] = (
+        b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\nlow.m3u8\n"
+        b'#EXT-X-STREAM-INF:BANDWIDTH=900000,CODECS="dvh1.05.01"\nunknown.m3u8\n'
+        b'#EXT-X-STREAM-INF:BANDWIDTH=500000,CODECS="avc1.42c00d,mp4a.40.2"\nstream.m3u8\n'
+    )
+    assert_same(await pull_all(files, "master.m3u8"), media)
+
+
+async def test_a_discontinuity(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    files = package(media, tmp_path)
+    text = files["stream.m3u8"].decode()
+    body = text[text.index("#EXTINF") : text.index("#EXT-X-ENDLIST")]
+    files["stream.m3u8"] = text.replace("#EXT-X-ENDLIST", f"#EXT-X-DISCONTINUITY\n{body}#EXT-X-ENDLIST").encode()
+    recorder = await pull_all(files)
+    assert recorder.descriptions == [["H264", "MPEG4Audio"]]
+    assert recorder.checksums(0) == media["video"] * 2
+    assert recorder.checksums(1) == media["audio"] * 2
+    for index in (0, 1):
+        times = [frame.dts for number, frame in recorder.frames.frames if number == index]
+        assert times == sorted(set(times))
+    video = [frame.dts for number, frame in recorder.frames.frames if number == 0]
+    middle = len(media["video"])
+    assert 0 < video[middle] - video[middle - 1] < 90_000
+
+
+async def test_other_codecs_after_a_discontinuity(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    files = package(media, tmp_path)
+    ffmpeg("-i", str(media["file"]), "-an", "-c", "copy", "-f", "mpegts", str(tmp_path / "silent.ts"))
+    files["silent.ts"] = (tmp_path / "silent.ts").read_bytes()
+    files["stream.m3u8"] = files["stream.m3u8"].replace(
+        b"#EXT-X-ENDLIST", b"#EXT-X-DISCONTINUITY\n#EXTINF:3,\nsilent.ts\n#EXT-X-ENDLIST"
+    )
+    recorder = await pull_all(files)
+    assert recorder.descriptions == [["H264", "MPEG4Audio"], ["H264"]]
+
+
+async def test_packed_audio(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    ffmpeg("-i", str(media["file"]), "-vn", "-c", "copy", "-f", "adts", str(tmp_path / "sound.aac"))
+    owner = b"com.apple.streaming.transportStreamTimestamp\0"
+    private = b"PRIV" + len(owner + bytes(8)).to_bytes(4, "big") + b"\0\0" + owner + (90_000).to_bytes(8, "big")
+    tag = b"ID3\4\0\0\0\0\0" + bytes((len(private),)) + private
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nsound.aac\n#EXT-X-ENDLIST\n"
+    recorder = await pull_all({"stream.m3u8": playlist, "sound.aac": tag + (tmp_path / "sound.aac").read_bytes()})
+    assert recorder.descriptions == [["MPEG4Audio"]]
+    assert recorder.checksums(0) == media["audio"]
+
+
+# Live
+
+
+class Live:
+    """A live playlist over the segments of a recording, which a test lets grow."""
+
+    def __init__(self, origin: Web, count: int, *, target: int = 1) -> None:
+        self.origin = origin
+        self.first = 0
+        self.count = count
+        self.target = target
+        self.write()
+
+    def write(self) -> None:
+        lines = ["#EXTM3U", f"#EXT-X-TARGETDURATION:{self.target}", f"#EXT-X-MEDIA-SEQUENCE:{self.first}"]
+        for number in range(self.first, self.first + self.count):
+            lines += ["#EXTINF:1,", f"stream{number % 3}.ts"]
+            if number % 3 == 2:
+                lines.append("#EXT-X-DISCONTINUITY")
+        self.origin.files["live.m3u8"] = "\n".join([*lines, ""]).encode()
+
+
+async def test_a_live_playlist_is_followed(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlaylistFollower, "reload_delay", lambda *_: 0.005)
+    async with web(package(media, tmp_path)) as origin:
+        live = Live(origin, 5)
+        async with running(paths=pulling(origin.url("live.m3u8"))) as app:
+            recorder = Recorder(app)
+            # It begins three target durations before the end, and does not read anything twice.
+            await app.until(lambda: len(recorder.checksums(0)) >= 75)
+            assert recorder.checksums(0) == media["video"][50:] + media["video"][:50]
+            live.count += 1
+            live.write()
+            await app.until(lambda: len(recorder.checksums(0)) >= 100)
+            live.first += 2
+            live.write()
+            await app.until(lambda: len(recorder.checksums(0)) >= 150)
+            segments = [name for name in origin.requests if name.endswith(".ts")]
+            assert segments == [f"stream{number % 3}.ts" for number in range(2, 8)]
+            live.first = 100
+            live.write()
+            await app.log.wait(r"WARNING .*\[hls source\] 92 segments were missed")
+            live.first = 0  # the server was started anew
+            live.write()
+            before = len(recorder.checksums(0))
+            await app.until(lambda: len(recorder.checksums(0)) > before)
+
+
+async def test_a_live_playlist_that_stops(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PlaylistFollower, "reload_delay", lambda *_: 0.005)
+    monkeypatch.setattr("polycast.protocols.hls.source.STALLED_TARGETS", 0)
+    async with web(package(media, tmp_path)) as origin:
+        Live(origin, 3)
+        async with running(paths=pulling(origin.url("live.m3u8")), readTimeout="100ms") as app:
+            await app.log.wait(r"ERR: the playlist has had no news for 0\.1 s")
+
+
+@pytest.mark.parametrize("variant", ["mpegts", "fmp4", "lowLatency"])
+async def test_from_our_own_server(variant: str, tmp_path: FilePath, at_once: None) -> None:
+    tools.make_certificate(tmp_path)
+    der = ssl.PEM_cert_to_DER_cert((tmp_path / "server.crt").read_text())
+    settings = {
+        "hlsVariant": variant,
+        "hlsSegmentDuration": "200ms",
+        "hlsPartDuration": "100ms",
+        "hlsEncryption": variant == "lowLatency",
+        "hlsServerKey": str(tmp_path / "server.key"),
+        "hlsServerCert": str(tmp_path / "server.crt"),
+    }
+    async with rtmp.running(hlsDisable=False, hlsAddress="127.0.0.1:0", **settings) as origin:
+        publisher = await origin.publisher("live")
+        port = origin.app.servers["HLS"].ports["hlsAddress"]
+        url = f"http{'s' if variant == 'lowLatency' else ''}://127.0.0.1:{port}/live/index.m3u8"
+        async with running(paths=pulling(url, sourceFingerprint=hashlib.sha256(der).hexdigest())) as app:
+            recorder = Recorder(app)
+            await origin.until(lambda: bool(origin.path("live").readers))
+
+            async def publish() -> None:
+                for number in range(1, 10_000):
+                    publisher.send_frame(0, rtmp.video_frame(number, key=number % 5 == 0))
+                    publisher.send_frame(1, rtmp.audio_frame(number * 2))
+                    await asyncio.sleep(0.004)
+
+            publishing = asyncio.create_task(publish())
+            await app.until(lambda: len(recorder.checksums(0)) > 50)
+            publishing.cancel()
+            assert recorder.descriptions == [["H264", "MPEG4Audio"]], app.log.lines
+            numbers = [frame.units[-1] for index, frame in recorder.frames.frames if index == 0]
+            assert len(numbers) == len(set(numbers))
+
+
+# Failures
+
+
+async def test_errors_of_the_server(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    files = package(media, tmp_path)
+    async with web(files) as origin:
+        origin.script = lambda path: Answer(503) if path.endswith("m3u8") else None
+        async with running(paths=pulling(origin.url("stream.m3u8"))) as app:
+            await app.log.wait(rf"ERR: bad status code: 503 \({origin.url('stream.m3u8')}\)")
+            origin.script = lambda path: Answer(404) if path.endswith("ts") else None
+            await app.log.wait(r"ERR: bad status code: 404 \(.*stream\d.ts\)")
+            origin.script = lambda _: Answer(200, b"<html></html>")
+            await app.log.wait("ERR: invalid playlist: a playlist does not start with #EXTM3U")
+            origin.script = lambda path: Answer(200, b"\0" * 5000) if path.endswith("ts") else None
+            await app.log.wait("ERR: a segment cannot be read")
+            evil = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+            origin.script = lambda path: Answer(200, evil)
+            await app.log.wait("ERR: a playlist names an address that is not HTTP")
+            origin.script = lambda _: None
+            await app.log.wait("ready: 2 tracks")
+
+
+async def test_a_server_that_hangs_or_is_gone(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    async with web(package(media, tmp_path)) as origin:
+        origin.hangs = asyncio.Event()
+        async with running(paths=pulling(origin.url("stream.m3u8")), readTimeout="100ms") as app:
+            await app.log.wait(r"ERR: no answer within 0\.1 s")
+            origin.hangs.set()
+            await app.log.wait("ready: 2 tracks")
+    async with running(paths=pulling(origin.url("stream.m3u8"))) as app:
+        await app.log.wait("ERR: .*onnect")
+
+
+async def test_credentials_and_redirections(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    async with web(package(media, tmp_path)) as origin:
+        origin.credentials = "user:p@ss"
+        origin.script = lambda path: Answer(302, b"", {"Location": "/stream.m3u8"}) if path == "start" else None
+        address = origin.url("start").replace("http://", "http://user:p%40ss@")
+        async with running(paths=pulling(address)) as app:
+            await app.log.wait("ready: 2 tracks")
+        async with running(paths=pulling(origin.url("start"))) as app:
+            await app.log.wait(r"ERR: bad status code: 401")
+            assert app.log.find("p@ss") is None
+    async with web() as other, web(package(media, tmp_path)) as origin:
+        # Credentials are for the server of the source's address, and for no other.
+        other.credentials = "user:secret"
+        playlist = origin.files["stream.m3u8"].decode().replace("stream0", other.url("stream0"))
+        origin.files["stream.m3u8"] = playlist.encode()
+        address = origin.url("stream.m3u8").replace("http://", "http://user:secret@")
+        async with running(paths=pulling(address)) as app:
+            await app.log.wait("ERR: bad status code: 401")
+
+
+async def test_https(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    context, fingerprint = tls_context()
+    async with web(package(media, tmp_path), tls=context) as origin:
+        url = origin.url("stream.m3u8")
+        async with running(paths=pulling(url, sourceFingerprint=fingerprint)) as app:
+            await app.log.wait("ready: 2 tracks")
+        async with running(paths=pulling(url, sourceFingerprint="ab" * 32)) as app:
+            await app.log.wait(f"ERR: .*server fingerprint do not match: expected {'ab' * 32}, got {fingerprint}")
+        async with running(paths=pulling(url)) as app:
+            await app.log.wait("ERR: .*certificate verify failed")
+
+
+# The order and the time of things
+
+
+async def test_frames_are_played_out_by_their_times() -> None:
+    class FakeTrack:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def write_frame(self, frame: Frame) -> None:
+            written.append((asyncio.get_running_loop().time(), self.index, frame.dts))
+
+    class FakeStream:
+        now = 0.0
+        tracks = (FakeTrack(0), FakeTrack(1))
+
+        def end_of_read(self) -> None: ...
+
+    written: list[tuple[float, int, int]] = []
+    loop = asyncio.get_running_loop()
+    player = Player(loop, lambda *_: FakeStream())  # type: ignore[arg-type,return-value]
+    video, audio = player.add_lane(only="video"), player.add_lane(only="audio")
+    pictures = [(0, Frame((b"\x41",), number * 3600, number * 3600, key=True)) for number in range(10)]
+    sounds = [(0, Frame((b"x",), number * 960, number * 960, key=True)) for number in range(20)]
+    video.receive((Track(0, H264()),), 0, pictures)
+    task = asyncio.create_task(player.run())
+    audio.receive((Track(0, Opus()),), 0, sounds)
+    video.finish()
+    audio.finish()
+    with pytest.raises(Exception, match="the stream has ended"):
+        await task
+    assert len(written) == 30
+    seconds = [dts / (90_000 if index == 0 else 48_000) for _, index, dts in written]
+    assert seconds == sorted(seconds)
+    origin = written[0][0] - seconds[0]
+    lateness = [moment - origin - time for (moment, _, _), time in zip(written, seconds, strict=True)]
+    assert min(lateness) >= -source_player.BATCH_SECONDS - 0.002
+    assert max(lateness) < 0.1
+
+
+def playlist(text: str) -> ParsedMediaPlaylist:
+    found = parse_playlist(("#EXTM3U\n#EXT-X-TARGETDURATION:4\n" + text).encode())
+    assert isinstance(found, ParsedMediaPlaylist)
+    return found
+
+
+LOW_LATENCY = "#EXT-X-PART-INF:PART-TARGET=1\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=3\n"
+
+
+def parts(segment: int, count: int) -> str:
+    return "".join(f'#EXT-X-PART:DURATION=1,URI="{segment}.{number}"\n' for number in range(count))
+
+
+def test_parts_are_taken_one_by_one_and_segments_not_again() -> None:
+    follower = PlaylistFollower()
+    head = LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\n7\n"
+    first = playlist(head + parts(8, 2))
+    assert [piece.uri for piece in follower.take(first)] == ["7", "8.0", "8.1"]
+    assert follower.reload_address("http://x/a?t=1&_HLS_msn=3", first) == "http://x/a?t=1&_HLS_msn=8&_HLS_part=2"
+    assert follower.reload_delay(first, 0.5) == 0
+    assert follower.take(first) == []
+    assert follower.reload_delay(first, 0.5) == 1.5
+    complete = playlist(head + parts(8, 4) + "#EXTINF:4,\n8\n" + parts(9, 1))
+    assert [(piece.uri, piece.ends_segment) for piece in follower.take(complete)] == [
+        ("8.2", False),
+        ("8.3", True),
+        ("9.0", False),
+    ]
+    assert follower.reload_address("http://x/a", complete) == "http://x/a?_HLS_msn=9&_HLS_part=1"
+
+
+def test_plain_playlists_are_not_asked_for_what_they_cannot() -> None:
+    follower = PlaylistFollower()
+    plain = playlist("#EXTINF:4,\n0\n")
+    follower.take(plain)
+    assert follower.reload_address("http://x/a", plain) == "http://x/a"
+    assert follower.reload_delay(plain, 1.0) == 3.0
+    follower.take(plain)
+    assert follower.reload_delay(plain, 1.0) == 1.0
+
+
+def test_gaps_are_left_out() -> None:
+    text = "#EXTINF:4,\n0\n#EXT-X-GAP\n#EXTINF:4,\n1\n#EXTINF:4,\n2\n#EXT-X-ENDLIST\n"
+    assert [piece.uri for piece in PlaylistFollower().take(playlist(text))] == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("variants", "expected"),
+    [
+        ([("1", "avc1.4d401f")], "0"),
+        ([("1", "avc1.4d401f"), ("2", "avc1.4d401f")], "1"),
+        ([("1", "avc1.4d401f"), ("2", "xyz")], "0"),
+        ([("1", "xyz"), ("2", "xyz")], "1"),
+        ([("1", "hvc1.1.6.L93.B0,mp4a.40.2"), ("2", "av01.0.04M.08,Opus"), ("3", "vp09.00.10.08,zzz")], "1"),
+    ],
+)
+def test_choice_of_the_variant(variants: list[tuple[str, str]], expected: str) -> None:
+    lines = ["#EXTM3U"]
+    for number, (bandwidth, codecs) in enumerate(variants):
+        lines += [f'#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},CODECS="{codecs}"', str(number)]
+    found = parse_playlist("\n".join(lines).encode())
+    assert isinstance(found, ParsedMultivariantPlaylist)
+    assert choose_variant(found)[0].uri == expected
