@@ -22,6 +22,7 @@ from polycast.config import LoadedConfiguration, PathConfiguration, load, unavai
 from polycast.config.names import ALL_PATHS
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log, LogOutput
+from polycast.service.notify import ServiceManager
 
 if TYPE_CHECKING:
     from polycast.app import Application
@@ -34,6 +35,10 @@ DEMO_PATH = "demo"
 # Allocations between two runs of the garbage collector's youngest generation. Packets die by reference counting; the
 # default of 700 would only make it look at the living ones over and over.
 GC_THRESHOLD = 10_000
+
+# Ctrl+C reaches the whole process group, and a program that started this one may pass it on: signals that come together
+# are one.
+SAME_SIGNAL_SECONDS = 0.5
 
 
 def _encrypt(arguments: Sequence[str]) -> int:
@@ -54,7 +59,18 @@ def _top(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"encrypt": _encrypt, "decrypt": _decrypt, "top": _top}
+def _service(arguments: Sequence[str]) -> int:
+    from polycast.cli_service import main
+
+    return main(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "encrypt": _encrypt,
+    "decrypt": _decrypt,
+    "top": _top,
+    "service": _service,
+}
 """What the first argument may be besides a file; a file with such a name is reached as ./encrypt."""
 
 
@@ -134,6 +150,8 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     log = Log(logger)
     stop = asyncio.Event()
     _on_signals(stop, log)
+    service_manager = ServiceManager.from_environment(os.environ)
+    service_manager.start_watchdog()
     application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None, loader=loader)
     try:
         await application.start()
@@ -146,14 +164,17 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
         return 1
     if demo:
         _print_demo_urls(application.servers["RTSP"].ports["rtspAddress"] if "RTSP" in application.servers else 0)
-    _reload_on_signal(application)
+    _reload_on_signal(application, service_manager)
     gc.collect()
     gc.freeze()
+    service_manager.ready()
     try:
         await stop.wait()
         log.info("shutting down gracefully")
     finally:
+        service_manager.stopping()
         await application.stop()
+        service_manager.stop_watchdog()
         output.close()
     return 0
 
@@ -168,11 +189,16 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
     """Stop on SIGINT and SIGTERM; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
 
+    first = 0.0
+
     def on_signal() -> None:
-        if stop.is_set():
+        nonlocal first
+        if not stop.is_set():
+            first = loop.time()
+            stop.set()
+        elif loop.time() - first > SAME_SIGNAL_SECONDS:
             log.warning("stopped by a second signal")
             os._exit(1)
-        stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
@@ -181,7 +207,7 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
 
 
-def _reload_on_signal(application: Application) -> None:
+def _reload_on_signal(application: Application, service_manager: ServiceManager) -> None:
     """Read the configuration again on SIGHUP, where there is such a signal."""
     from polycast.control.settings import ChangeSource
 
@@ -190,8 +216,16 @@ def _reload_on_signal(application: Application) -> None:
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[bool]] = set()
 
+    async def reload_file() -> bool:
+        service_manager.reloading()
+        try:
+            return await application.settings.reload_file(ChangeSource.SIGNAL)
+        finally:
+            # What came of it is for `systemctl status`; a bad file does not stop the server.
+            service_manager.ready(application.settings.status.error or "running")
+
     def on_hangup() -> None:
-        reload = loop.create_task(application.settings.reload_file(ChangeSource.SIGNAL))
+        reload = loop.create_task(reload_file())
         reloads.add(reload)
         reload.add_done_callback(reloads.discard)
 

@@ -1,0 +1,205 @@
+"""The command ``polycast service``: runs the server as a service of the operating system."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from polycast.errors import ConfigurationError
+from polycast.service import systemd, winsw
+
+SYSTEMD = "systemd"
+WINSW = "winsw"
+
+DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
+
+HOME_DIRECTORIES = ("/home", "/root", "/run/user")
+"""What systemd's ProtectHome hides."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _install(options)
+    except ConfigurationError as error:
+        print(f"ERR: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polycast service", description="Run the server as a service.")
+    commands = parser.add_subparsers(required=True, metavar="install")
+    install = commands.add_parser(
+        "install",
+        help="write a systemd unit, or the WinSW file on Windows",
+        description="Write the file that makes the server start with the machine: a systemd unit on Linux, "
+        "the configuration of WinSW on Windows. Nothing is started.",
+    )
+    install.add_argument(
+        "config",
+        nargs="?",
+        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if there)",
+    )
+    install.add_argument("--print", action="store_true", help="print the file instead of writing it")
+    install.add_argument("--output", help="where to write it (default: where the service manager looks)")
+    install.add_argument("--force", action="store_true", help="replace a file that is there already")
+    install.add_argument("--format", choices=(SYSTEMD, WINSW), help="default: that of this system")
+    install.add_argument("--user", default="", help="systemd: run as this user (default: one made for the service)")
+    install.add_argument("--group", default="", help="systemd: and this group (default: that of the user)")
+    install.add_argument(
+        "--writable",
+        action="append",
+        default=[],
+        metavar="DIRECTORY",
+        help="systemd: let the server and its commands write here, for recordings, a log or apiPersist; repeatable",
+    )
+    return parser
+
+
+def _install(options: argparse.Namespace) -> int:
+    kind = options.format or _format_of_this_system()
+    config = _configuration_file(options.config)
+    if config is None:
+        print("WAR: without a configuration file, everybody may publish and read every path", file=sys.stderr)
+    command = (*_program(), *([str(config)] if config is not None else []))
+    if kind == WINSW:
+        directory = str(config.parent if config is not None else Path.cwd())
+        text = winsw.render(command, directory)
+        target = Path(options.output or winsw.FILE_NAME)
+    else:
+        text = systemd.render(_unit(options, command, config))
+        target = Path(options.output or f"{systemd.UNIT_DIRECTORY}/{systemd.UNIT_NAME}")
+    if options.print:
+        print(text, end="")
+        return 0
+    if kind == SYSTEMD:
+        _check_user(options.user)
+    _write(target, text, force=options.force)
+    print(f"{target} is written. Next:")
+    for step in _next_steps(kind, target):
+        print(f"    {step}")
+    return 0
+
+
+def _unit(options: argparse.Namespace, command: tuple[str, ...], config: Path | None) -> systemd.Unit:
+    if options.group and not options.user:
+        raise ConfigurationError("--group needs --user")
+    writable = tuple(_absolute_directory(name) for name in options.writable)
+    directory = str(config.parent) if config is not None else "/"
+    paths = (*(argument for argument in command if argument.startswith("/")), directory, *writable)
+    in_home = any(_is_in_home(path) for path in paths)
+    if in_home and not options.user:
+        print(
+            "WAR: the program or the configuration lies in a home directory, which the service's own user may not "
+            "read; give --user, or move it to /opt and /etc",
+            file=sys.stderr,
+        )
+    return systemd.Unit(
+        command=command,
+        working_directory=directory,
+        user=options.user,
+        group=options.group,
+        writable=writable,
+        in_home=in_home,
+        starts_child=_is_single_executable(),
+    )
+
+
+def _format_of_this_system() -> str:
+    if sys.platform == "win32":
+        return WINSW
+    if sys.platform == "linux":
+        return SYSTEMD
+    raise ConfigurationError(
+        "no service manager is known for this system; --format systemd or winsw writes for another"
+    )
+
+
+def _configuration_file(name: str | None) -> Path | None:
+    if name is None:
+        name = next((default for default in DEFAULT_FILES if Path(default).is_file()), None)
+        if name is None:
+            return None
+    file = Path(os.path.abspath(name))  # links stay links: they may be switched over later
+    if not file.is_file():
+        raise ConfigurationError(f"there is no configuration file {file}")
+    return file
+
+
+def _absolute_directory(name: str) -> str:
+    directory = os.path.abspath(name)
+    if not Path(directory).is_dir():
+        raise ConfigurationError(f"there is no directory {directory}")
+    return directory
+
+
+def _program() -> tuple[str, ...]:
+    """The command that runs this program, with absolute paths."""
+    if getattr(sys, "frozen", False):
+        return (os.path.abspath(sys.executable),)
+    script = Path(os.path.abspath(sys.argv[0]))
+    if script.stem == "polycast" and script.is_file() and os.access(script, os.X_OK):
+        return (str(script),)
+    return (os.path.abspath(sys.executable), "-m", "polycast")
+
+
+def _is_single_executable() -> bool:
+    """Whether this is the executable that unpacks itself and runs the server in a child."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def _is_in_home(path: str) -> bool:
+    return any(path == home or path.startswith(f"{home}/") for home in HOME_DIRECTORIES)
+
+
+def _check_user(user: str) -> None:
+    if not user or sys.platform == "win32":
+        return
+    import pwd
+
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        raise ConfigurationError(f"there is no user '{user}' on this machine") from None
+
+
+def _write(target: Path, text: str, *, force: bool) -> None:
+    if not target.parent.is_dir():
+        raise ConfigurationError(
+            f"there is no directory {target.parent}; --print shows the file, --output puts it elsewhere"
+        )
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if target.read_text("utf-8") == text:
+            return
+    if target.exists() and not force:
+        raise ConfigurationError(f"{target} is there already and differs; --force replaces it")
+    name = ""
+    try:
+        # A whole file or none.
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
+            new.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except OSError as error:
+        if name:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        hint = "; run this as root, or use --print" if isinstance(error, PermissionError) else ""
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror or error}{hint}") from error
+
+
+def _next_steps(kind: str, target: Path) -> tuple[str, ...]:
+    if kind == WINSW:
+        return (
+            f"put {winsw.FILE_NAME.replace('.xml', '.exe')} of WinSW v2 beside {target.name}, then, as administrator:",
+            f"{winsw.FILE_NAME.replace('.xml', '')} install",
+            f"{winsw.FILE_NAME.replace('.xml', '')} start",
+        )
+    return ("systemctl daemon-reload", f"systemctl enable --now {target.stem}", f"systemctl status {target.stem}")
