@@ -128,7 +128,7 @@ def camera(server: polycast.Server, size: tuple[int, int], path: str = "cam") ->
 
 
 def measure_delays(seconds: float) -> list[Delay]:
-    """Read one stream in four ways at once, each in its own thread."""
+    """Read one stream in four ways, one after the other."""
     results = [
         Delay("in process", TARGET_IN_PROCESS),
         Delay("through RTSP", TARGET_RTSP),
@@ -136,25 +136,24 @@ def measure_delays(seconds: float) -> list[Delay]:
         Delay("cv2.VideoCapture, nobuffer", None),
     ]
     with polycast.Server({"rtspAddress": "127.0.0.1:0"}) as server, camera(server, SMALL):
-        end = time.monotonic() + WARM_UP + seconds
         readers: list[Callable[[Delay], None]] = [
-            lambda result: _read(server.read("cam", timeout=5), result, end),
-            lambda result: _read(polycast.read(server.url("cam"), timeout=5), result, end),
-            lambda result: _capture(server.url("cam"), "rtsp_transport;tcp", result, end),
+            lambda result: _read(server.read("cam", timeout=5), result, seconds),
+            lambda result: _read(polycast.read(server.url("cam"), timeout=5), result, seconds),
+            lambda result: _capture(server.url("cam"), "rtsp_transport;tcp", result, seconds),
             lambda result: _capture(
-                server.url("cam"), "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", result, end
+                server.url("cam"), "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay", result, seconds
             ),
         ]
         for reader, result in zip(readers, results, strict=True):
             # One after the other: four decoders at once on a small machine would measure the machine.
-            end = time.monotonic() + WARM_UP + seconds
             reader(result)
             result.finish()
     return results
 
 
-def _read(reader: polycast.Reader[polycast.VideoFrame], result: Delay, end: float) -> None:
+def _read(reader: polycast.Reader[polycast.VideoFrame], result: Delay, seconds: float) -> None:
     begin = time.monotonic() + WARM_UP
+    end = begin + seconds
     with reader:
         for frame in reader:
             delay = delay_of(frame.image)
@@ -165,7 +164,7 @@ def _read(reader: polycast.Reader[polycast.VideoFrame], result: Delay, end: floa
                 result.delays.append(delay)
 
 
-def _capture(url: str, options: str, result: Delay, end: float) -> None:
+def _capture(url: str, options: str, result: Delay, seconds: float) -> None:
     try:
         import cv2
     except ImportError:
@@ -173,6 +172,7 @@ def _capture(url: str, options: str, result: Delay, end: float) -> None:
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = options
     capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG)
     begin = time.monotonic() + WARM_UP
+    end = begin + seconds
     while time.monotonic() < end:
         ok, picture = capture.read()
         if not ok:

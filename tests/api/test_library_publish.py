@@ -65,7 +65,7 @@ def test_codecs(server: polycast.Server, codec: str, name: str, encoder: str) ->
         video.close()
         frames = list(reader)
         assert len(frames) == 5  # nothing was held back, no B-frames
-        assert [frame.key for frame in frames][0]
+        assert frames[0].key
         assert psnr(image, frames[-1].image) > 30
         assert all(frame.time is not None and abs(frame.time - time.time()) < PATIENCE for frame in frames)
 
@@ -77,9 +77,10 @@ def test_hardware_falls_back_to_software(server: polycast.Server) -> None:
 
 
 def test_options_reach_the_encoder(server: polycast.Server) -> None:
-    with server.publish("a", size=(320, 240), bitrate=2_000_000) as fine, server.publish(
-        "b", size=(320, 240), bitrate=50_000, options={"preset": "veryfast"}
-    ) as coarse:
+    with (
+        server.publish("a", size=(320, 240), bitrate=2_000_000) as fine,
+        server.publish("b", size=(320, 240), bitrate=50_000, options={"preset": "veryfast"}) as coarse,
+    ):
         noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
         for _ in range(10):
             fine.write(noise)

@@ -255,7 +255,11 @@ def test_a_reader_comes_back(server: polycast.Server) -> None:
     assert list(reader) == []
     assert (events[0].kind, events[0].reason) == ("waiting", "no one is publishing to path 'cam'")
     # Whether it had to wait in between depends on who was faster.
-    assert [event.kind.value for event in events if event.kind != "waiting"] == ["connected", "disconnected", "connected"]
+    assert [event.kind.value for event in events if event.kind != "waiting"] == [
+        "connected",
+        "disconnected",
+        "connected",
+    ]
 
 
 def test_another_size_after_a_comeback(server: polycast.Server) -> None:
@@ -367,20 +371,19 @@ def test_several_threads_share_a_reader(server: polycast.Server) -> None:
 
 
 async def test_async_for_in_the_loop_of_the_server() -> None:
-    async with polycast.Server(EMBEDDED) as server:
-        async with publish(server) as video:
-            await video.write_async(picture())
-            reader = server.read("cam", timeout=PATIENCE)
-            await asyncio.sleep(0)  # the reader attaches in the next turn of the loop
-            for seed in range(5):
-                await video.write_async(picture(seed=seed), key=True)
-            async for frame in reader:
-                assert psnr(picture(seed=4), frame.image) > 30
-                break
-            with pytest.raises(polycast.ReadTimeout):
-                await reader.read_async(timeout=0.01)
-            reader.close()
-            assert [frame async for frame in reader] == []
+    async with polycast.Server(EMBEDDED) as server, publish(server) as video:
+        await video.write_async(picture())
+        reader = server.read("cam", timeout=PATIENCE)
+        await asyncio.sleep(0)  # the reader attaches in the next turn of the loop
+        for seed in range(5):
+            await video.write_async(picture(seed=seed), key=True)
+        async for frame in reader:
+            assert psnr(picture(seed=4), frame.image) > 30
+            break
+        with pytest.raises(polycast.ReadTimeout):
+            await reader.read_async(timeout=0.01)
+        reader.close()
+        assert [frame async for frame in reader] == []
 
 
 async def test_async_for_with_a_server_in_a_thread() -> None:

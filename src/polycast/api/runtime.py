@@ -23,6 +23,9 @@ JOIN_SECONDS = 5.0
 # Seconds that tasks of a loop thread get to end by themselves.
 FAREWELL_SECONDS = 1.0
 
+# Seconds that transports get after that.
+LINGER_SECONDS = 0.02
+
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """Return a loop of uvloop, or winloop on Windows, where it is installed; else the platform's own."""
@@ -171,12 +174,16 @@ class LoopThread(Runtime):
         finally:
             try:
                 _finish_tasks(loop)
+                # Transports close in later turns of the loop; those with TLS say goodbye to each other.
+                loop.run_until_complete(asyncio.sleep(LINGER_SECONDS))
+                loop.set_exception_handler(lambda *_: None)
                 loop.run_until_complete(loop.shutdown_asyncgens())
                 loop.run_until_complete(loop.shutdown_default_executor())
             finally:
                 self.end()
                 asyncio.set_event_loop(None)
-                loop.close()
+                with contextlib.suppress(OSError):  # uvloop: a handle is still busy
+                    loop.close()
 
 
 def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -187,9 +194,6 @@ def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
         for task in pending:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-    # Transports close in the next turn of the loop.
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.run_until_complete(asyncio.sleep(0))
 
 
 _shared: LoopThread | None = None

@@ -235,5 +235,6 @@ class Subscription(FrameReader):
 
     def _tell(self, kind: EventKind, reason: str) -> None:
         if kind is EventKind.WAITING:
-            self._log.warning("%s; waiting for it", reason)
+            # A server that is away is worth a warning; a program that publishes later is not.
+            (self._log.warning if self._has_feed else self._log.info)("%s; waiting for it", reason)
         self._inbox.tell(Event(kind, reason, time.time()))

@@ -19,7 +19,7 @@ from polycast.media.codec import Kind
 from polycast.media.frame import Frame
 from polycast.net.dial import client_context, connect
 from polycast.net.losses import describe_loss
-from polycast.push.supervisor import PATIENCE, Pusher
+from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import PeerClosedStream, RequestAccepted, RequestRefused
@@ -52,12 +52,19 @@ class PushConnection(asyncio.Protocol):
         for future in (self.accepted, self.lost):
             future.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
         self.outbox: Outbox | None = None
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+
+    async def finish(self) -> None:
+        """Wait for the end of a connection that is being closed, for a moment."""
+        await asyncio.wait((self._gone,), timeout=CLOSE_SECONDS)
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set_result(None)
         self._fail(PushError("closed by the server" if exc is None else describe_loss(exc)))
 
     def data_received(self, data: bytes) -> None:
@@ -151,6 +158,7 @@ class RtmpPusher(Pusher, FrameReader):
             connection.engine.close_stream()
             connection.flush()
         connection.transport.close()
+        await connection.finish()
 
     # FrameReader
 

@@ -22,7 +22,7 @@ from polycast.protocols.rtsp.description import describe
 from polycast.protocols.rtsp.masking import dump
 from polycast.protocols.rtsp.readers import InterleavedForm, interleave
 from polycast.protocols.rtsp.source_connection import USER_AGENT, ClientConnection
-from polycast.push.supervisor import PATIENCE, Pusher
+from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.headers.transport import Transport
@@ -46,6 +46,16 @@ class PushConnection(ClientConnection):
     ) -> None:
         super().__init__(loop, log, credentials, timeout)
         self._body = b""
+        self._gone: asyncio.Future[None] = loop.create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._gone.set_result(None)
+
+    async def finish(self) -> None:
+        """Wait for the end of a connection that is being closed, for a moment."""
+        await asyncio.wait((self._gone,), timeout=CLOSE_SECONDS)
+        self.transport.abort()
 
     async def announce(self, url: str, description: bytes) -> Response:
         """Send ANNOUNCE with a session description. Raises as `request`."""
@@ -160,6 +170,7 @@ class RtspPusher(Pusher, PacketReader):
             if self._recording and not connection.lost.done():
                 connection.send(Method.TEARDOWN, self._url.without_credentials().serialize())
         connection.close()
+        await connection.finish()
 
     # PacketReader
 

@@ -18,7 +18,8 @@ LONGEST_PAUSE = 10.0
 # Seconds for a server to answer, and to take what is sent.
 PATIENCE = 10.0
 
-Failure = OSError | TimeoutError | PolycastError
+# Seconds for the last bytes of a connection that is closed.
+CLOSE_SECONDS = 0.5
 
 
 class Pusher(ABC):

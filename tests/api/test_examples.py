@@ -1,0 +1,210 @@
+"""The examples: each runs with real OpenCV, shortened, and what it publishes is looked at from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.api.conftest import PATIENCE, Loop, psnr
+
+import polycast
+
+cv2 = pytest.importorskip("cv2")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way"),
+    pytest.mark.timeout(60),
+    pytest.mark.interop,
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+SIZE = (640, 480)
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+@contextmanager
+def running(name: str, *arguments: str, interrupt: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """Run an example, and interrupt it at the end of the block; it must end without an error."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", str(EXAMPLES / f"{name}.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+        if interrupt:
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=2 * PATIENCE)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors, errors
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def printed(process: subprocess.Popen[str], label: str) -> str:
+    """Return what follows ``label:`` in the output."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"{label}: "):
+            return line.partition(": ")[2].strip()
+    raise AssertionError(f"'{label}:' was not printed: {process.communicate()[1]}")
+
+
+def grab(url: str, size: tuple[int, int] = SIZE, frames: int = 1, *options: str) -> Any:
+    """Return pictures of a stream as FFmpeg sees them."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    done = subprocess.run(
+        ["ffmpeg", "-v", "error", *options, "-i", url, "-frames:v", str(frames), "-f", "rawvideo",
+         "-pix_fmt", "bgr24", "-"],
+        capture_output=True, timeout=2 * PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, size[1], size[0], 3)
+    assert len(pictures) == frames
+    return pictures
+
+
+TCP = ("-rtsp_transport", "tcp")
+
+
+def camera() -> Any:
+    import synthetic_camera
+
+    return synthetic_camera.SyntheticCamera()
+
+
+def best_psnr(picture: Any, count: int = 400) -> float:
+    """Return how well a picture fits the one of the synthetic camera that it fits best."""
+    drawn = camera()
+    return max(psnr(drawn.draw(index), picture) for index in range(count))
+
+
+def test_webcam_to_browser() -> None:
+    with running("webcam_to_browser", "--synthetic", "--any-port", "--seconds", "20") as process:
+        page = printed(process, "browser")
+        (picture,) = grab(printed(process, "player"), SIZE, 1, *TCP)
+        assert best_psnr(picture) > 30
+        (from_hls,) = grab(f"{page}/index.m3u8")
+        assert best_psnr(from_hls) > 30
+
+
+def test_object_detection() -> None:
+    import object_detection
+
+    still = camera().draw(0)
+    found = object_detection.detect(still)
+    assert found is not None
+    x, y, width, height = found
+    assert (x, y, x + width, y + height) == pytest.approx((20, 200, 101, 281), abs=2)
+    cv2.rectangle(still, (x, y), (x + width, y + height), (255, 255, 255), 4)
+    with running("object_detection", "--any-port", "--still", "--seconds", "20") as process:
+        (*_, picture) = grab(printed(process, "result"), SIZE, 20, *TCP)
+    assert psnr(still, picture) > 30
+
+
+def test_motion_recorder(tmp_path: Path) -> None:
+    with running("motion_recorder", "--folder", str(tmp_path), "--seconds", "1.3", interrupt=False) as process:
+        pass
+    (clip,) = tmp_path.glob("*.avi")
+    pictures = grab(str(clip), SIZE, 30)
+    assert best_psnr(pictures[0]) > 30
+    with running(
+        "motion_recorder", "--folder", str(tmp_path), "--seconds", "0.8", "--still", interrupt=False
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "0 clips\n"
+
+
+def test_two_cameras() -> None:
+    with running("two_cameras", "--any-port", "--seconds", "20") as process:
+        url = printed(process, "result")
+        assert float(printed(process, "difference").removesuffix(" ms")) <= 20
+        (picture,) = grab(url, (1280, 480), 1, *TCP)
+    assert best_psnr(picture[:, :640]) > 30
+    assert best_psnr(picture[:, 640:]) > 30
+
+
+def test_jupyter_display(capsys: pytest.CaptureFixture[str]) -> None:
+    ipython = pytest.importorskip("IPython.display")
+    assert ipython is not None
+    source = (EXAMPLES / "jupyter_display.py").read_text().replace("SECONDS = 2.0", "SECONDS = 0.5")
+    exec(compile(source, "jupyter_display.py", "exec"), {"__name__": "notebook"})
+    found = re.search(r"(\d+) pictures", capsys.readouterr().out)
+    assert found is not None
+    assert int(found[1]) > 5
+
+
+async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi")
+    import httpx2
+
+    monkeypatch.setenv("RTSP_ADDRESS", "127.0.0.1:0")
+    import fastapi_application
+
+    import synthetic_camera
+
+    image = synthetic_camera.SyntheticCamera().draw(7)
+    app = fastapi_application.app
+    server = fastapi_application.server
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            assert (await client.get("/streams")).json() == {}
+            assert (await client.get("/snapshot/cam")).status_code == 404
+            async with server.publish("cam", size=SIZE) as video:
+                import asyncio
+
+                asking = asyncio.ensure_future(client.get("/snapshot/cam"))
+                while not asking.done():
+                    await video.write_async(image, key=True)
+                answer = await asking
+                assert (await client.get("/streams")).json()["cam"]["tracks"] == ["H264"]
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert psnr(image, cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)) > 30
+
+
+def test_authentication() -> None:
+    with running("authentication", "--any-port", "--seconds", "20") as process:
+        server = printed(process, "server").removeprefix("rtsp://")
+        with pytest.raises(polycast.AccessRefused):
+            polycast.publish(f"rtsp://viewer:look@{server}cam", size=(64, 64))
+        with polycast.publish(f"rtsp://camera:secret@{server}cam", size=(64, 64), pace=True) as video:
+            reader = polycast.read(f"rtsp://viewer:look@{server}cam", timeout=PATIENCE)
+            picture = np.full((64, 64, 3), 90, np.uint8)
+            with Loop(lambda: video.write(picture, key=True)), reader:
+                assert reader.read() is not None
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        output = process.stdout.read()
+        assert "publish cam by 'viewer': no" in output
+        assert "publish cam by 'camera': yes" in output
+        assert "read cam by 'viewer': yes" in output
+
+
+def test_the_types_of_the_examples() -> None:
+    pytest.importorskip("mypy")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache"),
+         *(str(path) for path in sorted(EXAMPLES.glob("*.py")))],
+        cwd=EXAMPLES, env={**os.environ, "MYPYPATH": f"{ROOT / 'src'}{os.pathsep}{EXAMPLES}"},
+        capture_output=True, text=True, timeout=55, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
