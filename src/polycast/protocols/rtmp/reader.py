@@ -112,17 +112,24 @@ class MessageReader(FrameReader):
 
     def deliver_frames(self, batch: FrameBatch) -> None:
         form = self._shared.form(batch)
-        if self.flowing and self._outbox.ready:
-            self._send(form.data, form.count)
+        outbox = self._outbox
+        if self.flowing and outbox.ready:
+            # Written out: this is all that happens for most readers and batches.
+            data = form.data
+            if data:
+                outbox.write(data)
+                counters = self.counters
+                counters.bytes_sent += len(data)
+                counters.packets_sent += form.count
             return
         self._is_stale |= form.has_update
         drops = self.flowing
-        if form.key_offset < 0 or (drops and not self._outbox.has_drained()):
+        if form.key_offset < 0 or (drops and not outbox.has_drained()):
             if drops:
                 self._drop(form.count)
             return
         if drops:
-            self._outbox.ready = True
+            outbox.ready = True
             self._drop(form.count - form.key_count)
         self.flowing = True
         data = form.data[form.key_offset :]
