@@ -379,24 +379,28 @@ def test_after_the_end() -> None:
     assert isinstance(muxer.request("stream.m3u8"), Resource)
 
 
+@pytest.mark.parametrize("audio_tracks", [1, 2])
 @pytest.mark.parametrize("variant", Variant)
-def test_memory_is_flat_over_an_hour(variant: Variant) -> None:
-    muxer = Muxer(variant, BOTH, options(segment_duration=2))
-    rates = {0: 90_000, 1: 48_000}
+def test_memory_is_flat_over_an_hour(variant: Variant, audio_tracks: int) -> None:
+    tracks = [track(0, VIDEO), *(track(index, AUDIO) for index in range(1, audio_tracks + 1))]
+    muxer = Muxer(variant, tracks, options(segment_duration=2))
+    rates = {each.index: each.clock_rate for each in tracks}
     sizes, counts = [], []
     for minute in range(60):
         start = minute * 60
         frames = merge(
             rates,
             video(0, regular(60, rate=10, gop=20, start=start * 90_000), size=50),
-            audio(1, 60, samples=4800, start=start * 48_000, size=20),
+            *(audio(each.index, 60, samples=4800, start=start * 48_000, size=20) for each in tracks[1:]),
         )
         feed(muxer, frames, rates)
         sizes.append(muxer.size)
         counts.append(sum(len(rendition.files) for rendition in muxer._renditions))
     assert max(sizes[1:]) - min(sizes[1:]) < 0.1 * sizes[1]
-    assert max(counts[1:]) - min(counts[1:]) <= 12
-    assert counts[-1] <= 60
+    playlists = len(muxer._renditions)
+    assert playlists == (1 if audio_tracks == 1 else 1 + audio_tracks)
+    assert max(counts[1:]) - min(counts[1:]) <= 12 * playlists
+    assert counts[-1] <= 60 * playlists
     assert muxer.counters.jumps == muxer.counters.mended == 0
 
 

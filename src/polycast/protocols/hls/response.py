@@ -75,8 +75,7 @@ class HttpFile:
         fields = request.headers
         if b"if-none-match" in fields and _matches(fields[b"if-none-match"], self.etag):
             return HttpResponse(304, self._headers)
-        # A weak tag never vouches for a range (RFC 9110 section 13.1.5).
-        if b"range" in fields and (b"if-range" not in fields or fields[b"if-range"].strip() == self.etag):
+        if b"range" in fields and (b"if-range" not in fields or self._is_exactly(fields[b"if-range"])):
             part = self._part(fields[b"range"])
             if part is not None:
                 return part
@@ -85,6 +84,10 @@ class HttpFile:
                 self._packed = self._pack(gzip.compress(self.whole.body, compresslevel=3, mtime=0))
             return self._packed
         return self.whole
+
+    def _is_exactly(self, tag: bytes) -> bool:
+        """Whether If-Range names the tag; a weak one never vouches for a range (RFC 9110 section 13.1.5)."""
+        return tag.strip() == self.etag and not tag.strip().startswith(b"W/")
 
     def _pack(self, packed: bytes) -> HttpResponse:
         return HttpResponse(200, [*self._headers, (b"content-encoding", b"gzip")], packed)

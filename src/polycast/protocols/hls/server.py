@@ -347,7 +347,7 @@ class HlsServer(Server):
         hub = self.context.hub
         path = hub.path(path_name)
         try:
-            await path.wait_ready()
+            await path.wait_ready(follows=True)
             remuxer = self._remuxers.get(path_name)
             if remuxer is None:
                 remuxer = self._make(path, is_automatic=False)

@@ -72,7 +72,8 @@ def is_available(
         return sequence < next_sequence
     # at most three parts ahead, or as many as three seconds hold when they are short
     lead = ceil(3 / part_target) if 0 < part_target < 1 else 3
-    if sequence == next_sequence and part > open_parts + lead:
+    ahead = part - open_parts if sequence == next_sequence else part
+    if sequence >= next_sequence and ahead > lead:
         return Refusal(_BAD_REQUEST, "_HLS_part is too far ahead")
     if sequence == next_sequence - 1 and part >= last_parts:
         # a part that the segment turned out not to have stands for the first one of the next segment

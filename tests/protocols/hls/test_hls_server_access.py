@@ -1,0 +1,163 @@
+"""Who may read: passwords, hashes, addresses behind proxies, the external server; and that nothing starts before."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+from tests.protocols.hls.support import Fixture, running
+
+from polycast.hub.access import AccessRequest
+from polycast.net.http import HttpServer, Receive, Scope, Send
+
+LOCKED = {"cam": {"readUser": "viewer", "readPass": "secret"}}
+TARGETS = ("/cam/", "/cam/index.m3u8", "/cam/stream.m3u8", "/cam/x_stream_seg1.mp4")
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def assert_locked(it: Fixture, right: str) -> None:
+    """Check every kind of file without, with wrong and with right credentials."""
+    for target in TARGETS:
+        for given in ({}, {"authorization": basic("viewer", "wrong")}, {"authorization": "Bearer x"},
+                      {"authorization": "Basic !!!"}, {"authorization": "Basic " + "A" * 5000}):  # fmt: skip
+            answer = await it.get(target, 401, **given)
+            assert answer.headers["www-authenticate"] == 'Basic realm="rtsp-simple-server"', given  # D9
+    for target in TARGETS[:3]:
+        await it.get(target, authorization=right)
+    await it.get(TARGETS[3], 404, authorization=right)
+
+
+@pytest.mark.parametrize("is_hashed", [False, True])
+async def test_credentials(is_hashed: bool) -> None:
+    user, password = "viewer", "sécret:with colon" if is_hashed else "secret(1)"
+    paths = {"cam": {"readUser": user, "readPass": password}}
+    if is_hashed:  # D8
+
+        def digest(text: str) -> str:
+            return "sha256:" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+        paths = {"cam": {"readUser": digest(user), "readPass": digest(password)}}
+    async with running(paths=paths, hlsAlwaysRemux=True) as it:
+        publisher = it.publish("cam")
+        await it.until(lambda: it.server.remuxers)
+        publisher.play(4)
+        await assert_locked(it, basic(user, password))
+        assert it.log.find(r"\[conn 127\.0\.0\.1\] authentication failed: invalid credentials")
+
+
+async def test_nothing_starts_before_the_client_may_read() -> None:
+    paths = {
+        "cam": {**LOCKED["cam"], "source": "rtsp://127.0.0.1:1/x", "sourceOnDemand": True},
+        "~^any/.*$": {**LOCKED["cam"], "runOnDemand": "false"},
+    }
+    async with running(paths=paths) as it:
+        for target in (*TARGETS, "/any/x/index.m3u8", "/any/x/"):
+            await it.get(target, 401)
+            await it.get(target, 401, authorization=basic("viewer", "wrong"))
+        path = it.app.hub.paths["cam"]
+        assert path.on_demand_state is not None
+        assert path.on_demand_state.name.lower() in ("idle", "stopped", "off"), path.on_demand_state
+        assert list(it.app.hub.paths) == ["cam"]
+        assert not it.server.remuxers
+
+
+async def test_a_viewer_who_loses_the_right_to_read() -> None:
+    allowed = True
+
+    def authenticate(request: AccessRequest) -> bool:
+        return allowed
+
+    async with running(authenticate) as it:
+        await it.playing("cam")
+        allowed = False
+        await it.get("/cam/stream.m3u8", 401)
+        await it.get("/cam/", 401)
+
+
+async def test_whoever_keeps_guessing_waits() -> None:
+    async with running(paths=LOCKED, authenticationFailurePause="50ms") as it:
+        loop = it.app._loop
+        times = []
+        for _ in range(12):
+            start = loop.time()
+            await it.get("/cam/", 401, authorization=basic("viewer", "guess"))
+            times.append(loop.time() - start)
+        assert min(times[10:]) >= 0.05
+        assert min(times[:10]) < 0.05
+        start = loop.time()
+        await it.get("/cam/", 401)
+        assert loop.time() - start < 0.05, "without credentials nobody guesses"
+
+
+async def test_the_external_server_is_asked() -> None:
+    asked: list[dict[str, str]] = []
+    status = 200
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message["body"]
+            if not message.get("more_body"):
+                break
+        asked.append(json.loads(body))
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    external = HttpServer(answer, "127.0.0.1", 0)
+    await external.start()
+    try:
+        url = f"http://127.0.0.1:{external.port}/auth"
+        async with running(externalAuthenticationURL=url, hlsIndex=True, hlsTrustedProxies=["127.0.0.1"]) as it:
+            it.publish("cam")
+            await it.get("/cam/?token=x&y", authorization=basic("u", "p"), x_forwarded_for="9.8.7.6")
+            assert asked == [
+                {
+                    "ip": "9.8.7.6", "user": "u", "password": "p",
+                    "path": "cam", "action": "read", "query": "token=x&y",
+                }
+            ]  # fmt: skip
+            await it.get("/cam/index.m3u8")
+            assert asked[-1]["user"] == ""
+            assert it.server.remuxers
+            assert (await it.get("/_polycast/paths.json")).json() == [], "who may see a path is not known here"
+            status = 403
+            for target in TARGETS:
+                await it.get(target, 401)
+            assert len(asked) == 6
+    finally:
+        await external.stop()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 401),
+        ([("x-forwarded-for", "10.1.2.3")], 200),
+        ([("x-forwarded-for", "1.2.3.4, 10.1.2.3")], 200),
+        ([("x-forwarded-for", "10.1.2.3, 1.2.3.4")], 401),  # the left part is what the client claims
+        ([("x-forwarded-for", "10.1.2.3, 127.0.0.1")], 200),  # the right one is a proxy of ours
+        ([("x-forwarded-for", "10.1.2.3"), ("x-forwarded-for", "127.0.0.1")], 200),
+        ([("x-forwarded-for", "10.1.2.3"), ("x-forwarded-for", "1.2.3.4")], 401),
+        ([("x-forwarded-for", "10.1.2.3, nonsense")], 401),
+        ([("x-forwarded-for", "::ffff:10.1.2.3")], 200),
+        ([("x-forwarded-for", ",,,")], 401),
+        ([("x-forwarded-for", ",".join(["127.0.0.1"] * 1000))], 401),
+        ([("x-real-ip", "10.1.2.3")], 200),
+        ([("x-real-ip", "nonsense")], 401),
+    ],
+)
+async def test_addresses_behind_proxies(headers: list[tuple[str, str]], status: int) -> None:
+    paths = {"cam": {"readIPs": ["10.0.0.0/8"]}}
+    async with running(paths=paths, hlsTrustedProxies=["127.0.0.1", "192.168.0.0/16"]) as it:
+        assert (await it.client.get("/cam/", headers=headers)).status_code == status
+
+
+async def test_nobody_is_a_proxy_by_default() -> None:
+    async with running(paths={"cam": {"readIPs": ["10.0.0.0/8"]}}) as it:
+        await it.get("/cam/", 401, x_forwarded_for="10.1.2.3", x_real_ip="10.1.2.3")
