@@ -10,8 +10,10 @@ import nacl.secret
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.control.support import FILE_HEAD, serving
 
 from polycast.cli import main
+from polycast.config import load
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLAIN = "# Gr\u00fc\u00dfe\r\nlogLevel: debug\npaths:\n  cam:\n".encode()
@@ -31,6 +33,15 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert main(["decrypt", str(encrypted), str(back)]) == 0
     assert back.read_bytes() == PLAIN
     assert main(["--check", str(encrypted)]) == 0
+
+
+async def test_a_server_starts_with_what_libsodium_encrypted(tmp_path: Path) -> None:
+    file = tmp_path / "polycast.yml"
+    text = f"{FILE_HEAD}logLevel: debug\npaths:\n  cam:\n"
+    file.write_bytes(base64.b64encode(nacl.secret.SecretBox(KEY.encode()).encrypt(text.encode())))
+    async with serving(load(str(file), {"RTSP_CONFKEY": KEY})) as server:
+        assert (await server.get("/v1/config/get"))["logLevel"] == "debug"
+        assert list((await server.get("/v1/paths/list"))["items"]) == ["cam"]
 
 
 def test_a_file_onto_itself_keeps_its_mode(tmp_path: Path) -> None:
