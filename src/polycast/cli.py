@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,7 +163,10 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
         output.close()
         return 1
     if demo:
-        _print_demo_urls(application.servers["RTSP"].ports["rtspAddress"] if "RTSP" in application.servers else 0)
+        _print_demo_urls(
+            {key: port for server in application.servers.values() for key, port in server.ports.items()},
+            web_scheme="https" if loaded.configuration.hls_encryption else "http",
+        )
     _reload_on_signal(application, service_manager)
     gc.collect()
     gc.freeze()
@@ -179,10 +182,20 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     return 0
 
 
-def _print_demo_urls(rtsp_port: int) -> None:
-    if rtsp_port:
-        url = f"rtsp://localhost:{rtsp_port}/{DEMO_PATH}"
-        print(f"\nThe demo stream plays. Open it with one of:\n    ffplay {url}\n    vlc {url}\n", flush=True)
+def _print_demo_urls(ports: Mapping[str, int], *, web_scheme: str) -> None:
+    """Tell where the demo stream is, for the servers that run; ``ports`` by configuration key."""
+    addresses = (
+        ("in a browser", f"{web_scheme}://", "hlsAddress", "/"),
+        ("in VLC, FFmpeg...", "rtsp://", "rtspAddress", ""),
+        ("", "rtsps://", "rtspsAddress", ""),
+        ("", "rtmp://", "rtmpAddress", ""),
+    )
+    lines = [
+        f"    {where:20}{scheme}localhost:{ports[key]}/{DEMO_PATH}{end}"
+        for where, scheme, key, end in addresses
+        if key in ports
+    ]
+    print("\n".join(["", "The demo stream plays. Open it", *lines, ""]), flush=True)
 
 
 def _on_signals(stop: asyncio.Event, log: Log) -> None:
