@@ -53,7 +53,13 @@ class Application:
             float(self.configuration.external_authentication_timeout),
             authenticate,
         )
-        self.hub = Hub(loop=self._loop, log=self.log, access=access, make_source=self._make_source)
+        self.hub = Hub(
+            loop=self._loop,
+            log=self.log,
+            access=access,
+            make_source=self._make_source,
+            make_stand_in=self._make_stand_in,
+        )
         self._hooks = Hooks(
             self._loop,
             self.log,
@@ -144,7 +150,13 @@ class Application:
             from polycast.demo_source import DemoPublisher  # needs PyAV, and time
 
             return DemoPublisher(path, self._loop)
-        return make_source(path, SourceSettings(self._loop, lambda: self.configuration))
+        return make_source(path, path.configuration.sources, self._source_settings())
+
+    def _make_stand_in(self, path: Path, url: str) -> Source | None:
+        return make_source(path, (url,), self._source_settings())
+
+    def _source_settings(self) -> SourceSettings:
+        return SourceSettings(self._loop, lambda: self.configuration)
 
     def _rtsp_port(self) -> int:
         server = self.servers.get("RTSP")

@@ -102,7 +102,13 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Duration, Meta(description="How long a source on demand is kept after its last reader has left.")
     ] = Duration(10)
     source_redirect: Annotated[
-        str, Meta(description="RTSP URL that readers are sent to when source is 'redirect'.")
+        str,
+        Meta(
+            description=(
+                "RTSP URL that readers are sent to when source is 'redirect'. For readers of other protocols the "
+                "server pulls it."
+            )
+        ),
     ] = ""
     source_retry_pause: Annotated[
         Duration,
@@ -136,7 +142,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(
             description=(
                 "Where RTSP readers are sent while nobody publishes: another path of this server, written with a "
-                "leading slash ('/other'), or an RTSP URL."
+                "leading slash ('/other'), or an RTSP URL. For readers of other protocols, which cannot be sent "
+                "elsewhere, the server gets the stream from there itself."
             )
         ),
     ] = ""

@@ -12,10 +12,14 @@ from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl, AccessRequest
 from polycast.hub.errors import InvalidPathName, PathNotConfigured
 from polycast.hub.path import Path, PathEntry, PathObserver, Source
+from polycast.hub.relay import PathRelay
 from polycast.log import Log
 
 SourceFactory = Callable[[Path], Source | None]
 """Makes the source that a path's configuration asks for; None when it needs none."""
+
+StandInFactory = Callable[[Path, str], Source | None]
+"""Makes the source that pulls what is at the URL of a redirection; None when it cannot."""
 
 
 class Hub:
@@ -28,10 +32,12 @@ class Hub:
         log: Log,
         access: AccessControl,
         make_source: SourceFactory | None = None,
+        make_stand_in: StandInFactory | None = None,
     ) -> None:
         self._loop = loop
         self._log = log
         self._make_source = make_source
+        self._pull_redirection = make_stand_in
         self._exact: dict[str, PathEntry] = {}
         self._patterns: list[tuple[re.Pattern[str], PathEntry]] = []
         self._paths: dict[str, Path] = {}
@@ -130,6 +136,7 @@ class Hub:
             log=self._log,
             observers=self.observers,
             on_unused=self._on_unused,
+            make_stand_in=self._make_stand_in,
         )
         self._paths[name] = path
         for observer in self.observers:
@@ -139,6 +146,12 @@ class Hub:
             if source is not None:
                 path.attach_source(source)
         return path
+
+    def _make_stand_in(self, path: Path, target: str) -> Source | None:
+        if target.startswith("/"):
+            name = target[1:]
+            return PathRelay(path, lambda: self.path(name), self.release, self._loop)
+        return self._pull_redirection(path, target) if self._pull_redirection is not None else None
 
     def _on_unused(self, path: Path) -> None:
         # A path configured by name stays; one that an expression matched goes with its last user.

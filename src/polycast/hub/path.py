@@ -81,8 +81,10 @@ class Path:
         log: Log,
         observers: Sequence[PathObserver],
         on_unused: Callable[[Path], None],
+        make_stand_in: Callable[[Path, str], Source | None] | None = None,
     ) -> None:
         self._loop = loop
+        self._make_stand_in = make_stand_in
         self._observers = observers
         self._on_unused = on_unused
         self.name = name
@@ -97,6 +99,8 @@ class Path:
         """Unix time in seconds."""
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
+        self._stand_in: Source | None = None
+        """What feeds the path in the place of a redirection, for readers that cannot be redirected."""
         self._held: set[asyncio.Future[Stream]] = set()
         self._is_interrupted = False
         """Whether the stream has no publisher now, but its readers wait for another one."""
@@ -146,19 +150,19 @@ class Path:
 
     # Readers' side.
 
-    async def wait_ready(self) -> Stream:
+    async def wait_ready(self, *, follows: bool = False) -> Stream:
         """Return the stream; with an on-demand source, start it and wait.
 
+        With ``follows`` the path is fed from where it redirects to, for readers whose protocol cannot redirect them.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
-        if self.stream is not None:
+        is_stand_in = self._stand_in is not None and self.publisher is self._stand_in
+        if self.stream is not None and (follows or not is_stand_in):
             return self.stream
-        configuration = self.configuration
-        if configuration.source == "redirect":
-            raise Redirected(configuration.source_redirect)
+        target = self._redirection
+        if target and not (follows and self._set_stand_in(target)):
+            raise Redirected(target)
         if self.on_demand is None:
-            if configuration.fallback:
-                raise Redirected(configuration.fallback)
             raise NoOnePublishing(self.name)
         if len(self._held) >= MAXIMUM_HELD_REQUESTS:
             raise NoOnePublishing(self.name)
@@ -170,6 +174,39 @@ class Path:
         finally:
             self._held.discard(held)
             self._check_unused()
+
+    @property
+    def _redirection(self) -> str:
+        """Where readers are sent now; empty when nowhere."""
+        configuration = self.configuration
+        if configuration.source == "redirect":
+            return configuration.source_redirect
+        return configuration.fallback if self.on_demand is None or self._stand_in is not None else ""
+
+    def _set_stand_in(self, target: str) -> bool:
+        """Let the server itself get what is at ``target``; return whether it can."""
+        if self._stand_in is not None:
+            return True
+        source = self._make_stand_in(self, target) if self._make_stand_in is not None else None
+        if source is None:
+            return False
+        self._stand_in = source
+        self.set_on_demand(
+            start=source.start,
+            stop=source.stop,
+            start_timeout=float(self.configuration.source_on_demand_start_timeout),
+            close_after=float(self.configuration.source_on_demand_close_after),
+        )
+        return True
+
+    def _remove_stand_in(self, reason: str) -> None:
+        source, self._stand_in = self._stand_in, None
+        if source is not None:
+            if self.on_demand is not None:
+                self.on_demand.close()
+                self.on_demand = None
+            source.stop(reason)
+            self._fail_held()
 
     async def add_reader(self, reader: Reader) -> Stream:
         """Attach a reader, waiting for the stream as `wait_ready` does. The reader gets batches from now on."""
@@ -210,7 +247,13 @@ class Path:
             raise CannotPublish(f"can't publish to path '{self.name}' since 'source' is not 'publisher'")
         if self.publisher is publisher:
             return
-        if self.publisher is not None:
+        if self._stand_in is not None:
+            if self.publisher is self._stand_in:
+                self.publisher = publisher
+                if not self._begin_grace("a publisher has come"):
+                    self._end_stream("a publisher has come")
+            self._remove_stand_in("a publisher has come")
+        if self.publisher is not None and self.publisher is not publisher:
             if self.configuration.disable_publisher_override:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
             self.log.info("closing existing publisher")
@@ -224,7 +267,7 @@ class Path:
 
     def start_publishing(self, publisher: Publisher, tracks: Sequence[Track], *, publishes_packets: bool) -> Stream:
         """Make the path ready with a stream of these tracks. Raises CannotPublish when the path was lost."""
-        if isinstance(publisher, Source):
+        if isinstance(publisher, Source) and self.publisher is None:
             self.publisher = publisher
         if self.publisher is not publisher or self._closed:
             raise CannotPublish("publisher is not assigned to this path anymore")
@@ -324,6 +367,7 @@ class Path:
         if self.on_demand is not None:
             self.on_demand.close()
         self._end_stream(reason)
+        self._remove_stand_in(reason)
         for held in self._held:
             if not held.done():
                 held.set_exception(PathClosed(self.name))

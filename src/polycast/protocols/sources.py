@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from polycast.config.path_schema import SourceKind, source_kind
@@ -19,10 +19,10 @@ PULLERS: Final[dict[SourceKind, Callable[[str], Puller]]] = {
 }
 
 
-def make_source(path: Path, settings: SourceSettings) -> Source | None:
-    """Return the source that feeds a path by its configuration; None for one that clients publish to."""
+def make_source(path: Path, addresses: Sequence[str], settings: SourceSettings) -> Source | None:
+    """Return the source that feeds a path from these addresses, in their order; None where clients publish."""
     pullers: list[Puller] = []
-    for url in path.configuration.sources:
+    for url in addresses:
         kind = source_kind(url)
         if kind is None or kind not in PULLERS:
             return None

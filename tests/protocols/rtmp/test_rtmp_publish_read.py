@@ -188,20 +188,6 @@ async def test_paths_that_are_not_configured_or_not_for_publishers() -> None:
         assert refusal.description.startswith("invalid path name")
 
 
-@pytest.mark.parametrize(
-    ("settings", "target"),
-    [
-        ({"source": "redirect", "sourceRedirect": "rtsp://example.com/cam"}, "rtsp://example.com/cam"),
-        ({"fallback": "/other"}, "/other"),
-    ],
-)
-async def test_redirection_is_told_in_words(settings: dict[str, str], target: str) -> None:
-    async with running(paths={"cam": settings}) as it:
-        refusal = await (await it.client(Mode.PLAY, "cam")).refused()
-        assert refusal.code == "NetStream.Play.StreamNotFound"
-        assert refusal.description == f"no one is publishing to path 'cam' (redirected to {target})"
-
-
 CARRIED: list[tuple[Codec, bytes]] = [
     (H265(*(bytes.fromhex(part) for part in (
         "40010c01ffff01600000030090000003000003005d959809",

@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol, Publisher):
             await self._authorize(Action.READ, target.path, target.query, target.user, target.password)
             path = hub.path(target.path)
             try:
-                stream = await path.wait_ready()
+                stream = await path.wait_ready(follows=True)
                 self._start_playing(path, stream)
             finally:
                 hub.release(path)
