@@ -1,0 +1,69 @@
+"""The table of docs/codecs.md says what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polycast.media import codec as codecs
+from polycast.media.codec import Codec
+from polycast.media.track import Track
+from polycast.rtp.payload.registry import make_depacketizer, make_packetizer, rtp_format_for
+from polycast.wire.hls.codecs import supports
+from polycast.wire.hls.options import Variant
+from polycast.wire.rtmp.supported import SUPPORTED
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "codecs.md"
+
+# What users call them, where it is not our name.
+NAMES = {
+    "JPEG": "MJPEG",
+    "MPEG4Audio": "AAC",
+    "MPEG2Audio": "MPEG audio (MP3)",
+    "MPEG4Video": "MPEG-4 Part 2",
+    "MPEG2Video": "MPEG-2",
+    "AC3": "AC-3",
+    "MPEGTS": "MPEG-TS in RTP",
+    "Generic": "anything else in RTP",
+}
+YES, NO = "yes", "-"
+
+
+def rtp_cell(codec: Codec) -> str:
+    """``yes``: understood, so that other protocols get it; ``as it is``: passed from RTSP to RTSP."""
+    track = Track(0, codec, rtp_format_for(codec, 96))
+    if make_packetizer(track, ssrc=0, initial_sequence=0, initial_timestamp=0) is None:
+        return NO if codec.name == "FLAC" else "as it is"
+    return YES if make_depacketizer(track) is not None else "as it is"
+
+
+def rtmp_cell(codec: Codec) -> str:
+    carriage = SUPPORTED.get(type(codec))
+    if carriage is None:
+        return NO
+    ways = [way for way, there in (("legacy", carriage.legacy), ("enhanced", carriage.four_cc)) if there]
+    return ", ".join(ways) + (f" ({carriage.note})" if carriage.note else "")
+
+
+def rows() -> list[str]:
+    classes = [
+        value
+        for value in vars(codecs).values()
+        if isinstance(value, type) and issubclass(value, Codec) and hasattr(value, "name")
+    ]
+    lines = []
+    for codec_type in classes:
+        codec = codec_type()
+        cells = (
+            f"{NAMES.get(codec.name, codec.name)}",
+            rtp_cell(codec),
+            rtmp_cell(codec),
+            YES if supports(Variant.FMP4, codec) else NO,
+            YES if supports(Variant.MPEGTS, codec) else NO,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def test_the_table_says_what_the_code_does() -> None:
+    table = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")][1:]
+    assert table == rows(), "docs/codecs.md should have these rows:\n" + "\n".join(rows())
