@@ -158,7 +158,6 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("RTSP_ADDRESS", "127.0.0.1:0")
     import fastapi_application
-
     import synthetic_camera
 
     image = synthetic_camera.SyntheticCamera().draw(7)
@@ -202,7 +201,8 @@ def test_authentication() -> None:
 def test_the_types_of_the_examples() -> None:
     pytest.importorskip("mypy")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--follow-imports=silent", "--cache-dir", str(ROOT / ".mypy_cache"),
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--follow-imports=silent",
+         "--cache-dir", str(ROOT / ".mypy_cache" / "examples"),
          *(str(path) for path in sorted(EXAMPLES.glob("*.py")))],
         cwd=EXAMPLES, env={**os.environ, "MYPYPATH": f"{ROOT / 'src'}{os.pathsep}{EXAMPLES}"},
         capture_output=True, text=True, timeout=55, check=False,

@@ -23,7 +23,7 @@ JOIN_SECONDS = 5.0
 # Seconds that tasks of a loop thread get to end by themselves.
 FAREWELL_SECONDS = 1.0
 
-# Seconds that transports get after that.
+# Seconds that the connections of clients get after that; a server waits for its own.
 LINGER_SECONDS = 0.02
 
 
@@ -147,11 +147,12 @@ def _copy_result(task: asyncio.Task[Result], future: concurrent.futures.Future[R
 
 
 class LoopThread(Runtime):
-    """A runtime with a thread of its own."""
+    """A runtime with a thread of its own. ``linger``: seconds that transports get in the end."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, linger: float = 0.0) -> None:
         loop = new_event_loop()
         super().__init__(loop, 0)
+        self._linger = linger
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
         self._thread.start()
@@ -175,7 +176,7 @@ class LoopThread(Runtime):
             try:
                 _finish_tasks(loop)
                 # Transports close in later turns of the loop; those with TLS say goodbye to each other.
-                loop.run_until_complete(asyncio.sleep(LINGER_SECONDS))
+                loop.run_until_complete(asyncio.sleep(self._linger))
                 loop.set_exception_handler(lambda *_: None)
                 loop.run_until_complete(loop.shutdown_asyncgens())
                 loop.run_until_complete(loop.shutdown_default_executor())
@@ -206,7 +207,7 @@ def take_shared() -> LoopThread:
     global _shared, _shared_users
     with _shared_lock:
         if _shared is None:
-            _shared = LoopThread("polycast-client")
+            _shared = LoopThread("polycast-client", LINGER_SECONDS)
         _shared_users += 1
         return _shared
 

@@ -191,6 +191,7 @@ class Writer(_Base):
         await asyncio.to_thread(self.write_audio, samples, time=time)
 
     def close(self) -> None:
+        """End the stream, after what the encoder still holds. May be called several times, and from any thread."""
         if not self._closed.is_set() and self._video is not None and not self.closed:
             with self._lock, contextlib.suppress(PolycastError):
                 self._send_video(self._video.flush(), clock.monotonic())

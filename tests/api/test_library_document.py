@@ -1,0 +1,63 @@
+"""The library's document: its programs run and print what they say, its reference is that of the docstrings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.api.conftest import EMBEDDED, Loop, picture
+
+import polycast
+from polycast.api.document import SECTIONS, updated
+
+pytestmark = pytest.mark.timeout(30)
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "library.md"
+
+PROGRAM = re.compile(r"^```python\n(import.*?)^```", re.MULTILINE | re.DOTALL)
+SECTION = re.compile(r"<!-- readme: begin -->\n(.*?)<!-- readme: end -->", re.DOTALL)
+EXPECTED = re.compile(r"# prints (.*)$", re.MULTILINE)
+
+
+def programs() -> list[str]:
+    """Return the programs of the guide. The README's section on the library is a part of it."""
+    return PROGRAM.findall(DOCUMENT.read_text().partition("## Reference")[0])
+
+
+def test_there_are_programs() -> None:
+    assert len(programs()) >= 8
+
+
+@pytest.mark.parametrize("program", programs(), ids=lambda program: program.splitlines()[-1].strip()[:30])
+def test_programs_print_what_they_say(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    image = picture(640, 480)
+    with polycast.Server(EMBEDDED) as server, server.publish("camera", size=(640, 480), pace=True) as video:
+        here = program.replace("rtsp://localhost:8554/", server.url())
+        here = here.replace("polycast.Server(", f"polycast.Server({EMBEDDED!r}, ").replace(", )", ")")
+        here = here.replace(f"({EMBEDDED!r}, {{", "({")  # a program that brings its own configuration
+        with Loop(lambda: video.write(image)):
+            exec(compile(here, "program", "exec"), {"__name__": "program"})
+    assert capsys.readouterr().out.splitlines() == EXPECTED.findall(program)
+
+
+def test_the_reference_is_that_of_the_docstrings() -> None:
+    text = DOCUMENT.read_text()
+    assert text == updated(text), "run: python -m polycast.api.document docs"
+
+
+def test_the_reference_is_complete() -> None:
+    described = {name for names in SECTIONS.values() for name in names}
+    assert described == set(polycast.__all__) - {"__version__"}
+    for name in described:
+        assert (getattr(polycast, name).__doc__ or "").strip(), name
+
+
+def test_the_readme_has_the_section_of_the_document() -> None:
+    readme = SECTION.search((ROOT / "README.md").read_text())
+    if readme is None:
+        pytest.skip("the README has no section between the marks")
+    document = SECTION.search(DOCUMENT.read_text())
+    assert document is not None
+    assert readme[1] == document[1]
