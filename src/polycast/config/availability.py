@@ -11,13 +11,7 @@ from typing import Any, Final
 from polycast.config.fields import configuration_fields, path_fields
 from polycast.config.schema import Configuration
 
-NOT_YET_AVAILABLE: Final = frozenset(
-    {
-        "source:rpiCamera",
-        *("rpiCameraCamID", "rpiCameraWidth", "rpiCameraHeight", "rpiCameraFPS", "rpiCameraIDRPeriod"),
-        *("rpiCameraBitrate", "rpiCameraProfile", "rpiCameraLevel"),
-    }
-)
+NOT_YET_AVAILABLE: Final[frozenset[str]] = frozenset()
 """Keys of the server and of paths; ``source:<kind>`` and ``source:list`` are values of ``source``."""
 
 _TEXT: Final = "'%s' is set, but this version does not support it yet"

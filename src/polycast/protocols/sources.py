@@ -9,6 +9,7 @@ from polycast.config.path_schema import SourceKind, source_kind
 from polycast.hub.path import Path, Source
 from polycast.protocols.hls.source import HlsPuller
 from polycast.protocols.pull import Puller, SourceSettings, SupervisedSource
+from polycast.protocols.rpicamera.source import RpiCameraPuller
 from polycast.protocols.rtmp.source import RtmpPuller
 from polycast.protocols.rtsp.source import RtspPuller
 
@@ -16,6 +17,7 @@ PULLERS: Final[dict[SourceKind, Callable[[str], Puller]]] = {
     SourceKind.RTSP: RtspPuller,
     SourceKind.RTMP: RtmpPuller,
     SourceKind.HLS: HlsPuller,
+    SourceKind.RPI_CAMERA: RpiCameraPuller,
 }
 
 

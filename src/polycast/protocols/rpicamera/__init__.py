@@ -1,0 +1,1 @@
+"""The camera of a Raspberry Pi, read through the system's own program."""

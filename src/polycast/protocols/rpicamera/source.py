@@ -1,0 +1,212 @@
+"""The camera of a Raspberry Pi: the system's ``rpicam-vid`` as a helper process that writes H264 to a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections import deque
+from typing import ClassVar, Final
+
+from polycast.codecs import h264
+from polycast.config.path_schema import PathConfiguration
+from polycast.errors import RemoteProtocolError
+from polycast.hub.stream import Stream
+from polycast.media.codec import H264
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.protocols.rpicamera.access_units import AccessUnit, AccessUnitReader
+
+PROGRAMS: Final = ("rpicam-vid", "libcamera-vid")
+"""Names of the program, the present one first: Raspberry Pi OS renamed it with Debian 12."""
+
+READ_SIZE: Final = 256 * 1024
+"""Bytes of one read from the pipe."""
+
+# Seconds without data after which the program has written a picture to its end: it writes each one at once, so more
+# than the system may keep it waiting in between, and less than the time to the next picture.
+PICTURE_END_SECONDS: Final = 0.02
+
+# Seconds that the program gets to close the camera after each signal.
+GRACE_SECONDS: Final = 2.0
+
+# Lines of the program's messages that are kept for the log.
+REMEMBERED_LINES: Final = 20
+MAXIMUM_LINE: Final = 500
+
+# How quickly the time line follows the clock: times of arrival jitter, the camera does not.
+_SMOOTHING: Final = 16
+
+
+class CameraClock:
+    """Times of pictures from when they arrive: even steps that follow the clock."""
+
+    def __init__(self, frame_rate: int) -> None:
+        self._step = H264().clock_rate / max(1, frame_rate)
+        self._start: float | None = None
+        self._last = 0.0
+
+    def time_of(self, now: float) -> int:
+        """Return the time of a picture that arrives at ``now`` (monotonic seconds), in 90 kHz ticks; it only grows."""
+        if self._start is None:
+            self._start = now
+            return 0
+        arrival = (now - self._start) * H264().clock_rate
+        expected = self._last + self._step
+        if abs(arrival - expected) < self._step:
+            arrival = expected + (arrival - expected) / _SMOOTHING
+        self._last = max(self._last + 1, arrival)
+        return round(self._last)
+
+
+def arguments(configuration: PathConfiguration) -> list[str]:
+    """Return the options of the program for the settings of a path."""
+    options = {
+        "camera": configuration.rpi_camera_cam_id,
+        "width": configuration.rpi_camera_width,
+        "height": configuration.rpi_camera_height,
+        "framerate": configuration.rpi_camera_fps,
+        "intra": configuration.rpi_camera_idr_period,
+        "bitrate": configuration.rpi_camera_bitrate,
+        "profile": configuration.rpi_camera_profile,
+        # The program says 4 for 4.0.
+        "level": configuration.rpi_camera_level.removesuffix(".0"),
+        "codec": "h264",
+        "timeout": 0,
+        "output": "-",
+    }
+    pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    return [*pairs, "--inline", "--flush", "--nopreview"]
+
+
+class RpiCameraPuller(Puller):
+    """The camera that the settings of the path describe."""
+
+    label: ClassVar[str] = "rpicamera source"
+    type_name: ClassVar[str] = "rpiCameraSource"
+
+    async def pull(self, context: PullContext) -> None:
+        program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+        if program is None:
+            raise PullError(
+                f"neither {PROGRAMS[0]} nor {PROGRAMS[1]} is installed; on a Raspberry Pi: apt install rpicam-apps"
+            )
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *arguments(context.path_configuration),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=os.name == "posix",
+        )
+        run = _Run(context, process)
+        try:
+            await run.pictures()
+            raise PullError(await run.describe_end())
+        finally:
+            await asyncio.shield(run.end())
+
+
+class _Run:
+    """One life of the helper process."""
+
+    def __init__(self, context: PullContext, process: asyncio.subprocess.Process) -> None:
+        self._context = context
+        self._process = process
+        self._clock = CameraClock(context.path_configuration.rpi_camera_fps)
+        self._codec = H264()
+        self._stream: Stream | None = None
+        self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        self._messages = context.loop.create_task(self._read_messages())
+
+    async def pictures(self) -> None:
+        """Publish the pictures until the program ends. Raises PullError."""
+        pipe = self._process.stdout
+        if pipe is None:
+            return
+        reader = AccessUnitReader()
+        longest = self._context.read_timeout
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(PICTURE_END_SECONDS if reader.is_pending else longest):
+                        data = await pipe.read(READ_SIZE)
+                except TimeoutError:
+                    if not reader.is_pending:
+                        raise PullError(f"no pictures for {longest:g} s") from None
+                    self._write(reader.flush())
+                    continue
+                if not data:
+                    self._write(reader.flush())
+                    return
+                self._context.counters.bytes_received += len(data)
+                self._write(reader.receive(data))
+        except RemoteProtocolError as error:
+            raise PullError(f"invalid data: {error}") from error
+
+    def _write(self, units_of_pictures: list[AccessUnit]) -> None:
+        now = self._context.loop.time()
+        for units in units_of_pictures:
+            self._codec = h264.updated(self._codec, units)
+            if self._stream is None:
+                if not (self._codec.sps and self._codec.pps):
+                    continue
+                self._stream = self._context.publish((Track(0, self._codec),), False)
+            self._stream.now = now
+            time = self._clock.time_of(now)
+            self._stream.tracks[0].write_frame(Frame(units, time, time, key=h264.is_key(units)))
+            self._context.counters.packets_received += 1
+        if self._stream is not None and units_of_pictures:
+            self._stream.end_of_read()
+
+    async def _read_messages(self) -> None:
+        pipe = self._process.stderr
+        while pipe is not None:
+            try:
+                line = await pipe.readline()
+            except ValueError:  # a line without end
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").strip()[:MAXIMUM_LINE]
+            if text:
+                self._context.log.debug("%s", text)
+                self._lines.append(text)
+
+    async def describe_end(self) -> str:
+        """Return why the program has ended, in its own words where it said something of an error."""
+        code = await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._messages), GRACE_SECONDS)
+        errors = [line for line in self._lines if "error" in line.lower()] or list(self._lines)[-1:]
+        return ": ".join([f"the camera program has ended with code {code}", *errors[-1:]])
+
+    async def end(self) -> None:
+        """End the program: it closes the camera on SIGINT."""
+        process = self._process
+        for name in ("SIGINT", "SIGTERM", "SIGKILL"):
+            if process.returncode is not None:
+                break
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if os.name == "posix":
+                    os.killpg(process.pid, getattr(signal, name))
+                else:
+                    process.kill()
+            # Its output has to go on being read, or it could wait for ever to write it.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(first_of(_drain(process.stdout), _ended(process)), GRACE_SECONDS)
+        self._messages.cancel()
+
+
+async def _drain(pipe: asyncio.StreamReader | None) -> None:
+    while pipe is not None and await pipe.read(READ_SIZE):
+        pass
+    await asyncio.Event().wait()
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    await process.wait()

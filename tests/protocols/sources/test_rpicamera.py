@@ -1,0 +1,193 @@
+"""The camera of a Raspberry Pi, with a stand-in for its program that emits a real H264 stream."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import subprocess
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+from tests.interop import tools
+from tests.protocols.rtsp.support import Fixture, running
+from tests.protocols.sources.test_supervision import Frames
+
+from polycast.codecs.nal import join_annexb
+from polycast.config.path_schema import PathConfiguration
+from polycast.protocols.rpicamera import source
+from polycast.protocols.rpicamera.access_units import AccessUnitReader
+from polycast.protocols.rpicamera.source import CameraClock, arguments
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the camera is a Linux one")
+
+QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A second of H264 at 25 frames per second, with two slices in each picture."""
+    tools.require("ffmpeg")
+    file = tmp_path_factory.mktemp("camera") / "camera.h264"
+    subprocess.run(
+        [
+            *("ffmpeg", "-loglevel", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25"),
+            *("-t", "1", "-c:v", "libx264", "-tune", "zerolatency", "-g", "5", "-pix_fmt", "yuv420p"),
+            *("-x264-params", "slices=2:aud=1:repeat-headers=1", "-f", "h264", str(file)),
+        ],
+        check=True,
+    )
+    return file.read_bytes()
+
+
+@pytest.fixture
+def program(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, recording: bytes) -> FilePath:
+    """The stand-in: it records its arguments, writes the recording and stays. Its script may be changed."""
+    (tmp_path / "recording").write_bytes(recording)
+    found = tmp_path / "rpicam-vid"
+    write(found, f'echo "$@" > {tmp_path}/arguments\ncat {tmp_path}/recording\nexec sleep 60')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return found
+
+
+def write(program: FilePath, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+class Recorder:
+    """Reads from the first frame on."""
+
+    def __init__(self, app: Fixture) -> None:
+        self.frames = Frames()
+        app.app.hub.observers.append(self)  # type: ignore[arg-type]
+
+    def on_path_ready(self, path: Any) -> None:
+        path.attach_reader(self.frames, path.stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+async def test_the_pictures_of_the_camera(program: FilePath, recording: bytes) -> None:
+    paths = {"cam": {"source": "rpiCamera", "sourceOnDemand": True, **QUICK}}
+    async with running(paths=paths) as app:
+        recorder = Recorder(app)
+        await app.reader("cam")
+        await app.until(lambda: len(recorder.frames.frames) == 25)
+        assert app.log.find(r"\[path cam\] \[rpicamera source\] ready: 1 track \(H264\)")
+        assert app.path("cam").publisher.reference().type == "rpiCameraSource"  # type: ignore[union-attr]
+        frames = [frame for _, frame in recorder.frames.frames]
+        assert [frame.key for frame in frames] == [index % 5 == 0 for index in range(25)]
+        sent = AccessUnitReader()
+        expected = [unit for units in sent.receive(recording) + sent.flush() for unit in units]
+        assert [unit for frame in frames for unit in frame.units] == expected
+        assert [frame.pts for frame in frames] == sorted({frame.pts for frame in frames})
+
+
+async def test_the_program_ends_with_the_server(program: FilePath, tmp_path: FilePath) -> None:
+    write(
+        program, f"trap 'echo bye > {tmp_path}/end; exit' INT; cat {tmp_path}/recording; while :; do sleep 0.01; done"
+    )
+    async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
+        await app.until(lambda: app.path("cam").stream is not None)
+    await app.until(lambda: (tmp_path / "end").exists())
+
+
+async def test_settings_are_passed_on(program: FilePath, tmp_path: FilePath) -> None:
+    settings = {
+        "rpiCameraCamID": 1,
+        "rpiCameraWidth": 640,
+        "rpiCameraHeight": 480,
+        "rpiCameraFPS": 15,
+        "rpiCameraIDRPeriod": 30,
+        "rpiCameraBitrate": 2_000_000,
+        "rpiCameraProfile": "high",
+        "rpiCameraLevel": "4.2",
+    }
+    async with running(paths={"cam": {"source": "rpiCamera", **settings}}) as app:
+        await app.until(lambda: app.path("cam").stream is not None)
+    given = (tmp_path / "arguments").read_text().split()
+    options = dict(itertools.pairwise(given))
+    for name, value in (
+        *(("--camera", "1"), ("--width", "640"), ("--height", "480"), ("--framerate", "15"), ("--intra", "30")),
+        *(("--bitrate", "2000000"), ("--profile", "high"), ("--level", "4.2"), ("--codec", "h264")),
+        *(("--timeout", "0"), ("--output", "-")),
+    ):
+        assert options[name] == value
+    assert {"--inline", "--nopreview", "--flush"} <= set(given)
+
+
+def test_defaults() -> None:
+    given = arguments(PathConfiguration(source="rpiCamera", rpi_camera_level="4.0"))
+    options = dict(itertools.pairwise(given))
+    assert (options["--width"], options["--height"], options["--framerate"]) == ("1280", "720", "30")
+    assert (options["--bitrate"], options["--profile"], options["--level"]) == ("1000000", "main", "4")
+
+
+async def test_its_errors_are_shown(program: FilePath, tmp_path: FilePath) -> None:
+    write(program, "echo hello >&2; echo 'ERROR: *** no cameras available ***' >&2; exit 255")
+    async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
+        await app.log.wait(
+            r"ERR: the camera program has ended with code 255: ERROR: \*\*\* no cameras available \*\*\*"
+        )
+        write(program, f"exec cat {tmp_path}/recording")
+        await app.log.wait("ready: 1 track")
+
+
+async def test_a_camera_that_hangs(program: FilePath) -> None:
+    write(program, "exec sleep 60")
+    async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}, readTimeout="100ms") as app:
+        await app.log.wait(r"ERR: no pictures for 0\.1 s")
+
+
+async def test_a_program_that_ignores_signals(
+    program: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "GRACE_SECONDS", 0.05)
+    script = f"trap '' INT TERM; echo $$ > {tmp_path}/process; while :; do cat {tmp_path}/recording; done"
+    write(program, script)
+    paths = {"cam": {"source": "rpiCamera", "sourceOnDemand": True, "sourceOnDemandCloseAfter": "20ms", **QUICK}}
+    async with running(paths=paths) as app:
+        reader = await app.reader("cam")
+        await reader.close()
+        process = int((tmp_path / "process").read_text())
+        await app.until(lambda: not is_alive(process))
+
+
+def is_alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_without_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "PROGRAMS", ("no-such-program", "nor-this-one"))
+    async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
+        await app.log.wait("ERR: neither no-such-program nor nor-this-one is installed")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+def test_access_units_in_pieces_of_any_size(recording: bytes, size: int) -> None:
+    reader = AccessUnitReader()
+    found = [units for start in range(0, len(recording), size) for units in reader.receive(recording[start:][:size])]
+    found += reader.flush()
+    assert len(found) == 25
+    # Two slices; parameter sets, and the encoder's own words, in front of key frames.
+    assert {sum(unit[0] & 0x1F in (1, 5) for unit in units) for units in found} == {2}
+    assert [unit[0] & 0x1F for unit in found[0]][:2] == [7, 8]
+    assert reader.flush() == []
+    assert not reader.is_pending
+    assert join_annexb(found[-1]).endswith(recording[-100:])
+
+
+def test_the_clock_is_even_and_follows() -> None:
+    clock = CameraClock(25)
+    jitter = [0.0, 0.008, -0.006, 0.004, 0.0, 0.01, -0.01, 0.0] * 20
+    times = [clock.time_of(100 + index * 0.04 + late) for index, late in enumerate(jitter)]
+    steps = [two - one for one, two in itertools.pairwise(times)]
+    assert all(3400 < step < 3800 for step in steps)
+    assert clock.time_of(100 + 160 * 0.04 + 5) > times[-1] + 4.9 * 90_000  # after a pause it is right at once
