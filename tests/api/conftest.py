@@ -42,8 +42,8 @@ def _library_threads() -> set[threading.Thread]:
 
 @pytest.fixture(scope="session")
 def warm() -> None:
-    """The first event loop of a process opens a pipe for signals that stays."""
-    with polycast.Server(EMBEDDED):
+    """The first event loop of a process opens a pipe for signals that stays, and so do others."""
+    with polycast.Server({**EMBEDDED, "hlsDisable": False, "hlsAddress": "127.0.0.1:0"}):
         pass
 
 

@@ -137,6 +137,46 @@ def test_the_log_shows_no_password(server: polycast.Server, caplog: pytest.LogCa
     assert "secret" not in caplog.text
 
 
+def test_a_timeout_counts_from_frame_to_frame(server: polycast.Server) -> None:
+    events: list[polycast.Event] = []
+    reader = polycast.read(server.url("nobody"), on_event=events.append)
+    with pytest.raises(polycast.ReadTimeout, match=r"within 0\.8 seconds"):
+        reader.read(timeout=0.8)  # the first attempts fail at once and after half a second
+    reader.close()
+    assert [event.kind for event in events][:2] == ["waiting", "waiting"]
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "hls"])
+def test_read_from_other_protocols(scheme: str) -> None:
+    configuration = {
+        **EMBEDDED,
+        "rtmpDisable": False,
+        "rtmpAddress": "127.0.0.1:0",
+        "hlsDisable": False,
+        "hlsAddress": "127.0.0.1:0",
+        "hlsSegmentDuration": "200ms",
+        "paths": {"closed": {"readUser": "eye", "readPass": "look"}, "all": {}},
+    }
+    image = picture()
+    with (
+        polycast.Server(configuration) as server,
+        server.publish("cam", size=(320, 240), pace=True, key_interval=0.2) as video,
+        server.publish("closed", size=(320, 240)),
+        Loop(lambda: video.write(image)),
+    ):
+        if scheme == "rtmp":
+            address = f"rtmp://127.0.0.1:{server.ports['rtmpAddress']}/{{}}"
+        else:
+            address = f"http://127.0.0.1:{server.ports['hlsAddress']}/{{}}/index.m3u8"
+        with polycast.read(address.format("cam"), timeout=PATIENCE, buffer=100) as reader:
+            frames = [reader.read() for _ in range(20)]
+        assert all(frame and psnr(image, frame.image) > 30 for frame in frames)
+        with pytest.raises(polycast.NotFound, match="no such stream"):
+            polycast.read(address.format("nobody"), reconnect=False).read(timeout=PATIENCE)
+        with pytest.raises(polycast.AccessRefused, match="wrong user or password"):
+            polycast.read(address.format("closed")).read(timeout=PATIENCE)
+
+
 def test_errors_without_reconnection(server: polycast.Server) -> None:
     with pytest.raises(polycast.NotFound, match="no such stream"):
         polycast.read(server.url("nobody"), reconnect=False).read(timeout=PATIENCE)

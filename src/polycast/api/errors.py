@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.errors import AccessDenied, CannotPublish, NoOnePublishing, PathError, PathNotConfigured, Redirected
 
@@ -44,6 +46,8 @@ NOT_FOUND_STATUS = 404
 
 def public_error(error: BaseException) -> PolycastError:
     """Return the error of the API that says what ``error`` says."""
+    if isinstance(error, NotFound | AccessRefused | PublishRefused | UnsupportedCodec | ConnectionFailed | StreamEnded):
+        return error
     text = str(error) or type(error).__name__
     status = _status_of(error)
     if status in NO_ACCESS_STATUSES:
@@ -60,16 +64,31 @@ def public_error(error: BaseException) -> PolycastError:
         return PublishRefused(text)
     if isinstance(error, PathError):
         return NotFound(text)
-    if isinstance(error, NotFound | AccessRefused | PublishRefused | UnsupportedCodec | ConnectionFailed | StreamEnded):
-        return error
     return ConnectionFailed(text)
 
 
+# What servers write, where a protocol has no numbers for it (RTMP), or where the number is in the text only.
+_STATUS_TEXT = re.compile(r"bad status code: (\d{3})")
+_NOT_FOUND_TEXT = re.compile(r"NetStream\.Play\.StreamNotFound")
+_NO_ACCESS_TEXT = re.compile(
+    r"Net(?:Stream|Connection)\..*(?:auth|denied|forbidden|credential|password|not allowed)", re.IGNORECASE
+)
+
+
 def _status_of(error: BaseException) -> int:
+    """Return the number of RTSP and HTTP that says why a server refused; 0 where it did not, or did not say."""
     if isinstance(error, RemoteProtocolError):
         return error.status
     status = getattr(error, "status", 0)
-    return status if isinstance(status, int) else 0
+    if isinstance(status, int) and status:
+        return status
+    text = str(error)
+    found = _STATUS_TEXT.search(text)
+    if found is not None:
+        return int(found[1])
+    if _NOT_FOUND_TEXT.search(text):
+        return NOT_FOUND_STATUS
+    return NO_ACCESS_STATUSES[1] if _NO_ACCESS_TEXT.search(text) else 0
 
 
 def is_permanent(error: PolycastError) -> bool:

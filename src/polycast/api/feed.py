@@ -74,8 +74,10 @@ class Feed(Source):
             self._path.remove_publisher(self, str(error))
             if is_permanent(error) or not self._reconnect:
                 return
-            pause = SHORTEST_PAUSE if self._was_ready else min(LONGEST_PAUSE, pause * 2)
+            if self._was_ready:
+                pause = SHORTEST_PAUSE
             await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
 
     async def _attempt(self) -> PolycastError:
         context = PullContext(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -89,6 +90,7 @@ class Reader(Generic[FrameType]):
         the iteration raises.
         """
         limit = self._timeout if timeout is None else timeout
+        deadline = None if limit is None else time.monotonic() + limit
         with self._lock:
             while True:
                 if self._ready:
@@ -96,18 +98,22 @@ class Reader(Generic[FrameType]):
                     return frame
                 if self._is_over():
                     return None
-                self._process(self._next_entries(limit))
+                entries = self._inbox.take(_seconds_until(deadline), one=not self._newest)
+                if not entries:
+                    raise ReadTimeout(f"no frame came within {limit:g} seconds")
+                self._process(entries)
 
     async def read_async(self, timeout: float | None = None) -> FrameType | None:
         """Do what `read` does, in an event loop. Decoding is done in a worker thread."""
         limit = self._timeout if timeout is None else timeout
+        deadline = None if limit is None else time.monotonic() + limit
         while True:
             if self._ready:
                 frame: FrameType = self._ready.popleft()
                 return frame
             if self._is_over():
                 return None
-            entries = await self._inbox.take_async(limit, one=not self._newest)
+            entries = await self._inbox.take_async(_seconds_until(deadline), one=not self._newest)
             if not entries:
                 raise ReadTimeout(f"no frame came within {limit:g} seconds")
             if self._decoding is None or not any(isinstance(entry, Arrival) for entry in entries):
@@ -164,12 +170,6 @@ class Reader(Generic[FrameType]):
             raise error
         return True
 
-    def _next_entries(self, timeout: float | None) -> list[Entry]:
-        entries = self._inbox.take(timeout, one=not self._newest)
-        if not entries:
-            raise ReadTimeout(f"no frame came within {timeout:g} seconds")
-        return entries
-
     def _process_locked(self, entries: list[Entry]) -> None:
         with self._lock:
             self._process(entries)
@@ -213,6 +213,10 @@ class Reader(Generic[FrameType]):
                 self._end = entry
             elif isinstance(entry, Event) and self._on_event is not None:
                 self._on_event(entry)
+
+
+def _seconds_until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _coded(arrival: Arrival) -> CodedFrame:

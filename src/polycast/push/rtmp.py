@@ -27,16 +27,9 @@ from polycast.wire.rtmp.events import PeerClosedStream, RequestAccepted, Request
 # Seconds between two looks at the connection.
 CHECK_SECONDS = 1.0
 
-# What servers write into a refusal when it is about user and password; RTMP has no codes for that.
-ACCESS_WORDS = ("auth", "denied", "forbidden", "credential", "password", "unauthorized", "not allowed")
-
 
 class PushError(PolycastError):
     """The server does not take the stream, or is gone."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class PushConnection(asyncio.Protocol):
@@ -74,9 +67,7 @@ class PushConnection(asyncio.Protocol):
                     if not self.accepted.done():
                         self.accepted.set_result(None)
                 elif isinstance(event, RequestRefused):
-                    text = f"{event.code} {event.description}".strip()
-                    is_access = any(word in text.lower() for word in ACCESS_WORDS)
-                    self._fail(PushError(f"the server refuses the stream: {text}", 403 if is_access else 0))
+                    self._fail(PushError(f"the server refuses the stream: {event.code}: {event.description}"))
                 elif isinstance(event, PeerClosedStream):
                     self._fail(PushError(f"the server has ended the stream: {event.reason}"))
         except RemoteProtocolError as error:
