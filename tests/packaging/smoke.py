@@ -1,17 +1,18 @@
-"""Starts an installed server as a user would, and asks it for a little of everything."""
+"""Starts an installed server (POSIX) as a user would, and asks it for a little of everything."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 PATIENCE = 30.0
 
@@ -86,7 +87,6 @@ def running(
     folder: Path,
     environment: Mapping[str, str] | None = None,
     configuration: str = CONFIGURATION,
-    **options: Any,
 ) -> Iterator[Server]:
     """Start a command with a configuration file as its last argument; wait until all listeners are open."""
     file = folder / "smoke.yml"
@@ -99,7 +99,7 @@ def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **options,
+        start_new_session=True,
     )
     try:
         ports: dict[str, int] = {}
@@ -113,5 +113,6 @@ def running(
                 ports[found[1]] = int(found[2])
         yield Server(process, ports, time.monotonic() - before)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the single executable runs the server in a child
         process.communicate()

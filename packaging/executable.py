@@ -1,0 +1,59 @@
+"""Where the single executable begins: what an interpreter on the machine would bring, and this one does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+GUARD_ARGUMENTS = ["-I", "-S"]
+"""What the server puts before the file when it has its interpreter run the guard of the external commands."""
+
+CERTIFICATE_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # macOS
+)
+"""Authorities that the system trusts. OpenSSL comes along and only knows where the machine that built it has them."""
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    _restore_library_path()
+    # There is no interpreter beside the executable: it is started itself, as the interpreter would be.
+    if arguments[:2] == GUARD_ARGUMENTS and arguments[-1].endswith("command_guard.py"):
+        from polycast.control import command_guard
+
+        command_guard.main()
+        return 0
+    _find_certificates()
+    from polycast.cli import main as run
+
+    return run(arguments)
+
+
+def _restore_library_path() -> None:
+    """Let commands, such as FFmpeg, load the system's libraries and not those that come along here."""
+    for name in ("LD_LIBRARY_PATH", "LIBPATH"):
+        original = os.environ.pop(f"{name}_ORIG", None)
+        if original is not None:
+            os.environ[name] = original
+        else:
+            os.environ.pop(name, None)
+
+
+def _find_certificates() -> None:
+    if sys.platform == "win32" or "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
+        return
+    import ssl
+
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not (paths.capath and any(Path(paths.capath).iterdir())):
+        found = next((file for file in CERTIFICATE_FILES if Path(file).is_file()), None)
+        if found is not None:
+            os.environ["SSL_CERT_FILE"] = found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
