@@ -1,24 +1,33 @@
-"""The kinds of sources that there are, and what makes the source of a path. A new kind is a row here."""
+"""The kinds of sources that there are, and what makes the source of a path. A new kind is a case here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from polycast.config.path_schema import SourceKind, source_kind
 from polycast.hub.path import Path, Source
-from polycast.protocols.hls.source import HlsPuller
 from polycast.protocols.pull import Puller, SourceSettings, SupervisedSource
-from polycast.protocols.rpicamera.source import RpiCameraPuller
-from polycast.protocols.rtmp.source import RtmpPuller
-from polycast.protocols.rtsp.source import RtspPuller
 
-PULLERS: Final[dict[SourceKind, Callable[[str], Puller]]] = {
-    SourceKind.RTSP: RtspPuller,
-    SourceKind.RTMP: RtmpPuller,
-    SourceKind.HLS: HlsPuller,
-    SourceKind.RPI_CAMERA: RpiCameraPuller,
-}
+
+def puller_class(kind: SourceKind) -> type[Puller] | None:
+    """Return what pulls a kind of source; None for one that is not pulled. Imported here, when it is first needed."""
+    if kind is SourceKind.RTSP:
+        from polycast.protocols.rtsp.source import RtspPuller
+
+        return RtspPuller
+    if kind is SourceKind.RTMP:
+        from polycast.protocols.rtmp.source import RtmpPuller
+
+        return RtmpPuller
+    if kind is SourceKind.HLS:
+        from polycast.protocols.hls.source import HlsPuller
+
+        return HlsPuller
+    if kind is SourceKind.RPI_CAMERA:
+        from polycast.protocols.rpicamera.source import RpiCameraPuller
+
+        return RpiCameraPuller
+    return None
 
 
 def make_source(path: Path, addresses: Sequence[str], settings: SourceSettings) -> Source | None:
@@ -26,7 +35,8 @@ def make_source(path: Path, addresses: Sequence[str], settings: SourceSettings) 
     pullers: list[Puller] = []
     for url in addresses:
         kind = source_kind(url)
-        if kind is None or kind not in PULLERS:
+        made = puller_class(kind) if kind is not None else None
+        if made is None:
             return None
-        pullers.append(PULLERS[kind](url))
+        pullers.append(made(url))
     return SupervisedSource(path, pullers, settings)
