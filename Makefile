@@ -12,10 +12,10 @@ SYSTEM_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer
 	vlc-bin vlc-plugin-base iproute2 nginx-light libnginx-mod-rtmp chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench fuzz clean
+.PHONY: help run test lint format bench fuzz executable docker-lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## install into .venv and start the server with a demo stream (ARGS="my.yml" for your own)
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
@@ -37,6 +37,15 @@ bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--hel
 
 fuzz: $(VENV)/.test ## fuzz every parser (SECONDS_PER_TARGET=60 for longer)
 	@$(PYTHON) fuzz/run.py --seconds $(SECONDS_PER_TARGET) $(ARGS)
+
+executable: $(VENV)/.executable ## build dist/polycast, a single executable without a Python beside it, and try it
+	@$(PYTHON) -m PyInstaller --noconfirm --log-level WARN --distpath dist --workpath build packaging/polycast.spec
+	@POLYCAST_EXECUTABLE=dist/polycast $(PYTHON) -m pytest -q tests/packaging/test_executable.py
+	@ls -l dist/polycast
+
+docker-lint: $(VENV)/.test ## check the Dockerfiles and the compose example, and run the steps of the image here
+	@if command -v hadolint >/dev/null; then hadolint Dockerfile docs/docker/ffmpeg.Dockerfile; fi
+	@POLYCAST_DOCKER_STEPS=yes $(PYTHON) -m pytest -q tests/packaging/test_docker.py
 
 clean: ## remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -80,6 +89,26 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml $(VENV)/.installed
 	$(PYTHON) -m pip install -q --group test --group lint
+	@touch $@
+
+# The executable carries Python's shared library, which Debian has in a package of its own. Prints the package if missing.
+define missing_python_library
+import ctypes, os, sys, sysconfig
+name = sysconfig.get_config_var("INSTSONAME")
+for candidate in (os.path.join(sysconfig.get_config_var("LIBDIR"), name), name):
+    try:
+        ctypes.CDLL(candidate)
+        break
+    except OSError:
+        pass
+else:
+    print("libpython%d.%d" % sys.version_info[:2])
+endef
+export missing_python_library
+
+$(VENV)/.executable: $(VENV)/.test
+	$(call install_packages,$(shell $(PYTHON) -c "$$missing_python_library"),exit 1)
+	$(PYTHON) -m pip install -q 'pyinstaller>=6.10'
 	@touch $@
 
 # Without these programs the interoperability tests are skipped.

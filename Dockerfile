@@ -1,0 +1,27 @@
+# Polycast in a small image, without FFmpeg (docs/docker/ffmpeg.Dockerfile adds it):
+#
+#     docker build -t polycast .
+#     docker run --rm -it --network=host polycast
+
+ARG PYTHON_VERSION=3.13
+
+FROM python:${PYTHON_VERSION}-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE THIRD_PARTY.md ./
+COPY src ./src
+# The environment gets no pip of its own: nothing is installed into it later.
+RUN python -m venv --without-pip /opt/polycast \
+    && pip --python /opt/polycast/bin/python install --no-cache-dir ".[tls]"
+
+FROM python:${PYTHON_VERSION}-slim
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin polycast
+COPY --from=build /opt/polycast /opt/polycast
+COPY polycast.yml /rtsp-simple-server.yml
+ENV PATH="/opt/polycast/bin:${PATH}" PYTHONUNBUFFERED=1
+WORKDIR /
+# RTSP, RTSPS, RTP, RTCP; RTMP, RTMPS; HLS; API, metrics, profiles
+EXPOSE 8554/tcp 8322/tcp 8000/udp 8001/udp 1935/tcp 1936/tcp 8888/tcp 9997/tcp 9998/tcp 9999/tcp
+# A number, so that Kubernetes sees that it is not root.
+USER 10001:10001
+# The configuration is /rtsp-simple-server.yml, unless an argument names another one.
+ENTRYPOINT ["polycast"]
