@@ -177,7 +177,7 @@ def _capture(url: str, options: str, result: Delay, seconds: float) -> None:
         ok, picture = capture.read()
         if not ok:
             break
-        delay = delay_of(picture)
+        delay = delay_of(np.asarray(picture, np.uint8))
         if time.monotonic() > begin:
             result.delays.append(delay)
     capture.release()

@@ -262,6 +262,25 @@ def test_a_reader_comes_back(server: polycast.Server) -> None:
     ]
 
 
+def test_times_go_on_where_readers_wait_for_the_next_publisher() -> None:
+    configuration = {**EMBEDDED, "paths": {"all": {"publisherGrace": "10s"}}}
+    events: list[str] = []
+    with (
+        polycast.Server(configuration) as server,
+        server.read("cam", buffer=50, timeout=PATIENCE, on_event=lambda event: events.append(event.kind)) as reader,
+    ):
+        times = []
+        for _ in range(2):
+            with publish(server) as video:
+                for _ in range(3):
+                    video.write(picture())
+                    frame = reader.read()
+                    assert frame is not None
+                    times.append(frame.pts)
+        assert sorted(set(times)) == times
+        assert events.count("connected") == 1
+
+
 def test_another_size_after_a_comeback(server: polycast.Server) -> None:
     with server.read("cam", timeout=PATIENCE) as reader:
         for size in ((320, 240), (160, 128)):

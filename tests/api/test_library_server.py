@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,22 @@ def test_a_hook_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         server.publish("cam", size=(320, 240)).close()
     assert "the function on_ready failed" in caplog.text
     assert "my fault" in caplog.text
+
+
+def test_a_hook_may_stop_the_server() -> None:
+    server = polycast.Server(EMBEDDED, on_ready=lambda _: server.stop())
+    with server:
+        server.publish("cam", size=(320, 240))
+        begin = time.monotonic()
+        assert server.wait(timeout=PATIENCE)
+        assert time.monotonic() - begin < 4  # it did not wait for itself
+
+
+def test_a_server_without_rtsp() -> None:
+    with polycast.Server({"rtspDisable": True}) as server:
+        assert server.ports == {}
+        with pytest.raises(polycast.ConfigurationError, match="no RTSP"):
+            server.url("cam")
 
 
 def test_statistics(server: polycast.Server) -> None:

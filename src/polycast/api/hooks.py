@@ -19,6 +19,9 @@ from polycast.log import Log
 # Threads in which functions that are not asynchronous decide who may publish and read.
 AUTHENTICATION_THREADS = 8
 
+# Name of the thread in which functions that are not asynchronous are told what happens.
+WORKER_NAME = "polycast-hooks"
+
 # Seconds that hooks under way get when the server stops.
 GRACE_SECONDS = 5.0
 
@@ -76,7 +79,9 @@ class Hooks:
         self._last: dict[Path, StreamStatistics] = {}
         self._queue: asyncio.Queue[tuple[Callable[..., Any], tuple[object, ...]] | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
-        self._worker = concurrent.futures.ThreadPoolExecutor(1, "polycast-hooks")
+        self.stops_itself = False
+        """Whether it is a hook that stops the server, which must not wait for itself."""
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, WORKER_NAME)
         self._deciders = concurrent.futures.ThreadPoolExecutor(AUTHENTICATION_THREADS, "polycast-authenticate")
 
     async def authenticate(self, request: AccessRequest) -> bool:
@@ -97,6 +102,7 @@ class Hooks:
         """Wait for what is under way, for a few seconds, and end."""
         if self._task is not None:
             self._queue.put_nowait(None)
+        if self._task is not None and not self.stops_itself:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._task, GRACE_SECONDS)
         self._worker.shutdown(wait=False, cancel_futures=True)

@@ -54,7 +54,7 @@ class Reader(Generic[FrameType]):
         self._newest = newest
         self._timeout = timeout
         self._on_event = on_event
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # on_event may call back
         self._ready: deque[Any] = deque()
         self._pending: deque[Entry] = deque()
         self._end: End | None = None

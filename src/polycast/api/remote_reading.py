@@ -15,6 +15,8 @@ from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path
 from polycast.log import Log
+from polycast.protocols.pull import Puller
+from polycast.protocols.sources import puller_class
 
 PATH = "stream"
 """The one path of each private hub."""
@@ -94,20 +96,17 @@ class _FedSubscription(Subscription):
             self._feed.attach(self._hub.path(self._name))
 
 
-def _make_puller(url: str) -> Any:
-    from polycast.protocols.sources import PULLERS
-
-    kind = source_kind(url)
-    if kind is None or kind not in PULLERS:
-        schemes = sorted({name for name in ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https") if _can_pull(name)})
-        raise ValueError(f"'{without_credentials(url)}' cannot be read: use one of {', '.join(schemes)}")
-    return PULLERS[kind](url)
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
 
 
-def _can_pull(scheme: str) -> bool:
-    from polycast.protocols.sources import PULLERS
-
-    return source_kind(f"{scheme}://host") in PULLERS
+def _make_puller(url: str) -> Puller:
+    kind = source_kind(url) if url.partition("://")[0] in SCHEMES else None
+    puller = puller_class(kind) if kind is not None else None
+    if puller is None:
+        raise ValueError(
+            f"'{without_credentials(url)}' cannot be read: an address begins with one of {', '.join(SCHEMES)}"
+        )
+    return puller(url)
 
 
 def without_credentials(url: str) -> str:

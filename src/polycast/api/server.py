@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from polycast.api.decoding import Decoding
 from polycast.api.errors import StreamEnded
 from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
-from polycast.api.hooks import Authenticate, Hooks, OnRead, OnStream
+from polycast.api.hooks import WORKER_NAME, Authenticate, Hooks, OnRead, OnStream
 from polycast.api.inbox import Inbox
 from polycast.api.publication import Publication
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
@@ -23,6 +23,7 @@ from polycast.api.settings import load_settings
 from polycast.api.statistics import ServerStatistics, session_statistics, stream_statistics
 from polycast.api.subscription import Subscription
 from polycast.api.writer import CodedWriter, Writer
+from polycast.errors import ConfigurationError
 from polycast.media.codec import Codec
 from polycast.media.track import Track
 
@@ -85,11 +86,14 @@ class Server:
         return {key: port for server in application.servers.values() for key, port in server.ports.items()}
 
     def url(self, path: str = "", *, host: str = "127.0.0.1") -> str:
-        """Return the RTSP address of a path. Raises StreamEnded when the server does not run or has no RTSP."""
+        """Return the RTSP address of a path.
+
+        Raises StreamEnded when the server does not run, ConfigurationError when it has no RTSP.
+        """
         for key, scheme in (("rtspAddress", "rtsp"), ("rtspsAddress", "rtsps")):
             if key in self.ports:
                 return f"{scheme}://{host}:{self.ports[key]}/{path}"
-        raise StreamEnded("the server has no RTSP: it is turned off in the configuration")
+        raise ConfigurationError("the server has no RTSP: it is turned off in the configuration")
 
     def start(self) -> Self:
         """Start in a thread of its own; nothing happens when it runs already.
@@ -109,12 +113,14 @@ class Server:
     def stop(self) -> None:
         """Stop: clients are disconnected, readers and writers of this program end. Nothing happens when it is stopped.
 
-        Not for a server that runs in the event loop of the caller: see `stop_async`.
+        Not for a server that runs in the event loop of the caller: see `stop_async`. A hook may call it.
         """
         with self._lock:
             runtime = self._runtime
             if runtime is None:
                 return
+            if self._hooks is not None and threading.current_thread().name.startswith(WORKER_NAME):
+                self._hooks.stops_itself = True
             runtime.run(self._close())
             self._forget(runtime)
 
