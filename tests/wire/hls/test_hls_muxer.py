@@ -190,10 +190,20 @@ def test_a_part_beyond_its_segment_is_the_first_of_the_next() -> None:
 
 def test_other_names() -> None:
     muxer = low_latency()
-    for name in ("", "x.mp4", "audio1.m3u8", "../stream.m3u8", "STREAM.M3U8", "gap.mp4", "t1_stream_seg6.mp4"):
+    for name in ("", "x.mp4", "audio1.m3u8", "../stream.m3u8", "STREAM.M3U8", "t1_stream_seg6.mp4"):
         answer = muxer.request(name)
         assert isinstance(answer, Refusal), name
         assert answer.status == 404
+
+
+def test_gaps_are_there_for_players_that_ask_for_them() -> None:
+    # VLC 3 does not know EXT-X-GAP.
+    gap = low_latency(4).lookup("gap.mp4")
+    assert isinstance(gap, Resource)
+    assert gap.body == b"\0\0\0\x14stypmsdh\0\0\0\0msdh"
+    muxer = low_latency(20)
+    assert "gap.mp4" not in text(muxer)
+    assert muxer.lookup("gap.mp4") is None
 
 
 def test_names_differ_between_muxers() -> None:

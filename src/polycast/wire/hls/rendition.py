@@ -18,9 +18,12 @@ from polycast.wire.hls.program_clock import ProgramClock
 from polycast.wire.hls.resource import CONTENT_TYPE_AUDIO_MP4, CONTENT_TYPE_MP4, CONTENT_TYPE_MPEGTS, Resource
 from polycast.wire.hls.segment import Part, Segment
 from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, SegmentStart
+from polycast.wire.mp4.boxes import box
 
 GAP_NAME = "gap.mp4"
-"""Name of the gaps; players do not ask for it, and it does not exist."""
+"""Name of the gaps. Players that know EXT-X-GAP do not ask for it; VLC 3 does, and gives up when it is not there."""
+_GAP = Resource(box(b"styp", b"msdh", bytes(4), b"msdh"), CONTENT_TYPE_MP4, immutable=True)
+"""A segment without anything in it."""
 
 
 class Rendition:
@@ -215,6 +218,7 @@ class Rendition:
             self._forget_parts(segment)
 
     def _add_gaps(self, first: Segment) -> None:
+        self.files[GAP_NAME] = _GAP
         duration = self._options.segment_duration
         for index in range(GAP_SEGMENTS):
             before = seconds_to_ticks((GAP_SEGMENTS - index) * duration, NANOSECONDS)
@@ -229,6 +233,8 @@ class Rendition:
             self._discontinuity_sequence += segment.discontinuity
             if not segment.gap:
                 self._retained.append(segment)
+            elif not self.segments[0].gap:
+                self.files.pop(GAP_NAME, None)
         while len(self._retained) > RETAINED_SEGMENTS:
             old = self._retained.popleft()
             self._forget_parts(old)
