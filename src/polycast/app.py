@@ -53,6 +53,7 @@ class Application:
             float(self.configuration.external_authentication_timeout),
             authenticate,
         )
+        self._source_settings = SourceSettings(self._loop, lambda: self.configuration)
         self.hub = Hub(
             loop=self._loop,
             log=self.log,
@@ -142,6 +143,7 @@ class Application:
         await self.control.stop()
         await self._servers.stop(reason)
         self.hub.close(reason)
+        await self._source_settings.wait_for_end()
         await self._hooks.close()
         await self.hub.access.close()
 
@@ -150,13 +152,10 @@ class Application:
             from polycast.demo_source import DemoPublisher  # needs PyAV, and time
 
             return DemoPublisher(path, self._loop)
-        return make_source(path, path.configuration.sources, self._source_settings())
+        return make_source(path, path.configuration.sources, self._source_settings)
 
     def _make_stand_in(self, path: Path, url: str) -> Source | None:
-        return make_source(path, (url,), self._source_settings())
-
-    def _source_settings(self) -> SourceSettings:
-        return SourceSettings(self._loop, lambda: self.configuration)
+        return make_source(path, (url,), self._source_settings)
 
     def _rtsp_port(self) -> int:
         server = self.servers.get("RTSP")

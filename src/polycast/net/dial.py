@@ -181,14 +181,10 @@ async def _race(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> s
     finally:
         for task in pending:
             task.cancel()
-            task.add_done_callback(_close_late)
+        for late in await asyncio.gather(*pending, return_exceptions=True):
+            if isinstance(late, socket.socket):  # connected although another one had won
+                late.close()
     raise errors[0] if errors else OSError(errno.EADDRNOTAVAIL, "the name has no address")
-
-
-def _close_late(task: asyncio.Task[socket.socket]) -> None:
-    """Close a socket that connected although another one had won."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
 
 
 async def _connect_socket(

@@ -6,7 +6,7 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from polycast.config.path_schema import PathConfiguration
@@ -22,6 +22,9 @@ from polycast.net.dial import describe_failure
 # The pause before each attempt is longer or shorter by up to this part of it, at random, so that hundreds of sources
 # of one origin do not all come back in the same moment.
 JITTER: Final = 0.2
+
+# Seconds that sources get to end when the server stops: a camera's program is killed after six.
+END_SECONDS: Final = 8.0
 
 # The back-off doubles at most so often; sourceRetryPauseMax is reached long before.
 MAXIMUM_DOUBLINGS: Final = 30
@@ -90,6 +93,13 @@ class SourceSettings:
     loop: asyncio.AbstractEventLoop
     configuration: Callable[[], Configuration]
     """Returns the settings of the server as they are now."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """What runs, also while it is ending; see `wait_for_end`."""
+
+    async def wait_for_end(self) -> None:
+        """Wait until all sources that were stopped have said farewell and ended their helpers."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=END_SECONDS)
 
 
 class SupervisedSource(Source):
@@ -115,7 +125,9 @@ class SupervisedSource(Source):
             return
         self._log.info("started")
         self._current = 0
-        self._task = self._settings.loop.create_task(self._run())
+        task = self._task = self._settings.loop.create_task(self._run())
+        self._settings.tasks.add(task)
+        task.add_done_callback(self._settings.tasks.discard)
 
     def stop(self, reason: str) -> None:
         task, self._task = self._task, None
