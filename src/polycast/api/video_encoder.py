@@ -49,7 +49,7 @@ HARDWARE = {
 """Encoders of graphics cards and boards, in the order in which they are tried."""
 
 LIVE_OPTIONS: dict[str, dict[str, str]] = {
-    "libx264": {"preset": "ultrafast", "tune": "zerolatency", "profile": "main", "forced-idr": "1"},
+    "libx264": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1"},
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1", "x265-params": "log-level=error"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "row-mt": "1"},
