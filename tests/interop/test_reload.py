@@ -28,7 +28,18 @@ LAST_PACKETS = 15
 SETTINGS = "api: yes\napiAddress: 127.0.0.1:{api}\npaths:\n  cam:\n  other:\n  '~^a':\n"
 CAM = "  cam:\n"
 
-PORTS = ("api", "api_moved", "metrics", "metrics_moved", "pprof", "rtmp_moved", "rtmps_moved", "hls", "hls_moved")
+PORTS = (
+    "rtsps_moved",
+    "api",
+    "api_moved",
+    "metrics",
+    "metrics_moved",
+    "pprof",
+    "rtmp_moved",
+    "rtmps_moved",
+    "hls",
+    "hls_moved",
+)
 
 # What is changed in the file; {name} is a free port. Each row starts from the first file, so that what the row before
 # did is taken back at the same time.
@@ -41,6 +52,9 @@ ROWS: dict[str, Mapping[str, str]] = {
     "times": {"readTimeout": "20s", "writeTimeout": "20s"},
     "buffers": {"readBufferCount": "1024"},
     "authentication": {"externalAuthenticationURL": "http://127.0.0.1:9/auth"},
+    "command": {"runOnConnect": "true"},
+    "RTSPS moves": {"rtspsAddress": "127.0.0.1:{rtsps_moved}"},
+    "RTSPS certificate": {"serverCert": "./server.crt", "serverKey": "./server.key"},
     "RTMP off": {"rtmpDisable": "yes"},
     "RTMP moves": {"rtmpAddress": "127.0.0.1:{rtmp_moved}"},
     "RTMPS off": {"rtmpEncryption": '"no"'},
