@@ -68,6 +68,7 @@ async def test_it_shows_plays_and_disconnects(tmp_path: Path) -> None:
                 await page.evaluate(f"document.querySelector({json.dumps(button)}).click()")
                 assert await reader.ended()
                 await page.wait_for(f"!document.querySelector({json.dumps(button)})")
+                await page.wait_for("!document.querySelector('#paths tbody tr').cells[6].innerText.startsWith('0 ')")
                 assert "publish" in [row[2] for row in await rows(page, "sessions")]
                 assert publisher.process.poll() is None
                 assert await page.evaluate("document.getElementById('trouble').hidden")

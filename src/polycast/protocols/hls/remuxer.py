@@ -11,7 +11,7 @@ from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.batch import FrameBatch
 from polycast.hub.path import Path
-from polycast.hub.stats import Reference
+from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import FrameReader, Stream
 from polycast.log import Log
 from polycast.media.frame import Frame
@@ -64,7 +64,8 @@ class Remuxer(FrameReader):
         self.is_automatic = is_automatic
         """Made because ``hlsAlwaysRemux`` is set, not for a request: never idle."""
         self.created = datetime.now(UTC)
-        self.bytes_sent = 0
+        self.counters = Counters()
+        """What its viewers got; the path counts it, too."""
         self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
         self._log = log
         self._now = now

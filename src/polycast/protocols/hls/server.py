@@ -129,7 +129,7 @@ class HlsServer(Server):
                 "created": rfc3339(remuxer.created),
                 # Written as rtsp-simple-server does.
                 "lastRequest": remuxer.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
-                "bytesSent": remuxer.bytes_sent,
+                "bytesSent": remuxer.counters.bytes_sent,
             }
             for name, remuxer in self._remuxers.items()
         }
@@ -329,7 +329,7 @@ class HlsServer(Server):
         if file is None:
             file = self._files[found] = self._prepare(found, name)
         response = file.respond(request)
-        remuxer.bytes_sent += len(response.body)
+        remuxer.counters.bytes_sent += len(response.body)
         return response
 
     def _prepare(self, found: Resource, name: str) -> HttpFile:
