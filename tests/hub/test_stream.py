@@ -16,6 +16,7 @@ from polycast.media.codec import H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
+from polycast.rtp.rtcp import SenderReport
 
 IDR = b"\x65\x88" + bytes(range(100))
 SLICE = b"\x41\x9a" + bytes(range(100, 200))
@@ -351,3 +352,31 @@ async def test_frame_readers_learn_of_changed_parameters_in_their_place() -> Non
 async def test_tracks_of_frames_get_payload_types() -> None:
     stream = make_stream(VIDEO, AUDIO, packets=False)
     assert [track.rtp.payload_type for track in stream.descriptions if track.rtp is not None] == [96, 97]
+
+
+def report(ntp_seconds: int, rtp_timestamp: int) -> SenderReport:
+    return SenderReport(0x1234, ntp_seconds << 32, rtp_timestamp, 0, 0)
+
+
+def told(stream: Stream, track: int, timestamp: int) -> int:
+    """Return the wall-clock time in nanoseconds that readers are told for a timestamp."""
+    wall_time = stream.tracks[track].reports.wall_time_of(timestamp)
+    assert wall_time is not None
+    return wall_time
+
+
+async def test_clock_of_the_publisher_does_not_move_what_readers_were_told() -> None:
+    stream = make_stream(VIDEO, AUDIO)
+    stream.add_reader(Packets())
+    write(stream, rtp(1, SLICE, timestamp=90_000), 0)
+    write(stream, rtp(1, access_unit(b"x"), timestamp=48_000, payload_type=97), 1)
+    stream.flush()
+    before = told(stream, 0, 90_000)
+    # A camera whose clock began in 1970, and whose sound was captured 50 ms after its picture.
+    stream.on_sender_report(0, report(2_208_988_800 + 10, 90_000), 0.0)
+    stream.on_sender_report(1, report(2_208_988_800 + 10, 48_000 - 2_400), 0.0)
+    assert told(stream, 0, 90_000) == before
+    assert told(stream, 1, 48_000) - before == pytest.approx(50_000_000, abs=1_000)
+    # Its clock is set by a time server.
+    stream.on_sender_report(0, report(3_900_000_000, 180_000), 1.0)
+    assert told(stream, 0, 180_000) - before == pytest.approx(1_000_000_000, abs=1_000)

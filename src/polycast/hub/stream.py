@@ -19,9 +19,10 @@ from polycast.hub.stats import RateMeter, Reference
 from polycast.log import Log
 from polycast.media.codec import Kind
 from polycast.media.frame import Frame
-from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
+from polycast.media.timebase import NANOSECONDS, WallTime, ntp_to_wall_time, rescale_nearest, wall_time_to_ntp
 from polycast.media.track import Track
 from polycast.rtp.payload.registry import rtp_format_for
+from polycast.rtp.reports import SenderReportSource
 from polycast.rtp.rtcp import SenderReport
 from polycast.rtp.timeline import Timeline
 
@@ -36,6 +37,9 @@ FIRST_DYNAMIC_PAYLOAD_TYPE = 96
 # Seconds between the last frame of a publisher and the first one of the next at least, so that tracks that begin a
 # little before the first frame do not go back in time.
 MINIMUM_SPLICE_GAP_SECONDS = 0.1
+
+# Seconds by which the clock of a publisher may differ from what its packets said before; more is a clock being set.
+MAXIMUM_CLOCK_STEP_SECONDS = 10
 
 # Seconds by which a track may lag behind the newest one and still count as flowing.
 MAXIMUM_TRACK_LAG_SECONDS = 2
@@ -105,6 +109,8 @@ class Stream:
         self.run: PacketRun | None = None
         self._frames: list[tuple[int, Frame | Track]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._clock_offset: int | None = None
+        """Nanoseconds from the clock of an RTP publisher to the one that its readers are told."""
         self._wall_origin: int | None = None
         """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
         self._closed = False
@@ -171,9 +177,11 @@ class Stream:
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         """Take a sender report of the publisher: it ties the track's timestamps to the wall clock."""
-        timestamp = self.tracks[track_index].outgoing_timestamp(report.rtp_timestamp)
-        if timestamp is not None:
-            self.tracks[track_index].reports.on_publisher_report(report.ntp, timestamp, now)
+        track = self.tracks[track_index]
+        timestamp = track.outgoing_timestamp(report.rtp_timestamp)
+        # A report with NTP time 0 comes from a publisher without a clock (RFC 3550 section 6.4.1).
+        if timestamp is not None and report.ntp:
+            track.reports.on_publisher_report(self._to_our_clock(track.reports, report.ntp, timestamp), timestamp, now)
             self._timeline.on_sender_report(track_index, report.ntp, timestamp)
 
     def resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
@@ -303,6 +311,22 @@ class Stream:
     def presentation_time(self, track_index: int, timestamp: int) -> int:
         """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""
         return self._timeline.extend(track_index, timestamp, self.now)
+
+    def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:
+        """Return the NTP time of a publisher's report on the clock that readers have been told so far.
+
+        A publisher's clock may be hours off. Readers that were told ours before its first report, or that saw it being
+        set, must not see their time line jump; the tracks' places relative to each other are the publisher's.
+        """
+        theirs = ntp_to_wall_time(ntp)
+        ours = reports.wall_time_of(timestamp)
+        offset = self._clock_offset
+        if ours is not None and (
+            offset is None or abs(theirs + offset - ours) > MAXIMUM_CLOCK_STEP_SECONDS * NANOSECONDS
+        ):
+            offset = ours - theirs
+        self._clock_offset = offset = offset or 0
+        return wall_time_to_ntp(WallTime(theirs + offset))
 
     def capture_time(self, track_index: int, pts: int) -> WallTime | None:
         """Return when a frame of an RTP publisher was captured; None when it sends no sender reports."""

@@ -24,9 +24,6 @@ from polycast.rtp.rtcp import SourceDescription, serialize_compound
 from polycast.wire.rtsp.authentication import AuthenticationMethod
 from polycast.wire.rtsp.transport_choice import Protocol
 
-# Seconds before the first sender report of a stream: its clocks have settled by then.
-FIRST_REPORT_SECONDS = 1.0
-
 _CANONICAL_NAME = "polycast"
 
 
@@ -182,15 +179,19 @@ class RtspServer(TcpServer):
         times = self._report_times
         self._report_times = {}
         for stream, readers in streams.items():
-            due = times.get(stream, now + FIRST_REPORT_SECONDS)
+            due = times.get(stream, now)
             self._report_times[stream] = due
             if now >= due:
                 self._report_times[stream] = now + REPORT_INTERVAL
-                self._report_on(stream, readers, now)
+                self._report_on(stream, readers, self._groups.get(stream), now)
+            elif newcomers := [reader for reader in readers if not reader.has_report]:
+                # Players put sound and picture together by the reports: who has just come does not wait for the round.
+                self._report_on(stream, newcomers, None, now)
 
-    def _report_on(self, stream: Stream, readers: Iterable[SessionReader], now: float) -> None:
+    def _report_on(
+        self, stream: Stream, readers: Iterable[SessionReader], group: MulticastGroup | None, now: float
+    ) -> None:
         wall_time = WallTime(time.time_ns())
-        group = self._groups.get(stream)
         for track in stream.tracks:
             if track.ssrc is None:
                 continue
@@ -201,6 +202,7 @@ class RtspServer(TcpServer):
             data = serialize_compound([report, names])
             for reader in readers:
                 reader.send_report(track.index, data)
+                reader.has_report = True
             if group is not None:
                 group.send_report(track.index, data)
 
