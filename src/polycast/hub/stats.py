@@ -77,11 +77,10 @@ def describe_session(snapshot: SessionSnapshot) -> dict[str, object]:
     }
 
 
+_COUNTER_NAMES = ("bytesReceived", "bytesSent", "packetsReceived", "packetsSent", "packetsLost", "packetsDropped")
+
 COUNTERS_SCHEMA: dict[str, object] = {
-    **dict.fromkeys(
-        ("bytesReceived", "bytesSent", "packetsReceived", "packetsSent", "packetsLost", "packetsDropped"),
-        {"type": "integer", "minimum": 0},
-    ),
+    **{name: {"type": "integer", "minimum": 0} for name in _COUNTER_NAMES},
     "jitter": {"type": "number", "description": "Seconds."},
     "roundTrip": {"type": ["number", "null"], "description": "Seconds; null while unknown."},
 }
