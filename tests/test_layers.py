@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "net": set(LEAVES),
     "config": set(LEAVES),
     "web": set(LEAVES),
+    "service": set(),
     "protocols": {"web", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "control": {"hub", "media", "net", "config", *LEAVES},
     "demo_picture": set(),
