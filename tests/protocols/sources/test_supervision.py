@@ -251,15 +251,17 @@ async def test_without_grace_readers_are_closed_at_once() -> None:
 async def test_sender_reports_of_the_second_publisher_fit_its_new_timestamps() -> None:
     async with running(paths=GRACE) as app:
         first = await publish(app, sdp(VIDEO))
-        first.send(frame_of(rtp(1, key_unit(), timestamp=1000)))
         path = app.path("live")
-        await app.until(lambda: path.stream is not None and path.stream.tracks[0].packets_received == 1)
+        assert path.stream is not None
+        frames = Frames()
+        path.attach_reader(frames, path.stream)
+        first.send(frame_of(rtp(1, key_unit(), timestamp=1000)))
+        await app.until(lambda: len(frames.frames) == 1)
         await first.close()
         second = await publish(app, sdp(VIDEO))
-        ntp = 0xE0000000 << 32
-        report = struct.pack("!BBHIQIII", 0x80, 200, 6, 1, ntp, 50_000, 1, 1)
+        report = struct.pack("!BBHIQIII", 0x80, 200, 6, 1, 0xE0000000 << 32, 50_000, 1, 1)
         second.send(frame_of(rtp(1, key_unit(), timestamp=50_000)) + frame_of(report, 1))
-        assert path.stream is not None
-        track = path.stream.tracks[0]
-        await app.until(lambda: track.packets_received == 2)
-        await app.until(lambda: track.reports.wall_time_of(track.last_timestamp) == (0xE0000000 - 2208988800) * 10**9)
+        second.send(frame_of(rtp(2, key_unit(), timestamp=95_000)))
+        await app.until(lambda: len(frames.frames) == 3)
+        # Half a second after the moment that the report tells.
+        assert frames.frames[-1][1].wall_time == (0xE0000000 - 2208988800) * 10**9 + 5 * 10**8
