@@ -22,6 +22,7 @@ from polycast.config import LoadedConfiguration, PathConfiguration, load, unavai
 from polycast.config.names import ALL_PATHS
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log, LogOutput
+from polycast.net.loop import new_event_loop
 from polycast.service.notify import ServiceManager
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _check(loaded)
     _raise_file_limit()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    loop_factory = _loop_factory()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(loaded, loader, demo=options.demo))
 
 
@@ -243,16 +243,6 @@ def _reload_on_signal(application: Application, service_manager: ServiceManager)
         reload.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop, or winloop on Windows, where it is installed; else the platform's own."""
-    name = "winloop" if sys.platform == "win32" else "uvloop"
-    with contextlib.suppress(ImportError):
-        module = __import__(name)
-        factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
-        return factory
-    return None
 
 
 def _raise_file_limit() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from polycast.api.errors import StreamEnded
+from polycast.net.loop import new_event_loop
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -25,15 +25,6 @@ FAREWELL_SECONDS = 1.0
 
 # Seconds that the connections of clients get after that; a server waits for its own.
 LINGER_SECONDS = 0.02
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop, or winloop on Windows, where it is installed; else the platform's own."""
-    with contextlib.suppress(ImportError):
-        module = __import__("winloop" if sys.platform == "win32" else "uvloop")
-        loop: asyncio.AbstractEventLoop = module.new_event_loop()
-        return loop
-    return asyncio.new_event_loop()
 
 
 class Runtime:
