@@ -56,12 +56,29 @@ def test_entry_playlists_of_mpegts_are_those_of_the_reference() -> None:
     assert 'CODECS="avc1.42c028,mp4a.40.2"' in index[4]
     assert index[5:] == ["stream.m3u8"]
     assert isinstance(muxer.request("stream.m3u8"), WaitFor)
-    feed(muxer, merge(RATES, video(0, [(0, True), (90_000 * 4, True), (90_000 * 4 + 1, False)]), audio(1, 4)), RATES)
+    times = [(0, True), (90_000 * 4, True), (90_000 * 4 + 1, False), (90_000 * 6, True), (90_000 * 6 + 1, False)]
+    feed(muxer, merge(RATES, video(0, times), audio(1, 6)), RATES)
     assert re.fullmatch(
         r"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-ALLOW-CACHE:NO\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n\n"
-        r"#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20\.000Z\n#EXTINF:4,\nt1_stream_seg0\.ts\n",
+        r"#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20\.000Z\n#EXTINF:4,\nt1_stream_seg0\.ts\n"
+        r"#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:24\.000Z\n#EXTINF:2,\nt1_stream_seg1\.ts\n",
         text(muxer),
     )
+
+
+@pytest.mark.parametrize(("variant", "seconds", "answered"), [
+    (Variant.MPEGTS, [1], False), (Variant.MPEGTS, [1, 1], True), (Variant.MPEGTS, [12], True),
+    (Variant.FMP4, [1], False), (Variant.FMP4, [1, 1], True), (Variant.FMP4, [12], True),
+    (Variant.LOW_LATENCY, [1], True),
+])  # fmt: skip
+def test_a_player_gets_enough_to_start_on(variant: Variant, seconds: list[int], answered: bool) -> None:
+    muxer = Muxer(variant, [track(0, VIDEO)], options())
+    times, start = [], 0
+    for duration in seconds:
+        times += regular(duration, gop=10_000, start=start)
+        start += duration * 90_000
+    feed(muxer, video(0, [*times, *regular(0.1, start=start)]))
+    assert isinstance(muxer.request("stream.m3u8"), Resource) is answered
 
 
 def test_real_bandwidth_picture_size_and_frame_rate() -> None:

@@ -20,6 +20,8 @@ from polycast.wire.hls.segment import Part, Segment
 from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, SegmentStart
 from polycast.wire.mp4.boxes import box
 
+LONG_SEGMENT_SECONDS = 10.0
+"""A first segment of this length is enough to start on: nobody shall wait for two of them."""
 GAP_NAME = "gap.mp4"
 """Name of the gaps. Players that know EXT-X-GAP do not ask for it; VLC 3 does, and gives up when it is not there."""
 _GAP = Resource(box(b"styp", b"msdh", bytes(4), b"msdh"), CONTENT_TYPE_MP4, immutable=True)
@@ -114,8 +116,14 @@ class Rendition:
 
     @property
     def has_content(self) -> bool:
-        """Whether the playlist can be served."""
-        return len(self.segments) >= (2 if self._variant is Variant.FMP4 else 1)
+        """Whether the playlist can be served.
+
+        A player that starts on one short segment has nothing left when the next one comes a moment late.
+        """
+        segments = self.segments
+        if self._variant is Variant.LOW_LATENCY or not segments:
+            return bool(segments)
+        return len(segments) > 1 or segments[0].duration >= LONG_SEGMENT_SECONDS
 
     def last_position(self) -> tuple[int, int]:
         """Return the sequence number of the last listed segment, complete or not, and the index of its last part."""
