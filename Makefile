@@ -34,6 +34,7 @@ format: $(VENV)/.test ## bring the code into shape
 
 bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured)
 	@$(PYTHON) -m bench $(ARGS)
+	@$(if $(ARGS),true,$(PYTHON) -m bench.library)
 
 fuzz: $(VENV)/.test ## fuzz every parser (SECONDS_PER_TARGET=60 for longer)
 	@$(PYTHON) fuzz/run.py --seconds $(SECONDS_PER_TARGET) $(ARGS)
