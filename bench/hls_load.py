@@ -1,7 +1,7 @@
 """HLS viewers: playlists that block and parts (Low-Latency HLS over HTTPS), or playlists by the clock and segments.
 
 Delays are those of blocked playlists: from the moment when the publisher sends the frame that completes a part (the
-first frame after it) to the moment when the viewer has the playlist that lists it.
+first frame after it) to the moment when the kernel has the playlist that lists it ready for a viewer.
 """
 
 import heapq
@@ -18,6 +18,7 @@ from bench.hls_files import LOW_LATENCY_BITS_PER_SECOND
 from bench.media import BITS_PER_SECOND, STAMP_MAGIC, STAMP_SIZE, Frame, SyntheticStream, read_stamp
 from bench.rtsp_load import RtspError, _connect_publisher
 from bench.server import HOST
+from bench.stamped import StampedSocket
 
 SAMPLE_COUNT = 100  # viewers whose delays count; all of them read the same parts
 PART_SECONDS = 0.2
@@ -97,7 +98,7 @@ class Viewer:
         "awaited", "awaits_playlist", "due", "index", "last", "length", "pending", "playlist", "sampled", "socket",
     )  # fmt: skip
 
-    def __init__(self, connected: socket.socket, index: int, *, sampled: bool) -> None:
+    def __init__(self, connected: socket.socket | StampedSocket, index: int, *, sampled: bool) -> None:
         self.socket = connected
         self.index = index
         self.sampled = sampled
@@ -213,8 +214,8 @@ class Audience:
         elif playlist.newest_name == viewer.last or not playlist.files:
             self._reload(viewer)
         else:
-            if viewer.sampled and viewer.last:
-                self._arrivals.append((playlist.newest_name, time.monotonic_ns()))
+            if isinstance(viewer.socket, StampedSocket) and viewer.last:
+                self._arrivals.append((playlist.newest_name, viewer.socket.arrival))
             viewer.last = playlist.newest_name
             self._ask(viewer, playlist.newest, is_playlist=False)
 
@@ -273,15 +274,20 @@ def _read(connection: Connection, port: int, count: int, *, encrypted: bool) -> 
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     step = max(1, count // SAMPLE_COUNT)
-    viewers = [Viewer(_connect(port, context), index, sampled=index % step == 0) for index in range(count)]
+    viewers = []
+    for index in range(count):
+        sampled = index % step == 0
+        viewers.append(Viewer(_connect(port, context, sampled=sampled), index, sampled=sampled))
     connection.send({})
     Audience(connection, viewers).run()
     connection.poll(None)  # keep the connections open until the process is ended
 
 
-def _connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
+def _connect(port: int, context: ssl.SSLContext | None, *, sampled: bool) -> socket.socket | StampedSocket:
     connected = socket.create_connection((HOST, port), timeout=HANDSHAKE_LIMIT)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sampled:
+        return StampedSocket(connected, context)
     if context is not None:
         connected = context.wrap_socket(connected)
     connected.setblocking(False)

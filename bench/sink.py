@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.rtmp_media import RtmpSample
 from bench.samples import DatagramSample, InterleavedSample
+from bench.stamped import arrival_time, enable_stamps
 
 SAMPLE_COUNT = 25
 STREAM_REST = (
@@ -30,11 +31,9 @@ RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key fram
 
 Sample = DatagramSample | InterleavedSample | RtmpSample
 
-_SO_TIMESTAMPNS = 35
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")
 _MEMINFO_DROPS = 8
-_TIMESPEC = struct.Struct("qq")
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Sink:
             reader.media.setblocking(False)
             self._byte_counts[descriptor] = len(reader.first_bytes)
             if index in sampled:
-                reader.media.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+                enable_stamps(reader.media)
                 sample = reader.make_sample()
                 sample.feed(memoryview(reader.first_bytes), time.monotonic_ns())
                 self._sampled[descriptor] = (reader, sample)
@@ -152,13 +151,7 @@ class Sink:
         reader, sample = self._sampled[descriptor]
         received, ancillary, _flags, _address = reader.media.recvmsg_into([self._buffer], 128)
         now = time.monotonic_ns()
-        arrival = now
-        for _level, kind, value in ancillary:
-            if kind == _SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(value)
-                if seconds:
-                    arrival = now - (time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
-        sample.feed(self._view[:received], arrival)
+        sample.feed(self._view[:received], arrival_time(ancillary, now))
         return received
 
     def _totals(self) -> dict[str, Any]:

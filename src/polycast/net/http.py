@@ -23,8 +23,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI 3 application for HTTP."""
 
-# Requests handled at once, waiting ones included: a thousand viewers, each with a playlist and a part on hold.
-MAXIMUM_REQUESTS = 16_384
+# Requests handled at once, those that listen to events included.
+MAXIMUM_REQUESTS = 4_096
 
 # Milliseconds for a client to send its request's headers.
 HEADER_TIMEOUT = 10_000
@@ -32,17 +32,10 @@ HEADER_TIMEOUT = 10_000
 # Seconds that requests under way get when the server stops.
 STOP_GRACE_SECONDS = 1.0
 
-# Bytes of a body that are handed over at once. The HTTP server copies what it is given, so a larger body goes out piece
-# by piece: a thousand clients that download a segment slowly cost a thousand pieces, not a thousand segments.
-BODY_PIECE_SIZE = 128 * 1024
-
-# Seconds in which a client must take a piece, which is 52 kbit/s.
-PIECE_TIMEOUT = 20.0
-
 # Seconds without any progress after which the kernel drops a connection with data to send: whoever stops reading.
 STALL_TIMEOUT = 20.0
 
-# Requests that one HTTP/2 connection may have under way; a player has fewer than ten.
+# Requests that one HTTP/2 connection may have under way; a page has fewer than ten.
 MAXIMUM_STREAMS = 64
 
 
@@ -131,18 +124,6 @@ class HttpServer:
         """Wait until granian has ended; one that still has a connection to see off ends by itself."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(task), STOP_GRACE_SECONDS)
-
-
-async def send_body(send: Send, body: bytes) -> None:
-    """Send a whole body, the last message of a response. Raises TimeoutError when the client does not take it."""
-    size = len(body)
-    position = 0
-    while size - position > BODY_PIECE_SIZE:
-        piece = body[position : position + BODY_PIECE_SIZE]
-        async with asyncio.timeout(PIECE_TIMEOUT):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        position += BODY_PIECE_SIZE
-    await send({"type": "http.response.body", "body": body[position:] if position else body})
 
 
 def _limit_stalls(listener: socket.socket) -> None:

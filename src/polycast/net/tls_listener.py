@@ -25,7 +25,7 @@ class TlsListener:
         self,
         listener: socket.socket,
         context: ssl.SSLContext,
-        make_protocol: Callable[[], asyncio.Protocol],
+        make_protocol: Callable[[], asyncio.BaseProtocol],
         on_failed: Callable[[Any, Exception], None],
         *,
         handshake_timeout: float,

@@ -14,7 +14,7 @@ from polycast.config.schema import Configuration
 from polycast.hub.failures import FailureTracker
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
-from polycast.net.listen import open_tcp_listener
+from polycast.net.listen import BACKLOG, open_tcp_listener
 from polycast.net.losses import describe_loss
 from polycast.net.tls import certificate_stamp, load_server_context
 from polycast.net.tls_listener import TlsListener
@@ -31,7 +31,7 @@ STOP_GRACE_SECONDS = 1.0
 
 
 class ClientConnection(Protocol):
-    """A connection, as its server sees it. It is an ``asyncio.Protocol``, too."""
+    """A connection, as its server sees it. It is a protocol of asyncio, too."""
 
     log: Log
 
@@ -48,7 +48,11 @@ class ClientConnection(Protocol):
 class TcpServer(Server):
     """A listener with its connections: plain, or with TLS."""
 
-    is_encrypted: ClassVar[bool] = False
+    is_encrypted: bool = False
+    alpn_protocols: ClassVar[tuple[str, ...]] = ()
+    """What TLS clients may choose from (RFC 7301)."""
+    tells_observer: ClassVar[bool] = True
+    """Whether the command that runs for each client that connects is for these clients, too."""
     address_key: ClassVar[str]
     """Configuration key of the listener's address."""
 
@@ -76,12 +80,16 @@ class TcpServer(Server):
         """Return the configured address of the listener."""
 
     @abstractmethod
-    def make_connection(self) -> asyncio.Protocol:
+    def make_connection(self) -> asyncio.BaseProtocol:
         """Return the protocol object of a new connection; it calls `add_connection` and `remove_connection`."""
 
     def certificate_files(self) -> tuple[str, str]:
         """Return the PEM files (certificate, key) of a server with TLS."""
         return self.configuration.server_cert, self.configuration.server_key
+
+    def listener_kind(self) -> str:
+        """Return what the log calls the listener."""
+        return "TCP/TLS" if self.is_encrypted else "TCP"
 
     def open_more(self) -> list[str]:
         """Open other sockets before the listener; return what the log says of them. Raises OSError."""
@@ -123,7 +131,7 @@ class TcpServer(Server):
     async def start(self) -> None:
         host, port = parse_address(self.address())
         if self.is_encrypted:
-            self._tls = load_server_context(*self.certificate_files())
+            self._tls = load_server_context(*self.certificate_files(), self.alpn_protocols)
             self._certificate_stamp = certificate_stamp(*self.certificate_files())
         texts = self.open_more()
         listener = open_tcp_listener(host, port)
@@ -133,8 +141,7 @@ class TcpServer(Server):
             listener.close()
             raise
         self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
-        kind = "TCP/TLS" if self.is_encrypted else "TCP"
-        self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({kind})", *texts]))
+        self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({self.listener_kind()})", *texts]))
 
     async def stop(self, reason: str) -> None:
         was_started = self._listener is not None
@@ -163,30 +170,31 @@ class TcpServer(Server):
     def add_connection(self, connection: ClientConnection) -> None:
         """Take a new connection into the housekeeping."""
         self._connections.add(connection)
-        if self.context.connections is not None:
+        if self.tells_observer and self.context.connections is not None:
             self.context.connections.on_connected(connection, connection.log)
 
     def remove_connection(self, connection: ClientConnection) -> None:
         """Forget a connection that was lost."""
         self._connections.discard(connection)
-        if self.context.connections is not None:
+        if self.tells_observer and self.context.connections is not None:
             self.context.connections.on_disconnected(connection)
         if not self._connections and self._all_lost is not None:
             self._all_lost.set()
 
     async def _create_server(self, listener: socket.socket) -> asyncio.Server | TlsListener:
         if self._tls is None:
-            return await self.context.loop.create_server(self.make_connection, sock=listener)
+            return await self.context.loop.create_server(self.make_connection, sock=listener, backlog=BACKLOG)
         return TlsListener(
             listener,
             self._tls,
             self.make_connection,
-            self._on_handshake_failed,
+            self.on_handshake_failed,
             handshake_timeout=self.read_timeout,
             shutdown_timeout=STOP_GRACE_SECONDS,
         )
 
-    def _on_handshake_failed(self, address: object, error: Exception) -> None:
+    def on_handshake_failed(self, address: object, error: Exception) -> None:
+        """Called with the address of a client that is no TLS client, or does not like the certificate."""
         log = self.log.child(f"conn {join_host_port(*peer_of(address))}")
         log.info("closed (TLS handshake failed: %s)", describe_loss(error))
 

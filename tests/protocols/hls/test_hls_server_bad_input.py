@@ -14,7 +14,7 @@ from tests.protocols.hls.test_hls_server_files import low_latency
 from tests.wire.hls.streams import audio, merge, regular, video
 
 from polycast.media.timebase import WallTime
-from polycast.net import http
+from polycast.protocols.hls import connection
 
 HELD = 2_000
 
@@ -96,24 +96,26 @@ async def test_more_requests_than_may_be_held(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_clients_that_read_a_byte_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PIECE_TIMEOUT", 0.3)
+    monkeypatch.setattr(connection, "STALL_TIMEOUT", 5)
     async with running() as it:
         _, playlist = await it.playing("cam", size=800_000)  # segments of 24 MB
         name = names(playlist)[0]
         size = int((await it.client.head(f"/cam/{name}")).headers["content-length"])
         assert size > 20_000_000
         before = resident_megabytes()
-        server = it.server._http
-        assert server is not None
+        opened = len(it.server._connections)
         clients = list(connections(it, 20, f"/cam/{name}", receive_buffer=4096))
-        await it.until(lambda: len(server._requests) == 20)
+        await it.until(lambda: len(it.server._connections) == opened + 20)
         loop = asyncio.get_running_loop()
         for client in clients:
             assert len(await loop.sock_recv(client, 1)) == 1
         assert resident_megabytes() - before < 100, "20 slow clients do not cost 20 segments"
         whole = await it.get(f"/cam/{name}")  # others are served at full speed
         assert len(whole.content) == size
-        await it.until(lambda: not server._requests)  # they are given up
+        it.pass_time(4)
+        assert len(it.server._connections) == opened + 20
+        it.pass_time(5)
+        await it.until(lambda: len(it.server._connections) == opened)  # they are given up
         for client in clients:
             client.close()
 

@@ -135,6 +135,7 @@ async def test_muxers_of_all_streams() -> None:
         await it.get("/cam/stream.m3u8")
         it.pass_time(3600)
         assert it.server.remuxers
+        await it.until(lambda: not it.server._connections)  # an hour without a request
         publisher.stop()
         assert not it.server.remuxers
         await it.get("/cam/stream.m3u8", 404)

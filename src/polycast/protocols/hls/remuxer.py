@@ -17,8 +17,7 @@ from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import describe_tracks
-from polycast.net.http import Receive
-from polycast.protocols.hls.waiting import WaitingRoom
+from polycast.protocols.hls.waiting import Waiter, WaitingRoom
 from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, parse_directives
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
 from polycast.wire.hls.options import MuxerOptions, Variant
@@ -33,10 +32,11 @@ MAXIMUM_WAITING = 10_000
 _BUSY = Refusal(503, "too many requests wait for this stream")
 _TIMED_OUT = Refusal(503, "the stream does not go on")
 _NO_FILE = Refusal(404, "there is no such file")
-_GONE = Refusal(503, "the client has gone")
 
 Question = tuple[str, DeliveryDirectives]
 """What a request asks for: the name of a file, and for a playlist what it shall have."""
+
+OnFound = Callable[[Resource | Refusal], None]
 
 
 class Remuxer(FrameReader):
@@ -71,7 +71,7 @@ class Remuxer(FrameReader):
         self._now = now
         self._on_closed = on_closed
         self._used = self._started = now()
-        self._waiting: WaitingRoom[Question, Resource | Refusal] = WaitingRoom(self._answer_late, _TIMED_OUT, _GONE)
+        self._waiting: WaitingRoom[Question, Resource | Refusal] = WaitingRoom(self._answer_late, _TIMED_OUT)
         self._mended = 0
         for track in self._muxer.skipped:
             log.warning("track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track)
@@ -91,6 +91,8 @@ class Remuxer(FrameReader):
                 except LocalProtocolError as error:
                     self._log.warning("%s", error)
         if published:
+            if self._waiting.count:
+                self._used = now
             self._waiting.wake()
 
     @property
@@ -98,21 +100,28 @@ class Remuxer(FrameReader):
         """When it was last asked for a file."""
         return self.created + timedelta(seconds=self._used - self._started)
 
-    async def request(self, name: str, query: str, receive: Receive) -> Resource | Refusal:
-        """Return the file of a name; waits for what is about to exist."""
+    def request(self, name: str, query: str, on_found: OnFound) -> Waiter[Question, Resource | Refusal] | None:
+        """Call ``on_found`` with the file of a name: now, or when what is about to exist is there.
+
+        Returns what to cancel when the client goes; None when it has been called.
+        """
         self._used = now = self._now()
         directives = parse_directives(query) if name.endswith(".m3u8") else NO_DIRECTIVES
         if isinstance(directives, Refusal):
-            return directives
+            on_found(directives)
+            return None
         question = (name, directives)
-        answer = self._answer(question)
-        if not isinstance(answer, WaitFor):
-            return answer
+        timeout = self._waiting.timeout(question)
+        if timeout is None:
+            answer = self._answer(question)
+            if not isinstance(answer, WaitFor):
+                on_found(answer)
+                return None
+            timeout = answer.timeout
         if self._waiting.count >= MAXIMUM_WAITING:
-            return _BUSY
-        result = await self._waiting.wait(question, answer.timeout, receive, now)
-        self._used = self._now()
-        return result
+            on_found(_BUSY)
+            return None
+        return self._waiting.wait(question, timeout, now, on_found)
 
     def _answer(self, question: Question) -> Resource | Refusal | WaitFor:
         name, directives = question

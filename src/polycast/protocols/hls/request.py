@@ -1,4 +1,4 @@
-"""A request as HLS needs it: what an ASGI scope tells, and who the client is."""
+"""A request as HLS needs it: its address taken apart, and who the client is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import binascii
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from polycast.config.values import IPNetwork
 from polycast.hub.access import PlainCredentials
 from polycast.net.address import plain_host
-from polycast.net.http import Scope
+from polycast.wire.http.message import Request
 
 # Addresses of a chain of proxies that are looked at, from the nearest one on.
 MAXIMUM_PROXIES: Final = 32
@@ -20,16 +21,24 @@ MAXIMUM_PROXIES: Final = 32
 class HttpRequest:
     """The parts of a request that matter here. What few requests need is worked out when it is asked for."""
 
-    __slots__ = ("_scope", "_trusted_proxies", "headers", "method", "path", "query")
+    __slots__ = ("_fields", "_peer", "_trusted_proxies", "headers", "method", "path", "query", "stream")
 
-    def __init__(self, scope: Scope, trusted_proxies: Sequence[IPNetwork]) -> None:
-        self._scope = scope
+    def __init__(self, request: Request, peer: str, trusted_proxies: Sequence[IPNetwork]) -> None:
+        """``peer`` is the address that the connection comes from."""
+        self._fields = request.headers
+        self._peer = peer
         self._trusted_proxies = trusted_proxies
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.stream = request.stream
+        self.method = request.method
+        path, _, query = request.target.partition(b"?")
+        if not path.startswith(b"/"):
+            path = _path_of_absolute_form(path)
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        self.path = path.decode("utf-8", "replace")
         """Decoded, with its leading slash."""
-        self.query: str = scope["query_string"].decode("latin-1")
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.query = query.decode("latin-1")
+        self.headers = request.fields
         """By lower-case name; of several with one name, the last."""
 
     def header(self, name: bytes) -> str:
@@ -39,13 +48,12 @@ class HttpRequest:
     @property
     def address(self) -> str:
         """IP address of the client, as trusted proxies tell it."""
-        client = self._scope.get("client")
-        peer = plain_host(str(client[0])) if client else "127.0.0.1"
+        peer = plain_host(self._peer)
         if not self._trusted_proxies:
             return peer
         forwarded = [
             part.strip()
-            for name, value in self._scope["headers"]
+            for name, value in self._fields
             if name == b"x-forwarded-for"
             for part in value.decode("latin-1").split(",")
             if part.strip()
@@ -64,6 +72,14 @@ class HttpRequest:
             return PlainCredentials()
         user, _, password = text.partition(":")
         return PlainCredentials(user, password)
+
+
+def _path_of_absolute_form(target: bytes) -> bytes:
+    """Return the path of ``http://host/path``, as proxies ask for it (RFC 9112 section 3.2.2); else the target."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    return b"/" + rest.partition(b"/")[2]
 
 
 def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxies: Sequence[IPNetwork]) -> str:

@@ -6,10 +6,11 @@ import gzip
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from polycast.net.http import Send, send_body
 from polycast.protocols.hls.request import HttpRequest
+from polycast.wire.http.message import Header
+from polycast.wire.http.response import Response
 
 # Bytes under which compressing a playlist saves nothing.
 MINIMUM_GZIP_SIZE: Final = 512
@@ -21,27 +22,6 @@ IMMUTABLE: Final = "max-age=31536000, immutable"
 VOLATILE: Final = "no-cache"
 
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
-
-Header = tuple[bytes, bytes]
-"""Name, in lower case, and value."""
-
-
-class HttpResponse:
-    """A response, whole. It may be sent any number of times."""
-
-    __slots__ = ("body", "start")
-
-    def __init__(self, status: int, headers: Sequence[Header], body: bytes = b"") -> None:
-        fields = [*headers] if status == 304 else [*headers, (b"content-length", b"%d" % len(body))]
-        self.start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": fields}
-        """The ASGI message that opens it."""
-        self.body = body
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        status: int = self.start["status"]
-        return status
 
 
 class HttpFile:
@@ -62,7 +42,7 @@ class HttpFile:
         if is_compressible:
             fields.append((b"vary", b"accept-encoding"))
         self._headers = fields
-        self.whole = HttpResponse(200, fields, body)
+        self.whole = Response(200, fields, body)
         self._packed = self._pack(packed) if packed is not None else None
 
     @property
@@ -70,11 +50,11 @@ class HttpFile:
         """Bytes of the body."""
         return len(self.whole.body)
 
-    def respond(self, request: HttpRequest) -> HttpResponse:
+    def respond(self, request: HttpRequest) -> Response:
         """Return what a request gets: the file, a range of it, or only that it has not changed."""
         fields = request.headers
         if b"if-none-match" in fields and _matches(fields[b"if-none-match"], self.etag):
-            return HttpResponse(304, self._headers)
+            return Response(304, self._headers)
         if b"range" in fields and (b"if-range" not in fields or self._is_exactly(fields[b"if-range"])):
             part = self._part(fields[b"range"])
             if part is not None:
@@ -89,19 +69,19 @@ class HttpFile:
         """Whether If-Range names the tag; a weak one never vouches for a range (RFC 9110 section 13.1.5)."""
         return tag.strip() == self.etag and not tag.strip().startswith(b"W/")
 
-    def _pack(self, packed: bytes) -> HttpResponse:
-        return HttpResponse(200, [*self._headers, (b"content-encoding", b"gzip")], packed)
+    def _pack(self, packed: bytes) -> Response:
+        return Response(200, [*self._headers, (b"content-encoding", b"gzip")], packed)
 
-    def _part(self, text: bytes) -> HttpResponse | None:
+    def _part(self, text: bytes) -> Response | None:
         body = self.whole.body
         span = _parse_range(text[:MAXIMUM_CONDITION].decode("latin-1"), len(body))
         if span is None:
             return None
         start, end = span
         if start >= end:
-            return HttpResponse(416, [*self._headers, (b"content-range", b"bytes */%d" % len(body))])
+            return Response(416, [*self._headers, (b"content-range", b"bytes */%d" % len(body))])
         place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(body)))
-        return HttpResponse(206, [*self._headers, place], body[start:end])
+        return Response(206, [*self._headers, place], body[start:end])
 
 
 class Responder:
@@ -115,7 +95,7 @@ class Responder:
             (b"x-content-type-options", b"nosniff"),
         ]
 
-    def text(self, status: int, text: str, headers: Sequence[Header] = ()) -> HttpResponse:
+    def text(self, status: int, text: str, headers: Sequence[Header] = ()) -> Response:
         """Return a response with one line of text for people."""
         fields = [
             (b"content-type", b"text/plain; charset=utf-8"),
@@ -123,11 +103,11 @@ class Responder:
             *headers,
             *self._common,
         ]
-        return HttpResponse(status, fields, f"{text}\n".encode())
+        return Response(status, fields, f"{text}\n".encode())
 
-    def empty(self, status: int, headers: Sequence[Header]) -> HttpResponse:
+    def empty(self, status: int, headers: Sequence[Header]) -> Response:
         """Return a response without a body."""
-        return HttpResponse(status, [*headers, *self._common])
+        return Response(status, [*headers, *self._common])
 
     def file(
         self,
@@ -170,9 +150,3 @@ def _parse_range(text: str, size: int) -> tuple[int, int] | None:
     if match[2] and int(match[2]) < start:
         return None
     return (start, min(int(match[2]) + 1, size) if match[2] else size)
-
-
-async def send_response(send: Send, response: HttpResponse, *, head: bool = False) -> None:
-    """Send a response; without its body for HEAD. Raises TimeoutError when the client takes nothing any more."""
-    await send(response.start)
-    await send_body(send, b"" if head else response.body)

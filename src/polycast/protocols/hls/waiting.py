@@ -2,85 +2,99 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
-
-from polycast.net.http import Receive
-
-# Seconds of waiting after which it is watched whether the client is still there. Most requests never wait so long.
-WATCH_AFTER_SECONDS = 2.0
 
 Question = TypeVar("Question", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class _Waiter(Generic[Result]):
-    __slots__ = ("deadline", "future", "receive", "since", "watch")
+class Waiter(Generic[Question, Result]):
+    """A request that waits."""
 
-    def __init__(self, future: asyncio.Future[Result], receive: Receive, since: float, deadline: float) -> None:
-        self.future = future
-        self.receive = receive
-        self.since = since
+    __slots__ = ("_room", "deadline", "on_result", "question")
+
+    def __init__(
+        self,
+        room: WaitingRoom[Question, Result],
+        question: Question,
+        deadline: float,
+        on_result: Callable[[Result], None],
+    ) -> None:
+        self._room = room
+        self.question = question
         self.deadline = deadline
-        self.watch: asyncio.Task[None] | None = None
+        self.on_result = on_result
+
+    def cancel(self) -> None:
+        """Wait no longer: the client has gone. Nothing when it has its result."""
+        self._room.discard(self)
+
+
+class _Group(Generic[Question, Result]):
+    """Those who wait for the answer to one question."""
+
+    __slots__ = ("timeout", "waiters")
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.waiters: dict[Waiter[Question, Result], None] = {}
+        """In the order in which they came."""
 
 
 class WaitingRoom(Generic[Question, Result]):
     """Waiting requests. Each question is answered once, however many wait for it."""
 
-    def __init__(self, answer: Callable[[Question], Result | None], timed_out: Result, gone: Result) -> None:
-        """``answer`` returns None while there is no answer. ``timed_out`` is what those get who have waited too long;
-        ``gone`` those whose client has closed the connection, which nobody sees."""
+    def __init__(self, answer: Callable[[Question], Result | None], timed_out: Result) -> None:
+        """``answer`` returns None while there is no answer. ``timed_out`` is what those get who waited too long."""
         self._answer = answer
         self._timed_out = timed_out
-        self._gone = gone
-        self._groups: dict[Question, set[_Waiter[Result]]] = {}
+        self._groups: dict[Question, _Group[Question, Result]] = {}
         self.count = 0
         """Requests that wait now."""
 
-    async def wait(self, question: Question, timeout: float, receive: Receive, now: float) -> Result:
-        """Return the answer to a question, at most about a second later than ``timeout`` (seconds) allows."""
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), receive, now, now + timeout)
+    def timeout(self, question: Question) -> float | None:
+        """Return how long (seconds) those wait who asked a question; None when nobody waits for its answer."""
+        group = self._groups.get(question)
+        return group.timeout if group is not None else None
+
+    def wait(
+        self, question: Question, timeout: float, now: float, on_result: Callable[[Result], None]
+    ) -> Waiter[Question, Result]:
+        """Call ``on_result`` with the answer to a question; `tick` gives up after ``timeout`` seconds."""
         group = self._groups.get(question)
         if group is None:
-            group = self._groups[question] = set()
-        group.add(waiter)
+            group = self._groups[question] = _Group(timeout)
+        waiter = Waiter(self, question, now + timeout, on_result)
+        group.waiters[waiter] = None
         self.count += 1
-        try:
-            result: Result = await waiter.future
-            return result
-        finally:
-            self.count -= 1
-            if waiter.watch is not None:
-                waiter.watch.cancel()
-            group.discard(waiter)
-            if not group and self._groups.get(question) is group:
-                del self._groups[question]
+        return waiter
+
+    def discard(self, waiter: Waiter[Question, Result]) -> None:
+        """Forget a request; nothing when it does not wait."""
+        group = self._groups.get(waiter.question)
+        if group is None or waiter not in group.waiters:
+            return
+        del group.waiters[waiter]
+        self.count -= 1
+        if not group.waiters:
+            del self._groups[waiter.question]
 
     def wake(self) -> None:
-        """Ask all questions again."""
+        """Ask all questions again; whoever has an answer gets it at once, in a plain loop."""
         for question in list(self._groups):
             result = self._answer(question)
-            if result is not None:
-                for waiter in self._groups.pop(question):
-                    _settle(waiter, result)
+            if result is None:
+                continue
+            group = self._groups.pop(question, None)
+            if group is not None:
+                self.count -= len(group.waiters)
+                for waiter in group.waiters:
+                    waiter.on_result(result)
 
     def tick(self, now: float) -> None:
-        """To be called about once a second: ends those who have waited too long, looks after the others."""
-        for group in list(self._groups.values()):
-            for waiter in list(group):
-                if now >= waiter.deadline:
-                    _settle(waiter, self._timed_out)
-                elif waiter.watch is None and now - waiter.since >= WATCH_AFTER_SECONDS:
-                    waiter.watch = asyncio.get_running_loop().create_task(self._watch(waiter))
-
-    async def _watch(self, waiter: _Waiter[Result]) -> None:
-        while (await waiter.receive())["type"] != "http.disconnect":
-            pass
-        _settle(waiter, self._gone)
-
-
-def _settle(waiter: _Waiter[Result], result: Result) -> None:
-    if not waiter.future.done():
-        waiter.future.set_result(result)
+        """To be called about once a second: ends those who have waited too long."""
+        late = [waiter for group in self._groups.values() for waiter in group.waiters if now >= waiter.deadline]
+        for waiter in late:
+            self.discard(waiter)
+            waiter.on_result(self._timed_out)

@@ -117,6 +117,7 @@ class Muxer:
         self._clock = ProgramClock()
         self._renditions = self._arrange(carried)
         self._main = self._renditions[0]
+        self._playlists = {f"{rendition.name}.m3u8": rendition for rendition in self._renditions}
         self._lanes: dict[int, _Lane] = {}
         for rendition in self._renditions:
             for position, track in enumerate(rendition.tracks):
@@ -267,7 +268,7 @@ class Muxer:
 
     def playlist(self, name: str = MAIN_PLAYLIST_NAME, directives: DeliveryDirectives = NO_DIRECTIVES) -> Answer:
         """Return a media playlist; `WaitFor` while it does not have what the directives ask for."""
-        rendition = next((each for each in self._renditions if name == f"{each.name}.m3u8"), None)
+        rendition = self._playlists.get(name)
         if rendition is None:
             return Refusal(_NOT_FOUND, "there is no such playlist")
         if not rendition.has_content:

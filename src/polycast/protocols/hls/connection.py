@@ -1,0 +1,287 @@
+"""A viewer's connection: HTTP/1.1 or HTTP/2, plain or in TLS, and the answers that go out over it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from polycast.errors import RemoteProtocolError
+from polycast.net.address import join_host_port, peer_of
+from polycast.net.losses import describe_loss
+from polycast.protocols.hls.request import HttpRequest
+from polycast.wire.http.http1 import Http1Connection
+from polycast.wire.http.http2 import Http2Connection
+from polycast.wire.http.http2_frames import PREFACE
+from polycast.wire.http.message import Request
+from polycast.wire.http.response import Response
+
+if TYPE_CHECKING:
+    from polycast.protocols.hls.server import HlsServer
+
+# Bytes that wait for a slow client; the rest of what it asked for is handed over as it takes them, and until then
+# stays in the muxer's memory, of which all clients share one copy.
+QUEUE_LIMIT: Final = 256 * 1024
+
+# Bytes handed to the transport at once.
+WRITE_SIZE: Final = 128 * 1024
+
+# Bytes of a connection's buffer for what it receives: a few requests. Without one of its own, a buffer of 256 KiB would
+# be made for each read of a TLS connection.
+RECEIVE_SIZE: Final = 4 * 1024
+
+# Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
+STALL_TIMEOUT = 20.0
+
+# Seconds without a request after which a connection is closed. Players ask at least once per segment.
+IDLE_TIMEOUT = 120.0
+
+# Seconds for the last bytes to leave a connection that is being closed.
+CLOSE_GRACE = 2.0
+
+
+class Cancellable(Protocol):
+    """What goes on for a request: a task, or a place among those who wait."""
+
+    def cancel(self) -> object: ...
+
+
+class Exchange:
+    """A request that is being answered."""
+
+    __slots__ = ("connection", "going_on", "request")
+
+    def __init__(self, connection: HttpConnection, request: HttpRequest) -> None:
+        self.connection = connection
+        self.request = request
+        self.going_on: Cancellable | None = None
+        """What to cancel when the client goes."""
+
+    def respond(self, response: Response) -> None:
+        """Send the answer; nothing when the client has gone."""
+        self.connection.respond(self, response)
+
+
+class HttpConnection(asyncio.BufferedProtocol):
+    """A client's connection."""
+
+    def __init__(self, server: HlsServer) -> None:
+        self.server = server
+        self.peer: tuple[str, int] = ("", 0)
+        # A view, of which the TLS transport takes slices to write into.
+        self._buffer = memoryview(bytearray(RECEIVE_SIZE))
+        self._engine: Http1Connection | Http2Connection | None = None
+        """None until the first bytes tell the version."""
+        self._first_bytes = b""
+        self._exchanges: dict[int, Exchange] = {}
+        self._is_processing = False
+        self._is_write_paused = False
+        self._is_read_paused = False
+        self._is_closing = False
+        self._reason = ""
+        self._opened = self._last_request = server.now()
+        self._incomplete_since: float | None = None
+        self._written = 0
+        self._stalled_since: float | None = None
+        self._drained_then = 0
+        self._closed_since: float | None = None
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=QUEUE_LIMIT, low=QUEUE_LIMIT // 2)
+        self.peer = peer_of(transport.get_extra_info("peername"))
+        self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
+        encryption = transport.get_extra_info("ssl_object")
+        if encryption is not None:
+            self._engine = Http2Connection() if encryption.selected_alpn_protocol() == "h2" else Http1Connection()
+        self.server.add_connection(self)
+        self.log.debug("opened")
+        if self._engine is not None:
+            self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_closing = True
+        self._give_up_all()
+        self.server.remove_connection(self)
+        self.log.debug("closed (%s)", self._reason or describe_loss(exc))
+
+    def eof_received(self) -> bool:
+        self._reason = self._reason or "closed by the client"
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        if not self._is_closing:
+            self._send()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_closing:
+            return
+        data = bytes(self._buffer[:nbytes])
+        engine = self._engine
+        if engine is None:
+            data = self._first_bytes + data
+            self._first_bytes = data
+            if len(data) < len(PREFACE) and PREFACE.startswith(data):
+                return
+            engine = self._engine = Http2Connection() if data.startswith(PREFACE) else Http1Connection()
+            self._first_bytes = b""
+        try:
+            engine.receive_data(data)
+        except RemoteProtocolError as error:
+            self._process()
+            self.close(f"invalid data: {error}")
+        else:
+            self._process()
+
+    # Requests
+
+    def _process(self) -> None:
+        """Begin to answer what has come; an answer that is there at once may let the next request begin."""
+        engine = self._engine
+        if self._is_processing or engine is None:
+            return
+        self._is_processing = True
+        try:
+            while not self._is_closing:
+                event = engine.next_event()
+                if event is None:
+                    break
+                if isinstance(event, Request):
+                    self._begin(event)
+                else:
+                    exchange = self._exchanges.pop(event.stream, None)
+                    if exchange is not None:
+                        self._give_up(exchange)
+        finally:
+            self._is_processing = False
+        self._send()
+        if self._is_read_paused or engine.events:
+            self._limit_reading(engine.is_full)
+
+    def _limit_reading(self, is_full: bool) -> None:
+        if is_full != self._is_read_paused and not self._is_closing:
+            self._is_read_paused = is_full
+            if is_full:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _begin(self, request: Request) -> None:
+        server = self.server
+        self._last_request = server.now()
+        exchange = Exchange(self, HttpRequest(request, self.peer[0], server.configuration.hls_trusted_proxies))
+        self._exchanges[request.stream] = exchange
+        server.handler.handle(exchange)
+
+    def _give_up(self, exchange: Exchange) -> None:
+        going_on, exchange.going_on = exchange.going_on, None
+        if going_on is not None:
+            going_on.cancel()
+
+    def _give_up_all(self) -> None:
+        exchanges = list(self._exchanges.values())
+        self._exchanges.clear()
+        for exchange in exchanges:
+            self._give_up(exchange)
+
+    def respond(self, exchange: Exchange, response: Response) -> None:
+        """Send the answer to a request; nothing when the client has gone."""
+        stream = exchange.request.stream
+        engine = self._engine
+        if engine is None or self._exchanges.pop(stream, None) is not exchange:
+            return
+        engine.respond(stream, response, self.server.date(), head=exchange.request.method == "HEAD")
+        if self._is_processing:
+            return
+        if engine.events:
+            self._process()
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        engine = self._engine
+        if engine is None:
+            return
+        transport = self.transport
+        while not self._is_write_paused:
+            pieces = engine.take(WRITE_SIZE)
+            if not pieces:
+                break
+            if len(pieces) == 1:
+                size = len(pieces[0])
+                transport.write(pieces[0])
+            else:
+                size = sum(map(len, pieces))
+                transport.writelines(pieces)
+            self._written += size
+            if size < WRITE_SIZE:
+                break
+        if engine.is_finished and not self._is_write_paused:
+            self._end("closed after the last answer")
+
+    # Life
+
+    def tick(self, now: float) -> None:
+        """Called about once a second: time-outs and clients that take nothing."""
+        if self._closed_since is not None:
+            if now - self._closed_since >= CLOSE_GRACE:
+                self.transport.abort()
+            return
+        if self._has_stalled(now):
+            self.abort("the client does not take its answer")
+            return
+        timeout = self.server.read_timeout
+        engine = self._engine
+        if engine is None or engine.is_incomplete:
+            if self._incomplete_since is None:
+                self._incomplete_since = now
+            elif now - max(self._incomplete_since, self._last_request) >= timeout:
+                self.close("no request received in time")
+            return
+        self._incomplete_since = None
+        if not self._exchanges and now - self._last_request >= IDLE_TIMEOUT and self._stalled_since is None:
+            self.close("no request in a while")
+
+    def _has_stalled(self, now: float) -> bool:
+        waiting = self.transport.get_write_buffer_size()
+        drained = self._written - waiting
+        if waiting == 0:
+            self._stalled_since = None
+        elif self._stalled_since is None or drained - self._drained_then >= WRITE_SIZE:
+            self._stalled_since = now
+            self._drained_then = drained
+        else:
+            return now - self._stalled_since >= STALL_TIMEOUT
+        return False
+
+    def close(self, reason: str) -> None:
+        """Close once everything queued was sent; requests that are not answered are given up."""
+        if self._is_closing:
+            return
+        self._give_up_all()
+        if self._engine is not None:
+            self._engine.shut_down()
+            self._send()
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._reason = self._reason or reason
+        self._closed_since = self.server.now()
+        self.transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Close at once; what is queued is lost."""
+        self._is_closing = True
+        self._reason = self._reason or reason
+        self.transport.abort()
