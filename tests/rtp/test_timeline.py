@@ -125,3 +125,38 @@ def test_tracks_stay_in_sync_over_a_long_silence(hours: int) -> None:
     seconds = hours * 3600.0
     assert publisher.packet(VIDEO, seconds, 100 + seconds) == pytest.approx(START_TIME + seconds, abs=0.001)
     assert publisher.packet(AUDIO, seconds, 100.1 + seconds) == pytest.approx(START_TIME + seconds, abs=0.001)
+
+
+def moment(publisher: Publisher, video: float, audio: float) -> None:
+    publisher.timeline.note_moment({VIDEO: publisher.timestamp(VIDEO, video), AUDIO: publisher.timestamp(AUDIO, audio)})
+
+
+@pytest.mark.parametrize("first", [VIDEO, AUDIO])
+def test_in_sync_from_the_first_frame_with_a_moment(first: int) -> None:
+    publisher = Publisher()
+    moment(publisher, 3.0, 3.0)
+    times = {first: publisher.packet(first, 4.0, 100.0)}
+    # The other track arrives 400 ms late, and began 70 ms earlier.
+    times[1 - first] = publisher.packet(1 - first, 3.93, 100.4)
+    assert times[first] == START_TIME
+    assert times[1 - first] - times[first] == pytest.approx(-0.07, abs=0.001)
+    assert publisher.timeline.wall_time(first, 90_000) is None, "it tells nothing of the wall clock"
+
+
+@pytest.mark.parametrize("audio", [0.0, 5.0, 9000.0])
+def test_a_moment_that_is_made_up(audio: float) -> None:
+    publisher = Publisher()
+    moment(publisher, 3.0, audio)
+    assert publisher.packet(VIDEO, 4.0, 100.0) == START_TIME
+    assert publisher.packet(AUDIO, 4.0, 100.1) == pytest.approx(START_TIME + 0.1)
+
+
+def test_reports_correct_a_moment() -> None:
+    publisher = Publisher()
+    moment(publisher, 3.0, 3.5)
+    video = publisher.packet(VIDEO, 4.0, 100.0)
+    publisher.packet(AUDIO, 4.0, 100.1)
+    publisher.report(VIDEO, 4.0)
+    publisher.report(AUDIO, 4.0)
+    assert publisher.packet(AUDIO, 5.0, 101.0) - publisher.packet(VIDEO, 5.0, 101.0) == pytest.approx(0, abs=0.001)
+    assert publisher.packet(VIDEO, 5.0, 101.0) >= video + 1.0 - 0.001

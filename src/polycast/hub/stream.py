@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
@@ -40,6 +40,13 @@ MINIMUM_SPLICE_GAP_SECONDS = 0.1
 
 # Seconds by which the clock of a publisher may differ from what its packets said before; more is a clock being set.
 MAXIMUM_CLOCK_STEP_SECONDS = 10
+
+# Seconds that the first packet may be away from the moment that RTP-Info tells; more is a header that is made up.
+MAXIMUM_MOMENT_DISTANCE_SECONDS = 10
+
+# Nanoseconds by which a publisher's report has to move a track before readers are told at once: what a viewer notices
+# is several times that (ITU-R BT.1359).
+REPORT_CHANGE_NANOSECONDS = 5_000_000
 
 # Seconds by which a track may lag behind the newest one and still count as flowing.
 MAXIMUM_TRACK_LAG_SECONDS = 2
@@ -113,6 +120,10 @@ class Stream:
         """Nanoseconds from the clock of an RTP publisher to the one that its readers are told."""
         self._wall_origin: int | None = None
         """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
+        self._moment: Mapping[int, int] = {}
+        """RTP timestamps of one moment, by track, until the first packet."""
+        self.report_version = 0
+        """Counts how often sender reports of the publisher moved a track: what readers were told holds no longer."""
         self._closed = False
         self._resumed_from: float | None = None
         """When the publisher before the present one was last heard, until its time line is continued."""
@@ -181,8 +192,21 @@ class Stream:
         timestamp = track.outgoing_timestamp(report.rtp_timestamp)
         # A report with NTP time 0 comes from a publisher without a clock (RFC 3550 section 6.4.1).
         if timestamp is not None and report.ntp:
-            track.reports.on_publisher_report(self._to_our_clock(track.reports, report.ntp, timestamp), timestamp, now)
+            before = track.reports.wall_time_of(timestamp)
+            ntp = self._to_our_clock(track.reports, report.ntp, timestamp)
+            track.reports.on_publisher_report(ntp, timestamp, now)
+            if before is not None and abs(ntp_to_wall_time(ntp) - before) > REPORT_CHANGE_NANOSECONDS:
+                self.report_version += 1
             self._timeline.on_sender_report(track_index, report.ntp, timestamp)
+
+    def begin_together(self, timestamps: Mapping[int, int]) -> None:
+        """Take the RTP timestamps that tracks have at one moment, by index, as RTP-Info tells (RFC 2326 12.33).
+
+        It puts them in sync until the publisher's sender reports do. Only before the first packet.
+        """
+        if all(track.next_sequence is None for track in self.tracks):
+            self._moment = dict(timestamps)
+            self._timeline.note_moment(timestamps)
 
     def resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
         """Go on with another publisher's tracks; False when they do not fit the readers that are there."""
@@ -354,7 +378,20 @@ class Stream:
             timestamp = run.packets[-1].timestamp
             track.last_timestamp = timestamp
             track.last_time = now
+            if self._moment:
+                self._tie_to_moment(track, timestamp, wall_time)
             track.reports.on_packet(timestamp, now, wall_time)
+
+    def _tie_to_moment(self, track: LiveTrack, timestamp: int, wall_time: WallTime) -> None:
+        """Tie all tracks to the clock at the first packet of one of them."""
+        moment, self._moment = self._moment, {}
+        if track.index not in moment:
+            return
+        ticks = (timestamp - moment[track.index] + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        since = rescale_nearest(ticks, track.track.clock_rate, NANOSECONDS)
+        if abs(since) <= MAXIMUM_MOMENT_DISTANCE_SECONDS * NANOSECONDS:
+            for index, at_moment in moment.items():
+                self.tracks[index].reports.on_moment(at_moment, WallTime(wall_time - since))
 
     def _on_timer(self) -> None:
         self._timer = None

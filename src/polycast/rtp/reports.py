@@ -12,6 +12,7 @@ from polycast.media.timebase import (
 )
 from polycast.rtp.reorder import MAXIMUM_DROPOUT, MAXIMUM_MISORDER
 from polycast.rtp.rtcp import ReportBlock, SenderReport
+from polycast.rtp.timeline import MAXIMUM_MOMENT_OFFSET
 
 MAXIMUM_ANCHOR_DRIFT = 0.2
 """Seconds between RTP timestamps and the clock before the two are tied anew. Drift of crystals reaches it in about an
@@ -166,13 +167,22 @@ class SenderReportSource:
     timestamps count from there, so that jitter does not get into the reports.
     """
 
-    __slots__ = ("_anchor_timestamp", "_anchor_wall", "_clock_rate", "_from_publisher", "_last_now", "_last_timestamp")
+    __slots__ = (
+        "_anchor_timestamp",
+        "_anchor_wall",
+        "_clock_rate",
+        "_from_publisher",
+        "_last_now",
+        "_last_timestamp",
+        "_tolerance",
+    )
 
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._anchor_timestamp = 0
         self._anchor_wall: WallTime | None = None
         self._from_publisher = False
+        self._tolerance = MAXIMUM_ANCHOR_DRIFT
         self._last_timestamp: int | None = None
         self._last_now = 0.0
 
@@ -184,14 +194,26 @@ class SenderReportSource:
             return
         anchor = self._anchor_wall
         if anchor is not None:
-            drift = wall_time - (anchor + self._nanoseconds_since_anchor(timestamp))
-            if abs(drift) <= MAXIMUM_ANCHOR_DRIFT * NANOSECONDS:
+            tied = WallTime(anchor + self._nanoseconds_since_anchor(timestamp))
+            if abs(wall_time - tied) <= self._tolerance * NANOSECONDS:
                 # Move along, so that the 32-bit difference never gets ambiguous.
                 if (timestamp - self._anchor_timestamp) & 0xFFFFFFFF < 0x40000000:
                     return
-                wall_time = WallTime(wall_time - drift)
+                wall_time = tied
+            else:
+                self._tolerance = MAXIMUM_ANCHOR_DRIFT
         self._anchor_timestamp = timestamp
         self._anchor_wall = wall_time
+
+    def on_moment(self, timestamp: int, wall_time: WallTime) -> None:
+        """Take the timestamp of a moment that other tracks are tied to as well; before the first packet.
+
+        A packet that comes at quite another time than this says unties it again.
+        """
+        if self._anchor_wall is None:
+            self._tolerance = MAXIMUM_MOMENT_OFFSET
+            self._anchor_timestamp = timestamp
+            self._anchor_wall = wall_time
 
     def on_publisher_report(self, ntp: int, rtp_timestamp: int, now: float) -> None:
         """Take a sender report of the publisher. One without a clock (NTP time 0) is ignored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from polycast.media.timebase import (
     NANOSECONDS,
@@ -23,6 +23,9 @@ the time line does more harm than that."""
 MAXIMUM_SILENCE = 600.0
 """Seconds between two packets after which the time that passed counts, too, for the extension of timestamps: far less
 than half of what 32 bits hold, which is 93 minutes at 384 kHz."""
+MAXIMUM_MOMENT_OFFSET = 2.0
+"""Seconds that arrival times and RTP-Info may disagree by. Servers send the tracks some hundreds of milliseconds apart;
+cameras fill that header with zeros and with old values."""
 MAXIMUM_PLAUSIBLE_OFFSET = 10.0
 """Seconds that arrival times and sender reports may disagree by. Over it, the reports' clocks are not the same clock
 (some cameras count each track from its own zero) and arrival times are the better truth."""
@@ -36,6 +39,7 @@ class TrackClock:
         "_extender",
         "_last",
         "_last_now",
+        "_moment",
         "_offset",
         "_report_timestamp",
         "_report_wall",
@@ -52,6 +56,8 @@ class TrackClock:
         self._last_now = 0.0
         self._offset: int | None = None
         """Ticks to add to extended timestamps; None before the first packet."""
+        self._moment: int | None = None
+        """Timestamp of the moment that `Timeline.note_moment` told."""
         self._report_wall: WallTime | None = None
         self._report_timestamp = 0
         self.aligned = False
@@ -78,9 +84,34 @@ class TrackClock:
         self._last_now = now
         extended = self._last = self._extender.extend(timestamp)
         if self._offset is None:
-            self._offset = self._timeline.start_of(now, self._clock_rate) - extended
+            self._offset = self._start(extended, now) - extended
             self._timeline.align(starting=self)
         return extended + self._offset
+
+    def _start(self, extended: int, now: float) -> int:
+        """Return where the first packet lies: by the moment that is known of all tracks, else by its arrival."""
+        arrival = self._timeline.start_of(now, self._clock_rate)
+        since = self._since_moment(extended)
+        moment = self._timeline.moment()
+        if since is None or moment is None:
+            return arrival
+        position = rescale_nearest(moment, NANOSECONDS, self._clock_rate) + since
+        return position if abs(position - arrival) <= MAXIMUM_MOMENT_OFFSET * self._clock_rate else arrival
+
+    def _since_moment(self, extended: int) -> int | None:
+        """Return how many ticks a time lies after the moment, as far as 32 bits tell; None where there is none."""
+        return None if self._moment is None else _signed(extended - self._moment)
+
+    def note_moment(self, timestamp: int) -> None:
+        """See `Timeline.note_moment`."""
+        self._moment = timestamp
+
+    def moment(self) -> int | None:
+        """Return where the moment lies on the time line, in nanoseconds; None before the first packet."""
+        since = self._since_moment(self._last)
+        if self._offset is None or since is None:
+            return None
+        return rescale_nearest(self._last + self._offset - since, self._clock_rate, NANOSECONDS)
 
     def _pass_silence(self, now: float) -> None:
         """Carry the extension over a time so long that timestamps may have wrapped unseen."""
@@ -103,9 +134,7 @@ class TrackClock:
         """Return the capture time of what is shown at ``pts``; None before the first sender report."""
         if self._report_wall is None or self._offset is None:
             return None
-        ticks = (pts - self._offset - self._report_timestamp) & 0xFFFFFFFF
-        if ticks >= 0x80000000:
-            ticks -= 1 << 32
+        ticks = _signed(pts - self._offset - self._report_timestamp)
         return WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
 
     def origin(self) -> int | None:
@@ -113,8 +142,7 @@ class TrackClock:
         # Seen from a time near the last packet, as the 32-bit difference to the report must not be ambiguous.
         if self._offset is None:
             return None
-        ticks = (self._report_timestamp - self._last) & 0xFFFFFFFF
-        position = self._last + self._offset + (ticks - (1 << 32) if ticks >= 0x80000000 else ticks)
+        position = self._last + self._offset + _signed(self._report_timestamp - self._last)
         wall = self.wall_time(position)
         return None if wall is None else wall - rescale_nearest(position, self._clock_rate, NANOSECONDS)
 
@@ -127,9 +155,9 @@ class TrackClock:
 class Timeline:
     """The time line of one stream, shared by its tracks.
 
-    Where sender reports are there before the first packets, tracks are in sync to a tick. Otherwise they are placed by
-    the arrival of their first packets, and a sender report that comes later moves a track once, if it is far off.
-    Tracks are only ever moved forward, as time must not go back.
+    Where sender reports are there before the first packets, or RTP-Info is, tracks are in sync to a tick. Otherwise
+    they are placed by the arrival of their first packets, and a sender report that comes later moves a track once, if
+    it is far off. Tracks are only ever moved forward, as time must not go back.
     """
 
     def __init__(self, clock_rates: Sequence[int], start_time: float = START_TIME) -> None:
@@ -146,6 +174,15 @@ class Timeline:
     def on_sender_report(self, track_index: int, ntp: int, rtp_timestamp: int) -> None:
         """See `TrackClock.on_sender_report`."""
         self.tracks[track_index].on_sender_report(ntp, rtp_timestamp)
+
+    def note_moment(self, timestamps: Mapping[int, int]) -> None:
+        """Take the RTP timestamps that tracks have at one moment, by index; before their first packets."""
+        for index, timestamp in timestamps.items():
+            self.tracks[index].note_moment(timestamp)
+
+    def moment(self) -> int | None:
+        """Return where that moment lies, in nanoseconds; None before the first packet of such a track."""
+        return next((moment for track in self.tracks if (moment := track.moment()) is not None), None)
 
     def wall_time(self, track_index: int, pts: int) -> WallTime | None:
         """See `TrackClock.wall_time`."""
@@ -184,3 +221,8 @@ class Timeline:
                 if other is not track:
                     other.shift(-error)
             self._origin += error
+
+
+def _signed(difference: int) -> int:
+    """Return a difference of timestamps as the nearest one that is the same in 32 bits."""
+    return (difference + 0x80000000 & 0xFFFFFFFF) - 0x80000000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tests.protocols.rtsp.support import (
     AUDIO,
@@ -405,6 +407,44 @@ async def test_sender_reports_to_readers(it: Fixture) -> None:
     report = parse_compound(data)[0]
     assert isinstance(report, SenderReport)
     assert report.packet_count == 4
+
+
+async def test_a_track_that_begins_late_is_reported_on_at_once(it: Fixture) -> None:
+    publisher = await it.publisher("cam", sdp(VIDEO, AUDIO), tracks=2)
+    reader = await it.reader("cam", tracks=2)
+    publisher.send_frame(0, rtp(0, key_unit()))
+    assert (await reader.frame())[0] == 0
+    it.pass_time(0)
+    assert (await reader.frame())[0] == 1
+    publisher.send_frame(2, rtp(0, b"\0\x10\0\x20abcd", payload_type=97, ssrc=0x5678))
+    assert (await reader.frame())[0] == 2
+    it.pass_time(1)
+    channel, data = await reader.frame()
+    report = parse_compound(data)[0]
+    assert isinstance(report, SenderReport)
+    assert (channel, report.ssrc) == (3, 0x5678)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.4])
+async def test_readers_are_told_at_once_when_the_publisher_moves_a_track(it: Fixture, offset: float) -> None:
+    publisher = await it.publisher("cam", sdp(VIDEO, AUDIO), tracks=2)
+    reader = await it.reader("cam", tracks=2)
+    publisher.send_frame(0, rtp(0, key_unit()))
+    publisher.send_frame(2, rtp(0, b"\0\x10\0\x20abcd", payload_type=97, ssrc=0x5678))
+    await reader.frame()
+    await reader.frame()
+    it.pass_time(0)
+    told = [parse_compound((await reader.frame())[1])[0] for _ in range(2)]
+    # What readers were told by the times of arrival, but for the offset of the second track.
+    for channel, report, seconds in zip((1, 3), told, (0.0, offset), strict=True):
+        assert isinstance(report, SenderReport)
+        moved = dataclasses.replace(report, ntp=report.ntp + round(seconds * 2**32), blocks=())
+        publisher.send_frame(channel, serialize_compound([moved]))
+    await publisher.sync(it.url("cam"))
+    it.pass_time(1)
+    await reader.sync(it.url("cam"))
+    again = [frame for frame in reader.frames if frame[0] in (1, 3)]
+    assert len(again) == (2 if offset else 0)
 
 
 async def test_receiver_reports_of_readers_show_in_the_statistics(it: Fixture) -> None:

@@ -15,6 +15,7 @@ from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, r
 from tests.protocols.sources.camera import SILENCE, Camera, camera
 
 from polycast.hub.path import Path
+from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.media_ports import MulticastAllocator
 from polycast.wire.rtsp.authentication import ServerAuthenticator
@@ -318,6 +319,70 @@ async def test_play_without_a_range_where_that_is_refused() -> None:
         origin.script["PLAY"] = lambda _, request: None if request.headers.get("Range") is None else Response(457)
         async with running(paths=pulling(origin.url())) as app:
             await ready(app)
+
+
+@pytest.mark.parametrize(
+    ("urls", "is_used"),
+    [
+        (("rtsp://192.0.2.1/cam/1", "rtsp://192.0.2.1/cam/2"), True),
+        (("1", "2"), True),
+        (("rtsp://192.0.2.1:554/2", "/1"), True),
+        (("1", "unknown"), False),
+        (("1", "1"), False),
+        (("1",), False),
+        ((), False),
+    ],
+)
+async def test_rtp_info_puts_the_tracks_in_sync(urls: tuple[str, ...], is_used: bool) -> None:
+    """The camera sends sound of 400 ms before the picture at the same time as the picture."""
+    moment = (0xFFFFF000, 5000)
+    times = [moment[1] if url.endswith("2") else moment[0] for url in urls]
+    info = ",".join(f"url={url};seq=1;rtptime={time}" for url, time in zip(urls, times, strict=True))
+    async with camera(sdp(VIDEO + "a=control:1\r\n", AUDIO + "a=control:2\r\n")) as origin:
+        origin.script["PLAY"] = lambda *_: Response(200, Headers([("Session", "S1"), ("RTP-Info", info)]))
+        async with running(paths=pulling(origin.url())) as app:
+            stream = (await ready(app)).stream
+            assert stream is not None
+            (client,) = origin.clients
+            picture, sound = (moment[0] + 90_000) & 0xFFFFFFFF, moment[1] + 48_000 * 6 // 10
+            client.send_packet(rtp(1, key_unit(), timestamp=picture))
+            client.send_packet(rtp(1, b"\0\x10\0\x20abcd", timestamp=sound, payload_type=97), 2)
+            await app.until(lambda: all(track.packets_received for track in stream.tracks))
+            walls = [
+                track.reports.wall_time_of(time) for track, time in zip(stream.tracks, (picture, sound), strict=True)
+            ]
+            assert walls[0] is not None
+            assert walls[1] is not None
+            apart = (walls[0] - walls[1]) / NANOSECONDS
+            assert apart == pytest.approx(0.4, abs=1e-6) if is_used else abs(apart) < 0.2
+
+
+async def test_datagrams_that_overtake_the_answer_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[source_media.SourceMedia] = []
+    make = source_media.SourceMedia.__init__
+
+    def note(media: source_media.SourceMedia, *arguments: Any) -> None:
+        make(media, *arguments)
+        made.append(media)
+
+    monkeypatch.setattr(source_media.SourceMedia, "__init__", note)
+    async with camera() as origin:
+
+        def play(origin: Camera, _: Request) -> Response:
+            origin.send_udp(key_unit())
+            origin.send_udp(key_unit())
+            return SILENCE
+
+        origin.script["PLAY"] = play
+        async with running(paths=pulling(origin.url(), "udp")) as app:
+            request = await origin.asked("PLAY")
+            await app.until(lambda: len(made[0]._early or ()) == 2)
+            assert app.path("cam").stream is None, "it waits for the answer"
+            headers = Headers([("Session", "S1"), ("CSeq", request.cseq or "")])
+            origin.clients[0].transport.write(Response(200, headers).serialize())
+            stream = (await ready(app)).stream
+            assert stream is not None
+            await app.until(lambda: stream.tracks[0].packets_received == 2)
 
 
 async def test_answers_without_sequence_numbers() -> None:

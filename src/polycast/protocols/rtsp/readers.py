@@ -97,8 +97,8 @@ class SessionReader(PacketReader):
     def __init__(self, session: Session) -> None:
         self._session = session
         self.counters: Counters = session.counters
-        self.has_report = False
-        """Whether it was sent a sender report yet."""
+        self.reported: set[int] = set()
+        """Tracks of which it was sent a sender report."""
 
     def close_reader(self, reason: str) -> None:
         self._session.close(reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from polycast.config.schema import Configuration
 from polycast.config.values import AuthMethod
@@ -17,7 +17,7 @@ from polycast.net.address import join_host_port, parse_address
 from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.media_ports import MediaPorts, MulticastAllocator
-from polycast.protocols.rtsp.readers import MulticastGroup, SessionReader
+from polycast.protocols.rtsp.readers import MulticastGroup, MulticastReader, SessionReader
 from polycast.protocols.rtsp.session import REPORT_INTERVAL, Session
 from polycast.protocols.tcp_server import TcpServer
 from polycast.rtp.rtcp import SourceDescription, serialize_compound
@@ -42,7 +42,8 @@ class RtspServer(TcpServer):
         self._by_secret: dict[str, Session] = {}
         self._groups: dict[Stream, MulticastGroup] = {}
         self._multicast: MulticastAllocator | None = None
-        self._report_times: dict[Stream, float] = {}
+        self._report_times: dict[Stream, tuple[float, int]] = {}
+        """When the next reports are due, and the version of the last ones."""
         self.ports_for_media: MediaPorts | None = None
         self.protocols = self._allowed_protocols()
 
@@ -179,31 +180,40 @@ class RtspServer(TcpServer):
         times = self._report_times
         self._report_times = {}
         for stream, readers in streams.items():
-            due = times.get(stream, now)
-            self._report_times[stream] = due
-            if now >= due:
-                self._report_times[stream] = now + REPORT_INTERVAL
+            due, version = times.get(stream, (now, 0))
+            self._report_times[stream] = due, version
+            if now >= due or version != stream.report_version:
+                self._report_times[stream] = now + REPORT_INTERVAL, stream.report_version
                 self._report_on(stream, readers, self._groups.get(stream), now)
-            elif newcomers := [reader for reader in readers if not reader.has_report]:
-                # Players put sound and picture together by the reports: who has just come does not wait for the round.
-                self._report_on(stream, newcomers, None, now)
+            elif newcomers := [reader for reader in readers if len(reader.reported) < len(stream.tracks)]:
+                # Players put sound and picture together by the reports: who has just come does not wait for the round,
+                # nor do those who wait for a track that has just begun.
+                self._report_on(stream, newcomers, self._groups.get(stream), now, only_first=True)
 
     def _report_on(
-        self, stream: Stream, readers: Iterable[SessionReader], group: MulticastGroup | None, now: float
+        self,
+        stream: Stream,
+        readers: Sequence[SessionReader],
+        group: MulticastGroup | None,
+        now: float,
+        *,
+        only_first: bool = False,
     ) -> None:
+        """``only_first``: not to those that had a report of that track before."""
         wall_time = WallTime(time.time_ns())
         for track in stream.tracks:
-            if track.ssrc is None:
+            targets = [reader for reader in readers if not (only_first and track.index in reader.reported)]
+            if track.ssrc is None or not targets:
                 continue
             report = track.reports.report(track.ssrc, now, wall_time, track.packets_received, track.bytes_received)
             if report is None:
                 continue
             names = SourceDescription(((track.ssrc, _CANONICAL_NAME),))
             data = serialize_compound([report, names])
-            for reader in readers:
+            for reader in targets:
                 reader.send_report(track.index, data)
-                reader.has_report = True
-            if group is not None:
+                reader.reported.add(track.index)
+            if group is not None and any(isinstance(reader, MulticastReader) for reader in targets):
                 group.send_report(track.index, data)
 
 

@@ -11,7 +11,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.net.dial import client_context, connect
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
-from polycast.protocols.rtsp.source_description import SourceDescription, read_description
+from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_moment
 from polycast.protocols.rtsp.source_media import NoPacketsError, SourceMedia
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.headers.transport import Transport
@@ -138,9 +138,9 @@ class _Attempt:
         media = self._media = SourceMedia(self._context, connection, description, self._protocol)
         await self._set_up(connection, description, media)
         media.punch()
-        await self._play(connection, description)
+        played = await self._play(connection, description)
         try:
-            media.start(publish_at_once=not self._is_trial)
+            media.start(publish_at_once=not self._is_trial, moment=read_moment(played, description))
             await first_of(self._keep_alive(connection, description.base), media.wait(), _wait_for(connection.lost))
         finally:
             connection.send(Method.TEARDOWN, description.base)
@@ -190,14 +190,14 @@ class _Attempt:
 
     # PLAY
 
-    async def _play(self, connection: ClientConnection, description: SourceDescription) -> None:
+    async def _play(self, connection: ClientConnection, description: SourceDescription) -> Response:
         try:
-            await connection.request(Method.PLAY, description.base, [("Range", "npt=0-")])
+            return await connection.request(Method.PLAY, description.base, [("Range", "npt=0-")])
         except StatusError as error:
             # Live encoders that do not know ranges say so with 457 or 456 (RFC 2326 section 11.3.7).
             if error.status not in (456, 457):
                 raise
-            await connection.request(Method.PLAY, description.base)
+            return await connection.request(Method.PLAY, description.base)
 
     async def _keep_alive(self, connection: ClientConnection, url: str) -> None:
         method = Method.GET_PARAMETER if Method.GET_PARAMETER in self._public else Method.OPTIONS

@@ -9,6 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.track import Track
 from polycast.protocols.pull import PullError
 from polycast.rtp.payload.registry import codec_from_sdp
+from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info
 from polycast.wire.rtsp.message import Response
 from polycast.wire.rtsp.url import RtspUrl, join_control
 from polycast.wire.sdp import MediaDescription, SessionDescription, parse_sdp
@@ -68,6 +69,31 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
     if not tracks:
         raise PullError("; ".join(["the session description has no usable track", *skipped]))
     return SourceDescription(tuple(tracks), base, tuple(skipped))
+
+
+def read_moment(response: Response, description: SourceDescription) -> dict[int, int]:
+    """Return the RTP timestamps that the tracks have at one moment, by index, out of the answer to PLAY.
+
+    Empty where the server does not tell them for two tracks at least.
+    """
+    try:
+        entries = parse_rtp_info(",".join(response.headers.get_all("RTP-Info")))
+    except RemoteProtocolError:
+        return {}
+    # The last part is enough: servers write what comes before it in other ways than in the session description.
+    indexes = {_last_part(track.url): index for index, track in enumerate(description.tracks)}
+    if len(indexes) < len(description.tracks):
+        return {}
+    moment: dict[int, int] = {}
+    for entry in entries:
+        index = indexes.get(_last_part(entry.url))
+        if index is not None and entry.rtptime is not None:
+            moment[index] = entry.rtptime
+    return moment if len(moment) > 1 else {}
+
+
+def _last_part(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2]
 
 
 def _read_track(media: MediaDescription, index: int) -> Track:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
@@ -29,6 +29,9 @@ TICK_SECONDS: Final = 0.5
 
 # Seconds between two looks at packets from UDP that wait for a missing one.
 REORDER_TICK_SECONDS: Final = 0.05
+
+# Datagrams that are kept until PLAY is answered: they may overtake the answer, with the first key frame among them.
+MAXIMUM_EARLY_DATAGRAMS: Final = 512
 
 # Largest channel number of an interleaved frame (one byte).
 _LARGEST_CHANNEL: Final = 255
@@ -63,6 +66,9 @@ class SourceMedia:
         """By interleaved channel of RTP over TCP; by track index over UDP."""
         self._rtcp_inputs: dict[int, TrackInput] = {}
         self._stream: Stream | None = None
+        self._moment: Mapping[int, int] = {}
+        self._early: list[tuple[Callable[[bytes, int, int], None], bytes]] | None = []
+        """What came over UDP before PLAY was answered, with what takes it; None from then on."""
         self._publishes_at_once = True
         self._bad_packets = 0
         now = context.loop.time()
@@ -139,14 +145,22 @@ class SourceMedia:
 
     # Media
 
-    def start(self, *, publish_at_once: bool) -> None:
-        """Begin, once PLAY was answered: publish the tracks now, or with the first packet."""
+    def start(self, *, publish_at_once: bool, moment: Mapping[int, int]) -> None:
+        """Begin, once PLAY was answered: publish the tracks now, or with the first packet.
+
+        ``moment``: the RTP timestamps of the tracks, by index, at one moment; empty when not known.
+        """
+        self._moment = moment
         self._publishes_at_once = publish_at_once
         self._started = self._context.loop.time()
-        if publish_at_once and self._stream is None:
+        if publish_at_once:
             self._publish()
         if self._protocol is Protocol.TCP:
             self._connection.set_media_handler(self._on_interleaved)
+        early, self._early = self._early or [], None
+        for handler, data in early:
+            handler(data, 0, len(data))
+        self._on_drained()
 
     async def wait(self) -> None:
         """Do what is to be done from time to time; ends with PullError when the server has gone silent."""
@@ -164,6 +178,7 @@ class SourceMedia:
         stream = self._context.publish([item.track for item in self._description.tracks], True)
         self._stream = stream
         stream.now = self._context.loop.time()
+        stream.begin_together(self._moment)
         reorders = self._protocol is not Protocol.TCP
         inputs = [TrackInput(stream, track, self._context.counters, reorders=reorders) for track in stream.tracks]
         if reorders:
@@ -217,9 +232,13 @@ class SourceMedia:
         return TrackPorts(self._context.loop, sockets, self._guarded(on_rtp), self._guarded(on_rtcp), self._on_drained)  # type: ignore[arg-type]
 
     def _guarded(self, handler: Callable[[bytes, int, int], None]) -> Callable[[bytes, int, int], None]:
-        """Keep the exceptions of a handler, bugs of ours, from the other sockets of the loop."""
+        """Keep what comes too early, and the exceptions of a handler, bugs of ours, from the other sockets."""
 
         def guarded(data: bytes, start: int, end: int) -> None:
+            if self._early is not None:
+                if len(self._early) < MAXIMUM_EARLY_DATAGRAMS:
+                    self._early.append((guarded, data[start:end]))
+                return
             try:
                 handler(data, start, end)
             except Exception:
