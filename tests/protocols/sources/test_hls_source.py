@@ -362,6 +362,29 @@ async def test_errors_of_the_server(media: dict[str, Any], tmp_path: FilePath, a
             await app.log.wait("ready: 2 tracks")
 
 
+@pytest.mark.parametrize("beginning", [b"G" + bytes(187), b"#EXTM3", b"\xef\xbb\xbf#EXTM"])
+async def test_a_stream_without_end_is_no_playlist(beginning: bytes) -> None:
+    """As FFmpeg serves MPEG-TS over HTTP."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + beginning)
+        await writer.drain()
+        writer.write(b"0123456789")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with running(paths=pulling(f"http://127.0.0.1:{port}/live.ts")) as app:
+            await app.log.wait("ERR: invalid playlist: a playlist does not start with #EXTM3U")
+    finally:
+        server.close()
+        for writer in connections:
+            writer.close()
+
+
 async def test_a_server_that_hangs_or_is_gone(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
     async with web(package(media, tmp_path)) as origin:
         origin.hangs = asyncio.Event()

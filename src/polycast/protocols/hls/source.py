@@ -14,7 +14,7 @@ from polycast.protocols.hls.source_player import Lane, Player
 from polycast.protocols.hls.source_playlist import Piece, PlaylistFollower, choose_variant
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.wire.hls.parsed import Initialization, Key, ParsedMediaPlaylist, ParsedMultivariantPlaylist
-from polycast.wire.hls.parser import MAXIMUM_PLAYLIST_SIZE, parse_playlist
+from polycast.wire.hls.parser import parse_playlist
 from polycast.wire.mp4.demuxer import MAXIMUM_MEDIA_SIZE
 
 # Bytes of an initialization: sample descriptions of a few tracks.
@@ -52,7 +52,7 @@ class HlsPuller(Puller):
             await fetcher.close()
 
     async def _pull(self, context: PullContext, fetcher: Fetcher) -> None:
-        first = await fetcher.get(self.url, MAXIMUM_PLAYLIST_SIZE)
+        first = await fetcher.get_playlist(self.url)
         playlist = _parse(first)
         player = Player(context.loop, context.publish)
         if isinstance(playlist, ParsedMultivariantPlaylist):
@@ -132,12 +132,12 @@ class _Rendition:
 
     async def _playlist(self, address: str, patience: float) -> tuple[Download, ParsedMediaPlaylist]:
         try:
-            download = await self._fetcher.get(address, MAXIMUM_PLAYLIST_SIZE, patience=patience)
+            download = await self._fetcher.get_playlist(address, patience=patience)
         except PullError:
             if address == self._url:
                 raise
             # A server that holds requests ends them with an error when the stream pauses.
-            download = await self._fetcher.get(self._url, MAXIMUM_PLAYLIST_SIZE)
+            download = await self._fetcher.get_playlist(self._url)
         playlist = _parse(download)
         if isinstance(playlist, ParsedMultivariantPlaylist):
             raise PullError("a multivariant playlist names another one")

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from polycast.net.dial import client_context
 from polycast.protocols.pull import PullError
 from polycast.wire.hls.parsed import ByteRange
+from polycast.wire.hls.parser import MAXIMUM_PLAYLIST_SIZE
 
 if TYPE_CHECKING:
     import httpx2
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 USER_AGENT: Final = "polycast"
 
 MAXIMUM_REDIRECTIONS: Final = 5
+
+PLAYLIST_START: Final = b"#EXTM3U"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _SCHEMES: Final = ("http", "https")
 
@@ -50,12 +54,22 @@ class Fetcher:
             timeout=timeout,
         )
 
+    async def get_playlist(self, url: str, *, patience: float = 0.0) -> Download:
+        """Return a playlist; of a file that is none, which may be a stream without end, what came first."""
+        return await self.get(url, MAXIMUM_PLAYLIST_SIZE, patience=patience, start=PLAYLIST_START)
+
     async def get(
-        self, url: str, limit: int, *, byte_range: ByteRange | None = None, patience: float = 0.0
+        self,
+        url: str,
+        limit: int,
+        *,
+        byte_range: ByteRange | None = None,
+        patience: float = 0.0,
+        start: bytes = b"",
     ) -> Download:
         """Return a file of at most ``limit`` bytes. ``patience``: further seconds that the answer may take.
 
-        Raises PullError.
+        The rest of a file that does not begin with ``start`` is not waited for. Raises PullError.
         """
         httpx = self._library
         headers = {}
@@ -69,7 +83,7 @@ class Fetcher:
             ) as response:
                 if response.status_code not in (200, 206):
                     raise PullError(f"bad status code: {response.status_code} ({address})")
-                data = await self._read(response, limit)
+                data = await self._read(response, limit, start)
         except httpx.TimeoutException as error:
             raise PullError(f"no answer within {self._timeout + patience:g} s ({address})") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -82,14 +96,19 @@ class Fetcher:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _read(self, response: httpx2.Response, limit: int) -> bytes:
+    async def _read(self, response: httpx2.Response, limit: int, start: bytes) -> bytes:
         parts: list[bytes] = []
         size = 0
+        awaited = len(_BYTE_ORDER_MARK) + len(start)
         async for part in response.aiter_bytes():
             size += len(part)
             if size > limit:
                 raise PullError(f"a file is larger than {limit} bytes ({response.url})")
             parts.append(part)
+            if start and size - len(part) < awaited <= size:
+                beginning = b"".join(parts)
+                if not beginning.removeprefix(_BYTE_ORDER_MARK).startswith(start):
+                    return beginning
         return b"".join(parts)
 
     def _credentials_for(self, url: str) -> httpx2.BasicAuth | None:
