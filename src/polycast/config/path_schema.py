@@ -60,7 +60,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL that "
                 "begins with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
                 "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in its order: "
-                "when one fails, the next one takes over."
+                "when one fails, the next one takes over and keeps the stream until it fails, too; after the last one "
+                "comes the first. A source on demand begins with the first one each time."
             )
         ),
     ] = "publisher"

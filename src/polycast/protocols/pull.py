@@ -103,8 +103,10 @@ class SourceSettings:
 
 
 class SupervisedSource(Source):
-    """Keeps a path fed from its sources, in their order: when one fails the next takes over at once; when all have
-    failed, they are tried again after a pause that doubles from round to round.
+    """Keeps a path fed from its sources, in their order: when one fails the next takes over at once, and the first
+    after the last; when all have failed, they are tried again after a pause that doubles from round to round.
+
+    Not always the first: while one that may still be down is tried in vain, readers wait.
     """
 
     def __init__(self, path: Path, pullers: Sequence[Puller], settings: SourceSettings) -> None:

@@ -182,6 +182,29 @@ async def test_readers_leave_when_the_second_source_has_another_codec() -> None:
             assert [str(track) for track in path.stream.descriptions] == ["H265"]
 
 
+def changes(app: Fixture) -> int:
+    """Return how often readers were taken over by another source."""
+    return sum("readers go on with the new publisher" in line for line in app.log.lines)
+
+
+async def test_after_the_last_source_comes_the_first() -> None:
+    async with camera() as one, camera() as two, camera() as three:
+        origins = (one, two, three)
+        source = [origin.url() for origin in origins]
+        async with running(paths={"cam": {"source": source, "sourceProtocol": "tcp", **QUICK}}) as app:
+            await ready(app)
+            reader = await app.reader("cam")
+            for turn, origin in enumerate((one, two, three, one)):
+                await app.until(lambda turn=turn: changes(app) == turn)
+                assert [len(each.clients) for each in origins] == [int(each is origin) for each in origins]
+                # The ones before have returned, but nothing goes back to them.
+                await origin.close()
+                await origin.open(port=origin.port)
+            await app.until(lambda: changes(app) == 4)
+            two.send_key(timestamp=1000)
+            assert await reader.packets(1)
+
+
 async def test_when_all_sources_fail_readers_leave_and_the_first_is_tried_again() -> None:
     async with camera() as one, camera() as two:
         two.script["DESCRIBE"] = lambda *_: Response(404)
