@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop import tools
+from tests.interop.copies import compare_track
 from tests.interop.tools import HashedPacket
 
 pytestmark = pytest.mark.interop
@@ -97,26 +98,6 @@ def hashes_of_file(program: str, media: Media, path: Path, folder: Path) -> list
     return tools.read_framemd5(output.read_text())
 
 
-def compare_stream(
-    published: Sequence[HashedPacket], received: Sequence[HashedPacket], stream: int, settling: int
-) -> list[tuple[float, float]]:
-    """Assert that the packets of one track are a run of the published ones; return how far their times are moved, as
-    (presentation, decoding)."""
-    sent = [packet for packet in published if packet.stream == stream]
-    got = [packet for packet in received if packet.stream == stream]
-    first = next((index for index, packet in enumerate(sent) if got and packet.digest == got[0].digest), None)
-    assert first is not None, f"track {stream}: the first of {len(got)} packets received was never published"
-    for index, packet in enumerate(got):
-        assert packet.digest == sent[first + index].digest, (
-            f"track {stream}: packet {index} of {len(got)} differs: {sent[first + index]}, received {packet}"
-        )
-    return [
-        (packet.pts - sent[first + index].pts, packet.dts - sent[first + index].dts)
-        for index, packet in enumerate(got)
-        if index >= settling
-    ]
-
-
 @pytest.mark.parametrize("program", ["ffmpeg", "current-ffmpeg"])
 def test_copies(server: tools.Server, source: tuple[str, Path], program: str, tmp_path: Path) -> None:
     name, path = source
@@ -164,7 +145,7 @@ def test_copies(server: tools.Server, source: tuple[str, Path], program: str, tm
 def check(published: Sequence[HashedPacket], received: Sequence[HashedPacket], route: str) -> None:
     over_rtp = "rtsp" in route
     settling = tools.SETTLING_PACKETS if over_rtp else 0
-    moved = {index: compare_stream(published, received, index, settling) for index in (0, 1)}
+    moved = {index: compare_track(published, received, index)[settling:] for index in (0, 1)}
     for index, shifts in moved.items():
         assert len(shifts) >= LEAST_PACKETS, f"{route}, track {index}: only {len(shifts)} packets"
     # One shift for both tracks: they are as much in sync as they were.

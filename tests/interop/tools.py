@@ -20,6 +20,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
+SYSTEM_PYTHON = "/usr/bin/python3"
+"""Debian's packages with GStreamer's bindings are for the system's Python."""
+
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -27,12 +30,25 @@ POLL_SECONDS = 0.02
 
 def require(program: str) -> None:
     """Skip the test when ``program`` is not installed; where every tool must be there (CI), fail."""
-    if shutil.which(program) is not None:
-        return
-    message = f"{program} is not installed"
+    if shutil.which(program) is None:
+        _miss(f"{program} is not installed")
+
+
+def _miss(message: str) -> None:
     if os.environ.get("POLYCAST_REQUIRE_TOOLS"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def require_system_python(*modules: str) -> None:
+    """Skip or fail as `require` does, where the system's own Python has not these modules."""
+    code = "; ".join(f"import {module}" for module in modules)
+    try:
+        found = subprocess.run([SYSTEM_PYTHON, "-c", code], capture_output=True, check=False).returncode == 0
+    except OSError:
+        found = False
+    if not found:
+        _miss(f"{SYSTEM_PYTHON} has no {' and '.join(modules)}")
 
 
 def current_ffmpeg() -> str:
@@ -51,12 +67,19 @@ def current_ffmpeg() -> str:
 class Network:
     """Where programs run: a namespace with multicast on its loopback interface, or the machine's own network."""
 
-    prefix: tuple[str, ...] = ()
+    namespace: str = ""
+    host: str = "127.0.0.1"
+    """Address at which programs of a `neighbour` reach it."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What begins the command line of a program that is to run there."""
+        return ("nsenter", f"--net=/run/netns/{self.namespace}") if self.namespace else ()
 
     @property
     def has_multicast(self) -> bool:
         """Whether multicast reaches from one program to another."""
-        return bool(self.prefix)
+        return bool(self.namespace)
 
 
 @contextlib.contextmanager
@@ -76,9 +99,33 @@ def network() -> Iterator[Network]:
             ["route", "add", "224.0.0.0/4", "dev", "lo", "src", "127.0.0.1"],
         ):
             subprocess.run([ip, "-n", name, *command], capture_output=True, check=True)
-        yield Network(("nsenter", f"--net=/run/netns/{name}"))
+        yield Network(name)
     finally:
         subprocess.run([ip, "netns", "delete", name], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def neighbour(net: Network) -> Iterator[Network]:
+    """Make another namespace, connected with ``net`` by a cable on which multicast works; ``net`` where it is none."""
+    if not net.namespace:
+        yield net
+        return
+    name, ours, theirs = f"{net.namespace}-2", "198.51.100.1", "198.51.100.2"
+    try:
+        for command in (
+            ["netns", "add", name],
+            ["-n", net.namespace, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", name],
+            ["-n", net.namespace, "address", "add", f"{ours}/24", "dev", "cable"],
+            ["-n", name, "address", "add", f"{theirs}/24", "dev", "cable"],
+            ["-n", net.namespace, "link", "set", "cable", "up"],
+            ["-n", name, "link", "set", "cable", "up"],
+            ["-n", name, "link", "set", "lo", "up"],
+            ["-n", name, "route", "add", "224.0.0.0/4", "dev", "cable"],
+        ):
+            subprocess.run(["ip", *command], capture_output=True, check=True)
+        yield Network(name, theirs)
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
 @dataclass
@@ -197,12 +244,19 @@ def free_port_pair() -> int:
     raise OSError("no pair of free UDP ports")
 
 
+_given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a TCP port that is free."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port that is free and that nobody else was given."""
+    for _ in range(100):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
+    raise OSError("no free TCP port")
 
 
 @dataclass
@@ -217,6 +271,8 @@ class Server:
     rtmp_port: int = 0
     rtmps_port: int = 0
     """0 where RTMP is off, as is `rtmp_port`."""
+    hls_port: int = 0
+    """0 where HLS is off."""
 
     def url(self, path: str, *, tls: bool = False, user: str = "") -> str:
         """Return the RTSP address of ``path``, with ``user`` (``name:password``) where one is given."""
@@ -261,14 +317,18 @@ def run_server(
     net: Network = Network(),
     command: Sequence[str | Path] = (sys.executable, "-m", "polycast"),
     rtmp: bool = False,
+    hls: str = "",
 ) -> Iterator[Server]:
     """Run the server on free ports, RTSP and RTSPS (and RTMP and RTMPS when ``rtmp``), until the block ends.
+
+    ``hls`` is the variant of HLS that it serves from the start; lowLatency is served over HTTPS.
 
     ``settings`` is the rest of the configuration (YAML); ``{port}`` in it stands for the RTSP port.
 
     It listens on all addresses of the namespace, or on 127.0.0.1 where there is none.
     """
-    make_certificate(folder)
+    if not (folder / "server.crt").exists():
+        make_certificate(folder)
     port, tls_port, rtp = free_port(), free_port(), free_port_pair()
     rtmp_port, rtmps_port = (free_port(), free_port()) if rtmp else (0, 0)
     multicast_rtp = free_port_pair()
@@ -279,17 +339,23 @@ def run_server(
             f'rtmpAddress: "{host}:{rtmp_port}"\nrtmpsAddress: "{host}:{rtmps_port}"\nrtmpEncryption: "optional"\n'
             "rtmpServerKey: server.key\nrtmpServerCert: server.crt\n"
         )
+    hls_port = free_port() if hls else 0
+    hls_settings = "hlsDisable: yes\n"
+    if hls:
+        hls_settings = f'hlsAddress: "{host}:{hls_port}"\nhlsVariant: {hls}\nhlsAlwaysRemux: yes\n'
+    if hls == "lowLatency":
+        hls_settings += "hlsEncryption: yes\nhlsServerKey: server.key\nhlsServerCert: server.crt\n"
     configuration = folder / "polycast.yml"
     configuration.write_text(
         f'rtspAddress: "{host}:{port}"\nrtspsAddress: "{host}:{tls_port}"\nencryption: "optional"\n'
         f'rtpAddress: "{host}:{rtp}"\nrtcpAddress: "{host}:{rtp + 1}"\n'
         f"multicastRTPPort: {multicast_rtp}\nmulticastRTCPPort: {multicast_rtp + 1}\n"
-        f"{rtmp_settings}hlsDisable: yes\n{settings.replace('{port}', str(port))}"
+        f"{rtmp_settings}{hls_settings}{settings.replace('{port}', str(port))}"
     )
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     with start("server", [*command, configuration], folder, net=net, environment=environment) as program:
-        server = Server(program, net, port, tls_port, folder, rtmp_port, rtmps_port)
-        listeners = 4 if rtmp else 2
+        server = Server(program, net, port, tls_port, folder, rtmp_port, rtmps_port, hls_port)
+        listeners = (4 if rtmp else 2) + bool(hls)
         program.wait_until(lambda: server.log.count("listener opened on") >= listeners, "open listeners")
         yield server
         assert program.process.poll() is None, f"the server died\n{program.describe()}"

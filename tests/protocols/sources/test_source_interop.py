@@ -1,4 +1,4 @@
-"""Pulling from servers that are not ours: nginx with its RTMP module, nginx serving HLS files, VLC's RTSP server."""
+"""Pulling from VLC's RTSP server; others, with a comparison of frames, are in `tests.interop.test_sources_matrix`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,6 @@ from tests.protocols.rtsp.support import Fixture, running
 from tests.protocols.sources.test_supervision import Frames
 
 pytestmark = pytest.mark.interop
-
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log info;
-load_module {module};
-events {{}}
-rtmp {{
-  access_log off;
-  server {{
-    listen 127.0.0.1:{rtmp};
-    application live {{ live on; hls on; hls_path {folder}/hls; hls_fragment 500ms; hls_playlist_length 10s; }}
-  }}
-}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-  uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen 127.0.0.1:{http}; root {folder}; }}
-}}
-"""
-MODULE = FilePath("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +32,6 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     return file
 
 
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory, media: FilePath) -> Iterator[dict[str, int]]:
-    """The ports of an nginx to which FFmpeg publishes ``live/cam``, again and again."""
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    if not FilePath(program).exists() or not MODULE.exists():
-        pytest.skip("nginx with its RTMP module is not installed")
-    folder = tmp_path_factory.mktemp("nginx")
-    ports = {"rtmp": tools.free_port(), "http": tools.free_port()}
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, module=MODULE, **ports))
-    command: list[str | FilePath] = [program, "-p", folder, "-c", folder / "nginx.conf"]
-    url = f"rtmp://127.0.0.1:{ports['rtmp']}/live/cam"
-    publish = tools.ffmpeg("-re", "-stream_loop", "-1", "-i", media, "-c", "copy", "-f", "flv", url)
-    with tools.start("nginx", command, folder) as server:
-        server.wait_until(lambda: (folder / "nginx.pid").exists(), "nginx")
-        with tools.start("publisher", publish, folder):
-            server.wait_until(lambda: len(list(folder.glob("hls/*.ts"))) >= 3, "HLS segments")
-            yield ports
-
-
 async def pull(url: str, protocol: str = "automatic", *, seconds: float = 1.0) -> tuple[Fixture, Frames]:
     """Pull for some seconds of media and return what readers got."""
     settings = {"source": url, "sourceProtocol": protocol, "sourceRetryPause": "100ms"}
@@ -89,14 +47,6 @@ async def pull(url: str, protocol: str = "automatic", *, seconds: float = 1.0) -
         assert {index for index, _ in frames.frames} == {0, 1}
         assert any(frame.key for index, frame in frames.frames if index == video)
         return app, frames
-
-
-async def test_nginx_rtmp(nginx: dict[str, int]) -> None:
-    await pull(f"rtmp://127.0.0.1:{nginx['rtmp']}/live/cam")
-
-
-async def test_nginx_hls(nginx: dict[str, int]) -> None:
-    await pull(f"http://127.0.0.1:{nginx['http']}/hls/cam.m3u8")
 
 
 @pytest.fixture
