@@ -60,7 +60,8 @@ http {{
 """
 
 FMP4 = ("-hls_segment_type", "fmp4")
-SINGLE_FILE = ("-hls_flags", "single_file")
+# Of a shorter list FFmpeg drops the first segments without counting on EXT-X-MEDIA-SEQUENCE, so nobody could follow it.
+SINGLE_FILE = ("-hls_flags", "single_file", "-hls_list_size", "0")
 KEY_INFORMATION = "key.info"
 SEPARATE_AUDIO = (
     "-var_stream_map", "a:0,agroup:sound,default:yes v:0,agroup:sound", "-master_pl_name", "index.m3u8"
