@@ -22,7 +22,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     _restore_library_path()
     # There is no interpreter beside the executable: it is started itself, as the interpreter would be.
-    if arguments[:2] == GUARD_ARGUMENTS and arguments[-1].endswith("command_guard.py"):
+    if arguments[:2] == GUARD_ARGUMENTS and any(argument.endswith("command_guard.py") for argument in arguments[2:]):
         from polycast.control import command_guard
 
         command_guard.main()

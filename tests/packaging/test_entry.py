@@ -48,13 +48,15 @@ def test_the_command_line_gets_the_arguments(entry: ModuleType, monkeypatch: pyt
 def test_the_guard_of_the_commands(entry: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server starts it with the arguments that its interpreter would need."""
     ran: list[bool] = []
-    arguments = ["polycast", "-I", "-S", str(Path(command_guard.__file__))]
+    arguments = ["polycast", "-I", "-S", str(Path(command_guard.__file__)), "the mark"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(command_guard, "main", lambda: ran.append(True))
     assert entry.main() == 0
     assert ran == [True]
     source = (FILE.parent.parent / "src" / "polycast" / "control" / "commands.py").read_text()
-    assert '[sys.executable, "-I", "-S", str(Path(command_guard.__file__))]' in source, "the two belong together"
+    assert '[sys.executable, "-I", "-S", str(Path(command_guard.__file__)), self._mark]' in source, (
+        "they belong together"
+    )
 
 
 @pytest.mark.parametrize("original", [None, "/opt/lib"])

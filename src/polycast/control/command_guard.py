@@ -1,7 +1,8 @@
 """Ends the external commands of a server that was killed: a process of its own that outlives it.
 
-Run as a script with the reading end of a pipe as standard input. Each line names a process group that begins (``+123``)
-or has ended (``-123``). When the pipe closes, the server is gone: the groups that are left are ended, and so is this.
+Run as a script with the reading end of a pipe as standard input, and the mark of the server's commands as argument.
+Each line names a process group that begins (``+123``) or has ended (``-123``). When the pipe closes, the server is
+gone: the groups that are left are ended, and so are all processes whose environment has the mark, then this one.
 It imports only the standard library, and little of it, as it runs beside every server that has commands.
 """
 
@@ -16,6 +17,10 @@ import time
 GRACE_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
+# The variable that marks what a server's commands are and start. A server that is killed while it starts commands has
+# not told their groups yet; what is started in a session of its own leaves its group.
+MARK_NAME = "POLYCAST_COMMANDS"
+
 
 def main() -> None:
     """Watch the pipe until it closes."""
@@ -28,48 +33,72 @@ def main() -> None:
             groups.add(group)
         else:
             groups.discard(group)
-    end(groups)
+    # A command that is just being started holds the pipe until it has its own environment: none is missed.
+    end(groups, sys.argv[-1])
 
 
-def end(groups: set[int]) -> None:
-    """End process groups: with SIGINT, then SIGTERM, then SIGKILL."""
+def end(groups: set[int], mark: str = "") -> None:
+    """End process groups, and those of the processes that have the mark: with SIGINT, then SIGTERM, then SIGKILL."""
+    groups = living(groups, mark)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if not groups:
+            return
         for group in groups:
             try:
                 os.killpg(group, number)
             except OSError:
                 continue
         deadline = time.monotonic() + GRACE_SECONDS
-        groups = {group for group in groups if has_members(group)}
-        while groups and time.monotonic() < deadline:
+        while (groups := living(groups, mark)) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-            groups = {group for group in groups if has_members(group)}
 
 
-def has_members(group: int) -> bool:
-    """Whether a process group has processes that live.
+def living(groups: set[int], mark: str = "") -> set[int]:
+    """Return those of the process groups that have processes that live, and the groups of processes with the mark.
 
     Dead ones may stay for ever where the first process of a container does not collect them, so they do not count.
+    One look serves all groups: it reads about every process of the machine.
     """
+    existing = {group for group in groups if _exists(group)}
+    if not existing and not mark:
+        return existing
+    try:
+        entries = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    except OSError:
+        return existing  # no Linux: the answer to the signal has to do
+    found: set[int] = set()
+    for entry in entries:
+        group = _group_of(entry)
+        if group not in found and (group in existing or (mark and group and _has_mark(entry, mark))):
+            found.add(group)
+    return found
+
+
+def _exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except OSError:
         return False
-    try:
-        entries = [entry for entry in os.listdir("/proc") if entry.isdigit()]
-    except OSError:
-        return True  # no Linux: the answer to the signal has to do
-    return any(_is_living_member(entry, group) for entry in entries)
+    return True
 
 
-def _is_living_member(process: str, group: int) -> bool:
+def _group_of(process: str) -> int:
+    """The process group of a process; 0 for one that does not live."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             # proc(5): the name in parentheses, then the state, the parent and the group.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
+        return 0
+    return int(fields[2]) if len(fields) > 2 and fields[0] not in (b"Z", b"X") else 0
+
+
+def _has_mark(process: str, mark: str) -> bool:
+    try:
+        with open(f"/proc/{process}/environ", "rb") as file:
+            return f"{MARK_NAME}={mark}".encode() in file.read().split(b"\0")
+    except OSError:
         return False
-    return len(fields) > 2 and int(fields[2]) == group and fields[0] not in (b"Z", b"X")
 
 
 if __name__ == "__main__":

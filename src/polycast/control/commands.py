@@ -7,15 +7,17 @@ import contextlib
 import os
 import random
 import re
+import secrets
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from polycast.control import command_guard
+from polycast.control.process_groups import GroupWatch
 from polycast.log import Log
 
 # Seconds before a command that has ended is started again; doubled while it keeps ending soon, up to the second.
@@ -30,8 +32,6 @@ JITTER: Final = 0.2
 
 # Seconds that a command gets to end after each signal before the next, stronger one.
 GRACE_SECONDS: Final = 5.0
-POLL_SECONDS: Final = 0.01
-LONGEST_POLL_SECONDS: Final = 0.2
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGKILL")
 
@@ -56,6 +56,10 @@ class CommandPool:
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
         self._guard: subprocess.Popen[bytes] | None = None
+        self.starting = asyncio.Lock()
+        """Held while a command starts: that takes milliseconds each, between which streams go on."""
+        self._mark = secrets.token_hex(16)
+        self.groups = GroupWatch(loop)
 
     def start(self, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool) -> Command:
         """Start a command and keep it until `Command.stop`. ``name`` is for the log, ``variables`` its environment."""
@@ -77,9 +81,17 @@ class CommandPool:
                     guard.stdin.close()
             await self._loop.run_in_executor(None, guard.wait)
 
-    def on_group_started(self, group: int) -> None:
-        """Let the guard know of a process group."""
-        self._tell(f"+{group}\n")
+    async def spawn(self, arguments: Sequence[str], variables: Mapping[str, str]) -> asyncio.subprocess.Process:
+        """Start a process in a group of its own. Raises OSError or ValueError."""
+        self._guard_pipe()  # it watches before there is anything to watch
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **variables, command_guard.MARK_NAME: self._mark},
+            start_new_session=os.name == "posix",
+        )
+        self._tell(f"+{process.pid}\n")
+        return process
 
     def on_group_ended(self, group: int) -> None:
         """Let the guard forget a process group."""
@@ -100,11 +112,11 @@ class CommandPool:
                 return
 
     def _guard_pipe(self) -> IO[bytes] | None:
-        if self._guard is None:
+        if self._guard is None and os.name == "posix":
             try:
                 self._guard = subprocess.Popen(
                     # Isolated and without site packages, so that it starts at once.
-                    [sys.executable, "-I", "-S", str(Path(command_guard.__file__))],
+                    [sys.executable, "-I", "-S", str(Path(command_guard.__file__)), self._mark],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,
@@ -155,18 +167,15 @@ class Command:
 
     async def _run_once(self, arguments: list[str]) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **self._variables},
-                start_new_session=os.name == "posix",
-            )
-        except (OSError, ValueError) as error:
-            self._log.error("%s command cannot be started: %s", self._name, error)
-            return
+        async with self._pool.starting:
+            if self._stopping.is_set():
+                return
+            try:
+                process = await self._pool.spawn(arguments, self._variables)
+            except (OSError, ValueError) as error:
+                self._log.error("%s command cannot be started: %s", self._name, error)
+                return
         self.process_id = process.pid
-        self._pool.on_group_started(process.pid)
         self._log.info("%s command started", self._name)
         began = loop.time()
         ended = loop.create_task(process.wait())
@@ -187,19 +196,16 @@ class Command:
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
         """End the process group: SIGINT, then SIGTERM, then SIGKILL."""
-        loop = asyncio.get_running_loop()
         for number, name in enumerate(_SIGNALS):
             if not _signal(process, name):
                 break
             if number:
                 self._log.warning("%s command did not end, %s was sent", self._name, name)
-            deadline = loop.time() + GRACE_SECONDS
-            pause = POLL_SECONDS
-            # Nothing tells when the last process of a group ends, and looking is not free.
-            while _is_alive(process, ended) and loop.time() < deadline:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_POLL_SECONDS)
-            if not _is_alive(process, ended):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_SECONDS):
+                    await asyncio.wait((ended,))
+                    if os.name == "posix":
+                        await self._pool.groups.ended(process.pid)
                 break
         await ended
 
@@ -216,12 +222,6 @@ def _signal(process: asyncio.subprocess.Process, name: str) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def _is_alive(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> bool:
-    if not ended.done():
-        return True
-    return os.name == "posix" and command_guard.has_members(process.pid)
 
 
 def describe_exit(code: int) -> str:

@@ -1,0 +1,327 @@
+"""External commands as processes: many at once, in which order they get signals, and that none outlives the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.control.test_hooks import gone, is_alive, says, shell
+from tests.protocols.rtmp import support as rtmp
+from tests.protocols.rtsp.support import running
+from tests.wire.rtmp.support import VIDEO
+
+from polycast.control import command_guard, commands
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = "rtspAddress: 127.0.0.1:0\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n"
+MANY = 200
+PATIENCE = 20.0
+"""Seconds: a server that has yet to start takes a while on a busy machine."""
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked up in /proc")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def written(file: Path, lines: int = 1) -> list[str]:
+    await until(lambda: file.exists() and len(file.read_text().splitlines()) >= lines)
+    return file.read_text().splitlines()
+
+
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(commands, "RESTART_PAUSE", 0.02)
+    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 0.1)
+
+
+# Variables and restarts of each event
+
+
+@pytest.mark.parametrize("event", ["runOnReady", "runOnRead", "runOnDemand"])
+async def test_variables_and_restart_of_each_event(event: str, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    command = says(file, "RTSP_PATH", "RTSP_PORT", "G1", "G2", then="exit 1")
+    settings = {event: command, f"{event}Restart": True, "runOnDemandCloseAfter": "20ms"}
+    async with running(paths={"~^(live)/(.+)$": settings}) as app:
+        if event == "runOnDemand":
+            request = asyncio.create_task(app.reader("live/a"))
+            await written(file)
+            publisher = await app.publisher("live/a")
+            reader = await request
+        else:
+            publisher = await app.publisher("live/a")
+            reader = await app.reader("live/a")
+        # It fails for ever, so it is started for ever, with the same variables.
+        assert set(await written(file, 4)) == {f"live/a {app.port} live a"}
+        await (publisher if event == "runOnReady" else reader).close()
+        await app.until(lambda: not any(key[0] == event for key in app.app._hooks._running))
+        await asyncio.sleep(0)
+        ran = len(file.read_text().splitlines())
+        await asyncio.sleep(0.2)  # twice the longest pause
+        assert len(file.read_text().splitlines()) <= ran + 1
+
+
+async def test_variables_and_restart_of_a_connection_over_rtmp(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    command = shell(f'echo "path=$RTSP_PATH. port=${{RTSP_PORT}}" >> {file}; exit 1')
+    async with rtmp.running(runOnConnect=command, runOnConnectRestart=True) as app:
+        client = await app.raw()
+        assert set(await written(file, 3)) == {f"path=. port={app.port('RTSP')}"}
+        await client.close()
+        await app.until(lambda: not app.connections)
+
+
+async def test_run_on_read_of_a_reader_over_rtmp(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    async with rtmp.running(paths={"all": {"runOnRead": says(file, "RTSP_PATH")}}) as app:
+        publisher = await app.publisher("live/cam", (VIDEO,))
+        reader = await app.reader("live/cam")
+        publisher.send_video(range(1, 3), keys=[1])
+        assert await written(file) == ["live/cam"]
+        await reader.close()
+        await app.log.wait("runOnRead command stopped")
+
+
+async def test_the_pause_begins_anew_after_a_command_that_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    wait_for = asyncio.wait_for
+
+    async def record(awaitable: Any, timeout: float | None) -> Any:
+        assert timeout is not None
+        pauses.append(timeout)
+        return await wait_for(awaitable, 0.001)
+
+    monkeypatch.setattr(commands, "JITTER", 0.0)
+    monkeypatch.setattr(commands, "RESTART_PAUSE", 5.0)
+    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 60.0)
+    monkeypatch.setattr(commands.asyncio, "wait_for", record)
+    monkeypatch.setattr(commands, "SETTLED_SECONDS", 0.7)
+    file = tmp_path / "out"
+    # The eighth run is long enough to count as working.
+    script = f"echo >> {file}; test $(wc -l < {file}) -ne 8 || exec sleep 0.8"
+    async with running(paths={"cam": {"runOnInit": shell(script), "runOnInitRestart": True}}):
+        await written(file, 10)
+    assert pauses[:9] == [5, 10, 20, 40, 60, 60, 60, 5, 10]
+
+
+# Signals
+
+
+async def test_signals_come_in_order_and_reach_what_the_command_has_started(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    trap = f"trap 'echo INT >> {file}' INT; trap 'echo TERM >> {file}' TERM"
+    script = f"{trap}; echo $$ >> {file}; while :; do sleep 0.01; done"
+    child = shell(script)
+    async with running(paths={"cam": {"runOnInit": shell(f"{child} & {script}")}}) as app:
+        processes = [int(line) for line in await written(file, 2)]
+    for process in processes:
+        assert not is_alive(process)
+    received = file.read_text().splitlines()[2:]
+    # Both of them, each signal; a shell in the background may ignore SIGINT.
+    assert received[0] == "INT"
+    assert received.count("TERM") == 2
+    assert received.index("TERM") > max(index for index, line in enumerate(received) if line == "INT")
+    assert app.log.find("did not end, SIGKILL was sent")
+
+
+# Many at once
+
+
+async def test_the_loop_goes_on_while_many_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    starts: list[int] = []
+    start = asyncio.create_subprocess_exec
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    async def record(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        starts.append(turns)
+        return await start(*arguments, **options)
+
+    monkeypatch.setattr(commands.asyncio, "create_subprocess_exec", record)
+    turn()
+    async with running(paths={f"cam{index}": {"runOnInit": "sleep 50"} for index in range(20)}) as app:
+        await app.until(lambda: len(starts) == 20)
+    assert len(set(starts)) == 20, "commands were started without a turn of the loop between them"
+
+
+async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[threading.Thread] = []
+    living = command_guard.living
+
+    def record(groups: set[int], mark: str = "") -> set[int]:
+        looks.append(threading.current_thread())
+        return living(groups, mark)
+
+    monkeypatch.setattr(command_guard, "living", record)
+    file = tmp_path / "out"
+    # A background job of a shell ignores SIGINT, so it outlives the command until SIGTERM.
+    script = f"sleep 60 & echo $! >> {file}; wait"
+    async with running(paths={f"cam{index}": {"runOnInit": shell(script)} for index in range(MANY)}) as app:
+        await app.until(lambda: sum("command started" in line for line in app.log.lines) == MANY)
+        processes = [int(line) for line in await written(file, MANY)]
+    assert not any(map(is_alive, processes))
+    assert sum("did not end, SIGTERM was sent" in line for line in app.log.lines) == MANY
+    # All of them are looked for at once, and not by the thread of the streams.
+    assert 0 < len(looks) < MANY
+    assert threading.main_thread() not in looks
+
+
+async def test_two_hundred_that_fail_for_ever_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "RESTART_PAUSE", 1.0)
+    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 60.0)
+    paths = {f"cam{index}": {"runOnInit": "false", "runOnInitRestart": True} for index in range(MANY)}
+    async with running(paths=paths) as app:
+        # After 1 s (0.8 at least), then 2 s (1.6 at least): in 2 s of any machine each runs twice at most.
+        began = asyncio.get_running_loop().time()
+        await app.until(lambda: sum("exited with code 1" in line for line in app.log.lines) >= MANY + 1)
+        await asyncio.sleep(began + 2.0 - asyncio.get_running_loop().time())
+        seconds = asyncio.get_running_loop().time() - began
+        started = sum("command started" in line for line in app.log.lines)
+    assert MANY < started <= MANY * (2 if seconds < 2.4 else 3)
+
+
+# No orphans
+
+
+class ServerProcess:
+    """``polycast`` as a process of its own; everything that it starts has a secret of this test in its environment."""
+
+    def __init__(self, process: asyncio.subprocess.Process, secret: str) -> None:
+        self.process = process
+        self.secret = secret.encode()
+
+    def descendants(self) -> list[int]:
+        """All living processes that the server has started, whatever became of their parents and groups."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == self.process.pid:
+                continue
+            with contextlib.suppress(OSError):
+                if self.secret in (entry / "environ").read_bytes() and is_alive(int(entry.name)):
+                    found.append(int(entry.name))
+        return found
+
+    def guards(self) -> list[int]:
+        """Those of the descendants that are the server's guard."""
+        return [
+            process
+            for process in self.descendants()
+            if b"command_guard.py" in Path(f"/proc/{process}/cmdline").read_bytes()
+        ]
+
+    async def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def no_descendants(self) -> None:
+        await until(lambda: not self.descendants())
+
+
+@contextlib.asynccontextmanager
+async def server_process(tmp_path: Path, commands: list[str]) -> AsyncIterator[ServerProcess]:
+    file = tmp_path / "polycast.yml"
+    file.write_text(
+        HEAD + "".join(f"  cam{index}:\n    runOnInit: {command}\n" for index, command in enumerate(commands))
+    )
+    secret = secrets.token_hex(8)
+    # Files, not pipes: a pipe would be held open by what outlives the server, and be waited for.
+    with open(tmp_path / "stdout", "wb") as output, open(tmp_path / "stderr", "wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "polycast", str(file)),
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "SECRET_OF_THE_TEST": secret},
+        )
+    server = ServerProcess(process, f"SECRET_OF_THE_TEST={secret}")
+    try:
+        yield server
+    finally:
+        if process.returncode is None:
+            await server.kill()
+        for orphan in server.descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+
+
+async def test_output_of_commands_is_output_of_the_server(tmp_path: Path) -> None:
+    command = shell("echo this is $0 output; echo that is an error >&2")
+    async with server_process(tmp_path, [command]) as server:
+        await until(lambda: "this is sh output\n" in (tmp_path / "stdout").read_text())
+        await until(lambda: (tmp_path / "stderr").read_text() == "that is an error\n")
+        server.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(server.process.wait(), 20) == 0
+
+
+async def test_none_outlives_a_server_that_is_killed_while_it_starts_them(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    command = shell(f"echo $$ >> {file}; exec sleep 50")
+    async with server_process(tmp_path, [command] * 50) as server:
+        await written(file)  # the first of them: others are on their way
+        await server.kill()
+        await server.no_descendants()
+
+
+MIXTURE = [
+    "exec sleep 50",
+    "sleep 50 & wait",  # a background job ignores SIGINT
+    "sleep 50 & exit 0",
+    "trap '' INT; while :; do sleep 0.1; done",
+    "setsid sleep 50 & wait",  # in a session of its own
+    "exec env -i sleep 50",  # without an environment: only its group tells
+]
+
+
+async def test_none_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    lines = [shell(f"echo $$ >> {file}; {script}") for script in MIXTURE]
+    async with server_process(tmp_path, lines) as server:
+        leaders = [int(line) for line in await written(file, len(lines))]
+        await asyncio.sleep(0.2)  # until they have started what they start
+        await server.kill()
+        await server.no_descendants()
+        for leader in leaders:
+            await gone(leader)
+
+
+async def test_none_outlives_a_server_that_ends(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    lines = [shell(f"echo $$ >> {file}; {script}") for script in ("exec sleep 50", "setsid sleep 50 & wait")]
+    async with server_process(tmp_path, lines) as server:
+        await written(file, len(lines))
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(server.process.wait(), 20) == 0
+        assert not server.descendants()
+
+
+async def test_a_guard_that_was_killed_is_replaced_and_knows_of_older_commands(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    # The second one ends, and what it is restarted for tells the server that the guard is gone.
+    lines = [shell(f"echo $$ >> {file}; exec sleep 50"), shell(f"echo $$ >> {file}; exec sleep 0.5")]
+    async with server_process(tmp_path, lines) as server:
+        (leader, _) = (int(line) for line in await written(file, 2))
+        (guard,) = server.guards()
+        os.kill(guard, signal.SIGKILL)
+        await until(lambda: server.guards() not in ([], [guard]))
+        assert is_alive(leader)
+        await server.kill()
+        await server.no_descendants()
