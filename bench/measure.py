@@ -101,6 +101,12 @@ class Measurement:
     resident_mb: float | None = None
     open_files: int | None = None
     start_seconds: float | None = None
+    ready_seconds: float | None = None
+    """From the start of the process until all sources play."""
+    return_seconds: float | None = None
+    """From the return of the origin until all sources play again."""
+    peak_attempts: int | None = None
+    """Most connections to the origin within one second, from its death on."""
     load_share: float | None = None
     """CPU of the load generators, as a share of their core (of the busier one, if they have two)."""
     notes: list[str] = field(default_factory=list)

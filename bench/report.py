@@ -48,7 +48,8 @@ def print_scenario(scenario: Scenario, measurements: Sequence[Measurement]) -> N
     print(f"\n{name}" + (f": {_count(streams, 'stream')}, {_count(readers, 'reader')}" if readers else ""))
     if not readers:
         for measurement in measurements:
-            print(f"  {measurement.subject:18}{_idle_line(measurement)}")
+            line = _sources_line(measurement) if streams else _idle_line(measurement)
+            print(f"  {measurement.subject:18}{line}")
             _print_remarks(measurement)
         return
     print("  " + "".join(f"{title:>{width}}" if title else " " * width for title, width in _COLUMNS))
@@ -80,6 +81,17 @@ def _idle_line(measurement: Measurement) -> str:
         f"memory {_number(measurement.resident_mb, '.1f')} MB, "
         f"start to listening {_number(measurement.start_seconds, '.3f')} s, "
         f"idle {_number(measurement.core_share, '.2%')} of a core, {measurement.open_files} open files"
+    )
+
+
+def _sources_line(measurement: Measurement) -> str:
+    if measurement.error:
+        return ""
+    return (
+        f"all {measurement.streams} ready after {_number(measurement.ready_seconds, '.1f')} s, "
+        f"{_number(measurement.core_share, '.1%')} of a core, memory {_number(measurement.resident_mb, '.1f')} MB; "
+        f"the origin dies and returns: all back after {_number(measurement.return_seconds, '.1f')} s, "
+        f"at most {_number(measurement.peak_attempts, 'd')} connections/s"
     )
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 from bench.measure import Measurement, Subject, measure_floor, measure_idle, measure_server, own_server
 from bench.report import machine_facts, print_machine, print_scenario, write_json
 from bench.scenarios import FLOORS, PROTOCOLS, SCENARIOS, Scenario, missed_targets
+from bench.sources import measure_sources
 from bench.workers import raise_file_limit
 
 DURATION = 10.0  # seconds
@@ -74,10 +75,12 @@ def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> li
         (f"floor: {name}", partial(measure_floor, scenario, name, FLOORS[name], plan.seconds))
         for name in scenario.floors
     ]
-    protocol = PROTOCOLS[scenario.protocol]
-    peers = [find() for find in protocol.peers] if scenario.readers else []
+    protocol = PROTOCOLS.get(scenario.protocol)
+    peers = [find() for find in protocol.peers] if protocol is not None and scenario.readers else []
     for subject in [*subjects, *(peer for peer in peers if peer is not None)]:
-        if scenario.readers:
+        if protocol is None:
+            measures.append((subject.name, partial(measure_sources, scenario, subject, plan.seconds)))
+        elif scenario.readers:
             measures.append((subject.name, partial(measure_server, scenario, protocol, subject, plan.seconds)))
         else:
             measures.append((subject.name, partial(measure_idle, subject, plan.idle_runs)))

@@ -42,6 +42,7 @@ class Target:
 class Scenario:
     name: str
     protocol: str
+    """A key of `PROTOCOLS`; or ``sources``, where the server pulls (`bench/sources.py`)."""
     transport: Literal["tcp", "udp", "none"]
     streams: int
     readers: int
@@ -86,6 +87,15 @@ SCENARIOS = (
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
     Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
+    Scenario(
+        "sources-500",
+        "sources",
+        "tcp",
+        500,
+        0,
+        (),
+        (Target("ready_seconds", 30), Target("return_seconds", 30), Target("peak_attempts", 300)),
+    ),
     Scenario("streams-300", "rtsp", "tcp", 300, 300, ("send",), (Target("core_share", 0.60), NOTHING_LOST)),
 )
 
