@@ -151,6 +151,8 @@ class Readers:
     async def get_frames(self) -> None:
         """See that each of them gets what is new."""
         for name in source_paths(self.app):
+            await self.rtsp[name].sync(self.app.rtsp_url(name))
+            self.rtsp[name].frames.clear()
             await self.rtsp[name].packets(3)
             client = self.rtmp[name]
             count = len(client.all(FrameReceived))

@@ -30,6 +30,22 @@ async def test_it_is_killed_and_started_again() -> None:
             await Readers(app, present.http).join()
 
 
+async def test_readers_who_may_wait_stay_until_it_is_back() -> None:
+    with origin() as source:
+        paths = {name: {**path, "publisherGrace": "20s"} for name, path in source.sources().items()}
+        async with pulling(paths) as app, readers(app) as present:
+            await all_ready(app)
+            await present.join()
+            streams = {name: app.path(name).stream for name in source_paths(app)}
+            source.kill()
+            for name in source_paths(app):
+                await app.log.wait(rf"\[path {name}\] the publisher is gone .* readers wait up to 20 s")
+            await source.start_again()
+            await within(app, lambda: sum("readers go on" in line for line in app.log.lines) == len(streams))
+            await present.get_frames()
+            assert {name: app.path(name).stream for name in source_paths(app)} == streams
+
+
 async def test_it_hangs_and_goes_on() -> None:
     with origin() as source:
         async with pulling(source.sources()) as app, readers(app) as present:
