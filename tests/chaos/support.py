@@ -150,17 +150,19 @@ class Readers:
 
     async def get_frames(self) -> None:
         """See that each of them gets what is new."""
-        for name in source_paths(self.app):
-            await self.rtsp[name].sync(self.app.rtsp_url(name))
-            self.rtsp[name].frames.clear()
-            await self.rtsp[name].packets(3)
-            client = self.rtmp[name]
-            count = len(client.all(FrameReceived))
-            await client.until(lambda client=client, count=count: len(client.all(FrameReceived)) > count)  # type: ignore[misc]
-            playlist = await self.http.get(self.hls_url(name))
-            assert playlist.status_code == 200, (name, playlist.text)
-            segment = [line for line in playlist.text.splitlines() if line and not line.startswith("#")][-1]
-            assert (await self.http.get(self.hls_url(name, segment))).status_code == 200
+        await asyncio.gather(*map(self._get_frames_of, source_paths(self.app)))
+
+    async def _get_frames_of(self, name: str) -> None:
+        await self.rtsp[name].sync(self.app.rtsp_url(name))
+        self.rtsp[name].frames.clear()
+        await self.rtsp[name].packets(3)
+        client = self.rtmp[name]
+        count = len(client.all(FrameReceived))
+        await client.until(lambda: len(client.all(FrameReceived)) > count)
+        playlist = await self.http.get(self.hls_url(name))
+        assert playlist.status_code == 200, (name, playlist.text)
+        segment = [line for line in playlist.text.splitlines() if line and not line.startswith("#")][-1]
+        assert (await self.http.get(self.hls_url(name, segment))).status_code == 200
 
     async def have_ended(self) -> None:
         """See that the server has ended all of them, as its documentation says."""

@@ -15,18 +15,23 @@ from polycast.wire.rtmp.events import TrackChanged
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="signals of POSIX")
 
 
-async def test_it_is_killed_and_started_again() -> None:
+async def test_it_is_killed_and_comes_back_as_it_was_or_with_another_codec() -> None:
     with origin() as source:
         async with pulling(source.sources()) as app, readers(app) as present:
+            for codec in ("h264", "h265"):
+                await all_ready(app)
+                await present.join()
+                source.kill()
+                await none_ready(app)
+                await present.have_ended()
+                for kind in ("rtsp", "rtmp", "hls"):
+                    await app.log.wait(rf"\[{kind} source\] ERR: ")
+                await source.start_again(codec)
             await all_ready(app)
-            await present.join()
-            source.kill()
-            await none_ready(app)
-            await present.have_ended()
-            for kind in ("rtsp", "rtmp", "hls"):
-                await app.log.wait(rf"\[{kind} source\] ERR: ")
-            await source.start_again()
-            await all_ready(app)
+            for name in source_paths(app):
+                stream = app.path(name).stream
+                assert stream is not None
+                assert [str(track) for track in stream.descriptions] == ["H265"]
             await Readers(app, present.http).join()
 
 
@@ -97,21 +102,4 @@ async def test_the_parameters_of_the_codec_change() -> None:
                 rtmp = present.rtmp[name]
                 await rtmp.until(lambda rtmp=rtmp: bool(rtmp.all(TrackChanged)))  # type: ignore[misc]
             await present.get_frames()
-            await Readers(app, present.http).join()
-
-
-async def test_it_comes_back_with_another_codec() -> None:
-    with origin() as source:
-        async with pulling(source.sources()) as app, readers(app) as present:
-            await all_ready(app)
-            await present.join()
-            source.kill()
-            await none_ready(app)
-            await present.have_ended()
-            await source.start_again("h265")
-            await all_ready(app)
-            for name in source_paths(app):
-                stream = app.path(name).stream
-                assert stream is not None
-                assert [str(track) for track in stream.descriptions] == ["H265"]
             await Readers(app, present.http).join()

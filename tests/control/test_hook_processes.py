@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import sys
 import threading
@@ -305,11 +306,12 @@ async def test_none_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
 
 async def test_none_outlives_a_server_that_ends(tmp_path: Path) -> None:
     file = tmp_path / "out"
-    lines = [shell(f"echo $$ >> {file}; {script}") for script in ("exec sleep 50", "setsid sleep 50 & wait")]
-    async with server_process(tmp_path, lines) as server:
-        await written(file, len(lines))
+    # The child leaves the group of its command; a shell's background job would ignore SIGINT.
+    script = f"import os, time; os.fork() or os.setsid(); print(file=open({str(file)!r}, 'a')); time.sleep(50)"
+    async with server_process(tmp_path, [f"{sys.executable} -S -c {shlex.quote(script)}"]) as server:
+        await written(file, 2)
         server.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(server.process.wait(), 20) == 0
+        assert await asyncio.wait_for(server.process.wait(), PATIENCE) == 0
         assert not server.descendants()
 
 
