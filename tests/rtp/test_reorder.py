@@ -53,6 +53,18 @@ def test_gap_ends_with_the_size() -> None:
     assert push(reorderer, 6) == [6]
 
 
+def test_gap_ends_with_the_time_also_when_nobody_flushes() -> None:
+    reorderer = Reorderer(timeout=0.1)
+    assert push(reorderer, 0, 2, now=5.0) == [0]
+    assert push(reorderer, 4, now=5.09) == []
+    assert push(reorderer, 5, now=5.1) == [2]
+    assert reorderer.lost == 1
+    # The next gap has a time of its own; a packet that comes late, but before it was given up, still has its turn.
+    assert push(reorderer, 6, now=5.19) == []
+    assert push(reorderer, 3, now=5.3) == [3, 4, 5, 6]
+    assert (reorderer.lost, reorderer.reordered) == (1, 1)
+
+
 def test_long_gap_is_skipped_at_once() -> None:
     reorderer = Reorderer(size=64)
     assert push(reorderer, 0, 1000, 1001) == [0, 1000, 1001]

@@ -55,7 +55,7 @@ class Reorderer:
     def push(self, packet: RtpPacket, now: float | None = None) -> Sequence[RtpPacket]:
         """Take one packet; return those whose turn has come, in order.
 
-        ``now`` starts the waiting time after a gap; without it the time starts at the next `flush`.
+        ``now`` starts the waiting time after a gap, and ends it; without it the time starts at the next `flush`.
         """
         if packet.sequence == self._expected and not self._held:
             self._expected = (packet.sequence + 1) & 0xFFFF
@@ -101,6 +101,9 @@ class Reorderer:
         else:
             self._held[sequence] = packet
             while self._held and ((sequence - self._expected) & 0xFFFF) >= self._size:
+                self._skip_gap(released)
+            # Who calls `flush` only now and then must not let readers wait for longer than the time-out.
+            if self._held and not released and now is not None and self._deadline is not None and now >= self._deadline:
                 self._skip_gap(released)
         if not self._held:
             self._deadline = None
