@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from polycast.net.listen import open_udp_socket
-from polycast.net.udp import QUEUE_LIMIT, Address, UdpSocket
+from polycast.net.moderation import moderate, moderation_of
+from polycast.net.udp import DRAIN_LIMIT, QUEUE_LIMIT, Address, UdpSocket
 
 
 class End:
@@ -197,3 +198,18 @@ async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
         end.socket.send(b"reply", address)
         async with asyncio.timeout(5):
             assert await asyncio.get_running_loop().sock_recv(client, 100) == b"reply"
+
+
+async def test_more_datagrams_than_one_turn_reads_are_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    moderate(loop)
+    drained_at_hurry: list[int] = []
+    receiver = End()
+    monkeypatch.setattr(moderation_of(loop), "hurry", lambda: drained_at_hurry.append(receiver.drained))
+    receiver.socket._coalesces = False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(DRAIN_LIMIT + 1):
+            sender.sendto(b"datagram", ("127.0.0.1", receiver.socket.port))
+    await receiver.get(DRAIN_LIMIT + 1)
+    receiver.socket.close()
+    assert drained_at_hurry == [0]

@@ -26,6 +26,7 @@ from polycast.api.writer import CodedWriter, Writer
 from polycast.errors import ConfigurationError
 from polycast.media.codec import Codec
 from polycast.media.track import Track
+from polycast.net.moderation import moderate
 
 if TYPE_CHECKING:
     from polycast.app import Application
@@ -103,6 +104,7 @@ class Server:
         with self._lock:
             if self._application is None:
                 runtime = LoopThread("polycast-server")
+                moderate(runtime.loop)
                 try:
                     runtime.run(self._open(runtime))
                 except BaseException:

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from polycast.net.moderation import moderation_of
+
 Address = tuple[Any, ...]
 """An address as sockets take and give it: (host, port) or (host, port, flow, scope)."""
 
@@ -63,6 +65,7 @@ class UdpSocket:
         self._buffer = bytearray(MAXIMUM_READ)
         self._coalesces = _enable(bound, UDP_GRO)
         self._segments = _supports_segmentation(bound)
+        self._moderation = moderation_of(loop)
         self._is_ipv6 = bound.family == socket.AF_INET6
         self.dropped = 0
         """Datagrams that could not be sent because the queue was full."""
@@ -176,6 +179,8 @@ class UdpSocket:
                 break
             except OSError:
                 continue  # an ICMP error of an earlier send; the socket goes on
+        else:
+            self._moderation.hurry()
         if self._on_drained is not None:
             self._on_drained()
 

@@ -16,6 +16,7 @@ from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
 from polycast.net.listen import BACKLOG, open_tcp_listener
 from polycast.net.losses import describe_loss
+from polycast.net.moderation import moderation_of
 from polycast.net.tls import certificate_stamp, load_server_context
 from polycast.net.tls_listener import TlsListener
 from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
@@ -64,6 +65,8 @@ class TcpServer(Server):
         self.internal_errors = 0
         """Exceptions that should not have happened; each closed one session only."""
         self.now = time.monotonic
+        self.on_read = moderation_of(context.loop).on_read
+        """Connections call it whenever they have received something."""
         self._connections: set[ClientConnection] = set()
         self._all_lost: asyncio.Event | None = None
         """Set when the last connection is lost; there while the server stops."""

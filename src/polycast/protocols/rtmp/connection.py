@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol, Publisher):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        self.server.on_read()
         self.counters.bytes_received += len(data)
         now = self.server.now()
         try:

@@ -10,6 +10,7 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.net.dial import client_context, connect
 from polycast.net.losses import describe_loss
+from polycast.net.moderation import moderation_of
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import ServerAddress, parse_url
@@ -51,6 +52,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, context: PullContext, address: ServerAddress) -> None:
         self._context = context
+        self._on_read = moderation_of(context.loop).on_read
         self._engine = ClientConnection(
             address,
             Mode.PLAY,
@@ -74,6 +76,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.ended.done():
             return
+        self._on_read()
         context = self._context
         context.counters.bytes_received += len(data)
         now = context.loop.time()

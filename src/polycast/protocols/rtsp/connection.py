@@ -98,6 +98,7 @@ class Connection(asyncio.Protocol):
         """The reader goes on at its next key frame by itself."""
 
     def data_received(self, data: bytes) -> None:
+        self.server.on_read()
         self._last_received = self.server.now()
         parser = self._parser
         parser.receive_data(data)

@@ -11,6 +11,7 @@ from typing import Final, cast
 from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net.losses import describe_loss
+from polycast.net.moderation import moderation_of
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.masking import dump
 from polycast.wire.rtsp.authentication import ClientAuthenticator
@@ -52,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
         self._timeout = timeout
         self._challenges: list[str] = []
         self._parser = MessageParser()
+        self._on_read = moderation_of(loop).on_read
         self._cseq = 0
         self._pending: deque[tuple[str, asyncio.Future[Response] | None]] = deque()
         self._on_media: MediaHandler | None = None
@@ -73,6 +75,7 @@ class ClientConnection(asyncio.Protocol):
         self._fail(PullError(reason))
 
     def data_received(self, data: bytes) -> None:
+        self._on_read()
         parser = self._parser
         parser.receive_data(data)
         try:

@@ -1,0 +1,152 @@
+"""How an event loop is kept from looking at its sockets too often; time passes only when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from polycast.net import moderation
+from polycast.net.loop import new_event_loop
+from polycast.net.moderation import BEGIN_RATE, INTERVAL, MEASURED_READS, MEASURED_SECONDS, Moderation
+
+
+class Loop:
+    """Turns of an event loop, with a clock that stands still between them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sleeps: list[float] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self.moderation = Moderation(self._callbacks.append, clock=lambda: self.now, sleep=self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+    def turn(self, reads: int, seconds: float = 0.0) -> None:
+        """One turn: callbacks of the turn before, then reads that take so long altogether."""
+        callbacks, self._callbacks[:] = list(self._callbacks), []
+        assert len(callbacks) <= 1  # however many reads there were
+        for callback in callbacks:
+            callback()
+        for _ in range(reads):
+            self.moderation.on_read()
+        self.now += seconds
+
+    def get_busy(self) -> None:
+        """Turns with one read each, at twice the rate that turns moderation on."""
+        for _ in range(2 * MEASURED_READS):
+            self.turn(1, 0.5 / BEGIN_RATE)
+        self.sleeps.clear()
+
+
+def test_a_few_reads_never_wait() -> None:
+    loop = Loop()
+    for _ in range(20):  # 30 frames a second of one stream, in twelve pieces
+        for _ in range(30 * 12):
+            loop.turn(1, 1 / (30 * 12))
+    assert not loop.moderation.is_active
+    assert not loop.sleeps
+
+
+def test_a_burst_does_not_wait() -> None:
+    loop = Loop()
+    loop.now += 1.0
+    for _ in range(MEASURED_READS - 1):
+        loop.turn(1, 1e-6)
+    loop.now += 1.0
+    loop.turn(1)
+    assert not loop.moderation.is_active
+    assert not loop.sleeps
+
+
+def test_many_reads_make_the_loop_look_once_an_interval() -> None:
+    loop = Loop()
+    loop.get_busy()
+    assert loop.moderation.is_active
+    began = loop.now
+    for _ in range(100):
+        loop.turn(10, INTERVAL / 4)
+    assert loop.now - began == pytest.approx(100 * INTERVAL, rel=0.02)
+    assert max(loop.sleeps) <= INTERVAL
+    assert loop.sleeps[-1] == pytest.approx(INTERVAL * 3 / 4)
+
+
+def test_a_turn_that_took_an_interval_is_not_followed_by_a_rest() -> None:
+    loop = Loop()
+    loop.get_busy()
+    loop.turn(10, INTERVAL)
+    loop.sleeps.clear()
+    for _ in range(100):
+        loop.turn(10, 1.01 * INTERVAL)
+    assert loop.moderation.is_active
+    assert not loop.sleeps
+
+
+def test_a_socket_that_has_more_is_looked_at_without_a_rest() -> None:
+    loop = Loop()
+    loop.get_busy()
+    loop.turn(10)
+    loop.moderation.hurry()
+    loop.sleeps.clear()
+    loop.turn(10)
+    assert not loop.sleeps
+    loop.turn(10)
+    assert loop.sleeps
+
+
+def test_it_ends_when_reads_become_few() -> None:
+    loop = Loop()
+    loop.get_busy()
+    for _ in range(round(2 * MEASURED_SECONDS * 100)):
+        loop.turn(1, 0.01)
+    assert not loop.moderation.is_active
+    loop.sleeps.clear()
+    for _ in range(100):
+        loop.turn(1, INTERVAL / 2)
+    assert not loop.sleeps
+
+
+def test_it_goes_on_with_the_fewer_reads_that_it_brings_about() -> None:
+    loop = Loop()
+    loop.get_busy()
+    for _ in range(2000):
+        loop.turn(2)
+    assert loop.moderation.is_active
+
+
+@pytest.mark.parametrize("make_loop", [new_event_loop, asyncio.new_event_loop])
+def test_a_real_loop_rests_before_it_looks_again(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def run() -> None:
+        rests: list[float] = []
+        loop = asyncio.get_running_loop()
+        moderated = Moderation(loop.call_soon, clock=lambda: 0.0, sleep=rests.append)
+        moderated.is_active = True
+        for _ in range(3):
+            moderated.on_read()
+            moderated.on_read()
+            assert not rests
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert rests == [INTERVAL]
+            rests.clear()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+
+
+def test_only_loops_that_were_named_are_moderated() -> None:
+    ours, other = new_event_loop(), asyncio.new_event_loop()
+    try:
+        moderation.moderate(ours)
+        assert moderation.moderation_of(ours) is moderation.moderation_of(ours)
+        foreign = moderation.moderation_of(other)
+        assert foreign is not moderation.moderation_of(ours)
+        for _ in range(100 * MEASURED_READS):
+            foreign.on_read()
+        assert not foreign.is_active
+    finally:
+        ours.close()
+        other.close()
