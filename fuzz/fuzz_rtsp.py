@@ -40,7 +40,7 @@ def _read(pieces: list[bytes], limits: Limits = _USUAL) -> list[object]:
             parser.receive_data(piece)
             while (event := parser.next_event()) is not None:
                 if isinstance(event, InterleavedRun):
-                    found += [(channel, event.data[start:end]) for channel, start, end in event.frames]
+                    found += [(channel, event.data[start:end]) for channel, start, end in event.frames()]
                 else:
                     found.append(event)
     except RemoteProtocolError as error:

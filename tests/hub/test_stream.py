@@ -380,3 +380,78 @@ async def test_clock_of_the_publisher_does_not_move_what_readers_were_told() -> 
     # Its clock is set by a time server.
     stream.on_sender_report(0, report(3_900_000_000, 180_000), 1.0)
     assert told(stream, 0, 180_000) - before == pytest.approx(1_000_000_000, abs=1_000)
+
+
+def framed(*packets: bytes) -> tuple[bytes, int, list[int]]:
+    """Return packets as interleaved frames of channel 6: buffer, offset of the first, sizes."""
+    data = b"".join(b"$\x06" + struct.pack(">H", len(each)) + each for each in packets)
+    return data, 4, list(map(len, packets))
+
+
+def units(first: int = 1) -> list[bytes]:
+    """Return the packets of a key frame with parameter sets, and of a frame that goes on."""
+    payloads = [SPS, PPS, b"\x7c\x85\x88" + IDR, b"\x7c\x45" + IDR, b"\x5c\x81\x9a" + SLICE, b"\x5c\x01" + SLICE]
+    return [rtp(first + index, each, marker=index == 3, timestamp=index // 4) for index, each in enumerate(payloads)]
+
+
+async def test_packets_taken_at_once_are_those_taken_one_by_one() -> None:
+    at_once, single = make_stream(Track(0, H264())), make_stream(Track(0, H264()))
+    readers = [Packets(), Packets()]
+    data, start, sizes = framed(*units())
+    for stream, reader in zip((at_once, single), readers, strict=True):
+        stream.add_reader(reader)
+    assert at_once.tracks[0].add_packets(data, start, sizes, 6)
+    for each in units():
+        single.tracks[0].write_packet(each, 0, len(each))
+    for stream in (at_once, single):
+        track = stream.tracks[0]
+        assert track.frame_open
+        assert track.track.codec == H264(SPS, PPS)
+        assert (track.ssrc, track.next_sequence) == (0x1234, 7)
+        stream.flush()
+        assert (track.packets_received, track.bytes_received, track.packets_lost) == (6, sum(sizes), 0)
+        assert track.last_timestamp == 1
+    (first,), (second,) = (reader.batches for reader in readers)
+    assert (first.has_key, first.size, first.packet_count) == (second.has_key, second.size, second.packet_count)
+    fields = [
+        [
+            (bytes(each.data[each.start : each.end]), each.key, each.marker, each.payload - each.start)
+            for each in packets
+        ]
+        for packets in (first.runs[0].packets, second.runs[0].packets)
+    ]
+    assert fields[0] == fields[1]
+    assert first.runs[0].packets is first.runs[0].packets  # made once for all readers
+    assert [each.sequence for each in first.from_key(0).runs[0].packets] == [1, 2, 3, 4, 5, 6]
+    (span,) = first.runs[0].framed()
+    assert span == (data, 0, len(data))
+
+
+async def test_packets_taken_at_once_after_others_are_lost() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, SLICE))
+    data, start, sizes = framed(*units(5))
+    assert stream.tracks[0].add_packets(data, start, sizes, 6)
+    write(stream, rtp(11, SLICE))
+    stream.flush()
+    assert stream.tracks[0].packets_lost == 3
+    assert reader.sequences == [[1, 5, 6, 7, 8, 9, 10, 11]]
+
+
+async def test_what_is_not_simple_is_not_taken_at_once() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    track = stream.tracks[0]
+    packets = units()
+    assert not track.add_packets(*framed(packets[0], packets[2]), 6)
+    frames = Frames()
+    stream.add_reader(frames)
+    assert not track.add_packets(*framed(*packets), 6)  # frames are made packet by packet
+    stream.remove_reader(frames)
+    stream.flush()
+    assert not reader.batches
+    assert track.next_sequence is None
+    assert track.add_packets(*framed(*packets), 6)
+    stream.resume((VIDEO,), publishes_packets=True)
+    assert not track.add_packets(*framed(*units(7)), 6)  # the packets of a second publisher are renumbered

@@ -5,14 +5,21 @@ A batch is built once and each wire form of it is built once; every reader gets 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
+from polycast.rtp.header import parse_packet
 
 Form = TypeVar("Form")
+
+Span = tuple[bytes, int, int]
+"""``data[start:end]``, as (data, start, end)."""
+
+FRAME_HEADER_SIZE = 4
+"""Bytes of the frame header that may stand in front of a packet in the buffer that it came in."""
 
 
 class PacketRun:
@@ -30,6 +37,96 @@ class PacketRun:
         """Bytes of the packets."""
         self.has_key = False
         """Whether a packet is in it at which a reader can begin."""
+
+    @property
+    def count(self) -> int:
+        """Number of packets."""
+        return len(self.packets)
+
+    @property
+    def timestamp(self) -> int:
+        """RTP timestamp of the last packet."""
+        return self.packets[-1].timestamp
+
+    def framed(self) -> Iterator[Span]:
+        """Yield the packets with the frame headers in front of them, in as few pieces as possible.
+
+        Only where ``channel`` is 0 or more.
+        """
+        data = b""
+        start = end = 0
+        for packet in self.packets:
+            if packet.start - FRAME_HEADER_SIZE != end or packet.data is not data:
+                if end:
+                    yield data, start, end
+                data = packet.data
+                start = packet.start - FRAME_HEADER_SIZE
+            end = packet.end
+        yield data, start, end
+
+
+class FramedRun:
+    """Consecutive packets of one track as they came: each in ``data`` behind a 4-byte frame header with the number of
+    ``channel``, with nothing between them. A reader that uses the same channel is given these bytes; the packets are
+    made for the first one that asks."""
+
+    __slots__ = (
+        "_packets",
+        "channel",
+        "count",
+        "data",
+        "end",
+        "has_key",
+        "key_starts",
+        "size",
+        "sizes",
+        "start",
+        "timestamp",
+        "track_index",
+    )
+
+    def __init__(
+        self, track_index: int, channel: int, data: bytes, start: int, sizes: list[int], timestamp: int
+    ) -> None:
+        self.track_index = track_index
+        self.channel = channel
+        self.data = data
+        self.start = start
+        """Where the first packet begins in ``data``, behind its frame header."""
+        self.sizes = sizes
+        """Bytes of each packet."""
+        self.timestamp = timestamp
+        """RTP timestamp of the last packet."""
+        self.count = len(sizes)
+        """Number of packets."""
+        self.size = sum(sizes)
+        """Bytes of the packets."""
+        self.end = start + self.size + FRAME_HEADER_SIZE * (self.count - 1)
+        """Where the last packet ends."""
+        self.key_starts: list[int] = []
+        """Where the packets begin at which decoding can."""
+        self.has_key = False
+        """Whether a packet is in it at which a reader can begin."""
+        self._packets: list[RtpPacket] | None = None
+
+    @property
+    def packets(self) -> list[RtpPacket]:
+        """The packets, parsed when they are first asked for."""
+        if self._packets is None:
+            self._packets = list(self._parse())
+        return self._packets
+
+    def framed(self) -> Iterator[Span]:
+        """Yield the packets with their frame headers."""
+        yield self.data, self.start - FRAME_HEADER_SIZE, self.end
+
+    def _parse(self) -> Iterator[RtpPacket]:
+        start = self.start
+        for size in self.sizes:
+            packet = parse_packet(self.data, start, start + size)
+            packet.key = start in self.key_starts
+            yield packet
+            start += size + FRAME_HEADER_SIZE
 
 
 class _Batch:
@@ -54,7 +151,7 @@ class PacketBatch(_Batch):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runs: list[PacketRun] = []
+        self.runs: list[PacketRun | FramedRun] = []
 
     @property
     def has_key(self) -> bool:
@@ -70,7 +167,7 @@ class PacketBatch(_Batch):
     @property
     def packet_count(self) -> int:
         """Number of all packets."""
-        return sum(len(run.packets) for run in self.runs)
+        return sum(run.count for run in self.runs)
 
     def from_key(self, key_track: int) -> PacketBatch:
         """Return this batch from the first key packet of track ``key_track`` on; what came before is left out."""

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 
 from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
+from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun
 from polycast.hub.splice import PacketSplice, parameter_sets, shifted
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
 from polycast.media.track import Track
-from polycast.rtp.header import parse_packet
+from polycast.rtp.header import HEADER_SIZE, parse_packet
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import (
+    continuation_pattern,
     make_depacketizer,
     make_packetizer,
     packet_peek,
     parameters_from_packet,
 )
+from polycast.rtp.plain import Noticed, scan_plain
 from polycast.rtp.reports import SenderReportSource
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class LiveTrack:
 
     __slots__ = (
         "_awaits_key",
+        "_continuation",
         "_depacketizer",
         "_expected_sequence",
         "_is_second",
@@ -75,6 +79,7 @@ class LiveTrack:
         self.track = track
         self.index = track.index
         self._peek = packet_peek(track.codec)
+        self._continuation = continuation_pattern(track.codec)
         self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
@@ -125,12 +130,12 @@ class LiveTrack:
         flags = self._peek(packet.data, packet.payload, packet.end)
         if flags:
             if flags & PARAMETERS:
-                self._look_at_parameters(packet)
+                self._look_at_parameters(packet.data, packet.payload, packet.end)
             if flags & KEY:
                 packet.key = True
         sequence = packet.sequence
         if sequence != self._expected_sequence:
-            self._on_gap(packet)
+            self._on_gap(packet.data, packet.start, sequence)
         self._expected_sequence = (sequence + 1) & 0xFFFF
         if self._waits_for_marker:
             self.frame_open = not packet.marker
@@ -144,6 +149,29 @@ class LiveTrack:
             run.has_key = True
         if self._depacketizer is not None:
             self._depacketize(packet)
+
+    def add_packets(self, data: bytes, start: int, sizes: list[int], channel: int) -> bool:
+        """Take packets that stand in ``data`` as a `FramedRun` says, all at once.
+
+        The shortest way for what most publishers send most of the time. False where it is not that simple, and nothing
+        has been taken: then they are to be added one by one.
+        """
+        if self._is_second or self._depacketizer is not None:
+            return False
+        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._continuation)
+        if scan is None:
+            return False
+        sequence, timestamp, marker, noticed = scan
+        if sequence != self._expected_sequence:
+            self._on_gap(data, start, sequence)
+        self._expected_sequence = (sequence + len(sizes)) & 0xFFFF
+        if self._waits_for_marker:
+            self.frame_open = not marker
+        run = FramedRun(self.index, channel, data, start, sizes, timestamp)
+        if noticed:
+            self._on_noticed(run, noticed)
+        self._stream.add_run(run)
+        return True
 
     def write_frame(self, frame: Frame) -> None:
         """Take one frame of a publisher that has frames."""
@@ -243,9 +271,18 @@ class LiveTrack:
         finally:
             self._is_second = splice is not None
 
-    def _look_at_parameters(self, packet: RtpPacket) -> None:
+    def _on_noticed(self, run: FramedRun, noticed: list[Noticed]) -> None:
+        """Take what the peek has seen in packets of the run: (flags, start, end)."""
+        for flags, start, end in noticed:
+            if flags & PARAMETERS:
+                self._look_at_parameters(run.data, start + HEADER_SIZE, end)
+            if flags & KEY:
+                run.key_starts.append(start)
+        run.has_key = bool(run.key_starts) and self.index == self._stream.key_track
+
+    def _look_at_parameters(self, data: bytes, payload: int, end: int) -> None:
         try:
-            codec = parameters_from_packet(self.track.codec, packet.data, packet.payload, packet.end)
+            codec = parameters_from_packet(self.track.codec, data, payload, end)
         except RemoteProtocolError:
             return  # a broken parameter set is the decoder's business; the packet passes as it is
         if codec is not self.track.codec:
@@ -259,11 +296,11 @@ class LiveTrack:
         if codec is not self.track.codec:
             self.set_codec(codec)
 
-    def _on_gap(self, packet: RtpPacket) -> None:
+    def _on_gap(self, data: bytes, start: int, sequence: int) -> None:
         if self._expected_sequence < 0:
-            self.ssrc = int.from_bytes(packet.data[packet.start + 8 : packet.start + 12], "big")
+            self.ssrc = int.from_bytes(data[start + 8 : start + 12], "big")
             return
-        missing = (packet.sequence - self._expected_sequence) & 0xFFFF
+        missing = (sequence - self._expected_sequence) & 0xFFFF
         if missing < 0x8000:
             self.packets_lost += missing
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
+from polycast.hub.batch import FrameBatch, FramedRun, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
@@ -155,9 +155,9 @@ class Stream:
         batch = self.batch
         if batch is None and not self._frames:
             return
-        if batch is not None and batch.size < FRAME_WAIT_BYTES:
+        if batch is not None:
             for track in self.tracks:
-                if track.frame_open:
+                if track.frame_open and batch.size < FRAME_WAIT_BYTES:
                     if self._timer is None:
                         self._timer = self._loop.call_later(FRAME_WAIT_SECONDS, self._on_timer)
                     return
@@ -295,12 +295,18 @@ class Stream:
 
     def begin_run(self, track_index: int, channel: int) -> PacketRun:
         """Return a new run of packets in the batch that is being collected."""
+        run = PacketRun(track_index, channel)
+        self.add_run(run)
+        self.run = run
+        return run
+
+    def add_run(self, run: PacketRun | FramedRun) -> None:
+        """Add a whole run of packets to the batch that is being collected."""
         batch = self.batch
         if batch is None:
             batch = self.batch = PacketBatch()
-        run = self.run = PacketRun(track_index, channel)
+        self.run = None
         batch.runs.append(run)
-        return run
 
     def collect_frame(self, track_index: int, frame: Frame) -> None:
         """Add a frame to what goes to frame readers at the next flush."""
@@ -373,9 +379,9 @@ class Stream:
         wall_time = WallTime(time.time_ns())
         for run in batch.runs:
             track = self.tracks[run.track_index]
-            track.packets_received += len(run.packets)
+            track.packets_received += run.count
             track.bytes_received += run.size
-            timestamp = run.packets[-1].timestamp
+            timestamp = run.timestamp
             track.last_timestamp = timestamp
             track.last_time = now
             if self._moment:

@@ -188,7 +188,7 @@ class RtspPusher(Pusher, PacketReader):
             outbox.write(data)
         for run in batch.runs:
             count = self._counts[run.track_index]
-            count[0] += len(run.packets)
+            count[0] += run.count
             count[1] += sum(packet.end - packet.payload for packet in run.packets)
 
     def close_reader(self, reason: str) -> None:

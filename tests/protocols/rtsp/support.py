@@ -301,7 +301,7 @@ class RtspClient:
         return event
 
     def _keep(self, run: InterleavedRun) -> None:
-        for channel, start, end in run.frames:
+        for channel, start, end in run.frames():
             self.frames.append((channel, bytes(run.data[start:end])))
             self.order.append("frame")
 

@@ -21,8 +21,8 @@ def events(parser: MessageParser) -> list[Plain]:
     found: list[Plain] = []
     while (event := parser.next_event()) is not None:
         if isinstance(event, InterleavedRun):
-            assert event.frames
-            for channel, start, end in event.frames:
+            assert event.groups
+            for channel, start, end in event.frames():
                 header = b"$" + bytes([channel]) + (end - start).to_bytes(2, "big")
                 assert event.data[start - 4 : start] == header
                 found.append((channel, event.data[start:end]))
@@ -137,7 +137,7 @@ def test_frames_of_one_read_are_one_run_without_a_copy() -> None:
     run = parser.next_event()
     assert isinstance(run, InterleavedRun)
     assert run.data is data
-    assert [channel for channel, _, _ in run.frames] == [0, 1, 0]
+    assert [channel for channel, _, _ in run.frames()] == [0, 1, 0]
     assert parser.next_event() is None
 
 

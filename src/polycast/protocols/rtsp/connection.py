@@ -139,9 +139,9 @@ class Connection(asyncio.Protocol):
         if session is None:
             return
         if session.state is State.RECORDING:
-            session.on_interleaved(run.data, run.frames, self._last_received)
+            session.on_interleaved(run, self._last_received)
         elif session.state is State.PLAYING:
-            for _, start, end in run.frames:
+            for _, start, end in run.frames():
                 session.on_reader_rtcp(run.data, start, end)
 
     def _on_request(self, request: Request) -> bool:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Callable
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket
-from polycast.rtp.header import parse_packet
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.repacketize import Oversized
 from polycast.rtp.reports import ReceiverStatistics
 from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound, serialize_compound
-
-# Largest RTP packet that is passed on: what fits a UDP datagram in an Ethernet frame.
-MAXIMUM_PACKET_SIZE = 1472
+from polycast.wire.rtsp.parser import frame_bounds
 
 
 class TrackInput:
@@ -64,6 +63,30 @@ class TrackInput:
             self._statistics.update(packet.sequence, packet.timestamp, self._stream.now)
         for ordered in self._reorderer.push(packet, self._stream.now):
             self._track.add_packet(ordered)
+
+    def push_group(
+        self,
+        data: bytes,
+        start: int,
+        sizes: list[int],
+        channel: int,
+        on_bad_packet: Callable[[RemoteProtocolError], None],
+        *,
+        ignores_short: bool = False,
+    ) -> None:
+        """Take the packets of a group of an `InterleavedRun`; those that cannot be passed on go to ``on_bad_packet``.
+
+        ``ignores_short``: leave out what is too short for RTP, as servers send it to open a NAT, without a word.
+        """
+        if len(sizes) > 1 and self._oversized is None and self._track.add_packets(data, start, sizes, channel):
+            return
+        for begin, end in frame_bounds(start, sizes):
+            if ignores_short and end - begin < HEADER_SIZE:
+                continue
+            try:
+                self.push(data, begin, end, channel)
+            except RemoteProtocolError as error:
+                on_bad_packet(error)
 
     def push_rtcp(self, data: bytes, now: float) -> None:
         """Take an RTCP packet of the publisher. Raises RemoteProtocolError when it is not RTCP."""

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from polycast.hub.batch import PacketBatch
+from polycast.hub.batch import FRAME_HEADER_SIZE, PacketBatch, Span
 from polycast.hub.outbox import Outbox
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _FRAME_HEADER = struct.Struct(">BBH")
 _FRAME_MARK = 0x24
-FRAME_HEADER_SIZE = 4
 
 Channels = tuple[int, ...]
 """Interleaved channel of each track of the stream, by index; -1 for tracks that the reader did not set up."""
@@ -38,31 +37,27 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
 
     Where the publisher used the same channels, its own bytes are taken as they came, in as few slices as possible.
     """
-    parts: list[bytes | memoryview] = []
+    spans: list[Span] = []
     count = 0
     for run in batch.runs:
         channel = channels[run.track_index]
         if channel < 0:
             continue
-        count += len(run.packets)
+        count += run.count
         if run.channel == channel:
-            data = b""
-            start = end = 0
-            for packet in run.packets:
-                if packet.start - FRAME_HEADER_SIZE == end and packet.data is data:
-                    end = packet.end
-                    continue
-                if end:
-                    parts.append(memoryview(data)[start:end])
-                data = packet.data
-                start = packet.start - FRAME_HEADER_SIZE
-                end = packet.end
-            parts.append(memoryview(data)[start:end])
+            spans += run.framed()
         else:
             for packet in run.packets:
-                parts.append(_FRAME_HEADER.pack(_FRAME_MARK, channel, packet.end - packet.start))
-                parts.append(memoryview(packet.data)[packet.start : packet.end])
-    return b"".join(parts), count
+                header = _FRAME_HEADER.pack(_FRAME_MARK, channel, packet.end - packet.start)
+                spans += (header, 0, FRAME_HEADER_SIZE), (packet.data, packet.start, packet.end)
+    return _join(spans), count
+
+
+def _join(spans: list[Span]) -> bytes:
+    if len(spans) == 1:  # the usual case: one read brought a whole frame and nothing else
+        data, start, end = spans[0]
+        return data[start:end]
+    return b"".join([memoryview(data)[start:end] for data, start, end in spans])
 
 
 def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:

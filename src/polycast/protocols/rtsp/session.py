@@ -17,6 +17,7 @@ from polycast.net.udp import Address
 from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
 from polycast.wire.rtsp.headers.transport import Pair
+from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import Protocol
 from polycast.wire.rtsp.url import RtspUrl
@@ -211,25 +212,23 @@ class Session(Publisher):
         if self.path is not None:
             self.path.stop_publishing(self, reason)
 
-    def on_interleaved(self, data: bytes, frames: list[tuple[int, int, int]], now: float) -> None:
+    def on_interleaved(self, run: InterleavedRun, now: float) -> None:
         """Take the interleaved frames of one read of a publisher. The hot path."""
         stream = self.stream
         if stream is None:
             return
         self.last_packet = stream.now = now
         counters = self.counters
-        counters.packets_received += len(frames)
-        counters.bytes_received += frames[-1][2] - frames[0][1]
-        get = self.inputs.get
-        for channel, start, end in frames:
-            track_input = get(channel)
+        counters.bytes_received += run.size
+        data = run.data
+        for channel, start, sizes in run.groups:
+            counters.packets_received += len(sizes)
+            track_input = self.inputs.get(channel)
             if track_input is not None:
-                try:
-                    track_input.push(data, start, end, channel)
-                except RemoteProtocolError as error:
-                    self._on_bad_packet(error)
+                track_input.push_group(data, start, sizes, channel, self._on_bad_packet)
             elif channel in self.rtcp_inputs:
-                self._on_publisher_rtcp(self.rtcp_inputs[channel], data, start, end)
+                for begin, end in frame_bounds(start, sizes):
+                    self._on_publisher_rtcp(self.rtcp_inputs[channel], data, begin, end)
         stream.end_of_read()
 
     def _register_input(self, addresses: tuple[Address, Address], track_input: TrackInput, stream: Stream) -> None:

@@ -123,10 +123,9 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
 
     def _keep(self, run: InterleavedRun) -> None:
-        size = run.frames[-1][2] - run.frames[0][1]
-        if self._early_size + size <= EARLY_MEDIA_LIMIT:
+        if self._early_size + run.size <= EARLY_MEDIA_LIMIT:
             self._early.append(run)
-            self._early_size += size
+            self._early_size += run.size
 
     # Requests
 

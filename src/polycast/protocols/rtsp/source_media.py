@@ -15,7 +15,7 @@ from polycast.protocols.rtsp.source_description import SourceDescription
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.rtsp.headers.transport import Transport
-from polycast.wire.rtsp.parser import InterleavedRun
+from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
 from polycast.wire.rtsp.transport_choice import Protocol
 
 # Seconds without a packet after PLAY, after which UDP is taken to be blocked.
@@ -193,23 +193,18 @@ class SourceMedia:
         stream = self._stream
         if stream is None:
             return
-        data, frames = run.data, run.frames
+        data = run.data
         self._last_packet = stream.now = self._context.loop.time()
         counters = self._context.counters
-        counters.packets_received += len(frames)
-        counters.bytes_received += frames[-1][2] - frames[0][1]
-        get = self._inputs.get
-        for channel, start, end in frames:
-            track_input = get(channel)
+        counters.bytes_received += run.size
+        for channel, start, sizes in run.groups:
+            counters.packets_received += len(sizes)
+            track_input = self._inputs.get(channel)
             if track_input is not None:
-                if end - start < _SMALLEST_PACKET:
-                    continue
-                try:
-                    track_input.push(data, start, end, channel)
-                except RemoteProtocolError as error:
-                    self._on_bad_packet(error)
+                track_input.push_group(data, start, sizes, channel, self._on_bad_packet, ignores_short=True)
             elif channel in self._rtcp_inputs:
-                self._on_rtcp(self._rtcp_inputs[channel], data, start, end)
+                for begin, end in frame_bounds(start, sizes):
+                    self._on_rtcp(self._rtcp_inputs[channel], data, begin, end)
         stream.end_of_read()
 
     def _make_ports(self, index: int, sockets: tuple[object, object]) -> TrackPorts:

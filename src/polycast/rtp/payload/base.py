@@ -24,6 +24,13 @@ PARAMETERS = 2
 Peek = Callable[[bytes, int, int], int]
 """Takes ``data``, ``payload`` and ``end`` of a packet; returns KEY and PARAMETERS flags."""
 
+Continuation = tuple[int, int]
+"""(mask, pattern): where the first four bytes of a payload, as a big-endian number, are ``pattern`` under ``mask``, the
+packet goes on with what an earlier one began, and the peek has nothing to say about it."""
+
+NO_CONTINUATION: Continuation = (0, 1)
+"""Of a payload format that does not show it so early: fits no packet."""
+
 
 class Depacketizer(Protocol):
     """Turns the RTP packets of one track, in order, into frames."""

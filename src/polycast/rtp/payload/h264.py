@@ -36,6 +36,9 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 # The same by FU header, in which only a start bit (RFC 6184 section 5.8) counts.
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x1F] if header & _START_BIT else 0 for header in range(256)]
 
+# A fragment without start bit.
+CONTINUATION = (0x1F << 24 | _START_BIT << 16, FU_A << 24)
+
 
 def peek(data: bytes, payload: int, end: int) -> int:
     """Return KEY and PARAMETERS flags of the payload ``data[payload:end]``; made for the hot path."""

@@ -34,6 +34,9 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x3F] if header & _START_BIT else 0 for header in range(256)]
 
+# A fragment without start bit; the type stands in the middle of the first byte, the start bit in the third one.
+CONTINUATION = (0x7E << 24 | _START_BIT << 8, FRAGMENTATION_UNIT << 25)
+
 
 def make_peek(codec: H265) -> Peek:
     """Return the peek function of a track (see `polycast.rtp.payload.registry.packet_peek`)."""

@@ -48,7 +48,16 @@ from polycast.rtp.payload import (
     vp8,
     vp9,
 )
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Depacketizer, Packetizer, Peek
+from polycast.rtp.payload.base import (
+    KEY,
+    NO_CONTINUATION,
+    PARAMETERS,
+    BasePacketizer,
+    Continuation,
+    Depacketizer,
+    Packetizer,
+    Peek,
+)
 from polycast.rtp.payload.description import codec_from_sdp, format_parameters, rtp_format_for
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
 
@@ -56,6 +65,7 @@ __all__ = [
     "KEY",
     "PARAMETERS",
     "codec_from_sdp",
+    "continuation_pattern",
     "format_parameters",
     "make_depacketizer",
     "make_packetizer",
@@ -79,6 +89,14 @@ _PEEKS: dict[type[Codec], Peek] = {
     MJPEG: mjpeg.peek,
 }
 
+_CONTINUATIONS: dict[type[Codec], Continuation] = {
+    H264: h264.CONTINUATION,
+    H265: h265.CONTINUATION,
+    AV1: av1.CONTINUATION,
+    VP8: vp8.CONTINUATION,
+    VP9: vp9.CONTINUATION,
+}
+
 
 def packet_peek(codec: Codec) -> Peek:
     """Return the function that tells whether decoding can begin at a packet of a track.
@@ -89,6 +107,11 @@ def packet_peek(codec: Codec) -> Peek:
     if isinstance(codec, H265):
         return h265.make_peek(codec)
     return _PEEKS.get(type(codec), _always_key)
+
+
+def continuation_pattern(codec: Codec) -> Continuation:
+    """Return by what the packets of a track that need no peek are told, which are most of them."""
+    return _CONTINUATIONS.get(type(codec), NO_CONTINUATION)
 
 
 def parameters_from_packet(codec: Codec, data: bytes, payload: int, end: int) -> Codec:

@@ -17,6 +17,8 @@ _TL0_PICTURE_INDEX = 0x40
 _TEMPORAL_LAYER = 0x20
 _KEY_INDEX = 0x10
 
+CONTINUATION = (_START_OF_PARTITION << 24, 0)
+
 
 def descriptor_size(data: bytes, payload: int, end: int) -> int:
     """Return the size of the payload descriptor (RFC 7741 section 4.2) in bytes. Raises `RemoteProtocolError`."""

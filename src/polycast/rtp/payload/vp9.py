@@ -19,6 +19,8 @@ _BEGIN = 0x08
 _END = 0x04
 _SCALABILITY = 0x02
 
+CONTINUATION = (_BEGIN << 24, 0)
+
 MAXIMUM_REFERENCES = 3
 """Reference indices in one descriptor (RFC 9628 section 4.2)."""
 

@@ -5,6 +5,7 @@ Servers and clients use the same parser (RFC 2326 section 4; interleaved frames:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
@@ -52,21 +53,42 @@ class Limits:
     body: int = BODY_LIMIT
 
 
+Group = tuple[int, int, list[int]]
+"""Frames of one channel: (channel, offset of the first payload, bytes of each payload)."""
+
+
 class InterleavedRun:
     """Interleaved frames that stand one after another in one buffer (RFC 2326 section 10.12).
 
-    For each ``(channel, start, end)`` of ``frames``, ``data[start:end]`` is the payload; its four-byte header stands
-    at ``start - 4``. ``data`` is shared and never changed. ``frames`` is never empty.
+    ``groups`` holds them as ``(channel, start, sizes)``, one for each stretch of frames of the same channel: the first
+    payload begins at ``start``, each has its size in ``sizes``, and the four-byte header of the next one behind it.
+    ``data`` is shared and never changed. Neither ``groups`` nor ``sizes`` is ever empty.
     """
 
-    __slots__ = ("data", "frames")
+    __slots__ = ("data", "groups", "size")
 
-    def __init__(self, data: bytes, frames: list[tuple[int, int, int]]) -> None:
+    def __init__(self, data: bytes, groups: list[Group], size: int) -> None:
         self.data = data
-        self.frames = frames
+        self.groups = groups
+        self.size = size
+        """Bytes of all frames, with their headers."""
+
+    def frames(self) -> Iterator[tuple[int, int, int]]:
+        """Yield ``(channel, start, end)`` of each frame: ``data[start:end]`` is its payload."""
+        for channel, start, sizes in self.groups:
+            for begin, end in frame_bounds(start, sizes):
+                yield channel, begin, end
 
     def __repr__(self) -> str:
-        return f"InterleavedRun({len(self.frames)} frames, buffer of {len(self.data)} bytes)"
+        return f"InterleavedRun({len(self.groups)} groups, {self.size} bytes, buffer of {len(self.data)} bytes)"
+
+
+def frame_bounds(start: int, sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield ``(start, end)`` of each payload of a group of an `InterleavedRun`."""
+    for size in sizes:
+        end = start + size
+        yield start, end
+        start = end + _FRAME_HEADER_SIZE
 
 
 class MessageParser:
@@ -151,28 +173,33 @@ class MessageParser:
         size = len(data)
         limit = self._interleaved_limit
         unpack = _FRAME_HEADER.unpack_from
-        frames: list[tuple[int, int, int]] = []
-        append = frames.append
+        groups: list[Group] = []
+        sizes: list[int] = []
+        current = -1
         while position <= last_header:
             dollar, channel, length = unpack(data, position)
             if dollar != _DOLLAR or length > limit:
                 break
-            start = position + 4
-            end = start + length
+            end = position + 4 + length
             if end > size:
                 break
-            append((channel, start, end))
+            if channel != current:
+                current = channel
+                sizes = []
+                groups.append((channel, position + 4, sizes))
+            sizes.append(length)
             position = end
-        if not frames:
+        if not groups:
             if position <= last_header and unpack(data, position)[2] > limit:
                 raise RemoteProtocolError(f"interleaved frame larger than {limit} bytes", 413)
             return None
+        run = InterleavedRun(data, groups, position - self._position)
         if position == size:
             self._buffer = b""
             self._position = 0
         else:
             self._position = position
-        return InterleavedRun(data, frames)
+        return run
 
     def _begin_message(self) -> Request | Response | None:
         """Parse the start line; None when it is not whole yet, or when a frame comes first."""

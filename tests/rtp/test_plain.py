@@ -1,0 +1,106 @@
+"""Many packets looked through at once, against the same packets parsed one by one."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+
+from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec, MPEG4Audio, MPEG4Video
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, build_header, parse_packet
+from polycast.rtp.payload.registry import KEY, continuation_pattern, packet_peek
+from polycast.rtp.plain import PlainScan, scan_plain
+
+GAP = 4
+
+VIDEO = H264()
+
+CODECS = [
+    H264(),
+    H265(),
+    H265(maximum_don_difference=2),
+    AV1(),
+    VP8(),
+    VP9(),
+    MPEG4Video(),
+    MPEG4Audio(bytes.fromhex("1190"), 48_000, 2),
+]
+
+FRAGMENT = b"\x7c\x01" + b"slice"
+FRAGMENT_OF_KEY_FRAME = b"\x7c\x85\x88" + b"slice"
+FIRST_BYTES = (0x00, 0x08, 0x10, 0x40, 0x41, 0x62, 0x65, 0x67, 0x7C, 0x80, 0x90)
+"""Of payloads that mean something in one of the formats."""
+
+
+def rtp(sequence: int, payload: bytes, *, marker: bool = False) -> bytes:
+    return build_header(96, sequence, 3000, 1, marker=marker) + payload
+
+
+def scan(packets: list[bytes], codec: Codec = VIDEO) -> PlainScan | None:
+    data = b"".join(b"$\0" + struct.pack(">H", len(packet)) + packet for packet in packets)
+    return scan_plain(data, GAP, list(map(len, packets)), GAP, packet_peek(codec), continuation_pattern(codec))
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_what_it_finds_is_what_each_packet_says(codec: Codec) -> None:
+    randomness = random.Random(1)
+    peek = packet_peek(codec)
+    for _ in range(2000):
+        packets = [
+            rtp(
+                sequence,
+                bytes((randomness.choice(FIRST_BYTES),)) + randomness.randbytes(randomness.randrange(3, 12)),
+                marker=randomness.random() < 0.2,
+            )
+            for sequence in range(7, 7 + randomness.randrange(1, 8))
+        ]
+        found = scan(packets, codec)
+        assert found is not None
+        sequence, timestamp, marker, noticed = found
+        parsed = [parse_packet(packet, 0, len(packet)) for packet in packets]
+        assert (sequence, timestamp, marker) == (7, 3000, parsed[-1].marker)
+        flags = [peek(packet.data, packet.payload, packet.end) for packet in parsed]
+        assert [flag for flag, _, _ in noticed] == [flag for flag in flags if flag]
+        assert [end - start for _, start, end in noticed] == [
+            len(packet) for packet, flag in zip(packets, flags, strict=True) if flag
+        ]
+
+
+def test_a_key_frame_is_noticed_where_it_begins() -> None:
+    packets = [rtp(1, FRAGMENT), rtp(2, FRAGMENT_OF_KEY_FRAME), rtp(3, FRAGMENT, marker=True)]
+    start = GAP + len(packets[0]) + GAP
+    assert scan(packets) == (1, 3000, True, [(KEY, start, start + len(packets[1]))])
+
+
+def test_sequence_numbers_begin_anew_after_the_largest() -> None:
+    found = scan([rtp(65_534, FRAGMENT), rtp(65_535, FRAGMENT), rtp(0, FRAGMENT)])
+    assert found is not None
+    assert found[0] == 65_534
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        rtp(3, FRAGMENT),
+        rtp(1, FRAGMENT),
+        b"\x40" + rtp(2, FRAGMENT)[1:],
+        b"\xa0" + rtp(2, FRAGMENT)[1:] + b"\0\0\3",
+        b"\x90" + rtp(2, b"\xbe\xde\0\0" + FRAGMENT)[1:],
+        b"\x81" + rtp(2, b"\0\0\0\1" + FRAGMENT)[1:],
+        rtp(2, bytes(MAXIMUM_PACKET_SIZE - HEADER_SIZE + 1)),
+        rtp(2, b"abc"),
+        rtp(2, b""),
+        rtp(2, FRAGMENT)[:3],
+        b"",
+    ],
+    ids=["gap", "repeated", "version", "padding", "extension", "source", "large", "small", "empty", "cut", "nothing"],
+)
+def test_what_is_not_plain_is_left_to_others(odd: bytes) -> None:
+    assert scan([rtp(1, FRAGMENT), odd]) is None
+    assert scan([odd]) is None or odd in (rtp(3, FRAGMENT), rtp(1, FRAGMENT))
+    assert scan([rtp(1, FRAGMENT), odd, rtp(3, FRAGMENT)]) is None
+
+
+def test_the_largest_and_the_smallest_plain_packet() -> None:
+    assert scan([rtp(1, bytes(MAXIMUM_PACKET_SIZE - HEADER_SIZE)), rtp(2, b"abcd")]) is not None
