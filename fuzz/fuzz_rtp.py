@@ -1,4 +1,4 @@
-"""Fuzz target: RTP packets through the header parser, the reorderer, the statistics and the time line.
+"""Fuzz target: RTP packets through the header parser, the scan, the reorderer, the statistics and the time line.
 
 The input is a row of packets, each behind two bytes of length.
 """
@@ -6,11 +6,16 @@ The input is a row of packets, each behind two bytes of length.
 from __future__ import annotations
 
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec
 from polycast.media.timebase import WallTime
 from polycast.rtp.header import build_header, parse_packet, payload_type_of, rewrite, ssrc_of
+from polycast.rtp.payload.registry import continuation_pattern, packet_peek
+from polycast.rtp.plain import scan_plain
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.reports import ReceiverStatistics, SenderReportSource
 from polycast.rtp.timeline import Timeline
+
+CODECS: tuple[Codec, ...] = (H264(), H265(), AV1(), VP8(), VP9())
 
 
 def _row(*packets: bytes) -> bytes:
@@ -21,12 +26,19 @@ SEEDS: list[bytes] = [
     b"",
     _row(*(build_header(96, sequence, 3000 * sequence, 1, marker=True) + b"payload" for sequence in range(5))),
     _row(*(build_header(96, sequence, 7, 1) for sequence in (65534, 65535, 1, 0, 0, 3, 20000, 20001, 2))),
+    _row(
+        *(
+            build_header(96, sequence, 7, 1) + b"\x7c" + bytes((start,)) + b"\x88\x80"
+            for sequence, start in enumerate(b"\x85\5\x45")
+        )
+    ),
     _row(b"\xb2\xe0" + build_header(0, 1, 2, 3)[2:] + bytes(8) + b"\xbe\xde\x00\x01" + bytes(4) + b"abc\x00\x00\x03"),
 ]
 
 
 def fuzz_one(data: bytes) -> None:
     """Push the packets through; what parses must parse again the same after it was rewritten."""
+    _scan(data)
     reorderer = Reorderer(size=4)
     statistics = ReceiverStatistics(90_000)
     reports = SenderReportSource(90_000)
@@ -63,3 +75,32 @@ def fuzz_one(data: bytes) -> None:
         timeline.wall_time(packet.sequence & 1, pts)
     if received > sent:
         raise AssertionError("the reorderer gave out more packets than it got")
+
+
+def _scan(data: bytes) -> None:
+    """What is found in all packets at once must be what each of them says."""
+    sizes: list[int] = []
+    position = 2
+    while position <= len(data):
+        size = int.from_bytes(data[position - 2 : position], "big")
+        if position + size > len(data):
+            break
+        sizes.append(size)
+        position += size + 2
+    if not sizes:
+        return
+    for codec in CODECS:
+        peek = packet_peek(codec)
+        found = scan_plain(data, 2, sizes, 2, peek, continuation_pattern(codec))
+        if found is None:
+            continue
+        packets = []
+        start = 2
+        for size in sizes:
+            packets.append(parse_packet(data, start, start + size))
+            start += size + 2
+        peeks = [(peek(data, packet.payload, packet.end), packet.start, packet.end) for packet in packets]
+        expected = (packets[0].sequence, packets[-1].timestamp, packets[-1].marker, [each for each in peeks if each[0]])
+        numbers = [(packets[0].sequence + index) & 0xFFFF for index in range(len(packets))]
+        if found != expected or [packet.sequence for packet in packets] != numbers:
+            raise AssertionError("packets looked through at once differ from those parsed one by one")
