@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import httptools
 
@@ -19,7 +19,12 @@ HEAD_LIMIT: Final = TARGET_LIMIT + HEADERS_LIMIT
 PIPELINE_LIMIT: Final = 16
 
 _ERROR_HEAD: Final = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_REASONS: Final = {400: b"Bad Request", 414: b"URI Too Long", 431: b"Request Header Fields Too Large"}
+_REASONS: Final = {
+    400: b"Bad Request",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+    505: b"HTTP Version Not Supported",
+}
 
 
 class Http1Connection:
@@ -40,6 +45,7 @@ class Http1Connection:
         "_stopped_reading",
         "_target",
         "events",
+        "is_discarding",
     )
 
     def __init__(self) -> None:
@@ -50,20 +56,23 @@ class Http1Connection:
         self._keeps_alive = True
         """Whether the connection goes on after the request that is being answered."""
         self._stopped_reading = False
-        """Whether whatever else comes is of no interest: the body of a request, or another protocol."""
+        """Whether the last request has come: whatever follows it is of no interest."""
+        self.is_discarding = False
+        """Whether the client may be sending what nobody reads; to close at once could cost it its answer (RFC 9112
+        section 9.6)."""
         self._output: deque[bytes | memoryview] = deque()
         self._error: RemoteProtocolError | None = None
         self._target = b""
         self._headers: list[Header] = []
         self._in_head = False
         self._head_size = 0
-        """Bytes received since a head began that is not complete."""
+        """Bytes of the reads since the one in which a head began that is not complete."""
 
     def receive_data(self, data: bytes) -> None:
         """Take what one read brought.
 
-        Raises RemoteProtocolError: 414 or 431 for what is too long, else 400. That is final: `take` then has the last
-        bytes to send, and nothing else can be read.
+        Raises RemoteProtocolError: 414 or 431 for what is too long, 505 for another version, else 400. That is final:
+        nothing else is read. The requests that came before are returned, and after their answers `take` has the error.
         """
         if self._error is not None:
             raise self._error
@@ -75,21 +84,35 @@ class Http1Connection:
 
     def _feed(self, data: bytes) -> None:
         if self._stopped_reading:
+            self.is_discarding = True
             return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._stopped_reading = True
-        except httptools.HttpParserError as error:
-            raise self._fail(self._error or RemoteProtocolError(f"not an HTTP request: {error}")) from None
         if self._in_head:
             self._head_size += len(data)
-            if self._head_size > HEAD_LIMIT:
-                raise self._fail(_too_long(self._target))
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            if not self._stopped_reading:
+                raise self._fail(self._error or RemoteProtocolError(f"not an HTTP request: {error}")) from None
+        if self._in_head and self._head_size > HEAD_LIMIT:
+            raise self._fail(_too_long(self._target))
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]  # we go on in HTTP/1.1, as a server may (RFC 9110 section 7.8)
+            else:
+                return
 
     def next_event(self) -> Event | None:
-        """Return the next request; None while one is being answered, or when more bytes are needed."""
-        if self._answering or not self.events:
+        """Return the next request; None until the answer before was taken, or when more bytes are needed."""
+        if self._answering or self._output:
+            return None
+        if not self.events:
+            if self._error is not None and self._keeps_alive:
+                self._keeps_alive = False
+                self._output.append(_ERROR_HEAD % (self._error.status, _REASONS[self._error.status]))
             return None
         request, self._keeps_alive = self.events.popleft()
         self._answering = True
@@ -145,21 +168,25 @@ class Http1Connection:
         return len(self.events) >= PIPELINE_LIMIT
 
     @property
+    def is_sending(self) -> bool:
+        """Whether something is left to take."""
+        return bool(self._output)
+
+    @property
     def is_finished(self) -> bool:
         """Whether the connection is to be closed: everything was answered and taken."""
         return not (self._keeps_alive or self._answering or self._output)
 
     def _fail(self, error: RemoteProtocolError) -> RemoteProtocolError:
         self._error = error
-        if not self._answering and not self.events:
-            self._output.append(_ERROR_HEAD % (error.status, _REASONS[error.status]))
-        self.shut_down()
+        self._in_head = False
+        self._stopped_reading = self.is_discarding = True
         return error
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._in_head = not self._stopped_reading
         self._head_size = 0
         self._target = b""
         self._headers = []
@@ -168,25 +195,42 @@ class Http1Connection:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else a trailer
-            self._headers.append((name.lower(), value))
+        if not self._in_head:  # a trailer, or of no interest
+            return
+        headers = self._headers
+        headers.append((name.lower(), value))
+        if len(headers) > HEADER_COUNT_LIMIT:
+            self._refuse(_too_long(self._target))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self._stopped_reading:
+        if not self._in_head:
             return
+        self._in_head = False
+        if len(self._target) > TARGET_LIMIT:
+            self._refuse(_too_long(self._target))
         parser = self._parser
-        request = Request(0, parser.get_method().decode("latin-1"), self._target, self._headers)
+        headers = self._headers
+        method = parser.get_method().decode("latin-1")
+        request = Request(0, method, self._target, headers)
         fields = request.fields
-        if len(self._target) > TARGET_LIMIT or len(self._headers) > HEADER_COUNT_LIMIT:
-            self._error = _too_long(self._target)
-            raise self._error
-        if b"host" not in fields and parser.get_http_version() == "1.1":
-            self._error = RemoteProtocolError("a request without a Host header")  # RFC 9112 section 3.2
-            raise self._error
-        if fields.get(b"content-length", b"0").strip(b"0") or b"transfer-encoding" in fields or parser.should_upgrade():
+        version = parser.get_http_version()
+        if version != "1.1":
+            if version != "1.0":
+                self._refuse(RemoteProtocolError(f"HTTP version {version}", 505))
+        elif b"host" not in fields:  # RFC 9112 section 3.2
+            self._refuse(RemoteProtocolError("a request without a Host header"))
+        if len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+            self._refuse(RemoteProtocolError("a request with several Host headers"))
+        if fields.get(b"content-length", b"0").strip(b"0") or b"transfer-encoding" in fields or method == "CONNECT":
+            self._stopped_reading = self.is_discarding = True
+        # HTTP/1.0 clients would have to be told that the connection goes on, which no player needs.
+        elif version != "1.1" or not parser.should_keep_alive():
             self._stopped_reading = True
-        self.events.append((request, parser.should_keep_alive() and not self._stopped_reading))
+        self.events.append((request, not self._stopped_reading))
+
+    def _refuse(self, error: RemoteProtocolError) -> NoReturn:
+        self._error = error
+        raise error
 
 
 def _too_long(target: bytes) -> RemoteProtocolError:

@@ -30,6 +30,7 @@ from polycast.wire.http.http2_frames import (
     StreamError,
     build_frame,
     build_frame_header,
+    build_headers,
     strip_padding,
 )
 from polycast.wire.http.message import HEADER_COUNT_LIMIT, HEADERS_LIMIT, TARGET_LIMIT, Event, Reset
@@ -53,7 +54,7 @@ CONTROL_LIMIT: Final = 256 * 1024
 # Requests given up by the client, over those that were answered: it makes us work for nothing (CVE-2023-44487).
 RESET_LIMIT: Final = 200
 
-# Frames without meaning to a request (SETTINGS, PING, PRIORITY, empty DATA) between two requests.
+# Frames between two requests that mean nothing to any (SETTINGS, PING, PRIORITY, DATA, late frames of ended streams).
 IDLE_FRAME_LIMIT: Final = 10_000
 
 # Streams ended by us whose late frames are still told apart from mistakes.
@@ -109,7 +110,7 @@ _ACTIONS: Final = {
 class _Stream:
     __slots__ = ("body", "body_left", "is_answered", "is_whole", "window")
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, body_left: int | None) -> None:
         self.window = window
         """Bytes of DATA that the client takes on this stream now."""
         self.is_whole = False
@@ -117,7 +118,7 @@ class _Stream:
         self.is_answered = False
         self.body: memoryview | None = None
         """What is left of the answer's body."""
-        self.body_left: int | None = None
+        self.body_left = body_left
         """Bytes that the request's body still lacks by its content-length."""
 
 
@@ -220,8 +221,7 @@ class Http2Connection:
         self._resets = max(0, self._resets - 1)
         block = response.http2_head(date)
         is_empty = head or not response.body
-        flags = FLAG_END_HEADERS | (FLAG_END_STREAM if is_empty else 0)
-        self._control += build_frame_header(len(block), FrameType.HEADERS, flags, stream) + block
+        self._control += build_headers(FLAG_END_STREAM if is_empty else 0, stream, block, self._frame_size)
         if is_empty:
             self._end(stream, state)
         else:
@@ -269,6 +269,16 @@ class Http2Connection:
     def is_full(self) -> bool:
         """Never: a client learns how many requests it may send."""
         return False
+
+    @property
+    def is_discarding(self) -> bool:
+        """Whether the client may be sending what nobody reads; to close at once could cost it the error's reason."""
+        return self._error is not None
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is left to take, now or when the client opens its windows."""
+        return bool(self._control or self._sending)
 
     @property
     def is_finished(self) -> bool:
@@ -359,9 +369,9 @@ class Http2Connection:
         state = self._streams.get(stream)
         if state is not None:
             return _Condition.HALF_CLOSED if state.is_whole else _Condition.OPEN
-        if stream in self._reset:
-            return _Condition.RESET
-        return _Condition.CLOSED if stream <= self._last_stream else _Condition.IDLE
+        if stream > self._last_stream:
+            return _Condition.IDLE
+        return _Condition.RESET if stream in self._reset else _Condition.CLOSED
 
     def _is_wanted(self, kind: FrameType, stream: int) -> bool:
         """Return whether to take a frame of a stream; False to ignore it."""
@@ -375,6 +385,8 @@ class Http2Connection:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, f"{kind.name} on a stream that is {condition.name}")
         if action is _Action.CONNECTION_CLOSED_ERROR:
             raise self._fail(ErrorCode.STREAM_CLOSED, f"{kind.name} on a stream that is {condition.name}")
+        if action is _Action.IGNORE:
+            self._count_idle_frame()
         return action is _Action.TAKE
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
@@ -383,10 +395,9 @@ class Http2Connection:
         data = strip_padding(flags, payload)
         if data is None:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
-        if not data:
-            self._count_idle_frame()
         if not wanted:
             return
+        self._count_idle_frame()
         state = self._streams[stream]
         if state.body_left is not None:
             state.body_left -= len(data)
@@ -396,8 +407,6 @@ class Http2Connection:
     def _give_back(self, size: int) -> None:
         """Open the connection's window again for what was discarded."""
         self._unacknowledged += size
-        if self._unacknowledged > DEFAULT_WINDOW:
-            raise self._fail(ErrorCode.FLOW_CONTROL_ERROR, "more than the window allows")
         if self._unacknowledged > DEFAULT_WINDOW // 2:
             self._control += build_frame(FrameType.WINDOW_UPDATE, 0, 0, LONG.pack(self._unacknowledged))
             self._unacknowledged = 0
@@ -445,14 +454,15 @@ class Http2Connection:
         self._last_stream = stream
         if self._is_shutting_down or len(self._streams) >= MAXIMUM_STREAMS:
             raise StreamError(stream, ErrorCode.REFUSED_STREAM)
-        state = self._streams[stream] = _Stream(self._stream_window)
         try:
-            request, state.body_left = make_request(stream, fields)
+            request, length = make_request(stream, fields)
         except MalformedRequest:
             raise StreamError(stream, ErrorCode.PROTOCOL_ERROR) from None
-        self._idle_frames = 0
+        state = _Stream(self._stream_window, length)
         if flags & FLAG_END_STREAM:
             self._complete(stream, state)
+        self._streams[stream] = state
+        self._idle_frames = 0
         self.events.append(request)
 
     def _on_trailers(self, stream: int, state: _Stream, flags: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
@@ -472,14 +482,15 @@ class Http2Connection:
         state.is_whole = True
 
     def _on_priority(self, flags: int, stream: int, payload: bytes) -> None:
-        """RFC 9113 section 5.3.2: priorities are deprecated, and not looked at."""
+        """RFC 9113 section 5.3.2: priorities are deprecated, and not looked at. The stream may be idle, which must not
+        be reset; so mistakes cost the connection (section 5.4.2)."""
         self._count_idle_frame()
         if stream == 0:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(payload) != 5:
-            raise StreamError(stream, ErrorCode.FRAME_SIZE_ERROR)
+            raise self._fail(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY of a wrong size")
         if LONG.unpack_from(payload)[0] & MAXIMUM_WINDOW == stream:
-            raise StreamError(stream, ErrorCode.PROTOCOL_ERROR)
+            raise self._fail(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
 
     def _on_rst_stream(self, flags: int, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -532,6 +543,7 @@ class Http2Connection:
 
     def _on_goaway(self, flags: int, stream: int, payload: bytes) -> None:
         """The client will make no more requests; those under way are answered."""
+        self._count_idle_frame()
         if stream:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -11,7 +12,11 @@ _PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_ONE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
-_FORBIDDEN_IN_VALUES: Final = frozenset(b"\0\r\n")
+
+# RFC 9113 section 8.2.1, and the characters that RFC 9110 section 5.6.2 lets a name have.
+_NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE: Final = re.compile(rb"(?![ \t])[^\0\r\n]*(?<![ \t])")
+_PATH: Final = re.compile(rb"[!-~\x80-\xff]+")
 
 
 class MalformedRequest(Exception):
@@ -35,21 +40,22 @@ def make_request(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> tuple[Re
                 raise MalformedRequest("invalid content-length")
             length = int(value)
         headers.append((name, value))
-    method, path = pseudo.get(b":method"), pseudo.get(b":path")
-    if not method or not path or not pseudo.get(b":scheme"):
-        raise MalformedRequest("a pseudo-header field is missing")
+    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    if not _NAME.fullmatch(method.lower()) or not _PATH.fullmatch(path) or not pseudo.get(b":scheme"):
+        raise MalformedRequest("a pseudo-header field is missing or invalid")
     if len(path) > TARGET_LIMIT or len(headers) > HEADER_COUNT_LIMIT:
         raise MalformedRequest("too long")
     if b":authority" in pseudo:
+        check_field(b"host", pseudo[b":authority"])
         headers.append((b"host", pseudo[b":authority"]))
     return Request(stream, method.decode("latin-1"), path, headers), length
 
 
 def check_field(name: bytes, value: bytes) -> None:
     """Raises MalformedRequest for what may not stand in a request (RFC 9113 section 8.2)."""
-    if name.lower() != name or not name or name.startswith(b":"):
+    if not _NAME.fullmatch(name):
         raise MalformedRequest(f"invalid field name {name!r}")
     if name in _OF_ONE_CONNECTION or (name == b"te" and value != b"trailers"):
         raise MalformedRequest(f"field {name!r} is for HTTP/1.1")
-    if not _FORBIDDEN_IN_VALUES.isdisjoint(value):
+    if not _VALUE.fullmatch(value):
         raise MalformedRequest(f"invalid value of field {name!r}")

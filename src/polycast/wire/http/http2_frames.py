@@ -91,6 +91,16 @@ def build_frame(kind: FrameType, flags: int, stream: int, payload: bytes = b"") 
     return build_frame_header(len(payload), kind, flags, stream) + payload
 
 
+def build_headers(flags: int, stream: int, block: bytes, frame_size: int) -> bytes:
+    """Return HEADERS, with CONTINUATION where the block is larger than a frame (RFC 9113 section 6.10)."""
+    frames = bytearray()
+    kind = FrameType.HEADERS
+    while len(block) > frame_size:
+        frames += build_frame(kind, flags, stream, block[:frame_size])
+        kind, flags, block = FrameType.CONTINUATION, 0, block[frame_size:]
+    return bytes(frames + build_frame(kind, flags | FLAG_END_HEADERS, stream, block))
+
+
 def strip_padding(flags: int, payload: bytes) -> bytes | None:
     """Return a payload without its padding (RFC 9113 section 6.1); None when there is more padding than payload."""
     if not flags & FLAG_PADDED:
