@@ -108,7 +108,11 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self._reason = self._reason or "closed by the client"
-        return False
+        engine = self._engine
+        if self._is_closing or engine is None or not engine.is_sending or not self.transport.can_write_eof():
+            return False
+        engine.shut_down()  # it may have ended only its own side, and still read
+        return True
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
@@ -116,7 +120,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._is_write_paused = False
         if not self._is_closing:
-            self._send()
+            self._process()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -136,8 +140,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         try:
             engine.receive_data(data)
         except RemoteProtocolError as error:
+            reason = f"invalid data: {error}"
+            self._reason = self._reason or reason
             self._process()
-            self.close(f"invalid data: {error}")
+            self.close(reason)
+        except Exception:
+            self.server.on_internal_error()
+            self.abort("internal error")
         else:
             self._process()
 
@@ -153,7 +162,10 @@ class HttpConnection(asyncio.BufferedProtocol):
             while not self._is_closing:
                 event = engine.next_event()
                 if event is None:
-                    break
+                    self._send()  # which may be what the next request waits for
+                    event = engine.next_event()
+                    if event is None:
+                        break
                 if isinstance(event, Request):
                     self._begin(event)
                 else:
@@ -162,7 +174,6 @@ class HttpConnection(asyncio.BufferedProtocol):
                         self._give_up(exchange)
         finally:
             self._is_processing = False
-        self._send()
         if self._is_read_paused or engine.events:
             self._limit_reading(engine.is_full)
 
@@ -224,8 +235,11 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._written += size
             if size < WRITE_SIZE:
                 break
-        if engine.is_finished and not self._is_write_paused:
-            self._end("closed after the last answer")
+        if engine.is_finished and not self._is_closing:
+            if not self._is_write_paused:
+                transport.set_write_buffer_limits(high=1)  # paused until all has gone
+            if not self._is_write_paused:
+                self._end("closed after the last answer")
 
     # Life
 
@@ -253,7 +267,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _has_stalled(self, now: float) -> bool:
         waiting = self.transport.get_write_buffer_size()
         drained = self._written - waiting
-        if waiting == 0:
+        if waiting == 0 and (self._engine is None or not self._engine.is_sending):
             self._stalled_since = None
         elif self._stalled_since is None or drained - self._drained_then >= WRITE_SIZE:
             self._stalled_since = now
@@ -266,6 +280,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Close once everything queued was sent; requests that are not answered are given up."""
         if self._is_closing:
             return
+        self._reason = self._reason or reason
         self._give_up_all()
         if self._engine is not None:
             self._engine.shut_down()
@@ -278,7 +293,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._is_closing = True
         self._reason = self._reason or reason
         self._closed_since = self.server.now()
-        self.transport.close()
+        if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        # Closed at once, the kernel would answer what still comes with a reset, which may cost the client its answer.
+        self.transport.write_eof()
+        if self._is_read_paused:
+            self.transport.resume_reading()
 
     def abort(self, reason: str) -> None:
         """Close at once; what is queued is lost."""

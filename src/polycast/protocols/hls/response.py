@@ -81,7 +81,7 @@ class HttpFile:
         if start >= end:
             return Response(416, [*self._headers, (b"content-range", b"bytes */%d" % len(body))])
         place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(body)))
-        return Response(206, [*self._headers, place], body[start:end])
+        return Response(206, [*self._headers, place], memoryview(body)[start:end])  # no copy for each client
 
 
 class Responder:

@@ -41,7 +41,7 @@ class Response:
 
     __slots__ = ("_date", "_date2", "_head", "_head2", "_headers", "_whole", "body", "status")
 
-    def __init__(self, status: int, headers: Sequence[Header], body: bytes = b"") -> None:
+    def __init__(self, status: int, headers: Sequence[Header], body: bytes | memoryview = b"") -> None:
         """``headers`` need no ``content-length`` and no ``date``."""
         self.status = status
         self.body = body
