@@ -80,8 +80,9 @@ class Target:
 
 def discover() -> list[Target]:
     """Load every ``fuzz_*.py`` of this folder."""
-    if str(SOURCES) not in sys.path:
-        sys.path.insert(0, str(SOURCES))
+    for folder in (FOLDER.parent, SOURCES):  # seeds may be the cases of a test
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
     return [load(path) for path in sorted(FOLDER.glob("fuzz_*.py"))]
 
 

@@ -443,8 +443,8 @@ class Http2Connection:
             fields = self._decoder.decode(block, raw=True)
         except hpack.OversizedHeaderListError:
             raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "headers that are too long") from None
-        except hpack.HPACKError as error:
-            raise self._fail(ErrorCode.COMPRESSION_ERROR, f"headers cannot be decompressed: {error}") from None
+        except hpack.HPACKError:
+            raise self._fail(ErrorCode.COMPRESSION_ERROR, "headers cannot be decompressed") from None
         if not self._is_wanted(FrameType.HEADERS, stream):
             return
         state = self._streams.get(stream)
