@@ -1,0 +1,280 @@
+"""Connections as clients see them on the wire: plain and TLS, on asyncio's own loop and on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.interop import tools
+from tests.protocols.hls.support import PATIENCE, Fixture, running
+
+from polycast.protocols.hls import connection
+from polycast.wire.http.message import Header
+from polycast.wire.http.response import Response
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+LARGE = bytes(range(256)) * 20_000
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def loops() -> list[object]:
+    found: list[object] = [pytest.param(asyncio.new_event_loop, id="asyncio")]
+    if sys.platform != "win32":
+        found.append(pytest.param(__import__("uvloop").new_event_loop, id="uvloop"))
+    return found
+
+
+@pytest.fixture(params=loops())
+def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    factory: Callable[[], asyncio.AbstractEventLoop] = request.param
+    return factory
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
+def encrypted(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+class Server:
+    """A server of which a test says what it answers to each path: `/large` has 5 MB, the others say their method."""
+
+    def __init__(self, it: Fixture, context: ssl.SSLContext | None) -> None:
+        self.it = it
+        self.context = context
+        self.handled: list[str] = []
+        it.server.handler._answer = self.answer  # type: ignore[method-assign]
+
+    def answer(self, exchange: connection.Exchange) -> Response | None:
+        self.handled.append(exchange.request.path)
+        headers: list[Header] = [(b"content-type", b"text/plain")]
+        if exchange.request.path == "/never":
+            return None
+        return Response(200, headers, LARGE if exchange.request.path == "/large" else exchange.request.method.encode())
+
+    async def connect(self, receive_buffer: int = 0) -> Streams:
+        client = socket.socket()
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self.it.port))
+        name = "localhost" if self.context else None
+        return await asyncio.open_connection(sock=client, ssl=self.context, server_hostname=name)
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, encrypted: bool) -> AsyncIterator[Server]:
+    values: dict[str, object] = {}
+    context = None
+    if encrypted:
+        tools.make_certificate(folder)
+        context = ssl.create_default_context(cafile=folder / "ca.crt")
+        values = {
+            "hlsEncryption": True,
+            "hlsServerKey": str(folder / "server.key"),
+            "hlsServerCert": str(folder / "server.crt"),
+        }
+    async with running(tls=context or False, **values) as it:
+        yield Server(it, context)
+
+
+@pytest.fixture
+def run(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], encrypted: bool, tmp_path: Path
+) -> Callable[[Callable[[Server], Awaitable[None]]], None]:
+    """Run a coroutine function with a server on a loop."""
+
+    def run_it(test: Callable[[Server], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(PATIENCE), serving(tmp_path, encrypted) as server:
+                await test(server)
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+
+    return run_it
+
+
+Run = Callable[[Callable[[Server], Awaitable[None]]], None]
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return await reader.readexactly(length)
+
+
+def test_a_large_answer_and_others_on_one_connection(run: Run) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        for _ in range(2):
+            writer.write(GET + GET.replace(b"/ ", b"/large ") + GET)
+            assert [await read_answer(reader) for _ in range(3)] == [b"GET", LARGE, b"GET"]
+        writer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000], ids="{} bytes".format)
+def test_a_body_does_not_cost_the_answer(run: Run, size: int) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+        assert (await reader.readexactly(15)) == b"HTTP/1.1 200 OK"
+        with contextlib.suppress(ConnectionError):  # over TLS the server's end ends both sides
+            for _ in range(size // 1000):
+                writer.write(bytes(1000))
+                await writer.drain()
+        answer = await reader.read()
+        assert b"connection: close" in answer
+        assert answer.endswith(b"POST")
+        writer.close()
+        await server.it.until(lambda: not server.it.server._connections)
+
+    run(test)
+
+
+def test_a_mistake_does_not_cost_the_answers(run: Run) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        writer.write(GET + b"\0" * 1000)
+        answers = await reader.read()
+        assert [part[:3] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
+        writer.close()
+        await server.it.until(lambda: not server.it.server._connections)
+
+    run(test)
+
+
+def test_a_client_that_does_not_close_is_cut(run: Run, encrypted: bool) -> None:
+    if encrypted:
+        pytest.skip("TLS transports have a time limit of their own")
+
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        assert (await reader.read()).endswith(b"POST")
+        assert server.it.server._connections
+        server.it.pass_time(connection.CLOSE_GRACE)
+        await server.it.until(lambda: not server.it.server._connections)
+        writer.close()
+
+    run(test)
+
+
+def test_the_last_answer_has_its_time(run: Run, encrypted: bool) -> None:
+    """A client that takes its last answer slowly gets all of it: there is no hurry to close."""
+
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect(receive_buffer=4096)
+        writer.write(b"GET /large HTTP/1.0\r\n\r\n")
+        received = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" in received
+        body = bytearray()
+        while len(body) < len(LARGE):
+            body += await reader.readexactly(min(500_000, len(LARGE) - len(body)))
+            server.it.pass_time(3)
+        assert body == LARGE
+        assert await reader.read() == b""
+        writer.close()
+
+    run(test)
+
+
+def test_a_client_that_ends_its_own_side(run: Run, encrypted: bool) -> None:
+    if encrypted:
+        pytest.skip("TLS connections end as a whole here")
+
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect(receive_buffer=4096)
+        writer.write(GET.replace(b"/ ", b"/large "))
+        writer.write_eof()
+        assert await read_answer(reader) == LARGE
+        assert await reader.read() == b""
+        writer.close()
+        await server.it.until(lambda: not server.it.server._connections)
+
+    run(test)
+
+
+def test_pipelining_without_reading(run: Run) -> None:
+    """Requests wait until the answers before them were taken; and no more are read than a few."""
+
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect(receive_buffer=4096)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        asked = GET.replace(b"/ ", b"/large ") * 2000
+        writer.write(asked)
+        await server.it.until(lambda: server.handled)
+        [served] = server.it.server._connections
+        assert isinstance(served, connection.HttpConnection)
+        await server.it.until(lambda: served._is_read_paused)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(server.handled) < 5
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(3):
+            assert await read_answer(reader) == LARGE
+        writer.transport.abort()
+
+    run(test)
+
+
+def test_heads_that_come_a_byte_at_a_time(run: Run) -> None:
+    async def test(server: Server) -> None:
+        server.it.pass_time(0)
+        reader, writer = await server.connect()
+        writer.write(GET[:-2])
+        await server.it.until(lambda: any(each._engine and each._engine.is_incomplete for each in connections(server)))
+        timeout = int(server.it.server.read_timeout)
+        for _ in range(timeout + 1):
+            assert connections(server)
+            server.it.pass_time(1)
+        assert await reader.read() == b""
+        assert not server.handled
+        writer.close()
+
+    run(test)
+
+
+def connections(server: Server) -> list[connection.HttpConnection]:
+    return [each for each in server.it.server._connections if isinstance(each, connection.HttpConnection)]
+
+
+def test_a_client_that_only_connects(run: Run, encrypted: bool) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        await server.it.until(lambda: connections(server))
+        server.it.pass_time(0)
+        server.it.pass_time(connection.IDLE_TIMEOUT)
+        assert await reader.read() == b""
+        writer.close()
+
+    run(test)
+
+
+def test_a_bug_of_ours_costs_one_connection(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert await read_answer(reader) == b"GET"
+        [served] = connections(server)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(served._engine), "receive_data", None)
+            writer.write(GET)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        assert server.it.server.internal_errors == 1
+        server.it.log.lines[:] = [line for line in server.it.log.lines if "internal error" not in line]
+        reader, writer = await server.connect()
+        writer.write(GET)
+        assert await read_answer(reader) == b"GET"
+        writer.close()
+
+    run(test)
