@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import sys
@@ -12,7 +13,21 @@ from pathlib import Path
 
 import pytest
 from tests.interop import tools
-from tests.protocols.hls.support import PATIENCE, Fixture, running
+from tests.protocols.hls.support import PATIENCE, Fixture, names, running
+from tests.wire.http.cases import (
+    CANCEL,
+    DATA,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    START,
+    WINDOW_UPDATE,
+    frame,
+    get,
+    literal,
+    long,
+)
 
 from polycast.protocols.hls import connection
 from polycast.wire.http.message import Header
@@ -53,9 +68,13 @@ class Server:
     def answer(self, exchange: connection.Exchange) -> Response | None:
         self.handled.append(exchange.request.path)
         headers: list[Header] = [(b"content-type", b"text/plain")]
-        if exchange.request.path == "/never":
+        if exchange.request.path == "/later":
+            self.it.server.handler._run(exchange, self.later())
             return None
         return Response(200, headers, LARGE if exchange.request.path == "/large" else exchange.request.method.encode())
+
+    async def later(self) -> Response:
+        return Response(200, [], b"later")
 
     async def connect(self, receive_buffer: int = 0) -> Streams:
         client = socket.socket()
@@ -278,3 +297,95 @@ def test_a_bug_of_ours_costs_one_connection(run: Run, monkeypatch: pytest.Monkey
         writer.close()
 
     run(test)
+
+
+def path_block(path: bytes) -> bytes:
+    return b"\x82\x86" + literal(b":path", path)
+
+
+async def read_frame(reader: asyncio.StreamReader, kind: int) -> bytes:
+    """Return the payload of the next frame of a type."""
+    while True:
+        header = await reader.readexactly(9)
+        payload = await reader.readexactly(int.from_bytes(header[:3], "big"))
+        if header[3] == kind:
+            return payload
+
+
+def test_http_2_clients_that_open_no_window_are_cut(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        async with serving(Path(), encrypted=False) as server:
+            reader, writer = await server.connect()
+            writer.write(PREFACE + frame(SETTINGS, 0, 0, b"\0\x04" + long(0)) + get(1, path_block(b"/large")))
+            await read_frame(reader, HEADERS)
+            server.it.pass_time(0)
+            server.it.pass_time(connection.STALL_TIMEOUT - 1)
+            assert connections(server)
+            server.it.pass_time(1)
+            await server.it.until(lambda: not connections(server))
+            writer.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_slow_http_2_clients_are_not_idle(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def main() -> None:
+        async with serving(Path(), encrypted=False) as server:
+            reader, writer = await server.connect()
+            writer.write(PREFACE + frame(SETTINGS, 0, 0, b"\0\x04" + long(1 << 30)) + get(1, path_block(b"/large")))
+            body = await read_frame(reader, DATA)
+            while len(body) < len(LARGE):
+                while len(body) % 65_535:
+                    body += await read_frame(reader, DATA)
+                server.it.pass_time(connection.STALL_TIMEOUT / 4)
+                writer.write(frame(WINDOW_UPDATE, 0, 0, long(65_535)))
+                body += await read_frame(reader, DATA)
+                if len(body) > 30 * 65_535:  # 150 seconds, longer than IDLE_TIMEOUT
+                    break
+            assert connections(server)
+            writer.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_request_that_is_given_up_before_its_task_has_begun(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def main() -> None:
+        async with serving(Path(), encrypted=False) as server:
+            reader, writer = await server.connect()
+            later = path_block(b"/later")
+            writer.write(START + get(1, later) + frame(RST_STREAM, 0, 1, long(CANCEL)) + get(3, later))
+            assert await read_frame(reader, DATA) == b"later"
+            assert server.handled == ["/later"] * 2
+            writer.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "report"),
+    [
+        (["--http1.0"], "1.1 200 1 1.1 200 1 "),
+        (["--http1.1"], "1.1 200 1 1.1 200 0 "),
+        (["--http2"], "1.1 200 1 1.1 200 0 "),  # asks for an upgrade, which is ignored
+        (["--http2-prior-knowledge"], "2 200 1 "),
+        (["--http1.1", "-I"], "1.1 200 1 1.1 200 0 "),
+        (["--http1.1", "-T", __file__, "-H", "Expect: 100-continue"], "1.1 404 1 "),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+async def test_curl(it: Fixture, arguments: list[str], report: str) -> None:
+    """HTTP version, status and new connections of two requests (one, where curl 7.88 cannot reuse its connection)."""
+    tools.require("curl")
+    _, playlist = await it.playing("cam")
+    url = f"http://127.0.0.1:{it.port}/cam/{names(playlist)[0]}"
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-s", "-m", str(PATIENCE), *arguments, "-w", "%{stderr}%{http_version} %{http_code} %{num_connects} ",
+        *(["-o", os.devnull, url] * (len(report.split()) // 3)), stdout=-1, stderr=-1,
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    assert errors.decode() == report

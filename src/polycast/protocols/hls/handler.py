@@ -97,7 +97,8 @@ class RequestHandler:
 
     def _run(self, exchange: Exchange, answer: Coroutine[None, None, Response | None]) -> None:
         """Answer later, from a task; its coroutine returns None when it has left the answer to somebody else."""
-        exchange.going_on = self._server.context.loop.create_task(self._finish(exchange, answer))
+        exchange.going_on = task = self._server.context.loop.create_task(self._finish(exchange, answer))
+        task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun
 
     async def _finish(self, exchange: Exchange, answer: Coroutine[None, None, Response | None]) -> None:
         try:
