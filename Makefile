@@ -21,8 +21,14 @@ help: ## list the targets
 run: $(VENV)/.installed ## install into .venv and start the server with a demo stream (ARGS="my.yml" for your own)
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
 
+# Most tests wait for other programs, so two run side by side; those that look at a picture or at memory run alone.
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
+ifdef PYTEST_ARGS
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+else
+	@$(PYTHON) -m pytest -q -n 2 --dist loadfile --ignore tests/web --ignore tests/soak
+	@$(PYTHON) -m pytest -q tests/web tests/soak
+endif
 
 lint: $(VENV)/.test ## check style and types
 	@$(VENV)/bin/ruff check .

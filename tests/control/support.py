@@ -17,6 +17,9 @@ from polycast.config import LoadedConfiguration, from_mapping, load
 from polycast.control.settings import ChangeSource
 from polycast.log import Log
 
+# Seconds for an answer: a heap profile looks at all memory that was allocated, on a machine that may be busy.
+HTTP_PATIENCE = 30.0
+
 BASE: Mapping[str, Any] = {
     "rtspAddress": "127.0.0.1:0",
     "rtpAddress": "127.0.0.1:0",
@@ -57,7 +60,7 @@ class Server:
 
     def http(self, prefix: str, **options: Any) -> httpx2.AsyncClient:
         """Return a client for one of the services; it always goes to the port that the service has now."""
-        client = httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, **options)
+        client = httpx2.AsyncClient(timeout=HTTP_PATIENCE, trust_env=False, **options)
 
         async def aim(request: httpx2.Request) -> None:
             request.url = request.url.copy_with(port=self.app.control.ports[f"{prefix}Address"])

@@ -124,7 +124,7 @@ async def test_run_on_connect(tmp_path: Path) -> None:
     async with running(runOnConnect=says(file, "RTSP_PORT")) as app:
         client = await app.client()
         assert await written(file) == [str(app.port)]
-        assert app.log.find(rf"\[RTSP\] \[conn {client.address}\] runOnConnect command started")
+        await app.log.wait(rf"\[RTSP\] \[conn {client.address}\] runOnConnect command started")
         await client.close()
         await app.log.wait("runOnConnect command stopped")
 

@@ -191,7 +191,9 @@ def read_all(server: tools.Server, path: str, folder: Path, open_folder: Path) -
 def test_read(results: dict[tuple[str, str], Result], reader: tuple[str, str]) -> None:
     program_of(reader[0])
     result = results[reader]
-    assert result.status == 0, result.description
+    # GStreamer's rtspsrc may write PAUSE to the connection that it has just closed itself, at its own end of stream.
+    closed_itself = reader[0] == "gstreamer" and "gst_rtspsrc_pause" in result.errors
+    assert result.status == 0 or closed_itself, result.description
     assert result.frames >= FRAMES, f"{result.frames} pictures\n{result.description}"
     for complaint in ("error while decoding", "concealing", "Invalid data", "non-existing PPS"):
         assert complaint not in result.errors, result.description
