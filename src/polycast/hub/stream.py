@@ -19,7 +19,14 @@ from polycast.hub.stats import RateMeter, Reference
 from polycast.log import Log
 from polycast.media.codec import Kind
 from polycast.media.frame import Frame
-from polycast.media.timebase import NANOSECONDS, WallTime, ntp_to_wall_time, rescale_nearest, wall_time_to_ntp
+from polycast.media.timebase import (
+    NANOSECONDS,
+    WallTime,
+    ntp_to_wall_time,
+    rescale_nearest,
+    timestamp_difference,
+    wall_time_to_ntp,
+)
 from polycast.media.track import Track
 from polycast.rtp.payload.registry import rtp_format_for
 from polycast.rtp.reports import SenderReportSource
@@ -393,7 +400,7 @@ class Stream:
         moment, self._moment = self._moment, {}
         if track.index not in moment:
             return
-        ticks = (timestamp - moment[track.index] + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        ticks = timestamp_difference(timestamp - moment[track.index])
         since = rescale_nearest(ticks, track.track.clock_rate, NANOSECONDS)
         if abs(since) <= MAXIMUM_MOMENT_DISTANCE_SECONDS * NANOSECONDS:
             for index, at_moment in moment.items():

@@ -40,6 +40,11 @@ def rescale_nearest(value: int, source_rate: int, target_rate: int) -> int:
     return (value * target_rate * 2 + source_rate) // (source_rate * 2)
 
 
+def timestamp_difference(difference: int) -> int:
+    """Return a difference of 32-bit timestamps as the nearest one to zero that is the same in 32 bits."""
+    return (difference + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+
+
 def ticks_to_seconds(value: int, rate: int) -> float:
     """Return ``value`` ticks of ``rate`` Hz in seconds. For display and timers, never for further media arithmetic."""
     return value / rate

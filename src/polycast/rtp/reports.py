@@ -8,6 +8,7 @@ from polycast.media.timebase import (
     ntp_to_wall_time,
     rescale_nearest,
     seconds_to_ticks,
+    timestamp_difference,
     wall_time_to_ntp,
 )
 from polycast.rtp.reorder import MAXIMUM_DROPOUT, MAXIMUM_MISORDER
@@ -252,9 +253,7 @@ class SenderReportSource:
         return WallTime(self._anchor_wall + self._nanoseconds_since_anchor(timestamp))
 
     def _nanoseconds_since_anchor(self, timestamp: int) -> int:
-        difference = (timestamp - self._anchor_timestamp) & 0xFFFFFFFF
-        if difference >= 0x80000000:
-            difference -= 1 << 32
+        difference = timestamp_difference(timestamp - self._anchor_timestamp)
         return rescale_nearest(difference, self._clock_rate, NANOSECONDS)
 
 

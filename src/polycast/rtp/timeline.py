@@ -11,6 +11,7 @@ from polycast.media.timebase import (
     ntp_to_wall_time,
     rescale_nearest,
     seconds_to_ticks,
+    timestamp_difference,
 )
 
 START_TIME = 1.0
@@ -100,7 +101,7 @@ class TrackClock:
 
     def _since_moment(self, extended: int) -> int | None:
         """Return how many ticks a time lies after the moment, as far as 32 bits tell; None where there is none."""
-        return None if self._moment is None else _signed(extended - self._moment)
+        return None if self._moment is None else timestamp_difference(extended - self._moment)
 
     def note_moment(self, timestamp: int) -> None:
         """See `Timeline.note_moment`."""
@@ -134,7 +135,7 @@ class TrackClock:
         """Return the capture time of what is shown at ``pts``; None before the first sender report."""
         if self._report_wall is None or self._offset is None:
             return None
-        ticks = _signed(pts - self._offset - self._report_timestamp)
+        ticks = timestamp_difference(pts - self._offset - self._report_timestamp)
         return WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
 
     def origin(self) -> int | None:
@@ -142,7 +143,7 @@ class TrackClock:
         # Seen from a time near the last packet, as the 32-bit difference to the report must not be ambiguous.
         if self._offset is None:
             return None
-        position = self._last + self._offset + _signed(self._report_timestamp - self._last)
+        position = self._last + self._offset + timestamp_difference(self._report_timestamp - self._last)
         wall = self.wall_time(position)
         return None if wall is None else wall - rescale_nearest(position, self._clock_rate, NANOSECONDS)
 
@@ -221,8 +222,3 @@ class Timeline:
                 if other is not track:
                     other.shift(-error)
             self._origin += error
-
-
-def _signed(difference: int) -> int:
-    """Return a difference of timestamps as the nearest one that is the same in 32 bits."""
-    return (difference + 0x80000000 & 0xFFFFFFFF) - 0x80000000

@@ -16,6 +16,7 @@ from polycast.net.address import join_host_port
 from polycast.net.udp import Address
 from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
+from polycast.rtp.header import HEADER_SIZE
 from polycast.wire.rtsp.headers.transport import Pair
 from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
 from polycast.wire.rtsp.states import State
@@ -34,9 +35,6 @@ REPORT_INTERVAL = 10.0
 
 # Seconds after which a UDP or multicast reader without any sign of life is gone; told in the Session header.
 READER_TIMEOUT = 60
-
-_SMALLEST_PACKET = 12
-"""An RTP header."""
 
 
 @dataclass(slots=True)
@@ -239,7 +237,7 @@ class Session(Publisher):
         when_drained: Callable[[Callable[[], None]], None] = ports.call_when_drained
 
         def on_rtp(data: bytes, start: int, end: int) -> None:
-            if end - start < _SMALLEST_PACKET:
+            if end - start < HEADER_SIZE:
                 return  # opens a NAT
             self.last_packet = stream.now = server.now()
             try:

@@ -13,6 +13,7 @@ from polycast.protocols.rtsp.publishing import TrackInput
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
+from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.rtsp.headers.transport import Transport
 from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
@@ -35,9 +36,6 @@ MAXIMUM_EARLY_DATAGRAMS: Final = 512
 
 # Largest channel number of an interleaved frame (one byte).
 _LARGEST_CHANNEL: Final = 255
-
-_SMALLEST_PACKET = 12
-"""An RTP header."""
 
 
 class NoPacketsError(PullError):
@@ -209,7 +207,7 @@ class SourceMedia:
 
     def _make_ports(self, index: int, sockets: tuple[object, object]) -> TrackPorts:
         def on_rtp(data: bytes, start: int, end: int) -> None:
-            if end - start < _SMALLEST_PACKET or self._is_closed:
+            if end - start < HEADER_SIZE or self._is_closed:
                 return
             self._last_packet = now = self._context.loop.time()
             stream = self._stream if self._stream is not None else self._publish()
