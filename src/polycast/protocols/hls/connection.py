@@ -78,7 +78,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._is_read_paused = False
         self._is_closing = False
         self._reason = ""
-        self._opened = self._last_request = server.now()
+        self._last_request = server.now()
         self._incomplete_since: float | None = None
         self._written = 0
         self._stalled_since: float | None = None

@@ -39,21 +39,18 @@ _NAME_INDEXES: Final = {
 class Response:
     """A response, whole. It may be sent any number of times, on any number of connections."""
 
-    __slots__ = ("_date", "_date2", "_head", "_head2", "_headers", "_whole", "body", "status")
+    __slots__ = ("_date", "_date2", "_head", "_head2", "_whole", "body", "headers", "status")
 
     def __init__(self, status: int, headers: Sequence[Header], body: bytes | memoryview = b"") -> None:
         """``headers`` need no ``content-length`` and no ``date``."""
         self.status = status
         self.body = body
-        fields = [*headers] if status in _BODILESS else [*headers, (b"content-length", b"%d" % len(body))]
-        self._headers: list[Header] = fields
+        self.headers: list[Header] = [*headers]
+        """All headers but ``date``."""
+        if status not in _BODILESS:
+            self.headers.append((b"content-length", b"%d" % len(body)))
         self._date = self._date2 = b""
         self._head = self._head2 = self._whole = b""
-
-    @property
-    def headers(self) -> list[Header]:
-        """All headers but ``date``."""
-        return self._headers
 
     def http1_head(self, date: bytes) -> bytes:
         """Return status line and headers (RFC 9112 sections 4, 5), with the empty line; ``date`` is an HTTP-date."""
@@ -61,7 +58,7 @@ class Response:
             self._date = date
             self._whole = b""
             lines = [b"HTTP/1.1 %d %s" % (self.status, HTTPStatus(self.status).phrase.encode())]
-            lines += [b"%s: %s" % field for field in self._headers]
+            lines += [b"%s: %s" % field for field in self.headers]
             lines += [b"date: " + date, b"", b""]
             self._head = b"\r\n".join(lines)
         return self._head
@@ -80,7 +77,7 @@ class Response:
             index = _STATUS_INDEXES.get(self.status)
             status = b"%d" % self.status
             first = bytes((0x80 | index,)) if index else _literal_name(_STATUS_NAME_INDEX) + _string(status)
-            fields = [_field(name, value) for name, value in self._headers]
+            fields = [_field(name, value) for name, value in self.headers]
             self._head2 = b"".join([first, *fields, _field(b"date", date)])
         return self._head2
 
