@@ -170,7 +170,10 @@ class LiveTrack:
         run = FramedRun(self.index, channel, data, start, sizes, timestamp)
         if noticed:
             self._on_noticed(run, noticed)
-        self._stream.add_run(run)
+        stream = self._stream
+        batch = stream.batch or stream.begin_batch()
+        batch.runs.append(run)
+        stream.run = None
         return True
 
     def write_frame(self, frame: Frame) -> None:
@@ -276,8 +279,7 @@ class LiveTrack:
         for flags, start, end in noticed:
             if flags & PARAMETERS:
                 self._look_at_parameters(run.data, start + HEADER_SIZE, end)
-            if flags & KEY:
-                run.key_starts.append(start)
+        run.key_starts = [start for flags, start, _ in noticed if flags & KEY]
         run.has_key = bool(run.key_starts) and self.index == self._stream.key_track
 
     def _look_at_parameters(self, data: bytes, payload: int, end: int) -> None:

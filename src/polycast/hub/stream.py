@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polycast.hub.batch import FrameBatch, FramedRun, PacketBatch, PacketRun
+from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
@@ -302,18 +302,15 @@ class Stream:
 
     def begin_run(self, track_index: int, channel: int) -> PacketRun:
         """Return a new run of packets in the batch that is being collected."""
-        run = PacketRun(track_index, channel)
-        self.add_run(run)
-        self.run = run
+        batch = self.batch or self.begin_batch()
+        self.run = run = PacketRun(track_index, channel)
+        batch.runs.append(run)
         return run
 
-    def add_run(self, run: PacketRun | FramedRun) -> None:
-        """Add a whole run of packets to the batch that is being collected."""
-        batch = self.batch
-        if batch is None:
-            batch = self.batch = PacketBatch()
-        self.run = None
-        batch.runs.append(run)
+    def begin_batch(self) -> PacketBatch:
+        """Return the batch that is being collected from now on."""
+        self.batch = batch = PacketBatch()
+        return batch
 
     def collect_frame(self, track_index: int, frame: Frame) -> None:
         """Add a frame to what goes to frame readers at the next flush."""
@@ -383,17 +380,17 @@ class Stream:
 
     def _note_times(self, batch: PacketBatch) -> None:
         now = self._loop.time()
-        wall_time = WallTime(time.time_ns())
         for run in batch.runs:
             track = self.tracks[run.track_index]
             track.packets_received += run.count
             track.bytes_received += run.size
-            timestamp = run.timestamp
-            track.last_timestamp = timestamp
+            track.last_timestamp = run.timestamp
             track.last_time = now
-            if self._moment:
-                self._tie_to_moment(track, timestamp, wall_time)
-            track.reports.on_packet(timestamp, now, wall_time)
+            if now >= track.reports.next_packet_time:
+                wall_time = WallTime(time.time_ns())
+                if self._moment:
+                    self._tie_to_moment(track, run.timestamp, wall_time)
+                track.reports.on_packet(run.timestamp, now, wall_time)
 
     def _tie_to_moment(self, track: LiveTrack, timestamp: int, wall_time: WallTime) -> None:
         """Tie all tracks to the clock at the first packet of one of them."""

@@ -10,8 +10,11 @@ from polycast.rtp.payload.base import Continuation, Peek
 # Version 2; no padding, no extension, no CSRC list.
 _PLAIN = 0x80
 
-# The header without SSRC, and the first four bytes of the payload.
-_START = struct.Struct("!BBHI4xI")
+# The first byte of the header, and the first four of the payload.
+_START = struct.Struct("!B11xI")
+
+# What of the header is looked at in the first and in the last packet: marker, sequence number, timestamp.
+_HEADER = struct.Struct("!xBHI")
 
 
 Noticed = tuple[int, int, int]
@@ -28,24 +31,26 @@ def scan_plain(
 
     ``peek`` and ``continuation`` are those of the codec (`payload.registry`). None where a packet is not plain: its
     header has more than 12 bytes, it has padding, is longer than `MAXIMUM_PACKET_SIZE` or shorter than any useful one,
-    or its sequence number does not follow on the one before. Nothing is said of such packets; parse them one by one.
+    or a sequence number is missing between the first and the last one. Nothing is said of such packets; parse them one
+    by one.
     """
+    if min(sizes) < _START.size or max(sizes) > MAXIMUM_PACKET_SIZE:
+        return None
     unpack = _START.unpack_from
-    smallest = _START.size
     mask, pattern = continuation
     noticed: list[Noticed] = []
-    first_sequence = sequence = int.from_bytes(data[start + 2 : start + 4], "big")
-    timestamp = second = 0
+    place = start
     for size in sizes:
-        if not smallest <= size <= MAXIMUM_PACKET_SIZE:
-            return None
-        first, second, found, timestamp, payload = unpack(data, start)
-        if first != _PLAIN or found != sequence:
+        first, payload = unpack(data, place)
+        if first != _PLAIN:
             return None
         if payload & mask != pattern:
-            flags = peek(data, start + HEADER_SIZE, start + size)
+            flags = peek(data, place + HEADER_SIZE, place + size)
             if flags:
-                noticed.append((flags, start, start + size))
-        sequence = sequence + 1 & 0xFFFF
-        start += size + gap
+                noticed.append((flags, place, place + size))
+        place += size + gap
+    _, first_sequence, _ = _HEADER.unpack_from(data, start)
+    second, sequence, timestamp = _HEADER.unpack_from(data, place - gap - sizes[-1])
+    if (sequence - first_sequence & 0xFFFF) != len(sizes) - 1:
+        return None
     return first_sequence, timestamp, second > 127, noticed

@@ -17,7 +17,9 @@ from polycast.rtp.timeline import MAXIMUM_MOMENT_OFFSET
 
 MAXIMUM_ANCHOR_DRIFT = 0.2
 """Seconds between RTP timestamps and the clock before the two are tied anew. Drift of crystals reaches it in about an
-hour; pauses and jumps of a publisher at once."""
+hour; pauses and jumps of a publisher are seen with the next packet that is compared."""
+ANCHOR_CHECK_INTERVAL = 0.1
+"""Seconds between two packets that are compared with the clock."""
 MAXIMUM_JITTER_JUMP = 10.0
 """Seconds of transit time change that count as jitter; more is a jump of the publisher's clock."""
 _SHORT_NTP_UNIT = 1 / 65_536
@@ -176,6 +178,7 @@ class SenderReportSource:
         "_last_now",
         "_last_timestamp",
         "_tolerance",
+        "next_packet_time",
     )
 
     def __init__(self, clock_rate: int) -> None:
@@ -186,11 +189,14 @@ class SenderReportSource:
         self._tolerance = MAXIMUM_ANCHOR_DRIFT
         self._last_timestamp: int | None = None
         self._last_now = 0.0
+        self.next_packet_time = 0.0
+        """When the next packet is wanted; those before may be left out (monotonic seconds)."""
 
     def on_packet(self, timestamp: int, now: float, wall_time: WallTime) -> None:
         """Take note of a packet; that of the last one of a batch is enough."""
         self._last_timestamp = timestamp
         self._last_now = now
+        self.next_packet_time = now + ANCHOR_CHECK_INTERVAL
         if self._from_publisher:
             return
         anchor = self._anchor_wall

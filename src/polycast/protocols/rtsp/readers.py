@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from polycast.hub.batch import FRAME_HEADER_SIZE, PacketBatch, Span
+from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun, PacketBatch, Span
 from polycast.hub.outbox import Outbox
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
@@ -37,9 +38,13 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
 
     Where the publisher used the same channels, its own bytes are taken as they came, in as few slices as possible.
     """
+    runs = batch.runs
+    if len(runs) == 1 and type(run := runs[0]) is FramedRun and run.channel == channels[run.track_index]:
+        # The usual case: one read brought a whole frame and nothing else.
+        return run.data[run.start - FRAME_HEADER_SIZE : run.end], run.count
     spans: list[Span] = []
     count = 0
-    for run in batch.runs:
+    for run in runs:
         channel = channels[run.track_index]
         if channel < 0:
             continue
@@ -54,7 +59,7 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
 
 
 def _join(spans: list[Span]) -> bytes:
-    if len(spans) == 1:  # the usual case: one read brought a whole frame and nothing else
+    if len(spans) == 1:
         data, start, end = spans[0]
         return data[start:end]
     return b"".join([memoryview(data)[start:end] for data, start, end in spans])
@@ -118,7 +123,8 @@ class InterleavedReader(SessionReader):
         self._outbox = outbox
         self._channels = channels
         self._key_track = key_track
-        self._form_key = ("interleaved", channels)
+        # One object for all readers with these channels, whose hash is made once.
+        self._form_key = sys.intern(f"interleaved {channels}")
 
     def deliver(self, batch: PacketBatch) -> None:
         outbox = self._outbox
@@ -127,7 +133,10 @@ class InterleavedReader(SessionReader):
             if resumed is None:
                 return
             batch = resumed
-        data, count = batch.form(self._form_key, self._interleave)
+        form = batch.forms.get(self._form_key)
+        if form is None:
+            form = batch.forms[self._form_key] = interleave(batch, self._channels)
+        data, count = form
         if data:
             outbox.write(data)
             counters = self.counters
@@ -138,9 +147,6 @@ class InterleavedReader(SessionReader):
         channel = self._channels[track_index]
         if channel >= 0 and self._outbox.ready:
             self._outbox.write(_FRAME_HEADER.pack(_FRAME_MARK, channel + 1, len(report)) + report)
-
-    def _interleave(self, batch: PacketBatch) -> InterleavedForm:
-        return interleave(batch, self._channels)
 
     def _resume(self, batch: PacketBatch) -> PacketBatch | None:
         """Drop the batch, or the part of it before a key frame once the queue has drained."""
