@@ -61,12 +61,12 @@ def _publish(connection: Connection, port: int, bits_per_second: int) -> None:
 
 def read_low_latency(connection: Connection, port: int, stream_count: int, count: int, transport: str) -> None:
     """Worker: viewers over HTTPS, each on one connection."""
-    _read(connection, port + 1, count, encrypted=True)
+    read_viewers(connection, port + 1, count, encrypted=True)
 
 
 def read_plain(connection: Connection, port: int, stream_count: int, count: int, transport: str) -> None:
     """Worker: viewers over HTTP, each on one connection."""
-    _read(connection, port + 1, count, encrypted=False)
+    read_viewers(connection, port + 1, count, encrypted=False)
 
 
 class Playlist:
@@ -267,7 +267,8 @@ class Audience:
         return {"readers": [], "delays_ns": sorted(delays), "closed": closed, "failures": self._failures}
 
 
-def _read(connection: Connection, port: int, count: int, *, encrypted: bool) -> None:
+def read_viewers(connection: Connection, port: int, count: int, *, encrypted: bool) -> None:
+    """Connect all viewers, and be them until the process is ended."""
     context = None
     if encrypted:
         context = ssl.create_default_context()
@@ -278,7 +279,7 @@ def _read(connection: Connection, port: int, count: int, *, encrypted: bool) -> 
     for index in range(count):
         sampled = index % step == 0
         viewers.append(Viewer(_connect(port, context, sampled=sampled), index, sampled=sampled))
-    connection.send({})
+    connection.send({"ports": []})
     Audience(connection, viewers).run()
     connection.poll(None)  # keep the connections open until the process is ended
 

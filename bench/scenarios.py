@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, hls_files, hls_load, nginx, rtmp_load, rtsp_load
+from bench import floor, hls_files, hls_floor, hls_load, nginx, rtmp_load, rtsp_load
 from bench.measure import WARM_UP, Measurement, Subject
 
 
@@ -65,6 +65,7 @@ FLOORS = {
     "message": Floor(floor.send_rtmp, floor.read_rtmp, needs_port=True),
     "sendto": Floor(floor.send_udp, floor.read_udp, needs_port=False),
     "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
+    "TLS requests": Floor(hls_floor.serve, hls_floor.read, needs_port=True),
 }
 
 NOTHING_LOST = Target("lost_packets", 0)
@@ -85,8 +86,8 @@ SCENARIOS = (
     Scenario("rtmp-100", "rtmp", "tcp", 1, 100, ("message",), (RATIO, NOTHING_LOST)),
     Scenario("rtmp-1000", "rtmp", "tcp", 1, 1000, ("message",), (RATIO, NOTHING_LOST)),
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
-    Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
-    Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
+    Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
+    Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario(
         "sources-500",
         "sources",
