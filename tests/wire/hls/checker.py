@@ -1,7 +1,7 @@
 """Validates the playlists of a live stream, as a player gets them one after another, against the specifications.
 
 It has its own small parser, so that it shares no error with ours. Sections are those of RFC 8216 where a number stands
-alone, and of draft-pantos-hls-rfc8216bis behind "bis".
+alone, and of draft-pantos-hls-rfc8216bis-20 behind "bis".
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def parse(text: str) -> Playlist:
         if name == "#EXTINF":
             rule(value.endswith(","), "4.3.2.1: EXTINF has a comma")
             segment.duration = float(value[:-1])
+        elif name in _BEFORE_PARTS and segment.parts:
+            raise Violation(f"bis 4.4.4.9: {name} of a segment stands before its first part")
         elif name == "#EXT-X-DISCONTINUITY":
             segment.discontinuity = True
             discontinuities += 1
@@ -136,6 +138,7 @@ _BEFORE_SEGMENTS = frozenset(
     )
 )
 _ONCE = _BEFORE_SEGMENTS
+_BEFORE_PARTS = frozenset(("#EXT-X-DISCONTINUITY", "#EXT-X-MAP", "#EXT-X-PROGRAM-DATE-TIME"))
 
 
 def _parse_header(playlist: Playlist, name: str, value: str) -> None:
@@ -165,10 +168,14 @@ def _parse_header(playlist: Playlist, name: str, value: str) -> None:
 
 
 class Checker:
-    """Follows one media playlist. Give it every version in order; ``fetch`` returns the size of a file or None."""
+    """Follows one media playlist. Give it every version in order; ``fetch`` returns the size of a file or None,
+    ``begins`` whether decoding can begin somewhere in a part."""
 
-    def __init__(self, fetch: Callable[[str], int | None], *, low_latency: bool) -> None:
+    def __init__(
+        self, fetch: Callable[[str], int | None], *, low_latency: bool, begins: Callable[[str], bool] | None = None
+    ) -> None:
         self.fetch = fetch
+        self.begins = begins
         self.low_latency = low_latency
         self.last: Playlist | None = None
         self.segments: dict[int, Segment] = {}
@@ -227,7 +234,10 @@ class Checker:
         assert target is not None
         control = playlist.control
         rule(control.get("CAN-BLOCK-RELOAD") == "YES", "bis 4.4.3.8: Low-Latency needs blocking reload")
-        rule(float(control["PART-HOLD-BACK"]) >= 2 * target, "bis 4.4.3.8: PART-HOLD-BACK is at least two part targets")
+        rule(
+            float(control["PART-HOLD-BACK"]) >= 3 * target - 1e-6,
+            "bis 4.4.3.8: PART-HOLD-BACK should be at least three part targets",
+        )
         rule(
             float(control["CAN-SKIP-UNTIL"]) >= 6 * playlist.target,
             "bis 4.4.3.8: the skip boundary is six targets away",
@@ -241,8 +251,12 @@ class Checker:
             if segment.parts and segment is not playlist.open:
                 whole = sum(part.duration for part in segment.parts)
                 rule(abs(whole - segment.duration) < 0.001 * len(segment.parts), "a segment is as long as its parts")
+            if segment.gap:
+                rule(not segment.parts, "bis 4.4.4.9: parts that are not there would need GAP=YES")
         if playlist.open.parts:
             rule(playlist.open.date is not None, "a date on the open segment")
+        for part in playlist.parts if self.begins is not None else ():
+            rule(part.independent == self.begins(part.uri), f"bis 4.4.4.9: INDEPENDENT of {part.uri} is right")
         uris = [part.uri for part in playlist.parts]
         rule(len(set(uris)) == len(uris), "parts have different names")
         rule(playlist.hint is not None and playlist.hint not in uris, "bis 4.4.5.3: the hint is the next part")

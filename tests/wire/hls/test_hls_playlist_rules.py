@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.wire.hls.checker import Checker, Violation, parse
+from tests.wire.hls.fragments import has_sync_sample
 from tests.wire.hls.streams import (
     AUDIO,
     OPUS,
@@ -40,7 +41,7 @@ class Viewer:
         self.muxer = Muxer(variant, tracks, chosen)
         self.low_latency = variant is Variant.LOW_LATENCY
         names = ["stream.m3u8", *(f"audio{each.index}.m3u8" for each in tracks)]
-        self.checkers = {name: Checker(self.size, low_latency=self.low_latency) for name in names}
+        self.checkers = {name: Checker(self.size, low_latency=self.low_latency, begins=self.begins) for name in names}
         self.texts: dict[str, bytes] = {}
         self.versions = 0
         self.skipped = 0
@@ -48,6 +49,11 @@ class Viewer:
     def size(self, name: str) -> int | None:
         found = self.muxer.lookup(name)
         return len(found.body) if isinstance(found, Resource) else None
+
+    def begins(self, name: str) -> bool:
+        found = self.muxer.lookup(name)
+        assert isinstance(found, Resource)
+        return has_sync_sample(bytes(found.body))
 
     def watch(self, frames: Iterable[Timed], rates: dict[int, int] = RATES) -> None:
         for index, frame in frames:
