@@ -76,7 +76,8 @@ def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> li
         for name in scenario.floors
     ]
     protocol = PROTOCOLS.get(scenario.protocol)
-    peers = [find() for find in protocol.peers] if protocol is not None and scenario.readers else []
+    finders = (*scenario.peers, *protocol.peers) if protocol is not None and scenario.readers else ()
+    peers = [find() for find in finders]
     for subject in [*subjects, *(peer for peer in peers if peer is not None)]:
         if protocol is None:
             measures.append((subject.name, partial(measure_sources, scenario, subject, plan.seconds)))

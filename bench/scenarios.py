@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, hls_files, hls_floor, hls_load, nginx, rtmp_load, rtsp_load
+from bench import floor, hls_files, hls_floor, hls_load, nginx, relay, rtmp_load, rtsp_load
 from bench.measure import WARM_UP, Measurement, Subject
 
 
@@ -49,6 +49,8 @@ class Scenario:
     floors: tuple[str, ...] = ()
     """The first is the one that the ratio is taken to."""
     targets: tuple[Target, ...] = ()
+    peers: tuple[Callable[[], Subject | None], ...] = ()
+    """More servers to measure beside ours."""
 
 
 PROTOCOLS = {
@@ -97,7 +99,16 @@ SCENARIOS = (
         (),
         (Target("ready_seconds", 30), Target("return_seconds", 30), Target("peak_attempts", 300)),
     ),
-    Scenario("streams-300", "rtsp", "tcp", 300, 300, ("send",), (Target("core_share", 0.60), NOTHING_LOST)),
+    Scenario(
+        "streams-300",
+        "rtsp",
+        "tcp",
+        300,
+        300,
+        ("send",),
+        (Target("core_share", 0.60), NOTHING_LOST),
+        (relay.subject,),
+    ),
 )
 
 
