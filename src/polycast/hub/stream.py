@@ -302,15 +302,11 @@ class Stream:
 
     def begin_run(self, track_index: int, channel: int) -> PacketRun:
         """Return a new run of packets in the batch that is being collected."""
-        batch = self.batch or self.begin_batch()
+        if self.batch is None:
+            self.batch = PacketBatch()
         self.run = run = PacketRun(track_index, channel)
-        batch.runs.append(run)
+        self.batch.runs.append(run)
         return run
-
-    def begin_batch(self) -> PacketBatch:
-        """Return the batch that is being collected from now on."""
-        self.batch = batch = PacketBatch()
-        return batch
 
     def collect_frame(self, track_index: int, frame: Frame) -> None:
         """Add a frame to what goes to frame readers at the next flush."""
