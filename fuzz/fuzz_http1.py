@@ -1,11 +1,11 @@
-"""The HTTP/1.1 engine: whole and in small pieces, with each request answered at once."""
+"""The HTTP/1.1 engine: whole, in small pieces, and once more, with each request answered at once."""
 
 from __future__ import annotations
 
 from tests.wire.http.cases import HTTP1_CASES
 from tests.wire.http.support import converse, pieces
 
-from polycast.wire.http.http1 import HEAD_LIMIT, Http1Connection
+from polycast.wire.http.http1 import HEAD_LIMIT, Http1Connection, KnownRequests
 from polycast.wire.http.message import HEADER_COUNT_LIMIT, TARGET_LIMIT, Request
 
 SEEDS: list[bytes] = [case.data for case in HTTP1_CASES if len(case.data) < 4096]
@@ -25,8 +25,8 @@ DICTIONARY: list[bytes] = [
 _PIECES = 64
 
 
-def _read(data: bytes, size: int) -> tuple[list[object], bytes, int | None]:
-    engine = Http1Connection()
+def _read(data: bytes, size: int, known: KnownRequests) -> tuple[list[object], bytes, int | None]:
+    engine = Http1Connection(known)
     events, sent, error = converse(engine, pieces(data, size))
     found: list[object] = []
     for event in events:
@@ -43,8 +43,11 @@ def _read(data: bytes, size: int) -> tuple[list[object], bytes, int | None]:
 
 
 def fuzz_one(data: bytes) -> None:
-    """Reading in pieces gives what reading at once gives, to the byte that is sent."""
-    whole = _read(data, max(1, len(data)))
-    in_pieces = _read(data, max(1, len(data) // _PIECES))
+    """Reading in pieces, and what was read before, gives what reading at once gives, to the byte that is sent."""
+    known = KnownRequests()
+    whole = _read(data, max(1, len(data)), known)
+    if _read(data, max(1, len(data)), known) != whole:
+        raise ValueError("what was read before is read differently")
+    in_pieces = _read(data, max(1, len(data) // _PIECES), known)
     if len(data) <= HEAD_LIMIT and in_pieces != whole:
         raise ValueError("pieces are read differently")

@@ -18,6 +18,14 @@ HEAD_LIMIT: Final = TARGET_LIMIT + HEADERS_LIMIT
 # Requests that were read and wait for the answer to the one before; over it, `is_full` asks to stop reading.
 PIPELINE_LIMIT: Final = 16
 
+# Bytes of a read that is kept with the request in it. Players' requests have a few hundred.
+KNOWN_SIZE: Final = 2 * 1024
+
+# Requests that are kept. Viewers of one stream ask for a few files at a time, each kind of player in its own words.
+KNOWN_LIMIT: Final = 1024
+
+_SECRETS: Final = (b"authorization", b"cookie", b"proxy-authorization")
+
 _ERROR_HEAD: Final = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _REASONS: Final = {
     400: b"Bad Request",
@@ -27,10 +35,32 @@ _REASONS: Final = {
 }
 
 
+class KnownRequests:
+    """Requests by the bytes of the read that brought them: viewers of one stream send the same ones, which are parsed
+    once for all. Shared by the connections of a server. Requests with secrets are not kept.
+    """
+
+    __slots__ = ("by_bytes",)
+
+    def __init__(self) -> None:
+        self.by_bytes: dict[bytes, Request] = {}
+        """Each is a whole request without a body, after which its connection goes on."""
+
+    def keep(self, data: bytes, request: Request) -> None:
+        """Keep what a read brought, a request and nothing else."""
+        fields = request.fields
+        if len(data) > KNOWN_SIZE or any(name in fields for name in _SECRETS):
+            return
+        if len(self.by_bytes) >= KNOWN_LIMIT:
+            self.by_bytes.clear()  # what is still asked for comes back with the next request for it
+        self.by_bytes[data] = request
+
+
 class Http1Connection:
     """Requests out of bytes, bytes out of responses. One request is answered at a time, as the version demands.
 
     Call `receive_data`, then `next_event` until it returns None; answer with `respond`, send what `take` returns.
+    `respond_at_once` does both for most answers.
     """
 
     __slots__ = (
@@ -40,6 +70,7 @@ class Http1Connection:
         "_headers",
         "_in_head",
         "_keeps_alive",
+        "_known",
         "_output",
         "_parser",
         "_stopped_reading",
@@ -48,7 +79,9 @@ class Http1Connection:
         "is_discarding",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownRequests | None = None) -> None:
+        """``known`` changes nothing but the time that it takes to read a request."""
+        self._known = known if known is not None else KnownRequests()
         self._parser = httptools.HttpRequestParser(self)
         self.events: deque[tuple[Request, bool]] = deque()
         """Requests that `next_event` has not returned yet, with whether the connection goes on after each."""
@@ -74,6 +107,19 @@ class Http1Connection:
         Raises RemoteProtocolError: 414 or 431 for what is too long, 505 for another version, else 400. That is final:
         nothing else is read. The requests that came before are returned, and after their answers `take` has the error.
         """
+        if self._in_head or self._stopped_reading:
+            self._receive(data)
+            return
+        request = self._known.by_bytes.get(data)
+        if request is not None:  # the parser is between two requests, and would be so after this one
+            self.events.append((request, True))
+            return
+        waiting = len(self.events)
+        self._receive(data)
+        if len(self.events) == waiting + 1 and not (self._in_head or self._stopped_reading):
+            self._known.keep(data, self.events[-1][0])
+
+    def _receive(self, data: bytes) -> None:
         if self._error is not None:
             raise self._error
         if len(data) <= HEAD_LIMIT:
@@ -132,6 +178,14 @@ class Http1Connection:
         output.append(start if self._keeps_alive else start[:-2] + b"connection: close\r\n\r\n")
         if body:
             output.append(body)
+
+    def respond_at_once(self, stream: int, response: Response, date: bytes, *, head: bool = False) -> bytes:
+        """Answer as `respond` does. Returns what goes out, in one piece; empty where that is left to `take`."""
+        if self._answering and self._keeps_alive and not head and 0 < len(response.body) <= SMALL_BODY:
+            self._answering = False
+            return response.http1_whole(date)
+        self.respond(stream, response, date, head=head)
+        return b""
 
     def take(self, limit: int) -> Sequence[bytes | memoryview]:
         """Take about ``limit`` bytes off what is to be sent; empty when there is nothing."""

@@ -228,6 +228,11 @@ class Http2Connection:
             state.body = memoryview(response.body)
             self._sending.append(stream)
 
+    def respond_at_once(self, stream: int, response: Response, date: bytes, *, head: bool = False) -> bytes:
+        """Answer as `respond` does. Returns nothing: what goes out when is left to `take`, which knows the windows."""
+        self.respond(stream, response, date, head=head)
+        return b""
+
     def take(self, limit: int) -> Sequence[bytes | memoryview]:
         """Take about ``limit`` bytes off what may be sent now; empty when there is nothing."""
         taken: list[bytes | memoryview] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 Header = tuple[bytes, bytes]
@@ -18,11 +19,14 @@ HEADER_COUNT_LIMIT: Final = 128
 
 
 class Request:
-    """The head of a request. Bodies mean nothing to a server of files: engines discard them."""
+    """The head of a request. Bodies mean nothing to a server of files: engines discard them.
+
+    It never changes: one object may stand for the same request of many clients.
+    """
 
     __slots__ = ("fields", "headers", "method", "stream", "target")
 
-    def __init__(self, stream: int, method: str, target: bytes, headers: list[Header]) -> None:
+    def __init__(self, stream: int, method: str, target: bytes, headers: Sequence[Header]) -> None:
         self.stream = stream
         """Names the request on its connection: the HTTP/2 stream; 0 in HTTP/1.1, where one is answered at a time."""
         self.method = method
@@ -30,7 +34,7 @@ class Request:
         """As it was sent: usually path and query."""
         self.headers = headers
         """In the order in which they came; ``host`` stands for HTTP/2's ``:authority``, too."""
-        self.fields = dict(headers)
+        self.fields: Mapping[bytes, bytes] = dict(headers)
         """Values by name; of several headers with one name, the last."""
 
 

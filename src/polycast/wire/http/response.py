@@ -8,8 +8,9 @@ from typing import Final
 
 from polycast.wire.http.message import Header
 
-# Bytes of a body that is kept together with its head, so that the whole goes out in one write.
-SMALL_BODY: Final = 16 * 1024
+# Bytes of a body that is kept together with its head, so that the whole goes out in one write: playlists, and parts of
+# up to 2 Mbit/s.
+SMALL_BODY: Final = 64 * 1024
 
 _BODILESS: Final = frozenset({204, 304})
 
@@ -65,9 +66,8 @@ class Response:
 
     def http1_whole(self, date: bytes) -> bytes:
         """Return head and body in one piece; for a `SMALL_BODY`."""
-        head = self.http1_head(date)
-        if not self._whole:
-            self._whole = head + self.body
+        if date != self._date or not self._whole:
+            self._whole = self.http1_head(date) + self.body
         return self._whole
 
     def http2_head(self, date: bytes) -> bytes:
