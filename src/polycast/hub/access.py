@@ -85,6 +85,11 @@ def secret_matches(configured: str, given: str) -> bool:
     return hmac.compare_digest(configured.encode(), given.encode())
 
 
+def lets_anybody_read(path: PathConfiguration) -> bool:
+    """Return whether the configuration of a path asks readers for nothing; an external server may still do so."""
+    return not (path.read_user or path.read_ips)
+
+
 class AccessControl:
     """Answers `AccessRequest`. A slow or dead external server delays only the client that waits for it."""
 
@@ -96,16 +101,14 @@ class AccessControl:
         self._callback = callback
         self._client: httpx2.AsyncClient | None = None
         self._slots = asyncio.Semaphore(EXTERNAL_CONCURRENCY)
-
-    @property
-    def is_external(self) -> bool:
+        self.is_external = bool(external_url) or callback is not None
         """Whether the external server or a callback decides, which needs credentials in the clear."""
-        return bool(self._external_url) or self._callback is not None
 
     def configure(self, external_url: str, timeout: float) -> None:
         """Take changed settings; requests under way go on with the old ones."""
         self._external_url = external_url
         self._timeout = timeout
+        self.is_external = bool(external_url) or self._callback is not None
 
     async def check(self, request: AccessRequest, path: PathConfiguration) -> None:
         """Return when the client may; raise AccessDenied when not. Order: external, address, credentials."""

@@ -66,12 +66,12 @@ class Server:
         it.server.handler._answer = self.answer  # type: ignore[method-assign]
 
     def answer(self, exchange: connection.Exchange) -> Response | None:
-        self.handled.append(exchange.request.path)
+        self.handled.append(exchange.target.path)
         headers: list[Header] = [(b"content-type", b"text/plain")]
-        if exchange.request.path == "/later":
+        if exchange.target.path == "/later":
             self.it.server.handler._run(exchange, self.later())
             return None
-        return Response(200, headers, LARGE if exchange.request.path == "/large" else exchange.request.method.encode())
+        return Response(200, headers, LARGE if exchange.target.path == "/large" else exchange.request.method.encode())
 
     async def later(self) -> Response:
         return Response(200, [], b"later")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from polycast.errors import RemoteProtocolError
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.losses import describe_loss
-from polycast.protocols.hls.request import HttpRequest
+from polycast.protocols.hls.request import Question, Target, read_target
+from polycast.protocols.hls.waiting import Group
 from polycast.wire.http.http1 import Http1Connection
 from polycast.wire.http.http2 import Http2Connection
 from polycast.wire.http.http2_frames import PREFACE
@@ -16,6 +17,7 @@ from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 
 if TYPE_CHECKING:
+    from polycast.protocols.hls.remuxer import Found
     from polycast.protocols.hls.server import HlsServer
 
 # Bytes that wait for a slow client; the rest of what it asked for is handed over as it takes them, and until then
@@ -39,26 +41,32 @@ IDLE_TIMEOUT = 120.0
 CLOSE_GRACE = 2.0
 
 
-class Cancellable(Protocol):
-    """What goes on for a request: a task, or a place among those who wait."""
-
-    def cancel(self) -> object: ...
-
-
 class Exchange:
     """A request that is being answered."""
 
-    __slots__ = ("connection", "going_on", "request")
+    __slots__ = ("begun", "connection", "group", "request", "target", "task")
 
-    def __init__(self, connection: HttpConnection, request: HttpRequest) -> None:
+    def __init__(self, connection: HttpConnection, request: Request, begun: float) -> None:
         self.connection = connection
         self.request = request
-        self.going_on: Cancellable | None = None
-        """What to cancel when the client goes."""
+        self.target: Target = read_target(request.target)
+        self.begun = begun
+        """Monotonic time in seconds."""
+        self.task: asyncio.Task[None] | None = None
+        """What works on the answer."""
+        self.group: Group[Question, Exchange, Found] | None = None
+        """Those with whom it waits."""
 
     def respond(self, response: Response) -> None:
         """Send the answer; nothing when the client has gone."""
         self.connection.respond(self, response)
+
+    def give_up(self) -> None:
+        """The client wants no answer any more."""
+        if self.task is not None:
+            self.task.cancel()
+        if self.group is not None:
+            self.group.leave(self)
 
 
 class HttpConnection(asyncio.BufferedProtocol):
@@ -94,7 +102,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
         encryption = transport.get_extra_info("ssl_object")
         if encryption is not None:
-            self._engine = Http2Connection() if encryption.selected_alpn_protocol() == "h2" else Http1Connection()
+            self._engine = self._make_engine(is_http2=encryption.selected_alpn_protocol() == "h2")
         self.server.add_connection(self)
         self.log.debug("opened")
         if self._engine is not None:
@@ -135,7 +143,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._first_bytes = data
             if len(data) < len(PREFACE) and PREFACE.startswith(data):
                 return
-            engine = self._engine = Http2Connection() if data.startswith(PREFACE) else Http1Connection()
+            engine = self._engine = self._make_engine(is_http2=data.startswith(PREFACE))
             self._first_bytes = b""
         try:
             engine.receive_data(data)
@@ -150,6 +158,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         else:
             self._process()
 
+    def _make_engine(self, *, is_http2: bool) -> Http1Connection | Http2Connection:
+        return Http2Connection() if is_http2 else Http1Connection(self.server.known_requests)
+
     # Requests
 
     def _process(self) -> None:
@@ -162,6 +173,8 @@ class HttpConnection(asyncio.BufferedProtocol):
             while not self._is_closing:
                 event = engine.next_event()
                 if event is None:
+                    if not (engine.is_sending or engine.is_finished):
+                        break
                     self._send()  # which may be what the next request waits for
                     event = engine.next_event()
                     if event is None:
@@ -171,7 +184,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 else:
                     exchange = self._exchanges.pop(event.stream, None)
                     if exchange is not None:
-                        self._give_up(exchange)
+                        exchange.give_up()
         finally:
             self._is_processing = False
         if self._is_read_paused or engine.events:
@@ -186,36 +199,35 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self.transport.resume_reading()
 
     def _begin(self, request: Request) -> None:
-        server = self.server
-        self._last_request = server.now()
-        exchange = Exchange(self, HttpRequest(request, self.peer[0], server.configuration.hls_trusted_proxies))
-        self._exchanges[request.stream] = exchange
-        server.handler.handle(exchange)
-
-    def _give_up(self, exchange: Exchange) -> None:
-        going_on, exchange.going_on = exchange.going_on, None
-        if going_on is not None:
-            going_on.cancel()
+        self._last_request = now = self.server.now()
+        exchange = self._exchanges[request.stream] = Exchange(self, request, now)
+        self.server.handler.handle(exchange)
 
     def _give_up_all(self) -> None:
         exchanges = list(self._exchanges.values())
         self._exchanges.clear()
         for exchange in exchanges:
-            self._give_up(exchange)
+            exchange.give_up()
 
     def respond(self, exchange: Exchange, response: Response) -> None:
         """Send the answer to a request; nothing when the client has gone."""
-        stream = exchange.request.stream
+        request = exchange.request
         engine = self._engine
-        if engine is None or self._exchanges.pop(stream, None) is not exchange:
+        if engine is None or self._exchanges.pop(request.stream, None) is not exchange:
             return
-        engine.respond(stream, response, self.server.date(), head=exchange.request.method == "HEAD")
-        if self._is_processing:
+        is_head = request.method == "HEAD"
+        date = self.server.date()
+        if self._is_write_paused:
+            engine.respond(request.stream, response, date, head=is_head)
             return
-        if engine.events:
-            self._process()
+        whole = engine.respond_at_once(request.stream, response, date, head=is_head)
+        if whole:
+            self._written += len(whole)
+            self.transport.write(whole)
         else:
             self._send()
+        if engine.events and not self._is_processing:
+            self._process()
 
     def _send(self) -> None:
         engine = self._engine

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
 import msgspec
 
 from polycast.errors import LocalProtocolError
-from polycast.hub.access import AccessRequest, Action
+from polycast.hub.access import AccessRequest, Action, lets_anybody_read
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
 from polycast.protocols.hls.connection import Exchange
-from polycast.protocols.hls.remuxer import Remuxer
-from polycast.protocols.hls.request import HttpRequest
+from polycast.protocols.hls.remuxer import Found, Remuxer
+from polycast.protocols.hls.request import MAXIMUM_PATH, Question, client_of, credentials_of
 from polycast.protocols.hls.response import IMMUTABLE, VOLATILE, HttpFile, Responder
 from polycast.web import ASSETS_FOLDER, CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, Asset, asset, page, preload
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
-from polycast.wire.http.message import Header
+from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 
 if TYPE_CHECKING:
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
 
 REALM: Final = "rtsp-simple-server"
 PATHS_DOCUMENT: Final = "paths.json"
-FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
-
-# Characters of the longest URL path that is looked at: a path name and a file name are far shorter.
-MAXIMUM_PATH: Final = 2048
 
 _POLICY: Final = CONTENT_SECURITY_POLICY.encode()
 
@@ -44,16 +38,17 @@ class RequestHandler:
         self._server = server
         self._log = server.log
         self._hub = server.context.hub
+        self._access = server.context.hub.access
+        self._remuxers = server.remuxers
         self._responder = Responder(server.configuration.hls_allow_origin)
-        self._files: WeakKeyDictionary[Resource, HttpFile] = WeakKeyDictionary()
-        """What has been asked for of the muxers' files; each goes with its file."""
         self._pages: asyncio.Future[None] | None = None
         """Done when the pages are loaded."""
 
     def allow_origin(self, origin: str) -> None:
         """Use another ``Access-Control-Allow-Origin`` from now on."""
         self._responder = Responder(origin)
-        self._files.clear()
+        for remuxer in self._remuxers.values():
+            remuxer.forget_answers()
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a request, now or later."""
@@ -66,38 +61,41 @@ class RequestHandler:
 
     def _answer(self, exchange: Exchange) -> Response | None:
         """Return the answer; None when it comes later."""
-        request = exchange.request
-        if request.method != "GET":
-            if request.method == "OPTIONS":
-                return self._preflight(request)
-            if request.method != "HEAD":
-                return self._not_found()
-        path = request.path
-        if len(path) > MAXIMUM_PATH:
+        target = exchange.target
+        question = target.question
+        method = exchange.request.method
+        if question is not None and (method == "GET" or method == "HEAD"):
+            remuxer = self._remuxers.get(target.folder)
+            if remuxer is None or not remuxer.is_public or self._access.is_external:
+                self._run(exchange, self._file(exchange, question))
+                return None
+            found = remuxer.request(question, exchange, exchange.begun)
+            return self._file_response(exchange.request, remuxer, found) if found is not None else None
+        if method == "OPTIONS":
+            return self._preflight(exchange.request)
+        if method not in ("GET", "HEAD") or len(target.path) > MAXIMUM_PATH:
             return self._not_found()
-        folder, _, name = path.lstrip("/").rpartition("/")
-        if name.endswith(FILE_SUFFIXES) and folder:
-            remuxer = self._server.remuxers.get(folder)
-            if remuxer is not None and self._is_public(remuxer.path):
-                self._ask(exchange, remuxer, name)
-            else:
-                self._run(exchange, self._file(exchange, folder, name))
-            return None
-        first, _, rest = path.lstrip("/").partition("/")
+        return self._other(exchange)
+
+    def _other(self, exchange: Exchange) -> Response | None:
+        """Answer a request that is not for a file of a muxer."""
+        target = exchange.target
+        first, _, rest = target.path.lstrip("/").partition("/")
         if first == ASSETS_FOLDER or not first:
             return self._shared(exchange, rest)
+        name = target.path.rpartition("/")[2]
         if name:
-            if path == "/favicon.ico":
+            if target.path == "/favicon.ico":
                 return self._not_found()
-            query = f"?{request.query}" if request.query else ""
+            query = f"?{target.query}" if target.query else ""
             # Relative, so that it also holds behind a proxy that serves us in a folder.
             return self._responder.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
-        self._run(exchange, self._page(request, folder))
+        self._run(exchange, self._page(exchange, target.folder))
         return None
 
     def _run(self, exchange: Exchange, answer: Coroutine[None, None, Response | None]) -> None:
         """Answer later, from a task; its coroutine returns None when it has left the answer to somebody else."""
-        exchange.going_on = task = self._server.context.loop.create_task(self._finish(exchange, answer))
+        exchange.task = task = self._server.context.loop.create_task(self._finish(exchange, answer))
         task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun
 
     async def _finish(self, exchange: Exchange, answer: Coroutine[None, None, Response | None]) -> None:
@@ -115,8 +113,8 @@ class RequestHandler:
         self._server.on_internal_error()
         return self._responder.text(500, "internal error")
 
-    def _preflight(self, request: HttpRequest) -> Response:
-        wanted = request.headers.get(b"access-control-request-headers", b"")
+    def _preflight(self, request: Request) -> Response:
+        wanted = request.fields.get(b"access-control-request-headers", b"")
         allowed = [
             (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"), (b"access-control-allow-headers", wanted),
         ]  # fmt: skip
@@ -136,7 +134,7 @@ class RequestHandler:
         self._run(exchange, self._html(exchange.request, INDEX_PAGE, 0))
         return None
 
-    async def _shared_file(self, request: HttpRequest, name: str) -> Response:
+    async def _shared_file(self, request: Request, name: str) -> Response:
         await self._load_pages()
         found = asset(name)
         return self._asset(request, found) if found is not None else self._not_found()
@@ -148,16 +146,18 @@ class RequestHandler:
         if not self._pages.done():
             await asyncio.shield(self._pages)
 
-    async def _page(self, request: HttpRequest, path_name: str) -> Response:
-        refusal = await self._authorize(request, path_name)
-        return refusal if refusal is not None else await self._html(request, PLAYER_PAGE, path_name.count("/") + 1)
+    async def _page(self, exchange: Exchange, path_name: str) -> Response:
+        refusal = await self._authorize(exchange, path_name)
+        if refusal is not None:
+            return refusal
+        return await self._html(exchange.request, PLAYER_PAGE, path_name.count("/") + 1)
 
-    async def _html(self, request: HttpRequest, name: str, depth: int) -> Response:
+    async def _html(self, request: Request, name: str, depth: int) -> Response:
         """Return a page that lies ``depth`` folders below the root."""
         await self._load_pages()
         return self._asset(request, page(name, depth), [(b"content-security-policy", _POLICY)])
 
-    def _asset(self, request: HttpRequest, found: Asset, headers: Sequence[Header] = ()) -> Response:
+    def _asset(self, request: Request, found: Asset, headers: Sequence[Header] = ()) -> Response:
         return self._responder.file(
             found.body,
             found.content_type,
@@ -168,7 +168,7 @@ class RequestHandler:
             headers=headers,
         ).respond(request)
 
-    def _list_paths(self, request: HttpRequest) -> Response:
+    def _list_paths(self, request: Request) -> Response:
         """List the paths that are live and that anybody may read; those with credentials are not shown to all."""
         items = [
             {
@@ -186,68 +186,71 @@ class RequestHandler:
     # Files of muxers
 
     def _is_public(self, path: Path) -> bool:
-        configuration = path.configuration
-        return not (configuration.read_user or configuration.read_ips or self._hub.access.is_external)
+        return lets_anybody_read(path.configuration) and not self._access.is_external
 
-    async def _file(self, exchange: Exchange, path_name: str, name: str) -> Response | None:
+    async def _file(self, exchange: Exchange, question: Question) -> Response | None:
         """Answer a request for a file that needs a permission first, or a muxer."""
-        request = exchange.request
-        refusal = await self._authorize(request, path_name)
+        path_name = exchange.target.folder
+        refusal = await self._authorize(exchange, path_name)
         if refusal is not None:
             return refusal
-        remuxer = self._server.remuxers.get(path_name)
+        remuxer = self._remuxers.get(path_name)
         if remuxer is None:
-            if not name.endswith(".m3u8"):
+            if not question[0].endswith(".m3u8"):
                 return self._responder.text(404, "there is no such file")
             try:
-                remuxer = await self._server.make_remuxer(request, path_name)
+                remuxer = await self._server.make_remuxer(path_name, self._client_of(exchange))
             except (PathError, LocalProtocolError) as error:
-                self._log.debug("%s: %s", request.path, error)
+                self._log.debug("%s: %s", exchange.target.path, error)
                 return self._responder.text(404, str(error))
-        self._ask(exchange, remuxer, name)
-        return None
+        found = remuxer.request(question, exchange, self._server.now())
+        return self._file_response(exchange.request, remuxer, found) if found is not None else None
 
-    def _ask(self, exchange: Exchange, remuxer: Remuxer, name: str) -> None:
-        """Ask a muxer for a file; it may make the client wait."""
+    def deliver(self, remuxer: Remuxer, exchanges: Sequence[Exchange], found: Found) -> None:
+        """Answer requests that have waited for the same."""
+        request = response = None
+        for exchange in exchanges:
+            if exchange.request is not request or response is None:
+                request = exchange.request
+                try:
+                    response = self._file_response(request, remuxer, found)
+                except Exception:  # nobody else who waits for the same shall miss it
+                    response = self._internal_error()
+            else:
+                remuxer.counters.bytes_sent += len(response.body)
+            exchange.connection.respond(exchange, response)
 
-        on_found = partial(self._on_found, exchange, remuxer, name)
-        exchange.going_on = remuxer.request(name, exchange.request.query, on_found)
-
-    def _on_found(self, exchange: Exchange, remuxer: Remuxer, name: str, found: Resource | Refusal) -> None:
-        try:
-            response = self._file_response(exchange.request, remuxer, name, found)
-        except Exception:  # nobody else who waits for the same shall miss it
-            response = self._internal_error()
-        exchange.respond(response)
-
-    def _file_response(self, request: HttpRequest, remuxer: Remuxer, name: str, found: Resource | Refusal) -> Response:
+    def _file_response(self, request: Request, remuxer: Remuxer, found: Found) -> Response:
         if isinstance(found, Refusal):
             return self._responder.text(found.status, found.reason)
-        file = self._files.get(found)
-        if file is None:
-            file = self._files[found] = self._prepare(found, name)
-        response = file.respond(request)
+        response = found.respond(request)
         remuxer.counters.bytes_sent += len(response.body)
         return response
 
-    def _prepare(self, found: Resource, name: str) -> HttpFile:
+    def prepare(self, resource: Resource, name: str) -> HttpFile:
+        """Return a file of a muxer with its headers."""
         # A name never comes back with other content, so it is the best of tags. Playlists keep theirs.
-        if found.immutable:
-            return self._responder.file(found.body, found.content_type, cache=IMMUTABLE, etag=f'"{name}"')
-        is_playlist = found.content_type == CONTENT_TYPE_PLAYLIST
-        return self._responder.file(found.body, found.content_type, cache=VOLATILE, is_compressible=is_playlist)
+        if resource.immutable:
+            return self._responder.file(resource.body, resource.content_type, cache=IMMUTABLE, etag=f'"{name}"')
+        is_playlist = resource.content_type == CONTENT_TYPE_PLAYLIST
+        return self._responder.file(resource.body, resource.content_type, cache=VOLATILE, is_compressible=is_playlist)
 
     # Who may read
 
-    async def _authorize(self, request: HttpRequest, path_name: str) -> Response | None:
+    def _client_of(self, exchange: Exchange) -> str:
+        proxies = self._server.configuration.hls_trusted_proxies
+        return client_of(exchange.request, exchange.connection.peer[0], proxies)
+
+    async def _authorize(self, exchange: Exchange, path_name: str) -> Response | None:
         """Return None when the client may read, else what to answer."""
         server = self._server
-        address = request.address
-        access = AccessRequest(Action.READ, path_name, request.query, address, request.credentials)
+        request = exchange.request
+        address = self._client_of(exchange)
+        access = AccessRequest(Action.READ, path_name, exchange.target.query, address, credentials_of(request))
         try:
             await self._hub.authorize(access)
         except AccessDenied as denied:
-            if b"authorization" in request.headers:
+            if b"authorization" in request.fields:
                 self._log.info("[conn %s] authentication failed: %s", address, denied)
                 if server.failures.note(address, server.now()):
                     await asyncio.sleep(server.failure_pause)

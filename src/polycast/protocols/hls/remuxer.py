@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
+from polycast.hub.access import lets_anybody_read
 from polycast.hub.batch import FrameBatch
 from polycast.hub.path import Path
 from polycast.hub.stats import Counters, Reference
@@ -17,11 +19,15 @@ from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import describe_tracks
-from polycast.protocols.hls.waiting import Waiter, WaitingRoom
-from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, parse_directives
+from polycast.protocols.hls.request import Question
+from polycast.protocols.hls.response import HttpFile
+from polycast.protocols.hls.waiting import WaitingRoom
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.resource import Refusal, Resource, WaitFor
+
+if TYPE_CHECKING:
+    from polycast.protocols.hls.connection import Exchange
 
 # Seconds without a request after which a muxer that was made for a request is closed.
 IDLE_SECONDS = 60.0
@@ -29,14 +35,27 @@ IDLE_SECONDS = 60.0
 # Requests that may wait at one muxer for what is not there yet; more are told to come back.
 MAXIMUM_WAITING = 10_000
 
+# Answers that are kept until the next part. Players ask for the files of a playlist, and for playlists in a few ways;
+# the numbers of a directive can be chosen freely.
+MAXIMUM_ANSWERS = 256
+
 _BUSY = Refusal(503, "too many requests wait for this stream")
 _TIMED_OUT = Refusal(503, "the stream does not go on")
 _NO_FILE = Refusal(404, "there is no such file")
 
-Question = tuple[str, DeliveryDirectives]
-"""What a request asks for: the name of a file, and for a playlist what it shall have."""
+Found = HttpFile | Refusal
 
-OnFound = Callable[[Resource | Refusal], None]
+
+class Desk(Protocol):
+    """Makes responses of what remuxers find."""
+
+    def prepare(self, resource: Resource, name: str) -> HttpFile:
+        """Return a file of the muxer as HTTP wants it."""
+        ...
+
+    def deliver(self, remuxer: Remuxer, exchanges: Sequence[Exchange], found: Found) -> None:
+        """Answer requests that have waited."""
+        ...
 
 
 class Remuxer(FrameReader):
@@ -50,6 +69,7 @@ class Remuxer(FrameReader):
         *,
         log: Log,
         now: Callable[[], float],
+        desk: Desk,
         on_closed: Callable[[Remuxer], None],
         is_automatic: bool,
     ) -> None:
@@ -61,6 +81,8 @@ class Remuxer(FrameReader):
             segment_maximum_size=int(configuration.hls_segment_max_size),
         )
         self.path = path
+        self.is_public = lets_anybody_read(path.configuration)
+        """Whether the configuration lets anybody read. It stands as long as the path and its readers do."""
         self.is_automatic = is_automatic
         """Made because ``hlsAlwaysRemux`` is set, not for a request: never idle."""
         self.created = datetime.now(UTC)
@@ -69,9 +91,16 @@ class Remuxer(FrameReader):
         self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
         self._log = log
         self._now = now
+        self._desk = desk
         self._on_closed = on_closed
         self._used = self._started = now()
-        self._waiting: WaitingRoom[Question, Resource | Refusal] = WaitingRoom(self._answer_late, _TIMED_OUT)
+        self._waiting: WaitingRoom[Question, Exchange, Found] = WaitingRoom(
+            self._answer_late, self._deliver, _TIMED_OUT
+        )
+        self._answers: dict[Question, HttpFile] = {}
+        """What has been asked for since the muxer last published something."""
+        self._files: dict[Resource, HttpFile] = {}
+        """The same, by what it was made of."""
         self._mended = 0
         for track in self._muxer.skipped:
             log.warning("track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track)
@@ -91,6 +120,7 @@ class Remuxer(FrameReader):
                 except LocalProtocolError as error:
                     self._log.warning("%s", error)
         if published:
+            self.forget_answers()
             if self._waiting.count:
                 self._used = now
             self._waiting.wake()
@@ -100,38 +130,57 @@ class Remuxer(FrameReader):
         """When it was last asked for a file."""
         return self.created + timedelta(seconds=self._used - self._started)
 
-    def request(self, name: str, query: str, on_found: OnFound) -> Waiter[Question, Resource | Refusal] | None:
-        """Call ``on_found`` with the file of a name: now, or when what is about to exist is there.
-
-        Returns what to cancel when the client goes; None when it has been called.
-        """
-        self._used = now = self._now()
-        directives = parse_directives(query) if name.endswith(".m3u8") else NO_DIRECTIVES
-        if isinstance(directives, Refusal):
-            on_found(directives)
-            return None
-        question = (name, directives)
-        timeout = self._waiting.timeout(question)
-        if timeout is None:
+    def request(self, question: Question, exchange: Exchange, now: float) -> Found | None:
+        """Return what a request asks for; None when it has to wait: the desk delivers it when it is there."""
+        self._used = now
+        found = self._answers.get(question)
+        if found is not None:
+            return found
+        room = self._waiting
+        group = room.groups.get(question)
+        timeout = 0.0
+        if group is None:
             answer = self._answer(question)
             if not isinstance(answer, WaitFor):
-                on_found(answer)
-                return None
+                return answer
             timeout = answer.timeout
-        if self._waiting.count >= MAXIMUM_WAITING:
-            on_found(_BUSY)
-            return None
-        return self._waiting.wait(question, timeout, now, on_found)
+        if room.count >= MAXIMUM_WAITING:
+            return _BUSY
+        if group is None:
+            group = room.open(question, timeout)
+        room.join(group, exchange, now)
+        exchange.group = group
+        return None
 
-    def _answer(self, question: Question) -> Resource | Refusal | WaitFor:
+    def forget_answers(self) -> None:
+        """Make the answers anew from now on."""
+        self._answers.clear()
+        self._files.clear()
+
+    def _answer(self, question: Question) -> Found | WaitFor:
         name, directives = question
+        answer: Resource | Refusal | WaitFor | None
+        if isinstance(directives, Refusal):
+            return directives
         if not name.endswith(".m3u8"):
-            return self._muxer.lookup(name) or _NO_FILE
-        return self._muxer.index() if name == INDEX_NAME else self._muxer.playlist(name, directives)
+            answer = self._muxer.lookup(name) or _NO_FILE
+        else:
+            answer = self._muxer.index() if name == INDEX_NAME else self._muxer.playlist(name, directives)
+        if not isinstance(answer, Resource):
+            return answer
+        file = self._files.get(answer)
+        if file is None:
+            file = self._files[answer] = self._desk.prepare(answer, name)
+        if len(self._answers) < MAXIMUM_ANSWERS:
+            self._answers[question] = file
+        return file
 
-    def _answer_late(self, question: Question) -> Resource | Refusal | None:
+    def _answer_late(self, question: Question) -> Found | None:
         answer = self._answer(question)
         return None if isinstance(answer, WaitFor) else answer
+
+    def _deliver(self, exchanges: Sequence[Exchange], found: Found) -> None:
+        self._desk.deliver(self, exchanges, found)
 
     def log_created(self, address: str | None = None) -> None:
         """Say who the muxer was made for: the client at ``address``, or nobody."""
@@ -164,6 +213,7 @@ class Remuxer(FrameReader):
         if self._muxer.closed:
             return
         self._muxer.close()
+        self.forget_answers()
         self.path.remove_reader(self)
         self._waiting.wake()
         self._on_closed(self)

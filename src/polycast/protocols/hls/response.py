@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from polycast.protocols.hls.request import HttpRequest
-from polycast.wire.http.message import Header
+from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 
 # Bytes under which compressing a playlist saves nothing.
@@ -50,9 +49,9 @@ class HttpFile:
         """Bytes of the body."""
         return len(self.whole.body)
 
-    def respond(self, request: HttpRequest) -> Response:
+    def respond(self, request: Request) -> Response:
         """Return what a request gets: the file, a range of it, or only that it has not changed."""
-        fields = request.headers
+        fields = request.fields
         if b"if-none-match" in fields and _matches(fields[b"if-none-match"], self.etag):
             return Response(304, self._headers)
         if b"range" in fields and (b"if-range" not in fields or self._is_exactly(fields[b"if-range"])):

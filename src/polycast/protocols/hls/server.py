@@ -20,8 +20,8 @@ from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.connection import HttpConnection
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer
-from polycast.protocols.hls.request import HttpRequest
 from polycast.protocols.tcp_server import TcpServer
+from polycast.wire.http.http1 import KnownRequests
 
 
 class HlsServer(TcpServer):
@@ -43,8 +43,10 @@ class HlsServer(TcpServer):
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
         self.is_encrypted = configuration.hls_encryption
+        self.remuxers: dict[str, Remuxer] = {}
+        """The muxers that run, by path name."""
         self.handler = RequestHandler(self)
-        self._remuxers: dict[str, Remuxer] = {}
+        self.known_requests = KnownRequests()
         self._date = b""
         self._date_of = 0
         """The second since the epoch that the date tells."""
@@ -71,7 +73,7 @@ class HlsServer(TcpServer):
         )
 
     def on_second(self, now: float) -> None:
-        for remuxer in list(self._remuxers.values()):
+        for remuxer in list(self.remuxers.values()):
             remuxer.tick(now)
 
     # Server
@@ -87,7 +89,7 @@ class HlsServer(TcpServer):
         self._stopping = True
         if self in self.context.hub.observers:
             self.context.hub.observers.remove(self)
-        for remuxer in list(self._remuxers.values()):
+        for remuxer in list(self.remuxers.values()):
             remuxer.close(reason)
         await super().stop(reason)
 
@@ -105,11 +107,11 @@ class HlsServer(TcpServer):
                 "lastRequest": remuxer.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
                 "bytesSent": remuxer.counters.bytes_sent,
             }
-            for name, remuxer in self._remuxers.items()
+            for name, remuxer in self.remuxers.items()
         }
 
     def metric_samples(self) -> list[Sample]:
-        return [Sample({"name": name}, 1) for name in self._remuxers]
+        return [Sample({"name": name}, 1) for name in self.remuxers]
 
     def apply(self, configuration: Configuration) -> None:
         if configuration.hls_allow_origin != self.configuration.hls_allow_origin:
@@ -120,19 +122,16 @@ class HlsServer(TcpServer):
 
     def date(self) -> bytes:
         """Return this second as the ``Date`` header tells it (RFC 9110 section 6.6.1)."""
-        second = int(time.time())
-        if second != self._date_of:
-            self._date_of = second
-            self._date = formatdate(second, usegmt=True).encode()
+        now = time.time()
+        if not self._date_of <= now < self._date_of + 1:
+            self._date_of = int(now)
+            self._date = formatdate(self._date_of, usegmt=True).encode()
         return self._date
 
-    @property
-    def remuxers(self) -> Mapping[str, Remuxer]:
-        """The muxers that run, by path name."""
-        return self._remuxers
-
-    async def make_remuxer(self, request: HttpRequest, path_name: str) -> Remuxer:
+    async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
         """Return the muxer of a path for a request that found none; others may have come meanwhile.
+
+        ``address`` is the IP address of the client.
 
         Raises PathError, or LocalProtocolError when HLS can carry none of the tracks.
         """
@@ -140,10 +139,10 @@ class HlsServer(TcpServer):
         path = hub.path(path_name)
         try:
             await path.wait_ready(follows=True)
-            remuxer = self._remuxers.get(path_name)
+            remuxer = self.remuxers.get(path_name)
             if remuxer is None:
                 remuxer = self._make(path, is_automatic=False)
-                remuxer.log_created(request.address)
+                remuxer.log_created(address)
         finally:
             hub.release(path)
         return remuxer
@@ -157,7 +156,7 @@ class HlsServer(TcpServer):
         """The reader was closed with the stream."""
 
     def on_path_ready(self, path: Path) -> None:
-        if self.configuration.hls_always_remux and path.stream is not None and path.name not in self._remuxers:
+        if self.configuration.hls_always_remux and path.stream is not None and path.name not in self.remuxers:
             # Not from within the publisher's call: who publishes must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
 
@@ -171,7 +170,7 @@ class HlsServer(TcpServer):
         """Nothing to do."""
 
     def _make_automatically(self, path: Path) -> None:
-        if path.stream is None or path.name in self._remuxers or self._stopping:
+        if path.stream is None or path.name in self.remuxers or self._stopping:
             return
         try:
             self._make(path, is_automatic=True).log_created()
@@ -188,13 +187,14 @@ class HlsServer(TcpServer):
             self.configuration,
             log=self.log.child(f"muxer {path.name}"),
             now=self.now,
+            desk=self.handler,
             on_closed=self._forget,
             is_automatic=is_automatic,
         )
         path.attach_reader(remuxer, stream)
-        self._remuxers[path.name] = remuxer
+        self.remuxers[path.name] = remuxer
         return remuxer
 
     def _forget(self, remuxer: Remuxer) -> None:
-        if self._remuxers.get(remuxer.path.name) is remuxer:
-            del self._remuxers[remuxer.path.name]
+        if self.remuxers.get(remuxer.path.name) is remuxer:
+            del self.remuxers[remuxer.path.name]

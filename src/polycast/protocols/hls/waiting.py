@@ -2,99 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 Question = TypeVar("Question", bound=Hashable)
+Waiter = TypeVar("Waiter", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class Waiter(Generic[Question, Result]):
-    """A request that waits."""
+class Group(Generic[Question, Waiter, Result]):
+    """Those who wait for the answer to one question."""
 
-    __slots__ = ("_room", "deadline", "on_result", "question")
+    __slots__ = ("deadlines", "question", "room", "timeout")
+
+    def __init__(self, room: WaitingRoom[Question, Waiter, Result], question: Question, timeout: float) -> None:
+        self.room = room
+        self.question = question
+        self.timeout = timeout
+        """Seconds."""
+        self.deadlines: dict[Waiter, float] = {}
+        """By waiter, in the order in which they came."""
+
+    def leave(self, waiter: Waiter) -> None:
+        """Forget one who waits no longer; nothing when it has its result."""
+        if self.deadlines.pop(waiter, None) is not None:
+            self.room.on_left(self)
+
+
+class WaitingRoom(Generic[Question, Waiter, Result]):
+    """Waiting requests. Each question is answered once, however many wait for it."""
 
     def __init__(
         self,
-        room: WaitingRoom[Question, Result],
-        question: Question,
-        deadline: float,
-        on_result: Callable[[Result], None],
+        answer: Callable[[Question], Result | None],
+        deliver: Callable[[Sequence[Waiter], Result], None],
+        timed_out: Result,
     ) -> None:
-        self._room = room
-        self.question = question
-        self.deadline = deadline
-        self.on_result = on_result
+        """``answer`` returns None while there is no answer; ``deliver`` takes it to all who waited for it.
 
-    def cancel(self) -> None:
-        """Wait no longer: the client has gone. Nothing when it has its result."""
-        self._room.discard(self)
-
-
-class _Group(Generic[Question, Result]):
-    """Those who wait for the answer to one question."""
-
-    __slots__ = ("timeout", "waiters")
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.waiters: dict[Waiter[Question, Result], None] = {}
-        """In the order in which they came."""
-
-
-class WaitingRoom(Generic[Question, Result]):
-    """Waiting requests. Each question is answered once, however many wait for it."""
-
-    def __init__(self, answer: Callable[[Question], Result | None], timed_out: Result) -> None:
-        """``answer`` returns None while there is no answer. ``timed_out`` is what those get who waited too long."""
+        ``timed_out`` is what those get who waited too long.
+        """
         self._answer = answer
+        self._deliver = deliver
         self._timed_out = timed_out
-        self._groups: dict[Question, _Group[Question, Result]] = {}
+        self.groups: dict[Question, Group[Question, Waiter, Result]] = {}
         self.count = 0
         """Requests that wait now."""
 
-    def timeout(self, question: Question) -> float | None:
-        """Return how long (seconds) those wait who asked a question; None when nobody waits for its answer."""
-        group = self._groups.get(question)
-        return group.timeout if group is not None else None
+    def open(self, question: Question, timeout: float) -> Group[Question, Waiter, Result]:
+        """Return a new group; `join` it at once. `tick` gives up after ``timeout`` seconds."""
+        group = self.groups[question] = Group(self, question, timeout)
+        return group
 
-    def wait(
-        self, question: Question, timeout: float, now: float, on_result: Callable[[Result], None]
-    ) -> Waiter[Question, Result]:
-        """Call ``on_result`` with the answer to a question; `tick` gives up after ``timeout`` seconds."""
-        group = self._groups.get(question)
-        if group is None:
-            group = self._groups[question] = _Group(timeout)
-        waiter = Waiter(self, question, now + timeout, on_result)
-        group.waiters[waiter] = None
+    def join(self, group: Group[Question, Waiter, Result], waiter: Waiter, now: float) -> None:
+        """Let one more wait for the answer to the group's question."""
+        group.deadlines[waiter] = now + group.timeout
         self.count += 1
-        return waiter
 
-    def discard(self, waiter: Waiter[Question, Result]) -> None:
-        """Forget a request; nothing when it does not wait."""
-        group = self._groups.get(waiter.question)
-        if group is None or waiter not in group.waiters:
-            return
-        del group.waiters[waiter]
+    def on_left(self, group: Group[Question, Waiter, Result]) -> None:
+        """Called when one of a group no longer waits."""
         self.count -= 1
-        if not group.waiters:
-            del self._groups[waiter.question]
+        if not group.deadlines:
+            del self.groups[group.question]
 
     def wake(self) -> None:
         """Ask all questions again; whoever has an answer gets it at once, in a plain loop."""
-        for question in list(self._groups):
+        for question in list(self.groups):
             result = self._answer(question)
             if result is None:
                 continue
-            group = self._groups.pop(question, None)
+            group = self.groups.pop(question, None)
             if group is not None:
-                self.count -= len(group.waiters)
-                for waiter in group.waiters:
-                    waiter.on_result(result)
+                waiters = list(group.deadlines)
+                group.deadlines.clear()  # whoever gives up from now on, gives up an answer
+                self.count -= len(waiters)
+                self._deliver(waiters, result)
 
     def tick(self, now: float) -> None:
         """To be called about once a second: ends those who have waited too long."""
-        late = [waiter for group in self._groups.values() for waiter in group.waiters if now >= waiter.deadline]
-        for waiter in late:
-            self.discard(waiter)
-            waiter.on_result(self._timed_out)
+        for group in list(self.groups.values()):
+            late = [waiter for waiter, deadline in group.deadlines.items() if now >= deadline]
+            for waiter in late:
+                group.leave(waiter)
+            if late:
+                self._deliver(late, self._timed_out)
