@@ -18,7 +18,7 @@ from polycast.wire.http.response import SMALL_BODY, Response
 
 
 class Forgetful(KnownRequests):
-    def keep(self, data: bytes, request: Request) -> None:
+    def keep(self, data: bytes, event: tuple[Request, bool]) -> None:
         pass
 
 

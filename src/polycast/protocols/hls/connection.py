@@ -57,10 +57,6 @@ class Exchange:
         self.group: Group[Question, Exchange, Found] | None = None
         """Those with whom it waits."""
 
-    def respond(self, response: Response) -> None:
-        """Send the answer; nothing when the client has gone."""
-        self.connection.respond(self, response)
-
     def give_up(self) -> None:
         """The client wants no answer any more."""
         if self.task is not None:
@@ -170,21 +166,19 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         self._is_processing = True
         try:
-            while not self._is_closing:
+            while engine.has_work and not self._is_closing:
                 event = engine.next_event()
                 if event is None:
-                    if not (engine.is_sending or engine.is_finished):
-                        break
                     self._send()  # which may be what the next request waits for
                     event = engine.next_event()
                     if event is None:
                         break
                 if isinstance(event, Request):
-                    self._begin(event)
-                else:
-                    exchange = self._exchanges.pop(event.stream, None)
-                    if exchange is not None:
-                        exchange.give_up()
+                    self._last_request = now = self.server.now()
+                    exchange = self._exchanges[event.stream] = Exchange(self, event, now)
+                    self.server.handler.handle(exchange)
+                elif event.stream in self._exchanges:
+                    self._exchanges.pop(event.stream).give_up()
         finally:
             self._is_processing = False
         if self._is_read_paused or engine.events:
@@ -197,11 +191,6 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
-
-    def _begin(self, request: Request) -> None:
-        self._last_request = now = self.server.now()
-        exchange = self._exchanges[request.stream] = Exchange(self, request, now)
-        self.server.handler.handle(exchange)
 
     def _give_up_all(self) -> None:
         exchanges = list(self._exchanges.values())
@@ -224,7 +213,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if whole:
             self._written += len(whole)
             self.transport.write(whole)
-        else:
+        elif not self._is_processing:
             self._send()
         if engine.events and not self._is_processing:
             self._process()

@@ -57,7 +57,7 @@ class RequestHandler:
         except Exception:
             response = self._internal_error()
         if response is not None:
-            exchange.respond(response)
+            exchange.connection.respond(exchange, response)
 
     def _answer(self, exchange: Exchange) -> Response | None:
         """Return the answer; None when it comes later."""
@@ -104,7 +104,7 @@ class RequestHandler:
         except Exception:
             response = self._internal_error()
         if response is not None:
-            exchange.respond(response)
+            exchange.connection.respond(exchange, response)
 
     def _not_found(self) -> Response:
         return self._responder.text(404, "not found")

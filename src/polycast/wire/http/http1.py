@@ -43,17 +43,17 @@ class KnownRequests:
     __slots__ = ("by_bytes",)
 
     def __init__(self) -> None:
-        self.by_bytes: dict[bytes, Request] = {}
-        """Each is a whole request without a body, after which its connection goes on."""
+        self.by_bytes: dict[bytes, tuple[Request, bool]] = {}
+        """Each is a whole request without a body, and True: its connection goes on."""
 
-    def keep(self, data: bytes, request: Request) -> None:
+    def keep(self, data: bytes, event: tuple[Request, bool]) -> None:
         """Keep what a read brought, a request and nothing else."""
-        fields = request.fields
+        fields = event[0].fields
         if len(data) > KNOWN_SIZE or any(name in fields for name in _SECRETS):
             return
         if len(self.by_bytes) >= KNOWN_LIMIT:
             self.by_bytes.clear()  # what is still asked for comes back with the next request for it
-        self.by_bytes[data] = request
+        self.by_bytes[data] = event
 
 
 class Http1Connection:
@@ -110,14 +110,14 @@ class Http1Connection:
         if self._in_head or self._stopped_reading:
             self._receive(data)
             return
-        request = self._known.by_bytes.get(data)
-        if request is not None:  # the parser is between two requests, and would be so after this one
-            self.events.append((request, True))
+        event = self._known.by_bytes.get(data)
+        if event is not None:  # the parser is between two requests, and would be so after this one
+            self.events.append(event)
             return
         waiting = len(self.events)
         self._receive(data)
         if len(self.events) == waiting + 1 and not (self._in_head or self._stopped_reading):
-            self._known.keep(data, self.events[-1][0])
+            self._known.keep(data, self.events[-1])
 
     def _receive(self, data: bytes) -> None:
         if self._error is not None:
@@ -215,6 +215,11 @@ class Http1Connection:
     def is_incomplete(self) -> bool:
         """Whether a request has begun whose end has not come yet."""
         return self._in_head
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_event` or `take` may have something, or the connection may be over."""
+        return bool(self.events or self._output or self._stopped_reading or not self._keeps_alive)
 
     @property
     def is_full(self) -> bool:

@@ -271,6 +271,11 @@ class Http2Connection:
         return bool(self._buffer) or self._awaits_settings or self._block is not None
 
     @property
+    def has_work(self) -> bool:
+        """Whether `next_event` or `take` may have something, or the connection may be over."""
+        return bool(self.events or self._control or self._sending or self._is_shutting_down)
+
+    @property
     def is_full(self) -> bool:
         """Never: a client learns how many requests it may send."""
         return False
