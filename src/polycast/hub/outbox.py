@@ -89,7 +89,8 @@ class Outbox:
         """Whether something waits and the peer has taken nothing for ``write_timeout`` seconds."""
         waiting = self._transport.get_write_buffer_size()
         drained = self.written - waiting
-        if waiting == 0 or drained != self._last_drained:
+        # Less than before is no progress: what waits is counted encrypted in TLS, and so may be more than was written.
+        if waiting == 0 or drained > self._last_drained:
             self._last_drained = drained
             self._last_progress = now
             return False

@@ -20,6 +20,7 @@ def load_server_context(certificate: str, key: str, protocols: tuple[str, ...] =
             )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # costs a server far more than a client, and is gone from TLS 1.3
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:

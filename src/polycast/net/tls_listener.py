@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from polycast.net.tls_handshake import TlsHandshake
+
 # Seconds without accepting after the system had no file descriptor or memory for another connection.
 ACCEPT_PAUSE_SECONDS = 0.5
 
@@ -82,13 +84,13 @@ class TlsListener:
 
     async def _shake_hands(self, accepted: socket.socket, address: Any) -> None:
         self._not_begun.discard(accepted)
+        handshake = TlsHandshake(
+            self._context, self._make_protocol, timeout=self._handshake_timeout, shutdown_timeout=self._shutdown_timeout
+        )
         try:
-            await self._loop.connect_accepted_socket(
-                self._make_protocol,
-                accepted,
-                ssl=self._context,
-                ssl_handshake_timeout=self._handshake_timeout,
-                ssl_shutdown_timeout=self._shutdown_timeout,
-            )
-        except OSError as error:  # also ssl.SSLError, and what a time-out raises
+            await self._loop.connect_accepted_socket(lambda: handshake, accepted)
+            await handshake.finished
+        except OSError as error:  # also ssl.SSLError
             self._on_failed(address, error)
+        finally:
+            handshake.abort()  # when this task was cancelled

@@ -83,6 +83,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._is_closing = False
         self._reason = ""
         self._last_request = server.now()
+        self._has_requested = False
         self._incomplete_since: float | None = None
         self._written = 0
         self._stalled_since: float | None = None
@@ -175,6 +176,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                         break
                 if isinstance(event, Request):
                     self._last_request = now = self.server.now()
+                    self._has_requested = True
                     exchange = self._exchanges[event.stream] = Exchange(self, event, now)
                     self.server.handler.handle(exchange)
                 elif event.stream in self._exchanges:
@@ -255,7 +257,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         timeout = self.server.read_timeout
         engine = self._engine
-        if engine is None or engine.is_incomplete:
+        if engine is None or engine.is_incomplete or not self._has_requested:
             if self._incomplete_since is None:
                 self._incomplete_since = now
             elif now - max(self._incomplete_since, self._last_request) >= timeout:

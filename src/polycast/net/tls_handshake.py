@@ -1,0 +1,110 @@
+"""The server's side of a TLS handshake on an accepted connection."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from polycast.net.tls_transport import BufferedTlsTransport, TlsTransport
+
+
+class TlsHandshake(asyncio.Protocol):
+    """The protocol of a plain transport until the handshake is over; then a `TlsTransport` takes its place.
+
+    ``timeout`` and ``shutdown_timeout`` are in seconds.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        *,
+        timeout: float,
+        shutdown_timeout: float,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._make_protocol = make_protocol
+        self._timeout = timeout
+        self._shutdown_timeout = shutdown_timeout
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._ssl_object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._plain: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.finished: asyncio.Future[None] = self._loop.create_future()
+        """Done when the handshake is over. Raises OSError, of which ssl.SSLError is one, when it failed."""
+
+    def abort(self) -> None:
+        """Give up a handshake that is under way."""
+        self.finished.cancel()
+        if self.finished.cancelled():
+            self._stop_timer()
+            if self._plain is not None:
+                self._plain.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._plain = cast("asyncio.Transport", transport)
+        self._timer = self._loop.call_later(self._timeout, self._on_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self.finished.done():
+            return
+        self._incoming.write(data)
+        try:
+            self._ssl_object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._succeed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the client left during the handshake"))
+
+    # The end
+
+    def _on_timeout(self) -> None:
+        self._fail(ConnectionAbortedError(f"it took longer than {self._timeout:g} seconds"))
+
+    def _fail(self, error: OSError) -> None:
+        if self.finished.done():
+            return
+        self._stop_timer()
+        self.finished.set_exception(error)
+        if self._plain is not None:
+            self._send()  # the alert that tells the client
+            self._plain.abort()
+
+    def _succeed(self) -> None:
+        plain = self._plain
+        if plain is None:
+            return
+        self._stop_timer()
+        self.finished.set_result(None)
+        self._send()
+        protocol = self._make_protocol()
+        kind = BufferedTlsTransport if isinstance(protocol, asyncio.BufferedProtocol) else TlsTransport
+        kind(
+            self._loop,
+            plain,
+            self._ssl_object,
+            self._incoming,
+            self._outgoing,
+            cast("asyncio.Protocol | asyncio.BufferedProtocol", protocol),
+            self._shutdown_timeout,
+        ).start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _send(self) -> None:
+        data = self._outgoing.read()
+        if data and self._plain is not None:
+            self._plain.write(data)
