@@ -39,9 +39,11 @@ def open_udp_socket(host: str, port: int, receive_buffer_size: int = 0, send_buf
 def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
     families = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")] if not host else _resolve(kind, host, port)
     last_error: OSError | None = None
+    # Given by its number, as asyncio sets TCP_NODELAY only on connections that have inherited that.
+    protocol = socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP
     for family, address in families:
         try:
-            bound = socket.socket(family, kind)
+            bound = socket.socket(family, kind, protocol)
         except OSError as error:  # the kernel was built without IPv6
             last_error = error
             continue

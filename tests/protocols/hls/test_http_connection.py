@@ -270,7 +270,7 @@ def test_a_client_that_only_connects(run: Run, encrypted: bool) -> None:
         reader, writer = await server.connect()
         await server.it.until(lambda: connections(server))
         server.it.pass_time(0)
-        server.it.pass_time(connection.IDLE_TIMEOUT)
+        server.it.pass_time(server.it.server.read_timeout)
         assert await reader.read() == b""
         writer.close()
 
