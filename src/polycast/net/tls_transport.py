@@ -149,7 +149,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail(error)
         else:
-            self._plain.writelines(encrypted)
+            plain = self._plain
+            plain.writelines(encrypted)
+            if plain.get_write_buffer_size():
+                # asyncio before 3.12.9 and 3.13.2 does not look at its limits in writelines (CVE-2024-12254).
+                low, high = plain.get_write_buffer_limits()
+                plain.set_write_buffer_limits(high, low)
 
     def _encrypt_rest(self, data: bytes | bytearray | memoryview, written: int) -> None:
         """Go on with a client that wants short records (RFC 6066 section 4); OpenSSL takes one at a time."""
