@@ -17,7 +17,7 @@ import trustme
 from polycast.net.listen import open_tcp_listener
 from polycast.net.losses import describe_loss
 from polycast.net.tls_listener import TlsListener
-from polycast.net.tls_transport import RECORD_SIZE, BufferedTlsTransport, TlsTransport, _records
+from polycast.net.tls_transport import RECORD_SIZE, TlsTransport, _records
 
 PATIENCE = 30.0
 LARGE = bytes(range(256)) * 16_000  # 4 MB: more than the kernel's buffers take
@@ -25,8 +25,8 @@ LARGE = bytes(range(256)) * 16_000  # 4 MB: more than the kernel's buffers take
 Test = Callable[["Server"], Awaitable[None]]
 
 
-class Inner:
-    """What both kinds of protocols have in common: they note what happens to them."""
+class Inner(asyncio.Protocol):
+    """Notes what happens to it."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -40,7 +40,8 @@ class Inner:
         self.transport = cast("TlsTransport", transport)
         self.server.connections.put_nowait(self)
 
-    def take(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(data, bytes)
         self.received += data
         self.reads += 1
         self.server.on_data(self)
@@ -65,27 +66,8 @@ class Inner:
         return describe_loss(await self.lost)
 
 
-class Simple(Inner, asyncio.Protocol):
-    def data_received(self, data: bytes) -> None:
-        assert isinstance(data, bytes)
-        self.take(data)
-
-
-class Buffered(Inner, asyncio.BufferedProtocol):
-    def __init__(self, server: Server) -> None:
-        super().__init__(server)
-        self.buffer = memoryview(bytearray(1000))
-
-    def get_buffer(self, sizehint: int) -> Any:
-        return self.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.take(bytes(self.buffer[:nbytes]))
-
-
 class Server:
-    def __init__(self, kind: type[Simple | Buffered], authority: trustme.CA) -> None:
-        self.kind = kind
+    def __init__(self, authority: trustme.CA) -> None:
         self.authority = authority
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.set_alpn_protocols(["h2", "http/1.1"])
@@ -101,7 +83,7 @@ class Server:
         bound = open_tcp_listener("127.0.0.1", 0)
         self.port = bound.getsockname()[1]
         self.listener = TlsListener(
-            bound, self.context, lambda: self.kind(self), lambda _, error: self.failures.put_nowait(error),
+            bound, self.context, lambda: Inner(self), lambda _, error: self.failures.put_nowait(error),
             handshake_timeout=PATIENCE, shutdown_timeout=PATIENCE,
         )  # fmt: skip
         try:
@@ -222,16 +204,11 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture(params=[Simple, Buffered])
-def kind(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture(params=loops())
-def run(request: pytest.FixtureRequest, kind: type[Simple | Buffered], authority: trustme.CA) -> Callable[[Test], None]:
+def run(request: pytest.FixtureRequest, authority: trustme.CA) -> Callable[[Test], None]:
     def run_it(test: Test) -> None:
         async def main() -> None:
-            server = Server(kind, authority)
+            server = Server(authority)
             problems: list[Any] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
             async with asyncio.timeout(PATIENCE), server.serving():
@@ -253,7 +230,7 @@ def test_both_directions(run: Run, version: ssl.TLSVersion) -> None:
         client = await server.client(version=version)
         inner = await server.connections.get()
         transport = inner.transport
-        assert type(transport) is (BufferedTlsTransport if server.kind is Buffered else TlsTransport)
+        assert type(transport) is TlsTransport
         assert transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
         assert transport.get_extra_info("cipher") == client.tls.cipher()
         assert transport.get_extra_info("peername") == client.plain.getsockname()
@@ -324,8 +301,7 @@ def test_records_in_pieces_and_many_at_once(run: Run) -> None:
             client.tls.write(b"many at once")
         await client.send(client.outgoing.read())
         await server.until(lambda: inner.received == b"many at once" * 50)
-        if server.kind is Simple:
-            assert inner.reads < 5
+        assert inner.reads < 5
         await inner_closes(inner, client)
 
     run(test)

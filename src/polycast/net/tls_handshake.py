@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from polycast.net.tls_transport import BufferedTlsTransport, TlsTransport
+from polycast.net.tls_transport import TlsTransport
 
 
 class TlsHandshake(asyncio.Protocol):
@@ -88,15 +88,13 @@ class TlsHandshake(asyncio.Protocol):
         self._stop_timer()
         self.finished.set_result(None)
         self._send()
-        protocol = self._make_protocol()
-        kind = BufferedTlsTransport if isinstance(protocol, asyncio.BufferedProtocol) else TlsTransport
-        kind(
+        TlsTransport(
             self._loop,
             plain,
             self._ssl_object,
             self._incoming,
             self._outgoing,
-            cast("asyncio.Protocol | asyncio.BufferedProtocol", protocol),
+            cast("asyncio.Protocol", self._make_protocol()),
             self._shutdown_timeout,
         ).start()
 

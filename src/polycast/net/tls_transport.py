@@ -82,7 +82,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         ssl_object: ssl.SSLObject,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        protocol: asyncio.Protocol | asyncio.BufferedProtocol,
+        protocol: asyncio.Protocol,
         shutdown_timeout: float,
     ) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._ssl_object = ssl_object
         self._incoming = incoming
         self._outgoing = outgoing
-        self._protocol: Any = protocol  # one of the two kinds; which, `_read` knows
+        self._protocol = protocol
         self._shutdown_timeout = shutdown_timeout
         self._encrypt = ssl_object.write
         self._decrypt = ssl_object.read
@@ -325,30 +325,3 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         elif self._has_ended and not self._is_paused and not self._is_closing:
             self._protocol.eof_received()
             self.close()
-
-
-class BufferedTlsTransport(TlsTransport):
-    """The same for a protocol with a buffer of its own, into which the data are decrypted."""
-
-    __slots__ = ()
-
-    def _read(self) -> None:
-        incoming, decrypt, protocol = self._incoming, self._decrypt, self._protocol
-        error: ssl.SSLError | None = None
-        is_more = incoming.pending > 0 or self._ssl_object.pending() > 0
-        while is_more and not self._is_paused and not self._is_closing:
-            buffer: bytearray = protocol.get_buffer(RECORD_SIZE)  # or a view of one
-            size = len(buffer)
-            try:
-                count: Any = decrypt(size, buffer)  # a number, with a buffer
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLError as failure:
-                error = failure
-                break
-            if not count:
-                self._has_ended = True
-                break
-            protocol.buffer_updated(count)
-            is_more = incoming.pending > 0 or (count == size and self._ssl_object.pending() > 0)
-        self._after_read(error)

@@ -30,6 +30,7 @@ from tests.wire.http.cases import (
 )
 
 from polycast.protocols.hls import connection
+from polycast.wire.http.http1 import PIPELINE_LIMIT
 from polycast.wire.http.message import Header
 from polycast.wire.http.response import Response
 
@@ -240,6 +241,34 @@ def test_pipelining_without_reading(run: Run) -> None:
         for _ in range(3):
             assert await read_answer(reader) == LARGE
         writer.transport.abort()
+
+    run(test)
+
+
+def test_thousands_in_a_row(run: Run) -> None:
+    """All are answered, in order, and only a few of them are read before it is their turn."""
+
+    async def test(server: Server) -> None:
+        waiting: list[int] = []
+        answer = server.answer
+
+        def note(exchange: connection.Exchange) -> Response | None:
+            engine = exchange.connection._engine
+            assert engine is not None
+            waiting.append(len(engine.events))
+            return answer(exchange)
+
+        server.it.server.handler._answer = note  # type: ignore[method-assign]
+        reader, writer = await server.connect()
+        one = GET.replace(b"/ ", b"/later ") + GET * 9
+        writer.write(one * 400)
+        for _ in range(400):
+            assert await read_answer(reader) == b"later"
+            for _ in range(9):
+                assert await read_answer(reader) == b"GET"
+        assert server.handled == (["/later"] + ["/"] * 9) * 400
+        assert max(waiting) <= connection.RECEIVE_SIZE // len(GET) + PIPELINE_LIMIT
+        writer.close()
 
     run(test)
 

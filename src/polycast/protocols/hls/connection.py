@@ -27,8 +27,8 @@ QUEUE_LIMIT: Final = 256 * 1024
 # Bytes handed to the transport at once.
 WRITE_SIZE: Final = 128 * 1024
 
-# Bytes of a connection's buffer for what it receives: a few requests. Without one of its own, a buffer of 256 KiB would
-# be made for each read of a TLS connection.
+# Bytes that are taken in at once: a few requests. A client may send thousands in a row, which must not all be read before
+# the first is answered.
 RECEIVE_SIZE: Final = 4 * 1024
 
 # Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
@@ -65,17 +65,17 @@ class Exchange:
             self.group.leave(self)
 
 
-class HttpConnection(asyncio.BufferedProtocol):
+class HttpConnection(asyncio.Protocol):
     """A client's connection."""
 
     def __init__(self, server: HlsServer) -> None:
         self.server = server
         self.peer: tuple[str, int] = ("", 0)
-        # A view, of which the TLS transport takes slices to write into.
-        self._buffer = memoryview(bytearray(RECEIVE_SIZE))
         self._engine: Http1Connection | Http2Connection | None = None
         """None until the first bytes tell the version."""
         self._first_bytes = b""
+        self._unread = b""
+        """What came while the engine had enough."""
         self._exchanges: dict[int, Exchange] = {}
         self._is_processing = False
         self._is_write_paused = False
@@ -90,7 +90,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._drained_then = 0
         self._closed_since: float | None = None
 
-    # asyncio.BufferedProtocol
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -127,13 +127,22 @@ class HttpConnection(asyncio.BufferedProtocol):
         if not self._is_closing:
             self._process()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        data = bytes(self._buffer[:nbytes])
+        if self._unread or len(data) > RECEIVE_SIZE:
+            self._unread += data
+            self._read_on()
+        else:
+            self._receive(data)
+
+    def _read_on(self) -> None:
+        """Take what has come piece by piece, for as long as the engine has room."""
+        while self._unread and not (self._is_read_paused or self._is_closing):
+            piece, self._unread = self._unread[:RECEIVE_SIZE], self._unread[RECEIVE_SIZE:]
+            self._receive(piece)
+
+    def _receive(self, data: bytes) -> None:
         engine = self._engine
         if engine is None:
             data = self._first_bytes + data
@@ -193,6 +202,8 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+                if self._unread:
+                    self.server.context.loop.call_soon(self._read_on)
 
     def _give_up_all(self) -> None:
         exchanges = list(self._exchanges.values())
