@@ -27,8 +27,8 @@ QUEUE_LIMIT: Final = 256 * 1024
 # Bytes handed to the transport at once.
 WRITE_SIZE: Final = 128 * 1024
 
-# Bytes that are taken in at once: a few requests. A client may send thousands in a row, which must not all be read before
-# the first is answered.
+# Bytes that are taken in at once: a few requests. A client may send thousands in a row, which must not all be read
+# before the first is answered.
 RECEIVE_SIZE: Final = 4 * 1024
 
 # Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
