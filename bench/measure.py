@@ -196,6 +196,8 @@ def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[S
         argv = [part.replace("{config}", str(configuration)) for part in subject.command]
         paths = [str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        # Where it is set, every start compiles the server anew, which no installed server does.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with Server(argv, port, Path(directory) / "server.log", environment) as server:
             yield server, port
 
