@@ -382,6 +382,21 @@ async def test_clock_of_the_publisher_does_not_move_what_readers_were_told() -> 
     assert told(stream, 0, 180_000) - before == pytest.approx(1_000_000_000, abs=1_000)
 
 
+async def test_reader_that_joins_right_after_a_jump_of_the_timestamps() -> None:
+    stream = make_stream(VIDEO, AUDIO)
+    stream.add_reader(Packets())
+    write(stream, rtp(1, SLICE, timestamp=90_000), 0)
+    write(stream, rtp(1, access_unit(b"x"), timestamp=48_000, payload_type=97), 1)
+    stream.flush()
+    write(stream, rtp(2, SLICE, timestamp=90_000 * 3600), 0)  # an hour later, before the clock is looked at again
+    write(stream, rtp(2, access_unit(b"x"), timestamp=49_024, payload_type=97), 1)
+    stream.flush()
+    video, audio = stream.positions((0, 1), 0.0)
+    assert (video.sequence, audio.sequence) == (3, 3)
+    assert video.timestamp == pytest.approx(90_000 * 3600, abs=90_000 // 4)
+    assert audio.timestamp == pytest.approx(49_024, abs=48_000 // 4)
+
+
 def framed(*packets: bytes) -> tuple[bytes, int, list[int]]:
     """Return packets as interleaved frames of channel 6: buffer, offset of the first, sizes."""
     data = b"".join(b"$\x06" + struct.pack(">H", len(each)) + each for each in packets)

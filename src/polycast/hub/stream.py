@@ -199,6 +199,7 @@ class Stream:
         timestamp = track.outgoing_timestamp(report.rtp_timestamp)
         # A report with NTP time 0 comes from a publisher without a clock (RFC 3550 section 6.4.1).
         if timestamp is not None and report.ntp:
+            self._tie_to_clock(track)
             before = track.reports.wall_time_of(timestamp)
             ntp = self._to_our_clock(track.reports, report.ntp, timestamp)
             track.reports.on_publisher_report(ntp, timestamp, now)
@@ -281,6 +282,7 @@ class Stream:
         walls: dict[int, WallTime] = {}
         for index in track_indexes:
             track = self.tracks[index]
+            self._tie_to_clock(track)
             wall = track.reports.wall_time_of(track.last_timestamp) if track.next_sequence is not None else None
             if wall is not None:
                 walls[index] = wall
@@ -387,6 +389,13 @@ class Stream:
                 if self._moment:
                     self._tie_to_moment(track, run.timestamp, wall_time)
                 track.reports.on_packet(run.timestamp, now, wall_time)
+
+    def _tie_to_clock(self, track: LiveTrack) -> None:
+        """Compare the last packet with the clock, where `_note_times` has not: it may come after a jump."""
+        if self.publishes_packets and track.last_time is not None:
+            elapsed = max(0.0, self._loop.time() - track.last_time)
+            wall_time = WallTime(time.time_ns() - round(elapsed * NANOSECONDS))
+            track.reports.on_packet(track.last_timestamp, track.last_time, wall_time)
 
     def _tie_to_moment(self, track: LiveTrack, timestamp: int, wall_time: WallTime) -> None:
         """Tie all tracks to the clock at the first packet of one of them."""

@@ -273,6 +273,37 @@ def test_thousands_in_a_row(run: Run) -> None:
     run(test)
 
 
+def test_a_head_is_cut_where_the_server_stopped_reading(run: Run) -> None:
+    """That the rest of it has not been read is not the client's fault, however long its first answer takes."""
+
+    async def test(server: Server) -> None:
+        released = asyncio.Event()
+
+        async def hold() -> Response:
+            await released.wait()
+            return Response(200, [], b"held")
+
+        server.later = hold  # type: ignore[method-assign]
+        server.it.pass_time(0)
+        reader, writer = await server.connect()
+        padded = GET[:-2] + b"X: " + b"x" * 150 + b"\r\n\r\n"
+        count = 2 * connection.RECEIVE_SIZE // len(padded)
+        writer.write(padded.replace(b"/ ", b"/later ") + padded * count)
+        await server.it.until(lambda: any(each._is_read_paused for each in connections(server)))
+        [served] = connections(server)
+        assert served._engine is not None
+        assert served._engine.is_incomplete
+        for _ in range(int(server.it.server.read_timeout) + 2):
+            server.it.pass_time(1)
+        released.set()
+        assert await read_answer(reader) == b"held"
+        for _ in range(count):
+            assert await read_answer(reader) == b"GET"
+        writer.close()
+
+    run(test)
+
+
 def test_heads_that_come_a_byte_at_a_time(run: Run) -> None:
     async def test(server: Server) -> None:
         server.it.pass_time(0)

@@ -268,7 +268,10 @@ class HttpConnection(asyncio.Protocol):
             return
         timeout = self.server.read_timeout
         engine = self._engine
-        if engine is None or engine.is_incomplete or not self._has_requested:
+        # A head that is cut where we stopped reading is not the client's fault.
+        is_waiting = self._is_read_paused or bool(self._unread)
+        is_incomplete = engine is None or (engine.is_incomplete and not is_waiting)
+        if is_incomplete or not self._has_requested:
             if self._incomplete_since is None:
                 self._incomplete_since = now
             elif now - max(self._incomplete_since, self._last_request) >= timeout:

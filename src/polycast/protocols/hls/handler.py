@@ -218,7 +218,11 @@ class RequestHandler:
                     response = self._internal_error()
             else:
                 remuxer.counters.bytes_sent += len(response.body)
-            exchange.connection.respond(exchange, response)
+            try:
+                exchange.connection.respond(exchange, response)
+            except Exception:
+                self._server.on_internal_error()
+                exchange.connection.abort("internal error")
 
     def _file_response(self, request: Request, remuxer: Remuxer, found: Found) -> Response:
         if isinstance(found, Refusal):

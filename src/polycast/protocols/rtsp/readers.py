@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -123,8 +122,7 @@ class InterleavedReader(SessionReader):
         self._outbox = outbox
         self._channels = channels
         self._key_track = key_track
-        # One object for all readers with these channels, whose hash is made once.
-        self._form_key = sys.intern(f"interleaved {channels}")
+        self._form_key = f"interleaved {channels}"  # a string makes its hash once, a tuple each time
 
     def deliver(self, batch: PacketBatch) -> None:
         outbox = self._outbox
