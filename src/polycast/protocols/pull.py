@@ -158,9 +158,12 @@ class SupervisedSource(Source):
         """Sources that failed since one was ready, in this round."""
         rounds = 0
         """Times that all of them failed in a row."""
+        task = asyncio.current_task()
         while True:
             self._was_ready = False
             error = await self._attempt(self._pullers[self._current])
+            if self._task is not task:
+                return  # stopped: asyncio.wait_for may swallow a cancellation (before Python 3.12)
             # Errors are at info level, as with rtsp-simple-server: a camera that is off is nothing unusual.
             self._log.info("ERR: %s", error)
             if self._was_ready:

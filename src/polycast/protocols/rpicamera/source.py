@@ -181,7 +181,8 @@ class _Run:
         """Return why the program has ended, in its own words where it said something of an error."""
         code = await self._process.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._messages), GRACE_SECONDS)
+            async with asyncio.timeout(GRACE_SECONDS):
+                await asyncio.shield(self._messages)
         errors = [line for line in self._lines if "error" in line.lower()] or list(self._lines)[-1:]
         return ": ".join([f"the camera program has ended with code {code}", *errors[-1:]])
 
