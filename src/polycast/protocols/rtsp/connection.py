@@ -123,7 +123,11 @@ class Connection(asyncio.Protocol):
                     return
                 self._event_count += 1
                 if type(event) is InterleavedRun:
-                    self._on_interleaved(event)
+                    session = self.session
+                    if session is not None:
+                        session.on_interleaved(event, self._last_received)
+                    if event.is_last:
+                        return
                 elif isinstance(event, Request):
                     self._has_sent_request = True
                     if self._on_request(event):
@@ -133,16 +137,6 @@ class Connection(asyncio.Protocol):
         except Exception:
             self.server.on_internal_error()
             self.close("internal error", Response(500))
-
-    def _on_interleaved(self, run: InterleavedRun) -> None:
-        session = self.session
-        if session is None:
-            return
-        if session.state is State.RECORDING:
-            session.on_interleaved(run, self._last_received)
-        elif session.state is State.PLAYING:
-            for _, start, end in run.frames():
-                session.on_reader_rtcp(run.data, start, end)
 
     def _on_request(self, request: Request) -> bool:
         """Answer a request; return whether the answer has to be waited for."""

@@ -211,9 +211,12 @@ class Session(Publisher):
             self.path.stop_publishing(self, reason)
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Take the interleaved frames of one read of a publisher. The hot path."""
+        """Take the interleaved frames of one read: a publisher's media, or what a reader reports. The hot path."""
         stream = self.stream
-        if stream is None:
+        if self.state is not State.RECORDING or stream is None:
+            if self.state is State.PLAYING:
+                for _, start, end in run.frames():
+                    self.on_reader_rtcp(run.data, start, end)
             return
         self.last_packet = stream.now = now
         counters = self.counters

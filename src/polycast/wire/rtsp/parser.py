@@ -65,13 +65,15 @@ class InterleavedRun:
     ``data`` is shared and never changed. Neither ``groups`` nor ``sizes`` is ever empty.
     """
 
-    __slots__ = ("data", "groups", "size")
+    __slots__ = ("data", "groups", "is_last", "size")
 
-    def __init__(self, data: bytes, groups: list[Group], size: int) -> None:
+    def __init__(self, data: bytes, groups: list[Group], size: int, *, is_last: bool = False) -> None:
         self.data = data
         self.groups = groups
         self.size = size
         """Bytes of all frames, with their headers."""
+        self.is_last = is_last
+        """Whether the parser has nothing more than these, so that it need not be asked again."""
 
     def frames(self) -> Iterator[tuple[int, int, int]]:
         """Yield ``(channel, start, end)`` of each frame: ``data[start:end]`` is its payload."""
@@ -193,7 +195,7 @@ class MessageParser:
             if position <= last_header and unpack(data, position)[2] > limit:
                 raise RemoteProtocolError(f"interleaved frame larger than {limit} bytes", 413)
             return None
-        run = InterleavedRun(data, groups, position - self._position)
+        run = InterleavedRun(data, groups, position - self._position, is_last=position == size)
         if position == size:
             self._buffer = b""
             self._position = 0
