@@ -133,11 +133,17 @@ def test_read(
     command = read_command(program, transport, server.url(path, tls=transport == "tls"), output)
     finished = tools.run(f"read-{program}-{transport}", command, tmp_path, seconds=READ_SECONDS, net=server.net)
     message = f"{finished.describe()}\n--- server\n{server.log[-3000:]}"
-    assert finished.process.returncode == 0, message
+    assert finished.process.returncode == 0 or _paused_too_late(finished.errors), message
     frames = decoded_frames(program, output, tmp_path)
     assert frames >= FRAMES, f"{frames} pictures\n{message}"
     for complaint in ("error while decoding", "concealing", "Invalid data", "non-existing PPS"):
         assert complaint not in finished.errors, message
+
+
+def _paused_too_late(errors: str) -> bool:
+    """Whether GStreamer had all that it wanted: now and then it sends its PAUSE behind its own TEARDOWN, on a
+    connection that it has closed, and takes that for a failure."""
+    return "gst_rtspsrc_pause ()" in errors and "Received end-of-file" in errors
 
 
 # Codec, further options of the publishing and of the reading FFmpeg, and how many packets the reader waits for.
