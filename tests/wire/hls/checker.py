@@ -1,7 +1,7 @@
 """Validates the playlists of a live stream, as a player gets them one after another, against the specifications.
 
 It has its own small parser, so that it shares no error with ours. Sections are those of RFC 8216 where a number stands
-alone, and of draft-pantos-hls-rfc8216bis-20 behind "bis".
+alone, and of draft-pantos-hls-rfc8216bis behind "bis".
 """
 
 from __future__ import annotations
