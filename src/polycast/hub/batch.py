@@ -130,15 +130,14 @@ class FramedRun:
 
 
 class _Batch:
-    __slots__ = ("forms",)
+    __slots__ = ("_forms",)
 
     def __init__(self) -> None:
-        self.forms: dict[Hashable, Any] = {}
-        """Wire forms by their keys; see `form`."""
+        self._forms: dict[Hashable, Any] = {}
 
     def form(self, key: Hashable, build: Callable[..., Form]) -> Form:
         """Return the wire form called ``key``, built by ``build(self)`` for the first reader that asks."""
-        forms = self.forms
+        forms = self._forms
         if key in forms:
             return forms[key]  # type: ignore[no-any-return]
         made = forms[key] = build(self)
@@ -151,7 +150,7 @@ class PacketBatch(_Batch):
     __slots__ = ("runs",)
 
     def __init__(self) -> None:
-        self.forms = {}  # the call of the base class would cost a twentieth of the way of a small batch
+        self._forms = {}  # the call of the base class would cost a twentieth of the way of a small batch
         self.runs: list[PacketRun | FramedRun] = []
 
     @property

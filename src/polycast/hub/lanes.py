@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
-from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun, PacketBatch
+from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun
 from polycast.hub.splice import PacketSplice, parameter_sets, shifted
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
@@ -170,12 +170,7 @@ class LiveTrack:
         run = FramedRun(self.index, channel, data, start, sizes, timestamp)
         if noticed:
             self._on_noticed(run, noticed)
-        stream = self._stream
-        batch = stream.batch
-        if batch is None:
-            batch = stream.batch = PacketBatch()
-        batch.runs.append(run)
-        stream.run = None
+        self._stream.add_run(run)
         return True
 
     def write_frame(self, frame: Frame) -> None:

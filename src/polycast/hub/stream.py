@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
+from polycast.hub.batch import FrameBatch, FramedRun, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
@@ -304,11 +304,18 @@ class Stream:
 
     def begin_run(self, track_index: int, channel: int) -> PacketRun:
         """Return a new run of packets in the batch that is being collected."""
-        if self.batch is None:
-            self.batch = PacketBatch()
-        self.run = run = PacketRun(track_index, channel)
-        self.batch.runs.append(run)
+        run = PacketRun(track_index, channel)
+        self.add_run(run)
+        self.run = run
         return run
+
+    def add_run(self, run: PacketRun | FramedRun) -> None:
+        """Add a whole run of packets to the batch that is being collected."""
+        batch = self.batch
+        if batch is None:
+            batch = self.batch = PacketBatch()
+        self.run = None
+        batch.runs.append(run)
 
     def collect_frame(self, track_index: int, frame: Frame) -> None:
         """Add a frame to what goes to frame readers at the next flush."""

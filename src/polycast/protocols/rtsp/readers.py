@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun, PacketBatch, Span
@@ -123,6 +124,7 @@ class InterleavedReader(SessionReader):
         self._channels = channels
         self._key_track = key_track
         self._form_key = f"interleaved {channels}"  # a string makes its hash once, a tuple each time
+        self._interleave = partial(interleave, channels=channels)
 
     def deliver(self, batch: PacketBatch) -> None:
         outbox = self._outbox
@@ -131,10 +133,7 @@ class InterleavedReader(SessionReader):
             if resumed is None:
                 return
             batch = resumed
-        form = batch.forms.get(self._form_key)
-        if form is None:
-            form = batch.forms[self._form_key] = interleave(batch, self._channels)
-        data, count = form
+        data, count = batch.form(self._form_key, self._interleave)
         if data:
             outbox.write(data)
             counters = self.counters
