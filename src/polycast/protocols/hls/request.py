@@ -56,6 +56,7 @@ class Target:
             self.question = (name, parse_directives(self.query) if is_playlist else NO_DIRECTIVES)
 
 
+# All viewers of a stream ask for the same at about the same time.
 _remembered_target = lru_cache(maxsize=1024)(Target)
 
 

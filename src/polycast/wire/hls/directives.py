@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -17,8 +16,6 @@ MAXIMUM_SEQUENCE_LEAD = 2
 """Segments after the last one that a request may ask for (section 6.2.5.2)."""
 
 _BAD_REQUEST = 400
-_LONGEST_KEPT_QUERY = 256
-"""Characters: three directives and a token."""
 
 
 class DeliveryDirectives(NamedTuple):
@@ -39,10 +36,6 @@ def parse_directives(query: str) -> DeliveryDirectives | Refusal:
     """Parse the query of a request, without question mark; other parameters are ignored."""
     if "_HLS_" not in query:
         return NO_DIRECTIVES
-    return _parse_cached(query) if len(query) <= _LONGEST_KEPT_QUERY else _parse(query)
-
-
-def _parse(query: str) -> DeliveryDirectives | Refusal:
     try:
         fields = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MAXIMUM_FIELDS))
     except ValueError:
@@ -58,10 +51,6 @@ def _parse(query: str) -> DeliveryDirectives | Refusal:
         None if part is None else int(part),
         fields.get("_HLS_skip") in ("YES", "v2"),
     )
-
-
-# All viewers of a stream ask for the same at about the same time.
-_parse_cached = lru_cache(maxsize=128)(_parse)
 
 
 def is_available(
