@@ -216,7 +216,7 @@ class RequestHandler:
                     response = self._file_response(request, remuxer, found)
                 except Exception:  # nobody else who waits for the same shall miss it
                     response = self._internal_error()
-            else:
+            elif not isinstance(found, Refusal):
                 remuxer.counters.bytes_sent += len(response.body)
             try:
                 exchange.connection.respond(exchange, response)
