@@ -19,6 +19,7 @@ from bench.hls_files import BOX_SIZE, LOW_LATENCY_BITS_PER_SECOND, PLAYLIST_SIZE
 from bench.hls_load import PART_SECONDS, read_viewers
 from bench.media import STAMP_MAGIC
 from bench.server import HOST
+from bench.stamped import shake_hands
 
 PARTS_LISTED = 10
 RECEIVE_SIZE = 1 << 16
@@ -39,15 +40,7 @@ class Client:
         self._socket = accepted
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        while True:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                accepted.sendall(self._outgoing.read())
-                self._incoming.write(accepted.recv(RECEIVE_SIZE))
-            else:
-                accepted.sendall(self._outgoing.read())
-                return
+        shake_hands(accepted, self._tls, self._incoming, self._outgoing)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -25,6 +25,19 @@ def arrival_time(ancillary: list[tuple[int, int, bytes]], now: int) -> int:
     return now
 
 
+def shake_hands(connected: socket.socket, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+    """Shake hands over a connection that is blocking, as client or server."""
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            connected.sendall(outgoing.read())
+            incoming.write(connected.recv(1 << 16))
+        else:
+            connected.sendall(outgoing.read())
+            return
+
+
 class StampedSocket:
     """A connection, with TLS or without, that is read and written like a non-blocking socket."""
 
@@ -36,20 +49,9 @@ class StampedSocket:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing) if context is not None else None
         if self._tls is not None:
-            self._shake_hands(self._tls)
+            shake_hands(connected, self._tls, self._incoming, self._outgoing)
         connected.setblocking(False)
         enable_stamps(connected)
-
-    def _shake_hands(self, tls: ssl.SSLObject) -> None:
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self._socket.sendall(self._outgoing.read())
-                self._incoming.write(self._socket.recv(1 << 16))
-            else:
-                self._socket.sendall(self._outgoing.read())
-                return
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -358,6 +358,16 @@ def report(ntp_seconds: int, rtp_timestamp: int) -> SenderReport:
     return SenderReport(0x1234, ntp_seconds << 32, rtp_timestamp, 0, 0)
 
 
+def begun_stream() -> Stream:
+    """Return a stream with a reader, of whose picture and sound the first packets have come."""
+    stream = make_stream(VIDEO, AUDIO)
+    stream.add_reader(Packets())
+    write(stream, rtp(1, SLICE, timestamp=90_000), 0)
+    write(stream, rtp(1, access_unit(b"x"), timestamp=48_000, payload_type=97), 1)
+    stream.flush()
+    return stream
+
+
 def told(stream: Stream, track: int, timestamp: int) -> int:
     """Return the wall-clock time in nanoseconds that readers are told for a timestamp."""
     wall_time = stream.tracks[track].reports.wall_time_of(timestamp)
@@ -366,11 +376,7 @@ def told(stream: Stream, track: int, timestamp: int) -> int:
 
 
 async def test_clock_of_the_publisher_does_not_move_what_readers_were_told() -> None:
-    stream = make_stream(VIDEO, AUDIO)
-    stream.add_reader(Packets())
-    write(stream, rtp(1, SLICE, timestamp=90_000), 0)
-    write(stream, rtp(1, access_unit(b"x"), timestamp=48_000, payload_type=97), 1)
-    stream.flush()
+    stream = begun_stream()
     before = told(stream, 0, 90_000)
     # A camera whose clock began in 1970, and whose sound was captured 50 ms after its picture.
     stream.on_sender_report(0, report(2_208_988_800 + 10, 90_000), 0.0)
@@ -383,11 +389,7 @@ async def test_clock_of_the_publisher_does_not_move_what_readers_were_told() -> 
 
 
 async def test_reader_that_joins_right_after_a_jump_of_the_timestamps() -> None:
-    stream = make_stream(VIDEO, AUDIO)
-    stream.add_reader(Packets())
-    write(stream, rtp(1, SLICE, timestamp=90_000), 0)
-    write(stream, rtp(1, access_unit(b"x"), timestamp=48_000, payload_type=97), 1)
-    stream.flush()
+    stream = begun_stream()
     write(stream, rtp(2, SLICE, timestamp=90_000 * 3600), 0)  # an hour later, before the clock is looked at again
     write(stream, rtp(2, access_unit(b"x"), timestamp=49_024, payload_type=97), 1)
     stream.flush()
