@@ -110,7 +110,8 @@ def test_stray_packet_does_not_restart() -> None:
 
 @given(st.integers(0, 65_535), st.integers(0, 1_000_000), st.lists(st.booleans(), min_size=20, max_size=200))
 def test_displaced_packets_come_out_in_order(first: int, seed: int, kept: list[bool]) -> None:
-    kept[0] = kept[1] = True
+    kept[1] = True
+    kept[::7] = [True] * len(kept[::7])  # gaps and displacement together stay below the size of the buffer
     arrivals = [(index, first + index) for index, keep in enumerate(kept) if keep]
     shuffled = random.Random(seed)
     # Up to 8 places late, but the first packet first: nothing can be in front of it.
