@@ -10,7 +10,7 @@ import pytest
 from tests.hub.support import AUDIO, PPS, SPS, VIDEO, Frames, Packets, make_stream
 
 from polycast.errors import RemoteProtocolError
-from polycast.hub.batch import PacketBatch, PacketRun
+from polycast.hub.batch import MixedBatch, PacketBatch, PacketRun
 from polycast.hub.stream import FRAME_WAIT_BYTES, Stream
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
@@ -56,7 +56,7 @@ async def test_all_readers_get_the_same_batch() -> None:
 
 
 async def test_wire_form_is_built_once() -> None:
-    batch = PacketBatch()
+    batch = MixedBatch()
     counter = itertools.count()
     assert [batch.form("x", lambda _: next(counter)) for _ in range(3)] == [0, 0, 0]
     assert batch.form("y", lambda _: next(counter)) == 1
@@ -198,7 +198,7 @@ def packet(sequence: int, *, key: bool = False) -> RtpPacket:
 
 
 def batch_of(*runs: tuple[int, list[RtpPacket]]) -> PacketBatch:
-    batch = PacketBatch()
+    batch = MixedBatch()
     for track_index, packets in runs:
         run = PacketRun(track_index, -1)
         run.packets = packets

@@ -65,99 +65,35 @@ class PacketRun:
         yield data, start, end
 
 
-class FramedRun:
-    """Consecutive packets of one track as they came: each in ``data`` behind a 4-byte frame header with the number of
-    ``channel``, with nothing between them. A reader that uses the same channel is given these bytes; the packets are
-    made for the first one that asks."""
-
-    __slots__ = (
-        "_packets",
-        "channel",
-        "count",
-        "data",
-        "end",
-        "has_key",
-        "key_starts",
-        "size",
-        "sizes",
-        "start",
-        "timestamp",
-        "track_index",
-    )
-
-    def __init__(
-        self, track_index: int, channel: int, data: bytes, start: int, sizes: list[int], timestamp: int
-    ) -> None:
-        self.track_index = track_index
-        self.channel = channel
-        self.data = data
-        self.start = start
-        """Where the first packet begins in ``data``, behind its frame header."""
-        self.sizes = sizes
-        """Bytes of each packet."""
-        self.timestamp = timestamp
-        """RTP timestamp of the last packet."""
-        self.count = len(sizes)
-        """Number of packets."""
-        self.size = sum(sizes)
-        """Bytes of the packets."""
-        self.end = start + self.size + FRAME_HEADER_SIZE * (self.count - 1)
-        """Where the last packet ends."""
-        self.key_starts: Sequence[int] = ()
-        """Where the packets begin at which decoding can."""
-        self.has_key = False
-        """Whether a packet is in it at which a reader can begin."""
-        self._packets: list[RtpPacket] | None = None
-
-    @property
-    def packets(self) -> list[RtpPacket]:
-        """The packets, parsed when they are first asked for."""
-        if self._packets is None:
-            self._packets = list(self._parse())
-        return self._packets
-
-    def framed(self) -> Iterator[Span]:
-        """Yield the packets with their frame headers."""
-        yield self.data, self.start - FRAME_HEADER_SIZE, self.end
-
-    def _parse(self) -> Iterator[RtpPacket]:
-        start = self.start
-        for size in self.sizes:
-            packet = parse_packet(self.data, start, start + size)
-            packet.key = start in self.key_starts
-            yield packet
-            start += size + FRAME_HEADER_SIZE
-
-
 class _Batch:
     __slots__ = ("_forms",)
 
     def __init__(self) -> None:
-        self._forms: dict[Hashable, Any] = {}
+        self._forms: dict[Hashable, Any] | None = None
 
     def form(self, key: Hashable, build: Callable[..., Form]) -> Form:
         """Return the wire form called ``key``, built by ``build(self)`` for the first reader that asks."""
         forms = self._forms
-        if key in forms:
+        if forms is None:
+            forms = self._forms = {}
+        elif key in forms:
             return forms[key]  # type: ignore[no-any-return]
         made = forms[key] = build(self)
         return made
 
 
 class PacketBatch(_Batch):
-    """RTP packets of all tracks, in the order of their arrival."""
+    """RTP packets of all tracks, in the order of their arrival: a `MixedBatch`, or a `FramedRun` alone."""
 
-    __slots__ = ("runs",)
-
-    def __init__(self) -> None:
-        self._forms = {}  # the call of the base class would cost a twentieth of the way of a small batch
-        self.runs: list[PacketRun | FramedRun] = []
+    __slots__ = ()
 
     @property
-    def has_key(self) -> bool:
-        """Whether a packet of a video track is in it at which decoding can start (any packet, where there is no
-        video)."""
-        return any(run.has_key for run in self.runs)
+    def runs(self) -> Sequence[PacketRun | FramedRun]:
+        """The packets, by track: consecutive ones of a track together."""
+        raise NotImplementedError
+
+    has_key: bool
+    """Whether a packet of a video track is in it at which decoding can start (any packet, where there is no video)."""
 
     @property
     def size(self) -> int:
@@ -175,7 +111,7 @@ class PacketBatch(_Batch):
         return cut
 
     def _cut(self, key_track: int) -> PacketBatch:
-        cut = PacketBatch()
+        cut = MixedBatch()
         found = False
         for run in self.runs:
             packets = run.packets
@@ -193,6 +129,96 @@ class PacketBatch(_Batch):
             new_run.has_key = run.has_key
             cut.runs.append(new_run)
         return cut
+
+
+class MixedBatch(PacketBatch):
+    """A batch that is collected run by run."""
+
+    __slots__ = ("_runs",)
+
+    def __init__(self) -> None:
+        self._forms = None
+        self._runs: list[PacketRun | FramedRun] = []
+
+    @property
+    def runs(self) -> list[PacketRun | FramedRun]:
+        return self._runs
+
+    @property
+    def has_key(self) -> bool:  # type: ignore[override]
+        return any(run.has_key for run in self._runs)
+
+
+class FramedRun(PacketBatch):
+    """Consecutive packets of one track as they came: ``data[start:end]`` holds them, each behind a 4-byte frame header
+    with the number of ``channel``. A reader that uses the same channel is given these bytes; the packets are made for
+    the first one that asks.
+
+    Most reads bring just that, so it is a batch by itself."""
+
+    __slots__ = ("channel", "count", "data", "end", "has_key", "key_starts", "start", "timestamp", "track_index")
+
+    def __init__(
+        self, track_index: int, channel: int, data: bytes, start: int, end: int, count: int, timestamp: int
+    ) -> None:
+        self._forms = None
+        self.track_index = track_index
+        self.channel = channel
+        self.data = data
+        self.start = start
+        """Where the frame header of the first packet begins in ``data``."""
+        self.end = end
+        """Where the last packet ends."""
+        self.count = count
+        """Number of packets."""
+        self.timestamp = timestamp
+        """RTP timestamp of the last packet."""
+        self.key_starts: Sequence[int] = ()
+        """Where the packets begin at which decoding can."""
+        self.has_key = False
+
+    @property
+    def runs(self) -> Sequence[FramedRun]:
+        return (self,)
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start - FRAME_HEADER_SIZE * self.count
+
+    @property
+    def packet_count(self) -> int:
+        return self.count
+
+    @property
+    def packets(self) -> list[RtpPacket]:
+        """The packets, parsed when they are first asked for."""
+        return self.form("packets", FramedRun._parse)
+
+    def framed(self) -> Iterator[Span]:
+        """Yield the packets with their frame headers."""
+        yield self.data, self.start, self.end
+
+    def framed_data(self) -> bytes:
+        """Return the packets with their frame headers: ``data`` itself where it holds nothing else."""
+        if self.end - self.start == len(self.data):
+            return self.data
+        return self.form("framed", FramedRun._cut_out)
+
+    def _cut_out(self) -> bytes:
+        return self.data[self.start : self.end]
+
+    def _parse(self) -> list[RtpPacket]:
+        packets: list[RtpPacket] = []
+        data = self.data
+        start = self.start
+        while start < self.end:
+            start += FRAME_HEADER_SIZE
+            end = start + (data[start - 2] << 8 | data[start - 1])
+            packet = parse_packet(data, start, end)
+            packet.key = start in self.key_starts
+            packets.append(packet)
+            start = end
+        return packets
 
 
 class FrameBatch(_Batch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import struct
 from typing import TYPE_CHECKING
 
 from polycast.codecs.update import updated_codec
@@ -18,7 +19,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, parse_packet
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import (
     continuation_pattern,
@@ -27,7 +28,7 @@ from polycast.rtp.payload.registry import (
     packet_peek,
     parameters_from_packet,
 )
-from polycast.rtp.plain import Noticed, scan_plain
+from polycast.rtp.plain import PLAIN, Noticed, scan_plain
 from polycast.rtp.reports import SenderReportSource
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ if TYPE_CHECKING:
 
 KEY = 1
 PARAMETERS = 2
+
+# Of a packet behind a frame header: sequence number and timestamp.
+_FIRST = struct.Struct("!6xHI")
+
+# The same with the byte that holds the marker bit before them.
+_LAST = struct.Struct("!5xBHI")
+_MARKER = 0x80
+
+# Bytes of a packet whose payload shows whether it is a continuation, with its frame header.
+_SHORTEST_FRAME = FRAME_HEADER_SIZE + HEADER_SIZE + 4
 
 # Seconds of media between two ties of the RTP timestamps of a publisher of frames to its time line.
 REPORT_INTERVAL_SECONDS = 10
@@ -151,10 +162,10 @@ class LiveTrack:
             self._depacketize(packet)
 
     def add_packets(self, data: bytes, start: int, sizes: list[int], channel: int) -> bool:
-        """Take packets that stand in ``data`` as a `FramedRun` says, all at once.
+        """Take packets that stand in ``data`` one after another, each behind a frame header (see `FramedRun`), all at
+        once: the first at ``start``, each of its size.
 
-        The shortest way for what most publishers send most of the time. False where it is not that simple, and nothing
-        has been taken: then they are to be added one by one.
+        False where it is not that simple, and nothing has been taken: then they are to be added one by one.
         """
         if self._is_second or self._depacketizer is not None:
             return False
@@ -167,10 +178,66 @@ class LiveTrack:
         self._expected_sequence = (sequence + len(sizes)) & 0xFFFF
         if self._waits_for_marker:
             self.frame_open = not marker
-        run = FramedRun(self.index, channel, data, start, sizes, timestamp)
+        begin = start - FRAME_HEADER_SIZE
+        end = begin + sum(sizes) + FRAME_HEADER_SIZE * len(sizes)
+        run = FramedRun(self.index, channel, data, begin, end, len(sizes), timestamp)
         if noticed:
             self._on_noticed(run, noticed)
         self._stream.add_run(run)
+        return True
+
+    def take_train(self, data: bytes, channel: int, stride: int, count: int, last: int) -> bool:
+        """Take what one read brought, where it is nothing but packets of one size, the last one perhaps smaller, each
+        behind a frame header: ``stride`` bytes from one to the next, ``count`` of them, the header of the last one at
+        ``last``. Their first bytes are all the same. A frame that is complete goes out at once.
+
+        The shortest way for what most publishers send most of the time, and therefore in one piece: with hundreds of
+        streams each call on it can be seen in the server's load. False where it is not that simple, and nothing has
+        been taken.
+        """
+        if (
+            data[FRAME_HEADER_SIZE] != PLAIN
+            or self._is_second
+            or self._depacketizer is not None
+            or len(data) - last < _SHORTEST_FRAME
+        ):
+            return False
+        for place, fitting in self._continuation.columns:
+            if data[FRAME_HEADER_SIZE + HEADER_SIZE + place + stride :: stride].translate(None, fitting):
+                return False
+        sequence, first_timestamp = _FIRST.unpack_from(data)
+        second, last_sequence, timestamp = _LAST.unpack_from(data, last)
+        if (
+            last_sequence != (sequence + count - 1) & 0xFFFF
+            or timestamp != first_timestamp
+            or stride > MAXIMUM_PACKET_SIZE + FRAME_HEADER_SIZE
+        ):
+            return False
+        if sequence != self._expected_sequence:
+            self._on_gap(data, FRAME_HEADER_SIZE, sequence)
+        self._expected_sequence = last_sequence + 1 & 0xFFFF
+        size = len(data)
+        run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
+        flags = self._peek(data, FRAME_HEADER_SIZE + HEADER_SIZE, stride)
+        if flags:
+            self._on_noticed(run, [(flags, FRAME_HEADER_SIZE, stride)])
+        stream = self._stream
+        self.frame_open = self._waits_for_marker and second < _MARKER
+        if self.frame_open or stream.batch is not None:
+            stream.add_run(run)
+            stream.end_of_read()
+            return True
+        self.packets_received += count
+        self.bytes_received += size - FRAME_HEADER_SIZE * count
+        self.last_timestamp = timestamp
+        self.last_time = now = stream.now
+        if now >= self.reports.next_packet_time:
+            stream.compare_with_clock(self, timestamp, now)
+        for reader in stream.packet_readers:
+            try:
+                reader.deliver(run)
+            except Exception:
+                stream.on_reader_failed(reader)
         return True
 
     def write_frame(self, frame: Frame) -> None:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polycast.hub.batch import FrameBatch, FramedRun, PacketBatch, PacketRun
+from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
@@ -114,11 +114,12 @@ class Stream:
         self.key_track = next((track.index for track in self.tracks if track.track.codec.kind is Kind.VIDEO), 0)
         """The track whose key frames are where a reader can begin: the first video track."""
         self._timeline = Timeline([track.track.clock_rate for track in self.tracks])
-        self._packet_readers: tuple[PacketReader, ...] = ()
+        self.packet_readers: tuple[PacketReader, ...] = ()
+        """Those that get the batches."""
         self._frame_readers: tuple[FrameReader, ...] = ()
         self.packet_reader_count = 0
         self.frame_reader_count = 0
-        self.batch: PacketBatch | None = None
+        self.batch: MixedBatch | None = None
         """Packets collected since the last flush; filled by `LiveTrack`."""
         self.run: PacketRun | None = None
         self._frames: list[tuple[int, Frame | Track]] = []
@@ -153,7 +154,7 @@ class Stream:
     @property
     def readers(self) -> tuple[Reader, ...]:
         """All readers."""
-        return (*self._packet_readers, *self._frame_readers)
+        return (*self.packet_readers, *self._frame_readers)
 
     # Publisher's side.
 
@@ -178,12 +179,7 @@ class Stream:
         batch = self.batch
         if batch is not None:
             self.batch = self.run = None
-            self._note_times(batch)
-            for reader in self._packet_readers:
-                try:
-                    reader.deliver(batch)
-                except Exception:
-                    self._on_reader_failed(reader)
+            self._deliver(batch)
         if self._frames:
             frames = FrameBatch(self._frames)
             self._frames = []
@@ -191,7 +187,17 @@ class Stream:
                 try:
                     frame_reader.deliver_frames(frames)
                 except Exception:
-                    self._on_reader_failed(frame_reader)
+                    self.on_reader_failed(frame_reader)
+
+    def _deliver(self, batch: PacketBatch) -> None:
+        now = self._loop.time()
+        for run in batch.runs:
+            self._note_run(run, now)
+        for reader in self.packet_readers:
+            try:
+                reader.deliver(batch)
+            except Exception:
+                self.on_reader_failed(reader)
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         """Take a sender report of the publisher: it ties the track's timestamps to the wall clock."""
@@ -239,7 +245,7 @@ class Stream:
             self._timer = None
         self.batch = self.run = None
         self._frames = []
-        self._packet_readers = ()
+        self.packet_readers = ()
         self._frame_readers = ()
         self.packet_reader_count = self.frame_reader_count = 0
 
@@ -251,8 +257,8 @@ class Stream:
         if self._closed:
             return
         if isinstance(reader, PacketReader):
-            if reader not in self._packet_readers:
-                self._packet_readers = (*self._packet_readers, reader)
+            if reader not in self.packet_readers:
+                self.packet_readers = (*self.packet_readers, reader)
                 self.packet_reader_count += 1
         elif isinstance(reader, FrameReader) and reader not in self._frame_readers:
             self._frame_readers = (*self._frame_readers, reader)
@@ -263,8 +269,8 @@ class Stream:
 
     def remove_reader(self, reader: Reader) -> None:
         """Stop sending to a reader; unknown readers are ignored."""
-        if reader in self._packet_readers:
-            self._packet_readers = tuple(other for other in self._packet_readers if other is not reader)
+        if reader in self.packet_readers:
+            self.packet_readers = tuple(other for other in self.packet_readers if other is not reader)
             self.packet_reader_count -= 1
         elif reader in self._frame_readers:
             self._frame_readers = tuple(other for other in self._frame_readers if other is not reader)
@@ -313,7 +319,7 @@ class Stream:
         """Add a whole run of packets to the batch that is being collected."""
         batch = self.batch
         if batch is None:
-            batch = self.batch = PacketBatch()
+            batch = self.batch = MixedBatch()
         self.run = None
         batch.runs.append(run)
 
@@ -383,22 +389,24 @@ class Stream:
             self._wall_origin = time.time_ns() - elapsed
         return WallTime(self._wall_origin + elapsed)
 
-    def _note_times(self, batch: PacketBatch) -> None:
-        now = self._loop.time()
-        for run in batch.runs:
-            track = self.tracks[run.track_index]
-            track.packets_received += run.count
-            track.bytes_received += run.size
-            track.last_timestamp = run.timestamp
-            track.last_time = now
-            if now >= track.reports.next_packet_time:
-                wall_time = WallTime(time.time_ns())
-                if self._moment:
-                    self._tie_to_moment(track, run.timestamp, wall_time)
-                track.reports.on_packet(run.timestamp, now, wall_time)
+    def _note_run(self, run: PacketRun | FramedRun, now: float) -> None:
+        track = self.tracks[run.track_index]
+        track.packets_received += run.count
+        track.bytes_received += run.size
+        track.last_timestamp = run.timestamp
+        track.last_time = now
+        if now >= track.reports.next_packet_time:
+            self.compare_with_clock(track, run.timestamp, now)
+
+    def compare_with_clock(self, track: LiveTrack, timestamp: int, now: float) -> None:
+        """Tie a packet that has just come to the clock, unless it is tied already."""
+        wall_time = WallTime(time.time_ns())
+        if self._moment:
+            self._tie_to_moment(track, timestamp, wall_time)
+        track.reports.on_packet(timestamp, now, wall_time)
 
     def _tie_to_clock(self, track: LiveTrack) -> None:
-        """Compare the last packet with the clock, where `_note_times` has not: it may come after a jump."""
+        """Compare the last packet with the clock, where `_note_run` has not: it may come after a jump."""
         if self.publishes_packets and track.last_time is not None:
             elapsed = max(0.0, self._loop.time() - track.last_time)
             wall_time = WallTime(time.time_ns() - round(elapsed * NANOSECONDS))
@@ -419,7 +427,8 @@ class Stream:
         self._timer = None
         self.flush()
 
-    def _on_reader_failed(self, reader: Reader) -> None:
+    def on_reader_failed(self, reader: Reader) -> None:
+        """End a reader that raised the exception which is being handled."""
         self._log.exception("a reader failed; it is closed, the others go on")
         self.remove_reader(reader)
         reader.close_reader("internal error")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE
 from polycast.rtp.payload.base import Continuation, Peek
 
-# Version 2; no padding, no extension, no CSRC list.
-_PLAIN = 0x80
+PLAIN: Final = 0x80
+"""First byte of a plain packet: version 2; no padding, no extension, no CSRC list."""
 
 # The first byte of the header, and the first four of the payload.
 _START = struct.Struct("!B11xI")
@@ -37,12 +38,12 @@ def scan_plain(
     if min(sizes) < _START.size or max(sizes) > MAXIMUM_PACKET_SIZE:
         return None
     unpack = _START.unpack_from
-    mask, pattern = continuation
+    mask, pattern = continuation.mask, continuation.pattern
     noticed: list[Noticed] = []
     place = start
     for size in sizes:
         first, payload = unpack(data, place)
-        if first != _PLAIN:
+        if first != PLAIN:
             return None
         if payload & mask != pattern:
             flags = peek(data, place + HEADER_SIZE, place + size)

@@ -18,7 +18,7 @@ from polycast.rtp.timeline import MAXIMUM_MOMENT_OFFSET
 MAXIMUM_ANCHOR_DRIFT = 0.2
 """Seconds between RTP timestamps and the clock before the two are tied anew. Drift of crystals reaches it in about an
 hour; pauses and jumps of a publisher are seen with the next packet that is compared."""
-ANCHOR_CHECK_INTERVAL = 0.1
+ANCHOR_CHECK_INTERVAL = 1.0
 """Seconds between two packets that are compared with the clock."""
 MAXIMUM_JITTER_JUMP = 10.0
 """Seconds of transit time change that count as jitter; more is a jump of the publisher's clock."""

@@ -59,6 +59,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._paused = False
         self._closing = False
+        self._now = server.now
+        self._on_read = server.on_read
         self._opened = server.now()
         self._last_received = self._opened
         self._has_sent_request = False
@@ -98,9 +100,19 @@ class Connection(asyncio.Protocol):
         """The reader goes on at its next key frame by itself."""
 
     def data_received(self, data: bytes) -> None:
-        self.server.on_read()
-        self._last_received = self.server.now()
+        self._on_read()
+        self._last_received = now = self._now()
         parser = self._parser
+        session = self.session
+        if session is not None and self._task is None and not self._closing:
+            try:
+                train = parser.take_train(data)
+                if train is not None and session.on_train(data, train, now):
+                    return
+            except Exception:
+                self.server.on_internal_error()
+                self.close("internal error", Response(500))
+                return
         parser.receive_data(data)
         if self._task is None:
             self._process()

@@ -38,13 +38,9 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
 
     Where the publisher used the same channels, its own bytes are taken as they came, in as few slices as possible.
     """
-    runs = batch.runs
-    if len(runs) == 1 and type(run := runs[0]) is FramedRun and run.channel == channels[run.track_index]:
-        # The usual case: one read brought a whole frame and nothing else.
-        return run.data[run.start - FRAME_HEADER_SIZE : run.end], run.count
     spans: list[Span] = []
     count = 0
-    for run in runs:
+    for run in batch.runs:
         channel = channels[run.track_index]
         if channel < 0:
             continue
@@ -133,7 +129,11 @@ class InterleavedReader(SessionReader):
             if resumed is None:
                 return
             batch = resumed
-        data, count = batch.form(self._form_key, self._interleave)
+        if type(batch) is FramedRun and batch.channel == self._channels[batch.track_index]:
+            # The usual case: one read brought a whole frame and nothing else.
+            data, count = batch.framed_data(), batch.count
+        else:
+            data, count = batch.form(self._form_key, self._interleave)
         if data:
             outbox.write(data)
             counters = self.counters

@@ -18,7 +18,7 @@ from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
 from polycast.rtp.header import HEADER_SIZE
 from polycast.wire.rtsp.headers.transport import Pair
-from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
+from polycast.wire.rtsp.parser import InterleavedRun, Train, frame_bounds
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import Protocol
 from polycast.wire.rtsp.url import RtspUrl
@@ -231,6 +231,23 @@ class Session(Publisher):
                 for begin, end in frame_bounds(start, sizes):
                     self._on_publisher_rtcp(self.rtcp_inputs[channel], data, begin, end)
         stream.end_of_read()
+
+    def on_train(self, data: bytes, train: Train, now: float) -> bool:
+        """Take what one read brought, where it is a publisher's media in its simplest form; False where it is not, and
+        nothing has been taken. The hot path."""
+        channel, stride, count, last = train
+        track_input = self.inputs.get(channel)
+        stream = self.stream
+        if track_input is None or stream is None or track_input.train_track is None:
+            return False
+        stream.now = now
+        if not track_input.train_track.take_train(data, channel, stride, count, last):
+            return False
+        self.last_packet = now
+        counters = self.counters
+        counters.bytes_received += len(data)
+        counters.packets_received += count
+        return True
 
     def _register_input(self, addresses: tuple[Address, Address], track_input: TrackInput, stream: Stream) -> None:
         ports = self._server.ports_for_media

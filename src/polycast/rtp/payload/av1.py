@@ -15,6 +15,7 @@ from polycast.rtp.payload.base import (
     PARAMETERS,
     BaseDepacketizer,
     BasePacketizer,
+    Continuation,
     FragmentBuffer,
 )
 
@@ -22,7 +23,7 @@ _CONTINUES = 0x80
 _CONTINUED = 0x40
 _NEW_SEQUENCE = 0x08
 
-CONTINUATION = (_CONTINUES << 24, _CONTINUES << 24)
+CONTINUATION = Continuation(_CONTINUES << 24, _CONTINUES << 24)
 
 _NOT_IN_FRAMES = (ObuType.TEMPORAL_DELIMITER, ObuType.TILE_LIST, ObuType.PADDING)
 _FIRST_IN_FRAME = (ObuType.TEMPORAL_DELIMITER, ObuType.SEQUENCE_HEADER, ObuType.FRAME, ObuType.FRAME_HEADER)

@@ -24,11 +24,27 @@ PARAMETERS = 2
 Peek = Callable[[bytes, int, int], int]
 """Takes ``data``, ``payload`` and ``end`` of a packet; returns KEY and PARAMETERS flags."""
 
-Continuation = tuple[int, int]
-"""(mask, pattern): where the first four bytes of a payload, as a big-endian number, are ``pattern`` under ``mask``, the
-packet goes on with what an earlier one began, and the peek has nothing to say about it."""
 
-NO_CONTINUATION: Continuation = (0, 1)
+class Continuation:
+    """By what a packet is told that goes on with what an earlier one began, so that the peek has nothing to say of it:
+    the first four bytes of its payload, as a big-endian number, are ``pattern`` under ``mask``."""
+
+    __slots__ = ("columns", "mask", "pattern")
+
+    def __init__(self, mask: int, pattern: int) -> None:
+        self.mask = mask
+        self.pattern = pattern
+        self.columns = tuple(
+            (index, bytes(value for value in range(256) if value & wanted == fits))
+            for index, (wanted, fits) in enumerate(
+                zip(mask.to_bytes(4, "big"), pattern.to_bytes(4, "big"), strict=True)
+            )
+            if wanted or fits
+        )
+        """The same byte by byte: (place in the payload, values that fit), where not all do."""
+
+
+NO_CONTINUATION = Continuation(0, 1)
 """Of a payload format that does not show it so early: fits no packet."""
 
 

@@ -9,7 +9,7 @@ from polycast.codecs.nal import split_annexb
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Continuation
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
 
 SLICE = 1
@@ -37,7 +37,7 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x1F] if header & _START_BIT else 0 for header in range(256)]
 
 # A fragment without start bit.
-CONTINUATION = (0x1F << 24 | _START_BIT << 16, FU_A << 24)
+CONTINUATION = Continuation(0x1F << 24 | _START_BIT << 16, FU_A << 24)
 
 
 def peek(data: bytes, payload: int, end: int) -> int:

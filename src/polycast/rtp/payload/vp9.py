@@ -9,7 +9,14 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP9
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, split_evenly
+from polycast.rtp.payload.base import (
+    KEY,
+    PARAMETERS,
+    BasePacketizer,
+    Continuation,
+    MarkedFrameDepacketizer,
+    split_evenly,
+)
 
 _PICTURE_ID = 0x80
 _INTER_PREDICTED = 0x40
@@ -19,7 +26,7 @@ _BEGIN = 0x08
 _END = 0x04
 _SCALABILITY = 0x02
 
-CONTINUATION = (_BEGIN << 24, 0)
+CONTINUATION = Continuation(_BEGIN << 24, 0)
 
 MAXIMUM_REFERENCES = 3
 """Reference indices in one descriptor (RFC 9628 section 4.2)."""
