@@ -198,15 +198,6 @@ class FramedRun(PacketBatch):
         """Yield the packets with their frame headers."""
         yield self.data, self.start, self.end
 
-    def framed_data(self) -> bytes:
-        """Return the packets with their frame headers: ``data`` itself where it holds nothing else."""
-        if self.end - self.start == len(self.data):
-            return self.data
-        return self.form("framed", FramedRun._cut_out)
-
-    def _cut_out(self) -> bytes:
-        return self.data[self.start : self.end]
-
     def _parse(self) -> list[RtpPacket]:
         packets: list[RtpPacket] = []
         data = self.data

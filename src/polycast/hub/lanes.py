@@ -37,15 +37,15 @@ if TYPE_CHECKING:
 KEY = 1
 PARAMETERS = 2
 
-# Of a packet behind a frame header: sequence number and timestamp.
-_FIRST = struct.Struct("!6xHI")
-
-# The same with the byte that holds the marker bit before them.
-_LAST = struct.Struct("!5xBHI")
+# Of a packet behind a frame header: the sequence number; the byte that holds the marker bit, sequence number, timestamp.
+_unpack_first = struct.Struct("!6xH").unpack_from
+_unpack_last = struct.Struct("!5xBHI").unpack_from
 _MARKER = 0x80
+_PAYLOAD = FRAME_HEADER_SIZE + HEADER_SIZE
 
 # Bytes of a packet whose payload shows whether it is a continuation, with its frame header.
-_SHORTEST_FRAME = FRAME_HEADER_SIZE + HEADER_SIZE + 4
+_SHORTEST_FRAME = _PAYLOAD + 4
+_LONGEST_FRAME = FRAME_HEADER_SIZE + MAXIMUM_PACKET_SIZE
 
 # Seconds of media between two ties of the RTP timestamps of a publisher of frames to its time line.
 REPORT_INTERVAL_SECONDS = 10
@@ -61,6 +61,7 @@ class LiveTrack:
     __slots__ = (
         "_awaits_key",
         "_continuation",
+        "_continuation_columns",
         "_depacketizer",
         "_expected_sequence",
         "_is_second",
@@ -82,6 +83,7 @@ class LiveTrack:
         "packets_received",
         "reports",
         "ssrc",
+        "takes_trains",
         "track",
     )
 
@@ -91,6 +93,7 @@ class LiveTrack:
         self.index = track.index
         self._peek = packet_peek(track.codec)
         self._continuation = continuation_pattern(track.codec)
+        self._continuation_columns = tuple((_PAYLOAD + place, values) for place, values in self._continuation.columns)
         self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
@@ -108,6 +111,8 @@ class LiveTrack:
         self._next_report_time = -(1 << 62)
         self.frame_open = False
         """Whether the packets given so far end in the middle of a frame."""
+        self.takes_trains = True
+        """Whether `take_train` may pass packets on; False where the publisher's have to be cut."""
         self.packets_received = 0
         self.bytes_received = 0
         self.packets_lost = 0
@@ -186,10 +191,11 @@ class LiveTrack:
         self._stream.add_run(run)
         return True
 
-    def take_train(self, data: bytes, channel: int, stride: int, count: int, last: int) -> bool:
+    def take_train(self, data: bytes, channel: int, stride: int, count: int, last: int, now: float) -> bool:
         """Take what one read brought, where it is nothing but packets of one size, the last one perhaps smaller, each
         behind a frame header: ``stride`` bytes from one to the next, ``count`` of them, the header of the last one at
-        ``last``. Their first bytes are all the same. A frame that is complete goes out at once.
+        ``last``. Their first bytes are all the same. A frame that is complete goes out at once. ``now``: see
+        `Stream.now`.
 
         The shortest way for what most publishers send most of the time, and therefore in one piece: with hundreds of
         streams each call on it can be seen in the server's load. False where it is not that simple, and nothing has
@@ -199,38 +205,38 @@ class LiveTrack:
             data[FRAME_HEADER_SIZE] != PLAIN
             or self._is_second
             or self._depacketizer is not None
-            or len(data) - last < _SHORTEST_FRAME
+            or not self.takes_trains
         ):
             return False
-        for place, fitting in self._continuation.columns:
-            if data[FRAME_HEADER_SIZE + HEADER_SIZE + place + stride :: stride].translate(None, fitting):
+        for place, fitting in self._continuation_columns:
+            if data[place + stride :: stride].translate(None, fitting):
                 return False
-        sequence, first_timestamp = _FIRST.unpack_from(data)
-        second, last_sequence, timestamp = _LAST.unpack_from(data, last)
-        if (
-            last_sequence != (sequence + count - 1) & 0xFFFF
-            or timestamp != first_timestamp
-            or stride > MAXIMUM_PACKET_SIZE + FRAME_HEADER_SIZE
-        ):
-            return False
-        if sequence != self._expected_sequence:
-            self._on_gap(data, FRAME_HEADER_SIZE, sequence)
-        self._expected_sequence = last_sequence + 1 & 0xFFFF
         size = len(data)
+        second, sequence, timestamp = _unpack_last(data, last)
+        if sequence - count + 1 & 0xFFFF != self._expected_sequence:
+            (first,) = _unpack_first(data)
+            if sequence - first + 1 & 0xFFFF != count:
+                return False
+            self._on_gap(data, FRAME_HEADER_SIZE, first)
+        if size - last < _SHORTEST_FRAME or stride > _LONGEST_FRAME:
+            return False
+        self._expected_sequence = sequence + 1 & 0xFFFF
+        stream = self._stream
+        stream.now = now
         run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
-        flags = self._peek(data, FRAME_HEADER_SIZE + HEADER_SIZE, stride)
+        flags = self._peek(data, _PAYLOAD, stride if last else size)
         if flags:
             self._on_noticed(run, [(flags, FRAME_HEADER_SIZE, stride)])
-        stream = self._stream
-        self.frame_open = self._waits_for_marker and second < _MARKER
-        if self.frame_open or stream.batch is not None:
+        if stream.batch is not None or (self._waits_for_marker and second < _MARKER):
+            self.frame_open = self._waits_for_marker and second < _MARKER
             stream.add_run(run)
             stream.end_of_read()
             return True
+        self.frame_open = False
         self.packets_received += count
         self.bytes_received += size - FRAME_HEADER_SIZE * count
         self.last_timestamp = timestamp
-        self.last_time = now = stream.now
+        self.last_time = now
         if now >= self.reports.next_packet_time:
             stream.compare_with_clock(self, timestamp, now)
         for reader in stream.packet_readers:
@@ -287,6 +293,7 @@ class LiveTrack:
         self.set_codec(track.codec)
         self._awaits_key = track.index == self._stream.key_track
         self._is_second = True
+        self.takes_trains = True
         self._next_report_time = -(1 << 62)
         self.frame_open = False
         self._splice = None

@@ -32,7 +32,6 @@ class TrackInput:
         "_stream",
         "_track",
         "has_sender_report",
-        "train_track",
     )
 
     def __init__(self, stream: Stream, track: LiveTrack, counters: Counters, *, reorders: bool) -> None:
@@ -45,8 +44,6 @@ class TrackInput:
         self._ssrc = secrets.randbits(32)
         self._remote_ssrc = 0
         self.has_sender_report = False
-        self.train_track = None if reorders else track
-        """Where trains of packets go (`LiveTrack.take_train`); None where each packet has to be looked at."""
 
     def push(self, data: bytes, start: int, end: int, channel: int) -> None:
         """Take the packet ``data[start:end]``. Raises RemoteProtocolError when it is not RTP or cannot be passed on."""
@@ -120,7 +117,7 @@ class TrackInput:
         oversized = self._oversized
         if oversized is None:
             oversized = self._oversized = Oversized(self._track.track)
-            self.train_track = None
+            self._track.takes_trains = False
         for smaller in oversized.push(packet):
             self._track.add_packet(smaller)
 

@@ -129,9 +129,13 @@ class InterleavedReader(SessionReader):
             if resumed is None:
                 return
             batch = resumed
-        if type(batch) is FramedRun and batch.channel == self._channels[batch.track_index]:
+        if (
+            type(batch) is FramedRun
+            and batch.channel == self._channels[batch.track_index]
+            and batch.end - batch.start == len(batch.data)
+        ):
             # The usual case: one read brought a whole frame and nothing else.
-            data, count = batch.framed_data(), batch.count
+            data, count = batch.data, batch.count
         else:
             data, count = batch.form(self._form_key, self._interleave)
         if data:

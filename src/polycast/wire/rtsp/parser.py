@@ -39,8 +39,9 @@ _TRAIN_LIMIT: Final = 64
 """Frames of a train."""
 _SHORTEST_FRAME: Final = 5
 """Bytes of a frame of a train at least, with its header."""
-_HEADS_LIMIT: Final = 1024
-"""Sizes of trains that are remembered; each takes about 1 kB."""
+_SHAPES_LIMIT: Final = 64
+"""Sizes of frames that are remembered; each takes up to 100 kB."""
+_HEAD: Final = Struct(">BBHB")
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PADDING: Final = b" \t"
@@ -68,8 +69,17 @@ Train = tuple[int, int, int, int]
 first byte of all payloads is the same. (channel, bytes from one frame to the next, number of frames, place of the last
 frame)."""
 
-Heads = Callable[[bytes], tuple[bytes, ...]]
-_heads: Final[dict[tuple[int, int], Heads]] = {}
+Heads = tuple[Callable[[bytes], tuple[bytes, ...]], tuple[bytes, ...]]
+"""Reads the first five bytes of each frame of a train; what they have to be."""
+
+_NO_TRAIN: Final[Heads] = Struct("").unpack_from, (b"",)
+"""Fits nothing."""
+
+Shape = tuple[int, int, dict[int, Heads]]
+"""Trains whose frames begin with the same five bytes: (channel, bytes from one frame to the next, `Heads` by number of
+frames)."""
+
+_shapes: Final[dict[bytes, Shape]] = {}
 
 
 class InterleavedRun:
@@ -159,27 +169,26 @@ class MessageParser:
         """Take what one read brought where it is nothing but a `Train`: the shortest way for what most publishers send
         most of the time. None where it is not, and nothing has been taken: then give it to :meth:`receive_data`.
         """
-        size = len(data)
-        if size < _SHORTEST_FRAME or self._buffer:
+        if self._buffer:
             return None
         head = data[:5]
-        dollar, channel, high, low, first = head
-        length = high << 8 | low
-        stride = length + _FRAME_HEADER_SIZE
-        count = size // stride
-        unpack = _heads.get((stride, count)) or _heads_of(stride, count)
-        if dollar != _DOLLAR or length > self._interleaved_limit or unpack is None or unpack(data) != (head,) * count:
+        shape = _shapes.get(head)
+        if shape is None:
+            return _first_train(data, head)
+        channel, stride, heads = shape
+        size = len(data)
+        count, rest = divmod(size, stride)
+        unpack, expected = heads.get(count) or _add_heads(shape, head, count)
+        if unpack(data) != expected:
             return None
-        last = count * stride
-        if last == size:
-            return channel, stride, count, last - stride
-        if size - last < _SHORTEST_FRAME or _FRAME_HEADER.unpack_from(data, last) != (
-            _DOLLAR,
-            channel,
-            size - last - _FRAME_HEADER_SIZE,
+        if not rest:
+            return channel, stride, count, size - stride
+        last = size - rest
+        if rest < _SHORTEST_FRAME or data[last : last + 5] != _HEAD.pack(
+            _DOLLAR, channel, rest - _FRAME_HEADER_SIZE, head[4]
         ):
             return None
-        return (channel, stride, count + 1, last) if data[last + 4] == first else None
+        return channel, stride, count + 1, last
 
     def next_event(self) -> Request | Response | InterleavedRun | None:
         """Return the next message or run of interleaved frames; None when more bytes are needed.
@@ -299,15 +308,27 @@ class MessageParser:
         return line[:-1] if line.endswith(b"\r") else line
 
 
-def _heads_of(stride: int, count: int) -> Heads | None:
-    """Return what reads the first five bytes of ``count`` frames that are ``stride`` bytes apart; None where they are
-    not worth it."""
-    if not 0 < count <= _TRAIN_LIMIT or stride < _SHORTEST_FRAME:
+def _first_train(data: bytes, head: bytes) -> Train | None:
+    """The same as `MessageParser.take_train` where frames that begin with ``head`` have not been seen in trains yet."""
+    if len(head) < _SHORTEST_FRAME or head[0] != _DOLLAR:
         return None
-    if len(_heads) >= _HEADS_LIMIT:
-        _heads.clear()
-    unpack = _heads[stride, count] = Struct(f"5s{stride - 5}x" * count).unpack_from
-    return unpack
+    stride = int.from_bytes(head[2:4], "big") + _FRAME_HEADER_SIZE
+    if stride == len(data):
+        return head[1], stride, 1, 0
+    if stride < _SHORTEST_FRAME or not data.startswith(head, stride):
+        return None
+    if len(_shapes) >= _SHAPES_LIMIT:
+        _shapes.clear()
+    _shapes[head] = head[1], stride, {}
+    return MessageParser().take_train(data)
+
+
+def _add_heads(shape: Shape, head: bytes, count: int) -> Heads:
+    _, stride, heads = shape
+    if not 0 < count <= _TRAIN_LIMIT:
+        return _NO_TRAIN
+    made = heads[count] = Struct(f"5s{stride - 5}x" * count).unpack_from, (head,) * count
+    return made
 
 
 def _decode(data: bytes) -> str:
