@@ -9,7 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec
 from polycast.media.timebase import WallTime
 from polycast.rtp.header import build_header, parse_packet, payload_type_of, rewrite, ssrc_of
-from polycast.rtp.payload.registry import continuation_pattern, packet_peek
+from polycast.rtp.payload.registry import packet_hints, packet_peek
 from polycast.rtp.plain import scan_plain
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.reports import ReceiverStatistics, SenderReportSource
@@ -91,7 +91,7 @@ def _scan(data: bytes) -> None:
         return
     for codec in CODECS:
         peek = packet_peek(codec)
-        found = scan_plain(data, 2, sizes, 2, peek, continuation_pattern(codec))
+        found = scan_plain(data, 2, sizes, 2, peek, packet_hints(codec).continuation)
         if found is None:
             continue
         packets = []

@@ -9,7 +9,7 @@ import pytest
 
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec, MPEG4Audio, MPEG4Video
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, build_header, parse_packet
-from polycast.rtp.payload.registry import KEY, continuation_pattern, packet_peek
+from polycast.rtp.payload.registry import KEY, packet_hints, packet_peek
 from polycast.rtp.plain import PlainScan, scan_plain
 
 GAP = 4
@@ -39,7 +39,7 @@ def rtp(sequence: int, payload: bytes, *, marker: bool = False) -> bytes:
 
 def scan(packets: list[bytes], codec: Codec = VIDEO) -> PlainScan | None:
     data = b"".join(b"$\0" + struct.pack(">H", len(packet)) + packet for packet in packets)
-    return scan_plain(data, GAP, list(map(len, packets)), GAP, packet_peek(codec), continuation_pattern(codec))
+    return scan_plain(data, GAP, list(map(len, packets)), GAP, packet_peek(codec), packet_hints(codec).continuation)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)

@@ -22,9 +22,9 @@ from polycast.media.track import Track
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import (
-    continuation_pattern,
     make_depacketizer,
     make_packetizer,
+    packet_hints,
     packet_peek,
     parameters_from_packet,
 )
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 KEY = 1
 PARAMETERS = 2
 
-# Of a packet behind a frame header: the sequence number; the byte that holds the marker bit, sequence number, timestamp.
-_unpack_first = struct.Struct("!6xH").unpack_from
+# Of a packet behind a frame header: sequence number, timestamp, first bytes of the payload; the byte that holds the
+# marker bit, sequence number, timestamp.
+_unpack_first = struct.Struct("!6xHI4xI").unpack_from
 _unpack_last = struct.Struct("!5xBHI").unpack_from
 _MARKER = 0x80
 _PAYLOAD = FRAME_HEADER_SIZE + HEADER_SIZE
@@ -60,10 +61,9 @@ class LiveTrack:
 
     __slots__ = (
         "_awaits_key",
-        "_continuation",
-        "_continuation_columns",
         "_depacketizer",
         "_expected_sequence",
+        "_hints",
         "_is_second",
         "_is_without_packets",
         "_next_report_time",
@@ -92,8 +92,7 @@ class LiveTrack:
         self.track = track
         self.index = track.index
         self._peek = packet_peek(track.codec)
-        self._continuation = continuation_pattern(track.codec)
-        self._continuation_columns = tuple((_PAYLOAD + place, values) for place, values in self._continuation.columns)
+        self._hints = packet_hints(track.codec)
         self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
@@ -174,7 +173,7 @@ class LiveTrack:
         """
         if self._is_second or self._depacketizer is not None:
             return False
-        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._continuation)
+        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._hints.continuation)
         if scan is None:
             return False
         sequence, timestamp, marker, noticed = scan
@@ -208,23 +207,27 @@ class LiveTrack:
             or not self.takes_trains
         ):
             return False
-        for place, fitting in self._continuation_columns:
-            if data[place + stride :: stride].translate(None, fitting):
-                return False
         size = len(data)
-        second, sequence, timestamp = _unpack_last(data, last)
-        if sequence - count + 1 & 0xFFFF != self._expected_sequence:
-            (first,) = _unpack_first(data)
-            if sequence - first + 1 & 0xFFFF != count:
-                return False
-            self._on_gap(data, FRAME_HEADER_SIZE, first)
         if size - last < _SHORTEST_FRAME or stride > _LONGEST_FRAME:
             return False
+        first_sequence, first_timestamp, payload = _unpack_first(data)
+        second, sequence, timestamp = _unpack_last(data, last)
+        if sequence - first_sequence + 1 & 0xFFFF != count:
+            return False
+        hints = self._hints
+        no_key = hints.no_key
+        flags = 0
+        if payload & no_key.mask != no_key.pattern or timestamp != first_timestamp:
+            for place, fitting in hints.continuation.columns:
+                if data[_PAYLOAD + place + stride :: stride].translate(None, fitting):
+                    return False
+            flags = self._peek(data, _PAYLOAD, stride if last else size)
+        if first_sequence != self._expected_sequence:
+            self._on_gap(data, FRAME_HEADER_SIZE, first_sequence)
         self._expected_sequence = sequence + 1 & 0xFFFF
         stream = self._stream
         stream.now = now
         run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
-        flags = self._peek(data, _PAYLOAD, stride if last else size)
         if flags:
             self._on_noticed(run, [(flags, FRAME_HEADER_SIZE, stride)])
         if stream.batch is not None or (self._waits_for_marker and second < _MARKER):

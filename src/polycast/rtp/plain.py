@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE
-from polycast.rtp.payload.base import Continuation, Peek
+from polycast.rtp.payload.base import PayloadPattern, Peek
 
 PLAIN: Final = 0x80
 """First byte of a plain packet: version 2; no padding, no extension, no CSRC list."""
@@ -26,7 +26,7 @@ PlainScan = tuple[int, int, bool, list[Noticed]]
 
 
 def scan_plain(
-    data: bytes, start: int, sizes: list[int], gap: int, peek: Peek, continuation: Continuation
+    data: bytes, start: int, sizes: list[int], gap: int, peek: Peek, continuation: PayloadPattern
 ) -> PlainScan | None:
     """Look through packets that stand in ``data``: the first at ``start``, each of its size, ``gap`` bytes between two.
 

@@ -15,15 +15,16 @@ from polycast.rtp.payload.base import (
     PARAMETERS,
     BaseDepacketizer,
     BasePacketizer,
-    Continuation,
     FragmentBuffer,
+    Hints,
+    PayloadPattern,
 )
 
 _CONTINUES = 0x80
 _CONTINUED = 0x40
 _NEW_SEQUENCE = 0x08
 
-CONTINUATION = Continuation(_CONTINUES << 24, _CONTINUES << 24)
+HINTS = Hints(continuation=PayloadPattern(_CONTINUES << 24, _CONTINUES << 24))
 
 _NOT_IN_FRAMES = (ObuType.TEMPORAL_DELIMITER, ObuType.TILE_LIST, ObuType.PADDING)
 _FIRST_IN_FRAME = (ObuType.TEMPORAL_DELIMITER, ObuType.SEQUENCE_HEADER, ObuType.FRAME, ObuType.FRAME_HEADER)

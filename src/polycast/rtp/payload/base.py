@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from polycast.errors import RemoteProtocolError
@@ -25,27 +26,35 @@ Peek = Callable[[bytes, int, int], int]
 """Takes ``data``, ``payload`` and ``end`` of a packet; returns KEY and PARAMETERS flags."""
 
 
-class Continuation:
-    """By what a packet is told that goes on with what an earlier one began, so that the peek has nothing to say of it:
-    the first four bytes of its payload, as a big-endian number, are ``pattern`` under ``mask``."""
+class PayloadPattern:
+    """What the first four bytes of a payload, as a big-endian number, are under a mask."""
 
     __slots__ = ("columns", "mask", "pattern")
 
     def __init__(self, mask: int, pattern: int) -> None:
         self.mask = mask
         self.pattern = pattern
+        pairs = zip(mask.to_bytes(4, "big"), pattern.to_bytes(4, "big"), strict=True)
         self.columns = tuple(
             (index, bytes(value for value in range(256) if value & wanted == fits))
-            for index, (wanted, fits) in enumerate(
-                zip(mask.to_bytes(4, "big"), pattern.to_bytes(4, "big"), strict=True)
-            )
+            for index, (wanted, fits) in enumerate(pairs)
             if wanted or fits
         )
         """The same byte by byte: (place in the payload, values that fit), where not all do."""
 
 
-NO_CONTINUATION = Continuation(0, 1)
-"""Of a payload format that does not show it so early: fits no packet."""
+NO_PATTERN = PayloadPattern(0, 1)
+"""Fits no payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """By what most packets are told that need no peek."""
+
+    continuation: PayloadPattern = NO_PATTERN
+    """The packet goes on with what an earlier one began, and the peek has nothing to say about it."""
+    no_key: PayloadPattern = NO_PATTERN
+    """Neither for this packet nor for those behind it that belong to the same picture the peek has anything to say."""
 
 
 class Depacketizer(Protocol):

@@ -9,7 +9,7 @@ from polycast.codecs.nal import split_annexb
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Continuation
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
 
 SLICE = 1
@@ -36,8 +36,13 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 # The same by FU header, in which only a start bit (RFC 6184 section 5.8) counts.
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x1F] if header & _START_BIT else 0 for header in range(256)]
 
-# A fragment without start bit.
-CONTINUATION = Continuation(0x1F << 24 | _START_BIT << 16, FU_A << 24)
+HINTS = Hints(
+    # A fragment without start bit.
+    continuation=PayloadPattern(0x1F << 24 | _START_BIT << 16, FU_A << 24),
+    # A fragment of a slice that is no key frame's: parameter sets and recovery points come before the first slice of a
+    # picture (Rec. ITU-T H.264 section 7.4.1.2.3).
+    no_key=PayloadPattern(0x1F << 24 | 0x1F << 16, FU_A << 24 | SLICE << 16),
+)
 
 
 def peek(data: bytes, payload: int, end: int) -> int:

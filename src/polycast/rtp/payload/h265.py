@@ -8,7 +8,7 @@ from polycast.codecs import h265
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H265
 from polycast.media.frame import Frame
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Continuation, Peek
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern, Peek
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
 
 VIDEO_PARAMETER_SET = 32
@@ -34,8 +34,13 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x3F] if header & _START_BIT else 0 for header in range(256)]
 
-# A fragment without start bit; the type stands in the middle of the first byte, the start bit in the third one.
-CONTINUATION = Continuation(0x7E << 24 | _START_BIT << 8, FRAGMENTATION_UNIT << 25)
+HINTS = Hints(
+    # A fragment without start bit; the type stands in the middle of the first byte, the start bit in the third one.
+    continuation=PayloadPattern(0x7E << 24 | _START_BIT << 8, FRAGMENTATION_UNIT << 25),
+    # A fragment of a trailing picture's slice (types 0 and 1): what a reader could begin with comes before the first
+    # slice of a picture (Rec. ITU-T H.265 section 7.4.2.4.4).
+    no_key=PayloadPattern(0x7E << 24 | 0x3E << 8, FRAGMENTATION_UNIT << 25),
+)
 
 
 def make_peek(codec: H265) -> Peek:

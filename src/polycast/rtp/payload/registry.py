@@ -50,11 +50,10 @@ from polycast.rtp.payload import (
 )
 from polycast.rtp.payload.base import (
     KEY,
-    NO_CONTINUATION,
     PARAMETERS,
     BasePacketizer,
-    Continuation,
     Depacketizer,
+    Hints,
     Packetizer,
     Peek,
 )
@@ -65,10 +64,10 @@ __all__ = [
     "KEY",
     "PARAMETERS",
     "codec_from_sdp",
-    "continuation_pattern",
     "format_parameters",
     "make_depacketizer",
     "make_packetizer",
+    "packet_hints",
     "packet_peek",
     "parameters_from_packet",
     "rtp_format_for",
@@ -89,12 +88,14 @@ _PEEKS: dict[type[Codec], Peek] = {
     MJPEG: mjpeg.peek,
 }
 
-_CONTINUATIONS: dict[type[Codec], Continuation] = {
-    H264: h264.CONTINUATION,
-    H265: h265.CONTINUATION,
-    AV1: av1.CONTINUATION,
-    VP8: vp8.CONTINUATION,
-    VP9: vp9.CONTINUATION,
+_NO_HINTS = Hints()
+
+_HINTS: dict[type[Codec], Hints] = {
+    H264: h264.HINTS,
+    H265: h265.HINTS,
+    AV1: av1.HINTS,
+    VP8: vp8.HINTS,
+    VP9: vp9.HINTS,
 }
 
 
@@ -109,9 +110,9 @@ def packet_peek(codec: Codec) -> Peek:
     return _PEEKS.get(type(codec), _always_key)
 
 
-def continuation_pattern(codec: Codec) -> Continuation:
+def packet_hints(codec: Codec) -> Hints:
     """Return by what the packets of a track that need no peek are told, which are most of them."""
-    return _CONTINUATIONS.get(type(codec), NO_CONTINUATION)
+    return _HINTS.get(type(codec), _NO_HINTS)
 
 
 def parameters_from_packet(codec: Codec, data: bytes, payload: int, end: int) -> Codec:

@@ -8,7 +8,14 @@ from polycast.codecs import vp8
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, BasePacketizer, Continuation, MarkedFrameDepacketizer, split_evenly
+from polycast.rtp.payload.base import (
+    KEY,
+    BasePacketizer,
+    Hints,
+    MarkedFrameDepacketizer,
+    PayloadPattern,
+    split_evenly,
+)
 
 _EXTENDED = 0x80
 _START_OF_PARTITION = 0x10
@@ -17,7 +24,7 @@ _TL0_PICTURE_INDEX = 0x40
 _TEMPORAL_LAYER = 0x20
 _KEY_INDEX = 0x10
 
-CONTINUATION = Continuation(_START_OF_PARTITION << 24, 0)
+HINTS = Hints(continuation=PayloadPattern(_START_OF_PARTITION << 24, 0))
 
 
 def descriptor_size(data: bytes, payload: int, end: int) -> int:

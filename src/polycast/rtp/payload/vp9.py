@@ -13,8 +13,9 @@ from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
     BasePacketizer,
-    Continuation,
+    Hints,
     MarkedFrameDepacketizer,
+    PayloadPattern,
     split_evenly,
 )
 
@@ -26,7 +27,7 @@ _BEGIN = 0x08
 _END = 0x04
 _SCALABILITY = 0x02
 
-CONTINUATION = Continuation(_BEGIN << 24, 0)
+HINTS = Hints(continuation=PayloadPattern(_BEGIN << 24, 0))
 
 MAXIMUM_REFERENCES = 3
 """Reference indices in one descriptor (RFC 9628 section 4.2)."""
