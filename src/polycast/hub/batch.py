@@ -134,19 +134,15 @@ class PacketBatch(_Batch):
 class MixedBatch(PacketBatch):
     """A batch that is collected run by run."""
 
-    __slots__ = ("_runs",)
+    __slots__ = ("runs",)
 
     def __init__(self) -> None:
         self._forms = None
-        self._runs: list[PacketRun | FramedRun] = []
-
-    @property
-    def runs(self) -> list[PacketRun | FramedRun]:
-        return self._runs
+        self.runs: list[PacketRun | FramedRun] = []
 
     @property
     def has_key(self) -> bool:  # type: ignore[override]
-        return any(run.has_key for run in self._runs)
+        return any(run.has_key for run in self.runs)
 
 
 class FramedRun(PacketBatch):

@@ -179,7 +179,8 @@ class Stream:
         batch = self.batch
         if batch is not None:
             self.batch = self.run = None
-            self._deliver(batch)
+            runs = batch.runs
+            self._deliver(runs[0] if len(runs) == 1 and isinstance(runs[0], FramedRun) else batch)
         if self._frames:
             frames = FrameBatch(self._frames)
             self._frames = []
