@@ -36,9 +36,9 @@ class Loop:
         self.now += seconds
 
     def get_busy(self) -> None:
-        """Turns with one read each, at twice the rate that turns moderation on."""
-        for _ in range(2 * MEASURED_READS):
-            self.turn(1, 0.5 / BEGIN_RATE)
+        """Turns with four reads each, at twice the rate that turns moderation on."""
+        for _ in range(MEASURED_READS):
+            self.turn(4, 2 / BEGIN_RATE)
         self.sleeps.clear()
 
 
