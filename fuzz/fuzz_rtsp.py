@@ -23,6 +23,7 @@ DICTIONARY: list[bytes] = [
     b"Content-Length: ",
     b": ",
     b"$\x00\x00\x01",
+    b"$\x00\x00\x02ab" * 3,
     b"CSeq: 1\r\n",
 ]
 
@@ -32,11 +33,20 @@ _USUAL = Limits()
 _TWICE = Limits(url=2 * _USUAL.url, header_name=2 * _USUAL.header_name, header_value=2 * _USUAL.header_value)
 
 
-def _read(pieces: list[bytes], limits: Limits = _USUAL) -> list[object]:
+def _read(pieces: list[bytes], limits: Limits = _USUAL, *, takes_trains: bool = False) -> list[object]:
     parser = MessageParser(limits)
     found: list[object] = []
     try:
         for piece in pieces:
+            train = parser.take_train(piece) if takes_trains else None
+            if train is not None:
+                channel, stride, count, last = train
+                starts = [*range(0, last, stride), last]
+                ends = [*starts[1:], len(piece)]
+                if len(starts) != count:
+                    raise ValueError("a train has another number of frames than it says")
+                found += [(channel, piece[start + 4 : end]) for start, end in zip(starts, ends, strict=True)]
+                continue
             parser.receive_data(piece)
             while (event := parser.next_event()) is not None:
                 if isinstance(event, InterleavedRun):
@@ -54,6 +64,8 @@ def fuzz_one(data: bytes) -> None:
     step = max(1, len(data) // _PIECES)
     if _read([data[start : start + step] for start in range(0, len(data), step)]) != whole:
         raise ValueError("pieces are read differently")
+    if _read([data], takes_trains=True) != whole:
+        raise ValueError("a train is read differently")
     for event in whole:
         if isinstance(event, Request | Response):
             written = event.serialize()

@@ -206,7 +206,7 @@ class Stream:
         timestamp = track.outgoing_timestamp(report.rtp_timestamp)
         # A report with NTP time 0 comes from a publisher without a clock (RFC 3550 section 6.4.1).
         if timestamp is not None and report.ntp:
-            self._tie_to_clock(track)
+            self.tie_to_clock(track)
             before = track.reports.wall_time_of(timestamp)
             ntp = self._to_our_clock(track.reports, report.ntp, timestamp)
             track.reports.on_publisher_report(ntp, timestamp, now)
@@ -289,7 +289,7 @@ class Stream:
         walls: dict[int, WallTime] = {}
         for index in track_indexes:
             track = self.tracks[index]
-            self._tie_to_clock(track)
+            self.tie_to_clock(track)
             wall = track.reports.wall_time_of(track.last_timestamp) if track.next_sequence is not None else None
             if wall is not None:
                 walls[index] = wall
@@ -406,7 +406,7 @@ class Stream:
             self._tie_to_moment(track, timestamp, wall_time)
         track.reports.on_packet(timestamp, now, wall_time)
 
-    def _tie_to_clock(self, track: LiveTrack) -> None:
+    def tie_to_clock(self, track: LiveTrack) -> None:
         """Compare the last packet with the clock, where `_note_run` has not: it may come after a jump."""
         if self.publishes_packets and track.last_time is not None:
             elapsed = max(0.0, self._loop.time() - track.last_time)

@@ -219,6 +219,7 @@ class RtspPusher(Pusher, PacketReader):
             if channel < 0 or track.ssrc is None:
                 complete = complete and channel < 0
                 continue
+            stream.tie_to_clock(track)
             report = track.reports.report(track.ssrc, now, WallTime(time.time_ns()), packets, octets)
             if report is None:
                 complete = False

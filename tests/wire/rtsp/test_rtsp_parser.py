@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from tests.wire.rtsp.cases import AT_THE_LIMIT, INVALID, MESSAGES, InvalidCase, 
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.message import Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser
+from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser, Train, _shapes
 
 Plain = Request | Response | tuple[int, bytes]
 
@@ -191,3 +192,138 @@ def test_only_remote_errors_come_out(data: bytes) -> None:
         events(parser)
     except RemoteProtocolError:
         pass
+
+
+# Trains: the short way has to read what the general one reads, or nothing at all.
+
+
+def frames_of(data: bytes, train: Train) -> list[Plain]:
+    channel, stride, count, last = train
+    starts = [*range(0, last, stride), last]
+    assert len(starts) == count
+    return [(channel, data[start + 4 : end]) for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        pytest.param([9], (6, 13, 1, 0), id="one frame"),
+        pytest.param([9, 9, 9], (6, 13, 3, 26), id="one size"),
+        pytest.param([9, 9, 4], (6, 13, 3, 26), id="a shorter last one"),
+        pytest.param([9, 4], (6, 13, 2, 13), id="two"),
+        pytest.param([9] * 64 + [1], (6, 13, 65, 13 * 64), id="as long as possible"),
+        pytest.param([9] * 65, None, id="too long"),
+        pytest.param([9, 9, 10], None, id="a longer last one"),
+        pytest.param([9, 4, 9], None, id="a shorter one in the middle"),
+        pytest.param([9, 9, 4, 4], None, id="two shorter ones"),
+        pytest.param([9, 9, 0], None, id="an empty last one"),
+        pytest.param([0, 0], None, id="empty frames"),
+        pytest.param([], None, id="nothing"),
+    ],
+)
+def test_train(sizes: list[int], expected: Train | None) -> None:
+    data = b"".join(
+        frame(6, b"\x80" + bytes([index]) * (size - 1) if size else b"") for index, size in enumerate(sizes)
+    )
+    assert MessageParser().take_train(data) == expected
+    assert MessageParser().take_train(data) == expected  # of a shape that is known now
+    if expected is not None:
+        assert frames_of(data, expected) == parse(data)
+
+
+TRAIN = [frame(6, b"\x80" + bytes(8)) for _ in range(5)]
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(frame(7, b"\x80" + bytes(8)), id="another channel"),
+        pytest.param(b"%" + TRAIN[0][1:], id="no frame"),
+        pytest.param(frame(6, b"\x81" + bytes(8)), id="another first byte"),
+        pytest.param(TRAIN[0][:-1], id="cut short"),
+        pytest.param(MESSAGES[0].data, id="a request"),
+    ],
+)
+def test_no_train(place: int, other: bytes) -> None:
+    data = b"".join([*TRAIN[:place], other, *TRAIN[place + 1 :]])
+    parser, asked = MessageParser(), MessageParser()
+    assert asked.take_train(data) is None
+    results: list[list[Plain] | int] = []
+    for each in (parser, asked):
+        each.receive_data(data)
+        try:
+            results.append(events(each))
+        except RemoteProtocolError as error:
+            results.append(error.status)
+    assert results[0] == results[1]
+    assert parser.buffered == asked.buffered
+
+
+def test_a_shorter_last_frame_with_another_first_byte_is_of_no_train() -> None:
+    assert MessageParser().take_train(b"".join([*TRAIN, frame(6, b"\x80abc")])) is not None
+    assert MessageParser().take_train(b"".join([*TRAIN, frame(6, b"\x81abc")])) is None
+
+
+def test_train_behind_what_is_not_complete() -> None:
+    whole = b"".join(TRAIN)
+    for beginning in (
+        b"$",
+        TRAIN[0][:7],
+        b"OPTIONS * RTSP/1.0\r\n",
+        b"ANNOUNCE * RTSP/1.0\r\nContent-Length: 99\r\n\r\n",
+    ):
+        parser = MessageParser()
+        parser.receive_data(beginning)
+        assert events(parser) == []
+        parser.receive_data(b"")
+        assert parser.take_train(whole) is None
+
+
+def test_no_train_after_an_error() -> None:
+    parser = MessageParser()
+    parser.receive_data(b"\0\0\0\0")
+    with pytest.raises(RemoteProtocolError):
+        parser.next_event()
+    assert parser.take_train(b"".join(TRAIN)) is None
+    with pytest.raises(RemoteProtocolError):
+        parser.next_event()
+
+
+def test_train_after_a_whole_request() -> None:
+    parser = MessageParser()
+    parser.receive_data(MESSAGES[0].data)
+    assert events(parser) == [MESSAGES[0].message]
+    parser.receive_data(TRAIN[0])
+    assert events(parser) == [(6, TRAIN[0][4:])]
+    assert parser.take_train(b"".join(TRAIN)) == (6, 13, 5, 52)
+
+
+def test_trains_are_what_the_general_way_reads() -> None:
+    randomness = random.Random(5)
+    taken = 0
+    for _ in range(5000):
+        size = randomness.choice((1, 2, 5, 20))
+        pieces = [frame(randomness.choice((0, 0, 0, 1)), b"\x80" + randomness.randbytes(size - 1))]
+        for _ in range(randomness.randrange(8)):
+            length = size if randomness.random() < 0.9 else randomness.randrange(22)
+            payload = randomness.choice((b"\x80", b"\x80", b"\x80", b"\x90")) + randomness.randbytes(max(0, length - 1))
+            pieces.append(frame(pieces[0][1], payload[:length]))
+        data = b"".join(pieces)
+        if randomness.random() < 0.2:
+            data = data[: randomness.randrange(len(data) + 1)]
+        parser = MessageParser()
+        train = parser.take_train(data)
+        if train is None:
+            continue
+        taken += 1
+        assert frames_of(data, train) == parse(data)
+        assert not parser.is_incomplete
+    assert taken > 1000
+
+
+def test_shapes_of_trains_do_not_pile_up() -> None:
+    for size in range(1, 2000):
+        data = frame(0, b"\x80" * size) * 2
+        assert MessageParser().take_train(data) == (0, size + 4, 2, size + 4)
+        assert len(_shapes) <= 64

@@ -205,6 +205,7 @@ class RtspServer(TcpServer):
             targets = [reader for reader in readers if not (only_first and track.index in reader.reported)]
             if track.ssrc is None or not targets:
                 continue
+            stream.tie_to_clock(track)
             report = track.reports.report(track.ssrc, now, wall_time, track.packets_received, track.bytes_received)
             if report is None:
                 continue

@@ -72,6 +72,7 @@ frame)."""
 Heads = tuple[Callable[[bytes], tuple[bytes, ...]], tuple[bytes, ...]]
 """Reads the first five bytes of each frame of a train; what they have to be."""
 
+_unpack_head: Final = Struct("5s").unpack_from
 _NO_TRAIN: Final[Heads] = Struct("").unpack_from, (b"",)
 """Fits nothing."""
 
@@ -169,12 +170,12 @@ class MessageParser:
         """Take what one read brought where it is nothing but a `Train`: the shortest way for what most publishers send
         most of the time. None where it is not, and nothing has been taken: then give it to :meth:`receive_data`.
         """
-        if self._buffer:
+        if self._buffer or self._message is not None or self._error is not None:
             return None
         head = data[:5]
-        shape = _shapes.get(head)
+        shape = _shapes.get(head) or _shape_of(data, head)
         if shape is None:
-            return _first_train(data, head)
+            return None
         channel, stride, heads = shape
         size = len(data)
         count, rest = divmod(size, stride)
@@ -308,23 +309,28 @@ class MessageParser:
         return line[:-1] if line.endswith(b"\r") else line
 
 
-def _first_train(data: bytes, head: bytes) -> Train | None:
-    """The same as `MessageParser.take_train` where frames that begin with ``head`` have not been seen in trains yet."""
+def _shape_of(data: bytes, head: bytes) -> Shape | None:
+    """Return the shape of trains whose frames begin with ``head``; None where no frame begins so.
+
+    It is remembered where ``data`` has more than one such frame.
+    """
     if len(head) < _SHORTEST_FRAME or head[0] != _DOLLAR:
         return None
     stride = int.from_bytes(head[2:4], "big") + _FRAME_HEADER_SIZE
-    if stride == len(data):
-        return head[1], stride, 1, 0
-    if stride < _SHORTEST_FRAME or not data.startswith(head, stride):
+    if stride < _SHORTEST_FRAME:
         return None
-    if len(_shapes) >= _SHAPES_LIMIT:
-        _shapes.clear()
-    _shapes[head] = head[1], stride, {}
-    return MessageParser().take_train(data)
+    shape: Shape = head[1], stride, {}
+    if data.startswith(head, stride):
+        if len(_shapes) >= _SHAPES_LIMIT:
+            _shapes.clear()
+        _shapes[head] = shape
+    return shape
 
 
 def _add_heads(shape: Shape, head: bytes, count: int) -> Heads:
     _, stride, heads = shape
+    if count == 1:
+        return _unpack_head, (head,)
     if not 0 < count <= _TRAIN_LIMIT:
         return _NO_TRAIN
     made = heads[count] = Struct(f"5s{stride - 5}x" * count).unpack_from, (head,) * count
