@@ -61,14 +61,16 @@ class Relay:
 
     def _receive(self, descriptor: int) -> None:
         data = self._connections[descriptor].recv(RECEIVE_SIZE)
-        if data.startswith(b"$"):
-            reader = self._readers.get(self._paths[descriptor])
+        path = self._paths.get(descriptor)
+        if data and path is not None:
+            reader = self._readers.get(path)
             if reader is not None:
                 reader.sendall(data)
         elif data:
             self._answer(descriptor, data)
         else:
             self._epoll.unregister(descriptor)
+            self._paths.pop(descriptor, None)
             self._connections.pop(descriptor).close()
 
     def _answer(self, descriptor: int, data: bytes) -> None:
