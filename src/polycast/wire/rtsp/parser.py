@@ -177,6 +177,8 @@ class MessageParser:
         if shape is None:
             return None
         channel, stride, heads = shape
+        if stride - _FRAME_HEADER_SIZE > self._interleaved_limit:
+            return None
         size = len(data)
         count, rest = divmod(size, stride)
         unpack, expected = heads.get(count) or _add_heads(shape, head, count)
