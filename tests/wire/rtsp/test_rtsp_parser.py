@@ -12,7 +12,7 @@ from tests.wire.rtsp.cases import AT_THE_LIMIT, INVALID, MESSAGES, InvalidCase, 
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.message import Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser, Train, _shapes
+from polycast.wire.rtsp.parser import _SHAPES_LIMIT, InterleavedRun, Limits, MessageParser, Train, _shapes
 
 Plain = Request | Response | tuple[int, bytes]
 
@@ -299,31 +299,115 @@ def test_train_after_a_whole_request() -> None:
     assert parser.take_train(b"".join(TRAIN)) == (6, 13, 5, 52)
 
 
+BEGINNINGS = (b"$", TRAIN[0][:7], b"\r\n", b"OPTIONS * RTSP/1.0\r\n", MESSAGES[0].data)
+"""What may have come before a train: parts of something, and what is whole."""
+
+Outcome = tuple[list[Plain], int, int, bool]
+
+
+def outcome(parser: MessageParser, data: bytes) -> Outcome:
+    """Return what a parser makes of a read: events, status of the error, and what it keeps."""
+    parser.receive_data(data)
+    found: list[Plain] = []
+    status = 0
+    try:
+        found = events(parser)
+    except RemoteProtocolError as error:
+        status = error.status
+    return found, status, parser.buffered, parser.is_incomplete
+
+
+def random_read(randomness: random.Random) -> tuple[bytes, bool]:
+    """Return frames of one channel and size with or without something odd about them, and whether they are a train."""
+    size = randomness.choice((0, 1, 2, 3, 4, 5, 20))
+    count = randomness.choice((0, 1, 1, 2, 3, 4, 5, 63, 64, 65, 66, 70))
+    channel = randomness.choice((0, 0, 0, 2, 255))
+    payloads = [(b"\x80" + randomness.randbytes(19))[:size] for _ in range(count)]
+    data = b"".join(frame(channel, payload) for payload in payloads)
+    is_train = size > 0 and 0 < count <= 64
+    step = size + 4
+    place = randomness.randrange(count) * step if count else 0
+    match randomness.randrange(12):
+        case 0 if size and count:
+            data += frame(channel, payloads[0][: randomness.randrange(1, size + 1)])
+            is_train = is_train and (count < 64 or len(data) < 65 * step)
+        case 1:
+            data += frame(channel, bytes(size + 1))
+            is_train = False
+        case 2:
+            data += frame(channel, b"")
+            is_train = False
+        case 3 if count > 1:
+            data = data[:place] + frame(channel ^ 1, data[place + 4 : place + step]) + data[place + step :]
+            is_train = False
+        case 4 if count:
+            data = data[:place] + b"%" + data[place + 1 :]
+            is_train = False
+        case 5 if data:
+            data = data[: -randomness.randrange(1, step + 1)]
+            is_train = is_train and bool(data) and not len(data) % step
+        case 6 if size and count > 1:
+            data = data[: place + 4] + b"\x90" + data[place + 5 :]
+            is_train = False
+        case 7:
+            data += MESSAGES[0].data
+            is_train = False
+        case 8 if size > 1 and count:
+            data += frame(channel, b"\x90" * randomness.randrange(1, size))
+            is_train = False
+        case 9 if data:
+            flipped = randomness.randrange(len(data))
+            data = data[:flipped] + randomness.randbytes(1) + data[flipped + 1 :]
+            is_train = False  # or still one, which need not be noticed
+    return data, is_train
+
+
 def test_trains_are_what_the_general_way_reads() -> None:
     randomness = random.Random(5)
     taken = 0
-    for _ in range(5000):
-        size = randomness.choice((1, 2, 5, 20))
-        pieces = [frame(randomness.choice((0, 0, 0, 1)), b"\x80" + randomness.randbytes(size - 1))]
-        for _ in range(randomness.randrange(8)):
-            length = size if randomness.random() < 0.9 else randomness.randrange(22)
-            payload = randomness.choice((b"\x80", b"\x80", b"\x80", b"\x90")) + randomness.randbytes(max(0, length - 1))
-            pieces.append(frame(pieces[0][1], payload[:length]))
-        data = b"".join(pieces)
-        if randomness.random() < 0.2:
-            data = data[: randomness.randrange(len(data) + 1)]
-        parser = MessageParser()
-        train = parser.take_train(data)
-        if train is None:
-            continue
-        taken += 1
-        assert frames_of(data, train) == parse(data)
-        assert not parser.is_incomplete
-    assert taken > 1000
+    for _ in range(4000):
+        data, is_train = random_read(randomness)
+        before = randomness.choice(BEGINNINGS) if randomness.random() < 0.2 else b""
+        asked, general = MessageParser(), MessageParser()
+        for parser in (asked, general):
+            outcome(parser, before)
+        train = asked.take_train(data)
+        expected = outcome(general, data)
+        if train is not None:
+            taken += 1
+            assert (frames_of(data, train), 0, 0, False) == expected
+        else:
+            assert before or not is_train
+            assert outcome(asked, data) == expected
+        assert outcome(asked, MESSAGES[0].data) == outcome(general, MESSAGES[0].data)
+    assert taken > 500
+
+
+def test_a_frame_over_the_limit_is_of_no_train() -> None:
+    parser = MessageParser(interleaved_limit=2048)
+    data = frame(0, b"\x80" * 2049) * 2
+    assert parser.take_train(data) is None
 
 
 def test_shapes_of_trains_do_not_pile_up() -> None:
     for size in range(1, 2000):
         data = frame(0, b"\x80" * size) * 2
         assert MessageParser().take_train(data) == (0, size + 4, 2, size + 4)
-        assert len(_shapes) <= 64
+        assert len(_shapes) <= _SHAPES_LIMIT
+
+
+def test_lengths_of_trains_do_not_pile_up() -> None:
+    _shapes.clear()
+    for count in range(2, 200):
+        assert (MessageParser().take_train(frame(0, b"\x80abc") * count) is not None) == (count <= 64)
+    [(_, _, heads)] = _shapes.values()
+    assert len(heads) < 64
+
+
+def test_single_frames_push_no_shape_out() -> None:
+    _shapes.clear()
+    assert MessageParser().take_train(b"".join(TRAIN)) is not None
+    before = dict(_shapes)
+    for size in range(20, 200):
+        assert MessageParser().take_train(frame(0, b"\x80" * size)) == (0, size + 4, 1, 0)
+    assert _shapes == before
