@@ -125,7 +125,7 @@ async def test_a_train_goes_to_readers_over_udp(it: Fixture, taken: list[bool]) 
     packets = picture(1)
     one_read(it, publisher, framed(*packets))
     assert taken == [True]
-    received = []
+    received: list[bytes] = []
     async with asyncio.timeout(5):
         while len(received) < len(packets):
             received.append((await rtp_end.received.get())[0])
