@@ -276,6 +276,16 @@ async def test_trains_of_a_large_open_frame_do_not_wait() -> None:
     assert reader.sequences == [list(range(8 * count))]
 
 
+async def test_sequence_numbers_begin_anew_after_the_largest() -> None:
+    stream, reader = open_stream()
+    assert take(stream, packet(65_535, FRAGMENT + b"a"), packet(65_536, FRAGMENT + b"a", marker=True))
+    assert take(stream, packet(1, FRAGMENT + b"a"), packet(2, FRAGMENT + b"a", marker=True))
+    assert take(stream, *(packet(65_533 + index, FRAGMENT + b"a", marker=index == 2) for index in range(3)))
+    assert stream.tracks[0].next_sequence == 0
+    assert reader.sequences == [[65_535, 0], [1, 2], [65_533, 65_534, 65_535]]
+    assert stream.tracks[0].packets_lost == 0
+
+
 async def test_an_open_frame_waits_for_its_end() -> None:
     stream, reader = open_stream()
     assert take(stream, packet(1, OTHER_FRAGMENT + bytes(9)), packet(2, OTHER_FRAGMENT + bytes(9)))

@@ -260,9 +260,10 @@ def test_no_train(place: int, other: bytes) -> None:
     assert parser.buffered == asked.buffered
 
 
-def test_a_shorter_last_frame_with_another_first_byte_is_of_no_train() -> None:
+def test_a_shorter_last_frame_with_another_first_byte_or_channel_is_of_no_train() -> None:
     assert MessageParser().take_train(b"".join([*TRAIN, frame(6, b"\x80abc")])) is not None
     assert MessageParser().take_train(b"".join([*TRAIN, frame(6, b"\x81abc")])) is None
+    assert MessageParser().take_train(b"".join([*TRAIN, frame(7, b"\x80abc")])) is None
 
 
 def test_train_behind_what_is_not_complete() -> None:
