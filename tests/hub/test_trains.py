@@ -428,3 +428,15 @@ def test_codecs_with_hints() -> None:
     hinted = {type(codec) for codec in CODECS if packet_hints(codec).continuation is not NO_PATTERN}
     assert hinted == {H264, H265, AV1, VP8, VP9}
     assert {type(codec) for codec in CODECS if packet_hints(codec).no_key is not NO_PATTERN} == {H264, H265}
+
+
+@pytest.mark.parametrize("size", [3, 9])
+async def test_a_key_frame_with_the_timestamp_of_the_picture_before_is_noticed(size: int) -> None:
+    stream, reader = open_stream()
+    packets = [
+        packet(1, b"\x5c\x41\x9a" + bytes(9), marker=True),
+        packet(2, KEY_FRAGMENT + bytes(size), marker=True),
+    ]
+    if not take(stream, *packets):
+        add(stream, *packets)
+    assert [batch.has_key for batch in reader.batches] == [True]

@@ -38,10 +38,11 @@ KEY = 1
 PARAMETERS = 2
 
 # Of a packet behind a frame header: sequence number, timestamp, first bytes of the payload; the byte that holds the
-# marker bit, sequence number, timestamp.
+# marker bit and the same three.
 _unpack_first = struct.Struct("!6xHI4xI").unpack_from
-_unpack_last = struct.Struct("!5xBHI").unpack_from
+_unpack_last = struct.Struct("!5xBHI4xI").unpack_from
 _MARKER = 0x80
+_MARKER_PLACE = FRAME_HEADER_SIZE + 1
 _PAYLOAD = FRAME_HEADER_SIZE + HEADER_SIZE
 
 # Bytes of a packet whose payload shows whether it is a continuation, with its frame header.
@@ -211,13 +212,18 @@ class LiveTrack:
         if size - last < _SHORTEST_FRAME or stride > _LONGEST_FRAME:
             return False
         first_sequence, first_timestamp, payload = _unpack_first(data)
-        second, sequence, timestamp = _unpack_last(data, last)
+        second, sequence, timestamp, last_payload = _unpack_last(data, last)
         if sequence - first_sequence + 1 & 0xFFFF != count:
             return False
         hints = self._hints
         no_key = hints.no_key
         flags = 0
-        if payload & no_key.mask != no_key.pattern or timestamp != first_timestamp:
+        if (
+            payload & no_key.mask != no_key.pattern
+            or last_payload & no_key.mask != no_key.pattern
+            or timestamp != first_timestamp
+            or (last and data[_MARKER_PLACE] & _MARKER)  # another picture follows, whatever its timestamp says
+        ):
             for place, fitting in hints.continuation.columns:
                 if data[_PAYLOAD + place + stride :: stride].translate(None, fitting):
                     return False

@@ -29,8 +29,8 @@ twentieth more of the server's core with 300 publishers."""
 BEGIN_RATE: Final = 4_000
 """Reads a second from which on looks are moderated. Below, the loop has time for each read."""
 
-END_RATE: Final = 1_000
-"""Reads a second below which they are not any more. Moderation itself makes the rate two to four times smaller."""
+END_RATE: Final = 400
+"""Reads a second below which they are not any more: fewer than one fast connection still makes, once a look."""
 
 MEASURED_READS: Final = 400
 """Reads over which the rate is measured: more than one stream brings in a burst, such as a large key frame."""
