@@ -6,8 +6,9 @@ import random
 import struct
 
 import pytest
+from tests.rtp.codecs import CODECS
 
-from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec, MPEG4Audio, MPEG4Video
+from polycast.media.codec import H264, Codec
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, build_header, parse_packet
 from polycast.rtp.payload.registry import KEY, packet_hints, packet_peek
 from polycast.rtp.plain import PlainScan, scan_plain
@@ -15,17 +16,6 @@ from polycast.rtp.plain import PlainScan, scan_plain
 GAP = 4
 
 VIDEO = H264()
-
-CODECS = [
-    H264(),
-    H265(),
-    H265(maximum_don_difference=2),
-    AV1(),
-    VP8(),
-    VP9(),
-    MPEG4Video(),
-    MPEG4Audio(bytes.fromhex("1190"), 48_000, 2),
-]
 
 FRAGMENT = b"\x7c\x01" + b"slice"
 FRAGMENT_OF_KEY_FRAME = b"\x7c\x85\x88" + b"slice"

@@ -22,6 +22,8 @@ from polycast.media.track import Track
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import (
+    KEY,
+    PARAMETERS,
     make_depacketizer,
     make_packetizer,
     packet_hints,
@@ -34,9 +36,6 @@ from polycast.rtp.reports import SenderReportSource
 if TYPE_CHECKING:
     from polycast.hub.stream import Stream
 
-KEY = 1
-PARAMETERS = 2
-
 # Of a packet behind a frame header: sequence number, timestamp, first bytes of the payload; the byte that holds the
 # marker bit and the same three.
 _unpack_first = struct.Struct("!6xHI4xI").unpack_from
@@ -45,9 +44,9 @@ _MARKER = 0x80
 _MARKER_PLACE = FRAME_HEADER_SIZE + 1
 _PAYLOAD = FRAME_HEADER_SIZE + HEADER_SIZE
 
-# Bytes of a packet whose payload shows whether it is a continuation, with its frame header.
-_SHORTEST_FRAME = _PAYLOAD + 4
-_LONGEST_FRAME = FRAME_HEADER_SIZE + MAXIMUM_PACKET_SIZE
+# Bytes of a packet with its frame header: at least, so that its payload shows whether it is a continuation; at most.
+_SHORTEST_TELLING = _PAYLOAD + 4
+_LONGEST_PLAIN = FRAME_HEADER_SIZE + MAXIMUM_PACKET_SIZE
 
 # Seconds of media between two ties of the RTP timestamps of a publisher of frames to its time line.
 REPORT_INTERVAL_SECONDS = 10
@@ -209,7 +208,7 @@ class LiveTrack:
         ):
             return False
         size = len(data)
-        if size - last < _SHORTEST_FRAME or stride > _LONGEST_FRAME:
+        if size - last < _SHORTEST_TELLING or stride > _LONGEST_PLAIN:
             return False
         first_sequence, first_timestamp, payload = _unpack_first(data)
         second, sequence, timestamp, last_payload = _unpack_last(data, last)
@@ -227,7 +226,7 @@ class LiveTrack:
             for place, fitting in hints.continuation.columns:
                 if data[_PAYLOAD + place + stride :: stride].translate(None, fitting):
                     return False
-            flags = self._peek(data, _PAYLOAD, stride if last else size)
+            flags = self._peek(data, _PAYLOAD, stride)
         if first_sequence != self._expected_sequence:
             self._on_gap(data, FRAME_HEADER_SIZE, first_sequence)
         self._expected_sequence = sequence + 1 & 0xFFFF
@@ -236,12 +235,12 @@ class LiveTrack:
         run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
         if flags:
             self._on_noticed(run, [(flags, FRAME_HEADER_SIZE, stride)])
-        if stream.batch is not None or (self._waits_for_marker and second < _MARKER):
-            self.frame_open = self._waits_for_marker and second < _MARKER
+        self.frame_open = is_open = self._waits_for_marker and second < _MARKER
+        if is_open or stream.batch is not None:
             stream.add_run(run)
             stream.end_of_read()
             return True
-        self.frame_open = False
+        # What `Stream` does in a flush, for one run.
         self.packets_received += count
         self.bytes_received += size - FRAME_HEADER_SIZE * count
         self.last_timestamp = timestamp

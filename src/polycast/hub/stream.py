@@ -407,7 +407,7 @@ class Stream:
         track.reports.on_packet(timestamp, now, wall_time)
 
     def tie_to_clock(self, track: LiveTrack) -> None:
-        """Compare the last packet with the clock, where `_note_run` has not: it may come after a jump."""
+        """Compare the last packet with the clock where that has been left out: it may come after a jump."""
         if self.publishes_packets and track.last_time is not None:
             elapsed = max(0.0, self._loop.time() - track.last_time)
             wall_time = WallTime(time.time_ns() - round(elapsed * NANOSECONDS))

@@ -23,8 +23,8 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL: Final = 0.002
-"""Seconds from one look at the sockets to the next at least: what a frame may wait for its end. Half of it costs a
-twentieth more of the server's core with 300 publishers."""
+"""Seconds from one look at the sockets to the next at least, no more than a frame may wait for its end in the hub
+(`FRAME_WAIT_SECONDS`). Half of it costs a twentieth more of the server's core with 300 publishers."""
 
 BEGIN_RATE: Final = 4_000
 """Reads a second from which on looks are moderated. Below, the loop has time for each read."""

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
-from polycast.hub.access import AuthenticateCallback
+from polycast.hub.access import AccessRequest, AuthenticateCallback
 from polycast.hub.path import Path
 from polycast.log import Log
 from polycast.protocols.rtsp.server import RtspServer
@@ -198,6 +198,21 @@ BASE: Mapping[str, Any] = {
     "authenticationFailurePause": "5ms",
     "paths": {"all": {}},
 }
+
+
+class Held:
+    """An ``authenticate`` function that keeps requests, or those of one path, until it is told to go on."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self.waiting = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self, request: AccessRequest) -> bool:
+        if self._path in (None, request.path):
+            self.waiting.set()
+            await self.release.wait()
+        return True
 
 
 def loaded(values: Mapping[str, Any]) -> LoadedConfiguration:

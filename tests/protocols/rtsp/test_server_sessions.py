@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import weakref
 
@@ -14,6 +13,7 @@ from tests.protocols.rtsp.support import (
     TCP_RECORD,
     VIDEO,
     Fixture,
+    Held,
     rtp,
     running,
     sdp,
@@ -235,21 +235,14 @@ async def test_kicked_reader(it: Fixture) -> None:
 
 async def test_session_ends_while_its_setup_waits() -> None:
     """Who kicks a session that waits for an authentication server does not leave half of it behind."""
-    release = asyncio.Event()
-    waiting = asyncio.Event()
-
-    async def authenticate(request: object) -> bool:
-        waiting.set()
-        await release.wait()
-        return True
-
-    async with running(authenticate) as it:
+    held = Held()
+    async with running(held) as it:
         client = await it.client()
         client.send_request("ANNOUNCE", it.url("cam"), body=H264_ONLY)
-        await waiting.wait()
+        await held.waiting.wait()
         (snapshot,) = it.server.sessions()
         assert it.server.kick(snapshot.id)
-        release.set()
+        held.release.set()
         assert (await client.response()).status == 454
         assert not it.app.hub.paths
         assert not it.sessions

@@ -12,6 +12,7 @@ from tests.protocols.rtsp.support import (
     H264_ONLY,
     VIDEO,
     Fixture,
+    Held,
     RtspClient,
     rtp,
     running,
@@ -231,20 +232,13 @@ async def test_trains_keep_a_publisher_alive(it: Fixture, taken: list[bool]) -> 
 
 
 async def test_trains_wait_for_the_answer_to_a_request(taken: list[bool]) -> None:
-    release, waiting = asyncio.Event(), asyncio.Event()
-
-    async def authenticate(request: object) -> bool:
-        if getattr(request, "path", "") == "other":
-            waiting.set()
-            await release.wait()
-        return True
-
-    async with running(authenticate) as it:
+    held = Held("other")
+    async with running(held) as it:
         publisher, reader = await publisher_of(it), await it.reader("cam")
         pictures = [picture(3 * number, timestamp=number) for number in range(3)]
         one_read(it, publisher, framed(*pictures[0]))
         publisher.send_request("DESCRIBE", it.url("other"))
-        await waiting.wait()
+        await held.waiting.wait()
         for number in (1, 2):
             one_read(it, publisher, framed(*pictures[number]))
         session = session_of(it, publisher)
@@ -253,7 +247,7 @@ async def test_trains_wait_for_the_answer_to_a_request(taken: list[bool]) -> Non
         connection, before = connection_of(it, publisher), len(framed(*pictures[1], *pictures[2]))
         publisher.send_request("TEARDOWN", it.url("cam"))
         await it.until(lambda: connection._parser.buffered > before)
-        release.set()
+        held.release.set()
         assert [(await publisher.response()).status for _ in range(2)] == [404, 200]
         assert session.counters.packets_received == 9
         assert await reader.packets(9) == pictures[0] + pictures[1] + pictures[2]
@@ -262,22 +256,15 @@ async def test_trains_wait_for_the_answer_to_a_request(taken: list[bool]) -> Non
 
 
 async def test_trains_behind_the_answer_to_a_request_keep_their_order(taken: list[bool]) -> None:
-    release, waiting = asyncio.Event(), asyncio.Event()
-
-    async def authenticate(request: object) -> bool:
-        if getattr(request, "path", "") == "other":
-            waiting.set()
-            await release.wait()
-        return True
-
-    async with running(authenticate) as it:
+    held = Held("other")
+    async with running(held) as it:
         publisher, reader = await publisher_of(it), await it.reader("cam")
         pictures = [picture(3 * number, timestamp=number) for number in range(4)]
         publisher.send_request("DESCRIBE", it.url("other"))
-        await waiting.wait()
+        await held.waiting.wait()
         whole = framed(*pictures[0], *pictures[1])
         one_read(it, publisher, whole[:-9])
-        release.set()
+        held.release.set()
         assert (await publisher.response()).status == 404
         for read in (whole[-9:], framed(*pictures[2]), framed(*pictures[3])):
             one_read(it, publisher, read)

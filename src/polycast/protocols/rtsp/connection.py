@@ -59,8 +59,6 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._paused = False
         self._closing = False
-        self._now = server.now
-        self._on_read = server.on_read
         self._opened = server.now()
         self._last_received = self._opened
         self._has_sent_request = False
@@ -100,8 +98,8 @@ class Connection(asyncio.Protocol):
         """The reader goes on at its next key frame by itself."""
 
     def data_received(self, data: bytes) -> None:
-        self._on_read()
-        self._last_received = now = self._now()
+        self.server.on_read()
+        self._last_received = now = self.server.now()
         parser = self._parser
         session = self.session
         if session is not None and self._task is None and not self._closing:

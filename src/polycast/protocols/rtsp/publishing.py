@@ -32,6 +32,7 @@ class TrackInput:
         "_stream",
         "_track",
         "has_sender_report",
+        "train_track",
     )
 
     def __init__(self, stream: Stream, track: LiveTrack, counters: Counters, *, reorders: bool) -> None:
@@ -44,6 +45,8 @@ class TrackInput:
         self._ssrc = secrets.randbits(32)
         self._remote_ssrc = 0
         self.has_sender_report = False
+        self.train_track = None if reorders else track
+        """Where trains of packets go (`LiveTrack.take_train`); None where packets come one by one."""
 
     def push(self, data: bytes, start: int, end: int, channel: int) -> None:
         """Take the packet ``data[start:end]``. Raises RemoteProtocolError when it is not RTP or cannot be passed on."""

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polycast.errors import RemoteProtocolError
-from polycast.hub.lanes import LiveTrack
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream
@@ -76,8 +75,6 @@ class Session(Publisher):
         self.reader: SessionReader | None = None
         self.inputs: dict[int, TrackInput] = {}
         """By interleaved channel of RTP, for a publisher over TCP; by track index over UDP."""
-        self.train_tracks: dict[int, LiveTrack] = {}
-        """By interleaved channel of RTP, too."""
         self.rtcp_inputs: dict[int, TrackInput] = {}
         self.last_request = now
         self.last_packet = now
@@ -187,7 +184,6 @@ class Session(Publisher):
         now = self._server.now()
         self.last_packet = now
         self.inputs = {}
-        self.train_tracks = {}
         self.rtcp_inputs = {}
         for index, setup in self.setups.items():
             track_input = TrackInput(
@@ -195,7 +191,6 @@ class Session(Publisher):
             )
             if setup.channels is not None:
                 self.inputs[setup.channels[0]] = track_input
-                self.train_tracks[setup.channels[0]] = stream.tracks[index]
                 self.rtcp_inputs[setup.channels[1]] = track_input
             elif setup.addresses is not None:
                 self.inputs[index] = track_input
@@ -211,7 +206,6 @@ class Session(Publisher):
         """Make the path not ready but keep it (PAUSE)."""
         self._unregister_ports()
         self.inputs = {}
-        self.train_tracks = {}
         self.rtcp_inputs = {}
         if self.path is not None:
             self.path.stop_publishing(self, reason)
@@ -242,7 +236,8 @@ class Session(Publisher):
         """Take what one read brought, where it is a publisher's media in its simplest form; False where it is not, and
         nothing has been taken. The hot path."""
         channel, stride, count, last = train
-        track = self.train_tracks.get(channel)
+        track_input = self.inputs.get(channel)
+        track = track_input.train_track if track_input is not None else None
         if track is None or not track.take_train(data, channel, stride, count, last, now):
             return False
         self.last_packet = now

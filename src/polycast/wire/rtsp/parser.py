@@ -36,11 +36,11 @@ _DOLLAR: Final = 0x24
 _FRAME_HEADER: Final = Struct(">BBH")
 _FRAME_HEADER_SIZE: Final = 4
 _TRAIN_LIMIT: Final = 64
-"""Frames of a train."""
+"""Frames of one size in a train."""
 _SHORTEST_FRAME: Final = 5
 """Bytes of a frame of a train at least, with its header."""
 _SHAPES_LIMIT: Final = 64
-"""Sizes of frames that are remembered; each takes up to 100 kB."""
+"""Shapes of trains that are remembered; each takes up to 120 kB."""
 _HEAD: Final = Struct(">BBHB")
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -181,7 +181,7 @@ class MessageParser:
             return None
         size = len(data)
         count, rest = divmod(size, stride)
-        unpack, expected = heads.get(count) or _add_heads(shape, head, count)
+        unpack, expected = heads.get(count) or _heads_of(shape, head, count)
         if unpack(data) != expected:
             return None
         if not rest:
@@ -329,7 +329,8 @@ def _shape_of(data: bytes, head: bytes) -> Shape | None:
     return shape
 
 
-def _add_heads(shape: Shape, head: bytes, count: int) -> Heads:
+def _heads_of(shape: Shape, head: bytes, count: int) -> Heads:
+    """Return what compares ``count`` frames of a shape; it is remembered there."""
     _, stride, heads = shape
     if count == 1:
         return _unpack_head, (head,)
