@@ -8,6 +8,7 @@ import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from tests.hub.support import Frames, Packets, make_stream
@@ -39,12 +40,11 @@ def frames(*packets: bytes) -> bytes:
     return b"".join(struct.pack(">cBH", b"$", CHANNEL, len(each)) + each for each in packets)
 
 
-def take(stream: Stream, *packets: bytes) -> bool:
+def take(stream: Stream, *packets: bytes, is_gathered: bool = False) -> bool:
     data = frames(*packets)
     train = MessageParser().take_train(data)
     assert train is not None
-    channel, stride, count, last = train
-    return stream.tracks[0].take_train(data, channel, stride, count, last, stream.now)
+    return stream.tracks[0].take_train(data, train, stream.now, is_gathered)
 
 
 def add(stream: Stream, *packets: bytes, track: int = 0) -> None:
@@ -181,7 +181,7 @@ async def test_trains_cut_anywhere_are_their_packets(beginnings: Beginnings) -> 
         read, packets = packets[:count], packets[count:]
         data = frames(*read)
         train = MessageParser().take_train(data)
-        if train is not None and short.tracks[0].take_train(data, *train, short.now):
+        if train is not None and short.tracks[0].take_train(data, train, short.now, False):
             taken += 1
             opened += short.tracks[0].frame_open
         else:
@@ -217,7 +217,7 @@ async def test_tracks_keep_their_order() -> None:
         data = frames(*read)
         train = MessageParser().take_train(data)
         is_behind = short.batch is not None
-        if train is not None and short.tracks[index].take_train(data, *train, short.now):
+        if train is not None and short.tracks[index].take_train(data, train, short.now, False):
             taken += 1
             behind += is_behind and index == 1
         else:
@@ -242,7 +242,7 @@ async def test_a_train_is_noted_at_the_time_of_its_read() -> None:
     train = MessageParser().take_train(data)
     assert train is not None
     now = stream.now + 5
-    assert track.take_train(data, *train, now)
+    assert track.take_train(data, train, now, False)
     assert stream.now == track.last_time == now
     assert track.reports.wall_time_of(3000) is not None  # so that readers can be sent sender reports
     assert track.reports.next_packet_time > now
@@ -285,6 +285,58 @@ async def test_an_open_frame_waits_for_its_end() -> None:
     assert take(stream, packet(3, OTHER_FRAGMENT + bytes(9), marker=True))
     assert reader.sequences == [[1, 2, 3]]
     assert not stream.tracks[0].frame_open
+
+
+async def test_an_open_frame_does_not_wait_where_reads_are_gathered() -> None:
+    stream, reader = open_stream()
+    for sequence in (1, 2, 3):
+        assert take(stream, packet(sequence, OTHER_FRAGMENT + bytes(9), marker=sequence == 3), is_gathered=True)
+        assert stream.tracks[0].frame_open == (sequence < 3)
+        assert reader.sequences == [[number] for number in range(1, sequence + 1)]
+
+
+async def test_what_waits_goes_out_before_a_train_of_a_gathered_read() -> None:
+    stream, reader = open_stream()
+    assert take(stream, packet(1, OTHER_FRAGMENT + bytes(9)))
+    assert not reader.batches
+    assert take(stream, packet(2, OTHER_FRAGMENT + bytes(9)), is_gathered=True)
+    assert reader.sequences == [[1, 2]]
+
+
+async def test_readers_are_offered_a_train_before_its_packets() -> None:
+    class Eager(Packets):
+        offers: ClassVar[list[tuple[bytes, int, int, int]]] = []
+        is_ready = True
+
+        def pass_on(self, data: bytes, track_index: int, channel: int, count: int) -> bool:
+            self.offers.append((data, track_index, channel, count))
+            return self.is_ready
+
+    (stream, reader), eager = open_stream(), Eager()
+    stream.add_reader(eager)
+    packets = [packet(1, OTHER_FRAGMENT + bytes(9)), packet(2, OTHER_FRAGMENT + b"a", marker=True)]
+    assert take(stream, *packets)
+    eager.is_ready = False
+    key = packet(3, KEY_FRAGMENT + bytes(9), marker=True)
+    assert take(stream, key)
+    assert eager.offers == [(frames(*packets), 0, CHANNEL, 2), (frames(key), 0, CHANNEL, 1)]
+    assert eager.sequences == [[3]]
+    assert eager.batches[0].has_key
+    assert reader.sequences == [[1, 2], [3]]
+
+
+async def test_a_reader_that_fails_to_pass_a_train_on_is_removed_alone() -> None:
+    class Failing(Packets):
+        def pass_on(self, data: bytes, track_index: int, channel: int, count: int) -> bool:
+            raise ValueError
+
+    (stream, reader), failing = open_stream(), Failing()
+    stream.add_reader(failing)
+    for sequence in (1, 2):
+        assert take(stream, packet(sequence, OTHER_FRAGMENT + bytes(9), marker=True))
+    assert reader.sequences == [[1], [2]]
+    assert failing.closed
+    assert failing not in stream.readers
 
 
 async def test_a_train_waits_behind_what_waits() -> None:
@@ -360,7 +412,7 @@ async def test_second_publishers_take_the_general_way() -> None:
 
 async def test_a_track_whose_packets_are_cut_takes_no_trains() -> None:
     stream, reader = open_stream()
-    stream.tracks[0].takes_trains = False
+    stream.tracks[0].cut()
     assert leaves_alone(stream, reader, packet(1, FRAGMENT + b"a", marker=True))
 
 

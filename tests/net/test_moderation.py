@@ -62,6 +62,13 @@ def test_a_burst_does_not_wait() -> None:
     assert not loop.sleeps
 
 
+def test_reads_are_told_whether_they_are_moderated() -> None:
+    loop = Loop()
+    assert not loop.moderation.on_read()
+    loop.get_busy()
+    assert loop.moderation.on_read()
+
+
 def test_many_reads_make_the_loop_look_once_an_interval() -> None:
     loop = Loop()
     loop.get_busy()

@@ -36,6 +36,11 @@ from polycast.rtp.reports import SenderReportSource
 if TYPE_CHECKING:
     from polycast.hub.stream import Stream
 
+Train = tuple[int, int, int, int]
+"""Packets of one size, the last one perhaps smaller, each behind a frame header, in a buffer of their own; their first
+bytes are all the same. (channel, bytes from one packet to the next, number of packets, place of the last one's frame
+header)."""
+
 # Of a packet behind a frame header: sequence number, timestamp, first bytes of the payload; the byte that holds the
 # marker bit and the same three.
 _unpack_first = struct.Struct("!6xHI4xI").unpack_from
@@ -61,17 +66,21 @@ class LiveTrack:
 
     __slots__ = (
         "_awaits_key",
+        "_continuation",
         "_depacketizer",
         "_expected_sequence",
-        "_hints",
+        "_is_cut",
         "_is_second",
         "_is_without_packets",
         "_next_report_time",
+        "_no_key_mask",
+        "_no_key_pattern",
         "_packetizer",
         "_peek",
         "_rtp_origin",
         "_splice",
         "_stream",
+        "_takes_trains",
         "_waits_for_marker",
         "bytes_received",
         "frame_open",
@@ -83,7 +92,6 @@ class LiveTrack:
         "packets_received",
         "reports",
         "ssrc",
-        "takes_trains",
         "track",
     )
 
@@ -92,7 +100,10 @@ class LiveTrack:
         self.track = track
         self.index = track.index
         self._peek = packet_peek(track.codec)
-        self._hints = packet_hints(track.codec)
+        hints = packet_hints(track.codec)
+        self._continuation = hints.continuation
+        self._no_key_mask = hints.no_key.mask
+        self._no_key_pattern = hints.no_key.pattern
         self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
@@ -110,8 +121,10 @@ class LiveTrack:
         self._next_report_time = -(1 << 62)
         self.frame_open = False
         """Whether the packets given so far end in the middle of a frame."""
-        self.takes_trains = True
-        """Whether `take_train` may pass packets on; False where the publisher's have to be cut."""
+        self._is_cut = False
+        """Whether the publisher's packets have to be cut before they come here."""
+        self._takes_trains = True
+        """Whether packets can pass as they came, many at once."""
         self.packets_received = 0
         self.bytes_received = 0
         self.packets_lost = 0
@@ -171,9 +184,9 @@ class LiveTrack:
 
         False where it is not that simple, and nothing has been taken: then they are to be added one by one.
         """
-        if self._is_second or self._depacketizer is not None:
+        if not self._takes_trains:
             return False
-        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._hints.continuation)
+        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._continuation)
         if scan is None:
             return False
         sequence, timestamp, marker, noticed = scan
@@ -190,40 +203,34 @@ class LiveTrack:
         self._stream.add_run(run)
         return True
 
-    def take_train(self, data: bytes, channel: int, stride: int, count: int, last: int, now: float) -> bool:
-        """Take what one read brought, where it is nothing but packets of one size, the last one perhaps smaller, each
-        behind a frame header: ``stride`` bytes from one to the next, ``count`` of them, the header of the last one at
-        ``last``. Their first bytes are all the same. A frame that is complete goes out at once. ``now``: see
-        `Stream.now`.
+    def take_train(self, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
+        """Take what one read brought, where it is nothing but a `Train`. A frame that is complete goes out at once, the
+        part of one, too, where ``is_gathered`` (see `Stream.end_of_read`). ``now``: see `Stream.now`.
 
         The shortest way for what most publishers send most of the time, and therefore in one piece: with hundreds of
         streams each call on it can be seen in the server's load. False where it is not that simple, and nothing has
         been taken.
         """
-        if (
-            data[FRAME_HEADER_SIZE] != PLAIN
-            or self._is_second
-            or self._depacketizer is not None
-            or not self.takes_trains
-        ):
-            return False
+        channel, stride, count, last = train
         size = len(data)
+        if data[FRAME_HEADER_SIZE] != PLAIN or not self._takes_trains:
+            return False
         if size - last < _SHORTEST_TELLING or stride > _LONGEST_PLAIN:
             return False
         first_sequence, first_timestamp, payload = _unpack_first(data)
         second, sequence, timestamp, last_payload = _unpack_last(data, last)
         if sequence - first_sequence + 1 & 0xFFFF != count:
             return False
-        hints = self._hints
-        no_key = hints.no_key
+        mask = self._no_key_mask
+        pattern = self._no_key_pattern
         flags = 0
         if (
-            payload & no_key.mask != no_key.pattern
-            or last_payload & no_key.mask != no_key.pattern
+            payload & mask != pattern
+            or last_payload & mask != pattern
             or timestamp != first_timestamp
             or (last and data[_MARKER_PLACE] & _MARKER)  # another picture follows, whatever its timestamp says
         ):
-            for place, fitting in hints.continuation.columns:
+            for place, fitting in self._continuation.columns:
                 if data[_PAYLOAD + place + stride :: stride].translate(None, fitting):
                     return False
             flags = self._peek(data, _PAYLOAD, stride)
@@ -232,13 +239,14 @@ class LiveTrack:
         self._expected_sequence = sequence + 1 & 0xFFFF
         stream = self._stream
         stream.now = now
-        run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
+        run: FramedRun | None = None
         if flags:
+            run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
             self._on_noticed(run, [(flags, FRAME_HEADER_SIZE, stride)])
         self.frame_open = is_open = self._waits_for_marker and second < _MARKER
-        if is_open or stream.batch is not None:
-            stream.add_run(run)
-            stream.end_of_read()
+        if (is_open and not is_gathered) or stream.batch is not None:
+            stream.add_run(run or FramedRun(self.index, channel, data, 0, size, count, timestamp))
+            stream.end_of_read(is_gathered=is_gathered)
             return True
         # What `Stream` does in a flush, for one run.
         self.packets_received += count
@@ -249,7 +257,10 @@ class LiveTrack:
             stream.compare_with_clock(self, timestamp, now)
         for reader in stream.packet_readers:
             try:
-                reader.deliver(run)
+                if not reader.pass_on(data, self.index, channel, count):
+                    if run is None:
+                        run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
+                    reader.deliver(run)
             except Exception:
                 stream.on_reader_failed(reader)
         return True
@@ -290,10 +301,17 @@ class LiveTrack:
         """Begin to make frames out of packets: the first reader of frames has come."""
         if self._depacketizer is None:
             self._depacketizer = make_depacketizer(self.track)
+            self._choose_way()
 
     def close_frame_lane(self) -> None:
         """Stop making frames: the last reader of frames has gone."""
         self._depacketizer = None
+        self._choose_way()
+
+    def cut(self) -> None:
+        """Say that from now on the publisher's packets are cut before they come here."""
+        self._is_cut = True
+        self._choose_way()
 
     def resume(self, track: Track, *, publishes_packets: bool) -> None:
         """Go on with the track of another publisher; `splice.can_follow` has said that it fits."""
@@ -301,7 +319,7 @@ class LiveTrack:
         self.set_codec(track.codec)
         self._awaits_key = track.index == self._stream.key_track
         self._is_second = True
-        self.takes_trains = True
+        self._is_cut = False
         self._next_report_time = -(1 << 62)
         self.frame_open = False
         self._splice = None
@@ -318,6 +336,10 @@ class LiveTrack:
                 )
             if self._stream.frame_reader_count:
                 self.open_frame_lane()
+        self._choose_way()
+
+    def _choose_way(self) -> None:
+        self._takes_trains = not (self._is_second or self._is_cut or self._depacketizer is not None)
 
     def outgoing_timestamp(self, timestamp: int) -> int | None:
         """Return an RTP timestamp of the publisher as readers see it; None while that is not known."""

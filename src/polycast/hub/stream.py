@@ -85,6 +85,14 @@ class Reader(ABC):
 class PacketReader(Reader):
     """A reader of the packet lane."""
 
+    def pass_on(self, data: bytes, track_index: int, channel: int, count: int) -> bool:
+        """Send packets of one track as they came: ``data`` is nothing but ``count`` of them, each behind a frame header
+        with the number of ``channel`` (see `FramedRun`). Called like `deliver`, and before it.
+
+        False where the reader needs another form, or not all of them: then it gets them with `deliver`.
+        """
+        return False
+
     @abstractmethod
     def deliver(self, batch: PacketBatch) -> None:
         """Send a batch. Called in the fan-out loop: no waiting, no heavy work."""
@@ -158,12 +166,15 @@ class Stream:
 
     # Publisher's side.
 
-    def end_of_read(self) -> None:
-        """Say that what one read brought has been written: send it out, or wait shortly for the end of the frame."""
+    def end_of_read(self, *, is_gathered: bool = False) -> None:
+        """Say that what one read brought has been written: send it out, or wait shortly for the end of the frame.
+
+        ``is_gathered``: reads come late enough for packets to gather (`net.moderation`), so nothing waits any more.
+        """
         batch = self.batch
         if batch is None and not self._frames:
             return
-        if batch is not None:
+        if batch is not None and not is_gathered:
             for track in self.tracks:
                 if track.frame_open and batch.size < FRAME_WAIT_BYTES:
                     if self._timer is None:

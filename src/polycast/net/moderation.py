@@ -59,15 +59,18 @@ class Moderation:
         self._reads = 0
         self._measured_since = self._last_look = clock()
 
-    def on_read(self) -> None:
-        """Take note of data that a TCP connection received. Called on the loop, in the course of its turn."""
+    def on_read(self) -> bool:
+        """Take note of data that a TCP connection received; return `is_active`. Called on the loop, in the course of
+        its turn."""
         self._reads += 1
         if self.is_active:
             if not self._is_scheduled:
                 self._is_scheduled = True
                 self._call_soon(self._look)
-        elif self._reads >= MEASURED_READS:
+            return True
+        if self._reads >= MEASURED_READS:
             self._measure(self._clock())
+        return False
 
     def hurry(self) -> None:
         """Let the next look be at once: a socket has more than one turn may read."""
@@ -94,8 +97,9 @@ class Moderation:
 
 
 class _NoModeration(Moderation):
-    def on_read(self) -> None:
+    def on_read(self) -> bool:
         """Nothing waits on a loop that is not ours."""
+        return False
 
     def hurry(self) -> None:
         """Nothing waits on a loop that is not ours."""

@@ -14,8 +14,10 @@ import trustme
 from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, running, sdp
 from tests.protocols.sources.camera import SILENCE, Camera, camera
 
+from polycast.hub.lanes import LiveTrack, Train
 from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS
+from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.media_ports import MulticastAllocator
 from polycast.wire.rtsp.authentication import ServerAuthenticator
@@ -238,6 +240,38 @@ async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None
         async with running(paths=pulling(origin.url())) as app:
             path = await ready(app)
             await app.until(lambda: path.stream is not None and path.stream.tracks[0].packets_received == 2)
+
+
+async def test_trains_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads of nothing but packets of one size go straight to the track."""
+    results: list[bool] = []
+    take_train = LiveTrack.take_train
+
+    def noted(track: LiveTrack, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
+        result = take_train(track, data, train, now, is_gathered)
+        results.append(result)
+        return result
+
+    monkeypatch.setattr(LiveTrack, "take_train", noted)
+    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    async with camera() as origin, running(paths=pulling(origin.url()), readTimeout="500ms") as app:
+        path = await ready(app)
+        reader = await app.reader("cam")
+        sent: list[bytes] = []
+        async with asyncio.timeout(10):
+            while len(sent) < 20:  # for longer than readTimeout
+                packet = rtp(origin.sequence, key_unit(100), timestamp=len(sent))
+                origin.send_key(timestamp=len(sent))
+                sent.append(packet)
+                assert await reader.packets(1) == [packet]
+                await asyncio.sleep(0.03)
+        assert results
+        assert all(results)
+        source = path.source
+        assert isinstance(source, SupervisedSource)
+        await app.until(lambda: source.counters.packets_received == 20)
+        assert source.counters.bytes_received == sum(map(len, sent))
+        await app.log.wait(r"ERR: no packets received for 0\.5 s")
 
 
 # What cameras write

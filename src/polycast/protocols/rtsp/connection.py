@@ -44,6 +44,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: RtspServer) -> None:
         self.server = server
+        self._now = server.now
+        self._on_read = server.on_read
         self.peer: tuple[str, int] = ("", 0)
         self.local_host = ""
         self.close_reason = ""
@@ -61,6 +63,9 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._opened = server.now()
         self._last_received = self._opened
+        """When something came that was not a train of media, or when the last session ended."""
+        self._is_gathered = False
+        """Whether the last read brought what had come over some time (`net.moderation`)."""
         self._has_sent_request = False
         self._event_count = 0
         self._stalled_at_event = -1
@@ -98,19 +103,22 @@ class Connection(asyncio.Protocol):
         """The reader goes on at its next key frame by itself."""
 
     def data_received(self, data: bytes) -> None:
-        self.server.on_read()
-        self._last_received = now = self.server.now()
+        is_gathered = self._on_read()
         parser = self._parser
         session = self.session
-        if session is not None and self._task is None and not self._closing:
+        if session is not None and session.train_tracks and self._task is None and not self._closing:
             try:
                 train = parser.take_train(data)
-                if train is not None and session.on_train(data, train, now):
-                    return
+                if train is not None:
+                    track = session.train_tracks.get(train[0])
+                    if track is not None and track.take_train(data, train, self._now(), is_gathered):
+                        return
             except Exception:
                 self.server.on_internal_error()
                 self.close("internal error", Response(500))
                 return
+        self._is_gathered = is_gathered
+        self._last_received = self._now()
         parser.receive_data(data)
         if self._task is None:
             self._process()
@@ -135,7 +143,7 @@ class Connection(asyncio.Protocol):
                 if type(event) is InterleavedRun:
                     session = self.session
                     if session is not None:
-                        session.on_interleaved(event, self._last_received)
+                        session.on_interleaved(event, self._last_received, is_gathered=self._is_gathered)
                     if event.is_last:
                         return
                 elif isinstance(event, Request):
@@ -247,6 +255,7 @@ class Connection(asyncio.Protocol):
 
     def on_session_closed(self, session: Session, reason: str, *, close_connection: bool) -> None:
         """A session that was on this connection has ended."""
+        self._last_received = self._now()
         if self.session is session:
             self.session = None
             if close_connection:

@@ -23,6 +23,7 @@ class TrackInput:
     """Takes the RTP and RTCP packets of one published track."""
 
     __slots__ = (
+        "_counted",
         "_counters",
         "_oversized",
         "_remote_ssrc",
@@ -32,7 +33,6 @@ class TrackInput:
         "_stream",
         "_track",
         "has_sender_report",
-        "train_track",
     )
 
     def __init__(self, stream: Stream, track: LiveTrack, counters: Counters, *, reorders: bool) -> None:
@@ -45,8 +45,8 @@ class TrackInput:
         self._ssrc = secrets.randbits(32)
         self._remote_ssrc = 0
         self.has_sender_report = False
-        self.train_track = None if reorders else track
-        """Where trains of packets go (`LiveTrack.take_train`); None where packets come one by one."""
+        self._counted = track.packets_received, track.bytes_received
+        """What the track had counted when its figures were taken last."""
 
     def push(self, data: bytes, start: int, end: int, channel: int) -> None:
         """Take the packet ``data[start:end]``. Raises RemoteProtocolError when it is not RTP or cannot be passed on."""
@@ -106,6 +106,15 @@ class TrackInput:
         block = self._statistics.report_block(self._remote_ssrc, now) if self._statistics is not None else None
         return serialize_compound([ReceiverReport(self._ssrc, () if block is None else (block,))])
 
+    def count(self) -> None:
+        """Bring the counters up to date, where packets are counted by the track alone: over TCP."""
+        if self._reorderer is None:
+            track = self._track
+            packets, size = self._counted
+            self._counters.packets_received += track.packets_received - packets
+            self._counters.bytes_received += track.bytes_received - size
+            self._counted = track.packets_received, track.bytes_received
+
     def tick(self, now: float) -> None:
         """Give up on packets that have been missing for too long, and refresh the statistics."""
         reorderer = self._reorderer
@@ -120,7 +129,7 @@ class TrackInput:
         oversized = self._oversized
         if oversized is None:
             oversized = self._oversized = Oversized(self._track.track)
-            self._track.takes_trains = False
+            self._track.cut()
         for smaller in oversized.push(packet):
             self._track.add_packet(smaller)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun, PacketBatch, Span
+from polycast.hub.batch import FRAME_HEADER_SIZE, PacketBatch, Span
 from polycast.hub.outbox import Outbox
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
@@ -122,6 +122,16 @@ class InterleavedReader(SessionReader):
         self._form_key = f"interleaved {channels}"  # a string makes its hash once, a tuple each time
         self._interleave = partial(interleave, channels=channels)
 
+    def pass_on(self, data: bytes, track_index: int, channel: int, count: int) -> bool:
+        outbox = self._outbox
+        if not outbox.ready or self._channels[track_index] != channel:
+            return False
+        outbox.write(data)
+        counters = self.counters
+        counters.bytes_sent += len(data)
+        counters.packets_sent += count
+        return True
+
     def deliver(self, batch: PacketBatch) -> None:
         outbox = self._outbox
         if not outbox.ready:
@@ -129,15 +139,7 @@ class InterleavedReader(SessionReader):
             if resumed is None:
                 return
             batch = resumed
-        if (
-            type(batch) is FramedRun
-            and batch.channel == self._channels[batch.track_index]
-            and batch.end - batch.start == len(batch.data)
-        ):
-            # The usual case: one read brought a whole frame and nothing else.
-            data, count = batch.data, batch.count
-        else:
-            data, count = batch.form(self._form_key, self._interleave)
+        data, count = batch.form(self._form_key, self._interleave)
         if data:
             outbox.write(data)
             counters = self.counters

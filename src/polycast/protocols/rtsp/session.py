@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polycast.errors import RemoteProtocolError
+from polycast.hub.lanes import LiveTrack
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream
@@ -18,7 +19,7 @@ from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
 from polycast.rtp.header import HEADER_SIZE
 from polycast.wire.rtsp.headers.transport import Pair
-from polycast.wire.rtsp.parser import InterleavedRun, Train, frame_bounds
+from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import Protocol
 from polycast.wire.rtsp.url import RtspUrl
@@ -62,7 +63,7 @@ class Session(Publisher):
         self.remote_host, self.remote_port = connection.peer
         self.user = ""
         self.log = server.log.child(f"session {session_id}")
-        self.counters = Counters()
+        self._counters = Counters()
         self.state = State.INIT
         self.path: Path | None = None
         self.path_name = ""
@@ -76,12 +77,21 @@ class Session(Publisher):
         self.inputs: dict[int, TrackInput] = {}
         """By interleaved channel of RTP, for a publisher over TCP; by track index over UDP."""
         self.rtcp_inputs: dict[int, TrackInput] = {}
+        self.train_tracks: dict[int, LiveTrack] = {}
+        """By channel, where a connection may give trains of packets straight to the tracks."""
         self.last_request = now
         self.last_packet = now
         self._last_report = now
         self.has_ended = False
         self._registered: list[tuple[Address, Address]] = []
         self._bad_packets = 0
+
+    @property
+    def counters(self) -> Counters:
+        """What went through the session."""
+        for track_input in self.inputs.values():
+            track_input.count()
+        return self._counters
 
     @property
     def protocol(self) -> Protocol | None:
@@ -167,7 +177,7 @@ class Session(Publisher):
         self.last_request = now
         stream = self.stream
         if stream is not None:
-            receiver_report(data[start:end], stream, self.counters)
+            receiver_report(data[start:end], stream, self._counters)
 
     def _on_reader_rtp(self, data: bytes, start: int, end: int) -> None:
         """Packets that readers send in order to open a NAT."""
@@ -185,13 +195,15 @@ class Session(Publisher):
         self.last_packet = now
         self.inputs = {}
         self.rtcp_inputs = {}
+        self.train_tracks = {}
         for index, setup in self.setups.items():
             track_input = TrackInput(
-                stream, stream.tracks[index], self.counters, reorders=setup.protocol is Protocol.UDP
+                stream, stream.tracks[index], self._counters, reorders=setup.protocol is Protocol.UDP
             )
             if setup.channels is not None:
                 self.inputs[setup.channels[0]] = track_input
                 self.rtcp_inputs[setup.channels[1]] = track_input
+                self.train_tracks[setup.channels[0]] = stream.tracks[index]
             elif setup.addresses is not None:
                 self.inputs[index] = track_input
                 self._register_input(setup.addresses, track_input, stream)
@@ -204,14 +216,21 @@ class Session(Publisher):
 
     def stop_publishing(self, reason: str) -> None:
         """Make the path not ready but keep it (PAUSE)."""
-        self._unregister_ports()
-        self.inputs = {}
-        self.rtcp_inputs = {}
+        self._end_inputs()
         if self.path is not None:
             self.path.stop_publishing(self, reason)
 
-    def on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Take the interleaved frames of one read: a publisher's media, or what a reader reports. The hot path."""
+    def _end_inputs(self) -> None:
+        for track_input in self.inputs.values():
+            track_input.count()
+        self._unregister_ports()
+        self.inputs = {}
+        self.rtcp_inputs = {}
+        self.train_tracks = {}
+
+    def on_interleaved(self, run: InterleavedRun, now: float, *, is_gathered: bool) -> None:
+        """Take the interleaved frames of one read: a publisher's media, or what a reader reports. ``is_gathered``: see
+        `Stream.end_of_read`. The hot path, beside `LiveTrack.take_train`."""
         stream = self.stream
         if self.state is not State.RECORDING or stream is None:
             if self.state is State.PLAYING:
@@ -219,32 +238,15 @@ class Session(Publisher):
                     self.on_reader_rtcp(run.data, start, end)
             return
         self.last_packet = stream.now = now
-        counters = self.counters
-        counters.bytes_received += run.size
         data = run.data
         for channel, start, sizes in run.groups:
-            counters.packets_received += len(sizes)
             track_input = self.inputs.get(channel)
             if track_input is not None:
                 track_input.push_group(data, start, sizes, channel, self._on_bad_packet)
             elif channel in self.rtcp_inputs:
                 for begin, end in frame_bounds(start, sizes):
                     self._on_publisher_rtcp(self.rtcp_inputs[channel], data, begin, end)
-        stream.end_of_read()
-
-    def on_train(self, data: bytes, train: Train, now: float) -> bool:
-        """Take what one read brought, where it is a publisher's media in its simplest form; False where it is not, and
-        nothing has been taken. The hot path."""
-        channel, stride, count, last = train
-        track_input = self.inputs.get(channel)
-        track = track_input.train_track if track_input is not None else None
-        if track is None or not track.take_train(data, channel, stride, count, last, now):
-            return False
-        self.last_packet = now
-        counters = self.counters
-        counters.bytes_received += len(data)
-        counters.packets_received += count
-        return True
+        stream.end_of_read(is_gathered=is_gathered)
 
     def _register_input(self, addresses: tuple[Address, Address], track_input: TrackInput, stream: Stream) -> None:
         ports = self._server.ports_for_media
@@ -309,7 +311,10 @@ class Session(Publisher):
 
     def _tick_publisher(self, now: float) -> None:
         # Over TCP a publisher without media may stay as long as it sends requests, as with rtsp-simple-server.
-        last = self.last_packet if self.protocol is Protocol.UDP else max(self.last_packet, self.last_request)
+        last = self.last_packet
+        if self.protocol is not Protocol.UDP:
+            trains = [track.last_time for track in self.train_tracks.values() if track.last_time is not None]
+            last = max(last, self.last_request, *trains)
         if now - last >= self._server.read_timeout:
             kind = "UDP" if self.protocol is Protocol.UDP else "RTP"
             self.close(f"no {kind} packets received in a while")
@@ -355,7 +360,7 @@ class Session(Publisher):
         self.has_ended = True
         close_connection = self.state in (State.PLAYING, State.RECORDING) and not keep_connection
         self.stop_reading()
-        self._unregister_ports()
+        self._end_inputs()
         self._server.leave_groups(self)
         path, self.path = self.path, None
         if path is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from polycast.errors import RemoteProtocolError
+from polycast.hub.lanes import LiveTrack
 from polycast.log import Log
 from polycast.net.losses import describe_loss
 from polycast.net.moderation import moderation_of
@@ -59,6 +60,10 @@ class ClientConnection(asyncio.Protocol):
         self._on_media: MediaHandler | None = None
         self._early: list[InterleavedRun] = []
         self._early_size = 0
+        self.train_tracks: dict[int, LiveTrack] = {}
+        """By channel, where trains of packets go straight to the tracks."""
+        self.is_gathered = False
+        """Whether the last read brought what had come over some time (`net.moderation`)."""
         self.session = ""
         """Value of the Session header, without parameters; empty before SETUP."""
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -75,10 +80,16 @@ class ClientConnection(asyncio.Protocol):
         self._fail(PullError(reason))
 
     def data_received(self, data: bytes) -> None:
-        self._on_read()
+        self.is_gathered = is_gathered = self._on_read()
         parser = self._parser
-        parser.receive_data(data)
         try:
+            if self.train_tracks:
+                train = parser.take_train(data)
+                if train is not None:
+                    track = self.train_tracks.get(train[0])
+                    if track is not None and track.take_train(data, train, self._loop.time(), is_gathered):
+                        return
+            parser.receive_data(data)
             while (event := parser.next_event()) is not None:
                 if type(event) is InterleavedRun:
                     if self._on_media is not None:

@@ -169,6 +169,9 @@ class SourceMedia:
     def close(self) -> None:
         """Close the ports."""
         self._is_closed = True
+        self._connection.train_tracks = {}
+        for track_input in self._inputs.values():
+            track_input.count()
         for ports in self._ports.values():
             ports.close()
 
@@ -184,26 +187,24 @@ class SourceMedia:
         else:
             self._inputs = {channel: inputs[index] for channel, index in self._channels.items()}
             self._rtcp_inputs = {channel: inputs[index] for channel, index in self._rtcp_channels.items()}
+            self._connection.train_tracks = {channel: stream.tracks[index] for channel, index in self._channels.items()}
         return stream
 
     def _on_interleaved(self, run: InterleavedRun) -> None:
-        """Take the interleaved frames of one read. The hot path."""
+        """Take the interleaved frames of one read, where they are no train. The hot path."""
         stream = self._stream
         if stream is None:
             return
         data = run.data
         self._last_packet = stream.now = self._context.loop.time()
-        counters = self._context.counters
-        counters.bytes_received += run.size
         for channel, start, sizes in run.groups:
-            counters.packets_received += len(sizes)
             track_input = self._inputs.get(channel)
             if track_input is not None:
                 track_input.push_group(data, start, sizes, channel, self._on_bad_packet, ignores_short=True)
             elif channel in self._rtcp_inputs:
                 for begin, end in frame_bounds(start, sizes):
                     self._on_rtcp(self._rtcp_inputs[channel], data, begin, end)
-        stream.end_of_read()
+        stream.end_of_read(is_gathered=self._connection.is_gathered)
 
     def _make_ports(self, index: int, sockets: tuple[object, object]) -> TrackPorts:
         def on_rtp(data: bytes, start: int, end: int) -> None:
@@ -267,6 +268,7 @@ class SourceMedia:
         self._check_silence(now)
         for track_input in self._inputs.values():
             track_input.tick(now)
+            track_input.count()
         if self._stream is not None:
             self._stream.end_of_read()
         if now >= self._next_report:
@@ -282,7 +284,8 @@ class SourceMedia:
                 raise NoPacketsError(f"no packets within {FIRST_PACKET_SECONDS:g} s")
             return
         timeout = self._context.read_timeout
-        if now - (self._last_packet or self._started) >= timeout:
+        trains = [track.last_time for track in self._connection.train_tracks.values() if track.last_time is not None]
+        if now - max([self._last_packet or self._started, *trains]) >= timeout:
             raise PullError(f"no packets received for {timeout:g} s")
 
     def _send_reports(self, now: float) -> None:

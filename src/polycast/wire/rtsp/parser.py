@@ -41,7 +41,6 @@ _SHORTEST_FRAME: Final = 5
 """Bytes of a frame of a train at least, with its header."""
 _SHAPES_LIMIT: Final = 64
 """Shapes of trains that are remembered; each takes up to 120 kB."""
-_HEAD: Final = Struct(">BBHB")
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PADDING: Final = b" \t"
@@ -73,6 +72,7 @@ Heads = tuple[Callable[[bytes], tuple[bytes, ...]], tuple[bytes, ...]]
 """Reads the first five bytes of each frame of a train; what they have to be."""
 
 _unpack_head: Final = Struct("5s").unpack_from
+_unpack_parts: Final = Struct(">BBHB").unpack_from
 _NO_TRAIN: Final[Heads] = Struct("").unpack_from, (b"",)
 """Fits nothing."""
 
@@ -187,9 +187,8 @@ class MessageParser:
         if not rest:
             return channel, stride, count, size - stride
         last = size - rest
-        if rest < _SHORTEST_FRAME or data[last : last + 5] != _HEAD.pack(
-            _DOLLAR, channel, rest - _FRAME_HEADER_SIZE, head[4]
-        ):
+        tail = _DOLLAR, channel, rest - _FRAME_HEADER_SIZE, head[4]
+        if rest < _SHORTEST_FRAME or _unpack_parts(data, last) != tail:
             return None
         return channel, stride, count + 1, last
 
