@@ -148,9 +148,7 @@ class MixedBatch(PacketBatch):
 class FramedRun(PacketBatch):
     """Consecutive packets of one track as they came: ``data[start:end]`` holds them, each behind a 4-byte frame header
     with the number of ``channel``. A reader that uses the same channel is given these bytes; the packets are made for
-    the first one that asks.
-
-    Most reads bring just that, so it is a batch by itself."""
+    the first one that asks. It is a batch by itself: often there is nothing else in one."""
 
     __slots__ = ("channel", "count", "data", "end", "has_key", "key_starts", "start", "timestamp", "track_index")
 

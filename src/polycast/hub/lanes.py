@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Train = tuple[int, int, int, int]
 """Packets of one size, the last one perhaps smaller, each behind a frame header, in a buffer of their own; their first
 bytes are all the same. (channel, bytes from one packet to the next, number of packets, place of the last one's frame
-header)."""
+header). The engine of a protocol finds them; `wire.rtsp.parser.Train` is the same."""
 
 # Of a packet behind a frame header: sequence number, timestamp, first bytes of the payload; the byte that holds the
 # marker bit and the same three.
@@ -76,11 +76,11 @@ class LiveTrack:
         "_no_key_mask",
         "_no_key_pattern",
         "_packetizer",
+        "_passes_unchanged",
         "_peek",
         "_rtp_origin",
         "_splice",
         "_stream",
-        "_takes_trains",
         "_waits_for_marker",
         "bytes_received",
         "frame_open",
@@ -123,7 +123,7 @@ class LiveTrack:
         """Whether the packets given so far end in the middle of a frame."""
         self._is_cut = False
         """Whether the publisher's packets have to be cut before they come here."""
-        self._takes_trains = True
+        self._passes_unchanged = True
         """Whether packets can pass as they came, many at once."""
         self.packets_received = 0
         self.bytes_received = 0
@@ -131,7 +131,8 @@ class LiveTrack:
         self.last_timestamp = 0
         """RTP timestamp of the last packet."""
         self.last_time: float | None = None
-        """When the last packet went out to the readers (monotonic seconds); None before the first."""
+        """When the last packet went out to the readers (monotonic seconds), the sign of life of publishers whose trains
+        come here; None before the first."""
         self.last_dts: int | None = None
         """Decoding time of the last frame, in ticks; None before the first, or where there was no reader of frames."""
         self.ssrc: int | None = None
@@ -184,7 +185,7 @@ class LiveTrack:
 
         False where it is not that simple, and nothing has been taken: then they are to be added one by one.
         """
-        if not self._takes_trains:
+        if not self._passes_unchanged:
             return False
         scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._continuation)
         if scan is None:
@@ -213,7 +214,7 @@ class LiveTrack:
         """
         channel, stride, count, last = train
         size = len(data)
-        if data[FRAME_HEADER_SIZE] != PLAIN or not self._takes_trains:
+        if data[FRAME_HEADER_SIZE] != PLAIN or not self._passes_unchanged:
             return False
         if size - last < _SHORTEST_TELLING or stride > _LONGEST_PLAIN:
             return False
@@ -339,7 +340,8 @@ class LiveTrack:
         self._choose_way()
 
     def _choose_way(self) -> None:
-        self._takes_trains = not (self._is_second or self._is_cut or self._depacketizer is not None)
+        """Say again whether packets pass unchanged: one of the reasons why not came or went."""
+        self._passes_unchanged = not (self._is_second or self._is_cut or self._depacketizer is not None)
 
     def outgoing_timestamp(self, timestamp: int) -> int | None:
         """Return an RTP timestamp of the publisher as readers see it; None while that is not known."""
@@ -374,6 +376,7 @@ class LiveTrack:
                 self.add_packet(renumbered)
         finally:
             self._is_second = splice is not None
+            self._choose_way()
 
     def _on_noticed(self, run: FramedRun, noticed: list[Noticed]) -> None:
         """Take what the peek has seen in packets of the run: (flags, start, end)."""

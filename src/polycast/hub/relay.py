@@ -91,7 +91,7 @@ class _Packets(PacketReader):
             track = own.tracks[run.track_index]
             for packet in run.packets:
                 track.add_packet(packet, run.channel)
-        own.end_of_read()
+        own.flush()  # what is to wait has waited in the origin
 
     def close_reader(self, reason: str) -> None:
         self._relay.on_origin_ended(reason)

@@ -87,7 +87,8 @@ class PacketReader(Reader):
 
     def pass_on(self, data: bytes, track_index: int, channel: int, count: int) -> bool:
         """Send packets of one track as they came: ``data`` is nothing but ``count`` of them, each behind a frame header
-        with the number of ``channel`` (see `FramedRun`). Called like `deliver`, and before it.
+        with the number of ``channel`` (see `FramedRun`). Called like `deliver`, for trains that go out at once
+        (`LiveTrack.take_train`).
 
         False where the reader needs another form, or not all of them: then it gets them with `deliver`.
         """

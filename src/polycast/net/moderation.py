@@ -60,8 +60,8 @@ class Moderation:
         self._measured_since = self._last_look = clock()
 
     def on_read(self) -> bool:
-        """Take note of data that a TCP connection received; return `is_active`. Called on the loop, in the course of
-        its turn."""
+        """Take note of data that a TCP connection received; return whether it was read late enough for more to gather.
+        Called on the loop, in the course of its turn."""
         self._reads += 1
         if self.is_active:
             if not self._is_scheduled:
@@ -98,7 +98,7 @@ class Moderation:
 
 class _NoModeration(Moderation):
     def on_read(self) -> bool:
-        """Nothing waits on a loop that is not ours."""
+        """Nothing waits on a loop that is not ours, so nothing gathers."""
         return False
 
     def hurry(self) -> None:

@@ -232,21 +232,25 @@ async def test_trains_keep_a_publisher_alive(it: Fixture, taken: list[bool]) -> 
     assert await publisher.ended()
 
 
-async def test_the_connection_of_a_session_that_ended_behind_trains_stays_for_a_while(
-    it: Fixture, taken: list[bool]
-) -> None:
-    publisher = await publisher_of(it)
-    for number in range(9):
-        it.pass_time(9)
-        one_read(it, publisher, framed(*picture(3 * number)))
-    assert taken == [True] * 9
-    session_of(it, publisher).close("kicked", keep_connection=True)
-    connection = connection_of(it, publisher)
-    it.pass_time(59)
-    assert not connection.close_reason
-    it.pass_time(1)
-    assert await publisher.ended()
-    await it.log.wait(r"closed \(idle for too long\)$")
+async def test_trains_of_a_second_publisher_behind_one_that_sent_nothing(taken: list[bool]) -> None:
+    async with running(paths={"cam": {"publisherGrace": "10s"}}) as it:
+        await it.publisher("cam")
+        reader = await it.reader("cam")
+        second = await publisher_of(it)
+        pictures = [picture(3 * number, key=number == 0, timestamp=number) for number in range(3)]
+        for each in pictures:
+            one_read(it, second, framed(*each))
+        assert await reader.packets(9) == [packet for each in pictures for packet in each]
+        assert taken == [False, True, True]
+
+
+async def test_what_waits_when_a_publisher_pauses_is_counted(it: Fixture) -> None:
+    publisher, reader = await publisher_of(it), await it.reader("cam")
+    session = session_of(it, publisher)
+    pause = f"PAUSE {it.url('cam')} RTSP/1.0\r\nCSeq: 99\r\nSession: {publisher.session}\r\n\r\n".encode()
+    one_read(it, publisher, framed(*picture(1), *picture(4)[:2]) + pause)
+    assert await reader.packets(5) == picture(1) + picture(4)[:2]
+    assert session.counters.packets_received == 5
 
 
 async def test_a_picture_cut_in_two_waits_only_where_reads_are_not_gathered(it: Fixture, taken: list[bool]) -> None:

@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._opened = server.now()
         self._last_received = self._opened
-        """When something came that was not a train of media, or when the last session ended."""
+        """When something came that was not a train of media. A session that has those ends with its connection, or by
+        a request, which is none."""
         self._is_gathered = False
         """Whether the last read brought what had come over some time (`net.moderation`)."""
         self._has_sent_request = False
@@ -255,7 +256,6 @@ class Connection(asyncio.Protocol):
 
     def on_session_closed(self, session: Session, reason: str, *, close_connection: bool) -> None:
         """A session that was on this connection has ended."""
-        self._last_received = self._now()
         if self.session is session:
             self.session = None
             if close_connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.lanes import LiveTrack
@@ -81,7 +81,7 @@ class TrackInput:
 
         ``ignores_short``: leave out what is too short for RTP, as servers send it to open a NAT, without a word.
         """
-        if len(sizes) > 1 and self._oversized is None and self._track.add_packets(data, start, sizes, channel):
+        if len(sizes) > 1 and self._track.add_packets(data, start, sizes, channel):
             return
         for begin, end in frame_bounds(start, sizes):
             if ignores_short and end - begin < HEADER_SIZE:
@@ -107,7 +107,11 @@ class TrackInput:
         return serialize_compound([ReceiverReport(self._ssrc, () if block is None else (block,))])
 
     def count(self) -> None:
-        """Bring the counters up to date, where packets are counted by the track alone: over TCP."""
+        """Bring the counters up to date where the track alone counts packets: over TCP.
+
+        It counts those that go out to readers. Packets that came before the key frame of a second publisher are not
+        among them, and one that was cut is several.
+        """
         if self._reorderer is None:
             track = self._track
             packets, size = self._counted
@@ -132,6 +136,11 @@ class TrackInput:
             self._track.cut()
         for smaller in oversized.push(packet):
             self._track.add_packet(smaller)
+
+
+def last_sign_of_life(otherwise: float, tracks: Mapping[int, LiveTrack]) -> float:
+    """Return when a packet went out last on one of the tracks, or ``otherwise`` where that is later."""
+    return max([otherwise, *(track.last_time for track in tracks.values() if track.last_time is not None)])
 
 
 def receiver_report(data: bytes, stream: Stream, counters: Counters) -> None:

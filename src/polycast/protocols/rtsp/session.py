@@ -15,7 +15,7 @@ from polycast.hub.stream import Stream
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.net.udp import Address
-from polycast.protocols.rtsp.publishing import TrackInput, receiver_report
+from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
 from polycast.rtp.header import HEADER_SIZE
 from polycast.wire.rtsp.headers.transport import Pair
@@ -81,6 +81,7 @@ class Session(Publisher):
         """By channel, where a connection may give trains of packets straight to the tracks."""
         self.last_request = now
         self.last_packet = now
+        """When media came last that was no train."""
         self._last_report = now
         self.has_ended = False
         self._registered: list[tuple[Address, Address]] = []
@@ -88,7 +89,7 @@ class Session(Publisher):
 
     @property
     def counters(self) -> Counters:
-        """What went through the session."""
+        """What went through the session, up to now: a publisher's tracks are asked each time."""
         for track_input in self.inputs.values():
             track_input.count()
         return self._counters
@@ -221,6 +222,8 @@ class Session(Publisher):
             self.path.stop_publishing(self, reason)
 
     def _end_inputs(self) -> None:
+        if self.inputs and self.stream is not None:
+            self.stream.flush()  # what waits is counted when it goes out
         for track_input in self.inputs.values():
             track_input.count()
         self._unregister_ports()
@@ -313,8 +316,7 @@ class Session(Publisher):
         # Over TCP a publisher without media may stay as long as it sends requests, as with rtsp-simple-server.
         last = self.last_packet
         if self.protocol is not Protocol.UDP:
-            trains = [track.last_time for track in self.train_tracks.values() if track.last_time is not None]
-            last = max(last, self.last_request, *trains)
+            last = last_sign_of_life(max(last, self.last_request), self.train_tracks)
         if now - last >= self._server.read_timeout:
             kind = "UDP" if self.protocol is Protocol.UDP else "RTP"
             self.close(f"no {kind} packets received in a while")

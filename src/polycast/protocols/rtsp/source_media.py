@@ -9,7 +9,7 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.protocols.pull import PullContext, PullError
-from polycast.protocols.rtsp.publishing import TrackInput
+from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
@@ -167,8 +167,10 @@ class SourceMedia:
             self._tick(self._context.loop.time())
 
     def close(self) -> None:
-        """Close the ports."""
+        """Take nothing more, and close the ports."""
         self._is_closed = True
+        if self._stream is not None:
+            self._stream.flush()  # what waits is counted when it goes out
         self._connection.train_tracks = {}
         for track_input in self._inputs.values():
             track_input.count()
@@ -284,8 +286,8 @@ class SourceMedia:
                 raise NoPacketsError(f"no packets within {FIRST_PACKET_SECONDS:g} s")
             return
         timeout = self._context.read_timeout
-        trains = [track.last_time for track in self._connection.train_tracks.values() if track.last_time is not None]
-        if now - max([self._last_packet or self._started, *trains]) >= timeout:
+        last = last_sign_of_life(self._last_packet or self._started, self._connection.train_tracks)
+        if now - last >= timeout:
             raise PullError(f"no packets received for {timeout:g} s")
 
     def _send_reports(self, now: float) -> None:
