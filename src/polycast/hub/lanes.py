@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Train = tuple[int, int, int, int]
 """Packets of one size, the last one perhaps smaller, each behind a frame header, in a buffer of their own; their first
 bytes are all the same. (channel, bytes from one packet to the next, number of packets, place of the last one's frame
-header). The engine of a protocol finds them; `wire.rtsp.parser.Train` is the same."""
+header). The engine of a protocol finds them and has the same name for them."""
 
 # Of a packet behind a frame header: sequence number, timestamp, first bytes of the payload; the byte that holds the
 # marker bit and the same three.
