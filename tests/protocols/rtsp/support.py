@@ -14,9 +14,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
+import pytest
+
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
 from polycast.hub.access import AccessRequest, AuthenticateCallback
+from polycast.hub.lanes import LiveTrack, Train
 from polycast.hub.path import Path
 from polycast.log import Log
 from polycast.protocols.rtsp.server import RtspServer
@@ -52,6 +55,20 @@ def sdp(*medias: str, controls: Sequence[str] | None = None) -> str:
 
 
 H264_ONLY = sdp(VIDEO)
+
+
+def note_trains(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that gets whether a track took a train, for each one that it is asked to take from now on."""
+    results: list[bool] = []
+    take_train = LiveTrack.take_train
+
+    def noted(track: LiveTrack, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
+        result = take_train(track, data, train, now, is_gathered)
+        results.append(result)
+        return result
+
+    monkeypatch.setattr(LiveTrack, "take_train", noted)
+    return results
 
 
 def rtp(

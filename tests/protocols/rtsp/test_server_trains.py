@@ -14,30 +14,20 @@ from tests.protocols.rtsp.support import (
     Fixture,
     Held,
     RtspClient,
+    note_trains,
     rtp,
     running,
     sdp,
     transport_of,
 )
 
-from polycast.hub.lanes import LiveTrack, Train
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.session import Session
 
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the short way took what it was asked to take, for each read that it was asked about."""
-    results: list[bool] = []
-    take_train = LiveTrack.take_train
-
-    def noted(track: LiveTrack, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
-        result = take_train(track, data, train, now, is_gathered)
-        results.append(result)
-        return result
-
-    monkeypatch.setattr(LiveTrack, "take_train", noted)
-    return results
+    return note_trains(monkeypatch)
 
 
 def framed(*packets: bytes, channel: int = 0) -> bytes:

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import trustme
-from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, running, sdp
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, note_trains, rtp, running, sdp
 from tests.protocols.sources.camera import SILENCE, Camera, camera
 
-from polycast.hub.lanes import LiveTrack, Train
 from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.pull import SupervisedSource
@@ -244,15 +243,7 @@ async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None
 
 async def test_trains_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads of nothing but packets of one size go straight to the track."""
-    results: list[bool] = []
-    take_train = LiveTrack.take_train
-
-    def noted(track: LiveTrack, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
-        result = take_train(track, data, train, now, is_gathered)
-        results.append(result)
-        return result
-
-    monkeypatch.setattr(LiveTrack, "take_train", noted)
+    results = note_trains(monkeypatch)
     monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
     async with camera() as origin, running(paths=pulling(origin.url()), readTimeout="500ms") as app:
         path = await ready(app)
