@@ -29,11 +29,11 @@ YES, NO = "yes", "-"
 
 
 def rtp_cell(codec: Codec) -> str:
-    """``yes``: understood, so that other protocols get it; ``as it is``: passed from RTSP to RTSP."""
+    """``yes``: understood, so that other protocols get it; ``pass-through``: passed from RTSP to RTSP."""
     track = Track(0, codec, rtp_format_for(codec, 96))
     if make_packetizer(track, ssrc=0, initial_sequence=0, initial_timestamp=0) is None:
-        return NO if codec.name == "FLAC" else "as it is"
-    return YES if make_depacketizer(track) is not None else "as it is"
+        return NO if codec.name == "FLAC" else "pass-through"
+    return YES if make_depacketizer(track) is not None else "pass-through"
 
 
 def rtmp_cell(codec: Codec) -> str:

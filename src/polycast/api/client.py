@@ -102,14 +102,15 @@ def read(
     """Read a stream of another server or a camera. Iterate over the result.
 
     ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, or ``http://`` and ``https://`` for HLS; with
-    ``user:password@`` where it is needed. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``,
-    which tries UDP first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then exactly this
-    certificate is accepted, also one that it signed itself.
+    ``user:password@`` if required. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which
+    tries UDP first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is
+    accepted, even if it is self-signed.
 
-    Everything else is as in `Server.read`. With ``reconnect`` (the default) a server that is away, or has no such
-    stream yet, is tried again, after half a second at first, later after ten; each failure is an `Event` and a warning
-    in the log. With ``reconnect=False`` the iteration raises ConnectionFailed or NotFound. AccessRefused (wrong
-    password) and UnsupportedCodec are raised in any case. Raises ValueError for an address that cannot be read.
+    All other parameters are those of `Server.read`. With ``reconnect`` (the default), a server that is unreachable or
+    does not have the stream yet is retried after half a second at first, later every ten seconds; each failure is
+    reported as an `Event` and logged as a warning. With ``reconnect=False``, the iteration raises ConnectionFailed or
+    NotFound. AccessRefused (wrong password) and UnsupportedCodec are always raised. Raises ValueError if the URL cannot
+    be read.
     """
     remote = RemoteReading(url, transport, fingerprint, reconnect=reconnect)
 
@@ -195,12 +196,13 @@ def publish(
 ) -> Writer | CodedWriter:
     """Publish to another server: ``rtsp://`` and ``rtsps://`` (over TCP), ``rtmp://`` and ``rtmps://``.
 
-    The call returns when the server has taken the stream, within ``timeout`` seconds. Else it raises ConnectionFailed,
-    AccessRefused, NotFound or PublishRefused. With ``reconnect`` (the default) a server that is away is tried again,
-    within ``timeout`` at first, without end later; frames that are written meanwhile are dropped, and ``on_event`` is
-    called with each `Event`, in a thread of the library. With ``reconnect=False`` the next `Writer.write` raises why
-    the connection was lost. ``fingerprint`` is as in `read`; everything else is as in `Server.publish`. In an asyncio
-    program, call it with ``asyncio.to_thread``. Raises ValueError for an address that cannot be published to.
+    The call returns once the server has accepted the stream, within ``timeout`` seconds. Otherwise it raises
+    ConnectionFailed, AccessRefused, NotFound or PublishRefused. With ``reconnect`` (the default) an unreachable server
+    is retried, within ``timeout`` at first, indefinitely later; frames written in the meantime are dropped, and
+    ``on_event`` is called with each `Event`, in a thread of the library. With ``reconnect=False``, the next
+    ``Writer.write`` raises an error with the reason the connection was lost. ``fingerprint`` is as in `read`; all other
+    parameters are those of `Server.publish`. In an asyncio program, call it with ``asyncio.to_thread``. Raises
+    ValueError if the URL cannot be published to.
     """
     make_pusher = pusher_maker(url, fingerprint)
 

@@ -9,23 +9,23 @@ from polycast.hub.errors import AccessDenied, CannotPublish, NoOnePublishing, Pa
 
 
 class NotFound(PolycastError):
-    """There is no such path, or nobody publishes on it, and `reconnect` is off."""
+    """The path does not exist, or nobody is publishing to it and `reconnect` is off."""
 
 
 class AccessRefused(PolycastError):
-    """Wrong user or password, or this address may not read or publish there."""
+    """The user or password is wrong, or this address may not read or publish there."""
 
 
 class PublishRefused(PolycastError):
-    """The path or the server does not take this publisher: somebody else publishes, or the path has its own source."""
+    """The path or the server does not accept this publisher: it already has one, or the path has its own source."""
 
 
 class UnsupportedCodec(PolycastError):
-    """The stream has nothing that can be decoded, encoded or carried as asked."""
+    """The stream has no track that can be decoded, encoded or carried as requested."""
 
 
 class MissingDependency(PolycastError, ImportError):
-    """A package is not installed; the text says what to type."""
+    """A package is not installed; the message says how to install it."""
 
 
 class ConnectionFailed(PolycastError, ConnectionError):
@@ -33,11 +33,12 @@ class ConnectionFailed(PolycastError, ConnectionError):
 
 
 class ReadTimeout(PolycastError, TimeoutError):
-    """No frame came within the timeout."""
+    """No frame arrived within the timeout."""
 
 
 class StreamEnded(PolycastError):
-    """What is written to is over: it was closed, the server has stopped, or another publisher took the path."""
+    """The stream being written has ended: it was closed, the server has stopped, or another publisher took over the
+    path."""
 
 
 NO_ACCESS_STATUSES = (401, 403)

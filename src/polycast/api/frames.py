@@ -33,27 +33,27 @@ class VideoFrame:
         self._convert = convert
         self._image: NDArray[numpy.uint8] | None = None
         self.pts = pts
-        """Presentation time in seconds, on the time line of the stream, which all its tracks share."""
+        """Presentation time in seconds, on the stream's timeline, which all its tracks share."""
         self.time = time
-        """When the picture was captured: seconds since 1970-01-01 UTC by the clock of its publisher. None when the
-        publisher does not tell it; cameras tell it in RTCP sender reports, some seconds after the start."""
+        """When the picture was captured: seconds since 1970-01-01 UTC by the clock of its publisher. None if the
+        publisher does not report it; cameras report it in RTCP sender reports, a few seconds after the start."""
         self.key = key
         """Whether it was a key frame."""
         self.skipped = 0
-        """Frames that were skipped directly before this one because the reader was too slow."""
+        """Number of frames skipped immediately before this one because the reader was too slow."""
 
     @property
     def image(self) -> NDArray[numpy.uint8]:
         """The picture as an array in the reader's ``format``: height x width x 3 for ``bgr24`` and ``rgb24``, height x
-        width for ``gray``, height * 3 / 2 x width for ``yuv420p``. Made when first asked for; yours to write to."""
+        width for ``gray``, height * 3 / 2 x width for ``yuv420p``. Created on first access; you may modify it."""
         image = self._image
         if image is None:
             image = self._image = self._convert(self._native, None)
         return image
 
     def to_array(self, pixel_format: str) -> NDArray[numpy.uint8]:
-        """Return the picture in another format than the reader's: any of FFmpeg's that numpy can hold (``rgb24``,
-        ``gray``, ``yuv420p``, ``bgra``...)."""
+        """Return the picture in a format other than the reader's: any FFmpeg pixel format that NumPy can represent
+        (``rgb24``, ``gray``, ``yuv420p``, ``bgra``...)."""
         return self._convert(self._native, pixel_format)
 
     @property
@@ -81,7 +81,7 @@ class VideoFrame:
 
 
 class AudioFrame:
-    """A piece of decoded sound."""
+    """A chunk of decoded audio."""
 
     __slots__ = ("pts", "sample_rate", "samples", "skipped", "time")
 
@@ -95,7 +95,7 @@ class AudioFrame:
         self.time = time
         """When the first sample was captured, as `VideoFrame.time`."""
         self.skipped = 0
-        """Coded frames that were skipped directly before this one because the reader was too slow."""
+        """Number of encoded frames skipped immediately before this one because the reader was too slow."""
 
     @property
     def datetime(self) -> datetime | None:
@@ -109,27 +109,27 @@ class AudioFrame:
 
 @dataclass(frozen=True, slots=True)
 class CodedFrame:
-    """A frame as it is coded: what ``read(..., decode=False)`` gives and `CodedWriter.write` takes."""
+    """An encoded frame: what ``read(..., decode=False)`` gives and `CodedWriter.write` takes."""
 
     track: Track
-    """Which track it belongs to, as it is described from this frame on: ``track.index``, ``track.codec``."""
+    """The track it belongs to, with the parameters valid from this frame on: ``track.index``, ``track.codec``."""
     units: tuple[bytes, ...]
     """H264 and H265: the NAL units of one picture, without start codes. AV1: the OBUs of one temporal unit, without
-    size fields. Everything else: exactly one element, the coded frame."""
+    size fields. All others: exactly one element, the encoded frame."""
     pts: float
-    """Presentation time in seconds, on the time line of the stream."""
+    """Presentation time in seconds, on the stream's timeline."""
     dts: float
     """Decoding time in seconds; never decreases within a track."""
     key: bool
-    """Whether decoding can start here. Always true for audio."""
+    """Whether decoding can start at this frame. Always true for audio."""
     time: float | None = None
-    """When it was captured, as `VideoFrame.time`."""
+    """Capture time, as `VideoFrame.time`."""
     skipped: int = 0
-    """Frames of any track that were skipped directly before this one because the reader was too slow."""
+    """Number of frames, of any track, skipped immediately before this one because the reader was too slow."""
 
     @property
     def data(self) -> bytes:
-        """The frame as FFmpeg's decoders take it: H264 and H265 in Annex B form, AV1 with size fields."""
+        """The frame in the form FFmpeg's decoders expect: H264 and H265 in Annex B form, AV1 with size fields."""
         return join_units(self.track.codec.name, self.units)
 
     def __repr__(self) -> str:

@@ -28,14 +28,15 @@ GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationRequest:
-    """A client asks whether it may publish or read."""
+    """A client's request to publish or read."""
 
     action: str
     """``publish`` or ``read``."""
     path: str
     """Name of the path."""
     user: str
-    """Empty when the client gave none. RTSP clients first ask without: return False, and they ask again with theirs."""
+    """Empty if the client sent none. RTSP clients send their first request without credentials: return False, and they
+    repeat it with credentials."""
     password: str
     address: str
     """IP address of the client."""

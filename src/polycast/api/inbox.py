@@ -30,11 +30,11 @@ class EventKind(StrEnum):
     """What happened to a connection."""
 
     CONNECTED = "connected"
-    """Frames come from now on."""
+    """The connection is established; frames follow."""
     DISCONNECTED = "disconnected"
     """The stream has ended or the connection was lost."""
     WAITING = "waiting"
-    """It could not be connected; another attempt follows."""
+    """The connection failed; another attempt follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Event:
 
     kind: EventKind
     reason: str
-    """Why, in words; empty for ``connected``."""
+    """The reason, as text; empty for ``connected``."""
     time: float
     """When, in seconds since 1970-01-01 UTC."""
 

@@ -31,9 +31,9 @@ OnEvent = Callable[[Event], object]
 class Reader(Generic[FrameType]):
     """The frames of a stream: iterate over it with ``for`` or ``async for``, or call `read`.
 
-    Made by `Server.read` and `polycast.read`. It begins at once, and ends when the server stops, when `close` is called
-    or, with ``reconnect=False``, when the stream ends. One that is not referenced any more ends, too.
-    It may be used from several threads; each frame goes to one of them.
+    Made by `Server.read` and `polycast.read`. It starts immediately and ends when the server stops, when `close` is
+    called or, with ``reconnect=False``, when the stream ends. It also ends when it is garbage-collected. It may be used
+    from several threads; each frame goes to one of them.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Reader(Generic[FrameType]):
 
     @property
     def skipped(self) -> int:
-        """Frames that were skipped so far because the reader was too slow."""
+        """Number of frames skipped so far because the reader was too slow."""
         return self._inbox.dropped + self._passed_over
 
     @property
     def decode_errors(self) -> int:
-        """Frames so far that the decoder could not read."""
+        """Number of frames the decoder could not decode so far."""
         return self._decoding.errors if self._decoding is not None else 0
 
     @property
@@ -80,14 +80,14 @@ class Reader(Generic[FrameType]):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the reader has ended."""
         return self._end is not None or not self._finalizer.alive
 
     def read(self, timeout: float | None = None) -> FrameType | None:
-        """Return the next frame, None at the end.
+        """Return the next frame, or None at the end of the stream.
 
-        ``timeout``: seconds; the reader's own, when left out. Raises ReadTimeout when no frame came in time, and what
-        the iteration raises.
+        ``timeout``: in seconds; default: that of the reader. Raises ReadTimeout if no frame arrived in time, and
+        everything that the iteration raises.
         """
         limit = self._timeout if timeout is None else timeout
         deadline = None if limit is None else time.monotonic() + limit
@@ -122,7 +122,7 @@ class Reader(Generic[FrameType]):
                 await asyncio.to_thread(self._process_locked, entries)
 
     def close(self) -> None:
-        """Stop reading; whoever waits for a frame gets the end. May be called several times, and from any thread."""
+        """Stop reading; a call waiting for a frame returns None. May be called several times, and from any thread."""
         self._inbox.tell(End(None))
         self._finalizer()
 

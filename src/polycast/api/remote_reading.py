@@ -23,7 +23,7 @@ PATH = "stream"
 
 
 class RemoteReading:
-    """A private hub and what feeds it. Raises ValueError for an address that cannot be read."""
+    """A private hub and what feeds it. Raises ValueError if the URL cannot be read."""
 
     def __init__(self, url: str, transport: str, fingerprint: str, *, reconnect: bool) -> None:
         self._puller = _make_puller(url)

@@ -35,22 +35,22 @@ if TYPE_CHECKING:
 class Server:
     """A whole server in this process: ``with Server() as server``, or ``async with`` in an asyncio program.
 
-    With ``with`` (or `start`) it runs in a thread of its own; with ``async with`` (or `start_async`) in the event loop
-    of the caller. Everything but `start` and `stop` works the same in both, and from any thread.
+    Used with ``with`` (or `start`), it runs in a separate thread; with ``async with`` (or `start_async`), in the
+    caller's event loop. All methods except `start` and `stop` work the same in both cases, and from any thread.
 
-    ``configuration``: keys of the configuration file as a mapping, or the name of such a file. Of a file everything
-    counts as it does for the command. A mapping, or nothing, begins with defaults for embedding: RTSP at port 8554,
-    RTMP and HLS off (turn them on with ``{"rtmpDisable": False, "hlsDisable": False}``), and every path may be
-    published and read. Any address may have the port 0: the system then chooses one, see `ports`. With port 0 for
-    ``rtspAddress``, the UDP ports are chosen, too.
+    ``configuration``: keys of the configuration file as a mapping, or the name of such a file. A file is used exactly
+    as the command uses it. A mapping, or nothing, starts from defaults for embedding: RTSP at port 8554, RTMP and HLS
+    disabled (enable them with ``{"rtmpDisable": False, "hlsDisable": False}``), and every path may be published and
+    read. Any address may have port 0: the system then picks one, see `ports`. With port 0 for ``rtspAddress``, the UDP
+    ports are picked as well.
 
-    ``authenticate``: is asked about every client of the network, with an `AuthenticationRequest`; this program's own
-    `publish` and `read` are not asked about. ``on_ready`` and ``on_close``: are told with a `StreamStatistics` when a
-    stream begins and ends; ``on_read``: when somebody begins to read, with the kind of reader, too. All four may be
-    coroutine functions, which run in the event loop of the server; others run in worker threads, so they may take
-    their time and may use the server.
+    ``authenticate``: is called with an ``AuthenticationRequest`` for every network client; it is not called for this
+    program's own ``publish`` and ``read``. ``on_ready`` and ``on_close``: are called with a ``StreamStatistics`` when a
+    stream starts and ends; ``on_read`` is called when a reader starts, with the kind of reader as well. All four may be
+    coroutine functions, which run in the event loop of the server; others run in worker threads, so they may block and
+    may use the server.
 
-    Raises ConfigurationError for a wrong configuration.
+    Raises ConfigurationError if the configuration is invalid.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and not stopped yet."""
+        """Whether it has been started and not stopped yet."""
         return self._application is not None
 
     @property
     def ports(self) -> dict[str, int]:
-        """The ports that it listens on, by configuration key: ``{"rtspAddress": 8554, ...}``."""
+        """The ports it listens on, by configuration key: ``{"rtspAddress": 8554, ...}``."""
         application, _ = self._running()
         return {key: port for server in application.servers.values() for key, port in server.ports.items()}
 
     def url(self, path: str = "", *, host: str = "127.0.0.1") -> str:
         """Return the RTSP address of a path.
 
-        Raises StreamEnded when the server does not run, ConfigurationError when it has no RTSP.
+        Raises StreamEnded if the server is not running, ConfigurationError if RTSP is disabled.
         """
         for key, scheme in (("rtspAddress", "rtsp"), ("rtspsAddress", "rtsps")):
             if key in self.ports:
@@ -97,9 +97,9 @@ class Server:
         raise ConfigurationError("the server has no RTSP: it is turned off in the configuration")
 
     def start(self) -> Self:
-        """Start in a thread of its own; nothing happens when it runs already.
+        """Start in a separate thread; does nothing if it is already running.
 
-        Raises StartError when a port is taken or a certificate cannot be read.
+        Raises StartError if a port is in use or a certificate cannot be read.
         """
         with self._lock:
             if self._application is None:
@@ -113,7 +113,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Stop: clients are disconnected, readers and writers of this program end. Nothing happens when it is stopped.
+        """Stop: clients are disconnected, readers and writers of this program end. Does nothing if it is not running.
 
         Not for a server that runs in the event loop of the caller: see `stop_async`. A hook may call it.
         """
@@ -127,7 +127,7 @@ class Server:
             self._forget(runtime)
 
     async def start_async(self) -> Self:
-        """Start in the event loop of the caller; nothing happens when it runs already. Raises StartError."""
+        """Start in the caller's event loop; does nothing if it is already running. Raises StartError."""
         if self._application is None:
             await self._open(Runtime(asyncio.get_running_loop(), threading.get_ident()))
         return self
@@ -140,9 +140,9 @@ class Server:
             self._forget(runtime)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server is stopped, by another thread or by Ctrl-C (KeyboardInterrupt); True when it is.
+        """Wait until the server is stopped, by another thread or by Ctrl-C (KeyboardInterrupt); return True if it was.
 
-        ``timeout``: at most so many seconds.
+        ``timeout``: maximum time in seconds.
         """
         if timeout is not None:
             return self._stopped.wait(timeout)
@@ -212,24 +212,25 @@ class Server:
         pace: bool = False,
         tracks: Sequence[Codec | Track] | None = None,
     ) -> Writer | CodedWriter:
-        """Publish on the path ``name``, straight into the server, without a socket.
+        """Publish to the path ``name`` directly, without a socket.
 
         Pictures: ``size`` is (width, height) in pixels, both even; ``rate`` in frames a second; ``format`` of the
         arrays: ``bgr24`` (as OpenCV has it), ``rgb24``, ``gray``, ``bgra``, ``rgba``, ``yuv420p`` or ``nv12``.
         ``codec``: ``h264``, ``h265``, ``vp8``, ``vp9``, ``av1`` or ``mjpeg``; ``encoder``: one of FFmpeg's by name
-        (``h264_nvenc``); ``hardware``: take the first hardware encoder that works, else the processor. ``bitrate`` in
-        bit/s; left out, 0.1 bit for each pixel. ``key_interval``: seconds from key frame to key frame; one is also made
-        when a reader comes. ``options``: further options of the encoder, by FFmpeg's names. There are no B-frames and
-        no delay. ``pace``: let `Writer.write` wait, so that pictures go out at ``rate``.
+        (``h264_nvenc``); ``hardware``: use the first working hardware encoder, otherwise the CPU. ``bitrate`` in bit/s;
+        default: 0.1 bit per pixel. ``key_interval``: seconds between key frames; one is also inserted when a reader
+        joins. ``options``: further options of the encoder, by FFmpeg's names. There are no B-frames and no delay.
+        ``pace``: make ``Writer.write`` block so that pictures are sent at ``rate``.
 
-        Sound: with a ``sample_rate`` in Hz and 1 or 2 ``channels``; ``audio_codec``: ``aac``, ``opus`` (48000 Hz),
+        Audio: with a ``sample_rate`` in Hz and 1 or 2 ``channels``; ``audio_codec``: ``aac``, ``opus`` (48000 Hz),
         ``pcmu`` or ``pcma`` (8000 Hz, one channel); ``audio_bitrate`` in bit/s.
 
-        Coded frames: ``tracks`` are codecs, such as ``polycast.H264()``, or the tracks of a reader; needs no PyAV.
+        Encoded frames: ``tracks`` are codecs, such as ``polycast.H264()``, or the tracks of a reader; does not need
+        PyAV.
 
-        Raises ValueError for wrong arguments, MissingDependency without PyAV, UnsupportedCodec when no encoder can be
-        opened, PublishRefused when the path takes no publisher, NotFound when it is not configured, StreamEnded when
-        the server does not run.
+        Raises ValueError for wrong arguments, MissingDependency without PyAV, UnsupportedCodec if no encoder can be
+        opened, PublishRefused if the path accepts no publisher, NotFound if it is not configured, StreamEnded if the
+        server is not running.
         """
         application, runtime = self._running()
 
@@ -314,21 +315,21 @@ class Server:
         reconnect: bool = True,
         on_event: OnEvent | None = None,
     ) -> Reader[Any]:
-        """Read the path ``name``, straight from the server, without a socket. Iterate over the result.
+        """Read the path ``name`` directly, without a socket. Iterate over the result.
 
-        ``video`` and ``audio``: which kinds are decoded; ``format`` of the arrays, as in `publish`. With
-        ``decode=False``, coded frames of all tracks; needs no PyAV.
+        ``video`` and ``audio``: the kinds of track to decode; ``format`` of the arrays, as in `publish`. With
+        ``decode=False``, encoded frames of all tracks are returned; this does not need PyAV.
 
-        The newest picture comes first: a loop that is slow skips the ones between, see `VideoFrame.skipped` and
-        `Reader.skipped`. ``buffer``: hand out every frame instead, with at most so many waiting; when they are full,
-        frames up to the next key frame are skipped. Coded frames have a buffer of 600 unless one is given.
+        You always get the newest picture: a slow loop skips those in between, see `VideoFrame.skipped` and
+        `Reader.skipped`. ``buffer``: return every frame instead, queueing at most this many; when the queue is full,
+        frames up to the next key frame are skipped. The default for encoded frames is 600.
 
-        ``timeout``: longest wait for a frame, in seconds. ``reconnect``: when the stream ends, or is not there yet,
+        ``timeout``: maximum time to wait for a frame, in seconds. ``reconnect``: if the stream ends or is not live yet,
         wait for it; ``on_event`` is called with each `Event`, in the thread that reads. With ``reconnect=False`` the
         iteration ends with the stream.
 
         The iteration raises NotFound (no such path, or nobody publishes and ``reconnect`` is off), UnsupportedCodec,
-        ReadTimeout. This call raises MissingDependency without PyAV and StreamEnded when the server does not run.
+        ReadTimeout. This call raises MissingDependency without PyAV and StreamEnded if the server is not running.
         """
         application, runtime = self._running()
 
@@ -351,7 +352,7 @@ class Server:
         )
 
     def statistics(self) -> ServerStatistics:
-        """Return numbers about all paths and clients. Raises StreamEnded when the server does not run."""
+        """Return statistics about all paths and clients. Raises StreamEnded if the server is not running."""
         application, runtime = self._running()
 
         def collect() -> ServerStatistics:
@@ -363,7 +364,7 @@ class Server:
         return runtime.call(collect)
 
     def disconnect(self, session_id: str) -> bool:
-        """Close a client's session by its id, see `SessionStatistics.id`; False when there is none."""
+        """Close a client's session by its id, see `SessionStatistics.id`; False if there is no such session."""
         application, runtime = self._running()
         return runtime.call(lambda: any(server.kick(session_id) for server in application.servers.values()))
 

@@ -13,32 +13,32 @@ from polycast.protocols.base import Server
 
 @dataclass(frozen=True, slots=True)
 class StreamStatistics:
-    """One path as it was at one moment."""
+    """A snapshot of one path."""
 
     name: str
     ready: bool
-    """Whether something is published on it."""
+    """Whether a stream is being published to it."""
     tracks: tuple[Track, ...]
-    """Its tracks, each with ``index``, ``kind`` and ``codec``; empty while it is not ready."""
+    """Its tracks, each with ``index``, ``kind`` and ``codec``; empty if it is not ready."""
     publisher: str
-    """Kind of who publishes: ``rtspSession``, ``rtmpConnection``, ``pythonPublisher``...; empty for nobody."""
+    """Type of the publisher: ``rtspSession``, ``rtmpConnection``, ``pythonPublisher``...; empty if there is none."""
     readers: tuple[str, ...]
-    """Kinds of who reads."""
+    """Types of the readers."""
     bytes_received: int
-    """From the publisher, since the stream began."""
+    """Bytes received from the publisher since the stream started."""
     packets_received: int
-    """RTP packets, or frames of publishers that do not send RTP."""
+    """Number of RTP packets, or of frames for publishers that do not send RTP."""
     packets_lost: int
-    """That the publisher sent and did not arrive."""
+    """Packets sent by the publisher that did not arrive."""
     bit_rate: float
-    """In bit/s, over the last seconds."""
+    """In bit/s, averaged over the last few seconds."""
     ready_since: datetime | None
-    """When the stream began; None while it is not ready."""
+    """When the stream started; None if it is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStatistics:
-    """One client as it was at one moment."""
+    """A snapshot of one client."""
 
     protocol: str
     """``RTSP``, ``RTMP``..."""
@@ -55,17 +55,17 @@ class SessionStatistics:
     bytes_sent: int
     packets_lost: int
     packets_dropped: int
-    """Not sent because the client was too slow."""
+    """Packets not sent because the client was too slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStatistics:
-    """A server as it was at one moment."""
+    """A snapshot of the server."""
 
     streams: dict[str, StreamStatistics]
     """All paths by name."""
     sessions: tuple[SessionStatistics, ...]
-    """All clients; readers and publishers of the program itself are not among them."""
+    """All network clients, without this program's own readers and publishers."""
 
 
 def stream_statistics(path: Path) -> StreamStatistics:

@@ -50,14 +50,14 @@ class _Base:
     def __init__(self, publishing: Publishing, tracks: Sequence[Track]) -> None:
         self._publishing = publishing
         self.tracks = tuple(tracks)
-        """What is published: each with its ``codec`` and ``index``."""
+        """The published tracks, each with its ``codec`` and ``index``."""
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._finalizer = weakref.finalize(self, publishing.end)
 
     @property
     def closed(self) -> bool:
-        """Whether the stream is over: closed here, by the server, or by another publisher."""
+        """Whether the stream has ended: closed here, by the server, or by another publisher."""
         return self._publishing.error is not None
 
     def close(self) -> None:
@@ -113,9 +113,9 @@ class Writer(_Base):
         self._walls: dict[int, WallTime] = {}
         self._audio_wall: int | None = None
         self.frames = 0
-        """Pictures written so far."""
+        """Number of pictures written so far."""
         self.bytes = 0
-        """Coded bytes so far, of pictures and sound."""
+        """Encoded bytes so far, video and audio."""
 
     @property
     def encoder(self) -> str:
@@ -125,9 +125,9 @@ class Writer(_Base):
     def write(self, frame: NDArray[Any], *, time: float | None = None, key: bool = False) -> None:
         """Publish a picture: an array of uint8 in the writer's format and size.
 
-        ``time``: when it was captured, in seconds since 1970-01-01 UTC; now, when left out. ``key``: make it a key
-        frame. With ``pace`` it waits until it is this picture's turn.
-        Raises ValueError for an array of another shape or type, StreamEnded (or why) when the stream is over.
+        ``time``: capture time, in seconds since 1970-01-01 UTC; default: now. ``key``: make it a key
+        frame. With ``pace``, it waits until this picture is due. Raises ValueError for an array of the wrong shape or
+        type, and StreamEnded (or the underlying error) if the stream has ended.
         """
         self._check()
         video = self._video
@@ -151,11 +151,11 @@ class Writer(_Base):
         await asyncio.to_thread(self.write, frame, time=time, key=key)
 
     def write_audio(self, samples: NDArray[Any], *, time: float | None = None) -> None:
-        """Publish sound: int16, or floats between -1 and 1, of shape (samples, channels).
+        """Publish audio: int16, or floats between -1 and 1, of shape (samples, channels).
 
-        For one channel, (samples,) will do.
-        ``time``: when the first sample was captured, in seconds since 1970-01-01 UTC. Left out, sound goes on where it
-        stopped; the first piece, and one after a pause, ends now. Raises as `write` does.
+        For one channel, the shape may also be (samples,). ``time``: capture time of the first sample, in seconds since
+        1970-01-01 UTC. If omitted, audio continues where the last chunk ended; the first chunk, and one after a pause,
+        is assumed to end now. Raises as `write` does.
         """
         self._check()
         audio = self._audio
@@ -191,7 +191,7 @@ class Writer(_Base):
         await asyncio.to_thread(self.write_audio, samples, time=time)
 
     def close(self) -> None:
-        """End the stream, after what the encoder still holds. May be called several times, and from any thread."""
+        """Flush the encoder and end the stream. May be called several times and from any thread."""
         if not self._closed.is_set() and self._video is not None and not self.closed:
             with self._lock, contextlib.suppress(PolycastError):
                 self._send_video(self._video.flush(), clock.monotonic())
@@ -242,7 +242,7 @@ class Writer(_Base):
 
 
 class CodedWriter(_Base):
-    """Publishes frames that are coded already; needs no PyAV. Made by ``publish(tracks=[...])``."""
+    """Publishes encoded frames; does not need PyAV. Made by ``publish(tracks=[...])``."""
 
     def __init__(self, publishing: Publishing, tracks: Sequence[Track]) -> None:
         super().__init__(publishing, tracks)
@@ -259,15 +259,14 @@ class CodedWriter(_Base):
         key: bool | None = None,
         time: float | None = None,
     ) -> None:
-        """Publish one coded frame, in decoding order.
+        """Publish one encoded frame, in decoding order.
 
-        ``data``: what a reader with ``decode=False`` gave; or bytes (H264 and H265: one picture in Annex B form; AV1:
-        one temporal unit; others: the frame); or the units as `CodedFrame.units` has them.
-        ``track``: index in ``tracks``; 0, or that of the coded frame, when left out. ``pts`` and ``dts``: seconds on
-        one time line for all tracks, 0 or more; ``dts`` is ``pts`` when left out. ``key``: whether decoding can start
-        here; found out when left out. ``time``: when it was captured, in seconds since 1970-01-01 UTC.
-        Raises ValueError for a missing or decreasing time and for a track that there is not, StreamEnded (or why) when
-        the stream is over.
+        ``data``: a frame of a reader with ``decode=False``; or bytes (H264 and H265: one picture in Annex B form; AV1:
+        one temporal unit; others: the frame); or a list of units as in `CodedFrame.units`. ``track``: index in
+        ``tracks``; 0, or that of the coded frame, when left out. ``pts`` and ``dts``: seconds on one timeline shared by
+        all tracks, 0 or more; ``dts`` defaults to ``pts``. ``key``: whether decoding can start here; detected if
+        omitted. ``time``: when it was captured, in seconds since 1970-01-01 UTC. Raises ValueError if a time is missing
+        or decreases, or if there is no such track, StreamEnded (or the underlying error) if the stream has ended.
         """
         error = self._publishing.error
         if error is not None:

@@ -24,10 +24,10 @@ from polycast.config.values import Duration
 YAML_WIDTH: Final = 100  # characters; comment lines of polycast.yml are not longer
 
 _YAML_HEAD: Final = """\
-Configuration of Polycast. Every setting is listed with its default value, so a setting that you do not change can be
-left out. Any setting can also be given by an environment variable, for example RTSP_RTSPADDRESS=:9554 for rtspAddress
+Configuration of Polycast. Every setting is listed with its default value; settings that you do not change can be
+left out. Any setting can also be given as an environment variable, for example RTSP_RTSPADDRESS=:9554 for rtspAddress
 or RTSP_PATHS_CAM1_SOURCE=rtsp://camera/stream for the source of the path 'cam1'. Durations have a unit (200ms, 10s,
-1m30s), and so do sizes (512K, 50M, 1G; multiples of 1024). An address is host:port, or :port for every interface.
+1m30s), as do sizes (512K, 50M, 1G; multiples of 1024). An address is host:port, or :port for every interface.
 """
 
 _PATHS_EXAMPLE: Final = """\
@@ -39,32 +39,31 @@ A path for one camera, in addition to 'all', looks like this:
 _MARKDOWN_HEAD: Final = """\
 # Configuration
 
-This page is made from the source by `python -m polycast.config.document docs/`; change the descriptions there.
-For editors, the same is in [configuration.schema.json](configuration.schema.json).
+This page is generated from the source by `python -m polycast.config.document docs/`; edit the descriptions there.
+For editor support, there is also a JSON schema: [configuration.schema.json](configuration.schema.json).
 
-The configuration is a YAML file. Settings that are not in the file have their default value. Environment variables
+The configuration is a YAML file. Settings missing from the file use their default values. Environment variables
 override the file, and also work without one:
 
 - The variable of a setting is `RTSP_` and the setting in upper case: `RTSP_HLSVARIANT=fmp4`.
 - Lists are separated by commas: `RTSP_PROTOCOLS=tcp,udp`.
-- A setting of a path is `RTSP_PATHS_<NAME>_<SETTING>`: `RTSP_PATHS_CAM1_SOURCE=rtsp://camera/stream`. The name becomes
-  lower case and cannot contain an underscore. `RTSP_PATHS_CAM1=` alone creates the path.
+- The variable of a path's setting is `RTSP_PATHS_<NAME>_<SETTING>`: `RTSP_PATHS_CAM1_SOURCE=rtsp://camera/stream`. The
+  name is converted to lower case and cannot contain underscores. `RTSP_PATHS_CAM1=` alone creates the path.
 
 Values:
 
-| type | how it is written |
+| type | format |
 |---|---|
 | boolean | `yes`, `no`, `true`, `false`, `on` or `off` |
 | duration | numbers with units: `200ms`, `10s`, `1m30s`, `2h` |
 | size | a number with a unit: `512K`, `50M`, `1.5G`; all units are multiples of 1024 |
 | address | `host:port`, `[IPv6]:port`, or `:port` for every interface |
-| credential | letters, digits and `!$()*+.;<=>[]^_-{}`; or `sha256:` and the base64 text of a SHA-256 hash |
-| list, set | `[one, two]`; an empty one stands for the default |
+| credential | letters, digits and `!$()*+.;<=>[]^_-{}`; or `sha256:` followed by the base64-encoded SHA-256 hash |
+| list, set | `[one, two]`; an empty list means the default |
 
-`0`, `0s` and an empty text stand for the default, unless the description says what they mean.
+`0`, `0s` and an empty string mean the default unless stated otherwise.
 
-If the variable `RTSP_CONFKEY` exists, the file is encrypted: base64 of a 24-byte nonce and a NaCl secretbox
-(XSalsa20-Poly1305), whose key is the value of the variable, padded with zero bytes or cut to 32 bytes.
+If the variable `RTSP_CONFKEY` is set, the file is [encrypted](encrypted-configuration.md).
 
 Settings marked *new* do not exist in rtsp-simple-server v0.20.0.
 """

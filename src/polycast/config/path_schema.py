@@ -56,12 +56,12 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         SOURCE,
         Meta(
             description=(
-                "Where the stream comes from. 'publisher': a client publishes it. A URL that begins with rtsp://, "
-                "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL that "
-                "begins with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
-                "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in its order: "
-                "when one fails, the next one takes over and keeps the stream until it fails, too; after the last one "
-                "comes the first. A source on demand begins with the first one each time."
+                "Where the stream comes from. 'publisher': a client publishes it. A URL starting with rtsp://, "
+                "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL "
+                "starting with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
+                "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: "
+                "when one fails, the next one takes over until it fails in turn; after the last one, the list "
+                "starts over. An on-demand source always starts with the first URL."
             )
         ),
     ] = "publisher"
@@ -69,8 +69,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         SourceProtocol,
         Meta(
             description=(
-                "Transport with which an RTSP source is pulled. 'automatic' tries UDP and changes to TCP when no "
-                "packets arrive."
+                "Transport used to pull an RTSP source. 'automatic' tries UDP and falls back to TCP if no packets "
+                "arrive."
             )
         ),
     ] = SourceProtocol.AUTOMATIC
@@ -78,8 +78,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         bool,
         Meta(
             description=(
-                "Accept the packets of an RTSP source over UDP from any port of it. Some old cameras need this; it "
-                "makes it easier for others to inject packets."
+                "Accept UDP packets from any port of an RTSP source. Some old cameras need this; it makes it easier "
+                "for others to inject packets."
             )
         ),
     ] = False
@@ -88,26 +88,24 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(
             description=(
                 "SHA-256 fingerprint (hexadecimal) of the certificate of an rtsps, rtmps or https source. When it "
-                "is set, exactly this certificate is accepted, also a self-signed one, and authorities are not "
-                "asked."
+                "is set, only this certificate is accepted, even if it is self-signed; certificate authorities are "
+                "ignored."
             )
         ),
     ] = ""
-    source_on_demand: Annotated[
-        bool, Meta(description="Pull the source only while there are readers, instead of all the time.")
-    ] = False
+    source_on_demand: Annotated[bool, Meta(description="Pull the source only while it has readers.")] = False
     source_on_demand_start_timeout: Annotated[
-        Duration, Meta(description="How long a reader waits for a source on demand to become ready.")
+        Duration, Meta(description="How long a reader waits for an on-demand source to become ready.")
     ] = Duration(10)
     source_on_demand_close_after: Annotated[
-        Duration, Meta(description="How long a source on demand is kept after its last reader has left.")
+        Duration, Meta(description="How long an on-demand source keeps running after its last reader has left.")
     ] = Duration(10)
     source_redirect: Annotated[
         str,
         Meta(
             description=(
-                "RTSP URL that readers are sent to when source is 'redirect'. For readers of other protocols the "
-                "server pulls it."
+                "RTSP URL that readers are sent to when source is 'redirect'. For readers using other protocols, "
+                "the server pulls the stream itself."
             )
         ),
     ] = ""
@@ -115,7 +113,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Duration,
         Meta(
             description=(
-                "Pause before a source that failed is tried again. It doubles with each failure in a row, up to "
+                "Delay before a failed source is retried. It doubles with each consecutive failure, up to "
                 "sourceRetryPauseMax."
             )
         ),
@@ -126,15 +124,15 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     disable_publisher_override: Annotated[
         bool,
         Meta(
-            description="Refuse a second publisher while one is publishing, instead of letting the new one take over."
+            description=("Refuse a second publisher while one is publishing, instead of letting the new one take over.")
         ),
     ] = False
     publisher_grace: Annotated[
         Duration,
         Meta(
             description=(
-                "How long readers stay connected after their publisher has gone, in case it comes back. 0s "
-                "disconnects them at once."
+                "How long readers stay connected after their publisher has gone, in case it reconnects. 0s "
+                "disconnects them immediately."
             )
         ),
     ] = Duration(0)
@@ -143,13 +141,13 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(
             description=(
                 "Where RTSP readers are sent while nobody publishes: another path of this server, written with a "
-                "leading slash ('/other'), or an RTSP URL. For readers of other protocols, which cannot be sent "
-                "elsewhere, the server gets the stream from there itself."
+                "leading slash ('/other'), or an RTSP URL. Readers using protocols that cannot be redirected get "
+                "the stream from there through the server."
             )
         ),
     ] = ""
 
-    rpi_camera_cam_id: Annotated[int, Meta(description="Number of the camera, for boards with more than one.")] = 0
+    rpi_camera_cam_id: Annotated[int, Meta(description="Number of the camera on boards with more than one.")] = 0
     rpi_camera_width: Annotated[int, Meta(description="Width of the picture, in pixels.")] = 1280
     rpi_camera_height: Annotated[int, Meta(description="Height of the picture, in pixels.")] = 720
     rpi_camera_fps: Annotated[int, Meta(description="Frames per second.")] = 30
@@ -163,23 +161,25 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         CREDENTIAL,
         Meta(
             description=(
-                "User name that a publisher must give. Empty: no name is asked for. A value that begins with "
-                "'sha256:' is the base64 text of the SHA-256 hash of the name."
+                "User name required to publish. Empty: no authentication. A value starting with 'sha256:' is the "
+                "base64-encoded SHA-256 hash of the name."
             )
         ),
     ] = ""
     publish_pass: Annotated[
-        str, CREDENTIAL, Meta(description="Password that a publisher must give; 'sha256:' as in publishUser.")
+        str, CREDENTIAL, Meta(description="Password required to publish. May be hashed, as publishUser.")
     ] = ""
     publish_ips: Annotated[
         tuple[IPNetwork, ...],
         Meta(description="IP addresses and ranges (such as 192.168.0.0/16) that may publish. Empty: all."),
     ] = ()
     read_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name that a reader must give; 'sha256:' as in publishUser.")
+        str,
+        CREDENTIAL,
+        Meta(description="User name required to read. Empty: no authentication. May be hashed, as publishUser."),
     ] = ""
     read_pass: Annotated[
-        str, CREDENTIAL, Meta(description="Password that a reader must give; 'sha256:' as in publishUser.")
+        str, CREDENTIAL, Meta(description="Password required to read. May be hashed, as publishUser.")
     ] = ""
     read_ips: Annotated[
         tuple[IPNetwork, ...], Meta(description="IP addresses and ranges that may read. Empty: all.")
@@ -189,53 +189,48 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str,
         Meta(
             description=(
-                "Command that runs as long as the path exists, that is from the start of the server. Not for paths "
-                "with a regular expression. It finds the name of the path in RTSP_PATH and the RTSP port in "
-                "RTSP_PORT."
+                "Command that runs while the path exists, that is, from the start of the server. Not for paths "
+                "with a regular expression. The path name and the RTSP port are passed in RTSP_PATH and RTSP_PORT."
             )
         ),
     ] = ""
-    run_on_init_restart: Annotated[bool, Meta(description="Start the command of runOnInit again when it ends.")] = False
+    run_on_init_restart: Annotated[bool, Meta(description="Restart the runOnInit command when it exits.")] = False
     run_on_demand: Annotated[
         str,
         Meta(
             description=(
-                "Command that is started when somebody asks for the path while nobody publishes to it, and that "
-                "should publish. It is stopped when there are no readers left. RTSP_PATH, RTSP_PORT and the groups "
-                "of a regular expression (G1, G2, ...) are in its environment."
+                "Command started when a reader requests the path and nobody is publishing; the command is expected "
+                "to publish to it. It is stopped when there are no readers left. RTSP_PATH, RTSP_PORT and the "
+                "groups of a regular expression (G1, G2, ...) are in its environment."
             )
         ),
     ] = ""
-    run_on_demand_restart: Annotated[bool, Meta(description="Start the command of runOnDemand again when it ends.")] = (
-        False
-    )
+    run_on_demand_restart: Annotated[bool, Meta(description="Restart the runOnDemand command when it exits.")] = False
     run_on_demand_start_timeout: Annotated[
-        Duration, Meta(description="How long a reader waits for the command of runOnDemand to publish.")
+        Duration, Meta(description="How long a reader waits for the runOnDemand command to publish.")
     ] = Duration(10)
     run_on_demand_close_after: Annotated[
-        Duration, Meta(description="How long the command of runOnDemand is kept after the last reader has left.")
+        Duration, Meta(description="How long the runOnDemand command keeps running after the last reader has left.")
     ] = Duration(10)
     run_on_ready: Annotated[
         str,
         Meta(
             description=(
-                "Command that runs while the stream can be read; it is stopped when the stream ends. Same variables"
-                " as in runOnDemand."
+                "Command that runs while the stream can be read; it is stopped when the stream ends. The same "
+                "variables as for runOnDemand are available."
             )
         ),
     ] = ""
-    run_on_ready_restart: Annotated[bool, Meta(description="Start the command of runOnReady again when it ends.")] = (
-        False
-    )
+    run_on_ready_restart: Annotated[bool, Meta(description="Restart the runOnReady command when it exits.")] = False
     run_on_read: Annotated[
         str,
         Meta(
             description=(
-                "Command that runs for each reader, from its start to its end. Same variables as in runOnDemand."
+                "Command that runs for each reader while it reads. The same variables as for runOnDemand are available."
             )
         ),
     ] = ""
-    run_on_read_restart: Annotated[bool, Meta(description="Start the command of runOnRead again when it ends.")] = False
+    run_on_read_restart: Annotated[bool, Meta(description="Restart the runOnRead command when it exits.")] = False
 
     @property
     def sources(self) -> tuple[str, ...]:

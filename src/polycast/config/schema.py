@@ -29,7 +29,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The whole configuration. Objects that were made by hand go through ``validate`` before they are used."""
 
     log_level: Annotated[
-        LogLevel, Meta(description="How much is logged: 'error', 'warn', 'info' or 'debug' (the most).")
+        LogLevel, Meta(description="Minimum severity of log entries: 'error', 'warn', 'info' or 'debug'.")
     ] = LogLevel.INFO
     log_destinations: Annotated[
         frozenset[LogDestination], Meta(description="Where the log goes: any of 'stdout', 'file' and 'syslog'.")
@@ -40,15 +40,15 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     read_timeout: Annotated[
         Duration, Meta(description="A connection from which nothing was received for this long is closed.")
     ] = Duration(10)
-    write_timeout: Annotated[Duration, Meta(description="A connection that takes no data for this long is closed.")] = (
-        Duration(10)
-    )
+    write_timeout: Annotated[
+        Duration, Meta(description="A connection that accepts no data for this long is closed.")
+    ] = Duration(10)
     read_buffer_count: Annotated[
         int,
         Meta(
             description=(
-                "Number of packets that are kept for a reader that does not keep up, before packets are dropped. It"
-                " must be a power of two. A higher number bears longer hiccups and needs more memory."
+                "Number of packets queued for a slow reader before packets are dropped. It must be a power of two. "
+                "A higher value tolerates longer stalls but uses more memory."
             )
         ),
     ] = 512
@@ -56,36 +56,48 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             description=(
-                "HTTP URL that decides who may publish and read. For each client the server sends a POST request "
-                "with a JSON object of ip, user, password, path, action ('publish' or 'read') and query; a status "
-                "from 200 to 299 lets the client in. The first request of an RTSP client has no user and password."
+                "HTTP URL of a server that decides who may publish and read. For each client the server sends a "
+                "POST request with a JSON object of ip, user, password, path, action ('publish' or 'read') and "
+                "query; a status from 200 to 299 lets the client in. The first request of an RTSP client has no "
+                "user and password."
             )
         ),
     ] = ""
     external_authentication_timeout: Annotated[
-        Duration, Meta(description="How long the answer of externalAuthenticationURL may take; later means refused.")
+        Duration,
+        Meta(
+            description=(
+                "How long to wait for externalAuthenticationURL; a client is refused if no answer arrives in time."
+            )
+        ),
     ] = Duration(5)
     authentication_failure_pause: Annotated[
-        Duration, Meta(description="Pause before a client with wrong credentials is answered. It slows guessing down.")
+        Duration,
+        Meta(
+            description=(
+                "Delay before a client with wrong credentials is answered: RTMP clients always, others after "
+                "ten failures from their address within a minute. Slows down guessing."
+            )
+        ),
     ] = Duration(2)
 
-    api: Annotated[bool, Meta(description="Serve the HTTP API, with which programs watch and control the server.")] = (
-        False
-    )
+    api: Annotated[
+        bool, Meta(description="Enable the HTTP API, which lets programs monitor and control the server.")
+    ] = False
     api_address: Annotated[str, ADDRESS, Meta(description="Address that the API listens on.")] = "127.0.0.1:9997"
     api_persist: Annotated[
         bool,
         Meta(
             description=(
-                "Write changes that are made through the API into the configuration file. Otherwise they last until"
-                " the server stops."
+                "Write changes that are made through the API into the configuration file. Otherwise they last until "
+                "the server stops."
             )
         ),
     ] = False
     api_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name that the API asks for. Empty: no name is asked for.")
+        str, CREDENTIAL, Meta(description="User name required by the API. Empty: no authentication.")
     ] = ""
-    api_pass: Annotated[str, CREDENTIAL, Meta(description="Password that the API asks for.")] = ""
+    api_pass: Annotated[str, CREDENTIAL, Meta(description="Password required by the API.")] = ""
     api_encryption: Annotated[bool, Meta(description="Serve the API over HTTPS.")] = False
     api_server_key: Annotated[str, Meta(description="File with the private key for the API over HTTPS.")] = "server.key"
     api_server_cert: Annotated[str, Meta(description="File with the certificate for the API over HTTPS.")] = (
@@ -95,7 +107,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             description=(
-                "Web site that may call the API from a browser (Access-Control-Allow-Origin); '*' is every site. "
+                "Origin that may call the API from a browser (Access-Control-Allow-Origin); '*' is every site. "
                 "Empty: no site."
             )
         ),
@@ -104,9 +116,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     metrics: Annotated[bool, Meta(description="Serve metrics for Prometheus.")] = False
     metrics_address: Annotated[str, ADDRESS, Meta(description="Address that the metrics listen on.")] = "127.0.0.1:9998"
     metrics_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name that the metrics ask for. Empty: no name is asked for.")
+        str, CREDENTIAL, Meta(description="User name required for the metrics. Empty: no authentication.")
     ] = ""
-    metrics_pass: Annotated[str, CREDENTIAL, Meta(description="Password that the metrics ask for.")] = ""
+    metrics_pass: Annotated[str, CREDENTIAL, Meta(description="Password required for the metrics.")] = ""
     metrics_encryption: Annotated[bool, Meta(description="Serve the metrics over HTTPS.")] = False
     metrics_server_key: Annotated[str, Meta(description="File with the private key for the metrics over HTTPS.")] = (
         "server.key"
@@ -118,9 +130,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pprof: Annotated[bool, Meta(description="Serve performance profiles of the running server.")] = False
     pprof_address: Annotated[str, ADDRESS, Meta(description="Address that the profiles listen on.")] = "127.0.0.1:9999"
     pprof_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name that the profiles ask for. Empty: no name is asked for.")
+        str, CREDENTIAL, Meta(description="User name required for the profiles. Empty: no authentication.")
     ] = ""
-    pprof_pass: Annotated[str, CREDENTIAL, Meta(description="Password that the profiles ask for.")] = ""
+    pprof_pass: Annotated[str, CREDENTIAL, Meta(description="Password required for the profiles.")] = ""
     pprof_encryption: Annotated[bool, Meta(description="Serve the profiles over HTTPS.")] = False
     pprof_server_key: Annotated[str, Meta(description="File with the private key for the profiles over HTTPS.")] = (
         "server.key"
@@ -133,22 +145,20 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str,
         Meta(
             description=(
-                "Command that runs for each client that connects, until it disconnects. It finds the RTSP port in "
+                "Command that runs for each client that connects, until it disconnects. The RTSP port is passed in "
                 "RTSP_PORT."
             )
         ),
     ] = ""
-    run_on_connect_restart: Annotated[
-        bool, Meta(description="Start the command of runOnConnect again when it ends.")
-    ] = False
+    run_on_connect_restart: Annotated[bool, Meta(description="Restart the runOnConnect command when it exits.")] = False
 
-    rtsp_disable: Annotated[bool, Meta(description="Turn RTSP off.")] = False
+    rtsp_disable: Annotated[bool, Meta(description="Disable RTSP.")] = False
     protocols: Annotated[
         frozenset[Protocol],
         Meta(
             description=(
                 "Transports that RTSP clients may use: any of 'udp', 'multicast' and 'tcp'. UDP has the lowest "
-                "latency, multicast spares bandwidth in a local network, TCP passes through most firewalls and can "
+                "latency, multicast saves bandwidth on a local network, TCP passes through most firewalls and can "
                 "be encrypted."
             )
         ),
@@ -162,28 +172,30 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Encryption.NO
-    rtsp_address: Annotated[str, ADDRESS, Meta(description="Address of RTSP without encryption.")] = ":8554"
-    rtsps_address: Annotated[str, ADDRESS, Meta(description="Address of RTSP with encryption.")] = ":8322"
+    rtsp_address: Annotated[str, ADDRESS, Meta(description="Address that RTSP listens on.")] = ":8554"
+    rtsps_address: Annotated[str, ADDRESS, Meta(description="Address that RTSPS (RTSP over TLS) listens on.")] = ":8322"
     rtp_address: Annotated[
-        str, ADDRESS, Meta(description="UDP address of the media packets (RTP). The port must be even.")
+        str, ADDRESS, Meta(description="UDP address for media packets (RTP). The port must be even.")
     ] = ":8000"
     rtcp_address: Annotated[
-        str, ADDRESS, Meta(description="UDP address of the reports (RTCP). The port must be the one after rtpAddress.")
+        str, ADDRESS, Meta(description="UDP address for reports (RTCP). The port must be the one after rtpAddress.")
     ] = ":8001"
     multicast_ip_range: Annotated[
-        IPNetwork, MULTICAST_RANGE, Meta(description="Multicast addresses that streams are sent to, one per track.")
+        IPNetwork,
+        MULTICAST_RANGE,
+        Meta(description="Multicast addresses that streams are sent to, one address per track."),
     ] = ip_network("224.1.0.0/16")
     multicast_rtp_port: Annotated[
-        int, Meta(description="Port of the media packets with multicast. It must be even.")
+        int, Meta(description="Port for media packets sent by multicast. It must be even.")
     ] = 8002
     multicast_rtcp_port: Annotated[
-        int, Meta(description="Port of the reports with multicast. It must be the one after multicastRTPPort.")
+        int, Meta(description="Port for reports sent by multicast. It must be the one after multicastRTPPort.")
     ] = 8003
     udp_read_buffer_size: Annotated[
         Size,
         Meta(
             description=(
-                "Receive buffer of each UDP socket in the system (SO_RCVBUF). Where the system allows less, its "
+                "Receive buffer of each UDP socket in the system (SO_RCVBUF). If the system's limit is lower, that "
                 "limit applies (on Linux: net.core.rmem_max)."
             )
         ),
@@ -192,11 +204,11 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     server_cert: Annotated[str, Meta(description="File with the certificate for encrypted RTSP.")] = "server.crt"
     auth_methods: Annotated[
         tuple[AuthMethod, ...],
-        Meta(description="Ways in which RTSP clients may give their password: any of 'basic' and 'digest'."),
+        Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
     ] = (AuthMethod.BASIC, AuthMethod.DIGEST)
 
-    rtmp_disable: Annotated[bool, Meta(description="Turn RTMP off.")] = False
-    rtmp_address: Annotated[str, ADDRESS, Meta(description="Address of RTMP without encryption.")] = ":1935"
+    rtmp_disable: Annotated[bool, Meta(description="Disable RTMP.")] = False
+    rtmp_address: Annotated[str, ADDRESS, Meta(description="Address that RTMP listens on.")] = ":1935"
     rtmp_encryption: Annotated[
         Encryption,
         Meta(
@@ -206,18 +218,18 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Encryption.NO
-    rtmps_address: Annotated[str, ADDRESS, Meta(description="Address of RTMP with encryption.")] = ":1936"
+    rtmps_address: Annotated[str, ADDRESS, Meta(description="Address that RTMPS (RTMP over TLS) listens on.")] = ":1936"
     rtmp_server_key: Annotated[str, Meta(description="File with the private key for encrypted RTMP.")] = "server.key"
     rtmp_server_cert: Annotated[str, Meta(description="File with the certificate for encrypted RTMP.")] = "server.crt"
 
-    hls_disable: Annotated[bool, Meta(description="Turn HLS off.")] = False
-    hls_address: Annotated[str, ADDRESS, Meta(description="Address of HLS.")] = ":8888"
+    hls_disable: Annotated[bool, Meta(description="Disable HLS.")] = False
+    hls_address: Annotated[str, ADDRESS, Meta(description="Address that HLS listens on.")] = ":8888"
     hls_always_remux: Annotated[
         bool,
         Meta(
             description=(
-                "Make HLS of every stream all the time, so that the first viewer does not wait. Otherwise HLS is "
-                "made while somebody watches."
+                "Convert every stream to HLS all the time, so that the first viewer does not have to wait. "
+                "Otherwise streams are converted only while somebody is watching."
             )
         ),
     ] = False
@@ -225,20 +237,21 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         HlsVariant,
         Meta(
             description=(
-                "Form of HLS: 'mpegts' (MPEG-TS segments, plays everywhere), 'fmp4' (MP4 segments, more efficient) "
+                "HLS variant: 'mpegts' (MPEG-TS segments, plays everywhere), 'fmp4' (MP4 segments, more efficient) "
                 "or 'lowLatency' (Low-Latency HLS; it needs hlsEncryption and at least 7 segments)."
             )
         ),
     ] = HlsVariant.MPEGTS
     hls_segment_count: Annotated[
-        int, Meta(description="Number of segments in the playlist, and so how far a viewer can go back. At least 3.")
+        int,
+        Meta(description="Number of segments in the playlist, which is how far back a viewer can seek. At least 3."),
     ] = 7
     hls_segment_duration: Annotated[
         Duration,
         Meta(
             description=(
-                "Shortest duration of a segment. A segment begins with a key frame, so it is at least as long as "
-                "the key frames are apart."
+                "Shortest duration of a segment. A segment starts with a key frame, so it is at least as long as "
+                "the key frame interval."
             )
         ),
     ] = Duration(1)
@@ -248,10 +261,11 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = Duration(0.2)
     hls_segment_max_size: Annotated[
         Size,
-        Meta(description="Largest size of a segment. It keeps a stream without key frames from filling the memory."),
+        Meta(description="Largest size of a segment. Prevents a stream without key frames from exhausting memory."),
     ] = Size(50 * 1024 * 1024)
     hls_allow_origin: Annotated[
-        str, Meta(description="Web site that may show the streams (Access-Control-Allow-Origin); '*' is every site.")
+        str,
+        Meta(description="Origin whose pages may play the streams (Access-Control-Allow-Origin); '*' is every site."),
     ] = "*"
     hls_encryption: Annotated[bool, Meta(description="Serve HLS over HTTPS. Low-Latency HLS needs it.")] = False
     hls_server_key: Annotated[str, Meta(description="File with the private key for HLS over HTTPS.")] = "server.key"
@@ -260,8 +274,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tuple[IPNetwork, ...],
         Meta(
             description=(
-                "IP addresses and ranges of proxies in front of the server. Their X-Forwarded-For and X-Real-IP "
-                "headers tell the address of the viewer."
+                "IP addresses and ranges of proxies in front of the server. The viewer's address is taken from "
+                "their X-Forwarded-For and X-Real-IP headers."
             )
         ),
     ] = ()
@@ -271,9 +285,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         dict[str, PathConfiguration],
         Meta(
             description=(
-                "The streams, by name. A name that begins with '~' is a regular expression that stands for every "
-                "matching name; of several that match, the first one in the file counts. 'all' stands for every "
-                "name (it is short for '~^.*$'). A client can only use names that are found here."
+                "The streams, by name. A name starting with '~' is a regular expression that applies to every "
+                "matching name; of several that match, the first one in the file wins. 'all' stands for every "
+                "name (it is short for '~^.*$'). Clients can only use paths that match an entry here."
             )
         ),
     ] = {}

@@ -22,7 +22,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Base of all codecs."""
+    """Base class of all codecs."""
 
     name: ClassVar[str]
     """The name in the API and in logs."""
@@ -31,7 +31,7 @@ class Codec:
 
     @property
     def clock_rate(self) -> int:
-        """Ticks per second of the codec's RTP clock, and of the track's time line."""
+        """Ticks per second of the codec's RTP clock and of the track's timeline."""
         return 90_000
 
 
@@ -93,7 +93,7 @@ class VP8(VideoCodec):
 
 @dataclass(frozen=True, slots=True)
 class VP9(VideoCodec):
-    """VP9. Picture data is known once a key frame was seen."""
+    """VP9. The picture parameters are known after the first key frame."""
 
     name: ClassVar[str] = "VP9"
     ffmpeg_name: ClassVar[str] = "vp9"
@@ -165,13 +165,13 @@ class Opus(AudioCodec):
 class MPEGAudio(AudioCodec):
     """MPEG-1 and MPEG-2 audio, layers I to III (RFC 2250). The API calls it MPEG2Audio, as the reference does.
 
-    The RTP clock is 90 kHz whatever the sample rate.
+    The RTP clock is 90 kHz, regardless of the sample rate.
     """
 
     name: ClassVar[str] = "MPEG2Audio"
     ffmpeg_name: ClassVar[str] = "mp3"
     sample_rate: int = 0
-    """In Hz; 0 while unknown (RTP does not tell it)."""
+    """In Hz; 0 while unknown (RTP does not carry it)."""
     channels: int = 0
     layer: int = 3
 

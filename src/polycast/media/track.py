@@ -27,18 +27,18 @@ class RtpFormat:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One track: an index in its stream, a codec, and an RTP format (None when the publisher does not speak RTP)."""
+    """One track: its index in the stream, its codec and its RTP format (None if the publisher does not use RTP)."""
 
     index: int
     codec: Codec
     rtp: RtpFormat | None = None
     language: str | None = field(default=None)
-    """BCP 47 tag, where the publisher told it."""
+    """BCP 47 language tag, if the publisher sent one."""
     title: str | None = field(default=None)
 
     @property
     def clock_rate(self) -> int:
-        """Ticks per second of the track's RTP timestamps and of its frames' times."""
+        """Ticks per second of the track's RTP timestamps and frame times."""
         return self.rtp.clock_rate if self.rtp is not None else self.codec.clock_rate
 
     @property
