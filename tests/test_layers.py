@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "rtp": {"codecs", "media", *LEAVES},
     "hub": {"rtp", "codecs", "media", "config", *LEAVES},
     "wire": {"codecs", "media", "errors"},
-    "net": set(LEAVES),
+    "net": {"wire", *LEAVES},
     "config": set(LEAVES),
     "web": set(LEAVES),
     "service": set(),
@@ -117,6 +117,16 @@ def test_the_generic_layers_name_no_protocol(path: Path) -> None:
             for token in tokenize.tokenize(file.readline)
             if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT) and PROTOCOL_NAMES.search(token.string)
         ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_network_knows_no_streaming_protocol() -> None:
+    wrong = [
+        f"{relative(path)}:{line}: imports {name}"
+        for path in modules("net")
+        for line, name in imported_modules(path)
+        if name.startswith("polycast.wire") and not name.startswith("polycast.wire.http.")
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -13,7 +13,7 @@ from polycast.control.contract import Controlled
 from polycast.control.service import Listening, Service, is_enabled, listening
 from polycast.errors import PolycastError
 from polycast.net.address import parse_address
-from polycast.net.http import Application
+from polycast.net.http.asgi_server import Application
 
 if TYPE_CHECKING:
     from polycast.control.events import EventHub

@@ -18,7 +18,7 @@ from polycast.hub.access import PlainCredentials
 from polycast.hub.failures import FailureTracker
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
-from polycast.net.http import Application, HttpServer, Receive, Scope, Send
+from polycast.net.http.asgi_server import Application, HttpServer, Receive, Scope, Send
 
 REALM: Final = "polycast"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -119,7 +119,7 @@ class Fixture:
         await self.until(lambda: name in self.server.remuxers and self.waiting(name) == count)
 
     def waiting(self, name: str) -> int:
-        return self.server.remuxers[name]._waiting.count
+        return self.server.remuxers[name]._blocked.count
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until a condition holds."""

@@ -10,7 +10,7 @@ import pytest
 from tests.protocols.hls.support import Fixture, running
 
 from polycast.hub.access import AccessRequest
-from polycast.net.http import HttpServer, Receive, Scope, Send
+from polycast.net.http.asgi_server import HttpServer, Receive, Scope, Send
 
 LOCKED = {"cam": {"readUser": "viewer", "readPass": "secret"}}
 TARGETS = ("/cam/", "/cam/index.m3u8", "/cam/stream.m3u8", "/cam/x_stream_seg1.mp4")

@@ -14,7 +14,7 @@ from tests.protocols.hls.test_hls_server_files import low_latency
 from tests.wire.hls.streams import audio, merge, regular, video
 
 from polycast.media.timebase import WallTime
-from polycast.protocols.hls import connection
+from polycast.net.http import connection
 
 HELD = 2_000
 

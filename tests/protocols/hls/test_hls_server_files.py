@@ -233,7 +233,7 @@ async def test_low_latency(tmp_path: Path) -> None:
         also = it.soon(f"/cam/stream.m3u8?other=1&_HLS_part={parts}&_HLS_msn={sequence}")
         part = it.soon(f"/cam/{hint}")  # D2
         await it.held("cam", 3)
-        assert len(it.server.remuxers["cam"]._waiting.groups) == 2, "whoever asks for the same waits together"
+        assert len(it.server.remuxers["cam"]._blocked.groups) == 2, "whoever asks for the same waits together"
         publisher.play(1)
         assert hint in (await following).text
         assert (await also).content == (await following).content

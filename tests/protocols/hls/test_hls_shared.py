@@ -16,7 +16,7 @@ from tests.protocols.hls.test_hls_server_files import low_latency
 
 from polycast.config import from_mapping
 from polycast.protocols.hls import remuxer
-from polycast.protocols.hls.request import MAXIMUM_PATH, REMEMBERED_SIZE, Target, read_target
+from polycast.protocols.hls.target import MAXIMUM_PATH, REMEMBERED_SIZE, Target, read_target
 
 PLAYLIST = "/cam/stream.m3u8"
 
@@ -132,7 +132,7 @@ async def test_viewers_who_wait_together_get_what_each_asked_for(tmp_path: Path)
             for _ in range(2)
         ]
         await it.held("cam", len(tasks))
-        assert len(it.server.remuxers["cam"]._waiting.groups) == 1
+        assert len(it.server.remuxers["cam"]._blocked.groups) == 1
         sent = it.server.remuxers["cam"].counters.bytes_sent
         publisher.play(1)
         answers = await asyncio.gather(*tasks)
@@ -177,9 +177,9 @@ def test_targets() -> None:
     target = read_target(b"/yard/cam%201/stream.m3u8?_HLS_msn=3&a=%20")
     assert (target.path, target.folder) == ("/yard/cam 1/stream.m3u8", "yard/cam 1")
     assert target.query == "_HLS_msn=3&a=%20"
-    assert target.question == ("stream.m3u8", (3, None, False))
+    assert target.resource == ("stream.m3u8", (3, None, False))
     assert read_target(b"/yard/cam%201/stream.m3u8?_HLS_msn=3&a=%20") is target
-    assert read_target(b"http://h/cam/x.mp4").question == ("x.mp4", (None, None, False))
+    assert read_target(b"http://h/cam/x.mp4").resource == ("x.mp4", (None, None, False))
     for other in (
         b"/stream.m3u8",
         b"/cam/",
@@ -189,6 +189,6 @@ def test_targets() -> None:
         b"/cam/x.txt",
         b"/" + b"a/" * MAXIMUM_PATH + b"x.mp4",
     ):
-        assert Target(other).question is None, other
+        assert Target(other).resource is None, other
     long = b"/cam/stream.m3u8?token=" + b"x" * REMEMBERED_SIZE
     assert read_target(long) is not read_target(long), "long ones may hold anything"

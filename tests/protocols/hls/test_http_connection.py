@@ -29,7 +29,9 @@ from tests.wire.http.cases import (
     long,
 )
 
-from polycast.protocols.hls import connection
+from polycast.net.http import connection
+from polycast.net.http.transaction import Transaction
+from polycast.protocols.hls.target import read_target
 from polycast.wire.http.http1 import PIPELINE_LIMIT
 from polycast.wire.http.message import Header
 from polycast.wire.http.response import Response
@@ -66,13 +68,17 @@ class Server:
         self.handled: list[str] = []
         it.server.handler._answer = self.answer  # type: ignore[method-assign]
 
-    def answer(self, exchange: connection.Exchange) -> Response | None:
-        self.handled.append(exchange.target.path)
+    def answer(self, transaction: Transaction) -> Response | None:
+        self.handled.append(read_target(transaction.request.target).path)
         headers: list[Header] = [(b"content-type", b"text/plain")]
-        if exchange.target.path == "/later":
-            self.it.server.handler._run(exchange, self.later())
+        if read_target(transaction.request.target).path == "/later":
+            self.it.server.handler._run(transaction, self.later())
             return None
-        return Response(200, headers, LARGE if exchange.target.path == "/large" else exchange.request.method.encode())
+        return Response(
+            200,
+            headers,
+            LARGE if read_target(transaction.request.target).path == "/large" else transaction.request.method.encode(),
+        )
 
     async def later(self) -> Response:
         return Response(200, [], b"later")
@@ -252,11 +258,11 @@ def test_thousands_in_a_row(run: Run) -> None:
         waiting: list[int] = []
         answer = server.answer
 
-        def note(exchange: connection.Exchange) -> Response | None:
-            engine = exchange.connection._engine
+        def note(transaction: Transaction) -> Response | None:
+            engine = transaction.connection._engine
             assert engine is not None
             waiting.append(len(engine.events))
-            return answer(exchange)
+            return answer(transaction)
 
         server.it.server.handler._answer = note  # type: ignore[method-assign]
         reader, writer = await server.connect()

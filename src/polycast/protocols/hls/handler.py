@@ -10,13 +10,14 @@ from urllib.parse import quote
 import msgspec
 
 from polycast.errors import LocalProtocolError
-from polycast.hub.access import AccessRequest, Action, lets_anybody_read
+from polycast.hub.access import AccessRequest, Action, PlainCredentials, lets_anybody_read
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
-from polycast.protocols.hls.connection import Exchange
-from polycast.protocols.hls.remuxer import Found, Remuxer
-from polycast.protocols.hls.request import MAXIMUM_PATH, Question, client_of, credentials_of
-from polycast.protocols.hls.response import IMMUTABLE, VOLATILE, HttpFile, Responder
+from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
+from polycast.net.http.request import basic_credentials, client_of
+from polycast.net.http.transaction import Transaction
+from polycast.protocols.hls.remuxer import Lookup, Remuxer
+from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.web import ASSETS_FOLDER, CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, Asset, asset, page, preload
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Header, Request
@@ -40,98 +41,97 @@ class RequestHandler:
         self._hub = server.context.hub
         self._access = server.context.hub.access
         self._remuxers = server.remuxers
-        self._responder = Responder(server.configuration.hls_allow_origin)
+        self._responses = ResponseFactory(server.configuration.hls_allow_origin)
         self._pages: asyncio.Future[None] | None = None
         """Done when the pages are loaded."""
 
     def allow_origin(self, origin: str) -> None:
         """Use another ``Access-Control-Allow-Origin`` from now on."""
-        self._responder = Responder(origin)
+        self._responses = ResponseFactory(origin)
         for remuxer in self._remuxers.values():
             remuxer.forget_answers()
 
-    def handle(self, exchange: Exchange) -> None:
+    def handle(self, transaction: Transaction) -> None:
         """Answer a request, now or later."""
         try:
-            response = self._answer(exchange)
+            response = self._answer(transaction)
         except Exception:
             response = self._internal_error()
         if response is not None:
-            exchange.connection.respond(exchange, response)
+            transaction.respond(response)
 
-    def _answer(self, exchange: Exchange) -> Response | None:
+    def _answer(self, transaction: Transaction) -> Response | None:
         """Return the answer; None when it comes later."""
-        target = exchange.target
-        question = target.question
-        method = exchange.request.method
-        if question is not None and (method == "GET" or method == "HEAD"):
+        target = read_target(transaction.request.target)
+        key = target.resource
+        method = transaction.request.method
+        if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
             if remuxer is None or not remuxer.is_public or self._access.is_external:
-                self._run(exchange, self._file(exchange, question))
+                self._run(transaction, self._file(transaction, target, key))
                 return None
-            found = remuxer.request(question, exchange, exchange.begun)
-            return self._file_response(exchange.request, remuxer, found) if found is not None else None
+            found = remuxer.request(key, transaction, transaction.begun)
+            return self._file_response(transaction.request, remuxer, found) if found is not None else None
         if method == "OPTIONS":
-            return self._preflight(exchange.request)
+            return self._preflight(transaction.request)
         if method not in ("GET", "HEAD") or len(target.path) > MAXIMUM_PATH:
             return self._not_found()
-        return self._other(exchange)
+        return self._other(transaction, target)
 
-    def _other(self, exchange: Exchange) -> Response | None:
+    def _other(self, transaction: Transaction, target: Target) -> Response | None:
         """Answer a request that is not for a file of a muxer."""
-        target = exchange.target
         first, _, rest = target.path.lstrip("/").partition("/")
         if first == ASSETS_FOLDER or not first:
-            return self._shared(exchange, rest)
+            return self._shared(transaction, rest)
         name = target.path.rpartition("/")[2]
         if name:
             if target.path == "/favicon.ico":
                 return self._not_found()
             query = f"?{target.query}" if target.query else ""
             # Relative, so that it also holds behind a proxy that serves us in a folder.
-            return self._responder.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
-        self._run(exchange, self._page(exchange, target.folder))
+            return self._responses.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
+        self._run(transaction, self._page(transaction, target))
         return None
 
-    def _run(self, exchange: Exchange, answer: Coroutine[None, None, Response | None]) -> None:
+    def _run(self, transaction: Transaction, answer: Coroutine[None, None, Response | None]) -> None:
         """Answer later, from a task; its coroutine returns None when it has left the answer to somebody else."""
-        exchange.task = task = self._server.context.loop.create_task(self._finish(exchange, answer))
+        transaction.task = task = self._server.context.loop.create_task(self._finish(transaction, answer))
         task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun
 
-    async def _finish(self, exchange: Exchange, answer: Coroutine[None, None, Response | None]) -> None:
+    async def _finish(self, transaction: Transaction, answer: Coroutine[None, None, Response | None]) -> None:
         try:
             response = await answer
         except Exception:
             response = self._internal_error()
         if response is not None:
-            exchange.connection.respond(exchange, response)
+            transaction.respond(response)
 
     def _not_found(self) -> Response:
-        return self._responder.text(404, "not found")
+        return self._responses.text(404, "not found")
 
     def _internal_error(self) -> Response:
         self._server.on_internal_error()
-        return self._responder.text(500, "internal error")
+        return self._responses.text(500, "internal error")
 
     def _preflight(self, request: Request) -> Response:
         wanted = request.fields.get(b"access-control-request-headers", b"")
         allowed = [
             (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"), (b"access-control-allow-headers", wanted),
         ]  # fmt: skip
-        return self._responder.empty(200, allowed)
+        return self._responses.empty(200, allowed)
 
     # Pages
 
-    def _shared(self, exchange: Exchange, name: str) -> Response | None:
+    def _shared(self, transaction: Transaction, name: str) -> Response | None:
         """Answer a request for the list of paths, or for a file of the pages."""
         if name and name != PATHS_DOCUMENT:
-            self._run(exchange, self._shared_file(exchange.request, name))
+            self._run(transaction, self._shared_file(transaction.request, name))
             return None
         if not self._server.configuration.hls_index:
             return self._not_found()
         if name:
-            return self._list_paths(exchange.request)
-        self._run(exchange, self._html(exchange.request, INDEX_PAGE, 0))
+            return self._list_paths(transaction.request)
+        self._run(transaction, self._html(transaction.request, INDEX_PAGE, 0))
         return None
 
     async def _shared_file(self, request: Request, name: str) -> Response:
@@ -146,11 +146,11 @@ class RequestHandler:
         if not self._pages.done():
             await asyncio.shield(self._pages)
 
-    async def _page(self, exchange: Exchange, path_name: str) -> Response:
-        refusal = await self._authorize(exchange, path_name)
+    async def _page(self, transaction: Transaction, target: Target) -> Response:
+        refusal = await self._authorize(transaction, target)
         if refusal is not None:
             return refusal
-        return await self._html(exchange.request, PLAYER_PAGE, path_name.count("/") + 1)
+        return await self._html(transaction.request, PLAYER_PAGE, target.folder.count("/") + 1)
 
     async def _html(self, request: Request, name: str, depth: int) -> Response:
         """Return a page that lies ``depth`` folders below the root."""
@@ -158,7 +158,7 @@ class RequestHandler:
         return self._asset(request, page(name, depth), [(b"content-security-policy", _POLICY)])
 
     def _asset(self, request: Request, found: Asset, headers: Sequence[Header] = ()) -> Response:
-        return self._responder.file(
+        return self._responses.file(
             found.body,
             found.content_type,
             cache=found.cache_control,
@@ -181,37 +181,37 @@ class RequestHandler:
             if path.stream is not None and self._is_public(path)
         ]
         body = msgspec.json.encode(items)
-        return self._responder.file(body, "application/json", is_compressible=True).respond(request)
+        return self._responses.file(body, "application/json", is_compressible=True).respond(request)
 
     # Files of muxers
 
     def _is_public(self, path: Path) -> bool:
         return lets_anybody_read(path.configuration) and not self._access.is_external
 
-    async def _file(self, exchange: Exchange, question: Question) -> Response | None:
+    async def _file(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
         """Answer a request for a file that needs a permission first, or a muxer."""
-        path_name = exchange.target.folder
-        refusal = await self._authorize(exchange, path_name)
+        path_name = target.folder
+        refusal = await self._authorize(transaction, target)
         if refusal is not None:
             return refusal
         remuxer = self._remuxers.get(path_name)
         if remuxer is None:
-            if not question[0].endswith(".m3u8"):
-                return self._responder.text(404, "there is no such file")
+            if not key[0].endswith(".m3u8"):
+                return self._responses.text(404, "there is no such file")
             try:
-                remuxer = await self._server.make_remuxer(path_name, self._client_of(exchange))
+                remuxer = await self._server.make_remuxer(path_name, self._client_of(transaction))
             except (PathError, LocalProtocolError) as error:
-                self._log.debug("%s: %s", exchange.target.path, error)
-                return self._responder.text(404, str(error))
-        found = remuxer.request(question, exchange, self._server.now())
-        return self._file_response(exchange.request, remuxer, found) if found is not None else None
+                self._log.debug("%s: %s", target.path, error)
+                return self._responses.text(404, str(error))
+        found = remuxer.request(key, transaction, self._server.now())
+        return self._file_response(transaction.request, remuxer, found) if found is not None else None
 
-    def deliver(self, remuxer: Remuxer, exchanges: Sequence[Exchange], found: Found) -> None:
+    def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited for the same."""
         request = response = None
-        for exchange in exchanges:
-            if exchange.request is not request or response is None:
-                request = exchange.request
+        for transaction in transactions:
+            if transaction.request is not request or response is None:
+                request = transaction.request
                 try:
                     response = self._file_response(request, remuxer, found)
                 except Exception:  # nobody else who waits for the same shall miss it
@@ -219,14 +219,14 @@ class RequestHandler:
             elif not isinstance(found, Refusal):
                 remuxer.counters.bytes_sent += len(response.body)
             try:
-                exchange.connection.respond(exchange, response)
+                transaction.respond(response)
             except Exception:
                 self._server.on_internal_error()
-                exchange.connection.abort("internal error")
+                transaction.connection.abort("internal error")
 
-    def _file_response(self, request: Request, remuxer: Remuxer, found: Found) -> Response:
+    def _file_response(self, request: Request, remuxer: Remuxer, found: Lookup) -> Response:
         if isinstance(found, Refusal):
-            return self._responder.text(found.status, found.reason)
+            return self._responses.text(found.status, found.reason)
         response = found.respond(request)
         remuxer.counters.bytes_sent += len(response.body)
         return response
@@ -235,22 +235,24 @@ class RequestHandler:
         """Return a file of a muxer with its headers."""
         # A name never comes back with other content, so it is the best of tags. Playlists keep theirs.
         if resource.immutable:
-            return self._responder.file(resource.body, resource.content_type, cache=IMMUTABLE, etag=f'"{name}"')
+            return self._responses.file(resource.body, resource.content_type, cache=IMMUTABLE, etag=f'"{name}"')
         is_playlist = resource.content_type == CONTENT_TYPE_PLAYLIST
-        return self._responder.file(resource.body, resource.content_type, cache=VOLATILE, is_compressible=is_playlist)
+        return self._responses.file(resource.body, resource.content_type, cache=VOLATILE, is_compressible=is_playlist)
 
     # Who may read
 
-    def _client_of(self, exchange: Exchange) -> str:
+    def _client_of(self, transaction: Transaction) -> str:
         proxies = self._server.configuration.hls_trusted_proxies
-        return client_of(exchange.request, exchange.connection.peer[0], proxies)
+        return client_of(transaction.request, transaction.peer[0], proxies)
 
-    async def _authorize(self, exchange: Exchange, path_name: str) -> Response | None:
+    async def _authorize(self, transaction: Transaction, target: Target) -> Response | None:
         """Return None when the client may read, else what to answer."""
         server = self._server
-        request = exchange.request
-        address = self._client_of(exchange)
-        access = AccessRequest(Action.READ, path_name, exchange.target.query, address, credentials_of(request))
+        request = transaction.request
+        address = self._client_of(transaction)
+        access = AccessRequest(
+            Action.READ, target.folder, target.query, address, PlainCredentials(*(basic_credentials(request) or ()))
+        )
         try:
             await self._hub.authorize(access)
         except AccessDenied as denied:
@@ -259,7 +261,7 @@ class RequestHandler:
                 if server.failures.note(address, server.now()):
                     await asyncio.sleep(server.failure_pause)
             challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
-            return self._responder.text(401, "authentication is needed", [challenge])
+            return self._responses.text(401, "authentication is needed", [challenge])
         except PathError as error:
-            return self._responder.text(404, str(error))
+            return self._responses.text(404, str(error))
         return None

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
@@ -19,15 +19,13 @@ from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import describe_tracks
-from polycast.protocols.hls.request import Question
-from polycast.protocols.hls.response import HttpFile
-from polycast.protocols.hls.waiting import WaitingRoom
+from polycast.net.http.file import HttpFile
+from polycast.net.http.transaction import Transaction
+from polycast.protocols.hls.blocked_requests import BlockedRequests
+from polycast.protocols.hls.target import ResourceKey
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.resource import Refusal, Resource, WaitFor
-
-if TYPE_CHECKING:
-    from polycast.protocols.hls.connection import Exchange
 
 # Seconds without a request after which a muxer that was made for a request is closed.
 IDLE_SECONDS = 60.0
@@ -43,17 +41,17 @@ _BUSY = Refusal(503, "too many requests wait for this stream")
 _TIMED_OUT = Refusal(503, "the stream does not go on")
 _NO_FILE = Refusal(404, "there is no such file")
 
-Found = HttpFile | Refusal
+Lookup = HttpFile | Refusal
 
 
-class Desk(Protocol):
+class Responder(Protocol):
     """Makes responses of what remuxers find."""
 
     def prepare(self, resource: Resource, name: str) -> HttpFile:
         """Return a file of the muxer as HTTP wants it."""
         ...
 
-    def deliver(self, remuxer: Remuxer, exchanges: Sequence[Exchange], found: Found) -> None:
+    def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited."""
         ...
 
@@ -69,7 +67,7 @@ class Remuxer(FrameReader):
         *,
         log: Log,
         now: Callable[[], float],
-        desk: Desk,
+        responder: Responder,
         on_closed: Callable[[Remuxer], None],
         is_automatic: bool,
     ) -> None:
@@ -91,13 +89,13 @@ class Remuxer(FrameReader):
         self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
         self._log = log
         self._now = now
-        self._desk = desk
+        self._responder = responder
         self._on_closed = on_closed
         self._used = self._started = now()
-        self._waiting: WaitingRoom[Question, Exchange, Found] = WaitingRoom(
-            self._answer_late, self._deliver, _TIMED_OUT
+        self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests(
+            self._look_up_again, self._deliver, _TIMED_OUT
         )
-        self._answers: dict[Question, HttpFile] = {}
+        self._answers: dict[ResourceKey, HttpFile] = {}
         """What has been asked for since the muxer last published something."""
         self._files: dict[Resource, HttpFile] = {}
         """The same, by what it was made of."""
@@ -121,35 +119,35 @@ class Remuxer(FrameReader):
                     self._log.warning("%s", error)
         if published:
             self.forget_answers()
-            if self._waiting.count:
+            if self._blocked.count:
                 self._used = now
-            self._waiting.wake()
+            self._blocked.wake()
 
     @property
     def last_request(self) -> datetime:
         """When it was last asked for a file."""
         return self.created + timedelta(seconds=self._used - self._started)
 
-    def request(self, question: Question, exchange: Exchange, now: float) -> Found | None:
-        """Return what a request asks for; None when it has to wait: the desk delivers it when it is there."""
+    def request(self, key: ResourceKey, transaction: Transaction, now: float) -> Lookup | None:
+        """Return what a request asks for; None when it has to wait: the responder delivers it when it is there."""
         self._used = now
-        found = self._answers.get(question)
+        found = self._answers.get(key)
         if found is not None:
             return found
-        room = self._waiting
-        group = room.groups.get(question)
+        blocked = self._blocked
+        group = blocked.groups.get(key)
         timeout = 0.0
         if group is None:
-            answer = self._answer(question)
+            answer = self._look_up(key)
             if not isinstance(answer, WaitFor):
                 return answer
             timeout = answer.timeout
-        if room.count >= MAXIMUM_WAITING:
+        if blocked.count >= MAXIMUM_WAITING:
             return _BUSY
         if group is None:
-            group = room.open(question, timeout)
-        room.join(group, exchange, now)
-        exchange.group = group
+            group = blocked.add_group(key, timeout)
+        blocked.add(group, transaction, now)
+        transaction.on_cancelled = group.remove
         return None
 
     def forget_answers(self) -> None:
@@ -157,8 +155,8 @@ class Remuxer(FrameReader):
         self._answers.clear()
         self._files.clear()
 
-    def _answer(self, question: Question) -> Found | WaitFor:
-        name, directives = question
+    def _look_up(self, key: ResourceKey) -> Lookup | WaitFor:
+        name, directives = key
         answer: Resource | Refusal | WaitFor | None
         if isinstance(directives, Refusal):
             return directives
@@ -170,17 +168,17 @@ class Remuxer(FrameReader):
             return answer
         file = self._files.get(answer)
         if file is None:
-            file = self._files[answer] = self._desk.prepare(answer, name)
+            file = self._files[answer] = self._responder.prepare(answer, name)
         if len(self._answers) < MAXIMUM_ANSWERS:
-            self._answers[question] = file
+            self._answers[key] = file
         return file
 
-    def _answer_late(self, question: Question) -> Found | None:
-        answer = self._answer(question)
+    def _look_up_again(self, key: ResourceKey) -> Lookup | None:
+        answer = self._look_up(key)
         return None if isinstance(answer, WaitFor) else answer
 
-    def _deliver(self, exchanges: Sequence[Exchange], found: Found) -> None:
-        self._desk.deliver(self, exchanges, found)
+    def _deliver(self, transactions: Sequence[Transaction], found: Lookup) -> None:
+        self._responder.deliver(self, transactions, found)
 
     def log_created(self, address: str | None = None) -> None:
         """Say who the muxer was made for: the client at ``address``, or nobody."""
@@ -204,8 +202,8 @@ class Remuxer(FrameReader):
                 counters.strays + counters.dropped,
             )
             self._mended = mended
-        self._waiting.tick(now)
-        if not self.is_automatic and not self._waiting.count and now - self._used >= IDLE_SECONDS:
+        self._blocked.tick(now)
+        if not self.is_automatic and not self._blocked.count and now - self._used >= IDLE_SECONDS:
             self.close("no requests in a while")
 
     def close(self, reason: str) -> None:
@@ -215,6 +213,6 @@ class Remuxer(FrameReader):
         self._muxer.close()
         self.forget_answers()
         self.path.remove_reader(self)
-        self._waiting.wake()
+        self._blocked.wake()
         self._on_closed(self)
         self._log.info("destroyed (%s)", reason)

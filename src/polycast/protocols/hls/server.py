@@ -15,9 +15,9 @@ from polycast.hub.path import Path
 from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Reader
 from polycast.net.address import join_host_port, peer_of
+from polycast.net.http.connection import HttpConnection
 from polycast.net.losses import describe_loss
 from polycast.protocols.base import ServerContext
-from polycast.protocols.hls.connection import HttpConnection
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.tcp_server import TcpServer
@@ -42,6 +42,7 @@ class HlsServer(TcpServer):
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
+        self.loop = context.loop
         self.is_encrypted = configuration.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that run, by path name."""
@@ -187,7 +188,7 @@ class HlsServer(TcpServer):
             self.configuration,
             log=self.log.child(f"muxer {path.name}"),
             now=self.now,
-            desk=self.handler,
+            responder=self.handler,
             on_closed=self._forget,
             is_automatic=is_automatic,
         )

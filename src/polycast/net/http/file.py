@@ -83,7 +83,7 @@ class HttpFile:
         return Response(206, [*self._headers, place], memoryview(body)[start:end])  # no copy for each client
 
 
-class Responder:
+class ResponseFactory:
     """Makes responses with the headers that all of them have."""
 
     def __init__(self, allow_origin: str) -> None:

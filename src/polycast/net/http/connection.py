@@ -1,24 +1,19 @@
-"""A viewer's connection: HTTP/1.1 or HTTP/2, plain or in TLS, and the answers that go out over it."""
+"""A client's connection: HTTP/1.1 or HTTP/2, plain or in TLS, and the responses that leave over it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from polycast.errors import RemoteProtocolError
 from polycast.net.address import join_host_port, peer_of
+from polycast.net.http.transaction import HttpHost, Transaction
 from polycast.net.losses import describe_loss
-from polycast.protocols.hls.request import Question, Target, read_target
-from polycast.protocols.hls.waiting import Group
 from polycast.wire.http.http1 import Http1Connection
 from polycast.wire.http.http2 import Http2Connection
 from polycast.wire.http.http2_frames import PREFACE
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
-
-if TYPE_CHECKING:
-    from polycast.protocols.hls.remuxer import Found
-    from polycast.protocols.hls.server import HlsServer
 
 # Bytes that wait for a slow client; the rest of what it asked for is handed over as it takes them, and until then
 # stays in the muxer's memory, of which all clients share one copy.
@@ -41,34 +36,10 @@ IDLE_TIMEOUT = 120.0
 CLOSE_GRACE = 2.0
 
 
-class Exchange:
-    """A request that is being answered."""
-
-    __slots__ = ("begun", "connection", "group", "request", "target", "task")
-
-    def __init__(self, connection: HttpConnection, request: Request, begun: float) -> None:
-        self.connection = connection
-        self.request = request
-        self.target: Target = read_target(request.target)
-        self.begun = begun
-        """Monotonic time in seconds."""
-        self.task: asyncio.Task[None] | None = None
-        """What works on the answer."""
-        self.group: Group[Question, Exchange, Found] | None = None
-        """Those with whom it waits."""
-
-    def give_up(self) -> None:
-        """The client wants no answer any more."""
-        if self.task is not None:
-            self.task.cancel()
-        if self.group is not None:
-            self.group.leave(self)
-
-
 class HttpConnection(asyncio.Protocol):
     """A client's connection."""
 
-    def __init__(self, server: HlsServer) -> None:
+    def __init__(self, server: HttpHost) -> None:
         self.server = server
         self.peer: tuple[str, int] = ("", 0)
         self._engine: Http1Connection | Http2Connection | None = None
@@ -76,7 +47,7 @@ class HttpConnection(asyncio.Protocol):
         self._first_bytes = b""
         self._unread = b""
         """What came while the engine had enough."""
-        self._exchanges: dict[int, Exchange] = {}
+        self._transactions: dict[int, Transaction] = {}
         self._is_processing = False
         self._is_write_paused = False
         self._is_read_paused = False
@@ -107,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
-        self._give_up_all()
+        self._cancel_all()
         self.server.remove_connection(self)
         self.log.debug("closed (%s)", self._reason or describe_loss(exc))
 
@@ -186,10 +157,10 @@ class HttpConnection(asyncio.Protocol):
                 if isinstance(event, Request):
                     self._last_request = now = self.server.now()
                     self._has_requested = True
-                    exchange = self._exchanges[event.stream] = Exchange(self, event, now)
-                    self.server.handler.handle(exchange)
-                elif event.stream in self._exchanges:
-                    self._exchanges.pop(event.stream).give_up()
+                    transaction = self._transactions[event.stream] = Transaction(self, event, now)
+                    self.server.handler.handle(transaction)
+                elif event.stream in self._transactions:
+                    self._transactions.pop(event.stream).cancel()
         finally:
             self._is_processing = False
         if self._is_read_paused or engine.events:
@@ -203,19 +174,19 @@ class HttpConnection(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
                 if self._unread:
-                    self.server.context.loop.call_soon(self._read_on)
+                    self.server.loop.call_soon(self._read_on)
 
-    def _give_up_all(self) -> None:
-        exchanges = list(self._exchanges.values())
-        self._exchanges.clear()
-        for exchange in exchanges:
-            exchange.give_up()
+    def _cancel_all(self) -> None:
+        transactions = list(self._transactions.values())
+        self._transactions.clear()
+        for transaction in transactions:
+            transaction.cancel()
 
-    def respond(self, exchange: Exchange, response: Response) -> None:
+    def respond(self, transaction: Transaction, response: Response) -> None:
         """Send the answer to a request; nothing when the client has gone."""
-        request = exchange.request
+        request = transaction.request
         engine = self._engine
-        if engine is None or self._exchanges.pop(request.stream, None) is not exchange:
+        if engine is None or self._transactions.pop(request.stream, None) is not transaction:
             return
         is_head = request.method == "HEAD"
         date = self.server.date()
@@ -278,7 +249,7 @@ class HttpConnection(asyncio.Protocol):
                 self.close("no request received in time")
             return
         self._incomplete_since = None
-        if not self._exchanges and now - self._last_request >= IDLE_TIMEOUT and self._stalled_since is None:
+        if not self._transactions and now - self._last_request >= IDLE_TIMEOUT and self._stalled_since is None:
             self.close("no request in a while")
 
     def _has_stalled(self, now: float) -> bool:
@@ -298,7 +269,7 @@ class HttpConnection(asyncio.Protocol):
         if self._is_closing:
             return
         self._reason = self._reason or reason
-        self._give_up_all()
+        self._cancel_all()
         if self._engine is not None:
             self._engine.shut_down()
             self._send()

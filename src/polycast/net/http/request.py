@@ -1,0 +1,84 @@
+"""Who sends a request: its address behind proxies, its credentials."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from polycast.net.address import plain_host
+from polycast.wire.http.message import Request
+
+# Addresses of a chain of proxies that are examined, from the nearest one on.
+MAXIMUM_PROXIES: Final = 32
+
+# Bytes of an Authorization header with user and password.
+MAXIMUM_CREDENTIALS: Final = 4 * 1024
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def client_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork]) -> str:
+    """Return the IP address of the client, as trusted proxies tell it; ``peer`` is where the connection is from."""
+    peer = plain_host(peer)
+    if not trusted_proxies:
+        return peer
+    forwarded = [
+        part.strip()
+        for name, value in request.headers
+        if name == b"x-forwarded-for"
+        for part in value.decode("latin-1").split(",")
+        if part.strip()
+    ]
+    real = request.fields.get(b"x-real-ip", b"").decode("latin-1").strip()
+    return client_address(peer, forwarded, real, trusted_proxies)
+
+
+def basic_credentials(request: Request) -> tuple[str, str] | None:
+    """Return user and password of HTTP Basic (RFC 7617), both empty where they cannot be decoded; None without."""
+    scheme, _, value = request.fields.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    if len(value) > MAXIMUM_CREDENTIALS:
+        return "", ""
+    try:
+        user, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return "", ""
+    return user, password
+
+
+def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxies: Sequence[IPNetwork]) -> str:
+    """Return who the client is: the nearest address that is not a trusted proxy.
+
+    ``peer`` is the connection's address, ``forwarded`` what X-Forwarded-For lists, ``real`` X-Real-IP.
+    """
+    if not _is_trusted(peer, trusted_proxies):
+        return peer
+    nearest = peer
+    for text in reversed(forwarded[-MAXIMUM_PROXIES:]):
+        address = _parse_address(text)
+        if address is None:
+            return nearest
+        if not _is_trusted(address, trusted_proxies):
+            return address
+        nearest = address
+    if forwarded:
+        return nearest
+    return _parse_address(real) or peer
+
+
+def _parse_address(text: str) -> str | None:
+    host = plain_host(text)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return host
+
+
+def _is_trusted(text: str, networks: Sequence[IPNetwork]) -> bool:
+    address = ipaddress.ip_address(text)
+    return any(address in network for network in networks)

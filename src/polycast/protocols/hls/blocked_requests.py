@@ -1,0 +1,88 @@
+"""Requests that are blocked until a muxer publishes what they ask for: those for the same resource wait together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Waiter = TypeVar("Waiter", bound=Hashable)
+Result = TypeVar("Result")
+
+
+class BlockedGroup(Generic[Key, Waiter, Result]):
+    """Requests for one resource."""
+
+    __slots__ = ("deadlines", "key", "owner", "timeout")
+
+    def __init__(self, owner: BlockedRequests[Key, Waiter, Result], key: Key, timeout: float) -> None:
+        self.owner = owner
+        self.key = key
+        self.timeout = timeout
+        """Seconds."""
+        self.deadlines: dict[Waiter, float] = {}
+        """By waiter, in the order of arrival."""
+
+    def remove(self, waiter: Waiter) -> None:
+        """Forget a waiter that was cancelled; nothing when it has its result."""
+        if self.deadlines.pop(waiter, None) is not None:
+            self.owner.on_removed(self)
+
+
+class BlockedRequests(Generic[Key, Waiter, Result]):
+    """Blocked requests. Each resource is looked up once, however many requests wait for it."""
+
+    def __init__(
+        self,
+        look_up: Callable[[Key], Result | None],
+        deliver: Callable[[Sequence[Waiter], Result], None],
+        timed_out: Result,
+    ) -> None:
+        """``look_up`` returns None while there is no result; ``deliver`` takes it to all that waited for it.
+
+        ``timed_out`` is the result of requests that waited too long.
+        """
+        self._look_up = look_up
+        self._deliver = deliver
+        self._timed_out = timed_out
+        self.groups: dict[Key, BlockedGroup[Key, Waiter, Result]] = {}
+        self.count = 0
+        """Requests that wait now."""
+
+    def add_group(self, key: Key, timeout: float) -> BlockedGroup[Key, Waiter, Result]:
+        """Return a new group; `add` a waiter at once. `tick` gives up after ``timeout`` seconds."""
+        group = self.groups[key] = BlockedGroup(self, key, timeout)
+        return group
+
+    def add(self, group: BlockedGroup[Key, Waiter, Result], waiter: Waiter, now: float) -> None:
+        """Let one more request wait for the group's resource."""
+        group.deadlines[waiter] = now + group.timeout
+        self.count += 1
+
+    def on_removed(self, group: BlockedGroup[Key, Waiter, Result]) -> None:
+        """Called when a waiter of a group was removed."""
+        self.count -= 1
+        if not group.deadlines:
+            del self.groups[group.key]
+
+    def wake(self) -> None:
+        """Look all resources up again; requests whose resource is there are answered at once, in a plain loop."""
+        for key in list(self.groups):
+            result = self._look_up(key)
+            if result is None:
+                continue
+            group = self.groups.pop(key, None)
+            if group is not None:
+                waiters = list(group.deadlines)
+                group.deadlines.clear()  # one that is cancelled from now on has its result
+                self.count -= len(waiters)
+                self._deliver(waiters, result)
+
+    def tick(self, now: float) -> None:
+        """To be called about once a second: ends the requests that have waited too long."""
+        for group in list(self.groups.values()):
+            late = [waiter for waiter, deadline in group.deadlines.items() if now >= deadline]
+            for waiter in late:
+                group.remove(waiter)
+            if late:
+                self._deliver(late, self._timed_out)

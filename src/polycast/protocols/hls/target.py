@@ -1,0 +1,61 @@
+"""What a request target means: the path of a stream, a file, delivery directives."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, parse_directives
+from polycast.wire.hls.resource import Refusal
+
+FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
+
+# Characters of the longest URL path that is examined: a path name and a file name are far shorter.
+MAXIMUM_PATH: Final = 2048
+
+# Bytes of the longest target that is remembered: a path, a file name, three directives and a token.
+REMEMBERED_SIZE: Final = 512
+
+ResourceKey = tuple[str, DeliveryDirectives | Refusal]
+"""What a muxer is asked for: the name of a file, and the delivery directives of a playlist."""
+
+
+class Target:
+    """What a request asks for. One object stands for all requests for the same."""
+
+    __slots__ = ("folder", "path", "query", "resource")
+
+    def __init__(self, target: bytes) -> None:
+        path, _, query = target.partition(b"?")
+        if not path.startswith(b"/"):
+            path = _path_of_absolute_form(path)
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        self.path = path.decode("utf-8", "replace")
+        """Decoded, with its leading slash."""
+        self.query = query.decode("latin-1")
+        self.folder, _, name = self.path.lstrip("/").rpartition("/")
+        """The path without the file; for a muxer's file, the name of the stream's path."""
+        self.resource: ResourceKey | None = None
+        """None when it is no file of a muxer."""
+        if self.folder and name.endswith(FILE_SUFFIXES) and len(self.path) <= MAXIMUM_PATH:
+            is_playlist = name.endswith(".m3u8")
+            self.resource = (name, parse_directives(self.query) if is_playlist else NO_DIRECTIVES)
+
+
+# All viewers of a stream ask for the same at about the same time.
+_remembered_target = lru_cache(maxsize=1024)(Target)
+
+
+def read_target(target: bytes) -> Target:
+    """Return what a request target means."""
+    return _remembered_target(target) if len(target) <= REMEMBERED_SIZE else Target(target)
+
+
+def _path_of_absolute_form(target: bytes) -> bytes:
+    """Return the path of ``http://host/path``, as proxies ask for it (RFC 9112 section 3.2.2); else the target."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        return target
+    return b"/" + rest.partition(b"/")[2]
