@@ -105,4 +105,5 @@ def shifted(frame: Frame, ticks: int) -> Frame:
         key=frame.key,
         wall_time=frame.wall_time,
         duration=frame.duration,
+        discontinuity=frame.discontinuity,
     )

@@ -28,7 +28,7 @@ class Frame:
     the stream: equal times mean simultaneous.
     """
 
-    __slots__ = ("_cache", "dts", "duration", "key", "pts", "units", "wall_time")
+    __slots__ = ("_cache", "discontinuity", "dts", "duration", "key", "pts", "units", "wall_time")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Frame:
         key: bool,
         wall_time: WallTime | None = None,
         duration: int | None = None,
+        discontinuity: bool = False,
     ) -> None:
         self.units = units
         self.pts = pts
@@ -51,6 +52,9 @@ class Frame:
         """Capture time where the publisher told it (RTCP sender reports), else None."""
         self.duration = duration
         """In ticks, where it is known from the codec (audio), else None."""
+        self.discontinuity = discontinuity
+        """Whether the publisher's time line began anew between the frame before and this one: its clock was set, or
+        another publisher took over. The times of the frames continue all the same."""
         self._cache: dict[str, bytes] | None = None
 
     def __repr__(self) -> str:
