@@ -140,6 +140,31 @@ def test_read(
         assert complaint not in finished.errors, message
 
 
+@pytest.mark.parametrize("protocols", ["udp", "tcp"])
+def test_gstreamer_reads_over_ipv6(
+    server: tools.Server, media: dict[str, Path], protocols: str, tmp_path: Path
+) -> None:
+    """As ``rtsp://localhost`` does where that name stands for ``::1``."""
+    if not server.net.prefix:
+        pytest.skip("the server listens on all addresses only in a network namespace, and that needs root")
+    tools.require("gst-launch-1.0")
+    path = f"ipv6_{protocols}"
+    publish = publish_command("ffmpeg", "tcp", server.url(path), media["h264+aac"])
+    with tools.start("publish", publish, tmp_path, net=server.net) as publisher:
+        server.wait_for_publisher(path, publisher)
+        output = tmp_path / "frames"
+        command = tools.gstreamer(
+            "rtspsrc", f"location=rtsp://[::1]:{server.port}/{path}", f"protocols={protocols}", "latency=50",
+            "!", "rtph264depay", "!", "h264parse", "!", "avdec_h264", "!", "videoconvert",
+            "!", "video/x-raw,format=I420", "!", "identity", f"eos-after={FRAMES + 1}",
+            "!", "filesink", f"location={output}",
+        )  # fmt: skip
+        finished = tools.run("read", command, tmp_path, seconds=READ_SECONDS, net=server.net)
+    message = f"{finished.describe()}\n--- server\n{server.log[-3000:]}"
+    assert finished.process.returncode == 0 or _paused_too_late(finished.errors), message
+    assert decoded_frames("gstreamer", output, tmp_path) >= FRAMES, message
+
+
 def _paused_too_late(errors: str) -> bool:
     """Whether GStreamer had all that it wanted: now and then it sends its PAUSE behind its own TEARDOWN, on a
     connection that it has closed, and takes that for a failure."""

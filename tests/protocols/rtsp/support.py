@@ -279,9 +279,9 @@ class RtspClient:
         self.cseq = 0
 
     @classmethod
-    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Self:
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Self:
         name = "localhost" if tls is not None else None
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
         return cls(reader, writer)
 
     async def close(self) -> None:

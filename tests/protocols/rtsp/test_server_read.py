@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 
 import pytest
 from tests.protocols.rtsp.support import (
@@ -11,6 +12,7 @@ from tests.protocols.rtsp.support import (
     TCP_PLAY,
     VIDEO,
     Fixture,
+    RtspClient,
     key_unit,
     rtp,
     running,
@@ -39,6 +41,23 @@ async def test_responses_echo_cseq_and_sort_their_headers(it: Fixture) -> None:
     assert response.cseq == "4711"
     names = [name for name, _ in response.headers.items() if name != "Content-Length"]
     assert names == sorted(names) == ["CSeq", "Content-Base", "Content-Type", "Server"]
+
+
+@pytest.mark.parametrize(("host", "connection"), [("127.0.0.1", "IP4 0.0.0.0"), ("::1", "IP6 ::")])
+async def test_description_has_the_address_family_of_the_client(host: str, connection: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    every_interface = {"rtspAddress": ":0", "rtpAddress": ":0", "rtcpAddress": ":0"}
+    async with running(**every_interface) as it:
+        await it.publisher("cam")
+        client = await RtspClient.connect(it.port, host=host)
+        try:
+            response = await client.request("DESCRIBE", it.url("cam"))
+        finally:
+            await client.close()
+        assert f"\r\nc=IN {connection}\r\n" in response.body.decode()
 
 
 async def test_description(it: Fixture) -> None:

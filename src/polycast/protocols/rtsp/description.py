@@ -60,10 +60,16 @@ def _number_of(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAXIMUM_DIGITS else None
 
 
-def describe(tracks: Sequence[Track], url: RtspUrl, *, multicast_hint: bool = False) -> bytes:
-    """Return the SDP of a stream for a DESCRIBE of ``url``."""
-    address = MULTICAST_HINT_ADDRESS if multicast_hint else "0.0.0.0"
-    lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", f"s={SESSION_NAME}", f"c=IN IP4 {address}", "t=0 0"]
+def describe(tracks: Sequence[Track], url: RtspUrl, *, over_ipv6: bool = False, multicast_hint: bool = False) -> bytes:
+    """Return the SDP of a stream for a DESCRIBE of ``url``.
+
+    ``over_ipv6``: the client is connected over IPv6. GStreamer opens its UDP sockets in the address family of the
+    connection data (RFC 8866 section 5.7), and fails when that of the server's address differs.
+    """
+    connection = "IP6 ::" if over_ipv6 else "IP4 0.0.0.0"
+    if multicast_hint:
+        connection = f"IP4 {MULTICAST_HINT_ADDRESS}"
+    lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", f"s={SESSION_NAME}", f"c=IN {connection}", "t=0 0"]
     for position, track in enumerate(tracks):
         if track.rtp is not None:
             lines += _media_lines(position, track, track.rtp, _control(url, position))

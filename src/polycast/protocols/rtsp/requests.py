@@ -298,7 +298,8 @@ class RequestHandler:
             self._hub.release(path)
         parameters = {part.partition("=")[0] for part in query.split("&")}
         multicast_hint = "vlcmulticast" in parameters and Protocol.MULTICAST in self._server.protocols
-        body = describe(stream.descriptions, url, multicast_hint=multicast_hint)
+        over_ipv6 = ":" in self._connection.peer[0]
+        body = describe(stream.descriptions, url, over_ipv6=over_ipv6, multicast_hint=multicast_hint)
         base = f"{request.url}/"
         return Answer(Response(200, Headers([("Content-Base", base), ("Content-Type", "application/sdp")]), body))
 
