@@ -22,8 +22,8 @@ from polycast.config import LoadedConfiguration, PathConfiguration, load, unavai
 from polycast.config.names import ALL_PATHS
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log, LogOutput
+from polycast.net.coalescing import coalesce_reads
 from polycast.net.loop import new_event_loop
-from polycast.net.moderation import moderate
 from polycast.service.notify import ServiceManager
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _check(loaded: LoadedConfiguration) -> int:
 async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfiguration], *, demo: bool) -> int:
     from polycast.app import Application  # imported late: --help and --check stay quick
 
-    moderate(asyncio.get_running_loop())
+    coalesce_reads(asyncio.get_running_loop())
     logger = logging.getLogger("polycast")
     output = LogOutput(logger)
     log = Log(logger)

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from polycast.net.coalescing import coalesce_reads, coalescing_of
 from polycast.net.listen import open_udp_socket
-from polycast.net.moderation import moderate, moderation_of
 from polycast.net.udp import DRAIN_LIMIT, QUEUE_LIMIT, Address, UdpSocket
 
 
@@ -231,10 +231,10 @@ async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
 
 async def test_more_datagrams_than_one_turn_reads_are_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
-    moderate(loop)
+    coalesce_reads(loop)
     drained_at_hurry: list[int] = []
     receiver = End()
-    monkeypatch.setattr(moderation_of(loop), "hurry", lambda: drained_at_hurry.append(receiver.drained))
+    monkeypatch.setattr(coalescing_of(loop), "hurry", lambda: drained_at_hurry.append(receiver.drained))
     receiver.socket._coalesces = False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(DRAIN_LIMIT + 1):

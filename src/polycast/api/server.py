@@ -26,7 +26,7 @@ from polycast.api.writer import CodedWriter, Writer
 from polycast.errors import ConfigurationError
 from polycast.media.codec import Codec
 from polycast.media.track import Track
-from polycast.net.moderation import moderate
+from polycast.net.coalescing import coalesce_reads
 
 if TYPE_CHECKING:
     from polycast.app import Application
@@ -104,7 +104,7 @@ class Server:
         with self._lock:
             if self._application is None:
                 runtime = LoopThread("polycast-server")
-                moderate(runtime.loop)
+                coalesce_reads(runtime.loop)
                 try:
                     runtime.run(self._open(runtime))
                 except BaseException:

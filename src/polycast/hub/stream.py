@@ -170,7 +170,7 @@ class Stream:
     def end_of_read(self, *, is_gathered: bool = False) -> None:
         """Say that what one read brought has been written: send it out, or wait shortly for the end of the frame.
 
-        ``is_gathered``: reads come late enough for packets to gather (`net.moderation`), so nothing waits any more.
+        ``is_gathered``: reads come late enough for packets to gather (`net.coalescing`), so nothing waits any more.
         """
         batch = self.batch
         if batch is None and not self._frames:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 
 
-def describe_loss(error: Exception | None) -> str:
-    """Return the reason for what asyncio passed to ``connection_lost``."""
+def describe_loss(error: Exception | None, peer: str = "client") -> str:
+    """Return the reason for what asyncio passed to ``connection_lost``; ``peer`` is what the other side is."""
     if error is None:
-        return "closed by the client"
+        return f"closed by the {peer}"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "connection lost"
     if isinstance(error, ssl.SSLError):

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from polycast.net.moderation import moderation_of
+from polycast.net.coalescing import coalescing_of
 
 Address = tuple[Any, ...]
 """An address as sockets take and give it: (host, port) or (host, port, flow, scope)."""
@@ -70,7 +70,7 @@ class UdpSocket:
         self._segment_size = 0
         """Bytes that it cuts all that is larger into; 0 for nothing. Setting it on the socket, not for each call, makes
         a call a twentieth shorter."""
-        self._moderation = moderation_of(loop)
+        self._coalescing = coalescing_of(loop)
         self._is_ipv6 = bound.family == socket.AF_INET6
         self.dropped = 0
         """Datagrams that could not be sent because the queue was full."""
@@ -199,7 +199,7 @@ class UdpSocket:
             except OSError:
                 continue  # an ICMP error of an earlier send; the socket goes on
         else:
-            self._moderation.hurry()
+            self._coalescing.hurry()
         if self._on_drained is not None:
             self._on_drained()
 

@@ -16,7 +16,7 @@ from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
 from polycast.net.listen import BACKLOG, open_tcp_listener
 from polycast.net.losses import describe_loss
-from polycast.net.moderation import moderation_of
+from polycast.net.tcp import TcpConnection
 from polycast.net.tls import certificate_stamp, load_server_context
 from polycast.net.tls_listener import TlsListener
 from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
@@ -46,6 +46,45 @@ class ClientConnection(Protocol):
         """Close at once."""
 
 
+class ServerConnection(TcpConnection):
+    """A client's connection to a `TcpServer`."""
+
+    def __init__(self, server: TcpServer) -> None:
+        super().__init__(server.context.loop, server.log, server.now)
+        self.server = server
+
+    # For protocols
+
+    def on_tick(self, now: float) -> None:
+        """Called about once a second: time-outs. Not while the server owes it work."""
+
+    def on_dropped(self, count: int) -> None:
+        """Called about once a second while packets or frames are dropped."""
+
+    # The rest
+
+    def on_connected(self) -> None:
+        self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
+        self.server.add_connection(self)
+        self.log.info("opened")
+
+    def on_lost(self, reason: str) -> None:
+        self.server.remove_connection(self)
+        self.log.info("closed (%s)", reason)
+
+    def on_internal_error(self) -> None:
+        self.server.on_internal_error()
+        self.close("internal error")
+
+    def tick(self, now: float) -> None:
+        if self.is_open:
+            dropped = self.outbox.take_dropped()
+            if dropped:
+                self.on_dropped(dropped)
+        if self.check_progress(now, self.server.write_timeout) and not self.is_behind:
+            self.on_tick(now)
+
+
 class TcpServer(Server):
     """A listener with its connections: plain, or with TLS."""
 
@@ -65,8 +104,6 @@ class TcpServer(Server):
         self.internal_errors = 0
         """Exceptions that should not have happened; each closed one session only."""
         self.now = time.monotonic
-        self.on_read = moderation_of(context.loop).on_read
-        """Connections call it whenever they have received something."""
         self._connections: set[ClientConnection] = set()
         self._all_lost: asyncio.Event | None = None
         """Set when the last connection is lost; there while the server stops."""

@@ -10,7 +10,6 @@ from typing import cast
 
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import FrameBatch
-from polycast.hub.outbox import Outbox
 from polycast.hub.path import Path
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, Stream
@@ -19,6 +18,7 @@ from polycast.media.codec import Kind
 from polycast.media.frame import Frame
 from polycast.net.dial import client_context, connect
 from polycast.net.losses import describe_loss
+from polycast.net.outbox import Outbox
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import PacketBatch
-from polycast.hub.outbox import Outbox
 from polycast.hub.path import Path
 from polycast.hub.stats import Reference
 from polycast.hub.stream import PacketReader, Stream
 from polycast.log import Log
 from polycast.media.timebase import WallTime
 from polycast.net.dial import client_context, connect
+from polycast.net.outbox import Outbox
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.description import describe
 from polycast.protocols.rtsp.masking import dump

@@ -191,11 +191,11 @@ async def test_a_publisher_without_key_frames_costs_nothing(it: Fixture, pair: G
     client.send_message(9, video_message(SLICE, key=False))
     await it.log.wait(r"is publishing to path 'live/bad'")
     reader = await it.reader("live/bad")
-    connection = next(item for item in it.connections if item.state == "read" and item.path_name == "live/bad")
+    connection = next(item for item in it.connections if item.mode == "read" and item.path_name == "live/bad")
     sent = connection.outbox.written
     for number in range(1, 500):
         client.send_message(9, video_message(SLICE * 40, key=False), number * 40)
-    publisher = next(item for item in it.connections if item.path_name == "live/bad" and item.state == "publish")
+    publisher = next(item for item in it.connections if item.path_name == "live/bad" and item.mode == "publish")
     await it.until(lambda: publisher.counters.packets_received == 500)
     assert connection.outbox.written == sent
     await client.close()

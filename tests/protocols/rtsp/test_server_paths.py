@@ -207,7 +207,7 @@ async def test_too_much_behind_a_held_request_waits_in_the_socket() -> None:
             client.send(b"$\x00\xff\xff" + bytes(0xFFFF))
         client.send_request("OPTIONS", it.url("cam"))
         (connection,) = it.server._connections
-        await it.until(lambda: connection._paused)
+        await it.until(lambda: connection._pauses)
         assert connection._parser.buffered < 2 * 1024 * 1024
         source.become_ready()
         assert [(await client.response()).cseq for _ in range(2)] == ["1", "2"]

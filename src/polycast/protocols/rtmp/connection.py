@@ -6,28 +6,25 @@ import asyncio
 import secrets
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
-from polycast.hub.outbox import Outbox
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.track import Track, describe_tracks
-from polycast.net.address import join_host_port, peer_of
-from polycast.net.losses import describe_loss
+from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.reader import MessageReader
+from polycast.protocols.tcp_server import ServerConnection
 from polycast.wire.rtmp import events
-from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_REFUSED, ServerConnection
+from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_REFUSED
+from polycast.wire.rtmp.server import ServerConnection as Engine
 from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, select_tracks
 
 if TYPE_CHECKING:
     from polycast.protocols.rtmp.server import RtmpServer
-
-# Seconds for the last bytes to leave a connection that is being closed.
-CLOSE_GRACE = 2.0
 
 KEY_FRAME_PATIENCE = 10.0
 """Seconds without a key frame after which the log says why a reader gets nothing; encoders send one every 1 to 5."""
@@ -36,72 +33,56 @@ _SEED_SIZE = 4096
 """Random bytes for a handshake: more than twice 1536."""
 
 
-class Connection(asyncio.Protocol, Publisher):
+class Connection(ServerConnection, Publisher):
     """A client's connection."""
 
+    server: RtmpServer
+    is_divisible: ClassVar[bool] = True
+
     def __init__(self, server: RtmpServer) -> None:
-        self.server = server
+        super().__init__(server)
         self.id = server.new_id()
         self.created = datetime.now(UTC)
-        self.peer: tuple[str, int] = ("", 0)
         self.counters = Counters()
-        self.state = "idle"
+        self.mode = "idle"
+        """``idle``, ``read`` or ``publish``."""
         self.user = ""
         self.path: Path | None = None
         self.path_name = ""
-        self._engine = ServerConnection(server.now(), seed=secrets.token_bytes(_SEED_SIZE), timeout=server.read_timeout)
+        self._engine = Engine(self.opened_at, seed=secrets.token_bytes(_SEED_SIZE), timeout=server.read_timeout)
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiting_since: float | None = None
         """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
-        self._closing = False
-        self._closed_since: float | None = None
-        self._close_reason = ""
 
-    # asyncio.Protocol
+    # The shell
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.peer = peer_of(transport.get_extra_info("peername"))
-        self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
-        self.outbox = Outbox(self.transport, self.server.now())
+    def on_connected(self) -> None:
         self.server.add_client(self)
-        self.log.info("opened")
+        super().on_connected()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        reason = self._close_reason or describe_loss(exc)
-        self._closing = True
+    def on_closing(self, reason: str) -> None:
+        self._leave(reason)
+
+    def on_lost(self, reason: str) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._leave(reason)
         self.server.remove_client(self)
-        self.log.info("closed (%s)", reason)
+        super().on_lost(reason)
 
-    def pause_writing(self) -> None:
-        self.outbox.pause()
-
-    def resume_writing(self) -> None:
-        """The reader goes on at its next key frame by itself."""
-
-    def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
-        self.server.on_read()
+    def receive(self, data: bytes, now: float) -> bool:
         self.counters.bytes_received += len(data)
-        now = self.server.now()
-        try:
-            self._handle(self._engine.receive_data(data, now), now)
-        except RemoteProtocolError as error:
-            self._flush()
-            self.close(f"invalid data: {error}")
-        except Exception:
-            self.server.on_internal_error()
-            self.close("internal error")
-
-    def eof_received(self) -> bool:
-        self._close_reason = self._close_reason or "closed by the client"
+        self._handle(self._engine.receive_data(data, now), now)
         return False
+
+    def end_slice(self, now: float) -> None:
+        if self._stream is not None and self._reader is None:
+            self._stream.end_of_read()
+
+    def on_protocol_error(self, error: RemoteProtocolError) -> None:
+        self._flush()
+        super().on_protocol_error(error)
 
     # Events
 
@@ -123,8 +104,6 @@ class Connection(asyncio.Protocol, Publisher):
                 stream = self._stream
             else:
                 self._handle_rare(event)
-        if stream is not None and self._reader is None:
-            stream.end_of_read()
 
     def _handle_rare(self, event: events.Event) -> None:
         if isinstance(event, events.PublishRequested):
@@ -137,7 +116,7 @@ class Connection(asyncio.Protocol, Publisher):
             if self._task is not None:
                 self._task.cancel()
             self._leave(f"the client ended its stream ({event.reason})")
-            self.state = "idle"
+            self.mode = "idle"
 
     def _begin(self, coroutine: Coroutine[None, None, None]) -> None:
         if self._task is not None:
@@ -148,11 +127,9 @@ class Connection(asyncio.Protocol, Publisher):
         try:
             await coroutine
         except RemoteProtocolError as error:
-            self._flush()
-            self.close(f"invalid data: {error}")
+            self.on_protocol_error(error)
         except Exception:
-            self.server.on_internal_error()
-            self.close("internal error")
+            self.on_internal_error()
         else:
             self._task = None
 
@@ -172,9 +149,10 @@ class Connection(asyncio.Protocol, Publisher):
             await self._refuse(PUBLISH_REFUSED, error)
             return
         self.path, self.path_name, self.user = path, path.name, target.user
-        self.state = "publish"
-        now = self.server.now()
+        self.mode = "publish"
+        now = self.clock()
         self._handle(self._engine.accept_publish(now), now)
+        self.end_slice(now)
 
     def _start_publishing(self, tracks: tuple[Track, ...], now: float) -> None:
         path = self.path
@@ -232,10 +210,10 @@ class Connection(asyncio.Protocol, Publisher):
         reader = MessageReader(shared, self.outbox, self.counters, close=self._end_of_stream, reference=self.reference)
         path.attach_reader(reader, stream)
         self._reader = reader
-        self._waiting_since = self.server.now()
+        self._waiting_since = self.clock()
         self._stream = stream
         self.path, self.path_name = path, path.name
-        self.state = "read"
+        self.mode = "read"
         self.log.info("is reading from path '%s', %s", path.name, describe_tracks(tracks))
 
     def _end_of_stream(self, reason: str) -> None:
@@ -267,8 +245,8 @@ class Connection(asyncio.Protocol, Publisher):
 
     def _flush(self) -> None:
         data = self._engine.data_to_send()
-        if data and not self.transport.is_closing():
-            self.outbox.write(data)
+        if data:
+            self.answer(data)
 
     def _leave(self, reason: str) -> None:
         """Give up the part in the path."""
@@ -282,21 +260,18 @@ class Connection(asyncio.Protocol, Publisher):
         path.remove_publisher(self, reason)
         self.server.context.hub.release(path)
 
-    def tick(self, now: float) -> None:
-        """Called about once a second: time-outs and slow readers."""
-        if self._closed_since is not None:
-            if now - self._closed_since >= CLOSE_GRACE:
-                self.transport.abort()
-            return
-        dropped = self.outbox.take_dropped()
-        if dropped:
-            self.log.warning("the client is too slow to read the stream: %d frames dropped", dropped)
-        if self._reader is not None and self._stream is not None:
-            self.outbox.set_bit_rate(self._stream.rate.bit_rate, self.server.queue_minimum)
-            self._check_key_frame(self._reader, now)
-        if self.outbox.is_stuck(now, self.server.write_timeout):
-            self.abort(f"the client took no data for {self.server.write_timeout:g} s")
-            return
+    def on_dropped(self, count: int) -> None:
+        self.log.warning("the client is too slow to read the stream: %d frames dropped", count)
+
+    def on_tick(self, now: float) -> None:
+        stream = self._stream
+        self.weight = 1
+        if stream is not None:
+            if self._reader is not None:
+                self.outbox.set_bit_rate(stream.rate.bit_rate, self.server.queue_minimum)
+                self._check_key_frame(self._reader, now)
+            else:
+                self.weight += len(stream.readers)
         timeout = self._engine.next_timeout()
         if timeout is not None and now >= timeout:
             try:
@@ -304,6 +279,8 @@ class Connection(asyncio.Protocol, Publisher):
             except RemoteProtocolError as error:
                 self._flush()
                 self.close(str(error))
+            else:
+                self.end_slice(now)
 
     def _check_key_frame(self, reader: MessageReader, now: float) -> None:
         since = self._waiting_since
@@ -326,26 +303,9 @@ class Connection(asyncio.Protocol, Publisher):
             self.id,
             self.created,
             join_host_port(*self.peer),
-            self.state,
+            self.mode,
             self.path_name,
             self.user,
             self.server.name,
             self.counters,
         )
-
-    def close(self, reason: str) -> None:
-        """Close once everything queued was sent."""
-        if self._closing:
-            return
-        self._closing = True
-        self._close_reason = reason
-        self._closed_since = self.server.now()
-        self._leave(reason)
-        self.transport.close()
-
-    def abort(self, reason: str) -> None:
-        """Close at once; what is queued is lost."""
-        self._closing = True
-        self._close_reason = self._close_reason or reason
-        self._leave(reason)
-        self.transport.abort()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from polycast.errors import LocalProtocolError
 from polycast.hub.batch import FrameBatch
-from polycast.hub.outbox import Outbox
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import FrameReader
 from polycast.media.frame import Frame
 from polycast.media.track import Track
+from polycast.net.outbox import Outbox
 from polycast.wire.rtmp.muxer import Muxer
 
 

@@ -40,14 +40,12 @@ class RtmpServer(TcpServer):
         return new_session_id(self._clients.__contains__)
 
     def add_client(self, connection: Connection) -> None:
-        """Take in a new connection."""
+        """Give a new connection its place among the sessions."""
         self._clients[connection.id] = connection
-        self.add_connection(connection)
 
     def remove_client(self, connection: Connection) -> None:
         """Forget a lost connection."""
         self._clients.pop(connection.id, None)
-        self.remove_connection(connection)
 
     def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
         """Return the muxer that serves these tracks of a stream. Raises LocalProtocolError."""

@@ -8,9 +8,9 @@ from typing import ClassVar, Final, cast
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.stream import Stream
+from polycast.net.coalescing import coalescing_of
 from polycast.net.dial import client_context, connect
 from polycast.net.losses import describe_loss
-from polycast.net.moderation import moderation_of
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import ServerAddress, parse_url
@@ -52,7 +52,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, context: PullContext, address: ServerAddress) -> None:
         self._context = context
-        self._on_read = moderation_of(context.loop).on_read
+        self._on_read = coalescing_of(context.loop).on_read
         self._engine = ClientConnection(
             address,
             Mode.PLAY,

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polycast.hub.batch import FRAME_HEADER_SIZE, PacketBatch, Span
-from polycast.hub.outbox import Outbox
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
+from polycast.net.outbox import Outbox
 from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS, Address, UdpSocket
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Final, cast
 from polycast.errors import RemoteProtocolError
 from polycast.hub.lanes import LiveTrack
 from polycast.log import Log
+from polycast.net.coalescing import coalescing_of
 from polycast.net.losses import describe_loss
-from polycast.net.moderation import moderation_of
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.masking import dump
 from polycast.wire.rtsp.authentication import ClientAuthenticator
@@ -54,7 +54,7 @@ class ClientConnection(asyncio.Protocol):
         self._timeout = timeout
         self._challenges: list[str] = []
         self._parser = MessageParser()
-        self._on_read = moderation_of(loop).on_read
+        self._on_read = coalescing_of(loop).on_read
         self._cseq = 0
         self._pending: deque[tuple[str, asyncio.Future[Response] | None]] = deque()
         self._on_media: MediaHandler | None = None
@@ -63,7 +63,7 @@ class ClientConnection(asyncio.Protocol):
         self.train_tracks: dict[int, LiveTrack] = {}
         """By channel, where trains of packets go straight to the tracks."""
         self.is_gathered = False
-        """Whether the last read brought what had come over some time (`net.moderation`)."""
+        """Whether the last read brought what had come over some time (`net.coalescing`)."""
         self.session = ""
         """Value of the Session header, without parameters; empty before SETUP."""
         self.lost: asyncio.Future[None] = loop.create_future()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polycast.hub.outbox import MAXIMUM_LIMIT, MINIMUM_LIMIT, Outbox
+from polycast.net.outbox import MAXIMUM_LIMIT, MINIMUM_LIMIT, Outbox
 
 
 class Transport:

@@ -1,15 +1,15 @@
-"""Fewer, larger reads: keeps an event loop from looking at its sockets more often than is useful.
+"""Read coalescing: keeps an event loop from polling its sockets more often than is useful.
 
 Hundreds of publishers that write packet by packet wake a loop for each packet: it reads the same frame in several
 pieces, and each piece costs a wake-up, a system call and a walk through the whole server. Network cards have the same
-problem with interrupts and solve it by adaptive coalescing. So does this module: while reads come at a high rate, the
-loop looks at its sockets every two milliseconds, and finds there whatever has come since.
+problem with interrupts and solve it by adaptive coalescing. So does this module: while reads arrive at a high rate, the
+loop polls its sockets every two milliseconds, and each read returns what has gathered since.
 
 Measured with 300 publishers of 4 Mbit/s (`streams-300` of the benchmarks) and no processing at all, just what was read
 written again: 9,000 frames a second in 28,000 to 33,000 reads took 0.89 CPU-seconds per gigabit, and 0.33 in the 9,000
-to 10,000 reads that remain with moderation. A frame waits for a millisecond on average.
+to 10,000 reads that remain with coalescing. A frame waits for a millisecond on average.
 
-There is no way to tell uvloop or asyncio to look less often, so the thread sleeps: in a callback of the loop, once per
+There is no way to tell uvloop or asyncio to poll less often, so the thread sleeps: in a callback of the loop, once per
 turn in which something was read, for what is left of the interval. Other threads run meanwhile. A turn that took as
 long as that by itself is followed by the next one at once, so a loop under full load does not sleep at all.
 """
@@ -23,23 +23,23 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL: Final = 0.002
-"""Seconds from one look at the sockets to the next at least, no more than a frame may wait for its end in the hub
-(`FRAME_WAIT_SECONDS`). Half of it costs a twentieth more of the server's core with 300 publishers."""
+"""Seconds between two polls at least, no more than a frame may wait for its end in the hub (`FRAME_WAIT_SECONDS`).
+Half of it costs a twentieth more of the server's core with 300 publishers."""
 
 BEGIN_RATE: Final = 4_000
-"""Reads a second from which on looks are moderated. Below, the loop has time for each read."""
+"""Reads a second from which on they are coalesced. Below, the loop has time for each read."""
 
 END_RATE: Final = 400
-"""Reads a second below which they are not any more: fewer than one fast connection still makes, once a look."""
+"""Reads a second below which they no longer are: fewer than one fast connection still makes, one for each poll."""
 
 MEASURED_READS: Final = 400
 """Reads over which the rate is measured: more than one stream brings in a burst, such as a large key frame."""
 
 MEASURED_SECONDS: Final = 0.2
-"""Seconds over which the rate is measured while looks are moderated."""
+"""Seconds over which the rate is measured while reads are coalesced."""
 
 
-class Moderation:
+class ReadCoalescing:
     """Of one event loop. ``clock`` returns monotonic seconds, ``sleep`` blocks the thread for some."""
 
     def __init__(
@@ -53,39 +53,39 @@ class Moderation:
         self._clock = clock
         self._sleep = sleep
         self.is_active = False
-        """Whether the loop looks at its sockets at most once per `INTERVAL`."""
+        """Whether the loop polls its sockets at most once per `INTERVAL`."""
         self._is_scheduled = False
         self._is_hurried = False
         self._reads = 0
-        self._measured_since = self._last_look = clock()
+        self._measured_since = self._last_poll = clock()
 
     def on_read(self) -> bool:
-        """Take note of data that a TCP connection received; return whether it was read late enough for more to gather.
+        """Count data that a TCP connection received; return whether it was read late enough for more to gather.
         Called on the loop, in the course of its turn."""
         self._reads += 1
         if self.is_active:
             if not self._is_scheduled:
                 self._is_scheduled = True
-                self._call_soon(self._look)
+                self._call_soon(self._before_poll)
             return True
         if self._reads >= MEASURED_READS:
             self._measure(self._clock())
         return False
 
     def hurry(self) -> None:
-        """Let the next look be at once: a socket has more than one turn may read."""
+        """Let the next poll be at once: a socket has more than one turn may read."""
         self._is_hurried = True
 
-    def _look(self) -> None:
-        """Runs in the next turn, before it looks at the sockets."""
+    def _before_poll(self) -> None:
+        """Runs in the next turn, before it polls the sockets."""
         self._is_scheduled = False
         now = self._clock()
-        rest = self._last_look + INTERVAL - now
+        rest = self._last_poll + INTERVAL - now
         if rest > 0 and not self._is_hurried:
             self._sleep(rest)
             now = self._clock()
         self._is_hurried = False
-        self._last_look = now
+        self._last_poll = now
         if now - self._measured_since >= MEASURED_SECONDS:
             self._measure(now)
 
@@ -96,7 +96,7 @@ class Moderation:
         self._measured_since = now
 
 
-class _NoModeration(Moderation):
+class _NoCoalescing(ReadCoalescing):
     def on_read(self) -> bool:
         """Nothing waits on a loop that is not ours, so nothing gathers."""
         return False
@@ -105,16 +105,16 @@ class _NoModeration(Moderation):
         """Nothing waits on a loop that is not ours."""
 
 
-_NONE: Final = _NoModeration(lambda callback: None)
-_moderated: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Moderation]] = weakref.WeakKeyDictionary()
+_NONE: Final = _NoCoalescing(lambda callback: None)
+_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ReadCoalescing]] = weakref.WeakKeyDictionary()
 
 
-def moderate(loop: asyncio.AbstractEventLoop) -> None:
-    """Moderate a loop, before its sockets are opened. Only for loops that serve nothing but a server of ours: whatever
-    else runs in them would be held up by up to `INTERVAL`, too."""
-    _moderated[loop] = Moderation(loop.call_soon)
+def coalesce_reads(loop: asyncio.AbstractEventLoop) -> None:
+    """Coalesce the reads of a loop, before its sockets are opened. Only for loops that run nothing but a server of
+    ours: everything else in them would be held up by up to `INTERVAL`, too."""
+    _by_loop[loop] = ReadCoalescing(loop.call_soon)
 
 
-def moderation_of(loop: asyncio.AbstractEventLoop) -> Moderation:
-    """Return the moderation of a loop; one that does nothing where `moderate` was not called for it."""
-    return _moderated.get(loop, _NONE)
+def coalescing_of(loop: asyncio.AbstractEventLoop) -> ReadCoalescing:
+    """Return the read coalescing of a loop; one that does nothing where `coalesce_reads` was not called for it."""
+    return _by_loop.get(loop, _NONE)

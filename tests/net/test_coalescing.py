@@ -1,4 +1,4 @@
-"""How an event loop is kept from looking at its sockets too often; time passes only when the test says so."""
+"""How an event loop is kept from polling its sockets too often; time passes only when the test says so."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from polycast.net import moderation
+from polycast.net import coalescing
+from polycast.net.coalescing import BEGIN_RATE, INTERVAL, MEASURED_READS, MEASURED_SECONDS, ReadCoalescing
 from polycast.net.loop import new_event_loop
-from polycast.net.moderation import BEGIN_RATE, INTERVAL, MEASURED_READS, MEASURED_SECONDS, Moderation
 
 
 class Loop:
@@ -19,7 +19,7 @@ class Loop:
         self.now = 100.0
         self.sleeps: list[float] = []
         self._callbacks: list[Callable[[], None]] = []
-        self.moderation = Moderation(self._callbacks.append, clock=lambda: self.now, sleep=self._sleep)
+        self.coalescing = ReadCoalescing(self._callbacks.append, clock=lambda: self.now, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
@@ -32,11 +32,11 @@ class Loop:
         for callback in callbacks:
             callback()
         for _ in range(reads):
-            self.moderation.on_read()
+            self.coalescing.on_read()
         self.now += seconds
 
     def get_busy(self) -> None:
-        """Turns with four reads each, at twice the rate that turns moderation on."""
+        """Turns with four reads each, at twice the rate at which coalescing begins."""
         for _ in range(MEASURED_READS):
             self.turn(4, 2 / BEGIN_RATE)
         self.sleeps.clear()
@@ -47,7 +47,7 @@ def test_a_few_reads_never_wait() -> None:
     for _ in range(20):  # 30 frames a second of one stream, in twelve pieces
         for _ in range(30 * 12):
             loop.turn(1, 1 / (30 * 12))
-    assert not loop.moderation.is_active
+    assert not loop.coalescing.is_active
     assert not loop.sleeps
 
 
@@ -58,21 +58,21 @@ def test_a_burst_does_not_wait() -> None:
         loop.turn(1, 1e-6)
     loop.now += 1.0
     loop.turn(1)
-    assert not loop.moderation.is_active
+    assert not loop.coalescing.is_active
     assert not loop.sleeps
 
 
-def test_reads_are_told_whether_they_are_moderated() -> None:
+def test_reads_are_told_whether_they_are_coalesced() -> None:
     loop = Loop()
-    assert not loop.moderation.on_read()
+    assert not loop.coalescing.on_read()
     loop.get_busy()
-    assert loop.moderation.on_read()
+    assert loop.coalescing.on_read()
 
 
-def test_many_reads_make_the_loop_look_once_an_interval() -> None:
+def test_many_reads_make_the_loop_poll_once_an_interval() -> None:
     loop = Loop()
     loop.get_busy()
-    assert loop.moderation.is_active
+    assert loop.coalescing.is_active
     began = loop.now
     for _ in range(100):
         loop.turn(10, INTERVAL / 4)
@@ -88,15 +88,15 @@ def test_a_turn_that_took_an_interval_is_not_followed_by_a_rest() -> None:
     loop.sleeps.clear()
     for _ in range(100):
         loop.turn(10, 1.01 * INTERVAL)
-    assert loop.moderation.is_active
+    assert loop.coalescing.is_active
     assert not loop.sleeps
 
 
-def test_a_socket_that_has_more_is_looked_at_without_a_rest() -> None:
+def test_a_socket_that_has_more_is_polled_without_a_rest() -> None:
     loop = Loop()
     loop.get_busy()
     loop.turn(10)
-    loop.moderation.hurry()
+    loop.coalescing.hurry()
     loop.sleeps.clear()
     loop.turn(10)
     assert not loop.sleeps
@@ -109,7 +109,7 @@ def test_it_ends_when_reads_become_few() -> None:
     loop.get_busy()
     for _ in range(round(2 * MEASURED_SECONDS * 100)):
         loop.turn(1, 0.01)
-    assert not loop.moderation.is_active
+    assert not loop.coalescing.is_active
     loop.sleeps.clear()
     for _ in range(100):
         loop.turn(1, INTERVAL / 2)
@@ -121,19 +121,19 @@ def test_it_goes_on_with_the_fewer_reads_that_it_brings_about() -> None:
     loop.get_busy()
     for _ in range(2000):
         loop.turn(2)
-    assert loop.moderation.is_active
+    assert loop.coalescing.is_active
 
 
 @pytest.mark.parametrize("make_loop", [new_event_loop, asyncio.new_event_loop])
-def test_a_real_loop_rests_before_it_looks_again(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_a_real_loop_rests_before_it_polls_again(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def run() -> None:
         rests: list[float] = []
         loop = asyncio.get_running_loop()
-        moderated = Moderation(loop.call_soon, clock=lambda: 0.0, sleep=rests.append)
-        moderated.is_active = True
+        reads = ReadCoalescing(loop.call_soon, clock=lambda: 0.0, sleep=rests.append)
+        reads.is_active = True
         for _ in range(3):
-            moderated.on_read()
-            moderated.on_read()
+            reads.on_read()
+            reads.on_read()
             assert not rests
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -144,13 +144,13 @@ def test_a_real_loop_rests_before_it_looks_again(make_loop: Callable[[], asyncio
         runner.run(run())
 
 
-def test_only_loops_that_were_named_are_moderated() -> None:
+def test_only_loops_that_were_named_are_coalesced() -> None:
     ours, other = new_event_loop(), asyncio.new_event_loop()
     try:
-        moderation.moderate(ours)
-        assert moderation.moderation_of(ours) is moderation.moderation_of(ours)
-        foreign = moderation.moderation_of(other)
-        assert foreign is not moderation.moderation_of(ours)
+        coalescing.coalesce_reads(ours)
+        assert coalescing.coalescing_of(ours) is coalescing.coalescing_of(ours)
+        foreign = coalescing.coalescing_of(other)
+        assert foreign is not coalescing.coalescing_of(ours)
         for _ in range(100 * MEASURED_READS):
             foreign.on_read()
         assert not foreign.is_active
