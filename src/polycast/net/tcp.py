@@ -297,7 +297,9 @@ class TcpConnection(asyncio.Protocol):
     def _work_in_pieces(self, data: bytes, now: float) -> None:
         """Finish what is left, then take ``data`` for as long as the slice lasts; the rest is held."""
         self._held = data
-        self._has_more = self.go_on(now)
+        if self._has_more or not data:
+            self._has_more = self.go_on(now)
+            now = self.clock()
         size, position = len(data), self._offset
         while position < size and not self._has_more and self._state is ConnectionState.OPEN:
             piece = data[position : position + self._piece_size]
@@ -311,9 +313,9 @@ class TcpConnection(asyncio.Protocol):
         self._held, self._offset = (data, position) if position < size else (b"", 0)
 
     def _fit_pieces(self, size: int, seconds: float) -> None:
-        """Have pieces take less than half of a slice, if they can."""
+        """Have pieces take half of a slice at most, if they can."""
         if seconds > SLICE_SECONDS / 2:
-            self._piece_size = max(SMALLEST_PIECE_SIZE, size // 4)
+            self._piece_size = max(SMALLEST_PIECE_SIZE, int(size * SLICE_SECONDS / 2 / seconds))
         elif seconds < SLICE_SECONDS / 8 and size == self._piece_size < READ_SIZE:
             self._piece_size = 2 * size
 
