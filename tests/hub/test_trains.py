@@ -32,8 +32,10 @@ SECOND_BYTES = (0x01, 0x05, 0x07, 0x41, 0x81, 0x85, 0x87)
 CHANNEL = 4
 
 
-def packet(sequence: int, payload: bytes, *, timestamp: int = 3000, marker: bool = False) -> bytes:
-    return build_header(96, sequence & 0xFFFF, timestamp, 7, marker=marker) + payload
+def packet(
+    sequence: int, payload: bytes, *, timestamp: int = 3000, marker: bool = False, payload_type: int = 96
+) -> bytes:
+    return build_header(payload_type, sequence & 0xFFFF, timestamp, 7, marker=marker) + payload
 
 
 def frames(*packets: bytes) -> bytes:
@@ -145,7 +147,7 @@ BEGINNINGS = [
 ]
 
 
-def media(randomness: random.Random, beginnings: Beginnings, count: int) -> Iterator[bytes]:
+def media(randomness: random.Random, beginnings: Beginnings, count: int, payload_type: int = 96) -> Iterator[bytes]:
     """Make the packets of pictures as encoders do: of one size, but the last one of a picture; some are lost."""
     sequence = 65_000
     for number in range(count):
@@ -162,7 +164,7 @@ def media(randomness: random.Random, beginnings: Beginnings, count: int) -> Iter
             sequence += 1
             if randomness.random() > 0.03:
                 marker = index == len(payloads) - 1
-                yield packet(sequence, payload, timestamp=3000 * number, marker=marker)
+                yield packet(sequence, payload, timestamp=3000 * number, marker=marker, payload_type=payload_type)
 
 
 @pytest.mark.parametrize("beginnings", BEGINNINGS, ids=lambda beginnings: repr(beginnings.codec))
@@ -206,7 +208,7 @@ async def test_tracks_keep_their_order() -> None:
     reader, other = Packets(), Packets()
     short.add_reader(reader)
     general.add_reader(other)
-    waiting = [list(media(randomness, BEGINNINGS[0], 200)), list(media(randomness, OPUS, 300))]
+    waiting = [list(media(randomness, BEGINNINGS[0], 200)), list(media(randomness, OPUS, 300, 97))]
     taken = behind = 0
     while any(waiting):
         index = randomness.randrange(2)
@@ -483,3 +485,14 @@ async def test_a_key_frame_with_the_timestamp_of_the_picture_before_is_noticed(s
     if not take(stream, *packets):
         add(stream, *packets)
     assert [batch.has_key for batch in reader.batches] == [True]
+
+
+async def test_a_train_with_a_packet_of_another_payload_type_is_left_to_the_slow_path() -> None:
+    stream, reader = open_stream()
+    sizes = [packet(index, OTHER_FRAGMENT + bytes(9)) for index in range(4)]
+    foreign = [*sizes[:2], packet(2, OTHER_FRAGMENT + bytes(9), payload_type=72, marker=True), sizes[3]]
+    assert not take(stream, *foreign)
+    data = frames(*foreign)
+    assert not stream.tracks[0].add_packets(data, 4, [len(each) for each in foreign], CHANNEL)
+    assert take(stream, *sizes, is_gathered=True)
+    assert reader.sequences == [[0, 1, 2, 3]]

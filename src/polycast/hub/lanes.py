@@ -19,7 +19,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet, payload_type_of
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import (
     KEY,
@@ -77,6 +77,8 @@ class LiveTrack:
         "_no_key_pattern",
         "_packetizer",
         "_passes_unchanged",
+        "_payload_type",
+        "_payload_types",
         "_peek",
         "_rtp_origin",
         "_splice",
@@ -88,6 +90,7 @@ class LiveTrack:
         "last_dts",
         "last_time",
         "last_timestamp",
+        "packets_foreign",
         "packets_lost",
         "packets_received",
         "reports",
@@ -99,6 +102,7 @@ class LiveTrack:
         self._stream = stream
         self.track = track
         self.index = track.index
+        self._set_payload_type(track)
         self._peek = packet_peek(track.codec)
         hints = packet_hints(track.codec)
         self._continuation = hints.continuation
@@ -128,6 +132,8 @@ class LiveTrack:
         self.packets_received = 0
         self.bytes_received = 0
         self.packets_lost = 0
+        self.packets_foreign = 0
+        """Packets of other payload types, which were dropped."""
         self.last_timestamp = 0
         """RTP timestamp of the last packet."""
         self.last_time: float | None = None
@@ -143,6 +149,24 @@ class LiveTrack:
     def next_sequence(self) -> int | None:
         """Sequence number that the next packet will have; None before the first packet."""
         return self._expected_sequence if self._expected_sequence >= 0 else None
+
+    def _set_payload_type(self, track: Track) -> None:
+        self._payload_type = track.rtp.payload_type if track.rtp is not None else 0
+        self._payload_types = bytes((self._payload_type, self._payload_type | _MARKER))
+        """What the second byte of a packet of this track may be, with and without the marker bit."""
+
+    def is_own(self, packet: RtpPacket) -> bool:
+        """Whether a packet has the payload type of the track.
+
+        Others are counted, and not to be added: RTCP among the media, or the private packets of a camera. They have
+        sequence numbers and timestamps of their own, so nothing may be concluded from these.
+        """
+        payload_type = payload_type_of(packet)
+        if payload_type == self._payload_type:
+            return True
+        self.packets_foreign += 1
+        self._stream.on_foreign_packet(self.track, payload_type)
+        return False
 
     def write_packet(self, data: bytes, start: int, end: int, channel: int = -1) -> None:
         """Take one RTP packet ``data[start:end]``; see `PacketRun` for ``channel``.
@@ -187,7 +211,7 @@ class LiveTrack:
         """
         if not self._passes_unchanged:
             return False
-        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._peek, self._continuation)
+        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._payload_type, self._peek, self._continuation)
         if scan is None:
             return False
         sequence, timestamp, marker, noticed = scan
@@ -217,6 +241,8 @@ class LiveTrack:
         if data[FRAME_HEADER_SIZE] != PLAIN or not self._passes_unchanged:
             return False
         if size - last < _SHORTEST_TELLING or stride > _LONGEST_PLAIN:
+            return False
+        if data[_MARKER_PLACE::stride].translate(None, self._payload_types):
             return False
         first_sequence, first_timestamp, payload = _unpack_first(data)
         second, sequence, timestamp, last_payload = _unpack_last(data, last)
@@ -318,6 +344,7 @@ class LiveTrack:
         """Go on with the track of another publisher; `splice.can_follow` has said that it fits."""
         parameters = parameter_sets(track.codec) if track.codec != self.track.codec else ()
         self.set_codec(track.codec)
+        self._set_payload_type(track)
         self._awaits_key = track.index == self._stream.key_track
         self._is_second = True
         self._is_cut = False

@@ -55,6 +55,9 @@ MAXIMUM_MOMENT_DISTANCE_SECONDS = 10
 # is several times that (ITU-R BT.1359).
 REPORT_CHANGE_NANOSECONDS = 5_000_000
 
+# Foreign payload types that are named in the log; the packets of all are counted.
+MAXIMUM_FOREIGN_TYPES_LOGGED = 4
+
 # Seconds by which a track may lag behind the newest one and still count as flowing.
 MAXIMUM_TRACK_LAG_SECONDS = 2
 
@@ -141,6 +144,8 @@ class Stream:
         """RTP timestamps of one moment, by track, until the first packet."""
         self.report_version = 0
         """Counts how often sender reports of the publisher moved a track: what readers were told holds no longer."""
+        self._foreign_types: set[int] = set()
+        """Payload types of packets that were dropped, as far as they were logged."""
         self._closed = False
         self._resumed_from: float | None = None
         """When the publisher before the present one was last heard, until its time line is continued."""
@@ -335,6 +340,19 @@ class Stream:
             batch = self.batch = MixedBatch()
         self.run = None
         batch.runs.append(run)
+
+    def on_foreign_packet(self, track: Track, payload_type: int) -> None:
+        """Say once that packets of a payload type are dropped."""
+        types = self._foreign_types
+        if payload_type not in types and len(types) < MAXIMUM_FOREIGN_TYPES_LOGGED and track.rtp is not None:
+            types.add(payload_type)
+            self._log.warning(
+                "packets with payload type %d are dropped: that of track %d (%s) is %d",
+                payload_type,
+                track.index + 1,
+                track,
+                track.rtp.payload_type,
+            )
 
     def collect_frame(self, track_index: int, frame: Frame) -> None:
         """Add a frame to what goes to frame readers at the next flush."""

@@ -11,8 +11,8 @@ from polycast.rtp.payload.base import PayloadPattern, Peek
 PLAIN: Final = 0x80
 """First byte of a plain packet: version 2; no padding, no extension, no CSRC list."""
 
-# The first byte of the header, and the first four of the payload.
-_START = struct.Struct("!B11xI")
+# The first two bytes of the header, and the first four of the payload.
+_START = struct.Struct("!BB10xI")
 
 # What of the header is looked at in the first and in the last packet: marker, sequence number, timestamp.
 _HEADER = struct.Struct("!xBHI")
@@ -26,14 +26,14 @@ PlainScan = tuple[int, int, bool, list[Noticed]]
 
 
 def scan_plain(
-    data: bytes, start: int, sizes: list[int], gap: int, peek: Peek, continuation: PayloadPattern
+    data: bytes, start: int, sizes: list[int], gap: int, payload_type: int, peek: Peek, continuation: PayloadPattern
 ) -> PlainScan | None:
     """Look through packets that stand in ``data``: the first at ``start``, each of its size, ``gap`` bytes between two.
 
     ``peek`` and ``continuation`` are those of the codec (`payload.registry`). None where a packet is not plain: its
-    header has more than 12 bytes, it has padding, is longer than `MAXIMUM_PACKET_SIZE` or shorter than any useful one,
-    or a sequence number is missing between the first and the last one. Nothing is said of such packets; parse them one
-    by one.
+    header has more than 12 bytes, it has padding or another payload type, is longer than `MAXIMUM_PACKET_SIZE` or
+    shorter than any useful one, or a sequence number is missing between the first and the last one. Nothing is said of
+    such packets; parse them one by one.
     """
     if min(sizes) < _START.size or max(sizes) > MAXIMUM_PACKET_SIZE:
         return None
@@ -42,8 +42,8 @@ def scan_plain(
     noticed: list[Noticed] = []
     place = start
     for size in sizes:
-        first, payload = unpack(data, place)
-        if first != PLAIN:
+        first, second, payload = unpack(data, place)
+        if first != PLAIN or second & 0x7F != payload_type:
             return None
         if payload & mask != pattern:
             flags = peek(data, place + HEADER_SIZE, place + size)

@@ -224,13 +224,16 @@ async def test_malformed_descriptions(it: Fixture, pair: Pair, description: str)
         if index == 100:
             return
     assert (await client.request("RECORD", it.url("cam"))).status == 200
-    client.send_frame(0, rtp(1, slice_unit()))
+    form = session.announced[0].rtp
+    assert form is not None
+    client.send_frame(0, rtp(1, slice_unit(), payload_type=form.payload_type))
     await client.sync(it.url("cam"))
     reader = await it.client()
     assert (await reader.request("DESCRIBE", it.url("cam"))).status == 200
     await reader.play(it.url("cam"))
-    client.send_frame(0, rtp(2, slice_unit()))
-    assert await reader.packets(1) == [rtp(2, slice_unit())]
+    packet = rtp(2, slice_unit(), payload_type=form.payload_type)
+    client.send_frame(0, packet)
+    assert await reader.packets(1) == [packet]
     it.pass_time(1)
     it.pass_time(1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from tests.protocols.rtsp.support import (
     AUDIO,
@@ -439,3 +441,36 @@ async def test_kicked_publisher(it: Fixture) -> None:
     assert await publisher.ended()
     await it.log.wait(r"destroyed \(kicked\)")
     assert not it.server.kick(snapshot.id)
+
+
+FOREIGN_PACKETS = [
+    pytest.param(rtp(3, b"\x01\x02\x03\x04" + bytes(11), payload_type=50), id="private"),
+    pytest.param(serialize_compound([SenderReport(0x1234, 1 << 40, 3000, 1, 100)]), id="RTCP"),
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN_PACKETS)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_packets_of_other_payload_types_are_dropped(it: Fixture, foreign: bytes, at_once: bool) -> None:
+    # Uniview cameras send packets of type 50 in front of each picture, with the sequence number of its first packet.
+    publisher = await it.publisher("cam")
+    reader = await it.reader("cam")
+    pictures = [rtp(index, slice_unit(), timestamp=3000 * index) for index in range(1, 9)]
+    packets = [packet for picture in pictures for packet in (foreign, picture)]
+    if at_once:
+        publisher.send(b"".join(struct.pack(">cBH", b"$", 0, len(packet)) + packet for packet in packets))
+    else:
+        for packet in packets:
+            publisher.send_frame(0, packet)
+            await publisher.sync(it.url("cam"))
+    assert await reader.packets(8) == pictures
+    (stream,) = [path.stream for path in it.app.hub if path.stream is not None]
+    track = stream.tracks[0]
+    assert (track.packets_received, track.packets_lost, track.packets_foreign) == (8, 0, 8)
+    payload_type = foreign[1] & 0x7F
+    line = (
+        rf"^WARNING \[path cam\] packets with payload type {payload_type} are dropped: that of track 1 \(H264\) is 96$"
+    )
+    assert await it.log.wait(line)
+    assert sum("are dropped" in line for line in it.log.lines) == 1
+    assert not it.log.find("invalid packet")

@@ -16,6 +16,7 @@ from tests.protocols.rtsp.support import (
     transport_of,
     udp_transport,
 )
+from tests.protocols.rtsp.test_server_publish import FOREIGN_PACKETS
 
 from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound, serialize_compound
 
@@ -351,3 +352,19 @@ async def test_udp_server_ports_in_setup_of_a_publisher(it: Fixture) -> None:
     await client.announce(it.url("cam"))
     response = await client.setup(it.url("cam"), 0, "RTP/AVP/UDP;unicast;client_port=35000-35001;mode=record")
     assert transport_of(response).server_port == ports(it)
+
+
+@pytest.mark.parametrize("foreign", FOREIGN_PACKETS)
+async def test_packets_of_other_payload_types_are_dropped_before_they_are_put_in_order(
+    it: Fixture, foreign: bytes
+) -> None:
+    _, publisher, _ = await udp_publisher(it, "cam")
+    _, reader, _ = await udp_reader(it, "cam")
+    pictures = [rtp(index, slice_unit(), timestamp=3000 * index) for index in range(1, 9)]
+    for picture in pictures:
+        # As cameras do it: with the sequence number of the picture that follows.
+        publisher.send(foreign[:2] + picture[2:4] + foreign[4:], ports(it)[0])
+        publisher.send(picture, ports(it)[0])
+    assert [await reader.get() for _ in pictures] == pictures
+    (session,) = [session for session in it.sessions if session.inputs]
+    assert (session.counters.packets_received, session.counters.packets_lost) == (8, 0)

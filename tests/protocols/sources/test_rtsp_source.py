@@ -500,3 +500,23 @@ async def test_teardown_at_the_end() -> None:
         assert app.log.find("stopped")
         await asyncio.sleep(0.01)
         assert origin.clients == []
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+async def test_packets_of_other_payload_types_are_dropped(protocol: str) -> None:
+    async with camera() as it, running(paths=pulling(it.url(), protocol)) as app:
+        path = await ready(app)
+        reader = await app.reader("cam")
+        stream = path.stream
+        assert stream is not None
+        await it.asked("PLAY")
+        pictures = [rtp(7 + index, key_unit(300 + index), timestamp=3000 * index) for index in range(8)]
+        for index, picture in enumerate(pictures):
+            for packet in (rtp(7 + index, bytes(15), timestamp=9, payload_type=50), picture):
+                if it.udp is not None and it.udp_target is not None:
+                    it.udp.sendto(packet, it.udp_target)
+                else:
+                    it.clients[0].send_packet(packet)
+        assert await reader.packets(8) == pictures
+        assert stream.tracks[0].packets_foreign == 8
+        assert app.log.find(r"WARNING \[path cam\] packets with payload type 50 are dropped")

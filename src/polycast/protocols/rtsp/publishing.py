@@ -49,8 +49,13 @@ class TrackInput:
         """What the track had counted when its figures were taken last."""
 
     def push(self, data: bytes, start: int, end: int, channel: int) -> None:
-        """Take the packet ``data[start:end]``. Raises RemoteProtocolError when it is not RTP or cannot be passed on."""
+        """Take the packet ``data[start:end]``; one of another payload type is dropped.
+
+        Raises RemoteProtocolError when it is not RTP or cannot be passed on.
+        """
         packet = parse_packet(data, start, end)
+        if not self._track.is_own(packet):
+            return
         if self._reorderer is None:
             if end - start > MAXIMUM_PACKET_SIZE or self._oversized is not None:
                 self._push_oversized(packet)
