@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from polycast.codecs import aac
 from polycast.errors import RemoteProtocolError
@@ -11,60 +11,26 @@ from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
+from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
 
-MAXIMUM_ACCESS_UNITS = 256
-"""Access units in one packet. Speech at AAC-lbr sizes (down to 6 bytes) fits at most this many in 1460 bytes."""
-
-_MAXIMUM_FIELD_BITS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderFormat:
-    """Sizes of the AU header's fields in bits (RFC 3640 section 4.1), as the fmtp line tells them."""
-
-    size: int = 13
-    index: int = 3
-    index_delta: int = 3
-    cts_delta: int = 0
-    dts_delta: int = 0
-    random_access: bool = False
-    stream_state: int = 0
-    auxiliary_size: int = 0
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, str]) -> HeaderFormat:
-        """Return the format that an fmtp line tells; what it leaves out is as its mode (AAC-hbr, AAC-lbr) has it."""
-        low_bit_rate = parameters.get("mode", "").lower() == "aac-lbr"
-
-        def bits(name: str, default: int) -> int:
-            text = parameters.get(name, "")
-            return min(int(text), _MAXIMUM_FIELD_BITS) if text.isascii() and text.isdigit() else default
-
-        return cls(
-            size=bits("sizelength", 6 if low_bit_rate else 13),
-            index=bits("indexlength", 2 if low_bit_rate else 3),
-            index_delta=bits("indexdeltalength", 2 if low_bit_rate else 3),
-            cts_delta=bits("ctsdeltalength", 0),
-            dts_delta=bits("dtsdeltalength", 0),
-            random_access=bits("randomaccessindication", 0) != 0,
-            stream_state=bits("streamstateindication", 0),
-            auxiliary_size=bits("auxiliarydatasizelength", 0),
-        )
-
-    @property
-    def has_only_sizes(self) -> bool:
-        """Whether the header consists of size and index."""
-        return not (self.cts_delta or self.dts_delta or self.random_access or self.stream_state or self.auxiliary_size)
+MAXIMUM_DISPLACED_UNITS = 1024
+"""Access units that wait for earlier ones where a sender interleaves: some 20 s."""
 
 
 class MPEG4AudioDepacketizer(BaseDepacketizer):
     """See `Depacketizer`. One frame is one access unit."""
 
-    def __init__(self, codec: MPEG4Audio, clock_rate: int, header_format: HeaderFormat) -> None:
+    def __init__(self, codec: MPEG4Audio, clock_rate: int, formats: Sequence[HeaderFormat] = (HeaderFormat(),)) -> None:
+        """``formats``: see `header_formats`."""
         super().__init__()
-        self._format = header_format
-        self._duration = rescale(aac.samples_per_frame(codec), codec.sample_rate, clock_rate)
+        self._headers = HeaderParser(formats)
+        first = formats[0]
+        self._is_usual = len(formats) == 1 and first.size == 13 and first.index == 3 and first.has_only_sizes
+        self._duration = first.constant_duration or rescale(aac.samples_per_frame(codec), codec.sample_rate, clock_rate)
+        self._displaced: list[tuple[int, int, bytes]] | None = [] if first.is_interleaved else None
+        """Heap of (time, order of arrival, access unit) that may have to wait for earlier ones."""
+        self._arrivals = 0
         self._fragments = FragmentBuffer()
         self._fragments_pts = 0
         self._expected_size = 0
@@ -82,21 +48,44 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         data = packet.data
-        sizes, position = self._parse_headers(data, packet.payload, packet.end)
+        units, position = self._parse_headers(data, packet.payload, packet.end)
+        if not self._headers.format.tells_size:
+            return self._add_unsized(packet, position, pts)
         room = packet.end - position
-        if len(sizes) == 1 and (sizes[0] > room or self._fragments or self._skipping):
-            return self._add_fragment(packet, position, sizes[0], pts)
+        if len(units) == 1 and (units[0].size > room or self._fragments or self._skipping):
+            return self._add_fragment(packet, position, units[0].size, pts)
         self._skipping = False
         if self._fragments:
             self._fragments.clear()
             self.lost_frames += 1
-        if sum(sizes) > room:
+        if sum(unit.size for unit in units) > room:
             raise RemoteProtocolError("AAC access unit is cut off")
         frames: list[Frame] = []
-        for index, size in enumerate(sizes):
-            self._add_frame(frames, data[position : position + size], pts + index * self._duration)
-            position += size
+        for unit in units:
+            time = pts + (unit.place * self._duration if unit.offset is None else unit.offset)
+            self._place_unit(frames, data[position : position + unit.size], time)
+            position += unit.size
+        if self._displaced:
+            self._release(frames, pts)
         return frames
+
+    def _place_unit(self, frames: list[Frame], unit: bytes, pts: int) -> None:
+        displaced = self._displaced
+        if displaced is None:
+            self._add_frame(frames, unit, pts)
+            return
+        self._arrivals += 1
+        heappush(displaced, (pts, self._arrivals, unit))
+        if len(displaced) > MAXIMUM_DISPLACED_UNITS:
+            time, _, first = heappop(displaced)
+            self._add_frame(frames, first, time)
+
+    def _release(self, frames: list[Frame], pts: int) -> None:
+        """Return what nothing can come before any more: no packet holds a unit from before its own timestamp."""
+        displaced = self._displaced
+        while displaced and displaced[0][0] <= pts:
+            time, _, unit = heappop(displaced)
+            self._add_frame(frames, unit, time)
 
     def _add_fragment(self, packet: RtpPacket, position: int, size: int, pts: int) -> Sequence[Frame]:
         whole = size <= packet.end - position
@@ -125,6 +114,21 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         self._add_frame(frames, unit[:size], pts)
         return frames
 
+    def _add_unsized(self, packet: RtpPacket, position: int, pts: int) -> Sequence[Frame]:
+        """Take (a fragment of) one access unit whose size nothing tells: fragments share their timestamp."""
+        frames: list[Frame] = []
+        if self._fragments and pts != self._fragments_pts:
+            self._add_frame(frames, self._fragments.take(), self._fragments_pts)
+        if self._skipping:
+            if pts == self._fragments_pts:
+                return frames
+            self._skipping = False
+        self._fragments_pts = pts
+        self._fragments.append(packet.data[position : packet.end])
+        if packet.marker:
+            self._add_frame(frames, self._fragments.take(), pts)
+        return frames
+
     def _add_frame(self, frames: list[Frame], unit: bytes, pts: int) -> None:
         if not unit:
             return
@@ -138,58 +142,11 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         else:
             frames.append(Frame((unit,), pts, pts, key=True, duration=self._duration))
 
-    def _parse_headers(self, data: bytes, position: int, end: int) -> tuple[list[int], int]:
-        if not self._format.size:
-            # Without sizelength there are no AU headers that matter: one unit per packet (constantSize is not in use).
-            return [end - position], position
-        if end - position < 2:
-            raise RemoteProtocolError("AAC packet is too short")
-        bits = int.from_bytes(data[position : position + 2], "big")
-        position += 2
-        header_end = position + (bits + 7) // 8
-        if bits == 0 or header_end > end:
-            raise RemoteProtocolError("AU headers are cut off")
-        if bits == 16 and self._format.size == 13 and self._format.has_only_sizes:
-            return [int.from_bytes(data[position:header_end], "big") >> 3], header_end
-        value = int.from_bytes(data[position:header_end], "big") >> (-bits % 8)
-        sizes = self._parse_fields(value, bits)
-        return sizes, self._skip_auxiliary(data, header_end, end)
-
-    def _parse_fields(self, value: int, remaining: int) -> list[int]:
-        form = self._format
-
-        def read(count: int) -> int:
-            nonlocal remaining
-            remaining -= count
-            if remaining < 0:
-                raise RemoteProtocolError("AU headers are cut off")
-            return value >> remaining & (1 << count) - 1
-
-        sizes: list[int] = []
-        while remaining > 0:
-            if len(sizes) == MAXIMUM_ACCESS_UNITS:
-                raise RemoteProtocolError("too many AAC access units in a packet")
-            size = read(form.size)
-            if read(form.index_delta if sizes else form.index):
-                raise RemoteProtocolError("interleaved AAC access units are not supported")
-            if form.cts_delta and read(1):
-                read(form.cts_delta)
-            if form.dts_delta and read(1):
-                read(form.dts_delta)
-            read(int(form.random_access) + form.stream_state)
-            sizes.append(size)
-        return sizes
-
-    def _skip_auxiliary(self, data: bytes, position: int, end: int) -> int:
-        count = self._format.auxiliary_size
-        if not count:
-            return position
-        field_end = position + (count + 7) // 8
-        size = int.from_bytes(data[position:field_end], "big") >> (-count % 8)
-        position += (count + size + 7) // 8
-        if position > end:
-            raise RemoteProtocolError("AAC auxiliary section is cut off")
-        return position
+    def _parse_headers(self, data: bytes, position: int, end: int) -> tuple[Sequence[AccessUnit], int]:
+        if self._is_usual and end - position > 4 and data[position + 1] == 16 and not data[position]:
+            # One access unit in AAC-hbr, as nearly all senders have it.
+            return (AccessUnit((data[position + 2] << 8 | data[position + 3]) >> 3, 0, None),), position + 4
+        return self._headers.parse(data, position, end)
 
 
 class MPEG4AudioPacketizer(BasePacketizer):

@@ -48,6 +48,7 @@ from polycast.rtp.payload import (
     vp8,
     vp9,
 )
+from polycast.rtp.payload.au_headers import header_formats
 from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
@@ -178,8 +179,7 @@ def _make_aac_depacketizer(codec: MPEG4Audio, track: Track) -> Depacketizer:
     form = track.rtp
     parameters = parse_parameters(form.parameters) if form is not None else {}
     if form is None or form.encoding.upper() != "MP4A-LATM":
-        header_format = mpeg4_audio.HeaderFormat.from_parameters(parameters)
-        return mpeg4_audio.MPEG4AudioDepacketizer(codec, track.clock_rate, header_format)
+        return mpeg4_audio.MPEG4AudioDepacketizer(codec, track.clock_rate, header_formats(parameters))
     configuration = None
     # RFC 6416 section 7.3: cpresent is 1 unless told otherwise.
     if parameters.get("cpresent", "1") == "0":
