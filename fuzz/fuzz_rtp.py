@@ -91,7 +91,8 @@ def _scan(data: bytes) -> None:
         return
     for codec in CODECS:
         peek = packet_peek(codec)
-        found = scan_plain(data, 2, sizes, 2, data[3] & 0x7F if len(data) > 3 else 0, peek, packet_hints(codec).continuation)
+        payload_type = data[3] & 0x7F if len(data) > 3 else 0
+        found = scan_plain(data, 2, sizes, 2, payload_type, peek, packet_hints(codec).continuation)
         if found is None:
             continue
         packets = []
