@@ -20,6 +20,8 @@ SEEDS: list[bytes] = [
     b"$\x00\x00\x01\x80" * 64 + b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00",
+    b"$\x00\x00\x08\x80abcdefg\x00\x00$\x00\x00\x08\x81abcdefg\x00TEARDOWN * RTSP/1.0\r\n\r\n"
+    b"$$\x00RTSP/1.0 200 OK\r\n\r\n",
 ]
 DICTIONARY: list[bytes] = [
     b"RTSP/1.0",
@@ -40,8 +42,11 @@ _USUAL = Limits()
 _TWICE = Limits(url=2 * _USUAL.url, header_name=2 * _USUAL.header_name, header_value=2 * _USUAL.header_value)
 
 
-def _read(pieces: list[bytes], limits: Limits = _USUAL, *, takes_trains: bool = False) -> list[object]:
+def _read(
+    pieces: list[bytes], limits: Limits = _USUAL, *, takes_trains: bool = False, channels: tuple[int, ...] = ()
+) -> list[object]:
     parser = MessageParser(limits)
+    parser.expect_frames(channels)
     found: list[object] = []
     try:
         for piece in pieces:
@@ -83,7 +88,12 @@ def fuzz_one(data: bytes) -> None:
     for reads in ([data], pieces, _cut_at_frames(data)):
         if _read(reads, takes_trains=True) != whole:
             raise ValueError("a train is read differently")
-    for event in whole:
+    # With stray bytes skipped, too.
+    skipping = _read([data], channels=(0, 4))
+    for reads in (pieces, _cut_at_frames(data)):
+        if _read(reads, channels=(0, 4)) != skipping:
+            raise ValueError("pieces are read differently where stray bytes are skipped")
+    for event in (*whole, *skipping):
         if isinstance(event, Request | Response):
             written = event.serialize()
             [again] = _read([written], _TWICE)

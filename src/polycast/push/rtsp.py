@@ -36,6 +36,10 @@ REPORT_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 
 
+# A server that takes no media may let this many times the queue's limit wait; media alone stays below.
+RESPONSE_LIMIT_FACTOR = 2
+
+
 class PushConnection(ClientConnection):
     """A client's end that sends bodies, and knows when its queue is full."""
 
@@ -64,6 +68,11 @@ class PushConnection(ClientConnection):
             return await self.request(Method.ANNOUNCE, url, [("Content-Type", "application/sdp")])
         finally:
             self._body = b""
+
+    @property
+    def unread_limit(self) -> int:
+        waiting = 0 if self.outbox is None else RESPONSE_LIMIT_FACTOR * self.outbox.limit
+        return super().unread_limit + waiting
 
     def pause_writing(self) -> None:
         if self.outbox is not None:

@@ -100,11 +100,33 @@ async def test_bad_request_in_mid_stream_ends_only_its_session(it: Fixture, pair
     publisher = await it.publisher("cam")
     reader = await it.reader("cam")
     publisher.send_frame(0, rtp(1, slice_unit()))
-    publisher.send(b"\x01\x02 garbage")
+    publisher.send(b"OPTIONS * RTSP/1.0\r\nno colon\r\n\r\n")
     assert await reader.packets(1) == [rtp(1, slice_unit())]
     assert await publisher.ended()
     assert await reader.ended()
     await it.until(lambda: set(it.app.hub.paths) == {"beside"})
+
+
+async def test_stray_bytes_between_frames(it: Fixture, pair: Pair) -> None:
+    publisher = await it.publisher("cam")
+    reader = await it.reader("cam")
+    packets = [rtp(sequence, slice_unit()) for sequence in range(1, 6)]
+    for packet in packets:
+        publisher.send_frame(0, packet)
+        publisher.send(bytes(200))
+    assert await reader.packets(5) == packets
+    reader.send(b"\x01\x02 garbage \xff")
+    for client in (reader, publisher):
+        await client.sync(it.url("cam"))
+    it.pass_time(1)
+    await it.log.wait("WARNING .*bytes between interleaved frames are skipped, 1000 so far")
+    await it.log.wait("WARNING .*bytes between interleaved frames are skipped, 12 so far")
+    it.pass_time(1)
+    assert sum("are skipped" in line for line in it.log.lines) == 2
+    assert (await publisher.request("TEARDOWN", it.url("cam"))).status == 200
+    await it.log.wait("INFO .*1000 bytes between interleaved frames were skipped")
+    publisher.send(b"\x01\x02 garbage")  # without a session the connection is one of requests alone
+    assert await publisher.ended()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.media_ports import MulticastAllocator
 from polycast.wire.rtsp.authentication import ServerAuthenticator
+from polycast.wire.rtsp.headers.credentials import Authorization
 from polycast.wire.rtsp.message import Headers, Request, Response
+from polycast.wire.rtsp.resynchronization import SKIP_LIMIT
 
 QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
 
@@ -151,6 +153,94 @@ async def test_automatic_falls_back_when_udp_is_refused() -> None:
             assert app.log.find(r"UDP does not work \(bad status code: 461 \(Unsupported Transport\)\); tries TCP")
             origin.send_key()
             await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("method", ["SETUP", "PLAY"])
+@pytest.mark.parametrize("silent", [False, True])
+async def test_automatic_falls_back_when_the_camera_gives_up(method: str, silent: bool) -> None:
+    def give_up(found: Camera, request: Request) -> Response | None:
+        setups = [request for request in found.requests if request.method == "SETUP"]
+        if "TCP" in (setups[-1].headers.get("Transport") or ""):
+            return None
+        if not silent:
+            found.clients[-1].transport.abort()
+        return SILENCE
+
+    async with camera() as origin:
+        origin.script[method] = give_up
+        async with running(paths=pulling(origin.url(), "automatic"), readTimeout="300ms") as app:
+            await ready(app)
+            reason = rf"no answer to {method} within 0\.3 s" if silent else "(closed by the server|connection lost)"
+            assert app.log.find(rf"UDP does not work \({method}: {reason}.*\); tries TCP")
+
+
+async def test_a_camera_that_takes_neither_transport_is_asked_for_both_again() -> None:
+    async with camera() as origin:
+        origin.script["SETUP"] = lambda *_: Response(461)
+        async with running(paths=pulling(origin.url(), "automatic")):
+            await origin.asked("SETUP", 4)
+            offers = [
+                request.headers.get("Transport") or "" for request in origin.requests if request.method == "SETUP"
+            ]
+            assert ["TCP" in offer for offer in offers[:4]] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+async def test_no_mode_is_told_for_playing(protocol: str) -> None:
+    """It is the default (RFC 2326 section 12.39), and there are servers that answer 461 to it."""
+    async with camera() as origin, running(paths=pulling(origin.url(), protocol)) as app:
+        await ready(app)
+        assert "mode" not in ((await origin.asked("SETUP")).headers.get("Transport") or "mode")
+
+
+@pytest.mark.parametrize(
+    ("answers", "channels"),
+    [
+        ([], (0, 2)),
+        ([""], (0, 2)),
+        (["RTP/AVP/TCP;unicast"], (0, 2)),
+        (["RTP/AVP;unicast;interleaved=4-5", "RTP/AVP;unicast;interleaved=6-7"], (4, 6)),
+        (["RTP/AVP;unicast"], (0, 2)),
+        (["RTP/AVP/TCP;unicast;interleaved=0-1"], (0, 2)),  # the same for both tracks
+        (["RTP/AVP/TCP;interleaved=1-2", "RTP/AVP/TCP;interleaved=3-4"], (1, 3)),
+    ],
+)
+async def test_what_an_answer_to_setup_means(answers: list[str], channels: tuple[int, int]) -> None:
+    def setup(found: Camera, _: Request) -> Response:
+        number = found.methods().count("SETUP") - 1
+        told = [("Transport", answers[min(number, len(answers) - 1)])] if answers else []
+        return Response(200, Headers([*told, ("Session", "1")]))
+
+    async with camera(sdp(VIDEO, AUDIO)) as origin:
+        origin.script["SETUP"] = setup
+        async with running(paths=pulling(origin.url())) as app:
+            stream = (await ready(app)).stream
+            assert stream is not None
+            origin.clients[0].send_packet(rtp(1, key_unit()), channels[0])
+            origin.clients[0].send_packet(rtp(1, b"\0\x10\0\x20abcd", payload_type=97), channels[1])
+            await app.until(lambda: [track.packets_received for track in stream.tracks] == [1, 1])
+
+
+async def test_a_server_that_sends_to_other_ports_than_asked_for() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        other = probe.getsockname()[1]
+
+    def setup(found: Camera, request: Request) -> Response:
+        found._set_up_udp(request.headers.get("Transport") or "")
+        assert found.udp is not None
+        own = found.udp.getsockname()[1]
+        found.udp_target = ("127.0.0.1", other)
+        transport = f"RTP/AVP;unicast;client_port={other}-{other + 1};server_port={own}-{own + 1}"
+        return Response(200, Headers([("Transport", transport), ("Session", "S1")]))
+
+    async with camera() as origin:
+        origin.script["SETUP"] = setup
+        async with running(paths=pulling(origin.url(), "udp")) as app:
+            stream = (await ready(app)).stream
+            assert stream is not None
+            origin.send_udp(key_unit(60))
+            await app.until(lambda: stream.tracks[0].packets_received == 1)
 
 
 async def test_automatic_falls_back_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +414,53 @@ async def test_a_redirection_is_followed_with_the_credentials() -> None:
             assert app.log.find(f"redirected to {origin.url('live')}")
 
 
+def asks_for_basic(found: Camera, request: Request) -> Response | None:
+    if request.headers.get("Authorization") is not None:
+        return None
+    return Response(401, Headers([("WWW-Authenticate", 'Basic realm="x"')]))
+
+
+async def test_credentials_do_not_follow_a_redirection_to_another_host() -> None:
+    async with camera() as origin, camera() as other:
+        elsewhere = other.url().replace("127.0.0.1", "localhost")
+        origin.script["DESCRIBE"] = lambda *_: Response(302, Headers([("Location", elsewhere)]))
+        other.script["DESCRIBE"] = asks_for_basic
+        async with running(paths=pulling(origin.url(user="user:pass"))) as app:
+            await app.log.wait(f"WARNING .*user and password are not sent to {elsewhere}")
+            await app.log.wait("ERR: bad status code: 401")
+            await other.asked("DESCRIBE")
+        assert all(request.headers.get("Authorization") is None for request in other.requests)
+        # Unless they were written for that host.
+        written = elsewhere.replace("rtsp://", "rtsp://other:secret@")
+        async with running(paths=pulling([origin.url(user="user:pass"), written])) as app:
+            await ready(app)
+        proof = (await other.asked("PLAY")).headers.get("Authorization")
+        assert proof == Authorization("Basic", "other", "secret").serialize()
+
+
+async def test_credentials_do_not_follow_a_redirection_out_of_tls() -> None:
+    context, fingerprint = tls_context()
+    async with camera(tls=context) as origin, camera() as other:
+        origin.script["DESCRIBE"] = lambda *_: Response(302, Headers([("Location", other.url())]))
+        other.script["DESCRIBE"] = asks_for_basic
+        url = origin.url(user="user:pass").replace("rtsp:", "rtsps:")
+        async with running(paths=pulling(url, sourceFingerprint=fingerprint)) as app:
+            await app.log.wait("WARNING .*user and password are not sent")
+            await app.log.wait("ERR: bad status code: 401")
+        assert all(request.headers.get("Authorization") is None for request in other.requests)
+
+
+async def test_a_redirection_to_a_path_or_to_tls() -> None:
+    context, fingerprint = tls_context()
+    async with camera() as origin, camera(tls=context) as other:
+        target = other.url().replace("rtsp:", "rtsps:")
+        locations = {origin.url("cam"): "/second?x=1", origin.url("second?x=1"): target}
+        origin.script["DESCRIBE"] = lambda _, request: Response(302, Headers([("Location", locations[request.url])]))
+        async with running(paths=pulling(origin.url(), "automatic", sourceFingerprint=fingerprint)) as app:
+            await ready(app)
+        assert "TCP" in ((await other.asked("SETUP")).headers.get("Transport") or "")
+
+
 async def test_redirections_in_a_circle_end() -> None:
     async with camera() as origin:
         origin.script["DESCRIBE"] = lambda found, _: Response(301, Headers([("Location", found.url())]))
@@ -419,21 +556,115 @@ async def test_answers_without_sequence_numbers() -> None:
             await ready(app)
 
 
-@pytest.mark.parametrize(("public", "method"), [("GET_PARAMETER", "GET_PARAMETER"), ("DESCRIBE", "OPTIONS")])
-async def test_keep_alive(monkeypatch: pytest.MonkeyPatch, public: str, method: str) -> None:
+@pytest.fixture
+def short_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session timeout of 2 s means a keep-alive every 40 ms."""
     monkeypatch.setattr("polycast.protocols.rtsp.source.SHORTEST_KEEPALIVE_INTERVAL", 0.01)
-    monkeypatch.setattr("polycast.protocols.rtsp.source.KEEPALIVE_PART", 0.01)
+    monkeypatch.setattr("polycast.protocols.rtsp.source.KEEPALIVE_PART", 0.02)
+
+
+def in_a_session_of_2_seconds(_: Camera, request: Request) -> Response:
+    offer = request.headers.get("Transport") or ""
+    return Response(200, Headers([("Transport", offer), ("Session", "S1;timeout=2")]))
+
+
+@pytest.mark.usefixtures("short_session")
+@pytest.mark.parametrize(
+    ("public", "methods"), [("GET_PARAMETER", {"GET_PARAMETER", "OPTIONS"}), ("DESCRIBE", {"OPTIONS"})]
+)
+async def test_keep_alive(public: str, methods: set[str]) -> None:
     async with camera() as origin:
         origin.script["OPTIONS"] = lambda *_: Response(200, Headers([("Public", public)]))
-        origin.script["SETUP"] = lambda _, request: Response(
-            200, Headers([("Transport", request.headers.get("Transport") or ""), ("Session", "S1;timeout=2")])
-        )
+        origin.script["SETUP"] = in_a_session_of_2_seconds
         async with running(paths=pulling(origin.url())) as app:
             await ready(app)
-            request = await origin.asked(method, 3)
-            assert request.headers.get("Session") == "S1"
-            origin.script[method] = lambda *_: Response(454)
-            await app.log.wait("ERR: the server has ended the session")
+            await origin.asked("PLAY")
+            origin.requests.clear()
+            for method in methods:
+                assert (await origin.asked(method, 3)).headers.get("Session") == "S1"
+            assert set(origin.methods()) == methods
+
+
+@pytest.mark.usefixtures("short_session")
+@pytest.mark.parametrize("status", [0, 400, 404, 405, 454, 501])
+@pytest.mark.parametrize("refused", [("GET_PARAMETER",), ("OPTIONS",), ("GET_PARAMETER", "OPTIONS")])
+async def test_refused_keep_alives_end_nothing(status: int, refused: tuple[str, ...]) -> None:
+    """A status of 0 is no answer."""
+    async with camera() as origin:
+        origin.script["SETUP"] = in_a_session_of_2_seconds
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+            await origin.asked("PLAY")
+            for method in refused:
+                origin.script[method] = lambda *_: Response(status) if status else SILENCE
+            others = {"GET_PARAMETER", "OPTIONS"} - set(refused) or {"OPTIONS"}
+            for method in others:
+                await origin.asked(method, origin.methods().count(method) + 20)  # more than are remembered
+            origin.requests.clear()
+            for method in others:
+                await origin.asked(method, 3)
+            assert set(origin.methods()) == others
+            origin.send_key()
+            await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
+            assert origin.connections == 1
+            assert app.log.find("ERR: ") is None
+
+
+@pytest.mark.usefixtures("short_session")
+async def test_a_keep_alive_with_a_stale_nonce_is_sent_again() -> None:
+    nonces = [ServerAuthenticator(nonce, methods=("digest",)) for nonce in ("first", "second")]
+
+    def check(_: Camera, request: Request) -> Response | None:
+        if nonces[0].verify(request.headers.get("Authorization"), request.method, request.url, "user", "pass"):
+            return None
+        return Response(401, Headers([("WWW-Authenticate", line) for line in nonces[0].challenges()]))
+
+    async with camera() as origin:
+        origin.script["SETUP"] = in_a_session_of_2_seconds
+        origin.script["DESCRIBE"] = origin.script["GET_PARAMETER"] = check
+        async with running(paths=pulling(origin.url(user="user:pass"))) as app:
+            await ready(app)
+            await origin.asked("GET_PARAMETER")
+            del nonces[0]
+            before = len(origin.requests)
+            while True:  # refused, and at once sent again with the new nonce
+                await origin.asked("GET_PARAMETER", origin.methods().count("GET_PARAMETER") + 1)
+                headers = [request.headers.get("Authorization") or "" for request in origin.requests[before:]]
+                proofs = [header for header in headers if header]
+                if any("second" in header for header in proofs):
+                    break
+
+
+async def test_a_server_that_reads_no_answers_to_its_requests() -> None:
+    """What waits for it is limited."""
+    async with camera() as origin, running(paths=pulling(origin.url())) as app:
+        await ready(app)
+        transport = origin.clients[0].transport
+        transport.pause_reading()
+        request = Request("OPTIONS", "*", Headers([("CSeq", "1" * 2000)])).serialize() * 100
+        while app.log.find("ERR: ") is None:
+            transport.write(request)
+            await asyncio.sleep(0)
+        assert app.log.find("ERR: the server does not read what is sent to it")
+
+
+@pytest.mark.parametrize("stray", [b"\0", b"\0\0\0\0", b"$", bytes(range(0x25, 0x52)) * 20])
+async def test_stray_bytes_between_frames(stray: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    async with camera(sdp(VIDEO, AUDIO)) as origin, running(paths=pulling(origin.url())) as app:
+        await ready(app)
+        reader = await app.reader("cam")
+        packets = [rtp(7 + index, key_unit(300 + index)) for index in range(9)]
+        for packet in packets:
+            origin.clients[0].send_packet(packet)
+            origin.clients[0].transport.write(stray)
+        assert await reader.packets(9) == packets
+        await app.log.wait("WARNING .*bytes between interleaved frames are skipped")
+        # Messages are found, too.
+        origin.clients[0].transport.write(stray + Request("TEARDOWN", "*", Headers([("CSeq", "8")])).serialize())
+        await app.log.wait("ERR: the server has ended the session")
+        assert app.log.find(rf"INFO .*{10 * len(stray)} bytes between interleaved frames were skipped")
+        assert sum("are skipped" in line for line in app.log.lines) == 1
 
 
 async def test_requests_of_the_server_are_answered() -> None:
@@ -488,8 +719,8 @@ async def test_nonsense_is_survived() -> None:
         await ready(app)
         origin.clients[0].send_packet(b"\x00" * 20)
         await app.log.wait("invalid packet received, ignored")
-        origin.clients[0].transport.write(b"\xff\xff\xff\xff\r\n\r\n")
-        await app.log.wait("ERR: invalid data")
+        origin.clients[0].transport.write(b"\xff" * (SKIP_LIMIT + 1))
+        await app.log.wait("ERR: invalid data: more than 262144 bytes between two frames")
 
 
 async def test_teardown_at_the_end() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING
 
 from polycast.errors import RemoteProtocolError
@@ -111,6 +111,15 @@ class Connection(ServerConnection):
             if self.is_slice_over():
                 return True
         return False
+
+    def expect_frames(self, channels: Collection[int]) -> None:
+        """Skip bytes between interleaved frames of these channels instead of closing; none: close again."""
+        self._parser.expect_frames(channels)
+
+    @property
+    def skipped(self) -> int:
+        """Bytes skipped so far."""
+        return self._parser.skipped
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
         self.close(f"invalid data: {error}", Response(error.status))

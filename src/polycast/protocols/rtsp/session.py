@@ -17,6 +17,7 @@ from polycast.net.address import join_host_port
 from polycast.net.udp import Address
 from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life, receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
+from polycast.protocols.rtsp.stray_bytes import StrayBytes
 from polycast.rtp.header import HEADER_SIZE
 from polycast.wire.rtsp.headers.transport import Pair
 from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
@@ -86,6 +87,7 @@ class Session(Publisher):
         self.has_ended = False
         self._registered: list[tuple[Address, Address]] = []
         self._bad_packets = 0
+        self._stray_bytes = StrayBytes(self.log)
 
     @property
     def counters(self) -> Counters:
@@ -140,6 +142,7 @@ class Session(Publisher):
         reader = self._make_reader(stream)
         path.attach_reader(reader, stream)
         self.reader = reader
+        self._expect_frames()
         tracks = [stream.tracks[index].track for index in sorted(self.setups)]
         self.log.info(
             "is reading from path '%s', with %s, %s", path.name, self._transport_name(), describe_tracks(tracks)
@@ -208,6 +211,7 @@ class Session(Publisher):
             elif setup.addresses is not None:
                 self.inputs[index] = track_input
                 self._register_input(setup.addresses, track_input, stream)
+        self._expect_frames()
         self.log.info(
             "is publishing to path '%s', with %s, %s",
             path.name,
@@ -230,6 +234,12 @@ class Session(Publisher):
         self.inputs = {}
         self.rtcp_inputs = {}
         self.train_tracks = {}
+
+    def _expect_frames(self) -> None:
+        """Make the connection pass over what a device puts between the frames of its channels."""
+        channels = {channel for setup in self.setups.values() for channel in setup.channels or ()}
+        if channels and self.connection is not None:
+            self.connection.expect_frames(channels)
 
     def on_interleaved(self, run: InterleavedRun, now: float, *, is_gathered: bool) -> None:
         """Take the interleaved frames of one read: a publisher's media, or what a reader reports. ``is_gathered``: see
@@ -311,6 +321,8 @@ class Session(Publisher):
         if self._bad_packets > 1:
             self.log.warning("%d more invalid packets ignored", self._bad_packets - 1)
             self._bad_packets = 1
+        if self.connection is not None:
+            self._stray_bytes.update(self.connection.skipped)
 
     def _tick_publisher(self, now: float) -> None:
         # Over TCP a publisher without media may stay as long as it sends requests, as with rtsp-simple-server.
@@ -370,8 +382,12 @@ class Session(Publisher):
             self._server.context.hub.release(path)
         self.state = State.INIT
         self._server.forget_session(self)
-        self.log.info("destroyed (%s)", reason)
         connection, self.connection = self.connection, None
+        if connection is not None:
+            self._stray_bytes.update(connection.skipped)
+            connection.expect_frames(())
+        self._stray_bytes.close()
+        self.log.info("destroyed (%s)", reason)
         if connection is not None:
             connection.on_session_closed(self, reason, close_connection=close_connection)
 

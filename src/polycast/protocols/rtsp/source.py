@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from polycast.config.values import SourceProtocol
@@ -14,10 +15,11 @@ from polycast.protocols.rtsp.source_connection import ClientConnection, StatusEr
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_moment
 from polycast.protocols.rtsp.source_media import NoPacketsError, SourceMedia
 from polycast.wire.rtsp.headers.session import Session
-from polycast.wire.rtsp.headers.transport import Transport
+from polycast.wire.rtsp.keep_alive import KeepAlive
 from polycast.wire.rtsp.message import Method, Response
+from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.transport_choice import Protocol
-from polycast.wire.rtsp.url import RtspUrl
+from polycast.wire.rtsp.url import RtspUrl, may_send_credentials, resolve_location
 
 # Redirections that are followed before it is taken for a loop.
 MAXIMUM_REDIRECTIONS: Final = 5
@@ -29,8 +31,8 @@ KEEPALIVE_INTERVAL: Final = 30.0
 KEEPALIVE_PART: Final = 0.8
 SHORTEST_KEEPALIVE_INTERVAL: Final = 1.0
 
-# Seconds for the farewell to a server.
-TEARDOWN_SECONDS: Final = 1.0
+# Refusals that another transport does not help against: credentials, the path, a range.
+_NOT_ABOUT_TRANSPORT: Final = (401, 403, 404, 456, 457)
 
 
 class TransportRefused(PullError):
@@ -46,7 +48,9 @@ class RtspPuller(Puller):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._udp_failed = False
-        """Whether UDP was tried in vain; later attempts then begin with TCP."""
+        """Whether UDP was tried in vain and TCP works; later attempts then begin with TCP."""
+        self._has_played = False
+        """Whether the server answered PLAY at the last attempt."""
 
     async def pull(self, context: PullContext) -> None:
         try:
@@ -54,32 +58,63 @@ class RtspPuller(Puller):
         except RemoteProtocolError as error:
             raise PullError(str(error)) from error
         configured = context.path_configuration.source_protocol
-        if url.scheme == "rtsps":
-            if configured not in (SourceProtocol.AUTOMATIC, SourceProtocol.TCP):
-                raise PullError("RTSPS can be used only with TCP")
-            await self._pull_with(context, url, Protocol.TCP)
-        elif configured is not SourceProtocol.AUTOMATIC:
-            await self._pull_with(context, url, Protocol(configured.value))
-        elif self._udp_failed:
-            await self._pull_with(context, url, Protocol.TCP)
-        else:
+        if url.scheme == "rtsps" or configured is not SourceProtocol.AUTOMATIC:
+            await self._pull_with(context, url, _protocol_for(url, configured))
+            return
+        if not self._udp_failed:
             try:
                 await self._pull_with(context, url, Protocol.UDP, is_trial=True)
             except (TransportRefused, NoPacketsError) as error:
                 context.log.info("UDP does not work (%s); tries TCP", error)
-                self._udp_failed = True
-                await self._pull_with(context, url, Protocol.TCP)
+        self._udp_failed = True
+        try:
+            await self._pull_with(context, url, Protocol.TCP)
+        finally:
+            # Where TCP does not work either, it may have been the camera that was not ready.
+            self._udp_failed = self._has_played
 
     async def _pull_with(
         self, context: PullContext, url: RtspUrl, protocol: Protocol, *, is_trial: bool = False
     ) -> None:
         for _ in range(MAXIMUM_REDIRECTIONS + 1):
-            target = await _Attempt(context, url, protocol, is_trial=is_trial).run()
+            attempt = _Attempt(context, url, protocol, is_trial=is_trial)
+            try:
+                target = await attempt.run()
+            finally:
+                self._has_played = attempt.has_played
             context.log.info("redirected to %s", target.without_credentials())
-            if target.user is None:
-                target = dataclasses.replace(target, user=url.user, password=url.password)
-            url = target
+            if target.scheme == "rtsps":
+                protocol, is_trial = _protocol_for(target, context.path_configuration.source_protocol), False
+            url = self._with_credentials(context, target, url, attempt.remote_host)
         raise PullError("too many redirections")
+
+    @staticmethod
+    def _with_credentials(context: PullContext, target: RtspUrl, url: RtspUrl, remote_host: str) -> RtspUrl:
+        """Return the address redirected to, with the credentials that may go there."""
+        if target.user is not None or url.user is None:
+            return target
+        # The path's other sources may have credentials for that host.
+        for written in (url, *map(RtspUrl.parse, _rtsp_sources(context))):
+            if written.user is not None and may_send_credentials(
+                written, target, remote_host if written is url else ""
+            ):
+                return dataclasses.replace(target, user=written.user, password=written.password)
+        context.log.warning(
+            "user and password are not sent to %s: it is another host, or not encrypted", target.without_credentials()
+        )
+        return target
+
+
+def _rtsp_sources(context: PullContext) -> list[str]:
+    return [source for source in context.path_configuration.sources if source.startswith(("rtsp://", "rtsps://"))]
+
+
+def _protocol_for(url: RtspUrl, configured: SourceProtocol) -> Protocol:
+    if url.scheme == "rtsps":
+        if configured not in (SourceProtocol.AUTOMATIC, SourceProtocol.TCP):
+            raise PullError("RTSPS can be used only with TCP")
+        return Protocol.TCP
+    return Protocol(configured.value)
 
 
 class _Attempt:
@@ -94,6 +129,10 @@ class _Attempt:
         self._interval = KEEPALIVE_INTERVAL
         self._connection: ClientConnection
         self._media: SourceMedia | None = None
+        self.has_played = False
+        """Whether the server has answered PLAY."""
+        self.remote_host = ""
+        """The server's IP address."""
 
     async def run(self) -> RtspUrl:
         """Pull until that ends; returns only where the server redirects us, the new address."""
@@ -113,6 +152,7 @@ class _Attempt:
             tls=tls,
             timeout=context.read_timeout,
         )
+        self.remote_host = connection.remote_host
         try:
             return await self._talk(connection)
         finally:
@@ -137,8 +177,9 @@ class _Attempt:
             self._context.log.warning("%s", reason)
         media = self._media = SourceMedia(self._context, connection, description, self._protocol)
         await self._set_up(connection, description, media)
-        media.punch()
+        media.expect()
         played = await self._play(connection, description)
+        self.has_played = True
         try:
             media.start(publish_at_once=not self._is_trial, moment=read_moment(played, description))
             await first_of(self._keep_alive(connection, description.base), media.wait(), _wait_for(connection.lost))
@@ -153,7 +194,7 @@ class _Attempt:
     def _redirection(self, response: Response) -> RtspUrl:
         location = (response.headers.get("Location") or "").strip()
         try:
-            return RtspUrl.parse(location)
+            return resolve_location(location, self._url)
         except RemoteProtocolError as error:
             raise PullError(f"redirected to an {error}") from error
 
@@ -162,18 +203,29 @@ class _Attempt:
     async def _set_up(self, connection: ClientConnection, description: SourceDescription, media: SourceMedia) -> None:
         for index, track in enumerate(description.tracks):
             offer = media.offer(index)
-            try:
-                response = await connection.request(Method.SETUP, track.url, [("Transport", offer.serialize())])
-            except StatusError as error:
-                # Some cameras say 400 or 500 where 461 is meant.
-                if error.status == 461 or (self._is_trial and error.status not in (401, 403, 404)):
-                    raise TransportRefused(str(error)) from error
-                raise
+            response = await self._try(connection, Method.SETUP, track.url, [("Transport", offer.serialize())])
             self._note_session(connection, response)
             try:
-                media.agree(index, _transport_of(response, offer))
+                media.agree(index, read_transport_answer(response.headers.get_all("Transport"), offer))
             except RemoteProtocolError as error:
                 raise TransportRefused(str(error)) from error
+
+    async def _try(
+        self, connection: ClientConnection, method: Method, url: str, headers: Sequence[tuple[str, str]]
+    ) -> Response:
+        """Send a request. Raises TransportRefused where the server might take another transport."""
+        try:
+            return await connection.request(method, url, headers)
+        except StatusError as error:
+            # Some cameras say 400 or 500 where 461 is meant.
+            if error.status == 461 or (self._is_trial and error.status not in _NOT_ABOUT_TRANSPORT):
+                raise TransportRefused(str(error)) from error
+            raise
+        except (PullError, OSError) as error:
+            # Others close the connection, or never answer; a time-out is an OSError.
+            if self._is_trial:
+                raise TransportRefused(f"{method}: {error}") from error
+            raise
 
     def _note_session(self, connection: ClientConnection, response: Response) -> None:
         header = response.headers.get("Session")
@@ -192,31 +244,35 @@ class _Attempt:
 
     async def _play(self, connection: ClientConnection, description: SourceDescription) -> Response:
         try:
-            return await connection.request(Method.PLAY, description.base, [("Range", "npt=0-")])
+            return await self._try(connection, Method.PLAY, description.base, [("Range", "npt=0-")])
         except StatusError as error:
             # Live encoders that do not know ranges say so with 457 or 456 (RFC 2326 section 11.3.7).
             if error.status not in (456, 457):
                 raise
-            return await connection.request(Method.PLAY, description.base)
+            return await self._try(connection, Method.PLAY, description.base, [])
 
     async def _keep_alive(self, connection: ClientConnection, url: str) -> None:
-        method = Method.GET_PARAMETER if Method.GET_PARAMETER in self._public else Method.OPTIONS
+        """Tell the server from time to time that we are there; whether the stream lives is for its packets to say."""
+        keep_alive = KeepAlive(self._public)
+        spent = 0.0
         while True:
-            await asyncio.sleep(self._interval)
-            connection.send(method, url)
+            await asyncio.sleep(self._interval - spent)
+            began = self._context.loop.time()
+            due = keep_alive.due()
+            statuses = await asyncio.gather(*(self._ask(connection, method, url) for method in due))
+            for method, status in zip(due, statuses, strict=True):
+                if keep_alive.on_answer(method, status):
+                    answer = "not answered" if status is None else f"answered with {status}"
+                    self._context.log.debug("keep-alive %s was %s", method, answer)
+            spent = min(self._interval, self._context.loop.time() - began)
 
-
-def _transport_of(response: Response, offer: Transport) -> Transport:
-    """The transport of an answer to SETUP; over TCP what we asked for, where the camera does not say it right."""
-    header = response.headers.get("Transport")
-    try:
-        if header is None:
-            raise RemoteProtocolError("the answer to SETUP has no transport")
-        return Transport.parse(header)
-    except RemoteProtocolError:
-        if offer.lower_transport == "TCP":
-            return offer
-        raise
+    async def _ask(self, connection: ClientConnection, method: Method, url: str) -> int | None:
+        """Send a request and return the status of its answer; None without one before the next request is due."""
+        try:
+            response = await connection.request(method, url, accept=range(100, 1000), patience=self._interval / 2)
+        except TimeoutError:
+            return None
+        return response.status
 
 
 async def _wait_for(lost: asyncio.Future[None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, cast
 
 from polycast.errors import RemoteProtocolError
@@ -25,8 +25,11 @@ USER_AGENT: Final = "polycast"
 # is among them.
 EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
 
-# Requests without an answer yet: keep-alives of a server that never answers them are not counted for ever.
+# Requests without an answer yet: of a server that never answers keep-alives, the last ones are remembered.
 PENDING_LIMIT: Final = 16
+
+# Bytes that may wait for a server which takes none: answers to its own requests, and our reports.
+UNREAD_LIMIT: Final = 256 * 1024
 
 MediaHandler = Callable[[InterleavedRun], None]
 
@@ -130,8 +133,16 @@ class ClientConnection(asyncio.Protocol):
 
     def send_interleaved(self, channel: int, data: bytes) -> None:
         """Send one interleaved frame: a receiver report."""
-        if not self.transport.is_closing():
-            self.transport.write(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
+        self._send_unasked(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
+
+    def expect_frames(self, channels: Collection[int]) -> None:
+        """Skip bytes between interleaved frames of these channels from now on, instead of giving up."""
+        self._parser.expect_frames(channels)
+
+    @property
+    def skipped(self) -> int:
+        """Bytes skipped so far."""
+        return self._parser.skipped
 
     def _keep(self, run: InterleavedRun) -> None:
         if self._early_size + run.size <= EARLY_MEDIA_LIMIT:
@@ -141,22 +152,30 @@ class ClientConnection(asyncio.Protocol):
     # Requests
 
     async def request(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]] = (), *, accept: Sequence[int] = (200,)
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        accept: Collection[int] = (200,),
+        patience: float | None = None,
     ) -> Response:
         """Send a request and return its answer; credentials are given when they are asked for.
 
-        Raises StatusError for an answer that is not in ``accept``, PullError or TimeoutError.
+        ``patience``: seconds to wait for the answer, other than the connection's time-out. Raises StatusError for an
+        answer that is not in ``accept``, PullError or TimeoutError.
         """
-        response = await self._exchange(method, url, headers)
+        patience = self._timeout if patience is None else patience
+        response = await self._exchange(method, url, headers, patience)
         if response.status == 401 and self._learn(response):
-            response = await self._exchange(method, url, headers)
+            response = await self._exchange(method, url, headers, patience)
         if response.status not in accept:
             raise StatusError(response)
         return response
 
     def send(self, method: str, url: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Send a request whose answer does not matter, unless it says that the session is gone."""
-        if len(self._pending) < PENDING_LIMIT and not self.transport.is_closing():
+        """Send a request whose answer does not matter."""
+        if not self.transport.is_closing():
             self._write(method, url, headers, None)
 
     def close(self) -> None:
@@ -164,17 +183,17 @@ class ClientConnection(asyncio.Protocol):
         self.lost.cancel()
         self.transport.close()
 
-    async def _exchange(self, method: str, url: str, headers: Sequence[tuple[str, str]]) -> Response:
+    async def _exchange(self, method: str, url: str, headers: Sequence[tuple[str, str]], patience: float) -> Response:
         if self.lost.done():
             self.lost.result()
         answer: asyncio.Future[Response] = self._loop.create_future()
         self._write(method, url, headers, answer)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(patience):
                 await asyncio.wait((answer, self.lost), return_when=asyncio.FIRST_COMPLETED)
                 return answer.result() if answer.done() else await self._raise_lost()
         except TimeoutError:
-            raise TimeoutError(f"no answer to {method} within {self._timeout:g} s") from None
+            raise TimeoutError(f"no answer to {method} within {patience:g} s") from None
 
     async def _raise_lost(self) -> Response:
         await self.lost
@@ -204,6 +223,8 @@ class ClientConnection(asyncio.Protocol):
         request = Request(method, url, Headers([*items, *headers]))
         if self._log.is_debug():
             self._log.debug("[c->s] %s", dump(request))
+        if len(self._pending) >= PENDING_LIMIT:
+            self._pending.popleft()
         self._pending.append((cseq, answer))
         self.transport.write(request.serialize())
 
@@ -218,13 +239,8 @@ class ClientConnection(asyncio.Protocol):
         number, answer = self._pending.popleft()
         while known and number != cseq:
             number, answer = self._pending.popleft()
-        if answer is not None:
-            if not answer.done():
-                answer.set_result(response)
-        elif response.status == 401:
-            self._learn(response)  # the nonce has become stale: the next keep-alive has the new one
-        elif response.status == 454:
-            self._fail(PullError("the server has ended the session"))
+        if answer is not None and not answer.done():
+            answer.set_result(response)
 
     def _on_request(self, request: Request) -> None:
         """Answer a request of the server: some look for signs of life in this way."""
@@ -235,9 +251,23 @@ class ClientConnection(asyncio.Protocol):
         response = Response(200 if alive or ends else 501)
         if request.cseq is not None:
             response.headers.set("CSeq", request.cseq)
-        self.transport.write(response.serialize())
+        self._send_unasked(response.serialize())
         if ends:
             self._fail(PullError(f"the server has ended the session ({request.method})"))
+
+    @property
+    def unread_limit(self) -> int:
+        """Bytes that may wait in the transport."""
+        return UNREAD_LIMIT
+
+    def _send_unasked(self, data: bytes) -> None:
+        """Write what the server has to take although it asked for nothing; one that takes nothing is given up."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(data)
+        if self.transport.get_write_buffer_size() > self.unread_limit:
+            self._fail(PullError("the server does not read what is sent to it"))
+            self.transport.abort()
 
     def _fail(self, error: Exception) -> None:
         if not self.lost.done():

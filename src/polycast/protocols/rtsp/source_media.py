@@ -13,10 +13,12 @@ from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
+from polycast.protocols.rtsp.stray_bytes import StrayBytes
 from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.rtsp.headers.transport import Transport
 from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
+from polycast.wire.rtsp.transport_answer import free_channels
 from polycast.wire.rtsp.transport_choice import Protocol
 
 # Seconds without a packet after PLAY, after which UDP is taken to be blocked.
@@ -34,8 +36,8 @@ REORDER_TICK_SECONDS: Final = 0.05
 # Datagrams that are kept until PLAY is answered: they may overtake the answer, with the first key frame among them.
 MAXIMUM_EARLY_DATAGRAMS: Final = 512
 
-# Largest channel number of an interleaved frame (one byte).
-_LARGEST_CHANNEL: Final = 255
+# Ports below are those of system services: no server sends media there.
+FIRST_UNPRIVILEGED_PORT: Final = 1024
 
 
 class NoPacketsError(PullError):
@@ -57,6 +59,8 @@ class SourceMedia:
         self._description = description
         self._protocol = protocol
         self._ports: dict[int, TrackPorts] = {}
+        self._told_ports: list[TrackPorts] = []
+        """Where a server sends to other ports than it was asked to."""
         self._channels: dict[int, int] = {}
         """Track index by interleaved channel of RTP."""
         self._rtcp_channels: dict[int, int] = {}
@@ -69,6 +73,7 @@ class SourceMedia:
         """What came over UDP before PLAY was answered, with what takes it; None from then on."""
         self._publishes_at_once = True
         self._bad_packets = 0
+        self._stray_bytes = StrayBytes(context.log)
         now = context.loop.time()
         self._started = now
         self._last_packet: float | None = None
@@ -81,32 +86,24 @@ class SourceMedia:
     def offer(self, index: int) -> Transport:
         """Return what SETUP of a track asks for. Raises OSError when there are no ports."""
         if self._protocol is Protocol.TCP:
-            return Transport("TCP", delivery="unicast", interleaved=(2 * index, 2 * index + 1), mode="play")
+            return Transport("TCP", delivery="unicast", interleaved=(2 * index, 2 * index + 1))
         if self._protocol is Protocol.MULTICAST:
-            return Transport(delivery="multicast", mode="play")
+            return Transport(delivery="multicast")
         sockets = open_pair(int(self._context.configuration.udp_read_buffer_size))
         self._ports[index] = self._make_ports(index, sockets)
-        return Transport(delivery="unicast", client_port=self._ports[index].numbers, mode="play")
+        return Transport(delivery="unicast", client_port=self._ports[index].numbers)
 
     def agree(self, index: int, transport: Transport) -> None:
         """Take what the server answered. Raises RemoteProtocolError when it cannot be used, or OSError."""
         if self._protocol is Protocol.TCP:
-            self._agree_interleaved(index, transport)
-        elif transport.lower_transport == "TCP":
-            raise RemoteProtocolError("the server uses TCP although UDP was asked for", 461)
+            used = {*self._channels, *self._rtcp_channels}
+            channels = free_channels(transport.interleaved, (2 * index, 2 * index + 1), used)
+            self._channels[channels[0]] = index
+            self._rtcp_channels[channels[1]] = index
         elif self._protocol is Protocol.MULTICAST:
             self._agree_multicast(index, transport)
         else:
             self._agree_unicast(index, transport)
-
-    def _agree_interleaved(self, index: int, transport: Transport) -> None:
-        channels = transport.interleaved or (2 * index, 2 * index + 1)
-        if transport.lower_transport != "TCP":
-            raise RemoteProtocolError("the server uses UDP although TCP was asked for", 461)
-        if channels[0] in self._channels or channels[0] > _LARGEST_CHANNEL:
-            raise RemoteProtocolError(f"the interleaved channels {channels[0]}-{channels[1]} are used twice")
-        self._channels[channels[0]] = index
-        self._rtcp_channels[channels[1]] = index
 
     def _agree_unicast(self, index: int, transport: Transport) -> None:
         any_port = self._context.path_configuration.source_any_port_enable
@@ -118,7 +115,21 @@ class SourceMedia:
         host = self._connection.remote_host
         if transport.source is not None and _is_address(transport.source):
             host = transport.source
-        self._ports[index].expect(host, None if any_port else ports)
+        receiving = [self._ports[index], *self._open_told(index, transport.client_port)]
+        for pair in receiving:
+            pair.expect(host, None if any_port else ports)
+
+    def _open_told(self, index: int, told: tuple[int, int] | None) -> list[TrackPorts]:
+        """Receive also on the ports that the server says it will send to, where they are not those asked for."""
+        if told is None or told == self._ports[index].numbers or told[0] < FIRST_UNPRIVILEGED_PORT:
+            return []
+        try:
+            sockets = open_pair(int(self._context.configuration.udp_read_buffer_size), told)
+        except OSError as error:
+            self._context.log.warning("the server sends to ports %d-%d, which cannot be opened: %s", *told, error)
+            return []
+        self._told_ports.append(self._make_ports(index, sockets))
+        return self._told_ports[-1:]
 
     def _agree_multicast(self, index: int, transport: Transport) -> None:
         track = self._description.tracks[index]
@@ -133,6 +144,11 @@ class SourceMedia:
         host = transport.source or self._connection.remote_host
         # A server on this machine sends from the address of whatever interface the group is routed to.
         self._ports[index].expect(None if _is_loopback(host) else host, None)
+
+    def expect(self) -> None:
+        """Get ready for media, once all tracks are set up: they may come before the answer to PLAY."""
+        self._connection.expect_frames((*self._channels, *self._rtcp_channels))
+        self.punch()
 
     def punch(self) -> None:
         """Open the NATs between the server and our UDP ports."""
@@ -174,7 +190,9 @@ class SourceMedia:
         self._connection.train_tracks = {}
         for track_input in self._inputs.values():
             track_input.count()
-        for ports in self._ports.values():
+        self._stray_bytes.update(self._connection.skipped)
+        self._stray_bytes.close()
+        for ports in (*self._ports.values(), *self._told_ports):
             ports.close()
 
     def _publish(self) -> Stream:
@@ -279,6 +297,7 @@ class SourceMedia:
         if self._bad_packets > 1:
             self._context.log.warning("%d more invalid packets ignored", self._bad_packets - 1)
             self._bad_packets = 1
+        self._stray_bytes.update(self._connection.skipped)
 
     def _check_silence(self, now: float) -> None:
         if self._last_packet is None and not self._publishes_at_once:

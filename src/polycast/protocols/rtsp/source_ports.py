@@ -90,19 +90,27 @@ class TrackPorts:
         return self._takes_any or (self._host is not None and plain_host(address[0]) == self._host)
 
 
-def open_pair(receive_buffer_size: int) -> tuple[socket.socket, socket.socket]:
-    """Return a pair of UDP sockets on an even port and the next one. Raises OSError when there is none."""
+def open_pair(receive_buffer_size: int, numbers: tuple[int, int] | None = None) -> tuple[socket.socket, socket.socket]:
+    """Return a pair of UDP sockets on an even port and the next one, or on the ports ``numbers``.
+
+    Raises OSError when they are not free.
+    """
+    if numbers is not None:
+        return _open_at(numbers, receive_buffer_size)
     for _ in range(PAIR_ATTEMPTS):
         port = random.randrange(FIRST_PORT, LAST_PORT, 2)
-        try:
-            first = open_udp_socket("", port, receive_buffer_size)
-        except OSError:
-            continue
-        try:
-            return first, open_udp_socket("", port + 1)
-        except OSError:
-            first.close()
+        with contextlib.suppress(OSError):
+            return _open_at((port, port + 1), receive_buffer_size)
     raise OSError(errno.EADDRINUSE, "no pair of free UDP ports")
+
+
+def _open_at(numbers: tuple[int, int], receive_buffer_size: int) -> tuple[socket.socket, socket.socket]:
+    first = open_udp_socket("", numbers[0], receive_buffer_size)
+    try:
+        return first, open_udp_socket("", numbers[1])
+    except OSError:
+        first.close()
+        raise
 
 
 def open_group_pair(

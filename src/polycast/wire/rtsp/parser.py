@@ -5,13 +5,14 @@ Servers and clients use the same parser (RFC 2326 section 4; interleaved frames:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.message import VERSION, Headers, Request, Response
+from polycast.wire.rtsp.resynchronization import Resynchronizer
 
 # The limits of the reference server; the longest values seen in practice (URLs with tokens, digest headers) stay below
 # a half of them.
@@ -124,6 +125,8 @@ class MessageParser:
 
     Call :meth:`receive_data`, then :meth:`next_event` until it returns None. A RemoteProtocolError from
     :meth:`next_event` is final: the position in the stream is lost, so each further call raises it again.
+
+    Bytes that belong to nothing are such an error, unless :meth:`expect_frames` has told the channels in use.
     """
 
     __slots__ = (
@@ -135,6 +138,7 @@ class MessageParser:
         "_limits",
         "_message",
         "_position",
+        "_resynchronizer",
     )
 
     def __init__(self, limits: Limits = Limits(), interleaved_limit: int = INTERLEAVED_LIMIT) -> None:
@@ -147,6 +151,19 @@ class MessageParser:
         self._body_missing = -1
         """Bytes that the body still lacks; -1 while the headers are not complete."""
         self._error: RemoteProtocolError | None = None
+        self._resynchronizer: Resynchronizer | None = None
+
+    def expect_frames(self, channels: Collection[int]) -> None:
+        """Skip bytes that belong to nothing from now on, up to the next message or frame of one of these channels.
+
+        Without channels they are an error again.
+        """
+        self._resynchronizer = Resynchronizer(channels, self.skipped) if channels else None
+
+    @property
+    def skipped(self) -> int:
+        """Bytes that belonged to nothing and were skipped, since frames are expected."""
+        return 0 if self._resynchronizer is None else self._resynchronizer.skipped
 
     @property
     def buffered(self) -> int:
@@ -171,6 +188,8 @@ class MessageParser:
         most of the time. None where it is not, and nothing has been taken: then give it to :meth:`receive_data`.
         """
         if self._buffer or self._message is not None or self._error is not None:
+            return None
+        if self._resynchronizer is not None and self._resynchronizer.is_lost:
             return None
         head = data[:5]
         shape = _shapes.get(head) or _shape_of(data, head)
@@ -201,24 +220,53 @@ class MessageParser:
         if self._error is not None:
             raise self._error
         try:
-            if self._message is None:
-                buffer = self._buffer
-                position = self._position
-                if position == len(buffer):
-                    return None
-                if buffer[position] == _DOLLAR:
-                    return self._next_run()
-                self._message = self._begin_message()
-            if self._message is None:
-                # Line ends may stand before a frame, too.
-                return self._next_run() if self._buffer.startswith(b"$", self._position) else None
-            return self._continue_message(self._message)
+            event = self._next_event()
         except RemoteProtocolError as error:
             self._error = error
             self._buffer = b""
             self._position = 0
             self._body.clear()
             raise
+        if event is not None and self._resynchronizer is not None:
+            self._resynchronizer.skipped_in_row = 0
+        return event
+
+    def _next_event(self) -> Request | Response | InterleavedRun | None:
+        while self._message is None:
+            buffer = self._buffer
+            position = self._position
+            size = len(buffer)
+            # Clients separate messages with stray line ends, and some keep a NAT open with them.
+            while position < size and buffer[position] in b"\r\n":
+                position += 1
+            self._position = position
+            if position == size:
+                return None
+            is_frame = buffer[position] == _DOLLAR
+            resynchronizer = self._resynchronizer
+            if resynchronizer is not None:
+                begins = resynchronizer.begins(buffer, position, is_frame=is_frame)
+                if begins is None:
+                    return None
+                if not begins:
+                    self._position, found = resynchronizer.skip(buffer, position)
+                    if not found:
+                        return None
+                    continue
+            if is_frame:
+                return self._next_run()
+            try:
+                self._message = self._begin_message()
+            except RemoteProtocolError:
+                if resynchronizer is None:
+                    raise
+                self._position, found = resynchronizer.skip(buffer, position)
+                if not found:
+                    return None
+                continue
+            if self._message is None:
+                return None
+        return self._continue_message(self._message)
 
     def _next_run(self) -> InterleavedRun | None:
         data = self._buffer
@@ -230,6 +278,8 @@ class MessageParser:
         groups: list[Group] = []
         sizes: list[int] = []
         current = -1
+        start = position
+        resynchronizer = self._resynchronizer
         while position <= last_header:
             dollar, channel, length = unpack(data, position)
             if dollar != _DOLLAR or length > limit:
@@ -238,6 +288,8 @@ class MessageParser:
             if end > size:
                 break
             if channel != current:
+                if position != start and resynchronizer is not None and channel not in resynchronizer.channels:
+                    break
                 current = channel
                 sizes = []
                 groups.append((channel, position + 4, sizes))
@@ -256,16 +308,9 @@ class MessageParser:
         return run
 
     def _begin_message(self) -> Request | Response | None:
-        """Parse the start line; None when it is not whole yet, or when a frame comes first."""
+        """Parse the start line; None when it is not whole yet."""
         buffer = self._buffer
         position = self._position
-        size = len(buffer)
-        # Clients separate messages with stray line ends, and some keep a NAT open with them.
-        while position < size and buffer[position] in b"\r\n":
-            position += 1
-        self._position = position
-        if position == size or buffer[position] == _DOLLAR:
-            return None
         line = self._take_line(self._limits.method + self._limits.url + self._limits.protocol + 2)
         if line is None:
             _check_method(buffer[position : position + self._limits.method + 1].partition(b" ")[0], self._limits)

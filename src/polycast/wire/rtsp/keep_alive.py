@@ -1,0 +1,38 @@
+"""Which requests keep a session alive (RFC 2326 sections 10.8 and 12.37), given what a server answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from polycast.wire.rtsp.message import Method
+
+_FIRST_ERROR: Final = 400
+
+
+class KeepAlive:
+    """The requests of one session that only tell the server that we are there.
+
+    OPTIONS always, since there are cameras that count nothing else, and GET_PARAMETER where it is announced, since
+    there are others that count only that. What is refused or not answered is left out while the other is answered:
+    Xiaomi and Thingino cameras announce GET_PARAMETER and answer it with 454 although they stream on.
+    """
+
+    def __init__(self, public: Collection[str]) -> None:
+        """``public``: the methods that the server announced, in upper case."""
+        self._methods = (Method.GET_PARAMETER, Method.OPTIONS) if Method.GET_PARAMETER in public else (Method.OPTIONS,)
+        self._refused: set[str] = set()
+
+    def due(self) -> tuple[Method, ...]:
+        """Return the methods to send now."""
+        accepted = tuple(method for method in self._methods if method not in self._refused)
+        return accepted or (Method.OPTIONS,)
+
+    def on_answer(self, method: Method, status: int | None) -> bool:
+        """Take the status of an answer, None when there was none. Return whether the method is left out from now on."""
+        if status is not None and status < _FIRST_ERROR:
+            self._refused.discard(method)
+            return False
+        is_new = method not in self._refused
+        self._refused.add(method)
+        return is_new

@@ -1,0 +1,93 @@
+"""Finding the next message or interleaved frame behind bytes that belong to neither.
+
+Cameras leave such bytes between two frames: padding up to a multiple of four (Canon VB-H47), a block of another
+protocol (TP-Link Tapo C110), the rest of a packet whose length was told too small.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.message import Method
+
+SKIP_LIMIT: Final = 256 * 1024
+"""Bytes that may be skipped in a row, four of the largest interleaved frames: a peer that sends more than these
+without a frame or a message does not speak RTSP any more."""
+
+_FRAME_HEADER_SIZE: Final = 4
+
+# Of a frame that is believed after stray bytes: at least the 8 bytes of the shortest RTCP packet, and version 2 of RTP
+# or RTCP in the first two bits.
+_LENGTH_AND_VERSION: Final = rb"(?:\x00[\x08-\xff]|[\x01-\xff].)[\x80-\xbf]"
+_METHODS: Final = "|".join(Method).encode()
+_MESSAGE: Final = rb"RTSP/1\.0 [1-5]|(?:" + _METHODS + rb") (?:\*|/|rtsps?://)"
+
+_PARTIAL_SIZE: Final = 32
+"""Bytes, at least as many as the longest beginning of a frame or message that `_PARTIAL` finds."""
+_PARTIAL: Final = re.compile(
+    rb"(?:\$.{0,4}|[A-Z_]{1,20}(?: [rtsp:/]{0,7})?|RTSP/[0-9. ]{0,4})\Z",
+    re.DOTALL,
+)
+
+# Where nothing has been skipped, any word may be a method: one that is not known is answered with 501.
+_FIRST_WORD: Final = re.compile(rb"(?:RTSP/[0-9.]{3,8}|[A-Za-z0-9_-]{3,64}) ")
+_PARTIAL_FIRST_WORD: Final = re.compile(rb"(?:RTSP/[0-9.]{0,8}|[A-Za-z0-9_-]{1,64})\Z")
+
+
+class Resynchronizer:
+    """Where an RTSP connection goes on behind stray bytes, given the interleaved channels that are in use."""
+
+    __slots__ = ("_frame_or_message", "channels", "is_lost", "skipped", "skipped_in_row")
+
+    def __init__(self, channels: Collection[int], skipped: int = 0) -> None:
+        self.channels = frozenset(channels)
+        self.skipped = skipped
+        """Bytes skipped so far."""
+        self.skipped_in_row = 0
+        self.is_lost = False
+        """Whether the next frame or message is still looked for."""
+        known = b"".join(b"\\x%02x" % channel for channel in sorted(self.channels))
+        self._frame_or_message = re.compile(rb"\$[" + known + rb"]" + _LENGTH_AND_VERSION + rb"|" + _MESSAGE, re.DOTALL)
+
+    def begins(self, buffer: bytes, position: int, *, is_frame: bool) -> bool | None:
+        """Whether a frame (``is_frame``: there is a dollar sign) or else a message may begin at ``position``; None
+        where more bytes are needed to tell.
+
+        Frames of channels that were not set up are let through when RTP or RTCP is in them: some servers send these.
+        """
+        if self.is_lost:
+            return False
+        if not is_frame:
+            if _FIRST_WORD.match(buffer, position):
+                return True
+            return None if _PARTIAL_FIRST_WORD.match(buffer, position) else False
+        if len(buffer) < position + 2:
+            return None
+        if buffer[position + 1] in self.channels:
+            return True
+        if len(buffer) <= position + _FRAME_HEADER_SIZE:
+            return None
+        return buffer[position + _FRAME_HEADER_SIZE] >> 6 == 2
+
+    def skip(self, buffer: bytes, position: int) -> tuple[int, bool]:
+        """Look for the next frame or message behind the stray byte at ``position``.
+
+        Return where it is, or from where on the buffer has to be looked at again; and whether it was found. Raises
+        RemoteProtocolError (400) over SKIP_LIMIT.
+        """
+        start = position if self.is_lost else position + 1
+        found = self._frame_or_message.search(buffer, start)
+        if found is not None:
+            end = found.start()
+        else:
+            partial = _PARTIAL.search(buffer, max(start, len(buffer) - _PARTIAL_SIZE))
+            end = len(buffer) if partial is None else partial.start()
+        self.is_lost = found is None
+        self.skipped += end - position
+        self.skipped_in_row += end - position
+        if self.skipped_in_row > SKIP_LIMIT:
+            raise RemoteProtocolError(f"more than {SKIP_LIMIT} bytes between two frames")
+        return end, found is not None
