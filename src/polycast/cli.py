@@ -21,7 +21,7 @@ from polycast import __version__
 from polycast.config import LoadedConfiguration, PathConfiguration, load, unavailable_keys
 from polycast.config.names import ALL_PATHS
 from polycast.errors import ConfigurationError, PolycastError
-from polycast.log import Log, LogOutput
+from polycast.log import Log, LogOutput, printable
 from polycast.net.coalescing import coalesce_reads
 from polycast.net.loop import new_event_loop
 from polycast.service.notify import ServiceManager
@@ -82,12 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
     options = _parser().parse_args(arguments)
-    loader = functools.partial(_load, options.config, demo=options.demo)
     try:
-        loaded = loader()
+        loaded = _load(options.config, demo=options.demo)
     except ConfigurationError as error:
-        print(f"ERR: {error}")
+        print(f"ERR: {printable(str(error))}")
         return 1
+    except KeyboardInterrupt:  # while waiting for a pipe
+        return 130
+    loader = functools.partial(_load, options.config, demo=options.demo, again=True)
     if options.check:
         return _check(loaded)
     _raise_file_limit()
@@ -117,12 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(config: str | None, *, demo: bool) -> LoadedConfiguration:
+def _load(config: str | None, *, demo: bool, again: bool = False) -> LoadedConfiguration:
     if config is not None and not (config == DEFAULT_FILES[0] and not Path(config).exists()):
         found: str | None = config
     else:
         found = next((name for name in DEFAULT_FILES if Path(name).is_file()), None)
-    loaded = load(found, os.environ)
+    loaded = load(found, os.environ, again=again)
     warnings = list(loaded.warnings)
     configuration = loaded.configuration
     if found is None:
@@ -137,9 +139,10 @@ def _load(config: str | None, *, demo: bool) -> LoadedConfiguration:
 
 def _check(loaded: LoadedConfiguration) -> int:
     for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
-        print(f"WAR: {warning}")
+        print(f"WAR: {printable(warning)}")
     where = loaded.source_path or "the default configuration"
-    print(f"{where} is valid, with {len(loaded.configuration.paths)} paths")
+    count = len(loaded.configuration.paths)
+    print(f"{where} is valid, with {count} {'path' if count == 1 else 'paths'}")
     return 0
 
 
@@ -155,6 +158,8 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     service_manager = ServiceManager.from_environment(os.environ)
     service_manager.start_watchdog()
     application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None, loader=loader)
+    started = asyncio.Event()
+    _reload_on_signal(application, service_manager, started)
     try:
         await application.start()
     except PolycastError as error:
@@ -169,7 +174,7 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
             {key: port for server in application.servers.values() for key, port in server.ports.items()},
             web_scheme="https" if loaded.configuration.hls_encryption else "http",
         )
-    _reload_on_signal(application, service_manager)
+    started.set()
     gc.collect()
     gc.freeze()
     service_manager.ready()
@@ -222,8 +227,8 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
 
 
-def _reload_on_signal(application: Application, service_manager: ServiceManager) -> None:
-    """Read the configuration again on SIGHUP, where there is such a signal."""
+def _reload_on_signal(application: Application, service_manager: ServiceManager, started: asyncio.Event) -> None:
+    """Read the configuration again on SIGHUP, where there is such a signal; one that is early waits for the start."""
     from polycast.control.settings import ChangeSource
 
     if sys.platform == "win32":
@@ -232,6 +237,7 @@ def _reload_on_signal(application: Application, service_manager: ServiceManager)
     reloads: set[asyncio.Task[bool]] = set()
 
     async def reload_file() -> bool:
+        await started.wait()
         service_manager.reloading()
         try:
             return await application.settings.reload_file(ChangeSource.SIGNAL)

@@ -11,6 +11,8 @@ Any other exception out of an engine is a bug: the shell that drives it closes t
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class PolycastError(Exception):
     """Base of all errors that Polycast raises on purpose."""
@@ -36,4 +38,33 @@ class LocalProtocolError(ProtocolError):
 
 
 class ConfigurationError(PolycastError):
-    """A configuration file, environment variable or API body is not valid. The text is meant for the user."""
+    """A configuration file, environment variable or API body is not valid. The text is meant for the user.
+
+    ``keys`` are the settings that the error is about, in the order of their importance: ``("readTimeout",)``, or
+    ``("paths", "cam1", "source")`` for a setting of a path. The text names the first one.
+    """
+
+    def __init__(self, message: str, *keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.message = message
+        self.keys = keys
+        self.place = ""
+        """Where it is written: file and line, or environment variable."""
+        self.line = 0
+        """Line of the file, from 1, when it is known; else that of one of the keys."""
+
+    def within(self, *prefix: str) -> Self:
+        """Put the error, which is about a part, into its whole; return it."""
+        self.keys = tuple(prefix + key for key in self.keys) or (prefix,)
+        return self
+
+    def __str__(self) -> str:
+        setting = _setting(self.keys[0]) if self.keys else ""
+        return ": ".join(part for part in (self.place, setting, self.message) if part)
+
+
+def _setting(key: tuple[str, ...]) -> str:
+    if len(key) < 2 or key[0] != "paths":
+        return ": ".join(key)
+    _, path, *rest = key
+    return ": ".join((f"parameter paths, key {path}", *rest))

@@ -25,6 +25,11 @@ _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x
 _CONTROL_CHARACTERS |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 
 
+def printable(text: str) -> str:
+    """Return a text in which control characters are visible, and only line feeds break lines."""
+    return text.translate(_CONTROL_CHARACTERS)
+
+
 class Log:
     """A logger with a prefix. ``child("conn 1.2.3.4:5")`` nests one more."""
 

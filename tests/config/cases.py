@@ -12,7 +12,7 @@ _USELESS = "since the stream is not provided by a publisher, but by a fixed sour
 _EXTERNAL = "externalAuthenticationURL: http://host/auth\n"
 _CHARACTERS = "can contain only alphanumeric characters, underscore, dot, tilde, minus or slash"
 
-EXACT_ERRORS: list[tuple[str, str]] = [
+REFERENCE_ERRORS: list[tuple[str, str]] = [
     # structure
     ("invalid: param", "non-existent parameter: 'invalid'"),
     (_path("invalid: parameter"), "parameter paths, key mypath: non-existent parameter: 'invalid'"),
@@ -137,7 +137,9 @@ EXACT_ERRORS: list[tuple[str, str]] = [
         "'runOnDemand' can be used only when source is 'publisher'",
     ),
 ]
-"""Texts that the reference server has too (except that it says ``read`` for the credentials of publishers)."""
+"""Texts of the reference server (except that it says ``read`` for the credentials of publishers).
+
+Ours have file, line and key in front, and the remedy behind."""
 
 OWN_ERRORS: list[tuple[str, str]] = [
     (
@@ -166,7 +168,7 @@ OWN_ERRORS: list[tuple[str, str]] = [
         "multicastIPRange: 10.0.0.0/8",
         "line 1: multicastIPRange: '10.0.0.0/8' is not a range of IPv4 multicast addresses, such as 224.1.0.0/16",
     ),
-    ("multicastRTPPort: 65536", "multicastRTPPort: 65536 is not a port (1 to 65535)"),
+    ("multicastRTPPort: 65536", "line 1: multicastRTPPort: 65536 is not a port (1 to 65535)"),
     (_path("a"), "parameter paths, key mypath: not a map"),
     (
         _path("runOnDemandCloseAfter: x"),

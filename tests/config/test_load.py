@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.config.cases import EXACT_ERRORS, OWN_ERRORS
+from tests.config.cases import OWN_ERRORS, REFERENCE_ERRORS
 
 from polycast.config import (
     AuthMethod,
@@ -163,19 +164,16 @@ def test_merged_settings() -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "message"), EXACT_ERRORS)
-def test_exact_errors(text: str, message: str) -> None:
-    assert error_of(text) == message
-
-
-@pytest.mark.parametrize(("text", "message"), OWN_ERRORS)
-def test_own_errors(text: str, message: str) -> None:
-    assert error_of(text) == message
+@pytest.mark.parametrize(("text", "message"), REFERENCE_ERRORS + OWN_ERRORS)
+def test_errors(text: str, message: str) -> None:
+    error = error_of(text)
+    assert message in error
+    assert message.startswith("not a map") or re.match(r"(invalid YAML: )?line \d+(, column \d+)?: ", error)
 
 
 def test_first_error_of_the_file_is_reported() -> None:
-    assert error_of("logLevel: a\nencryption: b\n") == "invalid log level: a"
-    assert error_of("encryption: b\nlogLevel: a\n") == "invalid encryption value: 'b'"
+    assert error_of("logLevel: a\nencryption: b\n").startswith("line 1: logLevel: invalid log level: a")
+    assert error_of("encryption: b\nlogLevel: a\n").startswith("line 1: encryption: invalid encryption value: 'b'")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +228,7 @@ def test_warnings() -> None:
     assert loaded.warnings == [
         "line 2: 'api' is written more than once; the last one counts",
         "the configuration file has several YAML documents; only the first one is used",
-        "environment variable RTSP_APY is not a setting",
+        "environment variable RTSP_APY is not a setting (did you mean RTSP_API?)",
     ]
 
 

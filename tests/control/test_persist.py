@@ -277,7 +277,7 @@ def test_a_change_at_the_last_moment_is_a_conflict(file: Path) -> None:
     with pytest.raises(ConflictError):
         prepare_write(file, loaded.content_digest, edit, edit.apply(loaded.configuration), {})
     file.unlink()
-    with pytest.raises(PersistError, match="can't be read"):
+    with pytest.raises(PersistError, match="can't read"):
         prepare_write(file, loaded.content_digest, edit, edit.apply(loaded.configuration), {})
 
 
@@ -324,4 +324,4 @@ async def test_an_encrypted_file_stays_encrypted(file: Path, monkeypatch: pytest
         file.write_bytes(crypto.encrypt(HEAD.encode() + b"readTimeout: 33s\n", key))
         await server.until(lambda: float(server.app.configuration.read_timeout) == 33)
         file.write_bytes(crypto.encrypt(HEAD.encode(), "another key"))
-        await server.log.wait("last good configuration stays: decryption error")
+        await server.log.wait("last good configuration stays: .*: decryption error")

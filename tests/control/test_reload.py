@@ -248,6 +248,36 @@ async def test_a_bad_file_changes_nothing_and_is_reported(file: Path) -> None:
         await flow.check()
 
 
+async def test_a_file_that_becomes_empty_or_vanishes_changes_nothing(file: Path) -> None:
+    text = FILE_HEAD + "paths: {cam: {}}\n"
+    async with running_file(file, text) as server:
+        for break_it, told in (
+            (lambda: file.write_text("\n"), "is empty; the last good configuration stays"),
+            (file.unlink, "No such file or directory; the last good configuration stays"),
+            (lambda: os.mkfifo(file), "is not a regular file, so it is not read again; the last good"),
+            (lambda: os.truncate(new_file(file), 2**31), "is too large .*; the last good configuration stays"),
+        ):
+            break_it()
+            await server.log.wait(f"WARNING the configuration file .*{told}|WARNING can't read the .*{told}")
+            assert not await server.reload()
+            assert list(server.app.hub.paths) == ["cam"]
+            assert (await server.get("/v1/config/status"))["ok"] is False
+        # The one that is in use again, and then another one.
+        new_file(file).write_text(text)
+        await server.log.wait("INFO the configuration file is again the one that is in use")
+        assert (await server.get("/v1/config/status"))["ok"] is True
+        file.write_text(FILE_HEAD + "paths: {other: {}}\n")
+        await server.until(lambda: list(server.app.hub.paths) == ["other"])
+
+
+def new_file(file: Path) -> Path:
+    """Replace what is there by an empty file, at once."""
+    new = file.with_suffix(".new")
+    new.write_bytes(b"")
+    os.replace(new, file)
+    return file
+
+
 async def test_a_file_that_cannot_be_put_into_effect_changes_nothing(file: Path) -> None:
     async with running_file(file, FILE_HEAD + "paths: {cam: {}}\n") as server:
         with socket.create_server(("127.0.0.1", 0)) as other:

@@ -10,7 +10,7 @@ import msgspec
 from polycast.config.fields import Field, configuration_fields, path_fields
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration, PathConfiguration
-from polycast.config.values import InvalidValueError
+from polycast.config.suggest import unknown_key
 from polycast.errors import ConfigurationError
 
 
@@ -25,33 +25,32 @@ class Key(str):
 def check_keys(values: Any) -> None:
     """Raise ConfigurationError at the first key that does not exist, in the order of ``values``."""
     if not isinstance(values, Mapping):
-        raise ConfigurationError("not a map")
+        raise ConfigurationError("not a map (write settings as 'key: value', one a line)")
     known = configuration_fields()
     for key, value in values.items():
         if key == "paths":
-            _check_path_keys(value)
+            _check_path_keys(key, value)
         elif key not in known:
-            raise _unknown(key)
+            raise unknown_key(key)
 
 
-def parse_fields(values: Mapping[str, Any], fields: Mapping[str, Field], where: str = "") -> dict[str, Any]:
+def parse_fields(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
     """The Python names and typed values of the keys in ``values``; null stands for the default. Keys must be known."""
     parsed = {}
     for key, value in values.items():
         field = fields.get(key)
         if field is None:
-            raise _unknown(key)
+            raise unknown_key(key, of_path=fields is path_fields())
         try:
             parsed[field.name] = field.default if value is None else field.kind.parse(value)
-        except InvalidValueError as error:
-            line = f"line {key.line}: " if isinstance(key, Key) else ""
-            raise ConfigurationError(f"{line}{where}{key}: {error}") from error
+        except ConfigurationError as error:
+            raise error.within(key) from error.__cause__
     return parsed
 
 
 def parse_path(name: str, values: Mapping[str, Any] | None) -> PathConfiguration:
     """The settings of one path. Rules between keys are not checked here."""
-    return PathConfiguration(**parse_fields(values or {}, path_fields(), _where(name)))
+    return PathConfiguration(**_parse_path_fields(name, values or {}))
 
 
 def parse_configuration(values: Mapping[str, Any]) -> Configuration:
@@ -64,7 +63,14 @@ def parse_configuration(values: Mapping[str, Any]) -> Configuration:
 
 def edit_path(path: PathConfiguration, name: str, values: Mapping[str, Any]) -> PathConfiguration:
     """``path`` with the keys of ``values`` changed."""
-    return msgspec.structs.replace(path, **parse_fields(values, path_fields(), _where(name)))
+    return msgspec.structs.replace(path, **_parse_path_fields(name, values))
+
+
+def _parse_path_fields(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return parse_fields(values, path_fields())
+    except ConfigurationError as error:
+        raise error.within("paths", name) from error.__cause__
 
 
 def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
@@ -80,25 +86,19 @@ def given_path_key(name: str, key: str) -> str:
     return f"paths.{ALL_PATHS if name == ALL_PATHS_ALIAS else name}.{key}"
 
 
-def _check_path_keys(paths: Any) -> None:
+def _check_path_keys(key: str, paths: Any) -> None:
     if paths is None:
         return
     if not isinstance(paths, Mapping):
-        raise ConfigurationError("parameter paths is not a map")
+        error = ConfigurationError("parameter paths is not a map (write the names of paths below it, indented)")
+        error.line = getattr(key, "line", 0)
+        raise error
     known = path_fields()
     for name, path in paths.items():
         if path is None:
             continue
         if not isinstance(path, Mapping):
-            raise ConfigurationError(f"{_where(name)}not a map")
+            raise ConfigurationError("not a map (write its settings below it, indented)", ("paths", name))
         for key in path:
             if key not in known:
-                raise ConfigurationError(f"{_where(name)}{_unknown(key)}")
-
-
-def _where(name: str) -> str:
-    return f"parameter paths, key {name}: "
-
-
-def _unknown(key: str) -> ConfigurationError:
-    return ConfigurationError(f"non-existent parameter: '{key}'")
+                raise unknown_key(key, of_path=True).within("paths", name)

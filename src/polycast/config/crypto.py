@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Final
 
 from polycast.errors import ConfigurationError
@@ -12,10 +13,18 @@ KEY_SIZE: Final = 32  # bytes
 NONCE_SIZE: Final = 24  # bytes
 TAG_SIZE: Final = 16  # bytes
 
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
+
 
 def secretbox_key(key: str) -> bytes:
     """The key as the reference server makes it from text: padded with zero bytes, or cut, to 32 bytes."""
     return key.encode("utf-8", "surrogateescape")[:KEY_SIZE].ljust(KEY_SIZE, b"\x00")
+
+
+def is_encrypted(content: bytes) -> bool:
+    """Whether the content of a file looks like an encrypted one: a single text of base64."""
+    text = b"".join(content.split())
+    return len(text) * 3 // 4 >= NONCE_SIZE + TAG_SIZE and _BASE64.fullmatch(text) is not None
 
 
 def encrypt(plain: bytes, key: str, nonce: bytes | None = None) -> bytes:

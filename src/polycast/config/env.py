@@ -11,6 +11,7 @@ from polycast.config.convert import given_path_key
 from polycast.config.fields import Field, configuration_fields, path_fields
 from polycast.config.kinds import BOOLEAN
 from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.similar import closest
 from polycast.config.spelling import environment_name
 from polycast.config.values import InvalidValueError
 from polycast.errors import ConfigurationError
@@ -26,8 +27,8 @@ class EnvironmentResult(msgspec.Struct, frozen=True):
     """The configuration with the variables applied."""
 
     configuration: Configuration
-    given: frozenset[str]
-    """The keys that were set, in the form of ``convert.given_keys``."""
+    variables: Mapping[str, str]
+    """The variable of each key that was set; keys in the form of ``convert.given_keys``."""
     warnings: list[str]
 
 
@@ -36,24 +37,28 @@ def apply_environment(configuration: Configuration, environment: Mapping[str, st
     variables = {name: environment[name] for name in sorted(environment) if name.startswith(PREFIX)}
     settings: dict[str, Any] = {}
     used = set(_OTHER_VARIABLES)
-    given: set[str] = set()
+    given: dict[str, str] = {}
     for field in configuration_fields().values():
         variable = environment_name(field.key)
         if variable in variables:
             settings[field.name] = _parse(variable, field, variables[variable])
             used.add(variable)
-            given.add(field.key)
+            given[field.key] = variable
     paths = dict(configuration.paths)
     for variable in variables:
         if variable.startswith(PATHS_PREFIX) and _apply_to_paths(paths, variable, variables[variable], given):
             used.add(variable)
-    warnings = [f"environment variable {name} is not a setting" for name in variables if name not in used]
-    return EnvironmentResult(
-        msgspec.structs.replace(configuration, **settings, paths=paths), frozenset(given), warnings
-    )
+    warnings = [_unused(name) for name in variables if name not in used]
+    return EnvironmentResult(msgspec.structs.replace(configuration, **settings, paths=paths), given, warnings)
 
 
-def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: str, given: set[str]) -> bool:
+def _unused(variable: str) -> str:
+    similar = closest(variable, map(environment_name, configuration_fields()))
+    hint = f" (did you mean {similar}?)" if similar and not variable.startswith(PATHS_PREFIX) else ""
+    return f"environment variable {variable} is not a setting{hint}"
+
+
+def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: str, given: dict[str, str]) -> bool:
     """Apply one ``RTSP_PATHS_<NAME>[_<KEY>]`` variable; False when it is not one."""
     upper_name, _, key = variable.removeprefix(PATHS_PREFIX).partition("_")
     if not upper_name or upper_name != upper_name.upper():
@@ -66,7 +71,7 @@ def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: st
     if field is None:
         return False
     paths[name] = msgspec.structs.replace(path, **{field.name: _parse(variable, field, text)})
-    given.add(given_path_key(name, field.key))
+    given[given_path_key(name, field.key)] = variable
     return True
 
 
@@ -77,8 +82,7 @@ def _path_fields_by_variable() -> dict[str, Field]:
 def _parse(variable: str, field: Field, text: str) -> Any:
     try:
         return field.kind.parse(text)
-    except InvalidValueError as error:
-        cause = f"invalid value '{text}'" if field.kind is BOOLEAN else error
-        raise ConfigurationError(f"{variable}: {cause}") from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"{variable}: {error}") from error
+        shown = InvalidValueError(f"invalid value '{text}' (write yes or no)") if field.kind is BOOLEAN else error
+        shown.place = variable
+        raise shown from None

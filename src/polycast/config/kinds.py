@@ -14,6 +14,7 @@ from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeVar
 
+from polycast.config.similar import closest
 from polycast.config.values import (
     AuthMethod,
     Duration,
@@ -46,7 +47,7 @@ _ENCRYPTIONS: Final = {
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
 _CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s/]*)):([0-9]{1,5})", re.ASCII)
-_NEXT_SOURCE = re.compile(r",(?=[a-z]+://)")
+_NEXT_SOURCE = re.compile(r" *,(?= *[a-z]+://)")
 
 _TEXT_LIST_SCHEMA: Final = {"type": "array", "items": {"type": "string"}}
 
@@ -90,7 +91,9 @@ def parse_network(text: str) -> IPNetwork:
             raise ValueError
         return ip_network(f"{parsed}{slash}{prefix}", strict=False)
     except ValueError as error:
-        raise ConfigurationError(f"unable to parse IP/CIDR '{text}'") from error
+        raise ConfigurationError(
+            f"unable to parse IP/CIDR '{text}' (write an address or a range, such as 192.168.1.5 or 10.0.0.0/8)"
+        ) from error
 
 
 def _boolean(value: Json) -> bool:
@@ -126,7 +129,10 @@ def _address(value: Json) -> str:
 def _credential(value: Json) -> str:
     text = _text(value)
     if text and not text.startswith("sha256:") and not _CREDENTIAL.fullmatch(text):
-        raise ConfigurationError(f"contains unsupported characters (supported are {SUPPORTED_CREDENTIAL_CHARACTERS})")
+        raise ConfigurationError(
+            f"contains unsupported characters (supported are {SUPPORTED_CREDENTIAL_CHARACTERS}) "
+            "besides a-z; any other text can be given as its hash, sha256:..."
+        )
     return text
 
 
@@ -147,7 +153,7 @@ def _encryption(value: Json) -> Encryption:
     text = str(value).lower() if isinstance(value, bool) else _text(value)
     known = _ENCRYPTIONS.get(text)
     if known is None:
-        raise ConfigurationError(f"invalid encryption value: '{text}'")
+        raise ConfigurationError(f"invalid encryption value: '{text}'{_allowed(text, Encryption)}")
     return known
 
 
@@ -171,14 +177,27 @@ def _networks(value: Json) -> tuple[IPNetwork, ...]:
     return tuple(parse_network(item) for item in _items(value))
 
 
+def _url(value: Json) -> str:
+    """A URL, or a word in its place. Blanks around it are a mistake, those of its path are encoded (RFC 3986)."""
+    scheme, separator, rest = _text(value).strip(" ").partition("://")
+    end = next((index for index, character in enumerate(rest) if character in "/?#"), len(rest))
+    return scheme + separator + rest[:end] + rest[end:].replace(" ", "%20")
+
+
 def _source(value: Json) -> str | tuple[str, ...]:
     sources = _NEXT_SOURCE.split(value) if isinstance(value, str) and "://" in value else value
     if isinstance(sources, str):
-        return str(sources)
+        return _url(sources)
     if not isinstance(sources, list | tuple):
         raise InvalidValueError(f"{_quote(value)} is neither a source nor a list of sources")
-    texts = tuple(_text(source) for source in sources)
+    texts = tuple(_url(source) for source in sources)
     return "" if not texts else texts[0] if len(texts) == 1 else texts
+
+
+def _allowed(text: str, values: Iterable[str]) -> str:
+    """Return the values that could be written in the place of one that does not exist."""
+    similar = closest(text, values)
+    return f" (one of: {', '.join(values)}{f'; did you mean {similar}?' if similar else ''})"
 
 
 def _quote(value: Json) -> str:
@@ -203,7 +222,7 @@ def _choice(choices: type[_Choice], message: str) -> Callable[[Json], _Choice]:
     def parse(value: Json) -> _Choice:
         text = _text(value)
         if text not in known:
-            raise ConfigurationError(message % text)
+            raise ConfigurationError(message % text + _allowed(text, known))
         return known[text]
 
     return parse
@@ -247,6 +266,7 @@ INTEGER: Final = Kind("whole number", _integer, int, {"type": "integer"})
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
+URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(
     "duration", _duration, str, {"type": "string", "pattern": "^0$|^([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$"}
 )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import msgspec
 
 from polycast.config.convert import given_keys, parse_configuration
-from polycast.config.crypto import decrypt
+from polycast.config.crypto import decrypt, is_encrypted
 from polycast.config.env import KEY_VARIABLE, apply_environment
+from polycast.config.files import UnreadableError, decode, empty_file, is_blank, read_again, read_once
+from polycast.config.places import place_of
+from polycast.config.questionable import questionable
 from polycast.config.schema import Configuration
 from polycast.config.validate import validate
 from polycast.config.yaml_reader import read_yaml
 from polycast.errors import ConfigurationError
-
-MAX_FILE_SIZE: Final = 8 * 1024 * 1024  # bytes; encrypted text is a third longer than what the YAML reader takes
 
 
 class LoadedConfiguration(msgspec.Struct, frozen=True):
@@ -32,45 +33,75 @@ class LoadedConfiguration(msgspec.Struct, frozen=True):
     """The keys that the user set: ``hlsVariant``, or ``paths.<name>.<key>``."""
     content_digest: str = ""
     """SHA-256 of the file as it lies on the disk, hexadecimal; empty without a file."""
+    is_rereadable: bool = True
+    """False for a pipe, whose content is there only once."""
 
 
-def load(path: str | None, environment: Mapping[str, str]) -> LoadedConfiguration:
-    """Load the file at ``path`` (None: no file) and apply ``environment``. Raises ConfigurationError."""
-    content = b"" if path is None else _read_file(path)
+def load(path: str | None, environment: Mapping[str, str], *, again: bool = False) -> LoadedConfiguration:
+    """Load the file at ``path`` (None: no file) and apply ``environment``. Raises ConfigurationError.
+
+    ``again`` says that a server runs with what was loaded before: it must never wait for a pipe, and a file that has
+    become empty is no configuration.
+    """
     if path is None:
-        return load_bytes(content, environment)
-    plain = decrypt(content, environment[KEY_VARIABLE]) if KEY_VARIABLE in environment else content
-    loaded = load_bytes(plain, environment)
-    return msgspec.structs.replace(
-        loaded, source_path=Path(path).absolute(), content_digest=hashlib.sha256(content).hexdigest()
+        return _with_doubts(load_bytes(b"", environment))
+    content, is_regular = (read_again(path), True) if again else read_once(path)
+    if again and is_blank(content):
+        raise UnreadableError(empty_file(path))
+    plain = _decrypted(content, path, environment)
+    loaded = load_bytes(plain, environment, path)
+    return _with_doubts(
+        msgspec.structs.replace(
+            loaded,
+            source_path=Path(path).absolute(),
+            content_digest=hashlib.sha256(content).hexdigest(),
+            is_rereadable=is_regular,
+        )
     )
 
 
-def load_bytes(content: bytes, environment: Mapping[str, str]) -> LoadedConfiguration:
-    """Load a configuration whose (decrypted) file content is ``content``. Raises ConfigurationError."""
+def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -> LoadedConfiguration:
+    """Load a configuration whose (decrypted) file content is ``content``. Raises ConfigurationError.
+
+    ``name`` is the file's, for errors.
+    """
+    values: Any = {}
+    variables: Mapping[str, str] = {}
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"invalid YAML: line {line}: the file is not UTF-8 text") from error
-    tree, warnings = (None, []) if not text.strip() else read_yaml(text)
-    values = {} if tree is None else tree
-    applied = apply_environment(parse_configuration(values), environment)
+        text, _ = decode(content)
+        tree, warnings = (None, []) if not text.strip() else read_yaml(text)
+        values = {} if tree is None else tree
+        if isinstance(values, str) and is_encrypted(content):
+            raise ConfigurationError(f"the file is encrypted; put its key into the environment variable {KEY_VARIABLE}")
+        applied = apply_environment(parse_configuration(values), environment)
+        variables = applied.variables
+        configuration = validate(applied.configuration)
+    except ConfigurationError as error:
+        error.place = error.place or place_of(error, values, variables, name)
+        raise
     return LoadedConfiguration(
-        configuration=validate(applied.configuration),
+        configuration=configuration,
         source_path=None,
         warnings=[*warnings, *applied.warnings],
-        given=given_keys(values) | applied.given,
+        given=given_keys(values) | frozenset(variables),
     )
 
 
-def _read_file(path: str) -> bytes:
+def _with_doubts(loaded: LoadedConfiguration) -> LoadedConfiguration:
+    doubts = questionable(loaded.configuration, has_file=loaded.source_path is not None)
+    return msgspec.structs.replace(loaded, warnings=[*loaded.warnings, *doubts])
+
+
+def _decrypted(content: bytes, path: str, environment: Mapping[str, str]) -> bytes:
+    if KEY_VARIABLE not in environment:
+        return content
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_FILE_SIZE + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(f"can't read the configuration file '{path}': {reason}") from error
-    if len(content) > MAX_FILE_SIZE:
-        raise ConfigurationError(f"the configuration file '{path}' is too large (limit: {MAX_FILE_SIZE} bytes)")
-    return content
+        return decrypt(content, environment[KEY_VARIABLE])
+    except ConfigurationError as error:
+        error.message += (
+            f" (is the key in {KEY_VARIABLE} the one that 'polycast encrypt' was given?)"
+            if is_encrypted(content)
+            else f" (the file is not encrypted: unset {KEY_VARIABLE}, or run 'polycast encrypt')"
+        )
+        error.place = path
+        raise

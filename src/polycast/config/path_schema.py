@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from polycast.config.kinds import CREDENTIAL, SOURCE
+from polycast.config.kinds import CREDENTIAL, SOURCE, URL
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, IPNetwork, SourceProtocol
 
@@ -102,6 +102,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = Duration(10)
     source_redirect: Annotated[
         str,
+        URL,
         Meta(
             description=(
                 "RTSP URL that readers are sent to when source is 'redirect'. For readers using other protocols, "
@@ -138,6 +139,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = Duration(0)
     fallback: Annotated[
         str,
+        URL,
         Meta(
             description=(
                 "Where RTSP readers are sent while nobody publishes: another path of this server, written with a "

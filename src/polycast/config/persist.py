@@ -17,6 +17,7 @@ from polycast.config import crypto, edits
 from polycast.config.convert import parse_configuration
 from polycast.config.env import KEY_VARIABLE
 from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.files import UnreadableError, decode, read_again
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
@@ -73,12 +74,14 @@ class PreparedWrite(msgspec.Struct, frozen=True):
                 if hasattr(os, "chown"):
                     with contextlib.suppress(OSError):
                         os.chown(name, status.st_uid, status.st_gid)
-                if digest_of(target.read_bytes()) != self.old_digest:
+                if digest_of(read_again(target)) != self.old_digest:
                     raise ConflictError
                 _replace(name, target, self.content)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
+        except UnreadableError as error:
+            raise PersistError(str(error)) from error
         except OSError as error:
             raise PersistError(f"the configuration file can't be written: {error.strerror or error}") from error
 
@@ -96,9 +99,9 @@ def prepare_write(
     the one that was loaded, or PersistError when it cannot be read or edited.
     """
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PersistError(f"the configuration file can't be read: {error.strerror or error}") from error
+        raw = read_again(path)
+    except UnreadableError as error:
+        raise PersistError(str(error)) from error
     old_digest = digest_of(raw)
     if old_digest != expected_digest:
         raise ConflictError
@@ -106,7 +109,7 @@ def prepare_write(
     try:
         plain = raw if key is None else crypto.decrypt(raw, key)
         new = edit_content(plain, edit, configuration)
-    except (ConfigurationError, UnicodeDecodeError, UneditableError) as error:
+    except (ConfigurationError, UneditableError) as error:
         raise PersistError(f"the configuration file can't be edited: {error}") from error
     return PreparedWrite(path, old_digest, new if key is None else crypto.encrypt(new, key))
 
@@ -116,9 +119,7 @@ def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration)
 
     Raises UneditableError when the file has a form (an anchor that others use, say) in which it cannot be made.
     """
-    mark = b"\xef\xbb\xbf"
-    has_mark = content.startswith(mark)
-    text = content.decode("utf-8-sig")
+    text, encoding = decode(content)
     tree = _tree(text)
     changes = _changes(tree, edit, configuration)
     new = edit_yaml(text, changes, _is_same)
@@ -128,7 +129,7 @@ def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration)
         raise UneditableError(f"its form does not allow this change ({error}); change it by hand") from error
     if not is_right:
         raise UneditableError("its form does not allow this change; change it by hand")
-    return (mark if has_mark else b"") + new.encode()
+    return encoding.encode(new)
 
 
 def _tree(text: str) -> dict[str, Any]:

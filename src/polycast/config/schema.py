@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from polycast.config.kinds import ADDRESS, CREDENTIAL, MULTICAST_RANGE
+from polycast.config.kinds import ADDRESS, CREDENTIAL, MULTICAST_RANGE, URL
 from polycast.config.path_schema import PathConfiguration, SourceKind
 from polycast.config.spelling import yaml_key
 from polycast.config.values import (
@@ -54,6 +54,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 512
     external_authentication_url: Annotated[
         str,
+        URL,
         Meta(
             description=(
                 "HTTP URL of a server that decides who may publish and read. For each client the server sends a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +19,7 @@ from polycast.config.names import (
     is_pattern,
 )
 from polycast.config.path_schema import PathConfiguration, SourceKind, source_kind
+from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.config.values import Encryption, HlsVariant, Protocol
 from polycast.errors import ConfigurationError
@@ -32,6 +34,10 @@ _ZERO_IS_A_VALUE: Final = frozenset({"authenticationFailurePause"})
 
 _PORTS: Final = frozenset({"multicastRTPPort", "multicastRTCPPort"})
 _CHECKED_NUMBERS: Final = frozenset({"readBufferCount", "hlsSegmentCount"})  # they have rules of their own
+_SOURCES: Final = (
+    "one of: publisher, redirect, rpiCamera, or a URL that begins with rtsp://, rtsps://, rtmp://, rtmps://, http:// "
+    "or https://"
+)
 _SCHEMES: Final = {
     SourceKind.RTSP: ("rtsp", "rtsps"),
     SourceKind.RTMP: ("rtmp", "rtmps"),
@@ -80,153 +86,225 @@ def _fill_defaults(settings: _Settings, fields: Mapping[str, Field]) -> _Setting
 
 def _check_number(field: Field, value: Any) -> None:
     if field.kind is DURATION and value < 0:
-        raise ConfigurationError(f"{field.key}: a duration can't be negative")
+        raise ConfigurationError("a duration can't be negative", (field.key,))
     if field.kind is INTEGER and field.key not in _CHECKED_NUMBERS and not 0 <= value < 2**31:
-        raise ConfigurationError(f"{field.key}: {value} is out of range")
+        raise ConfigurationError(f"{value} is out of range (0 to {2**31 - 1})", (field.key,))
     if field.key in _PORTS and value > 65535:
-        raise ConfigurationError(f"{field.key}: {value} is not a port (1 to 65535)")
+        raise ConfigurationError(f"{value} is not a port (1 to 65535)", (field.key,))
     if field.kind is ADDRESS:
-        parse_address(value)
+        try:
+            parse_address(value)
+        except ConfigurationError as error:
+            raise error.within(field.key) from None
 
 
 def _check_general(configuration: Configuration) -> None:
     count = configuration.read_buffer_count
     if count <= 0 or count & (count - 1):
-        raise ConfigurationError("'ReadBufferCount' must be a power of two")
+        raise ConfigurationError(
+            f"'ReadBufferCount' must be a power of two, such as 512 or 1024, not {count}", ("readBufferCount",)
+        )
     url = configuration.external_authentication_url
     if url and (not url.startswith(("http://", "https://")) or _split_url(url) is None):
-        raise ConfigurationError("'externalAuthenticationURL' must be a HTTP URL")
+        raise ConfigurationError(
+            f"'externalAuthenticationURL' must be a HTTP URL (http://host/path or https://...), not '{redact(url)}'",
+            ("externalAuthenticationURL",),
+        )
     for server in ("api", "metrics", "pprof"):
         user, password = getattr(configuration, f"{server}_user"), getattr(configuration, f"{server}_pass")
         if bool(user) != bool(password):
-            raise ConfigurationError(f"{server} username and password must be both filled")
+            raise _half_credentials(server, server, has_user=bool(user))
+
+
+def _half_credentials(what: str, prefix: str, *, has_user: bool) -> ConfigurationError:
+    given, missing = (f"{prefix}User", f"{prefix}Pass") if has_user else (f"{prefix}Pass", f"{prefix}User")
+    return ConfigurationError(f"{what} username and password must be both filled (add {missing})", (given,))
 
 
 def _check_rtsp(configuration: Configuration) -> None:
     protocols, encryption = configuration.protocols, configuration.encryption
-    if encryption is Encryption.STRICT and Protocol.UDP in protocols:
-        raise ConfigurationError("strict encryption can't be used with the UDP transport protocol")
-    if encryption is Encryption.STRICT and Protocol.MULTICAST in protocols:
-        raise ConfigurationError("strict encryption can't be used with the UDP-multicast transport protocol")
+    if encryption is Encryption.STRICT:
+        for protocol, name in ((Protocol.UDP, "UDP"), (Protocol.MULTICAST, "UDP-multicast")):
+            if protocol in protocols:
+                raise ConfigurationError(
+                    f"strict encryption can't be used with the {name} transport protocol (set protocols: [tcp], "
+                    "or encryption: optional)",
+                    ("encryption",),
+                    ("protocols",),
+                )
     if configuration.rtsp_disable:
         return
     if Protocol.UDP in protocols:
-        _check_port_pair(parse_address(configuration.rtp_address)[1], parse_address(configuration.rtcp_address)[1])
+        rtp, rtcp = parse_address(configuration.rtp_address)[1], parse_address(configuration.rtcp_address)[1]
+        _check_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
     if Protocol.MULTICAST in protocols:
-        _check_port_pair(configuration.multicast_rtp_port, configuration.multicast_rtcp_port)
+        _check_port_pair(
+            configuration.multicast_rtp_port,
+            configuration.multicast_rtcp_port,
+            "multicastRTPPort",
+            "multicastRTCPPort",
+        )
 
 
-def _check_port_pair(rtp: int, rtcp: int) -> None:
+def _check_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> None:
     if rtp == rtcp == 0:
         return  # the system picks a pair
     if rtp % 2:
-        raise ConfigurationError("RTP port must be even")
+        raise ConfigurationError(f"RTP port must be even (such as {rtp - 1} or {rtp + 1}), not {rtp}", (rtp_key,))
     if rtcp != rtp + 1:
-        raise ConfigurationError("RTP and RTCP ports must be consecutive")
+        raise ConfigurationError(
+            f"RTP and RTCP ports must be consecutive (with port {rtp} for {rtp_key}, {rtcp_key} has port {rtp + 1})",
+            (rtcp_key,),
+            (rtp_key,),
+        )
 
 
 def _check_hls(configuration: Configuration) -> None:
+    count = configuration.hls_segment_count
     if configuration.hls_variant is HlsVariant.LOW_LATENCY:
-        if configuration.hls_segment_count < MIN_LOW_LATENCY_SEGMENTS:
-            raise ConfigurationError("Low-Latency HLS requires at least 7 segments")
+        if count < MIN_LOW_LATENCY_SEGMENTS:
+            raise ConfigurationError(
+                f"Low-Latency HLS requires at least 7 segments, not {count}", ("hlsSegmentCount",), ("hlsVariant",)
+            )
         if not configuration.hls_encryption:
-            raise ConfigurationError("Low-Latency HLS requires encryption")
-    elif configuration.hls_segment_count < MIN_SEGMENTS:
-        raise ConfigurationError("The minimum number of HLS segments is 3")
+            raise ConfigurationError(
+                "Low-Latency HLS requires encryption (set hlsEncryption: yes, hlsServerKey and hlsServerCert)",
+                ("hlsVariant",),
+                ("hlsEncryption",),
+            )
+    elif count < MIN_SEGMENTS:
+        raise ConfigurationError(f"The minimum number of HLS segments is 3, not {count}", ("hlsSegmentCount",))
 
 
 def _check_path(configuration: Configuration, name: str, path: PathConfiguration) -> None:
+    try:
+        _check_name(name)
+        for field in path_fields().values():
+            _check_number(field, getattr(path, field.name))
+        _check_sources(name, path)
+        if path.fallback:
+            _check_fallback(path.fallback)
+        _check_credentials(configuration, path)
+        if path.run_on_init and is_pattern(name):
+            raise ConfigurationError(
+                "a path with a regular expression does not support option 'runOnInit'; use another path",
+                ("runOnInit",),
+            )
+        if path.run_on_demand and path.source != "publisher":
+            raise ConfigurationError(
+                "'runOnDemand' can be used only when source is 'publisher' (for a source on demand: sourceOnDemand)",
+                ("runOnDemand",),
+            )
+    except ConfigurationError as error:
+        shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
+        raise error.within("paths", shown) from error.__cause__
+
+
+def _check_name(name: str) -> None:
     if is_pattern(name):
         compile_path_pattern(name)
-    else:
-        try:
-            check_path_name(name)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"invalid path name: {error} ({name})") from error
-    for field in path_fields().values():
-        try:
-            _check_number(field, getattr(path, field.name))
-        except ConfigurationError as error:
-            raise ConfigurationError(f"parameter paths, key {name}: {error}") from error
-    _check_sources(name, path)
-    if path.fallback:
-        _check_fallback(path.fallback)
-    _check_credentials(configuration, path)
-    if path.run_on_init and is_pattern(name):
-        raise ConfigurationError(
-            "a path with a regular expression does not support option 'runOnInit'; use another path"
-        )
-    if path.run_on_demand and path.source != "publisher":
-        raise ConfigurationError("'runOnDemand' can be used only when source is 'publisher'")
+        return
+    try:
+        check_path_name(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"invalid path name: {error} ({name})") from error
 
 
 def _check_sources(name: str, path: PathConfiguration) -> None:
     for source in path.sources:
         kind = source_kind(source)
         if kind is None:
-            raise ConfigurationError(f"invalid source: '{source}'")
+            raise ConfigurationError(f"invalid source: '{redact(source)}' ({_SOURCES})", ("source",))
         if len(path.sources) > 1 and not kind.is_static:
-            raise ConfigurationError(f"parameter paths, key {name}: source: '{source}' can't be one of several sources")
+            raise ConfigurationError(f"'{source}' can't be one of several sources", ("source",))
         if kind in _SCHEMES:
             if is_pattern(name):
                 raise ConfigurationError(
                     f"a path with a regular expression (or path 'all') cannot have a {kind.value} source; "
-                    "use another path"
+                    "use another path",
+                    ("source",),
                 )
-            _check_url(source, kind)
+            _check_url("source", source, kind)
         elif kind is SourceKind.REDIRECT:
             if not path.source_redirect:
-                raise ConfigurationError("source redirect must be filled")
-            _check_url(path.source_redirect, SourceKind.RTSP)
+                raise ConfigurationError(
+                    "source redirect must be filled (add sourceRedirect: rtsp://host/path)", ("source",)
+                )
+            _check_url("sourceRedirect", path.source_redirect, SourceKind.RTSP)
     if path.source_on_demand and path.source == "publisher":
-        raise ConfigurationError("'sourceOnDemand' is useless when source is 'publisher'")
+        raise ConfigurationError(
+            "'sourceOnDemand' is useless when source is 'publisher' (add source, or use runOnDemand)",
+            ("sourceOnDemand",),
+        )
 
 
 def _check_fallback(fallback: str) -> None:
     if not fallback.startswith("/"):
-        _check_url(fallback, SourceKind.RTSP)
+        _check_url("fallback", fallback, SourceKind.RTSP, "; another path of this server begins with a slash")
         return
     try:
         check_path_name(fallback[1:])
     except ConfigurationError as error:
-        raise ConfigurationError(f"'{fallback}': {error}") from error
+        raise ConfigurationError(f"'{fallback}': {error}", ("fallback",)) from error
 
 
-def _check_url(url: str, kind: SourceKind) -> None:
+def _check_url(key: str, url: str, kind: SourceKind, hint: str = "") -> None:
     parts = _split_url(url)
     if parts is None or parts.scheme not in _SCHEMES[kind] or (kind is SourceKind.RTSP and parts.fragment):
-        raise ConfigurationError(f"'{url}' is not a valid {kind.value} URL")
+        schemes = " or ".join(f"{scheme}://host/path" for scheme in _SCHEMES[kind])
+        raise ConfigurationError(
+            f"'{redact(url)}' is not a valid {kind.value} URL (write {schemes}{hint}{_url_hint(url)})", (key,)
+        )
     # RTSP cameras without a password exist; the other protocols have no such case.
     if kind is not SourceKind.RTSP and bool(parts.username) != bool(parts.password):
-        raise ConfigurationError("username and password must be both provided")
+        raise ConfigurationError(
+            "username and password must be both provided (write user:password@ before the host)", (key,)
+        )
+
+
+def _url_hint(url: str) -> str:
+    """What may be wrong with a URL; passwords that are not encoded are the usual case."""
+    authority = url.partition("://")[2]
+    if authority.count("@") > 1 or "#" in authority or re.search(r"[/?\[\]%](?=[^@]*@)", authority):
+        return "; write @ : / ? # % of a user or password as %40 %3A %2F %3F %23 %25"
+    return ""
 
 
 def _split_url(url: str) -> SplitResult | None:
     """The parts of a URL with a host and a possible port, or None."""
-    if not url.isprintable() or " " in url:
+    if not url.isprintable():
         return None
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises when it is not a port
     except ValueError:
         return None
-    return parts if parts.hostname else None
+    return parts if parts.hostname and " " not in parts.netloc else None
 
 
 def _check_credentials(configuration: Configuration, path: PathConfiguration) -> None:
     external = configuration.external_authentication_url
-    if bool(path.publish_user) != bool(path.publish_pass):
-        raise ConfigurationError("publish username and password must be both filled")
+    for what, user, password in (
+        ("publish", path.publish_user, path.publish_pass),
+        ("read", path.read_user, path.read_pass),
+    ):
+        if bool(user) != bool(password):
+            raise _half_credentials(what, what, has_user=bool(user))
     for key, value in (("publishUser", path.publish_user), ("publishIPs", path.publish_ips)):
         if value and path.source != "publisher":
             raise ConfigurationError(
                 f"'{key}' is useless when source is not 'publisher', "
-                "since the stream is not provided by a publisher, but by a fixed source"
+                "since the stream is not provided by a publisher, but by a fixed source",
+                (key,),
             )
+    for key, value in (
+        ("publishUser", path.publish_user),
+        ("publishIPs", path.publish_ips),
+        ("readUser", path.read_user),
+        ("readIPs", path.read_ips),
+    ):
         if value and external:
-            raise ConfigurationError(f"'{key}' can't be used with 'externalAuthenticationURL'")
-    if bool(path.read_user) != bool(path.read_pass):
-        raise ConfigurationError("read username and password must be both filled")
-    for key, value in (("readUser", path.read_user), ("readIPs", path.read_ips)):
-        if value and external:
-            raise ConfigurationError(f"'{key}' can't be used with 'externalAuthenticationURL'")
+            raise ConfigurationError(
+                f"'{key}' can't be used with 'externalAuthenticationURL', which decides alone (remove one of them)",
+                (key,),
+            )

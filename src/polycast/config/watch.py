@@ -10,6 +10,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from polycast.config.files import UnreadableError, empty_file, is_blank, read_again
 from polycast.config.persist import digest_of
 
 # Milliseconds without another event after which a burst of changes counts as over.
@@ -18,8 +21,8 @@ QUIET_MILLISECONDS: Final = 50
 # Seconds over which the content must stay the same before it is taken: an editor may be in the middle of writing.
 SETTLE_SECONDS: Final = 0.05
 
-# The same for an empty file, which is what a file being written in place looks like for a moment.
-SETTLE_EMPTY_SECONDS: Final = 1.0
+# The same for a file that is empty or missing, as one is for a moment while it is written in place or replaced.
+SETTLE_MISSING_SECONDS: Final = 1.0
 
 # Seconds between two looks without any event: for file systems that send none (network, some containers), and for what
 # happens while the directories to watch are changed.
@@ -34,25 +37,35 @@ MAXIMUM_LINKS: Final = 40
 Stamp = tuple[str, int, int, int, int]
 
 
-async def content_changes(path: Path, known: str) -> AsyncGenerator[None]:
-    """Yield each time the content of the file is another one than before, once it has settled. Ends never.
+class FileState(msgspec.Struct, frozen=True):
+    """What stands where the configuration file should be."""
 
-    ``known`` identifies the content that the caller has (``LoadedConfiguration.content_digest``). A file that goes away
-    yields nothing until it is there again. Changes that come while the caller works are not lost.
+    digest: str
+    """Identifies the content; empty when it cannot be read."""
+    problem: str = ""
+    """Why it cannot be loaded, for the log."""
+
+
+async def content_changes(path: Path, known: str) -> AsyncGenerator[FileState]:
+    """Yield the state of the file each time it is another one than before, once it has settled. Ends never.
+
+    ``known`` identifies the content that the caller has (``LoadedConfiguration.content_digest``). Changes made while
+    the caller works are not lost.
     """
+    last: FileState | None = None
     async with aclosing(_events(path)) as events:
         async for _ in events:
-            content = await _settled(path)
-            if content is not None and content != known:
-                known = content
-                yield
+            state = await _settled(path)
+            if state != last and (last is not None or state.digest != known):
+                yield state
+            last = state
 
 
 async def _events(path: Path) -> AsyncGenerator[None]:
     """Yield once at the beginning, and when something happened in a directory on the way to the file."""
     from watchfiles import awatch
 
-    stamp: Stamp | None = None
+    stamp = _stamp(path)  # before the first look at the content: what happens from now on is seen
     yield
     while True:
         directories = watched_directories(path)
@@ -79,16 +92,15 @@ async def _events(path: Path) -> AsyncGenerator[None]:
             yield
 
 
-async def _settled(path: Path) -> str | None:
-    """Return what identifies the content, once it stays the same; None when there is no file."""
-    last = await asyncio.to_thread(_digest, path)
-    while last is not None:
-        await asyncio.sleep(SETTLE_EMPTY_SECONDS if last == _EMPTY else SETTLE_SECONDS)
-        now = await asyncio.to_thread(_digest, path)
+async def _settled(path: Path) -> FileState:
+    """Return the state of the file, once it stays the same."""
+    last = await asyncio.to_thread(_state, path)
+    while True:
+        await asyncio.sleep(SETTLE_MISSING_SECONDS if last.problem else SETTLE_SECONDS)
+        now = await asyncio.to_thread(_state, path)
         if now == last:
-            break
+            return last
         last = now
-    return last
 
 
 def watched_directories(path: Path) -> list[Path]:
@@ -122,13 +134,14 @@ def watched_directories(path: Path) -> list[Path]:
     return [directory for directory in dict.fromkeys(found) if directory.is_dir()]
 
 
-_EMPTY: Final = digest_of(b"")
-
-
-def _digest(path: Path) -> str | None:
-    with contextlib.suppress(OSError):
-        return digest_of(path.read_bytes())
-    return None
+def _state(path: Path) -> FileState:
+    try:
+        content = read_again(path)
+    except UnreadableError as error:
+        return FileState("", str(error))
+    if is_blank(content):
+        return FileState(digest_of(content), empty_file(path))
+    return FileState(digest_of(content))
 
 
 def _stamp(path: Path) -> Stamp | None:

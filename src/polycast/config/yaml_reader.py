@@ -131,7 +131,9 @@ class _Builder:
         top = self._stack[-1]
         if (value is None or (plain and _NOT_TEXT.fullmatch(value))) and self.key_error is None:
             shown = "<nil>" if value is None else value
-            self.key_error = ConfigurationError(f"integer keys are not supported ({shown})")
+            hint = f"; write it in quotes: '{shown}'" if value is not None else ""
+            self.key_error = ConfigurationError(f"integer keys are not supported ({shown}){hint}")
+            self.key_error.line = event.start_mark.line + 1
         top.key = Key(value or "")
         top.key.line = event.start_mark.line + 1
         top.is_merge = plain and value == _MERGE

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from polycast.config import LoadedConfiguration, load, unavailable_keys
 from polycast.config.edits import Edit
+from polycast.config.files import UnreadableError
 from polycast.config.persist import PersistError, PreparedWrite, prepare_write
 from polycast.config.schema import Configuration
 from polycast.config.watch import content_changes
@@ -65,8 +66,8 @@ class Settings:
         self._watcher: asyncio.Task[None] | None = None
         self._loader = loader
         self.configuration: Configuration = loaded.configuration
-        self.file = loaded.source_path
-        """The configuration file; None when there is none."""
+        self.file = loaded.source_path if loaded.is_rereadable else None
+        """The configuration file; None when there is none, or a pipe, which can be read only once."""
         self._digest = loaded.content_digest
         now = time.time()
         self.status = ReloadStatus(time=now, success_time=now)
@@ -131,7 +132,10 @@ class Settings:
                 self._on_bad_file(source, error)
                 return False
             if source is ChangeSource.FILE and loaded.content_digest == self._digest:
-                return True  # what we wrote ourselves
+                if not self.status.ok:
+                    self._log.info("the configuration file is again the one that is in use")
+                    self._note(source, "")
+                return True  # else what we wrote ourselves
             self._log.info("reloading configuration (%s)", "file changed" if source is ChangeSource.FILE else source)
             for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
                 self._log.warning("%s", warning)
@@ -161,10 +165,13 @@ class Settings:
     def _load(self) -> LoadedConfiguration:
         if self._loader is not None:
             return self._loader()
-        return load(str(self.file) if self.file is not None else None, os.environ)
+        return load(str(self.file) if self.file is not None else None, os.environ, again=True)
 
     def _on_bad_file(self, source: ChangeSource, error: ConfigurationError) -> None:
-        self._log.error("the configuration file has an error, the last good configuration stays: %s", error)
+        if isinstance(error, UnreadableError):
+            self._log.warning("%s; the last good configuration stays", error)
+        else:
+            self._log.error("the configuration file has an error, the last good configuration stays: %s", error)
         self._note(source, str(error))
 
     def _note(self, source: ChangeSource, error: str) -> None:
@@ -185,7 +192,10 @@ class Settings:
         if self.file is None:
             return
         async with aclosing(content_changes(self.file, self._digest)) as changes:
-            async for _ in changes:
+            async for state in changes:
+                if state.problem:
+                    self._on_bad_file(ChangeSource.FILE, UnreadableError(state.problem))
+                    continue
                 try:
                     await asyncio.shield(self.reload_file(ChangeSource.FILE))
                 except Exception:

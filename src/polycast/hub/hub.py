@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator, Mapping
 
 from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.re2 import Pattern
 from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl, AccessRequest
 from polycast.hub.errors import InvalidPathName, PathNotConfigured
@@ -39,7 +39,7 @@ class Hub:
         self._make_source = make_source
         self._pull_redirection = make_stand_in
         self._exact: dict[str, PathEntry] = {}
-        self._patterns: list[tuple[re.Pattern[str], PathEntry]] = []
+        self._patterns: list[tuple[Pattern, PathEntry]] = []
         self._paths: dict[str, Path] = {}
         self.access = access
         self.observers: list[PathObserver] = []

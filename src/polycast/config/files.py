@@ -1,0 +1,110 @@
+"""Reads configuration files, with limits: what stands in the place of a file may be a pipe, a device or huge."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+from typing import Final
+
+import msgspec
+
+from polycast.errors import ConfigurationError
+
+MAX_FILE_SIZE: Final = 8 * 1024 * 1024  # bytes; encrypted text is a third longer than what the YAML reader takes
+
+_READ_SIZE: Final = 64 * 1024  # bytes
+
+
+class UnreadableError(ConfigurationError):
+    """The file cannot be read at all. The text is for the user."""
+
+
+def read_once(path: str) -> tuple[bytes, bool]:
+    """Read a configuration when the server starts; return its content, and whether it can be read again.
+
+    A pipe (``polycast <(...)``) is read until its other end closes, and is empty ever after. Raises UnreadableError.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(MAX_FILE_SIZE + 1)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return _within_limit(path, content), is_regular
+
+
+def read_again(path: str | os.PathLike[str]) -> bytes:
+    """Read the file of a server that runs. Never waits for another process. Raises UnreadableError."""
+    try:
+        # Opening a named pipe waits for a writer, unless asked not to.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError(f"the configuration file '{path}' is not a regular file, so it is not read again")
+            if status.st_size > MAX_FILE_SIZE:
+                return _within_limit(path, b"", status.st_size)
+            content = bytearray()
+            while len(content) <= MAX_FILE_SIZE and (piece := file.read(_READ_SIZE)):
+                content += piece
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return _within_limit(path, bytes(content))
+
+
+class Encoding(msgspec.Struct, frozen=True):
+    """How the text of a file is encoded."""
+
+    name: str
+    mark: bytes = b""
+    """The byte order mark in front."""
+
+    def encode(self, text: str) -> bytes:
+        """Return the bytes of a file with this text."""
+        return self.mark + text.encode(self.name)
+
+
+_MARKED: Final = (
+    # The longer mark first: that of UTF-32 begins like that of UTF-16.
+    Encoding("utf-32-le", codecs.BOM_UTF32_LE),
+    Encoding("utf-32-be", codecs.BOM_UTF32_BE),
+    Encoding("utf-8", codecs.BOM_UTF8),
+    Encoding("utf-16-le", codecs.BOM_UTF16_LE),  # what PowerShell's > and Notepad's "Unicode" write
+    Encoding("utf-16-be", codecs.BOM_UTF16_BE),
+)
+
+
+def decode(content: bytes) -> tuple[str, Encoding]:
+    """Return the text of a file, without its byte order mark, and its encoding. Raises ConfigurationError."""
+    encoding = next((marked for marked in _MARKED if content.startswith(marked.mark)), Encoding("utf-8"))
+    body = content[len(encoding.mark) :]
+    try:
+        return body.decode(encoding.name), encoding
+    except UnicodeDecodeError as error:
+        line = body[: error.start].decode(encoding.name, "replace").count("\n") + 1
+        name = encoding.name[:6].removesuffix("-").upper()
+        raise ConfigurationError(
+            f"invalid YAML: line {line}: the file is not {name} text (save it in the encoding UTF-8)"
+        ) from error
+
+
+def is_blank(content: bytes) -> bool:
+    """Whether a file has nothing in it, not even a comment."""
+    return not content.strip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")
+
+
+def empty_file(path: str | os.PathLike[str]) -> str:
+    """Return what is said of a file that became empty."""
+    return f"the configuration file '{path}' is empty"
+
+
+def _within_limit(path: str | os.PathLike[str], content: bytes, size: int = 0) -> bytes:
+    if max(len(content), size) > MAX_FILE_SIZE:
+        raise UnreadableError(f"the configuration file '{path}' is too large (limit: {MAX_FILE_SIZE} bytes)")
+    return content
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> UnreadableError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return UnreadableError(f"can't read the configuration file '{path}': {reason}")

@@ -1,0 +1,88 @@
+"""Settings of other servers, for the error that tells what takes their place here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_PAGE: Final = "see docs/migrate.md"
+
+_RENAMED: Final = {
+    "rtsp": "rtspDisable: yes turns RTSP off",
+    "rtmp": "rtmpDisable: yes turns RTMP off",
+    "hls": "hlsDisable: yes turns HLS off",
+    "rtspTransports": "here: protocols",
+    "rtspEncryption": "here: encryption",
+    "rtspServerKey": "here: serverKey",
+    "rtspServerCert": "here: serverCert",
+    "rtspAuthMethods": "here: authMethods",
+    "writeQueueSize": "here: readBufferCount",
+    "hlsAllowOrigins": "here: hlsAllowOrigin",
+    "apiAllowOrigins": "here: apiAllowOrigin",
+    "authHTTPAddress": "here: externalAuthenticationURL",
+    "authMethod": "here: publishUser, readUser... of each path, or externalAuthenticationURL",
+    "authInternalUsers": "here: publishUser, publishPass, readUser, readPass... of each path",
+    "pathDefaults": "here: the settings of the path 'all' for names without a path of their own; no path inherits them",
+}
+_RENAMED_OF_PATH: Final = {
+    "overridePublisher": "here: disablePublisherOverride, with the opposite value",
+    "rtspTransport": "here: sourceProtocol",
+    "rtspAnyPort": "here: sourceAnyPortEnable",
+    "runOnUnDemand": "a command of runOnDemand is ended after the last reader",
+    "runOnNotReady": "a command of runOnReady is ended with the stream",
+    "runOnUnread": "a command of runOnRead is ended with the reader",
+}
+
+# Beginnings of keys whose feature has no counterpart.
+_PREFIXES: Final = ("webrtc", "srt", "srtp", "moq", "playback", "record", "auth", "multicastSR", "whep", "rtsp", "rtp")
+_PREFIXES_OF_PATH: Final = (
+    "record",
+    "srt",
+    "moq",
+    "whep",
+    "rtsp",
+    "rtp",
+    "alwaysAvailable",
+    "forward",
+    "runOn",
+    "maxRe",
+)
+
+_OTHER: Final = frozenset(
+    {
+        "logStructured",
+        "sysLogPrefix",
+        "dumpPackets",
+        "udpMaxPayloadSize",
+        "runOnDisconnect",
+        "rtmpTrustedProxies",
+        "hlsDirectory",
+        "hlsMuxerCloseAfter",
+        "hlsCDNSecret",
+        "metricsAllowOrigins",
+        "pprofAllowOrigins",
+        "apiTrustedProxies",
+        "metricsTrustedProxies",
+        "pprofTrustedProxies",
+        "useAbsoluteTimestamp",
+        "maxReaders",
+    }
+)
+_GO2RTC: Final = frozenset({"streams", "ffmpeg", "homekit", "ngrok", "hass", "preload", "publish"})
+
+OTHER_NAMES_OF_ALL: Final = frozenset({"all_others"})
+"""What another server calls the entry ``all``."""
+
+
+def foreign_key(key: str, *, of_path: bool) -> str:
+    """Return what to say of a key that another server has; empty when none of those known has it."""
+    renamed = (_RENAMED_OF_PATH if of_path else _RENAMED).get(key, "")
+    if renamed:
+        return f"a setting of MediaMTX; {renamed}; {_PAGE}"
+    prefixes = _PREFIXES_OF_PATH if of_path else _PREFIXES
+    if key in _OTHER or any(key.startswith(prefix) and key[len(prefix) :][:1].isupper() for prefix in prefixes):
+        return f"a setting of MediaMTX that does not exist here; {_PAGE}"
+    if key in prefixes:
+        return f"a setting of MediaMTX that does not exist here; {_PAGE}"
+    if key in _GO2RTC and not of_path:
+        return "a setting of go2rtc; here, sources are written below 'paths:', as in 'cam: {source: rtsp://...}'"
+    return ""

@@ -1,0 +1,47 @@
+"""Where a setting is written: the line of the file, or the environment variable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polycast.config.convert import given_path_key
+from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.errors import ConfigurationError
+
+
+def place_of(error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str) -> str:
+    """Return where the first of an error's settings that somebody wrote stands.
+
+    ``values`` is what the file says, ``variables`` the environment variable of each setting that one was used for
+    (named as in ``convert.given_keys``), and ``name`` the name of the file.
+    """
+    if error.line:
+        return _in_file(name, error.line)
+    for key in error.keys:
+        # A variable counts more than the file.
+        variable = variables.get(given_path_key(key[1], key[2]) if len(key) > 2 else ".".join(key))
+        if variable is not None:
+            return variable
+        line = _line_of(values, key)
+        if line:
+            return _in_file(name, line)
+    return name
+
+
+def _in_file(name: str, line: int) -> str:
+    return f"{name}: line {line}" if name else f"line {line}"
+
+
+def _line_of(values: Any, key: tuple[str, ...]) -> int:
+    line = 0
+    for part in key:
+        if not isinstance(values, Mapping):
+            return 0
+        names = (ALL_PATHS_ALIAS, ALL_PATHS) if part in (ALL_PATHS_ALIAS, ALL_PATHS) else (part,)
+        written = next((known for known in values if known in names), None)
+        if written is None:
+            return 0
+        line = getattr(written, "line", 0)
+        values = values[written]
+    return line

@@ -1,0 +1,234 @@
+"""Regular expressions with the syntax and the meaning of RE2, the engine of the reference server.
+
+Not Python's ``re``: its syntax differs in many places, and for some expressions it takes time that grows exponentially
+with the name, which clients choose. Here it grows linearly: all ways to match are followed at once, in the order of
+their preference (Pike's algorithm, as in https://swtch.com/~rsc/regexp/regexp2.html).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polycast.config.re2_classes import CharacterClass
+from polycast.config.re2_parser import (
+    Assertion,
+    Choice,
+    Empty,
+    ExpressionError,
+    Group,
+    Node,
+    Repetition,
+    Sequence,
+    Step,
+    parse,
+)
+
+__all__ = ["ExpressionError", "Match", "Pattern", "compile_expression"]
+
+MAX_INSTRUCTIONS: Final = 5_000  # what a match takes time for, once per character
+
+# Instructions: (_STEP, class), (_SPLIT, preferred, other), (_JUMP, target), (_SAVE, index), (_ASSERT, kind), (_MATCH,).
+_STEP, _SPLIT, _JUMP, _SAVE, _ASSERT, _MATCH = range(6)
+
+_WORD_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+
+_Instruction = tuple[int, object, int]
+_Ends = tuple[int, ...]
+"""Where groups begin and end: two numbers for each, -1 where it took no part."""
+
+
+class Match:
+    """What a text was found to match."""
+
+    __slots__ = ("_ends", "_text")
+
+    def __init__(self, text: str, ends: _Ends) -> None:
+        self._text = text
+        self._ends = ends
+
+    def groups(self) -> tuple[str | None, ...]:
+        """Return the text of each group; None for one that took no part."""
+        ends = self._ends
+        return tuple(
+            self._text[ends[index] : ends[index + 1]] if ends[index] >= 0 <= ends[index + 1] else None
+            for index in range(0, len(ends), 2)
+        )
+
+
+class Pattern:
+    """A compiled expression."""
+
+    __slots__ = ("_groups", "_program")
+
+    def __init__(self, program: list[_Instruction], groups: int) -> None:
+        self._program = program
+        self._groups = groups
+
+    def search(self, text: str) -> Match | None:
+        """Return the leftmost match, which may begin and end anywhere; of several, the preferred one."""
+        none: _Ends = (-1,) * (2 * self._groups)
+        threads: list[tuple[CharacterClass, int, _Ends]] = []
+        found: _Ends | None = None
+        for place in range(len(text) + 1):
+            character = text[place : place + 1]
+            arrived: list[tuple[CharacterClass, int, _Ends]] = []
+            seen: set[int] = set()
+            for accepted, index, ends in threads:
+                if accepted.has(text[place - 1]):
+                    complete = self._follow(index, ends, text, place, arrived, seen)
+                    if complete is not None:
+                        found = complete
+                        break  # those behind are less preferred
+            else:
+                if found is None:
+                    found = self._follow(0, none, text, place, arrived, seen)
+            threads = arrived
+            if not threads and (found is not None or not character):
+                break
+        return Match(text, found) if found is not None else None
+
+    def _follow(
+        self,
+        index: int,
+        ends: _Ends,
+        text: str,
+        place: int,
+        arrived: list[tuple[CharacterClass, int, _Ends]],
+        seen: set[int],
+    ) -> _Ends | None:
+        """Follow all that takes no character, in the order of preference, up to steps and to a match."""
+        pending = [(index, ends)]
+        while pending:
+            index, ends = pending.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            code, argument, other = self._program[index]
+            if code == _STEP:
+                assert isinstance(argument, CharacterClass)
+                arrived.append((argument, index + 1, ends))
+            elif code == _SPLIT:
+                assert isinstance(argument, int)
+                pending += ((other, ends), (argument, ends))
+            elif code == _JUMP:
+                pending.append((other, ends))
+            elif code == _SAVE:
+                pending.append((index + 1, (*ends[:other], place, *ends[other + 1 :])))
+            elif code == _ASSERT:
+                assert isinstance(argument, str)
+                if _holds(argument, text, place):
+                    pending.append((index + 1, ends))
+            else:
+                return ends
+        return None
+
+
+def compile_expression(expression: str) -> Pattern:
+    """Compile an expression. Raises ExpressionError."""
+    node, groups = parse(expression)
+    compiler = _Compiler()
+    compiler.add(node)
+    compiler.emit(_MATCH)
+    return Pattern(compiler.program, groups)
+
+
+def _holds(kind: str, text: str, place: int) -> bool:
+    if kind == "A":
+        return place == 0
+    if kind == "z":
+        return place == len(text)
+    if kind == "^":
+        return place == 0 or text[place - 1] == "\n"
+    if kind == "$":
+        return place == len(text) or text[place] == "\n"
+    before = place > 0 and text[place - 1] in _WORD_CHARACTERS
+    after = place < len(text) and text[place] in _WORD_CHARACTERS
+    return (before != after) == (kind == "b")
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.program: list[_Instruction] = []
+
+    def emit(self, code: int, argument: object = None, other: int = 0) -> int:
+        if len(self.program) >= MAX_INSTRUCTIONS:
+            raise ExpressionError("it is too large")
+        self.program.append((code, argument, other))
+        return len(self.program) - 1
+
+    def add(self, node: Node) -> None:
+        if isinstance(node, Step):
+            self.emit(_STEP, node.accepted)
+        elif isinstance(node, Assertion):
+            self.emit(_ASSERT, node.kind)
+        elif isinstance(node, Sequence):
+            for part in node.parts:
+                self.add(part)
+        elif isinstance(node, Group):
+            self.emit(_SAVE, None, 2 * node.number - 2)
+            self.add(node.part)
+            self.emit(_SAVE, None, 2 * node.number - 1)
+        elif isinstance(node, Choice):
+            self._choice(node)
+        elif isinstance(node, Repetition):
+            self._repetition(node)
+
+    def _choice(self, node: Choice) -> None:
+        jumps = []
+        for part in node.parts[:-1]:
+            split = self.emit(_SPLIT)
+            self.add(part)
+            jumps.append(self.emit(_JUMP))
+            self.program[split] = (_SPLIT, split + 1, len(self.program))
+        self.add(node.parts[-1])
+        for jump in jumps:
+            self.program[jump] = (_JUMP, None, len(self.program))
+
+    def _repetition(self, node: Repetition) -> None:
+        if node.most is None and node.least > 0:
+            for _ in range(node.least - 1):
+                self.add(node.part)
+            self._at_least_once(node)
+        elif node.most is None and _may_be_empty(node.part):
+            # So that an empty pass ends the loop, and does not count less than none at all.
+            skip = self.emit(_SPLIT)
+            self._at_least_once(node)
+            self._aim(skip, node.is_greedy)
+        elif node.most is None:
+            loop = self.emit(_SPLIT)
+            self.add(node.part)
+            self.emit(_JUMP, None, loop)
+            self._aim(loop, node.is_greedy)
+        else:
+            for _ in range(node.least):
+                self.add(node.part)
+            skips = []
+            for _ in range(node.most - node.least):
+                skips.append(self.emit(_SPLIT))
+                self.add(node.part)
+            for skip in skips:
+                self._aim(skip, node.is_greedy)
+
+    def _at_least_once(self, node: Repetition) -> None:
+        start = len(self.program)
+        self.add(node.part)
+        loop = self.emit(_SPLIT)
+        behind = len(self.program)
+        self.program[loop] = (_SPLIT, *((start, behind) if node.is_greedy else (behind, start)))
+
+    def _aim(self, split: int, is_greedy: bool) -> None:
+        """Let a split lead into what follows it, or to the present end."""
+        inner, behind = split + 1, len(self.program)
+        self.program[split] = (_SPLIT, *((inner, behind) if is_greedy else (behind, inner)))
+
+
+def _may_be_empty(node: Node) -> bool:
+    if isinstance(node, Sequence):
+        return all(map(_may_be_empty, node.parts))
+    if isinstance(node, Choice):
+        return any(map(_may_be_empty, node.parts))
+    if isinstance(node, Group):
+        return _may_be_empty(node.part)
+    if isinstance(node, Repetition):
+        return node.least == 0 or _may_be_empty(node.part)
+    return isinstance(node, Empty | Assertion)

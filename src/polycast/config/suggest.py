@@ -1,0 +1,32 @@
+"""What to write in the place of a key that does not exist."""
+
+from __future__ import annotations
+
+from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.foreign import foreign_key
+from polycast.config.similar import closest
+from polycast.errors import ConfigurationError
+
+
+def unknown_key(key: str, *, of_path: bool = False) -> ConfigurationError:
+    """Return the error for a key that does not exist where it is written."""
+    here, elsewhere = configuration_fields(), path_fields()
+    if of_path:
+        here, elsewhere = elsewhere, here
+    if key in elsewhere:
+        hint = (
+            "a setting of the whole server: write it at the top, not below a path"
+            if of_path
+            else f"a setting of a path: write it below 'paths:' and the name of the path, as in 'all: {{{key}: ...}}'"
+        )
+    elif similar := closest(key, here if of_path else (*here, "paths"), 0.9):
+        hint = f"did you mean '{similar}'?"
+    elif foreign := foreign_key(key, of_path=of_path):
+        hint = foreign
+    elif similar := closest(key, here if of_path else (*here, "paths")):
+        hint = f"did you mean '{similar}'?"
+    else:
+        hint = "docs/configuration.md lists all settings"
+    error = ConfigurationError(f"non-existent parameter: '{key}' ({hint})")
+    error.line = getattr(key, "line", 0)
+    return error
