@@ -99,6 +99,8 @@ class TcpConnection(asyncio.Protocol):
 
     peer_name: ClassVar[str] = "client"
     """What the log calls the other side."""
+    unread_reason: ClassVar[str] = "the client does not read the responses"
+    """Why a peer is closed for which too much waits."""
     is_divisible: ClassVar[bool] = False
     """Whether `receive` wants pieces of what was read (see the module's head)."""
     transport: asyncio.Transport
@@ -195,12 +197,12 @@ class TcpConnection(asyncio.Protocol):
         self._resume(_PROTOCOL)
 
     def answer(self, data: bytes) -> None:
-        """Send what the peer asked for. A peer that does not read its answers is closed."""
+        """Send what the peer asked for, or has to take. A peer that does not read that is closed."""
         if not self.is_open:
             return
         self.outbox.write(data)
         if self.transport.get_write_buffer_size() > ANSWER_LIMIT_FACTOR * self.outbox.limit:
-            self.abort(f"the {self.peer_name} does not read the responses")
+            self.abort(self.unread_reason)
 
     # Life
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from typing import cast
+from typing import ClassVar
 
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import FrameBatch
@@ -17,8 +17,8 @@ from polycast.log import Log
 from polycast.media.codec import Kind
 from polycast.media.frame import Frame
 from polycast.net.dial import client_context, connect
-from polycast.net.losses import describe_loss
 from polycast.net.outbox import Outbox
+from polycast.protocols.outgoing import OutgoingConnection
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode
@@ -32,65 +32,49 @@ class PushError(PolycastError):
     """The server does not take the stream, or is gone."""
 
 
-class PushConnection(asyncio.Protocol):
-    """The socket around an RTMP client engine."""
+class PushConnection(OutgoingConnection):
+    """A connection around an RTMP client engine."""
 
-    def __init__(self, address: ServerAddress) -> None:
-        self._loop = asyncio.get_running_loop()
+    is_divisible: ClassVar[bool] = True
+
+    def __init__(self, address: ServerAddress, log: Log) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(loop, log)
         self.engine = ClientConnection(
-            address, Mode.PUBLISH, time.monotonic(), seed=secrets.token_bytes(32), timeout=PATIENCE
+            address, Mode.PUBLISH, self.opened_at, seed=secrets.token_bytes(32), timeout=PATIENCE
         )
-        self.accepted: asyncio.Future[None] = self._loop.create_future()
-        self.lost: asyncio.Future[None] = self._loop.create_future()
-        for future in (self.accepted, self.lost):
-            future.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
-        self.outbox: Outbox | None = None
-        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self.accepted: asyncio.Future[None] = loop.create_future()
+        self.accepted.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
 
-    async def finish(self) -> None:
-        """Wait for the end of a connection that is being closed, for a moment."""
-        await asyncio.wait((self._gone,), timeout=CLOSE_SECONDS)
-        self.transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
+    def on_connected(self) -> None:
         self.flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._gone.set_result(None)
-        self._fail(PushError("closed by the server" if exc is None else describe_loss(exc)))
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for event in self.engine.receive_data(data, time.monotonic()):
-                if isinstance(event, RequestAccepted):
-                    if not self.accepted.done():
-                        self.accepted.set_result(None)
-                elif isinstance(event, RequestRefused):
-                    self._fail(PushError(f"the server refuses the stream: {event.code}: {event.description}"))
-                elif isinstance(event, PeerClosedStream):
-                    self._fail(PushError(f"the server has ended the stream: {event.reason}"))
-        except RemoteProtocolError as error:
-            self._fail(error)
+    def receive(self, data: bytes, now: float) -> bool:
+        for event in self.engine.receive_data(data, now):
+            if isinstance(event, RequestAccepted):
+                if not self.accepted.done():
+                    self.accepted.set_result(None)
+            elif isinstance(event, RequestRefused):
+                self.fail(PushError(f"the server refuses the stream: {event.code}: {event.description}"))
+            elif isinstance(event, PeerClosedStream):
+                self.fail(PushError(f"the server has ended the stream: {event.reason}"))
         self.flush()
+        return False
 
-    def pause_writing(self) -> None:
-        if self.outbox is not None:
-            self.outbox.pause()
+    def on_protocol_error(self, error: RemoteProtocolError) -> None:
+        self.flush()
+        super().on_protocol_error(error)
 
-    def resume_writing(self) -> None:
-        """The queue has room again; the outbox waits for a key frame."""
+    def fail(self, error: Exception) -> None:
+        super().fail(error)
+        if not self.accepted.done():
+            self.accepted.set_exception(error)
 
     def flush(self) -> None:
         """Write what the engine has to say."""
         data = self.engine.data_to_send()
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
-
-    def _fail(self, error: Exception) -> None:
-        for future in (self.accepted, self.lost):
-            if not future.done():
-                future.set_exception(error)
+        if data:
+            self.answer(data)
 
 
 class RtmpPusher(Pusher, FrameReader):
@@ -112,7 +96,7 @@ class RtmpPusher(Pusher, FrameReader):
         address = self._address
         tls = client_context(self._fingerprint) if address.secure else None
         connection = self._connection = await connect(
-            lambda: PushConnection(address), address.host, address.port, tls=tls, timeout=PATIENCE
+            lambda: PushConnection(address, self._log), address.host, address.port, tls=tls, timeout=PATIENCE
         )
         try:
             async with asyncio.timeout(PATIENCE):
@@ -126,7 +110,7 @@ class RtmpPusher(Pusher, FrameReader):
                 self._log.warning("the track %s is left out: RTMP does not carry it here", track)
         self._indexes = frozenset(track.index for track in tracks)
         self._key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), -1)
-        self._outbox = connection.outbox = Outbox(connection.transport, time.monotonic())
+        self._outbox = connection.outbox
         path.attach_reader(self, stream)
 
     async def wait(self) -> None:
@@ -148,8 +132,7 @@ class RtmpPusher(Pusher, FrameReader):
         with contextlib.suppress(PolycastError):
             connection.engine.close_stream()
             connection.flush()
-        connection.transport.close()
-        await connection.finish()
+        await connection.finish_within(CLOSE_SECONDS)
 
     # FrameReader
 

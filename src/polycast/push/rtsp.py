@@ -36,30 +36,14 @@ REPORT_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 
 
-# A server that takes no media may let this many times the queue's limit wait; media alone stays below.
-RESPONSE_LIMIT_FACTOR = 2
-
-
 class PushConnection(ClientConnection):
-    """A client's end that sends bodies, and knows when its queue is full."""
-
-    outbox: Outbox | None = None
+    """A client's end that sends bodies."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
     ) -> None:
         super().__init__(loop, log, credentials, timeout)
         self._body = b""
-        self._gone: asyncio.Future[None] = loop.create_future()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._gone.set_result(None)
-
-    async def finish(self) -> None:
-        """Wait for the end of a connection that is being closed, for a moment."""
-        await asyncio.wait((self._gone,), timeout=CLOSE_SECONDS)
-        self.transport.abort()
 
     async def announce(self, url: str, description: bytes) -> Response:
         """Send ANNOUNCE with a session description. Raises as `request`."""
@@ -68,18 +52,6 @@ class PushConnection(ClientConnection):
             return await self.request(Method.ANNOUNCE, url, [("Content-Type", "application/sdp")])
         finally:
             self._body = b""
-
-    @property
-    def unread_limit(self) -> int:
-        waiting = 0 if self.outbox is None else RESPONSE_LIMIT_FACTOR * self.outbox.limit
-        return super().unread_limit + waiting
-
-    def pause_writing(self) -> None:
-        if self.outbox is not None:
-            self.outbox.pause()
-
-    def resume_writing(self) -> None:
-        """The queue has room again; the outbox waits for a key frame."""
 
     def _write(
         self,
@@ -99,8 +71,8 @@ class PushConnection(ClientConnection):
             if proof is not None:
                 items.append(("Authorization", proof))
         request = Request(method, url, Headers([*items, *headers]), self._body)
-        if self._log.is_debug():
-            self._log.debug("[c->s] %s", dump(request))
+        if self.log.is_debug():
+            self.log.debug("[c->s] %s", dump(request))
         self._pending.append((cseq, answer))
         self.transport.write(request.serialize())
 
@@ -150,7 +122,7 @@ class RtspPusher(Pusher, PacketReader):
         await connection.request(Method.RECORD, base.serialize(), [("Range", "npt=0.000-")])
         self._channels = tuple(channels)
         self._counts = [[0, 0] for _ in stream.tracks]
-        self._outbox = connection.outbox = Outbox(connection.transport, time.monotonic())
+        self._outbox = connection.outbox
         connection.set_media_handler(lambda run: None)
         self._recording = True
         path.attach_reader(self, stream)
@@ -178,8 +150,7 @@ class RtspPusher(Pusher, PacketReader):
         with contextlib.suppress(PolycastError, OSError, TimeoutError, asyncio.CancelledError):
             if self._recording and not connection.lost.done():
                 connection.send(Method.TEARDOWN, self._url.without_credentials().serialize())
-        connection.close()
-        await connection.finish()
+        await connection.finish_within(CLOSE_SECONDS)
 
     # PacketReader
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.stream import Stream
-from polycast.net.coalescing import coalescing_of
 from polycast.net.dial import client_context, connect
-from polycast.net.losses import describe_loss
+from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import ServerAddress, parse_url
@@ -42,54 +41,47 @@ class RtmpPuller(Puller):
         )
         try:
             connection.begin()
-            await first_of(connection.wait(), _wait_for(connection.ended))
+            await first_of(connection.wait(), _wait_for(connection.lost))
         finally:
-            connection.close()
+            connection.leave()
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(OutgoingConnection):
     """Feeds the engine, and the stream with what the engine tells."""
 
+    is_divisible: ClassVar[bool] = True
+
     def __init__(self, context: PullContext, address: ServerAddress) -> None:
+        super().__init__(context.loop, context.log)
         self._context = context
-        self._on_read = coalescing_of(context.loop).on_read
         self._engine = ClientConnection(
             address,
             Mode.PLAY,
-            context.loop.time(),
+            self.opened_at,
             seed=secrets.token_bytes(_SEED_SIZE),
             timeout=context.read_timeout,
         )
         self._stream: Stream | None = None
-        self.ended: asyncio.Future[None] = context.loop.create_future()
-        """Fails when the stream is over."""
-        self.ended.add_done_callback(lambda future: future.exception() if not future.cancelled() else None)
 
-    # asyncio.Protocol
+    # The shell
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(PullError("closed by the server" if exc is None else describe_loss(exc)))
-
-    def data_received(self, data: bytes) -> None:
-        if self.ended.done():
-            return
-        self._on_read()
-        context = self._context
-        context.counters.bytes_received += len(data)
-        now = context.loop.time()
+    def receive(self, data: bytes, now: float) -> bool:
+        if self.lost.done():
+            return False
+        self._context.counters.bytes_received += len(data)
         try:
             self._handle(self._engine.receive_data(data, now), now)
-        except RemoteProtocolError as error:
-            self._flush()
-            self._fail(PullError(f"invalid data: {error}"))
         except PullError as error:
-            self._fail(error)
-        except Exception as error:
-            context.log.exception("internal error")
-            self._fail(PullError(f"internal error: {error}"))
+            self.fail(error)
+        return False
+
+    def end_slice(self, now: float) -> None:
+        if self._stream is not None:
+            self._stream.end_of_read()
+
+    def on_protocol_error(self, error: RemoteProtocolError) -> None:
+        self._flush()
+        super().on_protocol_error(error)
 
     # Life
 
@@ -99,26 +91,29 @@ class _Connection(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Let the engine look at the time; ends with PullError when the server is silent for too long."""
-        loop = self._context.loop
         while True:
             timeout = self._engine.next_timeout()
-            rest = LONGEST_TICK_SECONDS if timeout is None else timeout - loop.time()
+            rest = LONGEST_TICK_SECONDS if timeout is None else timeout - self.clock()
             await asyncio.sleep(max(SHORTEST_TICK_SECONDS, min(LONGEST_TICK_SECONDS, rest)))
             timeout = self._engine.next_timeout()
-            now = loop.time()
+            now = self.clock()
+            if self._stream is not None:
+                self.weight = 1 + len(self._stream.readers)
+            if not self.check_progress(now, self._context.write_timeout) or self.is_behind:
+                continue
             if timeout is not None and now >= timeout:
                 try:
                     self._handle(self._engine.handle_timeout(now), now)
+                    self.end_slice(now)
                 except RemoteProtocolError as error:
                     raise PullError(str(error)) from error
 
-    def close(self) -> None:
-        """Say farewell and close."""
-        self.ended.cancel()
+    def leave(self) -> None:
+        """Tell the server, and close."""
         self._stream = None
         self._engine.close_stream()
         self._flush()
-        self.transport.close()
+        self.finish()
 
     # Events
 
@@ -140,8 +135,6 @@ class _Connection(asyncio.Protocol):
                 stream.now = now
             else:
                 self._handle_rare(event)
-        if stream is not None:
-            stream.end_of_read()
 
     def _handle_rare(self, event: events.Event) -> None:
         if isinstance(event, events.TrackIgnored):
@@ -153,12 +146,8 @@ class _Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         data = self._engine.data_to_send()
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
-
-    def _fail(self, error: Exception) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(error)
+        if data:
+            self.answer(data)
 
 
 async def _wait_for(ended: asyncio.Future[None]) -> None:

@@ -158,7 +158,7 @@ class _Attempt:
         finally:
             if self._media is not None:
                 self._media.close()
-            connection.close()
+            connection.finish()
 
     async def _talk(self, connection: ClientConnection) -> RtspUrl:
         request_url = self._url.without_credentials()

@@ -6,13 +6,11 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, cast
+from typing import Final
 
-from polycast.errors import RemoteProtocolError
 from polycast.hub.lanes import LiveTrack
 from polycast.log import Log
-from polycast.net.coalescing import coalescing_of
-from polycast.net.losses import describe_loss
+from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.masking import dump
 from polycast.wire.rtsp.authentication import ClientAuthenticator
@@ -28,9 +26,6 @@ EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
 # Requests without an answer yet: of a server that never answers keep-alives, the last ones are remembered.
 PENDING_LIMIT: Final = 16
 
-# Bytes that may wait for a server which takes none: answers to its own requests, and our reports.
-UNREAD_LIMIT: Final = 256 * 1024
-
 MediaHandler = Callable[[InterleavedRun], None]
 
 
@@ -45,19 +40,17 @@ class StatusError(PullError):
         self.status = response.status
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(OutgoingConnection):
     """A client's end of an RTSP connection. Not usable before `net.dial.connect` has returned it."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
     ) -> None:
-        self._loop = loop
-        self._log = log
+        super().__init__(loop, log)
         self._authenticator = ClientAuthenticator(*credentials) if credentials is not None else None
         self._timeout = timeout
         self._challenges: list[str] = []
         self._parser = MessageParser()
-        self._on_read = coalescing_of(loop).on_read
         self._cseq = 0
         self._pending: deque[tuple[str, asyncio.Future[Response] | None]] = deque()
         self._on_media: MediaHandler | None = None
@@ -65,51 +58,37 @@ class ClientConnection(asyncio.Protocol):
         self._early_size = 0
         self.train_tracks: dict[int, LiveTrack] = {}
         """By channel, where trains of packets go straight to the tracks."""
-        self.is_gathered = False
-        """Whether the last read brought what had come over some time (`net.coalescing`)."""
         self.session = ""
         """Value of the Session header, without parameters; empty before SETUP."""
-        self.lost: asyncio.Future[None] = loop.create_future()
-        """Fails when the connection is lost or the server breaks the protocol."""
-        self.lost.add_done_callback(lambda future: future.exception() if not future.cancelled() else None)
 
-    # asyncio.Protocol
+    # The shell
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        reason = "closed by the server" if exc is None else describe_loss(exc)
-        self._fail(PullError(reason))
-
-    def data_received(self, data: bytes) -> None:
-        self.is_gathered = is_gathered = self._on_read()
+    def receive(self, data: bytes, now: float) -> bool:
         parser = self._parser
-        try:
-            if self.train_tracks:
-                train = parser.take_train(data)
-                if train is not None:
-                    track = self.train_tracks.get(train[0])
-                    if track is not None and track.take_train(data, train, self._loop.time(), is_gathered):
-                        return
-            parser.receive_data(data)
-            while (event := parser.next_event()) is not None:
-                if type(event) is InterleavedRun:
-                    if self._on_media is not None:
-                        self._on_media(event)
-                    else:
-                        self._keep(event)
-                elif isinstance(event, Response):
-                    self._on_response(event)
-                elif isinstance(event, Request):
-                    self._on_request(event)
-        except RemoteProtocolError as error:
-            self._fail(PullError(f"invalid data: {error}"))
-            self.transport.abort()
-        except Exception as error:
-            self._log.exception("internal error")
-            self._fail(PullError(f"internal error: {error}"))
-            self.transport.abort()
+        if self.train_tracks:
+            train = parser.take_train(data)
+            if train is not None:
+                track = self.train_tracks.get(train[0])
+                if track is not None and track.take_train(data, train, now, self.is_gathered):
+                    return False
+        parser.receive_data(data)
+        return self.go_on(now)
+
+    def go_on(self, now: float) -> bool:
+        next_event = self._parser.next_event
+        while self.is_open and (event := next_event()) is not None:
+            if type(event) is InterleavedRun:
+                if self._on_media is not None:
+                    self._on_media(event)
+                else:
+                    self._keep(event)
+            elif isinstance(event, Response):
+                self._on_response(event)
+            elif isinstance(event, Request):
+                self._on_request(event)
+            if self.is_slice_over():
+                return True
+        return False
 
     # Media
 
@@ -133,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
 
     def send_interleaved(self, channel: int, data: bytes) -> None:
         """Send one interleaved frame: a receiver report."""
-        self._send_unasked(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
+        self.answer(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
 
     def expect_frames(self, channels: Collection[int]) -> None:
         """Skip bytes between interleaved frames of these channels from now on, instead of giving up."""
@@ -178,15 +157,10 @@ class ClientConnection(asyncio.Protocol):
         if not self.transport.is_closing():
             self._write(method, url, headers, None)
 
-    def close(self) -> None:
-        """Close the connection once what was written is out."""
-        self.lost.cancel()
-        self.transport.close()
-
     async def _exchange(self, method: str, url: str, headers: Sequence[tuple[str, str]], patience: float) -> Response:
         if self.lost.done():
             self.lost.result()
-        answer: asyncio.Future[Response] = self._loop.create_future()
+        answer: asyncio.Future[Response] = self.loop.create_future()
         self._write(method, url, headers, answer)
         try:
             async with asyncio.timeout(patience):
@@ -221,16 +195,16 @@ class ClientConnection(asyncio.Protocol):
             if proof is not None:
                 items.append(("Authorization", proof))
         request = Request(method, url, Headers([*items, *headers]))
-        if self._log.is_debug():
-            self._log.debug("[c->s] %s", dump(request))
+        if self.log.is_debug():
+            self.log.debug("[c->s] %s", dump(request))
         if len(self._pending) >= PENDING_LIMIT:
             self._pending.popleft()
         self._pending.append((cseq, answer))
         self.transport.write(request.serialize())
 
     def _on_response(self, response: Response) -> None:
-        if self._log.is_debug():
-            self._log.debug("[s->c] %s", dump(response))
+        if self.log.is_debug():
+            self.log.debug("[s->c] %s", dump(response))
         if response.status < 200 or not self._pending:
             return
         cseq = (response.cseq or "").strip()
@@ -244,31 +218,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _on_request(self, request: Request) -> None:
         """Answer a request of the server: some look for signs of life in this way."""
-        if self._log.is_debug():
-            self._log.debug("[s->c] %s", dump(request))
+        if self.log.is_debug():
+            self.log.debug("[s->c] %s", dump(request))
         alive = request.method in (Method.OPTIONS, Method.GET_PARAMETER, Method.SET_PARAMETER, Method.ANNOUNCE)
         ends = request.method in (Method.TEARDOWN, Method.REDIRECT)
         response = Response(200 if alive or ends else 501)
         if request.cseq is not None:
             response.headers.set("CSeq", request.cseq)
-        self._send_unasked(response.serialize())
+        self.answer(response.serialize())
         if ends:
-            self._fail(PullError(f"the server has ended the session ({request.method})"))
-
-    @property
-    def unread_limit(self) -> int:
-        """Bytes that may wait in the transport."""
-        return UNREAD_LIMIT
-
-    def _send_unasked(self, data: bytes) -> None:
-        """Write what the server has to take although it asked for nothing; one that takes nothing is given up."""
-        if self.transport.is_closing():
-            return
-        self.transport.write(data)
-        if self.transport.get_write_buffer_size() > self.unread_limit:
-            self._fail(PullError("the server does not read what is sent to it"))
-            self.transport.abort()
-
-    def _fail(self, error: Exception) -> None:
-        if not self.lost.done():
-            self.lost.set_exception(error)
+            self.fail(PullError(f"the server has ended the session ({request.method})"))

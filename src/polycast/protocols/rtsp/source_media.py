@@ -291,6 +291,7 @@ class SourceMedia:
             track_input.count()
         if self._stream is not None:
             self._stream.end_of_read()
+            self._connection.weight = 1 + len(self._stream.readers)
         if now >= self._next_report:
             self._next_report = now + REPORT_INTERVAL
             self._send_reports(now)
