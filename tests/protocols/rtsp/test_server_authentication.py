@@ -465,5 +465,5 @@ async def test_python_function_that_fails_refuses() -> None:
 async def test_unknown_path_is_not_worth_a_question() -> None:
     async with external_server() as external, running(externalAuthenticationURL=external.url, paths={"a": {}}) as it:
         client = await it.client()
-        assert (await announce(client, it.url("b"), basic())).status == 404
+        assert (await announce(client, it.url("b"), basic())).status == 400
         assert not external.asked

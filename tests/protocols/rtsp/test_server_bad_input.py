@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.protocols.rtsp.support import (
     H264_ONLY,
+    PATIENCE,
     TCP_PLAY,
     TCP_RECORD,
     VIDEO,
@@ -62,7 +63,6 @@ def head(*lines: str) -> bytes:
         pytest.param(b"\r\n\r\nGARBAGE\r\n\r\n", 400, "invalid start line", id="no request line"),
         pytest.param(b"\x00\x01\x02\x03\x04\x05", 400, "invalid method", id="binary"),
         pytest.param(b"OPTIONS * RTSP/2.0\r\nCSeq: 1\r\n\r\n", 505, "unsupported version", id="version"),
-        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 505, "HTTP request on the RTSP port", id="HTTP"),
         pytest.param(b"X" * 100, 400, "method longer than 64 bytes", id="long method"),
         pytest.param(b"OPTIONS rtsp://h/" + b"x" * 4000, 414, "URL longer than 2048 bytes", id="long URL"),
         pytest.param(head("OPTIONS * RTSP/1.0", "X: " + "y" * 3000), 400, "longer than 2048 bytes", id="long header"),
@@ -87,6 +87,27 @@ async def test_malformed_requests(it: Fixture, pair: Pair, data: bytes, status: 
     assert await client.ended()
     line = await it.log.wait(rf"\[conn {client.address}\] closed \(invalid data: ")
     assert reason in line
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "GET / HTTP/1.1",
+        "GET /cam HTTP/1.0\r\nAccept: application/x-rtsp-tunnelled\r\nx-sessioncookie: a",
+        "POST /cam HTTP/1.0\r\nContent-Type: application/x-rtsp-tunnelled\r\nx-sessioncookie: a",
+        "GET /cam HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: rtsp.onvif.org",
+    ],
+)
+async def test_http_is_answered_in_its_own_words(it: Fixture, pair: Pair, headers: str) -> None:
+    """Browsers, and RTSP tunnelled over HTTP or WebSocket: the reason phrase is what players show."""
+    client = await it.client()
+    client.send(f"{headers}\r\nHost: x\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE):
+        head, _, body = (await client.reader.read()).partition(b"\r\n\r\n")
+    reason = "RTSP over HTTP or WebSocket is not supported; use rtsp:// or rtsps:// over TCP"
+    assert head.decode().startswith(f"HTTP/1.1 501 {reason}\r\n")
+    assert f"\r\nContent-Length: {len(body)}".encode() in head
+    await it.log.wait(rf"\[conn {client.address}\] closed \(invalid data: HTTP request on the RTSP port\)")
 
 
 async def test_tls_client_on_the_plain_port(it: Fixture, pair: Pair) -> None:

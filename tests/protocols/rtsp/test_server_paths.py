@@ -73,7 +73,7 @@ async def test_groups_of_the_expression() -> None:
         assert it.path("cam_front_a").groups == ("front", "a")
         assert it.path("cam_back_").groups == ("back", "")
         client = await it.client()
-        assert (await client.request("ANNOUNCE", it.url("other"), body=H264_ONLY)).status == 404
+        assert (await client.request("ANNOUNCE", it.url("other"), body=H264_ONLY)).status == 400
 
 
 async def test_first_matching_expression_wins_and_exact_names_before_all() -> None:

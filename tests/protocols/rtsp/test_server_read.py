@@ -92,13 +92,48 @@ async def test_description_of_a_url_with_a_query(it: Fixture) -> None:
 
 @pytest.mark.parametrize(
     ("path", "query", "status"),
-    [("cam", "", 404), ("cam/", "", 400), ("", "", 400), ("a%00b", "", 400), ("cam", "?x=1", 404)],
+    [("cam", "", 404), ("cam/", "", 404), ("cam//", "", 400), ("", "", 400), ("a%00b", "", 400), ("cam", "?x=1", 404)],
 )
 async def test_describe_of_what_is_not_there(it: Fixture, path: str, query: str, status: int) -> None:
     client = await it.client()
     assert (await client.request("DESCRIBE", it.url(path + query))).status == status
     await it.log.wait(rf"request refused \({status}\)")
     assert not it.app.hub.paths
+
+
+@pytest.mark.parametrize("method", ["DESCRIBE", "SETUP"])
+async def test_a_path_that_is_not_configured(method: str) -> None:
+    """400, as with rtsp-simple-server; 404 is for paths without a stream."""
+    async with running(paths={"cam": {}}) as it:
+        for path, status in (("cam/trackID=0", 404), ("other/trackID=0", 400)):
+            client = await it.client()
+            url = it.url(path if method == "SETUP" else path.partition("/")[0])
+            assert (await client.request(method, url, {"Transport": TCP_PLAY})).status == status
+        assert await client.ended()
+        await it.log.wait(r"request refused \(400\): path 'other' is not configured$")
+
+
+@pytest.mark.parametrize("query", ["", "?x=1"])
+async def test_describe_with_a_slash_at_the_end(it: Fixture, query: str) -> None:
+    await it.publisher("cam")
+    client = await it.client()
+    response = await client.request("DESCRIBE", it.url(f"cam/{query}"))
+    assert response.status == 200
+    assert response.headers.get("Content-Base") == it.url(f"cam/{query}" + ("/" if query else ""))
+    (control,) = [line[10:] for line in response.body.decode().split("\r\n") if line.startswith("a=control:")]
+    url = control if query else f"{it.url('cam/')}{control}"
+    assert (await client.request("SETUP", url, {"Transport": TCP_PLAY})).status == 200
+    assert (await client.request("PLAY", response.headers.get("Content-Base") or "")).status == 200
+
+
+@pytest.mark.parametrize("transport", ["RTP/AVP;unicast;client_port=0-0", "RTP/AVP;unicast"])
+async def test_udp_without_ports_leaves_tcp_to_be_tried(it: Fixture, transport: str) -> None:
+    await it.publisher("cam")
+    client = await it.client()
+    url = it.url("cam/trackID=0")
+    assert (await client.request("SETUP", url, {"Transport": transport})).status == 461
+    assert (await client.request("SETUP", url, {"Transport": TCP_PLAY})).status == 200
+    assert (await client.request("PLAY", it.url("cam"))).status == 200
 
 
 async def test_describe_says_why(it: Fixture) -> None:

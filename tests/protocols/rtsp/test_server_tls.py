@@ -81,7 +81,9 @@ async def test_media_stays_inside_tls(serve: Serve, client_context: ssl.SSLConte
     async with serve() as it:
         await publish(it, client_context, "cam")
         reader = await it.client(tls=client_context)
-        assert (await reader.request("SETUP", it.url("cam/trackID=0"), {"Transport": transport})).status == 461
+        response = await reader.request("SETUP", it.url("cam/trackID=0"), {"Transport": transport})
+        assert response.status == 461
+        assert "can't be used with TLS; use TCP" in (response.reason or "")  # players show it
 
 
 async def test_plain_and_tls_side_by_side(serve: Serve, client_context: ssl.SSLContext) -> None:

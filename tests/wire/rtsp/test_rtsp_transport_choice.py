@@ -64,6 +64,8 @@ def test_channels() -> None:
     assert choose("RTP/AVP/TCP", channels={0, 1}).interleaved == (2, 3)
     assert choose("RTP/AVP/TCP", channels={1, 2}).interleaved == (4, 5)
     assert choose("RTP/AVP/TCP;interleaved=254-255", channels={0, 1}).interleaved == (254, 255)
+    for pair in ((1, 2), (7, 9), (9, 7), (0, 255)):
+        assert choose(f"RTP/AVP/TCP;interleaved={pair[0]}-{pair[1]}").interleaved == pair
 
 
 @pytest.mark.parametrize(
@@ -79,10 +81,10 @@ def test_channels() -> None:
         (UDP, {"record": True}, 400, "mode=record"),
         (TCP + ";mode=record", {}, 400, "mode=record"),
         (UDP, {"used": Protocol.TCP}, 400, "can't setup tracks with different protocols"),
-        ("RTP/AVP;unicast", {}, 400, "client ports"),
-        ("RTP/AVP;unicast;client_port=0-1", {}, 400, "client ports"),
-        ("RTP/AVP/TCP;interleaved=1-2", {}, 400, "invalid interleaved"),
-        ("RTP/AVP/TCP;interleaved=0-2", {}, 400, "invalid interleaved"),
+        ("RTP/AVP;unicast", {}, 461, "client ports"),
+        ("RTP/AVP;unicast;client_port=0-1", {}, 461, "client ports"),
+        ("RTP/AVP;unicast;client_port=0-0", {}, 461, "client ports"),
+        ("RTP/AVP/TCP;interleaved=3-3", {}, 400, "invalid interleaved"),
         (TCP, {"channels": {0, 1}}, 400, "in use"),
         (TCP, {"channels": {1}}, 400, "in use"),
         ("RTP/AVP/TCP", {"channels": set(range(256))}, 400, "in use"),

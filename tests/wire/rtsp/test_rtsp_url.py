@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.url import (
     RtspUrl,
+    announce_path,
     control_path,
     decode_path,
     describe_path,
@@ -73,9 +74,10 @@ def test_small_ones() -> None:
 
 def test_describe() -> None:
     assert describe_path(RtspUrl.parse("rtsp://h/a/b?q=/")) == ("a/b", "q=/")
-    for text in ("rtsp://h/a/", "rtsp://h/a/?q"):
+    for text in ("rtsp://h/a/b/", "rtsp://h/a/b/?q"):
+        assert describe_path(RtspUrl.parse(text))[0] == "a/b"
         with pytest.raises(RemoteProtocolError):
-            describe_path(RtspUrl.parse(text))
+            announce_path(RtspUrl.parse(text))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_only_remote_errors_come_out(text: str) -> None:
         return
     control_path(url)
     match_record_control(url, url, [text])
-    for function in (describe_path, setup_play_path):
+    for function in (describe_path, announce_path, setup_play_path):
         try:
             function(url)
         except RemoteProtocolError:

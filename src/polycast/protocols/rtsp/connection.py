@@ -16,6 +16,7 @@ from polycast.protocols.tcp_server import ServerConnection
 from polycast.wire.rtsp.authentication import ServerAuthenticator
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.refusal import refusal
 from polycast.wire.rtsp.states import State
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Connection(ServerConnection):
         return self._parser.skipped
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
-        self.close(f"invalid data: {error}", Response(error.status))
+        self.close(f"invalid data: {error}", refusal(error))
 
     def on_internal_error(self) -> None:
         self.server.on_internal_error()

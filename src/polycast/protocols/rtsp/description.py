@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEGTS, Generic
@@ -18,45 +19,82 @@ SESSION_NAME = "Stream"
 # Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
 MAXIMUM_DIGITS = 10
 
+# Hz; taken where the clock rate of a medium is not told. Most formats other than sound have this one.
+UNTOLD_CLOCK_RATE = 90_000
+
 # Address that VLC needs in order to ask for multicast (``?vlcmulticast``).
 MULTICAST_HINT_ADDRESS = "224.1.0.0"
 
 
-def tracks_of(description: SessionDescription) -> list[Track]:
+@dataclass(frozen=True, slots=True)
+class AnnouncedTracks:
+    """What a publisher announced."""
+
+    tracks: tuple[Track, ...]
+    notes: tuple[str, ...]
+    """For the log: which media are not understood, and why."""
+
+
+def tracks_of(description: SessionDescription) -> AnnouncedTracks:
     """Return the tracks that a publisher announced, in order.
 
-    Raises RemoteProtocolError (400) when a media cannot be a track.
+    Media whose format is not told or invalid are carried as they are: cameras and drones announce data of their own
+    beside the picture, and set them up, too. Raises RemoteProtocolError (400) when there are no media, or some that
+    are no RTP.
     """
-    tracks = [_track_of(index, media) for index, media in enumerate(description.medias)]
+    tracks: list[Track] = []
+    notes: list[str] = []
+    for index, media in enumerate(description.medias):
+        try:
+            tracks.append(track_of(index, media))
+        except RemoteProtocolError as error:
+            tracks.append(_opaque_track(index, media))
+            notes.append(f"media {index + 1} ({media.media}) is carried as it is: {error}")
     if not tracks:
         raise RemoteProtocolError("no tracks have been announced")
-    return tracks
+    return AnnouncedTracks(tuple(tracks), tuple(notes))
 
 
-def _track_of(index: int, media: MediaDescription) -> Track:
-    try:
-        payload_type = int(media.formats[0])
-    except (IndexError, ValueError):
-        raise RemoteProtocolError(f"media {index + 1} has no payload type") from None
-    if not 0 <= payload_type <= 127:
-        raise RemoteProtocolError(f"media {index + 1} has an invalid payload type: {payload_type}")
-    encoding, clock_rate, channels = _rtpmap_of(media, payload_type)
-    codec, rtp_format = codec_from_sdp(
-        media.media, payload_type, encoding, clock_rate, channels, media.fmtp(payload_type) or ""
-    )
-    return Track(index, codec, rtp_format)
+def track_of(index: int, media: MediaDescription) -> Track:
+    """Return the track of the first format that can be used; some cameras list several in one medium.
+
+    Raises RemoteProtocolError when there is none.
+    """
+    first_error: RemoteProtocolError | None = None
+    for payload_type in _payload_types(media):
+        encoding, clock_rate, channels = _rtpmap_of(media, payload_type)
+        parameters = media.fmtp(payload_type) or ""
+        try:
+            codec, form = codec_from_sdp(media.media, payload_type, encoding, clock_rate, channels, parameters)
+        except RemoteProtocolError as error:
+            first_error = first_error or error
+            continue
+        return Track(index, codec, form)
+    raise first_error or RemoteProtocolError("it has no payload type")
+
+
+def _opaque_track(index: int, media: MediaDescription) -> Track:
+    payload_types = _payload_types(media)
+    if not payload_types:
+        raise RemoteProtocolError(f"media {index + 1} has no payload type")
+    codec = Generic(encoding="", media_type=media.media, rate=UNTOLD_CLOCK_RATE)
+    return Track(index, codec, RtpFormat(payload_types[0], "", UNTOLD_CLOCK_RATE))
+
+
+def _payload_types(media: MediaDescription) -> list[int]:
+    return [
+        int(text) for text in media.formats if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 127
+    ]
 
 
 def _rtpmap_of(media: MediaDescription, payload_type: int) -> tuple[str, int | None, int | None]:
-    rtpmap = media.rtpmap(payload_type)
-    if rtpmap is None:
-        return "", None, None
-    encoding, _, rest = rtpmap.strip().partition("/")
-    rate, _, channel_text = rest.partition("/")
-    return encoding, _number_of(rate), _number_of(channel_text)
+    encoding, _, rest = (media.rtpmap(payload_type) or "").strip().partition("/")
+    rate, _, channels = rest.partition("/")
+    return encoding.strip(), _number_of(rate), _number_of(channels)
 
 
 def _number_of(text: str) -> int | None:
+    text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAXIMUM_DIGITS else None
 
 
@@ -81,7 +119,7 @@ def _control(url: RtspUrl, position: int) -> str:
     if not url.query:
         return control
     # GStreamer resolves a relative control by RFC 3986, which loses the query and the last part of the path.
-    return dataclasses.replace(url.without_credentials(), path=f"{url.path}/{control}").serialize()
+    return dataclasses.replace(url.without_credentials(), path=f"{url.path.removesuffix('/')}/{control}").serialize()
 
 
 def _media_lines(position: int, track: Track, rtp_format: RtpFormat, control: str) -> list[str]:

@@ -114,10 +114,13 @@ class SessionReader(PacketReader):
 class InterleavedReader(SessionReader):
     """Reads over the RTSP connection itself."""
 
-    def __init__(self, session: Session, outbox: Outbox, channels: Channels, key_track: int) -> None:
+    def __init__(
+        self, session: Session, outbox: Outbox, channels: Channels, report_channels: Channels, key_track: int
+    ) -> None:
         super().__init__(session)
         self._outbox = outbox
         self._channels = channels
+        self._report_channels = report_channels
         self._key_track = key_track
         self._form_key = f"interleaved {channels}"  # a string makes its hash once, a tuple each time
         self._interleave = partial(interleave, channels=channels)
@@ -147,9 +150,9 @@ class InterleavedReader(SessionReader):
             counters.packets_sent += count
 
     def send_report(self, track_index: int, report: bytes) -> None:
-        channel = self._channels[track_index]
+        channel = self._report_channels[track_index]
         if channel >= 0 and self._outbox.ready:
-            self._outbox.write(_FRAME_HEADER.pack(_FRAME_MARK, channel + 1, len(report)) + report)
+            self._outbox.write(_FRAME_HEADER.pack(_FRAME_MARK, channel, len(report)) + report)
 
     def _resume(self, batch: PacketBatch) -> PacketBatch | None:
         """Drop the batch, or the part of it before a key frame once the queue has drained."""

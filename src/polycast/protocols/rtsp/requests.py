@@ -16,7 +16,6 @@ from polycast.hub.errors import (
     NoOnePublishing,
     PathClosed,
     PathError,
-    PathNotConfigured,
     Redirected,
 )
 from polycast.hub.path import Path
@@ -30,11 +29,12 @@ from polycast.wire.rtsp.headers.credentials import Authorization
 from polycast.wire.rtsp.headers.rtp_info import RTPInfo, serialize_rtp_info
 from polycast.wire.rtsp.headers.session import Session as SessionHeader
 from polycast.wire.rtsp.headers.transport import Transport, parse_transports
-from polycast.wire.rtsp.message import Headers, Method, Request, Response
+from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
 from polycast.wire.rtsp.states import State, next_state
 from polycast.wire.rtsp.transport_choice import ChosenTransport, Protocol, choose_transport
 from polycast.wire.rtsp.url import (
     RtspUrl,
+    announce_path,
     control_path,
     describe_path,
     match_record_control,
@@ -145,8 +145,10 @@ class RequestHandler:
         status = _status_of(error)
         reason = without_secrets(str(error))
         self._connection.log.info("request refused (%d): %s", status, reason)
+        # What to use instead is for the client's log, which shows the reason phrase.
+        phrase = f"{REASONS[status]}: {reason}" if status == 461 else None
         # After a bad request the client and we may not mean the same thing any more.
-        return Answer(Response(status), close=reason if status == 400 else "")
+        return Answer(Response(status, reason=phrase), close=reason if status == 400 else "")
 
     # Sessions
 
@@ -300,7 +302,7 @@ class RequestHandler:
         multicast_hint = "vlcmulticast" in parameters and Protocol.MULTICAST in self._server.protocols
         over_ipv6 = ":" in self._connection.peer[0]
         body = describe(stream.descriptions, url, over_ipv6=over_ipv6, multicast_hint=multicast_hint)
-        base = f"{request.url}/"
+        base = request.url if request.url.endswith("/") else f"{request.url}/"
         return Answer(Response(200, Headers([("Content-Base", base), ("Content-Type", "application/sdp")]), body))
 
     async def _announce(self, request: Request) -> Answer:
@@ -314,12 +316,12 @@ class RequestHandler:
     async def _announce_on(self, session: Session, request: Request) -> Answer:
         following = next_state(session.state, Method.ANNOUNCE)
         url = RtspUrl.parse(request.url)
-        name, query = describe_path(url)
+        name, query = announce_path(url)
         content_type = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
         if content_type != "application/sdp":
             raise RemoteProtocolError(f"unsupported Content-Type: '{content_type}'")
         description = parse_sdp(request.body)
-        tracks = tracks_of(description)
+        announced = tracks_of(description)
         refusal = await self._authorize(request, Action.PUBLISH, name, query, session)
         if refusal is not None:
             return refusal
@@ -329,7 +331,9 @@ class RequestHandler:
         finally:
             self._hub.release(path)
         session.path, session.path_name, session.query = path, name, query
-        session.announced = tracks
+        session.announced = announced.tracks
+        for note in announced.notes:
+            session.log.info("%s", note)
         session.announce_url = url
         session.controls = [media.control for media in description.medias]
         session.state = following
@@ -491,7 +495,7 @@ def _check_alive(session: Session) -> None:
 def _status_of(error: RemoteProtocolError | PathError) -> int:
     if isinstance(error, RemoteProtocolError):
         return error.status
-    if isinstance(error, NoOnePublishing | PathNotConfigured | PathClosed):
+    if isinstance(error, NoOnePublishing | PathClosed):
         return 404
     return 400
 

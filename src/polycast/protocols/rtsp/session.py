@@ -160,11 +160,12 @@ class Session(Publisher):
     def _make_reader(self, stream: Stream) -> SessionReader:
         protocol = self.protocol
         if protocol is Protocol.TCP and self.connection is not None:
-            channels = [-1] * len(stream.tracks)
+            channels, report_channels = [-1] * len(stream.tracks), [-1] * len(stream.tracks)
             for index, setup in self.setups.items():
                 if setup.channels is not None:
-                    channels[index] = setup.channels[0]
-            return InterleavedReader(self, self.connection.outbox, tuple(channels), stream.key_track)
+                    channels[index], report_channels[index] = setup.channels
+            outbox = self.connection.outbox
+            return InterleavedReader(self, outbox, tuple(channels), tuple(report_channels), stream.key_track)
         if protocol is Protocol.MULTICAST:
             return MulticastReader(self, self._server.join_group(stream, self, self.remote_host))
         ports = self._server.ports_for_media

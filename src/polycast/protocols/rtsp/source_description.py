@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from polycast.errors import RemoteProtocolError
 from polycast.media.track import Track
 from polycast.protocols.pull import PullError
-from polycast.rtp.payload.registry import codec_from_sdp
+from polycast.protocols.rtsp.description import track_of
 from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info
 from polycast.wire.rtsp.message import Response
 from polycast.wire.rtsp.url import RtspUrl, join_control
-from polycast.wire.sdp import MediaDescription, SessionDescription, parse_sdp
+from polycast.wire.sdp import SessionDescription, parse_sdp
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
             skipped.append(f"media {number} is a back channel")  # ONVIF Streaming Specification section 5.3
             continue
         try:
-            track = _read_track(media, len(tracks))
+            track = track_of(len(tracks), media)
         except RemoteProtocolError as error:
             skipped.append(f"media {number} ({media.media}) is skipped: {error}")
             continue
@@ -94,34 +94,6 @@ def read_moment(response: Response, description: SourceDescription) -> dict[int,
 
 def _last_part(url: str) -> str:
     return url.rstrip("/").rpartition("/")[2]
-
-
-def _read_track(media: MediaDescription, index: int) -> Track:
-    """Return the track of the first format that can be used; some cameras list several in one medium."""
-    first_error: RemoteProtocolError | None = None
-    for text in media.formats:
-        if not (text.isascii() and text.isdigit() and int(text) <= 127):
-            continue
-        payload_type = int(text)
-        encoding, clock_rate, channels = _rtpmap(media, payload_type)
-        parameters = media.fmtp(payload_type) or ""
-        try:
-            codec, form = codec_from_sdp(media.media, payload_type, encoding, clock_rate, channels, parameters)
-        except RemoteProtocolError as error:
-            first_error = first_error or error
-            continue
-        return Track(index, codec, form)
-    raise first_error or RemoteProtocolError("it has no payload type")
-
-
-def _rtpmap(media: MediaDescription, payload_type: int) -> tuple[str, int | None, int | None]:
-    encoding, _, rest = (media.rtpmap(payload_type) or "").strip().partition("/")
-    rate, _, channels = (part.strip() for part in rest.partition("/"))
-    return (
-        encoding.strip(),
-        int(rate) if rate.isascii() and rate.isdigit() and len(rate) < 10 else None,
-        int(channels) if channels.isascii() and channels.isdigit() and len(channels) < 4 else None,
-    )
 
 
 def _base_url(response: Response, description: SessionDescription, url: RtspUrl) -> str:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.headers.credentials import Authorization, WWWAuthenticate, parse_challenges
-from polycast.wire.rtsp.url import strip_one_trailing_slash, strip_track_id
+from polycast.wire.rtsp.url import names_same_resource
 
 AuthenticationMethod = Literal["basic", "digest"]
 
@@ -97,7 +97,7 @@ class ServerAuthenticator:
     def _verify_digest(self, given: Authorization, method: str, url: str, user: str, password: str) -> bool:
         if given.realm != self._realm or given.nonce != self._nonce or given.uri is None or given.response is None:
             return False
-        if not _is_same_url(given.uri, url, method):
+        if not names_same_resource(given.uri, url, method):
             return False
         expected = _digest_response(given, method, password)
         return (
@@ -196,11 +196,3 @@ def _matches(expected: str, given: str) -> bool:
         expected = expected.removeprefix(HASHED_PREFIX)
         given = b64encode(sha256(given.encode()).digest()).decode()
     return compare_digest(expected.encode(), given.encode())
-
-
-def _is_same_url(given: str, requested: str, method: str) -> bool:
-    given = strip_one_trailing_slash(given)
-    if given == strip_one_trailing_slash(requested):
-        return True
-    # VLC (live555) signs SETUP with the URL of the whole presentation.
-    return method == "SETUP" and given == strip_one_trailing_slash(strip_track_id(requested))

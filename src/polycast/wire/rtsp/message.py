@@ -176,6 +176,8 @@ class Response:
     body: bytes = b""
     reason: str | None = None
     """The phrase after the status; None takes the standard one."""
+    version: str = VERSION
+    """Another one only to answer what is no RTSP in its own words."""
 
     @property
     def cseq(self) -> str | None:
@@ -185,7 +187,7 @@ class Response:
     def serialize(self) -> bytes:
         """Return the bytes for the wire. Raises LocalProtocolError when a part holds a line break."""
         reason = REASONS.get(self.status, "Unknown") if self.reason is None else self.reason
-        return _serialize(f"{VERSION} {self.status} {reason}", self.headers, self.body)
+        return _serialize(f"{self.version} {self.status} {reason}", self.headers, self.body)
 
 
 def _serialize(start_line: str, headers: Headers, body: bytes) -> bytes:

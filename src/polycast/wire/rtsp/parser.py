@@ -60,6 +60,13 @@ class Limits:
     body: int = BODY_LIMIT
 
 
+class HttpRequestError(RemoteProtocolError):
+    """A request of HTTP where RTSP is spoken: a browser, or RTSP tunnelled over HTTP or WebSocket."""
+
+    def __init__(self) -> None:
+        super().__init__("HTTP request on the RTSP port", 505)
+
+
 Group = tuple[int, int, list[int]]
 """Frames of one channel: (channel, offset of the first payload, bytes of each payload)."""
 
@@ -431,7 +438,7 @@ def _parse_start_line(line: bytes, limits: Limits) -> Request | Response:
     if len(url) > limits.url:
         raise RemoteProtocolError(f"URL longer than {limits.url} bytes", 414)
     if protocol.startswith(b"HTTP/"):
-        raise RemoteProtocolError("HTTP request on the RTSP port", 505)
+        raise HttpRequestError
     if not url or not _is_text(url) or len(protocol) > limits.protocol or not protocol.startswith(b"RTSP/"):
         raise RemoteProtocolError(f"invalid start line: {_excerpt(line)}")
     if protocol != VERSION.encode():

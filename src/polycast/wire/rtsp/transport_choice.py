@@ -72,11 +72,11 @@ def _accept(
 ) -> ChosenTransport:
     protocol = _protocol_of(offer)
     if offer.profile not in _PROFILES:
-        raise RemoteProtocolError(f"unsupported RTP profile {offer.profile}", 461)
+        raise RemoteProtocolError(f"SRTP ({offer.profile}) is not supported; use rtsps:// over TCP", 461)
+    if encrypted and protocol is not Protocol.TCP:
+        raise RemoteProtocolError(f"transport protocol {protocol.value} can't be used with TLS; use TCP", 461)
     if protocol not in allowed:
         raise RemoteProtocolError(f"transport protocol {protocol.value} is disabled", 461)
-    if encrypted and protocol is not Protocol.TCP:
-        raise RemoteProtocolError(f"transport protocol {protocol.value} can't be used with TLS", 461)
     if record and protocol is Protocol.MULTICAST:
         raise RemoteProtocolError("publishing over multicast is not supported", 461)
     if record and offer.mode != "record":
@@ -90,7 +90,8 @@ def _accept(
             return ChosenTransport(protocol, offer, interleaved=_channels(offer.interleaved, used_channels))
         case Protocol.UDP:
             if offer.client_port is None or 0 in offer.client_port:
-                raise RemoteProtocolError("transport header does not contain valid client ports")
+                # Not a broken request: there are clients that go on with TCP (RFC 2326 section 11.3.13).
+                raise RemoteProtocolError("transport header does not contain valid client ports", 461)
             return ChosenTransport(protocol, offer, client_port=offer.client_port)
         case Protocol.MULTICAST:
             return ChosenTransport(protocol, offer)
@@ -109,7 +110,7 @@ def _channels(asked: Pair | None, used: Collection[int]) -> Pair:
             if channel not in used and channel + 1 not in used:
                 return channel, channel + 1
         raise RemoteProtocolError("all interleaved channels are in use")
-    if asked[0] % 2 or asked[1] != asked[0] + 1:
+    if asked[0] == asked[1]:
         raise RemoteProtocolError(f"invalid interleaved IDs: {asked[0]}-{asked[1]}")
     if asked[0] in used or asked[1] in used:
         raise RemoteProtocolError(f"interleaved IDs {asked[0]}-{asked[1]} are already in use")

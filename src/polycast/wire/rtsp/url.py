@@ -141,6 +141,32 @@ def strip_one_trailing_slash(text: str) -> str:
     return text.removesuffix("/")
 
 
+def names_same_resource(signed: str, requested: str, method: str) -> bool:
+    """Whether ``uri`` of Digest credentials means the resource of the request line (RFC 7616 section 3.4.6).
+
+    Behind a NAT or a proxy a client may know another host name, scheme or port than we see; others sign the path alone,
+    leave the query out, or put a slash at the end. VLC (live555) signs SETUP with the URL of the whole presentation.
+    """
+    signed_path, signed_query, signed_track = _resource(signed)
+    path, query, track = _resource(requested)
+    same_query = signed_query == query or not (signed_query and query)
+    same_track = signed_track == track or (signed_track is None and method == "SETUP")
+    return signed_path == path and same_query and same_track
+
+
+def _resource(text: str) -> tuple[str, str, str | None]:
+    """Return (path, query, number of track) of a URL or of a path alone."""
+    if "://" in text:
+        rest = text.partition("://")[2]
+        start = min(position for position in (rest.find("/"), rest.find("?"), len(rest)) if position >= 0)
+        text = rest[start:]
+    text = text.removeprefix("/")
+    found = _TRACK.fullmatch(text)
+    if found is not None:
+        text = found["before"] + (found["query"] or "")
+    return *_split_base(strip_one_trailing_slash(text)), found["number"] if found is not None else None
+
+
 def strip_track_id(text: str) -> str:
     """Remove ``/trackID=N`` from the end of a URL, if it is there."""
     found = _TRACK.fullmatch(text)
@@ -153,9 +179,13 @@ def decode_path(path: str) -> str:
 
 
 def describe_path(url: RtspUrl) -> tuple[str, str]:
-    """Return (path, query) that DESCRIBE or ANNOUNCE means.
+    """Return (path, query) that DESCRIBE means; one slash at the end of the path does not count."""
+    return decode_path(strip_one_trailing_slash(url.path)), url.query
 
-    Raises RemoteProtocolError (400) for a trailing slash: SETUP would not find the path again.
+
+def announce_path(url: RtspUrl) -> tuple[str, str]:
+    """Return (path, query) that ANNOUNCE means. Raises RemoteProtocolError (400) for a slash at the end of the path,
+    as rtsp-simple-server and MediaMTX do.
     """
     if url.path.endswith("/"):
         raise RemoteProtocolError("invalid path name: can't end with a slash")
