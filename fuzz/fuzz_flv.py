@@ -67,7 +67,7 @@ def fuzz_one(data: bytes) -> None:
     """Frames or RemoteProtocolError; frames keep the promises of `Frame`."""
     demuxer = Demuxer()
     if data[:1] == b"\x01":
-        demuxer.receive_metadata(Metadata(video=True, audio=True))
+        demuxer.receive_metadata(Metadata(video=True, audio=True), 0.0)
     events: list[Event] = []
     position = 1
     try:

@@ -98,6 +98,10 @@ class Hub:
                 return pattern_entry, tuple(group or "" for group in match.groups())
         raise PathNotConfigured(name)
 
+    def is_named(self, name: str) -> bool:
+        """Whether the configuration has an entry for exactly this path."""
+        return name in self._exact
+
     async def authorize(self, request: AccessRequest) -> None:
         """Return when the client may do what it asks. Raises AccessDenied, InvalidPathName or PathNotConfigured."""
         entry, _ = self.find_entry(request.path)

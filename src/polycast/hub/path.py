@@ -150,10 +150,11 @@ class Path:
 
     # Readers' side.
 
-    async def wait_ready(self, *, follows: bool = False) -> Stream:
+    async def wait_ready(self, *, follows: bool = False, patience: float = 0.0) -> Stream:
         """Return the stream; with an on-demand source, start it and wait.
 
         With ``follows`` the path is fed from where it redirects to, for readers whose protocol cannot redirect them.
+        ``patience``: seconds to wait for a publisher that is there but has not said what it publishes.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
         is_stand_in = self._stand_in is not None and self.publisher is self._stand_in
@@ -162,15 +163,20 @@ class Path:
         target = self._redirection
         if target and not (follows and self._set_stand_in(target)):
             raise Redirected(target)
-        if self.on_demand is None:
+        if self.on_demand is None and (self.publisher is None or not patience):
             raise NoOnePublishing(self.name)
         if len(self._held) >= MAXIMUM_HELD_REQUESTS:
             raise NoOnePublishing(self.name)
         held: asyncio.Future[Stream] = self._loop.create_future()
         self._held.add(held)
         try:
-            self.on_demand.handle(Input.WANTED)
-            return await held
+            if self.on_demand is not None:
+                self.on_demand.handle(Input.WANTED)
+                return await held
+            async with asyncio.timeout(patience):
+                return await held
+        except TimeoutError:
+            raise NoOnePublishing(self.name) from None
         finally:
             self._held.discard(held)
             self._check_unused()
@@ -323,6 +329,8 @@ class Path:
         self._end_stream(reason)
         if self.on_demand is not None:
             self.on_demand.handle(Input.LOST)
+        else:
+            self._fail_held(NoOnePublishing)
         self._check_unused()
 
     def _begin_grace(self, reason: str) -> bool:
@@ -402,10 +410,10 @@ class Path:
         for reader in readers:
             reader.close_reader(reason)
 
-    def _fail_held(self) -> None:
+    def _fail_held(self, error: type[NoOnePublishing] = SourceTimedOut) -> None:
         for held in self._held:
             if not held.done():
-                held.set_exception(SourceTimedOut(self.name))
+                held.set_exception(error(self.name))
 
     def _check_unused(self) -> None:
         if not self._closed and self.is_unused:

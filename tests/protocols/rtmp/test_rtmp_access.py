@@ -46,7 +46,7 @@ WRONG = ["", "?user=testuser", "?user=wrong&pass=testpass", "?user=testuser&pass
 async def test_wrong_credentials(settings: dict[str, str], query: str) -> None:
     async with running(paths={"all": settings}) as it:
         refusal = await (await it.client(Mode.PUBLISH, f"live/cam{query}")).refused()
-        assert (refusal.code, refusal.description) == ("NetStream.Publish.BadName", "invalid credentials")
+        assert (refusal.code, refusal.description) == ("NetStream.Publish.Denied", "invalid credentials")
         assert not it.app.hub.paths
         await it.publisher(f"live/cam{GOOD}")
         refusal = await (await it.client(Mode.PLAY, f"live/cam{query}")).refused()

@@ -10,7 +10,7 @@ from polycast.wire.rtmp.address import (
     ServerAddress,
     Target,
     check_tc_url,
-    parse_target,
+    parse_targets,
     parse_url,
 )
 
@@ -23,26 +23,70 @@ from polycast.wire.rtmp.address import (
         ("", "key", "rtmp://h/", Target("key", "")),
         ("/a/b/", "/c/d/", "rtmp://h/a/b", Target("a/b/c/d", "")),
         ("live", "key?user=u&pass=p&x=1", "rtmp://h/live", Target("live/key", "user=u&pass=p&x=1", "u", "p")),
-        ("live?user=u&pass=p", "key", "rtmp://h/live?user=u&pass=p", Target("live/key", "user=u&pass=p", "u", "p")),
-        ("live?user=x&pass=y", "k?user=u", "", Target("live/k", "user=u&user=x&pass=y", "u", "y")),
         ("live", "key", "rtmp://h/live?user=u&pass=p", Target("live/key", "user=u&pass=p", "u", "p")),
         ("live", "key", "rtmp://u:p%40@h/live", Target("live/key", "", "u", "p@")),
         ("live", "key?user=a%20b&pass=%C3%A9", "", Target("live/key", "user=a%20b&pass=%C3%A9", "a b", "é")),
     ],
 )
 def test_target(app: str, name: str, tc_url: str, target: Target) -> None:
-    assert parse_target(app, name, tc_url) == target
+    assert parse_targets(app, name, tc_url) == (target,)
+
+
+@pytest.mark.parametrize(
+    ("app", "name", "targets"),
+    [
+        # FFmpeg and librtmp split rtmp://h/cam?user=u&pass=ab/cd== at the slash of the password.
+        (
+            "cam?user=u&pass=ab",
+            "cd==",
+            (Target("cam", "user=u&pass=ab/cd==", "u", "ab/cd=="), Target("cam/cd==", "user=u&pass=ab", "u", "ab")),
+        ),
+        (
+            "live/a?token=x/y",
+            "z&user=u",
+            (Target("live/a", "token=x/y/z&user=u", "u"), Target("live/a/z&user=u", "token=x/y")),
+        ),
+        # OBS with the query after the server, with and without a slash at its end.
+        (
+            "live?user=u&pass=p",
+            "key",
+            (Target("live", "user=u&pass=p/key", "u", "p/key"), Target("live/key", "user=u&pass=p", "u", "p")),
+        ),
+        (
+            "live?user=u&pass=p/",
+            "key",
+            (Target("live", "user=u&pass=p//key", "u", "p//key"), Target("live/key", "user=u&pass=p", "u", "p")),
+        ),
+    ],
+)
+def test_a_query_in_the_middle_has_two_meanings(app: str, name: str, targets: tuple[Target, ...]) -> None:
+    assert parse_targets(app, name, f"rtmp://h/{app}") == targets
+
+
+@pytest.mark.parametrize(
+    ("app", "name", "target"),
+    [
+        ("live?user=u&pass=p&", "key", Target("live/key", "user=u&pass=p&", "u", "p")),
+        ("live?user=x&pass=y", "k?user=u", Target("live/k", "user=u&user=x&pass=y", "u", "y")),
+        ("live?user=u&pass=p", "", Target("live", "user=u&pass=p", "u", "p")),
+        ("live?user=u&pass=a/b", "", Target("live", "user=u&pass=a/b", "u", "a/b")),
+        ("live?", "key", Target("live/key", "")),
+        ("live?authmod=adobe&user=u", "key", Target("live/key", "authmod=adobe&user=u", "u")),
+    ],
+)
+def test_a_query_in_the_middle_that_can_mean_one_thing_only(app: str, name: str, target: Target) -> None:
+    assert parse_targets(app, name) == (target,)
 
 
 def test_a_query_with_too_many_fields_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="fields"):
-        parse_target("live", "key?" + "a=1&" * (MAXIMUM_QUERY_FIELDS + 1))
+        parse_targets("live", "key?" + "a=1&" * (MAXIMUM_QUERY_FIELDS + 1))
 
 
 @pytest.mark.parametrize("text", ["rtmp://[", "http://[::1"])
 def test_a_broken_tc_url_is_refused(text: str) -> None:
     with pytest.raises(RemoteProtocolError):
-        parse_target("live", "key", text)
+        parse_targets("live", "key", text)
 
 
 @pytest.mark.parametrize("text", ["live", "//host/app", "rtmp:///app", "rtmp://["])

@@ -53,7 +53,8 @@ def described(items: list[tuple[int, Frame]]) -> list[tuple[int, tuple[bytes, ..
 def start_publishing(pair: Pair) -> None:
     _, (_, event) = pair.exchange()
     assert isinstance(event, PublishRequested)
-    assert (event.target.path, event.target.user, event.target.password) == ("live/key", "u", "p")
+    (target,) = event.targets
+    assert (target.path, target.user, target.password) == ("live/key", "u", "p")
     assert isinstance(pair.server, ServerConnection)
     pair.server.accept_publish(0.0)
     (accepted,), _ = pair.exchange()

@@ -33,7 +33,7 @@ BOTH = Metadata(video=True, audio=True)
 def demux(metadata: Metadata | None, messages: Sequence[tuple[int, bytes, int]], now: float = 0.0) -> list[Event]:
     demuxer = Demuxer()
     if metadata is not None:
-        demuxer.receive_metadata(metadata)
+        demuxer.receive_metadata(metadata, 0.0)
     return feed(demuxer, messages, now)
 
 
@@ -49,7 +49,7 @@ START = [(9, video_header(), 0), (8, audio_header(), 0)]
 
 def started() -> Demuxer:
     demuxer = Demuxer()
-    demuxer.receive_metadata(BOTH)
+    demuxer.receive_metadata(BOTH, 0.0)
     assert feed(demuxer, START) == []
     (event,) = demuxer.handle_timeout(demuxer_module.GRACE_PERIOD)
     assert event == TracksKnown(demuxer.tracks)
@@ -58,7 +58,7 @@ def started() -> Demuxer:
 
 def test_metadata_ends_the_analysis_with_the_first_frame_after_its_tracks() -> None:
     demuxer = Demuxer()
-    demuxer.receive_metadata(BOTH)
+    demuxer.receive_metadata(BOTH, 0.0)
     assert feed(demuxer, START, now=3.0) == []
     events = feed(demuxer, [(9, video_message(IDR), 0)], now=3.0)
     assert [type(event) for event in events] == [TracksKnown, FrameReceived]
@@ -66,10 +66,10 @@ def test_metadata_ends_the_analysis_with_the_first_frame_after_its_tracks() -> N
 
 def test_metadata_ends_the_analysis_soon_even_without_frames() -> None:
     demuxer = Demuxer()
-    demuxer.receive_metadata(BOTH)
+    demuxer.receive_metadata(BOTH, 0.0)
     feed(demuxer, START, now=3.0)
     assert demuxer.next_timeout() == 3.0 + demuxer_module.GRACE_PERIOD
-    assert demuxer.handle_timeout(3.1) == []
+    assert demuxer.handle_timeout(3.05) == []
     (event,) = demuxer.handle_timeout(3.0 + demuxer_module.GRACE_PERIOD)
     assert event == TracksKnown(demuxer.tracks)
     assert [track.codec for track in demuxer.tracks] == [
@@ -88,7 +88,7 @@ def test_audio_alone() -> None:
 def test_without_metadata_a_second_is_analysed(metadata: Metadata | None) -> None:
     demuxer = Demuxer()
     if metadata is not None:
-        demuxer.receive_metadata(metadata)
+        demuxer.receive_metadata(metadata, 0.0)
     assert demuxer.next_timeout() is None
     assert feed(demuxer, [*START, (9, video_message(IDR), 0)], now=5.0) == []
     assert demuxer.next_timeout() == 6.0
@@ -108,7 +108,7 @@ def test_a_second_of_media_time_is_enough() -> None:
 
 def test_metadata_that_announces_a_track_that_never_comes() -> None:
     demuxer = Demuxer()
-    demuxer.receive_metadata(BOTH)
+    demuxer.receive_metadata(BOTH, 0.0)
     assert feed(demuxer, [START[0], (9, video_message(IDR), 0)], now=1.0) == []
     assert demuxer.next_timeout() == 1.0 + demuxer_module.ANNOUNCED_PERIOD
     events = demuxer.handle_timeout(4.0)
@@ -143,7 +143,7 @@ def test_an_unsupported_track_is_told_once_and_left_out() -> None:
 
 def test_a_track_that_begins_late_is_ignored_once() -> None:
     demuxer = Demuxer()
-    demuxer.receive_metadata(Metadata(video=True, audio=False))
+    demuxer.receive_metadata(Metadata(video=True, audio=False), 0.0)
     feed(demuxer, [START[0], (9, video_message(IDR), 0)])
     events = feed(demuxer, [START[1], (8, audio_message(), 0)])
     assert [type(event) for event in events] == [TrackIgnored]
@@ -230,7 +230,7 @@ def test_audio_that_drifts_is_followed_within_a_millisecond() -> None:
 
 def test_nanoseconds_are_added() -> None:
     demuxer = Demuxer()
-    demuxer.receive_metadata(Metadata(audio=True, video=False))
+    demuxer.receive_metadata(Metadata(audio=True, video=False), 0.0)
     packet = b"Opus\xfc\xff\xfe"
     events = feed(
         demuxer, [(8, b"\x91" + packet, 0), (8, b"\x97\x02" + (500_000).to_bytes(3, "big") + b"\x01" + packet, 60)]
@@ -361,7 +361,7 @@ def test_several_tracks_keep_their_numbers_in_order() -> None:
         return bytes((0x96, 0x10 | packet_type)) + b"avc1" + b"".join(parts)
 
     demuxer = Demuxer()
-    demuxer.receive_metadata(Metadata(video=True, audio=True, additional=frozenset({("video", 3)})))
+    demuxer.receive_metadata(Metadata(video=True, audio=True, additional=frozenset({("video", 3)})), 0.0)
     feed(demuxer, [(9, many(lambda number: record, 0), 0)])
     assert demuxer.tracks == ()
     feed(demuxer, [START[1]])

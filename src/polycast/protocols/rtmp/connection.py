@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
@@ -19,15 +19,20 @@ from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.reader import MessageReader
 from polycast.protocols.tcp_server import ServerConnection
 from polycast.wire.rtmp import events
-from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_REFUSED
+from polycast.wire.rtmp.address import Target
+from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_DENIED, PUBLISH_REFUSED
 from polycast.wire.rtmp.server import ServerConnection as Engine
-from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, select_tracks
+from polycast.wire.rtmp.supported import NOTHING_TO_CARRY
 
 if TYPE_CHECKING:
     from polycast.protocols.rtmp.server import RtmpServer
 
 KEY_FRAME_PATIENCE = 10.0
 """Seconds without a key frame after which the log says why a reader gets nothing; encoders send one every 1 to 5."""
+
+PUBLISHER_PATIENCE = 5.0
+"""Seconds that a player waits for a publisher that is there, but whose tracks are not known yet: longer than the
+analysis of a publisher takes."""
 
 _SEED_SIZE = 4096
 """Random bytes for a handshake: more than twice 1536."""
@@ -37,7 +42,6 @@ class Connection(ServerConnection, Publisher):
     """A client's connection."""
 
     server: RtmpServer
-    is_divisible: ClassVar[bool] = True
 
     def __init__(self, server: RtmpServer) -> None:
         super().__init__(server)
@@ -53,6 +57,8 @@ class Connection(ServerConnection, Publisher):
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
+        self._analysis: asyncio.TimerHandle | None = None
+        """Ends the search for a publisher's tracks in time; the housekeeping would be up to a second late."""
         self._waiting_since: float | None = None
         """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
 
@@ -68,13 +74,26 @@ class Connection(ServerConnection, Publisher):
     def on_lost(self, reason: str) -> None:
         if self._task is not None:
             self._task.cancel()
+        self._cancel_analysis()
         self.server.remove_client(self)
         super().on_lost(reason)
 
     def receive(self, data: bytes, now: float) -> bool:
         self.counters.bytes_received += len(data)
-        self._handle(self._engine.receive_data(data, now), now)
+        return self._advance(data, now)
+
+    def go_on(self, now: float) -> bool:
+        while self._advance(b"", now):
+            if not self.is_open or self.is_slice_over():
+                return True
         return False
+
+    def _advance(self, data: bytes, now: float) -> bool:
+        """Let the engine do a limited amount of work; return whether more is left."""
+        engine = self._engine
+        self._handle(engine.receive_data(data, now), now)
+        self.server.held_input.update(self, self.peer[0], engine.held_size)
+        return engine.has_more
 
     def end_slice(self, now: float) -> None:
         if self._stream is not None and self._reader is None:
@@ -104,6 +123,37 @@ class Connection(ServerConnection, Publisher):
                 stream = self._stream
             else:
                 self._handle_rare(event)
+        if stream is None:
+            self._watch_analysis(now)
+
+    def _watch_analysis(self, now: float) -> None:
+        demuxer = self._engine.demuxer
+        deadline = demuxer.next_timeout() if demuxer is not None else None
+        self._cancel_analysis()
+        if deadline is not None and self.is_open:
+            self._analysis = self.loop.call_later(max(deadline - now, 0), self._on_analysis_over)
+
+    def _cancel_analysis(self) -> None:
+        if self._analysis is not None:
+            self._analysis.cancel()
+            self._analysis = None
+
+    def _on_analysis_over(self) -> None:
+        self._analysis = None
+        self._check_timeout(self.clock())
+
+    def _check_timeout(self, now: float) -> None:
+        timeout = self._engine.next_timeout()
+        if timeout is None or now < timeout or not self.is_open:
+            return
+        try:
+            self._handle(self._engine.handle_timeout(now), now)
+        except RemoteProtocolError as error:
+            self._flush()
+            self.close(str(error))
+        else:
+            self.end_slice(now)
+            self.resume_work()
 
     def _handle_rare(self, event: events.Event) -> None:
         if isinstance(event, events.PublishRequested):
@@ -136,23 +186,23 @@ class Connection(ServerConnection, Publisher):
     # Publishing
 
     async def _publish(self, event: events.PublishRequested) -> None:
-        target = event.target
         hub = self.server.context.hub
         try:
-            await self._authorize(Action.PUBLISH, target.path, target.query, target.user, target.password)
+            target = await self._authorize(Action.PUBLISH, event.targets)
             path = hub.path(target.path)
             try:
                 path.set_publisher(self)
             finally:
                 hub.release(path)
         except PathError as error:
-            await self._refuse(PUBLISH_REFUSED, error)
+            await self._refuse(PUBLISH_DENIED if isinstance(error, AccessDenied) else PUBLISH_REFUSED, error)
             return
         self.path, self.path_name, self.user = path, path.name, target.user
         self.mode = "publish"
         now = self.clock()
         self._handle(self._engine.accept_publish(now), now)
         self.end_slice(now)
+        self.resume_work()
 
     def _start_publishing(self, tracks: tuple[Track, ...], now: float) -> None:
         path = self.path
@@ -172,20 +222,18 @@ class Connection(ServerConnection, Publisher):
     # Playing
 
     async def _play(self, event: events.PlayRequested) -> None:
-        target = event.target
         hub = self.server.context.hub
-        path: Path | None = None
         try:
-            await self._authorize(Action.READ, target.path, target.query, target.user, target.password)
+            target = await self._authorize(Action.READ, event.targets)
             path = hub.path(target.path)
             try:
-                stream = await path.wait_ready(follows=True)
+                stream = await path.wait_ready(follows=True, patience=PUBLISHER_PATIENCE)
                 self._start_playing(path, stream)
             finally:
                 hub.release(path)
         except Redirected as error:
             # No player follows a redirection in answer to "play", so it is told in words.
-            await self._refuse(PLAY_NOT_FOUND, PathError(f"{NoOnePublishing(target.path)} ({error})"))
+            await self._refuse(PLAY_NOT_FOUND, PathError(f"{NoOnePublishing(path.name)} ({error})"))
         except PathError as error:
             not_found = isinstance(error, NoOnePublishing)
             await self._refuse(PLAY_NOT_FOUND if not_found else PLAY_REFUSED, error)
@@ -193,10 +241,7 @@ class Connection(ServerConnection, Publisher):
             self.user = target.user
 
     def _start_playing(self, path: Path, stream: Stream) -> None:
-        capabilities = self._engine.capabilities
-        selection = select_tracks(
-            stream.descriptions, multitrack=capabilities.multitrack, four_ccs=capabilities.four_ccs
-        )
+        selection = self._engine.select_tracks(stream.descriptions)
         for track, reason in selection.skipped:
             self.log.warning("track %d (%s) is skipped: %s", track.index + 1, track, reason)
         if not selection.tracks:
@@ -227,9 +272,20 @@ class Connection(ServerConnection, Publisher):
 
     # Both
 
-    async def _authorize(self, action: Action, path: str, query: str, user: str, password: str) -> None:
-        request = AccessRequest(action, path, query, self.peer[0], PlainCredentials(user, password))
-        await self.server.context.hub.authorize(request)
+    async def _authorize(self, action: Action, targets: Sequence[Target]) -> Target:
+        """Return the first of the targets that the client may use; raises the error of the likeliest."""
+        hub = self.server.context.hub
+        errors: list[PathError] = []
+        # A path that the configuration names is more likely meant than one that an expression matches.
+        for target in sorted(targets, key=lambda target: not hub.is_named(target.path)):
+            credentials = PlainCredentials(target.user, target.password)
+            try:
+                await hub.authorize(AccessRequest(action, target.path, target.query, self.peer[0], credentials))
+            except PathError as error:
+                errors.append(error)
+            else:
+                return target
+        raise errors[0]
 
     async def _refuse(self, code: str, error: PathError) -> None:
         """Tell the client and close; who fails to prove who it is waits for the answer."""
@@ -272,15 +328,7 @@ class Connection(ServerConnection, Publisher):
                 self._check_key_frame(self._reader, now)
             else:
                 self.weight += len(stream.readers)
-        timeout = self._engine.next_timeout()
-        if timeout is not None and now >= timeout:
-            try:
-                self._handle(self._engine.handle_timeout(now), now)
-            except RemoteProtocolError as error:
-                self._flush()
-                self.close(str(error))
-            else:
-                self.end_slice(now)
+        self._check_timeout(now)
 
     def _check_key_frame(self, reader: MessageReader, now: float) -> None:
         since = self._waiting_since

@@ -26,27 +26,44 @@ class Target:
     password: str = ""
 
 
-def parse_target(app: str, name: str, tc_url: str = "") -> Target:
-    """Return the target of a ``publish`` or ``play`` command.
+def parse_targets(app: str, name: str, tc_url: str = "") -> tuple[Target, ...]:
+    """Return what a ``publish`` or ``play`` command may mean, the likeliest first; nearly always there is one meaning.
 
     The path is application and stream name, each without slashes at its ends: librtmp keeps the one that users write
-    at the end of the server's address. The query belongs to the name (``key?user=u&pass=p``); one after the
-    application is taken as well, since encoders that ask for server and key apart let users write it there. The
-    credentials are its ``user`` and ``pass``, or the user information of the URL.
+    at the end of the server's address. The query belongs to the name (``key?user=u&pass=p``). The credentials are its
+    ``user`` and ``pass``, or the user information of the URL.
+
+    A query after the application has two origins. Clients that are given one URL (FFmpeg, librtmp, RootEncoder) split
+    it at a slash, even at one within the query: ``rtmp://h/cam?pass=ab/cd`` becomes the application ``cam?pass=ab``
+    and the name ``cd``. Encoders that ask for server and key apart (OBS) let users write it after the server. Where
+    the text does not tell which of the two it is, both are returned, the joined URL first.
     """
-    app, _, app_query = app.partition("?")
-    name, _, query = name.partition("?")
-    path = "/".join(part for part in (app.strip("/"), name.strip("/")) if part)
-    queries = [part for part in (query, app_query) if part]
-    user = password = ""
-    if tc_url:
-        url = _split(tc_url)
-        user, password = url.user, url.password
-        if not queries and url.query:
-            queries.append(url.query)
-    combined = "&".join(queries)
-    fields = _fields(combined)
-    return Target(path, combined, fields.get("user", user), fields.get("pass", password))
+    app_path, _, app_query = app.partition("?")
+    name_path, mark, query = name.partition("?")
+    separate = _separate_target(app_path, app_query.rstrip("/"), name_path, query, tc_url)
+    is_whole = not (app_query and name_path.strip("/")) or mark or app_query.endswith("&") or _is_login(app_query)
+    if is_whole:
+        return (separate,)
+    user, password, _ = _split(tc_url)
+    return _target(app_path.strip("/"), f"{app_query}/{name}", user, password), separate
+
+
+def _separate_target(app_path: str, app_query: str, name_path: str, query: str, tc_url: str) -> Target:
+    """Return the target where the query of the application is complete, and the name goes with its path."""
+    path = "/".join(part for part in (app_path.strip("/"), name_path.strip("/")) if part)
+    user, password, url_query = _split(tc_url)
+    queries = [part for part in (query, app_query) if part] or [url_query]
+    return _target(path, "&".join(queries), user, password)
+
+
+def _target(path: str, query: str, user: str, password: str) -> Target:
+    fields = _fields(query)
+    return Target(path, query, fields.get("user", user), fields.get("pass", password))
+
+
+def _is_login(query: str) -> bool:
+    """Whether a client has put Adobe's login dialogue there, which always ends before the name."""
+    return query.startswith("authmod=") or "&authmod=" in query
 
 
 def _fields(query: str) -> dict[str, str]:
@@ -60,20 +77,14 @@ def _fields(query: str) -> dict[str, str]:
     return fields
 
 
-@dataclass(frozen=True, slots=True)
-class _Url:
-    user: str
-    password: str
-    query: str
-
-
-def _split(text: str) -> _Url:
+def _split(text: str) -> tuple[str, str, str]:
+    """Return user, password and query of a URL; all are empty where it has none, or is empty."""
     try:
         url = urlsplit(text)
         user, password = url.username, url.password
     except ValueError:
         raise RemoteProtocolError("invalid tcUrl") from None
-    return _Url(unquote(user or ""), unquote(password or ""), url.query)
+    return unquote(user or ""), unquote(password or ""), url.query
 
 
 def check_tc_url(text: str) -> None:

@@ -6,6 +6,8 @@ undefined are ``None``, date is `Date`. A value of type avmplus-object continues
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from struct import Struct
@@ -16,8 +18,9 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 MAXIMUM_DEPTH = 16
 """Levels of nested objects and arrays. Real commands and metadata have three; 16 keeps the recursion shallow."""
 
-MAXIMUM_VALUES = 10_000
-"""Values in one message, keys not counted. FLV files with an index of key frames have some thousands."""
+MAXIMUM_VALUES = 1_000
+"""Values in one message, AMF3 parts included, keys and arrays of numbers not counted: half a millisecond of work.
+Metadata has some fifty; FLV files add an index of key frames, which is two long arrays of numbers."""
 
 MAXIMUM_STRING_SIZE = 1 << 18
 """Bytes of one string. Commands are limited to the same size as a whole; nothing real comes near."""
@@ -35,6 +38,9 @@ Value: TypeAlias = "bool | int | float | str | bytes | Date | list[Value] | dict
 _NUMBER, _BOOLEAN, _STRING, _OBJECT, _MOVIE_CLIP, _NULL, _UNDEFINED, _REFERENCE = range(8)
 _ECMA_ARRAY, _OBJECT_END, _STRICT_ARRAY, _DATE, _LONG_STRING, _UNSUPPORTED, _RECORD_SET, _XML = range(8, 16)
 _TYPED_OBJECT, _AVM_PLUS = 16, 17
+
+_NUMBER_SIZE = 9
+"""Bytes of a number with its marker."""
 
 _DOUBLE = Struct(">d")
 _UINT16 = Struct(">H")
@@ -123,7 +129,7 @@ class _Decoder:
         if marker == _AVM_PLUS:
             from polycast.wire.rtmp import amf3
 
-            value, self._position = amf3.decode_value(self._data, self._position)
+            value, self._position, self._count = amf3.decode_value(self._data, self._position, self._count)
             return value
         raise RemoteProtocolError(f"AMF0: unsupported type {marker}")
 
@@ -151,11 +157,26 @@ class _Decoder:
         count = _UINT32.unpack_from(self._data, self._take(4))[0]
         if count > len(self._data) - self._position:
             raise RemoteProtocolError("AMF0: array longer than its message")
-        array: list[Value] = []
-        self._references.append(array)
-        for _ in range(count):
-            array.append(self._value(depth + 1))
-        return array
+        items: list[Value] = []
+        self._references.append(items)
+        if not self._take_numbers(count, items):
+            for _ in range(count):
+                items.append(self._value(depth + 1))
+        return items
+
+    def _take_numbers(self, count: int, items: list[Value]) -> bool:
+        """Decode ``count`` values at once if all of them are numbers; return whether they were."""
+        start, end = self._position, self._position + count * _NUMBER_SIZE
+        if end > len(self._data) or self._data[start:end:_NUMBER_SIZE].count(_NUMBER) != count:
+            return False
+        body = bytearray(self._data[start:end])
+        del body[::_NUMBER_SIZE]
+        numbers = array("d", bytes(body))
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        items.extend(numbers)
+        self._position = end
+        return True
 
 
 def _encode_value(output: bytearray, value: Value) -> None:

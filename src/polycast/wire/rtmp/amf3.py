@@ -42,11 +42,11 @@ def decode(data: bytes, offset: int = 0) -> list[Value]:
     return values
 
 
-def decode_value(data: bytes, offset: int) -> tuple[Value, int]:
-    """Return one value at ``offset`` and the offset after it."""
-    decoder = _Decoder(data, offset)
+def decode_value(data: bytes, offset: int, count: int = 0) -> tuple[Value, int, int]:
+    """Return one value at ``offset``, the offset after it, and ``count`` with the values that it has added."""
+    decoder = _Decoder(data, offset, count)
     value = decoder.value(0)
-    return value, decoder.position
+    return value, decoder.position, decoder.count
 
 
 def encode(*values: Value) -> bytes:
@@ -66,19 +66,19 @@ class _Traits:
 
 
 class _Decoder:
-    __slots__ = ("_count", "_data", "_objects", "_strings", "_traits", "position")
+    __slots__ = ("_data", "_objects", "_strings", "_traits", "count", "position")
 
-    def __init__(self, data: bytes, position: int) -> None:
+    def __init__(self, data: bytes, position: int, count: int = 0) -> None:
         self._data = data
         self.position = position
-        self._count = 0
+        self.count = count
         self._strings: list[str] = []
         self._objects: list[Value] = []
         self._traits: list[_Traits] = []
 
     def value(self, depth: int) -> Value:
-        self._count += 1
-        if self._count > MAXIMUM_VALUES:
+        self.count += 1
+        if self.count > MAXIMUM_VALUES:
             raise RemoteProtocolError(f"AMF3: more than {MAXIMUM_VALUES} values")
         if depth > MAXIMUM_DEPTH:
             raise RemoteProtocolError(f"AMF3: nested deeper than {MAXIMUM_DEPTH} levels")
@@ -211,8 +211,8 @@ class _Decoder:
             vector.extend(self.value(depth + 1) for _ in range(count))
         else:
             self._check_count(count, item.size)
-            self._count += count
-            vector.extend(item.unpack_from(self._data, self._take(item.size))[0] for _ in range(count))
+            position = self._take(item.size * count)
+            vector.extend(value for (value,) in item.iter_unpack(self._data[position : self.position]))
         return vector
 
     def _dictionary(self, count: int, depth: int) -> Value:

@@ -40,9 +40,10 @@ def parse_capabilities(values: dict[str, Value]) -> Capabilities:
         codecs = values.get(member)
         if isinstance(codecs, dict):
             names.update(list(codecs)[:MAXIMUM_FOUR_CCS])
-    flags = int(number_member(values, "capsEx") or 0) if _is_small(number_member(values, "capsEx")) else 0
+    flags = _bits(values, "capsEx")
     return Capabilities(
         frozenset(names),
+        _bits(values, "audioCodecs"),
         bool(flags & CapabilityFlag.RECONNECT),
         bool(flags & CapabilityFlag.MULTITRACK),
         bool(flags & CapabilityFlag.MOD_EX),
@@ -50,9 +51,10 @@ def parse_capabilities(values: dict[str, Value]) -> Capabilities:
     )
 
 
-def _is_small(number: float | None) -> bool:
-    """Whether it fits into 32 bits, which infinity and NaN do not."""
-    return number is not None and 0 <= number < 1 << 32
+def _bits(values: dict[str, Value], name: str) -> int:
+    """Return a member that is a set of bits; 0 when it does not fit into 32 of them, as infinity and NaN do not."""
+    number = number_member(values, name)
+    return int(number) if number is not None and 0 <= number < 1 << 32 else 0
 
 
 def announce_capabilities() -> dict[str, Value]:

@@ -35,6 +35,10 @@ MAXIMUM_CHUNK_STREAMS: Final = 64
 MAXIMUM_PARTIAL_SIZE: Final = 12 << 20
 """Bytes of messages that are not complete, over all chunk streams: the largest message and some more."""
 
+MAXIMUM_STEPS: Final = 1_000
+"""Chunks, or runs of equal chunks, that one call takes apart: one to two milliseconds of work. A read of 256 KiB of
+real media has a few hundred at most; a chunk may be as short as one byte."""
+
 MAXIMUM_FIRST_DELTA: Final = 10_000
 """In milliseconds. A type 3 chunk that begins a message right after a type 0 message repeats its *timestamp* as the
 difference (section 5.3.1.2.4; FFmpeg writes so). Others mean no difference at all, which is what a large one is."""
@@ -104,12 +108,28 @@ class _ChunkStream:
 
 
 class ChunkReader:
-    """Turns received bytes into messages. Set Chunk Size and Abort take effect here, and are returned as well."""
+    """Turns received bytes into messages. Set Chunk Size and Abort take effect here, and are returned as well.
 
-    __slots__ = ("_chunk_missing", "_current", "_partial", "_pending", "_streams", "chunk_size")
+    One call takes at most `MAXIMUM_STEPS`; while ``has_more`` is true, calls without new bytes go on.
+    """
+
+    __slots__ = (
+        "_chunk_missing",
+        "_current",
+        "_partial",
+        "_pending",
+        "_streams",
+        "chunk_size",
+        "has_more",
+        "partial_limit",
+    )
 
     def __init__(self) -> None:
         self.chunk_size = DEFAULT_CHUNK_SIZE
+        self.partial_limit = MAXIMUM_PARTIAL_SIZE
+        """Bytes of incomplete messages that are held at most."""
+        self.has_more = False
+        """Whether bytes are left that nothing but the limit of steps kept from being read."""
         self._streams: dict[int, _ChunkStream] = {}
         self._pending = b""
         self._current: _ChunkStream | None = None
@@ -128,8 +148,14 @@ class ChunkReader:
             self._pending = b""
         messages: list[RawMessage] = []
         size = len(data)
-        position = 0
+        position = steps = 0
+        self.has_more = False
         while position < size:
+            steps += 1
+            if steps > MAXIMUM_STEPS:
+                self._pending = data[position:]
+                self.has_more = True
+                break
             stream = self._current
             if stream is None:
                 header = self._read_header(data, position, size)
@@ -162,12 +188,18 @@ class ChunkReader:
                 messages.append(self._finish(stream, payload))
         return messages
 
+    def hold(self, data: bytes) -> None:
+        """Keep bytes for a later call of `receive`."""
+        if data:
+            self._pending += data
+            self.has_more = True
+
     def _keep(self, stream: _ChunkStream, part: bytes | bytearray) -> None:
         stream.buffer += part
         stream.missing -= len(part)
         self._partial += len(part)
-        if self._partial > MAXIMUM_PARTIAL_SIZE:
-            raise RemoteProtocolError(f"more than {MAXIMUM_PARTIAL_SIZE} bytes of incomplete messages")
+        if self._partial > self.partial_limit:
+            raise RemoteProtocolError(f"more than {self.partial_limit} bytes of incomplete messages")
 
     def _read_run(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
         """Take all continuation chunks of ``stream`` that are whole and follow each other; return where they end.

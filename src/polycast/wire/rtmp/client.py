@@ -10,6 +10,7 @@ from polycast.media.track import Track
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.amf0 import Value
 from polycast.wire.rtmp.capabilities import announce_capabilities, parse_capabilities
+from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE
 from polycast.wire.rtmp.connection import WINDOW_SIZE, Connection
 from polycast.wire.rtmp.demuxer import Demuxer
 from polycast.wire.rtmp.events import Capabilities, Event, PeerClosedStream, RequestAccepted, RequestRefused
@@ -125,7 +126,7 @@ class ClientConnection(Connection):
             self._send(Command("publish", 5.0, None, (stream, "live")), DATA_CHUNK_STREAM, self._stream_id)
             return
         self._advance(Input.PLAY)
-        self.demuxer = Demuxer()
+        self._expect_media(Demuxer(), MAXIMUM_PARTIAL_SIZE)
         self._send(Command("play", 5.0, None, (stream, -2000.0)), DATA_CHUNK_STREAM, self._stream_id)
         self._send(UserControl(UserControlEvent.SET_BUFFER_LENGTH, self._stream_id, BUFFER_LENGTH))
 
@@ -171,7 +172,9 @@ class ClientConnection(Connection):
         """
         if self.state is not State.PUBLISHING:
             raise LocalProtocolError(f"tracks cannot be sent in state '{self.state.value}'")
-        selection = select_tracks(tracks, multitrack=self.capabilities.multitrack)
+        # Servers hardly ever announce what they take, and ignore or pass on what they do not know.
+        four_ccs = self.capabilities.four_ccs or frozenset("*")
+        selection = select_tracks(tracks, multitrack=self.capabilities.multitrack, four_ccs=four_ccs)
         if not selection.tracks:
             raise LocalProtocolError(NOTHING_TO_CARRY)
         self._muxer = Muxer(selection.tracks, stream_id=self._stream_id)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.wire.rtmp.chunks import ChunkReader, ChunkWriter, RawMessage
+from polycast.wire.rtmp.chunks import (
+    MAXIMUM_COMMAND_SIZE,
+    ChunkReader,
+    ChunkWriter,
+    RawMessage,
+)
 from polycast.wire.rtmp.demuxer import Demuxer
 from polycast.wire.rtmp.events import Event
 from polycast.wire.rtmp.handshake import ClientHandshake, ServerHandshake
@@ -50,6 +56,20 @@ CONTROL_TYPES = frozenset(
     )
 )
 
+WORK_LIMIT = 1_000
+"""What one call may cost, in the units below, which are some microseconds each: about three milliseconds."""
+
+MEDIA_COST = 4
+CONTROL_COST = 30
+BYTES_PER_COST = 8
+"""Of a control message: AMF values are one byte and more."""
+
+MAXIMUM_EVENTS = 100
+"""Events that one call returns. Each may be a frame, which costs its receiver as much again."""
+
+MAXIMUM_IDLE_PARTIAL_SIZE = 2 * MAXIMUM_COMMAND_SIZE
+"""Bytes of incomplete messages while no media is expected: the largest command, and another one begun."""
+
 _MEDIA_STATES = (State.PUBLISHING, State.PLAYING)
 _MEDIA_TYPES = (9, 8)
 """Video and audio as plain integers, for speed."""
@@ -61,6 +81,9 @@ class Connection(ABC):
     Call `receive_data` with what the socket brought, `handle_timeout` when `next_timeout` has come, and after each of
     these and of every other method write `data_to_send` to the socket. `RemoteProtocolError` means that the peer broke
     the protocol: write what is left to send, close, and log its text. After it the connection is closed.
+
+    One call does a limited amount of work, whatever the peer sends. While ``has_more`` is true, let others have their
+    turn, then call `receive_data` without bytes; read no more from the socket until then.
     """
 
     def __init__(
@@ -83,6 +106,10 @@ class Connection(ABC):
         self._silent_since = now
         """When the peer last made progress: a new state, or anything at all while media is to flow."""
         self._reader = ChunkReader()
+        self._reader.partial_limit = MAXIMUM_IDLE_PARTIAL_SIZE
+        self._backlog: deque[RawMessage] = deque()
+        """Complete messages that wait for a later call."""
+        self._late_events: list[Event] = []
         self._writer = ChunkWriter()
         self._output: list[bytes] = []
         self._window = WINDOW_SIZE
@@ -100,26 +127,60 @@ class Connection(ABC):
         output.clear()
         return data
 
+    @property
+    def has_more(self) -> bool:
+        """Whether received bytes wait for another call of `receive_data`."""
+        return bool(self._backlog or self._late_events or self._reader.has_more)
+
+    @property
+    def held_size(self) -> int:
+        """Bytes of the peer that are kept because something is missing: the end of a message, or of the analysis."""
+        return self._reader.partial_size + (self.demuxer.held_size if self.demuxer is not None else 0)
+
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take bytes from the socket and return what they mean. Raises `RemoteProtocolError`."""
         if self.state is State.CLOSED:
             return []
-        self.bytes_received += len(data)
         self._now = now
-        if self.state in _MEDIA_STATES:
-            self._silent_since = now
-        events: list[Event] = []
+        if data:
+            self.bytes_received += len(data)
+            if self.state in _MEDIA_STATES:
+                self._silent_since = now
         try:
             if self._handshake is not None:
                 data = self._shake(data)
-            if data:
-                for raw in self._reader.receive(data):
-                    self._receive_message(raw, now, events)
-                self._acknowledge()
+            if self._backlog or self._late_events:
+                self._reader.hold(data)
+            else:
+                self._backlog.extend(self._reader.receive(data))
+            events = self._work(now)
+            self._acknowledge()
         except RemoteProtocolError:
-            self.state = State.CLOSED
+            self._fail()
             raise
         return events
+
+    def _work(self, now: float) -> list[Event]:
+        """Handle messages in the order in which they came, as many as one call may."""
+        events = self._late_events
+        backlog = self._backlog
+        cost = 0
+        while backlog and cost < WORK_LIMIT and len(events) < MAXIMUM_EVENTS:
+            raw = backlog.popleft()
+            if raw.type in _MEDIA_TYPES:
+                cost += MEDIA_COST
+                events.extend(self._on_media(raw, now))
+            else:
+                cost += CONTROL_COST + len(raw.payload) // BYTES_PER_COST
+                self._receive_other(raw, now, events)
+        self._late_events = events[MAXIMUM_EVENTS:]
+        return events[:MAXIMUM_EVENTS]
+
+    def _fail(self) -> None:
+        self.state = State.CLOSED
+        self._backlog.clear()
+        self._late_events = []
+        self._reader = ChunkReader()
 
     def _shake(self, data: bytes) -> bytes:
         handshake = self._handshake
@@ -147,9 +208,11 @@ class Connection(ABC):
         try:
             if self._awaits_peer() and now >= self._silent_since + self._timeout:
                 raise RemoteProtocolError(f"no data for {self._timeout:g} seconds in state '{self.state.value}'", 408)
-            return self.demuxer.handle_timeout(now) if self.demuxer is not None else []
+            if self.demuxer is not None:
+                self._late_events += self.demuxer.handle_timeout(now)
+            return self._work(now)
         except RemoteProtocolError:
-            self.state = State.CLOSED
+            self._fail()
             raise
 
     @abstractmethod
@@ -167,14 +230,11 @@ class Connection(ABC):
         """Handle a user control message other than a ping."""
         return []
 
-    def _receive_message(self, raw: RawMessage, now: float, events: list[Event]) -> None:
-        message_type = raw.type
-        if message_type in _MEDIA_TYPES:
-            events.extend(self._on_media(raw, now))
-            return
-        if message_type == MessageType.AGGREGATE:
-            for part in split_aggregate(raw):
-                self._receive_message(part, now, events)
+    def _receive_other(self, raw: RawMessage, now: float, events: list[Event]) -> None:
+        """Handle a message that is neither audio nor video."""
+        if raw.type == MessageType.AGGREGATE:
+            if self.demuxer is not None:
+                self._backlog.extendleft(reversed(split_aggregate(raw)))
             return
         message = parse_message(raw)
         if message is not None:
@@ -189,7 +249,7 @@ class Connection(ABC):
         if isinstance(message, Data):
             metadata = parse_metadata(message.values)
             if metadata is not None and self.demuxer is not None:
-                self.demuxer.receive_metadata(metadata)
+                return self.demuxer.receive_metadata(metadata, now)
         elif isinstance(message, UserControl):
             if message.event == UserControlEvent.PING_REQUEST:
                 self._send(UserControl(UserControlEvent.PING_RESPONSE, message.value))
@@ -213,6 +273,11 @@ class Connection(ABC):
     def _advance(self, trigger: Input) -> None:
         self.state = advance(self._table, self.state, trigger)
         self._silent_since = self._now
+
+    def _expect_media(self, demuxer: Demuxer | None, partial_limit: int = MAXIMUM_IDLE_PARTIAL_SIZE) -> None:
+        """Set who takes the media of the peer, and how many bytes of incomplete messages it may leave here."""
+        self.demuxer = demuxer
+        self._reader.partial_limit = partial_limit
 
     def _send(self, message: Message, chunk_stream_id: int | None = None, stream_id: int = 0) -> None:
         message_type = TYPES[type(message)]

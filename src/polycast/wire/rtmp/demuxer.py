@@ -25,12 +25,16 @@ ANNOUNCED_PERIOD = 3.0
 """The same where metadata announces tracks that have not come: long enough for a slow encoder to start, and short
 enough for metadata that lies."""
 
-GRACE_PERIOD = 0.2
+GRACE_PERIOD = 0.1
 """Seconds to wait for a frame after the last announced track. Multitrack encoders (OBS, FFmpeg) send the configurations
-of all tracks before the first frame, but announce only the main ones."""
+of all tracks one right after the other before the first frame, but announce only the main ones."""
 
 MAXIMUM_ANALYSIS_SIZE = 16 << 20
 """Bytes of frames held back while tracks are looked for; 128 Mbit/s for a second."""
+
+MAXIMUM_HELD_FRAMES = 2_000
+"""Frames held back, which are handed on at once afterwards: eight tracks at 60 frames a second for longer than the
+analysis takes."""
 
 FRAME_OVERHEAD = 500
 """Bytes that a held frame takes besides its data, so that many tiny frames count as well."""
@@ -81,6 +85,11 @@ class Demuxer:
         self._settled: float | None = None
         """When the last of the announced tracks had come."""
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of frames that are held back while tracks are looked for."""
+        return self._held_size
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
         if self.tracks or self._started is None:
@@ -96,9 +105,13 @@ class Demuxer:
         deadline = self.next_timeout()
         return self._finish_analysis() if deadline is not None and now >= deadline else []
 
-    def receive_metadata(self, metadata: Metadata) -> None:
-        """Take the ``onMetaData`` of the peer."""
+    def receive_metadata(self, metadata: Metadata, now: float) -> list[Event]:
+        """Take the ``onMetaData`` of the peer. Raises `RemoteProtocolError`."""
         self.metadata = metadata
+        events: list[Event] = []
+        if self._tracks and not self.tracks:
+            self._analyse(now, events)
+        return events
 
     def receive(self, raw: RawMessage, now: float) -> list[Event]:
         """Take an audio or video message and return what it means. Raises `RemoteProtocolError`."""
@@ -186,8 +199,11 @@ class Demuxer:
                 return
         period = self._period()
         elapsed = 0 if self._time is None else self._time - self._first_time
-        if now - self._started >= period or elapsed >= period * 1000 or self._held_size > MAXIMUM_ANALYSIS_SIZE:
+        if now - self._started >= period or elapsed >= period * 1000 or self._is_full():
             events.extend(self._finish_analysis())
+
+    def _is_full(self) -> bool:
+        return self._held_size > MAXIMUM_ANALYSIS_SIZE or len(self._held) >= MAXIMUM_HELD_FRAMES
 
     def _is_settled(self, key: tuple[str, int]) -> bool:
         track = self._tracks.get(key)
@@ -206,7 +222,7 @@ class Demuxer:
         self.tracks = tuple(Track(index, track.codec) for index, track in enumerate(found) if track.codec is not None)
         self._indexes = {track: index for index, track in enumerate(found)}
         events.append(TracksKnown(self.tracks))
-        held, self._held = self._held, []
+        held, self._held, self._held_size = self._held, [], 0
         for track, frame in held:
             index = self._indexes.get(track)
             if index is not None:

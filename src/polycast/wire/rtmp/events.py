@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from polycast.media.codec import Codec
@@ -14,10 +14,13 @@ from polycast.wire.rtmp.amf0 import Value
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a peer announced with ``connect`` (Enhanced RTMP v2, "Enhancing NetConnection connect Command")."""
+    """What a peer announced with ``connect``: Adobe RTMP 1.0 section 7.2.1.1, and Enhanced RTMP v2, "Enhancing
+    NetConnection connect Command"."""
 
     four_ccs: frozenset[str] = frozenset()
-    """Codecs that it can decode or forward; ``*`` is any. Empty when it announced none."""
+    """Enhanced codecs that it can decode or forward; ``*`` is any. Empty when it announced none."""
+    sound_formats: int = 0
+    """Legacy audio codecs that it can decode, as the bits of ``audioCodecs``; 0 when it named none."""
     reconnect: bool = False
     multitrack: bool = False
     mod_ex: bool = False
@@ -25,8 +28,8 @@ class Capabilities:
 
     @property
     def enhanced(self) -> bool:
-        """Whether it announced anything."""
-        return self != Capabilities()
+        """Whether it announced anything of Enhanced RTMP."""
+        return replace(self, sound_formats=0) != Capabilities()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class PublishRequested:
     app: str
     stream_key: str
     """As the client sent it, with its query."""
-    target: Target
+    targets: tuple[Target, ...]
+    """What it may mean, the likeliest first; see `parse_targets`."""
     publish_type: str
     """``live``, ``record`` or ``append``; all mean live here."""
 
@@ -60,7 +64,7 @@ class PlayRequested:
 
     app: str
     stream_key: str
-    target: Target
+    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from polycast.wire.rtmp import amf0
 from polycast.wire.rtmp.amf0 import Value
 from polycast.wire.rtmp.chunks import RawMessage
 
-MAXIMUM_AGGREGATE_MESSAGES = 1_000
+MAXIMUM_AGGREGATE_MESSAGES = 500
 """Messages in one aggregate; servers collect about a second of audio and video."""
 
 _UINT16 = Struct(">H")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.track import Track
-from polycast.wire.rtmp.address import check_tc_url, parse_target
+from polycast.wire.rtmp.address import check_tc_url, parse_targets
 from polycast.wire.rtmp.amf0 import Value
 from polycast.wire.rtmp.capabilities import announce_capabilities, parse_capabilities
-from polycast.wire.rtmp.chunks import RawMessage
+from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE, RawMessage
 from polycast.wire.rtmp.connection import STATUS_CHUNK_STREAM, WINDOW_SIZE, Connection
 from polycast.wire.rtmp.demuxer import Demuxer
 from polycast.wire.rtmp.events import (
@@ -36,7 +36,7 @@ from polycast.wire.rtmp.messages import (
 )
 from polycast.wire.rtmp.muxer import OUTPUT_CHUNK_SIZE, STREAM_ID, Muxer
 from polycast.wire.rtmp.states import SERVER, Input, State
-from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, select_tracks
+from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, Selection, select_tracks
 
 FLASH_VERSION = "LNX 9,0,124,2"
 """What the reference calls itself; players look at it to know what the server can."""
@@ -46,10 +46,18 @@ FLASH_CAPABILITIES = 31
 MAXIMUM_EARLY_SIZE = 4 << 20
 """Bytes of media kept from clients that send before they are let in (DJI): about two seconds."""
 
+MESSAGE_OVERHEAD = 200
+"""Bytes that a kept message takes besides its payload, so that many empty ones count as well."""
+
 MAXIMUM_STREAM_KEY_SIZE = 2_048
 """Characters of a stream key or an application name, query included; browsers limit URLs alike."""
 
 PUBLISH_REFUSED = "NetStream.Publish.BadName"
+"""GStreamer takes it for "somebody publishes there already"."""
+
+PUBLISH_DENIED = "NetStream.Publish.Denied"
+"""For clients that may not publish. OBS, GStreamer and FFmpeg know it."""
+
 PLAY_REFUSED = "NetStream.Play.Failed"
 PLAY_NOT_FOUND = "NetStream.Play.StreamNotFound"
 
@@ -116,14 +124,14 @@ class ServerConnection(Connection):
     def on_publish(self, command: Command) -> list[Event]:
         self._advance(Input.PUBLISH)
         key = _checked(command.text(0))
-        target = parse_target(self.app, key, self._tc_url)
-        self.demuxer = Demuxer()
-        return [PublishRequested(self.app, key, target, command.text(1) or "live")]
+        targets = parse_targets(self.app, key, self._tc_url)
+        self._expect_media(Demuxer(), MAXIMUM_EARLY_SIZE)
+        return [PublishRequested(self.app, key, targets, command.text(1) or "live")]
 
     def on_play(self, command: Command) -> list[Event]:
         self._advance(Input.PLAY)
         key = _checked(command.text(0))
-        return [PlayRequested(self.app, key, parse_target(self.app, key, self._tc_url))]
+        return [PlayRequested(self.app, key, parse_targets(self.app, key, self._tc_url))]
 
     def on_close(self, command: Command) -> list[Event]:
         active = self.state not in (State.CONNECTED, State.CONNECT)
@@ -137,34 +145,24 @@ class ServerConnection(Connection):
 
     def on_fc_publish(self, command: Command) -> list[Event]:
         # Some encoders wait for this before they create a stream; the others ignore it.
-        self._acknowledge_call(command)
-        information = status("status", "NetStream.Publish.Start", command.text(0))
+        information = status("status", "NetStream.Publish.Start", _checked(command.text(0)))
         self._send(Command("onFCPublish", 0.0, None, (information,)))
         return []
 
     def on_fc_subscribe(self, command: Command) -> list[Event]:
-        information = status("status", "NetStream.Play.Start", command.text(0))
+        information = status("status", "NetStream.Play.Start", _checked(command.text(0)))
         self._send(Command("onFCSubscribe", 0.0, None, (information,)))
         return []
 
-    def on_stream_length(self, command: Command) -> list[Event]:
-        if command.transaction_id:
-            self._send(Command("_result", command.transaction_id, None, (0.0,)))
-        return []
-
-    def on_harmless_call(self, command: Command) -> list[Event]:
-        self._acknowledge_call(command)
-        return []
-
-    def _acknowledge_call(self, command: Command) -> None:
-        if command.transaction_id:
-            self._send(Command("_result", command.transaction_id, None, (None,)))
+    @property
+    def held_size(self) -> int:
+        return super().held_size + self._early_size
 
     def _on_media(self, raw: RawMessage, now: float) -> list[Event]:
         if self.state is State.PUBLISHING:
             return super()._on_media(raw, now)
         if self.state is State.PUBLISH_REQUESTED:
-            self._early_size += len(raw.payload) + 100  # and something for the object
+            self._early_size += len(raw.payload) + MESSAGE_OVERHEAD
             if self._early_size > MAXIMUM_EARLY_SIZE:
                 raise RemoteProtocolError(
                     f"more than {MAXIMUM_EARLY_SIZE} bytes of media before the stream was accepted"
@@ -173,7 +171,7 @@ class ServerConnection(Connection):
         return []
 
     def _forget_stream(self) -> None:
-        self.demuxer = None
+        self._expect_media(None)
         self._muxer = None
         self._early = []
         self._early_size = 0
@@ -182,7 +180,7 @@ class ServerConnection(Connection):
         self._send(on_status(status(level, code, description)), STATUS_CHUNK_STREAM, STREAM_ID)
 
     def accept_publish(self, now: float) -> list[Event]:
-        """Let the client publish. Returns what media that it sent before already means.
+        """Let the client publish. Returns what media that it sent before already means; see ``has_more``.
 
         Raises `LocalProtocolError` when it did not ask, `RemoteProtocolError` when that media is broken.
         """
@@ -191,15 +189,24 @@ class ServerConnection(Connection):
         self._now = now
         self._advance(Input.ACCEPTED)
         self._send_status("status", "NetStream.Publish.Start", "publish start")
-        early, self._early, self._early_size = self._early, [], 0
-        events: list[Event] = []
+        self._reader.partial_limit = MAXIMUM_PARTIAL_SIZE
+        self._backlog.extendleft(reversed(self._early))
+        self._early, self._early_size = [], 0
         try:
-            for raw in early:
-                events.extend(self._on_media(raw, now))
+            return self._work(now)
         except RemoteProtocolError:
-            self.state = State.CLOSED
+            self._fail()
             raise
-        return events
+
+    def select_tracks(self, tracks: Iterable[Track]) -> Selection:
+        """Return which tracks the client can take, by what it announced when it connected."""
+        announced = self.capabilities
+        return select_tracks(
+            tracks,
+            multitrack=announced.multitrack,
+            four_ccs=announced.four_ccs,
+            sound_formats=announced.sound_formats,
+        )
 
     def accept_play(self, tracks: Sequence[Track], timestamp: int = 0, muxer: Muxer | None = None) -> tuple[Track, ...]:
         """Let the client play. Returns the tracks that it gets; `select_tracks` tells why others are skipped.
@@ -210,8 +217,7 @@ class ServerConnection(Connection):
         """
         if self.state is not State.PLAY_REQUESTED:
             raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
-        capabilities = self.capabilities
-        selection = select_tracks(tracks, multitrack=capabilities.multitrack, four_ccs=capabilities.four_ccs)
+        selection = self.select_tracks(tracks)
         if not selection.tracks:
             raise LocalProtocolError(NOTHING_TO_CARRY)
         muxer = muxer or Muxer(selection.tracks)
@@ -262,8 +268,7 @@ _HANDLERS: dict[str, Callable[[ServerConnection, Command], list[Event]]] = {
     "FCUnpublish": ServerConnection.on_unpublish,
     "FCPublish": ServerConnection.on_fc_publish,
     "FCSubscribe": ServerConnection.on_fc_subscribe,
-    "getStreamLength": ServerConnection.on_stream_length,
-    "releaseStream": ServerConnection.on_harmless_call,
-    "_checkbw": ServerConnection.on_harmless_call,
 }
-"""Commands that are not here are ignored, as in the reference."""
+"""Commands that are not here are ignored, as in the reference. So are ``releaseStream``, ``getStreamLength`` and
+``_checkbw``: nobody waits for their results, and clients that do not look at transaction numbers take the first
+``_result`` after ``connect`` for the one of ``createStream``."""

@@ -131,37 +131,78 @@ class Selection:
 
 
 def select_tracks(
-    tracks: Iterable[Track], *, multitrack: bool = False, four_ccs: frozenset[str] = frozenset()
+    tracks: Iterable[Track],
+    *,
+    multitrack: bool = False,
+    four_ccs: frozenset[str] = frozenset(),
+    sound_formats: int = 0,
 ) -> Selection:
-    """Choose the tracks that a peer can take.
+    """Choose the tracks that a peer can take: of each kind the first, or more for one that understands more.
 
-    ``multitrack``: the peer announced that it understands several tracks of a kind; else it gets the first of each.
-    ``four_ccs``: the enhanced codecs that the peer announced; empty when it announced none, which excludes nothing,
-    because many players that understand enhanced codecs say nothing.
+    ``multitrack``: the peer announced that it understands several tracks of a kind.
+    ``four_ccs``: the enhanced codecs that it announced; ``*`` is any.
+    ``sound_formats``: the legacy audio codecs that it announced, as the bits of ``audioCodecs`` (Adobe RTMP 1.0
+    section 7.2.1.1); 0 when it named none, which excludes none.
+
+    A peer that announced no enhanced codecs may understand them all the same (FFmpeg from 6.1 on says nothing), or may
+    fail at the first enhanced message (FFmpeg before that). So it gets them where it would get nothing else, as with
+    H265; but no enhanced audio beside a legacy video track, because the picture alone is better than nothing.
     """
     chosen: list[Track] = []
     skipped: list[tuple[Track, str]] = []
     counts: dict[str, int] = {}
-    for track in tracks:
+    has_legacy_video = False
+    # Video first: what audio a silent peer gets depends on it.
+    for track in sorted(tracks, key=lambda track: track.kind != "video"):
+        number = counts.get(track.kind, 0)
         reason = obstacle(track.codec)
+        if reason is None and number > 0:
+            reason = _multitrack_obstacle(track, multitrack)
         if reason is None:
-            number = counts.get(track.kind, 0)
-            counts[track.kind] = number + 1
-            reason = _peer_obstacle(track, number, multitrack, four_ccs)
-        if reason is None:
-            chosen.append(track)
-        else:
+            is_picture_at_risk = has_legacy_video and not multitrack
+            reason = _codec_obstacle(track, number, four_ccs, sound_formats, is_picture_at_risk)
+        if reason is not None:
             skipped.append((track, reason))
+            continue
+        counts[track.kind] = number + 1
+        has_legacy_video |= track.kind == "video" and number == 0 and _is_written_legacy(track.codec)
+        chosen.append(track)
+    chosen.sort(key=lambda track: track.index)
     return Selection(tuple(chosen), tuple(skipped))
 
 
-def _peer_obstacle(track: Track, number: int, multitrack: bool, four_ccs: frozenset[str]) -> str | None:
-    carriage = SUPPORTED[type(track.codec)]
-    name = carriage.four_cc.decode("ascii")
-    if number > 0 and not multitrack:
+def _is_written_legacy(codec: Codec) -> bool:
+    """Whether the first track of a codec is written with its legacy identifier."""
+    carriage = SUPPORTED.get(type(codec))
+    return carriage is not None and bool(carriage.legacy) and not isinstance(codec, H265)
+
+
+def _multitrack_obstacle(track: Track, multitrack: bool) -> str | None:
+    if not multitrack:
         return f"the peer takes one {track.kind} track only"
-    if number > 0 and not name:
+    if not SUPPORTED[type(track.codec)].four_cc:
         return "the codec has no enhanced identifier, so it cannot be one of several tracks"
-    if four_ccs and "*" not in four_ccs and name not in four_ccs and (number > 0 or not carriage.legacy):
-        return f"the peer did not announce support for {name}"
     return None
+
+
+def _codec_obstacle(
+    track: Track, number: int, four_ccs: frozenset[str], sound_formats: int, is_picture_at_risk: bool
+) -> str | None:
+    codec = track.codec
+    if number == 0 and _is_written_legacy(codec):
+        if track.kind == "audio" and sound_formats and not sound_formats & _sound_format_bits(codec):
+            return f"the peer did not announce support for {codec.name}"
+        return None
+    name = SUPPORTED[type(codec)].four_cc.decode("ascii")
+    if four_ccs:
+        return None if name in four_ccs or "*" in four_ccs else f"the peer did not announce support for {name}"
+    if track.kind == "audio" and is_picture_at_risk:
+        return f"the peer did not announce Enhanced RTMP, which {codec.name} needs"
+    return None
+
+
+def _sound_format_bits(codec: Codec) -> int:
+    """Return the bits of ``audioCodecs`` that stand for a codec: one for each sound format, by its number."""
+    if isinstance(codec, G711):
+        return 1 << (SoundFormat.G711_MU_LAW if codec.mu_law else SoundFormat.G711_A_LAW)
+    return sum(1 << number for number in SUPPORTED[type(codec)].legacy)
