@@ -73,10 +73,10 @@ def messages_of(data: bytes, handshake: bool = True, chunk_size: int = 128) -> l
     reader.chunk_size = chunk_size
     if handshake:
         data = data[1 + 2 * 1536 :]
-    messages: list[Message | RawMessage] = []
-    for item in reader.receive(data):
-        messages.append(parse_message(item) or item)
-    return messages
+    items = reader.receive(data)
+    while reader.has_more:
+        items += reader.receive(b"")
+    return [parse_message(item) or item for item in items]
 
 
 def frames_of(events: Iterable[Event]) -> list[tuple[int, Frame]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.wire.rtmp.support import (
@@ -231,3 +232,41 @@ def test_sequence_header_needs_parameter_sets() -> None:
         sequence_header(H264())
     assert sequence_header(MPEG4Audio(AAC_CONFIGURATION)) == audio_header()
     assert sequence_header(AV1()) is None
+
+
+OPUS = Track(1, Opus())
+MP3 = Track(1, MPEGAudio(44_100, 2, 3))
+H265_VIDEO = Track(0, H265())
+
+
+@pytest.mark.parametrize(
+    ("tracks", "announced", "chosen"),
+    [
+        # FFmpeg 5.1 says nothing and fails at the first enhanced message; FFmpeg 6.1 and later say as little.
+        ((VIDEO, OPUS), {}, (VIDEO,)),
+        ((OPUS, Track(2, VIDEO.codec)), {}, (Track(2, VIDEO.codec),)),
+        ((H265_VIDEO, OPUS), {}, (H265_VIDEO, OPUS)),
+        ((H265_VIDEO, AUDIO), {}, (H265_VIDEO, AUDIO)),
+        ((OPUS,), {}, (OPUS,)),
+        # The first audio track that fits, not the first of all.
+        ((VIDEO, OPUS, Track(2, AUDIO.codec)), {}, (VIDEO, Track(2, AUDIO.codec))),
+        # Enhanced RTMP v1 names video codecs only, v2 all of them.
+        ((VIDEO, OPUS), {"four_ccs": frozenset({"av01", "hvc1"})}, (VIDEO,)),
+        ((VIDEO, OPUS), {"four_ccs": frozenset({"Opus"})}, (VIDEO, OPUS)),
+        ((VIDEO, OPUS), {"four_ccs": frozenset("*")}, (VIDEO, OPUS)),
+        ((H265_VIDEO, AUDIO), {"four_ccs": frozenset({"av01"})}, (AUDIO,)),
+        # The bits of audioCodecs: MP3 is 4, A-law 0x80, mu-law 0x100, AAC 0x400.
+        ((VIDEO, MP3), {"sound_formats": 0xFE7}, (VIDEO, MP3)),
+        ((VIDEO, MP3), {"sound_formats": 0x400}, (VIDEO,)),
+        ((VIDEO, AUDIO), {"sound_formats": 0x400}, (VIDEO, AUDIO)),
+        ((Track(0, G711(mu_law=False)),), {"sound_formats": 0x80}, (Track(0, G711(mu_law=False)),)),
+        ((VIDEO, Track(1, G711(mu_law=True))), {"sound_formats": 0x80}, (VIDEO,)),
+    ],
+)
+def test_what_a_reader_announced_decides_track_by_track(
+    tracks: tuple[Track, ...], announced: dict[str, Any], chosen: tuple[Track, ...]
+) -> None:
+    selection = select_tracks(tracks, **announced)
+    assert selection.tracks == chosen
+    assert {track for track, _ in selection.skipped} == set(tracks) - set(chosen)
+    assert all("the peer did not announce" in reason for _, reason in selection.skipped)
