@@ -8,7 +8,7 @@ from __future__ import annotations
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtmp import amf0
 from polycast.wire.rtmp.address import ServerAddress
-from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE, ChunkReader, serialize_message
+from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE, ChunkReader, RawMessage, serialize_message
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.connection import Connection
 from polycast.wire.rtmp.events import PlayRequested, PublishRequested
@@ -89,7 +89,7 @@ def _messages(data: bytes, piece: int) -> list[tuple[int, int, bytes]] | None:
     messages: list[tuple[int, int, bytes]] = []
     try:
         for position in range(0, len(data), piece):
-            for message in reader.receive(data[position : position + piece]):
+            for message in _drain(reader, data[position : position + piece]):
                 messages.append((message.type, message.timestamp, message.payload))
     except RemoteProtocolError:
         return None
@@ -98,12 +98,22 @@ def _messages(data: bytes, piece: int) -> list[tuple[int, int, bytes]] | None:
     return messages
 
 
+def _drain(reader: ChunkReader, data: bytes) -> list[RawMessage]:
+    messages = reader.receive(data)
+    while reader.has_more:
+        messages += reader.receive(b"")
+    return messages
+
+
 def _drive(connection: Connection, data: bytes, piece: int) -> None:
     try:
         events = connection.receive_data(_HANDSHAKE, 0.0)
         for position in range(0, len(data), piece):
             events += connection.receive_data(data[position : position + piece], 0.1)
-            while events:
+            while events or connection.has_more:
+                events += connection.receive_data(b"", 0.1)
+                if not events:
+                    continue
                 event = events.pop()
                 if isinstance(connection, ServerConnection) and isinstance(event, PublishRequested):
                     events += connection.accept_publish(0.1)

@@ -79,6 +79,8 @@ class Client:
         assert data, f"the server closed the connection after {self.events}"
         self.received += data
         self.events += self.engine.receive_data(data, 0.0)
+        while self.engine.has_more:
+            self.events += self.engine.receive_data(b"", 0.0)
         self.flush()
 
     def wait_for(self, *kinds: type) -> Event:

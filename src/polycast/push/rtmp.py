@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from typing import ClassVar
 
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import FrameBatch
@@ -35,8 +34,6 @@ class PushError(PolycastError):
 class PushConnection(OutgoingConnection):
     """A connection around an RTMP client engine."""
 
-    is_divisible: ClassVar[bool] = True
-
     def __init__(self, address: ServerAddress, log: Log) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(loop, log)
@@ -59,7 +56,10 @@ class PushConnection(OutgoingConnection):
             elif isinstance(event, PeerClosedStream):
                 self.fail(PushError(f"the server has ended the stream: {event.reason}"))
         self.flush()
-        return False
+        return self.engine.has_more
+
+    def go_on(self, now: float) -> bool:
+        return self.receive(b"", now)
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
         self.flush()

@@ -26,6 +26,7 @@ from polycast.protocols.rtmp.connection import Connection
 from polycast.protocols.rtmp.server import RtmpServer
 from polycast.protocols.tcp_server import TcpServer
 from polycast.wire.rtmp.address import parse_url
+from polycast.wire.rtmp.amf0 import Value
 from polycast.wire.rtmp.chunks import RawMessage
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import (
@@ -200,6 +201,8 @@ class RtmpClient(asyncio.Protocol):
         self.received += data
         try:
             self.events += self.engine.receive_data(data, self.clock())
+            while self.engine.has_more:
+                self.events += self.engine.receive_data(b"", self.clock())
         except RemoteProtocolError as error:
             self.error = error
         self.flush()
@@ -303,7 +306,7 @@ class RawClient:
     def send_command(self, command: Command, stream_id: int = 0) -> None:
         self.send(wire(20, command.payload(), 0, stream_id))
 
-    def send_connect(self, app: str, tc_url: str, **values: str) -> None:
+    def send_connect(self, app: str, tc_url: str, **values: Value) -> None:
         """Shake hands and connect, without waiting for answers."""
         self.send(SIMPLE_HANDSHAKE)
         self.send_command(Command("connect", 1.0, {"app": app, "tcUrl": tc_url, **values}))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.protocols.rtmp.support import running
+from tests.protocols.rtmp.support import Fixture, RawClient, running
 
 from polycast.hub.access import AccessRequest
 from polycast.wire.rtmp.client import Mode
@@ -195,3 +195,48 @@ async def test_credentials_of_the_url_count_as_well() -> None:
         client.send_connect("live", f"rtmp://testuser:testpass@127.0.0.1:{it.port()}/live")
         client.send_publish("cam")
         await client.receive_until(b"onStatus")
+
+
+async def ask(it: Fixture, app: str, key: str) -> RawClient:
+    """Ask to publish, with a query wherever a client puts it."""
+    client = await it.raw()
+    client.send_connect(app, f"rtmp://127.0.0.1/{app}")
+    client.send_publish(key)
+    await client.receive_until(b"onStatus")
+    return client
+
+
+SLASHED = {
+    "publishUser": "sha256:C/6TXnDDIcfKOvx1zg0MovmLVCLgCLsxwAxtfx8cCtY=",
+    "publishPass": "sha256:Eo2NLuqbBZFUOlKjTrtPBpgsmdk+gf2Ph0BgZaAx8vw=",
+}
+"""User u, password ab/cd==, which only its hash can configure."""
+
+
+@pytest.mark.parametrize(
+    ("paths", "app", "key", "name"),
+    [
+        # FFmpeg and librtmp split the URL at the slash of the password.
+        ({"all": SLASHED}, "cam?user=u&pass=ab", "cd==", "cam"),
+        ({"all": SLASHED}, "live/cam?pass=ab", "cd==&user=u", "live/cam"),
+        ({"all": {}}, "cam?user=u&pass=ab", "cd==", "cam"),
+        ({"cam": {}}, "cam?token=ab", "cd", "cam"),
+        # OBS with the query after the server: the credentials tell that the key is not part of them ...
+        ({"all": PUBLISH}, f"live{GOOD}", "cam", "live/cam"),
+        ({"all": PUBLISH}, f"live{GOOD}/", "cam", "live/cam"),
+        # ... or the configuration knows the path.
+        ({"live/cam": {}}, "live?param=value", "cam", "live/cam"),
+        ({"live/cam": {}, "all": {}}, "live?param=value", "cam", "live/cam"),
+    ],
+)
+async def test_a_query_between_application_and_key(paths: dict[str, Any], app: str, key: str, name: str) -> None:
+    async with running(paths=paths) as it:
+        client = await ask(it, app, key)
+        assert b"NetStream.Publish.Start" in client.received
+        assert [connection.path_name for connection in it.connections] == [name]
+
+
+async def test_the_likeliest_meaning_is_refused_in_words() -> None:
+    async with running(paths={"live/cam": PUBLISH}) as it:
+        client = await ask(it, "live?user=testuser&pass=wrong", "cam")
+        assert b"invalid credentials" in client.received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import struct
 from collections.abc import AsyncIterator
@@ -227,3 +228,20 @@ async def test_a_player_that_hangs_up_while_it_is_let_in(it: Fixture, pair: Good
         client.transport.abort()
     await it.until(lambda: len(it.connections) == 2)
     assert len(it.path("good").readers) == 1
+
+
+@pytest.mark.parametrize("is_playing", [False, True])
+async def test_a_client_that_does_not_read_the_answers(it: Fixture, pair: GoodPair, is_playing: bool) -> None:
+    client = await it.raw()
+    client.send_connect("", "rtmp://127.0.0.1/")
+    if is_playing:
+        client.send_command(Command("play", 3.0, None, ("good",)), stream_id=1)
+        await client.receive_until(b"NetStream.Play.Start")
+    answered = wire(20, Command("FCSubscribe", 2.0, None, ("a" * 2_000,)).payload(), stream_id=0)
+    it.clients.remove(client)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            client.send(answered * 100)
+            await client.writer.drain()
+    await it.log.wait(r"closed \(the client does not read")
+    await it.until(lambda: len(it.connections) == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.protocols.rtmp.support import Fixture, RawClient, video_frame
@@ -21,9 +22,13 @@ from tests.wire.rtmp.support import (
     video_message,
 )
 
+from polycast.media.codec import Opus
+from polycast.media.frame import Frame
+from polycast.media.track import Track
 from polycast.wire.rtmp import amf0
 from polycast.wire.rtmp.amf0 import EcmaArray
 from polycast.wire.rtmp.client import Mode
+from polycast.wire.rtmp.demuxer import GRACE_PERIOD
 from polycast.wire.rtmp.events import FrameReceived, RequestAccepted
 from polycast.wire.rtmp.messages import Command, SetChunkSize, WindowAcknowledgementSize
 
@@ -236,3 +241,77 @@ async def test_two_publishers_in_one_program(it: Fixture) -> None:
     second.send_video([7], keys=[7])
     await reader.frames(1)
     assert [event.frame.units for event in reader.all(FrameReceived)] == [video_frame(7, key=True).units]
+
+
+@pytest.mark.parametrize("is_metadata_last", [False, True])
+async def test_a_publisher_is_ready_without_a_frame(it: Fixture, is_metadata_last: bool) -> None:
+    client = await it.raw()
+    client.send_connect("live", "rtmp://127.0.0.1/live")
+    client.send_publish("cam")
+    metadata = (18, amf0.encode("@setDataFrame", "onMetaData", {"videocodecid": 7.0, "audiocodecid": 10.0}))
+    headers = [(9, video_header()), (8, audio_header())]
+    for message_type, payload in [*headers, metadata] if is_metadata_last else [metadata, *headers]:
+        client.send_message(message_type, payload)
+    await it.until(lambda: bool(it.app.hub.paths) and it.path("live/cam").publisher is not None)
+    # The housekeeping does not run: the clock of the test stands still, and the server waits no second.
+    it.clock.value += GRACE_PERIOD
+    reader = await it.reader("live/cam")
+    client.send_message(9, video_message(IDR))
+    assert (await reader.frames(1))[0].frame.units == (IDR,)
+
+
+async def test_a_player_waits_for_a_publisher_that_has_begun(it: Fixture) -> None:
+    client = await it.raw()
+    client.send_connect("live", "rtmp://127.0.0.1/live")
+    client.send_publish("cam")
+    await client.receive_until(b"NetStream.Publish.Start")
+    reader = await it.client(Mode.PLAY, "live/cam")
+    await it.until(lambda: bool(it.path("live/cam")._held))
+    client.send_message(18, amf0.encode("onMetaData", {"videocodecid": 7.0}))
+    client.send_message(9, video_header())
+    client.send_message(9, video_message(IDR))
+    await reader.accepted()
+
+
+async def test_a_player_waits_no_longer_than_its_publisher(it: Fixture) -> None:
+    client = await it.raw()
+    client.send_connect("live", "rtmp://127.0.0.1/live")
+    client.send_publish("cam")
+    await client.receive_until(b"NetStream.Publish.Start")
+    reader = await it.client(Mode.PLAY, "live/cam")
+    await it.until(lambda: bool(it.path("live/cam")._held))
+    await client.close()
+    assert (await reader.refused()).description == "no one is publishing to path 'live/cam'"
+
+
+async def test_the_first_result_after_connect_is_that_of_create_stream(it: Fixture) -> None:
+    """The reference's own client does not look at transaction numbers."""
+    client = await it.raw()
+    client.send_connect("live", "rtmp://127.0.0.1/live")
+    for number, name in enumerate(("releaseStream", "FCPublish", "_checkbw", "getStreamLength")):
+        client.send_command(Command(name, 2.0 + number, None, ("cam",)))
+    client.send_command(Command("createStream", 9.0, None))
+    await client.receive_until(amf0.encode("_result", 9.0))
+    results = [item for item in client.messages() if isinstance(item, Command) and item.name == "_result"]
+    assert [(item.transaction_id, item.arguments[-1]) for item in results[1:]] == [(9.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("announced", "carried"),
+    [({}, ["H264"]), ({"audioCodecs": 4071.0}, ["H264"]), ({"fourCcList": ["Opus"]}, ["H264", "Opus"])],
+    ids=["silent", "FFmpeg", "enhanced"],
+)
+async def test_a_reader_gets_what_it_announced(it: Fixture, announced: dict[str, Any], carried: list[str]) -> None:
+    publisher = await it.publisher("live/cam", [VIDEO, Track(1, Opus())])
+    client = await it.raw()
+    client.send_connect("live", "rtmp://127.0.0.1/live", **announced)
+    client.send_command(Command("createStream", 2.0, None))
+    client.send_command(Command("play", 3.0, None, ("cam",)), stream_id=1)
+    await client.receive_until(b"NetStream.Play.Start")
+    publisher.send_frame(1, Frame((b"\xf8\xff\xfe",), 0, 0, key=True))
+    publisher.send_video([1], keys=[1])
+    await client.receive_until(video_frame(1, key=True).units[0])
+    assert (b"Opus" in client.received) == ("Opus" in carried)
+    await it.log.wait(rf"is reading from path 'live/cam', \d tracks? \({', '.join(carried)}\)")
+    if "Opus" not in carried:
+        await it.log.wait(r"track 2 \(Opus\) is skipped: the peer did not announce Enhanced RTMP, which Opus needs")

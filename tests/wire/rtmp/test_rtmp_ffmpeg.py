@@ -103,6 +103,9 @@ class Shell(asyncio.Protocol):
         try:
             for event in self.connection.receive_data(data, time.monotonic()):
                 self.handle(event)
+            while self.connection.has_more:
+                for event in self.connection.receive_data(b"", time.monotonic()):
+                    self.handle(event)
         except RemoteProtocolError as error:
             self.session.error = error
             self.close()

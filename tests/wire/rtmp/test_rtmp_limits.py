@@ -74,7 +74,9 @@ def test_bytes_that_come_while_more_is_left_keep_their_order() -> None:
     server = connected()
     for number in range(500):
         server.receive_data(wire(4, struct.pack(">HI", 6, number), stream_id=0), 0.0)
-    server.receive_data(b"".join(wire(4, struct.pack(">HI", 6, 500 + number), stream_id=0) for number in range(500)), 0.0)
+    server.receive_data(
+        b"".join(wire(4, struct.pack(">HI", 6, 500 + number), stream_id=0) for number in range(500)), 0.0
+    )
     go_on(server)
     pongs = messages_of(server.data_to_send(), handshake=False)
     assert [pong.value for pong in pongs if isinstance(pong, UserControl)] == list(range(1000))
@@ -155,7 +157,9 @@ def test_incomplete_messages_are_limited_over_all_chunk_streams(start: bytes, li
             server.receive_data(piece, 0.0)
         assert server.held_size == (index + 1) * size
     with pytest.raises(RemoteProtocolError, match=f"more than {limit} bytes of incomplete messages"):
-        server.receive_data(b"\x3f" + bytes(3) + (2 * size).to_bytes(3, "big") + b"\x09\x01\x00\x00\x00" + bytes(size), 0.0)
+        server.receive_data(
+            b"\x3f" + bytes(3) + (2 * size).to_bytes(3, "big") + b"\x09\x01\x00\x00\x00" + bytes(size), 0.0
+        )
     assert server.held_size == 0
 
 

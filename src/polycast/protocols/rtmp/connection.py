@@ -16,6 +16,7 @@ from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
+from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.protocols.rtmp.reader import MessageReader
 from polycast.protocols.tcp_server import ServerConnection
 from polycast.wire.rtmp import events
@@ -57,8 +58,7 @@ class Connection(ServerConnection, Publisher):
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
-        self._analysis: asyncio.TimerHandle | None = None
-        """Ends the search for a publisher's tracks in time; the housekeeping would be up to a second late."""
+        self._analysis = AnalysisTimer(self.loop, self._check_timeout)
         self._waiting_since: float | None = None
         """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
 
@@ -74,26 +74,19 @@ class Connection(ServerConnection, Publisher):
     def on_lost(self, reason: str) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._cancel_analysis()
+        self._analysis.cancel()
         self.server.remove_client(self)
         super().on_lost(reason)
 
     def receive(self, data: bytes, now: float) -> bool:
-        self.counters.bytes_received += len(data)
-        return self._advance(data, now)
-
-    def go_on(self, now: float) -> bool:
-        while self._advance(b"", now):
-            if not self.is_open or self.is_slice_over():
-                return True
-        return False
-
-    def _advance(self, data: bytes, now: float) -> bool:
-        """Let the engine do a limited amount of work; return whether more is left."""
         engine = self._engine
+        self.counters.bytes_received += len(data)
         self._handle(engine.receive_data(data, now), now)
         self.server.held_input.update(self, self.peer[0], engine.held_size)
         return engine.has_more
+
+    def go_on(self, now: float) -> bool:
+        return self.receive(b"", now)
 
     def end_slice(self, now: float) -> None:
         if self._stream is not None and self._reader is None:
@@ -124,25 +117,10 @@ class Connection(ServerConnection, Publisher):
             else:
                 self._handle_rare(event)
         if stream is None:
-            self._watch_analysis(now)
+            self._analysis.watch(self._engine.demuxer, now)
 
-    def _watch_analysis(self, now: float) -> None:
-        demuxer = self._engine.demuxer
-        deadline = demuxer.next_timeout() if demuxer is not None else None
-        self._cancel_analysis()
-        if deadline is not None and self.is_open:
-            self._analysis = self.loop.call_later(max(deadline - now, 0), self._on_analysis_over)
-
-    def _cancel_analysis(self) -> None:
-        if self._analysis is not None:
-            self._analysis.cancel()
-            self._analysis = None
-
-    def _on_analysis_over(self) -> None:
-        self._analysis = None
-        self._check_timeout(self.clock())
-
-    def _check_timeout(self, now: float) -> None:
+    def _check_timeout(self) -> None:
+        now = self.clock()
         timeout = self._engine.next_timeout()
         if timeout is None or now < timeout or not self.is_open:
             return
@@ -328,7 +306,7 @@ class Connection(ServerConnection, Publisher):
                 self._check_key_frame(self._reader, now)
             else:
                 self.weight += len(stream.readers)
-        self._check_timeout(now)
+        self._check_timeout()
 
     def _check_key_frame(self, reader: MessageReader, now: float) -> None:
         since = self._waiting_since

@@ -11,6 +11,7 @@ from polycast.hub.stream import Stream
 from polycast.net.dial import client_context, connect
 from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import ServerAddress, parse_url
 from polycast.wire.rtmp.client import ClientConnection, Mode
@@ -49,8 +50,6 @@ class RtmpPuller(Puller):
 class _Connection(OutgoingConnection):
     """Feeds the engine, and the stream with what the engine tells."""
 
-    is_divisible: ClassVar[bool] = True
-
     def __init__(self, context: PullContext, address: ServerAddress) -> None:
         super().__init__(context.loop, context.log)
         self._context = context
@@ -62,6 +61,7 @@ class _Connection(OutgoingConnection):
             timeout=context.read_timeout,
         )
         self._stream: Stream | None = None
+        self._analysis = AnalysisTimer(self.loop, self._check_timeout)
 
     # The shell
 
@@ -73,7 +73,10 @@ class _Connection(OutgoingConnection):
             self._handle(self._engine.receive_data(data, now), now)
         except PullError as error:
             self.fail(error)
-        return False
+        return self._engine.has_more
+
+    def go_on(self, now: float) -> bool:
+        return self.receive(b"", now)
 
     def end_slice(self, now: float) -> None:
         if self._stream is not None:
@@ -95,21 +98,30 @@ class _Connection(OutgoingConnection):
             timeout = self._engine.next_timeout()
             rest = LONGEST_TICK_SECONDS if timeout is None else timeout - self.clock()
             await asyncio.sleep(max(SHORTEST_TICK_SECONDS, min(LONGEST_TICK_SECONDS, rest)))
-            timeout = self._engine.next_timeout()
             now = self.clock()
             if self._stream is not None:
                 self.weight = 1 + len(self._stream.readers)
-            if not self.check_progress(now, self._context.write_timeout) or self.is_behind:
-                continue
-            if timeout is not None and now >= timeout:
-                try:
-                    self._handle(self._engine.handle_timeout(now), now)
-                    self.end_slice(now)
-                except RemoteProtocolError as error:
-                    raise PullError(str(error)) from error
+            if self.check_progress(now, self._context.write_timeout) and not self.is_behind:
+                self._check_timeout()
+
+    def _check_timeout(self) -> None:
+        now = self.clock()
+        timeout = self._engine.next_timeout()
+        if timeout is None or now < timeout or self.lost.done():
+            return
+        try:
+            self._handle(self._engine.handle_timeout(now), now)
+        except RemoteProtocolError as error:
+            self.fail(PullError(str(error)))
+        except PullError as error:
+            self.fail(error)
+        else:
+            self.end_slice(now)
+            self.resume_work()
 
     def leave(self) -> None:
         """Tell the server, and close."""
+        self._analysis.cancel()
         self._stream = None
         self._engine.close_stream()
         self._flush()
@@ -135,6 +147,8 @@ class _Connection(OutgoingConnection):
                 stream.now = now
             else:
                 self._handle_rare(event)
+        if stream is None:
+            self._analysis.watch(self._engine.demuxer, now)
 
     def _handle_rare(self, event: events.Event) -> None:
         if isinstance(event, events.TrackIgnored):
