@@ -46,7 +46,7 @@ class DemoPublisher(Source):
         stream = self._stream
         if stream is None:
             return
-        stream.now = self._loop.time()
+        now = self._loop.time()
         for track_index, frame in frames:
-            stream.tracks[track_index].write_frame(frame)
+            stream.tracks[track_index].write_frame(frame, now)
         stream.end_of_read()

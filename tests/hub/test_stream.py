@@ -18,6 +18,7 @@ from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
 from polycast.rtp.rtcp import SenderReport
 
+NOW = 1000.0
 IDR = b"\x65\x88" + bytes(range(100))
 SLICE = b"\x41\x9a" + bytes(range(100, 200))
 
@@ -28,7 +29,7 @@ def rtp(sequence: int, payload: bytes, *, timestamp: int = 0, marker: bool = Tru
 
 
 def write(stream: Stream, data: bytes, track: int = 0) -> None:
-    stream.tracks[track].write_packet(data, 0, len(data))
+    stream.tracks[track].write_packet(data, 0, len(data), NOW)
 
 
 def access_unit(payload: bytes) -> bytes:
@@ -305,9 +306,9 @@ async def test_frames_become_packets_of_both_tracks() -> None:
     stream, packets = make_stream(VIDEO, AUDIO, packets=False), Packets()
     stream.add_reader(packets)
     big = b"\x65\x88" + bytes(4000)
-    stream.tracks[0].write_frame(Frame((SPS, PPS, big), 0, 0, key=True))
-    stream.tracks[1].write_frame(Frame((b"a" * 50,), 0, 0, key=True))
-    stream.tracks[0].write_frame(Frame((SLICE,), 3000, 3000, key=False))
+    stream.tracks[0].write_frame(Frame((SPS, PPS, big), 0, 0, key=True), NOW)
+    stream.tracks[1].write_frame(Frame((b"a" * 50,), 0, 0, key=True), NOW)
+    stream.tracks[0].write_frame(Frame((SLICE,), 3000, 3000, key=False), NOW)
     stream.end_of_read()
     (batch,) = packets.batches
     video = [each for run in batch.runs if run.track_index == 0 for each in run.packets]
@@ -330,13 +331,13 @@ async def test_frame_survives_both_conversions(size: int) -> None:
     receiver.add_reader(frames)
     picture = b"\x65\x88" + bytes(index * 7 & 0xFF for index in range(size))
     for index in range(3):
-        sender.tracks[0].write_frame(Frame((picture,), 3000 * index, 3000 * index, key=True))
-        sender.tracks[1].write_frame(Frame((bytes([index]) * 30,), 1024 * index, 1024 * index, key=True))
+        sender.tracks[0].write_frame(Frame((picture,), 3000 * index, 3000 * index, key=True), NOW)
+        sender.tracks[1].write_frame(Frame((bytes([index]) * 30,), 1024 * index, 1024 * index, key=True), NOW)
         sender.end_of_read()
     for batch in packets.batches:
         for run in batch.runs:
             for each in run.packets:
-                receiver.tracks[run.track_index].write_packet(each.data, each.start, each.end)
+                receiver.tracks[run.track_index].write_packet(each.data, each.start, each.end, NOW)
         receiver.end_of_read()
     receiver.flush()
     video = [frame for index, frame in frames.entries if index == 0 and isinstance(frame, Frame)]
@@ -432,7 +433,7 @@ async def test_packets_taken_at_once_are_those_taken_one_by_one() -> None:
         stream.add_reader(reader)
     assert at_once.tracks[0].add_packets(data, start, sizes, 6)
     for each in units():
-        single.tracks[0].write_packet(each, 0, len(each))
+        single.tracks[0].write_packet(each, 0, len(each), NOW)
     for stream in (at_once, single):
         track = stream.tracks[0]
         assert track.frame_open

@@ -30,6 +30,7 @@ OTHER_FRAGMENT = b"\x5c\x81\x9a"
 FIRST_BYTES = (0x00, 0x08, 0x10, 0x40, 0x41, 0x62, 0x65, 0x67, 0x7C, 0x5C, 0x80, 0x90)
 SECOND_BYTES = (0x01, 0x05, 0x07, 0x41, 0x81, 0x85, 0x87)
 CHANNEL = 4
+NOW = 1000.0
 
 
 def packet(
@@ -46,12 +47,12 @@ def take(stream: Stream, *packets: bytes, is_gathered: bool = False) -> bool:
     data = frames(*packets)
     train = MessageParser().take_train(data)
     assert train is not None
-    return stream.tracks[0].take_train(data, train, stream.now, is_gathered)
+    return stream.tracks[0].take_train(data, train, NOW, is_gathered)
 
 
 def add(stream: Stream, *packets: bytes, track: int = 0) -> None:
     for each in packets:
-        stream.tracks[track].write_packet(each, 0, len(each), CHANNEL)
+        stream.tracks[track].write_packet(each, 0, len(each), NOW, CHANNEL)
     stream.end_of_read()
 
 
@@ -183,7 +184,7 @@ async def test_trains_cut_anywhere_are_their_packets(beginnings: Beginnings) -> 
         read, packets = packets[:count], packets[count:]
         data = frames(*read)
         train = MessageParser().take_train(data)
-        if train is not None and short.tracks[0].take_train(data, train, short.now, False):
+        if train is not None and short.tracks[0].take_train(data, train, NOW, False):
             taken += 1
             opened += short.tracks[0].frame_open
         else:
@@ -219,7 +220,7 @@ async def test_tracks_keep_their_order() -> None:
         data = frames(*read)
         train = MessageParser().take_train(data)
         is_behind = short.batch is not None
-        if train is not None and short.tracks[index].take_train(data, train, short.now, False):
+        if train is not None and short.tracks[index].take_train(data, train, NOW, False):
             taken += 1
             behind += is_behind and index == 1
         else:
@@ -243,9 +244,9 @@ async def test_a_train_is_noted_at_the_time_of_its_read() -> None:
     data = frames(*(packet(1 + index, OTHER_FRAGMENT + bytes(9), marker=index == 2) for index in range(3)))
     train = MessageParser().take_train(data)
     assert train is not None
-    now = stream.now + 5
+    now = NOW + 5
     assert track.take_train(data, train, now, False)
-    assert stream.now == track.last_time == now
+    assert track.last_time == now
     assert track.reports.wall_time_of(3000) is not None  # so that readers can be sent sender reports
     assert track.reports.next_packet_time > now
 
@@ -343,7 +344,7 @@ async def test_a_reader_that_fails_to_pass_a_train_on_is_removed_alone() -> None
 
 async def test_a_train_waits_behind_what_waits() -> None:
     stream, reader = open_stream()
-    stream.tracks[0].write_packet(packet(1, b"\x41abcd"), 0, 17)
+    stream.tracks[0].write_packet(packet(1, b"\x41abcd"), 0, 17, NOW)
     assert take(stream, packet(2, b"\x41abcd", marker=True))
     assert reader.sequences == [[1, 2]]
 

@@ -97,9 +97,9 @@ class Publication(Publisher):
         stream = self._stream
         if stream is None:
             return
-        stream.now = self._runtime.loop.time()
+        now = self._runtime.loop.time()
         for track_index, frame in frames:
-            stream.tracks[track_index].write_frame(frame)
+            stream.tracks[track_index].write_frame(frame, now)
         stream.end_of_read()
 
     def _end(self) -> None:

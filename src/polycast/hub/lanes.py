@@ -168,17 +168,18 @@ class LiveTrack:
         self._stream.on_foreign_packet(self.track, payload_type)
         return False
 
-    def write_packet(self, data: bytes, start: int, end: int, channel: int = -1) -> None:
-        """Take one RTP packet ``data[start:end]``; see `PacketRun` for ``channel``.
+    def write_packet(self, data: bytes, start: int, end: int, now: float, channel: int = -1) -> None:
+        """Take one RTP packet ``data[start:end]``; see `PacketRun` for ``channel``. ``now``: when it was read, in
+        monotonic seconds, here and below.
 
         Raises RemoteProtocolError when the bytes are not RTP.
         """
-        self.add_packet(parse_packet(data, start, end), channel)
+        self.add_packet(parse_packet(data, start, end), now, channel)
 
-    def add_packet(self, packet: RtpPacket, channel: int = -1) -> None:
+    def add_packet(self, packet: RtpPacket, now: float, channel: int = -1) -> None:
         """Take one parsed RTP packet that is nobody else's. The hot path of the server."""
         if self._is_second:
-            self._add_spliced(packet)
+            self._add_spliced(packet, now)
             return
         flags = self._peek(packet.data, packet.payload, packet.end)
         if flags:
@@ -201,7 +202,7 @@ class LiveTrack:
         if packet.key and self.index == stream.key_track:
             run.has_key = True
         if self._depacketizer is not None:
-            self._depacketize(packet)
+            self._depacketize(packet, now)
 
     def add_packets(self, data: bytes, start: int, sizes: list[int], channel: int) -> bool:
         """Take packets that stand in ``data`` one after another, each behind a frame header (see `FramedRun`), all at
@@ -230,7 +231,7 @@ class LiveTrack:
 
     def take_train(self, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
         """Take what one read brought, where it is nothing but a `Train`. A frame that is complete goes out at once, the
-        part of one, too, where ``is_gathered`` (see `Stream.end_of_read`). ``now``: see `Stream.now`.
+        part of one, too, where ``is_gathered`` (see `Stream.end_of_read`).
 
         The shortest way for what most publishers send most of the time, and therefore in one piece: with hundreds of
         streams each call on it can be seen in the server's load. False where it is not that simple, and nothing has
@@ -265,7 +266,6 @@ class LiveTrack:
             self._on_gap(data, FRAME_HEADER_SIZE, first_sequence)
         self._expected_sequence = sequence + 1 & 0xFFFF
         stream = self._stream
-        stream.now = now
         run: FramedRun | None = None
         if flags:
             run = FramedRun(self.index, channel, data, 0, size, count, timestamp)
@@ -292,14 +292,14 @@ class LiveTrack:
                 stream.on_reader_failed(reader)
         return True
 
-    def write_frame(self, frame: Frame) -> None:
+    def write_frame(self, frame: Frame, now: float) -> None:
         """Take one frame of a publisher that has frames."""
         stream = self._stream
         if self._awaits_key:
             if not frame.key:
                 return
             self._awaits_key = False
-        shift = stream.frame_shift(self, frame)
+        shift = stream.frame_shift(self, frame, now)
         if shift:
             frame = shifted(frame, shift)
             if self.last_dts is not None and frame.dts < self.last_dts:
@@ -310,9 +310,9 @@ class LiveTrack:
         if stream.frame_reader_count:
             stream.collect_frame(self.index, frame)
         if stream.packet_reader_count:
-            self._packetize(frame)
+            self._packetize(frame, now)
         else:
-            self._note_position(frame)
+            self._note_position(frame, now)
             self.packets_received += 1
             self.bytes_received += frame.size
 
@@ -377,15 +377,15 @@ class LiveTrack:
         offset = self._splice.offset
         return None if offset is None else (timestamp + offset) & 0xFFFFFFFF
 
-    def _next_timestamp(self) -> int:
+    def _next_timestamp(self, now: float) -> int:
         """The RTP timestamp of this moment, seen from the last packet."""
         if self.last_time is None:
             return self.last_timestamp
-        elapsed = max(0.0, self._stream.now - self.last_time)
+        elapsed = max(0.0, now - self.last_time)
         # Never the same again: that would look like one more packet of the last frame.
         return self.last_timestamp + max(1, seconds_to_ticks(elapsed, self.track.clock_rate))
 
-    def _add_spliced(self, packet: RtpPacket) -> None:
+    def _add_spliced(self, packet: RtpPacket, now: float) -> None:
         if self._awaits_key:
             if not self._peek(packet.data, packet.payload, packet.end) & KEY:
                 return
@@ -394,13 +394,13 @@ class LiveTrack:
         if splice is None:
             packets = [packet]
         elif splice.offset is None:
-            packets = splice.begin(packet, self._next_timestamp() & 0xFFFFFFFF)
+            packets = splice.begin(packet, self._next_timestamp(now) & 0xFFFFFFFF)
         else:
             packets = [splice.renumber(packet)]
         self._is_second = False
         try:
             for renumbered in packets:
-                self.add_packet(renumbered)
+                self.add_packet(renumbered, now)
         finally:
             self._is_second = splice is not None
             self._choose_way()
@@ -437,18 +437,18 @@ class LiveTrack:
         if missing < 0x8000:
             self.packets_lost += missing
 
-    def _depacketize(self, packet: RtpPacket) -> None:
+    def _depacketize(self, packet: RtpPacket, now: float) -> None:
         depacketizer = self._depacketizer
         if depacketizer is None:
             return
         stream = self._stream
-        pts = stream.presentation_time(self.index, packet.timestamp)
+        pts = stream.presentation_time(self.index, packet.timestamp, now)
         for frame in depacketizer.push(packet, pts):
             if frame.key:
                 self._refresh_parameters(frame)
             # The frame is nobody else's yet: what the publisher's clock says of it is part of its making.
             frame.wall_time = stream.capture_time(self.index, frame.pts)
-            shift = stream.frame_shift(self, frame)
+            shift = stream.frame_shift(self, frame, now)
             if shift:
                 frame = shifted(frame, shift)
                 if self.last_dts is not None and frame.dts < self.last_dts:
@@ -456,15 +456,15 @@ class LiveTrack:
             self.last_dts = frame.dts
             stream.collect_frame(self.index, frame)
 
-    def _packetize(self, frame: Frame) -> None:
-        packetizer = self._packetizer or self._open_packetizer(frame)
+    def _packetize(self, frame: Frame, now: float) -> None:
+        packetizer = self._packetizer or self._open_packetizer(frame, now)
         if packetizer is None:
             return
         packets = packetizer.packetize(frame)
         if not packets:
             return
         if frame.pts >= self._next_report_time:
-            self._tie_to_clock(frame)
+            self._tie_to_clock(frame, now)
         run = self._stream.run
         if run is None or run.track_index != self.index:
             run = self._stream.begin_run(self.index, -1)
@@ -474,23 +474,23 @@ class LiveTrack:
         self._expected_sequence = (packets[-1].sequence + 1) & 0xFFFF
         run.has_key |= frame.key and self.index == self._stream.key_track
 
-    def _note_position(self, frame: Frame) -> None:
+    def _note_position(self, frame: Frame, now: float) -> None:
         """Follow the frames that nobody reads as packets, so that the first reader can be told where it begins."""
-        if self._packetizer is None and self._open_packetizer(frame) is None:
+        if self._packetizer is None and self._open_packetizer(frame, now) is None:
             return
         self.last_timestamp = (frame.dts + self._rtp_origin) & 0xFFFFFFFF
-        self.last_time = self._stream.now
+        self.last_time = now
         if frame.pts >= self._next_report_time:
-            self._tie_to_clock(frame)
+            self._tie_to_clock(frame, now)
 
-    def _open_packetizer(self, frame: Frame) -> Packetizer | None:
+    def _open_packetizer(self, frame: Frame, now: float) -> Packetizer | None:
         if self._is_without_packets:
             return None
         sequence, origin = secrets.randbits(16), secrets.randbits(32)
         if self.ssrc is None:
             self.ssrc = secrets.randbits(32)
         elif self._expected_sequence >= 0:  # a publisher of packets came before
-            sequence, origin = self._expected_sequence, self._next_timestamp() - frame.pts
+            sequence, origin = self._expected_sequence, self._next_timestamp(now) - frame.pts
         packetizer = self._packetizer = make_packetizer(
             self.track, ssrc=self.ssrc, initial_sequence=sequence, initial_timestamp=origin & 0xFFFFFFFF
         )
@@ -501,8 +501,8 @@ class LiveTrack:
             self._expected_sequence = sequence
         return packetizer
 
-    def _tie_to_clock(self, frame: Frame) -> None:
+    def _tie_to_clock(self, frame: Frame, now: float) -> None:
         """Say which moment the RTP timestamp of a frame means, by the time line that all tracks share."""
         self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * self.track.clock_rate
         ntp = wall_time_to_ntp(self._stream.wall_time_of(frame, self.track.clock_rate))
-        self.reports.on_publisher_report(ntp, (frame.pts + self._rtp_origin) & 0xFFFFFFFF, self._stream.now)
+        self.reports.on_publisher_report(ntp, (frame.pts + self._rtp_origin) & 0xFFFFFFFF, now)

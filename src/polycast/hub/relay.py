@@ -11,6 +11,7 @@ from polycast.hub.path import Path, Source
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, PacketReader, Reader, Stream
 from polycast.media.frame import Frame
+from polycast.rtp.rtcp import SenderReport
 
 # Seconds before a path that cannot be read is looked at again.
 RETRY_SECONDS = 1.0
@@ -30,6 +31,10 @@ class PathRelay(Source):
         self._task: asyncio.Task[None] | None = None
         self._origin: Path | None = None
         self._reader: Reader | None = None
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        return self._loop.time()
 
     def start(self) -> None:
         if self._task is None:
@@ -63,6 +68,8 @@ class PathRelay(Source):
 
     def _attach(self, origin: Path, stream: Stream) -> None:
         own = self._path.start_publishing(self, stream.descriptions, publishes_packets=stream.publishes_packets)
+        if stream.publishes_packets:
+            stream.share_clock(own, self.now())
         reader = _Packets(self, own) if stream.publishes_packets else _Frames(self, own)
         origin.attach_reader(reader, stream)
         self._origin, self._reader = origin, reader
@@ -87,11 +94,15 @@ class _Packets(PacketReader):
 
     def deliver(self, batch: PacketBatch) -> None:
         own = self._own
+        now = self._relay.now()
         for run in batch.runs:
             track = own.tracks[run.track_index]
             for packet in run.packets:
-                track.add_packet(packet, run.channel)
+                track.add_packet(packet, now, run.channel)
         own.flush()  # what is to wait has waited in the origin
+
+    def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
+        self._own.on_sender_report(track_index, report, now)
 
     def close_reader(self, reason: str) -> None:
         self._relay.on_origin_ended(reason)
@@ -107,9 +118,10 @@ class _Frames(FrameReader):
 
     def deliver_frames(self, batch: FrameBatch) -> None:
         own = self._own
+        now = self._relay.now()
         for index, entry in batch.entries:
             if isinstance(entry, Frame):
-                own.tracks[index].write_frame(entry)
+                own.tracks[index].write_frame(entry, now)
             else:
                 own.tracks[index].set_codec(entry.codec)
         own.end_of_read()

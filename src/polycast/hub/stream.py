@@ -10,7 +10,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
@@ -97,6 +97,13 @@ class PacketReader(Reader):
         """
         return False
 
+    def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
+        """Take a sender report of the publisher, with its times as readers are told them.
+
+        For readers that publish the stream again; others get reports from `LiveTrack.reports`.
+        """
+        return
+
     @abstractmethod
     def deliver(self, batch: PacketBatch) -> None:
         """Send a batch. Called in the fan-out loop: no waiting, no heavy work."""
@@ -151,9 +158,9 @@ class Stream:
         """When the publisher before the present one was last heard, until its time line is continued."""
         self._frame_shift: int | None = 0
         """What is added to the times of frames, in nanoseconds; None until the first frame of a second publisher."""
-        self.now = loop.time()
-        """Monotonic seconds of the read that is being taken in; set by the publisher before it writes."""
-        self.rate = RateMeter(self.now)
+        self._last_heard = loop.time()
+        """When the publisher last gave what has a place on the time line of frames (monotonic seconds)."""
+        self.rate = RateMeter(self._last_heard)
 
     @property
     def bytes_received(self) -> int:
@@ -230,6 +237,19 @@ class Stream:
             if before is not None and abs(ntp_to_wall_time(ntp) - before) > REPORT_CHANGE_NANOSECONDS:
                 self.report_version += 1
             self._timeline.on_sender_report(track_index, report.ntp, timestamp)
+            told = replace(report, ntp=ntp, rtp_timestamp=timestamp)
+            for reader in self.packet_readers:
+                reader.on_sender_report(track_index, told, now)
+
+    def share_clock(self, other: Stream, now: float) -> None:
+        """Tell a stream that will get this one's packets what is known of the moments that timestamps mean."""
+        other.begin_together(self._moment)
+        for track in self.tracks:
+            self.tie_to_clock(track)
+            wall = track.reports.wall_time_of(track.last_timestamp) if track.next_sequence is not None else None
+            if wall is not None:
+                report = SenderReport(track.ssrc or 0, wall_time_to_ntp(wall), track.last_timestamp, 0, 0)
+                other.on_sender_report(track.index, report, now)
 
     def begin_together(self, timestamps: Mapping[int, int]) -> None:
         """Take the RTP timestamps that tracks have at one moment, by index, as RTP-Info tells (RFC 2326 12.33).
@@ -249,7 +269,7 @@ class Stream:
         # Packets after packets keep a time line by their timestamps; else frames have to be moved.
         moves = not (publishes_packets and self.publishes_packets)
         self._frame_shift = None if moves else self._frame_shift
-        self._resumed_from = self.now
+        self._resumed_from = self._last_heard
         self.publishes_packets = publishes_packets
         for track, new in zip(self.tracks, tracks, strict=True):
             track.resume(new, publishes_packets=publishes_packets)
@@ -363,17 +383,18 @@ class Stream:
         if self.frame_reader_count:
             self._frames.append((track.index, track))
 
-    def frame_shift(self, track: LiveTrack, frame: Frame) -> int:
+    def frame_shift(self, track: LiveTrack, frame: Frame, now: float) -> int:
         """Return by how many ticks a frame of this track is to be moved, so that a second publisher's time line
         continues that of the first."""
+        self._last_heard = now
         if self._frame_shift == 0:
             return 0
         rate = track.track.clock_rate
         if self._frame_shift is None:
-            self._frame_shift = self._join_time_lines(rescale_nearest(frame.dts, rate, NANOSECONDS))
+            self._frame_shift = self._join_time_lines(rescale_nearest(frame.dts, rate, NANOSECONDS), now)
         return rescale_nearest(self._frame_shift, NANOSECONDS, rate)
 
-    def _join_time_lines(self, first: int) -> int:
+    def _join_time_lines(self, first: int, now: float) -> int:
         ends = [
             rescale_nearest(track.last_dts, track.track.clock_rate, NANOSECONDS)
             for track in self.tracks
@@ -381,12 +402,12 @@ class Stream:
         ]
         if not ends or self._resumed_from is None:
             return 0
-        elapsed = max(MINIMUM_SPLICE_GAP_SECONDS, self.now - self._resumed_from)
+        elapsed = max(MINIMUM_SPLICE_GAP_SECONDS, now - self._resumed_from)
         return max(ends) + round(elapsed * NANOSECONDS) - first
 
-    def presentation_time(self, track_index: int, timestamp: int) -> int:
+    def presentation_time(self, track_index: int, timestamp: int, now: float) -> int:
         """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""
-        return self._timeline.extend(track_index, timestamp, self.now)
+        return self._timeline.extend(track_index, timestamp, now)
 
     def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:
         """Return the NTP time of a publisher's report on the clock that readers have been told so far.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -82,6 +83,11 @@ class Camera:
     def url(self, path: str = "cam", user: str = "") -> str:
         return f"rtsp://{user}{'@' if user else ''}127.0.0.1:{self.port}/{path}"
 
+    def payload_type(self, track: int) -> int:
+        """Return the payload type that the description gives to a track."""
+        types = re.findall(r"(?m)^m=\w+ \d+ \S+ (\d+)", self.description)
+        return int(types[min(track, len(types) - 1)])
+
     def methods(self) -> list[str]:
         return [request.method for request in self.requests]
 
@@ -136,7 +142,9 @@ class Camera:
 
     def send(self, payload: bytes, timestamp: int = 0, channel: int = 0, ssrc: int = 0x1234) -> None:
         for client in self.clients:
-            client.send_packet(rtp(self.sequence, payload, timestamp=timestamp, ssrc=ssrc), channel)
+            number = self.payload_type(channel // 2)
+            packet = rtp(self.sequence, payload, timestamp=timestamp, ssrc=ssrc, payload_type=number)
+            client.send_packet(packet, channel)
         self.sequence += 1
 
     def send_udp(self, payload: bytes, timestamp: int = 0, sender: socket.socket | None = None) -> None:

@@ -436,11 +436,10 @@ async def test_frames_are_played_out_by_their_times() -> None:
         def __init__(self, index: int) -> None:
             self.index = index
 
-        def write_frame(self, frame: Frame) -> None:
-            written.append((asyncio.get_running_loop().time(), self.index, frame.dts))
+        def write_frame(self, frame: Frame, now: float) -> None:
+            written.append((now, self.index, frame.dts))
 
     class FakeStream:
-        now = 0.0
         tracks = (FakeTrack(0), FakeTrack(1))
 
         def end_of_read(self) -> None: ...

@@ -188,7 +188,6 @@ class Player:
             for track in lane_tracks:
                 tracks.append(Track(len(tracks), track.codec, language=track.language, title=track.title))
         self._stream = self._publish(tracks, False)
-        self._stream.now = self._loop.time()
 
     async def _wait_for_laggards(self) -> None:
         """Wait for a lane that has nothing, if it is not for long."""
@@ -227,7 +226,6 @@ class Player:
             return
         now = self._loop.time()
         limit = round((now - self._origin + BATCH_SECONDS) * NANOSECONDS)
-        stream.now = now
         is_first = True
         while any(lane.queue for lane in self.lanes):
             if not is_first and any(lane.is_awaited for lane in self.lanes):
@@ -238,7 +236,7 @@ class Player:
             is_first = False
             _, index, entry = lane.queue.popleft()
             if isinstance(entry, Frame):
-                stream.tracks[self._first_index(lane) + index].write_frame(entry)
+                stream.tracks[self._first_index(lane) + index].write_frame(entry, now)
             elif not self._change_tracks(lane, entry, stream):
                 break
         if self._stream is not None:

@@ -156,9 +156,8 @@ class _Run:
                 if not (self._codec.sps and self._codec.pps):
                     continue
                 self._stream = self._context.publish((Track(0, self._codec),), False)
-            self._stream.now = now
             time = self._clock.time_of(now)
-            self._stream.tracks[0].write_frame(Frame(units, time, time, key=h264.is_key(units)))
+            self._stream.tracks[0].write_frame(Frame(units, time, time, key=h264.is_key(units)), now)
             self._context.counters.packets_received += 1
         if self._stream is not None and units_of_pictures:
             self._stream.end_of_read()

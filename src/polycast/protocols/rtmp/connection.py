@@ -101,12 +101,10 @@ class Connection(ServerConnection, Publisher):
     def _handle(self, happened: list[events.Event], now: float) -> None:
         self._flush()
         stream = self._stream
-        if stream is not None:
-            stream.now = now
         for event in happened:
             if isinstance(event, events.FrameReceived):
                 if stream is not None:
-                    stream.tracks[event.track].write_frame(event.frame)
+                    stream.tracks[event.track].write_frame(event.frame, now)
                     self.counters.packets_received += 1
             elif isinstance(event, events.TrackChanged):
                 if stream is not None:
@@ -191,7 +189,6 @@ class Connection(ServerConnection, Publisher):
         except PathError as error:
             self.close(str(error))
             return
-        self._stream.now = now
         self.log.info("is publishing to path '%s', %s", path.name, describe_tracks(tracks))
 
     def close_publisher(self, reason: str) -> None:

@@ -132,19 +132,16 @@ class _Connection(OutgoingConnection):
     def _handle(self, happened: list[events.Event], now: float) -> None:
         self._flush()
         stream = self._stream
-        if stream is not None:
-            stream.now = now
         for event in happened:
             if isinstance(event, events.FrameReceived):
                 if stream is not None:
-                    stream.tracks[event.track].write_frame(event.frame)
+                    stream.tracks[event.track].write_frame(event.frame, now)
                     self._context.counters.packets_received += 1
             elif isinstance(event, events.TrackChanged):
                 if stream is not None:
                     stream.tracks[event.track].set_codec(event.codec)
             elif isinstance(event, events.TracksKnown):
                 stream = self._stream = self._context.publish(event.tracks, False)
-                stream.now = now
             else:
                 self._handle_rare(event)
         if stream is None:

@@ -48,7 +48,7 @@ class TrackInput:
         self._counted = track.packets_received, track.bytes_received
         """What the track had counted when its figures were taken last."""
 
-    def push(self, data: bytes, start: int, end: int, channel: int) -> None:
+    def push(self, data: bytes, start: int, end: int, channel: int, now: float) -> None:
         """Take the packet ``data[start:end]``; one of another payload type is dropped.
 
         Raises RemoteProtocolError when it is not RTP or cannot be passed on.
@@ -58,19 +58,19 @@ class TrackInput:
             return
         if self._reorderer is None:
             if end - start > MAXIMUM_PACKET_SIZE or self._oversized is not None:
-                self._push_oversized(packet)
+                self._push_oversized(packet, now)
             elif packet.data is data and packet.end == end:
-                self._track.add_packet(packet, channel)
+                self._track.add_packet(packet, now, channel)
             else:  # padding was taken off: the frame header before the packet no longer fits it
-                self._track.add_packet(packet)
+                self._track.add_packet(packet, now)
             return
         counters = self._counters
         counters.packets_received += 1
         counters.bytes_received += end - start
         if self._statistics is not None:
-            self._statistics.update(packet.sequence, packet.timestamp, self._stream.now)
-        for ordered in self._reorderer.push(packet, self._stream.now):
-            self._track.add_packet(ordered)
+            self._statistics.update(packet.sequence, packet.timestamp, now)
+        for ordered in self._reorderer.push(packet, now):
+            self._track.add_packet(ordered, now)
 
     def push_group(
         self,
@@ -78,6 +78,7 @@ class TrackInput:
         start: int,
         sizes: list[int],
         channel: int,
+        now: float,
         on_bad_packet: Callable[[RemoteProtocolError], None],
         *,
         ignores_short: bool = False,
@@ -92,7 +93,7 @@ class TrackInput:
             if ignores_short and end - begin < HEADER_SIZE:
                 continue
             try:
-                self.push(data, begin, end, channel)
+                self.push(data, begin, end, channel, now)
             except RemoteProtocolError as error:
                 on_bad_packet(error)
 
@@ -129,18 +130,18 @@ class TrackInput:
         reorderer = self._reorderer
         if reorderer is not None:
             for packet in reorderer.flush(now):
-                self._track.add_packet(packet)
+                self._track.add_packet(packet, now)
         self._counters.packets_lost = self._track.packets_lost
         if self._statistics is not None:
             self._counters.jitter = self._statistics.jitter_seconds
 
-    def _push_oversized(self, packet: RtpPacket) -> None:
+    def _push_oversized(self, packet: RtpPacket, now: float) -> None:
         oversized = self._oversized
         if oversized is None:
             oversized = self._oversized = Oversized(self._track.track)
             self._track.cut()
         for smaller in oversized.push(packet):
-            self._track.add_packet(smaller)
+            self._track.add_packet(smaller, now)
 
 
 def last_sign_of_life(otherwise: float, tracks: Mapping[int, LiveTrack]) -> float:

@@ -251,12 +251,12 @@ class Session(Publisher):
                 for _, start, end in run.frames():
                     self.on_reader_rtcp(run.data, start, end)
             return
-        self.last_packet = stream.now = now
+        self.last_packet = now
         data = run.data
         for channel, start, sizes in run.groups:
             track_input = self.inputs.get(channel)
             if track_input is not None:
-                track_input.push_group(data, start, sizes, channel, self._on_bad_packet)
+                track_input.push_group(data, start, sizes, channel, now, self._on_bad_packet)
             elif channel in self.rtcp_inputs:
                 for begin, end in frame_bounds(start, sizes):
                     self._on_publisher_rtcp(self.rtcp_inputs[channel], data, begin, end)
@@ -272,9 +272,9 @@ class Session(Publisher):
         def on_rtp(data: bytes, start: int, end: int) -> None:
             if end - start < HEADER_SIZE:
                 return  # opens a NAT
-            self.last_packet = stream.now = server.now()
+            self.last_packet = now = server.now()
             try:
-                track_input.push(data, start, end, -1)
+                track_input.push(data, start, end, -1, now)
             except RemoteProtocolError as error:
                 self._on_bad_packet(error)
             except Exception:

@@ -198,7 +198,6 @@ class SourceMedia:
     def _publish(self) -> Stream:
         stream = self._context.publish([item.track for item in self._description.tracks], True)
         self._stream = stream
-        stream.now = self._context.loop.time()
         stream.begin_together(self._moment)
         reorders = self._protocol is not Protocol.TCP
         inputs = [TrackInput(stream, track, self._context.counters, reorders=reorders) for track in stream.tracks]
@@ -216,11 +215,11 @@ class SourceMedia:
         if stream is None:
             return
         data = run.data
-        self._last_packet = stream.now = self._context.loop.time()
+        self._last_packet = now = self._context.loop.time()
         for channel, start, sizes in run.groups:
             track_input = self._inputs.get(channel)
             if track_input is not None:
-                track_input.push_group(data, start, sizes, channel, self._on_bad_packet, ignores_short=True)
+                track_input.push_group(data, start, sizes, channel, now, self._on_bad_packet, ignores_short=True)
             elif channel in self._rtcp_inputs:
                 for begin, end in frame_bounds(start, sizes):
                     self._on_rtcp(self._rtcp_inputs[channel], data, begin, end)
@@ -231,10 +230,10 @@ class SourceMedia:
             if end - start < HEADER_SIZE or self._is_closed:
                 return
             self._last_packet = now = self._context.loop.time()
-            stream = self._stream if self._stream is not None else self._publish()
-            stream.now = now
+            if self._stream is None:
+                self._publish()
             try:
-                self._inputs[index].push(data, start, end, -1)
+                self._inputs[index].push(data, start, end, -1, now)
             except RemoteProtocolError as error:
                 self._on_bad_packet(error)
 
@@ -264,7 +263,7 @@ class SourceMedia:
         stream = self._stream
         if stream is None or self._is_closed:
             return
-        now = stream.now
+        now = self._context.loop.time()
         if now - self._last_reorder_tick >= REORDER_TICK_SECONDS:
             self._last_reorder_tick = now
             for track_input in self._inputs.values():
