@@ -55,7 +55,7 @@ class HlsServer:
 
 
 @contextlib.contextmanager
-def run_hls_server(folder: Path, variant: str, settings: str = "") -> Iterator[HlsServer]:
+def run_hls_server(folder: Path, variant: str, settings: str = "", paths: str = "  all:\n") -> Iterator[HlsServer]:
     """Run a server whose muxers run all the time, with ``settings`` added to its configuration."""
     tools.make_certificate(folder)
     port, rtsp_port, rtmp_port = tools.free_port(), tools.free_port(), tools.free_port()
@@ -64,7 +64,7 @@ def run_hls_server(folder: Path, variant: str, settings: str = "") -> Iterator[H
     configuration.write_text(
         f"rtspAddress: 127.0.0.1:{rtsp_port}\nprotocols: [tcp]\nrtmpAddress: 127.0.0.1:{rtmp_port}\n"
         f"hlsAddress: 127.0.0.1:{port}\nhlsVariant: {variant}\nhlsAlwaysRemux: yes\n"
-        f"{encryption if variant == 'lowLatency' else ''}{settings}paths:\n  all:\n"
+        f"{encryption if variant == 'lowLatency' else ''}{settings}paths:\n{paths}"
     )
     environment = {"PYTHONPATH": str(tools.ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "polycast", configuration]

@@ -33,6 +33,10 @@ class Site:
         self.folder = folder
         self.status = 0
         """Sent for everything below the stream's address instead of the files, unless 0."""
+        self.problem: dict[str, Any] | None = None
+        """Problem details that are sent with the status."""
+        self.page_problem = ""
+        """Problem details (JSON) that the page itself holds, as it does when it is refused."""
         self.playlist: bytes | None = None
         """Sent instead of the file ``index.m3u8``."""
         self.credentials = ""
@@ -51,6 +55,8 @@ class Site:
         """Return status, body and headers for a request."""
         path = urlsplit(target).path
         self.requests.append(target)
+        if path == PREFIX and self.page_problem:
+            return 403, web.page_with_problem(DEPTH, self.page_problem), {"Content-Type": "text/html"}
         if path == "/" or path == PREFIX:
             page = web.page(web.INDEX_PAGE) if path == "/" else web.page(web.PLAYER_PAGE, DEPTH)
             return self._asset(page, {"Content-Security-Policy": web.CONTENT_SECURITY_POLICY})
@@ -71,6 +77,8 @@ class Site:
         return 200, asset.gzip_body, {**own, **headers, "Content-Encoding": "gzip"}
 
     def _media(self, name: str) -> tuple[int, bytes, dict[str, str]]:
+        if self.status and self.problem is not None:
+            return self.status, json.dumps(self.problem).encode(), {"Content-Type": "application/problem+json"}
         if self.status:
             return self.status, b"", {}
         file = self.folder / name

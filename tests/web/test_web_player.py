@@ -83,7 +83,7 @@ async def test_the_picture_moves_and_survives_a_break(
         assert (await page.screenshot(tmp_path / f"playing{run}.png")).startswith(b"\x89PNG")
         assert await page.evaluate("document.getElementById('live').dataset.state") == "live"
         figures = await page.evaluate("document.getElementById('info').innerText")
-        for figure in ("640 × 360", "H.264 video, AAC sound", "bit/s", "frames/s"):
+        for figure in ("640 × 360", "H.264 video, AAC audio", "bit/s", "frames/s"):
             assert figure in figures
         publisher.stop()
         await page.wait_for(f"{TITLE} === 'The stream has stopped'")
@@ -119,7 +119,7 @@ async def test_keys_and_buttons(site: Site, publisher: Publisher, browser: Brows
     await page.wait_for("!polycast.video.muted && document.getElementById('unmute').hidden", 2)
     assert await page.evaluate("document.activeElement.id") == "mute"
     await page.press("m")
-    await page.wait_for("polycast.video.muted && document.getElementById('mute').title === 'Turn the sound on (m)'", 2)
+    await page.wait_for("polycast.video.muted && document.getElementById('mute').title === 'Unmute (m)'", 2)
     await page.press("i")
     await page.wait_for("!document.getElementById('info').hidden", 2)
     await page.press("k")
@@ -201,7 +201,7 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
             assert len(site.requests) == requests, "asked again, where the browser would ask for a password each time"
     site.status = 0
     for playlist, text in (
-        (MASTER.format(codecs="ac-3"), "This browser cannot play AC-3 sound"),
+        (MASTER.format(codecs="ac-3"), "This browser cannot play AC-3 audio"),
         (MASTER.format(codecs="dvh1.05.06,mp4a.40.2"), "This browser cannot play dvh1.05.06"),
         ("<html>Welcome to the hotel</html>", "The server's answer is not a stream"),
     ):
@@ -215,8 +215,55 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
     await page.wait_for(f"{TITLE} === 'Waiting for the stream'", 3)
     assert await lines(page, "[role=status]") == [
         "Waiting for the stream",
-        "Nobody is publishing it at the moment. It starts by itself.",
+        "Nobody is publishing it at the moment. Playback starts automatically.",
     ]
+
+
+PROBLEMS = [
+    (404, {"reason": "unsupported-codecs", "codecs": ["VP8"], "variant": "mpegts"},
+     "VP8 cannot be played in a browser", "publish H.264"),
+    (404, {"reason": "unsupported-codecs", "codecs": ["VP9"], "variant": "mpegts", "otherVariants": ["fmp4"]},
+     "VP9 cannot be played with the server's HLS variant", 'set "hlsVariant: fmp4"'),
+    (404, {"reason": "source-failed", "error": "connection refused", "failedFor": 190.5, "nextAttemptIn": 41.2},
+     "The source of this stream has failed",
+     "Connection refused. It has failed for 3 minutes. The next attempt is in 41 seconds."),
+    (404, {"reason": "source-failed", "error": "401", "failedFor": 0.1},
+     "The source of this stream has failed", "401. The server is trying again."),
+    (404, {"reason": "source-connecting"}, "Waiting for the source", "is connecting"),
+    (404, {"reason": "source-timed-out", "timeout": 10}, "The source does not answer", "within 10 seconds"),
+    (404, {"reason": "command-timed-out", "timeout": 1}, "The stream did not start", "within 1 second."),
+    (404, {"reason": "not-configured"}, "There is no such stream", "Check the address"),
+    (404, {"reason": "no-publisher"}, "Waiting for the stream", "Playback starts automatically"),
+    (404, {"reason": "of a later version"}, "Waiting for the stream", "Playback starts automatically"),
+    (503, {"reason": "no-media"}, "The publisher sends nothing", "no video or audio arrives"),
+    (503, {"reason": "no-key-frames"}, "The publisher sends no key frames", "key frame interval"),
+    (401, {"reason": "credentials-refused"}, "Wrong user name or password", "sign in"),
+    (401, {"reason": "externally-refused"}, "You may not watch this stream", "authentication server"),
+    (403, {"reason": "address-refused", "address": "192.0.2.7"},
+     "You may not watch this stream from here", "Your address (192.0.2.7)"),
+]  # fmt: skip
+
+
+async def test_every_reason_of_the_server_is_told_in_words(site: Site, browser: Browser) -> None:
+    page = await browser.open(f"{site.address}{PREFIX}")
+    await page.wait_for("self.polycast !== undefined")
+    for status, problem, title, advice in PROBLEMS:
+        site.status, site.problem = status, problem
+        await page.evaluate("polycast.supervisor.retry()")
+        said = "document.getElementById('advice').textContent"
+        await page.wait_for(f"{TITLE} === {json.dumps(title)} && {said}.includes({json.dumps(advice)})")
+        assert await page.evaluate("!document.getElementById('retry').hidden") is (status in (401, 403))
+    assert await page.evaluate("document.title") == "live/cam"
+
+
+async def test_a_refused_page_tells_the_reason_and_asks_for_nothing(site: Site, browser: Browser) -> None:
+    site.page_problem = json.dumps({"reason": "address-refused", "address": '"><b>1.2.3.4'})
+    page = await browser.open(f"{site.address}{PREFIX}")
+    await page.wait_for(f"{TITLE} === 'You may not watch this stream from here'")
+    said = await page.evaluate("document.getElementById('advice').textContent")
+    assert said.startswith('Your address ("><b>1.2.3.4) is not among those')
+    assert await page.evaluate("!document.getElementById('retry').hidden")
+    assert not [target for target in site.requests if target.endswith(".m3u8")]
 
 
 async def test_a_live_stream_that_stands_still_is_begun_again(
@@ -270,8 +317,8 @@ async def test_options_and_addresses(site: Site, browser: Browser) -> None:
         assert await page.evaluate(f"options.streamName({json.dumps(path)}, {depth})") == name
     for codec, name in (
         ("avc1.42c028", "H.264 video"), ("hvc1.1.6.L93.B0", "H.265 video"), ("av01.0.04M.08", "AV1 video"),
-        ("vp09.00.10.08", "VP9 video"), ("mp4a.40.2", "AAC sound"), ("mp4a.40.34", "MP3 sound"),
-        ("mp4a.6B", "MP3 sound"), ("Opus", "Opus sound"), ("fLaC", "FLAC sound"), ("xyz.1", "xyz.1"),
+        ("vp09.00.10.08", "VP9 video"), ("mp4a.40.2", "AAC audio"), ("mp4a.40.34", "MP3 audio"),
+        ("mp4a.6B", "MP3 audio"), ("Opus", "Opus audio"), ("fLaC", "FLAC audio"), ("xyz.1", "xyz.1"),
     ):  # fmt: skip
         assert await page.evaluate(f"codecs.codecName({json.dumps(codec)})") == name
     two = MASTER.format(codecs="avc1.42c028,mp4a.40.2") + MASTER.format(codecs="avc1.42c028, opus")

@@ -101,12 +101,12 @@ class _Decoder:
             name = "av1"
         try:
             if name is None or name not in av.codecs_available:
-                raise UnsupportedCodec(f"no decoder for {track}")
+                raise UnsupportedCodec(f"no decoder for {track.codec_name}")
             self._context = av.CodecContext.create(name, "r")
             self._configure(track)
             self._context.open()
         except (av.error.FFmpegError, ValueError) as error:
-            raise UnsupportedCodec(f"the decoder for {track} cannot be opened: {error}") from error
+            raise UnsupportedCodec(f"the decoder for {track.codec_name} cannot be opened: {error}") from error
         self._time_base = Fraction(1, self._clock_rate)
         self._times: dict[int, _Time] = {}
 

@@ -33,8 +33,22 @@ class Publisher(ABC):
         """Return how the API names it."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFailure:
+    """Why a source does not deliver a stream."""
+
+    error: str
+    since: float
+    """Unix time in seconds of the first failure since it last worked."""
+    next_attempt: float | None = None
+    """Unix time in seconds; None while an attempt is under way, and when none is planned."""
+
+
 class Source(Publisher):
     """A publisher that the server itself runs: it pulls a stream, or makes one."""
+
+    failure: SourceFailure | None = None
+    """None while it works, and before it has failed."""
 
     @abstractmethod
     def start(self) -> None:
@@ -116,6 +130,12 @@ class Path:
     def readers(self) -> tuple[Reader, ...]:
         """Everyone who reads now."""
         return self.stream.readers if self.stream is not None else ()
+
+    @property
+    def source_failure(self) -> SourceFailure | None:
+        """Why the source of the path, or the one in place of its redirection, does not deliver a stream."""
+        source = self.source or self._stand_in
+        return source.failure if source is not None and self.stream is None else None
 
     @property
     def is_unused(self) -> bool:

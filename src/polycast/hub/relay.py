@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from polycast.hub.batch import FrameBatch, PacketBatch
 from polycast.hub.errors import PathError
-from polycast.hub.path import Path, Source
+from polycast.hub.path import Path, Source, SourceFailure
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, PacketReader, Reader, Stream
 from polycast.media.frame import Frame
@@ -63,6 +64,8 @@ class PathRelay(Source):
                 finally:
                     self._release(origin)
             except PathError as error:
+                since = self.failure.since if self.failure is not None else time.time()
+                self.failure = SourceFailure(str(error), since)
                 self._path.log.debug("cannot be fed from another path: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -73,6 +76,7 @@ class PathRelay(Source):
         reader = _Packets(self, own) if stream.publishes_packets else _Frames(self, own)
         origin.attach_reader(reader, stream)
         self._origin, self._reader = origin, reader
+        self.failure = None
 
     def _detach(self) -> None:
         origin, self._origin = self._origin, None

@@ -7,9 +7,10 @@ To add one: a class here, a file in ``codecs/``, one in ``rtp/payload/``, and a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class Kind(StrEnum):
@@ -25,7 +26,7 @@ class Codec:
     """Base class of all codecs."""
 
     name: ClassVar[str]
-    """The name in the API and in logs."""
+    """The name in the API; `common_name` is the one for people."""
     kind: ClassVar[Kind]
     ffmpeg_name: ClassVar[str] = ""
 
@@ -326,7 +327,29 @@ class Generic(Codec):
 
 
 def label(codec: Codec) -> str:
-    """Return the name of a codec as the API and the logs print it (``PCMU`` and ``PCMA`` for the two G711 laws)."""
+    """Return the name of a codec as the API prints it (``PCMU`` and ``PCMA`` for the two G711 laws)."""
     if isinstance(codec, G711):
         return "PCMU" if codec.mu_law else "PCMA"
     return codec.name
+
+
+COMMON_NAMES: Final[Mapping[str, str]] = {
+    "MPEG4Audio": "AAC",
+    "MPEG2Audio": "MPEG audio",
+    "MPEG4Video": "MPEG-4 video",
+    "MPEG2Video": "MPEG-2 video",
+    "JPEG": "MJPEG",
+    "AC3": "AC-3",
+    "MPEGTS": "MPEG-TS",
+}
+"""What people call a codec, by its name in the API, where the two differ. The web pages have a copy."""
+
+
+def common_name(codec: Codec) -> str:
+    """Return what people call a codec, for logs, messages and pages."""
+    if isinstance(codec, MPEGAudio) and codec.layer == 3:
+        return "MP3"
+    if isinstance(codec, Generic) and codec.encoding:
+        return codec.encoding
+    name = label(codec)
+    return COMMON_NAMES.get(name, name)

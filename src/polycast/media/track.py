@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from polycast.media.codec import Codec, label
+from polycast.media.codec import Codec, common_name, label
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,16 @@ class Track:
         """``video``, ``audio`` or ``application``."""
         return self.codec.kind.value
 
+    @property
+    def codec_name(self) -> str:
+        """What people call the codec."""
+        return common_name(self.codec)
+
     def __str__(self) -> str:
         return label(self.codec)
 
 
 def describe_tracks(tracks: Sequence[Track]) -> str:
-    """Return the phrase that logs use: ``1 track (H264)``, ``2 tracks (H264, MPEG4Audio)``."""
-    names = ", ".join(map(str, tracks))
+    """Return the phrase that logs use: ``1 track (H264)``, ``2 tracks (H264, AAC)``."""
+    names = ", ".join(track.codec_name for track in tracks)
     return f"{len(tracks)} track{'' if len(tracks) == 1 else 's'} ({names})"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import ClassVar, Final
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
-from polycast.hub.path import Path, Source
+from polycast.hub.path import Path, Source, SourceFailure
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
 from polycast.log import Log
@@ -136,6 +138,8 @@ class SupervisedSource(Source):
         if task is None:
             return
         task.cancel()
+        if self.failure is not None:
+            self.failure = dataclasses.replace(self.failure, next_attempt=None)
         log = self._log
         self.state = "stopped"
         self._path.remove_publisher(self, reason, for_good=True)
@@ -166,6 +170,8 @@ class SupervisedSource(Source):
                 return  # stopped: asyncio.wait_for may swallow a cancellation (before Python 3.12)
             # Errors are at info level, as with rtsp-simple-server: a camera that is off is nothing unusual.
             self._log.info("ERR: %s", error)
+            since = self.failure.since if self.failure is not None else time.time()
+            self.failure = SourceFailure(error, since)
             if self._was_ready:
                 failures = rounds = 0
             failures += 1
@@ -178,7 +184,7 @@ class SupervisedSource(Source):
             failures = 0
             self.state = "waiting"
             self._path.remove_publisher(self, error)
-            await self._pause(rounds)
+            await self._pause(rounds, self.failure)
             rounds += 1
 
     async def _attempt(self, puller: Puller) -> str:
@@ -201,17 +207,20 @@ class SupervisedSource(Source):
             return "internal error"
         return "the stream has ended"
 
-    async def _pause(self, rounds: int) -> None:
+    async def _pause(self, rounds: int, failure: SourceFailure) -> None:
         configuration = self._path.configuration
         longest = float(configuration.source_retry_pause_max)
         pause = jittered(retry_pause(rounds, float(configuration.source_retry_pause), longest))
         self._log.debug("tries again in %.1f s", pause)
+        self.failure = dataclasses.replace(failure, next_attempt=time.time() + pause)
         await asyncio.sleep(pause)
+        self.failure = failure
 
     def _publish(self, tracks: Sequence[Track], publishes_packets: bool) -> Stream:
         stream = self._path.start_publishing(self, tracks, publishes_packets=publishes_packets)
         self._was_ready = True
         self.state = "ready"
+        self.failure = None
         self._log.info("ready: %s", describe_tracks(tracks))
         return stream
 

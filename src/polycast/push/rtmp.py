@@ -107,7 +107,7 @@ class RtmpPusher(Pusher, FrameReader):
         connection.flush()
         for track in stream.descriptions:
             if track not in tracks:
-                self._log.warning("the track %s is left out: RTMP does not carry it here", track)
+                self._log.warning("the track %s is left out: RTMP does not carry it here", track.codec_name)
         self._indexes = frozenset(track.index for track in tracks)
         self._key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), -1)
         self._outbox = connection.outbox

@@ -18,6 +18,7 @@ import gzip
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from html import escape
 from importlib import resources
 
 PLAYER_PAGE = "player.html"
@@ -58,6 +59,7 @@ _ASSETS = (
     "options.js",
     "codecs.js",
     "probe.js",
+    "problems.js",
     "source.js",
     "supervisor.js",
     "controls.js",
@@ -110,6 +112,12 @@ def page(name: str, depth: int = 0) -> Asset:
     text = _read(name).decode()
     text = text.replace("{{assets}}", f"{root}{ASSETS_FOLDER}/{version()}").replace("{{depth}}", str(depth))
     return _make(name, text.encode(), _REVALIDATE)
+
+
+def page_with_problem(depth: int, problem: str) -> bytes:
+    """Return the player's page with the reason why the stream may not be read: a JSON object, for the page's script."""
+    body = page(PLAYER_PAGE, depth).body
+    return body.replace(b"<html ", b'<html data-problem="%s" ' % escape(problem).encode(), 1)
 
 
 @cache

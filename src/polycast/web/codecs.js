@@ -5,12 +5,12 @@ const NAMES = [
   [/^(hvc1|hev1)\./, "H.265 video"],
   [/^av01\./, "AV1 video"],
   [/^vp09\./, "VP9 video"],
-  [/^mp4a\.(40\.34|6b|69)$/i, "MP3 sound"],
-  [/^mp4a\.40\./, "AAC sound"],
-  [/^opus$/i, "Opus sound"],
-  [/^flac$/i, "FLAC sound"],
-  [/^ac-3$/, "AC-3 sound"],
-  [/^ec-3$/, "E-AC-3 sound"],
+  [/^mp4a\.(40\.34|6b|69)$/i, "MP3 audio"],
+  [/^mp4a\.40\./, "AAC audio"],
+  [/^opus$/i, "Opus audio"],
+  [/^flac$/i, "FLAC audio"],
+  [/^ac-3$/, "AC-3 audio"],
+  [/^ec-3$/, "E-AC-3 audio"],
 ];
 
 /** Return the name of a codec, such as "H.264 video". */
@@ -49,7 +49,7 @@ export function unsupported(codecs) {
     const kind = isVideo(codec) ? "video" : "audio";
     // MP3 in its own container is taken where MP3 in MP4 is not, and the demuxer hands it over so.
     const types = [`${kind}/mp4; codecs="${spelled(codec)}"`];
-    if (codecName(codec) === "MP3 sound") {
+    if (codecName(codec) === "MP3 audio") {
       types.push("audio/mpeg");
     }
     return !types.some((type) => source.isTypeSupported(type));

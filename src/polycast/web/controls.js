@@ -117,7 +117,7 @@ export class Controls {
     const silent = video.muted || video.volume === 0;
     const behind = playing && (video.paused || this.#supervisor.secondsBehind > BEHIND_SECONDS);
     label(play, video.paused ? "Play (space)" : "Pause (space)", video.paused ? "play" : "pause");
-    label(mute, silent ? "Turn the sound on (m)" : "Turn the sound off (m)", silent ? "muted" : "sound");
+    label(mute, silent ? "Unmute (m)" : "Mute (m)", silent ? "muted" : "sound");
     volume.value = String(video.muted ? 0 : video.volume);
     volume.setAttribute("aria-valuetext", `${Math.round((video.muted ? 0 : video.volume) * 100)} percent`);
     label(fullscreen, document.fullscreenElement ? "Leave full screen (f)" : "Full screen (f)",

@@ -11,15 +11,15 @@ const TICK_MS = 500;
 const BUFFERING_MS = 700;
 
 const IDS = ["player", "video", "heading", "name", "figures", "message", "title", "advice", "retry", "start", "unmute",
-  "info", "rows", "controls", "play", "mute", "volume", "live", "infoButton", "pip", "fullscreen", "soundOnly"];
+  "info", "rows", "controls", "play", "mute", "volume", "live", "infoButton", "pip", "fullscreen", "soundOnly", "soundOnlyText"];
 const elements = Object.fromEntries(IDS.map((id) => [id, document.getElementById(id)]));
 const { video } = elements;
 
 const options = readOptions(location.search);
 const name = streamName(location.pathname, Number(document.documentElement.dataset.depth));
 elements.name.textContent = name;
-document.title = `${name} – live`;
-video.setAttribute("aria-label", `Live picture of ${name}`);
+document.title = name;
+video.setAttribute("aria-label", `Live video of ${name}`);
 video.muted = options.muted;
 elements.player.dataset.fit = options.fit;
 elements.info.hidden = !options.info;
@@ -51,6 +51,7 @@ function showMessage(state, message) {
 }
 
 function changed(state, message) {
+  document.title = state === "playing" ? `${name} – live` : name;
   if (state === "source") {
     if (supervisor.wantsToPlay) {
       controls.play();
@@ -72,10 +73,16 @@ function tick() {
     .filter(Boolean)
     .join(" · ");
   elements.soundOnly.hidden = !(supervisor.state === "playing" && video.videoWidth === 0);
+  elements.soundOnlyText.textContent = soundOnlyText();
   if (!elements.info.hidden) {
     showRows(statistics.rows());
   }
   controls.update();
+}
+
+function soundOnlyText() {
+  const names = supervisor.skipped.filter(({ kind }) => kind === "video").map((track) => track.name);
+  return names.length > 0 ? `Audio only: HLS does not carry ${names.join(" and ")} video here` : "Audio only";
 }
 
 function showRows(rows) {
@@ -118,7 +125,7 @@ if (Source) {
 } else {
   changed("blocked", {
     title: "This browser cannot play live streams",
-    advice: "It has neither Media Source Extensions nor HLS of its own. Try another one.",
+    advice: "It supports neither Media Source Extensions nor HLS. Try another browser.",
   });
 }
 

@@ -1,13 +1,17 @@
 // Asks the server for the stream's first playlist and says, as one word and a text for people, how things are.
 
 import { codecName, codecsOf, unsupported } from "./codecs.js";
+import { describe, describeStatus, skippedTracks } from "./problems.js";
+
+const ACCEPT = "application/vnd.apple.mpegurl, application/problem+json;q=0.9, */*;q=0.5";
 
 // The server holds the request while it starts a stream on demand.
 const TIMEOUT_MS = 30_000;
 
 /**
- * @returns {Promise<{kind: string, title?: string, advice?: string, codecs?: string[]}>} kind is `ready`, `waiting`
- * (nobody publishes), `refused` (asking again would not help), `unsupported` or `unreachable`.
+ * @returns {Promise<{kind: string, title?: string, advice?: string, codecs?: string[], skipped?: object[]}>} kind is
+ * `ready`, `waiting` (nobody publishes), `failed` (the source or the publisher), `missing` (no such path), `refused`
+ * (asking again would not help), `unsupported` (codecs) or `unreachable`.
  */
 export async function probe(address, { signal, checkCodecs, endedPlaylist }) {
   let response;
@@ -16,11 +20,12 @@ export async function probe(address, { signal, checkCodecs, endedPlaylist }) {
     response = await fetch(address, {
       cache: "no-store",
       credentials: "same-origin",
+      headers: { Accept: ACCEPT },
       signal: AbortSignal.any ? AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) : signal,
     });
     text = await response.text();
     if (response.ok && endedPlaylist && (await hasEnded(endedPlaylist, signal))) {
-      return { kind: "waiting" };
+      return describeStatus(404);
     }
   } catch (error) {
     if (signal.aborted) {
@@ -28,7 +33,10 @@ export async function probe(address, { signal, checkCodecs, endedPlaylist }) {
     }
     return unreachable();
   }
-  return response.ok ? judge(text, checkCodecs) : explain(response.status);
+  if (!response.ok) {
+    return explain(response, text);
+  }
+  return { ...judge(text, checkCodecs), skipped: skippedTracks(response.headers.get("Polycast-Skipped-Tracks")) };
 }
 
 async function hasEnded(address, signal) {
@@ -59,33 +67,19 @@ export function incompatible(codecs) {
   };
 }
 
-function explain(status) {
-  if (status === 404) {
-    return { kind: "waiting" };
+function explain(response, text) {
+  if (response.headers.get("Content-Type")?.startsWith("application/problem+json")) {
+    try {
+      return describe(JSON.parse(text)) ?? describeStatus(response.status);
+    } catch {
+      // Something between us and the server has changed it.
+    }
   }
-  if (status === 401) {
-    return {
-      kind: "refused",
-      title: "This stream needs a user name and password",
-      advice: "Try again and sign in, or ask whoever runs the server.",
-    };
-  }
-  if (status === 403) {
-    return {
-      kind: "refused",
-      title: "You may not watch this stream",
-      advice: "The user name, the token or your address is not allowed to read it.",
-    };
-  }
-  return {
-    kind: "unreachable",
-    title: `The server answered with an error (${status})`,
-    advice: "Trying again…",
-  };
+  return describeStatus(response.status);
 }
 
 function unreachable() {
   return navigator.onLine === false
-    ? { kind: "unreachable", title: "You are offline", advice: "The stream goes on as soon as there is a network." }
+    ? { kind: "unreachable", title: "You are offline", advice: "Playback resumes when the network is back." }
     : { kind: "unreachable", title: "The server cannot be reached", advice: "Trying again…" };
 }

@@ -194,7 +194,7 @@ export class NativeSource {
   }
 
   get kind() {
-    return "HLS, played by the browser itself";
+    return "HLS (native)";
   }
 
   get latency() {

@@ -62,11 +62,12 @@ export class Statistics {
     const { buffered } = video;
     const ahead = buffered.length > 0 ? Math.max(0, buffered.end(buffered.length - 1) - video.currentTime) : 0;
     const rows = [
-      ["Picture", this.resolution || "none"],
+      ["Resolution", this.resolution || "none"],
       ["Frame rate", this.resolution ? this.frameRate : ""],
       ["Codecs", this.#supervisor.codecs.map(codecName).join(", ")],
+      ["Not carried by HLS", this.#supervisor.skipped.map(({ kind, name }) => `${name} ${kind}`).join(", ")],
       ["Bit rate", this.bitRate],
-      ["Behind live", this.latency],
+      ["Latency", this.latency],
       ["Buffer", `${ahead.toFixed(1)} s`],
       ["Dropped frames", this.#dropped],
       ["Speed", video.playbackRate === 1 ? "" : `${video.playbackRate.toFixed(2)} ×`],

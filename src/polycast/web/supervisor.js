@@ -2,6 +2,7 @@
 // begins again. It never gives up by itself, unless asking again would be of no use.
 
 import { incompatible, probe } from "./probe.js";
+import { describe, problemOfPage } from "./problems.js";
 
 // Between two questions while the stream is away; spread, so that a thousand viewers do not ask at once.
 const FIRST_DELAY_MS = 1_000;
@@ -19,11 +20,7 @@ const JUMP_SECONDS = 4;
 
 const STOPPED = {
   title: "The stream has stopped",
-  advice: "It goes on by itself as soon as it is back.",
-};
-const NOT_YET = {
-  title: "Waiting for the stream",
-  advice: "Nobody is publishing it at the moment. It starts by itself.",
+  advice: "Playback resumes automatically when it is back.",
 };
 const TROUBLE = { title: "The stream cannot be decoded", advice: "Trying again…" };
 const STALLED = { title: "No new pictures are arriving", advice: "Trying again…" };
@@ -54,6 +51,8 @@ export class Supervisor {
     this.source = null;
     this.state = "connecting";
     this.codecs = [];
+    /** Tracks of the stream that HLS does not carry: `{kind, name}`. */
+    this.skipped = [];
     this.wantsToPlay = options.autoplay;
     video.addEventListener("playing", () => this.#plays());
     video.addEventListener("ended", () => this.#failed({ kind: "ended" }));
@@ -62,6 +61,11 @@ export class Supervisor {
   }
 
   start() {
+    const told = describe(problemOfPage());
+    if (told?.kind === "refused") {
+      this.#enter("blocked", told); // asking again would bring up the browser's question for a password once more
+      return;
+    }
     this.#enter("connecting", { title: "Connecting…" });
     this.#ask();
   }
@@ -123,6 +127,7 @@ export class Supervisor {
       return; // asked anew meanwhile
     }
     this.codecs = answer.codecs ?? this.codecs;
+    this.skipped = answer.skipped ?? this.skipped;
     if (answer.kind === "ready" && this.#refusedCodecs === String(this.codecs)) {
       answer = incompatible([]); // the playlist names nothing that the browser does not know, yet it refused it
     }
@@ -131,7 +136,7 @@ export class Supervisor {
     } else if (answer.kind === "refused") {
       this.#enter("blocked", answer);
     } else {
-      const text = answer.kind === "waiting" ? (this.#everPlayed ? STOPPED : NOT_YET) : answer;
+      const text = answer.kind === "waiting" && this.#everPlayed ? STOPPED : answer;
       this.#enter(answer.kind === "waiting" ? "waiting" : "retrying", { ...text, kind: answer.kind });
       this.#askLater();
     }

@@ -109,7 +109,7 @@ async def test_playlists_are_compressed_once(it: Fixture) -> None:
 async def test_a_muxer_is_made_for_a_request_and_closed_when_idle(it: Fixture) -> None:
     publisher, playlist = await it.playing("cam")
     assert it.log.find(r"\[HLS\] \[muxer cam\] created \(requested by 127\.0\.0\.1\)")
-    assert it.log.find(r"\[muxer cam\] is converting into HLS, 2 tracks \(H264, MPEG4Audio\)")
+    assert it.log.find(r"\[muxer cam\] is converting into HLS, 2 tracks \(H264, AAC\)")
     it.pass_time(59)
     assert it.server.remuxers
     await it.get(f"/cam/{names(playlist)[-1]}")

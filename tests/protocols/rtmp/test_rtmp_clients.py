@@ -138,7 +138,7 @@ async def test_obs_publishes(it: Fixture) -> None:
     data = b"".join(obs_media(writer))
     # The stream is there after the first frames; the reader wants a key frame, which comes again.
     client.send(data)
-    await it.log.wait(r"is publishing to path 'live/cam', 2 tracks \(H264, MPEG4Audio\)")
+    await it.log.wait(r"is publishing to path 'live/cam', 2 tracks \(H264, AAC\)")
     reader = await it.reader("live/cam")
     client.send(writer.message(4, 9, video_message(IDR * 300, composition_time=80), 1000, stream_id=1, large=False))
     client.send(writer.message(4, 8, audio_message(), 1003, stream_id=1, large=False))
@@ -174,7 +174,7 @@ async def test_dji_publishes(it: Fixture) -> None:
     for number in range(3, 30):
         client.send_message(9, video_message(SLICE, key=False), number * 40)
         client.send_message(8, audio_message(), number * 40)
-    await it.log.wait(r"is publishing to path 'live/dji', 2 tracks \(H264, MPEG4Audio\)")
+    await it.log.wait(r"is publishing to path 'live/dji', 2 tracks \(H264, AAC\)")
     reader = await it.reader("live/dji")
     client.send_message(9, b"\x17\x01\x00\x00\x00" + bytes(4) + length_prefixed(b"\x09\xf0", IDR), 2000)
     client.send_message(9, video_message(SLICE, key=False), 2040)

@@ -242,7 +242,7 @@ async def test_nothing_to_carry(it: Fixture) -> None:
     assert refusal.code == "NetStream.Play.Failed"
     assert refusal.description == NOTHING_TO_CARRY
     assert "the stream doesn't contain an H264 track or an AAC track" in refusal.description
-    await it.log.wait(r"WARNING \[RTMP\] \[conn .*\] track 1 \(Generic\) is skipped: RTMP has no identifier for this")
+    await it.log.wait(r"WARNING \[RTMP\] \[conn .*\] track 1 \(private\) is skipped: RTMP has no identifier for this")
 
 
 async def test_skipped_tracks_are_named(it: Fixture) -> None:

@@ -39,7 +39,7 @@ async def test_log_of_a_publisher(it: Fixture) -> None:
     assert await it.log.wait(rf"^INFO \[RTSP\] \[conn {publisher.address}\] opened$")
     assert await it.log.wait(rf"^INFO \[RTSP\] \[session {session.id}\] created by {publisher.address}$")
     assert await it.log.wait(
-        rf"\[RTSP\] \[session {session.id}\] is publishing to path 'cam', with TCP, 2 tracks \(H264, MPEG4Audio\)$"
+        rf"\[RTSP\] \[session {session.id}\] is publishing to path 'cam', with TCP, 2 tracks \(H264, AAC\)$"
     )
     await publisher.close()
     assert await it.log.wait(rf"^INFO \[RTSP\] \[conn {publisher.address}\] closed \(closed by the client\)$")

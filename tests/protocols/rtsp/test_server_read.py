@@ -252,7 +252,7 @@ async def test_session_header_has_a_timeout_only_over_udp(it: Fixture) -> None:
 async def test_log_of_a_reader(it: Fixture) -> None:
     await it.publisher("cam", sdp(VIDEO, AUDIO), tracks=2)
     await it.reader("cam", tracks=2)
-    await it.log.wait(r"\[session \d{9}\] is reading from path 'cam', with TCP, 2 tracks \(H264, MPEG4Audio\)$")
+    await it.log.wait(r"\[session \d{9}\] is reading from path 'cam', with TCP, 2 tracks \(H264, AAC\)$")
 
 
 async def test_interleaved_channels_of_the_reader(it: Fixture) -> None:
@@ -288,7 +288,7 @@ async def test_partial_tracks(it: Fixture) -> None:
     client = await it.client()
     await client.setup(it.url("cam"), 1)
     assert (await client.request("PLAY", it.url("cam"))).status == 200
-    await it.log.wait(r"is reading from path 'cam', with TCP, 1 track \(MPEG4Audio\)$")
+    await it.log.wait(r"is reading from path 'cam', with TCP, 1 track \(AAC\)$")
     publisher.send_frame(0, rtp(1, slice_unit()))
     publisher.send_frame(2, rtp(1, b"\0\x10\0\x20abcd", payload_type=97))
     assert await client.frame() == (0, rtp(1, b"\0\x10\0\x20abcd", payload_type=97))

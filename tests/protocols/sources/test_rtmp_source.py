@@ -47,7 +47,7 @@ async def test_frames_arrive_as_they_were_published() -> None:
             publisher.send_frame(0, video_frame(1, key=True))
             publisher.send_frame(1, audio_frame(2))
             path = await ready(app)
-            assert app.log.find(r"INFO \[path cam\] \[rtmp source\] ready: 2 tracks \(H264, MPEG4Audio\)")
+            assert app.log.find(r"INFO \[path cam\] \[rtmp source\] ready: 2 tracks \(H264, AAC\)")
             assert path.publisher.reference().type == "rtmpSource"
             frames = Frames()
             path.attach_reader(frames, path.stream)

@@ -47,7 +47,7 @@ async def test_from_our_own_server(protocol: str) -> None:
             else:
                 await ready(app)
                 reader = await app.reader("cam", tracks=2)
-                assert app.log.find(r"\[path cam\] \[rtsp source\] ready: 2 tracks \(H264, MPEG4Audio\)")
+                assert app.log.find(r"\[path cam\] \[rtsp source\] ready: 2 tracks \(H264, AAC\)")
             packets = [rtp(7 + index, key_unit(300 + index)) for index in range(3)]
             for packet in packets:
                 publisher.send(struct.pack("!BBH", 0x24, 0, len(packet)) + packet)

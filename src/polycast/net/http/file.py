@@ -96,13 +96,12 @@ class ResponseFactory:
 
     def text(self, status: int, text: str, headers: Sequence[Header] = ()) -> Response:
         """Return a response with one line of text for people."""
-        fields = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"cache-control", b"no-store"),
-            *headers,
-            *self._common,
-        ]
-        return Response(status, fields, f"{text}\n".encode())
+        return self.document(status, b"text/plain; charset=utf-8", f"{text}\n".encode(), headers)
+
+    def document(self, status: int, content_type: bytes, body: bytes, headers: Sequence[Header] = ()) -> Response:
+        """Return a response with a body that is made for this one request."""
+        fields = [(b"content-type", content_type), (b"cache-control", b"no-store"), *headers, *self._common]
+        return Response(status, fields, body)
 
     def empty(self, status: int, headers: Sequence[Header]) -> Response:
         """Return a response without a body."""

@@ -13,12 +13,34 @@ from polycast.errors import LocalProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials, lets_anybody_read
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
+from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
-from polycast.protocols.hls.remuxer import Lookup, Remuxer
+from polycast.protocols.hls.reasons import (
+    Problem,
+    access_problem,
+    codec_problem,
+    path_problem,
+    refuse,
+    refuse_page,
+    skipped_header,
+    stall_problem,
+)
+from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
-from polycast.web import ASSETS_FOLDER, CONTENT_SECURITY_POLICY, INDEX_PAGE, PLAYER_PAGE, Asset, asset, page, preload
+from polycast.web import (
+    ASSETS_FOLDER,
+    CONTENT_SECURITY_POLICY,
+    INDEX_PAGE,
+    PLAYER_PAGE,
+    Asset,
+    asset,
+    page,
+    page_with_problem,
+    preload,
+)
+from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
@@ -26,7 +48,6 @@ from polycast.wire.http.response import Response
 if TYPE_CHECKING:
     from polycast.protocols.hls.server import HlsServer
 
-REALM: Final = "rtsp-simple-server"
 PATHS_DOCUMENT: Final = "paths.json"
 
 _POLICY: Final = CONTENT_SECURITY_POLICY.encode()
@@ -147,10 +168,16 @@ class RequestHandler:
             await asyncio.shield(self._pages)
 
     async def _page(self, transaction: Transaction, target: Target) -> Response:
-        refusal = await self._authorize(transaction, target)
-        if refusal is not None:
-            return refusal
-        return await self._html(transaction.request, PLAYER_PAGE, target.folder.count("/") + 1)
+        request = transaction.request
+        depth = target.folder.count("/") + 1
+        problem = await self._authorize(transaction, target)
+        if problem is None:
+            return await self._html(request, PLAYER_PAGE, depth)
+        if b"text/html" not in request.fields.get(b"accept", b""):
+            return refuse(self._responses, request, problem)
+        await self._load_pages()
+        body = page_with_problem(depth, msgspec.json.encode(problem).decode())
+        return refuse_page(self._responses, problem, body, [(b"content-security-policy", _POLICY)])
 
     async def _html(self, request: Request, name: str, depth: int) -> Response:
         """Return a page that lies ``depth`` folders below the root."""
@@ -174,7 +201,7 @@ class RequestHandler:
             {
                 "name": path.name,
                 "ready_since": path.ready_since,
-                "tracks": [str(track) for track in path.stream.descriptions],
+                "tracks": [track.codec_name for track in path.stream.descriptions],
                 "readers": len(path.readers),
             }
             for path in self._hub
@@ -191,9 +218,10 @@ class RequestHandler:
     async def _file(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
         """Answer a request for a file that needs a permission first, or a muxer."""
         path_name = target.folder
-        refusal = await self._authorize(transaction, target)
-        if refusal is not None:
-            return refusal
+        request = transaction.request
+        problem = await self._authorize(transaction, target)
+        if problem is not None:
+            return refuse(self._responses, request, problem)
         remuxer = self._remuxers.get(path_name)
         if remuxer is None:
             if not key[0].endswith(".m3u8"):
@@ -202,9 +230,16 @@ class RequestHandler:
                 remuxer = await self._server.make_remuxer(path_name, self._client_of(transaction))
             except (PathError, LocalProtocolError) as error:
                 self._log.debug("%s: %s", target.path, error)
-                return self._responses.text(404, str(error))
+                return refuse(self._responses, request, self._problem_of(error, path_name))
         found = remuxer.request(key, transaction, self._server.now())
-        return self._file_response(transaction.request, remuxer, found) if found is not None else None
+        return self._file_response(request, remuxer, found) if found is not None else None
+
+    def _problem_of(self, error: PathError | LocalProtocolError, path_name: str) -> Problem:
+        path = self._hub.paths.get(path_name)
+        if isinstance(error, PathError):
+            return path_problem(error, path)
+        tracks = path.stream.descriptions if path is not None and path.stream is not None else ()
+        return codec_problem(str(error), tracks, Variant(self._server.configuration.hls_variant.value))
 
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited for the same."""
@@ -226,18 +261,27 @@ class RequestHandler:
 
     def _file_response(self, request: Request, remuxer: Remuxer, found: Lookup) -> Response:
         if isinstance(found, Refusal):
-            return self._responses.text(found.status, found.reason)
+            problem = Problem(status=found.status, detail=found.reason)
+            if found is TIMED_OUT:
+                problem = stall_problem(found.status, found.reason, self._server.now() - remuxer.last_delivery)
+            return refuse(self._responses, request, problem)
         response = found.respond(request)
         remuxer.counters.bytes_sent += len(response.body)
         return response
 
-    def prepare(self, resource: Resource, name: str) -> HttpFile:
+    def prepare(self, resource: Resource, name: str, skipped: Sequence[Track] = ()) -> HttpFile:
         """Return a file of a muxer with its headers."""
         # A name never comes back with other content, so it is the best of tags. Playlists keep theirs.
         if resource.immutable:
             return self._responses.file(resource.body, resource.content_type, cache=IMMUTABLE, etag=f'"{name}"')
         is_playlist = resource.content_type == CONTENT_TYPE_PLAYLIST
-        return self._responses.file(resource.body, resource.content_type, cache=VOLATILE, is_compressible=is_playlist)
+        return self._responses.file(
+            resource.body,
+            resource.content_type,
+            cache=VOLATILE,
+            is_compressible=is_playlist,
+            headers=skipped_header(skipped),
+        )
 
     # Who may read
 
@@ -245,8 +289,8 @@ class RequestHandler:
         proxies = self._server.configuration.hls_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
 
-    async def _authorize(self, transaction: Transaction, target: Target) -> Response | None:
-        """Return None when the client may read, else what to answer."""
+    async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
+        """Return None when the client may read, else why not."""
         server = self._server
         request = transaction.request
         address = self._client_of(transaction)
@@ -256,12 +300,12 @@ class RequestHandler:
         try:
             await self._hub.authorize(access)
         except AccessDenied as denied:
-            if b"authorization" in request.fields:
+            has_credentials = b"authorization" in request.fields
+            if has_credentials:
                 self._log.info("[conn %s] authentication failed: %s", address, denied)
                 if server.failures.note(address, server.now()):
                     await asyncio.sleep(server.failure_pause)
-            challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
-            return self._responses.text(401, "authentication is needed", [challenge])
+            return access_problem(denied, access, has_credentials=has_credentials)
         except PathError as error:
-            return self._responses.text(404, str(error))
+            return path_problem(error, self._hub.paths.get(target.folder))
         return None

@@ -18,7 +18,7 @@ from polycast.hub.stream import FrameReader, Stream
 from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
-from polycast.media.track import describe_tracks
+from polycast.media.track import Track, describe_tracks
 from polycast.net.http.file import HttpFile
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.hls.blocked_requests import BlockedRequests
@@ -38,7 +38,7 @@ MAXIMUM_WAITING = 10_000
 MAXIMUM_ANSWERS = 256
 
 _BUSY = Refusal(503, "too many requests wait for this stream")
-_TIMED_OUT = Refusal(503, "the stream does not go on")
+TIMED_OUT = Refusal(503, "the stream does not go on")
 _NO_FILE = Refusal(404, "there is no such file")
 
 Lookup = HttpFile | Refusal
@@ -47,8 +47,8 @@ Lookup = HttpFile | Refusal
 class Responder(Protocol):
     """Makes responses of what remuxers find."""
 
-    def prepare(self, resource: Resource, name: str) -> HttpFile:
-        """Return a file of the muxer as HTTP wants it."""
+    def prepare(self, resource: Resource, name: str, skipped: Sequence[Track] = ()) -> HttpFile:
+        """Return a file of the muxer as HTTP wants it; ``skipped`` are the tracks that a main playlist lacks."""
         ...
 
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
@@ -92,8 +92,10 @@ class Remuxer(FrameReader):
         self._responder = responder
         self._on_closed = on_closed
         self._used = self._started = now()
+        self.last_delivery = self._started
+        """When the publisher's last frames came; monotonic seconds."""
         self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests(
-            self._look_up_again, self._deliver, _TIMED_OUT
+            self._look_up_again, self._deliver, TIMED_OUT
         )
         self._answers: dict[ResourceKey, HttpFile] = {}
         """What has been asked for since the muxer last published something."""
@@ -101,12 +103,14 @@ class Remuxer(FrameReader):
         """The same, by what it was made of."""
         self._mended = 0
         for track in self._muxer.skipped:
-            log.warning("track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track)
+            log.warning(
+                "track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track.codec_name
+            )
         log.info("is converting into HLS, %s", describe_tracks(self._muxer.tracks))
 
     def deliver_frames(self, batch: FrameBatch) -> None:
         muxer = self._muxer
-        now = self._now()
+        now = self.last_delivery = self._now()
         wall_time = WallTime(time.time_ns())
         published = False
         for index, entry in batch.entries:
@@ -168,7 +172,8 @@ class Remuxer(FrameReader):
             return answer
         file = self._files.get(answer)
         if file is None:
-            file = self._files[answer] = self._responder.prepare(answer, name)
+            skipped = self._muxer.skipped if name == INDEX_NAME else ()
+            file = self._files[answer] = self._responder.prepare(answer, name, skipped)
         if len(self._answers) < MAXIMUM_ANSWERS:
             self._answers[key] = file
         return file

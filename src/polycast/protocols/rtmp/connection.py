@@ -218,7 +218,7 @@ class Connection(ServerConnection, Publisher):
     def _start_playing(self, path: Path, stream: Stream) -> None:
         selection = self._engine.select_tracks(stream.descriptions)
         for track, reason in selection.skipped:
-            self.log.warning("track %d (%s) is skipped: %s", track.index + 1, track, reason)
+            self.log.warning("track %d (%s) is skipped: %s", track.index + 1, track.codec_name, reason)
         if not selection.tracks:
             raise PathError(NOTHING_TO_CARRY)
         try:

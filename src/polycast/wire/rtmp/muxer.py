@@ -140,7 +140,7 @@ class TrackWriter:
         if reason is None and number > 0 and not SUPPORTED[type(codec)].four_cc:
             reason = "it has no enhanced identifier, so it cannot be one of several tracks"
         if reason is not None:
-            raise LocalProtocolError(f"can't write track {track.index} ({track}) with RTMP: {reason}")
+            raise LocalProtocolError(f"can't write track {track.index} ({track.codec_name}) with RTMP: {reason}")
         self.track = track
         self.number = number
         """Among the tracks of its kind."""

@@ -1,0 +1,165 @@
+"""Why a request is refused, in a form that programs understand: problem details (RFC 9457).
+
+The player page asks for it and tells the viewer in words; every other client gets one line of text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from polycast.hub.access import AccessRequest
+from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError, PathNotConfigured, SourceTimedOut
+from polycast.hub.path import Path
+from polycast.media.track import Track
+from polycast.net.http.file import ResponseFactory
+from polycast.wire.hls.muxer import select_tracks
+from polycast.wire.hls.options import Variant
+from polycast.wire.http.message import Header, Request
+from polycast.wire.http.response import Response
+
+REALM: Final = "rtsp-simple-server"
+PROBLEM_TYPE: Final = b"application/problem+json"
+
+# Seconds without a frame after which a publisher counts as sending nothing, rather than no key frames.
+SILENCE: Final = 2.0
+
+
+class Reason(StrEnum):
+    """What stands in the member ``reason``. The page has a text for each."""
+
+    NO_PUBLISHER = "no-publisher"
+    SOURCE_FAILED = "source-failed"
+    SOURCE_CONNECTING = "source-connecting"
+    SOURCE_TIMED_OUT = "source-timed-out"
+    COMMAND_TIMED_OUT = "command-timed-out"
+    NOT_CONFIGURED = "not-configured"
+    UNSUPPORTED_CODECS = "unsupported-codecs"
+    CREDENTIALS_REQUIRED = "credentials-required"
+    CREDENTIALS_REFUSED = "credentials-refused"
+    ADDRESS_REFUSED = "address-refused"
+    EXTERNALLY_REFUSED = "externally-refused"
+    NO_MEDIA = "no-media"
+    NO_KEY_FRAMES = "no-key-frames"
+    OTHER = "other"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """A refusal: the members of RFC 9457 and our own. Times are spans, so that the viewer's clock does not matter."""
+
+    status: int
+    detail: str
+    """One line for people; also the body for clients that do not ask for problem details."""
+    reason: Reason = Reason.OTHER
+    error: str = ""
+    """Why the source failed."""
+    failed_for: float | None = None
+    """Seconds since the source failed."""
+    next_attempt_in: float | None = None
+    """Seconds until the source is tried again."""
+    timeout: float | None = None
+    """Seconds that the server waited."""
+    codecs: tuple[str, ...] = ()
+    """The codecs that cannot be carried."""
+    variant: str = ""
+    """The ``hlsVariant`` in use."""
+    other_variants: tuple[str, ...] = ()
+    """Values of ``hlsVariant`` that carry the codecs."""
+    address: str = ""
+    """The client's address as the server sees it."""
+
+
+def path_problem(error: PathError, path: Path | None) -> Problem:
+    """Return why the path cannot be read."""
+    detail = str(error)
+    if isinstance(error, PathNotConfigured | InvalidPathName):
+        return Problem(status=404, detail=detail, reason=Reason.NOT_CONFIGURED)
+    if path is None:
+        return Problem(status=404, detail=detail, reason=Reason.NO_PUBLISHER)
+    timed_out = isinstance(error, SourceTimedOut)
+    configuration = path.configuration
+    if timed_out and path.source is None and configuration.run_on_demand:
+        timeout = float(configuration.run_on_demand_start_timeout)
+        return Problem(status=404, detail=detail, reason=Reason.COMMAND_TIMED_OUT, timeout=timeout)
+    failure = path.source_failure
+    if failure is not None:
+        now = time.time()
+        next_attempt = failure.next_attempt
+        return Problem(
+            status=404,
+            detail=detail,
+            reason=Reason.SOURCE_FAILED,
+            error=failure.error,
+            failed_for=round(max(0.0, now - failure.since), 1),
+            next_attempt_in=None if next_attempt is None else round(max(0.0, next_attempt - now), 1),
+        )
+    if timed_out:
+        timeout = float(configuration.source_on_demand_start_timeout)
+        return Problem(status=404, detail=detail, reason=Reason.SOURCE_TIMED_OUT, timeout=timeout)
+    if path.source is not None:
+        return Problem(status=404, detail=detail, reason=Reason.SOURCE_CONNECTING)
+    return Problem(status=404, detail=detail, reason=Reason.NO_PUBLISHER)
+
+
+def codec_problem(detail: str, tracks: Sequence[Track], variant: Variant) -> Problem:
+    """Return that the variant carries none of the tracks, and which one would."""
+    return Problem(
+        status=404,
+        detail=detail,
+        reason=Reason.UNSUPPORTED_CODECS,
+        codecs=tuple(dict.fromkeys(track.codec_name for track in tracks)),
+        variant=variant.value,
+        other_variants=tuple(other.value for other in Variant if select_tracks(other, tracks)[0]),
+    )
+
+
+def access_problem(denied: AccessDenied, access: AccessRequest, *, has_credentials: bool) -> Problem:
+    """Return why the client may not read."""
+    if denied.denial is Denial.ADDRESS:
+        return Problem(
+            status=403,
+            detail="this address may not read the stream",
+            reason=Reason.ADDRESS_REFUSED,
+            address=access.address,
+        )
+    if not has_credentials:
+        return Problem(status=401, detail="authentication is needed", reason=Reason.CREDENTIALS_REQUIRED)
+    is_external = denied.denial is Denial.EXTERNAL
+    reason = Reason.EXTERNALLY_REFUSED if is_external else Reason.CREDENTIALS_REFUSED
+    return Problem(status=401, detail="authentication is needed", reason=reason)
+
+
+def stall_problem(status: int, detail: str, silence: float) -> Problem:
+    """Return why a stream does not go on; ``silence`` is the time in seconds since the publisher's last frame."""
+    return Problem(status=status, detail=detail, reason=Reason.NO_MEDIA if silence > SILENCE else Reason.NO_KEY_FRAMES)
+
+
+def refuse(responses: ResponseFactory, request: Request, problem: Problem) -> Response:
+    """Return the answer for a refused request: problem details for clients that accept them, else one line of text."""
+    headers: list[Header] = [(b"vary", b"accept")]
+    if problem.status == 401:
+        headers.append((b"www-authenticate", f'Basic realm="{REALM}"'.encode()))
+    if PROBLEM_TYPE not in request.fields.get(b"accept", b""):
+        return responses.text(problem.status, problem.detail, headers)
+    return responses.document(problem.status, PROBLEM_TYPE, msgspec.json.encode(problem), headers)
+
+
+def refuse_page(responses: ResponseFactory, problem: Problem, page: bytes, headers: Sequence[Header]) -> Response:
+    """Return the answer for a refused page: the page itself, which holds the problem."""
+    fields = [*headers]
+    if problem.status == 401:
+        fields.append((b"www-authenticate", f'Basic realm="{REALM}"'.encode()))
+    return responses.document(problem.status, b"text/html; charset=utf-8", page, fields)
+
+
+def skipped_header(skipped: Sequence[Track]) -> list[Header]:
+    """Return the header by which the page learns which tracks HLS does not carry here; nothing where there is none."""
+    if not skipped:
+        return []
+    names = ", ".join(f"{track.kind} {quote(track.codec_name, safe=' ')}" for track in skipped)
+    return [(b"polycast-skipped-tracks", names.encode("ascii"))]

@@ -1,0 +1,163 @@
+"""What a refused viewer is told: problem details for the page, one line for everybody else."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+import pytest
+from tests.protocols.hls.support import BOTH, Fixture, running
+from tests.protocols.hls.test_hls_server_access import basic
+
+from polycast.hub.access import AccessRequest
+from polycast.media.codec import G711, MJPEG, VP8, VP9
+from polycast.media.track import Track
+
+ACCEPT = "application/vnd.apple.mpegurl, application/problem+json;q=0.9, */*;q=0.5"
+BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
+
+
+async def problem(it: Fixture, status: int, target: str = "/cam/index.m3u8", **headers: str) -> dict[str, Any]:
+    """Return the problem that a request is answered with."""
+    answer = await it.get(target, status, accept=ACCEPT, **headers)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["vary"] == "accept"
+    assert answer.headers["cache-control"] == "no-store"
+    found: dict[str, Any] = answer.json()
+    assert found.pop("status") == status
+    assert found.pop("detail")
+    return found
+
+
+async def test_nobody_publishes() -> None:
+    async with running() as it:
+        assert await problem(it, 404) == {"reason": "no-publisher"}
+        plain = await it.get("/cam/index.m3u8", 404)
+        assert plain.text == "no one is publishing to path 'cam'\n"
+        assert plain.headers["content-type"].startswith("text/plain")
+
+
+async def test_a_path_that_is_not_configured() -> None:
+    async with running(paths={"other": {}}) as it:
+        assert await problem(it, 404) == {"reason": "not-configured"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "codecs", "names", "others"),
+    [
+        ("mpegts", [VP8()], ["VP8"], []),
+        ("mpegts", [VP9()], ["VP9"], ["fmp4", "lowLatency"]),
+        ("fmp4", [MJPEG(), G711(mu_law=False)], ["MJPEG", "PCMA"], []),
+    ],
+)
+async def test_codecs_that_hls_does_not_carry(
+    variant: str, codecs: list[Any], names: list[str], others: list[str]
+) -> None:
+    async with running(hlsVariant=variant) as it:
+        it.publish("cam", [Track(index, codec) for index, codec in enumerate(codecs)])
+        found = await problem(it, 404)
+        expected = {"reason": "unsupported-codecs", "codecs": names, "variant": variant}
+        assert found == (expected | {"otherVariants": others} if others else expected)
+
+
+async def test_tracks_that_are_skipped() -> None:
+    async with running() as it:
+        publisher = it.publish("cam", [BOTH[0], Track(1, G711())])
+        publisher.has_audio = False
+        waiting = it.soon("/cam/index.m3u8")
+        await it.until(lambda: it.server.remuxers)
+        publisher.play(4)
+        assert (await waiting).headers["polycast-skipped-tracks"] == "audio PCMU"
+        assert "polycast-skipped-tracks" not in (await it.get("/cam/stream.m3u8")).headers
+
+
+async def test_credentials() -> None:
+    async with running(paths={"cam": {"readUser": "viewer", "readPass": "secret"}}) as it:
+        answer = await it.get("/cam/index.m3u8", 401, accept=ACCEPT)
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+        assert await problem(it, 401) == {"reason": "credentials-required"}
+        wrong = basic("viewer", "guess")
+        assert await problem(it, 401, authorization=wrong) == {"reason": "credentials-refused"}
+
+
+async def test_addresses() -> None:
+    async with running(paths={"cam": {"readIPs": ["192.0.2.0/24"]}}) as it:
+        assert await problem(it, 403) == {"reason": "address-refused", "address": "127.0.0.1"}
+
+
+async def test_an_external_server_refuses() -> None:
+    def authenticate(request: AccessRequest) -> bool:
+        return False
+
+    async with running(authenticate) as it:
+        assert await problem(it, 401) == {"reason": "credentials-required"}
+        assert await problem(it, 401, authorization=basic("u", "p")) == {"reason": "externally-refused"}
+
+
+async def test_a_source_that_failed() -> None:
+    # Nothing listens on port 1.
+    async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x", "sourceRetryPause": "30s"}}) as it:
+        path = it.app.hub.path("cam")
+        await it.until(lambda: path.source_failure is not None and path.source_failure.next_attempt is not None)
+        found = await problem(it, 404)
+        assert found["reason"] == "source-failed"
+        assert "refused" in found["error"]
+        assert 0 <= found["failedFor"] < 20
+        assert 4 < found["nextAttemptIn"] <= 36
+
+
+async def test_an_on_demand_source_that_fails() -> None:
+    cam = {"source": "rtsp://127.0.0.1:1/x", "sourceOnDemand": True, "sourceOnDemandStartTimeout": "100ms"}
+    async with running(paths={"cam": cam}) as it:
+        found = await problem(it, 404)
+        assert found["reason"] == "source-failed"
+        assert "refused" in found["error"]
+        assert "nextAttemptIn" not in found, "it is only tried again for the next reader"
+
+
+async def test_a_command_that_does_not_publish() -> None:
+    cam = {"runOnDemand": "sleep 30", "runOnDemandStartTimeout": "100ms"}
+    async with running(paths={"cam": cam}) as it:
+        assert await problem(it, 404) == {"reason": "command-timed-out", "timeout": 0.1}
+
+
+@pytest.mark.parametrize(("silence", "reason"), [(30, "no-media"), (1, "no-key-frames")])
+async def test_a_publisher_that_sends_nothing_to_play(silence: int, reason: str) -> None:
+    async with running() as it:
+        publisher = it.publish("cam")
+        request = it.client.build_request("GET", "/cam/stream.m3u8", headers={"accept": ACCEPT})
+        waiting = it.app._loop.create_task(it.client.send(request))
+        await it.held("cam", 1)
+        it.pass_time(30 - silence)
+        publisher.write([next(publisher.frames(1))])
+        it.pass_time(silence)
+        answer = await waiting
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("cam", "status", "reason"),
+    [
+        ({"readUser": "u", "readPass": "p"}, 401, "credentials-required"),
+        ({"readIPs": ["192.0.2.0/24"]}, 403, "address-refused"),
+        (None, 404, "not-configured"),
+    ],
+)
+async def test_a_refused_page_is_the_page_with_the_reason(cam: dict[str, Any] | None, status: int, reason: str) -> None:
+    async with running(paths={"cam": cam} if cam else {"other": {}}) as it:
+        answer = await it.get("/cam/", status, accept=BROWSER)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert "content-security-policy" in answer.headers
+        assert ("www-authenticate" in answer.headers) == (status == 401)
+        attribute = re.search(r'data-problem="([^"]*)"', answer.text)
+        assert attribute is not None
+        assert json.loads(html.unescape(attribute[1]))["reason"] == reason
+
+
+async def test_a_name_in_a_refused_page_cannot_end_the_attribute() -> None:
+    async with running(paths={"other": {}}) as it:
+        answer = await it.get("/%22%3E%3Cscript%3Ealert(1)%3C/script%3E/", 404, accept=BROWSER)
+        assert "<script>alert" not in answer.text
