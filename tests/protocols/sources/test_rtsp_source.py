@@ -385,6 +385,16 @@ async def test_track_urls(base: str, control: str, session_control: str | None, 
         assert (await origin.asked("SETUP")).url == expected.format(url=url, port=origin.port)
 
 
+async def test_a_camera_that_does_not_know_what_it_names_itself() -> None:
+    async with camera(sdp(VIDEO, AUDIO)) as origin:
+        origin.base = "rtsp://127.0.0.1/elsewhere/"
+        origin.script["SETUP"] = lambda _, request: Response(404) if "elsewhere" in request.url else None
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
+        urls = [request.url for request in origin.requests if request.method in ("SETUP", "PLAY")]
+        assert urls[1:] == [f"{origin.url()}/trackID=0", f"{origin.url()}/trackID=1", origin.url()]
+
+
 async def test_media_that_cannot_be_used_are_skipped() -> None:
     broken = "m=application 0 RTP/AVP 107\r\n"
     back_channel = "m=audio 0 RTP/AVP 0\r\na=sendonly\r\n"

@@ -176,15 +176,15 @@ class _Attempt:
         for reason in description.skipped:
             self._context.log.warning("%s", reason)
         media = self._media = SourceMedia(self._context, connection, description, self._protocol)
-        await self._set_up(connection, description, media)
+        base = await self._set_up(connection, description, media)
         media.expect()
-        played = await self._play(connection, description)
+        played = await self._play(connection, base)
         self.has_played = True
         try:
             media.start(publish_at_once=not self._is_trial, moment=read_moment(played, description))
-            await first_of(self._keep_alive(connection, description.base), media.wait(), _wait_for(connection.lost))
+            await first_of(self._keep_alive(connection, base), media.wait(), _wait_for(connection.lost))
         finally:
-            connection.send(Method.TEARDOWN, description.base)
+            connection.send(Method.TEARDOWN, base)
         raise PullError("the stream has ended")
 
     def _note_public(self, options: Response) -> None:
@@ -200,15 +200,27 @@ class _Attempt:
 
     # SETUP
 
-    async def _set_up(self, connection: ClientConnection, description: SourceDescription, media: SourceMedia) -> None:
-        for index, track in enumerate(description.tracks):
+    async def _set_up(self, connection: ClientConnection, description: SourceDescription, media: SourceMedia) -> str:
+        """Set up the tracks; return the URL of the whole presentation."""
+        bases = list(description.bases)
+        for index in range(len(description.tracks)):
             offer = media.offer(index)
-            response = await self._try(connection, Method.SETUP, track.url, [("Transport", offer.serialize())])
+            while True:
+                url = description.track_url(index, bases[0])
+                try:
+                    response = await self._try(connection, Method.SETUP, url, [("Transport", offer.serialize())])
+                    break
+                except StatusError as error:
+                    # The camera does not know what it named itself.
+                    if error.status != 404 or index or len(bases) == 1:
+                        raise
+                    del bases[0]
             self._note_session(connection, response)
             try:
                 media.agree(index, read_transport_answer(response.headers.get_all("Transport"), offer))
             except RemoteProtocolError as error:
                 raise TransportRefused(str(error)) from error
+        return bases[0]
 
     async def _try(
         self, connection: ClientConnection, method: Method, url: str, headers: Sequence[tuple[str, str]]
@@ -242,14 +254,14 @@ class _Attempt:
 
     # PLAY
 
-    async def _play(self, connection: ClientConnection, description: SourceDescription) -> Response:
+    async def _play(self, connection: ClientConnection, base: str) -> Response:
         try:
-            return await self._try(connection, Method.PLAY, description.base, [("Range", "npt=0-")])
+            return await self._try(connection, Method.PLAY, base, [("Range", "npt=0-")])
         except StatusError as error:
             # Live encoders that do not know ranges say so with 457 or 456 (RFC 2326 section 11.3.7).
             if error.status not in (456, 457):
                 raise
-            return await self._try(connection, Method.PLAY, description.base, [])
+            return await self._try(connection, Method.PLAY, base, [])
 
     async def _keep_alive(self, connection: ClientConnection, url: str) -> None:
         """Tell the server from time to time that we are there; whether the stream lives is for its packets to say."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.track import Track
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.description import track_of
+from polycast.wire.rtsp.control_url import presentation_urls, track_url
 from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info
 from polycast.wire.rtsp.message import Response
-from polycast.wire.rtsp.url import RtspUrl, join_control
-from polycast.wire.sdp import SessionDescription, parse_sdp
+from polycast.wire.rtsp.url import RtspUrl
+from polycast.wire.sdp import parse_sdp
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class SourceTrack:
     """A track that is pulled."""
 
     track: Track
-    url: str
-    """For SETUP."""
+    control: str | None
+    """Its ``a=control``, from which `SourceDescription.track_url` makes the URL for SETUP."""
     connection: str | None
     """Address of the ``c=`` line, for multicast; without time to live."""
     port: int
@@ -33,10 +33,16 @@ class SourceDescription:
     """The answer to DESCRIBE."""
 
     tracks: tuple[SourceTrack, ...]
-    base: str
-    """URL of the whole presentation, for PLAY and TEARDOWN."""
+    url: RtspUrl
+    """What was asked for."""
+    bases: tuple[str, ...]
+    """URLs that may be those of the whole presentation, for PLAY and TEARDOWN, the likeliest first."""
     skipped: tuple[str, ...]
     """Why media are left out, for the log."""
+
+    def track_url(self, index: int, base: str) -> str:
+        """Return the URL to set up a track with, where ``base`` is the URL of the whole presentation."""
+        return track_url(base, self.tracks[index].control, self.url)
 
 
 def read_description(response: Response, url: RtspUrl) -> SourceDescription:
@@ -45,7 +51,8 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
         description = parse_sdp(response.body)
     except RemoteProtocolError as error:
         raise PullError(f"invalid session description: {error}") from error
-    base = _base_url(response, description, url)
+    headers = [*response.headers.get_all("Content-Base"), *response.headers.get_all("Content-Location")]
+    bases = presentation_urls(headers, description.control, url)
     tracks: list[SourceTrack] = []
     skipped: list[str] = []
     has_receivers = any(media.has_attribute("recvonly") for media in description.medias)
@@ -61,14 +68,14 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
         tracks.append(
             SourceTrack(
                 track,
-                _local(join_control(base, media.control), url),
+                media.control,
                 _address_of(media.connection or description.connection),
                 media.port,
             )
         )
     if not tracks:
         raise PullError("; ".join(["the session description has no usable track", *skipped]))
-    return SourceDescription(tuple(tracks), base, tuple(skipped))
+    return SourceDescription(tuple(tracks), url, tuple(bases), tuple(skipped))
 
 
 def read_moment(response: Response, description: SourceDescription) -> dict[int, int]:
@@ -81,7 +88,8 @@ def read_moment(response: Response, description: SourceDescription) -> dict[int,
     except RemoteProtocolError:
         return {}
     # The last part is enough: servers write what comes before it in other ways than in the session description.
-    indexes = {_last_part(track.url): index for index, track in enumerate(description.tracks)}
+    urls = [description.track_url(index, description.bases[0]) for index in range(len(description.tracks))]
+    indexes = {_last_part(url): index for index, url in enumerate(urls)}
     if len(indexes) < len(description.tracks):
         return {}
     moment: dict[int, int] = {}
@@ -94,40 +102,6 @@ def read_moment(response: Response, description: SourceDescription) -> dict[int,
 
 def _last_part(url: str) -> str:
     return url.rstrip("/").rpartition("/")[2]
-
-
-def _base_url(response: Response, description: SessionDescription, url: RtspUrl) -> str:
-    """The session's ``a=control``, else Content-Base or Content-Location, else the request's URL (RFC 2326 C.1.1)."""
-    for name in ("Content-Base", "Content-Location"):
-        header = response.headers.get(name)
-        if header:
-            base = _absolute(header.strip(), url)
-            break
-    else:
-        base = url.serialize()
-    control = description.control
-    if control and control != "*":
-        base = _local(join_control(base, control), url)
-    return base
-
-
-def _absolute(text: str, url: RtspUrl) -> str:
-    """A URL out of a header; cameras write relative ones, and ones with the address of their inner network."""
-    if text.startswith("/"):
-        path, _, query = text[1:].partition("?")
-        return dataclasses.replace(url, path=path, query=query).serialize()
-    return _local(text, url)
-
-
-def _local(text: str, url: RtspUrl) -> str:
-    """The URL with the scheme, host and port that we are connected to: what a camera knows of its own may not hold."""
-    try:
-        parsed = RtspUrl.parse(text)
-    except RemoteProtocolError:
-        return url.serialize()
-    return dataclasses.replace(
-        parsed, scheme=url.scheme, host=url.host, port=url.port, user=None, password=None
-    ).serialize()
 
 
 def _address_of(connection: str | None) -> str | None:
