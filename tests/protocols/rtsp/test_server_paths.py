@@ -9,6 +9,7 @@ from polycast.hub.path import Path, Source
 from polycast.hub.stats import Reference
 from polycast.media.codec import H264
 from polycast.media.track import Track
+from polycast.protocols.rtsp.connection import Connection
 
 
 class FakeSource(Source):
@@ -211,6 +212,22 @@ async def test_too_much_behind_a_held_request_waits_in_the_socket() -> None:
         assert connection._parser.buffered < 2 * 1024 * 1024
         source.become_ready()
         assert [(await client.response()).cseq for _ in range(2)] == ["1", "2"]
+
+
+async def test_what_waits_behind_many_requests_is_limited(it: Fixture) -> None:
+    """Each of them is answered by a task of its own, and bytes arrive between two of these."""
+    client = await it.client()
+    await client.sync(it.url("cam"))
+    (connection,) = it.server._connections
+    assert isinstance(connection, Connection)
+    padding = "".join(f"X: {'y' * 2000}\r\n" for _ in range(3))
+    count = 2000
+    client.send(f"DESCRIBE {it.url('cam')} RTSP/1.0\r\nCSeq: 1\r\n{padding}\r\n".encode() * count)  # 12 MB
+    largest = 0
+    for _ in range(count):
+        assert (await client.response()).status == 404
+        largest = max(largest, connection._parser.buffered)
+    assert largest < 2 * 1024 * 1024
 
 
 async def test_reload_keeps_sessions_of_unchanged_paths() -> None:

@@ -84,11 +84,7 @@ class Connection(ServerConnection):
                     return False
         self._last_received = now
         parser.receive_data(data)
-        if self._task is None:
-            return self.go_on(now)
-        if parser.buffered > PENDING_LIMIT:
-            self.hold_reading()
-        return False
+        return self.go_on(now)
 
     def go_on(self, now: float) -> bool:
         if self._task is not None:
@@ -112,6 +108,12 @@ class Connection(ServerConnection):
             if self.is_slice_over():
                 return True
         return False
+
+    def end_slice(self, now: float) -> None:
+        if self._task is None:
+            self.release_reading()
+        elif self._parser.buffered > PENDING_LIMIT:
+            self.hold_reading()
 
     def expect_frames(self, channels: Collection[int]) -> None:
         """Skip bytes between interleaved frames of these channels instead of closing; none: close again."""
@@ -157,7 +159,6 @@ class Connection(ServerConnection):
             self.server.on_internal_error()
             self.abort("internal error")
             return
-        self.release_reading()
         self.resume_work()
 
     def _finish(self, request: Request, answer: Answer) -> None:
