@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from polycast.media.codec import COMMON_NAMES
+
 if TYPE_CHECKING:
     import httpx2
     from rich.table import Table
@@ -140,11 +142,13 @@ def _paths(items: Json, rates: Rates, now: float) -> Table:
     for name in sorted(items):
         item = items[name]
         source = item["source"] or {"type": ""}
+        failure = item.get("sourceFailure")
+        waiting = "[red]failed[/]" if failure else "[dim]not ready[/]"
         table.add_row(
             _plain(name),
-            "[green]ready[/]" if item["sourceReady"] else "[dim]not ready[/]",
-            _plain(source["type"]),
-            _plain(", ".join(item["tracks"])),
+            "[green]ready[/]" if item["sourceReady"] else waiting,
+            _plain(failure["error"] if failure else source["type"]),
+            _plain(", ".join(COMMON_NAMES.get(codec, codec) for codec in item["tracks"])),
             str(len(item["readers"])),
             bit_rate(rates.of(f"path in {name}", item["bytesReceived"], now)),
             bit_rate(rates.of(f"path out {name}", item["bytesSent"], now)),

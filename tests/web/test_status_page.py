@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,35 @@ async def test_it_shows_plays_and_disconnects(tmp_path: Path) -> None:
                 await page.screenshot(tmp_path / "page.png")
 
                 sessions = await rows(page, "sessions")
-                reading = next(row[0] for row in sessions if row[2] == "read")
+                reading = next(row[0] for row in sessions if row[2] == "reading")
                 button = f"button[title={json.dumps(f'Disconnect {reading}')}]"
-                await page.evaluate(f"document.querySelector({json.dumps(button)}).click()")
+                for answer in ("no", "yes"):
+                    await page.evaluate(f"document.querySelector({json.dumps(button)}).click()")
+                    asked = await page.evaluate("document.getElementById('confirm').innerText")
+                    assert "Disconnect this client?" in asked
+                    assert re.search(rf"RTSP client 127\.0\.0\.1:\d+ reads the path “{PATH}”", asked)
+                    await page.evaluate(f"document.getElementById('confirm-{answer}').click()")
+                    assert not await page.evaluate("document.getElementById('confirm').open")
+                    assert answer == "yes" or len(server.app.hub.paths[PATH].readers) == 2, "the preview and the reader"
                 assert await reader.ended()
                 await page.wait_for(f"!document.querySelector({json.dumps(button)})")
                 await page.wait_for("!document.querySelector('#paths tbody tr').cells[6].innerText.startsWith('0 ')")
-                assert "publish" in [row[2] for row in await rows(page, "sessions")]
+                assert "publishing" in [row[2] for row in await rows(page, "sessions")]
                 assert publisher.process.poll() is None
                 assert await page.evaluate("document.getElementById('trouble').hidden")
                 assert not [line for line in page.console if line.startswith(("error", "exception"))], page.console
+
+
+async def test_it_says_why_a_source_failed(tmp_path: Path) -> None:
+    # Nothing listens on port 1.
+    async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x"}}) as server:
+        await server.until(lambda: server.app.hub.paths["cam"].source_failure)
+        async with launch(tmp_path) as browser:
+            page = await browser.open(f"http://127.0.0.1:{server.app.control.ports['apiAddress']}/")
+            await page.wait_for("document.querySelectorAll('#paths tbody tr').length == 1")
+            (shown,) = await rows(page, "paths")
+            assert shown[1] == "failed"
+            assert re.match(r".*refused \(for 00:00:\d\d, next attempt in \d+ s\)", shown[2])
 
 
 async def plays(page: Page) -> None:

@@ -226,7 +226,7 @@ PROBLEMS = [
      "VP9 cannot be played with the server's HLS variant", 'set "hlsVariant: fmp4"'),
     (404, {"reason": "source-failed", "error": "connection refused", "failedFor": 190.5, "nextAttemptIn": 41.2},
      "The source of this stream has failed",
-     "Connection refused. It has failed for 3 minutes. The next attempt is in 41 seconds."),
+     "Connection refused. It has been down for 3 minutes. The next attempt is in 41 seconds."),
     (404, {"reason": "source-failed", "error": "401", "failedFor": 0.1},
      "The source of this stream has failed", "401. The server is trying again."),
     (404, {"reason": "source-connecting"}, "Waiting for the source", "is connecting"),

@@ -9,7 +9,7 @@ from polycast.config import path_to_jsonable
 from polycast.control.settings import Settings
 from polycast.control.traffic import Traffic
 from polycast.hub.lanes import LiveTrack
-from polycast.hub.path import Path
+from polycast.hub.path import Path, SourceFailure
 from polycast.hub.stats import COUNTERS_SCHEMA, Reference, rfc3339
 
 Json = dict[str, object]
@@ -30,6 +30,7 @@ def describe_path(path: Path, traffic: Traffic) -> Json:
         "conf": path_to_jsonable(path.configuration),
         "source": _describe_source(path),
         "sourceReady": stream is not None,
+        "sourceFailure": _describe_failure(path.source_failure),
         "tracks": [str(track) for track in stream.descriptions] if stream is not None else [],
         "readers": [describe_reference(reader.reference()) for reader in path.readers],
         "readySince": _moment(since) if since is not None else None,
@@ -68,6 +69,17 @@ def _describe_source(path: Path) -> Json | None:
     return {"type": "redirect"} if path.configuration.source == "redirect" else None
 
 
+def _describe_failure(failure: SourceFailure | None) -> Json | None:
+    if failure is None:
+        return None
+    next_attempt = failure.next_attempt
+    return {
+        "error": failure.error,
+        "since": _moment(failure.since),
+        "nextAttempt": _moment(next_attempt) if next_attempt is not None else None,
+    }
+
+
 def _describe_track(live: LiveTrack) -> Json:
     return {
         "codec": str(live.track),
@@ -97,6 +109,17 @@ PATH_SCHEMA: Json = {
     "conf": {"$ref": "#/components/schemas/PathConf"},
     "source": {"anyOf": [{"$ref": "#/components/schemas/Reference"}, {"type": "null"}]},
     "sourceReady": {"type": "boolean"},
+    "sourceFailure": {
+        "type": ["object", "null"],
+        "description": "Why the source of the path does not deliver a stream; null while it does.",
+        "required": ["error", "since", "nextAttempt"],
+        "additionalProperties": False,
+        "properties": {
+            "error": {"type": "string"},
+            "since": {"type": "string", "format": "date-time", "description": "First failure since it last worked."},
+            "nextAttempt": _NULLABLE_MOMENT,
+        },
+    },
     "tracks": {"type": "array", "items": {"type": "string"}, "description": "Codecs."},
     "readers": {"type": "array", "items": {"$ref": "#/components/schemas/Reference"}},
     "readySince": _NULLABLE_MOMENT,

@@ -18,7 +18,7 @@ export function span(seconds) {
 
 function failure(problem) {
   const error = problem.error ? `${problem.error[0].toUpperCase()}${problem.error.slice(1)}. ` : "";
-  const since = problem.failedFor >= 1 ? `It has failed for ${span(problem.failedFor)}. ` : "";
+  const since = problem.failedFor >= 1 ? `It has been down for ${span(problem.failedFor)}. ` : "";
   const next =
     problem.nextAttemptIn === undefined
       ? "The server is trying again."

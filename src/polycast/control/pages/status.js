@@ -1,8 +1,21 @@
 "use strict";
 
-// Seconds between two looks, and how many values the graphs keep.
+// Seconds between two requests, and how many values the graphs keep.
 const INTERVAL = 2;
 const REMEMBERED = 60;
+
+// What people call the codecs of which the API has another name; the server's own texts use the same names.
+const CODECS = {
+  MPEG4Audio: "AAC",
+  MPEG2Audio: "MPEG audio",
+  MPEG4Video: "MPEG-4 video",
+  MPEG2Video: "MPEG-2 video",
+  JPEG: "MJPEG",
+  AC3: "AC-3",
+  MPEGTS: "MPEG-TS",
+};
+const PROTOCOLS = { rtspsessions: "RTSP", rtspssessions: "RTSPS", rtmpconns: "RTMP", rtmpsconns: "RTMPS", hlsmuxers: "HLS" };
+const STATES = { read: "reading", publish: "publishing", idle: "idle" };
 
 const state = { collections: [], history: new Map(), totals: new Map(), preview: null };
 
@@ -31,7 +44,13 @@ function age(seconds) {
   return parts.map((part) => String(part).padStart(2, "0")).join(":");
 }
 
-// The rate of a growing counter since the last look, in bits per second.
+// "rtspSession" as "RTSP session".
+function words(type) {
+  const parts = type.replace(/([A-Z])/g, " $1").toLowerCase().split(" ");
+  return parts.map((part) => (/^(rtsps?|rtmps?|hls|srt)$/.test(part) ? part.toUpperCase() : part)).join(" ");
+}
+
+// The rate of a growing counter since the last request, in bits per second.
 function rate(key, bytes, now) {
   const last = state.totals.get(key);
   state.totals.set(key, { bytes, now });
@@ -71,7 +90,14 @@ function draw(canvas, lines) {
 }
 
 function fill(table, rows) {
+  // On narrow screens each cell is a line with its column's name.
+  const labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  for (const cells of rows.map((made) => [...made.cells])) {
+    cells.slice(0, -1).forEach((cell, index) => (cell.dataset.label = labels[index]));
+  }
+  const focused = document.activeElement?.title;
   table.tBodies[0].replaceChildren(...rows);
+  if (focused) [...table.querySelectorAll("button")].find((found) => found.title === focused)?.focus();
   table.hidden = !rows.length;
   table.parentElement.querySelector(".none").hidden = rows.length > 0;
 }
@@ -101,22 +127,50 @@ function button(label, title, action) {
   return made;
 }
 
-function pathRow(name, path, now) {
-  const incoming = rate(`path in ${name}`, path.bytesReceived, now);
-  const outgoing = rate(`path out ${name}`, path.bytesSent, now);
+function pathUrl(name) {
+  return `${state.preview}/${name.split("/").map(encodeURIComponent).join("/")}/`;
+}
+
+function pathName(name, isPlayable) {
+  if (!isPlayable) return text(name);
+  const link = element("a", name);
+  link.href = pathUrl(name);
+  return link;
+}
+
+function pathState(path) {
+  if (path.sourceReady) return element("span", "ready", "pill ready");
+  return path.sourceFailure ? element("span", "failed", "pill failed") : element("span", "not ready", "pill");
+}
+
+// Where the stream comes from; of a source that failed, why, since when, and when it is tried again.
+function pathSource(path) {
+  const failure = path.sourceFailure;
+  if (failure) {
+    const seconds = (moment) => Math.abs(Date.now() - Date.parse(moment)) / 1000;
+    const next = failure.nextAttempt ? `, next attempt in ${Math.ceil(seconds(failure.nextAttempt))} s` : "";
+    return text(`${failure.error} (for ${age(seconds(failure.since))}${next})`, "reason");
+  }
+  return text(path.source ? [words(path.source.type), path.source.id].filter(Boolean).join(" ") : "");
+}
+
+function pathRow(name, path, now, rates) {
+  rates.incoming += rates.in = rate(`path in ${name}`, path.bytesReceived, now);
+  rates.outgoing += rates.out = rate(`path out ${name}`, path.bytesSent, now);
   const graph = element("canvas");
   graph.title = "blue: in, green: out";
-  draw(graph, remember(name, incoming, outgoing));
-  const source = path.source ? [path.source.type, path.source.id].filter(Boolean).join(" ") : "";
+  graph.setAttribute("role", "img");
+  graph.setAttribute("aria-label", `Bit rates of ${name}: in ${bitRate(rates.in)}, out ${bitRate(rates.out)}`);
+  draw(graph, remember(name, rates.in, rates.out));
   const canPreview = state.preview && path.sourceReady;
   return row([
-    text(name),
-    text(path.sourceReady ? "ready" : "not ready", path.sourceReady ? "ready" : ""),
-    text(source),
-    text(path.tracks.join(", ")),
+    pathName(name, canPreview),
+    pathState(path),
+    pathSource(path),
+    text(path.tracks.map((codec) => CODECS[codec] ?? codec).join(", ")),
     number(path.readers.length),
-    number(bitRate(incoming)),
-    number(bitRate(outgoing)),
+    number(bitRate(rates.in)),
+    number(bitRate(rates.out)),
     graph,
     text(String(path.packetsLost), path.packetsLost ? "number warn" : "number"),
     number(path.sourceReady ? age(path.uptime) : ""),
@@ -124,20 +178,32 @@ function pathRow(name, path, now) {
   ]);
 }
 
+// Ask before a client is disconnected: rows change their places, and nothing undoes it.
+function confirmKick(collection, id, item) {
+  const dialog = document.getElementById("confirm");
+  const doing = { publish: "publishes to", read: "reads" }[item.state];
+  const who = `${PROTOCOLS[collection.name] ?? collection.name} client ${item.remoteAddr ?? id}`;
+  document.getElementById("confirm-text").textContent = doing ? `${who} ${doing} the path “${item.path}”.` : `${who} is idle.`;
+  document.getElementById("confirm-no").onclick = () => dialog.close();
+  document.getElementById("confirm-yes").onclick = async () => {
+    dialog.close();
+    const response = await fetch(`v1/${collection.name}/kick/${encodeURIComponent(id)}`, { method: "POST" });
+    if (!response.ok && response.status !== 404) trouble(`The client could not be disconnected: status ${response.status}`);
+    await refresh();
+  };
+  dialog.showModal();
+}
+
 function sessionRow(collection, id, item, now) {
   const key = `${collection.name} ${id}`;
   const kick = collection.canKick
-    ? button("Kick", `Disconnect ${id}`, async () => {
-        const response = await fetch(`v1/${collection.name}/kick/${encodeURIComponent(id)}`, { method: "POST" });
-        if (!response.ok && response.status !== 404) trouble(`Kicking failed: status ${response.status}`);
-        await refresh();
-      })
+    ? button("Disconnect", `Disconnect ${id}`, () => confirmKick(collection, id, item))
     : text("");
   const seconds = item.uptime ?? (Date.now() - Date.parse(item.created)) / 1000;
   return row([
     text(id),
-    text(collection.name),
-    text(item.state ?? ""),
+    text(PROTOCOLS[collection.name] ?? collection.name),
+    text(STATES[item.state] ?? item.state ?? ""),
     text(item.path ?? ""),
     text(item.remoteAddr ?? ""),
     text(item.user ?? ""),
@@ -152,9 +218,8 @@ function sessionRow(collection, id, item, now) {
 }
 
 function preview(name) {
-  const url = `${state.preview}/${name.split("/").map(encodeURIComponent).join("/")}/`;
   document.getElementById("preview-title").textContent = `Preview of ${name}`;
-  document.getElementById("preview-frame").src = url;
+  document.getElementById("preview-frame").src = pathUrl(name);
   document.getElementById("preview").hidden = false;
 }
 
@@ -169,7 +234,8 @@ async function refresh() {
     const now = Date.now();
     const [paths, status] = await Promise.all([get("v1/paths/list"), get("v1/config/status")]);
     const names = Object.keys(paths.items).sort();
-    fill(document.getElementById("paths"), names.map((name) => pathRow(name, paths.items[name], now)));
+    const rates = { incoming: 0, outgoing: 0 };
+    fill(document.getElementById("paths"), names.map((name) => pathRow(name, paths.items[name], now, rates)));
     const rows = [];
     for (const collection of state.collections) {
       const list = await get(`v1/${collection.name}/list`).catch(() => ({ items: {} }));
@@ -177,11 +243,16 @@ async function refresh() {
     }
     fill(document.getElementById("sessions"), rows);
     const ready = names.filter((name) => paths.items[name].sourceReady).length;
-    document.getElementById("summary").textContent =
-      `${ready} of ${names.length} paths ready, ${rows.length} sessions`;
-    trouble(status.ok ? "" : `The last change of the configuration was refused: ${status.error}`);
+    const show = (key, value) => (document.getElementById(key).textContent = value);
+    show("summary", `${ready} of ${names.length} paths ready, ${rows.length} sessions`);
+    show("total-paths", `${ready} / ${names.length}`);
+    show("total-sessions", rows.length);
+    show("total-in", bitRate(rates.incoming));
+    show("total-out", bitRate(rates.outgoing));
+    show("file", status.file ? `Configuration: ${status.file}` : "No configuration file");
+    trouble(status.ok ? "" : `The last configuration change was rejected: ${status.error}`);
   } catch (error) {
-    trouble(`The server does not answer: ${error.message}`);
+    trouble(`The server does not respond: ${error.message}`);
   }
 }
 
@@ -205,7 +276,7 @@ async function start() {
       .filter((match) => match && match[1] !== "paths")
       .map((match) => ({ name: match[1], canKick: `/v1/${match[1]}/kick/{id}` in api.paths }));
   } catch (error) {
-    trouble(`The server does not answer: ${error.message}`);
+    trouble(`The server does not respond: ${error.message}`);
   }
   for (;;) {
     await refresh();
