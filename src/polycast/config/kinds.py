@@ -25,6 +25,7 @@ from polycast.config.values import (
     LogDestination,
     LogLevel,
     Protocol,
+    RtmpAuthMethod,
     Size,
     SourceProtocol,
 )
@@ -283,6 +284,7 @@ HLS_VARIANT: Final = _choice_kind("choice", HlsVariant, "invalid hlsVariant valu
 LOG_DESTINATIONS: Final = _choice_list(LogDestination, "invalid log destination: %s", frozenset)
 PROTOCOLS: Final = _choice_list(Protocol, "invalid protocol: %s", frozenset)
 AUTH_METHODS: Final = _choice_list(AuthMethod, "invalid authentication method: %s", tuple)
+RTMP_AUTH_METHODS: Final = _choice_list(RtmpAuthMethod, "invalid authentication method: %s", tuple)
 
 KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     bool: BOOLEAN,
@@ -297,6 +299,7 @@ KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     frozenset[LogDestination]: LOG_DESTINATIONS,
     frozenset[Protocol]: PROTOCOLS,
     tuple[AuthMethod, ...]: AUTH_METHODS,
+    tuple[RtmpAuthMethod, ...]: RTMP_AUTH_METHODS,
     tuple[IPNetwork, ...]: NETWORKS,
 }
 """The kind that a type implies; other fields name their kind in their annotation."""

@@ -19,6 +19,7 @@ from polycast.config.values import (
     LogDestination,
     LogLevel,
     Protocol,
+    RtmpAuthMethod,
     Size,
 )
 
@@ -220,6 +221,16 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = Encryption.NO
     rtmps_address: Annotated[str, ADDRESS, Meta(description="Address that RTMPS (RTMP over TLS) listens on.")] = ":1936"
+    rtmp_auth_methods: Annotated[
+        tuple[RtmpAuthMethod, ...],
+        Meta(
+            description=(
+                "How RTMP publishers log in: 'query' (user and pass in the query), 'adobe' or 'llnw' ('Use "
+                "authentication' in OBS, rtmp://user:pass@host in FFmpeg). With one of the latter, publishers whose "
+                "server URL has no credentials are asked for them, so a query after the stream key does not suffice."
+            )
+        ),
+    ] = (RtmpAuthMethod.QUERY,)
     rtmp_server_key: Annotated[str, Meta(description="File with the private key for encrypted RTMP.")] = "server.key"
     rtmp_server_cert: Annotated[str, Meta(description="File with the certificate for encrypted RTMP.")] = "server.crt"
 
@@ -298,6 +309,7 @@ ADDED_KEYS: Final = frozenset(
     {
         "externalAuthenticationTimeout",
         "authenticationFailurePause",
+        "rtmpAuthMethods",
         "apiPersist",
         "apiUser",
         "apiPass",

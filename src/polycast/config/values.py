@@ -147,6 +147,12 @@ class AuthMethod(StrEnum):
     DIGEST = "digest"
 
 
+class RtmpAuthMethod(StrEnum):
+    QUERY = "query"
+    ADOBE = "adobe"
+    LLNW = "llnw"
+
+
 class HlsVariant(StrEnum):
     MPEGTS = "mpegts"
     FMP4 = "fmp4"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from tests.protocols.rtmp.support import Fixture, RawClient, running
 
 from polycast.hub.access import AccessRequest
 from polycast.wire.rtmp.client import Mode
+from polycast.wire.rtmp.messages import Command
 
 PUBLISH = {"publishUser": "testuser", "publishPass": "testpass"}
 READ = {"readUser": "testuser", "readPass": "testpass"}
@@ -240,3 +243,55 @@ async def test_the_likeliest_meaning_is_refused_in_words() -> None:
     async with running(paths={"live/cam": PUBLISH}) as it:
         client = await ask(it, "live?user=testuser&pass=wrong", "cam")
         assert b"invalid credentials" in client.received
+
+
+async def reject(it: Fixture, app: str) -> str:
+    """Connect as a publisher does and return the words of the rejection, after which the connection is closed."""
+    client = await it.raw()
+    client.send_connect(app, f"rtmp://127.0.0.1/{app}", type="nonprivate")
+    await client.receive_all()
+    (error,) = [item for item in client.messages() if isinstance(item, Command) and item.name == "_error"]
+    information = error.arguments[0]
+    assert isinstance(information, dict)
+    return str(information["description"])
+
+
+async def log_in(it: Fixture, user: str, password: str) -> RawClient:
+    """Log in by Adobe's method, computed step by step, and ask to publish."""
+    assert "code=403 need auth; authmod=adobe" in await reject(it, "live")
+    words = await reject(it, f"live?authmod=adobe&user={user}")
+    fields = dict(field.partition("=")[::2] for field in words.partition("?")[2].split("&"))
+    assert fields["reason"] == "needauth"
+    salted = base64.b64encode(hashlib.md5(f"{fields['user']}{fields['salt']}{password}".encode()).digest()).decode()
+    digest = hashlib.md5(f"{salted}{fields['opaque']}01234567".encode()).digest()
+    response = base64.b64encode(digest).decode()
+    query = f"authmod=adobe&user={user}&challenge=01234567&response={response}&opaque={fields['opaque']}"
+    return await ask(it, f"live?{query}", "cam")
+
+
+@pytest.mark.parametrize(
+    ("settings", "user", "password", "is_let_in"),
+    [
+        (PUBLISH, "testuser", "testpass", True),
+        (PUBLISH, "testuser", "wrong", False),
+        (PUBLISH, "wrong", "testpass", False),
+        ({**PUBLISH, "publishUser": HASHED_USER}, "testuser", "testpass", True),
+        (HASHED, "testuser", "testpass", False),
+        ({}, "anybody", "anything", True),
+    ],
+)
+async def test_login(settings: dict[str, str], user: str, password: str, is_let_in: bool) -> None:
+    async with running(rtmpAuthMethods=["adobe"], paths={"all": settings}) as it:
+        client = await log_in(it, user, password)
+        if is_let_in:
+            assert b"NetStream.Publish.Start" in client.received
+            assert [connection.path_name for connection in it.connections] == ["live/cam"]
+        else:
+            assert b"NetStream.Publish.Denied" in client.received
+            assert b"invalid credentials" in client.received
+
+
+async def test_login_is_not_asked_for_unless_configured() -> None:
+    async with running(paths={"all": PUBLISH}) as it:
+        client = await ask(it, "live", f"cam{GOOD}")
+        assert b"NetStream.Publish.Start" in client.received

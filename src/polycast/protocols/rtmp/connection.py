@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.hub.access import AccessRequest, Action, PlainCredentials
+from polycast.hub.access import AccessRequest, Action, Credentials, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
@@ -17,10 +17,12 @@ from polycast.hub.stream import Stream
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.analysis import AnalysisTimer
+from polycast.protocols.rtmp.credentials import LoginCredentials
 from polycast.protocols.rtmp.reader import MessageReader
 from polycast.protocols.tcp_server import ServerConnection
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import Target
+from polycast.wire.rtmp.login import Response
 from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_DENIED, PUBLISH_REFUSED
 from polycast.wire.rtmp.server import ServerConnection as Engine
 from polycast.wire.rtmp.supported import NOTHING_TO_CARRY
@@ -54,7 +56,9 @@ class Connection(ServerConnection, Publisher):
         self.user = ""
         self.path: Path | None = None
         self.path_name = ""
-        self._engine = Engine(self.opened_at, seed=secrets.token_bytes(_SEED_SIZE), timeout=server.read_timeout)
+        self._engine = Engine(
+            self.opened_at, seed=secrets.token_bytes(_SEED_SIZE), timeout=server.read_timeout, login=server.login
+        )
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
@@ -136,6 +140,9 @@ class Connection(ServerConnection, Publisher):
             self._begin(self._publish(event))
         elif isinstance(event, events.PlayRequested):
             self._begin(self._play(event))
+        elif isinstance(event, events.LoginRequested):
+            self._flush()
+            self.close("the client was asked to log in")
         elif isinstance(event, events.TrackIgnored):
             self.log.warning("%s track %d is skipped: %s", event.kind, event.number + 1, event.reason)
         elif isinstance(event, events.PeerClosedStream):
@@ -164,7 +171,7 @@ class Connection(ServerConnection, Publisher):
     async def _publish(self, event: events.PublishRequested) -> None:
         hub = self.server.context.hub
         try:
-            target = await self._authorize(Action.PUBLISH, event.targets)
+            target = await self._authorize(Action.PUBLISH, event.targets, event.login)
             path = hub.path(target.path)
             try:
                 path.set_publisher(self)
@@ -247,13 +254,15 @@ class Connection(ServerConnection, Publisher):
 
     # Both
 
-    async def _authorize(self, action: Action, targets: Sequence[Target]) -> Target:
+    async def _authorize(self, action: Action, targets: Sequence[Target], login: Response | None = None) -> Target:
         """Return the first of the targets that the client may use; raises the error of the likeliest."""
         hub = self.server.context.hub
         errors: list[PathError] = []
         # A path that the configuration names is more likely meant than one that an expression matches.
         for target in sorted(targets, key=lambda target: not hub.is_named(target.path)):
-            credentials = PlainCredentials(target.user, target.password)
+            credentials: Credentials = PlainCredentials(target.user, target.password)
+            if login is not None:
+                credentials = LoginCredentials(login)
             try:
                 await hub.authorize(AccessRequest(action, target.path, target.query, self.peer[0], credentials))
             except PathError as error:

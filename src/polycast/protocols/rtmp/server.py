@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
+from polycast.config.values import RtmpAuthMethod
 from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.track import Track
@@ -14,6 +16,7 @@ from polycast.protocols.rtmp.connection import Connection
 from polycast.protocols.rtmp.held import HeldInput
 from polycast.protocols.rtmp.reader import SharedMuxer
 from polycast.protocols.tcp_server import TcpServer
+from polycast.wire.rtmp.login import Login, LoginMethod
 
 
 class RtmpServer(TcpServer):
@@ -29,8 +32,17 @@ class RtmpServer(TcpServer):
         super().__init__(context, configuration)
         self.held_input = HeldInput()
         """What connections have received and cannot use yet."""
+        self.login = Login(secrets.token_bytes(32))
+        """How publishers log in as they connect, if the configuration has them do so."""
         self._clients: dict[str, Connection] = {}
         self._muxers: WeakKeyDictionary[Stream, dict[frozenset[int], SharedMuxer]] = WeakKeyDictionary()
+
+        self.apply(configuration)
+
+    def apply(self, configuration: Configuration) -> None:
+        super().apply(configuration)
+        methods = configuration.rtmp_auth_methods
+        self.login.methods = tuple(LoginMethod(method) for method in methods if method is not RtmpAuthMethod.QUERY)
 
     def address(self) -> str:
         return self.configuration.rtmp_address

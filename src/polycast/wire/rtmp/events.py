@@ -10,6 +10,7 @@ from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.rtmp.address import Target
 from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.login import Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ class PublishRequested:
     """What it may mean, the likeliest first; see `parse_targets`."""
     publish_type: str
     """``live``, ``record`` or ``append``; all mean live here."""
+    login: Response | None = None
+    """How the client answered when it was asked to log in; then the query has no password."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRequested:
+    """The client was asked for its credentials, and will connect anew (server only). The socket is then best closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,7 @@ class PeerClosedStream:
 
 Event: TypeAlias = (
     ConnectRequested
+    | LoginRequested
     | PublishRequested
     | PlayRequested
     | RequestAccepted

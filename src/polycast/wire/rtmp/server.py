@@ -16,11 +16,13 @@ from polycast.wire.rtmp.events import (
     Capabilities,
     ConnectRequested,
     Event,
+    LoginRequested,
     PeerClosedStream,
     PlayRequested,
     PublishRequested,
 )
 from polycast.wire.rtmp.handshake import ServerHandshake
+from polycast.wire.rtmp.login import Login, Response
 from polycast.wire.rtmp.messages import (
     Command,
     LimitType,
@@ -69,13 +71,15 @@ class ServerConnection(Connection):
     granted to the client before. A client that plays is still read, so that its pings are answered.
     """
 
-    def __init__(self, now: float, *, seed: bytes, timeout: float = 10.0) -> None:
+    def __init__(self, now: float, *, seed: bytes, timeout: float = 10.0, login: Login | None = None) -> None:
         """``seed``: random bytes, for the handshake. ``timeout``: how long a client that has to send may be silent,
-        in seconds."""
+        in seconds. ``login``: how publishers log in as they connect."""
         super().__init__(ServerHandshake(seed, int(now * 1000)), SERVER, now, timeout)
         self.app = ""
         self.capabilities = Capabilities()
         self._tc_url = ""
+        self._login = login
+        self._login_response: Response | None = None
         self._early: list[RawMessage] = []
         self._early_size = 0
 
@@ -89,11 +93,17 @@ class ServerConnection(Connection):
         return handler(self, command) if handler is not None else []
 
     def on_connect(self, command: Command) -> list[Event]:
-        self._advance(Input.CONNECT)
         values = command.object
         if not isinstance(values, dict) or not isinstance(values.get("app"), str):
             raise RemoteProtocolError("connect without 'app'")
         self.app = _checked(text_member(values, "app"))
+        rejection = self._check_login(values)
+        if rejection:
+            self._advance(Input.REFUSED)
+            information = status("error", "NetConnection.Connect.Rejected", rejection)
+            self._send(Command("_error", command.transaction_id, None, (information,)))
+            return [LoginRequested()]
+        self._advance(Input.CONNECT)
         self._tc_url = _checked(text_member(values, "tcUrl", "tcurl"))
         if self._tc_url:
             check_tc_url(self._tc_url)
@@ -116,6 +126,20 @@ class ServerConnection(Connection):
             )
         ]
 
+    def _check_login(self, values: dict[str, Value]) -> str:
+        """Return the words in which a publisher that has to log in is rejected; empty when it need not, or has."""
+        login = self._login
+        if login is None or not login.methods:
+            return ""
+        outcome = login.check(self.app, self._now)
+        if isinstance(outcome, Response):
+            self._login_response = outcome
+        elif outcome is not None:
+            return outcome
+        elif _is_publisher(values) and not _has_credentials(self.app):
+            return login.request()
+        return ""
+
     def on_create_stream(self, command: Command) -> list[Event]:
         self._advance(Input.CREATE_STREAM)
         self._send(Command("_result", command.transaction_id, None, (float(STREAM_ID),)))
@@ -126,7 +150,7 @@ class ServerConnection(Connection):
         key = _checked(command.text(0))
         targets = parse_targets(self.app, key, self._tc_url)
         self._expect_media(Demuxer(), MAXIMUM_EARLY_SIZE)
-        return [PublishRequested(self.app, key, targets, command.text(1) or "live")]
+        return [PublishRequested(self.app, key, targets, command.text(1) or "live", self._login_response)]
 
     def on_play(self, command: Command) -> list[Event]:
         self._advance(Input.PLAY)
@@ -250,6 +274,16 @@ class ServerConnection(Connection):
         self._send(UserControl(UserControlEvent.STREAM_EOF, STREAM_ID))
         self._send_status("status", "NetStream.Play.UnpublishNotify", description)
         self._send_status("status", "NetStream.Play.Stop", description)
+
+
+def _is_publisher(values: dict[str, Value]) -> bool:
+    """Whether a client will publish, by what only publishers say when they connect."""
+    return text_member(values, "type") == "nonprivate" or text_member(values, "flashVer").startswith("FMLE/")
+
+
+def _has_credentials(app: str) -> bool:
+    query = app.partition("?")[2]
+    return query.startswith("user=") or "&user=" in query
 
 
 def _checked(text: str) -> str:

@@ -45,6 +45,7 @@ class Input(Enum):
 SERVER: Final[dict[tuple[State, Input], State]] = {
     (State.HANDSHAKE, Input.HANDSHAKE_DONE): State.CONNECT,
     (State.CONNECT, Input.CONNECT): State.CONNECTED,
+    (State.CONNECT, Input.REFUSED): State.CLOSED,
     (State.CONNECTED, Input.CREATE_STREAM): State.CONNECTED,
     (State.PUBLISH_REQUESTED, Input.CREATE_STREAM): State.PUBLISH_REQUESTED,
     (State.PUBLISHING, Input.CREATE_STREAM): State.PUBLISHING,

@@ -1,0 +1,25 @@
+"""What a publisher has proved by logging in as it connected."""
+
+from __future__ import annotations
+
+from polycast.hub.access import HASH_PREFIX, secret_matches
+from polycast.wire.rtmp.login import Response
+
+
+class LoginCredentials:
+    """Credentials of a client that showed that it knows the password, without telling it."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+
+    def matches(self, user: str, password: str) -> bool:
+        """Whether they fit those of the configuration. Nothing can be computed from the hash of a password."""
+        response = self._response
+        return (
+            secret_matches(user, response.user)
+            and not password.startswith(HASH_PREFIX)
+            and response.is_made_with(password)
+        )
+
+    def plain(self) -> tuple[str, str]:
+        return self._response.user, ""

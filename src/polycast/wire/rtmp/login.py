@@ -1,0 +1,152 @@
+"""The login of publishers as they connect: Adobe's and Limelight's ``authmod``, which OBS, FFmpeg and GStreamer speak.
+
+Neither is specified; both follow what the clients do. The server rejects ``connect`` three times in different words.
+Each time the client connects anew, on another TCP connection, with a longer query after the application:
+
+- without a query: ``code=403 need auth; authmod=adobe``, which asks for the user,
+- ``?authmod=adobe&user=U``: ``?reason=needauth`` with a salt or nonce, from which the client computes its response,
+- ``?authmod=adobe&user=U&challenge=C&response=R&opaque=O``: the `Response`.
+
+The path, and so the password, is known only when the client publishes: the response is kept until then. Nothing is
+remembered between the connections. What a client has to return carries its time and a signature of this server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64encode
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+CHALLENGE_SECONDS: Final = 60
+"""How long a client may take to answer; it does so at once."""
+
+_TIME_DIGITS: Final = 16
+_SIGNATURE_DIGITS: Final = 32
+_SALT_DIGITS: Final = 8
+_NONCE_SIZE: Final = 8
+"""Characters of the number that a client of Adobe's method adds: 32 bits, in base64 or as hexadecimal digits."""
+
+_RESPONSE_SIZE: Final = 24
+"""Characters of an MD5 sum in base64."""
+
+_REALM: Final = "live"
+_METHOD: Final = "publish"
+_DEFAULT_INSTANCE: Final = "/_definst_"
+
+
+class LoginMethod(StrEnum):
+    """The values of ``authmod``."""
+
+    ADOBE = "adobe"
+    LLNW = "llnw"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a client answered to a challenge that this server made."""
+
+    method: LoginMethod
+    user: str
+    salt: str
+    """Of Adobe's method."""
+    nonce: str
+    client_nonce: str
+    count: str
+    """Of Limelight's method."""
+    app: str
+    """The application without its query."""
+    response: str
+
+    def is_made_with(self, password: str) -> bool:
+        """Whether the client knows the password."""
+        compute = _adobe if self.method is LoginMethod.ADOBE else _llnw
+        return hmac.compare_digest(compute(self, password).encode(), self.response.encode())
+
+
+def _adobe(response: Response, password: str) -> str:
+    salted = _base64_md5(f"{response.user}{response.salt}{password}")
+    return _base64_md5(f"{salted}{response.nonce}{response.client_nonce}")
+
+
+def _llnw(response: Response, password: str) -> str:
+    """HTTP Digest (RFC 2617) with fixed realm, method and quality of protection."""
+    app = response.app if "/" in response.app else response.app + _DEFAULT_INSTANCE
+    first = _hex_md5(f"{response.user}:{_REALM}:{password}")
+    second = _hex_md5(f"{_METHOD}:/{app}")
+    return _hex_md5(f"{first}:{response.nonce}:{response.count}:{response.client_nonce}:auth:{second}")
+
+
+def _base64_md5(text: str) -> str:
+    return b64encode(hashlib.md5(text.encode(), usedforsecurity=False).digest()).decode()
+
+
+def _hex_md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Login:
+    """Makes challenges and recognises them. One per server; ``secret``: random bytes that nobody else knows."""
+
+    def __init__(self, secret: bytes, methods: tuple[LoginMethod, ...] = ()) -> None:
+        self._secret = secret
+        self.methods = methods
+        """The methods that clients may use; the first is what those that say nothing are asked for."""
+
+    def check(self, app: str, now: float) -> Response | str | None:
+        """Return the response in the query of an application; or the words in which the connection is rejected; or
+        None when the client does not log in."""
+        path, _, query = app.partition("?")
+        # The values are taken as they are: base64 has plus signs.
+        fields = dict(field.partition("=")[::2] for field in query.split("&"))
+        method = next((method for method in self.methods if method == fields.get("authmod")), None)
+        if method is None:
+            return None
+        user = fields.get("user", "")
+        if "response" not in fields:
+            return self._challenge(method, user, int(now))
+        token = fields.get("opaque" if method is LoginMethod.ADOBE else "nonce", "")
+        if not self._is_valid(token, now):
+            return _rejection(method, "?reason=authfailed")
+        response = fields["response"]
+        if method is LoginMethod.LLNW:
+            return Response(method, user, "", token, fields.get("cnonce", ""), fields.get("nc", ""), path, response)
+        # Debian's librtmp writes past the end of both values.
+        client_nonce, response = fields.get("challenge", "")[:_NONCE_SIZE], response[:_RESPONSE_SIZE]
+        return Response(method, user, self._salt(token), token, client_nonce, "", path, response)
+
+    def request(self) -> str:
+        """Return the words that ask a client to log in."""
+        return f"[ AccessManager.Reject ] : [ code=403 need auth; authmod={self.methods[0]} ] : "
+
+    def _challenge(self, method: LoginMethod, user: str, seconds: int) -> str:
+        token = self._token(seconds)
+        if method is LoginMethod.ADOBE:
+            parameters = f"salt={self._salt(token)}&challenge={token}&opaque={token}"
+        else:
+            parameters = f"nonce={token}"
+        return _rejection(method, f"?reason=needauth&user={user}&{parameters}")
+
+    def _token(self, seconds: int) -> str:
+        time = f"{seconds:0{_TIME_DIGITS}x}"
+        return time + self._sign(time)[:_SIGNATURE_DIGITS]
+
+    def _salt(self, token: str) -> str:
+        return self._sign("salt" + token)[:_SALT_DIGITS]
+
+    def _sign(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+    def _is_valid(self, token: str, now: float) -> bool:
+        try:
+            seconds = int(token[:_TIME_DIGITS], 16)
+        except ValueError:
+            return False
+        is_ours = hmac.compare_digest(self._token(seconds).encode(), token.encode("utf-8", "replace"))
+        return is_ours and 0 <= now - seconds <= CHALLENGE_SECONDS + 1
+
+
+def _rejection(method: LoginMethod, words: str) -> str:
+    return f"[ AccessManager.Reject ] : [ authmod={method} ] : {words}"
