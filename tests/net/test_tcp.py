@@ -12,16 +12,13 @@ from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net import work
 from polycast.net.tcp import (
-    BURST_SECONDS,
     CLOSE_GRACE_SECONDS,
     FIRST_PIECE_SIZE,
-    READ_SIZE,
-    SHARE,
     SMALLEST_PIECE_SIZE,
     ConnectionState,
     TcpConnection,
 )
-from polycast.net.work import SLICE_SECONDS, TURN_SECONDS, WorkQueue
+from polycast.net.work import BURST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, TURN_SECONDS, WorkQueue
 
 
 class Loop:

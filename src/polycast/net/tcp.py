@@ -36,17 +36,7 @@ from polycast.net.address import peer_of
 from polycast.net.coalescing import coalescing_of
 from polycast.net.losses import describe_loss
 from polycast.net.outbox import Outbox
-from polycast.net.work import SLICE_SECONDS, work_queue_of
-
-READ_SIZE: Final = 256 * 1024
-"""Bytes that uvloop and asyncio read at once. A read that long is most likely followed by more, of which uvloop would
-take up to 32 in one turn."""
-
-SHARE: Final = 0.05
-"""Part of the loop's time that a connection of weight one may use for long: a stream of 50 Mbit/s takes less."""
-
-BURST_SECONDS: Final = 0.02
-"""Seconds of work by which a connection may be ahead of its share: a large key frame."""
+from polycast.net.work import LEAD_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 CLOSE_GRACE_SECONDS: Final = 2.0
 """For the last bytes (a response, a TLS farewell) to leave a connection that is being closed."""
@@ -129,8 +119,8 @@ class TcpConnection(asyncio.Protocol):
         """Whether `go_on` has something to do."""
         self._piece_size = FIRST_PIECE_SIZE if self.is_divisible else READ_SIZE
         self._slice_end = 0.0
-        self._credit_from = 0.0
-        """Until when its share is used up, if it may not be ahead of it."""
+        self._used_until = 0.0
+        """Until when its share of the loop is used up."""
 
     # For protocols
 
@@ -269,7 +259,7 @@ class TcpConnection(asyncio.Protocol):
         if self._pauses & _BUDGET:  # a transport that had read before it was paused
             self._held = self._held[self._offset :] + data
             self._offset = 0
-        elif self._credit_from > now + BURST_SECONDS / SHARE:
+        elif self._used_until > now + LEAD_SECONDS:
             self._held = data
             self._enqueue()
         elif self._work(data, now) or len(data) >= READ_SIZE:
@@ -290,10 +280,10 @@ class TcpConnection(asyncio.Protocol):
             self.on_protocol_error(error)
         except Exception:
             self.on_internal_error()
-        credit_from = self._credit_from
-        if credit_from < now:
-            credit_from = now
-        self._credit_from = credit_from + (self.clock() - now) / (SHARE * self.weight)
+        used_until = self._used_until
+        if used_until < now:
+            used_until = now
+        self._used_until = used_until + (self.clock() - now) / (SHARE * self.weight)
         return (self._has_more or bool(self._held)) and self._state is ConnectionState.OPEN
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from typing import cast
 
-from polycast.net.tls_transport import TlsTransport
+from polycast.net.tls_transport import TlsTransport, end_of_records
+from polycast.net.work import SLICE_SECONDS, work_queue_of
 
 
 class TlsHandshake(asyncio.Protocol):
     """The protocol of a plain transport until the handshake is over; then a `TlsTransport` takes its place.
 
+    A handshake takes one to two milliseconds, so all of a loop are worked on in the queue (see `net.work`).
     ``timeout`` and ``shutdown_timeout`` are in seconds.
     """
 
@@ -32,6 +35,11 @@ class TlsHandshake(asyncio.Protocol):
         self._outgoing = ssl.MemoryBIO()
         self._ssl_object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._plain: asyncio.Transport | None = None
+        self._held = b""
+        """What OpenSSL has not got yet."""
+        self._is_queued = False
+        self.silent_since: float | None = time.monotonic()
+        """When the client last sent something."""
         self._timer: asyncio.TimerHandle | None = None
         self.finished: asyncio.Future[None] = self._loop.create_future()
         """Done when the handshake is over. Raises OSError, of which ssl.SSLError is one, when it failed."""
@@ -44,6 +52,10 @@ class TlsHandshake(asyncio.Protocol):
             if self._plain is not None:
                 self._plain.abort()
 
+    def give_way(self) -> None:
+        """Give up a handshake whose place another client needs."""
+        self._fail(ConnectionAbortedError("the client was silent while others waited"))
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,15 +65,35 @@ class TlsHandshake(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.finished.done():
             return
-        self._incoming.write(data)
-        try:
-            self._ssl_object.do_handshake()
-        except ssl.SSLWantReadError:
-            self._send()
-        except OSError as error:
-            self._fail(error)
+        self.silent_since = time.monotonic()
+        self._held += data
+        if not self._is_queued and self._plain is not None:
+            self._is_queued = True
+            self._plain.pause_reading()
+            work_queue_of(self._loop).add(self)
+
+    def work(self) -> bool:
+        """A slice of the queue."""
+        slice_end = time.monotonic() + SLICE_SECONDS
+        while not self.finished.done() and (end := end_of_records(self._held, 0)):
+            self._incoming.write(self._held[:end])
+            self._held = self._held[end:]
+            try:
+                self._ssl_object.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send()
+            except OSError as error:
+                self._fail(error)
+            else:
+                self._succeed()
+            if time.monotonic() >= slice_end:
+                break
         else:
-            self._succeed()
+            self._is_queued = False
+            if self._plain is not None and not self.finished.done():
+                self._plain.resume_reading()
+            return False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -88,15 +120,22 @@ class TlsHandshake(asyncio.Protocol):
         self._stop_timer()
         self.finished.set_result(None)
         self._send()
-        TlsTransport(
-            self._loop,
-            plain,
-            self._ssl_object,
-            self._incoming,
-            self._outgoing,
-            cast("asyncio.Protocol", self._make_protocol()),
-            self._shutdown_timeout,
-        ).start()
+        plain.resume_reading()
+        try:
+            TlsTransport(
+                self._loop,
+                plain,
+                self._ssl_object,
+                self._incoming,
+                self._outgoing,
+                cast("asyncio.Protocol", self._make_protocol()),
+                self._shutdown_timeout,
+                self._incoming.read() + self._held,
+            ).start()
+        except Exception as error:  # plain transports do the same
+            message = "the protocol of a TLS connection failed"
+            self._loop.call_exception_handler({"message": message, "exception": error, "transport": plain})
+            plain.abort()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

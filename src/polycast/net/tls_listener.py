@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from polycast.net.address import peer_of
+from polycast.net.places import Places
 from polycast.net.tls_handshake import TlsHandshake
 
 # Seconds without accepting after the system had no file descriptor or memory for another connection.
 ACCEPT_PAUSE_SECONDS = 0.5
 
-# Handshakes under way at once; further connections wait in the kernel's queue.
-MAXIMUM_HANDSHAKES = 1_000
+MAXIMUM_HANDSHAKES: Final = 1_000
+"""Handshakes under way at once; further connections wait in the kernel's queue."""
+
+SILENCE_SECONDS: Final = 1.0
+"""After which a handshake may have to make room for another client: a packet is lost and sent again within that."""
 
 
 class TlsListener:
@@ -41,7 +48,8 @@ class TlsListener:
         self._on_failed = on_failed
         self._handshake_timeout = handshake_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._slots = asyncio.Semaphore(MAXIMUM_HANDSHAKES)
+        self._places: Places[TlsHandshake] = Places(MAXIMUM_HANDSHAKES, SILENCE_SECONDS)
+        self._place_left = asyncio.Event()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._not_begun: set[socket.socket] = set()
         """Connections whose task did not run yet; from then on they belong to their transport."""
@@ -66,27 +74,38 @@ class TlsListener:
 
     async def _accept(self) -> None:
         while True:
-            await self._slots.acquire()
             try:
                 accepted, address = await self._loop.sock_accept(self._socket)
             except OSError:
-                self._slots.release()
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             self._not_begun.add(accepted)
             task = self._loop.create_task(self._shake_hands(accepted, address))
             self._handshakes.add(task)
-            task.add_done_callback(self._on_done)
+            task.add_done_callback(self._handshakes.discard)
+            await self._make_room(peer_of(address)[0])
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
-        self._slots.release()
+    async def _make_room(self, host: str) -> None:
+        """Let silent ones give way until there is a place for the next client; see `Places`."""
+        while len(self._handshakes) > MAXIMUM_HANDSHAKES or self._places.is_over(host):
+            silent = self._places.victim(host, time.monotonic())
+            if silent is not None:
+                silent.give_way()
+                self._places.leave(silent)
+            elif len(self._handshakes) <= MAXIMUM_HANDSHAKES:
+                return
+            else:
+                self._place_left.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._place_left.wait(), SILENCE_SECONDS)
 
     async def _shake_hands(self, accepted: socket.socket, address: Any) -> None:
         self._not_begun.discard(accepted)
         handshake = TlsHandshake(
             self._context, self._make_protocol, timeout=self._handshake_timeout, shutdown_timeout=self._shutdown_timeout
         )
+        host = peer_of(address)[0]
+        self._places.take(handshake, host)
         try:
             await self._loop.connect_accepted_socket(lambda: handshake, accepted)
             await handshake.finished
@@ -94,3 +113,5 @@ class TlsListener:
             self._on_failed(address, error)
         finally:
             handshake.abort()  # when this task was cancelled
+            self._places.leave(handshake)
+            self._place_left.set()

@@ -13,11 +13,46 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from polycast.net.work import LEAD_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
+
 RECORD_SIZE: Final = 16 * 1024
 """Bytes of data in one TLS record at most (RFC 8446 section 5.1). OpenSSL takes and gives no more than that at once."""
+
+
+RECORD_LIMIT: Final = RECORD_SIZE + 2048
+"""Bytes of an encrypted record behind its header at most (RFC 5246 section 6.2.3); OpenSSL refuses a longer one."""
+
+RECORDS_AT_ONCE: Final = 16
+"""Records that OpenSSL gets at once. It works off those without data, such as updates of keys, which take ten
+microseconds each, before it returns."""
+
+UNREAD_SIZE: Final = 64 * 1024
+"""Bytes that may wait, beside twice what the protocol allows, for a client that has OpenSSL answer."""
+
+_HEADER_SIZE: Final = 5
+_CONTENT_TYPES: Final = range(20, 24)
+
+
+def end_of_records(data: bytes, position: int) -> int:
+    """Return where the last of the next `RECORDS_AT_ONCE` whole records ends (RFC 8446 section 5.1)."""
+    size = len(data)
+    for _ in range(RECORDS_AT_ONCE):
+        body = position + _HEADER_SIZE
+        if position < size and data[position] not in _CONTENT_TYPES:
+            return size  # OpenSSL says what is wrong
+        if body > size:
+            break
+        length = data[body - 2] << 8 | data[body - 1]
+        if length > RECORD_LIMIT:
+            return size
+        if body + length > size:
+            break
+        position = body + length
+    return position
 
 
 def _records(pieces: list[bytes | bytearray | memoryview]) -> Iterator[bytes | memoryview]:
@@ -48,7 +83,8 @@ _NOBODY: Final = _Nobody()
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """A connection after its handshake: the transport of ``protocol``, and the protocol of the plain transport.
 
-    `data_received` of the protocol is called once for all that one read of the socket brought.
+    `data_received` of the protocol is called once for all that one read of the socket brought, or as much of it as
+    could be decrypted in a slice (see `net.work`).
 
     ``ssl_object`` reads from ``incoming`` and writes to ``outgoing``. A connection that is closed gets its last bytes
     out first, however long that takes; who does not want to wait calls `abort`. From then on the client has
@@ -61,9 +97,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_encrypt",
         "_error",
         "_has_ended",
+        "_held",
         "_incoming",
         "_is_closing",
         "_is_paused",
+        "_is_queued",
         "_loop",
         "_outgoing",
         "_plain",
@@ -73,6 +111,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_ssl_object",
         "_take",
         "_timer",
+        "_used_until",
     )
 
     def __init__(
@@ -84,7 +123,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         outgoing: ssl.MemoryBIO,
         protocol: asyncio.Protocol,
         shutdown_timeout: float,
+        received: bytes = b"",
     ) -> None:
+        """``received``: what came behind the handshake."""
         super().__init__()
         self._loop = loop
         self._plain = plain
@@ -104,10 +145,16 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._is_closing = False
         self._is_paused = False
         """Whether the protocol does not want to read now."""
+        self._is_queued = False
+        """Whether records wait for a slice."""
+        self._held = received
+        """What OpenSSL has not got yet: less than a record, unless reading is paused or records wait for a slice."""
+        self._used_until = 0.0
+        """Until when its share of the loop is used up."""
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Hand the connection to the protocol, and with it what came behind the handshake."""
+        """Hand the connection to the protocol."""
         self._plain.set_protocol(self)
         self._protocol.connection_made(self)
         self._resume()
@@ -188,17 +235,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def resume_reading(self) -> None:
         if self._is_paused and not self._is_closing:
-            self._plain.resume_reading()
-            self._loop.call_soon(self._resume_later)
+            if self._held or self._has_ended:
+                if not self._is_queued:
+                    self._enqueue()
+            else:
+                self._plain.resume_reading()
         self._is_paused = False
-
-    def _resume_later(self) -> None:
-        try:
-            self._resume()
-        except Exception as error:  # the plain transport does the same with those out of data_received
-            message = "the protocol of a TLS connection failed"
-            self._loop.call_exception_handler({"message": message, "exception": error, "transport": self})
-            self._fail(error)
 
     # asyncio.Transport: the rest
 
@@ -263,9 +305,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        self._incoming.write(data)
-        if not self._is_paused:
-            self._read()
+        self._held = self._held + data if self._held else data
+        if self._is_paused or self._is_queued:
+            return
+        if self._used_until > time.monotonic() + LEAD_SECONDS or self._read() or len(data) >= READ_SIZE:
+            self._enqueue()
 
     def eof_received(self) -> bool:
         if self._is_closing:
@@ -294,14 +338,58 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # Reading
 
     def _resume(self) -> None:
-        if not self._is_paused and not self._is_closing:
-            self._read()
+        if not self._is_paused and not self._is_closing and not self._is_queued and self._read():
+            self._enqueue()
 
-    def _read(self) -> None:
-        """Pass on what the records that are there hold."""
-        incoming, decrypt = self._incoming, self._decrypt
+    def _enqueue(self) -> None:
+        if not self._is_closing:
+            self._is_queued = True
+            self._plain.pause_reading()
+            work_queue_of(self._loop).add(self)
+
+    def work(self) -> bool:
+        """A slice of the queue."""
+        has_more = False
+        if not self._is_paused and not self._is_closing:
+            try:
+                has_more = self._read()
+            except Exception as error:  # the plain transport does the same with those out of data_received
+                message = "the protocol of a TLS connection failed"
+                self._loop.call_exception_handler({"message": message, "exception": error, "transport": self})
+                self._fail(error)
+        self._is_queued = has_more
+        if not has_more and not self._is_paused and not self._is_closing:
+            self._plain.resume_reading()
+        return has_more
+
+    def _read(self) -> bool:
+        """Pass on what the records that are there hold, for a slice; return whether more are left."""
+        held = self._held
         received: list[bytes] = []
         error: ssl.SSLError | None = None
+        began = now = time.monotonic()
+        slice_end = began + SLICE_SECONDS
+        position = 0
+        while not self._has_ended and (end := end_of_records(held, position)) > position:
+            self._incoming.write(held if end - position == len(held) else held[position:end])
+            position = end
+            try:
+                self._decrypt_all(received)
+            except ssl.SSLError as failure:
+                error = failure
+                break
+            now = time.monotonic()
+            if now >= slice_end:
+                break
+        self._held = held[position:]
+        self._used_until = max(self._used_until, began) + (now - began) / SHARE
+        if received:
+            self._protocol.data_received(received[0] if len(received) == 1 else b"".join(received))
+        self._after_read(error)
+        return now >= slice_end and not self._is_paused and not self._is_closing
+
+    def _decrypt_all(self, received: list[bytes]) -> None:
+        incoming, decrypt = self._incoming, self._decrypt
         try:
             while incoming.pending:  # without a look, each read would end in an exception
                 data = decrypt(RECORD_SIZE)
@@ -310,16 +398,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                     break
                 received.append(data)
         except ssl.SSLWantReadError:
-            pass  # a record is not complete yet, or was a message of TLS itself
-        except ssl.SSLError as failure:
-            error = failure
-        if received:
-            self._protocol.data_received(received[0] if len(received) == 1 else b"".join(received))
-        self._after_read(error)
+            pass  # the last record was a message of TLS itself
 
     def _after_read(self, error: ssl.SSLError | None) -> None:
         if self._outgoing.pending:
             self._send(self._take())  # the answer to an update of keys
+            plain = self._plain
+            if plain.get_write_buffer_size() > 2 * plain.get_write_buffer_limits()[1] + UNREAD_SIZE:
+                self._fail(ConnectionAbortedError("the client does not read the answers of TLS"))
         if error is not None:
             self._fail(error)
         elif self._has_ended and not self._is_paused and not self._is_closing:
