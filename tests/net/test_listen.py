@@ -134,3 +134,23 @@ async def test_tls_listener_survives_a_lack_of_descriptors(
     writer.close()
     listener.close()
     await listener.wait_closed()
+
+
+async def test_a_silent_handshake_makes_room(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polycast.net.tls_listener.MAXIMUM_HANDSHAKES", 3)
+    monkeypatch.setattr("polycast.net.tls_listener.SILENCE_SECONDS", 0.05)
+    failures = Failures()
+    listener, port = await serve(context, failures)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+    client = ssl.create_default_context()
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    async with asyncio.timeout(4):  # less than the time-out of a handshake
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+    assert len(failures.errors) >= 7
+    assert {str(error) for error in failures.errors} == {"the client was silent while others waited"}
+    for _, each in silent:
+        each.close()
+    writer.close()
+    listener.close()
+    await listener.wait_closed()

@@ -17,7 +17,7 @@ import trustme
 from polycast.net.listen import open_tcp_listener
 from polycast.net.losses import describe_loss
 from polycast.net.tls_listener import TlsListener
-from polycast.net.tls_transport import RECORD_SIZE, TlsTransport, _records
+from polycast.net.tls_transport import RECORD_SIZE, RECORDS_AT_ONCE, TlsTransport, _records, end_of_records
 
 PATIENCE = 30.0
 LARGE = bytes(range(256)) * 16_000  # 4 MB: more than the kernel's buffers take
@@ -324,6 +324,29 @@ def test_much_at_once_lets_others_have_their_turn(run: Run) -> None:
         greedy.plain.close()
         modest.plain.close()
         await asyncio.gather(first.lost, second.lost)
+
+    run(test)
+
+
+def test_many_small_records_are_read_in_slices(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fast as it can be, a slice is over after the records that OpenSSL gets at once."""
+    monkeypatch.setattr("polycast.net.tls_transport.SLICE_SECONDS", 0.0)
+
+    async def test(server: Server) -> None:
+        client = await server.client()
+        inner = await server.connections.get()
+        records = b""
+        for index in range(10 * RECORDS_AT_ONCE + 1):
+            client.tls.write(bytes([index % 256]))
+            records += client.outgoing.read()
+        await client.send(records)
+        await server.until(lambda: len(inner.received) == 10 * RECORDS_AT_ONCE + 1)
+        assert inner.received == bytes(index % 256 for index in range(10 * RECORDS_AT_ONCE + 1))
+        assert inner.reads >= 11
+        await client.write(b"more")  # read again afterwards
+        await server.until(lambda: inner.received.endswith(b"more"))
+        client.plain.close()
+        await inner.lost
 
     run(test)
 
@@ -639,3 +662,18 @@ def test_records_are_full() -> None:
     assert [len(record) for record in records[:-1]] == [RECORD_SIZE] * 4
     assert len(records[-1]) == 19
     assert list(_records([])) == []
+
+
+def test_whole_records_only() -> None:
+    record = b"\x17\x03\x03\x00\x02ab"
+    assert end_of_records(b"", 0) == 0
+    for size in range(1, len(record)):
+        assert end_of_records(record[:size], 0) == 0
+        assert end_of_records(record + record[:size], 0) == len(record)
+    assert end_of_records(record * 3, len(record)) == 3 * len(record)
+    assert end_of_records(record * 100, 0) == RECORDS_AT_ONCE * len(record)
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1", b"G", b"\x17\x03\x03\xff\xff"])
+def test_openssl_gets_what_is_no_record_at_once(data: bytes) -> None:
+    assert end_of_records(data, 0) == len(data)

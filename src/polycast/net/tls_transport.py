@@ -386,7 +386,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if received:
             self._protocol.data_received(received[0] if len(received) == 1 else b"".join(received))
         self._after_read(error)
-        return now >= slice_end and not self._is_paused and not self._is_closing
+        return end_of_records(self._held, 0) > 0 and not self._is_paused and not self._is_closing
 
     def _decrypt_all(self, received: list[bytes]) -> None:
         incoming, decrypt = self._incoming, self._decrypt
