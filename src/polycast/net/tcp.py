@@ -35,6 +35,7 @@ from polycast.log import Log
 from polycast.net.address import peer_of
 from polycast.net.coalescing import coalescing_of
 from polycast.net.losses import describe_loss
+from polycast.net.memory import MINIMUM_SIZE, held_memory_of
 from polycast.net.outbox import Outbox
 from polycast.net.work import LEAD_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
@@ -110,6 +111,9 @@ class TcpConnection(asyncio.Protocol):
         self._state = ConnectionState.OPENING
         self._draining_since = 0.0
         self._on_read = coalescing_of(loop).on_read
+        self._memory = held_memory_of(loop)
+        self._unchecked = 0
+        """Bytes received since it was last looked how much is held."""
         self._pauses = 0
         """Why reading is paused: bits."""
         self._held = b""
@@ -166,6 +170,11 @@ class TcpConnection(asyncio.Protocol):
         return self._state is ConnectionState.OPEN
 
     @property
+    def held_size(self) -> int:
+        """Bytes received that the protocol keeps because it cannot use them yet."""
+        return 0
+
+    @property
     def is_behind(self) -> bool:
         """Whether bytes of the peer wait for us, so that its silence is not its own."""
         return bool(self._pauses & _BUDGET)
@@ -215,7 +224,15 @@ class TcpConnection(asyncio.Protocol):
                 self.abort("")
         elif self.is_open and self.outbox.is_stuck(now, write_timeout):
             self.abort(f"the {self.peer_name} took no data for {write_timeout:g} s")
+        else:
+            self._check_memory()
         return self.is_open
+
+    def _check_memory(self) -> None:
+        self._unchecked = 0
+        if self._state is not ConnectionState.CLOSED:
+            received = len(self._held) + self.held_size
+            self._memory.update(self, self.peer[0], received, self.transport.get_write_buffer_size())
 
     def _step(self, happened: _Input, reason: str = "") -> bool:
         state = _NEXT.get((self._state, happened), self._state)
@@ -238,6 +255,7 @@ class TcpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._held = b""
+        self._memory.forget(self)
         self._step(_Input.LOST, describe_loss(exc, self.peer_name))
         self.on_lost(self.close_reason)
 
@@ -284,6 +302,9 @@ class TcpConnection(asyncio.Protocol):
         if used_until < now:
             used_until = now
         self._used_until = used_until + (self.clock() - now) / (SHARE * self.weight)
+        self._unchecked += len(data)
+        if self._unchecked >= MINIMUM_SIZE:
+            self._check_memory()
         return (self._has_more or bool(self._held)) and self._state is ConnectionState.OPEN
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:

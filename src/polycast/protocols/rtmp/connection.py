@@ -86,11 +86,14 @@ class Connection(ServerConnection, Publisher):
         engine = self._engine
         self.counters.bytes_received += len(data)
         self._handle(engine.receive_data(data, now), now)
-        self.server.held_input.update(self, self.peer[0], engine.held_size)
         return engine.has_more
 
     def go_on(self, now: float) -> bool:
         return self.receive(b"", now)
+
+    @property
+    def held_size(self) -> int:
+        return self._engine.held_size
 
     def end_slice(self, now: float) -> None:
         if self._stream is not None and self._reader is None:

@@ -13,7 +13,6 @@ from polycast.hub.stream import Stream
 from polycast.media.track import Track
 from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtmp.connection import Connection
-from polycast.protocols.rtmp.held import HeldInput
 from polycast.protocols.rtmp.reader import SharedMuxer
 from polycast.protocols.tcp_server import TcpServer
 from polycast.wire.rtmp.login import Login, LoginMethod
@@ -30,7 +29,6 @@ class RtmpServer(TcpServer):
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
-        self.held_input = HeldInput()
         """What connections have received and cannot use yet."""
         self.login = Login(secrets.token_bytes(32))
         """How publishers log in as they connect, if the configuration has them do so."""
@@ -61,7 +59,6 @@ class RtmpServer(TcpServer):
     def remove_client(self, connection: Connection) -> None:
         """Forget a lost connection."""
         self._clients.pop(connection.id, None)
-        self.held_input.update(connection, "", 0)
 
     def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
         """Return the muxer that serves these tracks of a stream. Raises LocalProtocolError."""

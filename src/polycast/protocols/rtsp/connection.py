@@ -124,6 +124,10 @@ class Connection(ServerConnection):
         """Bytes skipped so far."""
         return self._parser.skipped
 
+    @property
+    def held_size(self) -> int:
+        return self._parser.buffered
+
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
         self.close(f"invalid data: {error}", refusal(error))
 

@@ -1,0 +1,99 @@
+"""Memory that connections hold: what they received and cannot use yet, and what waits until their peers take it.
+
+Each connection has limits of its own; these are the limits in sum, over all connections of an event loop. Over them,
+the connection that holds most is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import Callable
+from typing import Final, Protocol
+
+MINIMUM_SIZE: Final = 256 << 10
+"""In bytes. Connections that hold less are not counted; a key frame of a common stream is below that."""
+
+MAXIMUM_ADDRESS_SIZE: Final = 32 << 20
+"""In bytes, received from one address. One connection may hold 28 MiB: half a second of a stream at 128 Mbit/s while
+its tracks are looked for, and the largest message."""
+
+MAXIMUM_RECEIVED_SIZE: Final = 256 << 20
+"""In bytes, received from all addresses."""
+
+MAXIMUM_SIZE: Final = 1 << 30
+"""In bytes, received and waiting to be sent. A thousand slow readers of common streams hold less than this; on a
+machine with less than four times as much, the limit is a quarter of its memory."""
+
+
+class Holder(Protocol):
+    """A connection that holds memory."""
+
+    def abort(self, reason: str) -> None: ...
+
+
+class HeldMemory:
+    """Told by each connection how much it holds, ends the one that holds most when it is too much in sum."""
+
+    def __init__(self, maximum: int = MAXIMUM_SIZE) -> None:
+        self.maximum = maximum
+        self._held: dict[Holder, tuple[str, int, int]] = {}
+        self._by_address: dict[str, int] = {}
+        self.received = 0
+        """Bytes received that are held, over all connections."""
+        self.size = 0
+        """Bytes that are held, over all connections."""
+
+    def update(self, holder: Holder, address: str, received: int, waiting: int) -> None:
+        """Take the bytes that a connection with ``address`` holds now: of what it received, and to be sent."""
+        if holder in self._held:
+            self.forget(holder)
+        if received + waiting < MINIMUM_SIZE:
+            return
+        self._held[holder] = address, received, waiting
+        of_address = self._by_address[address] = self._by_address.get(address, 0) + received
+        self.received += received
+        self.size += received + waiting
+        if of_address > MAXIMUM_ADDRESS_SIZE:
+            self._end(f"all of {address} together have sent", lambda item: item[1] * (item[0] == address))
+        elif self.received > MAXIMUM_RECEIVED_SIZE:
+            self._end("all together have sent", lambda item: item[1])
+        elif self.size > self.maximum:
+            self._end("all together hold", lambda item: item[1] + item[2])
+
+    def forget(self, holder: Holder) -> None:
+        """A connection holds nothing any more."""
+        item = self._held.pop(holder, None)
+        if item is None:
+            return
+        address, received, waiting = item
+        self.received -= received
+        self.size -= received + waiting
+        self._by_address[address] -= received
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def _end(self, what: str, order: Callable[[tuple[str, int, int]], int]) -> None:
+        largest = max(self._held, key=lambda holder: order(self._held[holder]))
+        size = order(self._held[largest])
+        self.forget(largest)
+        largest.abort(f"{size} bytes wait; {what} more than may wait")
+
+
+_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, HeldMemory]] = weakref.WeakKeyDictionary()
+
+
+def held_memory_of(loop: asyncio.AbstractEventLoop) -> HeldMemory:
+    """Return what the connections of a loop hold."""
+    memory = _by_loop.get(loop)
+    if memory is None:
+        memory = _by_loop[loop] = HeldMemory(_maximum())
+    return memory
+
+
+def _maximum() -> int:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on Windows
+        return min(MAXIMUM_SIZE, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    return MAXIMUM_SIZE

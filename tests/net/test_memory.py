@@ -1,0 +1,69 @@
+"""Memory of all connections together: the one that holds most is ended."""
+
+from __future__ import annotations
+
+from polycast.net.memory import MAXIMUM_ADDRESS_SIZE, MAXIMUM_RECEIVED_SIZE, MINIMUM_SIZE, HeldMemory
+
+
+class Holder:
+    """Stands for a connection."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def abort(self, reason: str) -> None:
+        self.reason = reason
+
+
+def test_the_largest_of_an_address_is_ended() -> None:
+    held = HeldMemory()
+    small, large, other = Holder(), Holder(), Holder()
+    half = MAXIMUM_ADDRESS_SIZE // 2
+    held.update(large, "10.0.0.1", half + MINIMUM_SIZE, 0)
+    held.update(other, "10.0.0.2", half, 0)
+    held.update(small, "10.0.0.1", half - MINIMUM_SIZE, 0)
+    assert not any(holder.reason for holder in (small, large, other))
+    held.update(small, "10.0.0.1", half, 0)
+    assert "all of 10.0.0.1 together have sent more than may wait" in large.reason
+    held.update(small, "10.0.0.1", MAXIMUM_ADDRESS_SIZE, 0)
+    assert not small.reason
+    assert not other.reason
+
+
+def test_the_largest_sender_of_all_is_ended() -> None:
+    held = HeldMemory()
+    count = MAXIMUM_RECEIVED_SIZE // MAXIMUM_ADDRESS_SIZE
+    holders = [Holder() for _ in range(count)]
+    for number, holder in enumerate(holders):
+        held.update(holder, f"10.0.0.{number}", MAXIMUM_ADDRESS_SIZE, 0)
+    assert not any(holder.reason for holder in holders)
+    late = Holder()
+    held.update(late, "10.0.1.1", MINIMUM_SIZE, 0)
+    assert not late.reason
+    assert [bool(holder.reason) for holder in holders].count(True) == 1
+
+
+def test_the_one_that_holds_most_is_ended() -> None:
+    held = HeldMemory(maximum=10 * MINIMUM_SIZE)
+    readers = [Holder() for _ in range(4)]
+    for number, reader in enumerate(readers):
+        held.update(reader, "10.0.0.1", 0, (number + 1) * MINIMUM_SIZE)
+    assert not any(reader.reason for reader in readers)
+    assert held.size == 10 * MINIMUM_SIZE
+    held.update(readers[0], "10.0.0.1", 0, 2 * MINIMUM_SIZE)
+    assert [bool(reader.reason) for reader in readers] == [False, False, False, True]
+    assert "all together hold more than may wait" in readers[3].reason
+    assert held.size == 7 * MINIMUM_SIZE
+
+
+def test_what_is_used_counts_no_more() -> None:
+    held = HeldMemory()
+    holders = [Holder() for _ in range(100)]
+    for holder in holders:
+        held.update(holder, "10.0.0.1", MAXIMUM_ADDRESS_SIZE, 0)
+        held.update(holder, "10.0.0.1", 0, 0)
+    assert not any(holder.reason for holder in holders)
+    held.update(holders[0], "10.0.0.1", MAXIMUM_ADDRESS_SIZE, 5)
+    held.forget(holders[0])
+    held.forget(holders[0])
+    assert (held.received, held.size, held._by_address) == (0, 0, {})
