@@ -11,6 +11,7 @@ import pytest
 from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net import work
+from polycast.net.places import SILENT_SECONDS, Occupant, Places
 from polycast.net.tcp import (
     CLOSE_GRACE_SECONDS,
     FIRST_PIECE_SIZE,
@@ -324,10 +325,34 @@ def test_the_peer_leaves(loop: Loop) -> None:
     assert connection.told == ["closing: closed by the client", "lost: closed by the client"]
 
 
-def test_a_connection_that_never_opened_is_lost(loop: Loop) -> None:
-    connection = Connection(loop)
-    connection.connection_lost(ConnectionResetError())
-    assert connection.told == ["lost: connection lost"]
+def test_a_silent_connection_makes_room(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    places: Places[Occupant] = Places(4, SILENT_SECONDS)
+    monkeypatch.setattr("polycast.net.tcp.places_of", lambda loop: places)
+    first, second = connect(loop)[0], connect(loop)[0]
+    loop.now += SILENT_SECONDS
+    first.silent_since = None
+    third = connect(loop)[0]  # one address may have two places of four
+    assert (first.is_open, second.is_open, third.is_open) == (True, False, True)
+    assert second.close_reason == "no request was received, and another client needs the connection's place"
+    second.connection_lost(None)
+    assert len(places) == 2
+
+
+def test_a_connection_without_a_place_is_refused(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    places: Places[Occupant] = Places(2, SILENT_SECONDS)
+    monkeypatch.setattr("polycast.net.tcp.places_of", lambda loop: places)
+    first = connect(loop)[0]
+    for _ in range(3):
+        refused, transport = connect(loop)
+        assert transport.end == "aborted"
+        refused.connection_lost(None)
+        assert not refused.told
+    assert first.is_open
+    assert caplog.text.count("connections refused") == 1
+    first.connection_lost(None)
+    assert connect(loop)[0].is_open
 
 
 def test_a_broken_protocol_closes(loop: Loop) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Callable
+from typing import Final
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -14,3 +16,53 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
         loop: asyncio.AbstractEventLoop = module.new_event_loop()
         return loop
     return asyncio.new_event_loop()
+
+
+STALL_SECONDS: Final = 1.0
+"""By which a timer is late when the loop was held up: then what arrived meanwhile takes as long to be read."""
+
+_POLLING_TURNS: Final = 3
+"""Turns after which sockets were polled and what was found there was read, on any loop: a callback may run before the
+poll of its turn, and uvloop calls readers of datagrams in the turn after their poll."""
+
+
+class LateTimer:
+    """Calls a function after some seconds, but not before the loop has read its sockets once more.
+
+    After a turn that took long, timers are due before the loop has read what arrived meanwhile. Who judges the silence
+    of peers at that moment ends those that never stopped sending.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._due = loop.time() + seconds
+        self._turns = _POLLING_TURNS
+        self._handle: asyncio.Handle = loop.call_at(self._due, self._on_due)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _on_due(self) -> None:
+        if self._loop.time() - self._due >= STALL_SECONDS:
+            self._handle = self._loop.call_later(STALL_SECONDS, self._on_turn)
+        else:
+            self._on_turn()
+
+    def _on_turn(self) -> None:
+        if self._turns:
+            self._turns -= 1
+            self._handle = self._loop.call_soon(self._on_turn)
+        else:
+            self._callback()
+
+
+async def sleep_and_read(seconds: float) -> None:
+    """Sleep, and let the loop read its sockets once more; see `LateTimer`."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + seconds
+    await asyncio.sleep(seconds)
+    if loop.time() - due >= STALL_SECONDS:
+        await asyncio.sleep(STALL_SECONDS)
+    for _ in range(_POLLING_TURNS):
+        await asyncio.sleep(0)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import sys
+import weakref
 from typing import Final, Generic, Protocol, TypeVar
 
 MAXIMUM_CONNECTIONS: Final = 16_384
 """Connections of the servers of one process; an idle one takes about 20 kB."""
+
+SILENT_SECONDS: Final = 2.0
+"""After which a connection without a request may have to make room for another one: honest clients have sent theirs."""
+
+REFUSAL_SECONDS: Final = 10.0
+"""Seconds from one line of the log about refused connections to the next."""
 
 ADDRESS_DIVISOR: Final = 2
 """One address may have half of all places: the other half remains for others, whatever it does."""
@@ -20,11 +28,14 @@ _NETWORK_LENGTH: Final = 64
 
 
 class Occupant(Protocol):
-    """A connection that has a place."""
+    """A connection that has a place. It can be hashed by identity."""
 
     @property
     def silent_since(self) -> float | None:
         """Since when it has not shown what it wants (monotonic seconds); None once it has."""
+
+    def give_way(self) -> None:
+        """Close: another client needs the place."""
 
 
 _Occupant = TypeVar("_Occupant", bound=Occupant)
@@ -39,6 +50,8 @@ class Places(Generic[_Occupant]):
     def __init__(self, limit: int, patience: float) -> None:
         self.limit = limit
         self._patience = patience
+        self._refused = 0
+        self._next_line = 0.0
         self._networks: dict[_Occupant, str] = {}
         self._occupants: dict[str, dict[_Occupant, None]] = {}
         """By network, in the order of arrival."""
@@ -60,6 +73,15 @@ class Places(Generic[_Occupant]):
             if not occupants:
                 del self._occupants[network]
 
+    def refuse(self, now: float) -> int:
+        """Count a connection that got no place; return how many there were, when it is time to tell, else 0."""
+        self._refused += 1
+        if now < self._next_line:
+            return 0
+        self._next_line = now + REFUSAL_SECONDS
+        count, self._refused = self._refused, 0
+        return count
+
     def is_over(self, host: str) -> bool:
         """Whether there are too many altogether, or of ``host``."""
         return len(self) > self.limit or len(self._of(host)) > max(1, self.limit // ADDRESS_DIVISOR)
@@ -76,6 +98,17 @@ class Places(Generic[_Occupant]):
 
     def _of(self, host: str) -> dict[_Occupant, None]:
         return self._occupants.get(_network_of(host), {})
+
+
+_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places[Occupant]]] = weakref.WeakKeyDictionary()
+
+
+def places_of(loop: asyncio.AbstractEventLoop) -> Places[Occupant]:
+    """Return the places of the connections that the servers of a loop have accepted."""
+    places = _by_loop.get(loop)
+    if places is None:
+        places = _by_loop[loop] = Places(connection_limit(), SILENT_SECONDS)
+    return places
 
 
 def connection_limit() -> int:

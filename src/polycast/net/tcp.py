@@ -37,6 +37,7 @@ from polycast.net.coalescing import coalescing_of
 from polycast.net.losses import describe_loss
 from polycast.net.memory import MINIMUM_SIZE, held_memory_of
 from polycast.net.outbox import Outbox
+from polycast.net.places import places_of
 from polycast.net.work import LEAD_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 CLOSE_GRACE_SECONDS: Final = 2.0
@@ -75,7 +76,6 @@ class _Input(Enum):
 
 _NEXT: Final = {
     (ConnectionState.OPENING, _Input.CONNECTED): ConnectionState.OPEN,
-    (ConnectionState.OPENING, _Input.LOST): ConnectionState.CLOSED,
     (ConnectionState.OPEN, _Input.CLOSE): ConnectionState.DRAINING,
     (ConnectionState.OPEN, _Input.ABORT): ConnectionState.CLOSED,
     (ConnectionState.OPEN, _Input.LOST): ConnectionState.CLOSED,
@@ -92,6 +92,8 @@ class TcpConnection(asyncio.Protocol):
     """What the log calls the other side."""
     unread_reason: ClassVar[str] = "the client does not read the responses"
     """Why a peer is closed for which too much waits."""
+    is_accepted: ClassVar[bool] = True
+    """Whether it takes one of the places for connections that were accepted (`net.places`)."""
     is_divisible: ClassVar[bool] = False
     """Whether `receive` wants pieces of what was read (see the module's head)."""
     transport: asyncio.Transport
@@ -104,6 +106,8 @@ class TcpConnection(asyncio.Protocol):
         self.peer: tuple[str, int] = ("", 0)
         self.close_reason = ""
         self.opened_at = clock()
+        self.silent_since: float | None = self.opened_at
+        """The protocol sets it to None as soon as the peer has shown what it wants, by a whole request."""
         self.is_gathered = False
         """Whether the last read brought what had arrived over some time (`net.coalescing`)."""
         self.weight = 1
@@ -250,11 +254,39 @@ class TcpConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.peer = peer_of(transport.get_extra_info("peername"))
         self.outbox = Outbox(self.transport, self.opened_at)
+        if self.is_accepted and not self._take_place():
+            self.transport.abort()
+            return
         self._step(_Input.CONNECTED)
         self.on_connected()
 
+    def _take_place(self) -> bool:
+        """Return whether there is a place, perhaps one that somebody else had to give up."""
+        places = places_of(self.loop)
+        host, now = self.peer[0], self.clock()
+        places.take(self, host)
+        if not places.is_over(host):
+            return True
+        silent = places.victim(host, now)
+        if silent is not None:
+            places.leave(silent)
+            silent.give_way()
+            return True
+        places.leave(self)
+        count = places.refuse(now)
+        if count:
+            self.log.warning("connections refused, the last one of %s, as there are too many: %d", host, count)
+        return False
+
+    def give_way(self) -> None:
+        """Close: another client needs the place."""
+        self.abort("no request was received, and another client needs the connection's place")
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._state is ConnectionState.OPENING:
+            return  # refused
         self._held = b""
+        places_of(self.loop).leave(self)
         self._memory.forget(self)
         self._step(_Input.LOST, describe_loss(exc, self.peer_name))
         self.on_lost(self.close_reason)

@@ -43,7 +43,8 @@ class TlsListener:
         """Begin to accept; must be called on the event loop. Timeouts are in seconds."""
         self._loop = asyncio.get_running_loop()
         self._socket = listener
-        self._context = context
+        self.context = context
+        """For the next connections; it may be replaced."""
         self._make_protocol = make_protocol
         self._on_failed = on_failed
         self._handshake_timeout = handshake_timeout
@@ -102,7 +103,7 @@ class TlsListener:
     async def _shake_hands(self, accepted: socket.socket, address: Any) -> None:
         self._not_begun.discard(accepted)
         handshake = TlsHandshake(
-            self._context, self._make_protocol, timeout=self._handshake_timeout, shutdown_timeout=self._shutdown_timeout
+            self.context, self._make_protocol, timeout=self._handshake_timeout, shutdown_timeout=self._shutdown_timeout
         )
         host = peer_of(address)[0]
         self._places.take(handshake, host)

@@ -15,6 +15,7 @@ from polycast.hub.failures import FailureTracker
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
 from polycast.net.listen import BACKLOG, open_tcp_listener
+from polycast.net.loop import LateTimer
 from polycast.net.losses import describe_loss
 from polycast.net.tcp import TcpConnection
 from polycast.net.tls import certificate_stamp, load_server_context
@@ -108,7 +109,7 @@ class TcpServer(Server):
         self._all_lost: asyncio.Event | None = None
         """Set when the last connection is lost; there while the server stops."""
         self._listener: asyncio.Server | TlsListener | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: LateTimer | None = None
         self._tls: ssl.SSLContext | None = None
         self._certificate_stamp: tuple[int, ...] = ()
         self._next_certificate_check = 0.0
@@ -180,7 +181,7 @@ class TcpServer(Server):
         except BaseException:
             listener.close()
             raise
-        self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
+        self._schedule()
         self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({self.listener_kind()})", *texts]))
 
     async def stop(self, reason: str) -> None:
@@ -252,8 +253,11 @@ class TcpServer(Server):
 
     # Housekeeping
 
+    def _schedule(self) -> None:
+        self._timer = LateTimer(self.context.loop, HOUSEKEEPING_SECONDS, self._on_timer)
+
     def _on_timer(self) -> None:
-        self._timer = self.context.loop.call_later(HOUSEKEEPING_SECONDS, self._on_timer)
+        self._schedule()
         now = self.now()
         for connection in list(self._connections):
             try:
@@ -263,14 +267,14 @@ class TcpServer(Server):
         self.on_second(now)
         if self._tls is not None and now >= self._next_certificate_check:
             self._next_certificate_check = now + CERTIFICATE_CHECK_SECONDS
-            self._reload_certificate(self._tls)
+            self._reload_certificate()
 
     def on_internal_error(self) -> None:
         """Log the exception that is being handled, a bug of ours, and count it."""
         self.log.exception("internal error")
         self.internal_errors += 1
 
-    def _reload_certificate(self, context: ssl.SSLContext) -> None:
+    def _reload_certificate(self) -> None:
         """Use a renewed certificate for new connections; a broken one is reported, and the old one stays."""
         certificate, key = self.certificate_files()
         stamp = certificate_stamp(certificate, key)
@@ -278,9 +282,11 @@ class TcpServer(Server):
             return
         self._certificate_stamp = stamp
         try:
-            load_server_context(certificate, key)
-            context.load_cert_chain(certificate, key)
+            # Loaded into the old context, a key of another type would stand beside the old one, which clients prefer.
+            self._tls = load_server_context(certificate, key, self.alpn_protocols)
         except (OSError, ssl.SSLError) as error:
             self.log.warning("the changed certificate is not used: %s", error)
         else:
+            if isinstance(self._listener, TlsListener):
+                self._listener.context = self._tls
             self.log.info("the certificate was reloaded")

@@ -34,8 +34,10 @@ def client_context(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-def write_certificate(authority: trustme.CA, folder: Path) -> dict[str, str]:
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
+def write_certificate(
+    authority: trustme.CA, folder: Path, key_type: trustme.KeyType = trustme.KeyType.ECDSA
+) -> dict[str, str]:
+    certificate = authority.issue_cert("localhost", "127.0.0.1", key_type=key_type)
     certificate.private_key_pem.write_to_path(folder / "server.key")
     certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
     return {"serverKey": str(folder / "server.key"), "serverCert": str(folder / "server.crt")}
@@ -167,6 +169,23 @@ async def test_renewed_certificate(
         it.pass_time(9)
         await it.log.wait(r"^WARNING \[RTSPS\] the changed certificate is not used: ")
         assert await serial(it) != before
+
+
+async def test_renewed_certificate_with_another_type_of_key(
+    serve: Serve, authority: trustme.CA, client_context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    async def cipher(it: Fixture) -> str:
+        client = await it.client(tls=client_context)
+        await client.close()
+        return str(client.writer.get_extra_info("cipher")[0])
+
+    client_context.maximum_version = ssl.TLSVersion.TLSv1_2  # whose ciphers tell the type
+    async with serve() as it:
+        assert "ECDSA" in await cipher(it)
+        for key_type, name in ((trustme.KeyType.RSA, "-RSA-"), (trustme.KeyType.ECDSA, "-ECDSA-")):
+            write_certificate(authority, tmp_path, key_type)
+            it.pass_time(15)
+            assert name in await cipher(it)
 
 
 async def test_failed_authentication_over_tls(serve: Serve, client_context: ssl.SSLContext) -> None:

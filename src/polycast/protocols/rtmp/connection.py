@@ -139,6 +139,7 @@ class Connection(ServerConnection, Publisher):
             self.resume_work()
 
     def _handle_rare(self, event: events.Event) -> None:
+        self.silent_since = None
         if isinstance(event, events.PublishRequested):
             self._begin(self._publish(event))
         elif isinstance(event, events.PlayRequested):

@@ -9,6 +9,7 @@ from typing import ClassVar, Final
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.net.dial import client_context, connect
+from polycast.net.loop import sleep_and_read
 from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtmp.analysis import AnalysisTimer
@@ -97,7 +98,7 @@ class _Connection(OutgoingConnection):
         while True:
             timeout = self._engine.next_timeout()
             rest = LONGEST_TICK_SECONDS if timeout is None else timeout - self.clock()
-            await asyncio.sleep(max(SHORTEST_TICK_SECONDS, min(LONGEST_TICK_SECONDS, rest)))
+            await sleep_and_read(max(SHORTEST_TICK_SECONDS, min(LONGEST_TICK_SECONDS, rest)))
             now = self.clock()
             if self._stream is not None:
                 self.weight = 1 + len(self._stream.readers)

@@ -53,7 +53,6 @@ class Connection(ServerConnection):
         self._last_received = self.opened_at
         """When something came that was not a train of media. A session that has those ends with its connection, or by
         a request, which is none."""
-        self._has_sent_request = False
         self._event_count = 0
         self._stalled_at_event = -1
         self._stalled_since = 0.0
@@ -102,7 +101,7 @@ class Connection(ServerConnection):
                 if event.is_last:
                     return False
             elif isinstance(event, Request):
-                self._has_sent_request = True
+                self.silent_since = None
                 if self._on_request(event):
                     return False
             if self.is_slice_over():
@@ -207,7 +206,7 @@ class Connection(ServerConnection):
             self._check_idle(now)
 
     def _check_idle(self, now: float) -> None:
-        if not self._has_sent_request:
+        if self.silent_since is not None:
             if now - self.opened_at >= self.server.read_timeout:
                 self.close("no request received in time")
         elif self._has_stalled(now):

@@ -165,6 +165,8 @@ class RtspServer(TcpServer):
 
     def on_second(self, now: float) -> None:
         for session in list(self._sessions.values()):
+            if session.connection is not None and session.connection.is_behind:
+                continue
             try:
                 session.tick(now)
             except Exception:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
+from polycast.net.loop import sleep_and_read
 from polycast.protocols.pull import PullContext, PullError
 from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life
 from polycast.protocols.rtsp.source_connection import ClientConnection
@@ -179,7 +179,7 @@ class SourceMedia:
     async def wait(self) -> None:
         """Do what is to be done from time to time; ends with PullError when the server has gone silent."""
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            await sleep_and_read(TICK_SECONDS)
             self._tick(self._context.loop.time())
 
     def close(self) -> None:
