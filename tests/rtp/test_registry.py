@@ -34,6 +34,7 @@ from polycast.media.codec import (
     Vorbis,
 )
 from polycast.media.track import RtpFormat, Track
+from polycast.rtp.payload.format_parameters import MAXIMUM_PARAMETER_SETS, decode_base64_list, encode_base64_list
 from polycast.rtp.payload.registry import (
     codec_from_sdp,
     format_parameters,
@@ -205,3 +206,9 @@ def test_parameter_sets_are_added() -> None:
 def test_what_is_not_understood_is_passed_on() -> None:
     assert format_parameters(track(Generic(encoding="x"), "a=b;c", "x")) == "a=b;c"
     assert format_parameters(track(Opus(), "", "opus")) == ""
+
+
+def test_parameter_sets_without_end_are_left_out() -> None:
+    units = [b"\x68" + number.to_bytes(2, "big") for number in range(1000)]
+    text = encode_base64_list(units)
+    assert decode_base64_list(text) == units[:MAXIMUM_PARAMETER_SETS]

@@ -292,3 +292,10 @@ def test_what_is_read_can_be_written(data: bytes) -> None:
         return
     written = session.serialize()
     assert parse_sdp(written).serialize() == written
+
+
+def test_the_attributes_of_many_formats_are_read_once() -> None:
+    lines = [f"a=rtpmap:{number % 128} X{number}/90000" for number in range(900)]
+    [media] = parse_sdp("\r\n".join(["v=0", "m=video 0 RTP/AVP 0", *lines]).encode()).medias
+    assert media.format_attributes("rtpmap") == {str(number): f"X{number}/90000" for number in range(128)}
+    assert media.format_attributes("fmtp") == {}

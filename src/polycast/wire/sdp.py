@@ -76,20 +76,20 @@ class MediaDescription:
 
     def rtpmap(self, payload_type: int | str) -> str | None:
         """Return the encoding of a payload type, such as ``H264/90000`` (RFC 8866 section 6.6)."""
-        return self._format_attribute("rtpmap", payload_type)
+        return self.format_attributes("rtpmap").get(str(payload_type))
 
     def fmtp(self, payload_type: int | str) -> str | None:
         """Return the format parameters of a payload type as text (RFC 8866 section 6.15)."""
-        return self._format_attribute("fmtp", payload_type)
+        return self.format_attributes("fmtp").get(str(payload_type))
 
-    def _format_attribute(self, name: str, payload_type: int | str) -> str | None:
-        wanted = str(payload_type)
+    def format_attributes(self, name: str) -> dict[str, str]:
+        """Return the first value of an attribute for each payload type that has one."""
+        found: dict[str, str] = {}
         for key, value in self.attributes:
             if key == name and value is not None:
                 number, _, rest = value.strip().replace("\t", " ", 1).partition(" ")
-                if number == wanted:
-                    return rest.strip()
-        return None
+                found.setdefault(number, rest.strip())
+        return found
 
 
 @dataclass(frozen=True, slots=True)

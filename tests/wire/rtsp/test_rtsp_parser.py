@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from tests.wire.rtsp.cases import AT_THE_LIMIT, INVALID, MESSAGES, InvalidCase, 
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.message import Request, Response
-from polycast.wire.rtsp.parser import _SHAPES_LIMIT, InterleavedRun, Limits, MessageParser, Train, _shapes
+from polycast.wire.rtsp.parser import _SHAPES_LIMIT, RUN_LIMIT, InterleavedRun, Limits, MessageParser, Train, _shapes
 
 Plain = Request | Response | tuple[int, bytes]
 
@@ -412,3 +413,30 @@ def test_single_frames_push_no_shape_out() -> None:
     for size in range(20, 200):
         assert MessageParser().take_train(frame(0, b"\x80" * size)) == (0, size + 4, 1, 0)
     assert _shapes == before
+
+
+def test_a_read_of_tiny_frames_is_given_out_in_parts() -> None:
+    parser = MessageParser()
+    count = 2 * RUN_LIMIT + 3
+    parser.receive_data(b"$\0\0\0$\2\0\0" * count)
+    runs = []
+    while (event := parser.next_event()) is not None:
+        assert isinstance(event, InterleavedRun)
+        runs.append((len(list(event.frames())), event.is_last))
+    assert runs == [(RUN_LIMIT, False)] * 4 + [(6, True)]
+
+
+def test_line_ends_without_end_cost_no_step_each() -> None:
+    """They are no event between which others have their turn."""
+
+    class Counting(bytes):
+        steps = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            Counting.steps += 1
+            return super().__getitem__(key)
+
+    parser = MessageParser()
+    parser.receive_data(Counting(b"\r\n" * 100_000 + b"OPTIONS * RTSP/1.0\r\n\r\n"))
+    assert isinstance(parser.next_event(), Request)
+    assert Counting.steps < 20

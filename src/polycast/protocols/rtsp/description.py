@@ -16,6 +16,9 @@ from polycast.wire.sdp import MediaDescription, SessionDescription
 # Session name that readers see; rtsp-simple-server's.
 SESSION_NAME = "Stream"
 
+# RTP has seven bits for it (RFC 3550 section 5.1).
+LARGEST_PAYLOAD_TYPE = 127
+
 # Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
 MAXIMUM_DIGITS = 10
 
@@ -61,9 +64,10 @@ def track_of(index: int, media: MediaDescription) -> Track:
     Raises RemoteProtocolError when there is none.
     """
     first_error: RemoteProtocolError | None = None
+    encodings, parameters_of = media.format_attributes("rtpmap"), media.format_attributes("fmtp")
     for payload_type in _payload_types(media):
-        encoding, clock_rate, channels = _rtpmap_of(media, payload_type)
-        parameters = media.fmtp(payload_type) or ""
+        encoding, clock_rate, channels = _read_rtpmap(encodings.get(str(payload_type), ""))
+        parameters = parameters_of.get(str(payload_type), "")
         try:
             codec, form = codec_from_sdp(media.media, payload_type, encoding, clock_rate, channels, parameters)
         except RemoteProtocolError as error:
@@ -82,13 +86,12 @@ def _opaque_track(index: int, media: MediaDescription) -> Track:
 
 
 def _payload_types(media: MediaDescription) -> list[int]:
-    return [
-        int(text) for text in media.formats if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 127
-    ]
+    numbers = [int(text) for text in media.formats if text.isascii() and text.isdigit() and len(text) <= 3]
+    return [number for number in dict.fromkeys(numbers) if number <= LARGEST_PAYLOAD_TYPE]
 
 
-def _rtpmap_of(media: MediaDescription, payload_type: int) -> tuple[str, int | None, int | None]:
-    encoding, _, rest = (media.rtpmap(payload_type) or "").strip().partition("/")
+def _read_rtpmap(text: str) -> tuple[str, int | None, int | None]:
+    encoding, _, rest = text.strip().partition("/")
     rate, _, channels = rest.partition("/")
     return encoding.strip(), _number_of(rate), _number_of(channels)
 

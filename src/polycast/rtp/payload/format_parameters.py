@@ -9,6 +9,9 @@ from collections.abc import Mapping
 MAXIMUM_PARAMETERS = 64
 """Parameters in one fmtp line; the longest registered formats have about 30."""
 
+MAXIMUM_PARAMETER_SETS = 64
+"""Items of a base64 list, which are parameter sets; two to four are usual, more of them change nothing."""
+
 
 def parse_parameters(text: str) -> dict[str, str]:
     """Return the parameters by lower-case name; of one that comes twice the first. Never fails."""
@@ -50,8 +53,12 @@ def decode_base64(text: str) -> bytes:
 
 
 def decode_base64_list(text: str) -> list[bytes]:
-    """Return the parts of a comma-separated list of base64 texts that are not empty or broken."""
-    return [part for item in text.split(",") if (part := decode_base64(item))]
+    """Return the parts of a comma-separated list of base64 texts that are not empty or broken.
+
+    What is behind MAXIMUM_PARAMETER_SETS is left out.
+    """
+    items = text.split(",", MAXIMUM_PARAMETER_SETS)[:MAXIMUM_PARAMETER_SETS]
+    return [part for item in items if (part := decode_base64(item))]
 
 
 def encode_base64_list(parts: list[bytes]) -> str:

@@ -5,6 +5,7 @@ Servers and clients use the same parser (RFC 2326 section 4; interleaved frames:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from struct import Struct
@@ -33,6 +34,10 @@ BODY_LIMIT: Final = 128 * 1024
 INTERLEAVED_LIMIT: Final = 0xFFFF
 """Payload bytes of an interleaved frame: all that its 16-bit length can say."""
 
+RUN_LIMIT: Final = 256
+"""Frames of one event, so that a read of nothing but tiny frames is worked through in parts; a read of 256 KiB has some
+200 packets of video."""
+
 _DOLLAR: Final = 0x24
 _FRAME_HEADER: Final = Struct(">BBH")
 _FRAME_HEADER_SIZE: Final = 4
@@ -45,6 +50,7 @@ _SHAPES_LIMIT: Final = 64
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PADDING: Final = b" \t"
+_LINE_ENDS: Final = re.compile(rb"[\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +250,8 @@ class MessageParser:
             position = self._position
             size = len(buffer)
             # Clients separate messages with stray line ends, and some keep a NAT open with them.
-            while position < size and buffer[position] in b"\r\n":
-                position += 1
+            if position < size and (line_ends := _LINE_ENDS.match(buffer, position)):
+                position = line_ends.end()
             self._position = position
             if position == size:
                 return None
@@ -287,7 +293,9 @@ class MessageParser:
         current = -1
         start = position
         resynchronizer = self._resynchronizer
-        while position <= last_header:
+        count = 0
+        while position <= last_header and count < RUN_LIMIT:
+            count += 1
             dollar, channel, length = unpack(data, position)
             if dollar != _DOLLAR or length > limit:
                 break
