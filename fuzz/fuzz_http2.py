@@ -6,7 +6,8 @@ from tests.wire.http.cases import BLOCK, HTTP2_CASES, PREFACE, START, frame, get
 from tests.wire.http.support import DATE, converse, pieces, take
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.http.http2 import CONTROL_LIMIT, MAXIMUM_STREAMS, Http2Connection
+from polycast.wire.http.http2 import Http2Connection
+from polycast.wire.http.http2_limits import CONTROL_LIMIT, MAXIMUM_STREAMS
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 
@@ -32,13 +33,13 @@ def _read(data: bytes, size: int) -> tuple[list[object], bytes, str | None]:
             engine.receive_data(piece)
     except RemoteProtocolError as raised:
         error = str(raised)
-    if len(engine._streams) > MAXIMUM_STREAMS or len(engine._control) > CONTROL_LIMIT + 64:
+    if len(engine._streams) > MAXIMUM_STREAMS or len(engine._output.control) > CONTROL_LIMIT + 64:
         raise ValueError("a limit does not hold")
     found: list[object] = []
     streams = []
     while (event := engine.next_event()) is not None:
         if isinstance(event, Request):
-            found.append((event.stream, event.method, event.target, event.headers))
+            found.append((event.stream, event.method, event.target, event.headers, event.body, event.is_truncated))
             streams.append(event.stream)
         else:
             found.append(event.stream)

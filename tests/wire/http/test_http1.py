@@ -8,9 +8,13 @@ from tests.wire.http.cases import CURL, GET, HTTP1_CASES, Http1Case
 from tests.wire.http.support import ANSWER, DATE, converse, pieces, take
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.wire.http.http1 import HEAD_LIMIT, PIPELINE_LIMIT, Http1Connection
+from polycast.wire.http.http1 import PIPELINE_LIMIT, Http1Connection
+from polycast.wire.http.http1_reader import HEAD_LIMIT
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import SMALL_BODY, Response
+
+POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+STREAMED = Response(200, [], is_streamed=True)
 
 
 def statuses(sent: bytes) -> list[int]:
@@ -176,3 +180,82 @@ def test_a_new_date() -> None:
             engine.next_event()
             engine.respond(0, response, date)
             assert b"date: " + date in take(engine)
+
+
+def test_a_body() -> None:
+    [event], _, _ = converse(Http1Connection(), [POST % 5 + b"12345"])
+    assert isinstance(event, Request)
+    assert (event.body, event.is_truncated) == (b"12345", False)
+
+
+def test_a_body_that_is_too_large() -> None:
+    [event], sent, _ = converse(Http1Connection(body_limit=4), [POST % 5 + b"12345"])
+    assert isinstance(event, Request)
+    assert (event.body, event.is_truncated) == (b"", True)
+    assert b"connection: close" in sent
+
+
+def test_a_client_that_waits_for_permission() -> None:
+    engine = Http1Connection()
+    head = POST[:-2] % 5 + b"Expect: 100-continue\r\n\r\n"
+    events, sent, _ = converse(engine, [GET + head])
+    assert statuses(sent) == [200, 100]
+    assert len(events) == 1
+    events, sent, _ = converse(engine, [b"12345"])
+    assert statuses(sent) == [200]
+    assert len(events) == 1
+    assert statuses(converse(engine, [head + b"12345"])[1]) == [200], "nobody waits"
+    large = head.replace(b"5", b"99999", 1)
+    assert statuses(converse(engine, [large])[1]) == [200], "its body is not wanted"
+
+
+def test_a_request_that_takes_too_long() -> None:
+    engine = Http1Connection()
+    converse(engine, [POST % 5])
+    engine.time_out()
+    assert engine.next_event() is None
+    assert statuses(take(engine)) == [408]
+    assert engine.is_finished
+
+
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+def test_h11_reads_a_streamed_response(fields: bytes) -> None:
+    server = Http1Connection()
+    streamed = Response(200, [(b"content-type", b"text/event-stream")], is_streamed=True)
+    _, sent, _ = converse(server, [GET[:-2] + fields + b"\r\n"], lambda _: streamed)
+    assert server.next_event() is None
+    for piece, is_last in ((b"one", False), (b"", False), (b"two", True)):
+        server.send_body(0, piece, is_last=is_last)
+        sent += take(server)
+    server.send_body(0, b"late", is_last=True)
+    assert not take(server)
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(sent)
+    if fields:
+        client.receive_data(b"")
+    assert isinstance(client.next_event(), h11.Response)
+    body = bytearray()
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        assert isinstance(event, h11.Data)
+        body += event.data
+    assert body == b"onetwo"
+    assert server.is_finished is bool(fields)
+
+
+def test_a_streamed_response_that_fails() -> None:
+    server = Http1Connection()
+    converse(server, [GET], lambda _: Response(200, [], is_streamed=True))
+    server.send_body(0, b"half", is_last=False)
+    server.abandon(0)
+    assert take(server) == b"4\r\nhalf\r\n", "without its end"
+    assert server.is_finished
+
+
+def test_a_streamed_response_to_head() -> None:
+    server = Http1Connection()
+    head = GET.replace(b"GET", b"HEAD")
+    _, sent, _ = converse(server, [head + GET], lambda request: ANSWER if request.method == "GET" else STREAMED)
+    assert statuses(sent) == [200, 200]
+    assert sent.endswith(b"the answer")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tests.wire.http.cases import CURL, CURL_UPGRADE, GET, HTTP1_CASES
 from tests.wire.http.support import ANSWER, DATE, converse, take
 
-from polycast.errors import RemoteProtocolError
-from polycast.wire.http import http1
-from polycast.wire.http.http1 import KNOWN_LIMIT, KNOWN_SIZE, Http1Connection, KnownRequests
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.wire.http import http1_reader
+from polycast.wire.http.http1 import Http1Connection
+from polycast.wire.http.http1_reader import KNOWN_LIMIT, KNOWN_SIZE, KnownRequests
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import SMALL_BODY, Response
 
@@ -112,7 +113,7 @@ def test_large_reads_are_not_kept() -> None:
 
 def test_there_are_never_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KNOWN_LIMIT * KNOWN_SIZE <= 2 << 20
-    monkeypatch.setattr(http1, "KNOWN_LIMIT", 4)
+    monkeypatch.setattr(http1_reader, "KNOWN_LIMIT", 4)
     known = KnownRequests()
     for number in range(30):
         [event], _, _ = converse(Http1Connection(known), [GET.replace(b"/", b"/%d" % number, 1)])
@@ -138,6 +139,6 @@ def test_an_answer_at_once_is_the_same(size: int, head: bool, asked: bytes) -> N
             engine.respond(0, Response(200, [], bytes(size)), DATE, head=head)
         sent.append((whole + take(engine), engine.is_finished))
         assert engine.next_event() is None
-        with pytest.raises(http1.LocalProtocolError):
+        with pytest.raises(LocalProtocolError):
             engine.respond_at_once(0, ANSWER, DATE)
     assert sent[0] == sent[1]

@@ -19,6 +19,7 @@ from tests.wire.http.cases import (
     GOAWAY,
     HEADERS,
     HTTP2_CASES,
+    INTERNAL_ERROR,
     NO_ERROR,
     PING,
     PREFACE,
@@ -33,18 +34,14 @@ from tests.wire.http.cases import (
     Http2Case,
     frame,
     get,
+    literal,
     long,
 )
 from tests.wire.http.support import ANSWER, DATE, converse, pieces, take
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.http.http2 import (
-    CONTROL_LIMIT,
-    MAXIMUM_STREAMS,
-    REMEMBERED_STREAMS,
-    RESET_LIMIT,
-    Http2Connection,
-)
+from polycast.wire.http.http2 import REMEMBERED_STREAMS, Http2Connection
+from polycast.wire.http.http2_limits import BODIES_LIMIT, CONTROL_LIMIT, MAXIMUM_STREAMS, RESET_LIMIT
 from polycast.wire.http.message import Request, Reset
 from polycast.wire.http.response import Response
 
@@ -88,7 +85,8 @@ def test_what_clients_send(case: Http2Case, whole: bool) -> None:
         assert error.status == 400
         with pytest.raises(RemoteProtocolError):
             engine.receive_data(b"x")
-        assert next(frames(sent[sent.rindex(b"\0\0\x08\x07") :]))[3][:4] == long(max([0, *case.streams]))
+        begun = 1 if case.data.startswith(frame(HEADERS, END_HEADERS, 1, BLOCK_POST)) else 0
+        assert next(frames(sent[sent.rindex(b"\0\0\x08\x07") :]))[3][:4] == long(max([begun, *case.streams]))
     told = [event.stream for event in events if isinstance(event, Reset)]
     assert set(told) <= set(case.streams), "only of requests that were told"
 
@@ -133,7 +131,7 @@ CONDITIONS = {
     "open": (frame(HEADERS, END_HEADERS, 1, BLOCK_POST), False),
     "half closed": (get(1), False),
     "closed": (get(1), True),
-    "reset": (frame(HEADERS, END_HEADERS, 1, BLOCK_POST), True),
+    "reset": (frame(HEADERS, END_HEADERS, 1, BLOCK_POST + literal(b"content-length", b"99999")), True),
 }
 TRAILERS = frame(HEADERS, WHOLE, 1, b"\0\x01a\x01b")
 SENT = {
@@ -177,7 +175,8 @@ def test_each_frame_in_each_condition(kind: int, condition: str, expected: str, 
     if expected is TAKEN:
         assert error is None
         assert not resets(sent)
-        assert bool(events) is (kind == RST_STREAM and condition in ("open", "half closed"))
+        told = {(RST_STREAM, "half closed"): Reset, (HEADERS, "open"): Request}
+        assert [type(event) for event in events] == [told[key] for key in [(kind, condition)] if key in told]
     elif expected is STREAM:
         assert error is None
         assert resets(sent) == {1: code}
@@ -190,23 +189,97 @@ def test_each_frame_in_each_condition(kind: int, condition: str, expected: str, 
         assert requests(events) == [3], "the connection goes on"
 
 
-def test_a_body_is_of_no_interest() -> None:
+def test_a_body() -> None:
     engine = Http2Connection()
-    _, sent, _ = converse(engine, [START + frame(HEADERS, END_HEADERS, 1, BLOCK_POST)])
-    kinds = [(kind, flags) for kind, flags, stream, _ in frames(sent) if stream == 1]
+    sent = [START + frame(HEADERS, END_HEADERS, 1, BLOCK_POST), *(frame(DATA, 0, 1, bytes(16_000)) for _ in range(4))]
+    events, answers, _ = converse(engine, sent)
+    assert not events
+    assert engine.is_incomplete
+    given = [
+        (stream, int.from_bytes(size, "big")) for kind, _, stream, size in frames(answers) if kind == WINDOW_UPDATE
+    ]
+    assert {stream for stream, _ in given} == {0, 1}, "there is room for more, on the connection and on the stream"
+    [event], answers, _ = converse(engine, [frame(DATA, END_STREAM, 1, b"end")])
+    assert isinstance(event, Request)
+    assert event.body == bytes(64_000) + b"end"
+    assert not event.is_truncated
+    assert not engine.is_incomplete
+    assert not engine._bodies
+
+
+@pytest.mark.parametrize("length", [b"", literal(b"content-length", b"480000")], ids=["no length", "a length"])
+def test_a_body_that_is_too_large(length: bytes) -> None:
+    engine = Http2Connection()
+    data = frame(HEADERS, END_HEADERS, 1, BLOCK_POST + length) + frame(DATA, 0, 1, bytes(16_000)) * 30
+    [event], sent, error = converse(engine, [START + data])
+    assert error is None
+    assert isinstance(event, Request)
+    assert (event.is_truncated, event.body) == (True, b"")
+    kinds = [(kind, flags) for kind, flags, stream, _ in frames(sent) if stream == 1 and kind != WINDOW_UPDATE]
     assert kinds == [(HEADERS, END_HEADERS), (DATA, END_STREAM), (RST_STREAM, 0)], "RFC 9113 section 8.1"
     assert resets(sent) == {1: NO_ERROR}
-    _, sent, error = converse(engine, [frame(DATA, 0, 1, bytes(16_000)) * 30])
-    assert error is None
-    given = sum(int.from_bytes(payload, "big") for kind, _, _, payload in frames(sent) if kind == WINDOW_UPDATE)
+    given = sum(
+        int.from_bytes(payload, "big") for kind, _, stream, payload in frames(sent) if stream == 0 and kind == 8
+    )
     assert 480_000 - 65_535 // 2 - 16_000 <= given <= 480_000, "the connection's window stays open for others"
+    assert not engine._bodies
+
+
+def test_bodies_have_a_limit_in_sum() -> None:
+    engine = Http2Connection()
+    converse(engine, [START])
+    for stream in range(1, 2 * BODIES_LIMIT + 1, 2):
+        upload = frame(HEADERS, END_HEADERS, stream, BLOCK_POST) + frame(DATA, 0, stream, bytes(16_000)) * 4
+        assert not resets(converse(engine, [upload])[1])
+    last = 2 * BODIES_LIMIT + 1
+    upload = frame(HEADERS, END_HEADERS, last, BLOCK_POST) + frame(DATA, 0, last, bytes(16_000))
+    assert resets(converse(engine, [upload])[1]) == {last: REFUSED_STREAM}
+    converse(engine, [frame(RST_STREAM, 0, 1, long(CANCEL)) + frame(DATA, END_STREAM, 3)])
+    assert engine._bodies == 64_000 * (BODIES_LIMIT - 2)
+
+
+def test_a_client_that_waits_for_permission() -> None:
+    engine = Http2Connection()
+    expects = BLOCK_POST + literal(b"expect", b"100-continue")
+    _, sent, _ = converse(engine, [START + frame(HEADERS, END_HEADERS, 1, expects)])
+    [(flags, block)] = [(flags, payload) for kind, flags, _, payload in frames(sent) if kind == HEADERS]
+    assert (flags, hpack.Decoder().decode(block, raw=True)) == (END_HEADERS, [(b":status", b"100")])
+
+
+def test_a_streamed_response() -> None:
+    engine = Http2Connection()
+    streamed = Response(200, [(b"content-type", b"text/event-stream")], is_streamed=True)
+    _, sent, _ = converse(engine, [START + get(1)], lambda _: streamed)
+    assert [kind for kind, _, stream, _ in frames(sent) if stream] == [HEADERS]
+    engine.send_body(1, b"a" * 40_000, is_last=False)
+    engine.send_body(1, b"b" * 40_000, is_last=False)
+    found = list(frames(take(engine)))
+    assert b"".join(payload for _, _, _, payload in found) == b"a" * 40_000 + b"b" * 25_535, "as far as the window goes"
+    assert not any(flags for _, flags, _, _ in found)
+    assert engine.unsent(1) == 14_465
+    sent = converse(engine, [frame(WINDOW_UPDATE, 0, 0, long(50_000)) + frame(WINDOW_UPDATE, 0, 1, long(50_000))])[1]
+    assert b"".join(payload for _, _, _, payload in frames(sent)) == b"b" * 14_465
+    engine.send_body(1, b"", is_last=True)
+    assert list(frames(take(engine))) == [(DATA, END_STREAM, 1, b"")]
+    engine.send_body(1, b"late", is_last=True)
+    assert not take(engine)
+    assert not engine._streams
+
+
+def test_a_streamed_response_that_fails() -> None:
+    engine = Http2Connection()
+    converse(engine, [START + get(1)], lambda _: Response(200, [], is_streamed=True))
+    engine.send_body(1, b"half", is_last=False)
+    engine.abandon(1)
+    assert resets(take(engine)) == {1: INTERNAL_ERROR}
 
 
 def test_headers_of_a_reset_stream_keep_the_table_right() -> None:
     engine = Http2Connection()
     encoder = hpack.Encoder()
-    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a"), (b"x", b"y")]
-    converse(engine, [START + frame(HEADERS, END_HEADERS, 1, encoder.encode(fields))])
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"h"), (b"x", b"y")]
+    large = [*fields, (b"content-length", b"99999")]
+    converse(engine, [START + frame(HEADERS, END_HEADERS, 1, encoder.encode(large))])
     converse(engine, [frame(HEADERS, WHOLE, 1, encoder.encode([(b"trailer", b"new in the table")]))])
     [event], _, _ = converse(engine, [get(3, encoder.encode([*fields, (b"trailer", b"new in the table")]))])
     assert isinstance(event, Request)
@@ -258,20 +331,27 @@ def test_a_client_that_sends_and_does_not_read() -> None:
 
     with pytest.raises(RemoteProtocolError, match="does not read"):
         ask()
-    assert len(engine._control) < CONTROL_LIMIT + 1000
+    assert len(engine._output.control) < CONTROL_LIMIT + 1000
 
 
-def test_idle_frames_are_counted_between_requests() -> None:
+def test_requests_and_data_explain_frames() -> None:
     engine = Http2Connection()
     converse(engine, [START])
-    for stream in range(1, 9, 2):
-        assert converse(engine, [frame(PING, ACK, 0, bytes(8)) * 9_000 + get(stream)])[2] is None
+    ping, update = frame(PING, ACK, 0, bytes(8)), frame(WINDOW_UPDATE, 0, 0, long(1))
+    for stream in range(1, 1001, 2):
+        assert converse(engine, [ping * 90 + get(stream)])[2] is None
+    for stream in range(1001, 1401, 2):
+        window = frame(WINDOW_UPDATE, 0, 0, long(100_000)) + frame(WINDOW_UPDATE, 0, stream, long(100_000))
+        large = Response(200, [], bytes(100_000))
+        assert converse(engine, [get(stream) + window + update * 100], lambda _, large=large: large)[2] is None
+    assert converse(engine, [ping * 20_000])[2] is not None
 
 
 def test_the_last_streams_that_were_reset_are_remembered() -> None:
     engine = Http2Connection()
     streams = range(1, 2 * REMEMBERED_STREAMS + 3, 2)
-    converse(engine, [START, *(frame(HEADERS, END_HEADERS, stream, BLOCK_POST) for stream in streams)])
+    large = BLOCK_POST + literal(b"content-length", b"99999")
+    converse(engine, [START, *(frame(HEADERS, END_HEADERS, stream, large) for stream in streams)])
     assert converse(engine, [frame(DATA, 0, streams[1], b"x")])[2] is None
     assert converse(engine, [frame(DATA, 0, streams[0], b"x")])[2] is not None
 

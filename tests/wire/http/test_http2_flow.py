@@ -194,10 +194,13 @@ def test_large_frames_for_those_who_take_them() -> None:
     assert len(player.order) == -(-len(BODY) // 65_536)
 
 
-def test_a_body_is_answered_while_it_comes() -> None:
+def test_a_body_is_answered_when_it_is_complete() -> None:
     player = Player()
     stream = player.ask(method="POST", body=True)
     player.client.send_data(stream, bytes(10_000))
+    player.exchange(Response(404, [], b"no"))
+    assert not player.statuses
+    player.client.send_data(stream, bytes(10_000), end_stream=True)
     player.exchange(Response(404, [], b"no"))
     assert player.statuses[stream] == b"404"
     assert player.bodies[stream] == b"no"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from polycast.log import Log
-from polycast.wire.http.http1 import KnownRequests
+from polycast.wire.http.http1_reader import KnownRequests
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 

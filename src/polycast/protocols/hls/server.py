@@ -21,7 +21,7 @@ from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.tcp_server import TcpServer
-from polycast.wire.http.http1 import KnownRequests
+from polycast.wire.http.http1_reader import KnownRequests
 
 
 class HlsServer(TcpServer):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from polycast.wire.http.message import HEADER_COUNT_LIMIT, TARGET_LIMIT, Header, Request
+from polycast.wire.http.message import HEADER_COUNT_LIMIT, TARGET_LIMIT, Header, Request, is_authority
 
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_ONE_CONNECTION: Final = frozenset(
@@ -16,7 +16,10 @@ _OF_ONE_CONNECTION: Final = frozenset(
 # RFC 9113 section 8.2.1, and the characters that RFC 9110 section 5.6.2 lets a name have.
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _FORBIDDEN_IN_VALUES: Final = b"\0\r\n"
-_PATH: Final = re.compile(rb"[!-~\x80-\xff]+")
+_PATH: Final = re.compile(rb"/[!-~\x80-\xff]*")
+
+# A server of files is asked for these only; behind a proxy that ends TLS, ``https`` arrives over plain connections.
+_SCHEMES: Final = frozenset({b"http", b"https"})
 
 
 class MalformedRequest(Exception):
@@ -28,6 +31,7 @@ def make_request(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> tuple[Re
     pseudo: dict[bytes, bytes] = {}
     headers: list[Header] = []
     length: int | None = None
+    host: bytes | None = None
     for name, value in fields:
         if name.startswith(b":"):
             if headers or name not in _PSEUDO or name in pseudo:
@@ -36,19 +40,44 @@ def make_request(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> tuple[Re
             continue
         check_field(name, value)
         if name == b"content-length":
-            if not value.isdigit() or len(value) > 18:
+            if not value.isdigit() or len(value) > 18 or (length is not None and length != int(value)):
                 raise MalformedRequest("invalid content-length")
             length = int(value)
+        elif name == b"host":
+            if host is not None:
+                raise MalformedRequest("several fields 'host'")
+            host = value
         headers.append((name, value))
-    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
-    if not _NAME.fullmatch(method.lower()) or not _PATH.fullmatch(path) or not pseudo.get(b":scheme"):
-        raise MalformedRequest("a pseudo-header field is missing or invalid")
-    if len(path) > TARGET_LIMIT or len(headers) > HEADER_COUNT_LIMIT:
+    _check_target(pseudo)
+    if len(headers) > HEADER_COUNT_LIMIT:
         raise MalformedRequest("too long")
-    if b":authority" in pseudo:
-        check_field(b"host", pseudo[b":authority"])
-        headers.append((b"host", pseudo[b":authority"]))
-    return Request(stream, method.decode("latin-1"), path, headers), length
+    authority = _authority(pseudo.get(b":authority"), host)
+    if host is None:
+        headers.append((b"host", authority))
+    return Request(stream, pseudo[b":method"].decode("latin-1"), pseudo[b":path"], headers), length
+
+
+def _check_target(pseudo: dict[bytes, bytes]) -> None:
+    """RFC 9113 section 8.3.1. CONNECT, which has neither scheme nor path, is for proxies."""
+    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    if not _NAME.fullmatch(method.lower()) or method == b"CONNECT":
+        raise MalformedRequest("the method is missing or invalid")
+    if pseudo.get(b":scheme", b"").lower() not in _SCHEMES:
+        raise MalformedRequest("the scheme is missing or is not http or https")
+    if not _PATH.fullmatch(path) and not (path == b"*" and method == b"OPTIONS"):
+        raise MalformedRequest("the path is missing or invalid")
+    if len(path) > TARGET_LIMIT:
+        raise MalformedRequest("too long")
+
+
+def _authority(authority: bytes | None, host: bytes | None) -> bytes:
+    """Return whom the request is for. ``host`` and ``:authority`` must agree (RFC 9113 section 8.3.1)."""
+    found = host if authority is None else authority
+    if not found or not is_authority(found):
+        raise MalformedRequest("the authority is missing or invalid")
+    if host is not None and authority is not None and host.lower() != authority.lower():
+        raise MalformedRequest("'host' and ':authority' differ")
+    return found
 
 
 def check_field(name: bytes, value: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -81,6 +82,14 @@ class StreamError(Exception):
         self.code = code
 
 
+class FrameError(Exception):
+    """A peer's mistake that costs the connection. It does not leave the engine."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 def build_frame_header(length: int, kind: FrameType, flags: int, stream: int) -> bytes:
     """Return the nine bytes before a payload of ``length`` bytes."""
     return HEADER_STRUCT.pack(length >> 8, length & 0xFF, kind, flags, stream)
@@ -108,3 +117,48 @@ def strip_padding(flags: int, payload: bytes) -> bytes | None:
     if not payload or payload[0] >= len(payload):
         return None
     return payload[1 : len(payload) - payload[0]]
+
+
+class FrameBuffer:
+    """Cuts what is received into frames."""
+
+    __slots__ = ("_awaits_preface", "_received")
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._awaits_preface = True
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a frame, or the preface, has begun whose end was not received yet."""
+        return bool(self._received) or self._awaits_preface
+
+    def receive(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield type, flags, stream and payload of each frame that is complete. Raises FrameError."""
+        received = self._received + data if self._received else data
+        position = 0
+        if self._awaits_preface:
+            if not received.startswith(PREFACE[: len(received)]):
+                raise FrameError(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 connection")
+            if len(received) < len(PREFACE):
+                self._received = received
+                return
+            self._awaits_preface = False
+            position = len(PREFACE)
+        size = len(received)
+        while size - position >= FRAME_HEADER_SIZE:
+            high, low, kind, flags, stream = HEADER_STRUCT.unpack_from(received, position)
+            length = high << 8 | low
+            if length > FRAME_SIZE:
+                raise FrameError(ErrorCode.FRAME_SIZE_ERROR, f"a frame larger than {FRAME_SIZE} bytes")
+            start = position + FRAME_HEADER_SIZE
+            position = start + length
+            if position > size:
+                position = start - FRAME_HEADER_SIZE
+                break
+            yield kind, flags, stream & MAXIMUM_WINDOW, received[start:position]
+        self._received = received[position:]
+
+    def clear(self) -> None:
+        """Give memory back."""
+        self._received = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,14 +18,20 @@ HEADERS_LIMIT: Final = 32 * 1024
 # Headers of a request.
 HEADER_COUNT_LIMIT: Final = 128
 
+# Bytes of a request's body where the handler asks for no other limit: SDP, a few settings.
+BODY_LIMIT: Final = 64 * 1024
+
+# Names of headers that identify a person. Requests with one are never kept for other clients.
+SECRETS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+
+# host [":" port] of RFC 3986 section 3.2, without user information, which RFC 9110 section 4.2.4 forbids.
+_AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d{0,5})?")
+
 
 class Request:
-    """The head of a request. Bodies mean nothing to a server of files: engines discard them.
+    """A request. It never changes: one object may stand for the same request of many clients."""
 
-    It never changes: one object may stand for the same request of many clients.
-    """
-
-    __slots__ = ("fields", "headers", "method", "stream", "target")
+    __slots__ = ("body", "fields", "headers", "is_truncated", "method", "stream", "target")
 
     def __init__(self, stream: int, method: str, target: bytes, headers: Sequence[Header]) -> None:
         self.stream = stream
@@ -33,13 +40,33 @@ class Request:
         self.target = target
         """As it was sent: usually path and query."""
         self.headers = headers
-        """In the order in which they came; ``host`` stands for HTTP/2's ``:authority``, too."""
+        """In their order; ``host`` also stands for HTTP/2's ``:authority``."""
         self.fields: Mapping[bytes, bytes] = dict(headers)
         """Values by name; of several headers with one name, the last."""
+        self.body = b""
+        self.is_truncated = False
+        """Whether the body is larger than the limit: it was not read."""
+
+    def on_stream(self, stream: int) -> Request:
+        """Return the same request, made on another stream; for requests without a body."""
+        copy = Request.__new__(Request)
+        copy.stream = stream
+        copy.method = self.method
+        copy.target = self.target
+        copy.headers = self.headers
+        copy.fields = self.fields
+        copy.body = b""
+        copy.is_truncated = False
+        return copy
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a header identifies a person."""
+        return not SECRETS.isdisjoint(self.fields)
 
 
 class Reset:
-    """The client no longer wants the answer to a request."""
+    """The client no longer wants the response to a request."""
 
     __slots__ = ("stream",)
 
@@ -48,3 +75,8 @@ class Reset:
 
 
 Event = Request | Reset
+
+
+def is_authority(value: bytes) -> bool:
+    """Return whether a value may be that of ``Host`` or ``:authority``."""
+    return _AUTHORITY.fullmatch(value) is not None

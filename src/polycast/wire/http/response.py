@@ -14,6 +14,8 @@ SMALL_BODY: Final = 64 * 1024
 
 _BODILESS: Final = frozenset({204, 304})
 
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
 _STATUS_INDEXES: Final = {200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14}
 """Entries of HPACK's static table that are a whole status (RFC 7541 appendix A)."""
 
@@ -38,17 +40,28 @@ _NAME_INDEXES: Final = {
 
 
 class Response:
-    """A response, whole. It may be sent any number of times, on any number of connections."""
+    """A response, whole, or the head of one whose body follows piece by piece.
 
-    __slots__ = ("_date", "_date2", "_head", "_head2", "_whole", "body", "headers", "status")
+    A whole one may be sent any number of times, on any number of connections.
+    """
 
-    def __init__(self, status: int, headers: Sequence[Header], body: bytes | memoryview = b"") -> None:
-        """``headers`` need no ``content-length`` and no ``date``."""
+    __slots__ = ("_date", "_date2", "_head", "_head2", "_whole", "body", "headers", "is_streamed", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Sequence[Header],
+        body: bytes | memoryview = b"",
+        *,
+        is_streamed: bool = False,
+    ) -> None:
+        """``headers`` need no ``content-length`` and no ``date``; ``is_streamed``: the body follows later."""
         self.status = status
         self.body = body
+        self.is_streamed = is_streamed
         self.headers: list[Header] = [*headers]
         """All headers but ``date``."""
-        if status not in _BODILESS:
+        if status not in _BODILESS and not is_streamed:
             self.headers.append((b"content-length", b"%d" % len(body)))
         self._date = self._date2 = b""
         self._head = self._head2 = self._whole = b""
@@ -58,7 +71,7 @@ class Response:
         if date != self._date:
             self._date = date
             self._whole = b""
-            lines = [b"HTTP/1.1 %d %s" % (self.status, HTTPStatus(self.status).phrase.encode())]
+            lines = [b"HTTP/1.1 %d %s" % (self.status, _PHRASES.get(self.status, b""))]
             lines += [b"%s: %s" % field for field in self.headers]
             lines += [b"date: " + date, b"", b""]
             self._head = b"\r\n".join(lines)

@@ -1,0 +1,264 @@
+"""Requests of an HTTP/1.1 connection out of its bytes (RFC 9112). httptools, the parser of Node.js, reads them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NoReturn
+
+import httptools
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.http.message import (
+    HEADER_COUNT_LIMIT,
+    HEADERS_LIMIT,
+    TARGET_LIMIT,
+    Header,
+    Request,
+    is_authority,
+)
+
+# Bytes of a head: target, headers, and the syntax around them.
+HEAD_LIMIT: Final = TARGET_LIMIT + HEADERS_LIMIT
+
+# Bytes of the syntax around a body (chunk extensions, trailers) without a byte of the body between.
+SYNTAX_LIMIT: Final = HEADERS_LIMIT
+
+# Bytes of a read that is kept with the request in it. Players' requests have a few hundred.
+KNOWN_SIZE: Final = 2 * 1024
+
+# Headers of a request that is kept; browsers send about fifteen.
+KNOWN_HEADERS: Final = 32
+
+# Requests that are kept. Viewers of one stream ask for a few files at a time, each kind of player in its own words.
+KNOWN_LIMIT: Final = 1024
+
+
+class KnownRequests:
+    """Requests by the bytes of the read that brought them: viewers of one stream send the same ones, which are parsed
+    once for all. Shared by the connections of a server. Requests with secrets are not kept.
+    """
+
+    __slots__ = ("by_bytes",)
+
+    def __init__(self) -> None:
+        self.by_bytes: dict[bytes, tuple[Request, bool]] = {}
+        """Each is a whole request without a body, and True: its connection goes on."""
+
+    def keep(self, data: bytes, event: tuple[Request, bool]) -> None:
+        """Keep what a read brought, a request and nothing else."""
+        request = event[0]
+        if len(data) > KNOWN_SIZE or len(request.headers) > KNOWN_HEADERS or request.has_secrets or request.body:
+            return
+        if len(self.by_bytes) >= KNOWN_LIMIT:
+            self.by_bytes.clear()  # what is still asked for is kept again with the next request for it
+        self.by_bytes[data] = event
+
+
+class RequestReader:
+    """Reads one request after the other, until the last one of the connection."""
+
+    __slots__ = (
+        "_body",
+        "_body_limit",
+        "_headers",
+        "_known",
+        "_parser",
+        "_refusal",
+        "_request",
+        "_size",
+        "_target",
+        "events",
+        "has_ended",
+        "is_discarding",
+        "is_incomplete",
+        "mistake",
+        "wants_continue",
+    )
+
+    def __init__(self, known: KnownRequests, body_limit: int) -> None:
+        self._known = known
+        self._body_limit = body_limit
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self.events: deque[tuple[Request, bool]] = deque()
+        """Whole requests, with whether the connection goes on after each."""
+        self.has_ended = False
+        """Whether the last request was read: whatever follows it is ignored."""
+        self.is_discarding = False
+        """Whether the client may be sending what is ignored."""
+        self.is_incomplete = False
+        """Whether a request has begun whose end was not received yet."""
+        self.wants_continue = False
+        """Whether a client waits for permission to send the body of the request that is read (RFC 9110 section
+        10.1.1)."""
+        self.mistake: tuple[str, int] | None = None
+        """What ended reading, and the status that says so."""
+        self._refusal: tuple[str, int] | None = None
+        """The same, on its way through httptools."""
+        self._target = b""
+        self._headers: list[Header] = []
+        self._request: Request | None = None
+        """The request whose body is read."""
+        self._body = bytearray()
+        self._size = 0
+        """Bytes of the reads since the one in which a head began, or since the last byte of a body."""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what one read brought. Raises RemoteProtocolError, now and whenever more is received."""
+        if self.is_incomplete or self.has_ended:
+            self._receive(data)
+            return
+        event = self._known.by_bytes.get(data)
+        if event is not None:  # the parser is between two requests, and would be so after this one
+            self.events.append(event)
+            return
+        waiting = len(self.events)
+        self._receive(data)
+        if len(self.events) == waiting + 1 and not (self.is_incomplete or self.has_ended):
+            self._known.keep(data, self.events[-1])
+
+    def _receive(self, data: bytes) -> None:
+        if self.mistake is not None:
+            raise RemoteProtocolError(*self.mistake)
+        if len(data) <= HEAD_LIMIT:
+            self._feed(data)
+            return
+        for start in range(0, len(data), HEAD_LIMIT):
+            self._feed(data[start : start + HEAD_LIMIT])
+
+    def _feed(self, data: bytes) -> None:
+        if self.has_ended:
+            self.is_discarding = True
+            return
+        self._size += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            if not self.has_ended:
+                raise self.fail(*(self._refusal or (f"not an HTTP request: {error}", 400))) from None
+        if self.is_incomplete and self._size > (HEAD_LIMIT if self._request is None else SYNTAX_LIMIT + HEAD_LIMIT):
+            raise self.fail(*_too_long(self._target))
+
+    def _parse(self, data: bytes) -> None:
+        while data and self._parser is not None:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]  # we go on in HTTP/1.1, as a server may (RFC 9110 section 7.8)
+            else:
+                return
+
+    def fail(self, reason: str, status: int) -> RemoteProtocolError:
+        """End reading with a mistake, and return it."""
+        self.mistake = (reason, status)
+        self.end()
+        self.is_discarding = True
+        return RemoteProtocolError(reason, status)
+
+    def end(self) -> None:
+        """Read no more requests."""
+        self.has_ended = True
+        self.is_incomplete = self.wants_continue = False
+        self._request = None
+        self._body.clear()
+
+    def release(self) -> None:
+        """Give memory back: the connection is over."""
+        self.end()
+        self.events.clear()
+        self._parser = None  # which refers to this object
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        self.is_incomplete = not self.has_ended
+        self._size = 0
+        self._target = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.is_incomplete or self._request is not None:  # ignored, or a trailer
+            return
+        headers = self._headers
+        headers.append((name.lower(), value))
+        if len(headers) > HEADER_COUNT_LIMIT:
+            self._refuse(*_too_long(self._target))
+
+    def on_headers_complete(self) -> None:
+        if not self.is_incomplete or self._parser is None:
+            return
+        if len(self._target) > TARGET_LIMIT:
+            self._refuse(*_too_long(self._target))
+        request = Request(0, self._parser.get_method().decode("latin-1"), self._target, self._headers)
+        version = self._parser.get_http_version()
+        self._check(request, version)
+        fields = request.fields
+        length = fields.get(b"content-length", b"0").strip().lstrip(b"0") or b"0"
+        if request.method == "CONNECT":
+            self._give_up(request)
+        elif length == b"0" and b"transfer-encoding" not in fields:
+            # HTTP/1.0 clients would have to be told that the connection goes on, which no player needs.
+            self._complete(request, keeps_alive=version == "1.1" and self._parser.should_keep_alive())
+        elif len(length) > len(str(self._body_limit)) or int(length) > self._body_limit:
+            request.is_truncated = True
+            self._give_up(request)
+        else:
+            self._request = request
+            self._size = 0
+            self.wants_continue = version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
+
+    def _check(self, request: Request, version: str) -> None:
+        fields = request.fields
+        if version != "1.1":
+            if version != "1.0":
+                self._refuse(f"HTTP version {version}", 505)
+        elif b"host" not in fields:  # RFC 9112 section 3.2
+            self._refuse("a request without a Host header", 400)
+        if len(fields) != len(request.headers) and sum(name == b"host" for name, _ in request.headers) > 1:
+            self._refuse("a request with several Host headers", 400)
+        if not is_authority(fields.get(b"host", b"")):
+            self._refuse("a request with an invalid Host header", 400)
+
+    def on_body(self, body: bytes) -> None:
+        request = self._request
+        if request is None:
+            return
+        self._size = 0
+        self._body += body
+        if len(self._body) > self._body_limit:
+            request.is_truncated = True
+            self._give_up(request)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        if request is not None and self._parser is not None:
+            request.body = bytes(self._body)
+            self._complete(
+                request, keeps_alive=self._parser.get_http_version() == "1.1" and self._parser.should_keep_alive()
+            )
+
+    def _complete(self, request: Request, *, keeps_alive: bool) -> None:
+        self.is_incomplete = self.wants_continue = False
+        self._request = None
+        if self._body:
+            self._body = bytearray()  # cleared, it would keep its memory
+        if not keeps_alive:
+            self.has_ended = True
+        self.events.append((request, keeps_alive))
+
+    def _give_up(self, request: Request) -> None:
+        """Answer a request of whose body nothing more is read."""
+        self.is_discarding = True
+        self._complete(request, keeps_alive=False)
+
+    def _refuse(self, reason: str, status: int) -> NoReturn:
+        self._refusal = (reason, status)
+        raise RemoteProtocolError(reason, status)
+
+
+def _too_long(target: bytes) -> tuple[str, int]:
+    if len(target) > TARGET_LIMIT:
+        return f"a request target longer than {TARGET_LIMIT} bytes", 414
+    return "the headers of a request are too long", 431

@@ -1,0 +1,106 @@
+"""Streams of an HTTP/2 connection: where one stands, and what becomes of a frame that belongs to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import Final
+
+from polycast.wire.http.http2_frames import FrameType
+from polycast.wire.http.message import Request
+
+
+class Condition(Enum):
+    """Where a stream stands, as its client may know (RFC 9113 section 5.1)."""
+
+    IDLE = auto()
+    OPEN = auto()
+    """The request's body is still to come."""
+    HALF_CLOSED = auto()
+    """The request is whole; the response is awaited or being sent."""
+    CLOSED = auto()
+    RESET = auto()
+    """Ended by us, which the client may not know yet."""
+
+
+class Action(Enum):
+    """What becomes of a frame."""
+
+    TAKE = auto()
+    IGNORE = auto()
+    STREAM_ERROR = auto()
+    """It costs the stream, with STREAM_CLOSED."""
+    CONNECTION_ERROR = auto()
+    """It costs the connection, with PROTOCOL_ERROR."""
+    CONNECTION_CLOSED_ERROR = auto()
+    """It costs the connection, with STREAM_CLOSED."""
+
+
+ACTIONS: Final = {
+    (FrameType.DATA, Condition.IDLE): Action.CONNECTION_ERROR,
+    (FrameType.DATA, Condition.OPEN): Action.TAKE,
+    (FrameType.DATA, Condition.HALF_CLOSED): Action.STREAM_ERROR,
+    (FrameType.DATA, Condition.CLOSED): Action.CONNECTION_CLOSED_ERROR,
+    (FrameType.DATA, Condition.RESET): Action.IGNORE,
+    (FrameType.HEADERS, Condition.IDLE): Action.TAKE,
+    (FrameType.HEADERS, Condition.OPEN): Action.TAKE,
+    (FrameType.HEADERS, Condition.HALF_CLOSED): Action.STREAM_ERROR,
+    (FrameType.HEADERS, Condition.CLOSED): Action.CONNECTION_CLOSED_ERROR,
+    (FrameType.HEADERS, Condition.RESET): Action.IGNORE,
+    (FrameType.RST_STREAM, Condition.IDLE): Action.CONNECTION_ERROR,
+    (FrameType.RST_STREAM, Condition.OPEN): Action.TAKE,
+    (FrameType.RST_STREAM, Condition.HALF_CLOSED): Action.TAKE,
+    (FrameType.RST_STREAM, Condition.CLOSED): Action.IGNORE,
+    (FrameType.RST_STREAM, Condition.RESET): Action.IGNORE,
+    (FrameType.WINDOW_UPDATE, Condition.IDLE): Action.CONNECTION_ERROR,
+    (FrameType.WINDOW_UPDATE, Condition.OPEN): Action.TAKE,
+    (FrameType.WINDOW_UPDATE, Condition.HALF_CLOSED): Action.TAKE,
+    (FrameType.WINDOW_UPDATE, Condition.CLOSED): Action.IGNORE,
+    (FrameType.WINDOW_UPDATE, Condition.RESET): Action.IGNORE,
+}
+"""What becomes of a frame of a stream."""
+
+
+class Stream:
+    """A request and its response."""
+
+    __slots__ = (
+        "body",
+        "declared",
+        "is_answered",
+        "is_streaming",
+        "is_told",
+        "is_whole",
+        "more",
+        "received",
+        "request",
+        "unacknowledged",
+        "window",
+    )
+
+    def __init__(self, window: int, request: Request, declared: int | None) -> None:
+        self.window = window
+        """Bytes of DATA that the client accepts on this stream now."""
+        self.request = request
+        self.declared = declared
+        """Bytes of the request's body by its content-length."""
+        self.received: bytearray | None = bytearray()
+        """The request's body so far; None when it is larger than the limit, and ignored."""
+        self.unacknowledged = 0
+        """Bytes of DATA received whose window was not given back."""
+        self.is_whole = False
+        """Whether the request has ended."""
+        self.is_told = False
+        """Whether the request was handed to the owner of the connection."""
+        self.is_answered = False
+        self.body: memoryview | None = None
+        """What is left of the piece of the response's body that is being sent."""
+        self.is_streaming = False
+        """Whether more of the response's body follows."""
+        self.more: deque[bytes] | None = None
+        """Pieces of a streamed body that wait."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the response's body that were not taken yet."""
+        return (len(self.body) if self.body is not None else 0) + sum(map(len, self.more or ()))
