@@ -164,6 +164,10 @@ class TcpConnection(asyncio.Protocol):
     def on_lost(self, reason: str) -> None:
         """The connection is gone."""
 
+    def close_transport(self) -> None:
+        """Let the last bytes leave, then close."""
+        self.transport.close()
+
     @property
     def state(self) -> ConnectionState:
         return self._state
@@ -213,7 +217,7 @@ class TcpConnection(asyncio.Protocol):
         """Close once everything queued was sent."""
         if self._step(_Input.CLOSE, reason):
             self._draining_since = self.clock()
-            self.transport.close()
+            self.close_transport()
 
     def abort(self, reason: str) -> None:
         """Close at once; what is queued is lost."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final, cast
+from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.net.address import join_host_port, peer_of
+from polycast.net.address import join_host_port
 from polycast.net.http.transaction import HttpHost, Transaction
-from polycast.net.losses import describe_loss
+from polycast.net.tcp import TcpConnection
 from polycast.wire.http.http1 import Http1Connection
 from polycast.wire.http.http2 import Http2Connection
 from polycast.wire.http.http2_frames import PREFACE
@@ -16,15 +15,18 @@ from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 
 # Bytes that wait for a slow client; the rest of what it asked for is handed over as it takes them, and until then
-# stays in the muxer's memory, of which all clients share one copy.
+# stays in the memory that all clients share.
 QUEUE_LIMIT: Final = 256 * 1024
 
 # Bytes handed to the transport at once.
 WRITE_SIZE: Final = 128 * 1024
 
-# Bytes that are taken in at once: a few requests. A client may send thousands in a row, which must not all be read
-# before the first is answered.
-RECEIVE_SIZE: Final = 4 * 1024
+# Bytes that the engine gets at once: a request or a few. A client may send thousands in a row, which must not all be
+# read before the first is answered.
+RECEIVE_SIZE: Final = 2 * 1024
+
+# Bytes of a streamed response that wait before its handler has to.
+STREAM_LIMIT: Final = 64 * 1024
 
 # Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
 STALL_TIMEOUT = 20.0
@@ -32,60 +34,66 @@ STALL_TIMEOUT = 20.0
 # Seconds without a request after which a connection is closed. Players ask at least once per segment.
 IDLE_TIMEOUT = 120.0
 
-# Seconds for the last bytes to leave a connection that is being closed.
-CLOSE_GRACE = 2.0
+Engine = Http1Connection | Http2Connection
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(TcpConnection):
     """A client's connection."""
 
     def __init__(self, server: HttpHost) -> None:
+        super().__init__(server.loop, server.log, server.now)
         self.server = server
-        self.peer: tuple[str, int] = ("", 0)
-        self._engine: Http1Connection | Http2Connection | None = None
+        self._engine: Engine | None = None
         """None until the first bytes tell the version."""
-        self._first_bytes = b""
         self._unread = b""
-        """What came while the engine had enough."""
+        """What the engine did not get yet."""
         self._transactions: dict[int, Transaction] = {}
-        self._is_processing = False
+        """Requests that are being answered, by stream."""
+        self._draining: list[Transaction] = []
+        """Streamed responses whose handlers wait until the client has taken more."""
+        self._is_working = False
         self._is_write_paused = False
-        self._is_read_paused = False
-        self._is_closing = False
-        self._reason = ""
-        self._last_request = server.now()
-        self._has_requested = False
-        self._incomplete_since: float | None = None
-        self._written = 0
-        self._stalled_since: float | None = None
-        self._drained_then = 0
-        self._closed_since: float | None = None
+        self._watch = _Watch(server.now())
 
-    # asyncio.Protocol
+    # TcpConnection
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
+    @property
+    def held_size(self) -> int:
+        return len(self._unread) + (self._engine.held_size if self._engine is not None else 0)
+
+    def on_connected(self) -> None:
         self.transport.set_write_buffer_limits(high=QUEUE_LIMIT, low=QUEUE_LIMIT // 2)
-        self.peer = peer_of(transport.get_extra_info("peername"))
         self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
-        encryption = transport.get_extra_info("ssl_object")
+        encryption = self.transport.get_extra_info("ssl_object")
         if encryption is not None:
             self._engine = self._make_engine(is_http2=encryption.selected_alpn_protocol() == "h2")
         self.server.add_connection(self)
         self.log.debug("opened")
         if self._engine is not None:
-            self._send()
+            self._send(self._engine)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._is_closing = True
-        self._cancel_all()
+    def on_closing(self, reason: str) -> None:
+        transactions = list(self._transactions.values())
+        self._transactions.clear()
+        self._draining.clear()
+        self._unread = b""
+        for transaction in transactions:
+            transaction.cancel()
+
+    def on_lost(self, reason: str) -> None:
+        if self._engine is not None:
+            self._engine.release()
         self.server.remove_connection(self)
-        self.log.debug("closed (%s)", self._reason or describe_loss(exc))
+        self.log.debug("closed (%s)", reason)
+
+    def on_internal_error(self) -> None:
+        self.server.on_internal_error()
+        self.abort("internal error")
 
     def eof_received(self) -> bool:
-        self._reason = self._reason or "closed by the client"
+        self.close_reason = self.close_reason or "closed by the client"
         engine = self._engine
-        if self._is_closing or engine is None or not engine.is_sending or not self.transport.can_write_eof():
+        if not self.is_open or engine is None or not engine.is_sending or not self.transport.can_write_eof():
             return False
         engine.shut_down()  # it may have ended only its own side, and still read
         return True
@@ -95,117 +103,159 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
-        if not self._is_closing:
-            self._process()
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_closing:
-            return
-        if self._unread or len(data) > RECEIVE_SIZE:
-            self._unread += data
-            self._read_on()
-        else:
-            self._receive(data)
-
-    def _read_on(self) -> None:
-        """Take what has come piece by piece, for as long as the engine has room."""
-        while self._unread and not (self._is_read_paused or self._is_closing):
-            piece, self._unread = self._unread[:RECEIVE_SIZE], self._unread[RECEIVE_SIZE:]
-            self._receive(piece)
-
-    def _receive(self, data: bytes) -> None:
-        engine = self._engine
-        if engine is None:
-            data = self._first_bytes + data
-            self._first_bytes = data
-            if len(data) < len(PREFACE) and PREFACE.startswith(data):
-                return
-            engine = self._engine = self._make_engine(is_http2=data.startswith(PREFACE))
-            self._first_bytes = b""
-        try:
-            engine.receive_data(data)
-        except RemoteProtocolError as error:
-            reason = f"invalid data: {error}"
-            self._reason = self._reason or reason
-            self._process()
-            self.close(reason)
-        except Exception:
-            self.server.on_internal_error()
-            self.abort("internal error")
-        else:
-            self._process()
-
-    def _make_engine(self, *, is_http2: bool) -> Http1Connection | Http2Connection:
-        return Http2Connection() if is_http2 else Http1Connection(self.server.known_requests)
+        self._continue()
 
     # Requests
 
-    def _process(self) -> None:
-        """Begin to answer what has come; an answer that is there at once may let the next request begin."""
-        engine = self._engine
-        if self._is_processing or engine is None:
-            return
-        self._is_processing = True
+    def receive(self, data: bytes, now: float) -> bool:
+        self._unread = self._unread + data if self._unread else data
+        return self.go_on(now)
+
+    def go_on(self, now: float) -> bool:
+        """Answer what was received, for a slice; a response that is there at once may let the next request begin."""
+        engine = self._engine or self._recognize()
+        if engine is None or self._is_working:
+            return False
+        self._is_working = True
         try:
-            while engine.has_work and not self._is_closing:
+            is_done = self._handle_requests(engine)
+            while is_done and self._unread and not engine.is_full and self.is_open:
+                if self.is_slice_over():
+                    return True
+                self._feed(engine)
+                is_done = self._handle_requests(engine)
+        finally:
+            self._is_working = False
+        if not is_done:
+            return self.is_open
+        if self._unread or engine.is_full:
+            self.hold_reading()
+        else:
+            self.release_reading()
+        return False
+
+    def _recognize(self) -> Engine | None:
+        """Return the engine for what has begun; None while that is open."""
+        data = self._unread
+        if len(data) < len(PREFACE) and PREFACE.startswith(data):
+            return None
+        self._engine = self._make_engine(is_http2=data.startswith(PREFACE))
+        return self._engine
+
+    def _make_engine(self, *, is_http2: bool) -> Engine:
+        known, limit = self.server.known, self.server.handler.body_limit
+        return Http2Connection(known.blocks, limit) if is_http2 else Http1Connection(known.requests, limit)
+
+    def _feed(self, engine: Engine) -> None:
+        data = self._unread
+        if len(data) > RECEIVE_SIZE:
+            data, self._unread = data[:RECEIVE_SIZE], data[RECEIVE_SIZE:]
+        else:
+            self._unread = b""
+        try:
+            engine.receive_data(data)
+        except RemoteProtocolError as error:
+            self._unread = b""  # the engine answers what came before, and is finished then
+            self.close_reason = self.close_reason or f"invalid data: {error}"
+
+    def _handle_requests(self, engine: Engine) -> bool:
+        """Handle requests that the engine has read; return whether it has no more now."""
+        handle = self.server.handler.handle
+        while engine.has_work and self.is_open:
+            event = engine.next_event()
+            if event is None:
+                self._send(engine)  # which may be what the next request waits for
                 event = engine.next_event()
                 if event is None:
-                    self._send()  # which may be what the next request waits for
-                    event = engine.next_event()
-                    if event is None:
-                        break
-                if isinstance(event, Request):
-                    self._last_request = now = self.server.now()
-                    self._has_requested = True
-                    transaction = self._transactions[event.stream] = Transaction(self, event, now)
-                    self.server.handler.handle(transaction)
-                elif event.stream in self._transactions:
-                    self._transactions.pop(event.stream).cancel()
-        finally:
-            self._is_processing = False
-        if self._is_read_paused or engine.events:
-            self._limit_reading(engine.is_full)
-
-    def _limit_reading(self, is_full: bool) -> None:
-        if is_full != self._is_read_paused and not self._is_closing:
-            self._is_read_paused = is_full
-            if is_full:
-                self.transport.pause_reading()
+                    return True
+            if isinstance(event, Request):
+                now = self._watch.on_request(self.clock())
+                self.silent_since = None
+                transaction = self._transactions[event.stream] = Transaction(self, event, now)
+                handle(transaction)
             else:
-                self.transport.resume_reading()
-                if self._unread:
-                    self.server.loop.call_soon(self._read_on)
+                self._forget(event.stream)
+            if engine.events and self.is_slice_over():
+                return False
+        return True
 
-    def _cancel_all(self) -> None:
-        transactions = list(self._transactions.values())
-        self._transactions.clear()
-        for transaction in transactions:
+    def _forget(self, stream: int) -> None:
+        transaction = self._transactions.pop(stream, None)
+        if transaction is not None:
             transaction.cancel()
 
-    def respond(self, transaction: Transaction, response: Response) -> None:
-        """Send the answer to a request; nothing when the client has gone."""
-        request = transaction.request
+    def _continue(self) -> None:
+        """Something has changed that requests or responses may have waited for."""
+        if self._is_working or not self.is_open:
+            return
         engine = self._engine
-        if engine is None or self._transactions.pop(request.stream, None) is not transaction:
+        if engine is not None:
+            self._send(engine)
+            if engine.events or self._unread or engine.has_work:
+                self.resume_work()
+
+    # Responses
+
+    def respond(self, transaction: Transaction, response: Response) -> None:
+        """Send the response to a request, or begin one that is streamed; nothing when the client is gone."""
+        request = transaction.request
+        stream = request.stream
+        engine = self._engine
+        if engine is None or self._transactions.get(stream) is not transaction:
             return
         is_head = request.method == "HEAD"
+        if is_head or not response.is_streamed:
+            del self._transactions[stream]
         date = self.server.date()
         if self._is_write_paused:
-            engine.respond(request.stream, response, date, head=is_head)
+            engine.respond(stream, response, date, head=is_head)
             return
-        whole = engine.respond_at_once(request.stream, response, date, head=is_head)
+        whole = engine.respond_at_once(stream, response, date, head=is_head)
         if whole:
-            self._written += len(whole)
+            self._watch.written += len(whole)
             self.transport.write(whole)
-        elif not self._is_processing:
-            self._send()
-        if engine.events and not self._is_processing:
-            self._process()
+        if not self._is_working and (not whole or engine.events or self._unread):
+            self._continue()
 
-    def _send(self) -> None:
+    def send_body(self, transaction: Transaction, data: bytes, *, is_last: bool) -> None:
+        """Send a piece of a streamed response; nothing when the client is gone."""
+        stream = transaction.request.stream
         engine = self._engine
-        if engine is None:
+        if engine is None or self._transactions.get(stream) is not transaction:
             return
+        if is_last:
+            del self._transactions[stream]
+        engine.send_body(stream, data, is_last=is_last)
+        self._continue()
+
+    def abandon(self, transaction: Transaction) -> None:
+        """End a streamed response that cannot be completed."""
+        stream = transaction.request.stream
+        if self._engine is not None and self._transactions.get(stream) is transaction:
+            del self._transactions[stream]
+            self._engine.abandon(stream)
+            self._continue()
+
+    async def drain(self, transaction: Transaction) -> None:
+        """Return when there is room for more of a streamed response."""
+        engine = self._engine
+        if engine is None or not self.is_open or self._has_room(engine, transaction):
+            return
+        transaction.drained = self.loop.create_future()
+        self._draining.append(transaction)
+        await transaction.drained
+
+    def _has_room(self, engine: Engine, transaction: Transaction) -> bool:
+        return engine.unsent(transaction.request.stream) < STREAM_LIMIT and not self._is_write_paused
+
+    def _wake(self, engine: Engine) -> None:
+        for transaction in list(self._draining):
+            if self._has_room(engine, transaction):
+                self._draining.remove(transaction)
+                if transaction.drained is not None and not transaction.drained.done():
+                    transaction.drained.set_result(None)
+
+    def _send(self, engine: Engine) -> None:
         transport = self.transport
         while not self._is_write_paused:
             pieces = engine.take(WRITE_SIZE)
@@ -217,45 +267,108 @@ class HttpConnection(asyncio.Protocol):
             else:
                 size = sum(map(len, pieces))
                 transport.writelines(pieces)
-            self._written += size
+            self._watch.written += size
             if size < WRITE_SIZE:
                 break
-        if engine.is_finished and not self._is_closing:
+        if self._draining:
+            self._wake(engine)
+        if engine.is_finished and self.is_open:
             if not self._is_write_paused:
                 transport.set_write_buffer_limits(high=1)  # paused until all has gone
             if not self._is_write_paused:
-                self._end("closed after the last answer")
+                super().close("closed after the last response")
 
     # Life
 
     def tick(self, now: float) -> None:
         """Called about once a second: time-outs and clients that take nothing."""
-        if self._closed_since is not None:
-            if now - self._closed_since >= CLOSE_GRACE:
-                self.transport.abort()
+        watch, engine = self._watch, self._engine
+        if not self.is_open:
+            self.check_progress(now, STALL_TIMEOUT)
             return
-        if self._has_stalled(now):
-            self.abort("the client does not take its answer")
+        waiting = self.transport.get_write_buffer_size()
+        self._check_memory()
+        if watch.has_stalled(now, waiting, has_more=engine is not None and engine.is_sending):
+            self.abort("the client does not take the response")
             return
-        timeout = self.server.read_timeout
-        engine = self._engine
-        # A head that is cut where we stopped reading is not the client's fault.
-        is_waiting = self._is_read_paused or bool(self._unread)
-        is_incomplete = engine is None or (engine.is_incomplete and not is_waiting)
-        if is_incomplete or not self._has_requested:
-            if self._incomplete_since is None:
-                self._incomplete_since = now
-            elif now - max(self._incomplete_since, self._last_request) >= timeout:
-                self.close("no request received in time")
-            return
-        self._incomplete_since = None
-        if not self._transactions and now - self._last_request >= IDLE_TIMEOUT and self._stalled_since is None:
+        # A request that was cut where we stopped reading is not the client's fault.
+        is_ours = bool(self._unread and engine is not None) or self.is_behind or (engine is not None and engine.is_full)
+        is_incomplete = engine is None or (engine.is_incomplete and not is_ours)
+        if watch.is_late(now, self.server.read_timeout, is_incomplete=is_incomplete):
+            self._time_out(engine)
+        elif not (is_incomplete or self._transactions) and watch.is_idle(now):
             self.close("no request in a while")
 
-    def _has_stalled(self, now: float) -> bool:
-        waiting = self.transport.get_write_buffer_size()
-        drained = self._written - waiting
-        if waiting == 0 and (self._engine is None or not self._engine.is_sending):
+    def _time_out(self, engine: Engine | None) -> None:
+        if engine is not None and not self._transactions:
+            engine.time_out()
+            self._continue()
+        self.close("no request received in time")
+
+    def close(self, reason: str) -> None:
+        """Close once everything queued was sent; requests that are not answered are cancelled."""
+        if not self.is_open:
+            return
+        self.close_reason = self.close_reason or reason
+        for stream in list(self._transactions):
+            self._forget(stream)
+        if self._engine is not None:
+            self._engine.shut_down()
+            self._send(self._engine)
+        super().close(reason)
+
+    def close_transport(self) -> None:
+        if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        # Closed at once, the kernel would answer what still arrives with a reset, which may cost the client its
+        # response.
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has just gone
+            self.transport.abort()
+        else:
+            self.transport.resume_reading()
+
+
+class _Watch:
+    """Tells when a connection has used up its time. All times are monotonic seconds."""
+
+    __slots__ = ("_drained_then", "_has_requested", "_incomplete_since", "_last_request", "_stalled_since", "written")
+
+    def __init__(self, now: float) -> None:
+        self._last_request = now
+        self._has_requested = False
+        self._incomplete_since: float | None = None
+        self.written = 0
+        """Bytes handed to the transport."""
+        self._stalled_since: float | None = None
+        self._drained_then = 0
+
+    def on_request(self, now: float) -> float:
+        """A request was received; return when."""
+        self._last_request = now
+        self._has_requested = True
+        return now
+
+    def is_late(self, now: float, timeout: float, *, is_incomplete: bool) -> bool:
+        """Return whether a request that was begun, or the first one, takes longer than ``timeout``."""
+        if not is_incomplete and self._has_requested:
+            self._incomplete_since = None
+            return False
+        if self._incomplete_since is None:
+            self._incomplete_since = now
+            return False
+        return now - max(self._incomplete_since, self._last_request) >= timeout
+
+    def is_idle(self, now: float) -> bool:
+        """Return whether the client has neither asked for anything nor taken anything for long."""
+        return now - self._last_request >= IDLE_TIMEOUT and self._stalled_since is None
+
+    def has_stalled(self, now: float, waiting: int, *, has_more: bool) -> bool:
+        """Return whether the client takes nothing; ``waiting`` are the bytes in the transport."""
+        drained = self.written - waiting
+        if waiting == 0 and not has_more:
             self._stalled_since = None
         elif self._stalled_since is None or drained - self._drained_then >= WRITE_SIZE:
             self._stalled_since = now
@@ -263,34 +376,3 @@ class HttpConnection(asyncio.Protocol):
         else:
             return now - self._stalled_since >= STALL_TIMEOUT
         return False
-
-    def close(self, reason: str) -> None:
-        """Close once everything queued was sent; requests that are not answered are given up."""
-        if self._is_closing:
-            return
-        self._reason = self._reason or reason
-        self._cancel_all()
-        if self._engine is not None:
-            self._engine.shut_down()
-            self._send()
-        self._end(reason)
-
-    def _end(self, reason: str) -> None:
-        if self._is_closing:
-            return
-        self._is_closing = True
-        self._reason = self._reason or reason
-        self._closed_since = self.server.now()
-        if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        # Closed at once, the kernel would answer what still comes with a reset, which may cost the client its answer.
-        self.transport.write_eof()
-        if self._is_read_paused:
-            self.transport.resume_reading()
-
-    def abort(self, reason: str) -> None:
-        """Close at once; what is queued is lost."""
-        self._is_closing = True
-        self._reason = self._reason or reason
-        self.transport.abort()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from polycast.log import Log
 from polycast.wire.http.http1_reader import KnownRequests
-from polycast.wire.http.message import Request
+from polycast.wire.http.http2_headers import KnownBlocks
+from polycast.wire.http.message import BODY_LIMIT, Request
 from polycast.wire.http.response import Response
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 class HttpHandler(Protocol):
     """Answers requests."""
 
+    body_limit: int
+    """Bytes of a request's body. A request with a larger one is handed over without it (`Request.is_truncated`)."""
+
     def handle(self, transaction: Transaction) -> None:
-        """Answer a request, now or later. An exception is a bug; it is answered with status 500 where possible."""
+        """Answer a request, now or later. It raises nothing."""
         ...
 
 
@@ -29,8 +33,8 @@ class HttpHost(Protocol):
     now: Callable[[], float]
     """Monotonic seconds."""
     log: Log
-    known_requests: KnownRequests
     loop: asyncio.AbstractEventLoop
+    known: Known
 
     @property
     def handler(self) -> HttpHandler: ...
@@ -54,10 +58,20 @@ class HttpHost(Protocol):
         """Log and count the exception that is being handled."""
 
 
-class Transaction:
-    """A request that is being answered."""
+class Known:
+    """Requests that the connections of one server have read before."""
 
-    __slots__ = ("begun", "connection", "on_cancelled", "request", "task")
+    __slots__ = ("blocks", "requests")
+
+    def __init__(self) -> None:
+        self.requests = KnownRequests()
+        self.blocks = KnownBlocks()
+
+
+class Transaction:
+    """A request that is being answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
+
+    __slots__ = ("begun", "connection", "drained", "on_cancelled", "request", "task")
 
     def __init__(self, connection: HttpConnection, request: Request, begun: float) -> None:
         self.connection = connection
@@ -68,6 +82,8 @@ class Transaction:
         """Produces the response; cancelled when the client no longer wants it."""
         self.on_cancelled: Callable[[Transaction], None] | None = None
         """Called when the client no longer wants the response."""
+        self.drained: asyncio.Future[None] | None = None
+        """What `drain` waits for."""
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -78,9 +94,28 @@ class Transaction:
         """Send the response. Nothing happens when the client is gone or was answered."""
         self.connection.respond(self, response)
 
+    def send(self, data: bytes) -> None:
+        """Send a piece of a streamed response; wait for `drain` before the next one."""
+        self.connection.send_body(self, data, is_last=False)
+
+    async def drain(self) -> None:
+        """Return when the client has taken so much that there is room for more."""
+        await self.connection.drain(self)
+
+    def end(self) -> None:
+        """End a streamed response."""
+        self.connection.send_body(self, b"", is_last=True)
+
+    def abandon(self) -> None:
+        """End a streamed response that cannot be completed, so that the client notices."""
+        self.connection.abandon(self)
+
     def cancel(self) -> None:
         """The client no longer wants the response."""
         if self.task is not None:
             self.task.cancel()
         if self.on_cancelled is not None:
             self.on_cancelled(self)
+
+
+__all__ = ["BODY_LIMIT", "HttpHandler", "HttpHost", "Known", "Transaction"]

@@ -16,7 +16,7 @@ from polycast.hub.path import Path
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.request import basic_credentials, client_of
-from polycast.net.http.transaction import Transaction
+from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.hls.reasons import (
     Problem,
     access_problem,
@@ -55,6 +55,8 @@ _POLICY: Final = CONTENT_SECURITY_POLICY.encode()
 
 class RequestHandler:
     """Answers requests. What is there goes out at once; a task runs only for what has to be waited for."""
+
+    body_limit = BODY_LIMIT
 
     def __init__(self, server: HlsServer) -> None:
         self._server = server

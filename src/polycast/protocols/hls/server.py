@@ -16,12 +16,12 @@ from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Reader
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.connection import HttpConnection
+from polycast.net.http.transaction import Known
 from polycast.net.losses import describe_loss
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.tcp_server import TcpServer
-from polycast.wire.http.http1_reader import KnownRequests
 
 
 class HlsServer(TcpServer):
@@ -47,7 +47,7 @@ class HlsServer(TcpServer):
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that run, by path name."""
         self.handler = RequestHandler(self)
-        self.known_requests = KnownRequests()
+        self.known = Known()
         self._date = b""
         self._date_of = 0
         """The second since the epoch that the date tells."""

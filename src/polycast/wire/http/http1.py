@@ -195,6 +195,11 @@ class Http1Connection:
         return len(self.events) >= PIPELINE_LIMIT
 
     @property
+    def held_size(self) -> int:
+        """Bytes of requests that are not complete."""
+        return self._reader.held_size
+
+    @property
     def is_sending(self) -> bool:
         """Whether something is left to take."""
         return bool(self._output)

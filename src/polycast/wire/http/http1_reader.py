@@ -167,6 +167,11 @@ class RequestReader:
         self.events.clear()
         self._parser = None  # which refers to this object
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of a request that is not complete."""
+        return len(self._body) + (self._size if self.is_incomplete else 0)
+
     # What httptools calls.
 
     def on_message_begin(self) -> None:

@@ -222,13 +222,8 @@ class Http2Connection:
     @property
     def is_incomplete(self) -> bool:
         """Whether a request has begun whose end was not received yet."""
-        return bool(
-            self._frames.is_incomplete or self._awaits_settings or self._block is not None or self._has_open_request
-        )
-
-    @property
-    def _has_open_request(self) -> bool:
-        return any(not state.is_told for state in self._streams.values())
+        begun = self._frames.is_incomplete or self._awaits_settings or self._block is not None
+        return begun or any(not state.is_told for state in self._streams.values())
 
     @property
     def has_work(self) -> bool:
@@ -239,6 +234,11 @@ class Http2Connection:
     def is_full(self) -> bool:
         """Never: a client learns how many requests it may send."""
         return False
+
+    @property
+    def held_size(self) -> int:
+        """Bytes of requests that are not complete."""
+        return self._bodies + self._frames.held_size
 
     @property
     def is_discarding(self) -> bool:

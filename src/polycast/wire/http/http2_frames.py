@@ -133,6 +133,11 @@ class FrameBuffer:
         """Whether a frame, or the preface, has begun whose end was not received yet."""
         return bool(self._received) or self._awaits_preface
 
+    @property
+    def held_size(self) -> int:
+        """Bytes of a frame that is not complete."""
+        return len(self._received)
+
     def receive(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield type, flags, stream and payload of each frame that is complete. Raises FrameError."""
         received = self._received + data if self._received else data
