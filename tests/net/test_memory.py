@@ -67,3 +67,13 @@ def test_what_is_used_counts_no_more() -> None:
     held.forget(holders[0])
     held.forget(holders[0])
     assert (held.received, held.size, held._by_address) == (0, 0, {})
+
+
+def test_slow_readers_of_one_address_leave() -> None:
+    held = HeldMemory()
+    slow = [Holder() for _ in range(3)]
+    for holder in slow:
+        held.update(holder, "10.0.0.1", 0, MINIMUM_SIZE)
+    for holder in slow:
+        held.forget(holder)
+    assert (held.received, held.size) == (0, 0)

@@ -71,9 +71,9 @@ class HeldMemory:
         address, received, waiting = item
         self.received -= received
         self.size -= received + waiting
-        self._by_address[address] -= received
-        if not self._by_address[address]:
-            del self._by_address[address]
+        rest = self._by_address.pop(address, 0) - received  # several may have received nothing that is held
+        if rest:
+            self._by_address[address] = rest
 
     def _end(self, what: str, order: Callable[[tuple[str, int, int]], int]) -> None:
         largest = max(self._held, key=lambda holder: order(self._held[holder]))
