@@ -1,4 +1,4 @@
-"""A server that asks Python who may publish and read.
+"""A server that lets a Python function decide who may publish and read.
 
 python authentication.py
 ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://camera:secret@localhost:8554/cam
@@ -13,11 +13,11 @@ import hmac
 import polycast
 
 USERS = {"camera": ("secret", {"publish", "read"}), "viewer": ("look", {"read"})}
-"""Password of each user, and what the user may do. Ask your database instead."""
+"""Password and permitted actions of each user. In your program, ask your database."""
 
 
 def authenticate(request: polycast.AuthenticationRequest) -> bool:
-    """Decide about a client. It may take its time: it runs in a thread of its own."""
+    """Decide whether a client may do what it asks. This runs in a worker thread, so it may block."""
     password, actions = USERS.get(request.user, ("", set()))
     known = hmac.compare_digest(password, request.password) and bool(password)
     allowed = known and request.action in actions

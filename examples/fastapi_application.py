@@ -1,5 +1,6 @@
 """A FastAPI application with an embedded server: live statistics and snapshots over HTTP, streams over RTSP.
 
+    pip install fastapi granian
     granian --interface asgi fastapi_application:app
 
 Publish something to rtsp://localhost:8554/cam and open http://localhost:8000/streams and
@@ -8,11 +9,11 @@ http://localhost:8000/snapshot/cam.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import cv2
 from fastapi import FastAPI, HTTPException, Response
 
 import polycast
@@ -54,5 +55,5 @@ async def snapshot(name: str) -> Response:
             raise HTTPException(404, str(error)) from error
     if frame is None:
         raise HTTPException(404, "the stream has ended")
-    _, jpeg = cv2.imencode(".jpg", frame.image)
-    return Response(jpeg.tobytes(), media_type="image/jpeg")
+    jpeg = await asyncio.to_thread(frame.jpeg)
+    return Response(jpeg, media_type="image/jpeg")

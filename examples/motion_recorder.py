@@ -1,6 +1,9 @@
-"""Motion recorder: watches a stream and records a clip while something moves, with some pictures from before.
+"""Motion recorder: watches a stream and records a clip while something moves, starting shortly before the motion.
 
-python motion_recorder.py rtsp://camera/stream --folder clips
+    pip install opencv-python
+    python motion_recorder.py rtsp://camera/stream --folder clips
+
+Without an address, it reads a synthetic camera.
 """
 
 from __future__ import annotations
@@ -9,17 +12,21 @@ import argparse
 import collections
 import contextlib
 import datetime
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from local_camera import synthetic_stream
 from numpy.typing import NDArray
 
 import polycast
 
 Image = NDArray[np.uint8]
+
+BALL = (0, 200, 255)
+"""Colour of the ball before the synthetic camera: blue, green, red."""
 
 MOVED = 25  # difference of a pixel's brightness that counts as motion
 SHARE = 0.002  # of all pixels, that make it motion
@@ -73,16 +80,46 @@ def record(frames: polycast.Reader[polycast.VideoFrame], folder: Path, seconds: 
     return clips
 
 
+def draw(index: int) -> Image:
+    """Return a picture of a synthetic camera: a ball that moves over a gradient."""
+    y, x = np.ogrid[:480, :640]
+    picture = np.empty((480, 640, 3), np.uint8)
+    picture[..., 0], picture[..., 1], picture[..., 2] = x // 6 + 20, y // 5 + 20, (x + y) // 11 + 20
+    picture[(x - 60 - index * 6 % 520) ** 2 + (y - 240) ** 2 < 1600] = BALL
+    return picture
+
+
+@contextlib.contextmanager
+def synthetic_stream(server: polycast.Server, name: str, *, still: bool = False) -> Iterator[None]:
+    """Publish a synthetic camera until the end of the block, for machines without a real one."""
+    stop = threading.Event()
+
+    def run() -> None:
+        with server.publish(name, size=(640, 480), pace=True) as video:
+            index = 0
+            while not stop.is_set():
+                video.write(draw(0 if still else index))
+                index += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url", nargs="?", help="stream to watch; left out, a synthetic camera")
+    parser.add_argument("url", nargs="?", help="stream to watch; default: a synthetic camera")
     parser.add_argument("--folder", type=Path, default=Path(), help="where the clips go")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
-    parser.add_argument("--still", action="store_true", help="nothing moves before the synthetic camera")
+    parser.add_argument("--still", action="store_true", help="the ball of the synthetic camera does not move")
     options = parser.parse_args()
 
     with contextlib.ExitStack() as stack:
-        # Every picture counts here, so there is a buffer: of at most two seconds.
+        # Every picture is needed, so there is a buffer, of two seconds at most.
         if options.url:
             frames = polycast.read(options.url, buffer=60, timeout=10)
         else:

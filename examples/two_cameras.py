@@ -1,6 +1,8 @@
-"""Two cameras side by side, aligned by the clocks of the cameras: pictures of the same moment stand beside each other.
+"""Two cameras side by side, aligned by the cameras' clocks, so that both pictures show the same moment.
 
-python two_cameras.py rtsp://left/stream rtsp://right/stream
+    python two_cameras.py rtsp://left/stream rtsp://right/stream
+
+Without addresses, it reads two synthetic cameras.
 """
 
 from __future__ import annotations
@@ -8,13 +10,19 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import threading
 import time
+from collections.abc import Iterator
 
-import cv2
 import numpy as np
-from local_camera import synthetic_stream
+from numpy.typing import NDArray
 
 import polycast
+
+Image = NDArray[np.uint8]
+
+BALL = (0, 200, 255)
+"""Colour of the ball before the synthetic camera: blue, green, red."""
 
 TOLERANCE = 0.02  # seconds: a bit more than half of the time between two pictures
 
@@ -32,15 +40,46 @@ class Aligner:
             frame = self._frames.read()
             if frame is None:
                 return None
-            if frame.time is not None:  # cameras tell their clock some seconds after the start
+            if frame.time is not None:  # cameras report their clock a few seconds after the start
                 self._last.append(frame)
         best = min(self._last, key=lambda frame: abs((frame.time or 0.0) - moment))
         return best if abs((best.time or 0.0) - moment) <= TOLERANCE else None
 
 
+def draw(index: int) -> Image:
+    """Return a picture of a synthetic camera: a ball that moves over a gradient."""
+    y, x = np.ogrid[:480, :640]
+    picture = np.empty((480, 640, 3), np.uint8)
+    picture[..., 0], picture[..., 1], picture[..., 2] = x // 6 + 20, y // 5 + 20, (x + y) // 11 + 20
+    picture[(x - 60 - index * 6 % 520) ** 2 + (y - 240) ** 2 < 1600] = BALL
+    return picture
+
+
+@contextlib.contextmanager
+def synthetic_stream(server: polycast.Server, name: str, *, delay: float = 0.0) -> Iterator[None]:
+    """Publish a synthetic camera until the end of the block, for machines without a real one."""
+    stop = threading.Event()
+
+    def run() -> None:
+        stop.wait(delay)
+        with server.publish(name, size=(640, 480), pace=True) as video:
+            index = 0
+            while not stop.is_set():
+                video.write(draw(index))
+                index += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("urls", nargs="*", help="two streams; left out, two synthetic cameras")
+    parser.add_argument("urls", nargs="*", help="two streams; default: two synthetic cameras")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--any-port", action="store_true", help="let the system choose the ports")
     options = parser.parse_args()
@@ -55,17 +94,16 @@ def main() -> None:
             stack.enter_context(synthetic_stream(server, "left"))
             stack.enter_context(synthetic_stream(server, "right", delay=0.2))
         other = Aligner(right)
-        result: polycast.Writer | None = None
+        width, height = left.size
+        result = stack.enter_context(server.publish("both", size=(2 * width, height)))
+        print(f"result: {server.url('both')}", flush=True)
         for frame in left:
             match = other.at(frame.time) if frame.time is not None else None
             if match is not None and frame.time is not None and match.time is not None:
-                size = (frame.width, frame.height)
-                both = np.hstack((frame.image, np.asarray(cv2.resize(match.image, size), np.uint8)))
-                if result is None:
-                    result = stack.enter_context(server.publish("both", size=(2 * frame.width, frame.height)))
-                    print(f"result: {server.url('both')}", flush=True)
+                scaled = match.native.reformat(width=width, height=height, format="bgr24").to_ndarray()
+                result.write(np.hstack((frame.image, scaled)), time=frame.time)
+                if result.frames == 1:
                     print(f"difference: {abs(frame.time - match.time) * 1000:.1f} ms", flush=True)
-                result.write(both, time=frame.time)
             if time.monotonic() > end:
                 break
 

@@ -85,16 +85,36 @@ def grab(url: str, size: tuple[int, int] = SIZE, frames: int = 1, *options: str)
 TCP = ("-rtsp_transport", "tcp")
 
 
-def camera() -> Any:
-    import synthetic_camera
+def draw(index: int) -> Any:
+    """Return a picture of the synthetic camera that all examples have."""
+    import webcam_to_browser
 
-    return synthetic_camera.SyntheticCamera()
+    return webcam_to_browser.draw(index)
 
 
 def best_psnr(picture: Any, count: int = 400) -> float:
     """Return how well a picture fits the one of the synthetic camera that it fits best."""
-    drawn = camera()
-    return max(psnr(drawn.draw(index), picture) for index in range(count))
+    return max(psnr(draw(index), picture) for index in range(count))
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_each_example_stands_alone(example: str, tmp_path: Path) -> None:
+    """It imports from a folder of its own, and says which packages it needs besides Polycast."""
+    copied = tmp_path / example
+    shutil.copy(EXAMPLES / example, copied)
+    program = f"import runpy; runpy.run_path({str(copied)!r}, run_name='imported')"
+    if example == "jupyter_display.py":
+        program = f"import ast; ast.parse(open({str(copied)!r}).read())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "RTSP_ADDRESS": "127.0.0.1:0"},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = copied.read_text()
+    for module, package in (("cv2", "opencv-python"), ("fastapi", "fastapi")):
+        if re.search(rf"^\s*(import|from) {module}\b", text, re.MULTILINE):
+            assert f"pip install {package}" in text
 
 
 def test_webcam_to_browser() -> None:
@@ -109,7 +129,7 @@ def test_webcam_to_browser() -> None:
 def test_object_detection() -> None:
     import object_detection
 
-    still = camera().draw(0)
+    still = draw(0)
     found = object_detection.detect(still)
     assert found is not None
     x, y, width, height = found
@@ -121,10 +141,10 @@ def test_object_detection() -> None:
 
 
 def test_motion_recorder(tmp_path: Path) -> None:
-    with running("motion_recorder", "--folder", str(tmp_path), "--seconds", "1.3", interrupt=False) as process:
+    with running("motion_recorder", "--folder", str(tmp_path), "--seconds", "4", interrupt=False) as process:
         pass
     (clip,) = tmp_path.glob("*.avi")
-    pictures = grab(str(clip), SIZE, 30)
+    pictures = grab(str(clip), SIZE, 20)
     assert best_psnr(pictures[0]) > 30
     with running(
         "motion_recorder", "--folder", str(tmp_path), "--seconds", "0.8", "--still", interrupt=False
@@ -158,9 +178,8 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("RTSP_ADDRESS", "127.0.0.1:0")
     import fastapi_application
-    import synthetic_camera
 
-    image = synthetic_camera.SyntheticCamera().draw(7)
+    image = draw(7)
     app = fastapi_application.app
     server = fastapi_application.server
     async with app.router.lifespan_context(app):

@@ -112,6 +112,7 @@ def read(
     NotFound. AccessRefused (wrong password) and UnsupportedCodec are always raised. Raises ValueError if the URL cannot
     be read.
     """
+    check_url(url, "read")
     remote = RemoteReading(url, transport, fingerprint, reconnect=reconnect)
 
     def subscribe(inbox: Inbox) -> Subscription:
@@ -204,6 +205,7 @@ def publish(
     parameters are those of `Server.publish`. In an asyncio program, call it with ``asyncio.to_thread``. Raises
     ValueError if the URL cannot be published to.
     """
+    check_url(url, "publish")
     make_pusher = pusher_maker(url, fingerprint)
 
     def open_url(described: Sequence[Track]) -> RemotePublishing:
@@ -218,3 +220,13 @@ def publish(
         sample_rate, channels, audio_codec, audio_bitrate, pace,
     )  # fmt: skip
     return open_writer(open_url, options_given)
+
+
+def check_url(url: object, function: str) -> None:
+    """Raise TypeError for what is no URL, such as the number of a webcam."""
+    if isinstance(url, str):
+        return
+    advice = ""
+    if isinstance(url, int):
+        advice = "; open a webcam with cv2.VideoCapture and publish its pictures, see examples/webcam_to_browser.py"
+    raise TypeError(f"polycast.{function} takes a URL, such as 'rtsp://camera/stream', not {url!r}{advice}")

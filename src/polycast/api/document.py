@@ -16,6 +16,9 @@ import polycast
 BEGIN = "<!-- reference: begin (made from the docstrings) -->"
 END = "<!-- reference: end -->"
 
+LONGEST_SIGNATURE = 140
+"""Characters; longer ones have one parameter a line."""
+
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Servers and streams": ("Server", "publish", "read"),
     "Writers": ("Writer", "CodedWriter"),
@@ -121,8 +124,13 @@ def _members(thing: type) -> Iterator[str]:
             if isinstance(member, property):
                 yield f"- **`{name}`**: {text}"
             elif inspect.isfunction(member) and member.__doc__:
-                prefix = "await " if inspect.iscoroutinefunction(member) else ""
-                yield f"- **`{prefix}{name}{_compact(inspect.signature(member))}`**: {text}"
+                call = f"{'await ' if inspect.iscoroutinefunction(member) else ''}{name}"
+                compact = f"{call}{_compact(inspect.signature(member))}"
+                if len(compact) <= LONGEST_SIGNATURE:
+                    yield f"- **`{compact}`**: {text}"
+                else:
+                    block = textwrap.indent(f"```python\n{_signature(call, member)}\n```", "  ")
+                    yield f"- **`{call}`**:\n\n{block}\n\n  {text}"
 
 
 def _attribute_documents(thing: type) -> dict[str, str]:

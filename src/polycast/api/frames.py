@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
 
 from polycast.media.track import Track
 
@@ -55,6 +56,17 @@ class VideoFrame:
         """Return the picture in a format other than the reader's: any FFmpeg pixel format that NumPy can represent
         (``rgb24``, ``gray``, ``yuv420p``, ``bgra``...)."""
         return self._convert(self._native, pixel_format)
+
+    def jpeg(self, quality: int = 85) -> bytes:
+        """Return the picture as a JPEG file. ``quality``: from 1 to 100. Raises ValueError for another one."""
+        if not 1 <= quality <= 100:
+            raise ValueError(f"the quality of a JPEG file is a number from 1 to 100, not {quality}")
+        # FFmpeg's quantiser scale goes from 2 (best) to 31.
+        return encode_picture(self._native, "mjpeg", "yuvj420p", 2 + (100 - quality) * 29 // 99)
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture for Jupyter."""
+        return encode_picture(self._native, "png", "rgb24")
 
     @property
     def width(self) -> int:
@@ -148,13 +160,39 @@ def join_units(codec_name: str, units: tuple[bytes, ...]) -> bytes:
     return units[0] if len(units) == 1 else b"".join(units)
 
 
+def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int | None = None) -> bytes:
+    """Return an ``av.VideoFrame`` as an image file."""
+    import av
+
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.width, context.height, context.pix_fmt = native.width, native.height, pixel_format
+    context.time_base = Fraction(1, 1)
+    if quantiser is not None:
+        context.qmin = context.qmax = quantiser
+    picture = native.reformat(format=pixel_format)
+    picture.pts = 0
+    return b"".join(bytes(packet) for packet in (*context.encode(picture), *context.encode(None)))
+
+
+ARRAY_FORMATS: Final = ("bgr24", "rgb24", "gray", "bgra", "rgba", "yuv420p", "nv12")
+"""The formats of arrays that are usual; others of FFmpeg's that NumPy can represent work as well."""
+
+
 class PictureConverter:
-    """Turns decoded pictures into arrays. Pictures may be asked for from any thread."""
+    """Turns decoded pictures into arrays. Pictures may be asked for from any thread.
+
+    Raises ValueError for a format that arrays cannot have.
+    """
 
     def __init__(self, av: Any, pixel_format: str) -> None:
         self._reformatter = av.video.reformatter.VideoReformatter()
         self._format = pixel_format
         self._lock = threading.Lock()
+        try:
+            self(av.VideoFrame(16, 16, "yuv420p"), None)
+        except (ValueError, TypeError, av.error.FFmpegError) as error:
+            choices = ", ".join(ARRAY_FORMATS)
+            raise ValueError(f"{pixel_format!r} is not a format of arrays: use one of {choices}") from error
 
     def __call__(self, native: Any, pixel_format: str | None) -> NDArray[numpy.uint8]:
         with self._lock:

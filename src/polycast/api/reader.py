@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from polycast.api.decoding import Decoding
-from polycast.api.errors import ReadTimeout
+from polycast.api.errors import ReadTimeout, StreamEnded
 from polycast.api.frames import CodedFrame, VideoFrame
 from polycast.api.inbox import Arrival, End, Entry, Event, Inbox
 from polycast.api.runtime import Runtime
@@ -43,6 +43,7 @@ class Reader(Generic[FrameType]):
         inbox: Inbox,
         *,
         decoding: Decoding | None,
+        has_video: bool,
         newest: bool,
         timeout: float | None,
         on_event: OnEvent | None,
@@ -51,7 +52,9 @@ class Reader(Generic[FrameType]):
         self._subscription = subscription
         self._inbox = inbox
         self._decoding = decoding
+        self._has_video = has_video
         self._newest = newest
+        self._size: tuple[int, int] | None = None
         self._timeout = timeout
         self._on_event = on_event
         self._lock = threading.RLock()  # on_event may call back
@@ -83,6 +86,29 @@ class Reader(Generic[FrameType]):
         """Whether the reader has ended."""
         return self._end is not None or not self._finalizer.alive
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the video in pixels.
+
+        Waits for the first picture if necessary, within the reader's ``timeout``; that picture is not lost. In an event
+        loop, call `size_async`. Raises ReadTimeout, StreamEnded if the stream ends without a picture, ValueError for a
+        reader that does not decode video, and everything that the iteration raises.
+        """
+        self._check_has_pictures()
+        while self._size is None:
+            with self._lock:
+                if self._size is None and not self._fill(self._timeout):
+                    raise StreamEnded("the stream ended before its first picture")
+        return self._size
+
+    async def size_async(self) -> tuple[int, int]:
+        """Do what `size` does, in an event loop."""
+        self._check_has_pictures()
+        while self._size is None:
+            if not await self._fill_async(self._timeout):
+                raise StreamEnded("the stream ended before its first picture")
+        return self._size
+
     def read(self, timeout: float | None = None) -> FrameType | None:
         """Return the next frame, or None at the end of the stream.
 
@@ -92,34 +118,21 @@ class Reader(Generic[FrameType]):
         limit = self._timeout if timeout is None else timeout
         deadline = None if limit is None else time.monotonic() + limit
         with self._lock:
-            while True:
-                if self._ready:
-                    frame: FrameType = self._ready.popleft()
-                    return frame
-                if self._is_over():
+            while not self._ready:
+                if not self._fill(limit, deadline):
                     return None
-                entries = self._inbox.take(_seconds_until(deadline), one=not self._newest)
-                if not entries:
-                    raise ReadTimeout(f"no frame came within {limit:g} seconds")
-                self._process(entries)
+            frame: FrameType = self._ready.popleft()
+            return frame
 
     async def read_async(self, timeout: float | None = None) -> FrameType | None:
         """Do what `read` does, in an event loop. Decoding is done in a worker thread."""
         limit = self._timeout if timeout is None else timeout
         deadline = None if limit is None else time.monotonic() + limit
-        while True:
-            if self._ready:
-                frame: FrameType = self._ready.popleft()
-                return frame
-            if self._is_over():
+        while not self._ready:
+            if not await self._fill_async(limit, deadline):
                 return None
-            entries = await self._inbox.take_async(_seconds_until(deadline), one=not self._newest)
-            if not entries:
-                raise ReadTimeout(f"no frame came within {limit:g} seconds")
-            if self._decoding is None or not any(isinstance(entry, Arrival) for entry in entries):
-                self._process(entries)
-            else:
-                await asyncio.to_thread(self._process_locked, entries)
+        frame: FrameType = self._ready.popleft()
+        return frame
 
     def close(self) -> None:
         """Stop reading; a call waiting for a frame returns None. May be called several times, and from any thread."""
@@ -159,6 +172,42 @@ class Reader(Generic[FrameType]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        names = ", ".join(track.codec_name for track in self.tracks)
+        return f"<Reader {'closed' if self.closed else names or 'connecting'}>"
+
+    def _fill(self, limit: float | None, deadline: float | None = None) -> bool:
+        """Wait for what comes next and work through it; return False at the end. Raises ReadTimeout."""
+        if self._is_over():
+            return False
+        if deadline is None and limit is not None:
+            deadline = time.monotonic() + limit
+        entries = self._inbox.take(_seconds_until(deadline), one=not self._newest)
+        if not entries:
+            raise ReadTimeout(f"no frame arrived within {limit:g} seconds")
+        self._process(entries)
+        return True
+
+    async def _fill_async(self, limit: float | None, deadline: float | None = None) -> bool:
+        if self._is_over():
+            return False
+        if deadline is None and limit is not None:
+            deadline = time.monotonic() + limit
+        entries = await self._inbox.take_async(_seconds_until(deadline), one=not self._newest)
+        if not entries:
+            raise ReadTimeout(f"no frame arrived within {limit:g} seconds")
+        if self._decoding is None or not any(isinstance(entry, Arrival) for entry in entries):
+            self._process(entries)
+        else:
+            await asyncio.to_thread(self._process_locked, entries)
+        return True
+
+    def _check_has_pictures(self) -> None:
+        if self._decoding is None:
+            raise ValueError("encoded frames have no size: see the codec of their track")
+        if not self._has_video:
+            raise ValueError("this reader reads audio only: pass video=True")
 
     def _is_over(self) -> bool:
         end = self._end
@@ -204,6 +253,7 @@ class Reader(Generic[FrameType]):
             self._passed_over += len(pictures) - 1
             skipped += len(pictures) - 1
             pictures = pictures[-1:]
+        self._size = (pictures[-1].width, pictures[-1].height)
         pictures[0].skipped = skipped
         self._ready.extend(pictures)
 

@@ -73,6 +73,16 @@ class Server:
         self._stopped = threading.Event()
         self._stopped.set()
 
+    def __repr__(self) -> str:
+        if not self.running:
+            return "<Server stopped>"
+        ports = self.ports
+        return (
+            f"<Server running at {self.url()}>"
+            if ports.keys() & {"rtspAddress", "rtspsAddress"}
+            else "<Server running>"
+        )
+
     # Life
 
     @property
@@ -444,6 +454,7 @@ def open_reader(
         subscribe(inbox),
         inbox,
         decoding=decoding,
+        has_video=kinds[0],
         newest=inbox.is_newest_first,
         timeout=timeout,
         on_event=on_event,

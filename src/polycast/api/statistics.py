@@ -21,7 +21,7 @@ class StreamStatistics:
     tracks: tuple[Track, ...]
     """Its tracks, each with ``index``, ``kind`` and ``codec``; empty if it is not ready."""
     publisher: str
-    """Type of the publisher: ``rtspSession``, ``rtmpConnection``, ``pythonPublisher``...; empty if there is none."""
+    """Type of the publisher: ``rtspSession``, ``rtmpConn``, ``pythonPublisher``...; empty if there is none."""
     readers: tuple[str, ...]
     """Types of the readers."""
     bytes_received: int

@@ -65,6 +65,10 @@ class _Base:
         self._closed.set()
         self._finalizer()
 
+    def __repr__(self) -> str:
+        names = ", ".join(track.codec_name for track in self.tracks)
+        return f"<{type(self).__name__} {'closed' if self.closed or self._closed.is_set() else names}>"
+
     def __enter__(self) -> Self:
         return self
 
