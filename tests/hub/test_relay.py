@@ -102,6 +102,7 @@ async def test_sender_reports_put_the_tracks_in_sync(clock: Clock, late: bool) -
     own.add_reader(packets)
     direct.entries.clear()
     send(stream, 0, 1_009_000, clock.now)
+    clock.now += 0.4
     send(stream, 1, 485_600, clock.now)
     video, audio = first_times(direct)
     relay_video, relay_audio = first_times(relay)
