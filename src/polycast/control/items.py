@@ -88,6 +88,8 @@ def _describe_track(live: LiveTrack) -> Json:
         "bytesReceived": live.bytes_received,
         "packetsReceived": live.packets_received,
         "packetsLost": live.packets_lost,
+        "packetsForeign": live.packets_foreign,
+        "discontinuities": live.discontinuities,
     }
 
 
@@ -134,6 +136,16 @@ PATH_SCHEMA: Json = {
                 "kind": {"type": "string"},
                 "clockRate": {"type": "integer", "description": "Hz."},
                 **_COUNTS,
+                "packetsForeign": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "Packets dropped because their payload type is not that of the track.",
+                },
+                "discontinuities": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "How often the clock of the publisher leapt. Seen only while frames are read.",
+                },
             },
         },
     },

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun
-from polycast.hub.splice import PacketSplice, parameter_sets, shifted
-from polycast.media.codec import Codec
+from polycast.hub.splice import PacketSplice, parameter_sets, retimed
+from polycast.media.codec import Codec, Kind
+from polycast.media.continuity import TrackContinuity
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
@@ -53,6 +54,9 @@ _PAYLOAD = FRAME_HEADER_SIZE + HEADER_SIZE
 _SHORTEST_TELLING = _PAYLOAD + 4
 _LONGEST_PLAIN = FRAME_HEADER_SIZE + MAXIMUM_PACKET_SIZE
 
+# Seconds by which sound may begin before the end of the sound before it: rounding, and clocks that are corrected.
+MAXIMUM_OVERLAP_SECONDS = 0.1
+
 # Seconds of media between two ties of the RTP timestamps of a publisher of frames to its time line.
 REPORT_INTERVAL_SECONDS = 10
 
@@ -67,10 +71,12 @@ class LiveTrack:
     __slots__ = (
         "_awaits_key",
         "_continuation",
+        "_continuity",
         "_depacketizer",
         "_expected_sequence",
         "_is_cut",
         "_is_second",
+        "_is_video",
         "_is_without_packets",
         "_next_report_time",
         "_no_key_mask",
@@ -80,6 +86,8 @@ class LiveTrack:
         "_payload_type",
         "_payload_types",
         "_peek",
+        "_piece_start",
+        "_pieces",
         "_rtp_origin",
         "_splice",
         "_stream",
@@ -98,8 +106,14 @@ class LiveTrack:
         "track",
     )
 
-    def __init__(self, stream: Stream, track: Track) -> None:
+    def __init__(self, stream: Stream, track: Track, continuity: TrackContinuity) -> None:
         self._stream = stream
+        self._continuity = continuity
+        self._pieces = 0
+        """Pieces of the time line that readers were told of."""
+        self._piece_start: int | None = None
+        """Where a new piece of the time line begins, until the first frame of it."""
+        self._is_video = track.codec.kind is Kind.VIDEO
         self.track = track
         self.index = track.index
         self._set_payload_type(track)
@@ -144,6 +158,11 @@ class LiveTrack:
         self.ssrc: int | None = None
         """The SSRC that all readers of this track see; the publisher's own where it sends RTP."""
         self.reports = SenderReportSource(track.clock_rate)
+
+    @property
+    def discontinuities(self) -> int:
+        """How often the publisher's time line began anew, as far as frames were made."""
+        return self._pieces
 
     @property
     def next_sequence(self) -> int | None:
@@ -299,12 +318,12 @@ class LiveTrack:
             if not frame.key:
                 return
             self._awaits_key = False
-        shift = stream.frame_shift(self, frame, now)
-        if shift:
-            frame = shifted(frame, shift)
-            if self.last_dts is not None and frame.dts < self.last_dts:
-                return  # from before the first frame of the new publisher
-        self.last_dts = frame.dts
+        position = self._continuity.place(frame.dts, now, key=frame.key and self._is_video)
+        self._look_at_piece(position, now)
+        placed = self._in_order(frame, position - frame.dts)
+        if placed is None:
+            return
+        frame = placed
         if frame.key:
             self._refresh_parameters(frame)
         if stream.frame_reader_count:
@@ -352,6 +371,7 @@ class LiveTrack:
         self.frame_open = False
         self._splice = None
         self._depacketizer = None
+        self._piece_start = self.last_dts
         if publishes_packets:
             self._packetizer = None
             rtp = self.track.rtp
@@ -442,19 +462,49 @@ class LiveTrack:
         if depacketizer is None:
             return
         stream = self._stream
-        pts = stream.presentation_time(self.index, packet.timestamp, now)
+        is_video = self._is_video
+        pts = stream.presentation_time(
+            self.index,
+            packet.timestamp,
+            now,
+            key=packet.key and is_video,
+            floor=self.last_dts if is_video else None,
+        )
+        self._look_at_piece(pts, now)
         for frame in depacketizer.push(packet, pts):
             if frame.key:
                 self._refresh_parameters(frame)
-            # The frame is nobody else's yet: what the publisher's clock says of it is part of its making.
-            frame.wall_time = stream.capture_time(self.index, frame.pts)
-            shift = stream.frame_shift(self, frame, now)
-            if shift:
-                frame = shifted(frame, shift)
-                if self.last_dts is not None and frame.dts < self.last_dts:
-                    continue
-            self.last_dts = frame.dts
-            stream.collect_frame(self.index, frame)
+            placed = self._in_order(frame)
+            if placed is not None:
+                # The frame is nobody else's yet: what the publisher's clock says of it is part of its making.
+                placed.wall_time = stream.capture_time(self.index, placed.pts)
+                stream.collect_frame(self.index, placed)
+
+    def _look_at_piece(self, position: int, now: float) -> None:
+        """Take note where a new piece of the time line begins with what was placed at ``position``."""
+        continuity = self._continuity
+        if continuity.pieces != self._pieces:
+            self._pieces = continuity.pieces
+            self._piece_start = position
+            if continuity.leap:
+                self._stream.on_leap(self.track, continuity.leap, now)
+
+    def _in_order(self, frame: Frame, shift: int = 0) -> Frame | None:
+        """Return a frame, ``shift`` ticks later, as readers may get it; None for sound over which others were heard."""
+        dts = frame.dts + shift
+        last = self.last_dts
+        if last is not None and dts < last:
+            if not self._is_video and last - dts > MAXIMUM_OVERLAP_SECONDS * self.track.clock_rate:
+                return None
+            dts = last
+        pts = max(frame.pts + shift, dts)
+        begins = self._piece_start is not None and pts >= self._piece_start
+        if begins:
+            self._piece_start = None
+        self.last_dts = dts
+        if pts != frame.pts or dts != frame.dts or begins:
+            return retimed(frame, pts, dts, discontinuity=begins or frame.discontinuity)
+        return frame
 
     def _packetize(self, frame: Frame, now: float) -> None:
         packetizer = self._packetizer or self._open_packetizer(frame, now)

@@ -98,12 +98,17 @@ class PacketSplice:
 
 def shifted(frame: Frame, ticks: int) -> Frame:
     """Return the frame, ``ticks`` later."""
+    return retimed(frame, frame.pts + ticks, frame.dts + ticks, discontinuity=frame.discontinuity)
+
+
+def retimed(frame: Frame, pts: int, dts: int, *, discontinuity: bool) -> Frame:
+    """Return the frame with other times."""
     return Frame(
         frame.units,
-        frame.pts + ticks,
-        frame.dts + ticks,
+        pts,
+        dts,
         key=frame.key,
         wall_time=frame.wall_time,
         duration=frame.duration,
-        discontinuity=frame.discontinuity,
+        discontinuity=discontinuity,
     )

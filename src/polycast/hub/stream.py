@@ -18,6 +18,7 @@ from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
 from polycast.log import Log
 from polycast.media.codec import Kind
+from polycast.media.continuity import MAXIMUM_STEP, MAXIMUM_STEP_OF_FRAMES, Continuity
 from polycast.media.frame import Frame
 from polycast.media.timebase import (
     NANOSECONDS,
@@ -41,10 +42,6 @@ FRAME_WAIT_BYTES = 64 * 1024
 FIRST_DYNAMIC_PAYLOAD_TYPE = 96
 
 
-# Seconds between the last frame of a publisher and the first one of the next at least, so that tracks that begin a
-# little before the first frame do not go back in time.
-MINIMUM_SPLICE_GAP_SECONDS = 0.1
-
 # Seconds by which the clock of a publisher may differ from what its packets said before; more is a clock being set.
 MAXIMUM_CLOCK_STEP_SECONDS = 10
 
@@ -54,6 +51,9 @@ MAXIMUM_MOMENT_DISTANCE_SECONDS = 10
 # Nanoseconds by which a publisher's report has to move a track before readers are told at once: what a viewer notices
 # is several times that (ITU-R BT.1359).
 REPORT_CHANGE_NANOSECONDS = 5_000_000
+
+# Seconds between two warnings that the clock of a publisher leapt.
+LEAP_WARNING_SECONDS = 60.0
 
 # Foreign payload types that are named in the log; the packets of all are counted.
 MAXIMUM_FOREIGN_TYPES_LOGGED = 4
@@ -129,10 +129,15 @@ class Stream:
         self._loop = loop
         self._log = log
         self.publishes_packets = publishes_packets
-        self.tracks = tuple(LiveTrack(self, _with_rtp_format(track)) for track in tracks)
+        rates = [track.clock_rate for track in map(_with_rtp_format, tracks)]
+        self._continuity = Continuity(rates, _maximum_step(publishes_packets))
+        self.tracks = tuple(
+            LiveTrack(self, _with_rtp_format(track), continuity)
+            for track, continuity in zip(tracks, self._continuity.tracks, strict=True)
+        )
         self.key_track = next((track.index for track in self.tracks if track.track.codec.kind is Kind.VIDEO), 0)
         """The track whose key frames are where a reader can begin: the first video track."""
-        self._timeline = Timeline([track.track.clock_rate for track in self.tracks])
+        self._timeline = Timeline(rates, continuity=self._continuity)
         self.packet_readers: tuple[PacketReader, ...] = ()
         """Those that get the batches."""
         self._frame_readers: tuple[FrameReader, ...] = ()
@@ -154,13 +159,10 @@ class Stream:
         self._foreign_types: set[int] = set()
         """Payload types of packets that were dropped, as far as they were logged."""
         self._closed = False
-        self._resumed_from: float | None = None
-        """When the publisher before the present one was last heard, until its time line is continued."""
-        self._frame_shift: int | None = 0
-        """What is added to the times of frames, in nanoseconds; None until the first frame of a second publisher."""
-        self._last_heard = loop.time()
-        """When the publisher last gave what has a place on the time line of frames (monotonic seconds)."""
-        self.rate = RateMeter(self._last_heard)
+        self._leaps_untold = 0
+        """Leaps of the publisher's clock since the last warning about one."""
+        self._next_leap_warning = 0.0
+        self.rate = RateMeter(loop.time())
 
     @property
     def bytes_received(self) -> int:
@@ -266,10 +268,10 @@ class Stream:
         if not can_follow(self.descriptions, tracks):
             return False
         self.flush()
-        # Packets after packets keep a time line by their timestamps; else frames have to be moved.
-        moves = not (publishes_packets and self.publishes_packets)
-        self._frame_shift = None if moves else self._frame_shift
-        self._resumed_from = self._last_heard
+        # Packets after packets are given timestamps that go on.
+        if not (publishes_packets and self.publishes_packets):
+            self._continuity.restart()
+            self._continuity.maximum_step = _maximum_step(publishes_packets)
         self.publishes_packets = publishes_packets
         for track, new in zip(self.tracks, tracks, strict=True):
             track.resume(new, publishes_packets=publishes_packets)
@@ -383,31 +385,30 @@ class Stream:
         if self.frame_reader_count:
             self._frames.append((track.index, track))
 
-    def frame_shift(self, track: LiveTrack, frame: Frame, now: float) -> int:
-        """Return by how many ticks a frame of this track is to be moved, so that a second publisher's time line
-        continues that of the first."""
-        self._last_heard = now
-        if self._frame_shift == 0:
-            return 0
-        rate = track.track.clock_rate
-        if self._frame_shift is None:
-            self._frame_shift = self._join_time_lines(rescale_nearest(frame.dts, rate, NANOSECONDS), now)
-        return rescale_nearest(self._frame_shift, NANOSECONDS, rate)
+    def presentation_time(
+        self, track_index: int, timestamp: int, now: float, *, key: bool = False, floor: int | None = None
+    ) -> int:
+        """Return an RTP timestamp as time on the stream's own time line, in the track's ticks.
 
-    def _join_time_lines(self, first: int, now: float) -> int:
-        ends = [
-            rescale_nearest(track.last_dts, track.track.clock_rate, NANOSECONDS)
-            for track in self.tracks
-            if track.last_dts is not None
-        ]
-        if not ends or self._resumed_from is None:
-            return 0
-        elapsed = max(MINIMUM_SPLICE_GAP_SECONDS, now - self._resumed_from)
-        return max(ends) + round(elapsed * NANOSECONDS) - first
+        ``key`` and ``floor``: see `TrackContinuity.place`.
+        """
+        return self._timeline.extend(track_index, timestamp, now, key=key, floor=floor)
 
-    def presentation_time(self, track_index: int, timestamp: int, now: float) -> int:
-        """Return an RTP timestamp as time on the stream's own time line, in the track's ticks."""
-        return self._timeline.extend(track_index, timestamp, now)
+    def on_leap(self, track: Track, seconds: float, now: float) -> None:
+        """Say that the clock of the publisher leapt: the first time at once, then from time to time."""
+        self._leaps_untold += 1
+        if now < self._next_leap_warning:
+            return
+        more = self._leaps_untold - 1
+        self._log.warning(
+            "the time of track %d (%s) leapt by %+.1f s; the stream goes on with a new part of the time line%s",
+            track.index + 1,
+            track,
+            seconds,
+            f" ({more} more leaps before)" if more else "",
+        )
+        self._leaps_untold = 0
+        self._next_leap_warning = now + LEAP_WARNING_SECONDS
 
     def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:
         """Return the NTP time of a publisher's report on the clock that readers have been told so far.
@@ -484,6 +485,10 @@ class Stream:
         self._log.exception("a reader failed; it is closed, the others go on")
         self.remove_reader(reader)
         reader.close_reader("internal error")
+
+
+def _maximum_step(publishes_packets: bool) -> float:
+    return MAXIMUM_STEP if publishes_packets else MAXIMUM_STEP_OF_FRAMES
 
 
 def _with_rtp_format(track: Track) -> Track:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polycast.media.continuity import MAXIMUM_LATENESS, MAXIMUM_STEP
 from polycast.media.timebase import (
     NANOSECONDS,
     WallTime,
@@ -177,6 +178,7 @@ class SenderReportSource:
         "_from_publisher",
         "_last_now",
         "_last_timestamp",
+        "_lead",
         "_tolerance",
         "next_packet_time",
     )
@@ -189,11 +191,15 @@ class SenderReportSource:
         self._tolerance = MAXIMUM_ANCHOR_DRIFT
         self._last_timestamp: int | None = None
         self._last_now = 0.0
+        self._lead: int | None = None
+        """Nanoseconds from arrival to the time by the publisher's reports, for the packets that came soonest."""
         self.next_packet_time = 0.0
         """When the next packet is wanted; those before may be left out (monotonic seconds)."""
 
     def on_packet(self, timestamp: int, now: float, wall_time: WallTime) -> None:
         """Take note of a packet; that of the last one of a batch is enough."""
+        if self._from_publisher and self._last_timestamp is not None:
+            self._follow_leap(timestamp, self._last_timestamp, now, wall_time)
         self._last_timestamp = timestamp
         self._last_now = now
         self.next_packet_time = now + ANCHOR_CHECK_INTERVAL
@@ -211,6 +217,24 @@ class SenderReportSource:
                 self._tolerance = MAXIMUM_ANCHOR_DRIFT
         self._anchor_timestamp = timestamp
         self._anchor_wall = wall_time
+
+    def _follow_leap(self, timestamp: int, last: int, now: float, wall_time: WallTime) -> None:
+        """Let timestamps that leapt since the publisher's last report mean the time that it is by that report.
+
+        Packets that were held back and then come at once are no leap: they only make up for their delay.
+        """
+        told = self.wall_time_of(timestamp)
+        if told is None:
+            return
+        lead = told - wall_time
+        highest = self._lead if self._lead is not None else lead
+        went_back = timestamp_difference(timestamp - last) < -MAXIMUM_LATENESS * self._clock_rate
+        if went_back or lead > highest + MAXIMUM_STEP * NANOSECONDS:
+            elapsed = seconds_to_ticks(now - self._last_now, self._clock_rate)
+            self._anchor_wall = self.wall_time_of(last + elapsed)
+            self._anchor_timestamp = timestamp
+        else:
+            self._lead = max(highest, lead)
 
     def on_moment(self, timestamp: int, wall_time: WallTime) -> None:
         """Take the timestamp of a moment that other tracks are tied to as well; before the first packet.

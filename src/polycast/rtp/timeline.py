@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from polycast.media.continuity import Continuity, TrackContinuity
 from polycast.media.timebase import (
     NANOSECONDS,
     TimestampExtender,
@@ -37,6 +38,7 @@ class TrackClock:
 
     __slots__ = (
         "_clock_rate",
+        "_continuity",
         "_extender",
         "_last",
         "_last_now",
@@ -46,11 +48,13 @@ class TrackClock:
         "_report_wall",
         "_timeline",
         "aligned",
+        "has_report",
     )
 
-    def __init__(self, timeline: Timeline, clock_rate: int) -> None:
+    def __init__(self, timeline: Timeline, clock_rate: int, continuity: TrackContinuity) -> None:
         self._timeline = timeline
         self._clock_rate = clock_rate
+        self._continuity = continuity
         self._extender = TimestampExtender()
         self._last = 0
         """The last extended timestamp."""
@@ -62,23 +66,20 @@ class TrackClock:
         self._report_wall: WallTime | None = None
         self._report_timestamp = 0
         self.aligned = False
-        """Whether sender reports have had their say about the offset."""
+        """Whether sender reports were applied to the offset."""
+        self.has_report = False
+        """Whether the track had a sender report since its time line began."""
 
     @property
     def started(self) -> bool:
         """Whether the track had a packet."""
         return self._offset is not None
 
-    @property
-    def has_report(self) -> bool:
-        """Whether the track had a sender report."""
-        return self._report_wall is not None
-
-    def extend(self, timestamp: int, now: float) -> int:
+    def extend(self, timestamp: int, now: float, *, key: bool = False, floor: int | None = None) -> int:
         """Return a 32-bit RTP timestamp as a time on the stream's time line, in ticks of the track.
 
-        ``now`` (monotonic seconds) matters for the first packet only: its arrival places the track on the time line
-        where no sender report does.
+        ``now`` (monotonic seconds) places the track on the time line where no sender report does: at its first packet,
+        and where its timestamps leap. ``key`` and ``floor``: see `TrackContinuity.place`.
         """
         if now - self._last_now > MAXIMUM_SILENCE:
             self._pass_silence(now)
@@ -87,7 +88,26 @@ class TrackClock:
         if self._offset is None:
             self._offset = self._start(extended, now) - extended
             self._timeline.align(starting=self)
-        return extended + self._offset
+        continuity = self._continuity
+        pieces, shift = continuity.pieces, continuity.shift
+        position = continuity.place(extended + self._offset, now, key=key, floor=floor)
+        if continuity.pieces != pieces:
+            self._begin_piece(extended, position - self._offset - shift)
+        return position
+
+    def _begin_piece(self, extended: int, continued: int) -> None:
+        """Go on with timestamps that leapt; ``continued``: what this one would be had they not."""
+        if self._report_wall is not None:
+            # The old report says when that was; the next one says it better.
+            ticks = timestamp_difference(continued - self._report_timestamp)
+            self._report_wall = WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
+            self._report_timestamp = extended & 0xFFFFFFFF
+        self._moment = None
+        self._timeline.align_again()
+
+    @property
+    def _total_offset(self) -> int | None:
+        return None if self._offset is None else self._offset + self._continuity.shift
 
     def _start(self, extended: int, now: float) -> int:
         """Return where the first packet lies: by the moment that is known of all tracks, else by its arrival."""
@@ -110,9 +130,10 @@ class TrackClock:
     def moment(self) -> int | None:
         """Return where the moment lies on the time line, in nanoseconds; None before the first packet."""
         since = self._since_moment(self._last)
-        if self._offset is None or since is None:
+        offset = self._total_offset
+        if offset is None or since is None:
             return None
-        return rescale_nearest(self._last + self._offset - since, self._clock_rate, NANOSECONDS)
+        return rescale_nearest(self._last + offset - since, self._clock_rate, NANOSECONDS)
 
     def _pass_silence(self, now: float) -> None:
         """Carry the extension over a time so long that timestamps may have wrapped unseen."""
@@ -128,29 +149,34 @@ class TrackClock:
             return
         self._report_wall = ntp_to_wall_time(ntp)
         self._report_timestamp = rtp_timestamp
+        self.has_report = True
         if self._offset is not None and not self.aligned:
             self._timeline.align()
 
     def wall_time(self, pts: int) -> WallTime | None:
         """Return the capture time of what is shown at ``pts``; None before the first sender report."""
-        if self._report_wall is None or self._offset is None:
+        offset = self._total_offset
+        if self._report_wall is None or offset is None:
             return None
-        ticks = timestamp_difference(pts - self._offset - self._report_timestamp)
+        ticks = timestamp_difference(pts - offset - self._report_timestamp)
         return WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
 
     def origin(self) -> int | None:
         """Return the wall-clock time (nanoseconds) of time 0 by this track's sender reports; None where it has none."""
         # Seen from a time near the last packet, as the 32-bit difference to the report must not be ambiguous.
-        if self._offset is None:
+        offset = self._total_offset
+        if offset is None:
             return None
-        position = self._last + self._offset + timestamp_difference(self._report_timestamp - self._last)
+        position = self._last + offset + timestamp_difference(self._report_timestamp - self._last)
         wall = self.wall_time(position)
         return None if wall is None else wall - rescale_nearest(position, self._clock_rate, NANOSECONDS)
 
     def shift(self, nanoseconds: int) -> None:
         """Move the track on the time line."""
         if self._offset is not None:
-            self._offset += rescale_nearest(nanoseconds, NANOSECONDS, self._clock_rate)
+            ticks = rescale_nearest(nanoseconds, NANOSECONDS, self._clock_rate)
+            self._offset += ticks
+            self._continuity.move(ticks)
 
 
 class Timeline:
@@ -158,19 +184,27 @@ class Timeline:
 
     Where sender reports are there before the first packets, or RTP-Info is, tracks are in sync to a tick. Otherwise
     they are placed by the arrival of their first packets, and a sender report that comes later moves a track once, if
-    it is far off. Tracks are only ever moved forward, as time must not go back.
+    it is far off. Tracks are only ever moved forward, as time must not go back. Where timestamps leap, ``continuity``
+    joins what follows, and the next sender reports are applied like the first ones.
     """
 
-    def __init__(self, clock_rates: Sequence[int], start_time: float = START_TIME) -> None:
-        self.tracks = tuple(TrackClock(self, clock_rate) for clock_rate in clock_rates)
+    def __init__(
+        self, clock_rates: Sequence[int], start_time: float = START_TIME, continuity: Continuity | None = None
+    ) -> None:
+        joined = continuity if continuity is not None else Continuity(clock_rates)
+        self.tracks = tuple(
+            TrackClock(self, clock_rate, track) for clock_rate, track in zip(clock_rates, joined.tracks, strict=True)
+        )
         self._start_time = start_time
         self._first_arrival: float | None = None
         self._origin: int | None = None
         """Wall-clock time of time 0 by sender reports, in nanoseconds."""
 
-    def extend(self, track_index: int, timestamp: int, now: float) -> int:
+    def extend(
+        self, track_index: int, timestamp: int, now: float, *, key: bool = False, floor: int | None = None
+    ) -> int:
         """See `TrackClock.extend`."""
-        return self.tracks[track_index].extend(timestamp, now)
+        return self.tracks[track_index].extend(timestamp, now, key=key, floor=floor)
 
     def on_sender_report(self, track_index: int, ntp: int, rtp_timestamp: int) -> None:
         """See `TrackClock.on_sender_report`."""
@@ -195,8 +229,14 @@ class Timeline:
             self._first_arrival = now
         return seconds_to_ticks(self._start_time + now - self._first_arrival, clock_rate)
 
+    def align_again(self) -> None:
+        """Let the next sender reports of all tracks be applied: those so far are of an earlier time line."""
+        self._origin = None
+        for track in self.tracks:
+            track.aligned = track.has_report = False
+
     def align(self, starting: TrackClock | None = None) -> None:
-        """Let the sender reports of started tracks have their say, once per track.
+        """Apply the sender reports of started tracks, once per track.
 
         ``starting`` is a track that has shown nothing yet, so it can be placed exactly.
         """

@@ -161,7 +161,7 @@ class Muxer:
         placed = timeline.place(lane.slot, frame.pts, frame.dts)
         if placed is None:
             return False
-        if timeline.jumped and frame.key:
+        if (timeline.jumped and frame.key) or (frame.discontinuity and lane is self._lead):
             self._main.segmenter.mark_discontinuity()
         self.last_frame_time = now
         captured = frame.wall_time
