@@ -151,7 +151,7 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
 
     coalesce_reads(asyncio.get_running_loop())
     logger = logging.getLogger("polycast")
-    output = LogOutput(logger)
+    output = LogOutput(logger, logging.getLogger())
     log = Log(logger)
     stop = asyncio.Event()
     _on_signals(stop, log)

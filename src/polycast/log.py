@@ -7,11 +7,11 @@ Built on the standard library's ``logging``, so a program that embeds a server c
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import sys
 import time
 from collections.abc import Collection
-from pathlib import Path
+
+from polycast.log_writer import Destination, File, LogWriter, Syslog, standard_output
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 """Values of the ``logLevel`` key."""
@@ -84,65 +84,89 @@ class _Formatter(logging.Formatter):
         self._color = color
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(record.created))
-        label = _LABELS.get(record.levelno, record.levelname[:3])
-        if self._color:
-            label = f"{_COLORS.get(label, '')}{label}\x1b[0m"
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         # Only a new entry begins at the start of a line, so that text of peers cannot forge one.
-        text = text.translate(_CONTROL_CHARACTERS).replace("\n", "\n    ")
+        text = printable(text).replace("\n", "\n    ")
+        return self._line(record.created, _LABELS.get(record.levelno, record.levelname[:3]), text)
+
+    def format_notice(self, text: str) -> str:
+        """Return a warning of the log itself as a line."""
+        return self._line(time.time(), _LABELS[logging.WARNING], text)
+
+    def _line(self, created: float, label: str, text: str) -> str:
+        moment = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(created))
+        if self._color:
+            label = f"{_COLORS.get(label, '')}{label}\x1b[0m"
         return f"{moment} {label} {text}"
+
+
+class _QueueHandler(logging.Handler):
+    """Hands lines to the thread of one destination."""
+
+    def __init__(self, destination: Destination, formatter: _Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.writer = LogWriter(destination, formatter.format_notice)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(record.levelno, self.format(record))
+        except Exception:  # a faulty format of some library's message
+            self.handleError(record)
+
+    def close(self) -> None:
+        self.writer.close()
+        super().close()
 
 
 class LogOutput:
     """Connects a logger to the destinations of a configuration; `close` undoes it."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, *others: logging.Logger) -> None:
+        """``others`` go to the same destinations: for a program that is the server, those of its libraries."""
         self._logger = logger
-        self._handlers: list[logging.Handler] = []
+        self._others = others
+        self._handlers: list[_QueueHandler] = []
 
     def configure(self, level: str, destinations: Collection[str], file: str) -> None:
         """Replace the level and destinations (``stdout``, ``file``, ``syslog``).
 
         Raises OSError when a destination cannot be opened; the old ones then stay.
         """
-        handlers = [self._open(destination, file) for destination in sorted(destinations)]
+        opened: list[tuple[Destination, _Formatter]] = []
+        try:
+            for name in sorted(destinations):
+                color = name == "stdout" and sys.stdout.isatty()
+                opened.append((_open(name, file), _Formatter(color=color)))
+        except OSError:
+            for destination, _ in opened:
+                destination.close()
+            raise
         self.close()
-        for handler in handlers:
-            self._logger.addHandler(handler)
-        self._handlers = handlers
+        self._handlers = [_QueueHandler(*one) for one in opened]
+        for handler in self._handlers:
+            for logger in (self._logger, *self._others):
+                logger.addHandler(handler)
         self._logger.setLevel(LEVELS[level])
         self._logger.propagate = False
+
+    def flush(self) -> None:
+        """Wait until what was logged is written; not for long, where a destination takes nothing."""
+        for handler in self._handlers:
+            handler.writer.flush()
 
     def close(self) -> None:
         """Flush and close the destinations."""
         for handler in self._handlers:
-            self._logger.removeHandler(handler)
+            for logger in (self._logger, *self._others):
+                logger.removeHandler(handler)
             handler.close()
         self._handlers = []
 
-    @staticmethod
-    def _open(destination: str, file: str) -> logging.Handler:
-        handler: logging.Handler
-        if destination == "file":
-            # Reopened when logrotate moves it away.
-            handler = logging.handlers.WatchedFileHandler(Path(file), mode="a", encoding="utf-8")
-        elif destination == "syslog":
-            handler = _open_syslog()
-        else:
-            handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(_Formatter(color=destination == "stdout" and sys.stdout.isatty()))
-        return handler
 
-
-def _open_syslog() -> logging.Handler:
-    for socket_path in ("/dev/log", "/var/run/syslog"):
-        if Path(socket_path).exists():
-            handler = logging.handlers.SysLogHandler(
-                address=socket_path, facility=logging.handlers.SysLogHandler.LOG_DAEMON
-            )
-            handler.ident = "rtsp-simple-server: "
-            return handler
-    raise OSError("there is no system log on this machine (no /dev/log)")
+def _open(destination: str, file: str) -> Destination:
+    if destination == "file":
+        return File(file)
+    return Syslog() if destination == "syslog" else standard_output()
