@@ -167,13 +167,13 @@ async def test_the_loop_goes_on_while_many_start(monkeypatch: pytest.MonkeyPatch
 
 async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[threading.Thread] = []
-    living = command_guard.living
+    survey = command_guard.survey
 
-    def record(groups: set[int], mark: str = "") -> set[int]:
+    def record(groups: set[int], mark: str = "") -> tuple[set[int], dict[str, set[int]]]:
         looks.append(threading.current_thread())
-        return living(groups, mark)
+        return survey(groups, mark)
 
-    monkeypatch.setattr(command_guard, "living", record)
+    monkeypatch.setattr(command_guard, "survey", record)
     file = tmp_path / "out"
     # A background job of a shell ignores SIGINT, so it outlives the command until SIGTERM.
     script = f"sleep 60 & echo $! >> {file}; wait"
@@ -264,13 +264,46 @@ async def server_process(tmp_path: Path, commands: list[str]) -> AsyncIterator[S
                 os.kill(orphan, signal.SIGKILL)
 
 
-async def test_output_of_commands_is_output_of_the_server(tmp_path: Path) -> None:
-    command = shell("echo this is $0 output; echo that is an error >&2")
-    async with server_process(tmp_path, [command]) as server:
-        await until(lambda: "this is sh output\n" in (tmp_path / "stdout").read_text())
-        await until(lambda: (tmp_path / "stderr").read_text() == "that is an error\n")
+async def test_output_of_commands_is_logged_line_by_line(tmp_path: Path) -> None:
+    script = (
+        "echo this is $0 output; printf 'frame= 1\\rframe= 2\\rerror \\033[31mx\\n' >&2; printf rest; exec sleep 50"
+    )
+    async with server_process(tmp_path, [shell(script)]) as server:
+        await until(lambda: "error" in (tmp_path / "stdout").read_text())
         server.process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(server.process.wait(), 20) == 0
+    lines = [line[20:] for line in (tmp_path / "stdout").read_text().splitlines()]
+    prefix = "INF [path cam0] [runOnInit] "
+    printed = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    # Of a progress display, one line for some time; a terminal's commands are made visible.
+    assert printed == ["this is sh output", "frame= 1", "error \\x1b[31mx", "rest"]
+    assert (tmp_path / "stderr").read_text() == ""
+
+
+async def test_a_command_that_prints_without_end_holds_nothing_up(tmp_path: Path) -> None:
+    async with running(paths={"cam": {"runOnInit": "yes"}}) as app:
+        await app.log.wait("command started")
+        loop = asyncio.get_running_loop()
+        latest = loop.time()
+        worst = 0.0
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            worst, latest = max(worst, loop.time() - latest), loop.time()
+        printed = sum(line.endswith("[runOnInit] y") for line in app.log.lines)
+    assert 0 < printed <= 100 * 20
+    assert worst < 1.0  # it waits for its turn with the other thread only
+
+
+async def test_what_left_its_session_ends_with_its_command(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    script = f"setsid sh -c 'echo $$ >> {file}; trap \"\" INT; while :; do sleep 0.05; done' & echo $$ >> {file}; wait"
+    async with running(paths={"~^a": {"runOnReady": shell(script)}, "b": {"runOnInit": "sleep 50"}}) as app:
+        publisher = await app.publisher("a")
+        processes = [int(line) for line in await written(file, 2)]
+        await publisher.close()
+        await app.log.wait("runOnReady command stopped")
+        assert not any(map(is_alive, processes))
+        assert not app.log.find("runOnInit command stopped")  # others go on
 
 
 async def test_none_outlives_a_server_that_is_killed_while_it_starts_them(tmp_path: Path) -> None:

@@ -54,24 +54,38 @@ def end(groups: set[int], mark: str = "") -> None:
 
 
 def living(groups: set[int], mark: str = "") -> set[int]:
-    """Return those of the process groups that have processes that live, and the groups of processes with the mark.
+    """Return those of the process groups that have processes that live, and the groups of processes with the mark."""
+    found, marked = survey(groups, mark)
+    return found.union(*marked.values())
 
-    Dead ones may stay for ever where the first process of a container does not collect them, so they do not count.
-    One look serves all groups: it reads about every process of the machine.
+
+def survey(groups: set[int], mark: str = "") -> tuple[set[int], dict[str, set[int]]]:
+    """Look at all processes once. Return those of the groups that live, and groups by the mark of their processes.
+
+    ``mark`` is what the marks begin with; empty: nobody looks for marks. Dead processes may stay for ever where the
+    first process of a container does not collect them, so they do not count. One look serves all groups: it reads about
+    every process of the machine.
     """
     existing = {group for group in groups if _exists(group)}
+    marked: dict[str, set[int]] = {}
     if not existing and not mark:
-        return existing
+        return existing, marked
     try:
         entries = [entry for entry in os.listdir("/proc") if entry.isdigit()]
     except OSError:
-        return existing  # no Linux: the answer to the signal has to do
+        return existing, marked  # no Linux: the answer to the signal has to do
     found: set[int] = set()
     for entry in entries:
         group = _group_of(entry)
-        if group not in found and (group in existing or (mark and group and _has_mark(entry, mark))):
+        if not group:
+            continue
+        if group in existing:
             found.add(group)
-    return found
+        if mark:
+            own = _mark_of(entry)
+            if own.startswith(mark):
+                marked.setdefault(own, set()).add(group)
+    return found, marked
 
 
 def _exists(group: int) -> bool:
@@ -93,12 +107,14 @@ def _group_of(process: str) -> int:
     return int(fields[2]) if len(fields) > 2 and fields[0] not in (b"Z", b"X") else 0
 
 
-def _has_mark(process: str, mark: str) -> bool:
+def _mark_of(process: str) -> str:
+    """The mark in the environment of a process; empty when it has none, or is not ours to look at."""
     try:
         with open(f"/proc/{process}/environ", "rb") as file:
-            return f"{MARK_NAME}={mark}".encode() in file.read().split(b"\0")
+            _, found, rest = (b"\0" + file.read()).partition(f"\0{MARK_NAME}=".encode())
     except OSError:
-        return False
+        return ""
+    return rest.partition(b"\0")[0].decode("ascii", "replace") if found else ""
 
 
 if __name__ == "__main__":

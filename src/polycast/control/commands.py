@@ -12,11 +12,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from polycast.control import command_guard
+from polycast.control.command_output import OutputReader
 from polycast.control.process_groups import GroupWatch
 from polycast.log import Log
 
@@ -32,6 +34,9 @@ JITTER: Final = 0.2
 
 # Seconds that a command gets to end after each signal before the next, stronger one.
 GRACE_SECONDS: Final = 5.0
+
+# Seconds that the last lines of a command that has ended may take to be read.
+OUTPUT_SECONDS: Final = 1.0
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGKILL")
 
@@ -59,7 +64,8 @@ class CommandPool:
         self.starting = asyncio.Lock()
         """Held while a command starts: that takes milliseconds each, between which streams go on."""
         self._mark = secrets.token_hex(16)
-        self.groups = GroupWatch(loop)
+        self._marks = 0
+        self.groups = GroupWatch(loop, self._mark)
 
     def start(self, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool) -> Command:
         """Start a command and keep it until `Command.stop`. ``name`` is for the log, ``variables`` its environment."""
@@ -81,13 +87,22 @@ class CommandPool:
                     guard.stdin.close()
             await self._loop.run_in_executor(None, guard.wait)
 
-    async def spawn(self, arguments: Sequence[str], variables: Mapping[str, str]) -> asyncio.subprocess.Process:
-        """Start a process in a group of its own. Raises OSError or ValueError."""
+    def new_mark(self) -> str:
+        """Return what marks the processes of one command, in their environment."""
+        self._marks += 1
+        return f"{self._mark}.{self._marks}."
+
+    async def spawn(
+        self, arguments: Sequence[str], variables: Mapping[str, str], mark: str, output: int
+    ) -> asyncio.subprocess.Process:
+        """Start a process in a group of its own, which prints to a file descriptor. Raises OSError or ValueError."""
         self._guard_pipe()  # it watches before there is anything to watch
         process = await asyncio.create_subprocess_exec(
             *arguments,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **variables, command_guard.MARK_NAME: self._mark},
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **variables, command_guard.MARK_NAME: mark},
             start_new_session=os.name == "posix",
         )
         self._tell(f"+{process.pid}\n")
@@ -135,11 +150,13 @@ class Command:
         self._pool = pool
         self._name = name
         self._text = text
-        self._variables = dict(variables)
+        # A client chooses some of them; what reads them is often a shell script.
+        self._variables = {key: without_controls(value) for key, value in variables.items()}
         self._log = log
         self._restarts = restarts
         self._stopping = asyncio.Event()
         self._pause = RESTART_PAUSE
+        self._mark = pool.new_mark()
         self.process_id: int | None = None
         """While the command runs; also the number of its process group."""
 
@@ -152,32 +169,49 @@ class Command:
         try:
             arguments = expand(self._text, self._variables)
         except ValueError as error:
-            self._log.error("%s command cannot be understood: %s", self._name, error)
+            self._log.error("%s command cannot be understood: %s: %s", self._name, error, self._text)
             return
         if not arguments:
             self._log.error("%s command is empty", self._name)
             return
+        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
-            await self._run_once(arguments)
-            if not self._restarts or self._stopping.is_set():
+            began = loop.time()
+            write, outcome = await self._run_once(arguments)
+            if self._stopping.is_set():
+                return
+            if loop.time() - began >= SETTLED_SECONDS:
+                self._pause = RESTART_PAUSE
+            pause = self._pause * random.uniform(1 - JITTER, 1 + JITTER)
+            then = f"; next attempt in {pause:.3g} s" if self._restarts else ""
+            write("%s command %s%s", self._name, outcome, then)
+            if not self._restarts:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._pause * random.uniform(1 - JITTER, 1 + JITTER))
+                await asyncio.wait_for(self._stopping.wait(), pause)
             self._pause = min(LONGEST_RESTART_PAUSE, self._pause * 2)
 
-    async def _run_once(self, arguments: list[str]) -> None:
+    async def _run_once(self, arguments: list[str]) -> tuple[Callable[..., None], str]:
+        """Run the command until it ends; return how that is logged unless it was stopped."""
         loop = asyncio.get_running_loop()
         async with self._pool.starting:
             if self._stopping.is_set():
-                return
+                return self._log.info, "stopped"
+            reading, writing = os.pipe()
             try:
-                process = await self._pool.spawn(arguments, self._variables)
+                process = await self._pool.spawn(arguments, self._variables, self._mark, writing)
             except (OSError, ValueError) as error:
-                self._log.error("%s command cannot be started: %s", self._name, error)
-                return
+                os.close(reading)
+                return self._log.error, f"cannot be started: {describe_start_error(arguments[0], error)}"
+            except BaseException:
+                os.close(reading)
+                raise
+            finally:
+                os.close(writing)
+        all_read = asyncio.Event()
+        output = OutputReader(reading, self._log.child(self._name), lambda: _call_soon_threadsafe(loop, all_read.set))
         self.process_id = process.pid
         self._log.info("%s command started", self._name)
-        began = loop.time()
         ended = loop.create_task(process.wait())
         stopped = loop.create_task(self._stopping.wait())
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -187,17 +221,25 @@ class Command:
         await self._end(process, ended)
         self.process_id = None
         self._pool.on_group_ended(process.pid)
-        if exited_by_itself:
-            self._log.info("%s command %s", self._name, describe_exit(ended.result()))
-        else:
+        with contextlib.suppress(TimeoutError):  # the last lines come first
+            async with asyncio.timeout(OUTPUT_SECONDS):
+                await all_read.wait()
+        if not exited_by_itself:
             self._log.info("%s command stopped", self._name)
-        if loop.time() - began >= SETTLED_SECONDS:
-            self._pause = RESTART_PAUSE
+            return self._log.info, "stopped"
+        code = ended.result()
+        if not code:
+            return self._log.info, describe_exit(code)
+        said = f" (its last line: {output.last_line})" if output.last_line else ""
+        return self._log.warning, describe_exit(code) + said
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
-        """End the process group: SIGINT, then SIGTERM, then SIGKILL."""
+        """End the process group, and what left it: SIGINT, then SIGTERM, then SIGKILL."""
+        groups = {process.pid}
+        if os.name == "posix":
+            groups |= await self._pool.groups.marked(self._mark)
         for number, name in enumerate(_SIGNALS):
-            if not _signal(process, name):
+            if not _signal(process, groups, name):
                 break
             if number:
                 self._log.warning("%s command did not end, %s was sent", self._name, name)
@@ -205,23 +247,43 @@ class Command:
                 async with asyncio.timeout(GRACE_SECONDS):
                     await asyncio.wait((ended,))
                     if os.name == "posix":
-                        await self._pool.groups.ended(process.pid)
+                        await self._pool.groups.ended(groups, self._mark)
                 break
         await ended
 
 
-def _signal(process: asyncio.subprocess.Process, name: str) -> bool:
-    """Send a signal to the process group; return whether there is one left. Windows has only the end of a process."""
-    try:
-        if os.name == "posix":
-            os.killpg(process.pid, getattr(signal, name))
-        elif process.returncode is None:
-            process.terminate()
-        else:
+def _signal(process: asyncio.subprocess.Process, groups: set[int], name: str) -> bool:
+    """Send a signal to process groups; return whether there is one left. Windows has only the end of a process."""
+    if os.name != "posix":
+        if process.returncode is not None:
             return False
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            process.terminate()
+        return True
+    sent = False
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, getattr(signal, name))
+            sent = True
+    return sent
+
+
+def _call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed
+        loop.call_soon_threadsafe(callback)
+
+
+def without_controls(text: str) -> str:
+    """Return a text without control characters."""
+    return "".join(character for character in text if unicodedata.category(character) not in ("Cc", "Zl", "Zp"))
+
+
+def describe_start_error(program: str, error: Exception) -> str:
+    """Return why a program cannot be started."""
+    if isinstance(error, FileNotFoundError):
+        return f"there is no program '{program}' (No such file or directory)"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"'{program}': {reason}"
 
 
 def describe_exit(code: int) -> str:
