@@ -17,7 +17,8 @@ LEAVES = {"errors", "log", "_version"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "log": {"errors"},
+    "log": {"errors", "log_writer"},
+    "log_writer": set(),
     "_version": set(),
     "media": set(LEAVES),
     "codecs": {"media", *LEAVES},

@@ -29,8 +29,8 @@ async def main(far: str, interface: str, address: str) -> None:
             await none_ready(app)
             await present.have_ended()
             for name in source_paths(app):  # silence, and then nobody who answers
-                await app.log.wait(rf"\[path {name}\] .* ERR: no ")
-            await app.log.wait("ERR: (.* did not answer within 1 s|No route to host)")
+                await app.log.wait(rf"\[path {name}\] .* failed: no ")
+            await app.log.wait("failed: (.* did not answer within 1 s|No route to host)")
             cable("up")
             await all_ready(app)
             await Readers(app, present.http).join()

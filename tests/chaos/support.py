@@ -171,7 +171,7 @@ class Readers:
             await self.rtmp[name].ended()
             response = await self.http.get(self.hls_url(name))
             assert response.status_code == 404, (name, response.text)
-            assert response.text.strip() == f"no one is publishing to path '{name}'"
+            assert response.text.startswith(f"no one is publishing to path '{name}'")
 
 
 @contextlib.asynccontextmanager

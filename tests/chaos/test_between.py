@@ -89,7 +89,7 @@ async def test_error_statuses_of_rtsp() -> None:
             for method in METHODS:
                 for status in STATUSES:
                     await app.log.wait(
-                        rf"\[path {method.lower()}{status}\] \[rtsp source\] ERR: bad status code: {status} "
+                        rf"\[path {method.lower()}{status}\] \[rtsp source\] .* failed: bad status code: {status} "
                     )
             assert not any(app.path(name).stream for name in paths)
             is_ill = False
@@ -102,14 +102,14 @@ async def test_error_statuses_of_hls(source: Origin, status: int) -> None:
         paths = {"hls": sources(HOST, [0, 0, gate.port])["hls"]}
         gate.answer(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
         async with pulling(paths) as app, readers(app) as present:
-            await app.log.wait(rf"\[hls source\] ERR: bad status code: {status} ")
+            await app.log.wait(rf"\[hls source\] .* failed: bad status code: {status} ")
             gate.restore()
             await all_ready(app)
             await present.join()
             # And in the middle of the stream.
             app.log.lines.clear()
             gate.answer(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-            await app.log.wait(rf"\[hls source\] ERR: bad status code: {status} ")
+            await app.log.wait(rf"\[hls source\] .* failed: bad status code: {status} ")
             await none_ready(app)
             await present.have_ended()
             gate.restore()
@@ -129,8 +129,8 @@ async def test_refusals_of_rtmp() -> None:
             "missing": f"rtmp://{HOST}:{server.port()}/live/nobody",
         }
         async with pulling({name: {"source": address, **QUICK} for name, address in addresses.items()}) as app:
-            await app.log.wait(r"\[path denied\] \[rtmp source\] ERR: \S+: ")
-            await app.log.wait(r"\[path missing\] \[rtmp source\] ERR: \S+: ")
+            await app.log.wait(r"\[path denied\] \[rtmp source\] .* failed: \S+: ")
+            await app.log.wait(r"\[path missing\] \[rtmp source\] .* failed: \S+: ")
             is_allowed = True
             await server.publisher("live/nobody", (VIDEO,))
             for name in ("live/cam", "live/nobody"):
@@ -155,7 +155,7 @@ async def test_a_wrong_certificate_that_is_mended(source: Origin) -> None:
         async with pulling(paths) as app, readers(app) as present:
             for name in source_paths(app):
                 await app.log.wait(
-                    rf"\[path {name}\] \[{name} source\] ERR: server fingerprint do not match: "
+                    rf"\[path {name}\] \[{name} source\] .* failed: server fingerprint do not match: "
                     rf"expected {fingerprint}, got {wrong_fingerprint}"
                 )
             for gate in between:

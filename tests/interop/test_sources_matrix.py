@@ -262,4 +262,4 @@ def test_ffmpeg_serves_no_rtsp(net: tools.Network, media: Path, tmp_path: Path) 
     ):
         assert waiting.wait(10), server.log
         assert "Unexpected command in Idle State DESCRIBE" in waiting.errors
-        server.program.wait_until(lambda: "[rtsp source] ERR: " in server.log, "end of the source")
+        server.program.wait_until(lambda: "] failed: " in server.log, "end of the source")

@@ -25,8 +25,10 @@ class InvalidPathName(PathError):
 class NoOnePublishing(PathError):
     """The path exists, but nothing is published on it now."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"no one is publishing to path '{name}'")
+    def __init__(self, name: str, failure: str = "") -> None:
+        """``failure`` says why the path's own source does not."""
+        cause = f" (its source failed: {failure})" if failure else ""
+        super().__init__(f"no one is publishing to path '{name}'{cause}")
 
 
 class SourceTimedOut(NoOnePublishing):

@@ -131,6 +131,10 @@ class Path:
         """Everyone who reads now."""
         return self.stream.readers if self.stream is not None else ()
 
+    def _no_one_publishing(self) -> NoOnePublishing:
+        failure = self.source_failure
+        return NoOnePublishing(self.name, failure.error if failure is not None else "")
+
     @property
     def source_failure(self) -> SourceFailure | None:
         """Why the source of the path, or the one in place of its redirection, does not deliver a stream."""
@@ -184,9 +188,9 @@ class Path:
         if target and not (follows and self._set_stand_in(target)):
             raise Redirected(target)
         if self.on_demand is None and (self.publisher is None or not patience):
-            raise NoOnePublishing(self.name)
+            raise self._no_one_publishing()
         if len(self._held) >= MAXIMUM_HELD_REQUESTS:
-            raise NoOnePublishing(self.name)
+            raise self._no_one_publishing()
         held: asyncio.Future[Stream] = self._loop.create_future()
         self._held.add(held)
         try:
@@ -196,7 +200,7 @@ class Path:
             async with asyncio.timeout(patience):
                 return await held
         except TimeoutError:
-            raise NoOnePublishing(self.name) from None
+            raise self._no_one_publishing() from None
         finally:
             self._held.discard(held)
             self._check_unused()
@@ -243,7 +247,7 @@ class Path:
     def attach_reader(self, reader: Reader, stream: Stream) -> None:
         """Attach a reader to the stream that is published now. Raises NoOnePublishing when that one has ended."""
         if self.stream is not stream:
-            raise NoOnePublishing(self.name)
+            raise self._no_one_publishing()
         stream.add_reader(reader)
         if self.on_demand is not None:
             self.on_demand.handle(Input.USED)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
 from polycast.hub.path import Path, Source, SourceFailure
@@ -168,8 +169,7 @@ class SupervisedSource(Source):
             error = await self._attempt(self._pullers[self._current])
             if self._task is not task:
                 return  # stopped: asyncio.wait_for may swallow a cancellation (before Python 3.12)
-            # Errors are at info level, as with rtsp-simple-server: a camera that is off is nothing unusual.
-            self._log.info("ERR: %s", error)
+            failed = self._log.child(redact(self._pullers[self._current].url))
             since = self.failure.since if self.failure is not None else time.time()
             self.failure = SourceFailure(error, since)
             if self._was_ready:
@@ -179,12 +179,15 @@ class SupervisedSource(Source):
             if failures < len(self._pullers):
                 # Readers stay for as long as there is another source that may take over.
                 self._path.hold_publisher(self, error)
+                failed.warning("failed: %s; the next source takes over", error)
                 self._log.info("takes over from the source that failed")
                 continue
             failures = 0
             self.state = "waiting"
             self._path.remove_publisher(self, error)
-            await self._pause(rounds, self.failure)
+            pause = self._next_pause(rounds)
+            failed.warning("failed: %s; next attempt in %.3g s", error, pause)
+            await self._pause(pause, self.failure)
             rounds += 1
 
     async def _attempt(self, puller: Puller) -> str:
@@ -207,11 +210,12 @@ class SupervisedSource(Source):
             return "internal error"
         return "the stream has ended"
 
-    async def _pause(self, rounds: int, failure: SourceFailure) -> None:
+    def _next_pause(self, rounds: int) -> float:
         configuration = self._path.configuration
         longest = float(configuration.source_retry_pause_max)
-        pause = jittered(retry_pause(rounds, float(configuration.source_retry_pause), longest))
-        self._log.debug("tries again in %.1f s", pause)
+        return jittered(retry_pause(rounds, float(configuration.source_retry_pause), longest))
+
+    async def _pause(self, pause: float, failure: SourceFailure) -> None:
         self.failure = dataclasses.replace(failure, next_attempt=time.time() + pause)
         await asyncio.sleep(pause)
         self.failure = failure

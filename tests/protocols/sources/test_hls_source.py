@@ -115,8 +115,8 @@ async def pull_all(files: dict[str, bytes], name: str = "stream.m3u8") -> Record
     async with web(files) as origin:
         async with running(paths=pulling(origin.url(name), sourceRetryPause="10s")) as app:
             recorder = Recorder(app)
-            await app.log.wait("ERR: ")
-            assert app.log.find("ERR: the stream has ended"), app.log.lines
+            await app.log.wait("failed: ")
+            assert app.log.find("failed: the stream has ended"), app.log.lines
         return recorder
 
 
@@ -156,7 +156,7 @@ async def test_a_server_without_ranges(media: dict[str, Any], tmp_path: FilePath
         origin.knows_ranges = False
         async with running(paths=pulling(origin.url("stream.m3u8"), sourceRetryPause="10s")) as app:
             recorder = Recorder(app)
-            await app.log.wait("ERR: the stream has ended")
+            await app.log.wait("failed: the stream has ended")
     assert_same(recorder, media)
 
 
@@ -178,11 +178,11 @@ async def test_a_wrong_key_and_encryption_that_is_not_supported(
     files = package(media, tmp_path, "-hls_key_info_file", "{folder}/info")
     async with web(files) as origin, running(paths=pulling(origin.url("stream.m3u8"))) as app:
         origin.files["secret.bin"] = bytes(16)
-        await app.log.wait("ERR: a segment cannot be decrypted: the key does not fit")
+        await app.log.wait("failed: a segment cannot be decrypted: the key does not fit")
         origin.files["secret.bin"] = bytes(15)
-        await app.log.wait("ERR: an encryption key has 15 bytes instead of 16")
+        await app.log.wait("failed: an encryption key has 15 bytes instead of 16")
         origin.files["stream.m3u8"] = files["stream.m3u8"].replace(b"METHOD=AES-128", b"METHOD=SAMPLE-AES")
-        await app.log.wait("ERR: segments are encrypted with SAMPLE-AES, which is not supported")
+        await app.log.wait("failed: segments are encrypted with SAMPLE-AES, which is not supported")
 
 
 async def test_audio_in_a_playlist_of_its_own(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
@@ -303,7 +303,7 @@ async def test_a_live_playlist_that_stops(
     async with web(package(media, tmp_path)) as origin:
         Live(origin, 3)
         async with running(paths=pulling(origin.url("live.m3u8")), readTimeout="100ms") as app:
-            await app.log.wait(r"ERR: the playlist has had no news for 0\.1 s")
+            await app.log.wait(r"failed: the playlist has had no news for 0\.1 s")
 
 
 @pytest.mark.parametrize("variant", ["mpegts", "fmp4", "lowLatency"])
@@ -348,16 +348,16 @@ async def test_errors_of_the_server(media: dict[str, Any], tmp_path: FilePath, a
     async with web(files) as origin:
         origin.script = lambda path: Answer(503) if path.endswith("m3u8") else None
         async with running(paths=pulling(origin.url("stream.m3u8"))) as app:
-            await app.log.wait(rf"ERR: bad status code: 503 \({origin.url('stream.m3u8')}\)")
+            await app.log.wait(rf"failed: bad status code: 503 \({origin.url('stream.m3u8')}\)")
             origin.script = lambda path: Answer(404) if path.endswith("ts") else None
-            await app.log.wait(r"ERR: bad status code: 404 \(.*stream\d.ts\)")
+            await app.log.wait(r"failed: bad status code: 404 \(.*stream\d.ts\)")
             origin.script = lambda _: Answer(200, b"<html></html>")
-            await app.log.wait("ERR: invalid playlist: a playlist does not start with #EXTM3U")
+            await app.log.wait("failed: invalid playlist: a playlist does not start with #EXTM3U")
             origin.script = lambda path: Answer(200, b"\0" * 5000) if path.endswith("ts") else None
-            await app.log.wait("ERR: a segment cannot be read")
+            await app.log.wait("failed: a segment cannot be read")
             evil = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
             origin.script = lambda path: Answer(200, evil)
-            await app.log.wait("ERR: a playlist names an address that is not HTTP")
+            await app.log.wait("failed: a playlist names an address that is not HTTP")
             origin.script = lambda _: None
             await app.log.wait("ready: 2 tracks")
 
@@ -378,7 +378,7 @@ async def test_a_stream_without_end_is_no_playlist(beginning: bytes) -> None:
     port = server.sockets[0].getsockname()[1]
     try:
         async with running(paths=pulling(f"http://127.0.0.1:{port}/live.ts")) as app:
-            await app.log.wait("ERR: invalid playlist: a playlist does not start with #EXTM3U")
+            await app.log.wait("failed: invalid playlist: a playlist does not start with #EXTM3U")
     finally:
         server.close()
         for writer in connections:
@@ -389,11 +389,11 @@ async def test_a_server_that_hangs_or_is_gone(media: dict[str, Any], tmp_path: F
     async with web(package(media, tmp_path)) as origin:
         origin.hangs = asyncio.Event()
         async with running(paths=pulling(origin.url("stream.m3u8")), readTimeout="100ms") as app:
-            await app.log.wait(r"ERR: no answer within 0\.1 s")
+            await app.log.wait(r"failed: no answer within 0\.1 s")
             origin.hangs.set()
             await app.log.wait("ready: 2 tracks")
     async with running(paths=pulling(origin.url("stream.m3u8"))) as app:
-        await app.log.wait("ERR: .*onnect")
+        await app.log.wait("failed: .*onnect")
 
 
 async def test_credentials_and_redirections(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
@@ -404,7 +404,7 @@ async def test_credentials_and_redirections(media: dict[str, Any], tmp_path: Fil
         async with running(paths=pulling(address)) as app:
             await app.log.wait("ready: 2 tracks")
         async with running(paths=pulling(origin.url("start"))) as app:
-            await app.log.wait(r"ERR: bad status code: 401")
+            await app.log.wait(r"failed: bad status code: 401")
             assert app.log.find("p@ss") is None
     async with web() as other, web(package(media, tmp_path)) as origin:
         # Credentials are for the server of the source's address, and for no other.
@@ -413,7 +413,7 @@ async def test_credentials_and_redirections(media: dict[str, Any], tmp_path: Fil
         origin.files["stream.m3u8"] = playlist.encode()
         address = origin.url("stream.m3u8").replace("http://", "http://user:secret@")
         async with running(paths=pulling(address)) as app:
-            await app.log.wait("ERR: bad status code: 401")
+            await app.log.wait("failed: bad status code: 401")
 
 
 async def test_https(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
@@ -423,9 +423,9 @@ async def test_https(media: dict[str, Any], tmp_path: FilePath, at_once: None) -
         async with running(paths=pulling(url, sourceFingerprint=fingerprint)) as app:
             await app.log.wait("ready: 2 tracks")
         async with running(paths=pulling(url, sourceFingerprint="ab" * 32)) as app:
-            await app.log.wait(f"ERR: .*server fingerprint do not match: expected {'ab' * 32}, got {fingerprint}")
+            await app.log.wait(f"failed: .*server fingerprint do not match: expected {'ab' * 32}, got {fingerprint}")
         async with running(paths=pulling(url)) as app:
-            await app.log.wait("ERR: .*certificate verify failed")
+            await app.log.wait("failed: .*certificate verify failed")
 
 
 # The order and the time of things

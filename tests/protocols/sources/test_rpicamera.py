@@ -130,7 +130,7 @@ async def test_its_errors_are_shown(program: FilePath, tmp_path: FilePath) -> No
     write(program, "echo hello >&2; echo 'ERROR: *** no cameras available ***' >&2; exit 255")
     async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
         await app.log.wait(
-            r"ERR: the camera program has ended with code 255: ERROR: \*\*\* no cameras available \*\*\*"
+            r"failed: the camera program has ended with code 255: ERROR: \*\*\* no cameras available \*\*\*"
         )
         write(program, f"exec cat {tmp_path}/recording")
         await app.log.wait("ready: 1 track")
@@ -139,7 +139,7 @@ async def test_its_errors_are_shown(program: FilePath, tmp_path: FilePath) -> No
 async def test_a_camera_that_hangs(program: FilePath) -> None:
     write(program, "exec sleep 60")
     async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}, readTimeout="100ms") as app:
-        await app.log.wait(r"ERR: no pictures for 0\.1 s")
+        await app.log.wait(r"failed: no pictures for 0\.1 s")
 
 
 async def test_a_program_that_ignores_signals(
@@ -167,7 +167,7 @@ def is_alive(process: int) -> bool:
 async def test_without_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "PROGRAMS", ("no-such-program", "nor-this-one"))
     async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
-        await app.log.wait("ERR: neither no-such-program nor nor-this-one is installed")
+        await app.log.wait("failed: neither no-such-program nor nor-this-one is installed")
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])

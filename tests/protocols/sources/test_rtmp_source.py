@@ -71,7 +71,7 @@ async def test_credentials_of_the_address() -> None:
 
 async def test_a_refusal_is_told_and_tried_again() -> None:
     async with running() as origin, running(paths=pulling(url(origin))) as app:
-        await app.log.wait(r"\[rtmp source\] ERR: NetStream\.Play\.\w+: no one is publishing to path 'live/cam'")
+        await app.log.wait(r"\[rtmp source\] .* failed: NetStream\.Play\.\w+: no one is publishing to path 'live/cam'")
         await origin.publisher("live/cam")
         await origin.until(lambda: bool(origin.path("live/cam").readers))
 
@@ -85,7 +85,7 @@ async def test_the_end_of_the_stream() -> None:
             publisher.send_frame(1, audio_frame(2))
             path = await ready(app)
             await publisher.close()
-            await app.log.wait(r"\[rtmp source\] ERR: (the server has ended the stream|closed by the server)")
+            await app.log.wait(r"\[rtmp source\] .* failed: (the server has ended the stream|closed by the server)")
             await app.until(lambda: path.stream is None)
 
 
@@ -94,7 +94,7 @@ async def test_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with running(paths=pulling(f"rtmp://127.0.0.1:{port}/a/b"), readTimeout="100ms") as app:
-        await app.log.wait("ERR: no data for 0.1 seconds in state 'handshake'")
+        await app.log.wait("failed: no data for 0.1 seconds in state 'handshake'")
     server.close()
 
 
@@ -106,7 +106,7 @@ async def test_nonsense() -> None:
     server = await asyncio.get_running_loop().create_server(Nonsense, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with running(paths=pulling(f"rtmp://127.0.0.1:{port}/a/b")) as app:
-        await app.log.wait("ERR: invalid data: ")
+        await app.log.wait("failed: invalid data: ")
     server.close()
 
 
@@ -138,9 +138,9 @@ async def test_rtmps_with_a_fingerprint(certificate: tuple[trustme.CA, dict[str,
         async with running(paths=pulling(address, sourceFingerprint=fingerprint)) as app:
             await ready(app)
         async with running(paths=pulling(address, sourceFingerprint="11" * 32)) as app:
-            await app.log.wait(f"ERR: server fingerprint do not match: expected {'11' * 32}, got {fingerprint}")
+            await app.log.wait(f"failed: server fingerprint do not match: expected {'11' * 32}, got {fingerprint}")
         async with running(paths=pulling(address)) as app:
-            await app.log.wait("ERR: the certificate of the server is not valid")
+            await app.log.wait("failed: the certificate of the server is not valid")
 
 
 async def test_rtmps_with_a_certificate_of_an_authority(

@@ -92,7 +92,7 @@ async def test_wrong_credentials() -> None:
         await origin.publisher("live")
         url = origin.url("live").replace("rtsp://", "rtsp://user:wrong@")
         async with running(paths=pulling(url)) as app:
-            await app.log.wait(r"INFO \[path cam\] \[rtsp source\] ERR: bad status code: 401 \(Unauthorized\)")
+            await app.log.wait(r"WARNING \[path cam\] \[rtsp source\] .* failed: bad status code: 401 \(Unauthorized\)")
 
 
 async def test_an_empty_password() -> None:
@@ -132,11 +132,11 @@ async def test_rtsps_with_a_wrong_certificate() -> None:
     async with camera(tls=context) as origin:
         url = origin.url().replace("rtsp:", "rtsps:")
         async with running(paths=pulling(url, "automatic", sourceFingerprint="00" * 32)) as app:
-            await app.log.wait(f"ERR: server fingerprint do not match: expected {'00' * 32}, got {fingerprint}")
+            await app.log.wait(f"failed: server fingerprint do not match: expected {'00' * 32}, got {fingerprint}")
         async with running(paths=pulling(url, "automatic")) as app:
-            await app.log.wait("ERR: the certificate of the server is not valid: unable to get local issuer")
+            await app.log.wait("failed: the certificate of the server is not valid: unable to get local issuer")
         async with running(paths=pulling(url, "udp")) as app:
-            await app.log.wait("ERR: RTSPS can be used only with TCP")
+            await app.log.wait("failed: RTSPS can be used only with TCP")
     assert origin.requests == []
 
 
@@ -254,7 +254,7 @@ async def test_automatic_falls_back_when_nothing_comes(monkeypatch: pytest.Monke
             if request.method == "SETUP"
         ] == [False, True]
         await origin.close()
-        await app.log.wait("ERR: ")
+        await app.log.wait("failed: ")
         origin.requests.clear()
         await origin.open(port=origin.port)
         assert "TCP" in ((await origin.asked("SETUP")).headers.get("Transport") or "")  # it remembers
@@ -283,7 +283,7 @@ async def test_without_server_ports_any_port_is_needed() -> None:
     async with camera() as origin:
         origin.script["SETUP"] = setup
         async with running(paths=pulling(origin.url(), "udp")) as app:
-            await app.log.wait("ERR: server ports have not been provided")
+            await app.log.wait("failed: server ports have not been provided")
         async with running(paths=pulling(origin.url(), "udp", sourceAnyPortEnable=True)) as app:
             await ready(app)
             origin.send_udp(key_unit(60))
@@ -352,7 +352,7 @@ async def test_trains_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(source, SupervisedSource)
         await app.until(lambda: source.counters.packets_received == 20)
         assert source.counters.bytes_received == sum(map(len, sent))
-        await app.log.wait(r"ERR: no packets received for 0\.5 s")
+        await app.log.wait(r"failed: no packets received for 0\.5 s")
 
 
 # What cameras write
@@ -412,7 +412,7 @@ async def test_media_that_cannot_be_used_are_skipped() -> None:
 @pytest.mark.parametrize("body", ["", "nonsense", "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\n"])
 async def test_a_description_without_tracks(body: str) -> None:
     async with camera(body) as origin, running(paths=pulling(origin.url())) as app:
-        await app.log.wait("ERR: .*session description")
+        await app.log.wait("failed: .*session description")
 
 
 async def test_a_redirection_is_followed_with_the_credentials() -> None:
@@ -437,7 +437,7 @@ async def test_credentials_do_not_follow_a_redirection_to_another_host() -> None
         other.script["DESCRIBE"] = asks_for_basic
         async with running(paths=pulling(origin.url(user="user:pass"))) as app:
             await app.log.wait(f"WARNING .*user and password are not sent to {elsewhere}")
-            await app.log.wait("ERR: bad status code: 401")
+            await app.log.wait("failed: bad status code: 401")
             await other.asked("DESCRIBE")
         assert all(request.headers.get("Authorization") is None for request in other.requests)
         # Unless they were written for that host.
@@ -456,7 +456,7 @@ async def test_credentials_do_not_follow_a_redirection_out_of_tls() -> None:
         url = origin.url(user="user:pass").replace("rtsp:", "rtsps:")
         async with running(paths=pulling(url, sourceFingerprint=fingerprint)) as app:
             await app.log.wait("WARNING .*user and password are not sent")
-            await app.log.wait("ERR: bad status code: 401")
+            await app.log.wait("failed: bad status code: 401")
         assert all(request.headers.get("Authorization") is None for request in other.requests)
 
 
@@ -475,7 +475,7 @@ async def test_redirections_in_a_circle_end() -> None:
     async with camera() as origin:
         origin.script["DESCRIBE"] = lambda found, _: Response(301, Headers([("Location", found.url())]))
         async with running(paths=pulling(origin.url())) as app:
-            await app.log.wait("ERR: too many redirections")
+            await app.log.wait("failed: too many redirections")
 
 
 @pytest.mark.parametrize("status", [404, 501])
@@ -617,7 +617,7 @@ async def test_refused_keep_alives_end_nothing(status: int, refused: tuple[str, 
             origin.send_key()
             await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
             assert origin.connections == 1
-            assert app.log.find("ERR: ") is None
+            assert app.log.find("failed: ") is None
 
 
 @pytest.mark.usefixtures("short_session")
@@ -652,10 +652,10 @@ async def test_a_server_that_reads_no_answers_to_its_requests() -> None:
         transport = origin.clients[0].transport
         transport.pause_reading()
         request = Request("OPTIONS", "*", Headers([("CSeq", "1" * 2000)])).serialize() * 100
-        while app.log.find("ERR: ") is None:
+        while app.log.find("failed: ") is None:
             transport.write(request)
             await asyncio.sleep(0)
-        assert app.log.find("ERR: the server does not read what is sent to it")
+        assert app.log.find("failed: the server does not read what is sent to it")
 
 
 @pytest.mark.parametrize("stray", [b"\0", b"\0\0\0\0", b"$", bytes(range(0x25, 0x52)) * 20])
@@ -672,7 +672,7 @@ async def test_stray_bytes_between_frames(stray: bytes, monkeypatch: pytest.Monk
         await app.log.wait("WARNING .*bytes between interleaved frames are skipped")
         # Messages are found, too.
         origin.clients[0].transport.write(stray + Request("TEARDOWN", "*", Headers([("CSeq", "8")])).serialize())
-        await app.log.wait("ERR: the server has ended the session")
+        await app.log.wait("failed: the server has ended the session")
         assert app.log.find(rf"INFO .*{10 * len(stray)} bytes between interleaved frames were skipped")
         assert sum("are skipped" in line for line in app.log.lines) == 1
 
@@ -682,7 +682,7 @@ async def test_requests_of_the_server_are_answered() -> None:
         await ready(app)
         origin.clients[0].transport.write(Request("OPTIONS", "*", Headers([("CSeq", "7")])).serialize())
         origin.clients[0].transport.write(Request("TEARDOWN", "*", Headers([("CSeq", "8")])).serialize())
-        await app.log.wait("ERR: the server has ended the session")
+        await app.log.wait("failed: the server has ended the session")
 
 
 # Failures
@@ -693,7 +693,7 @@ async def test_refusals_are_tried_again(status: int) -> None:
     async with camera() as origin:
         origin.script["DESCRIBE"] = lambda *_: Response(status)
         async with running(paths=pulling(origin.url())) as app:
-            await app.log.wait(rf"ERR: bad status code: {status} \(")
+            await app.log.wait(rf"failed: bad status code: {status} \(")
             await origin.asked("DESCRIBE", 3)
             del origin.script["DESCRIBE"]
             await ready(app)
@@ -704,10 +704,10 @@ async def test_a_camera_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     async with camera() as origin:
         origin.script["DESCRIBE"] = lambda *_: SILENCE
         async with running(paths=pulling(origin.url()), readTimeout="100ms") as app:
-            await app.log.wait(r"ERR: no answer to DESCRIBE within 0\.1 s")
+            await app.log.wait(r"failed: no answer to DESCRIBE within 0\.1 s")
             del origin.script["DESCRIBE"]
             await ready(app)
-            await app.log.wait(r"ERR: no packets received for 0\.1 s")
+            await app.log.wait(r"failed: no packets received for 0\.1 s")
 
 
 async def test_a_camera_that_dies_and_returns() -> None:
@@ -716,10 +716,10 @@ async def test_a_camera_that_dies_and_returns() -> None:
         reader = await app.reader("cam")
         origin.clients[0].transport.write(b"$\x00\x10\x00" + bytes(50))  # ends in the middle of a packet
         await origin.close()
-        await app.log.wait("ERR: (closed by the server|connection lost)")
+        await app.log.wait("failed: (closed by the server|connection lost)")
         assert await reader.ended()
         await app.until(lambda: path.stream is None)
-        await app.log.wait("ERR: Connection refused")
+        await app.log.wait("failed: Connection refused")
         await origin.open(port=origin.port)
         await ready(app)
 
@@ -730,7 +730,7 @@ async def test_nonsense_is_survived() -> None:
         origin.clients[0].send_packet(b"\x00" * 20)
         await app.log.wait("invalid packet received, ignored")
         origin.clients[0].transport.write(b"\xff" * (SKIP_LIMIT + 1))
-        await app.log.wait("ERR: invalid data: more than 262144 bytes between two frames")
+        await app.log.wait("failed: invalid data: more than 262144 bytes between two frames")
 
 
 async def test_teardown_at_the_end() -> None:

@@ -71,4 +71,4 @@ async def test_vlc(vlc: str, protocol: str) -> None:
 
 async def test_vlc_does_no_tcp(vlc: str) -> None:
     async with running(paths={"cam": {"source": vlc, "sourceProtocol": "tcp", "sourceRetryPause": "100ms"}}) as app:
-        await app.log.wait(r"ERR: bad status code: 461 \(Unsupported transport\)")
+        await app.log.wait(r"failed: bad status code: 461 \(Unsupported transport\)")

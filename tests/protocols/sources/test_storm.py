@@ -185,7 +185,7 @@ async def test_death_and_return_of_a_real_origin() -> None:
             loop = asyncio.get_running_loop()
             began = loop.time()
             await asyncio.sleep(1.0)
-            refused = sum("ERR: Connection refused" in line for line in app.log.lines)
+            refused = sum("failed: Connection refused" in line for line in app.log.lines)
             # One attempt after 0.32 s or later, the next one 0.64 s later, and so on.
             assert 0 < refused <= runs * (1 + int((loop.time() - began) / 0.64))
             await origin.open(port=origin.port)
