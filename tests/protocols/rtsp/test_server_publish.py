@@ -70,6 +70,7 @@ async def test_announce_answers_without_a_session(it: Fixture) -> None:
         pytest.param({}, sdp(), 400, id="no tracks"),
         pytest.param({}, sdp("m=video 0 RTP/AVP abc\r\n"), 400, id="payload type is a word"),
         pytest.param({}, sdp("m=video 0 RTP/AVP 200\r\n"), 400, id="payload type too large"),
+        pytest.param({}, sdp(VIDEO, controls=["rtsp://host"]), 400, id="control of another path"),
         pytest.param({"Content-Type": "application/sdp"}, "", 400, id="no body"),
     ],
 )

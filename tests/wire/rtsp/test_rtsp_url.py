@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.url import (
     RtspUrl,
     announce_path,
+    check_record_controls,
     control_path,
     decode_path,
     describe_path,
@@ -157,6 +160,21 @@ def test_match_record_control(setup: str, base: str, controls: list[str | None],
     assert match_record_control(RtspUrl.parse(setup), RtspUrl.parse(base), controls) == index
 
 
+@pytest.mark.parametrize("base", ["rtsp://h/p", "rtsp://h/p?q=1", "rtsp://u:p@h/p"])
+@pytest.mark.parametrize(
+    "control", [None, "*", "trackID=0", "?x", "/a", "rtsp://10.0.0.9:8554/p/video", "rtsp://h/p?x"]
+)
+def test_controls_of_announced_tracks(base: str, control: str | None) -> None:
+    check_record_controls(RtspUrl.parse(base), ["trackID=1", control])
+
+
+@pytest.mark.parametrize("control", ["rtsp://", "rtsp://host", "rtsp://host/other/a", "rtsp://host/pp/a", "rtsp:// a"])
+def test_controls_that_no_request_can_name(control: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="invalid track control") as raised:
+        check_record_controls(RtspUrl.parse("rtsp://h/p"), ["trackID=1", control])
+    assert raised.value.status == 400
+
+
 @pytest.mark.parametrize(
     ("base", "control", "expected"),
     [
@@ -181,6 +199,8 @@ def test_only_remote_errors_come_out(text: str) -> None:
         return
     control_path(url)
     match_record_control(url, url, [text])
+    with contextlib.suppress(RemoteProtocolError):
+        check_record_controls(url, [text])
     for function in (describe_path, announce_path, setup_play_path):
         try:
             function(url)

@@ -35,6 +35,7 @@ from polycast.wire.rtsp.transport_choice import ChosenTransport, Protocol, choos
 from polycast.wire.rtsp.url import (
     RtspUrl,
     announce_path,
+    check_record_controls,
     control_path,
     describe_path,
     match_record_control,
@@ -322,6 +323,8 @@ class RequestHandler:
             raise RemoteProtocolError(f"unsupported Content-Type: '{content_type}'")
         description = parse_sdp(request.body)
         announced = tracks_of(description)
+        controls = [media.control for media in description.medias]
+        check_record_controls(url, controls)
         refusal = await self._authorize(request, Action.PUBLISH, name, query, session)
         if refusal is not None:
             return refusal
@@ -335,7 +338,7 @@ class RequestHandler:
         for note in announced.notes:
             session.log.info("%s", note)
         session.announce_url = url
-        session.controls = [media.control for media in description.medias]
+        session.controls = controls
         session.state = following
         session.attach(self._connection)
         return Answer(Response(200))

@@ -253,6 +253,17 @@ def match_record_control(url: RtspUrl, base: RtspUrl, controls: Sequence[str | N
     return None
 
 
+def check_record_controls(base: RtspUrl, controls: Sequence[str | None]) -> None:
+    """Raise RemoteProtocolError (400) when an announced track has a control that is not below the URL of ANNOUNCE: no
+    SETUP would find it.
+    """
+    path = strip_one_trailing_slash(base.path)
+    for control in controls:
+        targets = _record_targets(base, control)
+        if not any(target == path or target.startswith((f"{path}/", f"{path}?")) for target in targets):
+            raise RemoteProtocolError(f"invalid track control {(control or '')[:200]!r}: it is not below '{path}'")
+
+
 def _record_targets(base: RtspUrl, control: str | None) -> set[str]:
     plain = replace(base, path=strip_one_trailing_slash(base.path), query=strip_one_trailing_slash(base.query))
     joined = join_control(plain.serialize(), control)
