@@ -77,15 +77,15 @@ class TimestampExtender:
     """Turns 32-bit (or narrower) wrapping timestamps into integers that go on growing.
 
     Each value is taken as the nearest one to the value before it, so reordering up to half the range is safe.
-    The first value is returned as it is.
+    The first value is returned as it is, or as the nearest one to ``near``.
     """
 
     __slots__ = ("_half", "_last", "_range")
 
-    def __init__(self, bits: int = 32) -> None:
+    def __init__(self, bits: int = 32, near: int | None = None) -> None:
         self._range = 1 << bits
         self._half = 1 << (bits - 1)
-        self._last: int | None = None
+        self._last = near
 
     def extend(self, value: int) -> int:
         """Return ``value`` (``bits`` wide) as a growing integer."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.protocols.rtmp.support import Fixture, audio_frame, running, video_frame
+from tests.hub.support import Frames
+from tests.protocols.rtmp.support import Fixture, RtmpClient, audio_frame, running, video_frame
 from tests.wire.rtmp.support import AUDIO, IDR, VIDEO
 
 from polycast.media.codec import G711, H264, H265, LPCM, VP9, Codec, MPEGAudio, Opus
@@ -321,3 +324,52 @@ async def test_an_unsupported_track_of_a_publisher_is_left_out(it: Fixture) -> N
     publisher.send_frame(0, video_frame(0, key=True))
     await it.log.wait(r"WARNING \[RTMP\] \[conn .*\] audio track 1 is skipped: unsupported audio codec 4")
     await it.log.wait(r"is publishing to path 'cam', 1 track \(H264\)")
+
+
+async def times_of(it: Fixture, publisher: RtmpClient, off: Callable[[int, int], float]) -> dict[int, list[float]]:
+    """Publish 100 pictures and the sound with them, whose times are off by ``off(track, number)``; return the times in
+    seconds that readers of frames get, less those that they would have without."""
+    reader = Frames()
+    path = it.path("live/cam")
+    await it.until(lambda: path.stream is not None)
+    assert path.stream is not None
+    path.attach_reader(reader, path.stream)
+    for number in range(1, 101):
+        for track, frame, rate in ((0, video_frame(number, key=number % 25 == 1), 90_000), (1, sound(number), 44_100)):
+            ticks = round(off(track, number) * rate)
+            publisher.send_frame(track, Frame(frame.units, frame.pts + ticks, frame.dts + ticks, key=frame.key))
+        while len(reader.entries) < 2 * number:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        it.clock.value += 0.04
+    times: dict[int, list[float]] = {0: [], 1: []}
+    for track, entry in reader.entries:
+        if isinstance(entry, Frame):
+            number = len(times[track]) + 1
+            times[track].append(entry.dts / (90_000, 44_100)[track] - number * 0.04)
+    return times
+
+
+def sound(number: int) -> Frame:
+    time = round(number * 0.04 * 44_100)
+    return Frame((b"\x21\x10" + bytes([number % 250]) * 20,), time, time, key=True)
+
+
+@pytest.mark.parametrize("seconds", [37_000.0, -20.0])
+async def test_tracks_with_bases_far_apart_are_brought_together(it: Fixture, seconds: float) -> None:
+    publisher = await it.publisher("live/cam")
+    times = await times_of(it, publisher, lambda track, _: max(seconds, 0) if track == 1 else max(-seconds, 0))
+    assert times[1] == [pytest.approx(times[0][0], abs=0.05)] * 100
+    assert times[0] == [pytest.approx(times[0][0], abs=0.001)] * 100
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -4.0, 20.0, 9800.0])
+@pytest.mark.parametrize("tracks", [(0, 1), (0,), (1,)], ids=["both", "picture", "sound"])
+async def test_times_that_leap(it: Fixture, seconds: float, tracks: tuple[int, ...]) -> None:
+    publisher = await it.publisher("live/cam")
+    times = await times_of(
+        it, publisher, lambda track, number: 4000 + (seconds if track in tracks and number >= 60 else 0)
+    )
+    for track in (0, 1):
+        assert times[track] == [pytest.approx(times[0][0], abs=0.07)] * 100
+    assert times[0][-1] == pytest.approx(times[1][-1], abs=0.002 if tracks == (0, 1) else 0.05)
+    assert it.log.find(r"WARNING \[path live/cam\] the time of track \d \(\w+\) leapt by")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from tests.wire.rtmp.support import (
@@ -193,17 +194,36 @@ def test_time_goes_on_through_the_wraps(start: int) -> None:
     assert audio == [round((time - 5) * 44.1) for time in range(start, start + 400, 40)]
 
 
-def test_a_file_that_starts_over_goes_on() -> None:
+def test_times_are_those_of_the_publisher() -> None:
+    # What goes back or leaps is joined in the hub, once for all publishers.
     demuxer = started()
-    times = [10_000, 10_040, 0, 40, 80]
+    times = [10_000, 10_040, 0, 40, 3_000_000, 80]
     frames = frames_of(feed(demuxer, [(9, video_message(IDR), time) for time in times]))
-    assert [frame.dts // 90 for _, frame in frames] == [10_000, 10_040, 10_040, 10_080, 10_120]
+    assert [frame.dts // 90 for _, frame in frames] == times
 
 
-def test_small_steps_back_never_let_the_decoding_time_decrease() -> None:
+@pytest.mark.parametrize("offset", [37_000_000, 3_000_000_000, (1 << 32) - 20])
+def test_each_track_has_wraps_of_its_own(offset: int) -> None:
     demuxer = started()
-    frames = frames_of(feed(demuxer, [(9, video_message(IDR), time) for time in (100, 60, 140)]))
-    assert [(frame.dts // 90, frame.pts // 90) for _, frame in frames] == [(100, 100), (100, 100), (140, 140)]
+    messages: list[tuple[int, bytes, int]] = []
+    for time in range(0, 400, 40):
+        messages += [(9, video_message(IDR), time), (8, audio_message(), (time + offset) & 0xFFFFFFFF)]
+    frames = frames_of(feed(demuxer, messages))
+    assert [frame.dts for track, frame in frames if track == 0] == [time * 90 for time in range(0, 400, 40)]
+    audio = [frame.dts for track, frame in frames if track == 1]
+    steps = [after - before for before, after in pairwise(audio)]
+    assert steps == [pytest.approx(40 * 44.1, abs=1)] * 9
+    near = offset - (1 << 32) if offset > 1 << 31 else offset
+    assert audio[0] == round(near * 44.1)
+
+
+def test_tracks_far_apart_do_not_end_the_analysis() -> None:
+    demuxer = Demuxer()
+    events = feed(demuxer, [START[0], (9, video_message(IDR), 0), START[1], (8, audio_message(), 37_000_000)])
+    assert not events
+    (known, *_) = demuxer.handle_timeout(demuxer_module.ANALYSIS_PERIOD)
+    assert isinstance(known, TracksKnown)
+    assert [str(track) for track in known.tracks] == ["H264", "MPEG4Audio"]
 
 
 def test_rounded_audio_times_are_made_even() -> None:

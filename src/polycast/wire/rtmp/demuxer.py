@@ -9,7 +9,6 @@ from __future__ import annotations
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
-from polycast.media.timebase import TimestampExtender
 from polycast.media.track import Track
 from polycast.wire.rtmp.chunks import RawMessage
 from polycast.wire.rtmp.events import Event, FrameReceived, TrackChanged, TrackIgnored, TracksKnown
@@ -42,9 +41,6 @@ FRAME_OVERHEAD = 500
 MAXIMUM_TRACKS = 32
 """Tracks of one publisher, used or not."""
 
-MAXIMUM_BACKWARD_JUMP = 3_000
-"""In milliseconds. Time that goes back further is a new time line (a file that starts over), not reordering."""
-
 _VIDEO = MessageType.VIDEO
 
 
@@ -52,13 +48,10 @@ class Demuxer:
     """Feed it with `receive`, `receive_metadata` and, when `next_timeout` has come, `handle_timeout`."""
 
     __slots__ = (
-        "_extender",
-        "_first_time",
         "_held",
         "_held_size",
         "_ignored",
         "_indexes",
-        "_offset",
         "_settled",
         "_started",
         "_time",
@@ -76,11 +69,8 @@ class Demuxer:
         self._ignored: dict[tuple[str, int], str] = {}
         self._held: list[tuple[InputTrack, Frame]] = []
         self._held_size = 0
-        self._extender = TimestampExtender()
-        self._offset = 0
         self._time: int | None = None
-        """The latest frame's time in milliseconds, extended and made continuous."""
-        self._first_time = 0
+        """The latest frame's time in milliseconds, with wraps undone."""
         self._started: float | None = None
         self._settled: float | None = None
         """When the last of the announced tracks had come."""
@@ -130,7 +120,10 @@ class Demuxer:
 
     def _receive_part(self, track: InputTrack, part: Part, timestamp: int, events: list[Event]) -> None:
         codec = track.codec
-        frames = track.receive(part, self._milliseconds(part, timestamp))
+        milliseconds = 0
+        if part.type is PartType.FRAME:  # servers send configurations with 0 or with any other time
+            milliseconds = self._time = track.extend(timestamp, self._time)
+        frames = track.receive(part, milliseconds)
         index = self._indexes.get(track)
         if index is not None:
             if track.codec is not codec and track.codec is not None and track.codec != codec:
@@ -147,23 +140,6 @@ class Demuxer:
         for frame in frames:
             self._held.append((track, frame))
             self._held_size += frame.size + FRAME_OVERHEAD
-
-    def _milliseconds(self, part: Part, timestamp: int) -> int:
-        """Return a frame's time as a growing number: wraps undone, new time lines joined to the old one.
-
-        The time of other parts counts for nothing: servers send configurations with 0 or with any other.
-        """
-        if part.type is not PartType.FRAME:
-            return 0
-        time = self._extender.extend(timestamp) + self._offset
-        last = self._time
-        if last is None:
-            self._first_time = time
-        elif time < last - MAXIMUM_BACKWARD_JUMP:
-            self._offset += last - time
-            time = last
-        self._time = time
-        return time
 
     def _open(self, part: Part, events: list[Event]) -> InputTrack | None:
         key = (part.kind, part.track_id)
@@ -198,7 +174,7 @@ class Demuxer:
                 events.extend(self._finish_analysis())
                 return
         period = self._period()
-        elapsed = 0 if self._time is None else self._time - self._first_time
+        elapsed = max((track.elapsed for track in self._tracks.values()), default=0)
         if now - self._started >= period or elapsed >= period * 1000 or self._is_full():
             events.extend(self._finish_analysis())
 

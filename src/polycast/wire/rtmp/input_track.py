@@ -26,7 +26,7 @@ from polycast.media.codec import (
     Speex,
 )
 from polycast.media.frame import Frame
-from polycast.media.timebase import MILLISECONDS, NANOSECONDS, rescale_nearest
+from polycast.media.timebase import MILLISECONDS, NANOSECONDS, TimestampExtender, rescale_nearest
 from polycast.wire.rtmp.flv import Part, PartType
 from polycast.wire.rtmp.supported import LPCM_SAMPLE_RATES, SoundFormat
 
@@ -47,13 +47,16 @@ class InputTrack:
 
     __slots__ = (
         "_codec_type",
+        "_extender",
+        "_first_time",
+        "_has_frames",
         "_length_size",
         "_next_audio",
         "_parse",
         "codec",
+        "elapsed",
         "identifier",
         "kind",
-        "last_dts",
         "number",
     )
 
@@ -62,7 +65,12 @@ class InputTrack:
         self.number = part.track_id
         self.identifier = part.identifier
         self.codec: Codec | None = None
-        self.last_dts: int | None = None
+        self.elapsed = 0
+        """Milliseconds of media so far."""
+        self._extender: TimestampExtender | None = None
+        """Of the track alone: tracks of sloppy publishers count from zeros of their own."""
+        self._first_time = 0
+        self._has_frames = False
         self._codec_type = codec_type
         self._length_size = 4
         self._next_audio: int | None = None
@@ -79,7 +87,21 @@ class InputTrack:
     @property
     def settled(self) -> bool:
         """Whether nothing more is to be expected: AV1 and VP9 tell some of it only in the first frame."""
-        return self.ready and (self.last_dts is not None or not isinstance(self.codec, (AV1, VP9)))
+        return self.ready and (self._has_frames or not isinstance(self.codec, (AV1, VP9)))
+
+    def extend(self, timestamp: int, near: int | None) -> int:
+        """Return the 32-bit timestamp of a frame as milliseconds that go on over its wraps.
+
+        ``near``: the last time of any track. What goes back or leaps is left to who joins the time lines of tracks.
+        """
+        extender = self._extender
+        if extender is None:
+            extender = self._extender = TimestampExtender(near=near)
+            self._first_time = time = extender.extend(timestamp)
+        else:
+            time = extender.extend(timestamp)
+        self.elapsed = time - self._first_time
+        return time
 
     def receive(self, part: Part, milliseconds: int) -> list[Frame]:
         """Take one part, whose message has the time ``milliseconds`` (extended); return its frames.
@@ -147,13 +169,8 @@ class InputTrack:
             return []
         dts = self._ticks(part, milliseconds, 90_000)
         pts = dts + part.composition_time * 90
-        dts = min(dts, pts)
-        last = self.last_dts
-        if last is not None and dts < last:
-            dts = last
-            pts = max(pts, dts)
-        self.last_dts = dts
-        frame = Frame(units, pts, dts, key=key)
+        self._has_frames = True
+        frame = Frame(units, pts, min(dts, pts), key=key)
         if key:
             self.codec = updated_codec(codec, frame)
         return [frame]
@@ -168,13 +185,10 @@ class InputTrack:
         expected = self._next_audio
         if expected is not None and abs(time - expected) * MILLISECONDS <= AUDIO_TOLERANCE * rate:
             time = expected
-        last = self.last_dts
-        if last is not None and time < last:
-            time = last
+        self._has_frames = True
         frames: list[Frame] = []
         for data, duration in pieces:
             frames.append(Frame((data,), time, time, key=True, duration=duration))
-            self.last_dts = time
             time += duration
         self._next_audio = time
         return frames
