@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -278,3 +279,30 @@ def test_another_publisher_goes_on_where_the_first_one_ended() -> None:
     assert audio.place(501 * SOUND_RATE, 1008.2) / SOUND_RATE == pytest.approx(placed + 1)
     assert video.began
     assert audio.began
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_times_are_the_line_neither_leaps_nor_stands_still(seed: int) -> None:
+    randomness = random.Random(seed)
+    continuity = Continuity([RATE, SOUND_RATE])
+    now, time, time_of_sound = 1000.0, 0, 0
+    reached = [0.0, 0.0]
+    for number in range(2000):
+        now += 0.04
+        if randomness.random() < 0.02:
+            time += randomness.randrange(-(10**9), 10**9)
+        if randomness.random() < 0.02:
+            time_of_sound += randomness.randrange(-(10**9), 10**9)
+        time += PICTURE
+        time_of_sound += 1920
+        off = randomness.randrange(-(10**9), 10**9) if randomness.random() < 0.05 else 0
+        placed = [
+            continuity.tracks[0].place(time + off, now, key=number % 25 == 0) / RATE,
+            continuity.tracks[1].place(time_of_sound, now) / SOUND_RATE,
+        ]
+        for index in (0, 1):
+            if number:
+                assert -1.0 <= placed[index] - reached[index] <= 4.0
+            reached[index] = placed[index]
+    # Random steps of up to three seconds cannot be told from gaps; on the whole time goes on as the clock does.
+    assert placed[0] - continuity.tracks[1].last / SOUND_RATE == pytest.approx(0.0, abs=10.0)
