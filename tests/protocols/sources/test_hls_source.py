@@ -120,7 +120,7 @@ async def pull_all(files: dict[str, bytes], name: str = "stream.m3u8") -> Record
         return recorder
 
 
-def assert_same(recorder: Recorder, media: dict[str, Any]) -> None:
+def assert_same(recorder: Recorder, media: dict[str, Any], tolerance: float = 0.1) -> None:
     assert recorder.descriptions == [["H264", "MPEG4Audio"]]
     assert recorder.checksums(0) == media["video"]
     assert recorder.checksums(1) == media["audio"]
@@ -132,7 +132,7 @@ def assert_same(recorder: Recorder, media: dict[str, Any]) -> None:
         for number, frame in reversed(recorder.frames.frames)
         if number == index
     }
-    assert abs(first[0] - first[1]) < 0.1
+    assert abs(first[0] - first[1]) < tolerance
 
 
 CONTAINERS = {
@@ -221,6 +221,58 @@ async def test_a_discontinuity(media: dict[str, Any], tmp_path: FilePath, at_onc
     video = [frame.dts for number, frame in recorder.frames.frames if number == 0]
     middle = len(media["video"])
     assert 0 < video[middle] - video[middle - 1] < 90_000
+
+
+def moved(segment: bytes, seconds: float, pids: tuple[int, ...] = (256, 257)) -> bytes:
+    """Return a transport stream whose PES packets are later (ISO/IEC 13818-1 section 2.4.3.7)."""
+    data = bytearray(segment)
+    for start in range(0, len(data), 188):
+        pid = (data[start + 1] & 0x1F) << 8 | data[start + 2]
+        if pid not in pids or not data[start + 1] & 0x40:
+            continue
+        pes = start + 4 + (1 + data[start + 4] if data[start + 3] & 0x20 else 0)
+        assert data[pes : pes + 3] == b"\0\0\1"
+        for place in range(pes + 9, pes + 9 + 5 * (data[pes + 7] >> 6).bit_count(), 5):
+            value = int.from_bytes(data[place : place + 5], "big")
+            time = (value >> 33 & 7) << 30 | (value >> 17 & 0x7FFF) << 15 | value >> 1 & 0x7FFF
+            time = (time + round(seconds * 90_000)) & (1 << 33) - 1
+            value = value >> 36 << 36 | (time >> 30) << 33 | (time >> 15 & 0x7FFF) << 17 | (time & 0x7FFF) << 1
+            data[place : place + 5] = (value | 1 << 32 | 1 << 16 | 1).to_bytes(5, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -30.0, -1.2, 20.0, 9800.0])
+async def test_times_that_leap_without_a_discontinuity(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None, seconds: float
+) -> None:
+    files = {
+        name: moved(data, 5000) if name.endswith("ts") else data for name, data in package(media, tmp_path).items()
+    }
+    files["stream1.ts"] = moved(files["stream1.ts"], seconds)
+    files["stream2.ts"] = moved(files["stream2.ts"], seconds)
+    recorder = await pull_all(files)
+    assert recorder.checksums(0) == media["video"]
+    assert recorder.checksums(1) == media["audio"]
+    ends = []
+    for index, rate in ((0, 90_000), (1, 48_000)):
+        times = [frame.dts for number, frame in recorder.frames.frames if number == index]
+        assert times == sorted(times)
+        ends.append((times[-1] - times[0]) / rate)
+    assert ends[0] == pytest.approx(74 * 0.04, abs=0.05)
+    assert ends[1] == pytest.approx(ends[0], abs=0.1)
+    assert any(frame.discontinuity for _, frame in recorder.frames.frames)
+
+
+@pytest.mark.parametrize("seconds", [37_000.0, -1000.0])
+async def test_tracks_with_bases_far_apart(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None, seconds: float
+) -> None:
+    files = {
+        name: moved(moved(data, 5000), seconds, (257,)) if name.endswith("ts") else data
+        for name, data in package(media, tmp_path).items()
+    }
+    # Only the order in the file says what belongs together.
+    assert_same(await pull_all(files), media, 0.3)
 
 
 async def test_other_codecs_after_a_discontinuity(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:

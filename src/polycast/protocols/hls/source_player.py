@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from polycast.hub.splice import can_follow, shifted
+from polycast.hub.splice import can_follow, retimed
 from polycast.hub.stream import Stream
+from polycast.media.continuity import MAXIMUM_STEP_OF_FRAMES, Continuity
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, rescale_nearest
 from polycast.media.track import Track
@@ -22,9 +23,6 @@ MAXIMUM_LATENESS: Final = 0.3
 
 # Seconds without frames that are played out as they are; longer pauses are left out.
 MAXIMUM_GAP: Final = 5.0
-
-# Seconds by which times may go back; more is a time line that begins anew.
-MAXIMUM_STEP_BACK: Final = 3.0
 
 # Seconds that one rendition waits for another one that has nothing.
 MAXIMUM_WAIT: Final = 2.0
@@ -48,11 +46,6 @@ class TimeLine:
             offset = self._offsets[period] = self._end - nanoseconds
         return offset
 
-    def place_again(self, period: int, nanoseconds: int) -> int:
-        """Return what is added from now on, where the times went back without a discontinuity."""
-        self._offsets.pop(period, None)
-        return self.place(period, nanoseconds)
-
     def note(self, end: int) -> None:
         """Take note of where a frame ends."""
         self._end = max(self._end, end)
@@ -69,6 +62,8 @@ class Lane:
         self._indexes: dict[int, int] = {}
         """Index among our tracks by index in the container."""
         self._last_time: dict[int, int] = {}
+        self._continuity = Continuity([])
+        """Joins what leaps without a discontinuity, so that frames can be played out by their times."""
         self._container_tracks: tuple[Track, ...] | None = None
         self.tracks: tuple[Track, ...] | None = None
         self.queue: deque[tuple[int, int, Frame | tuple[Track, ...]]] = deque()
@@ -99,18 +94,18 @@ class Lane:
             if index is None or self.tracks is None:
                 continue
             rate = self.tracks[index].clock_rate
-            time = rescale_nearest(frame.dts, rate, NANOSECONDS)
-            offset = self._time_line.place(period, time)
-            last = self._last_time.get(index, 0)
-            if time + offset < last - round(MAXIMUM_STEP_BACK * NANOSECONDS):
-                offset = self._time_line.place_again(period, time)
-            time += offset
-            if time < last:
+            offset = self._time_line.place(period, rescale_nearest(frame.dts, rate, NANOSECONDS))
+            track = self._continuity.tracks[index]
+            key = frame.key and self.tracks[index].kind == "video"
+            dts = track.place(frame.dts + rescale_nearest(offset, NANOSECONDS, rate), None, key=key)
+            time = rescale_nearest(dts, rate, NANOSECONDS)
+            if time < self._last_time.get(index, 0):
                 continue  # sent before the discontinuity, or again
             self._last_time[index] = time
             step = frame.duration or rate // 25
             self._time_line.note(time + rescale_nearest(step, rate, NANOSECONDS))
-            self.queue.append((time, index, shifted(frame, rescale_nearest(offset, NANOSECONDS, rate))))
+            begins = track.began or frame.discontinuity
+            self.queue.append((time, index, retimed(frame, frame.pts + dts - frame.dts, dts, discontinuity=begins)))
         self.is_given_up = False
         self._on_data()
 
@@ -129,8 +124,9 @@ class Lane:
         if self.tracks is not None and taken != self.tracks:
             time = self.queue[-1][0] if self.queue else max(self._last_time.values(), default=0)
             self.queue.append((time, -1, taken))
-            if not can_follow(self.tracks, taken):
-                self._last_time = {}
+        if self.tracks is None or not can_follow(self.tracks, taken):
+            self._last_time = {}
+            self._continuity = Continuity([track.clock_rate for track in taken], MAXIMUM_STEP_OF_FRAMES)
         self.tracks = taken
 
 
