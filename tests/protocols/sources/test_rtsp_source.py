@@ -19,6 +19,7 @@ from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.media_ports import MulticastAllocator
+from polycast.protocols.rtsp.source_connection import EARLY_MEDIA_LIMIT, ClientConnection
 from polycast.wire.rtsp.authentication import ServerAuthenticator
 from polycast.wire.rtsp.headers.credentials import Authorization
 from polycast.wire.rtsp.message import Headers, Request, Response
@@ -172,6 +173,23 @@ async def test_automatic_falls_back_when_the_camera_gives_up(method: str, silent
             await ready(app)
             reason = rf"no answer to {method} within 0\.3 s" if silent else "(closed by the server|connection lost)"
             assert app.log.find(rf"UDP does not work \({method}: {reason}.*\); tries TCP")
+
+
+async def test_automatic_falls_back_when_the_camera_closes_after_play() -> None:
+    def play(found: Camera, request: Request) -> Response | None:
+        setups = [request for request in found.requests if request.method == "SETUP"]
+        if "TCP" not in (setups[-1].headers.get("Transport") or ""):
+            answer = Response(200, Headers([("CSeq", request.cseq or ""), ("Session", "S1")]))
+            found.clients[-1].transport.write(answer.serialize())
+            found.clients[-1].transport.close()
+            return SILENCE
+        return None
+
+    async with camera() as origin:
+        origin.script["PLAY"] = play
+        async with running(paths=pulling(origin.url(), "automatic")) as app:
+            await ready(app)
+            assert app.log.find(r"UDP does not work \(closed by the server\); tries TCP")
 
 
 async def test_a_camera_that_takes_neither_transport_is_asked_for_both_again() -> None:
@@ -329,6 +347,37 @@ async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None
         async with running(paths=pulling(origin.url())) as app:
             path = await ready(app)
             await app.until(lambda: path.stream is not None and path.stream.tracks[0].packets_received == 2)
+
+
+async def test_what_is_kept_until_play_is_answered_is_limited() -> None:
+    """All of a read is, however few of its bytes are frames."""
+    held: list[Request] = []
+    reads = 40
+
+    def play(found: Camera, request: Request) -> Response:
+        held.append(request)
+        found.clients[0].transport.write((b"$\0\0\4abcd" + b"\r\n" * 100_000) * reads)
+        return SILENCE
+
+    made: list[ClientConnection] = []
+    async with camera() as origin:
+        origin.script["PLAY"] = play
+        with pytest.MonkeyPatch.context() as patch:
+            make = ClientConnection.__init__
+
+            def note(connection: ClientConnection, *arguments: Any) -> None:
+                make(connection, *arguments)
+                made.append(connection)
+
+            patch.setattr(ClientConnection, "__init__", note)
+            async with running(paths=pulling(origin.url())) as app:
+                await origin.asked("PLAY")
+                await app.until(lambda: len(made[0]._early) > 1)
+                headers = Headers([("CSeq", held[0].cseq or ""), ("Session", "S1")])
+                await app.until(lambda: not origin.clients[0].transport.get_write_buffer_size())
+                assert sum(len(run.data) for run in made[0]._early) <= EARLY_MEDIA_LIMIT
+                origin.clients[0].transport.write(Response(200, headers).serialize())
+                await ready(app)
 
 
 async def test_trains_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from polycast.net.dial import client_context, connect
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_moment
-from polycast.protocols.rtsp.source_media import NoPacketsError, SourceMedia
+from polycast.protocols.rtsp.source_media import SourceMedia
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.keep_alive import KeepAlive
 from polycast.wire.rtsp.message import Method, Response
@@ -64,7 +64,7 @@ class RtspPuller(Puller):
         if not self._udp_failed:
             try:
                 await self._pull_with(context, url, Protocol.UDP, is_trial=True)
-            except (TransportRefused, NoPacketsError) as error:
+            except TransportRefused as error:
                 context.log.info("UDP does not work (%s); tries TCP", error)
         self._udp_failed = True
         try:
@@ -183,6 +183,11 @@ class _Attempt:
         try:
             media.start(publish_at_once=not self._is_trial, moment=read_moment(played, description))
             await first_of(self._keep_alive(connection, base), media.wait(), _wait_for(connection.lost))
+        except PullError as error:
+            # Nothing came, or the camera closed the connection before anything could.
+            if self._is_trial and not media.has_received:
+                raise TransportRefused(str(error)) from error
+            raise
         finally:
             connection.send(Method.TEARDOWN, base)
         raise PullError("the stream has ended")

@@ -19,8 +19,8 @@ from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
 
 USER_AGENT: Final = "polycast"
 
-# Bytes of interleaved frames that are kept from the answer to PLAY until the tracks are published: the first key frame
-# is among them.
+# Bytes of reads with interleaved frames that are kept from the answer to PLAY until the tracks are published: the first
+# key frame is among them.
 EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
 
 # Requests without an answer yet: of a server that never answers keep-alives, the last ones are remembered.
@@ -124,9 +124,10 @@ class ClientConnection(OutgoingConnection):
         return self._parser.skipped
 
     def _keep(self, run: InterleavedRun) -> None:
-        if self._early_size + run.size <= EARLY_MEDIA_LIMIT:
+        # All of what was read is kept with it, however little of that are frames.
+        if self._early_size + len(run.data) <= EARLY_MEDIA_LIMIT:
             self._early.append(run)
-            self._early_size += run.size
+            self._early_size += len(run.data)
 
     # Requests
 

@@ -40,10 +40,6 @@ MAXIMUM_EARLY_DATAGRAMS: Final = 512
 FIRST_UNPRIVILEGED_PORT: Final = 1024
 
 
-class NoPacketsError(PullError):
-    """Nothing came over UDP."""
-
-
 class SourceMedia:
     """Receives the tracks of one session."""
 
@@ -80,6 +76,11 @@ class SourceMedia:
         self._last_reorder_tick = now
         self._next_report = now + REPORT_INTERVAL
         self._is_closed = False
+
+    @property
+    def has_received(self) -> bool:
+        """Whether any packet has arrived since PLAY was answered."""
+        return self._last_packet is not None
 
     # Transports
 
@@ -302,7 +303,7 @@ class SourceMedia:
     def _check_silence(self, now: float) -> None:
         if self._last_packet is None and not self._publishes_at_once:
             if now - self._started >= FIRST_PACKET_SECONDS:
-                raise NoPacketsError(f"no packets within {FIRST_PACKET_SECONDS:g} s")
+                raise PullError(f"no packets within {FIRST_PACKET_SECONDS:g} s")
             return
         timeout = self._context.read_timeout
         last = last_sign_of_life(self._last_packet or self._started, self._connection.train_tracks)
