@@ -52,6 +52,8 @@ class Application:
             self.configuration.external_authentication_url,
             float(self.configuration.external_authentication_timeout),
             authenticate,
+            failure_pause=float(self.configuration.authentication_failure_pause),
+            log=self.log,
         )
         self._source_settings = SourceSettings(self._loop, lambda: self.configuration)
         self.hub = Hub(
@@ -123,7 +125,11 @@ class Application:
             if changes_log:
                 self._configure_log(old)
             raise
-        self.hub.access.configure(new.external_authentication_url, float(new.external_authentication_timeout))
+        self.hub.access.configure(
+            new.external_authentication_url,
+            float(new.external_authentication_timeout),
+            float(new.authentication_failure_pause),
+        )
         self.hub.configure(new.paths)
         for server in self.servers.values():
             server.apply(new)

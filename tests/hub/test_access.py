@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 from typing import Any
 
 import pytest
 from tests.hub.support import make_hub
+from tests.protocols.rtsp.support import Lines
 
 from polycast.config import PathConfiguration, from_mapping
+from polycast.hub import access as access_module
 from polycast.hub.access import AccessControl, AccessRequest, Action, PlainCredentials, secret_matches
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathNotConfigured
+from polycast.log import Log
 
 HASHED_USER = "sha256:rl3rgi4NcZkpAEcacZnQ2VuOfJ0FxAqCRaKB/SwdZoQ="
 HASHED_PASSWORD = "sha256:E9JJ8stBJ7QM+nV4ZoUCeHk/gU3tPFh/5YieiJp6n2w="
@@ -105,6 +110,78 @@ async def test_function_that_waits(answer: bool) -> None:
 async def test_function_does_not_replace_the_credentials() -> None:
     access = AccessControl(callback=lambda _: True)
     assert await denial(entry(readUser="u", readPass="p"), request(), access) is Denial.CREDENTIALS
+
+
+class Turns:
+    """Stands in the place of asyncio.sleep: notes how long somebody would wait, in access.py alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waited: list[float] = []
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr(access_module.asyncio, "sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.waited.append(round(seconds))
+        await self._sleep(0)
+
+
+async def test_guesses_of_one_address_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(monkeypatch)
+    path = entry(readUser="u", readPass="p")
+    access = AccessControl(failure_pause=100.0)
+    assert await denial(path, request(user="u", password="p"), access) is None
+    for number in range(10):
+        assert await denial(path, request(user="u", password=str(number)), access) is Denial.CREDENTIALS
+    assert turns.waited == []
+    for number in range(3):
+        assert await denial(path, request(user="u", password=f"x{number}"), access) is Denial.CREDENTIALS
+    assert turns.waited == [100, 200, 300]
+    # Right ones wait, too, or a quick answer would tell; but not those that were right before.
+    assert await denial(path, request(Action.READ, user="u", password="p"), access) is None
+    other = entry(readUser="v", readPass="q")
+    assert await denial(other, request(user="v", password="q"), access) is None
+    assert turns.waited == [100, 200, 300, 400]
+    assert await denial(other, request(user="v", password="q"), access) is None
+    # Nor other addresses, nor requests without credentials.
+    assert await denial(other, request(user="v", password="q", address="192.0.2.1"), access) is None
+    assert await denial(other, request(), access) is Denial.CREDENTIALS
+    assert turns.waited == [100, 200, 300, 400]
+    # A longer line than this is not waited in, and what is refused then says nothing about the password.
+    for number in range(100):
+        await denial(path, request(user="u", password=f"y{number}"), access)
+    assert len(turns.waited) == 31
+    with pytest.raises(AccessDenied, match="too many failed attempts from this address"):
+        await access.check(request(user="u", password="p2"), entry(readUser="u", readPass="p2"))
+
+
+async def test_a_refusal_is_one_warning_with_path_user_address_and_reason() -> None:
+    lines = Lines()
+    logger = logging.Logger("test")
+    logger.addHandler(lines)
+    access = AccessControl(log=Log(logger))
+    locked = entry(readUser="u", readPass="p")
+    await denial(locked, request(user="bob", password="S3CRET"), access)
+    await denial(entry(readIPs=["10.0.0.1"]), request(address="192.0.2.7"), access)
+    await denial(locked, request(), access)  # over a protocol that does not ask
+    await denial(locked, dataclasses.replace(request(), asks_again=True), access)
+    assert lines.lines == [
+        "WARNING [path p] 127.0.0.1 may not read as user 'bob': invalid credentials",
+        "WARNING [path p] 192.0.2.7 may not read: IP '192.0.2.7' not allowed",
+        "WARNING [path p] 127.0.0.1 may not read: invalid credentials",
+        "DEBUG [path p] 127.0.0.1 is asked for credentials to read",
+    ]
+
+
+async def test_an_external_server_that_is_down_is_named_without_its_password() -> None:
+    lines = Lines()
+    logger = logging.Logger("test")
+    logger.addHandler(lines)
+    access = AccessControl("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET", log=Log(logger))
+    with pytest.raises(AccessDenied) as caught:
+        await access.check(request(), entry())
+    await access.close()
+    assert "127.0.0.1:1" not in str(caught.value)
+    assert lines.lines[0].endswith("(http://user:***@127.0.0.1:1/auth?token=***)")
 
 
 async def test_hub_finds_the_rules_of_the_path() -> None:

@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import inspect
 import ipaddress
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.redact import redact
 from polycast.hub.errors import AccessDenied, Denial
+from polycast.hub.failures import FailureTracker
+from polycast.log import Log
 
 if TYPE_CHECKING:
     import httpx2
@@ -25,6 +30,9 @@ HASH_PREFIX = "sha256:"
 
 # Requests to the external server that may be under way at once; more wait for their turn.
 EXTERNAL_CONCURRENCY = 64
+
+# Credentials that were right and are remembered, so that guesses from the same address do not hold them up.
+MAXIMUM_PROVEN = 10_000
 
 
 class Action(StrEnum):
@@ -45,6 +53,16 @@ class Credentials(Protocol):
         """Return (user, password) in the clear, two empty strings where they are not known."""
         ...
 
+    @property
+    def user(self) -> str:
+        """The user name that was given; not proven."""
+        ...
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there are any."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PlainCredentials:
@@ -59,6 +77,10 @@ class PlainCredentials:
     def plain(self) -> tuple[str, str]:
         return self.user, self.password
 
+    @property
+    def is_given(self) -> bool:
+        return bool(self.user or self.password)
+
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
@@ -71,6 +93,8 @@ class AccessRequest:
     address: str
     """IP address of the client."""
     credentials: Credentials
+    asks_again: bool = False
+    """Whether a client without credentials is asked for them: its first request is no attempt then."""
 
 
 AuthenticateCallback = Callable[[AccessRequest], bool | Awaitable[bool]]
@@ -94,24 +118,61 @@ class AccessControl:
     """Answers `AccessRequest`. A slow or dead external server delays only the client that waits for it."""
 
     def __init__(
-        self, external_url: str = "", timeout: float = 5.0, callback: AuthenticateCallback | None = None
+        self,
+        external_url: str = "",
+        timeout: float = 5.0,
+        callback: AuthenticateCallback | None = None,
+        *,
+        failure_pause: float = 0.0,
+        log: Log | None = None,
     ) -> None:
         self._external_url = external_url
         self._timeout = timeout
         self._callback = callback
-        self._client: httpx2.AsyncClient | None = None
+        self._failure_pause = failure_pause
+        self._log = log
+        self._failures = FailureTracker()
+        self._proven: OrderedDict[int, None] = OrderedDict()
+        """Hashes of (address, user, password) that were right."""
+        self._client: asyncio.Task[httpx2.AsyncClient] | None = None
         self._slots = asyncio.Semaphore(EXTERNAL_CONCURRENCY)
         self.is_external = bool(external_url) or callback is not None
         """Whether the external server or a callback decides, which needs credentials in the clear."""
 
-    def configure(self, external_url: str, timeout: float) -> None:
+    def configure(self, external_url: str, timeout: float, failure_pause: float) -> None:
         """Take changed settings; requests under way go on with the old ones."""
         self._external_url = external_url
         self._timeout = timeout
+        self._failure_pause = failure_pause
         self.is_external = bool(external_url) or self._callback is not None
 
     async def check(self, request: AccessRequest, path: PathConfiguration) -> None:
-        """Return when the client may; raise AccessDenied when not. Order: external, address, credentials."""
+        """Return when the client may; raise AccessDenied when not. Order: external, address, credentials.
+
+        A client that keeps guessing waits for the answer, whether it is right or wrong.
+        """
+        asks_for_credentials = self.is_external or bool(
+            path.publish_user if request.action is Action.PUBLISH else path.read_user
+        )
+        try:
+            await self._decide(request, path)
+        except AccessDenied as denied:
+            self._tell(request, denied)
+            if request.credentials.is_given and denied.denial is not Denial.ADDRESS:
+                now = time.monotonic()
+                if self._failures.note(request.address, now):
+                    await self._wait_for_turn(request, now)
+            raise
+        if asks_for_credentials and request.credentials.is_given:
+            await self._accept(request)
+
+    async def close(self) -> None:
+        """Close idle connections to the external server."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await (await client).aclose()
+
+    async def _decide(self, request: AccessRequest, path: PathConfiguration) -> None:
         if self._callback is not None:
             await self._check_callback(self._callback, request)
         if self._external_url:
@@ -127,18 +188,47 @@ class AccessControl:
         if user and not request.credentials.matches(user, password):
             raise AccessDenied("invalid credentials", Denial.CREDENTIALS)
 
-    async def close(self) -> None:
-        """Close idle connections to the external server."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+    # Guessing
+
+    async def _accept(self, request: AccessRequest) -> None:
+        """Let right credentials pass. From an address that guesses, new ones wait: the time of an answer tells nothing,
+        and others at the same address (a company, a proxy) go on with those that they have used before.
+        """
+        key = hash((request.address, request.credentials.user, request.credentials.plain()))
+        now = time.monotonic()
+        if key not in self._proven and self._failures.is_guessing(request.address, now):
+            await self._wait_for_turn(request, now)
+        self._proven[key] = None
+        self._proven.move_to_end(key)
+        if len(self._proven) > MAXIMUM_PROVEN:
+            self._proven.popitem(last=False)
+
+    async def _wait_for_turn(self, request: AccessRequest, now: float) -> None:
+        seconds = self._failures.turn(request.address, now, self._failure_pause)
+        if seconds is None:
+            raise AccessDenied("too many failed attempts from this address", Denial.CREDENTIALS)
+        await asyncio.sleep(seconds)
+
+    def _tell(self, request: AccessRequest, denied: AccessDenied) -> None:
+        if self._log is None:
+            return
+        log = self._log.child(f"path {request.path}")
+        user = f" as user '{request.credentials.user}'" if request.credentials.user else ""
+        if request.asks_again and not request.credentials.is_given and denied.denial is not Denial.ADDRESS:
+            log.debug("%s is asked for credentials to %s", request.address, request.action)
+        else:
+            log.warning("%s may not %s%s: %s", request.address, request.action, user, denied.detail)
+
+    # Others that decide
 
     async def _check_callback(self, callback: AuthenticateCallback, request: AccessRequest) -> None:
         try:
             answer = callback(request)
             allowed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
-            raise AccessDenied(f"the authenticate function failed: {error!r}", Denial.EXTERNAL) from error
+            raise AccessDenied(
+                "the authenticate function failed", Denial.EXTERNAL, f"the authenticate function failed: {error!r}"
+            ) from error
         if not allowed:
             raise AccessDenied("refused by the authenticate function", Denial.EXTERNAL)
 
@@ -156,25 +246,38 @@ class AccessControl:
         )
         try:
             async with asyncio.timeout(self._timeout), self._slots:
-                response = await self._http_client().post(
+                client = await self._http_client()
+                response = await client.post(
                     self._external_url, content=body, headers={"Content-Type": "application/json"}
                 )
         except TimeoutError:
-            raise AccessDenied(
-                f"external authentication failed: no answer within {self._timeout:g} s", Denial.EXTERNAL
-            ) from None
+            raise self._external_denial(f"no answer within {self._timeout:g} s") from None
         except Exception as error:
-            raise AccessDenied(
-                f"external authentication failed: {error or type(error).__name__}", Denial.EXTERNAL
-            ) from error
+            raise self._external_denial(str(error) or type(error).__name__) from error
         if not 200 <= response.status_code <= 299:
-            raise AccessDenied(
-                f"external authentication failed: bad status code: {response.status_code}", Denial.EXTERNAL
-            )
+            raise self._external_denial(f"bad status code: {response.status_code}")
 
-    def _http_client(self) -> httpx2.AsyncClient:
+    def _external_denial(self, reason: str) -> AccessDenied:
+        return AccessDenied(
+            f"external authentication failed: {reason}",
+            Denial.EXTERNAL,
+            f"external authentication failed: {reason} ({redact(self._external_url)})",
+        )
+
+    async def _http_client(self) -> httpx2.AsyncClient:
         if self._client is None:
-            import httpx2  # imported when first needed: 50 ms
+            self._client = asyncio.get_running_loop().create_task(asyncio.to_thread(_make_client))
+        try:
+            return await asyncio.shield(self._client)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self._client = None
+            raise
 
-            self._client = httpx2.AsyncClient(timeout=None, trust_env=False)
-        return self._client
+
+def _make_client() -> httpx2.AsyncClient:
+    """Import the library and load the certificates of the system, which takes tenths of a second."""
+    import httpx2
+
+    return httpx2.AsyncClient(timeout=None, trust_env=False)

@@ -68,6 +68,8 @@ class Denial(Enum):
 class AccessDenied(PathError):
     """The client may not do this. ``denial`` says which check failed."""
 
-    def __init__(self, message: str, denial: Denial) -> None:
+    def __init__(self, message: str, denial: Denial, detail: str = "") -> None:
+        """``detail`` is what the log says in place of the message, which the client may see."""
         super().__init__(message)
         self.denial = denial
+        self.detail = detail or message

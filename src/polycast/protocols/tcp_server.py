@@ -11,7 +11,6 @@ from abc import abstractmethod
 from typing import ClassVar, Protocol
 
 from polycast.config.schema import Configuration
-from polycast.hub.failures import FailureTracker
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
 from polycast.net.listen import BACKLOG, open_tcp_listener
@@ -101,7 +100,6 @@ class TcpServer(Server):
         self.context = context
         self.configuration = configuration
         self.log = context.log.child(self.name)
-        self.failures = FailureTracker()
         self.internal_errors = 0
         """Exceptions that should not have happened; each closed one session only."""
         self.now = time.monotonic

@@ -47,7 +47,7 @@ async def test_credentials(is_hashed: bool) -> None:
         await it.until(lambda: it.server.remuxers)
         publisher.play(4)
         await assert_locked(it, basic(user, password))
-        assert it.log.find(r"\[conn 127\.0\.0\.1\] authentication failed: invalid credentials")
+        assert it.log.find(r"WARNING \[path cam\] 127\.0\.0\.1 may not read as user '\w+': invalid credentials")
 
 
 async def test_nothing_starts_before_the_client_may_read() -> None:

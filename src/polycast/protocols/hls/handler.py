@@ -293,20 +293,19 @@ class RequestHandler:
 
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
         """Return None when the client may read, else why not."""
-        server = self._server
         request = transaction.request
-        address = self._client_of(transaction)
         access = AccessRequest(
-            Action.READ, target.folder, target.query, address, PlainCredentials(*(basic_credentials(request) or ()))
+            Action.READ,
+            target.folder,
+            target.query,
+            self._client_of(transaction),
+            PlainCredentials(*(basic_credentials(request) or ())),
+            asks_again=True,
         )
         try:
             await self._hub.authorize(access)
         except AccessDenied as denied:
             has_credentials = b"authorization" in request.fields
-            if has_credentials:
-                self._log.info("[conn %s] authentication failed: %s", address, denied)
-                if server.failures.note(address, server.now()):
-                    await asyncio.sleep(server.failure_pause)
             return access_problem(denied, access, has_credentials=has_credentials)
         except PathError as error:
             return path_problem(error, self._hub.paths.get(target.folder))

@@ -23,3 +23,11 @@ class LoginCredentials:
 
     def plain(self) -> tuple[str, str]:
         return self._response.user, ""
+
+    @property
+    def user(self) -> str:
+        return self._response.user
+
+    @property
+    def is_given(self) -> bool:
+        return True

@@ -42,6 +42,8 @@ class Connection(ServerConnection):
         self.local_host = ""
         self.failures = 0
         """Authentication failures in a row."""
+        self.asked_for = ""
+        """The path whose credentials the client was asked for and has not given."""
         self.session: Session | None = None
         """The session whose media flow over this connection, or the last one that was created on it."""
         self.authenticator = ServerAuthenticator(
@@ -70,6 +72,8 @@ class Connection(ServerConnection):
             self._task.cancel()
         for session in self.server.sessions_of(self):
             session.detach(self)
+        if self.asked_for:
+            self.log.warning("left without the credentials that path '%s' asks for", self.asked_for)
         super().on_lost(reason)
 
     def receive(self, data: bytes, now: float) -> bool:

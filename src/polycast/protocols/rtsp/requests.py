@@ -88,6 +88,10 @@ class RtspCredentials:
         except RemoteProtocolError:
             return ""
 
+    @property
+    def is_given(self) -> bool:
+        return self.header is not None
+
     def matches(self, user: str, password: str) -> bool:
         self.needs_basic = is_hashed(user) or is_hashed(password)
         return self._authenticator.verify(self.header, self._request.method, self._request.url, user, password)
@@ -458,10 +462,15 @@ class RequestHandler:
         connection = self._connection
         credentials = RtspCredentials(connection.authenticator, request)
         try:
-            await self._hub.authorize(AccessRequest(action, path, query, connection.peer[0], credentials))
+            await self._hub.authorize(
+                AccessRequest(action, path, query, connection.peer[0], credentials, asks_again=True)
+            )
         except AccessDenied as denied:
+            is_asked = not credentials.is_given and denied.denial is not Denial.ADDRESS
+            connection.asked_for = path if is_asked else ""
             return await self._deny(denied, credentials)
         connection.failures = 0
+        connection.asked_for = ""
         if session is not None:
             _check_alive(session)
             session.user = credentials.user
@@ -470,20 +479,13 @@ class RequestHandler:
     async def _deny(self, denied: AccessDenied, credentials: RtspCredentials) -> Answer:
         connection = self._connection
         if denied.denial is Denial.ADDRESS:
-            connection.log.info("%s", denied)
             await asyncio.sleep(self._server.failure_pause)
             return Answer(Response(401), close=str(denied))
         connection.failures += 1
-        # Asking without credentials is how a client learns that they are needed: that alone is no attempt.
-        guessing = credentials.header is not None and self._server.failures.note(connection.peer[0], self._server.now())
         if connection.failures > FAILURES_BEFORE_PAUSE:
             connection.log.info("authentication failed: %s", denied)
             await asyncio.sleep(self._server.failure_pause)
             return Answer(Response(401), close=f"authentication failed: {denied}")
-        if credentials.header is not None:
-            connection.log.info("authentication failed: %s", denied)
-        if guessing:
-            await asyncio.sleep(self._server.failure_pause)
         basic_only = credentials.needs_basic or self._hub.access.is_external
         challenges = connection.authenticator.challenges(basic_only)
         return Answer(Response(401, Headers([("WWW-Authenticate", challenge) for challenge in challenges])))
