@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from polycast.net.listen import open_tcp_listener, open_udp_socket
+from polycast.net.listener import ACCEPTS_AT_ONCE, Listener
 from polycast.net.tls_listener import TlsListener
 
 
@@ -114,7 +115,7 @@ async def test_tls_listener_goes_on_after_failures(context: ssl.SSLContext) -> N
 async def test_tls_listener_survives_a_lack_of_descriptors(
     context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polycast.net.tls_listener.ACCEPT_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("polycast.net.listener.ACCEPT_PAUSE_SECONDS", 0.001)
     loop = asyncio.get_running_loop()
     accept, calls = loop.sock_accept, []
 
@@ -152,5 +153,33 @@ async def test_a_silent_handshake_makes_room(context: ssl.SSLContext, monkeypatc
     for _, each in silent:
         each.close()
     writer.close()
+    listener.close()
+    await listener.wait_closed()
+
+
+async def test_few_connections_are_accepted_in_one_turn() -> None:
+    """A loop by itself takes all that wait, and each costs time."""
+    bound = open_tcp_listener("127.0.0.1", 0)
+    clients = [socket.create_connection(bound.getsockname()) for _ in range(5 * ACCEPTS_AT_ONCE)]
+    opened: list[Opened] = []
+
+    class Opened(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            opened.append(self)
+
+    listener = Listener(bound, Opened)
+    most = before = 0
+    async with asyncio.timeout(10):
+        while len(opened) < len(clients):
+            await asyncio.sleep(0)
+            most = max(most, len(opened) - before)
+            before = len(opened)
+    assert most <= ACCEPTS_AT_ONCE
+    for each in opened:
+        each.transport.close()
+    for client in clients:
+        client.close()
     listener.close()
     await listener.wait_closed()

@@ -8,17 +8,20 @@ import socket
 import ssl
 import time
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
 from polycast.config.schema import Configuration
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
-from polycast.net.listen import BACKLOG, open_tcp_listener
+from polycast.net.listen import open_tcp_listener
+from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
 from polycast.net.losses import describe_loss
 from polycast.net.tcp import TcpConnection
 from polycast.net.tls import certificate_stamp, load_server_context
 from polycast.net.tls_listener import TlsListener
+from polycast.net.work import SLICE_SECONDS, work_queue_of
 from polycast.protocols.base import HOUSEKEEPING_SECONDS, Server, ServerContext
 
 # Bytes of a media packet that readBufferCount counts in.
@@ -31,13 +34,17 @@ CERTIFICATE_CHECK_SECONDS = 10.0
 STOP_GRACE_SECONDS = 1.0
 
 
-class ClientConnection(Protocol):
-    """A connection, as its server sees it. It is a protocol of asyncio, too."""
-
-    log: Log
+class Member(Protocol):
+    """What a server looks after: a connection, a session."""
 
     def tick(self, now: float) -> None:
         """Called about once a second."""
+
+
+class ClientConnection(Member, Protocol):
+    """A connection, as its server sees it. It is a protocol of asyncio, too."""
+
+    log: Log
 
     def close(self, reason: str) -> None:
         """Close once everything queued was sent."""
@@ -106,8 +113,11 @@ class TcpServer(Server):
         self._connections: set[ClientConnection] = set()
         self._all_lost: asyncio.Event | None = None
         """Set when the last connection is lost; there while the server stops."""
-        self._listener: asyncio.Server | TlsListener | None = None
+        self._listener: Listener | None = None
         self._timer: LateTimer | None = None
+        self._is_running = False
+        self._round: Iterator[Member] = iter(())
+        """Members that are still to be called in this second."""
         self._tls: ssl.SSLContext | None = None
         self._certificate_stamp: tuple[int, ...] = ()
         self._next_certificate_check = 0.0
@@ -137,8 +147,12 @@ class TcpServer(Server):
     def close_more(self) -> None:
         """Close what `open_more` opened, and end what outlives connections."""
 
+    def members(self) -> list[Member]:
+        """Return what is to be called about once a second."""
+        return list(self._connections)
+
     def on_second(self, now: float) -> None:
-        """Called about once a second, after the connections."""
+        """Called about once a second, after the members."""
 
     # Settings
 
@@ -175,15 +189,17 @@ class TcpServer(Server):
         texts = self.open_more()
         listener = open_tcp_listener(host, port)
         try:
-            self._listener = await self._create_server(listener)
+            self._listener = self._create_listener(listener)
         except BaseException:
             listener.close()
             raise
+        self._is_running = True
         self._schedule()
         self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({self.listener_kind()})", *texts]))
 
     async def stop(self, reason: str) -> None:
-        was_started = self._listener is not None
+        was_started, self._is_running = self._is_running, False
+        self._round = iter(())
         if self._timer is not None:
             self._timer.cancel()
         if self._listener is not None:
@@ -220,9 +236,9 @@ class TcpServer(Server):
         if not self._connections and self._all_lost is not None:
             self._all_lost.set()
 
-    async def _create_server(self, listener: socket.socket) -> asyncio.Server | TlsListener:
+    def _create_listener(self, listener: socket.socket) -> Listener:
         if self._tls is None:
-            return await self.context.loop.create_server(self.make_connection, sock=listener, backlog=BACKLOG)
+            return Listener(listener, self.make_connection)
         return TlsListener(
             listener,
             self._tls,
@@ -255,14 +271,31 @@ class TcpServer(Server):
         self._timer = LateTimer(self.context.loop, HOUSEKEEPING_SECONDS, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._schedule()
+        self._round = iter(self.members())
+        if self.work():
+            work_queue_of(self.context.loop).add(self)
+
+    def work(self) -> bool:
+        """A slice of housekeeping; return whether there is more."""
         now = self.now()
-        for connection in list(self._connections):
+        slice_end = now + SLICE_SECONDS
+        for member in self._round:
             try:
-                connection.tick(now)
+                member.tick(now)
             except Exception:
                 self.on_internal_error()
-        self.on_second(now)
+            if self.now() >= slice_end:
+                return True
+        if self._is_running:
+            self._schedule()
+            self._end_round(now)
+        return False
+
+    def _end_round(self, now: float) -> None:
+        try:
+            self.on_second(now)
+        except Exception:
+            self.on_internal_error()
         if self._tls is not None and now >= self._next_certificate_check:
             self._next_certificate_check = now + CERTIFICATE_CHECK_SECONDS
             self._reload_certificate()

@@ -19,7 +19,7 @@ from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.media_ports import MediaPorts, MulticastAllocator
 from polycast.protocols.rtsp.readers import MulticastGroup, MulticastReader, SessionReader
 from polycast.protocols.rtsp.session import REPORT_INTERVAL, Session
-from polycast.protocols.tcp_server import TcpServer
+from polycast.protocols.tcp_server import Member, TcpServer
 from polycast.rtp.rtcp import SourceDescription, serialize_compound
 from polycast.wire.rtsp.authentication import AuthenticationMethod
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -163,14 +163,14 @@ class RtspServer(TcpServer):
 
     # Housekeeping
 
+    def members(self) -> list[Member]:
+        sessions = self._sessions.values()
+        return [
+            *super().members(),
+            *(each for each in sessions if each.connection is None or not each.connection.is_behind),
+        ]
+
     def on_second(self, now: float) -> None:
-        for session in list(self._sessions.values()):
-            if session.connection is not None and session.connection.is_behind:
-                continue
-            try:
-                session.tick(now)
-            except Exception:
-                self.on_internal_error()
         self._send_reports(now)
 
     def _send_reports(self, now: float) -> None:

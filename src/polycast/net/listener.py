@@ -1,0 +1,77 @@
+"""Accepts connections, a few in each turn of the loop: loops by themselves take all that wait, thousands at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+ACCEPT_PAUSE_SECONDS = 0.5
+"""Seconds without accepting after the system had no file descriptor or memory for another connection."""
+
+ACCEPTS_AT_ONCE: Final = 8
+"""Connections accepted in one turn; each takes up to half a millisecond, log lines and commands included."""
+
+
+class Listener:
+    """Accepts connections on a listening socket and makes a protocol object for each."""
+
+    def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Begin to accept; must be called on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._socket = listener
+        self._make_protocol = make_protocol
+        self._opening: set[asyncio.Task[None]] = set()
+        self._not_begun: set[socket.socket] = set()
+        """Connections whose task did not run yet; from then on they belong to their transport."""
+        self._task = self._loop.create_task(self._accept())
+        self._task.add_done_callback(lambda _: listener.close())  # also when the task is cancelled before it ran
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening socket; empty once closed."""
+        return (self._socket,) if self._socket.fileno() >= 0 else ()
+
+    def close(self) -> None:
+        """Stop to accept, and end what is not open yet."""
+        for task in (self._task, *self._opening):
+            task.cancel()
+        for accepted in self._not_begun:
+            accepted.close()
+
+    async def wait_closed(self) -> None:
+        """Return when the socket is closed and nothing is half open."""
+        await asyncio.gather(self._task, *self._opening, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        count = 0
+        while True:
+            try:
+                accepted, address = await self._loop.sock_accept(self._socket)
+            except OSError:
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            with contextlib.suppress(OSError):
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._not_begun.add(accepted)
+            task = self._loop.create_task(self._begin(accepted, address))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+            await self._make_room(address)
+            count += 1
+            if count % ACCEPTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _begin(self, accepted: socket.socket, address: Any) -> None:
+        self._not_begun.discard(accepted)
+        with contextlib.suppress(OSError):  # the client has just gone
+            await self._open(accepted, address)
+
+    async def _open(self, accepted: socket.socket, address: Any) -> None:
+        """Hand an accepted connection to its protocol. Raises OSError."""
+        await self._loop.connect_accepted_socket(self._make_protocol, accepted)
+
+    async def _make_room(self, address: Any) -> None:
+        """Called when a connection was accepted, before the next one is."""
