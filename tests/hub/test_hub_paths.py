@@ -350,3 +350,39 @@ async def test_close_ends_everything() -> None:
     assert client.closed == reader.closed == "the server stops"
     assert not hub.paths
     assert observer.events[-3:] == ["b reader removed", "b not ready", "b closed"]
+
+
+class FailingObserver:
+    """Raises whatever it is told."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError(name)
+
+        return fail
+
+
+async def test_an_observer_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    hub = make_hub({"~^cam": {}})
+    observer = Observer()
+    hub.observers += [FailingObserver(), observer]  # type: ignore[list-item]
+    path = hub.path("cam1")
+    client, stream = publish(path)
+    reader = Packets()
+    path.attach_reader(reader, stream)
+    other = Packets()
+    path.attach_reader(other, stream)
+    path.remove_reader(other)
+    path.remove_publisher(client, "gone")
+    assert reader.closed == "gone"
+    assert observer.events == [
+        "cam1 created",
+        "cam1 ready",
+        "cam1 reader added",
+        "cam1 reader added",
+        "cam1 reader removed",
+        "cam1 reader removed",
+        "cam1 not ready",
+        "cam1 closed",
+    ]
+    assert not hub.paths

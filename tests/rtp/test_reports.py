@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from polycast.media.timebase import NANOSECONDS, WallTime, ntp_to_wall_time, wall_time_to_ntp
@@ -174,3 +176,23 @@ def test_a_moment_that_is_made_up(late: float) -> None:
     assert source.wall_time_of(5000) == wall(100 + late)
     source.on_packet(5000 + 48_000, 11.5, wall(101.5 + late))
     assert source.wall_time_of(5000 + 48_000) == wall(101.5 + late), "jitter has its usual limit again"
+
+
+def test_a_receiver_report_shows_the_round_trip() -> None:
+    source = SenderReportSource(90_000)
+    # The publisher's clock is a year off; what counts is when the report was sent.
+    source.on_publisher_report(wall_time_to_ntp(wall(-31_536_000)), 1000, 50.0)
+    source.on_packet(1000, 50.0, wall(0))
+    report = source.report(7, 60.0, wall(10), 1, 1)
+    assert report is not None
+    receiver = ReceiverStatistics(90_000)
+    receiver.update(1, 0, 0.0)
+    receiver.on_sender_report(report.ntp, 100.0)
+    block = receiver.report_block(7, 103.0)
+    assert block is not None
+    assert source.round_trip(block, 63.25) == pytest.approx(0.25, abs=1e-4)
+    assert source.round_trip(dataclasses.replace(block, last_sender_report=0), 63.25) is None
+    assert source.round_trip(dataclasses.replace(block, last_sender_report=12345), 63.25) is None
+    for second in range(1000):
+        source.report(7, 61.0 + second, wall(11 + second), 1, 1)
+    assert source.round_trip(block, 1100.0) is None

@@ -11,7 +11,7 @@ from polycast.config.re2 import Pattern
 from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl, AccessRequest
 from polycast.hub.errors import InvalidPathName, PathNotConfigured
-from polycast.hub.path import Path, PathEntry, PathObserver, Source
+from polycast.hub.path import Path, PathEntry, PathObserver, Source, tell_observers
 from polycast.hub.relay import PathRelay
 from polycast.log import Log
 
@@ -143,8 +143,7 @@ class Hub:
             make_stand_in=self._make_stand_in,
         )
         self._paths[name] = path
-        for observer in self.observers:
-            observer.on_path_created(path)
+        tell_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))
         if self._make_source is not None:
             source = self._make_source(path)
             if source is not None:

@@ -79,6 +79,15 @@ class PathObserver(Protocol):
     def on_reader_removed(self, path: Path, reader: Reader) -> None: ...
 
 
+def tell_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
+    """Call ``what`` with each observer. One that fails, a bug of ours, stops neither the others nor the path."""
+    for observer in tuple(observers):
+        try:
+            what(observer)
+        except Exception:
+            log.exception("internal error: an observer of paths failed")
+
+
 class Path:
     """A path that exists: configured by name, or matched by an expression and in use.
 
@@ -172,6 +181,12 @@ class Path:
             close_after=close_after,
         )
 
+    def _tell(self, what: Callable[[PathObserver], None]) -> None:
+        tell_observers(self._observers, self.log, what)
+
+    def _tell_removed(self, reader: Reader) -> None:
+        self._tell(lambda observer: observer.on_reader_removed(self, reader))
+
     # Readers' side.
 
     async def wait_ready(self, *, follows: bool = False, patience: float = 0.0) -> Stream:
@@ -251,8 +266,7 @@ class Path:
         stream.add_reader(reader)
         if self.on_demand is not None:
             self.on_demand.handle(Input.USED)
-        for observer in self._observers:
-            observer.on_reader_added(self, reader)
+        self._tell(lambda observer: observer.on_reader_added(self, reader))
 
     def remove_reader(self, reader: Reader) -> None:
         """Detach a reader; one that is not attached is ignored."""
@@ -260,8 +274,7 @@ class Path:
         if stream is None or reader not in stream.readers:
             return
         stream.remove_reader(reader)
-        for observer in self._observers:
-            observer.on_reader_removed(self, reader)
+        self._tell_removed(reader)
         if not stream.readers and self.on_demand is not None:
             self.on_demand.handle(Input.UNUSED)
         self._check_unused()
@@ -312,8 +325,7 @@ class Path:
         for held in self._held:
             if not held.done():
                 held.set_result(self.stream)
-        for observer in self._observers:
-            observer.on_path_ready(self)
+        self._tell(lambda observer: observer.on_path_ready(self))
         return self.stream
 
     def stop_publishing(self, publisher: Publisher, reason: str) -> None:
@@ -410,8 +422,7 @@ class Path:
             source, self.source = self.source, None
             source.stop(reason)
         self.publisher = None
-        for observer in self._observers:
-            observer.on_path_closed(self)
+        self._tell(lambda observer: observer.on_path_closed(self))
 
     def _end_stream(self, reason: str) -> None:
         stream = self.stream
@@ -424,10 +435,8 @@ class Path:
         self.ready_since = None
         stream.close()
         for reader in readers:
-            for observer in self._observers:
-                observer.on_reader_removed(self, reader)
-        for observer in self._observers:
-            observer.on_path_not_ready(self)
+            self._tell_removed(reader)
+        self._tell(lambda observer: observer.on_path_not_ready(self))
         if readers and self.on_demand is not None:
             self.on_demand.handle(Input.UNUSED)
         # Last: a reader that goes gives back the path, which then may close.

@@ -23,6 +23,9 @@ ANCHOR_CHECK_INTERVAL = 1.0
 """Seconds between two packets that are compared with the clock."""
 MAXIMUM_JITTER_JUMP = 10.0
 """Seconds of transit time change that count as jitter; more is a jump of the publisher's clock."""
+MAXIMUM_REMEMBERED_REPORTS = 32
+"""Reports whose time of sending is kept. There is one about every ten seconds, and one a second while readers join;
+receivers answer within some seconds (RFC 3550 section 6.2)."""
 _SHORT_NTP_UNIT = 1 / 65_536
 
 
@@ -179,6 +182,7 @@ class SenderReportSource:
         "_last_now",
         "_last_timestamp",
         "_lead",
+        "_sent",
         "_tolerance",
         "next_packet_time",
     )
@@ -193,6 +197,8 @@ class SenderReportSource:
         self._last_now = 0.0
         self._lead: int | None = None
         """Nanoseconds from arrival to the time by the publisher's reports, for the packets that came soonest."""
+        self._sent: dict[int, tuple[int, float]] = {}
+        """NTP time and monotonic time of the last reports, by what receivers tell of them."""
         self.next_packet_time = 0.0
         """When the next packet is wanted; those before may be left out (monotonic seconds)."""
 
@@ -268,13 +274,33 @@ class SenderReportSource:
             return None
         timestamp = self._last_timestamp + seconds_to_ticks(now - self._last_now, self._clock_rate)
         wall = self.wall_time_of(timestamp & 0xFFFFFFFF)
+        ntp = wall_time_to_ntp(wall_time if wall is None else wall)
+        self._remember(ntp, now)
         return SenderReport(
             ssrc=ssrc,
-            ntp=wall_time_to_ntp(wall_time if wall is None else wall),
+            ntp=ntp,
             rtp_timestamp=timestamp & 0xFFFFFFFF,
             packet_count=packet_count & 0xFFFFFFFF,
             octet_count=octet_count & 0xFFFFFFFF,
         )
+
+    def _remember(self, ntp: int, now: float) -> None:
+        sent = self._sent
+        sent[ntp >> 16 & 0xFFFFFFFF] = ntp, now
+        if len(sent) > MAXIMUM_REMEMBERED_REPORTS:
+            del sent[next(iter(sent))]
+
+    def round_trip(self, block: ReportBlock, now: float) -> float | None:
+        """Return the round-trip time in seconds that a receiver's block shows; None when it names no report of ours.
+
+        The clock of the reports may be the publisher's, so the time between is measured by ours.
+        """
+        sent = self._sent.get(block.last_sender_report)
+        if sent is None:
+            return None
+        ntp, then = sent
+        ntp_now = ntp + round((now - then) * (1 << 32))
+        return round_trip(block.last_sender_report, block.delay_since_last_sender_report, ntp_now)
 
     def wall_time_of(self, timestamp: int) -> WallTime | None:
         """Return the wall-clock time that a 32-bit RTP timestamp means; None before the first packet or report."""

@@ -21,6 +21,7 @@ from tests.protocols.rtsp.support import (
     transport_of,
 )
 
+from polycast.hub.stats import describe_counters
 from polycast.rtp.rtcp import ReceiverReport, ReportBlock, SenderReport, parse_compound, serialize_compound
 from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info
 
@@ -524,3 +525,23 @@ async def test_readers_of_one_stream_get_the_same_bytes(it: Fixture) -> None:
         publisher.send_frame(0, packet)
     for reader in readers:
         assert await reader.packets(30) == sent
+
+
+async def test_receiver_reports_show_the_round_trip(it: Fixture) -> None:
+    publisher = await it.publisher("cam")
+    reader = await it.reader("cam")
+    publisher.send_frame(0, rtp(1, key_unit()))
+    await reader.packets(1)
+    it.pass_time(1)
+    channel, data = await reader.frame()
+    assert channel == 1
+    (report, *_) = parse_compound(data)
+    assert isinstance(report, SenderReport)
+    it.pass_time(0.5)
+    # The report was 100 ms on its way, and the receiver waited for 0.3 s.
+    block = ReportBlock(0x1234, 0, 0, 1, 0, report.ntp >> 16 & 0xFFFFFFFF, round(0.3 * 65_536))
+    reader.send_frame(1, serialize_compound([ReceiverReport(99, (block,))]))
+    await reader.sync(it.url("cam"))
+    (snapshot,) = [snapshot for snapshot in it.server.sessions() if snapshot.state == "read"]
+    assert snapshot.counters.round_trip == pytest.approx(0.2, abs=0.001)
+    assert describe_counters(snapshot.counters)["roundTrip"] == snapshot.counters.round_trip

@@ -149,7 +149,7 @@ def last_sign_of_life(otherwise: float, tracks: Mapping[int, LiveTrack]) -> floa
     return max([otherwise, *(track.last_time for track in tracks.values() if track.last_time is not None)])
 
 
-def receiver_report(data: bytes, stream: Stream, counters: Counters) -> None:
+def receiver_report(data: bytes, stream: Stream, counters: Counters, now: float) -> None:
     """Take what a reader reports about its reception into its session's counters."""
     with contextlib.suppress(RemoteProtocolError):
         for report in parse_compound(data):
@@ -161,3 +161,6 @@ def receiver_report(data: bytes, stream: Stream, counters: Counters) -> None:
                     continue
                 counters.packets_lost = max(0, block.cumulative_lost)
                 counters.jitter = block.jitter / track.track.clock_rate
+                round_trip = track.reports.round_trip(block, now)
+                if round_trip is not None:
+                    counters.round_trip = round_trip

@@ -87,6 +87,14 @@ def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
     return calls, len(packets), total
 
 
+def datagram_key(track_index: int) -> str:
+    """Return under which key batches keep `to_datagrams` for all readers over UDP, unicast and multicast.
+
+    A string makes its hash once, a tuple each time.
+    """
+    return f"datagrams {track_index}"
+
+
 class SessionReader(PacketReader):
     """A reader of the stream on behalf of a session."""
 
@@ -184,7 +192,7 @@ class DatagramReader(SessionReader):
         self._addresses = dict(addresses)
         self._send = rtp_socket.send_segments
         self._targets = [
-            (f"datagrams {index}", partial(to_datagrams, track_index=index), rtp_address)
+            (datagram_key(index), partial(to_datagrams, track_index=index), rtp_address)
             for index, (rtp_address, _) in self._addresses.items()
         ]
 
@@ -242,7 +250,7 @@ class MulticastGroup:
     def _send(self, batch: PacketBatch) -> tuple[int, int]:
         packets = sent_bytes = 0
         for index, host in self.addresses.items():
-            calls, count, size = batch.form(("datagrams", index), lambda batch, index=index: to_datagrams(batch, index))
+            calls, count, size = batch.form(datagram_key(index), partial(to_datagrams, track_index=index))
             address = self._rtp_socket.address(host, self.ports[0])
             for data, segment_size in calls:
                 self._rtp_socket.send_segments(data, segment_size, address)

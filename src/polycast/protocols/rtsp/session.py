@@ -182,7 +182,7 @@ class Session(Publisher):
         self.last_request = now
         stream = self.stream
         if stream is not None:
-            receiver_report(data[start:end], stream, self._counters)
+            receiver_report(data[start:end], stream, self._counters, now)
 
     def _on_reader_rtp(self, data: bytes, start: int, end: int) -> None:
         """Packets that readers send in order to open a NAT."""
