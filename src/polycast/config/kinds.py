@@ -273,6 +273,7 @@ DURATION: Final = Kind(
 )
 SIZE: Final = Kind("size", _size, str, {"type": "string", "pattern": "^[0-9.]+ *[BbKkMmGgTtPpEe]([Ii]?[Bb])?$"})
 ENCRYPTION: Final = Kind("choice", _encryption, str, {"enum": ["no", "optional", "strict", "yes", True, False]})
+TEXTS: Final = Kind("list", lambda value: tuple(_items(value)), _texts, _TEXT_LIST_SCHEMA)
 NETWORKS: Final = Kind("list of IP addresses or ranges", _networks, _network_texts, _TEXT_LIST_SCHEMA)
 MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, str, {"type": "string"})
 SOURCE: Final = Kind(
@@ -301,5 +302,6 @@ KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     tuple[AuthMethod, ...]: AUTH_METHODS,
     tuple[RtmpAuthMethod, ...]: RTMP_AUTH_METHODS,
     tuple[IPNetwork, ...]: NETWORKS,
+    tuple[str, ...]: TEXTS,
 }
 """The kind that a type implies; other fields name their kind in their annotation."""

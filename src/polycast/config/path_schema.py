@@ -20,6 +20,7 @@ class SourceKind(Enum):
     RTSP = "RTSP"
     RTMP = "RTMP"
     HLS = "HLS"
+    WHEP = "WebRTC"
     RPI_CAMERA = "rpiCamera"
 
     @property
@@ -35,6 +36,8 @@ _KIND_OF_SCHEME = {
     "rtmps": SourceKind.RTMP,
     "http": SourceKind.HLS,
     "https": SourceKind.HLS,
+    "whep": SourceKind.WHEP,
+    "wheps": SourceKind.WHEP,
 }
 
 
@@ -92,6 +95,11 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "ignored."
             )
         ),
+    ] = ""
+    whep_bearer_token: Annotated[
+        str,
+        CREDENTIAL,
+        Meta(description="Token that a whep or wheps source is asked with, in place of user and password."),
     ] = ""
     source_on_demand: Annotated[bool, Meta(description="Pull the source only while it has readers.")] = False
     source_on_demand_start_timeout: Annotated[

@@ -293,6 +293,67 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = ()
     hls_index: Annotated[bool, Meta(description="List the live streams at the address '/' of the HLS server.")] = False
 
+    webrtc: Annotated[
+        bool, Meta(description="Enable WebRTC: publish from a browser (WHIP) and watch in one (WHEP).")
+    ] = True
+    webrtc_address: Annotated[
+        str, ADDRESS, Meta(description="Address that the WebRTC pages, WHIP and WHEP listen on (TCP).")
+    ] = ":8889"
+    webrtc_encryption: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers give pages access to camera and microphone "
+                "over HTTPS only, except on localhost. Media are always encrypted."
+            )
+        ),
+    ] = False
+    webrtc_server_key: Annotated[str, Meta(description="File with the private key for WebRTC over HTTPS.")] = (
+        "server.key"
+    )
+    webrtc_server_cert: Annotated[str, Meta(description="File with the certificate for WebRTC over HTTPS.")] = (
+        "server.crt"
+    )
+    webrtc_allow_origin: Annotated[
+        str,
+        Meta(description="Origin whose pages may publish and watch (Access-Control-Allow-Origin); '*' is every site."),
+    ] = "*"
+    webrtc_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the server. The client's address is taken from "
+                "their X-Forwarded-For and X-Real-IP headers."
+            )
+        ),
+    ] = ()
+    webrtc_local_udp_address: Annotated[
+        str,
+        ADDRESS,
+        Meta(description="Address that media are received on and sent from: one UDP port for all clients."),
+    ] = ":8189"
+    webrtc_ips_from_interfaces: Annotated[
+        bool, Meta(description="Tell clients the IP addresses of this machine's network interfaces.")
+    ] = True
+    webrtc_ips_from_interfaces_list: Annotated[
+        tuple[str, ...], Meta(description="Names of the interfaces whose addresses are told; empty: all of them.")
+    ] = ()
+    webrtc_additional_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                "Further IP addresses or names at which clients reach the server: the public address behind a router "
+                "or of the host of a container."
+            )
+        ),
+    ] = ()
+    webrtc_handshake_timeout: Annotated[
+        Duration, Meta(description="How long a client may take to connect after its offer.")
+    ] = Duration(10)
+    webrtc_track_gather_timeout: Annotated[
+        Duration, Meta(description="How long a publisher is waited for until it sends all of its tracks.")
+    ] = Duration(2)
+
     paths: Annotated[
         dict[str, PathConfiguration],
         Meta(
@@ -329,6 +390,20 @@ ADDED_KEYS: Final = frozenset(
         "pprofServerCert",
         "udpReadBufferSize",
         "hlsIndex",
+        "webrtc",
+        "webrtcAddress",
+        "webrtcEncryption",
+        "webrtcServerKey",
+        "webrtcServerCert",
+        "webrtcAllowOrigin",
+        "webrtcTrustedProxies",
+        "webrtcLocalUDPAddress",
+        "webrtcIPsFromInterfaces",
+        "webrtcIPsFromInterfacesList",
+        "webrtcAdditionalHosts",
+        "webrtcHandshakeTimeout",
+        "webrtcTrackGatherTimeout",
+        "whepBearerToken",
         "sourceRetryPause",
         "sourceRetryPauseMax",
         "publisherGrace",
@@ -345,6 +420,7 @@ SECTIONS: Final = {
     "rtspDisable": "RTSP",
     "rtmpDisable": "RTMP",
     "hlsDisable": "HLS",
+    "webrtc": "WebRTC",
     "paths": "Paths",
     "source": "Source",
     "rpiCameraCamID": "Raspberry Pi Camera",

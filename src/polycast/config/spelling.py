@@ -13,6 +13,9 @@ _CAPITAL_WORDS: Final = {
     "id": "ID",
     "idr": "IDR",
     "fps": "FPS",
+    "udp": "UDP",
+    "tcp": "TCP",
+    "ice": "ICE",
 }
 """Words that the keys of the reference server write in capitals, when they are not the first word."""
 

@@ -42,6 +42,7 @@ _SCHEMES: Final = {
     SourceKind.RTSP: ("rtsp", "rtsps"),
     SourceKind.RTMP: ("rtmp", "rtmps"),
     SourceKind.HLS: ("http", "https"),
+    SourceKind.WHEP: ("whep", "wheps"),
 }
 
 

@@ -32,6 +32,9 @@ class Publisher(ABC):
     def reference(self) -> Reference:
         """Return how the API names it."""
 
+    def request_key_frame(self) -> None:
+        """Ask for a key frame, as soon as there can be one. Most publishers cannot be asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFailure:
@@ -264,6 +267,8 @@ class Path:
         if self.stream is not stream:
             raise self._no_one_publishing()
         stream.add_reader(reader)
+        if self.publisher is not None:
+            self.publisher.request_key_frame()  # the reader begins with one
         if self.on_demand is not None:
             self.on_demand.handle(Input.USED)
         self._tell(lambda observer: observer.on_reader_added(self, reader))

@@ -76,6 +76,10 @@ class Position:
 class Reader(ABC):
     """Whoever reads a stream. Subclasses are `PacketReader` or `FrameReader`."""
 
+    key_frame_interval: float | None = None
+    """Seconds after which the reader needs a key frame again, as one that cuts segments does; None when the first one
+    is enough. Publishers that make key frames only when asked are asked so often."""
+
     @abstractmethod
     def close_reader(self, reason: str) -> None:
         """End the reader: its stream is over, or it failed. Must not raise."""

@@ -61,7 +61,7 @@ class UdpSocket:
         self._socket = bound
         self._on_datagram = on_datagram
         self._on_drained = on_drained
-        self._queue: deque[tuple[bytes, int, Address]] = deque()
+        self._queue: deque[tuple[bytes | memoryview, int, Address]] = deque()
         self._queued_bytes = 0
         self._buffer = bytearray(MAXIMUM_READ)
         self._coalesces = _enable(bound, UDP_GRO)
@@ -99,10 +99,11 @@ class UdpSocket:
         """Send one datagram, queued while the socket is full. Errors of the network are ignored, as UDP does."""
         self.send_segments(data, len(data), address)
 
-    def send_segments(self, data: bytes, segment_size: int, address: Address) -> None:
+    def send_segments(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
         """Send ``data`` cut into datagrams of ``segment_size`` bytes; the last one may be shorter.
 
-        ``data`` must be at most `MAXIMUM_GSO_SIZE` bytes and `MAXIMUM_SEGMENTS` segments.
+        ``data`` must be at most `MAXIMUM_GSO_SIZE` bytes and `MAXIMUM_SEGMENTS` segments. The caller may write over it
+        afterwards: what has to wait is copied.
         """
         if self._queue:
             self._enqueue(data, segment_size, address)
@@ -132,7 +133,7 @@ class UdpSocket:
             self._queue.clear()
         self._socket.close()
 
-    def _send_now(self, data: bytes, segment_size: int, address: Address) -> None:
+    def _send_now(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
         size = len(data)
         if size > segment_size and not self._segments:
             self._send_one_by_one(data, segment_size, address)
@@ -155,7 +156,7 @@ class UdpSocket:
         self._socket.setsockopt(socket.SOL_UDP, UDP_SEGMENT, size)
         self._segment_size = size
 
-    def _send_one_by_one(self, data: bytes, segment_size: int, address: Address) -> None:
+    def _send_one_by_one(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
         view = memoryview(data)
         for offset in range(0, len(data), max(segment_size, 1)):
             try:
@@ -164,13 +165,13 @@ class UdpSocket:
                 self._enqueue(data[offset:], segment_size, address)
                 return
 
-    def _enqueue(self, data: bytes, segment_size: int, address: Address) -> None:
+    def _enqueue(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
         if self._queued_bytes + len(data) > QUEUE_LIMIT:
             self.dropped += -(-len(data) // segment_size)
             return
         if not self._queue:
             self._loop.add_writer(self._socket.fileno(), self._on_writable)
-        self._queue.append((data, segment_size, address))
+        self._queue.append((bytes(data), segment_size, address))
         self._queued_bytes += len(data)
 
     def _on_writable(self) -> None:

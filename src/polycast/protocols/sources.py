@@ -23,6 +23,10 @@ def puller_class(kind: SourceKind) -> type[Puller] | None:
         from polycast.protocols.hls.source import HlsPuller
 
         return HlsPuller
+    if kind is SourceKind.WHEP:
+        from polycast.protocols.webrtc.source import WhepPuller
+
+        return WhepPuller
     if kind is SourceKind.RPI_CAMERA:
         from polycast.protocols.rpicamera.source import RpiCameraPuller
 

@@ -62,6 +62,11 @@ class Reorderer:
             return (packet,)
         return self._push_uncommon(packet, now)
 
+    @property
+    def has_started(self) -> bool:
+        """Whether a packet was pushed."""
+        return self._expected >= 0
+
     def next_timeout(self) -> float | None:
         """Return when `flush` is due, None while nothing is held back; 0.0 (at once) if no time was told yet."""
         if not self._held:

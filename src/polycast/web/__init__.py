@@ -23,7 +23,9 @@ from importlib import resources
 
 PLAYER_PAGE = "player.html"
 INDEX_PAGE = "index.html"
-PAGES = (PLAYER_PAGE, INDEX_PAGE)
+WATCH_PAGE = "watch.html"
+PUBLISH_PAGE = "publish.html"
+PAGES = (PLAYER_PAGE, INDEX_PAGE, WATCH_PAGE, PUBLISH_PAGE)
 
 ASSETS_FOLDER = "_polycast"
 """First segment of the addresses of everything that the pages load; no path of a stream may begin with it."""
@@ -66,6 +68,12 @@ _ASSETS = (
     "statistics.js",
     "index.css",
     "index.js",
+    "watch.css",
+    "watch.js",
+    "reader.js",
+    "publish.css",
+    "publish.js",
+    "publisher.js",
     "favicon.svg",
     "hls.min.js",
     "hls.LICENSE.txt",

@@ -107,6 +107,10 @@ class ResponseFactory:
         """Return a response without a body."""
         return Response(status, [*headers, *self._common])
 
+    def plain(self, status: int, headers: Sequence[Header], body: bytes) -> Response:
+        """Return a response with a body; ``headers`` tell its type."""
+        return Response(status, [*headers, *self._common], body)
+
     def file(
         self,
         body: bytes,

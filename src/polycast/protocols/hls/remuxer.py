@@ -79,6 +79,7 @@ class Remuxer(FrameReader):
             segment_maximum_size=int(configuration.hls_segment_max_size),
         )
         self.path = path
+        self.key_frame_interval = options.segment_duration
         self.is_public = lets_anybody_read(path.configuration)
         """Whether the configuration lets anybody read. It stands as long as the path and its readers do."""
         self.is_automatic = is_automatic

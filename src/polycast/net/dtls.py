@@ -1,0 +1,212 @@
+"""DTLS 1.2 for SRTP keys (RFC 6347, RFC 5764), by OpenSSL. Datagrams in, datagrams out; the sockets are the caller's.
+
+OpenSSL reads its own clock for retransmissions, so time is no argument here. Needs the packages of the extra
+``webrtc``; import this module only where WebRTC is used, as OpenSSL's bindings take 100 ms to load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+
+MAXIMUM_DATAGRAM_SIZE: Final = 1200
+"""Bytes of a datagram with DTLS records: fits every network that carries WebRTC."""
+
+_RECORD_HEADER_SIZE: Final = 13
+_RELEASE_BUFFERS: Final = 0x10
+"""SSL_MODE_RELEASE_BUFFERS: a connection keeps 25 KiB, not 82."""
+_READ_SIZE: Final = 64 * 1024
+_VALIDITY: Final = datetime.timedelta(days=3650)
+_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
+    "sha-256": hashes.SHA256(),
+    "sha-384": hashes.SHA384(),
+    "sha-512": hashes.SHA512(),
+}
+
+
+class DtlsError(Exception):
+    """The handshake failed, or the peer is not the one that its fingerprint names."""
+
+
+class DtlsState(Enum):
+    """Life of a connection."""
+
+    HANDSHAKE = auto()
+    ESTABLISHED = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SrtpKeys:
+    """What a handshake agreed on."""
+
+    profile: str
+    """OpenSSL's name of the SRTP protection profile; empty when the peer knows none of ours."""
+    is_client: bool
+    """Whether we were the client of the handshake."""
+
+
+class DtlsIdentity:
+    """A key with its self-signed certificate, and the settings of all connections that use it."""
+
+    def __init__(self, srtp_profiles: str) -> None:
+        """``srtp_profiles`` are OpenSSL's names, separated by colons, the preferred one first."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "WebRTC")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + _VALIDITY)
+            .sign(key, hashes.SHA256())
+        )
+        self.fingerprint = "sha-256 " + certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+        """As it stands in SDP (RFC 8122 section 5)."""
+        context = SSL.Context(SSL.DTLS_METHOD)
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_QUERY_MTU)
+        context.set_mode(_RELEASE_BUFFERS)
+        # Certificates are self-signed; what identifies the peer is its fingerprint.
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+        context.use_certificate(certificate)
+        context.use_privatekey(key)
+        context.set_tlsext_use_srtp(srtp_profiles.encode())
+        self.context = context
+
+
+class DtlsConnection:
+    """One handshake and the connection behind it.
+
+    Give it what was received by `receive`, send what `data_to_send` returns, and call `handle_timeout` when
+    `next_timeout` seconds have passed.
+    """
+
+    def __init__(self, identity: DtlsIdentity, fingerprint: tuple[str, bytes], *, is_client: bool) -> None:
+        """``fingerprint`` is what the peer must have: (hash such as ``sha-256``, digest)."""
+        self._fingerprint = fingerprint
+        self._is_client = is_client
+        self._connection = SSL.Connection(identity.context)
+        if is_client:
+            self._connection.set_connect_state()
+        else:
+            self._connection.set_accept_state()
+        self._connection.set_ciphertext_mtu(MAXIMUM_DATAGRAM_SIZE)
+        self.state = DtlsState.HANDSHAKE
+
+    def start(self) -> None:
+        """Begin the handshake, as its client. Raises DtlsError."""
+        if self._is_client:
+            self._advance()
+
+    def receive(self, datagram: bytes) -> None:
+        """Take a datagram. Raises DtlsError; then nothing more can be done but to send what is left."""
+        if self.state is DtlsState.CLOSED or not datagram:
+            return
+        self._connection.bio_write(datagram)
+        if self.state is DtlsState.HANDSHAKE:
+            self._advance()
+        if self.state is DtlsState.ESTABLISHED:
+            self._read()
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the datagrams to send."""
+        try:
+            data = self._connection.bio_read(_READ_SIZE)
+        except SSL.Error:
+            return []
+        return _datagrams(data)
+
+    def next_timeout(self) -> float | None:
+        """Return in how many seconds `handle_timeout` is to be called; None when it need not be."""
+        if self.state is not DtlsState.HANDSHAKE:
+            return None
+        timeout: float | None = self._connection.DTLSv1_get_timeout()
+        return timeout
+
+    def handle_timeout(self) -> None:
+        """Send the last flight of the handshake again. Raises DtlsError when that was done often enough."""
+        try:
+            self._connection.DTLSv1_handle_timeout()
+        except SSL.Error as error:
+            self._fail(error)
+
+    def srtp_keys(self) -> SrtpKeys:
+        """Return what the handshake agreed on. Only when established."""
+        return SrtpKeys(self._connection.get_selected_srtp_profile().decode(), self._is_client)
+
+    def export(self, label: bytes, size: int) -> bytes:
+        """Return keying material (RFC 5705). Only when established."""
+        material: bytes = self._connection.export_keying_material(label, size)
+        return material
+
+    def close(self) -> None:
+        """Tell the peer that this is the end, where it can be told."""
+        if self.state is DtlsState.ESTABLISHED:
+            with contextlib.suppress(SSL.Error):
+                self._connection.shutdown()
+        self.state = DtlsState.CLOSED
+
+    def _advance(self) -> None:
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return
+        except SSL.Error as error:
+            self._fail(error)
+        self._check_peer()
+        self.state = DtlsState.ESTABLISHED
+
+    def _check_peer(self) -> None:
+        name, expected = self._fingerprint
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None or certificate.fingerprint(_HASHES[name]) != expected:
+            self.state = DtlsState.CLOSED
+            raise DtlsError("the certificate of the peer does not have the fingerprint of its description")
+
+    def _read(self) -> None:
+        """Take what comes behind the handshake: nothing but the end is of interest."""
+        try:
+            while True:
+                self._connection.recv(_READ_SIZE)
+        except SSL.WantReadError:
+            pass
+        except SSL.Error:  # also ZeroReturnError: the peer has closed the connection
+            self.state = DtlsState.CLOSED
+
+    def _fail(self, error: SSL.Error) -> None:
+        self.state = DtlsState.CLOSED
+        raise DtlsError(f"the DTLS handshake failed: {_reason(error)}") from error
+
+
+def _reason(error: SSL.Error) -> str:
+    """Return OpenSSL's words: those of the first entry of its queue, or of a system call."""
+    queue = error.args[0] if error.args else None
+    if isinstance(queue, list) and queue:
+        return str(queue[0][2])
+    return str(error.args[-1]) if error.args and error.args[-1] else type(error).__name__
+
+
+def _datagrams(data: bytes) -> list[bytes]:
+    """Cut what OpenSSL wrote at once into datagrams: as many whole records as fit into each."""
+    datagrams: list[bytes] = []
+    begin = end = 0
+    while end + _RECORD_HEADER_SIZE <= len(data):
+        size = _RECORD_HEADER_SIZE + int.from_bytes(data[end + 11 : end + 13], "big")
+        if begin < end and end + size - begin > MAXIMUM_DATAGRAM_SIZE:
+            datagrams.append(data[begin:end])
+            begin = end
+        end += size
+    if begin < len(data):
+        datagrams.append(data[begin:])
+    return datagrams

@@ -1,0 +1,87 @@
+"""A connection that we open: we check the candidates of the other side from one UDP socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from polycast.errors import RemoteProtocolError
+from polycast.net.address import plain_host
+from polycast.net.dtls import DtlsIdentity
+from polycast.net.listen import open_udp_socket
+from polycast.net.udp import Address, UdpSocket
+from polycast.protocols.webrtc.peer import Peer, PeerOwner
+from polycast.wire.webrtc.description import RemoteDescription
+from polycast.wire.webrtc.ice import ControllingAgent, Credentials
+from polycast.wire.webrtc.stun import is_stun, parse_message
+
+BUFFER_SIZE = 4 * 1024 * 1024
+"""Bytes of the socket's buffers."""
+
+
+class ClientPeer(Peer):
+    """The side that made the offer. It is the controlling agent of ICE; the answer tells who begins DTLS."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        identity: DtlsIdentity,
+        answer: RemoteDescription,
+        credentials: Credentials,
+        owner: PeerOwner,
+        *,
+        bound: socket.socket | None = None,
+    ) -> None:
+        """``credentials`` are those of the offer. Raises OSError when no socket can be opened."""
+        super().__init__(identity, answer.fingerprint, owner, is_dtls_client=answer.setup == "passive")
+        self._loop = loop
+        self._udp = UdpSocket(
+            loop, bound or open_udp_socket("", 0, BUFFER_SIZE, BUFFER_SIZE), self._on_datagram, self.end_of_read
+        )
+        self._ice = ControllingAgent(credentials, answer.credentials, answer.candidates, loop.time())
+        self._timer: asyncio.TimerHandle | None = None
+        self._run_ice()
+
+    def has_expired(self, now: float) -> bool:
+        return self._ice.has_failed or self._ice.has_expired(now)
+
+    def close(self, reason: str) -> None:
+        super().close(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._udp.close()
+
+    def _on_datagram(self, data: bytes, start: int, end: int, address: Address) -> None:
+        now = self._loop.time()
+        datagram = data[start:end]
+        if is_stun(datagram):
+            self._on_check(datagram, address, now)
+        elif address != self.address or not datagram:
+            return
+        elif 128 <= datagram[0] <= 191:
+            self.receive_media(datagram, now)
+        elif 20 <= datagram[0] <= 63:
+            self.receive_dtls(datagram, now)
+
+    def _on_check(self, datagram: bytes, address: Address, now: float) -> None:
+        try:
+            message = parse_message(datagram)
+        except RemoteProtocolError:
+            return
+        self._ice.receive(message, (plain_host(address[0]), int(address[1])), now)
+        self._run_ice()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._ice.handle_timeout(self._loop.time())
+        self._run_ice()
+
+    def _run_ice(self) -> None:
+        for data, (host, port) in self._ice.data_to_send():
+            self._udp.send(data, self._udp.address(host, port))
+        selected = self._ice.selected
+        if selected is not None and not self.address:
+            self.reach(self._udp, self._udp.address(*selected), self._loop.time())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._ice.next_timeout(), self._on_timer)

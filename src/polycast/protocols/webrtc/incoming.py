@@ -1,0 +1,155 @@
+"""A publisher's media on their way into a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from polycast.hub.stats import Counters
+from polycast.hub.stream import Stream
+from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
+from polycast.protocols.webrtc.peer import Peer
+from polycast.wire.webrtc.inbound import InboundMedia, InboundTrack
+
+EARLY_PACKETS: Final = 2_000
+"""Packets that are kept until the tracks are known: two seconds of 8 Mbit/s."""
+
+
+class Incoming:
+    """Feeds a stream from one peer.
+
+    ``start`` is called once, with the tracks of which packets were received: all of them, or what there is when
+    ``gather_seconds`` have passed. It returns the stream, or None when there is none to feed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        peer: Peer,
+        media: InboundMedia,
+        tracks: Sequence[tuple[InboundTrack, Track]],
+        counters: Counters,
+        start: Callable[[Sequence[Track]], Stream | None],
+        *,
+        gather_seconds: float,
+    ) -> None:
+        self._loop = loop
+        self._peer = peer
+        self._media = media
+        self._tracks = {inbound.index: track for inbound, track in tracks}
+        self._counters = counters
+        self._start = start
+        self._gather_seconds = gather_seconds
+        self._gathered_at = 0.0
+        """When the tracks are known at the latest; 0 before the connection is there."""
+        self._early: list[tuple[int, Sequence[RtpPacket], float]] = []
+        self._stream: Stream | None = None
+        self._places: dict[int, int] = {}
+        """Index in the stream by index of the medium."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream that is fed; None before it begins."""
+        return self._stream
+
+    def connect(self, now: float) -> None:
+        """Begin: the peer is connected."""
+        self._gathered_at = now + self._gather_seconds
+        self._on_timer()
+
+    def receive_rtp(self, data: bytes, now: float) -> None:
+        """Take an RTP packet."""
+        index, packets = self._media.receive_rtp(data, now)
+        counters = self._counters
+        counters.packets_received += 1
+        counters.bytes_received += len(data)
+        if packets:
+            self._take(index, packets, now)
+
+    def receive_rtcp(self, data: bytes, now: float) -> None:
+        """Take a compound RTCP packet."""
+        for index, report in self._media.receive_rtcp(data, now):
+            place = self._places.get(index)
+            if self._stream is not None and place is not None:
+                self._stream.on_sender_report(place, report, now)
+
+    def end_of_read(self) -> None:
+        """Send what one wake-up of the socket brought to the stream's readers."""
+        if self._stream is not None:
+            self._stream.end_of_read()
+        elif self._early and len(self._media.started) == len(self._tracks):
+            self._begin()
+        self._schedule()
+
+    def request_key_frame(self) -> None:
+        """Ask the publisher for a key frame, soon."""
+        self._media.request_key_frame()
+        self._loop.call_soon(self._on_timer)
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._early.clear()
+
+    def _take(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
+        stream = self._stream
+        if stream is None:
+            if len(self._early) < EARLY_PACKETS:
+                self._early.append((index, packets, now))
+            return
+        place = self._places.get(index)
+        if place is not None:
+            track = stream.tracks[place]
+            for packet in packets:
+                track.add_packet(packet, now)
+
+    def _begin(self) -> None:
+        started = self._media.started
+        tracks = [track for index, track in self._tracks.items() if index in started]
+        numbered = [Track(place, track.codec, track.rtp) for place, track in enumerate(tracks)]
+        self._places = {track.index: place for place, track in enumerate(tracks)}
+        stream = self._start(numbered)
+        if stream is None or self._is_closed:
+            return
+        self._stream = stream
+        early, self._early = self._early, []
+        for index, packets, now in early:
+            self._take(index, packets, now)
+        stream.end_of_read()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._is_closed:
+            return
+        now = self._loop.time()
+        for control in self._media.handle_timeout(now):
+            self._peer.send_control(control)
+        released = self._media.released
+        if released:
+            for index, packet in released:
+                self._take(index, (packet,), now)
+            released.clear()
+            if self._stream is not None:
+                self._stream.end_of_read()
+        self._counters.packets_lost = self._media.packets_lost
+        self._counters.jitter = self._media.jitter
+        if self._stream is None and self._early and now >= self._gathered_at > 0:
+            self._begin()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Wake up when the engine wants it."""
+        if self._is_closed or not self._gathered_at:
+            return
+        due = self._media.next_timeout()
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)

@@ -1,0 +1,230 @@
+"""Offer and answer: which tracks a viewer gets and in which formats, and what a publisher may send."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import Codec, label
+from polycast.media.track import Track
+from polycast.protocols.webrtc.outgoing import OutgoingTrack
+from polycast.rtp.payload.registry import codec_from_sdp
+from polycast.wire.webrtc.codecs import AUDIO_CODECS, VIDEO_CODECS, format_for, supported_formats
+from polycast.wire.webrtc.description import (
+    MID_EXTENSION,
+    TRANSPORT_SEQUENCE_EXTENSION,
+    Format,
+    RemoteDescription,
+    RemoteMedia,
+)
+from polycast.wire.webrtc.inbound import InboundTrack
+from polycast.wire.webrtc.local_description import LocalMedia, Source
+
+STREAM_NAME: Final = "polycast"
+
+NOT_ACCEPTABLE: Final = 406
+"""Status for an offer whose media cannot be taken."""
+
+_RECEIVED_EXTENSIONS: Final = (MID_EXTENSION, TRANSPORT_SEQUENCE_EXTENSION)
+_OPUS_PARAMETERS: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
+"""Browsers send one channel to those that do not ask for two (RFC 7587 section 7.1)."""
+
+
+def names_of(codecs: Sequence[type[Codec]]) -> str:
+    """Return codec names for a message."""
+    return ", ".join(codec.name for codec in codecs)
+
+
+@dataclass(frozen=True, slots=True)
+class SentTrack:
+    """A track that a viewer gets."""
+
+    track: Track
+    mid: str
+    format: Format
+
+
+def choose_tracks(offer: RemoteDescription, tracks: Sequence[Track]) -> list[SentTrack]:
+    """Return which tracks of a stream go to whoever sent this offer: one of video and one of audio at most.
+
+    Raises RemoteProtocolError when there is none, saying whether the stream or the viewer is the reason.
+    """
+    chosen: list[SentTrack] = []
+    refused: list[str] = []
+    for kind, codecs in (("video", VIDEO_CODECS), ("audio", AUDIO_CODECS)):
+        candidates = [track for track in tracks if isinstance(track.codec, codecs)]
+        candidates.sort(key=lambda track: codecs.index(type(track.codec)))
+        media = next((media for media in offer.medias if media.kind == kind and media.receives), None)
+        for track in candidates if media is not None and not media.is_rejected else ():
+            found = format_for(track.codec, media.formats) if media is not None else None
+            if media is not None and found is not None:
+                chosen.append(SentTrack(track, media.mid, found))
+                break
+            refused.append(label(track.codec))
+    if not chosen:
+        if refused:
+            raise RemoteProtocolError(f"codecs not supported by client: {', '.join(refused)}")
+        raise RemoteProtocolError(
+            "the stream doesn't contain any supported codec, which are currently "
+            f"{names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}"
+        )
+    return chosen
+
+
+def answer_to_viewer(
+    offer: RemoteDescription, chosen: Sequence[SentTrack], outgoing: Sequence[OutgoingTrack]
+) -> list[LocalMedia]:
+    """Return the media of the answer, in the order of the offer. ``outgoing`` fits ``chosen``."""
+    sent = {item.mid: (item, out) for item, out in zip(chosen, outgoing, strict=True)}
+    medias: list[LocalMedia] = []
+    for media in offer.medias:
+        if media.mid not in sent:
+            medias.append(_unused(media))
+            continue
+        item, out = sent[media.mid]
+        resent = out.retransmission_ssrc if item.format.retransmission is not None else None
+        source = Source(out.ssrc, STREAM_NAME, media.kind, resent)
+        medias.append(LocalMedia(media.kind, media.mid, "sendonly", [item.format], source=source))
+    return medias
+
+
+def _unused(media: RemoteMedia) -> LocalMedia:
+    """Return a medium that stays, but in which nothing is sent: browsers that see one refused show no picture at
+    times. One that cannot stay is refused."""
+    formats = supported_formats(media)[:1] if not media.is_rejected else []
+    plain = [dataclasses.replace(item, feedback=frozenset(), retransmission=None) for item in formats]
+    return LocalMedia(media.kind, media.mid, "inactive", plain)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedTrack:
+    """What a publisher sends in one medium."""
+
+    inbound: InboundTrack
+    track: Track
+
+
+def accept_tracks(offer: RemoteDescription) -> list[ReceivedTrack]:
+    """Return what a publisher may send: of each medium the first format that is known here, which it likes best.
+
+    Raises RemoteProtocolError with `NOT_ACCEPTABLE`.
+    """
+    received: list[ReceivedTrack] = []
+    for media in offer.medias:
+        if media.is_rejected or (media.kind in ("audio", "video") and not media.sends):
+            continue
+        if media.kind not in ("audio", "video"):
+            raise RemoteProtocolError(f"unsupported media '{media.kind}'", NOT_ACCEPTABLE)
+        if any(item.inbound.kind == media.kind for item in received):
+            raise RemoteProtocolError("only a single video and a single audio track are supported", NOT_ACCEPTABLE)
+        formats = supported_formats(media)
+        if formats:
+            received.append(_accept(len(received), media, formats[0]))
+    if not received:
+        raise RemoteProtocolError(
+            f"no valid tracks found: supported are {names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}", NOT_ACCEPTABLE
+        )
+    return received
+
+
+def _accept(index: int, media: RemoteMedia, chosen: Format) -> ReceivedTrack:
+    if chosen.encoding.lower() == "opus":
+        chosen = dataclasses.replace(chosen, parameters=_OPUS_PARAMETERS)
+    codec, rtp = codec_from_sdp(
+        media.kind, chosen.payload_type, chosen.encoding, chosen.clock_rate, chosen.channels, chosen.parameters
+    )
+    inbound = InboundTrack(index, media.kind, media.mid, chosen, media.ssrcs)
+    return ReceivedTrack(inbound, Track(index, codec, rtp))
+
+
+def answer_to_publisher(offer: RemoteDescription, received: Sequence[ReceivedTrack]) -> list[LocalMedia]:
+    """Return the media of the answer, in the order of the offer."""
+    accepted = {item.inbound.mid: item for item in received}
+    medias: list[LocalMedia] = []
+    for media in offer.medias:
+        item = accepted.get(media.mid)
+        if item is None:
+            medias.append(_unused(media))
+            continue
+        extensions = {uri: media.extensions[uri] for uri in _RECEIVED_EXTENSIONS if uri in media.extensions}
+        medias.append(LocalMedia(media.kind, media.mid, "recvonly", [item.inbound.format], extensions))
+    return medias
+
+
+def received_extension(offer: RemoteDescription, uri: str) -> int | None:
+    """Return the identifier of a header extension that was agreed on, which is the same in all bundled media."""
+    return next((media.extensions[uri] for media in offer.medias if uri in media.extensions), None)
+
+
+def offer_to_receive() -> list[LocalMedia]:
+    """Return the media of an offer that asks for one video and one audio track, in all codecs that are known here."""
+    video = [*_with_retransmission(_OFFERED_VIDEO)]
+    extensions = {TRANSPORT_SEQUENCE_EXTENSION: 1, MID_EXTENSION: 2}
+    return [
+        LocalMedia("video", "0", "recvonly", video, extensions),
+        LocalMedia("audio", "1", "recvonly", _OFFERED_AUDIO, extensions),
+    ]
+
+
+def accept_answer(answer: RemoteDescription) -> list[ReceivedTrack]:
+    """Return what the other side sends, by its answer. Raises RemoteProtocolError when that is nothing."""
+    received: list[ReceivedTrack] = []
+    for media in answer.medias:
+        formats = supported_formats(media) if media.sends and not media.is_rejected else []
+        if formats and all(item.inbound.kind != media.kind for item in received):
+            received.append(_accept(len(received), media, formats[0]))
+    if not received:
+        raise RemoteProtocolError("nothing is sent that is supported here")
+    return received
+
+
+_VIDEO_FEEDBACK: Final = frozenset({"nack", "nack pli", "transport-cc"})
+_OFFERED_VIDEO: Final = (
+    Format(96, "AV1", 90_000, feedback=_VIDEO_FEEDBACK),
+    Format(98, "VP9", 90_000, None, "profile-id=0", _VIDEO_FEEDBACK),
+    Format(100, "VP8", 90_000, feedback=_VIDEO_FEEDBACK),
+    Format(102, "H265", 90_000, None, "level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST", _VIDEO_FEEDBACK),
+    Format(
+        104,
+        "H264",
+        90_000,
+        None,
+        "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        _VIDEO_FEEDBACK,
+    ),
+)
+_MULTICHANNEL_OPUS: Final = {
+    3: ("0,2,1", 2, 1),
+    4: ("0,1,2,3", 2, 2),
+    5: ("0,4,1,2,3", 3, 2),
+    6: ("0,4,1,2,3,5", 4, 2),
+    7: ("0,4,1,2,3,5,6", 4, 4),
+    8: ("0,6,1,4,5,2,3,7", 5, 4),
+}
+"""Channel mapping, streams and coupled streams by number of channels, as Chromium has them."""
+_OFFERED_AUDIO: Final = (
+    Format(111, "opus", 48_000, 2, _OPUS_PARAMETERS),
+    *(
+        Format(
+            112 + channels - 3,
+            "multiopus",
+            48_000,
+            channels,
+            f"channel_mapping={mapping};num_streams={streams};coupled_streams={coupled}",
+        )
+        for channels, (mapping, streams, coupled) in _MULTICHANNEL_OPUS.items()
+    ),
+    Format(9, "G722", 8_000),
+    Format(0, "PCMU", 8_000),
+    Format(8, "PCMA", 8_000),
+    Format(120, "L16", 8_000, 2),
+    Format(121, "L16", 16_000, 2),
+    Format(122, "L16", 48_000, 2),
+)
+
+
+def _with_retransmission(formats: Sequence[Format]) -> list[Format]:
+    return [dataclasses.replace(item, retransmission=item.payload_type + 1) for item in formats]

@@ -1,0 +1,301 @@
+"""The WebRTC server: signalling over HTTP, media over one UDP port."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import ClassVar, Final
+from weakref import WeakKeyDictionary
+
+from polycast.config.schema import Configuration
+from polycast.errors import RemoteProtocolError
+from polycast.hub.errors import CannotPublish
+from polycast.hub.stats import SESSION_SCHEMA, SessionSnapshot, describe_session
+from polycast.hub.stream import Stream
+from polycast.media.frame import Frame
+from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
+from polycast.media.track import Track
+from polycast.net.address import parse_address
+from polycast.net.dtls import DtlsIdentity
+from polycast.net.http.connection import HttpConnection
+from polycast.net.http.transaction import Known
+from polycast.net.interfaces import interface_addresses
+from polycast.net.listen import open_udp_socket
+from polycast.protocols.base import ServerContext
+from polycast.protocols.tcp_server import TcpServer
+from polycast.protocols.webrtc.media_port import MediaPort
+from polycast.protocols.webrtc.outgoing import OutgoingTrack
+from polycast.protocols.webrtc.pages import Pages
+from polycast.protocols.webrtc.peer import PeerState
+from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
+from polycast.protocols.webrtc.signalling import SignallingHandler
+from polycast.wire.webrtc.candidates import Candidate, host_priority
+from polycast.wire.webrtc.description import parse_description
+from polycast.wire.webrtc.srtp_profiles import PROFILES
+
+HANDSHAKE_TICK: Final = 0.05
+"""Seconds between two looks at connections that are being made: for DTLS's retransmissions."""
+
+MAXIMUM_UNCONNECTED: Final = 1_000
+"""Sessions that are not connected yet; each keeps about 50 KB for up to ``webrtcHandshakeTimeout``."""
+
+SEND_BUFFER_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of the socket's buffers: key frames for some hundred viewers at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server that clients are told of."""
+
+    url: str
+    username: str = ""
+    password: str = ""
+
+
+class OutgoingStream:
+    """The tracks of one stream for all viewers, on one clock."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[int, OutgoingTrack] = {}
+        self._origin: int | None = None
+
+    def track(self, track: Track) -> OutgoingTrack:
+        """Return a track, made for the first viewer."""
+        outgoing = self._tracks.get(track.index)
+        if outgoing is None:
+            outgoing = self._tracks[track.index] = OutgoingTrack(track, self._wall_time_of)
+        return outgoing
+
+    def _wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
+        elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
+        if self._origin is None:
+            self._origin = time.time_ns() - elapsed
+        return WallTime(self._origin + elapsed)
+
+
+class WebRtcServer(TcpServer):
+    """Publishers by WHIP, viewers by WHEP."""
+
+    name = "WebRTC"
+    collection = "webrtcsessions"
+    metric = "webrtc_sessions"
+    address_key = "webrtcAddress"
+    alpn_protocols = ("h2", "http/1.1")
+    tells_observer = False
+    item_schema: ClassVar[Mapping[str, object]] = {
+        **SESSION_SCHEMA,
+        "peerConnectionEstablished": {"type": "boolean"},
+        "remoteCandidate": {"type": "string"},
+    }
+
+    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(context, configuration)
+        self.loop = context.loop
+        self.is_encrypted = configuration.webrtc_encryption
+        self.identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
+        self.handler = SignallingHandler(self)
+        self.known = Known()
+        self.pages = Pages(self)
+        self._sessions: dict[str, Session] = {}
+        self._by_secret: dict[str, Session] = {}
+        self._connecting: set[Session] = set()
+        self._outgoing: WeakKeyDictionary[Stream, OutgoingStream] = WeakKeyDictionary()
+        self._media: MediaPort | None = None
+        self._hosts: list[str] = []
+        self._handshake_timer: asyncio.TimerHandle | None = None
+        self._date = b""
+        self._date_of = 0
+
+    # TcpServer
+
+    def address(self) -> str:
+        return self.configuration.webrtc_address
+
+    def certificate_files(self) -> tuple[str, str]:
+        return self.configuration.webrtc_server_cert, self.configuration.webrtc_server_key
+
+    def listener_kind(self) -> str:
+        return "HTTPS" if self.is_encrypted else "HTTP"
+
+    def make_connection(self) -> asyncio.BaseProtocol:
+        return HttpConnection(self)
+
+    def open_more(self) -> list[str]:
+        host, port = parse_address(self.configuration.webrtc_local_udp_address)
+        bound = open_udp_socket(host, port, SEND_BUFFER_SIZE, SEND_BUFFER_SIZE)
+        self._media = MediaPort(self.context.loop, bound)
+        self._hosts = self._find_hosts(host)
+        return [f"{host}:{self._media.port} (ICE/UDP)"]
+
+    def close_more(self) -> None:
+        for session in list(self._sessions.values()):
+            session.close("the server stopped")
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
+        if self._media is not None:
+            self._media.close()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        media = self._media.port if self._media is not None else 0
+        return {**super().ports, "webrtcLocalUDPAddress": media}
+
+    def on_second(self, now: float) -> None:
+        for session in list(self._sessions.values()):
+            if session not in self._connecting:
+                session.tick(now)
+
+    def apply(self, configuration: Configuration) -> None:
+        super().apply(configuration)
+        self.handler.allow_origin(configuration.webrtc_allow_origin)
+
+    def date(self) -> bytes:
+        """Return the ``Date`` of responses sent now (RFC 9110 section 6.6.1)."""
+        now = time.time()
+        if not self._date_of <= now < self._date_of + 1:
+            self._date_of = int(now)
+            self._date = formatdate(self._date_of, usegmt=True).encode()
+        return self._date
+
+    # Settings
+
+    @property
+    def handshake_timeout(self) -> float:
+        """Seconds from the offer to the connection."""
+        return float(self.configuration.webrtc_handshake_timeout)
+
+    @property
+    def gather_timeout(self) -> float:
+        """Seconds from the connection until a publisher's tracks are taken as known."""
+        return float(self.configuration.webrtc_track_gather_timeout)
+
+    @property
+    def ice_servers(self) -> list[IceServer]:
+        """What clients are told to use."""
+        return []
+
+    def candidates(self) -> list[Candidate]:
+        """Return where we can be reached."""
+        port = self._media.port if self._media is not None else 0
+        return [Candidate(host, port, priority=host_priority(order)) for order, host in enumerate(self._hosts)]
+
+    def _find_hosts(self, host: str) -> list[str]:
+        configuration = self.configuration
+        hosts = list(configuration.webrtc_additional_hosts)
+        if configuration.webrtc_ips_from_interfaces:
+            names = configuration.webrtc_ips_from_interfaces_list
+            hosts += [host] if host else interface_addresses(names)
+        found: list[str] = []
+        for item in hosts:
+            for address in self._resolve(item):
+                if address not in found:
+                    found.append(address)
+        return found
+
+    def _resolve(self, host: str) -> list[str]:
+        try:
+            infos = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+        except OSError as error:
+            self.log.warning("webrtcAdditionalHosts: '%s' cannot be resolved: %s", host, error)
+            return []
+        return [str(info[4][0]) for info in infos]
+
+    # Sessions
+
+    def outgoing(self, stream: Stream, track: Track) -> OutgoingTrack:
+        """Return a track of a stream as all viewers get it."""
+        return self._outgoing.setdefault(stream, OutgoingStream()).track(track)
+
+    async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
+        """Answer the offer of a viewer. Raises PathError or RemoteProtocolError."""
+        self._check_room()
+        description = parse_description(offer)
+        hub = self.context.hub
+        path = hub.path(path_name)
+        try:
+            stream = await path.wait_ready(follows=True)
+            session = ViewerSession(self, path, stream, description, address, user)
+            self._add(session)
+        finally:
+            hub.release(path)
+        return session
+
+    async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
+        """Answer the offer of a publisher. Raises PathError or RemoteProtocolError."""
+        self._check_room()
+        description = parse_description(offer)
+        hub = self.context.hub
+        path = hub.path(path_name)
+        try:
+            session = PublisherSession(self, path, description, address, user)
+            self._add(session)
+        finally:
+            hub.release(path)
+        return session
+
+    def _check_room(self) -> None:
+        if len(self._connecting) >= MAXIMUM_UNCONNECTED:
+            raise RemoteProtocolError("too many sessions are being connected", 503)
+
+    def _add(self, session: Session) -> None:
+        if self._media is None:
+            raise CannotPublish("the server stops")
+        self._sessions[session.id] = session
+        self._by_secret[session.secret] = session
+        self._connecting.add(session)
+        self._media.add(session.peer)
+        session.log.info("created by %s", session.remote_address)
+        if self._handshake_timer is None:
+            self._handshake_timer = self.context.loop.call_later(HANDSHAKE_TICK, self._on_handshake_timer)
+
+    def remove(self, session: Session) -> None:
+        """Forget a session that has ended."""
+        self._sessions.pop(session.id, None)
+        self._by_secret.pop(session.secret, None)
+        self._connecting.discard(session)
+        if self._media is not None:
+            self._media.remove(session.peer)
+
+    def rename(self, session: Session, old_ufrag: str) -> None:
+        """Take the new ICE credentials of a session."""
+        if self._media is not None:
+            self._media.rename(session.peer, old_ufrag)
+
+    def session_by_secret(self, secret: str) -> Session | None:
+        """Return the session of a URL."""
+        return self._by_secret.get(secret)
+
+    def _on_handshake_timer(self) -> None:
+        self._handshake_timer = None
+        now = self.now()
+        for session in list(self._connecting):
+            if session.peer.state in (PeerState.CONNECTED, PeerState.CLOSED):
+                self._connecting.discard(session)
+            else:
+                session.tick(now)
+        if self._connecting:
+            self._handshake_timer = self.context.loop.call_later(HANDSHAKE_TICK, self._on_handshake_timer)
+
+    def sessions(self) -> list[SessionSnapshot]:
+        return [session.snapshot() for session in self._sessions.values()]
+
+    def describe_sessions(self) -> dict[str, dict[str, object]]:
+        return {
+            session.id: {
+                **describe_session(session.snapshot()),
+                "peerConnectionEstablished": session.peer.state is PeerState.CONNECTED,
+                "remoteCandidate": session.remote_candidate,
+            }
+            for session in self._sessions.values()
+        }
+
+    def kick(self, session_id: str) -> bool:
+        session = self._sessions.get(session_id)
+        if session is None:
+            return False
+        session.close("kicked")
+        return True

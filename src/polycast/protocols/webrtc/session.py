@@ -1,0 +1,321 @@
+"""The sessions of WebRTC: one for each viewer and each publisher, from its offer to its end."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from polycast.hub.errors import PathError
+from polycast.hub.path import Path, Publisher
+from polycast.hub.stats import Counters, Reference, SessionSnapshot
+from polycast.hub.stream import Stream
+from polycast.media.track import Track, describe_tracks
+from polycast.net.address import join_host_port, plain_host
+from polycast.protocols.webrtc.incoming import Incoming
+from polycast.protocols.webrtc.negotiation import (
+    STREAM_NAME,
+    accept_tracks,
+    answer_to_publisher,
+    answer_to_viewer,
+    choose_tracks,
+    received_extension,
+)
+from polycast.protocols.webrtc.peer import LitePeer, PeerState
+from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
+from polycast.wire.webrtc.description import (
+    MID_EXTENSION,
+    TRANSPORT_SEQUENCE_EXTENSION,
+    RemoteDescription,
+    parse_fragment,
+)
+from polycast.wire.webrtc.ice import make_credentials
+from polycast.wire.webrtc.inbound import InboundMedia
+from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
+
+if TYPE_CHECKING:
+    from polycast.protocols.webrtc.server import WebRtcServer
+
+REORDERING: Final = (
+    "the stream has B-frames, which browsers cannot show in WebRTC; "
+    "pictures are left out (encode without B-frames, or read it over HLS)"
+)
+
+
+_TICK_TOLERANCE: Final = 0.5
+"""Seconds: `tick` is called once a second only."""
+
+
+class Session:
+    """What viewers and publishers have in common. It begins with an offer that was authorised."""
+
+    state: ClassVar[str] = "idle"
+    answer: bytes
+    """What the offer is answered with."""
+
+    def __init__(self, server: WebRtcServer, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
+        """``address`` is where the offer came from."""
+        self._server = server
+        self.path = path
+        self.user = user
+        self.id = str(uuid.uuid4())
+        self.secret = str(uuid.uuid4())
+        """Whoever knows it may change or end the session: the last part of its URL."""
+        self.created = datetime.now(UTC)
+        self.log = server.log.child(f"session {self.id[:8]}")
+        self.counters = Counters()
+        self._offer = offer
+        self._remote_credentials = offer.credentials
+        self._address = address
+        now = server.now()
+        self._deadline = now + server.handshake_timeout
+        self.peer = LitePeer(server.identity, offer, make_credentials(), self, now)
+        self._is_closed = False
+
+    def describe(self, medias: Sequence[LocalMedia]) -> bytes:
+        """Return the answer with these media."""
+        server = self._server
+        return LocalDescription(
+            session_id=secrets.randbits(62),
+            credentials=self.peer.ice.credentials,
+            fingerprint=server.identity.fingerprint,
+            setup="active" if self._offer.setup == "passive" else "passive",
+            medias=medias,
+            candidates=server.candidates(),
+            cname=STREAM_NAME,
+        ).serialize()
+
+    def take_fragment(self, body: bytes) -> bytes | None:
+        """Take what a client sends after its offer. Candidates are not needed, as it finds us; other ICE credentials
+        are a restart, which is answered with ours.
+
+        Raises RemoteProtocolError.
+        """
+        fragment = parse_fragment(body)
+        if fragment.credentials is None or fragment.credentials == self._remote_credentials:
+            return None
+        self._remote_credentials = fragment.credentials
+        old = self.peer.ice.credentials.ufrag
+        self.peer.ice.restart(make_credentials())
+        self._server.rename(self, old)
+        credentials = self.peer.ice.credentials
+        media = next(iter(self._offer.medias))
+        lines = [
+            "a=ice-lite",
+            f"a=ice-ufrag:{credentials.ufrag}",
+            f"a=ice-pwd:{credentials.password}",
+            f"m={media.kind} 9 UDP/TLS/RTP/SAVPF 0",
+            f"a=mid:{media.mid}",
+            *(f"a=candidate:{candidate.serialize()}" for candidate in self._server.candidates()),
+            "a=end-of-candidates",
+            "",
+        ]
+        return "\r\n".join(lines).encode()
+
+    @property
+    def remote_address(self) -> str:
+        """``ip:port`` of the peer; before it is connected, the IP address that the offer came from."""
+        address = self.peer.address
+        return join_host_port(plain_host(address[0]), address[1]) if address else self._address
+
+    @property
+    def remote_candidate(self) -> str:
+        """Where media go, as logs and the API name it; empty before that is known."""
+        address = self.peer.address
+        return f"prflx/udp/{plain_host(address[0])}/{address[1]}" if address else ""
+
+    def reference(self) -> Reference:
+        """Return how the API names it."""
+        return Reference("webRTCSession", self.id)
+
+    def snapshot(self) -> SessionSnapshot:
+        """Return the session as the API shows it."""
+        return SessionSnapshot(
+            self.id, self.created, self.remote_address, self.state, self.path.name, self.user, "WebRTC", self.counters
+        )
+
+    # PeerOwner
+
+    def on_connected(self, now: float) -> None:
+        self.log.info("peer connection established, remote candidate: %s", self.remote_candidate)
+        try:
+            self.begin(now)
+        except PathError as error:
+            self.close(str(error))
+
+    def on_rtp(self, packet: bytes, now: float) -> None:
+        """Viewers send no media."""
+
+    def on_rtcp(self, packet: bytes, now: float) -> None:
+        """Taken by subclasses."""
+
+    def on_end_of_read(self) -> None:
+        """Taken by publishers."""
+
+    def on_peer_closed(self, reason: str) -> None:
+        self.close(f"peer connection closed ({reason})")
+
+    # Life
+
+    @abstractmethod
+    def begin(self, now: float) -> None:
+        """The peer is connected. Raises PathError."""
+
+    @abstractmethod
+    def leave(self, reason: str) -> None:
+        """Give up the part in the path."""
+
+    def tick(self, now: float) -> None:
+        """Called about once a second, and more often before the peer is connected."""
+        self.peer.tick(now)
+        if self.peer.state in (PeerState.WAITING, PeerState.HANDSHAKE) and now >= self._deadline:
+            self.close("deadline exceeded while waiting connection")
+
+    def close(self, reason: str) -> None:
+        """End the session."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.leave(reason)
+        self.peer.close(reason)
+        self._server.remove(self)
+        self._server.context.hub.release(self.path)
+        self.log.info("closed (%s)", reason)
+
+
+class ViewerSession(Session):
+    """A peer that watches a path."""
+
+    state = "read"
+
+    def __init__(
+        self,
+        server: WebRtcServer,
+        path: Path,
+        stream: Stream,
+        offer: RemoteDescription,
+        address: str,
+        user: str,
+    ) -> None:
+        """Raises RemoteProtocolError when the peer can receive nothing of the stream."""
+        chosen = choose_tracks(offer, stream.descriptions)
+        super().__init__(server, path, offer, address, user)
+        self._stream = stream
+        outgoing = [server.outgoing(stream, item.track) for item in chosen]
+        self.answer = self.describe(answer_to_viewer(offer, chosen, outgoing))
+        self._tracks = [ViewerTrack(out, item.format) for out, item in zip(outgoing, chosen, strict=True)]
+        self.viewer: Viewer | None = None
+        self._has_warned = False
+
+    def begin(self, now: float) -> None:
+        viewer = Viewer(
+            self.peer,
+            self._tracks,
+            self.counters,
+            close=self.close,
+            reference=self.reference,
+            request_key_frame=self._request_key_frame,
+            cname=STREAM_NAME,
+            now=now,
+        )
+        self.path.attach_reader(viewer, self._stream)
+        self.viewer = viewer
+        tracks = [track.outgoing.track for track in self._tracks]
+        self.log.info("is reading from path '%s', %s", self.path.name, describe_tracks(tracks))
+        self._request_key_frame()
+
+    def on_rtcp(self, packet: bytes, now: float) -> None:
+        if self.viewer is not None:
+            self.viewer.receive_rtcp(packet, now)
+
+    def leave(self, reason: str) -> None:
+        if self.viewer is not None:
+            self.path.remove_reader(self.viewer)
+
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        if self.viewer is None:
+            return
+        self.viewer.tick(now)
+        if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
+            self._has_warned = True
+            self.log.warning(REORDERING)
+
+    def _request_key_frame(self) -> None:
+        publisher = self.path.publisher
+        if publisher is not None:
+            publisher.request_key_frame()
+
+
+class PublisherSession(Session, Publisher):
+    """A peer that publishes on a path."""
+
+    state = "publish"
+
+    def __init__(self, server: WebRtcServer, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
+        """Raises RemoteProtocolError when nothing of the offer can be taken, CannotPublish when the path is taken."""
+        received = accept_tracks(offer)
+        super().__init__(server, path, offer, address, user)
+        path.set_publisher(self)
+        self._last_key_request = server.now()
+        self.answer = self.describe(answer_to_publisher(offer, received))
+        media = InboundMedia(
+            [item.inbound for item in received],
+            server.now(),
+            mid_extension=received_extension(offer, MID_EXTENSION),
+            transport_sequence_extension=received_extension(offer, TRANSPORT_SEQUENCE_EXTENSION),
+        )
+        self.incoming = Incoming(
+            server.context.loop,
+            self.peer,
+            media,
+            [(item.inbound, item.track) for item in received],
+            self.counters,
+            self._start,
+            gather_seconds=server.gather_timeout,
+        )
+
+    def begin(self, now: float) -> None:
+        self.incoming.connect(now)
+
+    def on_rtp(self, packet: bytes, now: float) -> None:
+        self.incoming.receive_rtp(packet, now)
+
+    def on_rtcp(self, packet: bytes, now: float) -> None:
+        self.incoming.receive_rtcp(packet, now)
+
+    def on_end_of_read(self) -> None:
+        self.incoming.end_of_read()
+
+    def request_key_frame(self) -> None:
+        self._last_key_request = self._server.now()
+        self.incoming.request_key_frame()
+
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        stream = self.incoming.stream
+        if stream is None:
+            return
+        # Browsers make key frames only when they are asked for.
+        intervals = [reader.key_frame_interval for reader in stream.readers if reader.key_frame_interval is not None]
+        if intervals and now - self._last_key_request >= min(intervals) - _TICK_TOLERANCE:
+            self.request_key_frame()
+
+    def close_publisher(self, reason: str) -> None:
+        self.close(reason)
+
+    def leave(self, reason: str) -> None:
+        self.incoming.close()
+        self.path.remove_publisher(self, reason)
+
+    def _start(self, tracks: Sequence[Track]) -> Stream | None:
+        try:
+            stream = self.path.start_publishing(self, tracks, publishes_packets=True)
+        except PathError as error:
+            self.close(str(error))
+            return None
+        self.log.info("is publishing to path '%s', %s", self.path.name, describe_tracks(tracks))
+        return stream

@@ -1,0 +1,289 @@
+"""WHIP and WHEP: offers and answers over HTTP (RFC 9725, draft-ietf-wish-whep), and the pages that use them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import time
+import uuid
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, quote, unquote
+
+import msgspec
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.access import AccessRequest, Action, PlainCredentials
+from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
+from polycast.net.http.file import ResponseFactory
+from polycast.net.http.request import basic_credentials, client_of
+from polycast.net.http.transaction import Transaction
+from polycast.web import PUBLISH_PAGE, WATCH_PAGE
+from polycast.wire.http.message import Header, Request
+from polycast.wire.http.response import Response
+
+if TYPE_CHECKING:
+    from polycast.protocols.webrtc.server import IceServer, WebRtcServer
+
+OFFER_TYPE: Final = "application/sdp"
+FRAGMENT_TYPE: Final = "application/trickle-ice-sdpfrag"
+BODY_LIMIT: Final = 128 * 1024
+"""Bytes of an offer; browsers send ten KiB."""
+
+METHODS: Final = b"OPTIONS, GET, POST, PATCH, DELETE"
+HEADERS: Final = b"Authorization, Content-Type, If-Match"
+REALM: Final = "polycast"
+
+_ACTIONS: Final = {"whip": Action.PUBLISH, "whep": Action.READ}
+_SCRIPTS: Final = frozenset({"reader.js", "publisher.js"})
+_TIMED_CREDENTIALS: Final = "AUTH_SECRET"
+_CREDENTIALS_SECONDS: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request is for."""
+
+    path: str
+    """Name of the stream's path."""
+    last: str
+    """What stands behind it: ``whip``, ``whep``, ``publish``, the name of a script, or nothing."""
+    secret: str
+    """Of a session: what stands behind ``whip`` or ``whep``."""
+    query: str
+
+
+def read_target(target: bytes) -> Target:
+    """Take a request target apart."""
+    text, _, query = target.decode("latin-1").partition("?")
+    path = unquote(text, errors="replace").lstrip("/")
+    folder, _, last = path.rpartition("/")
+    parent, _, endpoint = folder.rpartition("/")
+    if endpoint in _ACTIONS and parent:
+        return Target(parent, endpoint, last, query)
+    return Target(folder, last, "", query)
+
+
+class SignallingHandler:
+    """Answers requests of the WebRTC server."""
+
+    body_limit = BODY_LIMIT
+
+    def __init__(self, server: WebRtcServer) -> None:
+        self._server = server
+        self._log = server.log
+        self._responses = ResponseFactory(server.configuration.webrtc_allow_origin)
+
+    def allow_origin(self, origin: str) -> None:
+        """Use another ``Access-Control-Allow-Origin`` from now on."""
+        self._responses = ResponseFactory(origin)
+
+    def handle(self, transaction: Transaction) -> None:
+        """Answer a request, now or later."""
+        coroutine = self._finish(transaction, self._answer(transaction))
+        transaction.task = self._server.context.loop.create_task(coroutine)
+
+    async def _finish(self, transaction: Transaction, answer: Coroutine[None, None, Response]) -> None:
+        try:
+            response = await answer
+        except Exception:
+            self._server.on_internal_error()
+            response = self._error(500, "internal error")
+        transaction.respond(response)
+
+    async def _answer(self, transaction: Transaction) -> Response:
+        request = transaction.request
+        target = read_target(request.target)
+        if request.method == "OPTIONS" and b"access-control-request-method" in request.fields:
+            return self._responses.empty(204, _allowed())
+        shared = await self._server.pages.asset(request, target.path, target.last)
+        if shared is not None:
+            return shared
+        if target.last in _ACTIONS and target.path:
+            if target.secret:
+                return self._session(request, target)
+            return await self._endpoint(transaction, target, _ACTIONS[target.last])
+        if request.method in ("GET", "HEAD"):
+            return await self._page(transaction, target)
+        return self._error(404, "not found")
+
+    # Endpoints
+
+    async def _endpoint(self, transaction: Transaction, target: Target, action: Action) -> Response:
+        request = transaction.request
+        if request.method not in ("OPTIONS", "POST"):
+            return self._error(405, "method not allowed", [(b"allow", b"OPTIONS, POST")])
+        refusal = await self._authorize(transaction, target, action)
+        if refusal is not None:
+            return refusal
+        if request.method == "OPTIONS":
+            exposed = (b"access-control-expose-headers", b"Accept-Post, Link")
+            accepted = (b"accept-post", OFFER_TYPE.encode())
+            return self._responses.empty(204, [*_allowed(), exposed, accepted, *self._ice_links()])
+        if _content_type(request) != OFFER_TYPE:
+            return self._error(400, "invalid Content-Type")
+        if request.is_truncated:
+            return self._error(413, f"the offer is larger than {BODY_LIMIT} bytes")
+        return await self._open(transaction, target, action)
+
+    async def _open(self, transaction: Transaction, target: Target, action: Action) -> Response:
+        server = self._server
+        address = self._client_of(transaction)
+        user = self._credentials(transaction.request, target)[0]
+        try:
+            if action is Action.PUBLISH:
+                session = await server.open_publisher(target.path, transaction.request.body, address, user)
+            else:
+                session = await server.open_viewer(target.path, transaction.request.body, address, user)
+        except NoOnePublishing as error:
+            self._log.debug("[conn %s] %s", address, error)
+            return self._error(404, f"no stream is available on path '{target.path}'")
+        except RemoteProtocolError as error:
+            self._log.info("[conn %s] offer for path '%s' refused: %s", address, target.path, error)
+            return self._error(error.status, str(error))
+        except PathError as error:
+            self._log.info("[conn %s] offer for path '%s' refused: %s", address, target.path, error)
+            return self._error(400, str(error))
+        query = f"?{target.query}" if target.query else ""
+        location = f"/{quote(target.path)}/{target.last}/{session.secret}{query}"
+        headers = [
+            (b"content-type", OFFER_TYPE.encode()),
+            (b"access-control-expose-headers", b"ETag, ID, Accept-Patch, Link, Location"),
+            (b"etag", b"*"),
+            (b"id", session.id.encode()),
+            (b"accept-patch", FRAGMENT_TYPE.encode()),
+            *self._ice_links(),
+            (b"location", location.encode("latin-1", "replace")),
+        ]
+        return self._responses.plain(201, headers, session.answer)
+
+    # Sessions
+
+    def _session(self, request: Request, target: Target) -> Response:
+        """Change or end a session; whoever knows its secret may."""
+        if request.method not in ("PATCH", "DELETE"):
+            return self._error(404, "not found")
+        try:
+            secret = str(uuid.UUID(target.secret))
+        except ValueError:
+            return self._error(400, "invalid secret")
+        session = self._server.session_by_secret(secret)
+        if session is None:
+            return self._error(404, "session not found")
+        if request.method == "DELETE":
+            session.close("closed by the client")
+            return self._json(200, {"status": "ok"})
+        if _content_type(request) != FRAGMENT_TYPE:
+            return self._error(400, "invalid Content-Type")
+        try:
+            fragment = session.take_fragment(request.body)
+        except RemoteProtocolError as error:
+            return self._error(error.status, str(error))
+        if fragment is None:
+            return self._responses.empty(204, [])
+        ufrag = session.peer.ice.credentials.ufrag
+        headers = [(b"content-type", FRAGMENT_TYPE.encode()), (b"etag", f'"{ufrag}"'.encode())]
+        return self._responses.plain(200, headers, fragment)
+
+    # Pages
+
+    async def _page(self, transaction: Transaction, target: Target) -> Response:
+        pages = self._server.pages
+        if target.last in _SCRIPTS:
+            return await pages.script(transaction.request, target.last)
+        if target.last == "publish" and target.path:
+            refusal = await self._authorize(transaction, target, Action.PUBLISH)
+            return refusal or await pages.page(transaction.request, PUBLISH_PAGE, target.path)
+        if target.last == "favicon.ico":
+            return self._error(404, "not found")
+        if target.last:
+            query = f"?{target.query}" if target.query else ""
+            # Relative, so that it also holds behind a proxy that serves us in a folder.
+            return self._responses.empty(302, [(b"location", f"./{quote(target.last)}/{query}".encode())])
+        if not target.path:
+            return self._error(404, "not found")
+        refusal = await self._authorize(transaction, target, Action.READ)
+        return refusal or await pages.page(transaction.request, WATCH_PAGE, target.path)
+
+    # Who may
+
+    def _client_of(self, transaction: Transaction) -> str:
+        proxies = self._server.configuration.webrtc_trusted_proxies
+        return client_of(transaction.request, transaction.peer[0], proxies)
+
+    @staticmethod
+    def _credentials(request: Request, target: Target) -> tuple[str, str]:
+        """Return user and password: of HTTP Basic, of a Bearer token ``user:password``, or of the query."""
+        basic = basic_credentials(request)
+        if basic is not None:
+            return basic
+        scheme, _, token = request.fields.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer":
+            user, _, password = token.strip().decode("utf-8", "replace").partition(":")
+            return user, password
+        values = parse_qs(target.query, keep_blank_values=True, max_num_fields=64)
+        return values.get("user", [""])[0], values.get("pass", [""])[0]
+
+    async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
+        """Return None when the client may, else what to answer."""
+        server = self._server
+        address = self._client_of(transaction)
+        credentials = PlainCredentials(*self._credentials(transaction.request, target))
+        try:
+            await server.context.hub.authorize(AccessRequest(action, target.path, target.query, address, credentials))
+        except AccessDenied as denied:
+            if credentials != PlainCredentials():
+                self._log.info("[conn %s] authentication failed: %s", address, denied)
+                if server.failures.note(address, server.now()):
+                    await asyncio.sleep(server.failure_pause)
+            challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
+            return self._error(401, "authentication error", [challenge])
+        except PathError as error:
+            return self._error(404, str(error))
+        return None
+
+    # Responses
+
+    def _ice_links(self) -> list[Header]:
+        return [(b"link", _ice_link(item, time.time())) for item in self._server.ice_servers]
+
+    def _error(self, status: int, text: str, headers: Sequence[Header] = ()) -> Response:
+        return self._json(status, {"status": "error", "error": text}, headers)
+
+    def _json(self, status: int, value: object, headers: Sequence[Header] = ()) -> Response:
+        fields = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control", b"no-store"), *headers]
+        return self._responses.plain(status, fields, msgspec.json.encode(value))
+
+
+def _allowed() -> list[Header]:
+    return [(b"access-control-allow-methods", METHODS), (b"access-control-allow-headers", HEADERS)]
+
+
+def _content_type(request: Request) -> str:
+    return request.fields.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
+def _ice_link(server: IceServer, now: float) -> bytes:
+    """Return the value of a Link header (RFC 9725 section 4.6)."""
+    text = f'<{server.url}>; rel="ice-server"'
+    if server.username:
+        user, password = server.username, server.password
+        if user == _TIMED_CREDENTIALS:
+            user, password = timed_credentials(password, now)
+        text += f'; username={json.dumps(user)}; credential={json.dumps(password)}; credential-type="password"'
+    return text.encode("utf-8")
+
+
+def timed_credentials(secret: str, now: float) -> tuple[str, str]:
+    """Return user and password for a TURN server that shares a secret with us; they hold for a day.
+
+    ``now`` is Unix time in seconds. The scheme is that of draft-uberti-behave-turn-rest-00.
+    """
+    user = f"{int(now) + _CREDENTIALS_SECONDS}:{secrets.token_hex(10)}"
+    digest = hmac.digest(secret.encode(), user.encode(), hashlib.sha1)
+    return user, base64.b64encode(digest).decode()

@@ -1,0 +1,155 @@
+"""Pulls a stream from a WHEP server."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.stream import Stream
+from polycast.media.track import Track
+from polycast.net.dtls import DtlsIdentity
+from polycast.protocols.pull import PullContext, Puller, PullError
+from polycast.protocols.webrtc.client_peer import ClientPeer
+from polycast.protocols.webrtc.incoming import Incoming
+from polycast.protocols.webrtc.negotiation import ReceivedTrack, accept_answer, offer_to_receive, received_extension
+from polycast.protocols.webrtc.peer import PeerState
+from polycast.protocols.webrtc.whep_client import SignallingClient
+from polycast.wire.webrtc.description import (
+    MID_EXTENSION,
+    TRANSPORT_SEQUENCE_EXTENSION,
+    RemoteDescription,
+    parse_description,
+)
+from polycast.wire.webrtc.ice import make_credentials
+from polycast.wire.webrtc.inbound import InboundMedia
+from polycast.wire.webrtc.local_description import LocalDescription
+from polycast.wire.webrtc.srtp_profiles import PROFILES
+
+TICK_SECONDS: Final = 0.05
+"""Seconds between two looks at time-outs."""
+
+
+class WhepPuller(Puller):
+    """One WHEP address."""
+
+    label: ClassVar[str] = "webrtc source"
+    type_name: ClassVar[str] = "webRTCSource"
+
+    async def pull(self, context: PullContext) -> None:
+        settings = context.path_configuration
+        client = SignallingClient(
+            self.url, settings.source_fingerprint, settings.whep_bearer_token, context.read_timeout
+        )
+        try:
+            identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
+            credentials = make_credentials()
+            offer = LocalDescription(
+                session_id=secrets.randbits(62),
+                credentials=credentials,
+                fingerprint=identity.fingerprint,
+                setup="actpass",
+                medias=offer_to_receive(),
+                is_ice_lite=False,
+            )
+            body = await client.offer(offer.serialize())
+            try:
+                answer = parse_description(body)
+                received = accept_answer(answer)
+            except RemoteProtocolError as error:
+                raise PullError(f"invalid answer: {error}") from error
+            session = _Session(context, answer, received)
+            session.connect(ClientPeer(context.loop, identity, answer, credentials, session))
+            try:
+                await session.run()
+            finally:
+                session.close()
+        finally:
+            await asyncio.shield(client.close())
+
+
+class _Session:
+    """What the peer tells goes to the stream."""
+
+    def __init__(self, context: PullContext, answer: RemoteDescription, received: Sequence[ReceivedTrack]) -> None:
+        self._context = context
+        self._answer = answer
+        self._received = received
+        self._peer: ClientPeer | None = None
+        self._incoming: Incoming | None = None
+        self._ended: asyncio.Future[None] = context.loop.create_future()
+        self._last_packet = context.loop.time()
+
+    def connect(self, peer: ClientPeer) -> None:
+        """Use the connection that is being made."""
+        self._peer = peer
+        context = self._context
+        media = InboundMedia(
+            [item.inbound for item in self._received],
+            context.loop.time(),
+            mid_extension=received_extension(self._answer, MID_EXTENSION),
+            transport_sequence_extension=received_extension(self._answer, TRANSPORT_SEQUENCE_EXTENSION),
+        )
+        self._incoming = Incoming(
+            context.loop,
+            peer,
+            media,
+            [(item.inbound, item.track) for item in self._received],
+            context.counters,
+            self._publish,
+            gather_seconds=float(context.configuration.webrtc_track_gather_timeout),
+        )
+
+    async def run(self) -> None:
+        """Look at the time until the stream ends; always ends with an exception."""
+        loop = self._context.loop
+        deadline = loop.time() + float(self._context.configuration.webrtc_handshake_timeout)
+        while not self._ended.done():
+            await asyncio.wait((self._ended,), timeout=TICK_SECONDS)
+            now = loop.time()
+            peer = self._peer
+            if peer is None or self._ended.done():
+                break
+            peer.tick(now)
+            if peer.state is not PeerState.CONNECTED:
+                if now >= deadline:
+                    raise PullError("deadline exceeded while waiting connection")
+                self._last_packet = now
+            elif now - self._last_packet >= self._context.read_timeout:
+                raise PullError(f"nothing was received for {self._context.read_timeout:g} s")
+        self._ended.result()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._incoming is not None:
+            self._incoming.close()
+        if self._peer is not None:
+            self._peer.close("the source is stopped")
+
+    # PeerOwner
+
+    def on_connected(self, now: float) -> None:
+        if self._incoming is not None:
+            self._incoming.connect(now)
+
+    def on_rtp(self, packet: bytes, now: float) -> None:
+        self._last_packet = now
+        if self._incoming is not None:
+            self._incoming.receive_rtp(packet, now)
+
+    def on_rtcp(self, packet: bytes, now: float) -> None:
+        if self._incoming is not None:
+            self._incoming.receive_rtcp(packet, now)
+
+    def on_end_of_read(self) -> None:
+        if self._incoming is not None:
+            self._incoming.end_of_read()
+
+    def on_peer_closed(self, reason: str) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(PullError(f"peer connection closed ({reason})"))
+
+    def _publish(self, tracks: Sequence[Track]) -> Stream | None:
+        return self._context.publish(tracks, True)

@@ -1,0 +1,227 @@
+"""A viewer: gets a stream's packets encrypted with its own key, and those that it lost once more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.batch import FrameBatch
+from polycast.hub.stats import Counters, Reference
+from polycast.hub.stream import FrameReader
+from polycast.media.timebase import WallTime, wall_time_to_ntp
+from polycast.protocols.webrtc.outgoing import CipherPlan, OutgoingPackets, OutgoingTrack
+from polycast.protocols.webrtc.peer import Peer
+from polycast.rtp.header import build_header
+from polycast.rtp.reports import round_trip
+from polycast.rtp.rtcp import (
+    FullIntraRequest,
+    GenericNack,
+    PictureLossIndication,
+    ReceiverReport,
+    ReportBlock,
+    SenderReport,
+    SourceDescription,
+    parse_compound,
+    serialize_compound,
+)
+from polycast.wire.webrtc.description import Format
+from polycast.wire.webrtc.packet_history import ResendBudget, retransmission_payload
+
+REPORT_INTERVAL: Final = 2.0
+"""Seconds between two sender reports: they keep sound and picture in sync."""
+MAXIMUM_NACKS: Final = 512
+"""Sequence numbers of one RTCP packet that are looked at."""
+
+
+class ViewerTrack:
+    """One track as a viewer gets it."""
+
+    __slots__ = ("format", "index_offset", "octets", "outgoing", "packets", "retransmission_index")
+
+    def __init__(self, outgoing: OutgoingTrack, chosen: Format) -> None:
+        self.outgoing = outgoing
+        self.format = chosen
+        self.index_offset = 0
+        """What is taken off the packet indexes: a viewer begins to count with the first packet that it gets."""
+        self.retransmission_index = 0
+        self.packets = 0
+        self.octets = 0
+        """Of payload (RFC 3550 section 6.4.1)."""
+
+
+class Viewer(FrameReader):
+    """Sends the tracks of a stream to one peer, from a key frame on."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        tracks: Sequence[ViewerTrack],
+        counters: Counters,
+        *,
+        close: Callable[[str], None],
+        reference: Callable[[], Reference],
+        request_key_frame: Callable[[], None],
+        cname: str,
+        now: float,
+    ) -> None:
+        self._peer = peer
+        self._tracks = tuple(tracks)
+        self._by_ssrc = {track.outgoing.ssrc: track for track in tracks}
+        self.counters = counters
+        self._close = close
+        self._reference = reference
+        self._request_key_frame = request_key_frame
+        self._cname = cname
+        self._budget = ResendBudget(now)
+        self._key_track = next((track for track in tracks if track.outgoing.track.kind == "video"), None)
+        self._next_report = now
+        self.is_flowing = False
+        """Whether it has begun: with the first key frame."""
+
+    @property
+    def packets_resent(self) -> int:
+        """Packets that the viewer had lost."""
+        return self._budget.resent
+
+    # FrameReader
+
+    def close_reader(self, reason: str) -> None:
+        self._close(reason)
+
+    def reference(self) -> Reference:
+        return self._reference()
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        sender = self._peer.sender
+        if sender is None:
+            return
+        if not self.is_flowing and not self._can_begin(batch):
+            return
+        tag_size = sender.profile.tag_size
+        for track in self._tracks:
+            outgoing = track.outgoing.packets_of(batch)
+            if outgoing is None:
+                continue
+            if not track.packets:
+                self._begin(track, outgoing, tag_size)
+                continue
+            plan = track.outgoing.plan(batch, track.format.payload_type, track.index_offset, tag_size)
+            if plan is not None:
+                self._send(track, plan, outgoing.payload_size)
+
+    def _can_begin(self, batch: FrameBatch) -> bool:
+        key_track = self._key_track
+        if key_track is not None:
+            outgoing = key_track.outgoing.packets_of(batch)
+            if outgoing is None or outgoing.key < 0:
+                return False
+        self.is_flowing = True
+        return True
+
+    def _begin(self, track: ViewerTrack, outgoing: OutgoingPackets, tag_size: int) -> None:
+        """Send the first packets of a track: those from the key frame on."""
+        skipped = max(0, outgoing.key) if track is self._key_track else 0
+        index = outgoing.first_index + skipped
+        track.index_offset = index & ~0xFFFF
+        packets = outgoing.packets[skipped:]
+        plan = CipherPlan(packets, track.format.payload_type, track.outgoing.ssrc, index - track.index_offset, tag_size)
+        self._send_report()
+        self._send(track, plan, sum(packet.end - packet.payload for packet in packets))
+
+    def _send(self, track: ViewerTrack, plan: CipherPlan, payload_size: int) -> None:
+        peer = self._peer
+        sender, socket = peer.sender, peer.socket
+        if sender is None or socket is None:
+            return
+        sender.protect_all(plan.sealings)
+        size = 0
+        for data, segment_size in plan.calls:
+            socket.send_segments(data, segment_size, peer.address)
+            size += len(data)
+        count = len(plan.sealings)
+        track.packets += count
+        track.octets += payload_size
+        counters = self.counters
+        counters.packets_sent += count
+        counters.bytes_sent += size
+
+    # RTCP
+
+    def tick(self, now: float) -> None:
+        """Called about once a second: sender reports."""
+        if now >= self._next_report and self.is_flowing:
+            self._next_report = now + REPORT_INTERVAL
+            self._send_report()
+
+    def _send_report(self) -> None:
+        wall_time = WallTime(time.time_ns())
+        packets: list[SenderReport | SourceDescription] = [
+            SenderReport(
+                track.outgoing.ssrc,
+                wall_time_to_ntp(wall_time),
+                track.outgoing.timestamp_at(wall_time),
+                track.packets & 0xFFFFFFFF,
+                track.octets & 0xFFFFFFFF,
+            )
+            for track in self._tracks
+            if track.outgoing.has_started
+        ]
+        if packets:
+            packets.append(SourceDescription(tuple((track.outgoing.ssrc, self._cname) for track in self._tracks)))
+            self._peer.send_control(serialize_compound(packets))
+
+    def receive_rtcp(self, data: bytes, now: float) -> None:
+        """Take a compound RTCP packet of the viewer."""
+        try:
+            packets = parse_compound(data)
+        except RemoteProtocolError:
+            return
+        for packet in packets:
+            match packet:
+                case ReceiverReport() | SenderReport():
+                    for block in packet.blocks:
+                        self._take_block(block)
+                case GenericNack():
+                    self._resend(packet, now)
+                case PictureLossIndication() | FullIntraRequest():
+                    self._request_key_frame()
+                case _:
+                    pass
+
+    def _take_block(self, block: ReportBlock) -> None:
+        track = self._by_ssrc.get(block.ssrc)
+        if track is None:
+            return
+        counters = self.counters
+        if track is self._key_track or self._key_track is None:
+            counters.packets_lost = max(0, block.cumulative_lost)
+            counters.jitter = block.jitter / track.outgoing.track.clock_rate
+        if block.last_sender_report:
+            ntp = wall_time_to_ntp(WallTime(time.time_ns()))
+            counters.round_trip = round_trip(block.last_sender_report, block.delay_since_last_sender_report, ntp)
+
+    def _resend(self, nack: GenericNack, now: float) -> None:
+        track = self._by_ssrc.get(nack.media_ssrc)
+        if track is None or not track.packets:
+            return
+        for sequence in nack.lost[:MAXIMUM_NACKS]:
+            packet = track.outgoing.history.find(sequence)
+            if packet is None or not self._budget.allows(sequence, now):
+                continue
+            retransmission = track.format.retransmission
+            outgoing = track.outgoing
+            if retransmission is not None:
+                index = track.retransmission_index
+                track.retransmission_index += 1
+                header = build_header(
+                    retransmission, index, packet.timestamp, outgoing.retransmission_ssrc, marker=packet.marker
+                )
+                self._peer.send_packet(header, retransmission_payload(packet), outgoing.retransmission_ssrc, index)
+            else:
+                number = track.format.payload_type
+                header = build_header(number, sequence, packet.timestamp, outgoing.ssrc, marker=packet.marker)
+                payload = packet.data[packet.payload : packet.end]
+                index = outgoing.index_of(sequence) - track.index_offset
+                self._peer.send_packet(header, payload, outgoing.ssrc, index)

@@ -1,0 +1,102 @@
+"""The HTTP side of a session that we open with a WHIP or WHEP server (RFC 9725)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+
+from polycast.net.dial import client_context
+from polycast.protocols.pull import PullError
+
+if TYPE_CHECKING:
+    import httpx2
+
+MAXIMUM_ANSWER_SIZE: Final = 128 * 1024
+"""Bytes of an answer."""
+USER_AGENT: Final = "polycast"
+_SCHEMES: Final = {"whep": "http", "wheps": "https", "whip": "http", "whips": "https"}
+_SDP: Final = "application/sdp"
+
+
+def http_address(url: str) -> str:
+    """Return the HTTP address of a ``whep://``, ``wheps://``, ``whip://`` or ``whips://`` URL, without credentials."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(scheme=_SCHEMES[parts.scheme], netloc=netloc, fragment=""))
+
+
+class SignallingClient:
+    """One session: an offer out, an answer in, and its end."""
+
+    def __init__(self, url: str, fingerprint: str, bearer_token: str, timeout: float) -> None:
+        """``timeout`` is in seconds. Raises PullError when the fingerprint is not one."""
+        import httpx2  # takes time, and is for this kind of source only
+
+        self._library = httpx2
+        self._address = http_address(url)
+        self._session = ""
+        parts = urlsplit(url)
+        try:
+            context = client_context(fingerprint)
+        except ValueError as error:
+            raise PullError(str(error)) from error
+        headers = {"User-Agent": USER_AGENT}
+        if bearer_token:
+            headers["Authorization"] = f"Bearer {bearer_token}"
+        credentials = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._client = httpx2.AsyncClient(
+            verify=context,
+            headers=headers,
+            auth=httpx2.BasicAuth(*credentials) if credentials and not bearer_token else None,
+            timeout=timeout,
+            trust_env=False,
+        )
+
+    async def offer(self, sdp: bytes) -> bytes:
+        """Send an offer; return the answer. Raises PullError."""
+        response = await self._request("POST", self._address, sdp)
+        if response.status_code != 201:
+            raise PullError(f"bad status code: {response.status_code}{_reason(response)}")
+        kind = response.headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != _SDP:
+            raise PullError(f"bad Content-Type: expected '{_SDP}', got '{kind}'")
+        if len(response.content) > MAXIMUM_ANSWER_SIZE:
+            raise PullError(f"the answer is larger than {MAXIMUM_ANSWER_SIZE} bytes")
+        self._session = self._own_address(response.headers.get("location", ""))
+        return response.content
+
+    async def close(self) -> None:
+        """End the session on the server, where it was begun; errors mean nothing any more."""
+        try:
+            if self._session:
+                await self._client.delete(self._session)
+        except (self._library.HTTPError, self._library.InvalidURL):
+            pass
+        finally:
+            await self._client.aclose()
+
+    def _own_address(self, location: str) -> str:
+        """Return the address of the session; empty where that is another server, which must not get our password."""
+        if not location:
+            return ""
+        address = urljoin(self._address, location)
+        ours, theirs = urlsplit(self._address), urlsplit(address)
+        return address if (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc) else ""
+
+    async def _request(self, method: str, address: str, body: bytes) -> httpx2.Response:
+        library = self._library
+        try:
+            return await self._client.request(method, address, content=body, headers={"Content-Type": _SDP})
+        except library.TimeoutException as error:
+            raise PullError(f"no answer in time ({address})") from error
+        except (library.HTTPError, library.InvalidURL) as error:
+            raise PullError(f"{error or type(error).__name__} ({address})") from error
+
+
+def _reason(response: httpx2.Response) -> str:
+    """What the server says about an error, if it says it as we do."""
+    try:
+        text = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f" ({str(text)[:200]})"

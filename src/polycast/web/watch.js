@@ -1,0 +1,93 @@
+// The page that shows a stream over WebRTC. Options in its address: controls, muted, autoplay, playsinline (all true),
+// disablepictureinpicture (false).
+
+const element = (id) => document.getElementById(id);
+const player = element("player");
+const video = element("video");
+const query = new URLSearchParams(location.search);
+const name = decodeURIComponent(location.pathname.replace(/\/+$/, "").split("/").slice(-Number(document.documentElement.dataset.depth)).join("/"));
+
+const flag = (key, preset) => (query.has(key) ? ["1", "true", "yes", ""].includes(query.get(key)) : preset);
+
+document.title = name;
+video.controls = flag("controls", true);
+video.muted = flag("muted", true);
+video.autoplay = flag("autoplay", true);
+video.playsInline = flag("playsinline", true);
+video.disablePictureInPicture = flag("disablepictureinpicture", false);
+
+/** Words for what the server says; the rest is shown as it is. */
+const EXPLANATIONS = [
+  [/^no stream is available/, () => [`Nobody is publishing “${name}” at the moment`, "The stream starts here as soon as somebody does."]],
+  [/is not configured$/, () => [`There is no stream “${name}” on this server`, "Check the address, or add the path to the configuration."]],
+  [/^codecs not supported by client: (.*)/, (match) => [`This browser cannot show ${match[1]} over WebRTC`, "Try another browser, or watch the stream over HLS."]],
+  [/^the stream doesn't contain any supported codec/, () => ["WebRTC cannot carry the codecs of this stream", "Watch it over HLS or RTSP, or publish it as H264, VP8, VP9 or AV1 with Opus."]],
+  [/^the server does not answer/, () => ["The server does not answer", "It may be restarting. Trying again…"]],
+  [/cannot be reached over WebRTC|connection was lost/, () => ["The server's media port cannot be reached", "The connection over UDP port 8189 failed: a firewall or router may block it. See “webrtcAdditionalHosts” in the documentation."]],
+];
+
+function explain(text) {
+  for (const [pattern, words] of EXPLANATIONS) {
+    const match = text.match(pattern);
+    if (match !== null) return words(match);
+  }
+  return ["The stream cannot be shown", text];
+}
+
+function show(state, title = "", advice = "") {
+  player.dataset.state = state;
+  element("title").textContent = title;
+  element("advice").textContent = advice;
+}
+
+let reader = null;
+
+function watch(user, pass) {
+  element("login").hidden = true;
+  element("message").hidden = false;
+  reader?.close();
+  reader = new WebRTCReader({
+    url: new URL(`whep${location.search}`, location.href).href,
+    user,
+    pass,
+    onTrack: (event) => {
+      video.srcObject = event.streams[0];
+      video.play().catch(() => {});
+    },
+    onError: (text, status) => {
+      if (status === 401) {
+        reader.close();
+        element("message").hidden = true;
+        element("login").hidden = false;
+        player.dataset.state = "waiting";
+        element("user").focus();
+        return;
+      }
+      show("waiting", ...explain(text));
+    },
+    onState: (state) => {
+      if (state === "connecting" && player.dataset.state === "running") show("connecting", "Connecting…");
+    },
+  });
+}
+
+video.addEventListener("playing", () => {
+  player.dataset.state = "running";
+  element("unmute").hidden = video.controls || !video.muted || video.srcObject.getAudioTracks().length === 0;
+});
+element("unmute").addEventListener("click", () => {
+  video.muted = false;
+  element("unmute").hidden = true;
+});
+element("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  watch(element("user").value, element("password").value);
+});
+addEventListener("pagehide", () => reader?.close());
+addEventListener("pageshow", (event) => event.persisted && watch());
+
+if (window.RTCPeerConnection === undefined) {
+  show("waiting", "This browser has no WebRTC", "Use a current version of Chrome, Edge, Firefox or Safari.");
+} else {
+  watch();
+}

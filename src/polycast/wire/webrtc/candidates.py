@@ -1,0 +1,97 @@
+"""ICE candidates as SDP writes them (RFC 8839 section 5.1, RFC 6544 section 4.5)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+
+HOST: Final = "host"
+UDP: Final = "udp"
+TCP: Final = "tcp"
+
+_TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, "srflx": 100, "relay": 0}
+"""RFC 8445 section 5.1.2.2."""
+_TCP_TYPE_PREFERENCE: Final = 90
+"""TCP is worse than UDP from anywhere but a relay (RFC 6544 section 4.2)."""
+_FOUNDATION: Final = re.compile("[A-Za-z0-9+/]{1,32}")
+"""RFC 8839 section 5.1."""
+MAXIMUM_CANDIDATES: Final = 64
+"""Candidates of one peer that are kept; a browser on a machine with many interfaces sends twenty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Where a peer can be reached."""
+
+    address: str
+    """An IP address. Browsers may hide theirs behind a name that ends in ``.local``."""
+    port: int
+    transport: str = UDP
+    type: str = HOST
+    priority: int = 0
+    foundation: str = "1"
+    component: int = 1
+    tcp_type: str = ""
+    """``active``, ``passive`` or ``so`` where the transport is TCP."""
+
+    @property
+    def is_ip_address(self) -> bool:
+        """Whether the address is no name."""
+        try:
+            ipaddress.ip_address(self.address)
+        except ValueError:
+            return False
+        return True
+
+    def serialize(self) -> str:
+        """Return the value of the ``candidate`` attribute."""
+        text = (
+            f"{self.foundation} {self.component} {self.transport} {self.priority} {self.address} {self.port}"
+            f" typ {self.type}"
+        )
+        return f"{text} tcptype {self.tcp_type}" if self.tcp_type else text
+
+    def describe(self) -> str:
+        """Return the candidate as logs and the API name it: ``host/udp/192.0.2.1/8189``."""
+        return f"{self.type}/{self.transport}/{self.address}/{self.port}"
+
+
+def host_priority(order: int, transport: str = UDP) -> int:
+    """Return the priority of our host candidate number ``order``; 0 is the best (RFC 8445 section 5.1.2)."""
+    preference = _TYPE_PREFERENCE[HOST] if transport == UDP else _TCP_TYPE_PREFERENCE
+    return preference << 24 | max(0, 0xFFFF - order) << 8 | 255
+
+
+def parse_candidate(text: str) -> Candidate:
+    """Parse the value of a ``candidate`` attribute, with or without the word ``candidate:`` in front.
+
+    Raises RemoteProtocolError. Extension attributes that are not known are ignored (RFC 8839 section 5.1).
+    """
+    words = text.strip().removeprefix("a=").removeprefix("candidate:").split()
+    if len(words) < 8 or words[6].lower() != "typ":
+        raise RemoteProtocolError(f"invalid ICE candidate: {text[:100]!a}")
+    foundation, component, transport, priority, address, port, _, kind = words[:8]
+    if not _FOUNDATION.fullmatch(foundation):
+        raise RemoteProtocolError(f"invalid foundation of an ICE candidate: {foundation[:40]!a}")
+    numbers = [_number(word, limit) for word, limit in ((component, 256), (priority, 0xFFFFFFFF), (port, 0xFFFF))]
+    extensions = dict(zip(words[8::2], words[9::2], strict=False))
+    return Candidate(
+        address=address[:255],
+        port=numbers[2],
+        transport=transport.lower(),
+        type=kind.lower(),
+        priority=numbers[1],
+        foundation=foundation,
+        component=numbers[0],
+        tcp_type=extensions.get("tcptype", "").lower(),
+    )
+
+
+def _number(word: str, limit: int) -> int:
+    if not (word.isascii() and word.isdigit()) or len(word) > 10 or int(word) > limit:
+        raise RemoteProtocolError(f"invalid number in an ICE candidate: {word[:20]!a}")
+    return int(word)

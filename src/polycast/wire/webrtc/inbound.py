@@ -1,0 +1,278 @@
+"""What a WebRTC publisher sends: RTP packets in order, with loss recovery, and the RTCP that it has to be told."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.packet import RtpPacket
+from polycast.rtp.header import HEADER_SIZE, build_header, parse_packet
+from polycast.rtp.reorder import Reorderer
+from polycast.rtp.reports import ReceiverStatistics
+from polycast.rtp.rtcp import (
+    GenericNack,
+    PictureLossIndication,
+    ReceiverReport,
+    ReportBlock,
+    RtcpPacket,
+    SenderReport,
+    parse_compound,
+    serialize_compound,
+)
+from polycast.wire.webrtc.description import Format
+from polycast.wire.webrtc.header_extensions import find_extension
+from polycast.wire.webrtc.loss_recovery import LossRecovery
+from polycast.wire.webrtc.packet_history import original_of
+from polycast.wire.webrtc.transport_feedback import FEEDBACK_INTERVAL, ArrivalRecorder
+
+REPORT_INTERVAL: Final = 1.0
+"""Seconds between two receiver reports."""
+KEY_FRAME_INTERVAL: Final = 0.5
+"""Seconds between two requests for a key frame at least: each costs the publisher a large picture."""
+REORDER_SIZE: Final = 512
+"""Packets that are held back while one is missing: those of a large key frame."""
+REORDER_SECONDS: Final = 0.3
+"""Seconds that a missing packet is waited for: time for a few requests over a long distance."""
+
+
+@dataclass(slots=True)
+class InboundTrack:
+    """One medium that the publisher sends."""
+
+    index: int
+    """Of the track in the stream."""
+    kind: str
+    mid: str
+    format: Format
+    ssrcs: Sequence[int]
+    """What the publisher announced; empty where it did not."""
+
+
+class _Receiver:
+    """Reception of one track."""
+
+    def __init__(self, track: InboundTrack) -> None:
+        self.track = track
+        self.ssrc: int | None = None
+        self.reorderer = Reorderer(REORDER_SIZE, REORDER_SECONDS)
+        self.statistics = ReceiverStatistics(track.format.clock_rate)
+        self.recovery = LossRecovery() if track.kind == "video" and "nack" in track.format.feedback else None
+        self._left_out = 0
+        """Empty packets so far: browsers send them as padding, and what follows closes the gap."""
+
+    def receive(self, packet: RtpPacket, now: float, *, is_resent: bool) -> list[RtpPacket]:
+        if not is_resent:
+            self.statistics.update(packet.sequence, packet.timestamp, now)
+        if self.recovery is not None:
+            self.recovery.receive(packet.sequence, now)
+        return self._clean(self.reorderer.push(packet, now))
+
+    def flush(self, now: float) -> list[RtpPacket]:
+        return self._clean(self.reorderer.flush(now))
+
+    def _clean(self, ordered: Sequence[RtpPacket]) -> list[RtpPacket]:
+        """Take header extensions and CSRCs off, and leave empty packets out."""
+        cleaned: list[RtpPacket] = []
+        for packet in ordered:
+            if packet.end == packet.payload:
+                self._left_out += 1
+                continue
+            sequence = packet.sequence - self._left_out & 0xFFFF
+            payload_type = packet.data[packet.start + 1] & 0x7F
+            header = build_header(payload_type, sequence, packet.timestamp, self.ssrc or 0, marker=packet.marker)
+            data = header + packet.data[packet.payload : packet.end]
+            cleaned.append(
+                RtpPacket(data, 0, HEADER_SIZE, len(data), sequence, packet.timestamp, packet.marker, packet.key)
+            )
+        return cleaned
+
+
+class InboundMedia:
+    """All that one publisher sends.
+
+    Give it what was received by `receive_rtp` and `receive_rtcp`; call `handle_timeout` when `next_timeout` has come,
+    send the RTCP packets that it returns, and take the packets whose time of waiting is over from `released`.
+    """
+
+    def __init__(
+        self,
+        tracks: Sequence[InboundTrack],
+        now: float,
+        *,
+        mid_extension: int | None = None,
+        transport_sequence_extension: int | None = None,
+    ) -> None:
+        """The extensions are the identifiers that were agreed on; None where they were not."""
+        self._receivers = [_Receiver(track) for track in tracks]
+        self._by_ssrc: dict[int, _Receiver] = {}
+        self._by_mid = {receiver.track.mid.encode(): receiver for receiver in self._receivers}
+        self._by_payload_type: dict[int, _Receiver] = {}
+        self._resent_payload_types: dict[int, _Receiver] = {}
+        for receiver in self._receivers:
+            form = receiver.track.format
+            self._by_payload_type[form.payload_type] = receiver
+            if form.retransmission is not None:
+                self._resent_payload_types[form.retransmission] = receiver
+            for ssrc in receiver.track.ssrcs[:1]:
+                receiver.ssrc = ssrc
+                self._by_ssrc[ssrc] = receiver
+        self._mid_extension = mid_extension
+        self._transport_sequence_extension = transport_sequence_extension
+        self._arrivals = ArrivalRecorder()
+        self._ssrc = secrets.randbits(32)
+        self._next_feedback = now + FEEDBACK_INTERVAL
+        self._next_report = now + REPORT_INTERVAL
+        self._last_key_request: float | None = None
+        self._wants_key_frame = True
+        self.ignored = 0
+        """Packets that are of no medium that was agreed on, or no RTP."""
+        self.released: list[tuple[int, RtpPacket]] = []
+        """Packets that waited for missing ones, by track index; the caller empties it."""
+
+    @property
+    def started(self) -> set[int]:
+        """Indexes of the tracks of which packets were received."""
+        return {receiver.track.index for receiver in self._receivers if receiver.reorderer.has_started}
+
+    @property
+    def packets_lost(self) -> int:
+        """Packets that never came, of all tracks."""
+        return sum(receiver.reorderer.lost for receiver in self._receivers)
+
+    @property
+    def packets_requested(self) -> int:
+        """How many packets were asked for again."""
+        return sum(receiver.recovery.requested for receiver in self._receivers if receiver.recovery is not None)
+
+    @property
+    def jitter(self) -> float:
+        """Interarrival jitter of the worst track, in seconds."""
+        return max((receiver.statistics.jitter_seconds for receiver in self._receivers), default=0.0)
+
+    def receive_rtp(self, data: bytes, now: float) -> tuple[int, list[RtpPacket]]:
+        """Take an RTP packet; return the index of its track, and the packets of it whose turn has come.
+
+        (-1, []) for a packet of no track.
+        """
+        try:
+            packet = parse_packet(data, 0, len(data))
+        except RemoteProtocolError:
+            self.ignored += 1
+            return -1, []
+        if self._transport_sequence_extension is not None:
+            sequence = find_extension(data, self._transport_sequence_extension)
+            if sequence is not None and len(sequence) >= 2:
+                self._arrivals.receive(int.from_bytes(sequence[:2], "big"), now)
+        payload_type = data[1] & 0x7F
+        receiver = self._resent_payload_types.get(payload_type)
+        if receiver is not None:
+            return self._receive_resent(receiver, packet, now)
+        receiver = self._find(data, payload_type)
+        if receiver is None or payload_type != receiver.track.format.payload_type:
+            self.ignored += 1
+            return -1, []
+        return receiver.track.index, receiver.receive(packet, now, is_resent=False)
+
+    def receive_rtcp(self, data: bytes, now: float) -> list[tuple[int, SenderReport]]:
+        """Take a compound RTCP packet; return the sender reports in it, with the indexes of their tracks."""
+        reports: list[tuple[int, SenderReport]] = []
+        try:
+            packets = parse_compound(data)
+        except RemoteProtocolError:
+            self.ignored += 1
+            return reports
+        for packet in packets:
+            receiver = self._by_ssrc.get(packet.ssrc) if isinstance(packet, SenderReport) else None
+            if receiver is not None and isinstance(packet, SenderReport):
+                receiver.statistics.on_sender_report(packet.ntp, now)
+                reports.append((receiver.track.index, packet))
+        return reports
+
+    def request_key_frame(self) -> None:
+        """Ask for a key frame with the next packets that go out, unless one was asked for just now."""
+        self._wants_key_frame = True
+
+    def next_timeout(self) -> float:
+        """Return when `handle_timeout` is to be called."""
+        times = [self._next_feedback, self._next_report]
+        for receiver in self._receivers:
+            waiting = receiver.reorderer.next_timeout()
+            missing = receiver.recovery.next_timeout() if receiver.recovery is not None else None
+            times += [time for time in (waiting, missing) if time is not None]
+        if self._wants_key_frame and self._last_key_request is not None:
+            times.append(self._last_key_request + KEY_FRAME_INTERVAL)
+        return min(times)
+
+    def handle_timeout(self, now: float) -> list[bytes]:
+        """Return the RTCP packets to send now; packets that waited for too long are in `released`."""
+        outgoing: list[RtcpPacket] = []
+        for receiver in self._receivers:
+            self.released += [(receiver.track.index, packet) for packet in receiver.flush(now)]
+            recovery = receiver.recovery
+            if recovery is not None and receiver.ssrc is not None:
+                missing = recovery.requests(now)
+                if missing:
+                    outgoing.append(GenericNack(self._ssrc, receiver.ssrc, tuple(missing)))
+                self._wants_key_frame |= recovery.needs_key_frame
+                recovery.needs_key_frame = False
+        outgoing += self._key_frame_request(now)
+        if now >= self._next_feedback:
+            self._next_feedback = now + FEEDBACK_INTERVAL
+            media = next((receiver.ssrc for receiver in self._receivers if receiver.ssrc is not None), 0)
+            feedback = self._arrivals.feedback(self._ssrc, media)
+            if feedback is not None:
+                outgoing.append(feedback)
+        blocks: tuple[ReportBlock, ...] = ()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_INTERVAL
+            found = [
+                receiver.statistics.report_block(receiver.ssrc, now)
+                for receiver in self._receivers
+                if receiver.ssrc is not None
+            ]
+            blocks = tuple(block for block in found if block is not None)
+        if not outgoing and not blocks:
+            return []
+        return [serialize_compound([ReceiverReport(self._ssrc, blocks), *outgoing])]
+
+    def _key_frame_request(self, now: float) -> list[RtcpPacket]:
+        last = self._last_key_request
+        if not self._wants_key_frame or (last is not None and now - last < KEY_FRAME_INTERVAL):
+            return []
+        requests: list[RtcpPacket] = [
+            PictureLossIndication(self._ssrc, receiver.ssrc)
+            for receiver in self._receivers
+            if receiver.track.kind == "video" and receiver.ssrc is not None
+        ]
+        if requests:
+            self._wants_key_frame = False
+            self._last_key_request = now
+        return requests
+
+    def _find(self, data: bytes, payload_type: int) -> _Receiver | None:
+        """Return the track of a packet (RFC 8843 section 9.2): by SSRC, else by MID, else by payload type."""
+        ssrc = int.from_bytes(data[8:12], "big")
+        receiver = self._by_ssrc.get(ssrc)
+        if receiver is not None:
+            return receiver
+        mid = find_extension(data, self._mid_extension) if self._mid_extension is not None else None
+        receiver = self._by_mid.get(mid) if mid is not None else self._by_payload_type.get(payload_type)
+        if receiver is None or receiver.ssrc is not None:
+            return None
+        receiver.ssrc = ssrc
+        self._by_ssrc[ssrc] = receiver
+        return receiver
+
+    def _receive_resent(self, receiver: _Receiver, packet: RtpPacket, now: float) -> tuple[int, list[RtpPacket]]:
+        index = receiver.track.index
+        if receiver.ssrc is None:
+            return index, []
+        size = packet.payload - packet.start
+        data = packet.data[packet.start : packet.end]
+        original = original_of(data, size, receiver.ssrc, receiver.track.format.payload_type)
+        if original is None:
+            return index, []
+        return index, receiver.receive(parse_packet(original, 0, len(original)), now, is_resent=True)

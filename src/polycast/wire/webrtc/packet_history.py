@@ -1,0 +1,87 @@
+"""The last packets of a track, kept once for all readers, and how one reader gets those again that it lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from polycast.media.packet import RtpPacket
+
+HISTORY_SIZE: Final = 1024
+"""Packets that are kept for each track: about two seconds of 5 Mbit/s. A power of two."""
+
+MAXIMUM_RESENDS_PER_SECOND: Final = 400
+"""Packets that one reader gets again in a second at most: as many as a stream of 4 Mbit/s has. A reader that loses more
+is better served by the next key frame, and one that asks for everything again and again must not cost more."""
+
+RESEND_INTERVAL: Final = 0.02
+"""Seconds in which the same packet is not resent to the same reader: it is still on its way."""
+
+
+class PacketHistory:
+    """Finds packets by their sequence number."""
+
+    __slots__ = ("_packets",)
+
+    def __init__(self) -> None:
+        self._packets: list[RtpPacket | None] = [None] * HISTORY_SIZE
+
+    def add(self, packets: Iterable[RtpPacket]) -> None:
+        """Keep packets; each takes the place of an old one."""
+        kept = self._packets
+        for packet in packets:
+            kept[packet.sequence % HISTORY_SIZE] = packet
+
+    def find(self, sequence: int) -> RtpPacket | None:
+        """Return the packet with a sequence number; None when it is not kept any more."""
+        packet = self._packets[sequence % HISTORY_SIZE]
+        return packet if packet is not None and packet.sequence == sequence else None
+
+
+class ResendBudget:
+    """Decides which of the packets that a reader asks for are sent again."""
+
+    __slots__ = ("_credit", "_credited", "_sent", "refused", "resent")
+
+    def __init__(self, now: float) -> None:
+        self._credit = float(MAXIMUM_RESENDS_PER_SECOND)
+        self._credited = now
+        self._sent: dict[int, float] = {}
+        """When packets were resent last, by sequence number."""
+        self.resent = 0
+        """Packets sent again."""
+        self.refused = 0
+        """Packets that were asked for and not sent again: too many, or too soon."""
+
+    def allows(self, sequence: int, now: float) -> bool:
+        """Return whether a packet is resent, and remember that it is."""
+        self._credit = min(
+            MAXIMUM_RESENDS_PER_SECOND, self._credit + (now - self._credited) * MAXIMUM_RESENDS_PER_SECOND
+        )
+        self._credited = now
+        if self._credit < 1 or now - self._sent.get(sequence, now - RESEND_INTERVAL) < RESEND_INTERVAL:
+            self.refused += 1
+            return False
+        if len(self._sent) >= MAXIMUM_RESENDS_PER_SECOND:
+            self._sent = {number: sent for number, sent in self._sent.items() if now - sent < RESEND_INTERVAL}
+        self._credit -= 1
+        self._sent[sequence] = now
+        self.resent += 1
+        return True
+
+
+def retransmission_payload(packet: RtpPacket) -> bytes:
+    """Return the payload of the RTX packet that carries ``packet`` again (RFC 4588 section 4)."""
+    return packet.sequence.to_bytes(2, "big") + packet.data[packet.payload : packet.end]
+
+
+def original_of(packet: bytes, payload: int, ssrc: int, payload_type: int) -> bytes | None:
+    """Return the RTP packet in an RTX packet, whose payload begins at ``payload``; None when it is empty.
+
+    Empty ones are sent as padding, to measure the network.
+    """
+    if len(packet) < payload + 3:
+        return None
+    second = packet[1] & 0x80 | payload_type
+    header = bytes((packet[0], second)) + packet[payload : payload + 2] + packet[4:8] + ssrc.to_bytes(4, "big")
+    return header + packet[12:payload] + packet[payload + 2 :]

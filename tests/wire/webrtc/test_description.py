@@ -1,0 +1,209 @@
+"""Offers as browsers write them, and answers that aiortc reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import AV1, G711, G722, H264, LPCM, VP8, VP9, Codec, MPEG4Audio, Opus
+from polycast.wire.sdp import parse_sdp
+from polycast.wire.webrtc.candidates import Candidate, host_priority
+from polycast.wire.webrtc.codecs import format_for, supported_formats
+from polycast.wire.webrtc.description import (
+    MID_EXTENSION,
+    TRANSPORT_SEQUENCE_EXTENSION,
+    Format,
+    RemoteDescription,
+    parse_description,
+    parse_fragment,
+)
+from polycast.wire.webrtc.ice import Credentials
+from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia, Source
+
+OFFERS = Path(__file__).parent / "offers"
+
+
+def offer(name: str) -> RemoteDescription:
+    """Return what a browser offered: recorded from Chromium 156 and Firefox 140."""
+    return parse_description((OFFERS / f"{name}.sdp").read_bytes())
+
+
+def numbers(formats: list[Format]) -> list[int]:
+    return [item.payload_type for item in formats]
+
+
+def test_chromium_views() -> None:
+    description = offer("chromium-view")
+    assert description.credentials == Credentials("OMFD", "/mWrLP/opdpqoQEvnBlzAQ0b")
+    assert description.fingerprint[0] == "sha-256"
+    assert description.fingerprint[1][:2] == bytes.fromhex("581e")
+    assert description.setup == "actpass"
+    assert description.bundled == {"0", "1"}
+    assert not description.is_ice_lite
+    video, audio = description.medias
+    assert (video.kind, video.mid, video.direction) == ("video", "0", "recvonly")
+    assert (video.receives, video.sends) == (True, False)
+    assert video.extensions[TRANSPORT_SEQUENCE_EXTENSION] == 4
+    assert video.extensions[MID_EXTENSION] == 9
+    vp8 = video.formats[0]
+    assert vp8 == Format(
+        96, "VP8", 90000, None, "", frozenset({"goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"}), 97
+    )
+    assert {item.encoding for item in video.formats} == {"VP8", "VP9", "H264", "AV1"}
+    assert (audio.formats[0].encoding, audio.formats[0].clock_rate, audio.formats[0].channels) == ("opus", 48000, 2)
+    assert [item.encoding for item in audio.formats] == ["opus", "G722", "PCMU", "PCMA"]
+
+
+def test_chromium_publishes() -> None:
+    description = offer("chromium-publish")
+    audio, video = description.medias
+    assert (video.sends, video.receives) == (True, False)
+    assert video.ssrcs == (169956485,)
+    assert video.retransmission_ssrcs == {169956485: 570356432}
+    assert audio.ssrcs == (3489849770,)
+
+
+def test_firefox_views_and_publishes() -> None:
+    """Its fingerprint stands before the first medium, and its rtpmap lines behind all others."""
+    description = offer("firefox-view")
+    assert description.fingerprint[1][:2] == bytes.fromhex("5e3e")
+    assert [item.encoding for item in description.medias[0].formats] == ["VP8", "VP9", "AV1"]
+    assert description.medias[0].formats[0].retransmission == 124
+    publisher = offer("firefox-publish").media("video")
+    assert publisher is not None
+    assert publisher.ssrcs == (1053432321,)
+    assert publisher.retransmission_ssrcs == {1053432321: 1776222755}
+
+
+READERS: list[tuple[Codec, str, int | None]] = [
+    (VP8(), "chromium-view", 96),
+    (VP9(), "chromium-view", 98),
+    (VP9(profile=2, bit_depth=10), "chromium-view", 100),
+    (AV1(), "chromium-view", 45),
+    (H264(sps=bytes.fromhex("6742c01f")), "chromium-view", 102),
+    (H264(sps=bytes.fromhex("674d001f")), "chromium-view", 116),
+    (H264(sps=bytes.fromhex("64640028")), "chromium-view", 102),
+    (H264(), "chromium-view", 102),
+    (Opus(), "chromium-view", 111),
+    (Opus(channels=6), "chromium-view", None),
+    (G722(), "chromium-view", 9),
+    (G711(mu_law=True), "chromium-view", 0),
+    (G711(mu_law=False), "chromium-view", 8),
+    (G711(sample_rate=16000), "chromium-view", None),
+    (LPCM(), "chromium-view", None),
+    (MPEG4Audio(), "chromium-view", None),
+    (VP8(), "firefox-view", 120),
+    (H264(), "firefox-view", None),
+    (AV1(), "firefox-view", 99),
+    (Opus(), "firefox-view", 109),
+]
+
+
+@pytest.mark.parametrize(("codec", "name", "number"), READERS)
+def test_format_for_a_reader(codec: Codec, name: str, number: int | None) -> None:
+    media = offer(name).media(codec.kind.value)
+    assert media is not None
+    chosen = format_for(codec, media.formats)
+    assert (chosen.payload_type if chosen is not None else None) == number
+    if chosen is not None and codec.kind.value == "video":
+        assert chosen.feedback == {"nack", "nack pli", "ccm fir"}
+        assert chosen.retransmission is not None
+
+
+def test_multichannel_opus_and_linear_audio_where_they_are_offered() -> None:
+    multichannel = Format(112, "multiopus", 48000, 6, "channel_mapping=0,4,1,2,3,5;num_streams=4;coupled_streams=2")
+    linear = Format(113, "L16", 48000, 2)
+    assert format_for(Opus(channels=6), [multichannel]) == multichannel
+    assert format_for(Opus(channels=4), [multichannel]) is None
+    assert format_for(LPCM(), [linear]) == linear
+    assert format_for(LPCM(sample_rate=44100), [linear]) is None
+
+
+def test_formats_that_a_publisher_may_use() -> None:
+    video = offer("chromium-publish").media("video")
+    assert video is not None
+    formats = supported_formats(video)
+    assert [item.encoding for item in formats][:2] == ["VP8", "H264"]
+    assert all("packetization-mode=1" in item.parameters for item in formats if item.encoding == "H264")
+    assert all(item.feedback >= {"transport-cc", "nack"} for item in formats)
+
+
+def answer(source: Source | None = None) -> bytes:
+    video = offer("chromium-view").media("video")
+    assert video is not None
+    chosen = format_for(H264(), video.formats)
+    assert chosen is not None
+    return LocalDescription(
+        session_id=1,
+        credentials=Credentials("ufragufrag", "password-password-password"),
+        fingerprint="sha-256 " + ":".join(["AB"] * 32),
+        setup="passive",
+        medias=[
+            LocalMedia("video", "0", "sendonly", [chosen], {MID_EXTENSION: 9}, source or Source(1, "s", "video", 2)),
+            LocalMedia("audio", "1", "inactive"),
+        ],
+        candidates=[Candidate("192.0.2.1", 8189, priority=host_priority(0))],
+    ).serialize()
+
+
+def test_answer_says_what_was_agreed() -> None:
+    sdp = parse_sdp(answer())
+    video, audio = sdp.medias
+    assert sdp.attribute("group") == "BUNDLE 0"
+    assert sdp.has_attribute("ice-lite")
+    assert (video.port, video.protocol, video.formats) == (9, "UDP/TLS/RTP/SAVPF", ("102", "103"))
+    assert video.rtpmap(102) == "H264/90000"
+    assert video.fmtp(103) == "apt=102;rtx-time=3000"
+    assert video.attribute("ssrc-group") == "FID 1 2"
+    assert video.attribute("candidate") == "1 1 udp 2130706431 192.0.2.1 8189 typ host"
+    assert video.has_attribute("end-of-candidates")
+    assert audio.port == 0
+
+
+def test_our_own_description_can_be_read() -> None:
+    description = parse_description(answer())
+    assert description.is_ice_lite
+    assert description.candidates == (Candidate("192.0.2.1", 8189, priority=host_priority(0)),)
+    video, audio = description.medias
+    assert video.retransmission_ssrcs == {1: 2}
+    assert audio.is_rejected
+
+
+def test_aiortc_reads_the_answer() -> None:
+    sdp = pytest.importorskip("aiortc.sdp")
+    description = sdp.SessionDescription.parse(answer().decode())
+    video = description.media[0]
+    assert [codec.name for codec in video.rtp.codecs] == ["H264", "rtx"]
+    assert video.dtls.role == "server"
+    assert video.ice_candidates[0].port == 8189
+    assert video.ice.iceLite
+
+
+def test_trickle_fragments() -> None:
+    fragment = parse_fragment(
+        b"a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+        b"a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0\r\na=end-of-candidates\r\n"
+    )
+    assert fragment.credentials == Credentials("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1")
+    assert [candidate.port for candidate in fragment.candidates] == [61764]
+    assert parse_fragment(b"m=audio 9 RTP/AVP 0\r\na=mid:0\r\n").credentials is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("a=ice-pwd:/mWrLP/opdpqoQEvnBlzAQ0b", "a=x", "ICE credentials"),
+        ("a=fingerprint:sha-256", "a=fingerprint:sha-1", "fingerprint"),
+        ("58:1E:", "58:1G:", "fingerprint"),
+        ("a=rtcp-mux", "a=x", "rtcp-mux"),
+        ("a=group:BUNDLE 0 1", "a=group:BUNDLE 0", "BUNDLE"),
+        ("m=", "x=", "no media"),
+        ("a=mid:0", "a=ssrc:99999999999 cname:x", "SSRC"),
+    ],
+)
+def test_offers_that_lack_something_are_refused(old: str, new: str, message: str) -> None:
+    text = (OFFERS / "chromium-view.sdp").read_text().replace(old, new)
+    with pytest.raises(RemoteProtocolError, match=message):
+        parse_description(text.encode())
