@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
+from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.rtp.rtcp import PictureLossIndication, ReceiverReport, SenderReport, serialize_compound
 from polycast.wire.webrtc.description import Format
-from polycast.wire.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.wire.webrtc.srtp import SrtpReceiver, SrtpSender
 from polycast.wire.webrtc.srtp_profiles import PROFILES, MasterKey
 

@@ -105,7 +105,8 @@ def test_restart_takes_other_credentials() -> None:
 
 
 def test_credentials_are_long_and_new() -> None:
-    one, other = make_credentials(), make_credentials()
+    source = random.Random(1)
+    one, other = make_credentials(source.randbytes), make_credentials(source.randbytes)
     assert one != other
     assert len(one.ufrag) >= 4
     assert len(one.password) >= 22

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 
 from polycast.errors import RemoteProtocolError
@@ -38,7 +39,9 @@ class ClientPeer(Peer):
         self._udp = UdpSocket(
             loop, bound or open_udp_socket("", 0, BUFFER_SIZE, BUFFER_SIZE), self._on_datagram, self.end_of_read
         )
-        self._ice = ControllingAgent(credentials, answer.credentials, answer.candidates, loop.time())
+        self._ice = ControllingAgent(
+            credentials, answer.credentials, answer.candidates, loop.time(), secrets.token_bytes
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._run_ice()
 

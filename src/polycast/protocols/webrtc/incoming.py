@@ -10,8 +10,8 @@ from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
+from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.protocols.webrtc.peer import Peer
-from polycast.wire.webrtc.inbound import InboundMedia, InboundTrack
 
 EARLY_PACKETS: Final = 2_000
 """Packets that are kept until the tracks are known: two seconds of 8 Mbit/s."""

@@ -10,6 +10,7 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import Codec, label
 from polycast.media.track import Track
+from polycast.protocols.webrtc.inbound import InboundTrack
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.rtp.payload.registry import codec_from_sdp
 from polycast.wire.webrtc.codecs import AUDIO_CODECS, VIDEO_CODECS, format_for, supported_formats
@@ -20,7 +21,6 @@ from polycast.wire.webrtc.description import (
     RemoteDescription,
     RemoteMedia,
 )
-from polycast.wire.webrtc.inbound import InboundTrack
 from polycast.wire.webrtc.local_description import LocalMedia, Source
 
 STREAM_NAME: Final = "polycast"

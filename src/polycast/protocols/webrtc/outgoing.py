@@ -20,7 +20,7 @@ from polycast.media.track import Track
 from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS
 from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.registry import make_packetizer
-from polycast.wire.webrtc.packet_history import PacketHistory
+from polycast.rtp.retransmission import PacketHistory
 from polycast.wire.webrtc.srtp_ciphers import Sealing, position_of
 
 MAXIMUM_PAYLOAD_SIZE: Final = 1188

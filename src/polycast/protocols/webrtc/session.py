@@ -15,6 +15,7 @@ from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port, plain_host
+from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.negotiation import (
     STREAM_NAME,
@@ -33,7 +34,6 @@ from polycast.wire.webrtc.description import (
     parse_fragment,
 )
 from polycast.wire.webrtc.ice import make_credentials
-from polycast.wire.webrtc.inbound import InboundMedia
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Session:
         self._address = address
         now = server.now()
         self._deadline = now + server.handshake_timeout
-        self.peer = LitePeer(server.identity, offer, make_credentials(), self, now)
+        self.peer = LitePeer(server.identity, offer, make_credentials(secrets.token_bytes), self, now)
         self._is_closed = False
 
     def describe(self, medias: Sequence[LocalMedia]) -> bytes:
@@ -99,7 +99,7 @@ class Session:
             return None
         self._remote_credentials = fragment.credentials
         old = self.peer.ice.credentials.ufrag
-        self.peer.ice.restart(make_credentials())
+        self.peer.ice.restart(make_credentials(secrets.token_bytes))
         self._server.rename(self, old)
         credentials = self.peer.ice.credentials
         media = next(iter(self._offer.medias))

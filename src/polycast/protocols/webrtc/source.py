@@ -13,6 +13,7 @@ from polycast.media.track import Track
 from polycast.net.dtls import DtlsIdentity
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.protocols.webrtc.client_peer import ClientPeer
+from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.negotiation import ReceivedTrack, accept_answer, offer_to_receive, received_extension
 from polycast.protocols.webrtc.peer import PeerState
@@ -24,7 +25,6 @@ from polycast.wire.webrtc.description import (
     parse_description,
 )
 from polycast.wire.webrtc.ice import make_credentials
-from polycast.wire.webrtc.inbound import InboundMedia
 from polycast.wire.webrtc.local_description import LocalDescription
 from polycast.wire.webrtc.srtp_profiles import PROFILES
 
@@ -45,7 +45,7 @@ class WhepPuller(Puller):
         )
         try:
             identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
-            credentials = make_credentials()
+            credentials = make_credentials(secrets.token_bytes)
             offer = LocalDescription(
                 session_id=secrets.randbits(62),
                 credentials=credentials,

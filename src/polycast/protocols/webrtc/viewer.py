@@ -15,6 +15,7 @@ from polycast.protocols.webrtc.outgoing import CipherPlan, OutgoingPackets, Outg
 from polycast.protocols.webrtc.peer import Peer
 from polycast.rtp.header import build_header
 from polycast.rtp.reports import round_trip
+from polycast.rtp.retransmission import ResendBudget, retransmission_payload
 from polycast.rtp.rtcp import (
     FullIntraRequest,
     GenericNack,
@@ -27,7 +28,6 @@ from polycast.rtp.rtcp import (
     serialize_compound,
 )
 from polycast.wire.webrtc.description import Format
-from polycast.wire.webrtc.packet_history import ResendBudget, retransmission_payload
 
 REPORT_INTERVAL: Final = 2.0
 """Seconds between two sender reports: they keep sound and picture in sync."""

@@ -6,8 +6,6 @@ its peers can reach. A controlling agent checks the candidates that the peer nam
 
 from __future__ import annotations
 
-import secrets
-import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -34,9 +32,6 @@ MAXIMUM_ADDRESSES: Final = 16
 
 _PRIORITY: Final = 110 << 24 | 0xFFFF << 8 | 255
 """Priority of the peer-reflexive candidate that a check of ours may reveal (RFC 8445 section 7.1.1)."""
-_ALPHABET: Final = string.ascii_letters + string.digits
-_UFRAG_SIZE: Final = 12
-_PASSWORD_SIZE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +42,9 @@ class Credentials:
     password: str
 
 
-def make_credentials() -> Credentials:
-    """Return new credentials: 71 and 190 random bits, where 24 and 128 are asked for."""
-    return Credentials(_random_text(_UFRAG_SIZE), _random_text(_PASSWORD_SIZE))
-
-
-def _random_text(size: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(size))
+def make_credentials(random_bytes: Callable[[int], bytes]) -> Credentials:
+    """Return new credentials of 72 and 192 random bits, where 24 and 128 are asked for."""
+    return Credentials(random_bytes(9).hex(), random_bytes(24).hex())
 
 
 def local_ufrag(message: Message) -> str:
@@ -150,7 +141,7 @@ class ControllingAgent:
         remote: Credentials,
         candidates: Iterable[Candidate],
         now: float,
-        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        random_bytes: Callable[[int], bytes],
     ) -> None:
         self._local = local
         self._remote = remote

@@ -7,12 +7,12 @@ import struct
 
 import pytest
 
+from polycast.rtp import loss_recovery, retransmission
 from polycast.rtp.header import HEADER_SIZE, build_packet, parse_packet
+from polycast.rtp.loss_recovery import LossRecovery
+from polycast.rtp.retransmission import PacketHistory, ResendBudget, original_of, retransmission_payload
 from polycast.rtp.rtcp import parse_compound, serialize_compound
-from polycast.wire.webrtc import loss_recovery, packet_history
-from polycast.wire.webrtc.loss_recovery import LossRecovery
-from polycast.wire.webrtc.packet_history import PacketHistory, ResendBudget, original_of, retransmission_payload
-from polycast.wire.webrtc.transport_feedback import ArrivalRecorder, receiver_estimate
+from polycast.rtp.transport_feedback import ArrivalRecorder, receiver_estimate
 
 
 def test_missing_packets_are_asked_for() -> None:
@@ -95,7 +95,7 @@ def test_history_finds_the_last_packets() -> None:
     history = PacketHistory()
     packets = [build_packet(96, number, 0, 1, b"x", marker=False) for number in range(65000, 65536 + 1000)]
     history.add(packets)
-    kept = packets[-packet_history.HISTORY_SIZE :]
+    kept = packets[-retransmission.HISTORY_SIZE :]
     assert [history.find(packet.sequence) for packet in kept] == kept
     assert history.find(packets[0].sequence) is None
     assert PacketHistory().find(0) is None
@@ -113,7 +113,7 @@ def test_a_packet_survives_its_retransmission() -> None:
 def test_resending_is_bounded() -> None:
     budget = ResendBudget(0.0)
     storm = [sequence for _ in range(20) for sequence in range(1000) if budget.allows(sequence, 0.0)]
-    assert storm == list(range(packet_history.MAXIMUM_RESENDS_PER_SECOND))
+    assert storm == list(range(retransmission.MAXIMUM_RESENDS_PER_SECOND))
     assert budget.refused == 20_000 - len(storm)
     assert budget.allows(1, 0.5)
     assert not budget.allows(1, 0.51), "the same packet is still on its way"

@@ -10,8 +10,11 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 from polycast.media.packet import RtpPacket
 from polycast.rtp.header import HEADER_SIZE, build_header, parse_packet
+from polycast.rtp.header_extensions import find_extension
+from polycast.rtp.loss_recovery import LossRecovery
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.reports import ReceiverStatistics
+from polycast.rtp.retransmission import original_of
 from polycast.rtp.rtcp import (
     GenericNack,
     PictureLossIndication,
@@ -22,11 +25,8 @@ from polycast.rtp.rtcp import (
     parse_compound,
     serialize_compound,
 )
+from polycast.rtp.transport_feedback import FEEDBACK_INTERVAL, ArrivalRecorder
 from polycast.wire.webrtc.description import Format
-from polycast.wire.webrtc.header_extensions import find_extension
-from polycast.wire.webrtc.loss_recovery import LossRecovery
-from polycast.wire.webrtc.packet_history import original_of
-from polycast.wire.webrtc.transport_feedback import FEEDBACK_INTERVAL, ArrivalRecorder
 
 REPORT_INTERVAL: Final = 1.0
 """Seconds between two receiver reports."""
