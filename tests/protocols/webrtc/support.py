@@ -1,0 +1,136 @@
+"""A server in this process with WebRTC, and aiortc as its peer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from tests.protocols.rtsp.support import PATIENCE, Lines, loaded
+
+from polycast.app import Application
+from polycast.hub.path import Path
+from polycast.log import Log
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.protocols.webrtc.server import WebRtcServer
+
+WEBRTC: dict[str, Any] = {
+    "rtspDisable": True,
+    "rtmpDisable": True,
+    "hlsDisable": True,
+    "webrtc": True,
+    "webrtcAddress": "127.0.0.1:0",
+    "webrtcLocalUDPAddress": "127.0.0.1:0",
+    "paths": {"all": {}},
+}
+
+
+@dataclass
+class Fixture:
+    """A running application and an HTTP client for it."""
+
+    app: Application
+    log: Lines
+    http: httpx2.AsyncClient
+
+    @property
+    def server(self) -> WebRtcServer:
+        server = self.app.servers["WebRTC"]
+        assert isinstance(server, WebRtcServer)
+        return server
+
+    def path(self, name: str) -> Path:
+        return self.app.hub.path(name)
+
+    def publish(self, name: str, tracks: list[Track]) -> Publication:
+        """Publish frames on a path, as a program does."""
+        return Publication(self.path(name), tracks)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds; it is asked at each turn of the loop."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition():  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            raise AssertionError("the condition does not hold; the log:\n" + "\n".join(self.log.lines)) from None
+
+
+class Publication:
+    """A publisher of frames."""
+
+    def __init__(self, path: Path, tracks: list[Track]) -> None:
+        from polycast.hub.path import Publisher
+        from polycast.hub.stats import Reference
+
+        class _Publisher(Publisher):
+            key_frame_requests = 0
+
+            def close_publisher(self, reason: str) -> None:
+                pass
+
+            def reference(self) -> Reference:
+                return Reference("test")
+
+            def request_key_frame(self) -> None:
+                self.key_frame_requests += 1
+
+        self.publisher = _Publisher()
+        self._path = path
+        path.set_publisher(self.publisher)
+        self.stream = path.start_publishing(self.publisher, tracks, publishes_packets=False)
+
+    def write(self, index: int, frame: Frame) -> None:
+        """Write one frame, and send it out."""
+        self.stream.tracks[index].write_frame(frame, asyncio.get_running_loop().time())
+        self.stream.end_of_read()
+
+    def end(self) -> None:
+        """Stop publishing."""
+        self._path.remove_publisher(self.publisher, "the test is over")
+
+
+@contextlib.asynccontextmanager
+async def running(**values: Any) -> AsyncIterator[Fixture]:
+    """Run an application with the keys ``values`` of the configuration."""
+    logger = logging.Logger("polycast.test", logging.DEBUG)
+    lines = Lines()
+    logger.addHandler(lines)
+    app = Application(loaded({**WEBRTC, **values}), log=Log(logger))
+    await app.start()
+    server = app.servers["WebRTC"]
+    port = server.ports["webrtcAddress"]
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        try:
+            yield Fixture(app, lines, http)
+        finally:
+            await app.stop()
+    assert server.internal_errors == 0, "\n".join(lines.lines)
+
+
+async def exchange(http: httpx2.AsyncClient, peer: RTCPeerConnection, endpoint: str) -> httpx2.Response:
+    """Send the offer of an aiortc connection to a WHIP or WHEP endpoint, and take its answer."""
+    await peer.setLocalDescription(await peer.createOffer())
+    response = await http.post(endpoint, content=peer.localDescription.sdp, headers={"Content-Type": "application/sdp"})
+    if response.status_code == 201:
+        await peer.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+    return response
+
+
+async def receive(track: MediaStreamTrack, count: int) -> list[Any]:
+    """Return the next frames of a track."""
+    frames: list[Any] = []
+    async with asyncio.timeout(PATIENCE):
+        while len(frames) < count:
+            try:
+                frames.append(await track.recv())
+            except MediaStreamError:
+                break
+    return frames

@@ -1,0 +1,228 @@
+"""WHIP and WHEP over HTTP: statuses, headers, and what they do to sessions."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from tests.protocols.webrtc.support import Fixture, running
+
+from polycast.media.codec import H264, H265, MPEG4Audio
+from polycast.media.track import Track
+from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target, timed_credentials
+from polycast.wire.webrtc.description import parse_description, parse_fragment
+
+OFFERS = Path(__file__).parents[2] / "wire" / "webrtc" / "offers"
+VIEW = (OFFERS / "chromium-view.sdp").read_bytes()
+PUBLISH = (OFFERS / "chromium-publish.sdp").read_bytes()
+SDP = {"Content-Type": "application/sdp"}
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+
+
+DATA_CHANNEL = b"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n"
+SECOND_VIDEO = b"m=video" + PUBLISH.partition(b"m=video")[2]
+
+
+async def open_session(fixture: Fixture, endpoint: str, offer: bytes) -> str:
+    response = await fixture.http.post(endpoint, content=offer, headers=SDP)
+    assert response.status_code == 201, response.text
+    return str(response.headers["location"])
+
+
+async def test_options_tell_what_is_allowed() -> None:
+    async with running() as fixture:
+        response = await fixture.http.options("/cam/whep")
+        assert response.status_code == 204
+        assert response.headers["accept-post"] == "application/sdp"
+        assert response.headers["access-control-allow-methods"] == "OPTIONS, GET, POST, PATCH, DELETE"
+
+
+async def test_preflight_needs_no_credentials() -> None:
+    async with running(paths={"cam": {"readUser": "u", "readPass": "p"}}) as fixture:
+        response = await fixture.http.options("/cam/whep", headers={"Access-Control-Request-Method": "POST"})
+        assert response.status_code == 204
+        assert (await fixture.http.options("/cam/whep")).status_code == 401
+
+
+async def test_a_viewer_is_answered() -> None:
+    async with running() as fixture:
+        fixture.publish("cam", [Track(0, H264())])
+        response = await fixture.http.post("/cam/whep?token=x", content=VIEW, headers=SDP)
+        assert response.status_code == 201
+        assert response.headers["content-type"] == "application/sdp"
+        assert response.headers["etag"] == "*"
+        assert response.headers["accept-patch"] == "application/trickle-ice-sdpfrag"
+        location = response.headers["location"]
+        assert location.startswith("/cam/whep/")
+        assert location.endswith("?token=x")
+        (session,) = fixture.server.sessions()
+        assert (session.id, session.state, session.path) == (response.headers["id"], "read", "cam")
+        answer = parse_description(response.content)
+        assert answer.is_ice_lite
+        assert answer.setup == "passive"
+        assert [(media.kind, media.direction) for media in answer.medias] == [
+            ("video", "sendonly"),
+            ("audio", "inactive"),
+        ]
+        assert [candidate.address for candidate in answer.candidates] == ["127.0.0.1"]
+
+
+async def test_a_publisher_is_answered_and_the_path_is_taken() -> None:
+    async with running(paths={"all": {"disablePublisherOverride": True}}) as fixture:
+        await open_session(fixture, "/cam/whip", PUBLISH)
+        second = await fixture.http.post("/cam/whip", content=PUBLISH, headers=SDP)
+        assert second.status_code == 400
+        assert second.json()["error"] == "someone is already publishing to path 'cam'"
+
+
+async def test_a_publisher_uses_the_codec_that_it_likes_best() -> None:
+    async with running() as fixture:
+        response = await fixture.http.post("/cam/whip", content=PUBLISH, headers=SDP)
+        audio, video = parse_description(response.content).medias
+        assert [item.encoding for item in video.formats] == ["VP8"]
+        assert video.formats[0].retransmission == 97
+        assert audio.formats[0].parameter("stereo") == "1"
+
+
+REFUSALS = [
+    ("/cam/whep", VIEW, SDP, 404, "no stream is available on path 'cam'"),
+    ("/cam/whep", VIEW, {}, 400, "invalid Content-Type"),
+    ("/cam/whep", b"junk", SDP, 400, "invalid session description"),
+    ("/cam/whep", b" " * (BODY_LIMIT + 1), SDP, 413, f"the offer is larger than {BODY_LIMIT} bytes"),
+    ("/aac/whep", VIEW, SDP, 400, "the stream doesn't contain any supported codec"),
+    ("/h265/whep", VIEW, SDP, 400, "codecs not supported by client: H265"),
+    ("/cam/whip", VIEW, SDP, 406, "no valid tracks found"),
+    (
+        "/cam/whip",
+        PUBLISH + b"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n",
+        SDP,
+        406,
+        "unsupported",
+    ),
+    ("/cam/whip", PUBLISH.replace(b"m=audio", b"m=video"), SDP, 406, "only a single video and a single audio track"),
+    ("/other/whep", VIEW, SDP, 404, "path 'other' is not configured"),
+    ("/pulled/whip", PUBLISH, SDP, 400, "since 'source' is not 'publisher'"),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "offer", "headers", "status", "text"), REFUSALS)
+async def test_refusals(endpoint: str, offer: bytes, headers: dict[str, str], status: int, text: str) -> None:
+    paths = {"cam": {}, "aac": {}, "h265": {}, "pulled": {"source": "rtsp://127.0.0.1:1/x", "sourceOnDemand": True}}
+    async with running(paths=paths) as fixture:
+        fixture.publish("aac", [Track(0, MPEG4Audio())])
+        fixture.publish("h265", [Track(0, H265())])
+        response = await fixture.http.post(endpoint, content=offer, headers=headers)
+        assert response.status_code == status, response.text
+        assert text in response.json()["error"]
+        assert fixture.server.sessions() == []
+
+
+async def test_other_methods_are_not_allowed() -> None:
+    async with running() as fixture:
+        for method in ("GET", "HEAD", "PUT"):
+            assert (await fixture.http.request(method, "/cam/whep")).status_code == 405
+        assert (await fixture.http.delete("/cam/whep")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [{"auth": ("u", "p")}, {"headers": {"Authorization": "Bearer u:p"}}, {"params": {"user": "u", "pass": "p"}}],
+)
+async def test_credentials(credentials: dict[str, object]) -> None:
+    async with running(paths={"cam": {"publishUser": "u", "publishPass": "p"}}) as fixture:
+        refused = await fixture.http.post("/cam/whip", content=PUBLISH, headers=SDP)
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Basic realm=")
+        arguments = {**credentials, "headers": {**SDP, **credentials.get("headers", {})}}  # type: ignore[dict-item]
+        accepted = await fixture.http.post("/cam/whip", content=PUBLISH, **arguments)  # type: ignore[arg-type]
+        assert accepted.status_code == 201
+        assert fixture.server.sessions()[0].user == "u"
+
+
+async def test_a_session_is_ended_by_whoever_has_its_address() -> None:
+    async with running() as fixture:
+        location = await open_session(fixture, "/cam/whip", PUBLISH)
+        assert (await fixture.http.get(location)).status_code == 404
+        assert (await fixture.http.delete(location.rpartition("/")[0] + "/junk")).status_code == 400
+        assert (await fixture.http.delete(f"/cam/whip/{uuid.uuid4()}")).status_code == 404
+        response = await fixture.http.delete(location)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        assert fixture.server.sessions() == []
+        assert (await fixture.http.delete(location)).status_code == 404
+
+
+async def test_candidates_are_taken_and_ice_is_restarted() -> None:
+    async with running() as fixture:
+        location = await open_session(fixture, "/cam/whip", PUBLISH)
+        ufrag = parse_description(PUBLISH).credentials
+        same = f"a=ice-ufrag:{ufrag.ufrag}\r\na=ice-pwd:{ufrag.password}\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+        assert (await fixture.http.patch(location, content=same, headers=FRAGMENT)).status_code == 204
+        assert (await fixture.http.patch(location, content=same, headers=SDP)).status_code == 400
+        other = "a=ice-ufrag:other\r\na=ice-pwd:another-password-of-24-chr\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
+        restarted = await fixture.http.patch(location, content=other, headers=FRAGMENT)
+        assert restarted.status_code == 200
+        fragment = parse_fragment(restarted.content)
+        assert fragment.credentials is not None
+        assert restarted.headers["etag"] == f'"{fragment.credentials.ufrag}"'
+        assert fragment.candidates
+
+
+async def test_a_session_that_never_connects_ends() -> None:
+    async with running(webrtcHandshakeTimeout="100ms") as fixture:
+        await open_session(fixture, "/cam/whip", PUBLISH)
+        await fixture.until(lambda: fixture.server.sessions() == [])
+        assert "cam" not in fixture.app.hub.paths, "nothing is left of the path"
+        assert any("deadline exceeded while waiting connection" in line for line in fixture.log.lines)
+
+
+async def test_kick() -> None:
+    async with running() as fixture:
+        await open_session(fixture, "/cam/whip", PUBLISH)
+        (session,) = fixture.server.sessions()
+        assert fixture.server.kick(session.id)
+        assert not fixture.server.kick(session.id)
+        assert fixture.server.sessions() == []
+
+
+async def test_pages_and_scripts() -> None:
+    async with running(paths={"cam": {"publishUser": "u", "publishPass": "p"}}) as fixture:
+        moved = await fixture.http.get("/cam?muted=no", follow_redirects=False)
+        assert (moved.status_code, moved.headers["location"]) == (302, "./cam/?muted=no")
+        page = await fixture.http.get("/cam/")
+        assert page.status_code == 200
+        assert "watch.js" in page.text
+        assert (await fixture.http.get("/cam/publish")).status_code == 401
+        assert "publish.js" in (await fixture.http.get("/cam/publish", auth=("u", "p"))).text
+        assert "class WebRTCReader" in (await fixture.http.get("/cam/reader.js")).text
+        assert "class WebRTCPublisher" in (await fixture.http.get("/cam/publisher.js")).text
+        assert (await fixture.http.get("/favicon.ico")).status_code == 404
+        assert (await fixture.http.get("/")).status_code == 404
+        asset = page.text.partition('src="../')[2].partition('"')[0]
+        assert (await fixture.http.get(f"/{asset}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (b"/a/b/whep", ("a/b", "whep", "", "")),
+        (b"/a/whip/secret?x=1", ("a", "whip", "secret", "x=1")),
+        (b"/a/publish", ("a", "publish", "", "")),
+        (b"/a%20b/", ("a b", "", "", "")),
+        (b"/whep/whep", ("whep", "whep", "", "")),
+        (b"/", ("", "", "", "")),
+    ],
+)
+def test_targets(target: bytes, parts: tuple[str, str, str, str]) -> None:
+    found = read_target(target)
+    assert (found.path, found.last, found.secret, found.query) == parts
+
+
+def test_credentials_of_turn_servers_hold_for_a_day() -> None:
+    import base64
+    import hashlib
+    import hmac
+
+    user, password = timed_credentials("secret", 1_000_000.0)
+    assert user.partition(":")[0] == "1086400"
+    assert password == base64.b64encode(hmac.new(b"secret", user.encode(), hashlib.sha1).digest()).decode()
