@@ -92,7 +92,7 @@ install-venv:
 	$(call install_packages,python3-venv,exit 1)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(PYTHON) -m pip install -q -e '.[media,tls,rich]'
+	$(PYTHON) -m pip install -q -e '.[media,tls,webrtc,rich]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.installed

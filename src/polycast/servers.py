@@ -14,7 +14,7 @@ from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.protocols.base import Server, ServerContext, ServerKind
 
 # Keys of addresses that are listened on over UDP.
-_DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress"})
+_DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress", "webrtcLocalUDPAddress"})
 
 _STOP_REASON: Final = "the configuration changed"
 
@@ -80,7 +80,10 @@ class Servers:
     async def _start(self, kind: ServerKind, configuration: Configuration) -> None:
         if not kind.is_enabled(configuration):
             return
-        server = kind.create(self._context, configuration)
+        try:
+            server = kind.create(self._context, configuration)
+        except OSError as error:
+            raise StartError(f"[{kind.name}] {error}") from error
         try:
             await server.start()
         except (OSError, ssl.SSLError) as error:

@@ -295,7 +295,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     webrtc: Annotated[
         bool, Meta(description="Enable WebRTC: publish from a browser (WHIP) and watch in one (WHEP).")
-    ] = True
+    ] = False
     webrtc_address: Annotated[
         str, ADDRESS, Meta(description="Address that the WebRTC pages, WHIP and WHEP listen on (TCP).")
     ] = ":8889"

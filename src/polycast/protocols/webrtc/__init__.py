@@ -9,9 +9,19 @@ from polycast.config.schema import Configuration
 from polycast.protocols.base import Server, ServerContext, ServerKind
 
 
-def _create_webrtc(context: ServerContext, configuration: Configuration) -> Server:
-    from polycast.protocols.webrtc.server import WebRtcServer
+MISSING_PACKAGES = (
+    "WebRTC needs the packages pyOpenSSL, cryptography and ifaddr: pip install pyOpenSSL cryptography ifaddr, "
+    "or set webrtc: no"
+)
 
+
+def _create_webrtc(context: ServerContext, configuration: Configuration) -> Server:
+    try:
+        from polycast.protocols.webrtc.server import WebRtcServer
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("OpenSSL", "cryptography", "ifaddr"):
+            raise
+        raise OSError(MISSING_PACKAGES) from error
     return WebRtcServer(context, configuration)
 
 
