@@ -9,7 +9,7 @@ const name = decodeURIComponent(location.pathname.replace(/\/+$/, "").split("/")
 
 const flag = (key, preset) => (query.has(key) ? ["1", "true", "yes", ""].includes(query.get(key)) : preset);
 
-document.title = name;
+element("name").textContent = document.title = name;
 video.controls = flag("controls", true);
 video.muted = flag("muted", true);
 video.autoplay = flag("autoplay", true);

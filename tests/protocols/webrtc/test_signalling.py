@@ -18,8 +18,6 @@ VIEW = (OFFERS / "chromium-view.sdp").read_bytes()
 PUBLISH = (OFFERS / "chromium-publish.sdp").read_bytes()
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
-
-
 DATA_CHANNEL = b"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n"
 SECOND_VIDEO = b"m=video" + PUBLISH.partition(b"m=video")[2]
 
@@ -93,14 +91,8 @@ REFUSALS = [
     ("/aac/whep", VIEW, SDP, 400, "the stream doesn't contain any supported codec"),
     ("/h265/whep", VIEW, SDP, 400, "codecs not supported by client: H265"),
     ("/cam/whip", VIEW, SDP, 406, "no valid tracks found"),
-    (
-        "/cam/whip",
-        PUBLISH + b"m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n",
-        SDP,
-        406,
-        "unsupported",
-    ),
-    ("/cam/whip", PUBLISH.replace(b"m=audio", b"m=video"), SDP, 406, "only a single video and a single audio track"),
+    ("/cam/whip", PUBLISH + DATA_CHANNEL, SDP, 406, "unsupported media 'application'"),
+    ("/cam/whip", PUBLISH + SECOND_VIDEO, SDP, 406, "only a single video and a single audio track"),
     ("/other/whep", VIEW, SDP, 404, "path 'other' is not configured"),
     ("/pulled/whip", PUBLISH, SDP, 400, "since 'source' is not 'publisher'"),
 ]

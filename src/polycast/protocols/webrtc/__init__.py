@@ -8,7 +8,6 @@ from __future__ import annotations
 from polycast.config.schema import Configuration
 from polycast.protocols.base import Server, ServerContext, ServerKind
 
-
 MISSING_PACKAGES = (
     "WebRTC needs the packages pyOpenSSL, cryptography and ifaddr: pip install pyOpenSSL cryptography ifaddr, "
     "or set webrtc: no"
