@@ -39,7 +39,7 @@ format: $(VENV)/.test ## bring the code into shape
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured)
+bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured; MEDIAMTX=, RTSP_SIMPLE_SERVER= for executables to compare with)
 	@$(PYTHON) -m bench $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m bench.library)
 

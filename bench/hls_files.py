@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.certificate import write_certificate
-from bench.measure import Subject
+from bench.measure import Setup, Subject
 from bench.media import BITS_PER_SECOND, FRAMES_PER_SECOND, SyntheticStream
 from bench.nginx import SEARCH_PATH, pid_file
 
@@ -61,14 +61,14 @@ def _find(*, encrypted: bool) -> Subject | None:
     if program is None:
         return None
 
-    def configure(port: int) -> str:
+    def configure(setup: Setup) -> str:
         folder = _make_files(encrypted)
         names = f"ssl_certificate {folder}/server.crt; ssl_certificate_key {folder}/server.key;" if encrypted else ""
         return _CONFIGURATION.format(
             folder=folder,
-            port=port,
-            pid=pid_file(port),
-            hls_port=port + 1,
+            port=setup.port,
+            pid=pid_file(setup.port),
+            hls_port=setup.second_port,
             tls="ssl" if encrypted else "",
             certificate=names,
         )

@@ -40,7 +40,7 @@ BUSY_OTHERS = 0.05  # share of the server's core that others may use before a no
 LATE_PUBLISHER = 33.0  # milliseconds, one frame
 MEGABYTE = 1_000_000
 
-_SETTINGS = {
+SETTINGS = {
     "rtsp": (
         "rtspAddress: 127.0.0.1:{port}\nrtpAddress: 127.0.0.1:{rtp}\nrtcpAddress: 127.0.0.1:{rtcp}\n"
         "protocols: [udp, tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n  all:\n"
@@ -63,14 +63,41 @@ Loads = list[tuple[int, Worker]]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a server is configured for."""
+
+    protocol: str
+    """A key of `SETTINGS`."""
+    port: int
+    second_port: int
+    rtp_port: int
+    directory: str
+    """Holds ``server.key`` and ``server.crt`` where the protocol needs them."""
+
+    def fill(self, settings: str) -> str:
+        """Return settings with these values in the places of {port}, {second_port}, {rtp}, {rtcp} and {directory}."""
+        return settings.format(
+            port=self.port,
+            second_port=self.second_port,
+            rtp=self.rtp_port,
+            rtcp=self.rtp_port + 1,
+            directory=self.directory,
+        )
+
+
 @dataclass
 class Subject:
     """A server program: its name in the report, and its command, with {config} for its configuration file's path."""
 
     name: str
     command: list[str]
-    configuration: Callable[[int], str] | None = None
-    """Makes its configuration for the port that it shall listen on; None for this project's format."""
+    configuration: Callable[[Setup], str] | None = None
+    """Makes its configuration; None for this project's format."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that it gets besides those of the benchmark."""
+    protocols: frozenset[str] | None = None
+    """The protocols in which it can be measured; None for all."""
 
 
 @dataclass
@@ -184,18 +211,20 @@ def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[S
         odd.close()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         configuration = Path(directory) / "server.yml"
+        setup = Setup(protocol, port, port + 1, rtp_port, directory)
+        if "{directory}" in SETTINGS.get(protocol, ""):
+            write_certificate(Path(directory))
         if subject.configuration is not None:
-            configuration.write_text(subject.configuration(port))
+            configuration.write_text(subject.configuration(setup))
         else:
-            settings = _SETTINGS[protocol]
-            if "{directory}" in settings:
-                write_certificate(Path(directory))
-            configuration.write_text(
-                settings.format(port=port, second_port=port + 1, rtp=rtp_port, rtcp=rtp_port + 1, directory=directory)
-            )
+            configuration.write_text(setup.fill(SETTINGS[protocol]))
         argv = [part.replace("{config}", str(configuration)) for part in subject.command]
         paths = [str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        environment = {
+            **os.environ,
+            **subject.environment,
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        }
         # Where it is set, every start compiles the server anew, which no installed server does.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with Server(argv, port, Path(directory) / "server.log", environment) as server:

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.measure import Subject
+from bench.measure import Setup, Subject
 
 MODULES = (
     Path("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
@@ -38,8 +38,8 @@ def find() -> Subject | None:
         return None
     command = [program, "-e", "stderr", "-c", "{config}"]
 
-    def configure(port: int) -> str:
-        return _CONFIGURATION.format(module=module, port=port, pid=pid_file(port))
+    def configure(setup: Setup) -> str:
+        return _CONFIGURATION.format(module=module, port=setup.port, pid=pid_file(setup.port))
 
     return Subject("nginx-rtmp", command, configure)
 

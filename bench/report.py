@@ -59,6 +59,34 @@ def print_scenario(scenario: Scenario, measurements: Sequence[Measurement]) -> N
     print(end="", flush=True)
 
 
+def print_comparison(results: dict[str, list[Measurement]]) -> None:
+    """Print servers side by side as a Markdown table, when there is more than ours."""
+    rows = {
+        name: {one.subject: one for one in measurements if not one.subject.startswith("floor")}
+        for name, measurements in results.items()
+    }
+    names = list(dict.fromkeys(subject for row in rows.values() for subject in row))
+    if len(names) < 2:
+        return
+    print("\nCPU seconds per delivered gigabit / 99th percentile of the delay / memory:\n")
+    print(f"| | {' | '.join(names)} |")
+    print(f"|---|{'---|' * len(names)}")
+    for scenario, row in rows.items():
+        cells = [_comparison_cell(row[name]) if name in row else "" for name in names]
+        print(f"| {scenario} | {' | '.join(cells)} |")
+
+
+def _comparison_cell(measurement: Measurement) -> str:
+    if measurement.error:
+        return "failed"
+    values = (
+        (measurement.cpu_per_gigabit, ".2f", ""),
+        (measurement.delay_p99_ms, ".1f", " ms"),
+        (measurement.resident_mb, ".0f", " MB"),
+    )
+    return " / ".join(f"{value:{style}}{unit}" for value, style, unit in values if value is not None)
+
+
 def write_json(
     path: Path, facts: dict[str, Any], results: dict[str, list[Measurement]], options: dict[str, Any]
 ) -> None:

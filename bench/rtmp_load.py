@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 
 from bench.feed import run_feed
 from bench.rtmp_media import (
+    FIRST_FRAME_MILLISECONDS,
     HANDSHAKE_SIZE,
     PUBLISHER_CHUNK_SIZE,
     TYPE_COMMAND,
@@ -75,8 +76,9 @@ class RtmpConnection:
         chunk_stream: int,
         stream_id: int = 0,
         size: int = PUBLISHER_CHUNK_SIZE,
+        milliseconds: int = 0,
     ) -> None:
-        self.socket.sendall(b"".join(chunks(message_type, payload, chunk_stream, stream_id, size)))
+        self.socket.sendall(b"".join(chunks(message_type, payload, chunk_stream, stream_id, size, milliseconds)))
 
     def wait_for(self, text: bytes) -> None:
         while not any(text in command for command in self.sample.commands):
@@ -124,7 +126,10 @@ def _connect_publisher(port: int, name: str) -> RtmpConnection:
     metadata = {"width": 1280.0, "height": 720.0, "framerate": 30.0, "videocodecid": 7.0}
     payload = _string("@setDataFrame") + _string("onMetaData") + _object(metadata)
     rtmp.send(TYPE_DATA, payload, chunk_stream=4, stream_id=STREAM_ID)
-    rtmp.send(TYPE_VIDEO, sequence_header(), chunk_stream=VIDEO_CHUNK_STREAM, stream_id=STREAM_ID)
+    for moment in (0, FIRST_FRAME_MILLISECONDS):
+        rtmp.send(
+            TYPE_VIDEO, sequence_header(), chunk_stream=VIDEO_CHUNK_STREAM, stream_id=STREAM_ID, milliseconds=moment
+        )
     rtmp.socket.setblocking(True)
     return rtmp
 

@@ -27,6 +27,10 @@ TYPE_VIDEO = 9
 TYPE_DATA = 18
 TYPE_COMMAND = 20
 
+FIRST_FRAME_MILLISECONDS = 3_000
+"""Timestamp of the first frame. The sequence header is sent at 0 and again at this time: MediaMTX ignores the metadata
+and looks for tracks until two seconds of media have passed."""
+
 VIDEO_CHUNK_STREAM = 6
 AVC_KEY = b"\x17\x01\x00\x00\x00"
 AVC_INTER = b"\x27\x01\x00\x00\x00"
@@ -35,9 +39,16 @@ _HEADER_SIZES = (11, 7, 3, 0)
 _EXTENDED = 0xFFFFFF
 
 
-def chunks(message_type: int, payload: bytes, chunk_stream: int, stream_id: int, size: int) -> list[bytes]:
-    """A message with timestamp 0 as chunks of at most `size` bytes of payload (section 5.3.1)."""
-    header = bytes((chunk_stream,)) + bytes(3) + struct.pack(">I", len(payload))[1:] + bytes((message_type,))
+def chunks(
+    message_type: int, payload: bytes, chunk_stream: int, stream_id: int, size: int, milliseconds: int = 0
+) -> list[bytes]:
+    """A message as chunks of at most `size` bytes of payload (section 5.3.1)."""
+    header = (
+        bytes((chunk_stream,))
+        + struct.pack(">I", milliseconds)[1:]
+        + struct.pack(">I", len(payload))[1:]
+        + bytes((message_type,))
+    )
     pieces = [header + struct.pack("<I", stream_id) + payload[:size]]
     continuation = bytes((0xC0 | chunk_stream,))
     pieces += [continuation + payload[position : position + size] for position in range(size, len(payload), size)]
@@ -91,7 +102,7 @@ class RtmpStream:
     def frame(self, number: int) -> RtmpFrame:
         """The frame with this number (from 0); valid until the same place of the next second."""
         frame = self._frames[number % FRAMES_PER_SECOND]
-        frame.set_time(number * 1000 // FRAMES_PER_SECOND)
+        frame.set_time(FIRST_FRAME_MILLISECONDS + number * 1000 // FRAMES_PER_SECOND)
         return frame
 
     def packets_until(self, number: int) -> int:

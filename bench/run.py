@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from bench.measure import Measurement, Subject, measure_floor, measure_idle, measure_server, own_server
-from bench.report import machine_facts, print_machine, print_scenario, write_json
+from bench.peers import PeerError, find_peers
+from bench.report import machine_facts, print_comparison, print_machine, print_scenario, write_json
 from bench.scenarios import FLOORS, PROTOCOLS, SCENARIOS, Scenario, missed_targets
 from bench.sources import measure_sources
 from bench.workers import raise_file_limit
@@ -56,6 +57,11 @@ def main() -> int:
         subjects[0].command = shlex.split(options.server)
     if options.peer:
         subjects.append(Subject("peer", shlex.split(options.peer)))
+    try:
+        subjects += find_peers()
+    except PeerError as error:
+        print(error, file=sys.stderr)
+        return 2
 
     facts = machine_facts()
     print_machine(facts)
@@ -65,6 +71,7 @@ def main() -> int:
         print_scenario(scenario, results[scenario.name])
         if options.json:
             write_json(options.json, facts, results, asdict(plan))
+    print_comparison(results)
     failed = any(measurement.error for measurements in results.values() for measurement in measurements)
     return 1 if failed else 0
 
@@ -78,6 +85,7 @@ def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> li
     protocol = PROTOCOLS.get(scenario.protocol)
     finders = (*scenario.peers, *protocol.peers) if protocol is not None and scenario.readers else ()
     peers = [find() for find in finders]
+    subjects = [one for one in subjects if one.protocols is None or scenario.protocol in one.protocols]
     for subject in [*subjects, *(peer for peer in peers if peer is not None)]:
         if protocol is None:
             measures.append((subject.name, partial(measure_sources, scenario, subject, plan.seconds)))
@@ -137,7 +145,11 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the server beside bare loops.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure the server beside bare loops, and beside other servers.",
+        epilog="The variables MEDIAMTX and RTSP_SIMPLE_SERVER name executables of those servers to measure as well.",
+    )
     parser.add_argument("--only", metavar="NAMES", help="scenarios to run, comma-separated, with wildcards (tcp-*)")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--quick", action="store_true", help=f"windows of {QUICK_DURATION:g} s, not {DURATION:g} s")

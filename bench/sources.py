@@ -26,7 +26,9 @@ def measure_sources(scenario: "Scenario", subject: Subject, seconds: float) -> M
     api_port = free_tcp_port()
     with Worker(READER_CORE, serve) as origin:
         settings = _settings(origin.answer()["port"], api_port, scenario.streams)
-        pulling = dataclasses.replace(subject, configuration=lambda port: f"rtspAddress: {HOST}:{port}\n{settings}")
+        pulling = dataclasses.replace(
+            subject, configuration=lambda setup: f"rtspAddress: {HOST}:{setup.port}\n{settings}"
+        )
         with running_server(pulling) as (server, _port):
             started = time.monotonic() - server.start_seconds
             measurement.start_seconds = server.start_seconds

@@ -1,0 +1,66 @@
+"""MediaMTX and rtsp-simple-server, measured beside our server in the same run with the same load.
+
+Their executables are named by environment variables, which `make bench` takes as arguments:
+
+    make bench MEDIAMTX=./mediamtx RTSP_SIMPLE_SERVER=./rtsp-simple-server
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.measure import SETTINGS, Setup, Subject
+from bench.server import HOST
+
+MEDIAMTX = "MEDIAMTX"
+RTSP_SIMPLE_SERVER = "RTSP_SIMPLE_SERVER"
+
+PROTOCOLS = frozenset({"rtsp", "rtmp"})
+"""Their HLS playlists have other names and other links than the viewers of the benchmark follow."""
+
+_MEDIAMTX_SETTINGS = {
+    "rtsp": (
+        f"rtspAddress: {HOST}:{{port}}\nrtpAddress: {HOST}:{{rtp}}\nrtcpAddress: {HOST}:{{rtcp}}\n"
+        "rtspTransports: [udp, tcp]\nrtmp: no\nhls: no\nwebrtc: no\nsrt: no\npaths:\n  all_others:\n"
+    ),
+    "rtmp": (f"rtmpAddress: {HOST}:{{port}}\nrtsp: no\nhls: no\nwebrtc: no\nsrt: no\npaths:\n  all_others:\n"),
+}
+
+
+class PeerError(Exception):
+    """A peer's executable cannot be used. The text is for the user."""
+
+
+def find_peers(environment: Mapping[str, str] = os.environ) -> list[Subject]:
+    """Return the servers whose executables are named. Raises PeerError for one that is not there."""
+    peers = []
+    mediamtx = _executable(environment, MEDIAMTX)
+    if mediamtx is not None:
+        # An older release refuses a key that it does not know, but ignores such a variable.
+        environment_of_it = {"MTX_MOQ": "no"}
+        peers.append(Subject("MediaMTX", [mediamtx, "{config}"], _configure_mediamtx, environment_of_it, PROTOCOLS))
+    predecessor = _executable(environment, RTSP_SIMPLE_SERVER)
+    if predecessor is not None:
+        # Polycast has the settings of this server.
+        command = [predecessor, "{config}"]
+        peers.append(Subject("rtsp-simple-server", command, _configure_predecessor, protocols=PROTOCOLS))
+    return peers
+
+
+def _executable(environment: Mapping[str, str], variable: str) -> str | None:
+    name = environment.get(variable, "")
+    if not name:
+        return None
+    found = shutil.which(name) or shutil.which(str(Path(name).expanduser()))
+    if found is None:
+        raise PeerError(f"{variable}={name}: there is no such executable")
+    return str(Path(found).resolve())
+
+
+def _configure_mediamtx(setup: Setup) -> str:
+    return setup.fill(_MEDIAMTX_SETTINGS[setup.protocol])
+
+
+def _configure_predecessor(setup: Setup) -> str:
+    return setup.fill(SETTINGS[setup.protocol])

@@ -1,0 +1,64 @@
+"""Other servers beside ours in the benchmark: how they are found, configured and shown."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from polycast.config import load
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark is for Linux")
+
+
+def test_nothing_is_named() -> None:
+    from bench.peers import find_peers
+
+    assert find_peers({}) == []
+    assert find_peers({"MEDIAMTX": "", "RTSP_SIMPLE_SERVER": ""}) == []
+
+
+def test_what_is_not_there_is_told() -> None:
+    from bench.peers import PeerError, find_peers
+
+    with pytest.raises(PeerError, match="MEDIAMTX=/nowhere/mediamtx: there is no such executable"):
+        find_peers({"MEDIAMTX": "/nowhere/mediamtx"})
+
+
+@pytest.mark.parametrize("protocol", ["rtsp", "rtmp"])
+def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
+    from bench.measure import Setup
+    from bench.peers import find_peers
+
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    mediamtx, predecessor = find_peers({"MEDIAMTX": str(program), "RTSP_SIMPLE_SERVER": str(program)})
+    assert (mediamtx.name, predecessor.name) == ("MediaMTX", "rtsp-simple-server")
+    assert mediamtx.command == predecessor.command == [str(program), "{config}"]
+    setup = Setup(protocol, 5000, 5001, 6000, str(tmp_path))
+    assert mediamtx.configuration is not None
+    assert predecessor.configuration is not None
+    assert f"{protocol}Address: 127.0.0.1:5000\n" in mediamtx.configuration(setup)
+    # The settings of the older server are ours.
+    file = tmp_path / "server.yml"
+    file.write_text(predecessor.configuration(setup))
+    assert not load(str(file), {}).warnings
+
+
+def test_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    from bench.measure import Measurement
+    from bench.report import print_comparison
+
+    ours = Measurement("polycast", cpu_per_gigabit=0.123, delay_p99_ms=3.14, resident_mb=40.4)
+    floor = Measurement("floor: send", cpu_per_gigabit=0.1)
+    print_comparison({"tcp-100": [floor, ours]})
+    assert capsys.readouterr().out == "", "there is nothing to compare with"
+    print_comparison({"tcp-100": [floor, ours, Measurement("MediaMTX", error="it crashed")], "idle": [ours]})
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "| | polycast | MediaMTX |",
+        "|---|---|---|",
+        "| tcp-100 | 0.12 / 3.1 ms / 40 MB | failed |",
+        "| idle | 0.12 / 3.1 ms / 40 MB |  |",
+    ]
