@@ -16,6 +16,7 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
 from polycast.net.address import parse_address
+from polycast.prepare import import_for, load_pages
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import SERVER_KINDS
@@ -92,6 +93,8 @@ class Application:
         for warning in (*self._loaded.warnings, *unavailable_keys(self.configuration, self._loaded.given)):
             self.log.warning("%s", warning)
         try:
+            await asyncio.to_thread(import_for, self.configuration)
+            await self.hub.access.prepare()
             self.hub.configure(self.configuration.paths)
             await self._servers.start(self.configuration)
             await self._start_control()
@@ -100,6 +103,7 @@ class Application:
             await self.stop("the server could not be started")
             raise
         self._timer = self._loop.call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
+        self._loop.run_in_executor(None, load_pages, self.configuration)
 
     async def reload(self, configuration: Configuration) -> None:
         """Take a new configuration: only what it changes is restarted.
@@ -111,6 +115,8 @@ class Application:
     async def _apply(self, new: Configuration) -> None:
         old = self.configuration
         changed = changed_keys(old, new)
+        await asyncio.to_thread(import_for, new)
+        await asyncio.to_thread(load_pages, new)
         changes_log = changed & {"logLevel", "logDestinations", "logFile"}
         if changes_log:
             self._configure_log(new)
@@ -130,6 +136,7 @@ class Application:
             float(new.external_authentication_timeout),
             float(new.authentication_failure_pause),
         )
+        await self.hub.access.prepare()
         self.hub.configure(new.paths)
         for server in self.servers.values():
             server.apply(new)

@@ -146,6 +146,11 @@ class AccessControl:
         self._failure_pause = failure_pause
         self.is_external = bool(external_url) or self._callback is not None
 
+    async def prepare(self) -> None:
+        """Load what asking the external server needs, so that the first client does not wait for it."""
+        if self._external_url:
+            await self._http_client()
+
     async def check(self, request: AccessRequest, path: PathConfiguration) -> None:
         """Return when the client may; raise AccessDenied when not. Order: external, address, credentials.
 
@@ -277,7 +282,7 @@ class AccessControl:
 
 
 def _make_client() -> httpx2.AsyncClient:
-    """Import the library and load the certificates of the system, which takes tenths of a second."""
+    """Load the library and the certificates of the system, which takes tenths of a second."""
     import httpx2
 
     return httpx2.AsyncClient(timeout=None, trust_env=False)

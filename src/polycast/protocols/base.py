@@ -95,6 +95,8 @@ class ServerKind:
     create: Callable[[ServerContext, Configuration], Server]
     restart_keys: frozenset[str]
     """Configuration keys whose change needs a new server: listeners and their options."""
+    module: str = ""
+    """What `create` imports; imported beside the loop when a server is started while others run."""
 
 
 def new_session_id(taken: Callable[[str], bool]) -> str:

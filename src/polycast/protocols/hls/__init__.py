@@ -19,6 +19,7 @@ HLS_KIND = ServerKind(
     name="HLS",
     is_enabled=lambda configuration: not configuration.hls_disable,
     create=_create_hls,
+    module="polycast.protocols.hls.server",
     restart_keys=frozenset(
         {
             "hlsDisable",

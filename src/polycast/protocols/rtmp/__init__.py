@@ -30,6 +30,7 @@ RTMP_KIND = ServerKind(
         not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.STRICT
     ),
     create=_create_rtmp,
+    module="polycast.protocols.rtmp.server",
     restart_keys=_COMMON_KEYS | {"rtmpAddress"},
 )
 
@@ -39,5 +40,6 @@ RTMPS_KIND = ServerKind(
         not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.NO
     ),
     create=_create_rtmps,
+    module="polycast.protocols.rtmp.server",
     restart_keys=_COMMON_KEYS | {"rtmpsAddress", "rtmpServerCert", "rtmpServerKey"},
 )

@@ -30,6 +30,7 @@ RTSP_KIND = ServerKind(
         not configuration.rtsp_disable and configuration.encryption is not Encryption.STRICT
     ),
     create=_create_rtsp,
+    module="polycast.protocols.rtsp.server",
     restart_keys=_COMMON_KEYS
     | {
         "rtspAddress",
@@ -47,5 +48,6 @@ RTSPS_KIND = ServerKind(
     name="RTSPS",
     is_enabled=lambda configuration: not configuration.rtsp_disable and configuration.encryption is not Encryption.NO,
     create=_create_rtsps,
+    module="polycast.protocols.rtsp.server",
     restart_keys=_COMMON_KEYS | {"rtspsAddress", "serverCert", "serverKey"},
 )

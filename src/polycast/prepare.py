@@ -1,0 +1,50 @@
+"""Imports what a configuration needs, and reads what its servers keep in memory.
+
+Imports take tenths of a second, in which no stream must stand still: they are done in a thread, before a configuration
+is put into effect.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from polycast.config.path_schema import SourceKind, source_kind
+from polycast.config.schema import Configuration
+from polycast.net.http_client import load_http_client
+from polycast.protocols.registry import SERVER_KINDS
+from polycast.protocols.sources import puller_class
+
+_SERVICE_MODULES: Final = {
+    "api": ("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
+    "metrics": ("polycast.control.metrics", "polycast.control.lag", "polycast.control.traffic"),
+    "pprof": ("polycast.control.pprof",),
+}
+
+
+def import_for(configuration: Configuration) -> None:
+    """Import all that servers, services and sources of this configuration need."""
+    for kind in SERVER_KINDS:
+        if kind.is_enabled(configuration) and kind.module:
+            import_module(kind.module)
+    for key, modules in _SERVICE_MODULES.items():
+        if getattr(configuration, key):
+            for module in modules:
+                import_module(module)
+    if configuration.external_authentication_url:
+        load_http_client()
+    for path in configuration.paths.values():
+        for url in (*path.sources, path.source_redirect, path.fallback):
+            kind_of_source = source_kind(url)
+            if kind_of_source is not None:
+                puller_class(kind_of_source)
+            if kind_of_source is SourceKind.HLS:
+                load_http_client()
+
+
+def load_pages(configuration: Configuration) -> None:
+    """Read and compress the web pages, so that the first visitor does not wait, nor anybody else because of that."""
+    if not configuration.hls_disable:
+        from polycast import web
+
+        web.preload()
