@@ -352,7 +352,7 @@ async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None
 async def test_what_is_kept_until_play_is_answered_is_limited() -> None:
     """All of a read is, however few of its bytes are frames."""
     held: list[Request] = []
-    reads = 40
+    reads = 150
 
     def play(found: Camera, request: Request) -> Response:
         held.append(request)
