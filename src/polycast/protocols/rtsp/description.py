@@ -19,6 +19,9 @@ SESSION_NAME = "Stream"
 # RTP has seven bits for it (RFC 3550 section 5.1).
 LARGEST_PAYLOAD_TYPE = 127
 
+# Formats of one medium that are looked at; cameras list one or two.
+MAXIMUM_FORMATS = 8
+
 # Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
 MAXIMUM_DIGITS = 10
 
@@ -86,7 +89,8 @@ def _opaque_track(index: int, media: MediaDescription) -> Track:
 
 
 def _payload_types(media: MediaDescription) -> list[int]:
-    numbers = [int(text) for text in media.formats if text.isascii() and text.isdigit() and len(text) <= 3]
+    formats = media.formats[:MAXIMUM_FORMATS]
+    numbers = [int(text) for text in formats if text.isascii() and text.isdigit() and len(text) <= 3]
     return [number for number in dict.fromkeys(numbers) if number <= LARGEST_PAYLOAD_TYPE]
 
 

@@ -259,9 +259,11 @@ def check_record_controls(base: RtspUrl, controls: Sequence[str | None]) -> None
     """
     path = strip_one_trailing_slash(base.path)
     for control in controls:
+        if control is None or "://" not in control:
+            continue  # relative to the URL of ANNOUNCE, and so below it
         targets = _record_targets(base, control)
         if not any(target == path or target.startswith((f"{path}/", f"{path}?")) for target in targets):
-            raise RemoteProtocolError(f"invalid track control {(control or '')[:200]!r}: it is not below '{path}'")
+            raise RemoteProtocolError(f"invalid track control {control[:200]!r}: it is not below '{path}'")
 
 
 def _record_targets(base: RtspUrl, control: str | None) -> set[str]:
