@@ -1,7 +1,7 @@
 """A FastAPI application with an embedded server: live statistics and snapshots over HTTP, streams over RTSP.
 
-    pip install fastapi granian
-    granian --interface asgi fastapi_application:app
+    pip install fastapi uvicorn
+    uvicorn fastapi_application:app
 
 Publish something to rtsp://localhost:8554/cam and open http://localhost:8000/streams and
 http://localhost:8000/snapshot/cam.

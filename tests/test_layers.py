@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "web": set(LEAVES),
     "service": set(),
     "protocols": {"web", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
-    "control": {"hub", "media", "net", "config", *LEAVES},
+    "control": {"hub", "media", "wire", "net", "config", *LEAVES},
     "demo_picture": set(),
     "demo": {"demo_picture", "codecs", "media", *LEAVES},
 }
@@ -121,10 +121,11 @@ def test_the_generic_layers_name_no_protocol(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_network_knows_no_streaming_protocol() -> None:
+@pytest.mark.parametrize("layer", ["net", "control"])
+def test_the_network_knows_no_streaming_protocol(layer: str) -> None:
     wrong = [
         f"{relative(path)}:{line}: imports {name}"
-        for path in modules("net")
+        for path in modules(layer)
         for line, name in imported_modules(path)
         if name.startswith("polycast.wire") and not name.startswith("polycast.wire.http.")
     ]

@@ -220,7 +220,7 @@ async def test_unknown_things_and_methods(server: Server) -> None:
 
 
 async def test_a_client_that_stops_within_its_body_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polycast.control.requests.BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr("polycast.net.http.server.REQUEST_TIMEOUT", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.app.control.ports["apiAddress"])
     writer.write(b"POST /v1/config/set HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert b"408" in await asyncio.wait_for(reader.readline(), 5)

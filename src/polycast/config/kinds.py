@@ -48,6 +48,7 @@ _ENCRYPTIONS: Final = {
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
 _CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
 _ADDRESS = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s/]*)):([0-9]{1,5})", re.ASCII)
+_HOST_NAME = re.compile(r"\*|(?:\*\.)?[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*", re.ASCII)
 _NEXT_SOURCE = re.compile(r" *,(?= *[a-z]+://)")
 
 _TEXT_LIST_SCHEMA: Final = {"type": "array", "items": {"type": "string"}}
@@ -178,6 +179,14 @@ def _networks(value: Json) -> tuple[IPNetwork, ...]:
     return tuple(parse_network(item) for item in _items(value))
 
 
+def _host_names(value: Json) -> tuple[str, ...]:
+    names = tuple(_items(value))
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise InvalidValueError(f"{_quote(name)} is not a host name, such as media.example.com or *.example.com")
+    return names
+
+
 def _url(value: Json) -> str:
     """A URL, or a word in its place. Blanks around it are a mistake, those of its path are encoded (RFC 3986)."""
     scheme, separator, rest = _text(value).strip(" ").partition("://")
@@ -275,6 +284,7 @@ SIZE: Final = Kind("size", _size, str, {"type": "string", "pattern": "^[0-9.]+ *
 ENCRYPTION: Final = Kind("choice", _encryption, str, {"enum": ["no", "optional", "strict", "yes", True, False]})
 TEXTS: Final = Kind("list", lambda value: tuple(_items(value)), _texts, _TEXT_LIST_SCHEMA)
 NETWORKS: Final = Kind("list of IP addresses or ranges", _networks, _network_texts, _TEXT_LIST_SCHEMA)
+HOST_NAMES: Final = Kind("list of host names", _host_names, _texts, _TEXT_LIST_SCHEMA)
 MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, str, {"type": "string"})
 SOURCE: Final = Kind(
     "source, or list of sources", _source, _dump_source, {"anyOf": [{"type": "string"}, _TEXT_LIST_SCHEMA]}

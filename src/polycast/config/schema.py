@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from polycast.config.kinds import ADDRESS, CREDENTIAL, MULTICAST_RANGE, URL
+from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, MULTICAST_RANGE, URL
 from polycast.config.path_schema import PathConfiguration, SourceKind
 from polycast.config.spelling import yaml_key
 from polycast.config.values import (
@@ -82,6 +82,19 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Duration(2)
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        HOST_NAMES,
+        Meta(
+            description=(
+                "Host names by which the API, metrics, profiles and HLS paths with readUser or readIPs may be reached, "
+                "as 'media.example.com', '*.example.com' or '*' (any). IP addresses, names without a dot, names of "
+                "local networks (such as '.local') and the machine's own name are always allowed. Other names are "
+                "refused, because a web page could use one to reach the server through a browser (DNS rebinding). "
+                "List the public name of a reverse proxy here."
+            )
+        ),
+    ] = ()
 
     api: Annotated[
         bool, Meta(description="Enable the HTTP API, which lets programs monitor and control the server.")
@@ -114,6 +127,15 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = ""
+    api_allow_commands: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Let the API change commands (runOnInit, runOnReady...) although it has no credentials. With apiUser "
+                "set it always can."
+            )
+        ),
+    ] = False
 
     metrics: Annotated[bool, Meta(description="Serve metrics for Prometheus.")] = False
     metrics_address: Annotated[str, ADDRESS, Meta(description="Address that the metrics listen on.")] = "127.0.0.1:9998"
@@ -370,6 +392,7 @@ ADDED_KEYS: Final = frozenset(
     {
         "externalAuthenticationTimeout",
         "authenticationFailurePause",
+        "allowedHosts",
         "rtmpAuthMethods",
         "apiPersist",
         "apiUser",
@@ -378,6 +401,7 @@ ADDED_KEYS: Final = frozenset(
         "apiServerKey",
         "apiServerCert",
         "apiAllowOrigin",
+        "apiAllowCommands",
         "metricsUser",
         "metricsPass",
         "metricsEncryption",

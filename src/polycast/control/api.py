@@ -16,6 +16,7 @@ from polycast.config import to_jsonable
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
 from polycast.config.persist import PersistError
 from polycast.control import openapi
+from polycast.control.command_rule import CommandRule
 from polycast.control.contract import Controlled, SessionServer
 from polycast.control.events import EventHub
 from polycast.control.items import describe_path, describe_status
@@ -42,8 +43,9 @@ class Endpoint:
 class Api:
     """Answers requests about the running server. What it shows is asked from the application at each request."""
 
-    def __init__(self, controlled: Controlled, traffic: Traffic, events: EventHub) -> None:
+    def __init__(self, controlled: Controlled, traffic: Traffic, events: EventHub, commands: CommandRule) -> None:
         self._controlled = controlled
+        self._commands = commands
         self._traffic = traffic
         self._events = events
 
@@ -87,14 +89,16 @@ class Api:
         return await self._change(ReplacePaths(await read_map(request)))
 
     async def _change(self, edit: Edit) -> Response:
+        before = self._controlled.configuration
         try:
-            await self._controlled.settings.edit(edit)
+            await self._controlled.settings.edit(edit, self._commands.check)
         except ConfigurationError as error:
             raise RequestError(400, str(error)) from None
         except PersistError as error:
             raise RequestError(409, str(error)) from None
         except PolycastError as error:
             raise RequestError(409, f"the configuration was not changed: {error}") from None
+        self._commands.note(before, self._controlled.configuration)
         return empty_response()
 
     # Paths and sessions

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from polycast.config.schema import Configuration
+from polycast.control.command_rule import CommandRule
 from polycast.control.contract import Controlled
 from polycast.control.service import Listening, Service, is_enabled, listening
 from polycast.errors import PolycastError
 from polycast.net.address import parse_address
-from polycast.net.http.asgi_server import Application
+from polycast.net.http.asgi import Application
 
 if TYPE_CHECKING:
     from polycast.control.events import EventHub
     from polycast.control.lag import LoopLag
     from polycast.control.pprof import Profiles
     from polycast.control.traffic import Traffic
-
-# Seconds between two looks at the certificate files.
-CERTIFICATE_CHECK_SECONDS: Final = 10.0
 
 
 class ServiceError(PolycastError):
@@ -49,7 +47,7 @@ class Control:
         self._events: EventHub | None = None
         self._lag: LoopLag | None = None
         self._profiles: Profiles | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._commands = CommandRule()
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -60,7 +58,6 @@ class Control:
     async def start(self, configuration: Configuration) -> None:
         """Start what is wanted. Raises ServiceError."""
         await self.apply(configuration)
-        self._timer = self._loop.call_later(CERTIFICATE_CHECK_SECONDS, self._on_timer)
 
     async def apply(self, configuration: Configuration) -> None:
         """Start, stop and restart services as a new configuration says.
@@ -90,8 +87,6 @@ class Control:
 
     async def stop(self) -> None:
         """Close everything."""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._events is not None:
             self._events.close()
             self._controlled.settings.listeners.remove(self._events.on_configuration)
@@ -148,12 +143,6 @@ class Control:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _on_timer(self) -> None:
-        self._timer = self._loop.call_later(CERTIFICATE_CHECK_SECONDS, self._on_timer)
-        for service in self.services.values():
-            if service.settings.is_encrypted:
-                self._run_in_background(service.renew_certificate())
-
     # What the services share
 
     @property
@@ -175,7 +164,7 @@ class Control:
             self._events = EventHub(self._controlled)
             self._controlled.hub.observers.append(self._events)
             self._controlled.settings.listeners.append(self._events.on_configuration)
-        return Api(self._controlled, self.traffic, self._events).application()
+        return Api(self._controlled, self.traffic, self._events, self._commands).application()
 
     def metrics(self) -> Application:
         """Return the application of the metrics."""

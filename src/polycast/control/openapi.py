@@ -152,7 +152,7 @@ def _operation(
     responses: Json = {"200": {"description": "Done."}}
     if schema is not None:
         responses["200"]["content"] = {"application/json": {"schema": schema}}
-    for status in sorted({"401", "403", *errors}):
+    for status in sorted({"401", "403", "429", *errors}):
         responses[status] = {
             "description": _ERRORS[status],
             "content": {"application/json": {"schema": _reference("Error")}},
@@ -173,11 +173,12 @@ def _operation(
 _ERRORS: Final = {
     "400": "The request is not valid.",
     "401": "Credentials are needed.",
-    "403": "The request comes from a web site that is not allowed.",
+    "403": "The request comes from a web site or names a host that is not allowed, or it would change commands.",
     "404": "There is no such thing.",
     "408": "The body did not arrive in time.",
     "409": "The change is valid but cannot be put into effect or written; nothing has changed.",
     "413": "The body is too large.",
+    "429": "Too many attempts with wrong credentials came from this address.",
     "503": "Too many clients.",
 }
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 # Bytes of a request's body: the configuration of some thousand paths.
 MAXIMUM_BODY: Final = 1024 * 1024
-
-# Seconds for a client to send the body.
-BODY_TIMEOUT: Final = 10.0
 
 
 class RequestError(Exception):
@@ -44,7 +40,7 @@ NOT_STORED: Final = {"Cache-Control": "no-store"}
 
 async def read_map(request: Request) -> dict[str, Any]:
     """Return the JSON object of the body; an empty body is an empty one. Raises RequestError."""
-    body = await _read_body(request)
+    body = await request.body()
     if not body.strip():
         return {}
     try:
@@ -54,21 +50,3 @@ async def read_map(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RequestError(400, "invalid JSON: the body must be an object")
     return value
-
-
-async def _read_body(request: Request) -> bytes:
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > MAXIMUM_BODY:
-        raise RequestError(413, f"the body is larger than {MAXIMUM_BODY} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAXIMUM_BODY:
-                    raise RequestError(413, f"the body is larger than {MAXIMUM_BODY} bytes")
-    except TimeoutError:
-        raise RequestError(408, f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
-    except ClientDisconnect:
-        raise RequestError(400, "the body is incomplete") from None
-    return bytes(body)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from polycast.config.schema import Configuration
 from polycast.control.contract import Controlled
+from polycast.control.requests import MAXIMUM_BODY
 from polycast.hub.access import PlainCredentials
 from polycast.hub.failures import FailureTracker
 from polycast.log import Log
-from polycast.net.address import join_host_port, parse_address, peer_of
-from polycast.net.http.asgi_server import Application, HttpServer, Receive, Scope, Send
+from polycast.net.address import join_host_port
+from polycast.net.http.asgi import Application, AsgiHandler
+from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
+from polycast.net.http.request import basic_credentials
+from polycast.net.http.server import HttpServer
+from polycast.net.http.transaction import Transaction
+from polycast.wire.http.message import Header, Request
+from polycast.wire.http.response import Response
 
 REALM: Final = "polycast"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,7 +31,8 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Sent by our own status page and terminal view with what they ask every second, which would fill the log.
 POLL_HEADER: Final = b"polycast-poll"
 
-Header = tuple[bytes, bytes]
+# Characters of a target in the log.
+LOGGED_TARGET: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,82 +79,70 @@ class Service:
         self.prefix = prefix
         self.log = controlled.log.child(name)
         self.settings = settings
-        guard = Guard(application, prefix, controlled, self.log, logs_requests=logs_requests)
-        host, port = parse_address(self.settings.address)
-        encrypted = self.settings.is_encrypted
-        self._host = host
-        self._http = HttpServer(
-            guard,
-            host,
-            port,
-            certificate=self.settings.certificate if encrypted else None,
-            key=self.settings.key if encrypted else None,
+        loop = asyncio.get_running_loop()
+        handler = AsgiHandler(application, loop, self.log)
+        guard = Guard(handler, prefix, controlled, self.log, loop, logs_requests=logs_requests)
+        self.server = HttpServer(
+            guard, settings.address, self.log, loop=loop, certificate=settings.certificate, key=settings.key
         )
 
     @property
     def port(self) -> int:
         """The port it listens on; 0 while it is stopped."""
-        return self._http.port
+        return self.server.port
 
     async def start(self) -> None:
         """Listen. Raises OSError or ssl.SSLError."""
-        await self._http.start()
-        kind = "HTTPS" if self.settings.is_encrypted else "HTTP"
-        self.log.info("listener opened on %s:%d (%s)", self._host, self._http.port, kind)
+        await self.server.start()
 
     async def stop(self) -> None:
         """Close the listener; requests under way get a moment."""
-        if self._http.port:
-            await self._http.stop()
-            self.log.info("listener closed")
-
-    async def renew_certificate(self) -> None:
-        """Take changed certificate files; broken ones are reported, and the old ones stay."""
-        try:
-            if await self._http.renew_certificate():
-                self.log.info("the certificate was reloaded")
-        except (OSError, ssl.SSLError) as error:
-            self.log.warning("the changed certificate is not used: %s", error)
+        await self.server.stop("the service stops")
 
 
 class Guard:
     """Stands before a service's application: who may call it, from which web sites, and what is logged."""
 
+    body_limit = MAXIMUM_BODY
+
     def __init__(
-        self, application: Application, prefix: str, controlled: Controlled, log: Log, *, logs_requests: bool
+        self,
+        application: AsgiHandler,
+        prefix: str,
+        controlled: Controlled,
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        logs_requests: bool,
     ) -> None:
         self._application = application
         self._prefix = prefix
         self._controlled = controlled
         self._log = log
+        self._loop = loop
         self._logs_requests = logs_requests
         self._failures = FailureTracker()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        host, port = peer_of(scope.get("client"))
-        query = scope.get("query_string", b"").decode("latin-1")
-        target = scope["path"] + (f"?{query}" if query else "")
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        is_routine = scope["method"] == "GET" and POLL_HEADER in headers
-        write = self._log.info if self._logs_requests and not is_routine else self._log.debug
-        write("[conn %s] %s %s", join_host_port(host, port), scope["method"], target)
-        answer = _Answer(send, self._common_headers(headers))
-        try:
-            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                await answer.preflight(headers)
-            elif not self._is_origin_allowed(scope, headers):
-                await answer.error(403, "requests of other web sites are not allowed (apiAllowOrigin)")
-            elif await self._is_allowed(host, headers, answer):
-                await self._application(scope, receive, answer)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._log.exception("internal error")
-            await answer.error(500, "internal error")
+    def handle(self, transaction: Transaction) -> None:
+        request = transaction.request
+        self._log_request(transaction)
+        common = self._common_headers()
+        refusal = self._refusal(request, common)
+        if refusal is not None:
+            transaction.respond(refusal)
+        elif request.method == "OPTIONS" and b"access-control-request-method" in request.fields:
+            transaction.respond(_preflight(request, common))
+        else:
+            self._authenticate(transaction, common)
 
-    def _common_headers(self, headers: dict[bytes, bytes]) -> list[Header]:
+    def _log_request(self, transaction: Transaction) -> None:
+        request = transaction.request
+        is_routine = request.method == "GET" and POLL_HEADER in request.fields
+        write = self._log.info if self._logs_requests and not is_routine else self._log.debug
+        target = request.target[:LOGGED_TARGET].decode("latin-1")
+        write("[conn %s] %s %s", join_host_port(*transaction.peer), request.method, target)
+
+    def _common_headers(self) -> list[Header]:
         common = [(b"server", b"polycast"), (b"x-content-type-options", b"nosniff")]
         allowed = self._allowed_origin()
         if allowed:
@@ -157,91 +151,82 @@ class Guard:
                 common += [(b"vary", b"Origin"), (b"access-control-allow-credentials", b"true")]
         return common
 
+    def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
+        """Return what is answered to requests that a web page of somebody else may have made."""
+        if not is_host_allowed(request, self._controlled.configuration.allowed_hosts):
+            host = host_of(authority_of(request))
+            return _error(403, f"'{host}' is not a name of this server; names are added by allowedHosts", common)
+        if not self._is_origin_allowed(request):
+            return _error(403, "requests of other web sites are not allowed (apiAllowOrigin)", common)
+        return None
+
     def _allowed_origin(self) -> str:
         return self._controlled.configuration.api_allow_origin if self._prefix == "api" else ""
 
-    def _is_origin_allowed(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    def _is_origin_allowed(self, request: Request) -> bool:
         """Whether a request that may change something comes from no web page, from ours, or from an allowed one.
 
-        Without this, every web page that somebody opens on this machine could set a command to be run.
+        Without this, every web page that somebody opens on this machine could change settings.
         """
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if scope["method"] in SAFE_METHODS or not origin:
+        origin = request.fields.get(b"origin", b"").decode("latin-1")
+        if request.method in SAFE_METHODS or not origin or self._allowed_origin() in ("*", origin):
             return True
-        allowed = self._allowed_origin()
-        own = headers.get(b"host", b"").decode("latin-1")
-        return allowed in ("*", origin) or (bool(own) and urlsplit(origin).netloc == own)
+        own = authority_of(request)
+        try:
+            return bool(own) and urlsplit(origin).netloc.lower() == own.lower()
+        except ValueError:  # half an IPv6 address
+            return False
 
-    async def _is_allowed(self, host: str, headers: dict[bytes, bytes], answer: _Answer) -> bool:
-        configuration = self._controlled.configuration
-        user = getattr(configuration, f"{self._prefix}_user")
-        password = getattr(configuration, f"{self._prefix}_pass")
-        if not user and not password:
-            return True
-        given = _basic_credentials(headers.get(b"authorization", b""))
-        if given is not None and given.matches(user, password):
-            return True
-        if given is not None:
-            self._log.info("[conn %s] invalid credentials", host)
-            if self._failures.note(host, asyncio.get_running_loop().time()):
-                await asyncio.sleep(float(configuration.authentication_failure_pause))
-        challenge = (b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())
-        await answer.error(401, "credentials are needed", [challenge])
-        return False
-
-
-class _Answer:
-    """Sends with the common headers; knows whether an answer has begun."""
-
-    def __init__(self, send: Send, headers: list[Header]) -> None:
-        self._send = send
-        self._headers = headers
-        self._has_begun = False
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self._has_begun = True
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-        await self._send(message)
-
-    async def error(self, status: int, text: str, headers: list[Header] | None = None) -> None:
-        if self._has_begun:
+    def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
+        """Let those with the right credentials pass; guesses of one address take turns."""
+        if not any(self._credentials()):
+            self._pass_on(transaction, common)
             return
-        body = msgspec.json.encode({"error": text})
-        await self(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(body)).encode()),
-                    *(headers or ()),
-                ],
-            }
-        )
-        await self({"type": "http.response.body", "body": body})
+        if basic_credentials(transaction.request) is None:
+            self._refuse_credentials(transaction, common)
+            return
+        host, now = transaction.peer[0], self._loop.time()
+        if not self._failures.is_guessing(host, now):
+            self._verify(transaction, common)
+            return
+        pause = float(self._controlled.configuration.authentication_failure_pause)
+        seconds = self._failures.turn(host, now, pause)
+        if seconds is None:
+            transaction.respond(_error(429, "too many attempts with wrong credentials", common))
+        else:
+            self._loop.call_later(seconds, self._verify, transaction, common)
 
-    async def preflight(self, headers: dict[bytes, bytes]) -> None:
-        wanted = headers.get(b"access-control-request-headers", b"")
-        await self(
-            {
-                "type": "http.response.start",
-                "status": 204,
-                "headers": [
-                    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-                    (b"access-control-allow-headers", wanted),
-                ],
-            }
-        )
-        await self({"type": "http.response.body", "body": b""})
+    def _credentials(self) -> tuple[str, str]:
+        configuration = self._controlled.configuration
+        return getattr(configuration, f"{self._prefix}_user"), getattr(configuration, f"{self._prefix}_pass")
+
+    def _verify(self, transaction: Transaction, common: Sequence[Header]) -> None:
+        given = PlainCredentials(*(basic_credentials(transaction.request) or ()))
+        if given.matches(*self._credentials()):
+            self._pass_on(transaction, common)
+            return
+        host = transaction.peer[0]
+        self._log.info("[conn %s] invalid credentials", host)
+        self._failures.note(host, self._loop.time())
+        self._refuse_credentials(transaction, common)
+
+    def _pass_on(self, transaction: Transaction, common: Sequence[Header]) -> None:
+        if transaction.request.is_truncated:
+            transaction.respond(_error(413, f"the body is larger than {self.body_limit} bytes", common))
+        else:
+            self._application.handle(transaction, common)
+
+    def _refuse_credentials(self, transaction: Transaction, common: Sequence[Header]) -> None:
+        challenge = (b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())
+        transaction.respond(_error(401, "credentials are needed", [challenge, *common]))
 
 
-def _basic_credentials(header: bytes) -> PlainCredentials | None:
-    scheme, _, token = header.partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
-    try:
-        user, _, password = base64.b64decode(token.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return PlainCredentials()
-    return PlainCredentials(user, password)
+def _error(status: int, text: str, headers: Sequence[Header]) -> Response:
+    body = msgspec.json.encode({"error": text})
+    return Response(status, [(b"content-type", b"application/json"), *headers], body)
+
+
+def _preflight(request: Request, common: Sequence[Header]) -> Response:
+    wanted = request.fields.get(b"access-control-request-headers", b"")
+    allowed = [(b"access-control-allow-methods", b"GET, POST, OPTIONS"), (b"access-control-allow-headers", wanted)]
+    return Response(204, [*allowed, *common])

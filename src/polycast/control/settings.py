@@ -25,6 +25,9 @@ from polycast.log import Log
 Apply = Callable[[Configuration], Awaitable[None]]
 """Makes a configuration the running one. Raises PolycastError and leaves the old one running when it cannot."""
 
+Check = Callable[[Configuration, Configuration], None]
+"""Asked about a change, with the old and the new configuration."""
+
 Loader = Callable[[], LoadedConfiguration]
 """Reads the configuration again as it was read at the start. Raises ConfigurationError."""
 
@@ -93,20 +96,23 @@ class Settings:
         async with self._lock:
             await self._take(configuration, ChangeSource.PROGRAM)
 
-    async def edit(self, edit: Edit) -> None:
+    async def edit(self, edit: Edit, check: Check = lambda old, new: None) -> None:
         """Take a change through the API, and write it into the file where that is wanted.
+
+        ``check`` may refuse what it would change, by an exception.
 
         Returns once it is in effect. Raises ConfigurationError when it is not valid, PersistError when it cannot be
         written, and PolycastError when it cannot be put into effect; then nothing has changed.
         """
-        work = asyncio.get_running_loop().create_task(self._edit(edit))
+        work = asyncio.get_running_loop().create_task(self._edit(edit, check))
         work.add_done_callback(_retrieve)
         await asyncio.shield(work)  # a client that goes away must not leave half a change
 
-    async def _edit(self, edit: Edit) -> None:
+    async def _edit(self, edit: Edit, check: Check) -> None:
         async with self._lock:
             old = self.configuration
             new = edit.apply(old)
+            check(old, new)
             write = None
             if old.api_persist or new.api_persist:
                 write = await self._prepare(edit, new)

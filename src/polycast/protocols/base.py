@@ -14,9 +14,6 @@ from polycast.hub.hub import Hub
 from polycast.hub.stats import SESSION_SCHEMA, Sample, SessionSnapshot, count_by_state, describe_session
 from polycast.log import Log
 
-# Seconds between two rounds of time-outs, reports and limits.
-HOUSEKEEPING_SECONDS = 1.0
-
 
 class ConnectionObserver(Protocol):
     """Whoever wants to know of clients that connect: the command that runs for each of them."""

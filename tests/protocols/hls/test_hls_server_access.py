@@ -10,7 +10,10 @@ import pytest
 from tests.protocols.hls.support import Fixture, running
 
 from polycast.hub.access import AccessRequest
-from polycast.net.http.asgi_server import HttpServer, Receive, Scope, Send
+from polycast.log import Log
+from polycast.net.http.server import HttpServer
+from polycast.net.http.transaction import BODY_LIMIT, Transaction
+from polycast.wire.http.response import Response
 
 LOCKED = {"cam": {"readUser": "viewer", "readPass": "secret"}}
 TARGETS = ("/cam/", "/cam/index.m3u8", "/cam/stream.m3u8", "/cam/x_stream_seg1.mp4")
@@ -98,18 +101,14 @@ async def test_the_external_server_is_asked() -> None:
     asked: list[dict[str, str]] = []
     status = 200
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            body += message["body"]
-            if not message.get("more_body"):
-                break
-        asked.append(json.loads(body))
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+    class External:
+        body_limit = BODY_LIMIT
 
-    external = HttpServer(answer, "127.0.0.1", 0)
+        def handle(self, transaction: Transaction) -> None:
+            asked.append(json.loads(transaction.request.body))
+            transaction.respond(Response(status, []))
+
+    external = HttpServer(External(), "127.0.0.1:0", Log())
     await external.start()
     try:
         url = f"http://127.0.0.1:{external.port}/auth"
@@ -131,7 +130,7 @@ async def test_the_external_server_is_asked() -> None:
                 await it.get(target, 401)
             assert len(asked) == 6
     finally:
-        await external.stop()
+        await external.stop("the test ends")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.net.address import join_host_port
+from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.transaction import HttpHost, Transaction
 from polycast.net.tcp import TcpConnection
 from polycast.wire.http.http1 import Http1Connection
@@ -104,6 +104,16 @@ class HttpConnection(TcpConnection):
     def resume_writing(self) -> None:
         self._is_write_paused = False
         self._continue()
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the client speaks TLS to us."""
+        return self.transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """IP address and port at our end."""
+        return peer_of(self.transport.get_extra_info("sockname"))
 
     # Requests
 
@@ -316,6 +326,15 @@ class HttpConnection(TcpConnection):
             self._engine.shut_down()
             self._send(self._engine)
         super().close(reason)
+
+    def shut_down(self, reason: str) -> None:
+        """Take no more requests, and close when those under way are answered."""
+        if self._engine is None or not self._transactions:
+            self.close(reason)
+            return
+        self.close_reason = self.close_reason or reason
+        self._engine.shut_down()
+        self._send(self._engine)
 
     def close_transport(self) -> None:
         if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():

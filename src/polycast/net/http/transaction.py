@@ -71,7 +71,7 @@ class Known:
 class Transaction:
     """A request that is being answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
 
-    __slots__ = ("begun", "connection", "drained", "on_cancelled", "request", "task")
+    __slots__ = ("begun", "connection", "drained", "is_cancelled", "on_cancelled", "request", "task")
 
     def __init__(self, connection: HttpConnection, request: Request, begun: float) -> None:
         self.connection = connection
@@ -80,6 +80,7 @@ class Transaction:
         """Monotonic time in seconds."""
         self.task: asyncio.Task[None] | None = None
         """Produces the response; cancelled when the client no longer wants it."""
+        self.is_cancelled = False
         self.on_cancelled: Callable[[Transaction], None] | None = None
         """Called when the client no longer wants the response."""
         self.drained: asyncio.Future[None] | None = None
@@ -112,6 +113,7 @@ class Transaction:
 
     def cancel(self) -> None:
         """The client no longer wants the response."""
+        self.is_cancelled = True
         if self.task is not None:
             self.task.cancel()
         if self.on_cancelled is not None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
-from email.utils import formatdate
 from typing import ClassVar
 
 from polycast.config.schema import Configuration
@@ -16,6 +14,7 @@ from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Reader
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.connection import HttpConnection
+from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
 from polycast.net.http.transaction import Known
 from polycast.net.losses import describe_loss
 from polycast.protocols.base import ServerContext
@@ -32,7 +31,7 @@ class HlsServer(TcpServer):
     metric = "hls_muxers"
     can_kick = False
     address_key = "hlsAddress"
-    alpn_protocols = ("h2", "http/1.1")
+    alpn_protocols = ALPN_PROTOCOLS
     tells_observer = False
     item_schema: ClassVar[Mapping[str, object]] = {
         "created": {"type": "string", "format": "date-time"},
@@ -42,15 +41,12 @@ class HlsServer(TcpServer):
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
-        self.loop = context.loop
         self.is_encrypted = configuration.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that run, by path name."""
         self.handler = RequestHandler(self)
         self.known = Known()
-        self._date = b""
-        self._date_of = 0
-        """The second since the epoch that the date tells."""
+        self.date = DateHeader()
         self._stopping = False
 
     # TcpServer
@@ -120,14 +116,6 @@ class HlsServer(TcpServer):
         super().apply(configuration)
 
     # Requests
-
-    def date(self) -> bytes:
-        """Return this second as the ``Date`` header tells it (RFC 9110 section 6.6.1)."""
-        now = time.time()
-        if not self._date_of <= now < self._date_of + 1:
-            self._date_of = int(now)
-            self._date = formatdate(self._date_of, usegmt=True).encode()
-        return self._date
 
     async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
         """Return the muxer of a path for a request that found none; others may have come meanwhile.

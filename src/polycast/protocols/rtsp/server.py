@@ -14,12 +14,13 @@ from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.timebase import WallTime
 from polycast.net.address import join_host_port, parse_address
+from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.media_ports import MediaPorts, MulticastAllocator
 from polycast.protocols.rtsp.readers import MulticastGroup, MulticastReader, SessionReader
 from polycast.protocols.rtsp.session import REPORT_INTERVAL, Session
-from polycast.protocols.tcp_server import Member, TcpServer
+from polycast.protocols.tcp_server import TcpServer
 from polycast.rtp.rtcp import SourceDescription, serialize_compound
 from polycast.wire.rtsp.authentication import AuthenticationMethod
 from polycast.wire.rtsp.transport_choice import Protocol

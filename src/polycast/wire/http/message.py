@@ -10,7 +10,7 @@ Header = tuple[bytes, bytes]
 """Name, in lower case, and value."""
 
 # Bytes of a request target: a path, a file name and a token stay far below.
-TARGET_LIMIT: Final = 8 * 1024
+TARGET_LIMIT: Final = 16 * 1024
 
 # Bytes of a request's headers; browsers with many cookies send a few KiB.
 HEADERS_LIMIT: Final = 32 * 1024

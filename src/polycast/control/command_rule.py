@@ -1,0 +1,56 @@
+"""Who may change commands through the API: whoever sets one runs programs on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.spelling import yaml_key
+from polycast.control.requests import RequestError
+
+_PREFIX: Final = "run_on_"
+
+
+def _commands(of: Configuration | PathConfiguration) -> Iterator[tuple[str, str]]:
+    """Yield key and command of those that are set."""
+    for name in of.__struct_fields__:
+        value = getattr(of, name)
+        if name.startswith(_PREFIX) and isinstance(value, str) and value:
+            yield yaml_key(name), value
+
+
+class CommandRule:
+    """Commands are changed with credentials, or where ``apiAllowCommands`` is set; and so is that key itself.
+
+    Credentials that were set through the API by somebody who had none give no right to commands.
+    """
+
+    def __init__(self) -> None:
+        self._untrusted: tuple[str, str] | None = None
+
+    def check(self, old: Configuration, new: Configuration) -> None:
+        """Raises RequestError for a change that needs more."""
+        if self._is_trusted(old):
+            return
+        if new.api_allow_commands and not old.api_allow_commands:
+            raise RequestError(403, "apiAllowCommands can be set through the API only with credentials (apiUser)")
+        before = {("", *command) for command in _commands(old)}
+        before |= {(name, *command) for name, path in old.paths.items() for command in _commands(path)}
+        after = {("", *command) for command in _commands(new)}
+        after |= {(name, *command) for name, path in new.paths.items() for command in _commands(path)}
+        for _, key, _ in sorted(after - before):
+            raise RequestError(
+                403,
+                f"{key} runs a program, so it can be set through the API only with credentials (apiUser), "
+                "or where apiAllowCommands is set",
+            )
+
+    def note(self, old: Configuration, new: Configuration) -> None:
+        """A change through the API is in effect."""
+        if not self._is_trusted(old) and (new.api_user or new.api_pass):
+            self._untrusted = (new.api_user, new.api_pass)
+
+    def _is_trusted(self, configuration: Configuration) -> bool:
+        credentials = (configuration.api_user, configuration.api_pass)
+        return configuration.api_allow_commands or (any(credentials) and credentials != self._untrusted)

@@ -1,0 +1,89 @@
+"""An HTTP server: a listener for HTTP or HTTPS, HTTP/1.1 and HTTP/2, in front of a handler of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import ClassVar, Final
+
+from polycast.log import Log
+from polycast.net.address import join_host_port, peer_of
+from polycast.net.http.connection import HttpConnection
+from polycast.net.http.transaction import HttpHandler, Known
+from polycast.net.losses import describe_loss
+from polycast.net.server import ClientConnection, ConnectionServer
+
+# Seconds for a request to arrive, and for the first one of a connection.
+REQUEST_TIMEOUT: Final = 10.0
+
+ALPN_PROTOCOLS: Final = ("h2", "http/1.1")
+
+
+class DateHeader:
+    """The ``Date`` of responses, made once a second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._second = 0
+
+    def __call__(self) -> bytes:
+        """Return this second as the header tells it (RFC 9110 section 6.6.1)."""
+        now = time.time()
+        if not self._second <= now < self._second + 1:
+            self._second = int(now)
+            self._text = formatdate(self._second, usegmt=True).encode()
+        return self._text
+
+
+class HttpServer(ConnectionServer):
+    """Serves a handler on an address. Made, started and stopped once."""
+
+    alpn_protocols: ClassVar[tuple[str, ...]] = ALPN_PROTOCOLS
+
+    def __init__(
+        self,
+        handler: HttpHandler,
+        address: str,
+        log: Log,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        certificate: str = "",
+        key: str = "",
+    ) -> None:
+        """``certificate`` and ``key`` are PEM files; with them the server speaks TLS only."""
+        super().__init__(loop if loop is not None else asyncio.get_running_loop(), log)
+        self.handler = handler
+        self.known = Known()
+        self.date = DateHeader()
+        self._address = address
+        self._files = (certificate, key)
+        self.is_encrypted = bool(certificate)
+
+    def address(self) -> str:
+        return self._address
+
+    def make_connection(self) -> asyncio.BaseProtocol:
+        return HttpConnection(self)
+
+    def certificate_files(self) -> tuple[str, str]:
+        return self._files
+
+    @property
+    def read_timeout(self) -> float:
+        return REQUEST_TIMEOUT
+
+    def listener_kind(self) -> str:
+        return "HTTPS" if self.is_encrypted else "HTTP"
+
+    def close_connection(self, connection: ClientConnection, reason: str) -> None:
+        if isinstance(connection, HttpConnection):
+            connection.shut_down(reason)
+
+    def on_handshake_failed(self, address: object, error: Exception) -> None:
+        # Browsers try once and ask their user when they do not know the certificate: nothing to worry an operator with.
+        self.log.debug(
+            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_loss(error)
+        )

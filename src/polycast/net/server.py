@@ -1,0 +1,252 @@
+"""A server's listener with its connections: plain or TLS, housekeeping, certificates that are renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar, Final, Protocol
+
+from polycast.log import Log
+from polycast.net.address import join_host_port, parse_address, peer_of
+from polycast.net.listen import open_tcp_listener
+from polycast.net.listener import Listener
+from polycast.net.loop import LateTimer
+from polycast.net.losses import describe_loss
+from polycast.net.tls import certificate_stamp, load_server_context
+from polycast.net.tls_listener import TlsListener
+from polycast.net.work import SLICE_SECONDS, work_queue_of
+
+# Seconds between two rounds of time-outs, reports and limits.
+HOUSEKEEPING_SECONDS: Final = 1.0
+
+# Seconds between two checks of the certificate files.
+CERTIFICATE_CHECK_SECONDS: Final = 10.0
+
+# Seconds that connections get for their last bytes when the server stops.
+STOP_GRACE_SECONDS: Final = 1.0
+
+
+class Member(Protocol):
+    """What a server looks after: a connection, a session."""
+
+    def tick(self, now: float) -> None:
+        """Called about once a second."""
+
+
+class ClientConnection(Member, Protocol):
+    """A connection, as its server sees it. It is a protocol of asyncio, too."""
+
+    log: Log
+
+    def close(self, reason: str) -> None:
+        """Close once everything queued was sent."""
+
+    def abort(self, reason: str) -> None:
+        """Close at once."""
+
+
+class ConnectionServer(ABC):
+    """A listener with its connections: plain, or with TLS."""
+
+    is_encrypted: bool = False
+    alpn_protocols: ClassVar[tuple[str, ...]] = ()
+    """What TLS clients may choose from (RFC 7301)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+        self.loop = loop
+        self.log = log
+        self.internal_errors = 0
+        """Exceptions that should not have happened; each closed one session only."""
+        self.now = time.monotonic
+        self._connections: set[ClientConnection] = set()
+        self._all_lost: asyncio.Event | None = None
+        """Set when the last connection is lost; there while the server stops."""
+        self._listener: Listener | None = None
+        self._timer: LateTimer | None = None
+        self._is_running = False
+        self._round: Iterator[Member] = iter(())
+        """Members that are still to be called in this second."""
+        self._tls: ssl.SSLContext | None = None
+        self._certificate_stamp: tuple[int, ...] = ()
+        self._next_certificate_check = 0.0
+
+    # For subclasses
+
+    @abstractmethod
+    def address(self) -> str:
+        """Return the configured address of the listener."""
+
+    @abstractmethod
+    def make_connection(self) -> asyncio.BaseProtocol:
+        """Return the protocol object of a new connection; it calls `add_connection` and `remove_connection`."""
+
+    @abstractmethod
+    def certificate_files(self) -> tuple[str, str]:
+        """Return the PEM files (certificate, key) of a server with TLS."""
+
+    @property
+    @abstractmethod
+    def read_timeout(self) -> float:
+        """Seconds."""
+
+    def listener_kind(self) -> str:
+        """Return what the log calls the listener."""
+        return "TCP/TLS" if self.is_encrypted else "TCP"
+
+    def open_more(self) -> list[str]:
+        """Open other sockets before the listener; return what the log says of them. Raises OSError."""
+        return []
+
+    def close_more(self) -> None:
+        """Close what `open_more` opened, and end what outlives connections."""
+
+    def close_connection(self, connection: ClientConnection, reason: str) -> None:
+        """Close a connection because the server stops; it is cut after `STOP_GRACE_SECONDS`."""
+        connection.close(reason)
+
+    def members(self) -> list[Member]:
+        """Return what is to be called about once a second."""
+        return list(self._connections)
+
+    def on_second(self, now: float) -> None:
+        """Called about once a second, after the members."""
+
+    # Life
+
+    async def start(self) -> None:
+        host, port = parse_address(self.address())
+        if self.is_encrypted:
+            self._tls = load_server_context(*self.certificate_files(), self.alpn_protocols)
+            self._certificate_stamp = certificate_stamp(*self.certificate_files())
+        texts = self.open_more()
+        listener = open_tcp_listener(host, port)
+        try:
+            self._listener = self._create_listener(listener)
+        except BaseException:
+            listener.close()
+            raise
+        self._is_running = True
+        self._schedule()
+        self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({self.listener_kind()})", *texts]))
+
+    async def stop(self, reason: str) -> None:
+        was_started, self._is_running = self._is_running, False
+        self._round = iter(())
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            self.close_connection(connection, reason)
+        await self._wait_for_connections()
+        self.close_more()
+        if was_started:
+            self.log.info("listener closed")
+
+    @property
+    def port(self) -> int:
+        """The port of the listener; 0 while it is closed."""
+        if self._listener is None or not self._listener.sockets:
+            return 0
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    def add_connection(self, connection: ClientConnection) -> None:
+        """Take a new connection into the housekeeping."""
+        self._connections.add(connection)
+
+    def remove_connection(self, connection: ClientConnection) -> None:
+        """Forget a connection that was lost."""
+        self._connections.discard(connection)
+        if not self._connections and self._all_lost is not None:
+            self._all_lost.set()
+
+    def _create_listener(self, listener: socket.socket) -> Listener:
+        if self._tls is None:
+            return Listener(listener, self.make_connection)
+        return TlsListener(
+            listener,
+            self._tls,
+            self.make_connection,
+            self.on_handshake_failed,
+            handshake_timeout=self.read_timeout,
+            shutdown_timeout=STOP_GRACE_SECONDS,
+        )
+
+    def on_handshake_failed(self, address: object, error: Exception) -> None:
+        """Called with the address of a client that is no TLS client, or does not like the certificate."""
+        log = self.log.child(f"conn {join_host_port(*peer_of(address))}")
+        log.info("closed (TLS handshake failed: %s)", describe_loss(error))
+
+    async def _wait_for_connections(self) -> None:
+        """Give the last bytes a moment to leave, then cut what is still there."""
+        if self._connections:
+            self._all_lost = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_lost.wait(), STOP_GRACE_SECONDS)
+        for connection in list(self._connections):
+            connection.abort("the server stopped")
+        if self._listener is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._listener.wait_closed(), STOP_GRACE_SECONDS)
+
+    # Housekeeping
+
+    def _schedule(self) -> None:
+        self._timer = LateTimer(self.loop, HOUSEKEEPING_SECONDS, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._round = iter(self.members())
+        if self.work():
+            work_queue_of(self.loop).add(self)
+
+    def work(self) -> bool:
+        """A slice of housekeeping; return whether there is more."""
+        now = self.now()
+        slice_end = now + SLICE_SECONDS
+        for member in self._round:
+            try:
+                member.tick(now)
+            except Exception:
+                self.on_internal_error()
+            if self.now() >= slice_end:
+                return True
+        if self._is_running:
+            self._schedule()
+            self._end_round(now)
+        return False
+
+    def _end_round(self, now: float) -> None:
+        try:
+            self.on_second(now)
+        except Exception:
+            self.on_internal_error()
+        if self._tls is not None and now >= self._next_certificate_check:
+            self._next_certificate_check = now + CERTIFICATE_CHECK_SECONDS
+            self._reload_certificate()
+
+    def on_internal_error(self) -> None:
+        """Log the exception that is being handled, a bug of ours, and count it."""
+        self.log.exception("internal error")
+        self.internal_errors += 1
+
+    def _reload_certificate(self) -> None:
+        """Use a renewed certificate for new connections; a broken one is reported, and the old one stays."""
+        certificate, key = self.certificate_files()
+        stamp = certificate_stamp(certificate, key)
+        if stamp == self._certificate_stamp:
+            return
+        self._certificate_stamp = stamp
+        try:
+            # Loaded into the old context, a key of another type would stand beside the old one, which clients prefer.
+            self._tls = load_server_context(certificate, key, self.alpn_protocols)
+        except (OSError, ssl.SSLError) as error:
+            self.log.warning("the changed certificate is not used: %s", error)
+        else:
+            if isinstance(self._listener, TlsListener):
+                self._listener.context = self._tls
+            self.log.info("the certificate was reloaded")
