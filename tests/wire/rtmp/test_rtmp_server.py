@@ -355,6 +355,13 @@ def test_capabilities_are_exchanged() -> None:
     assert "hvc1" in result.object["videoFourCcInfoMap"]  # type: ignore[operator]
 
 
+def test_quotation_marks_around_the_url() -> None:
+    server = connected({"tcUrl": "'rtmp://u:p@127.0.0.1/live'"})
+    (event,) = feed(server, command("publish", 5.0, None, "key", "live", stream_id=1))
+    assert isinstance(event, PublishRequested)
+    assert [(target.path, target.user, target.password) for target in event.targets] == [("live/key", "u", "p")]
+
+
 @pytest.mark.parametrize("flags", [float("nan"), float("inf"), -1.0, 1e300])
 def test_senseless_capabilities_are_none(flags: float) -> None:
     server = connected({"capsEx": flags})

@@ -104,7 +104,8 @@ class ServerConnection(Connection):
             self._send(Command("_error", command.transaction_id, None, (information,)))
             return [LoginRequested()]
         self._advance(Input.CONNECT)
-        self._tc_url = _checked(text_member(values, "tcUrl", "tcurl"))
+        # Some encoders leave the quotation marks of their configuration around the URL.
+        self._tc_url = _checked(text_member(values, "tcUrl", "tcurl")).strip("'\"")
         if self._tc_url:
             check_tc_url(self._tc_url)
         object_encoding = number_member(values, "objectEncoding") or 0.0
