@@ -89,6 +89,9 @@ SCENARIOS = (
     Scenario("rtmp-100", "rtmp", "tcp", 1, 100, ("message",), (RATIO, NOTHING_LOST)),
     Scenario("rtmp-500", "rtmp", "tcp", 1, 500, ("message",), (RATIO, NOTHING_LOST)),
     Scenario("rtmp-1000", "rtmp", "tcp", 1, 1000, ("message",), (RATIO, NOTHING_LOST)),
+    Scenario(
+        "rtmp-streams-100", "rtmp", "tcp", 100, 100, ("message",), (Target("cpu_per_gigabit", 0.40), NOTHING_LOST)
+    ),
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
     Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
