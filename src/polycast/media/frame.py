@@ -69,6 +69,20 @@ class Frame:
         """Return the units with 4-byte big-endian length prefixes (ISO/IEC 14496-15), computed once."""
         return self._cached("avcc", self._build_avcc)
 
+    def keep_avcc(self, data: bytes) -> None:
+        """Take what `avcc` returns from the publisher, who sent the units in this form."""
+        self._cache = {"avcc": data}
+
+    def avcc_parts(self) -> list[bytes]:
+        """Return what `avcc` returns in parts, to be joined with something else."""
+        if self._cache is not None and "avcc" in self._cache:
+            return [self._cache["avcc"]]
+        parts: list[bytes] = []
+        for unit in self.units:
+            parts.append(len(unit).to_bytes(4, "big"))
+            parts.append(unit)
+        return parts
+
     def annexb(self) -> bytes:
         """Return the units with Annex B start codes (Rec. ITU-T H.264 Annex B), computed once."""
         return self._cached("annexb", self._build_annexb)
@@ -83,11 +97,7 @@ class Frame:
         return value
 
     def _build_avcc(self) -> bytes:
-        parts: list[bytes] = []
-        for unit in self.units:
-            parts.append(len(unit).to_bytes(4, "big"))
-            parts.append(unit)
-        return b"".join(parts)
+        return b"".join(self.avcc_parts())
 
     def _build_annexb(self) -> bytes:
         parts: list[bytes] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from polycast.errors import LocalProtocolError
 from polycast.hub.batch import FrameBatch
@@ -15,9 +15,8 @@ from polycast.net.outbox import Outbox
 from polycast.wire.rtmp.muxer import Muxer
 
 
-@dataclass(frozen=True, slots=True)
-class MessageForm:
-    """A batch as messages."""
+class MessageForm(NamedTuple):
+    """A batch as messages. One is made for each frame of each stream, so it is as cheap as can be."""
 
     data: bytes
     count: int
@@ -57,20 +56,20 @@ class SharedMuxer:
         offset = 0
         key_offset = key_timestamp = key_part = -1
         has_update = False
-        timestamp = 0
+        last: tuple[int, Frame] | None = None
         for index, entry in batch.entries:
             if index not in self.indexes:
                 continue
             if isinstance(entry, Frame):
                 if not muxer.is_complete(index):
                     continue  # nobody can decode it before the parameters have come
-                timestamp = muxer.timestamp(index, entry)
-                if key_offset < 0 and (index == self._key_track or self._key_track is None) and entry.key:
-                    key_offset, key_timestamp, key_part = offset, timestamp, len(parts)
+                if entry.key and key_offset < 0 and (index == self._key_track or self._key_track is None):
+                    key_offset, key_timestamp, key_part = offset, muxer.timestamp(index, entry), len(parts)
                 message = muxer.message(index, entry)
+                last = (index, entry)
             else:
                 try:
-                    message = muxer.update(entry, timestamp)
+                    message = muxer.update(entry, muxer.timestamp(*last) if last is not None else 0)
                 except LocalProtocolError:
                     continue  # parameters that the format cannot carry; the old ones stay
                 if not message:

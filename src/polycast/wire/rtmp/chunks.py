@@ -116,12 +116,12 @@ class ChunkReader:
     __slots__ = (
         "_chunk_missing",
         "_current",
-        "_partial",
         "_pending",
         "_streams",
         "chunk_size",
         "has_more",
         "partial_limit",
+        "partial_size",
     )
 
     def __init__(self) -> None:
@@ -134,12 +134,8 @@ class ChunkReader:
         self._pending = b""
         self._current: _ChunkStream | None = None
         self._chunk_missing = 0
-        self._partial = 0
-
-    @property
-    def partial_size(self) -> int:
+        self.partial_size = 0
         """Bytes of incomplete messages that are held."""
-        return self._partial
 
     def receive(self, data: bytes) -> list[RawMessage]:
         """Take bytes and return the messages that they complete. Raises `RemoteProtocolError`."""
@@ -163,30 +159,52 @@ class ChunkReader:
                     self._pending = data[position:]
                     break
                 stream, position = header
+                if stream.missing == stream.length:
+                    payload, end = self._take_whole(stream, data, position, size)
+                    if payload is not None:
+                        position = end
+                        stream.missing = 0
+                        messages.append(self._finish(stream, payload))
+                        continue
                 self._chunk_missing = min(stream.missing, self.chunk_size)
-            end = position + self._chunk_missing
-            if end > size:
-                part = data[position:]
-                self._keep(stream, part)
-                self._chunk_missing -= len(part)
-                self._current = stream
-                break
-            self._current = None
-            if end - position == stream.length:  # the whole message in one chunk
-                stream.missing = 0
-                messages.append(self._finish(stream, data[position:end]))
-                position = end
-                continue
-            self._keep(stream, data[position:end])
-            position = end
-            if stream.missing and position < size:
-                position = self._read_run(stream, data, position, size)
+            position = self._take_part(stream, data, position, size)
             if not stream.missing:
                 payload = bytes(stream.buffer)
                 stream.buffer.clear()
-                self._partial -= len(payload)
+                self.partial_size -= len(payload)
                 messages.append(self._finish(stream, payload))
         return messages
+
+    def _take_whole(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> tuple[bytes | None, int]:
+        """Return the payload of a message whose chunks are all there and follow each other, and where it ends.
+
+        That is most of them. The payload is None for the others.
+        """
+        length = stream.length
+        chunk_size = self.chunk_size
+        if length <= chunk_size:
+            end = position + length
+            return (data[position:end] if end <= size else None), end
+        continuation = stream.continuation
+        count = (length - 1) // chunk_size
+        end = position + length + count * len(continuation)
+        if end > size:
+            return None, end
+        return _without_headers(data, position, end, continuation, count, chunk_size), end
+
+    def _take_part(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
+        """Keep what is there of a message that is not whole, or whose chunks alternate with others'; return its end."""
+        end = position + self._chunk_missing
+        if end > size:
+            self._chunk_missing = end - size
+            self._current = stream
+            self._keep(stream, data[position:])
+            return size
+        self._current = None
+        self._keep(stream, data[position:end])
+        if stream.missing and end < size:
+            return self._take_run(stream, data, end, size)
+        return end
 
     def hold(self, data: bytes) -> None:
         """Keep bytes for a later call of `receive`."""
@@ -197,15 +215,12 @@ class ChunkReader:
     def _keep(self, stream: _ChunkStream, part: bytes | bytearray) -> None:
         stream.buffer += part
         stream.missing -= len(part)
-        self._partial += len(part)
-        if self._partial > self.partial_limit:
+        self.partial_size += len(part)
+        if self.partial_size > self.partial_limit:
             raise RemoteProtocolError(f"more than {self.partial_limit} bytes of incomplete messages")
 
-    def _read_run(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
-        """Take all continuation chunks of ``stream`` that are whole and follow each other; return where they end.
-
-        Their headers are equal and stand at equal distances, so they are checked and cut out with strided slices.
-        """
+    def _take_run(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
+        """Take all continuation chunks of ``stream`` that are whole and follow each other; return where they end."""
         continuation = stream.continuation
         header_size = len(continuation)
         stride = header_size + self.chunk_size
@@ -214,19 +229,12 @@ class ChunkReader:
         if end > size:  # the last one is not whole
             count -= 1
             end = position + count * stride
-        if count <= 0:
+        if count <= 0 or not data.startswith(continuation, position):
             return position
-        if count == 1:
-            if not data.startswith(continuation, position):
-                return position
-            self._keep(stream, data[position + header_size : end])
-            return end
-        for index in range(header_size):
-            if data[position + index : end : stride] != continuation[index : index + 1] * count:
-                return position
-        run = bytearray(data[position:end])
-        for index in range(header_size):
-            del run[:: stride - index]
+        start = position + header_size
+        run = _without_headers(data, start, end, continuation, count - 1, self.chunk_size)
+        if run is None:
+            return position
         self._keep(stream, run)
         return end
 
@@ -249,7 +257,7 @@ class ChunkReader:
         elif message_type == TYPE_ABORT:
             stream = self._streams.get(value)
             if stream is not None:
-                self._partial -= len(stream.buffer)
+                self.partial_size -= len(stream.buffer)
                 stream.buffer.clear()
                 stream.missing = 0
 
@@ -332,6 +340,26 @@ class ChunkReader:
         return stream
 
 
+def _without_headers(
+    data: bytes, start: int, end: int, continuation: bytes, count: int, chunk_size: int
+) -> bytes | None:
+    """Return ``data[start:end]`` without the ``count`` headers ``continuation`` in it, one after each whole chunk.
+
+    None when something else stands in the place of one of them. However small the chunks are, this takes a fixed
+    number of slice operations: the headers are equal and stand at equal distances.
+    """
+    if not count:
+        return data[start:end]
+    stride = len(continuation) + chunk_size
+    for index in range(len(continuation)):
+        if data[start + chunk_size + index : end : stride] != continuation[index : index + 1] * count:
+            return None
+    run = bytearray(memoryview(data)[start:end])
+    for index in range(len(continuation)):
+        del run[chunk_size :: stride - index]
+    return bytes(run)
+
+
 def _check_length(stream: _ChunkStream) -> None:
     length = stream.length
     if length > MAXIMUM_COMMAND_SIZE and (length > MAXIMUM_MESSAGE_SIZE or stream.type not in _LARGE_TYPES):
@@ -369,13 +397,11 @@ def serialize_message(
     timestamp &= 0xFFFFFFFF
     extended = b"" if timestamp < EXTENDED_TIMESTAMP else _UINT32.pack(timestamp)
     field = EXTENDED_TIMESTAMP if extended else timestamp
-    header = b"".join(
-        (
-            _basic_header(0, chunk_stream_id),
-            (field << 32 | length << 8 | message_type).to_bytes(7, "big"),
-            stream_id.to_bytes(4, "little"),
-            extended,
-        )
+    header = (
+        _basic_header(0, chunk_stream_id)
+        + (field << 32 | length << 8 | message_type).to_bytes(7, "big")
+        + stream_id.to_bytes(4, "little")
+        + extended
     )
     if length <= chunk_size:
         return b"".join((header, *payload))

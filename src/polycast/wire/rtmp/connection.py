@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.frame import Frame
@@ -107,8 +106,12 @@ class Connection(ABC):
         """When the peer last made progress: a new state, or anything at all while media is to flow."""
         self._reader = ChunkReader()
         self._reader.partial_limit = MAXIMUM_IDLE_PARTIAL_SIZE
-        self._backlog: deque[RawMessage] = deque()
+        self.has_more = False
+        """Whether received bytes wait for another call of `receive_data`."""
+        self._backlog: list[RawMessage] = []
         """Complete messages that wait for a later call."""
+        self._early_size = 0
+        """Bytes of media from before the peer was let in."""
         self._late_events: list[Event] = []
         self._writer = ChunkWriter()
         self._output: list[bytes] = []
@@ -128,14 +131,10 @@ class Connection(ABC):
         return data
 
     @property
-    def has_more(self) -> bool:
-        """Whether received bytes wait for another call of `receive_data`."""
-        return bool(self._backlog or self._late_events or self._reader.has_more)
-
-    @property
     def held_size(self) -> int:
         """Bytes of the peer that are kept because something is missing: the end of a message, or of the analysis."""
-        return self._reader.partial_size + (self.demuxer.held_size if self.demuxer is not None else 0)
+        demuxer = self.demuxer
+        return self._reader.partial_size + self._early_size + (demuxer.held_size if demuxer is not None else 0)
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take bytes from the socket and return what they mean. Raises `RemoteProtocolError`."""
@@ -152,9 +151,10 @@ class Connection(ABC):
             if self._backlog or self._late_events:
                 self._reader.hold(data)
             else:
-                self._backlog.extend(self._reader.receive(data))
+                self._backlog = self._reader.receive(data)
             events = self._work(now)
-            self._acknowledge()
+            if self.bytes_received - self._last_acknowledged >= self._window:
+                self._acknowledge()
         except RemoteProtocolError:
             self._fail()
             raise
@@ -164,22 +164,32 @@ class Connection(ABC):
         """Handle messages in the order in which they came, as many as one call may."""
         events = self._late_events
         backlog = self._backlog
-        cost = 0
-        while backlog and cost < WORK_LIMIT and len(events) < MAXIMUM_EVENTS:
-            raw = backlog.popleft()
+        index = cost = 0
+        while index < len(backlog) and cost < WORK_LIMIT and len(events) < MAXIMUM_EVENTS:
+            raw = backlog[index]
+            index += 1
             if raw.type in _MEDIA_TYPES:
                 cost += MEDIA_COST
-                events.extend(self._on_media(raw, now))
-            else:
-                cost += CONTROL_COST + len(raw.payload) // BYTES_PER_COST
-                self._receive_other(raw, now, events)
+                events += self._on_media(raw, now)
+                continue
+            cost += CONTROL_COST + len(raw.payload) // BYTES_PER_COST
+            if raw.type == MessageType.AGGREGATE:
+                if self.demuxer is not None:
+                    backlog[index:index] = split_aggregate(raw)
+                continue
+            message = parse_message(raw)
+            if message is not None:
+                events += self._on_message(message, now)
+        self._backlog = backlog[index:]
         self._late_events = events[MAXIMUM_EVENTS:]
-        return events[:MAXIMUM_EVENTS]
+        self.has_more = bool(self._backlog or self._late_events or self._reader.has_more)
+        return events[:MAXIMUM_EVENTS] if self._late_events else events
 
     def _fail(self) -> None:
         self.state = State.CLOSED
-        self._backlog.clear()
+        self._backlog = []
         self._late_events = []
+        self.has_more = False
         self._reader = ChunkReader()
 
     def _shake(self, data: bytes) -> bytes:
@@ -230,16 +240,6 @@ class Connection(ABC):
         """Handle a user control message other than a ping."""
         return []
 
-    def _receive_other(self, raw: RawMessage, now: float, events: list[Event]) -> None:
-        """Handle a message that is neither audio nor video."""
-        if raw.type == MessageType.AGGREGATE:
-            if self.demuxer is not None:
-                self._backlog.extendleft(reversed(split_aggregate(raw)))
-            return
-        message = parse_message(raw)
-        if message is not None:
-            events.extend(self._on_message(message, now))
-
     def _on_media(self, raw: RawMessage, now: float) -> list[Event]:
         return self.demuxer.receive(raw, now) if self.demuxer is not None else []
 
@@ -265,10 +265,8 @@ class Connection(ABC):
 
     def _acknowledge(self) -> None:
         """Section 5.4.3: tell how much came, each time that a window is full."""
-        received = self.bytes_received
-        if received - self._last_acknowledged >= self._window:
-            self._last_acknowledged = received
-            self._send(Acknowledgement(received))
+        self._last_acknowledged = self.bytes_received
+        self._send(Acknowledgement(self.bytes_received))
 
     def _advance(self, trigger: Input) -> None:
         self.state = advance(self._table, self.state, trigger)

@@ -196,17 +196,24 @@ class InputTrack:
     def parse_h264(self, part: Part, milliseconds: int) -> list[Frame]:
         if self.codec is None:
             return []
-        units = split_length_prefixed(part.body, self._length_size)
-        if len(units) > 1 or (units and units[0][0] & 0x1F == 9):
-            units = [unit for unit in units if unit[0] & 0x1F != 9]
-        return self._video(part, milliseconds, tuple(units), h264.is_key(units))
+        units = [unit for unit in split_length_prefixed(part.body, self._length_size) if unit[0] & 0x1F != 9]
+        return self._units(part, milliseconds, units, h264.is_key(units))
 
     def parse_h265(self, part: Part, milliseconds: int) -> list[Frame]:
         if self.codec is None:
             return []
         units = split_length_prefixed(part.body, self._length_size)
         units = [unit for unit in units if len(unit) > 1 and unit[0] >> 1 & 0x3F != 35]
-        return self._video(part, milliseconds, tuple(units), h265.is_key(units))
+        return self._units(part, milliseconds, units, h265.is_key(units))
+
+    def _units(self, part: Part, milliseconds: int, units: list[bytes], key: bool) -> list[Frame]:
+        frames = self._video(part, milliseconds, tuple(units), key)
+        body = part.body
+        # Most bodies are what others want to have: nothing was left out.
+        if self._length_size == 4 and len(body) == sum(map(len, units)) + 4 * len(units):
+            for frame in frames:
+                frame.keep_avcc(body)
+        return frames
 
     def parse_av1(self, part: Part, milliseconds: int) -> list[Frame]:
         if self.codec is None:

@@ -128,7 +128,10 @@ class TrackWriter:
         "_nal_units",
         "_obus",
         "_swap",
+        "chunk_stream",
+        "clock_rate",
         "complete",
+        "message_type",
         "number",
         "sequence_header",
         "track",
@@ -142,8 +145,12 @@ class TrackWriter:
         if reason is not None:
             raise LocalProtocolError(f"can't write track {track.index} ({track.codec_name}) with RTMP: {reason}")
         self.track = track
+        self.clock_rate = track.clock_rate
         self.number = number
         """Among the tracks of its kind."""
+        is_video = track.kind == "video"
+        self.message_type = MessageType.VIDEO if is_video else MessageType.AUDIO
+        self.chunk_stream = VIDEO_CHUNK_STREAM if is_video else AUDIO_CHUNK_STREAM
         self._nal_units = isinstance(codec, (H264, H265))
         self._obus = isinstance(codec, AV1)
         self._swap = isinstance(codec, LPCM) and codec.bit_depth == 16
@@ -183,20 +190,15 @@ class TrackWriter:
 
     def payload(self, frame: Frame, composition_time: int) -> list[bytes]:
         """Return the payload of a frame's message in parts; ``composition_time`` in milliseconds."""
-        units = frame.units
-        if not self._nal_units:
-            header = self._headers[frame.key]
-            if self._obus:
-                return [header, av1.join_obus(units)]
-            return [header, swap_samples(units[0]) if self._swap else units[0]]
-        if composition_time or self._composition:
-            parts = [self._headers[2 + frame.key], (composition_time & 0xFFFFFF).to_bytes(3, "big")]
-        else:
-            parts = [self._headers[frame.key]]
-        for unit in units:
-            parts.append(len(unit).to_bytes(4, "big"))
-            parts.append(unit)
-        return parts
+        if self._nal_units:
+            if composition_time or self._composition:
+                time = (composition_time & 0xFFFFFF).to_bytes(3, "big")
+                return [self._headers[2 + frame.key], time, *frame.avcc_parts()]
+            return [self._headers[frame.key], *frame.avcc_parts()]
+        header, units = self._headers[frame.key], frame.units
+        if self._obus:
+            return [header, av1.join_obus(units)]
+        return [header, swap_samples(units[0]) if self._swap else units[0]]
 
 
 class Muxer:
@@ -266,9 +268,7 @@ class Muxer:
         payload = writer.sequence_header
         if payload is None:
             return b""
-        if writer.track.kind == "video":
-            return self._serialize(MessageType.VIDEO, timestamp, [payload], VIDEO_CHUNK_STREAM)
-        return self._serialize(MessageType.AUDIO, timestamp, [payload], AUDIO_CHUNK_STREAM)
+        return self._serialize(writer.message_type, timestamp, [payload], writer.chunk_stream)
 
     def _serialize(self, message_type: int, timestamp: int, parts: list[bytes], chunk_stream_id: int) -> bytes:
         return serialize_message(message_type, self.stream_id, timestamp, parts, chunk_stream_id, self.chunk_size)
@@ -285,7 +285,7 @@ class Muxer:
 
     def timestamp(self, index: int, frame: Frame) -> int:
         """Return the timestamp of a frame's message in milliseconds, not wrapped."""
-        milliseconds = rescale_nearest(frame.dts, self._writer(index).track.clock_rate, MILLISECONDS)
+        milliseconds = rescale_nearest(frame.dts, self._writer(index).clock_rate, MILLISECONDS)
         origin = self._origin
         if origin is None:
             origin = self._origin = min(milliseconds, 0)
@@ -295,14 +295,13 @@ class Muxer:
         """Return a frame of track ``index`` as a whole message, for any number of readers."""
         writer = self._writer(index)
         timestamp = self.timestamp(index, frame)
-        if writer.track.kind != "video":
-            return self._serialize(MessageType.AUDIO, timestamp, writer.payload(frame, 0), AUDIO_CHUNK_STREAM)
         composition_time = 0
         if frame.pts != frame.dts:
-            rate = writer.track.clock_rate
+            rate = writer.clock_rate
             composition_time = rescale_nearest(frame.pts, rate, MILLISECONDS) - rescale_nearest(
                 frame.dts, rate, MILLISECONDS
             )
-        return self._serialize(
-            MessageType.VIDEO, timestamp, writer.payload(frame, composition_time), VIDEO_CHUNK_STREAM
+        payload = writer.payload(frame, composition_time)
+        return serialize_message(
+            writer.message_type, self.stream_id, timestamp, payload, writer.chunk_stream, self.chunk_size
         )

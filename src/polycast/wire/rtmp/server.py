@@ -81,7 +81,6 @@ class ServerConnection(Connection):
         self._login = login
         self._login_response: Response | None = None
         self._early: list[RawMessage] = []
-        self._early_size = 0
 
     def _awaits_peer(self) -> bool:
         return self.state not in (State.PLAYING, State.PLAY_REQUESTED, State.PUBLISH_REQUESTED, State.CLOSED)
@@ -179,13 +178,9 @@ class ServerConnection(Connection):
         self._send(Command("onFCSubscribe", 0.0, None, (information,)))
         return []
 
-    @property
-    def held_size(self) -> int:
-        return super().held_size + self._early_size
-
     def _on_media(self, raw: RawMessage, now: float) -> list[Event]:
-        if self.state is State.PUBLISHING:
-            return super()._on_media(raw, now)
+        if self.state is State.PUBLISHING and self.demuxer is not None:
+            return self.demuxer.receive(raw, now)
         if self.state is State.PUBLISH_REQUESTED:
             self._early_size += len(raw.payload) + MESSAGE_OVERHEAD
             if self._early_size > MAXIMUM_EARLY_SIZE:
@@ -215,7 +210,7 @@ class ServerConnection(Connection):
         self._advance(Input.ACCEPTED)
         self._send_status("status", "NetStream.Publish.Start", "publish start")
         self._reader.partial_limit = MAXIMUM_PARTIAL_SIZE
-        self._backlog.extendleft(reversed(self._early))
+        self._backlog[:0] = self._early
         self._early, self._early_size = [], 0
         try:
             return self._work(now)
