@@ -19,7 +19,7 @@ class MessageForm(NamedTuple):
     """A batch as messages. One is made for each frame of each stream, so it is as cheap as can be."""
 
     data: bytes
-    count: int
+    message_count: int
     """Messages."""
     key_offset: int
     """Where in ``data`` a new reader can begin; -1 for nowhere."""
@@ -119,17 +119,17 @@ class MessageReader(FrameReader):
                 outbox.write(data)
                 counters = self.counters
                 counters.bytes_sent += len(data)
-                counters.packets_sent += form.count
+                counters.packets_sent += form.message_count
             return
         self._is_stale |= form.has_update
         drops = self.flowing
         if form.key_offset < 0 or (drops and not outbox.has_drained()):
             if drops:
-                self._drop(form.count)
+                self._drop(form.message_count)
             return
         if drops:
             outbox.ready = True
-            self._drop(form.count - form.key_count)
+            self._drop(form.message_count - form.key_count)
         self.flowing = True
         data = form.data[form.key_offset :]
         if self._is_stale:
