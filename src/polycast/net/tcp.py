@@ -308,6 +308,9 @@ class TcpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.is_gathered = self._on_read()
         if self._state is not ConnectionState.OPEN:
+            if len(data) >= READ_SIZE:  # what is dropped takes time, too
+                self.transport.pause_reading()
+                self.loop.call_soon(self.transport.resume_reading)
             return
         now = self.clock()
         if self._pauses & _BUDGET:  # a transport that had read before it was paused

@@ -304,6 +304,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
+            if len(data) >= READ_SIZE:  # what is dropped takes time, too
+                self._plain.pause_reading()
+                self._loop.call_soon(self._plain.resume_reading)
             return
         self._held = self._held + data if self._held else data
         if self._is_paused or self._is_queued:
