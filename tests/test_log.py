@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import logging.config
 import os
 import re
 import socket
@@ -185,6 +186,13 @@ def test_close_takes_the_destinations_away(logger: logging.Logger, output: LogOu
     output.close()
     output.close()
     assert logger.handlers == []
+
+
+def test_libraries_that_configure_logging_close_nothing(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file))
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    Log(logger).info("still here")
+    assert lines(file, output)[-1].endswith("INF still here")
 
 
 def test_no_system_log(logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch) -> None:

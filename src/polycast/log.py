@@ -117,6 +117,10 @@ class _QueueHandler(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
+        """Called by ``logging.config``, which libraries use, for every handler there is: the destination stays open."""
+
+    def end(self) -> None:
+        """Write what is left, and close the destination."""
         self.writer.close()
         super().close()
 
@@ -162,7 +166,7 @@ class LogOutput:
         for handler in self._handlers:
             for logger in (self._logger, *self._others):
                 logger.removeHandler(handler)
-            handler.close()
+            handler.end()
         self._handlers = []
 
 
