@@ -10,7 +10,7 @@ from tests.wire.rtsp.test_rtsp_parser import events, frame
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.message import Method, Request, Response
 from polycast.wire.rtsp.parser import MessageParser
-from polycast.wire.rtsp.resynchronization import SKIP_LIMIT
+from polycast.wire.rtsp.resynchronization import FALSE_START_LIMIT, SKIP_LIMIT
 
 PACKET = b"\x80\x60" + bytes(range(40))
 REPORT = b"\x81\xc9\x00\x01abcd"
@@ -109,6 +109,17 @@ def test_the_limit_is_one_of_bytes_in_a_row() -> None:
     parser.receive_data(bytes(SKIP_LIMIT + 1))
     with pytest.raises(RemoteProtocolError, match="bytes between two frames"):
         events(parser)
+
+
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+def test_the_number_of_false_starts_is_limited(step: int) -> None:
+    """Each makes the parser look at a line."""
+    stray = b"OPTIONS rtsp://h/p RTSP/2.0\n"
+    parser = parser_of(0)
+    for _ in range(3):
+        assert read(parser, stray * FALSE_START_LIMIT + frame(0, PACKET), step) == [(0, PACKET)]
+    with pytest.raises(RemoteProtocolError, match="bytes between two frames"):
+        read(parser, stray * (FALSE_START_LIMIT + 1), step)
 
 
 def test_trains_are_taken_only_in_order() -> None:

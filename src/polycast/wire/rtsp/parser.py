@@ -241,7 +241,7 @@ class MessageParser:
             self._body.clear()
             raise
         if event is not None and self._resynchronizer is not None:
-            self._resynchronizer.skipped_in_row = 0
+            self._resynchronizer.on_event()
         return event
 
     def _next_event(self) -> Request | Response | InterleavedRun | None:

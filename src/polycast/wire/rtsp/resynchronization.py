@@ -17,6 +17,10 @@ SKIP_LIMIT: Final = 256 * 1024
 """Bytes that may be skipped in a row, four of the largest interleaved frames: a peer that sends more than these
 without a frame or a message does not speak RTSP any more."""
 
+FALSE_START_LIMIT: Final = 32
+"""Beginnings of a message in a row that turn out to be none. By chance there is hardly ever one, and each costs a look
+at a whole line."""
+
 _FRAME_HEADER_SIZE: Final = 4
 
 # Of a frame that is believed after stray bytes: at least the 8 bytes of the shortest RTCP packet, and version 2 of RTP
@@ -40,13 +44,14 @@ _PARTIAL_FIRST_WORD: Final = re.compile(rb"(?:RTSP/[0-9.]{0,8}|[A-Za-z0-9_-]{1,6
 class Resynchronizer:
     """Where an RTSP connection goes on behind stray bytes, given the interleaved channels that are in use."""
 
-    __slots__ = ("_frame_or_message", "channels", "is_lost", "skipped", "skipped_in_row")
+    __slots__ = ("_false_starts", "_frame_or_message", "_skipped_in_row", "channels", "is_lost", "skipped")
 
     def __init__(self, channels: Collection[int], skipped: int = 0) -> None:
         self.channels = frozenset(channels)
         self.skipped = skipped
         """Bytes skipped so far."""
-        self.skipped_in_row = 0
+        self._skipped_in_row = 0
+        self._false_starts = 0
         self.is_lost = False
         """Whether the next frame or message is still looked for."""
         known = b"".join(b"\\x%02x" % channel for channel in sorted(self.channels))
@@ -76,9 +81,12 @@ class Resynchronizer:
         """Look for the next frame or message behind the stray byte at ``position``.
 
         Return where it is, or from where on the buffer has to be looked at again; and whether it was found. Raises
-        RemoteProtocolError (400) over SKIP_LIMIT.
+        RemoteProtocolError (400) over SKIP_LIMIT or FALSE_START_LIMIT.
         """
-        start = position if self.is_lost else position + 1
+        start = position
+        if not self.is_lost:
+            start += 1
+            self._false_starts += 1
         found = self._frame_or_message.search(buffer, start)
         if found is not None:
             end = found.start()
@@ -87,7 +95,11 @@ class Resynchronizer:
             end = len(buffer) if partial is None else partial.start()
         self.is_lost = found is None
         self.skipped += end - position
-        self.skipped_in_row += end - position
-        if self.skipped_in_row > SKIP_LIMIT:
-            raise RemoteProtocolError(f"more than {SKIP_LIMIT} bytes between two frames")
+        self._skipped_in_row += end - position
+        if self._skipped_in_row > SKIP_LIMIT or self._false_starts > FALSE_START_LIMIT:
+            raise RemoteProtocolError("too many bytes between two frames")
         return end, found is not None
+
+    def on_event(self) -> None:
+        """Note that a frame or message was found."""
+        self._skipped_in_row = self._false_starts = 0
