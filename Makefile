@@ -26,8 +26,10 @@ test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k r
 ifdef PYTEST_ARGS
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
 else
-	@$(PYTHON) -m pytest -q -n 2 --dist loadfile --ignore tests/web --ignore tests/soak
-	@$(PYTHON) -m pytest -q tests/web tests/soak
+	@failed=; \
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile --ignore tests/web --ignore tests/soak || failed="first"; \
+	$(PYTHON) -m pytest -q tests/web tests/soak || failed="$${failed:+$$failed and }second"; \
+	if [ -n "$$failed" ]; then echo "tests failed in the $$failed run" >&2; exit 1; fi
 endif
 
 lint: $(VENV)/.test ## check style and types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,3 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Tests import helpers that lie beside them (``tests.interop.tools``); ``fuzz`` and ``bench`` are not installed either.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+# A shell script that runs something in the background (``make test &``) lets it and its children ignore SIGINT.
+# Many tests end a program with SIGINT.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

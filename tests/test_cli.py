@@ -154,7 +154,8 @@ def test_signals_stop_it_cleanly(folder: Path, start: Start, number: signal.Sign
     text = "".join(first) + out
     found = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line) for line in text.splitlines()]
     assert found[0] == f"INF polycast v{__version__}"
-    assert found[1].startswith("INF [RTSP] listener opened on 127.0.0.1:")
+    assert found[1] == f"INF configuration loaded from {folder / 'my.yml'}"
+    assert found[2].startswith("INF [RTSP] listener opened on 127.0.0.1:")
     assert found[-2:] == ["INF shutting down gracefully", "INF [RTSP] listener closed"]
 
 

@@ -90,6 +90,8 @@ class Application:
         """Open everything. Raises StartError; what was opened by then is closed again."""
         self._configure_log(self.configuration)
         self.log.info("polycast v%s", __version__)
+        if self._loaded.source_path is not None:
+            self.log.info("configuration loaded from %s", self._loaded.source_path)
         for warning in (*self._loaded.warnings, *unavailable_keys(self.configuration, self._loaded.given)):
             self.log.warning("%s", warning)
         try:

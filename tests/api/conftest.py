@@ -17,7 +17,7 @@ import polycast
 av = pytest.importorskip("av")
 np = pytest.importorskip("numpy")
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that anything may take."""
 
 EMBEDDED: dict[str, Any] = {"rtspAddress": "127.0.0.1:0", "authenticationFailurePause": "5ms"}

@@ -44,7 +44,7 @@ async def test_readers_who_may_wait_stay_until_it_is_back() -> None:
             streams = {name: app.path(name).stream for name in source_paths(app)}
             source.kill()
             for name in source_paths(app):
-                await app.log.wait(rf"\[path {name}\] the publisher is gone .* readers wait up to 20 s")
+                await app.log.wait(rf"\[path {name}\] the publisher left .* readers wait up to 20 s")
             await source.start_again()
             await within(app, lambda: sum("readers go on" in line for line in app.log.lines) == len(streams))
             await present.get_frames()

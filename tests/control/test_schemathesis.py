@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable
-from functools import partial
+import json
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as examples
-from tests.control.support import running
+from tests.control.support import Server, running
 from tests.protocols.rtsp.support import key_unit, rtp
 
-schemathesis = pytest.importorskip("schemathesis")
-openapi = pytest.importorskip("schemathesis.specs.openapi.checks")
-checks = pytest.importorskip("schemathesis.checks")
-failures = pytest.importorskip("schemathesis.core.failures")
+pytest.importorskip("schemathesis")
 
-EXAMPLES = 12
-"""Of each kind (right, wrong) for each operation; there are about 20, and the whole test has about 15 seconds."""
-
-ENDLESS = {"/v1/events"}
-"""Answers without an end; `tests.control.test_api` reads them."""
+ROOT = Path(__file__).resolve().parents[2]
 
 LOCKING_OUT = {
     *("api", "apiAddress", "apiEncryption", "apiUser", "apiPass", "apiPersist", "logDestinations", "logFile"),
@@ -34,17 +27,6 @@ LOCKING_OUT = {
 
 COMMANDS = {"runOnInit", "runOnDemand", "runOnReady", "runOnRead", "runOnConnect"}
 """Settings that start programs with random names."""
-
-# The rest has no bodies, and a string in an address cannot be wrong; what a map's keys forbid is not generated.
-WITH_WRONG_BODIES = {"/v1/config/set", "/v1/config/paths/add/{name}", "/v1/config/paths/edit/{name}"}
-
-CHECKS = [
-    checks.not_a_server_error,
-    openapi.status_code_conformance,
-    openapi.content_type_conformance,
-    openapi.response_schema_conformance,
-    openapi.negative_data_rejection,
-]
 
 
 def prepared(document: dict[str, Any], known: dict[str, list[str]] | None = None) -> dict[str, Any]:
@@ -62,47 +44,19 @@ def prepared(document: dict[str, Any], known: dict[str, list[str]] | None = None
     return changed
 
 
-def try_examples(requests: Any, check: Callable[[Any], None]) -> None:
-    """Call ``check`` with requests of a strategy, the same ones each time."""
-
-    def body(case: Any) -> None:
-        check(case)
-
-    configured = examples(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+async def call_all(server: Server, documents: list[tuple[dict[str, Any], bool]]) -> tuple[int, str, str]:
+    """Run the program that calls; return its exit status and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.control.schemathesis_program"),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    configured(given(requests)(body))()
-
-
-class Caller:
-    """Calls the operations of documents; keeps the statuses of each."""
-
-    def __init__(self, base: str) -> None:
-        self.base = base
-        self.statuses: dict[str, set[int]] = {}
-
-    def call_all(self, document: dict[str, Any], *, wrong: bool) -> None:
-        """Read, kick sessions, change the configuration, and read again; with ``wrong``, with wrong bodies too."""
-        every = [result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()]
-        reads = [operation for operation in every if operation.method == "get" and operation.path not in ENDLESS]
-        changes = sorted(
-            (operation for operation in every if operation.method != "get"), key=lambda it: "/kick/" not in it.path
-        )
-        for operation in [*reads, *changes, *reads]:
-            call = partial(self.call, self.statuses.setdefault(operation.path, set()))
-            try_examples(operation.as_strategy(), call)
-            if wrong and operation.path in WITH_WRONG_BODIES:
-                try_examples(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE), call)
-
-    def call(self, seen: set[int], case: Any) -> None:
-        response = case.call(base_url=self.base, timeout=10)
-        seen.add(response.status_code)
-        case.validate_response(response, checks=CHECKS)
+    asked = {"base": f"http://127.0.0.1:{server.app.control.ports['apiAddress']}", "documents": documents}
+    output, errors = await process.communicate(json.dumps(asked).encode())
+    return await process.wait(), output.decode(), errors.decode()
 
 
 async def test_every_operation_keeps_to_the_document() -> None:
@@ -114,12 +68,11 @@ async def test_every_operation_keeps_to_the_document() -> None:
         sessions = list((await server.get("/v1/rtspsessions/list"))["items"])
         assert len(sessions) == 4
         document = await server.get("/v1/openapi.json")
-        caller = Caller(f"http://127.0.0.1:{server.app.control.ports['apiAddress']}")
         known = prepared(document, {"name": ["live", "cam", "all", "none"], "id": [*sessions, "0"]})
-        await asyncio.to_thread(caller.call_all, known, wrong=False)
-        await asyncio.to_thread(caller.call_all, prepared(document), wrong=True)
+        code, output, errors = await call_all(server, [(known, False), (prepared(document), True)])
+        assert code == 0, errors
         assert (await server.api.get("/v1/config/get")).status_code == 200
-    statuses = caller.statuses
+    statuses = {path: set(seen) for path, seen in json.loads(output).items()}
     assert len(statuses) >= 14
     for path in ("/v1/paths/get/{name}", "/v1/rtspsessions/kick/{id}"):
         assert statuses[path] == {200, 404}, path
@@ -131,6 +84,6 @@ async def test_a_difference_to_the_document_is_found() -> None:
     async with running() as server:
         document = prepared(await server.get("/v1/openapi.json"))
         document["components"]["schemas"]["ConfStatus"]["required"].append("nonsense")
-        caller = Caller(f"http://127.0.0.1:{server.app.control.ports['apiAddress']}")
-        with pytest.raises(failures.FailureGroup, match="Response violates schema"):
-            await asyncio.to_thread(caller.call_all, document, wrong=False)
+        code, _, errors = await call_all(server, [(document, False)])
+        assert code == 1
+        assert "Response violates schema" in errors

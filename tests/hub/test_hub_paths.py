@@ -40,7 +40,7 @@ def publish(path: Path) -> tuple[Client, Stream]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
@@ -97,7 +97,7 @@ async def test_order_of_what_observers_see() -> None:
         "cam not ready",
         "cam closed",
     ]
-    assert [reader.closed for reader in readers] == ["gone", "gone"]
+    assert [reader.closed for reader in readers] == ["the publisher left: gone"] * 2
     assert not hub.paths
 
 
@@ -267,7 +267,7 @@ async def test_source_that_is_lost_can_be_wanted_again() -> None:
     path.start_publishing(source, [VIDEO], publishes_packets=False)
     await held
     path.remove_publisher(source, "connection lost")
-    assert reader.closed == "connection lost"
+    assert reader.closed == "the source ended: connection lost"
     assert path.on_demand_state is State.STOPPED
     again = asyncio.create_task(path.wait_ready())
     await asyncio.sleep(0)
@@ -301,7 +301,7 @@ async def test_publisher_on_demand_that_is_replaced_and_never_starts() -> None:
     await held
     path.set_publisher(Client())
     assert reader.closed
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         with pytest.raises(SourceTimedOut):
             await path.wait_ready()
     path.close("end")
@@ -374,7 +374,7 @@ async def test_an_observer_that_fails_harms_nobody(caplog: pytest.LogCaptureFixt
     path.attach_reader(other, stream)
     path.remove_reader(other)
     path.remove_publisher(client, "gone")
-    assert reader.closed == "gone"
+    assert reader.closed == "the publisher left: gone"
     assert observer.events == [
         "cam1 created",
         "cam1 ready",

@@ -212,7 +212,7 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
     await page.wait_for(f"{TITLE} === 'You are offline'")
     site.playlist = None
     await page.offline(False)
-    await page.wait_for(f"{TITLE} === 'Waiting for the stream'", 3)
+    await page.wait_for(f"{TITLE} === 'Waiting for the stream'", 30)
     assert await lines(page, "[role=status]") == [
         "Waiting for the stream",
         "Nobody is publishing it at the moment. Playback starts automatically.",

@@ -356,7 +356,9 @@ class Path:
             return
         self.publisher = None
         if for_good or not self._begin_grace(reason):
-            self._lose_stream(reason)
+            # The reason is the publisher's: readers are not those who left.
+            who = "the source ended" if isinstance(publisher, Source) else "the publisher left"
+            self._lose_stream(reason if for_good else f"{who}: {reason}")
 
     def close_publisher(self, reason: str) -> None:
         """End the stream and whoever publishes it; the server's own source apart."""
@@ -382,7 +384,7 @@ class Path:
         self.stream.flush()
         self._is_interrupted = True
         if self._grace_timer is None:
-            self.log.info("the publisher is gone (%s); readers wait up to %g s for another one", reason, grace)
+            self.log.info("the publisher left (%s); readers wait up to %g s for another one", reason, grace)
             self._grace_timer = self._loop.call_later(grace, self._on_grace_over, reason)
         return True
 

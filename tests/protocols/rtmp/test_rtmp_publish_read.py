@@ -128,7 +128,7 @@ async def test_end_of_the_stream_is_told(it: Fixture) -> None:
     assert b"NetStream.Play.UnpublishNotify" in reader.received
     assert b"NetStream.Play.Stop" in reader.received
     await it.until(lambda: not it.app.hub.paths)
-    await it.log.wait(r"closed \(the client ended its stream \(FCUnpublish\)\)")
+    await it.log.wait(r"closed \(the publisher left: the client ended its stream \(FCUnpublish\)\)")
     # The connection is still there: it may publish again.
     assert not publisher.lost
 

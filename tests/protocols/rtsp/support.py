@@ -28,7 +28,7 @@ from polycast.wire.rtsp.headers.transport import Transport, parse_transports
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds after which something that should happen counts as not happening."""
 
 SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")

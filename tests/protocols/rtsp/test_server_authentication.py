@@ -339,7 +339,7 @@ async def external_server(**settings: Any) -> AsyncIterator[ExternalServer]:
         yield external
     finally:
         listener.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(*external.tasks)
 
 

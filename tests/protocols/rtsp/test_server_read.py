@@ -415,7 +415,7 @@ async def test_readers_close_with_the_publisher(it: Fixture) -> None:
     await publisher.request("TEARDOWN", it.url("cam"))
     assert await reader.packets(1) == [rtp(1, slice_unit())]
     assert await reader.ended()
-    await it.log.wait(rf"\[conn {reader.address}\] closed \(teardown by 127\.0\.0\.1\)$")
+    await it.log.wait(rf"\[conn {reader.address}\] closed \(the publisher left: teardown by 127\.0\.0\.1\)$")
 
 
 async def test_tcp_reader_has_no_timeout(it: Fixture) -> None:

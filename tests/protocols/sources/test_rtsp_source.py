@@ -388,7 +388,7 @@ async def test_trains_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
         path = await ready(app)
         reader = await app.reader("cam")
         sent: list[bytes] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(sent) < 20:  # for longer than readTimeout
                 packet = rtp(origin.sequence, key_unit(100), timestamp=len(sent))
                 origin.send_key(timestamp=len(sent))
