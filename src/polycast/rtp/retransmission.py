@@ -59,7 +59,8 @@ class ResendBudget:
             MAXIMUM_RESENDS_PER_SECOND, self._credit + (now - self._credited) * MAXIMUM_RESENDS_PER_SECOND
         )
         self._credited = now
-        if self._credit < 1 or now - self._sent.get(sequence, now - RESEND_INTERVAL) < RESEND_INTERVAL:
+        last = self._sent.get(sequence)
+        if self._credit < 1 or (last is not None and now - last < RESEND_INTERVAL):
             self.refused += 1
             return False
         if len(self._sent) >= MAXIMUM_RESENDS_PER_SECOND:

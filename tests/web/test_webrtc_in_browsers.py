@@ -1,0 +1,243 @@
+"""WebRTC in Chromium and Firefox: they publish and watch, near live, also over a network that loses packets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from tests.browser import Browser, Page, launch
+from tests.protocols.webrtc.lossy_network import LossyNetwork
+from tests.protocols.webrtc.support import Fixture, running
+
+from polycast.wire.webrtc.candidates import Candidate, host_priority
+
+pytestmark = pytest.mark.interop
+
+FULL = os.environ.get("POLYCAST_SOAK") == "full"
+WATCH_SECONDS = 30 if FULL else 8
+LONGEST_FREEZE_MS = 300 if FULL else 1500
+"""Time for which the picture may stand still; a busy machine stands still by itself for a moment."""
+
+FLAGS = (
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+)
+RTSP = {"rtspDisable": False, "protocols": "tcp", "rtspAddress": "127.0.0.1:0"}
+BARS = ((192, 192, 192), (192, 192, 0), (0, 192, 192), (0, 192, 0), (192, 0, 192), (192, 0, 0), (0, 0, 192))
+"""Colours of the upper part of FFmpeg's ``smptebars``, from the left."""
+TOLERANCE = 45
+
+WATCH = """(() => new Promise((resolve) => {
+  const video = document.querySelector("video"), canvas = document.createElement("canvas");
+  const found = { frames: 0, gap: 0, colours: [] };
+  let last = performance.now();
+  const begin = last;
+  const onFrame = (now) => {
+    found.frames++;
+    found.gap = Math.max(found.gap, now - last);
+    last = now;
+    if (now - begin < %d) { video.requestVideoFrameCallback(onFrame); return; }
+    canvas.width = video.videoWidth;
+    canvas.height = video.videoHeight;
+    const context = canvas.getContext("2d");
+    context.drawImage(video, 0, 0);
+    for (let bar = 0; bar < 7; bar++) {
+      const x = Math.floor((bar + 0.5) * canvas.width / 7);
+      found.colours.push([...context.getImageData(x, Math.floor(canvas.height / 4), 1, 1).data.slice(0, 3)]);
+    }
+    resolve(found);
+  };
+  video.requestVideoFrameCallback(onFrame);
+}))()"""
+
+
+@contextlib.contextmanager
+def ffmpeg(port: int, name: str, *codecs: str) -> Any:
+    """Publish colour bars over RTSP."""
+    picture = ("-re", "-f", "lavfi", "-i", "smptebars=size=640x360:rate=30")
+    sound = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
+    command = (
+        "ffmpeg", "-hide_banner", "-loglevel", "error", *picture, *sound, *codecs, "-c:a", "libopus", "-ac", "2",
+        "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{port}/{name}",
+    )  # fmt: skip
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+_X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "30")
+H264 = (*_X264, "-preset", "ultrafast", "-tune", "zerolatency", "-b:v", "1M")
+HIGH = (*_X264, "-preset", "veryfast", "-bf", "0", "-profile:v", "high")
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "30", "-b:v", "1M")
+
+
+async def published(fixture: Fixture, name: str) -> None:
+    await fixture.until(lambda: fixture.app.hub.path(name).stream is not None)
+
+
+def address(fixture: Fixture, name: str) -> str:
+    return f"http://localhost:{fixture.server.port}/{name}/"
+
+
+async def watch(page: Page) -> dict[str, Any]:
+    """Watch the picture for a while; return what was seen."""
+    await page.wait_for("document.querySelector('#player').dataset.state === 'running'", 30)
+    found: dict[str, Any] = await page.evaluate(WATCH % (WATCH_SECONDS * 1000))
+    print(f"{found['frames']} frames in {WATCH_SECONDS} s, longest freeze {found['gap']:.0f} ms")
+    return found
+
+
+def check_bars(found: dict[str, Any]) -> None:
+    for seen, expected in zip(found["colours"], BARS, strict=True):
+        assert all(abs(one - other) <= TOLERANCE for one, other in zip(seen, expected, strict=True)), found
+
+
+@contextlib.asynccontextmanager
+async def chromium(folder: Path) -> AsyncIterator[Browser]:
+    async with launch(folder, *FLAGS) as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("codecs", [H264, HIGH, VP8], ids=["H264 baseline", "H264 high", "VP8"])
+async def test_chromium_watches_what_ffmpeg_publishes(tmp_path: Path, codecs: tuple[str, ...]) -> None:
+    async with running(**RTSP) as fixture:
+        port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+        with ffmpeg(port, "cam", *codecs):
+            await published(fixture, "cam")
+            async with chromium(tmp_path) as browser:
+                page = await browser.open(address(fixture, "cam"))
+                found = await watch(page)
+    check_bars(found)
+    assert found["frames"] > 10 * WATCH_SECONDS
+    assert found["gap"] < LONGEST_FREEZE_MS
+
+
+async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
+    async with running() as fixture, chromium(tmp_path) as browser:
+        publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes")
+        await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'", 30)
+        await published(fixture, "cam")
+        viewer = await browser.open(address(fixture, "cam"))
+        found = await watch(viewer)
+        figures = await publisher.evaluate("document.querySelector('#figures').textContent")
+        print(figures)
+        assert "VP8" in figures
+    assert found["frames"] > 5 * WATCH_SECONDS
+    assert found["gap"] < LONGEST_FREEZE_MS
+
+
+async def test_what_is_lost_comes_back(tmp_path: Path) -> None:
+    """5 % of all packets are lost either way, with a round trip of 60 ms."""
+    async with running(**RTSP) as fixture:
+        media = fixture.server.ports["webrtcLocalUDPAddress"]
+        async with LossyNetwork(("127.0.0.1", media), 0.05, 0.03, seed=5) as network:
+            shown = [Candidate("127.0.0.1", network.port, priority=host_priority(0))]
+            fixture.server.candidates = lambda: shown  # type: ignore[method-assign]
+            port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+            with ffmpeg(port, "cam", *H264):
+                await published(fixture, "cam")
+                async with chromium(tmp_path) as browser:
+                    page = await browser.open(address(fixture, "cam"))
+                    found = await watch(page)
+                    (session,) = (item for item in fixture.server.sessions() if item.state == "read")
+            assert network.dropped > 20
+    check_bars(found)
+    print(f"{network.dropped} packets dropped, {session.counters.packets_sent} sent")
+    assert found["gap"] < LONGEST_FREEZE_MS
+
+
+FIREFOX_SETTINGS = """
+user_pref("media.navigator.streams.fake", true);
+user_pref("media.navigator.permission.disabled", true);
+user_pref("media.autoplay.default", 0);
+user_pref("media.peerconnection.ice.loopback", true);
+user_pref("media.peerconnection.ice.obfuscate_host_addresses", false);
+user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("app.update.enabled", false);
+user_pref("network.captive-portal-service.enabled", false);
+"""
+
+FIREFOX_PAGE = """<!doctype html><video autoplay muted playsinline></video><script src="%sreader.js"></script><script>
+const video = document.querySelector("video");
+const report = (result) => fetch("/", { method: "POST", body: JSON.stringify(result) });
+new WebRTCReader({
+  url: "%swhep",
+  onTrack: (event) => { video.srcObject = event.streams[0]; },
+  onError: (text) => console.log(text),
+});
+video.addEventListener("playing", async () => report(await %s), { once: true });
+</script>"""
+
+
+class _Report(BaseHTTPRequestHandler):
+    page: bytes
+    result: asyncio.Future[bytes]
+    loop: asyncio.AbstractEventLoop
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer(self.page)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(b"")
+        self.loop.call_soon_threadsafe(lambda: self.result.done() or self.result.set_result(body))
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
+    import json
+
+    program = shutil.which("firefox-esr") or shutil.which("firefox")
+    if program is None:
+        if os.environ.get("POLYCAST_REQUIRE_TOOLS"):
+            pytest.fail("Firefox is not installed")
+        pytest.skip("Firefox is not installed")
+    (tmp_path / "user.js").write_text(FIREFOX_SETTINGS)
+    async with running(**RTSP) as fixture:
+        port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+        base = address(fixture, "cam")
+        page = FIREFOX_PAGE % (base, base, WATCH % (WATCH_SECONDS * 1000))
+        loop = asyncio.get_running_loop()
+        handler = type("Report", (_Report,), {"page": page.encode(), "result": loop.create_future(), "loop": loop})
+        site = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        Thread(target=site.serve_forever, daemon=True).start()
+        with ffmpeg(port, "cam", *VP8):
+            await published(fixture, "cam")
+            firefox = await asyncio.create_subprocess_exec(
+                program, "--headless", "--no-remote", "--profile", str(tmp_path),
+                f"http://localhost:{site.server_port}/",
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(tmp_path)},
+            )  # fmt: skip
+            try:
+                found = json.loads(await asyncio.wait_for(handler.result, 60 + WATCH_SECONDS))
+            finally:
+                firefox.terminate()
+                await firefox.wait()
+                site.shutdown()
+    print(found)
+    check_bars(found)
+    assert found["frames"] > 5 * WATCH_SECONDS
