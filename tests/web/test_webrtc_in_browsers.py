@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -209,17 +210,16 @@ class _Report(BaseHTTPRequestHandler):
 
 
 async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
-    import json
-
     program = shutil.which("firefox-esr") or shutil.which("firefox")
     if program is None:
         if os.environ.get("POLYCAST_REQUIRE_TOOLS"):
             pytest.fail("Firefox is not installed")
         pytest.skip("Firefox is not installed")
     (tmp_path / "user.js").write_text(FIREFOX_SETTINGS)
-    async with running(**RTSP) as fixture:
+    # Firefox makes no connections to loopback addresses.
+    async with running(**RTSP, webrtcLocalUDPAddress=":0") as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
-        base = address(fixture, "cam")
+        base = f"http://127.0.0.1:{fixture.server.port}/cam/"
         page = FIREFOX_PAGE % (base, base, WATCH % (WATCH_SECONDS * 1000))
         loop = asyncio.get_running_loop()
         handler = type("Report", (_Report,), {"page": page.encode(), "result": loop.create_future(), "loop": loop})
@@ -229,7 +229,7 @@ async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
             await published(fixture, "cam")
             firefox = await asyncio.create_subprocess_exec(
                 program, "--headless", "--no-remote", "--profile", str(tmp_path),
-                f"http://localhost:{site.server_port}/",
+                f"http://127.0.0.1:{site.server_port}/",
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(tmp_path)},
             )  # fmt: skip
             try:
