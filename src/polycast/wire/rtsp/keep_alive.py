@@ -14,25 +14,33 @@ class KeepAlive:
     """The requests of one session that only tell the server that we are there.
 
     OPTIONS always, since there are cameras that count nothing else, and GET_PARAMETER where it is announced, since
-    there are others that count only that. What is refused or not answered is left out while the other is answered:
+    there are others that count only that. What is refused or not answered is left out as long as the other is answered:
     Xiaomi and Thingino cameras announce GET_PARAMETER and answer it with 454 although they stream on.
     """
 
     def __init__(self, public: Collection[str]) -> None:
         """``public``: the methods that the server announced, in upper case."""
-        self._methods = (Method.GET_PARAMETER, Method.OPTIONS) if Method.GET_PARAMETER in public else (Method.OPTIONS,)
-        self._refused: set[str] = set()
+        both = (Method.GET_PARAMETER, Method.OPTIONS)
+        self._methods: tuple[Method, ...] = both if Method.GET_PARAMETER in public else (Method.OPTIONS,)
+        self._refused: set[Method] = set()
+        self._silent: set[Method] = set()
+        """Those not answered the last time."""
 
     def due(self) -> tuple[Method, ...]:
         """Return the methods to send now."""
-        accepted = tuple(method for method in self._methods if method not in self._refused)
-        return accepted or (Method.OPTIONS,)
+        return tuple(method for method in self._methods if method not in self._refused) or self._methods
 
     def on_answer(self, method: Method, status: int | None) -> bool:
-        """Take the status of an answer, None when there was none. Return whether the method is left out from now on."""
+        """Take the status of an answer, None when there was none. Return whether the method is left out from now on.
+
+        One answer may be late or lost; the second one in a row that is missing counts.
+        """
+        was_silent = method in self._silent
+        (self._silent.add if status is None else self._silent.discard)(method)
         if status is not None and status < _FIRST_ERROR:
             self._refused.discard(method)
             return False
-        is_new = method not in self._refused
-        self._refused.add(method)
+        is_new = method not in self._refused and (status is not None or was_silent)
+        if is_new:
+            self._refused.add(method)
         return is_new
