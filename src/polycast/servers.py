@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Set
 from typing import Final
@@ -37,9 +38,8 @@ class Servers:
             await self._start(kind, configuration)
 
     async def stop(self, reason: str) -> None:
-        """Stop all, in the other order."""
-        for server in reversed(list(self.running.values())):
-            await server.stop(reason)
+        """Stop all at the same time, as each gives its connections a moment for their last bytes."""
+        await asyncio.gather(*(server.stop(reason) for server in reversed(self.running.values())))
         self.running = {}
 
     async def restart(self, old: Configuration, new: Configuration, changed: Set[str]) -> list[ServerKind]:

@@ -94,8 +94,7 @@ class Control:
             self._events = None
         services, self.services = self.services, {}
         self._release_unused()
-        for service in services.values():
-            await service.stop()
+        await asyncio.gather(*(service.stop() for service in services.values()))
         if self._background:
             await asyncio.wait(self._background)
 
