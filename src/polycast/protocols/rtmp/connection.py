@@ -86,6 +86,8 @@ class Connection(ServerConnection, Publisher):
         engine = self._engine
         self.counters.bytes_received += len(data)
         self._handle(engine.receive_data(data, now), now)
+        while engine.has_more and self.is_open and not self.is_slice_over():
+            self._handle(engine.receive_data(b"", now), now)
         return engine.has_more
 
     def go_on(self, now: float) -> bool:

@@ -69,12 +69,15 @@ class _Connection(OutgoingConnection):
     def receive(self, data: bytes, now: float) -> bool:
         if self.lost.done():
             return False
+        engine = self._engine
         self._context.counters.bytes_received += len(data)
         try:
-            self._handle(self._engine.receive_data(data, now), now)
+            self._handle(engine.receive_data(data, now), now)
+            while engine.has_more and not self.is_slice_over():
+                self._handle(engine.receive_data(b"", now), now)
         except PullError as error:
             self.fail(error)
-        return self._engine.has_more
+        return engine.has_more
 
     def go_on(self, now: float) -> bool:
         return self.receive(b"", now)

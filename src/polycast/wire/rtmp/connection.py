@@ -56,12 +56,16 @@ CONTROL_TYPES = frozenset(
 )
 
 WORK_LIMIT = 1_000
-"""What one call may cost, in the units below, which are some microseconds each: about three milliseconds."""
+"""What one call may cost, in the units below, which are one or two microseconds each."""
 
 MEDIA_COST = 4
 CONTROL_COST = 30
-BYTES_PER_COST = 8
-"""Of a control message: AMF values are one byte and more."""
+
+MEDIA_BYTES_PER_COST = 16
+"""A message may have hundreds of tracks, NAL units or audio frames, of which the shortest have some ten bytes."""
+
+CONTROL_BYTES_PER_COST = 8
+"""AMF values have one byte and more."""
 
 MAXIMUM_EVENTS = 100
 """Events that one call returns. Each may be a frame, which costs its receiver as much again."""
@@ -170,9 +174,11 @@ class Connection(ABC):
             index += 1
             if raw.type in _MEDIA_TYPES:
                 cost += MEDIA_COST
+                if self.state in _MEDIA_STATES:
+                    cost += len(raw.payload) // MEDIA_BYTES_PER_COST
                 events += self._on_media(raw, now)
                 continue
-            cost += CONTROL_COST + len(raw.payload) // BYTES_PER_COST
+            cost += CONTROL_COST + len(raw.payload) // CONTROL_BYTES_PER_COST
             if raw.type == MessageType.AGGREGATE:
                 if self.demuxer is not None:
                     backlog[index:index] = split_aggregate(raw)
