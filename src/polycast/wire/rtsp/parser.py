@@ -240,7 +240,7 @@ class MessageParser:
             self._position = 0
             self._body.clear()
             raise
-        if event is not None and self._resynchronizer is not None:
+        if event is not None and self._resynchronizer is not None and self._resynchronizer.has_skipped:
             self._resynchronizer.on_event()
         return event
 
@@ -249,15 +249,15 @@ class MessageParser:
             buffer = self._buffer
             position = self._position
             size = len(buffer)
-            # Clients separate messages with stray line ends, and some keep a NAT open with them.
-            if position < size and (line_ends := _LINE_ENDS.match(buffer, position)):
-                position = line_ends.end()
-            self._position = position
             if position == size:
                 return None
             is_frame = buffer[position] == _DOLLAR
             resynchronizer = self._resynchronizer
-            if resynchronizer is not None:
+            # Clients separate messages with stray line ends, and some keep a NAT open with them.
+            if not is_frame and (line_ends := _LINE_ENDS.match(buffer, position)):
+                self._position = line_ends.end()
+                continue
+            if resynchronizer is not None and not (is_frame and resynchronizer.is_usual(buffer, position)):
                 begins = resynchronizer.begins(buffer, position, is_frame=is_frame)
                 if begins is None:
                     return None

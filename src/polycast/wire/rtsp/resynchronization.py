@@ -44,18 +44,34 @@ _PARTIAL_FIRST_WORD: Final = re.compile(rb"(?:RTSP/[0-9.]{0,8}|[A-Za-z0-9_-]{1,6
 class Resynchronizer:
     """Where an RTSP connection goes on behind stray bytes, given the interleaved channels that are in use."""
 
-    __slots__ = ("_false_starts", "_frame_or_message", "_skipped_in_row", "channels", "is_lost", "skipped")
+    __slots__ = (
+        "_channels",
+        "_false_starts",
+        "_frame_or_message",
+        "_skipped_in_row",
+        "channels",
+        "has_skipped",
+        "is_lost",
+        "skipped",
+    )
 
     def __init__(self, channels: Collection[int], skipped: int = 0) -> None:
         self.channels = frozenset(channels)
+        self._channels = frozenset(bytes((channel,)) for channel in channels)
         self.skipped = skipped
         """Bytes skipped so far."""
+        self.has_skipped = False
+        """Whether bytes were skipped since the last frame or message."""
         self._skipped_in_row = 0
         self._false_starts = 0
         self.is_lost = False
         """Whether the next frame or message is still looked for."""
         known = b"".join(b"\\x%02x" % channel for channel in sorted(self.channels))
         self._frame_or_message = re.compile(rb"\$[" + known + rb"]" + _LENGTH_AND_VERSION + rb"|" + _MESSAGE, re.DOTALL)
+
+    def is_usual(self, buffer: bytes, position: int) -> bool:
+        """Whether the dollar sign at ``position`` certainly begins a frame, as it does nearly always."""
+        return not self.is_lost and buffer[position + 1 : position + 2] in self._channels
 
     def begins(self, buffer: bytes, position: int, *, is_frame: bool) -> bool | None:
         """Whether a frame (``is_frame``: there is a dollar sign) or else a message may begin at ``position``; None
@@ -95,6 +111,7 @@ class Resynchronizer:
             end = len(buffer) if partial is None else partial.start()
         self.is_lost = found is None
         self.skipped += end - position
+        self.has_skipped = True
         self._skipped_in_row += end - position
         if self._skipped_in_row > SKIP_LIMIT or self._false_starts > FALSE_START_LIMIT:
             raise RemoteProtocolError("too many bytes between two frames")
@@ -102,4 +119,5 @@ class Resynchronizer:
 
     def on_event(self) -> None:
         """Note that a frame or message was found."""
+        self.has_skipped = False
         self._skipped_in_row = self._false_starts = 0
