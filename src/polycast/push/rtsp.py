@@ -18,15 +18,16 @@ from polycast.media.timebase import WallTime
 from polycast.net.dial import client_context, connect
 from polycast.net.outbox import Outbox
 from polycast.protocols.pull import PullError
-from polycast.protocols.rtsp.description import describe
+from polycast.protocols.rtsp.description import describe, is_described
 from polycast.protocols.rtsp.masking import dump
 from polycast.protocols.rtsp.readers import InterleavedForm, interleave
 from polycast.protocols.rtsp.source_connection import USER_AGENT, ClientConnection
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.session import Session
-from polycast.wire.rtsp.headers.transport import Transport
+from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.message import Headers, Method, Request, Response
+from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.url import RtspUrl
 
 # Seconds between two sender reports: RFC 3550 section 6.2 allows 5 for small sessions.
@@ -89,6 +90,8 @@ class RtspPusher(Pusher, PacketReader):
         self._outbox: Outbox | None = None
         self._stream: Stream | None = None
         self._channels: tuple[int, ...] = ()
+        """Interleaved channel of each track's RTP, by index; -1 for tracks that are not sent."""
+        self._report_channels: tuple[int, ...] = ()
         self._counts: list[list[int]] = []
         self._recording = False
 
@@ -107,20 +110,20 @@ class RtspPusher(Pusher, PacketReader):
         )
         self._stream = stream
         base = url.without_credentials()
-        tracks = [track for track in stream.descriptions if track.rtp is not None]
+        tracks = [track for track in stream.descriptions if is_described(track)]
         if not tracks:
             raise PullError("the stream has no track that RTP carries")
         await connection.request(Method.OPTIONS, base.serialize(), accept=range(200, 600))
         await connection.announce(base.serialize(), describe(tracks, base))
-        channels = [-1] * len(stream.tracks)
+        channels, report_channels = [-1] * len(stream.tracks), [-1] * len(stream.tracks)
         for position, track in enumerate(tracks):
-            channels[track.index] = 2 * position
             offer = Transport("TCP", delivery="unicast", interleaved=(2 * position, 2 * position + 1), mode="record")
             control = f"{base.serialize()}/trackID={position}"
             response = await connection.request(Method.SETUP, control, [("Transport", offer.serialize())])
-            self._take_setup(connection, response, channels, track.index)
+            agreed = self._take_setup(connection, response, offer)
+            channels[track.index], report_channels[track.index] = agreed
         await connection.request(Method.RECORD, base.serialize(), [("Range", "npt=0.000-")])
-        self._channels = tuple(channels)
+        self._channels, self._report_channels = tuple(channels), tuple(report_channels)
         self._counts = [[0, 0] for _ in stream.tracks]
         self._outbox = connection.outbox
         connection.set_media_handler(lambda run: None)
@@ -180,13 +183,16 @@ class RtspPusher(Pusher, PacketReader):
     def _form(self, batch: PacketBatch) -> InterleavedForm:
         return interleave(batch, self._channels)
 
-    def _take_setup(self, connection: PushConnection, response: Response, channels: list[int], index: int) -> None:
+    @staticmethod
+    def _take_setup(connection: PushConnection, response: Response, offer: Transport) -> Pair:
+        """Return the interleaved channels that were agreed on."""
         with contextlib.suppress(RemoteProtocolError):
             connection.session = Session.parse(response.headers.get("Session") or "").identifier
-        with contextlib.suppress(RemoteProtocolError):
-            agreed = Transport.parse(response.headers.get("Transport") or "").interleaved
-            if agreed is not None:
-                channels[index] = agreed[0]
+        try:
+            agreed = read_transport_answer(response.headers.get_all("Transport"), offer)
+        except RemoteProtocolError as error:
+            raise PullError(str(error)) from error
+        return agreed.interleaved or offer.interleaved or (0, 1)
 
     def _send_reports(self) -> bool:
         """Send a sender report for each track (RFC 3550 section 6.4.1); return whether all tracks had one."""
@@ -195,7 +201,7 @@ class RtspPusher(Pusher, PacketReader):
             return False
         now = self._loop.time()
         complete = True
-        for track, channel, (packets, octets) in zip(stream.tracks, self._channels, self._counts, strict=True):
+        for track, channel, (packets, octets) in zip(stream.tracks, self._report_channels, self._counts, strict=True):
             if channel < 0 or track.ssrc is None:
                 complete = complete and channel < 0
                 continue
@@ -205,5 +211,5 @@ class RtspPusher(Pusher, PacketReader):
                 complete = False
                 continue
             data = serialize_compound([report])
-            self._connection.send_interleaved(channel + 1, data)
+            self._connection.send_interleaved(channel, data)
         return complete

@@ -13,7 +13,7 @@ from typing import cast
 from tests.protocols.rtsp.support import H264_ONLY, key_unit, rtp
 
 from polycast.wire.rtsp.message import Headers, Request, Response
-from polycast.wire.rtsp.parser import MessageParser
+from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
 
 Answer = Callable[["Camera", Request], Response | None]
 """What answers a request; None takes the usual answer, and an answer with status 0 is none at all."""
@@ -42,6 +42,8 @@ class Client(asyncio.Protocol):
         while (event := self.parser.next_event()) is not None:
             if isinstance(event, Request):
                 self.camera.on_request(self, event)
+            elif isinstance(event, InterleavedRun):
+                self.camera.frames += [(channel, event.data[start:end]) for channel, start, end in event.frames()]
 
     def send_packet(self, data: bytes, channel: int = 0) -> None:
         self.transport.write(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
@@ -55,6 +57,8 @@ class Camera:
         self.script: dict[str, Answer] = {}
         self.clients: list[Client] = []
         self.requests: list[Request] = []
+        self.frames: list[tuple[int, bytes]] = []
+        """Channel and payload of the interleaved frames that it was sent."""
         self.connections = 0
         self.port = 0
         self.sequence = 100

@@ -116,16 +116,18 @@ def describe(tracks: Sequence[Track], url: RtspUrl, *, over_ipv6: bool = False, 
         connection = f"IP4 {MULTICAST_HINT_ADDRESS}"
     lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", f"s={SESSION_NAME}", f"c=IN {connection}", "t=0 0"]
     for position, track in enumerate(tracks):
-        if track.rtp is not None and _can_be_understood(track):
+        if track.rtp is not None and is_described(track):
             lines += _media_lines(position, track, track.rtp, _control(url, position))
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def _can_be_understood(track: Track) -> bool:
-    """Whether to tell readers of a track: sound or pictures of an unknown format make FFmpeg wait for seconds, in the
-    hope of finding out. Data may be for a reader who knows what they are.
+def is_described(track: Track) -> bool:
+    """Whether receivers are told of a track: sound or pictures of an unknown format make FFmpeg wait for seconds, in
+    the hope of finding out. Data may be for a receiver that knows what they are.
     """
     codec = track.codec
+    if track.rtp is None:
+        return False
     return not (isinstance(codec, Generic) and not codec.encoding and codec.media_type in ("audio", "video"))
 
 

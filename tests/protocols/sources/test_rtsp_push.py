@@ -1,0 +1,50 @@
+"""Publishing to another RTSP server: what its answers mean."""
+
+from __future__ import annotations
+
+import pytest
+from tests.protocols.rtsp.support import VIDEO, key_unit, rtp, running, sdp
+from tests.protocols.sources.camera import Camera, camera
+
+from polycast.push.rtsp import RtspPusher
+from polycast.rtp.rtcp import SenderReport, parse_compound
+from polycast.wire.rtsp.message import Headers, Request, Response
+from polycast.wire.rtsp.url import RtspUrl
+
+
+@pytest.mark.parametrize(
+    ("answer", "channels"),
+    [
+        ("RTP/AVP/TCP;unicast;interleaved=0-1;mode=record", (0, 1)),
+        ("RTP/AVP/TCP;unicast;interleaved=7-9", (7, 9)),
+        ("RTP/AVP;unicast;interleaved=4-5", (4, 5)),
+        ("RTP/AVP/TCP;unicast", (0, 1)),
+        (None, (0, 1)),
+    ],
+)
+async def test_channels(answer: str | None, channels: tuple[int, int]) -> None:
+    def setup(_: Camera, request: Request) -> Response:
+        told = [] if answer is None else [("Transport", answer)]
+        return Response(200, Headers([("Session", "1"), *told]))
+
+    unknown = "m=audio 0 RTP/AVP 97\r\n"
+    async with camera() as target, running() as it:
+        target.script["SETUP"] = setup
+        publisher = await it.publisher("cam", sdp(unknown, VIDEO), tracks=2)
+        path = it.path("cam")
+        assert path.stream is not None
+        pusher = RtspPusher(RtspUrl.parse(target.url("there")), path.log, "")
+        try:
+            await pusher.open(path, path.stream)
+            assert target.methods() == ["OPTIONS", "ANNOUNCE", "SETUP", "RECORD"]
+            assert "m=audio" not in target.requests[1].body.decode(), "nobody could know what it is"
+            publisher.send_frame(2, rtp(1, key_unit()))
+            await it.until(lambda: target.frames)
+            assert target.frames == [(channels[0], rtp(1, key_unit()))]
+            pusher._send_reports()
+            await it.until(lambda: len(target.frames) == 2)
+            channel, report = target.frames[1]
+            assert channel == channels[1]
+            assert isinstance(parse_compound(report)[0], SenderReport)
+        finally:
+            await pusher.close(path)
