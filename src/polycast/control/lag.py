@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from typing import Final
 
-# Seconds between two measurements.
-INTERVAL: Final = 0.5
+# Seconds between two measurements: what holds the loop for as long is seen in full.
+INTERVAL: Final = 0.05
 
 # Measurements that the maximum is taken of: one minute.
-REMEMBERED: Final = 120
+REMEMBERED: Final = round(60 / INTERVAL)
 
 
 class LoopLag:

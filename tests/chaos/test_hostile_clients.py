@@ -1,0 +1,131 @@
+"""Clients that send as fast as they can: nobody else waits for them, and the server ends when it is told to.
+
+Judged by the server's own metric. Whatever such clients sent used to be worked through before anybody else had a turn:
+up to twelve seconds for the data of one. The limit leaves room for a machine that is busy otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.interop import tools
+from tests.wire.rtmp.support import SIMPLE_HANDSHAKE
+
+from polycast.net.work import READ_SIZE
+
+CLIENTS = 3
+ATTACK_SECONDS = 2.0
+LAG_LIMIT = 1.0
+"""Seconds."""
+STOP_LIMIT = 2.0
+"""Seconds."""
+
+OPTIONS = b"OPTIONS rtsp://x/live RTSP/1.0\r\nCSeq: 1\r\n\r\n"
+FRAMES = b"$\x00\x00\x00$\x02\x00\x00"
+GET = b"GET /live/index.m3u8 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+EMPTY_MESSAGES = b"\x04\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x00" + b"\xc4" * 1000
+
+
+@dataclass
+class Server:
+    program: tools.Program
+
+    def port(self, name: str) -> int:
+        match = re.search(rf"\[{name}\] listener opened on 127\.0\.0\.1:(\d+)", self.program.output)
+        assert match is not None, self.program.describe()
+        return int(match[1])
+
+    def longest_lag(self) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('metrics')}/metrics", timeout=60) as response:
+            text = response.read().decode()
+        match = re.search(r"^polycast_event_loop_lag_max_seconds (\S+)$", text, re.MULTILINE)
+        assert match is not None
+        return float(match[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    tools.make_certificate(tmp_path)
+    (tmp_path / "polycast.yml").write_text(
+        "rtspAddress: 127.0.0.1:0\nrtspsAddress: 127.0.0.1:0\nrtmpAddress: 127.0.0.1:0\nhlsAddress: 127.0.0.1:0\n"
+        "protocols: [tcp]\nencryption: optional\nmetrics: yes\nmetricsAddress: 127.0.0.1:0\npaths:\n  all:\n"
+    )
+    with tools.start("polycast", [sys.executable, "-m", "polycast", "polycast.yml"], tmp_path) as program:
+        for name in ("RTSP", "RTSPS", "RTMP", "HLS", "metrics"):
+            program.wait_until(lambda name=name: f"[{name}] listener opened" in program.output, f"{name} listener")
+        yield Server(program)
+
+
+def flood(port: int, first: bytes, data: bytes, end: float, *, tls: bool = False) -> None:
+    """Send as fast as the server takes it, and read what it answers; connect again when it closes."""
+    data *= READ_SIZE // len(data)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            if tls:
+                client = stack.enter_context(context.wrap_socket(client))
+            client.settimeout(0.1)
+            if first:
+                client.sendall(first)
+            while time.monotonic() < end:
+                with contextlib.suppress(TimeoutError):
+                    client.send(data[:16_384] if tls else data)
+                with contextlib.suppress(TimeoutError, ssl.SSLWantReadError):
+                    client.settimeout(0.001)
+                    while client.recv(1 << 18):
+                        pass
+                client.settimeout(0.1)
+
+
+@contextlib.contextmanager
+def attacked(seconds: float, attack: Callable[[float], None]) -> Iterator[None]:
+    end = time.monotonic() + seconds
+    threads = [threading.Thread(target=attack, args=(end,)) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "data"),
+    [
+        pytest.param("RTSP", b"", OPTIONS, id="RTSP requests"),
+        pytest.param("RTSP", b"", FRAMES, id="interleaved frames without a session"),
+        pytest.param("RTSPS", b"", OPTIONS, id="RTSP requests in TLS"),
+        pytest.param("RTMP", SIMPLE_HANDSHAKE, EMPTY_MESSAGES, id="RTMP messages without content"),
+        pytest.param("HLS", b"", GET, id="HTTP requests"),
+    ],
+)
+def test_nobody_waits_for_a_flood(server: Server, name: str, first: bytes, data: bytes) -> None:
+    port = server.port(name)
+    with attacked(ATTACK_SECONDS, lambda end: flood(port, first, data, end, tls=name == "RTSPS")):
+        time.sleep(ATTACK_SECONDS)
+    assert server.longest_lag() < LAG_LIMIT
+    assert "internal error" not in server.program.output
+
+
+def test_a_flooded_server_ends_in_time(server: Server) -> None:
+    port = server.port("RTSP")
+    with attacked(ATTACK_SECONDS + STOP_LIMIT, lambda end: flood(port, b"", OPTIONS, end)):
+        time.sleep(ATTACK_SECONDS)
+        server.program.process.send_signal(signal.SIGINT)
+        assert server.program.wait(STOP_LIMIT)
