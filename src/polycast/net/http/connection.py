@@ -7,7 +7,7 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.transaction import HttpHost, Transaction
-from polycast.net.tcp import TcpConnection
+from polycast.net.tcp import ConnectionState, TcpConnection
 from polycast.wire.http.http1 import Http1Connection
 from polycast.wire.http.http2 import Http2Connection
 from polycast.wire.http.http2_frames import PREFACE
@@ -27,6 +27,9 @@ RECEIVE_SIZE: Final = 2 * 1024
 
 # Bytes of a streamed response that wait before its handler has to.
 STREAM_LIMIT: Final = 64 * 1024
+
+# Bytes that a client may send behind the request that ended its connection, most often the rest of a large body.
+DISCARD_LIMIT: Final = 8 * 1024 * 1024
 
 # Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
 STALL_TIMEOUT = 20.0
@@ -53,6 +56,8 @@ class HttpConnection(TcpConnection):
         """Streamed responses whose handlers wait until the client has taken more."""
         self._is_working = False
         self._is_write_paused = False
+        self._discarded = 0
+        """Bytes received while the connection is being closed."""
         self._watch = _Watch(server.now())
 
     # TcpConnection
@@ -335,6 +340,13 @@ class HttpConnection(TcpConnection):
         self.close_reason = self.close_reason or reason
         self._engine.shut_down()
         self._send(self._engine)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is ConnectionState.DRAINING:
+            self._discarded += len(data)
+            if self._discarded > DISCARD_LIMIT:
+                self.abort("the client sends on after the last response")
+        super().data_received(data)
 
     def close_transport(self) -> None:
         if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -239,8 +238,6 @@ class SignallingHandler:
         except AccessDenied as denied:
             if credentials != PlainCredentials():
                 self._log.info("[conn %s] authentication failed: %s", address, denied)
-                if server.failures.note(address, server.now()):
-                    await asyncio.sleep(server.failure_pause)
             challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
             return self._error(401, "authentication error", [challenge])
         except PathError as error:
