@@ -535,11 +535,17 @@ async def test_options_may_fail(status: int) -> None:
             await ready(app)
 
 
-async def test_play_without_a_range_where_that_is_refused() -> None:
+@pytest.mark.parametrize("status", [400, 451, 456, 457, 501, 551])
+@pytest.mark.parametrize("protocol", ["tcp", "automatic"])
+async def test_play_without_a_range_where_that_is_refused(status: int, protocol: str) -> None:
     async with camera() as origin:
-        origin.script["PLAY"] = lambda _, request: None if request.headers.get("Range") is None else Response(457)
-        async with running(paths=pulling(origin.url())) as app:
+        origin.script["PLAY"] = lambda _, request: None if request.headers.get("Range") is None else Response(status)
+        async with running(paths=pulling(origin.url(), protocol)) as app:
+            await origin.asked("PLAY", 2)
+            if protocol == "automatic":
+                origin.send_udp(key_unit())
             await ready(app)
+            assert origin.methods().count("DESCRIBE") == 1
 
 
 @pytest.mark.parametrize(

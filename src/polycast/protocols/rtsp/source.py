@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Final
 
 from polycast.config.values import SourceProtocol
@@ -31,8 +31,11 @@ KEEPALIVE_INTERVAL: Final = 30.0
 KEEPALIVE_PART: Final = 0.8
 SHORTEST_KEEPALIVE_INTERVAL: Final = 1.0
 
-# Refusals that another transport does not help against: credentials, the path, a range.
-_NOT_ABOUT_TRANSPORT: Final = (401, 403, 404, 456, 457)
+# Refusals that another transport does not help against: credentials, the path.
+_NOT_ABOUT_TRANSPORT: Final = (401, 403, 404)
+
+# How live encoders refuse a range, which they do not know (RFC 2326 section 11.3.7 has 457).
+_RANGE_REFUSED: Final = (400, 451, 456, 457, 501, 551)
 
 
 class TransportRefused(PullError):
@@ -228,12 +231,22 @@ class _Attempt:
         return bases[0]
 
     async def _try(
-        self, connection: ClientConnection, method: Method, url: str, headers: Sequence[tuple[str, str]]
+        self,
+        connection: ClientConnection,
+        method: Method,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        *,
+        passed_on: Collection[int] = (),
     ) -> Response:
-        """Send a request. Raises TransportRefused where the server might take another transport."""
+        """Send a request. Raises TransportRefused where the server might take another transport; StatusError for what
+        is ``passed_on``.
+        """
         try:
             return await connection.request(method, url, headers)
         except StatusError as error:
+            if error.status in passed_on:
+                raise
             # Some cameras say 400 or 500 where 461 is meant.
             if error.status == 461 or (self._is_trial and error.status not in _NOT_ABOUT_TRANSPORT):
                 raise TransportRefused(str(error)) from error
@@ -261,10 +274,9 @@ class _Attempt:
 
     async def _play(self, connection: ClientConnection, base: str) -> Response:
         try:
-            return await self._try(connection, Method.PLAY, base, [("Range", "npt=0-")])
+            return await self._try(connection, Method.PLAY, base, [("Range", "npt=0-")], passed_on=_RANGE_REFUSED)
         except StatusError as error:
-            # Live encoders that do not know ranges say so with 457 or 456 (RFC 2326 section 11.3.7).
-            if error.status not in (456, 457):
+            if error.status not in _RANGE_REFUSED:
                 raise
             return await self._try(connection, Method.PLAY, base, [])
 

@@ -170,8 +170,8 @@ class SourceMedia:
         self._started = self._context.loop.time()
         if publish_at_once:
             self._publish()
-        if self._protocol is Protocol.TCP:
-            self._connection.set_media_handler(self._on_interleaved)
+        # Over another transport, frames on the connection are not kept.
+        self._connection.set_media_handler(self._on_interleaved)
         early, self._early = self._early or [], None
         for handler, data in early:
             handler(data, 0, len(data))

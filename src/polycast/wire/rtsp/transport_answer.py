@@ -10,19 +10,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.rtsp.headers.transport import Pair, Transport, parse_transports
+from polycast.wire.rtsp.headers.parameters import split_unquoted
+from polycast.wire.rtsp.headers.transport import Pair, Transport
 
 
 def read_transport_answer(headers: Sequence[str], offer: Transport) -> Transport:
     """Return the transport that the values of the Transport headers of an answer mean.
 
-    Raises RemoteProtocolError: 461 when the server does another one than was asked for, else 400.
+    Raises RemoteProtocolError (461) when the server does another one than was asked for, or none that is known.
     """
+    alternatives = split_unquoted(",".join(headers), ",")
+    if not alternatives:
+        return offer  # nothing else was offered, and nothing more is told
     try:
-        answer = parse_transports(",".join(headers))[0]
+        answer = Transport.parse(alternatives[0], leniently=True)
     except RemoteProtocolError:
         if offer.lower_transport == "TCP":
-            return offer  # nothing else was offered, and there is nothing to be known
+            return offer
         raise
     return _read_interleaved(answer, offer) if offer.lower_transport == "TCP" else _read_datagrams(answer, offer)
 

@@ -15,6 +15,12 @@ ALTERNATIVE_LIMIT: Final = 16
 _LARGEST_PORT: Final = 0xFFFF
 _LARGEST_CHANNEL: Final = 0xFF
 _LARGEST_SSRC: Final = 0xFFFFFFFF
+_LARGEST: Final = {
+    "interleaved": _LARGEST_CHANNEL,
+    "client_port": _LARGEST_PORT,
+    "server_port": _LARGEST_PORT,
+    "port": _LARGEST_PORT,
+}
 _PROFILES: Final = frozenset(("AVP", "AVPF", "SAVP", "SAVPF"))
 _LOWER_TRANSPORTS: Final[dict[str, Literal["UDP", "TCP"]]] = {"UDP": "UDP", "TCP": "TCP"}
 # Wowza and FFmpeg say "receive" for what RFC 2326 calls "record".
@@ -45,10 +51,11 @@ class Transport:
     mode: Literal["play", "record"] | None = None
 
     @classmethod
-    def parse(cls, value: str) -> Transport:
+    def parse(cls, value: str, *, leniently: bool = False) -> Transport:
         """Read one transport; names in any case, quotes or not, unknown parameters left out.
 
-        Raises RemoteProtocolError: 461 when it is no RTP over UDP or TCP, 400 for an invalid port, channel or mode.
+        ``leniently``: invalid ports, channels and modes are left out, too. Raises RemoteProtocolError: 461 when it is
+        no RTP over UDP or TCP, 400 for an invalid port, channel or mode.
         """
         parts = split_unquoted(value, ";")
         specifier = parts[0].upper().split("/") if parts else []
@@ -61,16 +68,18 @@ class Transport:
         for part in parts[1:]:
             name, text = parse_parameter(part)
             parameters.setdefault(name, text)
+        if leniently:
+            _remove_invalid(parameters)
         return cls(
             lower_transport=lower_transport,
             profile=specifier[1],
             delivery="multicast" if "multicast" in parameters else "unicast" if "unicast" in parameters else None,
             destination=_parse_address(parameters, "destination"),
             source=_parse_address(parameters, "source"),
-            interleaved=_parse_pair(parameters, "interleaved", _LARGEST_CHANNEL),
-            client_port=_parse_pair(parameters, "client_port", _LARGEST_PORT),
-            server_port=_parse_pair(parameters, "server_port", _LARGEST_PORT),
-            port=_parse_pair(parameters, "port", _LARGEST_PORT),
+            interleaved=_parse_pair(parameters, "interleaved"),
+            client_port=_parse_pair(parameters, "client_port"),
+            server_port=_parse_pair(parameters, "server_port"),
+            port=_parse_pair(parameters, "port"),
             ttl=parse_number(parameters.get("ttl") or "", 255),
             # Dahua pads the number with spaces and leaves out leading zeros; an unreadable one only informs.
             ssrc=parse_number((parameters.get("ssrc") or "").strip(), _LARGEST_SSRC, 16),
@@ -128,10 +137,23 @@ def serialize_transports(transports: Iterable[Transport]) -> str:
     return ",".join(transport.serialize() for transport in transports)
 
 
-def _parse_pair(parameters: dict[str, str | None], name: str, largest: int) -> Pair | None:
+def _remove_invalid(parameters: dict[str, str | None]) -> None:
+    for name in _LARGEST:
+        try:
+            _parse_pair(parameters, name)
+        except RemoteProtocolError:
+            del parameters[name]
+    try:
+        _parse_mode(parameters.get("mode"))
+    except RemoteProtocolError:
+        del parameters["mode"]
+
+
+def _parse_pair(parameters: dict[str, str | None], name: str) -> Pair | None:
     text = parameters.get(name)
     if text is None:
         return None
+    largest = _LARGEST[name]
     first_text, dash, second_text = text.partition("-")
     first = parse_number(first_text.strip(), largest)
     # A single number means the pair that begins with it.
