@@ -126,6 +126,23 @@ def test_passwords() -> None:
                     assert reader.read(timeout=PATIENCE) is not None
 
 
+def test_publish_with_a_login() -> None:
+    paths = {"all": {"publishUser": "cam", "publishPass": "p[ss"}}
+    configuration = {
+        **EMBEDDED,
+        "rtmpDisable": False,
+        "rtmpAddress": "127.0.0.1:0",
+        "rtmpAuthMethods": ["adobe"],
+        "paths": paths,
+    }
+    with polycast.Server(configuration) as server:
+        with pytest.raises(polycast.AccessRefused):
+            polycast.publish(url(server, "rtmp", credentials="cam:wrong@"), size=(64, 64))
+        with polycast.publish(url(server, "rtmp", credentials="cam:p%5Bss@"), size=(64, 64)):
+            (session,) = [session for session in server.statistics().sessions if session.state == "publish"]
+            assert (session.path, session.user) == ("cam", "cam")
+
+
 def test_the_log_shows_no_password(server: polycast.Server, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(polycast.NotFound):
         polycast.read(url(server, "rtsp", credentials="user:secret@"), reconnect=False).read(timeout=PATIENCE)

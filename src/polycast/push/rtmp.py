@@ -21,7 +21,8 @@ from polycast.protocols.outgoing import OutgoingConnection
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode
-from polycast.wire.rtmp.events import PeerClosedStream, RequestAccepted, RequestRefused
+from polycast.wire.rtmp.events import LoginRequested, PeerClosedStream, RequestAccepted, RequestRefused
+from polycast.wire.rtmp.login import ClientLogin
 
 # Seconds between two looks at the connection.
 CHECK_SECONDS = 1.0
@@ -31,14 +32,18 @@ class PushError(PolycastError):
     """The server does not take the stream, or is gone."""
 
 
+class LoginNeededError(PolycastError):
+    """The server wants a login; the next connection makes the next step of it."""
+
+
 class PushConnection(OutgoingConnection):
     """A connection around an RTMP client engine."""
 
-    def __init__(self, address: ServerAddress, log: Log) -> None:
+    def __init__(self, address: ServerAddress, log: Log, login: ClientLogin) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(loop, log)
         self.engine = ClientConnection(
-            address, Mode.PUBLISH, self.opened_at, seed=secrets.token_bytes(32), timeout=PATIENCE
+            address, Mode.PUBLISH, self.opened_at, seed=secrets.token_bytes(32), timeout=PATIENCE, login=login
         )
         self.accepted: asyncio.Future[None] = loop.create_future()
         self.accepted.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
@@ -51,6 +56,8 @@ class PushConnection(OutgoingConnection):
             if isinstance(event, RequestAccepted):
                 if not self.accepted.done():
                     self.accepted.set_result(None)
+            elif isinstance(event, LoginRequested):
+                self.fail(LoginNeededError())
             elif isinstance(event, RequestRefused):
                 self.fail(PushError(f"the server refuses the stream: {event.code}: {event.description}"))
             elif isinstance(event, PeerClosedStream):
@@ -95,14 +102,20 @@ class RtmpPusher(Pusher, FrameReader):
     async def open(self, path: Path, stream: Stream) -> None:
         address = self._address
         tls = client_context(self._fingerprint) if address.secure else None
-        connection = self._connection = await connect(
-            lambda: PushConnection(address, self._log), address.host, address.port, tls=tls, timeout=PATIENCE
-        )
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await asyncio.shield(connection.accepted)
-        except TimeoutError:
-            raise TimeoutError(f"no answer within {PATIENCE:g} s") from None
+        login = ClientLogin(address.user, address.password, address.app, secrets.token_hex(4))
+        while True:
+            connection = self._connection = await connect(
+                lambda: PushConnection(address, self._log, login), address.host, address.port, tls=tls, timeout=PATIENCE
+            )
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await asyncio.shield(connection.accepted)
+            except LoginNeededError:
+                connection.finish()
+                continue
+            except TimeoutError:
+                raise TimeoutError(f"no answer within {PATIENCE:g} s") from None
+            break
         tracks = connection.engine.send_tracks(stream.descriptions)
         connection.flush()
         for track in stream.descriptions:

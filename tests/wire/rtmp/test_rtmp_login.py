@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.wire.rtmp.support import SEED, SIMPLE_HANDSHAKE, messages_of, wire
+from tests.wire.rtmp.support import SEED, SIMPLE_HANDSHAKE, Pair, messages_of, wire
 
+from polycast.wire.rtmp.address import parse_url
 from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import ConnectRequested, Event, LoginRequested, PublishRequested
-from polycast.wire.rtmp.login import CHALLENGE_SECONDS, Login, LoginMethod, Response
+from polycast.wire.rtmp.login import CHALLENGE_SECONDS, ClientLogin, Login, LoginMethod, Response
 from polycast.wire.rtmp.messages import Command
 from polycast.wire.rtmp.server import ServerConnection
 from polycast.wire.rtmp.states import State
@@ -133,3 +135,63 @@ def test_a_method_that_is_not_configured_is_answered_with_one_that_is() -> None:
     server = new_server(LoginMethod.LLNW)
     assert publisher(server, "live?authmod=adobe") == [LoginRequested()]
     assert "code=403 need auth; authmod=llnw" in rejection(server)
+
+
+def connect_and_publish(method: LoginMethod, url: str, login: ClientLogin) -> list[Event]:
+    """Return what the server and the client tell of one connection."""
+    client = ClientConnection(parse_url(url), Mode.PUBLISH, 1000.0, seed=SEED, login=login)
+    pair = Pair(client, new_server(method))
+    pair.now = 1000.0
+    pair.exchange()
+    return [event for event in pair.server_events + pair.client_events if not isinstance(event, ConnectRequested)]
+
+
+@pytest.mark.parametrize("method", LoginMethod)
+@pytest.mark.parametrize("app", ["live", "live/one"])
+@pytest.mark.parametrize(("password", "is_right"), [("p%40ss", True), ("wrong", False)])
+def test_our_clients_log_in(method: LoginMethod, app: str, password: str, is_right: bool) -> None:
+    url = f"rtmp://me:{password}@h/{app}/cam?x=1"
+    address = parse_url(url)
+    login = ClientLogin(address.user, address.password, address.app, "01234567")
+    for _ in range(2):
+        assert connect_and_publish(method, url, login) == [LoginRequested(), LoginRequested()]
+    (event,) = connect_and_publish(method, url, login)
+    assert isinstance(event, PublishRequested)
+    assert event.stream_key == "cam?x=1"
+    assert event.login is not None
+    assert event.login.is_made_with("p@ss") == is_right
+
+
+@pytest.mark.parametrize("app", [app for program, app in CAPTURED if program != "librtmp"])
+def test_our_clients_answer_as_others_do(app: str) -> None:
+    path, _, query = app.partition("?")
+    fields = dict(field.partition("=")[::2] for field in query.split("&"))
+    server = login()
+    challenge = server.check(f"{path}?authmod={fields['authmod']}&user=me", 1000.0)
+    assert isinstance(challenge, str)
+    client = ClientLogin("me", "secret", path, fields.get("cnonce") or fields["challenge"])
+    assert client.answer(challenge)
+    assert dict(field.partition("=")[::2] for field in client.query[1:].split("&")) == fields
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "",
+        "no such application",
+        "[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=authfailed",
+        "[ AccessManager.Reject ] : [ code=403 need auth; authmod=other ] : ",
+    ],
+)
+def test_rejections_that_no_login_mends(description: str) -> None:
+    assert not ClientLogin("me", "secret", "live", "01234567").answer(description)
+
+
+def test_a_login_ends() -> None:
+    client = ClientLogin("me", "secret", "live", "01234567")
+    server = login(LoginMethod.ADOBE)
+    need, challenge = server.request(), server.check("live?authmod=adobe&user=me", 0.0)
+    assert isinstance(challenge, str)
+    assert [client.answer(need), client.answer(need), client.answer(challenge)] == [True, False, True]
+    assert not any((client.answer(need), client.answer(challenge)))
+    assert not ClientLogin("", "", "live", "01234567").answer(need)

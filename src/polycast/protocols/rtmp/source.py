@@ -16,6 +16,7 @@ from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import ServerAddress, parse_url
 from polycast.wire.rtmp.client import ClientConnection, Mode
+from polycast.wire.rtmp.login import ClientLogin
 
 _SEED_SIZE: Final = 4096
 """Random bytes for a handshake: more than twice 1536."""
@@ -38,20 +39,32 @@ class RtmpPuller(Puller):
         except (LocalProtocolError, ValueError) as error:
             raise PullError(str(error)) from error
         context.log.debug("connecting")
-        connection = await connect(
-            lambda: _Connection(context, address), address.host, address.port, tls=tls, timeout=context.read_timeout
-        )
-        try:
-            connection.begin()
-            await first_of(connection.wait(), _wait_for(connection.lost))
-        finally:
-            connection.leave()
+        login = ClientLogin(address.user, address.password, address.app, secrets.token_hex(4))
+        while True:
+            connection = await connect(
+                lambda: _Connection(context, address, login),
+                address.host,
+                address.port,
+                tls=tls,
+                timeout=context.read_timeout,
+            )
+            try:
+                connection.begin()
+                await first_of(connection.wait(), _wait_for(connection.lost))
+            except _LoginNeededError:
+                continue
+            finally:
+                connection.leave()
+
+
+class _LoginNeededError(PullError):
+    """The server wants a login; the next connection makes the next step of it."""
 
 
 class _Connection(OutgoingConnection):
     """Feeds the engine, and the stream with what the engine tells."""
 
-    def __init__(self, context: PullContext, address: ServerAddress) -> None:
+    def __init__(self, context: PullContext, address: ServerAddress, login: ClientLogin) -> None:
         super().__init__(context.loop, context.log)
         self._context = context
         self._engine = ClientConnection(
@@ -60,6 +73,7 @@ class _Connection(OutgoingConnection):
             self.opened_at,
             seed=secrets.token_bytes(_SEED_SIZE),
             timeout=context.read_timeout,
+            login=login,
         )
         self._stream: Stream | None = None
         self._analysis = AnalysisTimer(self.loop, self._check_timeout)
@@ -154,6 +168,8 @@ class _Connection(OutgoingConnection):
     def _handle_rare(self, event: events.Event) -> None:
         if isinstance(event, events.TrackIgnored):
             self._context.log.warning("%s track %d is skipped: %s", event.kind, event.number + 1, event.reason)
+        elif isinstance(event, events.LoginRequested):
+            raise _LoginNeededError("the server wants a login")
         elif isinstance(event, events.RequestRefused):
             raise PullError(": ".join(filter(None, (event.code, event.description))) or "the server refused")
         elif isinstance(event, events.PeerClosedStream):

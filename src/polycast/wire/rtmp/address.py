@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
@@ -109,6 +109,10 @@ class ServerAddress:
     stream: str
     """The stream name, with the query and, as ``user`` and ``pass`` fields of it, the credentials."""
     tc_url: str
+    user: str = field(default="", compare=False)
+    password: str = field(default="", compare=False)
+    stream_without_credentials: str = field(default="", compare=False)
+    """The stream name for a server that was shown the credentials in another way."""
 
 
 def parse_url(text: str) -> ServerAddress:
@@ -128,6 +132,7 @@ def parse_url(text: str) -> ServerAddress:
     split = 1 if len(segments) <= 2 else 2
     app, stream = "/".join(segments[:split]), "/".join(segments[split:])
     query = url.query
+    bare = f"{stream}?{query}" if query else stream
     if url.username or url.password:
         credentials = f"user={url.username or ''}&pass={url.password or ''}"
         query = f"{query}&{credentials}" if query else credentials
@@ -135,4 +140,5 @@ def parse_url(text: str) -> ServerAddress:
         stream = f"{stream}?{query}"
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     tc_url = f"{url.scheme}://{host}:{port}/{app}"
-    return ServerAddress(url.scheme == "rtmps", url.hostname, port, app, stream, tc_url)
+    user, password = unquote(url.username or ""), unquote(url.password or "")
+    return ServerAddress(url.scheme == "rtmps", url.hostname, port, app, stream, tc_url, user, password, bare)

@@ -13,8 +13,16 @@ from polycast.wire.rtmp.capabilities import announce_capabilities, parse_capabil
 from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE
 from polycast.wire.rtmp.connection import WINDOW_SIZE, Connection
 from polycast.wire.rtmp.demuxer import Demuxer
-from polycast.wire.rtmp.events import Capabilities, Event, PeerClosedStream, RequestAccepted, RequestRefused
+from polycast.wire.rtmp.events import (
+    Capabilities,
+    Event,
+    LoginRequested,
+    PeerClosedStream,
+    RequestAccepted,
+    RequestRefused,
+)
 from polycast.wire.rtmp.handshake import ClientHandshake
+from polycast.wire.rtmp.login import ClientLogin
 from polycast.wire.rtmp.messages import (
     Command,
     SetChunkSize,
@@ -61,13 +69,26 @@ class ClientConnection(Connection):
     frame. A player gets `TracksKnown`, `FrameReceived` and so on, as from `ServerConnection`.
     """
 
-    def __init__(self, address: ServerAddress, mode: Mode, now: float, *, seed: bytes, timeout: float = 10.0) -> None:
-        """``seed``: random bytes, for the handshake. ``timeout``: how long the server may be silent, in seconds."""
+    def __init__(
+        self,
+        address: ServerAddress,
+        mode: Mode,
+        now: float,
+        *,
+        seed: bytes,
+        timeout: float = 10.0,
+        login: ClientLogin | None = None,
+    ) -> None:
+        """``seed``: random bytes, for the handshake. ``timeout``: how long the server may be silent, in seconds.
+        ``login``: answers a server that wants a login. After `LoginRequested`, connect anew with the same one."""
         super().__init__(ClientHandshake(seed, int(now * 1000)), CLIENT, now, timeout)
         self.address = address
         self.mode = mode
         self.capabilities = Capabilities()
         """What the server announced."""
+        self._login = login
+        self._login_query = login.query if login is not None else ""
+        self._stream = address.stream_without_credentials if self._login_query else address.stream
         self._stream_id = 0
 
     def _awaits_peer(self) -> bool:
@@ -77,10 +98,10 @@ class ClientConnection(Connection):
         address = self.address
         publishing = self.mode is Mode.PUBLISH
         values: dict[str, Value] = {
-            "app": address.app,
+            "app": address.app + self._login_query,
             "type": "nonprivate",
             "flashVer": FLASH_VERSION_PUBLISH if publishing else FLASH_VERSION_PLAY,
-            "tcUrl": address.tc_url,
+            "tcUrl": address.tc_url + self._login_query,
         }
         if not publishing:
             values.update(
@@ -110,8 +131,8 @@ class ClientConnection(Connection):
                 self.capabilities = parse_capabilities(value)
         self._send(WindowAcknowledgementSize(WINDOW_SIZE))
         if self.mode is Mode.PUBLISH:
-            self._send(Command("releaseStream", 2.0, None, (self.address.stream,)))
-            self._send(Command("FCPublish", 3.0, None, (self.address.stream,)))
+            self._send(Command("releaseStream", 2.0, None, (self._stream,)))
+            self._send(Command("FCPublish", 3.0, None, (self._stream,)))
         self._advance(Input.CREATE_STREAM)
         self._send(Command("createStream", _CREATE_STREAM_TRANSACTION, None))
 
@@ -120,7 +141,7 @@ class ClientConnection(Connection):
         if isinstance(identifier, bool) or not isinstance(identifier, (int, float)) or not 0 <= identifier < 1 << 32:
             raise RemoteProtocolError("createStream was answered without a stream number")
         self._stream_id = int(identifier)
-        stream = self.address.stream
+        stream = self._stream
         if self.mode is Mode.PUBLISH:
             self._advance(Input.PUBLISH)
             self._send(Command("publish", 5.0, None, (stream, "live")), DATA_CHUNK_STREAM, self._stream_id)
@@ -134,6 +155,10 @@ class ClientConnection(Connection):
         if command.transaction_id not in (_CONNECT_TRANSACTION, _CREATE_STREAM_TRANSACTION):
             return []  # releaseStream and FCPublish: servers that do not know them say so
         information = command.arguments[0] if command.arguments else None
+        is_rejected = command.transaction_id == _CONNECT_TRANSACTION and self.state is State.CONNECT
+        if is_rejected and self._login is not None and self._login.answer(text_member(information, "description")):
+            self._advance(Input.REFUSED)
+            return [LoginRequested()]
         return self._refused(text_member(information, "code"), text_member(information, "description"))
 
     def on_status(self, command: Command) -> list[Event]:
@@ -186,7 +211,7 @@ class ClientConnection(Connection):
         if self.state not in (State.PUBLISHING, State.PLAYING):
             return
         if self.mode is Mode.PUBLISH:
-            self._send(Command("FCUnpublish", 6.0, None, (self.address.stream,)))
+            self._send(Command("FCUnpublish", 6.0, None, (self._stream,)))
         self._send(Command("deleteStream", 7.0, None, (float(self._stream_id),)))
         self._advance(Input.STREAM_CLOSED)
 

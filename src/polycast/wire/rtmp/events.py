@@ -63,7 +63,7 @@ class PublishRequested:
 
 @dataclass(frozen=True, slots=True)
 class LoginRequested:
-    """The client was asked for its credentials, and will connect anew (server only). The socket is then best closed."""
+    """The server rejected the connection to have the client connect anew and log in. The socket is then best closed."""
 
 
 @dataclass(frozen=True, slots=True)

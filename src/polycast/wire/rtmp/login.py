@@ -34,6 +34,7 @@ _RESPONSE_SIZE: Final = 24
 
 _REALM: Final = "live"
 _METHOD: Final = "publish"
+_FIRST_COUNT: Final = "00000001"
 _DEFAULT_INSTANCE: Final = "/_definst_"
 
 
@@ -146,6 +147,51 @@ class Login:
             return False
         is_ours = hmac.compare_digest(self._token(seconds).encode(), token.encode("utf-8", "replace"))
         return is_ours and 0 <= now - seconds <= CHALLENGE_SECONDS + 1
+
+
+class ClientLogin:
+    """The client's side: the query with which to connect anew after a rejection. One for all connections of an attempt.
+
+    ``nonce``: eight characters that were not used before.
+    """
+
+    def __init__(self, user: str, password: str, app: str, nonce: str) -> None:
+        self.query = ""
+        """What goes after the application, with its question mark."""
+        self._user = user
+        self._password = password
+        self._app = app
+        self._nonce = nonce
+        self._has_answered = False
+
+    def answer(self, description: str) -> bool:
+        """Take the description of a rejection; return whether to connect anew, with another `query`."""
+        method = next((method for method in LoginMethod if f"authmod={method}" in description), None)
+        if method is None or not self._user or self._has_answered:
+            return False
+        start = f"?authmod={method}&user={self._user}"
+        if "code=403 need auth" in description and not self.query:
+            self.query = start
+            return True
+        _, found, challenge = description.partition("?reason=needauth")
+        if not found:
+            return False
+        self._has_answered = True
+        self.query = start + self._respond(method, challenge)
+        return True
+
+    def _respond(self, method: LoginMethod, challenge: str) -> str:
+        fields = dict(field.partition("=")[::2] for field in challenge.strip().split("&"))
+        if method is LoginMethod.ADOBE:
+            opaque = fields.get("opaque", "")
+            token = opaque or fields.get("challenge", "")
+            response = Response(method, self._user, fields.get("salt", ""), token, self._nonce, "", self._app, "")
+            end = f"&opaque={opaque}" if opaque else ""
+            return f"&challenge={self._nonce}&response={_adobe(response, self._password)}{end}"
+        token = fields.get("nonce", "")
+        response = Response(method, self._user, "", token, self._nonce, _FIRST_COUNT, self._app, "")
+        answer = _llnw(response, self._password)
+        return f"&nonce={token}&cnonce={self._nonce}&nc={_FIRST_COUNT}&response={answer}"
 
 
 def _rejection(method: LoginMethod, words: str) -> str:
