@@ -102,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="polycast",
         description="Live media server and proxy: publish a stream once, read it over every protocol.",
-        epilog="Without a configuration file, every path may be published and read: "
+        epilog="Without a configuration file, anyone can publish to and read from any path: "
         "ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://localhost:8554/mystream. "
         f"Other commands: {', '.join(COMMANDS)}; each has --help.",
     )
     parser.add_argument(
         "config",
         nargs="?",
-        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if there)",
+        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if it exists)",
     )
     parser.add_argument("--version", action="version", version=f"v{__version__}")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")

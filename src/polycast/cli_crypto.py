@@ -28,9 +28,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
         content = _read(options.input)
         if command == "encrypt":
             if len(key.encode("utf-8", "surrogateescape")) > KEY_SIZE:
-                print(f"WAR: only the first {KEY_SIZE} bytes of the key count", file=sys.stderr)
+                print(f"WAR: only the first {KEY_SIZE} bytes of the key are used", file=sys.stderr)
             elif len(key) < SHORT_KEY:
-                print(f"WAR: the key is short; take {KEY_SIZE} random characters", file=sys.stderr)
+                print(f"WAR: the key is short; use {KEY_SIZE} random characters", file=sys.stderr)
             _write(options.output, encrypt(content, key) + b"\n")
         else:
             _write(options.output, decrypt(content, key))

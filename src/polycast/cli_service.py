@@ -44,20 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     install.add_argument(
         "config",
         nargs="?",
-        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if there)",
+        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if it exists)",
     )
     install.add_argument("--print", action="store_true", help="print the file instead of writing it")
-    install.add_argument("--output", help="where to write it (default: where the service manager looks)")
-    install.add_argument("--force", action="store_true", help="replace a file that is there already")
-    install.add_argument("--format", choices=(SYSTEMD, WINSW), help="default: that of this system")
-    install.add_argument("--user", default="", help="systemd: run as this user (default: one made for the service)")
-    install.add_argument("--group", default="", help="systemd: and this group (default: that of the user)")
+    install.add_argument("--output", help="where to write it (default: where the service manager expects it)")
+    install.add_argument("--force", action="store_true", help="replace an existing file")
+    install.add_argument("--format", choices=(SYSTEMD, WINSW), help="default: the service manager of this system")
+    install.add_argument("--user", default="", help="systemd: run as this user (default: one created for the service)")
+    install.add_argument("--group", default="", help="systemd: run with this group (default: that of the user)")
     install.add_argument(
         "--writable",
         action="append",
         default=[],
         metavar="DIRECTORY",
-        help="systemd: let the server and its commands write here, for recordings, a log or apiPersist; repeatable",
+        help="systemd: directory that the server and its commands may write to (recordings, log, apiPersist); repeatable",
     )
     return parser
 
@@ -66,7 +66,7 @@ def _install(options: argparse.Namespace) -> int:
     kind = options.format or _format_of_this_system()
     config = _configuration_file(options.config)
     if config is None:
-        print("WAR: without a configuration file, everybody may publish and read every path", file=sys.stderr)
+        print("WAR: without a configuration file, anyone can publish to and read from every path", file=sys.stderr)
     command = (*_program(), *([str(config)] if config is not None else []))
     if kind == WINSW:
         directory = str(config.parent if config is not None else Path.cwd())
@@ -81,7 +81,7 @@ def _install(options: argparse.Namespace) -> int:
     if kind == SYSTEMD:
         _check_user(options.user)
     _write(target, text, force=options.force)
-    print(f"{target} is written. Next:")
+    print(f"Wrote {target}. Next:")
     for step in _next_steps(kind, target):
         print(f"    {step}")
     return 0
@@ -96,7 +96,7 @@ def _unit(options: argparse.Namespace, command: tuple[str, ...], config: Path | 
     in_home = any(_is_in_home(path) for path in paths)
     if in_home and not options.user:
         print(
-            "WAR: the program or the configuration lies in a home directory, which the service's own user may not "
+            "WAR: the program or the configuration is in a home directory, which the service's own user may not "
             "read; give --user, or move it to /opt and /etc",
             file=sys.stderr,
         )
@@ -116,9 +116,7 @@ def _format_of_this_system() -> str:
         return WINSW
     if sys.platform == "linux":
         return SYSTEMD
-    raise ConfigurationError(
-        "no service manager is known for this system; --format systemd or winsw writes for another"
-    )
+    raise ConfigurationError("this system has no known service manager; use --format to choose systemd or winsw")
 
 
 def _configuration_file(name: str | None) -> Path | None:
@@ -172,13 +170,13 @@ def _check_user(user: str) -> None:
 def _write(target: Path, text: str, *, force: bool) -> None:
     if not target.parent.is_dir():
         raise ConfigurationError(
-            f"there is no directory {target.parent}; --print shows the file, --output puts it elsewhere"
+            f"there is no directory {target.parent}; use --print to show the file, or --output to write it elsewhere"
         )
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if target.read_text("utf-8") == text:
             return
     if target.exists() and not force:
-        raise ConfigurationError(f"{target} is there already and differs; --force replaces it")
+        raise ConfigurationError(f"{target} already exists and differs; use --force to replace it")
     name = ""
     try:
         # A whole file or none.

@@ -69,10 +69,10 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="polycast top", description="Show paths and sessions of a running server.")
     parser.add_argument("url", nargs="?", default=DEFAULT_URL, help=f"address of its API (default: {DEFAULT_URL})")
-    parser.add_argument("--user", default="", help="apiUser; may also stand in the URL")
+    parser.add_argument("--user", default="", help="apiUser; may also be part of the URL")
     parser.add_argument("--password", default="", help="apiPass")
     parser.add_argument("--insecure", action="store_true", help="accept any certificate")
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks (default: 1)")
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between updates (default: 1)")
     parser.add_argument("--once", action="store_true", help="show once and exit")
     return parser
 
@@ -110,7 +110,7 @@ def _collections(document: Json) -> list[str]:
 def _get(client: httpx2.Client, path: str) -> Any:
     response = client.get(path)
     if response.status_code == 401:
-        raise ValueError("the API asks for credentials: --user and --password")
+        raise ValueError("the API requires credentials: use --user and --password")
     response.raise_for_status()
     return response.json()
 

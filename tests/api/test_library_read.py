@@ -152,7 +152,7 @@ def test_coded_frames_as_bytes(server: polycast.Server) -> None:
         ]
         with pytest.raises(ValueError, match="pts"):
             again.write(second.data)
-        with pytest.raises(ValueError, match="before that of the frame before"):
+        with pytest.raises(ValueError, match="before that of the previous frame"):
             again.write(second.data, pts=0.5)
         with pytest.raises(ValueError, match="no track 3"):
             again.write(second.data, pts=2.0, track=3)

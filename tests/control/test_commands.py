@@ -64,7 +64,7 @@ async def test_top_shows_paths_and_sessions(capsys: pytest.CaptureFixture[str]) 
         assert "H264" in shown
         assert shown.count("rtspsessions") == 2
         assert await asyncio.to_thread(main, arguments) == 1
-        assert "asks for credentials" in capsys.readouterr().err
+        assert "requires credentials" in capsys.readouterr().err
 
 
 def test_top_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,7 @@ async def test_signals_come_in_order_and_reach_what_the_command_has_started(tmp_
     assert received[0] == "INT"
     assert received.count("TERM") == 2
     assert received.index("TERM") > max(index for index, line in enumerate(received) if line == "INT")
-    assert app.log.find("did not end, SIGKILL was sent")
+    assert app.log.find("did not exit, SIGKILL was sent")
 
 
 # Many at once
@@ -181,7 +181,7 @@ async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatc
         await app.until(lambda: sum("command started" in line for line in app.log.lines) == MANY)
         processes = [int(line) for line in await written(file, MANY)]
     assert not any(map(is_alive, processes))
-    assert sum("did not end, SIGTERM was sent" in line for line in app.log.lines) == MANY
+    assert sum("did not exit, SIGTERM was sent" in line for line in app.log.lines) == MANY
     # All of them are looked for at once, and not by the thread of the streams.
     assert 0 < len(looks) < MANY
     assert threading.main_thread() not in looks

@@ -206,7 +206,7 @@ async def test_restart_backs_off(tmp_path: Path) -> None:
     ("command", "text"),
     [
         ("does-not-exist-anywhere --help", "runOnInit command cannot be started: .*No such file"),
-        ("sh -c 'unclosed", "runOnInit command cannot be understood: No closing quotation"),
+        ("sh -c 'unclosed", "runOnInit command cannot be parsed: No closing quotation"),
     ],
 )
 async def test_commands_that_cannot_run(command: str, text: str, restarts: bool) -> None:
@@ -229,7 +229,7 @@ async def test_a_command_that_ignores_signals_is_killed(tmp_path: Path, ignored:
     async with running(paths={"cam": {"runOnInit": shell(script)}}) as app:
         (process,) = await written(file)
     last = {1: "SIGTERM", 2: "SIGKILL"}[len(ignored)]
-    assert app.log.find(f"WARNING .path cam. runOnInit command did not end, {last} was sent")
+    assert app.log.find(f"WARNING .path cam. runOnInit command did not exit, {last} was sent")
     assert not is_alive(int(process))
 
 

@@ -324,4 +324,4 @@ async def test_an_encrypted_file_stays_encrypted(file: Path, monkeypatch: pytest
         file.write_bytes(crypto.encrypt(HEAD.encode() + b"readTimeout: 33s\n", key))
         await server.until(lambda: float(server.app.configuration.read_timeout) == 33)
         file.write_bytes(crypto.encrypt(HEAD.encode(), "another key"))
-        await server.log.wait("last good configuration stays: .*: decryption error")
+        await server.log.wait("last good configuration stays in effect: .*: decryption error")

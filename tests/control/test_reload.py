@@ -65,7 +65,7 @@ CHANGES: list[tuple[str, Mapping[str, Any]]] = [
     ("metrics off", {"metrics": False}),
     ("profiles on", {"pprof": True}),
     ("API moves", {"apiAddress": "localhost:0"}),
-    ("API asks for credentials", {"apiUser": "a", "apiPass": "b"}),
+    ("API requires credentials", {"apiUser": "a", "apiPass": "b"}),
     ("API off", {"api": False}),
 ]
 
@@ -232,7 +232,9 @@ async def test_a_bad_file_changes_nothing_and_is_reported(file: Path) -> None:
         flow = await Flow.start(server, "cam")
         flow.send()
         file.write_text(FILE_HEAD + "logLevel: loud\n")
-        await server.log.wait("ERROR the configuration file has an error, the last good configuration stays: ")
+        await server.log.wait(
+            "ERROR the configuration file has an error, the last good configuration stays in effect: "
+        )
         status = await server.get("/v1/config/status")
         assert status["ok"] is False
         assert "invalid log level: loud" in status["error"]
@@ -264,7 +266,7 @@ async def test_a_file_that_becomes_empty_or_vanishes_changes_nothing(file: Path)
             assert (await server.get("/v1/config/status"))["ok"] is False
         # The one that is in use again, and then another one.
         new_file(file).write_text(text)
-        await server.log.wait("INFO the configuration file is again the one that is in use")
+        await server.log.wait("INFO the configuration file matches the running configuration again")
         assert (await server.get("/v1/config/status"))["ok"] is True
         file.write_text(FILE_HEAD + "paths: {other: {}}\n")
         await server.until(lambda: list(server.app.hub.paths) == ["other"])

@@ -206,7 +206,7 @@ def test_the_steps_by_hand(tmp_path: Path) -> None:
     out = subprocess.run(
         [*user, program, "--check"], capture_output=True, text=True, check=True, cwd=image, env={}
     ).stdout
-    assert out == f"{image / 'rtsp-simple-server.yml'} is valid, with 1 paths\n"
+    assert out == f"{image / 'rtsp-simple-server.yml'} is valid, with 1 path\n"
     with running([*user, program], image, {"PYTHONUNBUFFERED": "1"}) as server:
         server.check()
         assert server.stop().endswith("[RTSP] listener closed\n")

@@ -186,7 +186,7 @@ def test_errors(arguments: list[str], message: str, capsys: Output) -> None:
 def test_default_file_and_none(folder: Path, capsys: Output) -> None:
     assert install("--print") == 0
     captured = capsys.readouterr()
-    assert "everybody may publish" in captured.err
+    assert "anyone can publish" in captured.err
     assert settings(captured.out)["WorkingDirectory"] == ["/"]
     (folder / "polycast.yml").write_text("")
     assert install("--print") == 0
@@ -208,7 +208,7 @@ def test_the_command_in_the_unit_runs(config: Path, capsys: Output) -> None:
         timeout=30,
         check=False,
     )
-    assert done.stdout == f"{config} is valid, with 1 paths\n", done.stderr
+    assert done.stdout == f"{config} is valid, with 1 path\n", done.stderr
 
 
 def test_winsw(config: Path, capsys: Output) -> None:

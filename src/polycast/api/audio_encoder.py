@@ -36,7 +36,7 @@ class AudioSettings:
         if self.codec not in AUDIO_CODECS:
             raise ValueError(f"unknown audio codec '{self.codec}': one of {', '.join(AUDIO_CODECS)}")
         if self.channels not in (1, 2):
-            raise ValueError(f"sound has one or two channels, not {self.channels}")
+            raise ValueError(f"audio has one or two channels, not {self.channels}")
         if self.codec == "opus" and self.sample_rate != OPUS_RATE:
             raise ValueError("Opus needs a sample rate of 48000 Hz")
         if self.codec.startswith("pcm") and (self.sample_rate, self.channels) != (8000, 1):

@@ -45,7 +45,7 @@ def pusher_maker(url: str, fingerprint: str) -> MakePusher:
     except PolycastError as error:
         raise ValueError(str(error)) from error
     raise ValueError(
-        f"'{without_credentials(url)}' cannot be published to: an address begins with rtsp://, rtsps://, rtmp:// or"
+        f"'{without_credentials(url)}' cannot be published to: the URL must start with rtsp://, rtsps://, rtmp:// or"
         " rtmps://"
     )
 

@@ -104,7 +104,7 @@ def _make_puller(url: str) -> Puller:
     puller = puller_class(kind) if kind is not None else None
     if puller is None:
         raise ValueError(
-            f"'{without_credentials(url)}' cannot be read: an address begins with one of {', '.join(SCHEMES)}"
+            f"'{without_credentials(url)}' cannot be read: the URL must start with one of {', '.join(SCHEMES)}"
         )
     return puller(url)
 

@@ -104,7 +104,7 @@ class Server:
         for key, scheme in (("rtspAddress", "rtsp"), ("rtspsAddress", "rtsps")):
             if key in self.ports:
                 return f"{scheme}://{host}:{self.ports[key]}/{path}"
-        raise ConfigurationError("the server has no RTSP: it is turned off in the configuration")
+        raise ConfigurationError("the server has no RTSP: it is disabled in the configuration")
 
     def start(self) -> Self:
         """Start in a separate thread; does nothing if it is already running.

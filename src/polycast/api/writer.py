@@ -291,7 +291,7 @@ class CodedWriter(_Base):
         if not isinstance(data, CodedFrame):
             units = split_units(codec, data) if isinstance(data, bytes) else tuple(data)
         if pts is None:
-            raise ValueError("a coded frame needs a pts")
+            raise ValueError("an encoded frame needs a pts")
         self._publish(index, codec, units, pts, pts if dts is None else dts, key, time)
 
     def _publish(
@@ -305,7 +305,7 @@ class CodedWriter(_Base):
         wall_time = None if time is None else _wall_time(time)
         with self._lock:
             if dts_ticks < self._last_dts[index]:
-                raise ValueError(f"the dts {dts} is before that of the frame before")
+                raise ValueError(f"the dts {dts} is before that of the previous frame")
             self._last_dts[index] = dts_ticks
             frame = Frame(
                 units, pts_ticks, dts_ticks, key=is_key(codec, units) if key is None else key, wall_time=wall_time

@@ -126,9 +126,9 @@ def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration)
     try:
         is_right = parse_configuration(_tree(new)) == parse_configuration(_applied(tree, changes))
     except ConfigurationError as error:
-        raise UneditableError(f"its form does not allow this change ({error}); change it by hand") from error
+        raise UneditableError(f"its format does not allow this change ({error}); edit it by hand") from error
     if not is_right:
-        raise UneditableError("its form does not allow this change; change it by hand")
+        raise UneditableError("its format does not allow this change; edit it by hand")
     return encoding.encode(new)
 
 

@@ -169,7 +169,7 @@ class Command:
         try:
             arguments = expand(self._text, self._variables)
         except ValueError as error:
-            self._log.error("%s command cannot be understood: %s: %s", self._name, error, self._text)
+            self._log.error("%s command cannot be parsed: %s: %s", self._name, error, self._text)
             return
         if not arguments:
             self._log.error("%s command is empty", self._name)
@@ -242,7 +242,7 @@ class Command:
             if not _signal(process, groups, name):
                 break
             if number:
-                self._log.warning("%s command did not end, %s was sent", self._name, name)
+                self._log.warning("%s command did not exit, %s was sent", self._name, name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_SECONDS):
                     await asyncio.wait((ended,))

@@ -139,7 +139,7 @@ class Settings:
                 return False
             if source is ChangeSource.FILE and loaded.content_digest == self._digest:
                 if not self.status.ok:
-                    self._log.info("the configuration file is again the one that is in use")
+                    self._log.info("the configuration file matches the running configuration again")
                     self._note(source, "")
                 return True  # else what we wrote ourselves
             self._log.info("reloading configuration (%s)", "file changed" if source is ChangeSource.FILE else source)
@@ -165,7 +165,7 @@ class Settings:
 
     async def _prepare(self, edit: Edit, new: Configuration) -> PreparedWrite:
         if self.file is None:
-            raise PersistError("the change can't be kept (apiPersist): there is no configuration file")
+            raise PersistError("the change can't be persisted (apiPersist): there is no configuration file")
         return await asyncio.to_thread(prepare_write, self.file, self._digest, edit, new, os.environ)
 
     def _load(self) -> LoadedConfiguration:
@@ -175,9 +175,11 @@ class Settings:
 
     def _on_bad_file(self, source: ChangeSource, error: ConfigurationError) -> None:
         if isinstance(error, UnreadableError):
-            self._log.warning("%s; the last good configuration stays", error)
+            self._log.warning("%s; the last good configuration stays in effect", error)
         else:
-            self._log.error("the configuration file has an error, the last good configuration stays: %s", error)
+            self._log.error(
+                "the configuration file has an error, the last good configuration stays in effect: %s", error
+            )
         self._note(source, str(error))
 
     def _note(self, source: ChangeSource, error: str) -> None:

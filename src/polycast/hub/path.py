@@ -398,10 +398,10 @@ class Path:
         if not self._is_interrupted or self.stream is None:
             return False
         if not self.stream.resume(tracks, publishes_packets=publishes_packets):
-            self.log.info("the new publisher has other tracks; readers are disconnected")
+            self.log.info("the new publisher has different tracks; readers are disconnected")
             return False
         self._end_interruption()
-        self.log.info("readers go on with the new publisher")
+        self.log.info("readers continue with the new publisher")
         return True
 
     def _end_interruption(self) -> None:

@@ -14,7 +14,7 @@ def load_server_context(certificate: str, key: str, protocols: tuple[str, ...] =
     for path, what in ((certificate, "certificate"), (key, "key")):
         if not Path(path).is_file():
             raise FileNotFoundError(
-                f"the TLS {what} '{path}' does not exist; make one with\n"
+                f"the TLS {what} '{path}' does not exist; create one with\n"
                 "    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost"
                 f" -keyout {key} -out {certificate}"
             )

@@ -198,7 +198,7 @@ async def test_a_stream_that_stands_still(it: Fixture) -> None:
     it.pass_time(1)
     answer = await waiting
     assert answer.status_code == 503
-    assert "does not go on" in answer.text
+    assert "has stalled" in answer.text
 
 
 async def test_a_client_that_goes_while_it_waits_is_forgotten(it: Fixture) -> None:

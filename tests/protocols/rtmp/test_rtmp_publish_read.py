@@ -112,7 +112,9 @@ async def test_a_missing_key_frame_is_told(it: Fixture) -> None:
     publisher.send_video(range(1, 50))
     await it.until(lambda: connection.counters.packets_received == 51)
     it.pass_time(2)
-    await it.log.wait(r"WARNING \[RTMP\] \[conn .*\] no key frame has come for 10 s; the client gets nothing before")
+    await it.log.wait(
+        r"WARNING \[RTMP\] \[conn .*\] no key frame has arrived for 10 s; the client receives nothing until"
+    )
     it.pass_time(5)
     assert sum("no key frame" in line for line in it.log.lines) == 1
     publisher.send_video([50], keys=[50])

@@ -76,7 +76,7 @@ async def test_a_broken_new_certificate_is_not_used(tmp_path: Path) -> None:
         it.pass_time()
         (tmp_path / "server.crt").write_text("nonsense")
         it.pass_time(CERTIFICATE_CHECK_SECONDS + 1)
-        await it.log.wait(r"WARNING \[RTMPS\] the changed certificate is not used")
+        await it.log.wait(r"WARNING \[RTMPS\] the new certificate cannot be used")
         await it.publisher("live/cam", tls=context)
 
 

@@ -167,7 +167,7 @@ async def test_renewed_certificate(
         it.pass_time(5)
         await publisher.sync(it.url("cam"))
         it.pass_time(9)
-        await it.log.wait(r"^WARNING \[RTSPS\] the changed certificate is not used: ")
+        await it.log.wait(r"^WARNING \[RTSPS\] the new certificate cannot be used: ")
         assert await serial(it) != before
 
 

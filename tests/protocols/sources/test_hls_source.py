@@ -355,7 +355,7 @@ async def test_a_live_playlist_that_stops(
     async with web(package(media, tmp_path)) as origin:
         Live(origin, 3)
         async with running(paths=pulling(origin.url("live.m3u8")), readTimeout="100ms") as app:
-            await app.log.wait(r"failed: the playlist has had no news for 0\.1 s")
+            await app.log.wait(r"failed: the playlist has not changed for 0\.1 s")
 
 
 @pytest.mark.parametrize("variant", ["mpegts", "fmp4", "lowLatency"])

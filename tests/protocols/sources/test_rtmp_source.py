@@ -182,7 +182,7 @@ async def test_from_rtsp_to_rtmp_and_back() -> None:
             await app.log.wait("takes over from the source that failed")
             await origin.until(lambda: bool(origin.path("live/cam").readers))
             send(publisher, 1)
-            await app.log.wait("readers go on with the new publisher")
+            await app.log.wait("readers continue with the new publisher")
             between = [header(packet) for packet in await reader.packets(3)]
             check_continuity(before, between)
 

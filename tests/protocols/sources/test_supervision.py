@@ -147,7 +147,7 @@ async def test_the_second_source_takes_over_and_readers_stay(second: str) -> Non
                 one.send_key(timestamp=1000 + 3000 * index)
             before = [header(packet) for packet in await reader.packets(3)]
             await one.close()
-            await app.log.wait("readers go on with the new publisher")
+            await app.log.wait("readers continue with the new publisher")
             two.sequence = 60000
             two.send(slice_unit(50), timestamp=500_000, ssrc=0x9999)  # decoding cannot start here
             two.send_key(timestamp=503_000, ssrc=0x9999)
@@ -177,14 +177,14 @@ async def test_readers_leave_when_the_second_source_has_another_codec() -> None:
             reader = await app.reader("cam")
             await one.close()
             assert await reader.ended()
-            await app.log.wait("the new publisher has other tracks; readers are disconnected")
+            await app.log.wait("the new publisher has different tracks; readers are disconnected")
             await app.log.wait(r"ready: 1 track \(H265\)")
             assert [str(track) for track in path.stream.descriptions] == ["H265"]
 
 
 def changes(app: Fixture) -> int:
     """Return how often readers were taken over by another source."""
-    return sum("readers go on with the new publisher" in line for line in app.log.lines)
+    return sum("readers continue with the new publisher" in line for line in app.log.lines)
 
 
 async def test_after_the_last_source_comes_the_first() -> None:
@@ -245,7 +245,7 @@ async def test_a_publisher_comes_back_and_readers_stay(takes_over: bool) -> None
             await first.close()
             await app.log.wait("readers wait up to 5 s")
         second = await publish(app, description, 2)
-        await app.log.wait("readers go on with the new publisher")
+        await app.log.wait("readers continue with the new publisher")
         second.send(frame_of(rtp(900, key_unit(), timestamp=77, ssrc=5)))
         (packet,) = await reader.packets(1)
         assert header(packet)[:2] == (96, 11)

@@ -37,8 +37,8 @@ MAXIMUM_WAITING = 10_000
 # the numbers of a directive can be chosen freely.
 MAXIMUM_ANSWERS = 256
 
-_BUSY = Refusal(503, "too many requests wait for this stream")
-TIMED_OUT = Refusal(503, "the stream does not go on")
+_BUSY = Refusal(503, "too many requests are waiting for this stream")
+TIMED_OUT = Refusal(503, "the stream has stalled")
 _NO_FILE = Refusal(404, "there is no such file")
 
 Lookup = HttpFile | Refusal
@@ -202,7 +202,7 @@ class Remuxer(FrameReader):
         mended = counters.mended + counters.jumps + counters.strays + counters.dropped
         if mended != self._mended:
             self._log.warning(
-                "timestamps or sizes had to be mended: %d times not growing, %d jumps, %d frames dropped so far",
+                "timestamps or sizes had to be corrected: %d times not growing, %d jumps, %d frames dropped so far",
                 counters.mended,
                 counters.jumps,
                 counters.strays + counters.dropped,

@@ -57,7 +57,7 @@ class HlsPuller(Puller):
         player = Player(context.loop, context.publish)
         if isinstance(playlist, ParsedMultivariantPlaylist):
             variant, audio = choose_variant(playlist)
-            context.log.debug("takes the variant with %d bit/s", variant.bandwidth)
+            context.log.debug("using the variant with %d bit/s", variant.bandwidth)
             urls = [resolve(first.url, variant.uri)]
             if audio is not None and audio.uri is not None:
                 urls.append(resolve(first.url, audio.uri))
@@ -125,7 +125,7 @@ class _Rendition:
                 last_news = now
             stalled = max(self._context.read_timeout, float(STALLED_TARGETS * playlist.target_duration))
             if now - last_news >= stalled:
-                raise PullError(f"the playlist has had no news for {stalled:g} s")
+                raise PullError(f"the playlist has not changed for {stalled:g} s")
             await asyncio.sleep(self._follower.reload_delay(playlist, now - began))
             address = self._follower.reload_address(self._url, playlist)
             patience = float(HOLD_PATIENCE_TARGETS * playlist.target_duration) if address != self._url else 0.0
@@ -140,7 +140,7 @@ class _Rendition:
             download = await self._fetcher.get_playlist(self._url)
         playlist = _parse(download)
         if isinstance(playlist, ParsedMultivariantPlaylist):
-            raise PullError("a multivariant playlist names another one")
+            raise PullError("a multivariant playlist refers to another one")
         return download, playlist
 
     async def _take(self, pieces: list[Piece], base: str, playlist: ParsedMediaPlaylist) -> None:
@@ -163,7 +163,7 @@ class _Rendition:
             except PullError as error:
                 if attempt == SEGMENT_ATTEMPTS:
                     raise
-                self._context.log.debug("a segment is tried again: %s", error)
+                self._context.log.debug("retrying a segment: %s", error)
             else:
                 break
         return await self._decrypted(download.data, piece.key, base, piece.sequence)

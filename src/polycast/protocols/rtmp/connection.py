@@ -329,7 +329,7 @@ class Connection(ServerConnection, Publisher):
         elif now - since >= KEY_FRAME_PATIENCE:
             self._waiting_since = None
             self.log.warning(
-                "no key frame has come for %g s; the client gets nothing before there is one", KEY_FRAME_PATIENCE
+                "no key frame has arrived for %g s; the client receives nothing until one does", KEY_FRAME_PATIENCE
             )
 
     def reference(self) -> Reference:
