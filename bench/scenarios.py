@@ -105,7 +105,6 @@ SCENARIOS = (
         (Target("ready_seconds", 30), Target("return_seconds", 30), Target("peak_attempts", 300)),
     ),
     Scenario("streams-100", "rtsp", "tcp", 100, 100, ("send",), (NOTHING_LOST,)),
-    Scenario("rtmp-streams-100", "rtmp", "tcp", 100, 100, ("message",), (NOTHING_LOST,)),
     Scenario(
         "streams-300",
         "rtsp",

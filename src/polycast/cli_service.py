@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DIRECTORY",
-        help="systemd: directory that the server and its commands may write to (recordings, log, apiPersist); repeatable",
+        help="systemd: a directory that the server and its commands may write to; repeatable",
     )
     return parser
 

@@ -157,7 +157,7 @@ class Guard:
             host = host_of(authority_of(request))
             return _error(403, f"'{host}' is not a name of this server; names are added by allowedHosts", common)
         if not self._is_origin_allowed(request):
-            return _error(403, "requests of other web sites are not allowed (apiAllowOrigin)", common)
+            return _error(403, "requests from other web sites are not allowed (see apiAllowOrigin)", common)
         return None
 
     def _allowed_origin(self) -> str:

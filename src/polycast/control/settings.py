@@ -175,7 +175,7 @@ class Settings:
 
     def _on_bad_file(self, source: ChangeSource, error: ConfigurationError) -> None:
         if isinstance(error, UnreadableError):
-            self._log.warning("%s; the last good configuration stays in effect", error)
+            self._log.warning("%s; the last good configuration stays in effect in effect", error)
         else:
             self._log.error(
                 "the configuration file has an error, the last good configuration stays in effect: %s", error

@@ -245,7 +245,7 @@ class ConnectionServer(ABC):
             # Loaded into the old context, a key of another type would stand beside the old one, which clients prefer.
             self._tls = load_server_context(certificate, key, self.alpn_protocols)
         except (OSError, ssl.SSLError) as error:
-            self.log.warning("the changed certificate is not used: %s", error)
+            self.log.warning("the new certificate cannot be used: %s", error)
         else:
             if isinstance(self._listener, TlsListener):
                 self._listener.context = self._tls

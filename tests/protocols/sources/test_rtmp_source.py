@@ -188,7 +188,7 @@ async def test_from_rtsp_to_rtmp_and_back() -> None:
 
             await first.open(port=first.port)
             await publisher.close()
-            await app.until(lambda: sum("readers go on" in line for line in app.log.lines) == 2)
+            await app.until(lambda: sum("readers continue" in line for line in app.log.lines) == 2)
             for index in range(3):
                 first.send_key(timestamp=77_000 + 3000 * index, ssrc=0x99)
             after = [header(packet) for packet in await reader.packets(3)]
