@@ -39,7 +39,12 @@ DICTIONARY: list[bytes] = [
 _PIECES = 64
 _USUAL = Limits()
 # Latin-1 text is written as UTF-8, which may take twice as many bytes.
-_TWICE = Limits(url=2 * _USUAL.url, header_name=2 * _USUAL.header_name, header_value=2 * _USUAL.header_value)
+_TWICE = Limits(
+    url=2 * _USUAL.url,
+    header_name=2 * _USUAL.header_name,
+    header_value=2 * _USUAL.header_value,
+    head=2 * _USUAL.head,
+)
 
 
 def _read(

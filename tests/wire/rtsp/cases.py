@@ -261,6 +261,11 @@ INVALID = [
     InvalidCase("header value of 2049 bytes", b"OPTIONS * RTSP/1.0\r\nA: " + b"1" * 2049 + b"\r\n\r\n"),
     InvalidCase("header without end", b"OPTIONS * RTSP/1.0\r\nA: " + b"1" * 5000),
     InvalidCase("256 headers", b"OPTIONS * RTSP/1.0\r\n" + b"A: 1\r\n" * 256 + b"\r\n", text="255"),
+    InvalidCase(
+        "headers of 64 KiB and one",
+        b"OPTIONS * RTSP/1.0\r\n" + (b"A: " + b"1" * 2045 + b"\r\n") * 32 + b"B:\r\n",
+        text="65536",
+    ),
     InvalidCase("Content-Length in words", b"OPTIONS * RTSP/1.0\r\nContent-Length: two\r\n\r\n"),
     InvalidCase("Content-Length below zero", b"OPTIONS * RTSP/1.0\r\nContent-Length: -1\r\n\r\n"),
     InvalidCase("Content-Length empty", b"OPTIONS * RTSP/1.0\r\nContent-Length:\r\n\r\n"),
@@ -278,5 +283,6 @@ AT_THE_LIMIT = [
     b"OPTIONS rtsp://" + b"u" * 2041 + b" RTSP/1.0\r\n\r\n",
     b"OPTIONS * RTSP/1.0\r\n" + b"A" * 512 + b": " + b"1" * 2048 + b"\r\n\r\n",
     b"OPTIONS * RTSP/1.0\r\n" + b"A: 1\r\n" * 255 + b"\r\n",
+    b"OPTIONS * RTSP/1.0\r\n" + (b"A: " + b"1" * 2045 + b"\r\n") * 32 + b"\r\n",
     b"OPTIONS * RTSP/1.0\r\nContent-Length: 131072\r\n\r\n" + b"b" * 131072,
 ]

@@ -22,8 +22,9 @@ from polycast.wire.rtsp.states import State
 if TYPE_CHECKING:
     from polycast.protocols.rtsp.server import RtspServer
 
-# Bytes that may wait while a request is being answered; over it, reading pauses.
-PENDING_LIMIT = 1024 * 1024
+# Bytes that may wait while a request is being answered; over it, reading pauses. More is sent by nobody before the
+# answer, and a read brings up to 256 KiB beyond it.
+PENDING_LIMIT = 64 * 1024
 
 # Seconds a client may keep a connection open without a session, once it has sent a request: long enough for a person
 # who types a password.

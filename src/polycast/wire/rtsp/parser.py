@@ -29,6 +29,9 @@ HEADER_NAME_LIMIT: Final = 512
 """Bytes of a header's name."""
 HEADER_VALUE_LIMIT: Final = 2048
 """Bytes of a header's value."""
+HEAD_LIMIT: Final = 64 * 1024
+"""Bytes of all headers of one message: what a client that never finishes one can make us keep. The longest heads, with
+tokens and digests, have some 4 KiB."""
 BODY_LIMIT: Final = 128 * 1024
 """Bytes of a body: an SDP with dozens of tracks is a few KiB."""
 INTERLEAVED_LIMIT: Final = 0xFFFF
@@ -63,6 +66,7 @@ class Limits:
     header_count: int = HEADER_COUNT_LIMIT
     header_name: int = HEADER_NAME_LIMIT
     header_value: int = HEADER_VALUE_LIMIT
+    head: int = HEAD_LIMIT
     body: int = BODY_LIMIT
 
 
@@ -147,6 +151,7 @@ class MessageParser:
         "_body_missing",
         "_buffer",
         "_error",
+        "_head_size",
         "_interleaved_limit",
         "_limits",
         "_message",
@@ -163,6 +168,8 @@ class MessageParser:
         self._body = bytearray()
         self._body_missing = -1
         """Bytes that the body still lacks; -1 while the headers are not complete."""
+        self._head_size = 0
+        """Bytes of the headers read so far."""
         self._error: RemoteProtocolError | None = None
         self._resynchronizer: Resynchronizer | None = None
 
@@ -338,6 +345,9 @@ class MessageParser:
             line = self._take_line(limits.header_name + limits.header_value + 2)
             if line is None:
                 return None
+            self._head_size += len(line)
+            if self._head_size > limits.head:
+                raise RemoteProtocolError(f"headers larger than {limits.head} bytes")
             if not line:
                 self._body_missing = _content_length(message.headers, limits.body)
             elif len(message.headers) >= limits.header_count:
@@ -355,6 +365,7 @@ class MessageParser:
             self._body.clear()
         self._message = None
         self._body_missing = -1
+        self._head_size = 0
         return message
 
     def _take_line(self, limit: int) -> bytes | None:
