@@ -1,10 +1,11 @@
-"""Which parameters of a codec are known anew after a frame: one place that knows every codec's ``updated``."""
+"""What frames and parameter sets tell of a codec: one place that knows the parsers of all of them."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from polycast.codecs import ac3, av1, h264, h265, mpeg_audio, vp9
+from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AC3, AV1, H264, H265, VP9, Codec, MPEGAudio
 from polycast.media.frame import Frame
 
@@ -30,3 +31,15 @@ def updated_codec(codec: Codec, frame: Frame) -> Codec:
         if sync_frame.channels != codec.channels:
             return dataclasses.replace(codec, channels=sync_frame.channels)
     return codec
+
+
+def reorders(codec: Codec) -> bool:
+    """Whether the parameter sets say that pictures are decoded in another order than shown (B-frames)."""
+    try:
+        if isinstance(codec, H264):
+            return bool(codec.sps and h264.parse_sps(codec.sps).reorder_depth)
+        if isinstance(codec, H265):
+            return bool(codec.sps and h265.parse_sps(codec.sps).reorder_depth)
+    except RemoteProtocolError:
+        pass
+    return False

@@ -38,6 +38,15 @@ class PacketRun:
         self.has_key = False
         """Whether a packet is in it at which a reader can begin."""
 
+    @classmethod
+    def of(cls, track_index: int, channel: int, packets: list[RtpPacket], *, has_key: bool) -> PacketRun:
+        """Return a run of these packets."""
+        run = cls(track_index, channel)
+        run.packets = packets
+        run.size = sum(map(len, packets))
+        run.has_key = has_key
+        return run
+
     @property
     def count(self) -> int:
         """Number of packets."""
@@ -123,11 +132,7 @@ class PacketBatch(_Batch):
                     continue
                 found = True
                 packets = packets[start:]
-            new_run = PacketRun(run.track_index, run.channel)
-            new_run.packets = packets
-            new_run.size = sum(map(len, packets))
-            new_run.has_key = run.has_key
-            cut.runs.append(new_run)
+            cut.runs.append(PacketRun.of(run.track_index, run.channel, packets, has_key=run.has_key))
         return cut
 
 

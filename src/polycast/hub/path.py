@@ -262,8 +262,11 @@ class Path:
         self.attach_reader(reader, stream)
         return stream
 
-    def attach_reader(self, reader: Reader, stream: Stream) -> None:
-        """Attach a reader to the stream that is published now. Raises NoOnePublishing when that one has ended."""
+    def attach_reader(self, reader: Reader, stream: Stream, *, is_provisional: bool = False) -> None:
+        """Attach a reader to the stream that is published now. Raises NoOnePublishing when that one has ended.
+
+        ``is_provisional``: for a client that is about to read; observers are not told.
+        """
         if self.stream is not stream:
             raise self._no_one_publishing()
         stream.add_reader(reader)
@@ -271,15 +274,17 @@ class Path:
             self.publisher.request_key_frame()  # the reader begins with one
         if self.on_demand is not None:
             self.on_demand.handle(Input.USED)
-        self._tell(lambda observer: observer.on_reader_added(self, reader))
+        if not is_provisional:
+            self._tell(lambda observer: observer.on_reader_added(self, reader))
 
-    def remove_reader(self, reader: Reader) -> None:
+    def remove_reader(self, reader: Reader, *, is_provisional: bool = False) -> None:
         """Detach a reader; one that is not attached is ignored."""
         stream = self.stream
         if stream is None or reader not in stream.readers:
             return
         stream.remove_reader(reader)
-        self._tell_removed(reader)
+        if not is_provisional:
+            self._tell_removed(reader)
         if not stream.readers and self.on_demand is not None:
             self.on_demand.handle(Input.UNUSED)
         self._check_unused()

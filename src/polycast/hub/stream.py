@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
@@ -166,7 +166,8 @@ class Stream:
         self._leaps_untold = 0
         """Leaps of the publisher's clock since the last warning about one."""
         self._next_leap_warning = 0.0
-        self.rate = RateMeter(loop.time())
+        self._opened = loop.time()
+        self.rate = RateMeter(self._opened)
 
     @property
     def bytes_received(self) -> int:
@@ -323,17 +324,30 @@ class Stream:
                 for track in self.tracks:
                     track.close_frame_lane()
 
-    def positions(self, track_indexes: Sequence[int], lead: float) -> list[Position]:
-        """Return where a reader that is added now begins: one moment, ``lead`` seconds before the last packets.
+    def is_beginning(self, track_indexes: Iterable[int], now: float, patience: float) -> bool:
+        """Whether a track has had no packet yet, and the stream is no older than ``patience`` seconds."""
+        if now - self._opened > patience:
+            return False
+        return any(self.tracks[index].next_sequence is None for index in track_indexes)
 
-        Tracks without a packet yet are left out.
+    def positions(
+        self, track_indexes: Sequence[int], lead: float, starts: Mapping[int, tuple[int, int]] | None = None
+    ) -> list[Position]:
+        """Return where a reader begins: one moment, ``lead`` seconds before the first packets that it gets.
+
+        These are the next ones of each track, or those in ``starts``: (sequence number, timestamp) by track. Tracks
+        without a packet yet are left out.
         """
         self.flush()
         walls: dict[int, WallTime] = {}
+        first: dict[int, tuple[int, int]] = {}
         for index in track_indexes:
             track = self.tracks[index]
+            if track.next_sequence is None:
+                continue
             self.tie_to_clock(track)
-            wall = track.reports.wall_time_of(track.last_timestamp) if track.next_sequence is not None else None
+            first[index] = (starts or {}).get(index) or (track.next_sequence, track.last_timestamp)
+            wall = track.reports.wall_time_of(first[index][1])
             if wall is not None:
                 walls[index] = wall
         if not walls:
@@ -344,10 +358,9 @@ class Stream:
         moment = WallTime(moment - round(lead * NANOSECONDS))
         positions: list[Position] = []
         for index, wall in walls.items():
-            track = self.tracks[index]
-            ticks = rescale_nearest(moment - wall, NANOSECONDS, track.track.clock_rate)
-            timestamp = (track.last_timestamp + ticks) & 0xFFFFFFFF
-            positions.append(Position(index, track.next_sequence or 0, timestamp))
+            sequence, timestamp = first[index]
+            ticks = rescale_nearest(moment - wall, NANOSECONDS, self.tracks[index].track.clock_rate)
+            positions.append(Position(index, sequence, (timestamp + ticks) & 0xFFFFFFFF))
         return positions
 
     # Tracks' side.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polycast.hub.batch import FRAME_HEADER_SIZE, PacketBatch, Span
+from polycast.hub.batch import FRAME_HEADER_SIZE, MixedBatch, PacketBatch, PacketRun, Span
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
 from polycast.net.outbox import Outbox
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _FRAME_HEADER = struct.Struct(">BBH")
 _FRAME_MARK = 0x24
+
+MAXIMUM_PRELUDE_SIZE = 2 * 1024 * 1024
+"""Bytes kept for a reader until all tracks have begun: one second at 16 Mbit/s."""
 
 Channels = tuple[int, ...]
 """Interleaved channel of each track of the stream, by index; -1 for tracks that the reader did not set up."""
@@ -93,6 +96,71 @@ def datagram_key(track_index: int) -> str:
     A string makes its hash once, a tuple each time.
     """
     return f"datagrams {track_index}"
+
+
+class Prelude(PacketReader):
+    """Keeps what a stream sends until each of the tracks has begun, so that PLAY can tell where they begin.
+
+    Used while a stream begins that is there because somebody asked for it: the first reader is to lose nothing. But
+    FFmpeg gives the first picture of an RTSP stream no time, and where pictures are reordered it cannot derive one, so
+    that recordings fail whose first picture is a key frame. There the first key frame is left out.
+    """
+
+    def __init__(
+        self, session: Session, loop: asyncio.AbstractEventLoop, track_indexes: Iterable[int], reordered: int | None
+    ) -> None:
+        """``reordered``: index of the track whose pictures are reordered, if that is one of these."""
+        self._session = session
+        self._missing = set(track_indexes)
+        self._reordered = reordered
+        self._left_out: int | None = None
+        """Timestamp of the key frame that is left out."""
+        self._size = 0
+        self._done: asyncio.Future[None] = loop.create_future()
+        self.batches: list[PacketBatch] = []
+        self.starts: dict[int, tuple[int, int]] = {}
+        """Sequence number and RTP timestamp of the first packet, by track."""
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until all tracks have begun, at most for so long."""
+        await asyncio.wait((self._done,), timeout=seconds)
+
+    def deliver(self, batch: PacketBatch) -> None:
+        if self._reordered is not None:
+            batch = self._without_first_picture(batch, self._reordered)
+        self.batches.append(batch)
+        self._size += batch.size
+        for run in batch.runs:
+            if run.track_index not in self.starts:
+                first = run.packets[0]
+                self.starts[run.track_index] = first.sequence, first.timestamp
+                self._missing.discard(run.track_index)
+        if not self._missing or self._size > MAXIMUM_PRELUDE_SIZE:
+            self._finish()
+
+    def close_reader(self, reason: str) -> None:
+        self._finish()
+
+    def reference(self) -> Reference:
+        return self._session.reference()
+
+    def _without_first_picture(self, batch: PacketBatch, track_index: int) -> PacketBatch:
+        rest = MixedBatch()
+        for run in batch.runs:
+            packets = run.packets
+            if run.track_index == track_index and self._reordered is not None:
+                if self._left_out is None:
+                    self._left_out = packets[0].timestamp if packets[0].key else -1
+                packets = [packet for packet in packets if packet.timestamp != self._left_out]
+                if packets:
+                    self._reordered = None
+            if packets:
+                rest.runs.append(PacketRun.of(run.track_index, run.channel, packets, has_key=run.has_key))
+        return rest
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
 
 
 class SessionReader(PacketReader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from polycast.hub.errors import (
     PathError,
     Redirected,
 )
-from polycast.hub.path import Path
+from polycast.hub.path import Path, Source
 from polycast.hub.stream import Stream
 from polycast.net.udp import Address
 from polycast.protocols.rtsp.description import describe, tracks_of
@@ -53,6 +53,10 @@ FAILURES_BEFORE_PAUSE = 3
 
 # RTP-Info gives the time of a moment shortly before the first packet, so that no packet lies before it (a B-frame may).
 RTP_INFO_LEAD_SECONDS = 0.1
+
+# How long PLAY waits for the first packet of each track, so that RTP-Info names them all. Cameras send the first sound
+# some hundred milliseconds after the first picture; a track that is silent must not hold up the others for long.
+FIRST_PACKETS_SECONDS = 1.0
 
 # Time to live told to multicast readers.
 ADVERTISED_TTL = 127
@@ -218,14 +222,46 @@ class RequestHandler:
         response = Response(200, Headers([("Content-Type", "text/parameters")]))
         return Answer(self._with_session(session, response))
 
-    def _play(self, request: Request) -> Answer:
+    def _play(self, request: Request) -> Answer | Coroutine[None, None, Answer]:
+        session, path, stream = self._playable(request)
+        # A stream that is there because somebody asked for it may begin only now.
+        is_awaited = path.on_demand is not None or isinstance(path.publisher, Source)
+        if is_awaited and session.state is not State.PLAYING:
+            patience = FIRST_PACKETS_SECONDS
+            if stream.is_beginning(session.setups, self._server.context.loop.time(), patience):
+                return self._play_later(request, session, path, stream)
+        return self._play_now(request, session, stream)
+
+    async def _play_later(self, request: Request, session: Session, path: Path, stream: Stream) -> Answer:
+        prelude = session.begin_prelude(path, stream)
+        try:
+            await prelude.wait(FIRST_PACKETS_SECONDS)
+            _check_alive(session)
+            self._playable(request)
+            return self._play_now(request, session, stream, prelude.starts)
+        except BaseException:
+            session.end_prelude()
+            raise
+
+    def _playable(self, request: Request) -> tuple[Session, Path, Stream]:
         session = self._need_session(request)
-        following = next_state(session.state, Method.PLAY)
+        next_state(session.state, Method.PLAY)
         self._check_path(request, session)
-        if session.stream is None or session.path is None or session.path.stream is not session.stream:
+        path, stream = session.path, session.stream
+        if stream is None or path is None or path.stream is not stream:
             raise NoOnePublishing(session.path_name)
+        return session, path, stream
+
+    def _play_now(
+        self,
+        request: Request,
+        session: Session,
+        stream: Stream,
+        starts: Mapping[int, tuple[int, int]] | None = None,
+    ) -> Answer:
+        following = next_state(session.state, Method.PLAY)
         response = self._with_session(session, Response(200), timeout=session.protocol is not Protocol.TCP)
-        info = self._rtp_info(request, session, session.stream)
+        info = self._rtp_info(request, session, stream, starts)
         if info:
             response.headers.set("RTP-Info", info)
         if session.state is State.PLAYING:
@@ -279,12 +315,14 @@ class RequestHandler:
         if path != session.path_name:
             raise RemoteProtocolError(f"path has changed, was '{session.path_name}', now is '{path}'")
 
-    def _rtp_info(self, request: Request, session: Session, stream: Stream) -> str:
+    def _rtp_info(
+        self, request: Request, session: Session, stream: Stream, starts: Mapping[int, tuple[int, int]] | None
+    ) -> str:
         """Tell the sequence number that comes next, and the timestamps of one moment: the same for all tracks by the
         clock that the sender reports use, so that a player's time line does not jump when the first report comes.
         """
         base = RtspUrl.parse(request.url)
-        positions = stream.positions(sorted(session.setups), RTP_INFO_LEAD_SECONDS)
+        positions = stream.positions(sorted(session.setups), RTP_INFO_LEAD_SECONDS, starts)
         return serialize_rtp_info(
             RTPInfo(_track_url(base, position.track_index), position.sequence, position.timestamp)
             for position in positions

@@ -193,6 +193,10 @@ class RtspServer(TcpServer):
                 # nor do those who wait for a track that has just begun.
                 self._report_on(stream, newcomers, self._groups.get(stream), now, only_first=True)
 
+    def send_first_reports(self, stream: Stream, reader: SessionReader) -> None:
+        """Send a reader that begins the sender reports that there are: they put sound and picture in sync."""
+        self._report_on(stream, [reader], self._groups.get(stream), self.now(), only_first=True)
+
     def _report_on(
         self,
         stream: Stream,

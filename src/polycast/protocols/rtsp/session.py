@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from polycast.codecs.update import reorders
 from polycast.errors import RemoteProtocolError
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.path import Path, Publisher
@@ -16,7 +17,7 @@ from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.net.udp import Address
 from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life, receiver_report
-from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, SessionReader
+from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, Prelude, SessionReader
 from polycast.protocols.rtsp.stray_bytes import StrayBytes
 from polycast.rtp.header import HEADER_SIZE
 from polycast.wire.rtsp.headers.transport import Pair
@@ -75,6 +76,7 @@ class Session(Publisher):
         self.announce_url: RtspUrl | None = None
         self.controls: list[str | None] = []
         self.reader: SessionReader | None = None
+        self._prelude: Prelude | None = None
         self.inputs: dict[int, TrackInput] = {}
         """By interleaved channel of RTP, for a publisher over TCP; by track index over UDP."""
         self.rtcp_inputs: dict[int, TrackInput] = {}
@@ -134,8 +136,26 @@ class Session(Publisher):
 
     # Reading.
 
+    def begin_prelude(self, path: Path, stream: Stream) -> Prelude:
+        """Begin to keep what the stream sends, until `start_reading` takes it."""
+        self.end_prelude()
+        key_track = stream.key_track
+        has_reordered = key_track in self.setups and reorders(stream.tracks[key_track].track.codec)
+        reordered = key_track if has_reordered else None
+        prelude = self._prelude = Prelude(self, self._server.context.loop, self.setups, reordered)
+        path.attach_reader(prelude, stream, is_provisional=True)
+        return prelude
+
+    def end_prelude(self) -> Prelude | None:
+        """Stop keeping; return what was kept."""
+        prelude, self._prelude = self._prelude, None
+        if prelude is not None and self.path is not None:
+            self.path.remove_reader(prelude, is_provisional=True)
+        return prelude
+
     def start_reading(self) -> None:
         """Attach to the stream. Raises NoOnePublishing when it has ended since SETUP."""
+        prelude = self.end_prelude()
         path, stream = self.path, self.stream
         if path is None or stream is None or self.reader is not None:
             return
@@ -147,9 +167,14 @@ class Session(Publisher):
         self.log.info(
             "is reading from path '%s', with %s, %s", path.name, self._transport_name(), describe_tracks(tracks)
         )
+        if prelude is not None:
+            self._server.send_first_reports(stream, reader)
+            for batch in prelude.batches:
+                reader.deliver(batch)
 
     def stop_reading(self) -> None:
         """Detach from the stream (PAUSE); the set-up stays."""
+        self.end_prelude()
         reader, self.reader = self.reader, None
         if reader is None or self.path is None:
             return
