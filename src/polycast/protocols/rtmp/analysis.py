@@ -11,17 +11,29 @@ from polycast.wire.rtmp.demuxer import Demuxer
 class AnalysisTimer:
     """Calls back when a demuxer has looked for tracks long enough; the housekeeping would be up to a second late."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], callback: Callable[[], None]
+    ) -> None:
         self._loop = loop
+        self._clock = clock
         self._callback = callback
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
 
     def watch(self, demuxer: Demuxer | None, now: float) -> None:
         """Set the time anew; call it whenever the demuxer was given something and has not told its tracks."""
         deadline = demuxer.next_timeout() if demuxer is not None else None
         self.cancel()
         if deadline is not None:
-            self._timer = self._loop.call_later(max(deadline - now, 0), self._callback)
+            self._deadline = deadline
+            self._timer = self._loop.call_later(max(deadline - now, 0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        # Loops round times to milliseconds, so this may be a little early.
+        rest = self._deadline - self._clock()
+        self._timer = self._loop.call_later(rest, self._on_timer) if rest > 0 else None
+        if self._timer is None:
+            self._callback()
 
     def cancel(self) -> None:
         """Do not call back."""

@@ -62,7 +62,7 @@ class Connection(ServerConnection, Publisher):
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
-        self._analysis = AnalysisTimer(self.loop, self._check_timeout)
+        self._analysis = AnalysisTimer(self.loop, self.clock, self._check_timeout)
         self._waiting_since: float | None = None
         """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
 

@@ -76,7 +76,7 @@ class _Connection(OutgoingConnection):
             login=login,
         )
         self._stream: Stream | None = None
-        self._analysis = AnalysisTimer(self.loop, self._check_timeout)
+        self._analysis = AnalysisTimer(self.loop, self.clock, self._check_timeout)
 
     # The shell
 
