@@ -10,7 +10,7 @@ SECONDS_PER_TARGET ?= 10
 SYSTEM_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp \
 	vlc-bin vlc-plugin-base iproute2 nginx-light libnginx-mod-rtmp chromium firefox-esr \
-	gir1.2-gst-rtsp-server-1.0 python3-gi
+	gir1.2-gst-rtsp-server-1.0 python3-gi $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench fuzz executable docker-lint clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
@@ -36,6 +37,11 @@ STALL_TIMEOUT = 20.0
 
 # Seconds without a request after which a connection is closed. Players ask at least once per segment.
 IDLE_TIMEOUT = 120.0
+
+# Two or more words that are no request line of HTTP/1.1: neither a method nor a version.
+_OTHER_PREFACE: Final = re.compile(
+    rb"(?!(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) )[A-Z]+ [^\r\n]*(?<! HTTP/\d\.\d)\r\n"
+)
 
 Engine = Http1Connection | Http2Connection
 
@@ -153,6 +159,9 @@ class HttpConnection(TcpConnection):
         """Return the engine for what has begun; None while that is open."""
         data = self._unread
         if len(data) < len(PREFACE) and PREFACE.startswith(data):
+            return None
+        if _OTHER_PREFACE.match(data):  # RFC 9113 section 3.4: whoever sent it does not wait for HTTP/1.1
+            self.close("invalid data: neither HTTP/1.1 nor HTTP/2")
             return None
         self._engine = self._make_engine(is_http2=data.startswith(PREFACE))
         return self._engine
