@@ -139,6 +139,11 @@ class Path:
         return self.entry.configuration
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it ends for good: its entry was removed or changed, or nobody used it."""
+        return self._closed
+
+    @property
     def readers(self) -> tuple[Reader, ...]:
         """Everyone who reads now."""
         return self.stream.readers if self.stream is not None else ()

@@ -15,6 +15,7 @@ from tests.protocols.hls.support import BOTH, Fixture, attribute, names, running
 from tests.wire.hls.streams import OPUS, track
 
 from polycast.media.codec import G711
+from polycast.protocols.hls.remuxer import LINGER_SECONDS
 
 
 @contextlib.asynccontextmanager
@@ -137,6 +138,8 @@ async def test_muxers_of_all_streams() -> None:
         assert it.server.remuxers
         await it.until(lambda: not it.server._connections)  # an hour without a request
         publisher.stop()
+        assert not it.server.describe_sessions()
+        it.pass_time(LINGER_SECONDS)
         assert not it.server.remuxers
         await it.get("/cam/stream.m3u8", 404)
         it.publish("sound", [track(0, OPUS)]).play(1)
@@ -155,6 +158,7 @@ async def test_a_stream_that_hls_cannot_carry() -> None:
 async def test_names_never_come_back(it: Fixture) -> None:
     publisher, playlist = await it.playing("cam")
     publisher.stop()
+    it.pass_time(LINGER_SECONDS)
     await it.get(f"/cam/{names(playlist)[-1]}", 404)
     _, again = await it.playing("cam")
     assert len(names(playlist)) == len(names(again))

@@ -16,7 +16,9 @@ from tests.protocols.hls.test_hls_server_files import low_latency
 
 from polycast.config import from_mapping
 from polycast.protocols.hls import remuxer
+from polycast.protocols.hls.remuxer import LINGER_SECONDS
 from polycast.protocols.hls.target import MAXIMUM_PATH, REMEMBERED_SIZE, Target, read_target
+from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives
 
 PLAYLIST = "/cam/stream.m3u8"
 
@@ -96,6 +98,7 @@ async def test_another_publisher_has_other_files(it: Fixture) -> None:
         segment = f"/cam/{names(playlist)[0]}"
         assert (await same.get(segment))[0] == 200
         publisher.stop()
+        it.pass_time(LINGER_SECONDS)
         assert (await same.get(segment))[0] == 404
         assert (await same.get())[0] == 404
         _, other = await it.playing("cam")
@@ -179,9 +182,9 @@ def test_targets() -> None:
     target = read_target(b"/yard/cam%201/stream.m3u8?_HLS_msn=3&a=%20")
     assert (target.path, target.folder) == ("/yard/cam 1/stream.m3u8", "yard/cam 1")
     assert target.query == "_HLS_msn=3&a=%20"
-    assert target.resource == ("stream.m3u8", (3, None, False))
+    assert target.resource == ("stream.m3u8", DeliveryDirectives(sequence=3))
     assert read_target(b"/yard/cam%201/stream.m3u8?_HLS_msn=3&a=%20") is target
-    assert read_target(b"http://h/cam/x.mp4").resource == ("x.mp4", (None, None, False))
+    assert read_target(b"http://h/cam/x.mp4").resource == ("x.mp4", NO_DIRECTIVES)
     for other in (
         b"/stream.m3u8",
         b"/cam/",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 _CONTAINERS = (b"moof", b"traf")
 _IS_NO_SYNC_SAMPLE = 0x10000
@@ -20,6 +21,30 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
         else:
             yield kind, data[start + 8 : start + size]
         start += size
+
+
+@dataclass
+class TrackRun:
+    """What a track fragment tells of its samples; in the form that our segments have."""
+
+    track_id: int
+    base_time: int
+    durations: list[int]
+
+
+def track_runs(data: bytes) -> list[TrackRun]:
+    """Return the track fragments of a segment, in order."""
+    runs: list[TrackRun] = []
+    for kind, body in boxes(data):
+        if kind == b"tfhd":
+            runs.append(TrackRun(struct.unpack_from(">I", body, 4)[0], 0, []))
+        elif kind == b"tfdt":
+            runs[-1].base_time = struct.unpack_from(">Q", body, 4)[0]
+        elif kind == b"trun":
+            flags, count = struct.unpack_from(">II", body)
+            width = sum(4 for bit in (0x100, 0x200, 0x400, 0x800) if flags & bit)
+            runs[-1].durations = [struct.unpack_from(">I", body, 12 + width * index)[0] for index in range(count)]
+    return runs
 
 
 def has_sync_sample(fragment: bytes) -> bool:

@@ -31,6 +31,7 @@ from polycast.media.codec import AC3, H264, KLV, VP8, MPEG4Audio, MPEGAudio
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import Track
+from polycast.wire.hls.directives import NO_DIRECTIVES
 from polycast.wire.hls.muxer import Muxer, select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import Refusal, Resource, WaitFor
@@ -57,7 +58,7 @@ def test_entry_playlists_of_mpegts_are_those_of_the_reference() -> None:
     assert index[5:] == ["stream.m3u8"]
     assert isinstance(muxer.request("stream.m3u8"), WaitFor)
     times = [(0, True), (90_000 * 4, True), (90_000 * 4 + 1, False), (90_000 * 6, True), (90_000 * 6 + 1, False)]
-    feed(muxer, merge(RATES, video(0, times), audio(1, 6)), RATES)
+    feed(muxer, merge(RATES, video(0, times), audio(1, 6.1)), RATES)
     assert re.fullmatch(
         r"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-ALLOW-CACHE:NO\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n\n"
         r"#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20\.000Z\n#EXTINF:4,\nt1_stream_seg0\.ts\n"
@@ -67,17 +68,18 @@ def test_entry_playlists_of_mpegts_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize(("variant", "seconds", "answered"), [
-    (Variant.MPEGTS, [1], False), (Variant.MPEGTS, [1, 1], True), (Variant.MPEGTS, [12], True),
+    (Variant.MPEGTS, [0.5], False), (Variant.MPEGTS, [1], True), (Variant.MPEGTS, [1, 1], True),
     (Variant.FMP4, [1], False), (Variant.FMP4, [1, 1], True), (Variant.FMP4, [12], True),
-    (Variant.LOW_LATENCY, [1], True),
+    (Variant.LOW_LATENCY, [1], False), (Variant.LOW_LATENCY, [1, 0.3], True),
 ])  # fmt: skip
-def test_a_player_gets_enough_to_start_on(variant: Variant, seconds: list[int], answered: bool) -> None:
+def test_a_player_gets_enough_to_start_on(variant: Variant, seconds: list[float], answered: bool) -> None:
     muxer = Muxer(variant, [track(0, VIDEO)], options())
     times, start = [], 0
     for duration in seconds:
         times += regular(duration, gop=10_000, start=start)
-        start += duration * 90_000
-    feed(muxer, video(0, [*times, *regular(0.1, start=start)]))
+        start += round(duration * 90_000)
+    times += [(start, seconds[-1] >= 1), (start + 3000, False)]
+    feed(muxer, video(0, times))
     assert isinstance(muxer.request("stream.m3u8"), Resource) is answered
 
 
@@ -213,14 +215,51 @@ def test_other_names() -> None:
         assert answer.status == 404
 
 
-def test_gaps_are_there_for_players_that_ask_for_them() -> None:
+def filled_up(muxer: Muxer) -> str:
+    """Return the playlist of a player that does not begin with a short one."""
+    answer = muxer.playlist(directives=NO_DIRECTIVES._replace(gaps=True))
+    assert isinstance(answer, Resource)
+    return answer.body.decode()
+
+
+def test_gaps_are_for_players_that_need_them() -> None:
+    """hls.js 1.7 does not get over EXT-X-GAP at the beginning of a stream."""
+    muxer = Muxer(LOW_LATENCY, [track(0, VIDEO)], options())
+    feed(muxer, video(0, regular(1.1)))
+    assert isinstance(muxer.request("stream.m3u8"), WaitFor), "no part stands behind the first segment yet"
+    playlist = parse(filled_up(muxer))
+    assert [segment.gap for segment in playlist.segments] == [True] * 6 + [False]
+    assert playlist.segments[-1].sequence == playlist.media_sequence + 6 == 7
+    feed(muxer, (timed for timed in video(0, regular(20)) if timed[1].dts >= 99_000))
+    assert "gap.mp4" not in filled_up(muxer)
+
+
+@pytest.mark.parametrize("seconds", [1.5, 2.5, 6.5, 7.5, 9.5])
+def test_gaps_go_one_by_one(seconds: float) -> None:
+    muxer = low_latency(seconds)
+    plain, full = parse(text(muxer)), parse(filled_up(muxer))
+    assert "gap.mp4" not in text(muxer)
+    assert len(full.segments) == 7
+    real = [segment.uri for segment in full.segments if not segment.gap]
+    assert real == [segment.uri for segment in plain.segments]
+    assert full.segments[-1].sequence == plain.segments[-1].sequence
+
+
+def test_the_first_segment_goes_without_parts() -> None:
+    """hls.js 1.7 loads the parts of the first segment of a playlist again and again."""
+    muxer = low_latency(1.5)
+    playlist = parse(text(muxer))
+    assert not playlist.segments[0].parts
+    assert playlist.open.parts
+    assert parse(filled_up(muxer)).segments[-1].parts
+
+
+def test_the_file_of_the_gaps_is_there() -> None:
     # VLC 3 does not know EXT-X-GAP.
     gap = low_latency(4).lookup("gap.mp4")
     assert isinstance(gap, Resource)
     assert gap.body == b"\0\0\0\x14stypmsdh\0\0\0\0msdh"
-    muxer = low_latency(20)
-    assert "gap.mp4" not in text(muxer)
-    assert muxer.lookup("gap.mp4") is None
+    assert low_latency(20).lookup("gap.mp4") is None
 
 
 def test_names_differ_between_muxers() -> None:

@@ -36,15 +36,15 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
         self,
         look_up: Callable[[Key], Result | None],
         deliver: Callable[[Sequence[Waiter], Result], None],
-        timed_out: Result,
+        give_up: Callable[[Key], Result],
     ) -> None:
         """``look_up`` returns None while there is no result; ``deliver`` takes it to all that waited for it.
 
-        ``timed_out`` is the result of requests that waited too long.
+        ``give_up`` returns the result of requests that waited too long.
         """
         self._look_up = look_up
         self._deliver = deliver
-        self._timed_out = timed_out
+        self._give_up = give_up
         self.groups: dict[Key, BlockedGroup[Key, Waiter, Result]] = {}
         self.count = 0
         """Requests that wait now."""
@@ -85,4 +85,4 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
             for waiter in late:
                 group.remove(waiter)
             if late:
-                self._deliver(late, self._timed_out)
+                self._deliver(late, self._give_up(group.key))

@@ -23,9 +23,15 @@ from polycast.net.http.file import HttpFile
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.hls.blocked_requests import BlockedRequests
 from polycast.protocols.hls.target import ResourceKey
+from polycast.wire.hls.directives import DeliveryDirectives
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
+from polycast.wire.hls.numbering import FirstNumbers
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.resource import Refusal, Resource, WaitFor
+
+# Seconds for which the files stay when the stream has ended, and requests for the playlist are held. A publisher that
+# comes back in this time goes on behind a discontinuity: players see a pause, not an error, at which many give up.
+LINGER_SECONDS = 10.0
 
 # Seconds without a request after which a muxer that was made for a request is closed.
 IDLE_SECONDS = 60.0
@@ -36,6 +42,9 @@ MAXIMUM_WAITING = 10_000
 # Answers that are kept until the next part. Players ask for the files of a playlist, and for playlists in a few ways;
 # the numbers of a directive can be chosen freely.
 MAXIMUM_ANSWERS = 256
+
+# Sent by the players that Apple's systems have built in (AVFoundation) with each request.
+_APPLE_SESSION = b"x-playback-session-id"
 
 _BUSY = Refusal(503, "too many requests are waiting for this stream")
 TIMED_OUT = Refusal(503, "the stream has stalled")
@@ -65,14 +74,19 @@ class Remuxer(FrameReader):
         stream: Stream,
         configuration: Configuration,
         *,
+        numbers: FirstNumbers,
         log: Log,
         now: Callable[[], float],
         responder: Responder,
         on_closed: Callable[[Remuxer], None],
+        on_wanted: Callable[[Remuxer], None],
         is_automatic: bool,
     ) -> None:
         options = MuxerOptions(
             prefix=f"{int(time.time()):x}{secrets.token_hex(3)}",
+            first_sequence=numbers.sequence,
+            first_discontinuity_sequence=numbers.discontinuity_sequence,
+            start_time=numbers.start_time,
             segment_count=configuration.hls_segment_count,
             segment_duration=float(configuration.hls_segment_duration),
             part_duration=float(configuration.hls_part_duration),
@@ -81,7 +95,8 @@ class Remuxer(FrameReader):
         self.path = path
         self.key_frame_interval = options.segment_duration
         self.is_public = lets_anybody_read(path.configuration)
-        """Whether the configuration lets anybody read. It stands as long as the path and its readers do."""
+        """Whether anybody may read without being asked who it is. The configuration stands as long as the path and its
+        readers do."""
         self.is_automatic = is_automatic
         """Made because ``hlsAlwaysRemux`` is set, not for a request: never idle."""
         self.created = datetime.now(UTC)
@@ -92,22 +107,51 @@ class Remuxer(FrameReader):
         self._now = now
         self._responder = responder
         self._on_closed = on_closed
+        self._on_wanted = on_wanted
+        """Called while there are requests but the stream has ended."""
         self._used = self._started = now()
+        self._ended: float | None = None
+        """When the stream ended; None while it goes on."""
         self.last_delivery = self._started
         """When the publisher's last frames came; monotonic seconds."""
         self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests(
-            self._look_up_again, self._deliver, TIMED_OUT
+            self._look_up_again, self._deliver, self._give_up
         )
         self._answers: dict[ResourceKey, HttpFile] = {}
         """What has been asked for since the muxer last published something."""
         self._files: dict[Resource, HttpFile] = {}
         """The same, by what it was made of."""
         self._mended = 0
+        self._log_tracks()
+
+    def _log_tracks(self) -> None:
         for track in self._muxer.skipped:
-            log.warning(
+            self._log.warning(
                 "track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track.codec_name
             )
-        log.info("is converting into HLS, %s", describe_tracks(self._muxer.tracks))
+        self._log.info("is converting into HLS, %s", describe_tracks(self._muxer.tracks))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a stream feeds it; else it waits for the publisher to come back."""
+        return self._ended is None
+
+    @property
+    def next_numbers(self) -> tuple[int, int]:
+        """Media sequence and discontinuity sequence number that come after those of the muxer."""
+        return self._muxer.next_numbers
+
+    def resume(self, path: Path, stream: Stream) -> bool:
+        """Go on with another stream of the path, once attached to it; False when its codecs are other ones."""
+        if self._muxer.closed or not self._muxer.resume(stream.descriptions):
+            return False
+        self.path = path
+        self.is_public = lets_anybody_read(path.configuration)
+        self._ended = None
+        self._used = self.last_delivery = self._now()
+        self.forget_answers()
+        self._log_tracks()
+        return True
 
     def deliver_frames(self, batch: FrameBatch) -> None:
         muxer = self._muxer
@@ -136,6 +180,7 @@ class Remuxer(FrameReader):
     def request(self, key: ResourceKey, transaction: Transaction, now: float) -> Lookup | None:
         """Return what a request asks for; None when it has to wait: the responder delivers it when it is there."""
         self._used = now
+        key = self._adapt(key, transaction, now)
         found = self._answers.get(key)
         if found is not None:
             return found
@@ -146,7 +191,7 @@ class Remuxer(FrameReader):
             answer = self._look_up(key)
             if not isinstance(answer, WaitFor):
                 return answer
-            timeout = answer.timeout
+            timeout = answer.timeout if self._ended is None else LINGER_SECONDS
         if blocked.count >= MAXIMUM_WAITING:
             return _BUSY
         if group is None:
@@ -154,6 +199,18 @@ class Remuxer(FrameReader):
         blocked.add(group, transaction, now)
         transaction.on_cancelled = group.remove
         return None
+
+    def _adapt(self, key: ResourceKey, transaction: Transaction, now: float) -> ResourceKey:
+        """Return the key of a request for a playlist with what its query does not tell."""
+        name, directives = key
+        if isinstance(directives, Refusal) or not name.endswith(".m3u8"):
+            return key
+        if self._ended is None:
+            awaited = self._muxer.next_due(name, now)
+        else:  # a player that gets the same playlist again and again forgets its segments (Shaka), or gives up
+            awaited = self._muxer.next_sequence(name)
+        gaps = _APPLE_SESSION in transaction.request.fields
+        return (name, directives._replace(gaps=gaps, awaited=awaited)) if gaps or awaited is not None else key
 
     def forget_answers(self) -> None:
         """Make the answers anew from now on."""
@@ -183,6 +240,13 @@ class Remuxer(FrameReader):
         answer = self._look_up(key)
         return None if isinstance(answer, WaitFor) else answer
 
+    def _give_up(self, key: ResourceKey) -> Lookup:
+        name, directives = key
+        if isinstance(directives, DeliveryDirectives) and directives.awaited is not None:
+            # It was kept waiting without having asked to.
+            return self._look_up_again((name, directives._replace(awaited=None))) or TIMED_OUT
+        return TIMED_OUT
+
     def _deliver(self, transactions: Sequence[Transaction], found: Lookup) -> None:
         self._responder.deliver(self, transactions, found)
 
@@ -191,7 +255,13 @@ class Remuxer(FrameReader):
         self._log.info("created %s", "automatically" if address is None else f"(requested by {address})")
 
     def close_reader(self, reason: str) -> None:
-        self.close(reason)
+        is_over = self.path.is_closed or self.path.stream is not None  # its settings changed, or it failed itself
+        if is_over or self._muxer.closed or not self._muxer.has_content:
+            self.close(reason)
+            return
+        self._ended = self._now()
+        self.is_public = False
+        self._log.info("the stream has ended (%s); its playlist stays for %d s", reason, LINGER_SECONDS)
 
     def reference(self) -> Reference:
         return Reference("hlsMuxer")
@@ -208,6 +278,12 @@ class Remuxer(FrameReader):
                 counters.strays + counters.dropped,
             )
             self._mended = mended
+        if self._ended is not None:
+            if now - self._ended >= LINGER_SECONDS:
+                self.close("the stream has ended")
+            elif self._used > self._ended:
+                self._on_wanted(self)
+            return
         self._blocked.tick(now)
         if not self.is_automatic and not self._blocked.count and now - self._used >= IDLE_SECONDS:
             self.close("no requests in a while")

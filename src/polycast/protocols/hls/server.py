@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.errors import PathError
+from polycast.hub.hub import Hub
 from polycast.hub.path import Path
 from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
-from polycast.hub.stream import Reader
+from polycast.hub.stream import Reader, Stream
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
@@ -21,6 +24,10 @@ from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.tcp_server import TcpServer
+from polycast.wire.hls.numbering import Numbering
+
+_numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
+"""By what lives as long as the application: a server is replaced by another one when its settings change."""
 
 
 class HlsServer(TcpServer):
@@ -43,11 +50,14 @@ class HlsServer(TcpServer):
         super().__init__(context, configuration)
         self.is_encrypted = configuration.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
-        """The muxers that run, by path name."""
+        """The muxers that run, or wait for a publisher to come back, by path name."""
         self.handler = RequestHandler(self)
         self.known = Known()
         self.date = DateHeader()
         self._stopping = False
+        self._numbering = _numberings.setdefault(context.hub, Numbering())
+        self._revivals: dict[str, asyncio.Task[None]] = {}
+        """Attempts to make the path of a waiting muxer ready again."""
 
     # TcpServer
 
@@ -88,6 +98,8 @@ class HlsServer(TcpServer):
             self.context.hub.observers.remove(self)
         for remuxer in list(self.remuxers.values()):
             remuxer.close(reason)
+        for task in list(self._revivals.values()):
+            task.cancel()
         await super().stop(reason)
 
     def sessions(self) -> list[SessionSnapshot]:
@@ -105,10 +117,11 @@ class HlsServer(TcpServer):
                 "bytesSent": remuxer.counters.bytes_sent,
             }
             for name, remuxer in self.remuxers.items()
+            if remuxer.is_live
         }
 
     def metric_samples(self) -> list[Sample]:
-        return [Sample({"name": name}, 1) for name in self.remuxers]
+        return [Sample({"name": name}, 1) for name, remuxer in self.remuxers.items() if remuxer.is_live]
 
     def apply(self, configuration: Configuration) -> None:
         if configuration.hls_allow_origin != self.configuration.hls_allow_origin:
@@ -129,8 +142,8 @@ class HlsServer(TcpServer):
         try:
             await path.wait_ready(follows=True)
             remuxer = self.remuxers.get(path_name)
-            if remuxer is None:
-                remuxer = self._make(path, is_automatic=False)
+            if remuxer is None or not remuxer.is_live:
+                remuxer = self._attach(path, is_automatic=False)
                 remuxer.log_created(address)
         finally:
             hub.release(path)
@@ -145,7 +158,9 @@ class HlsServer(TcpServer):
         """The reader was closed with the stream."""
 
     def on_path_ready(self, path: Path) -> None:
-        if self.configuration.hls_always_remux and path.stream is not None and path.name not in self.remuxers:
+        remuxer = self.remuxers.get(path.name)
+        is_wanted = self.configuration.hls_always_remux if remuxer is None else not remuxer.is_live
+        if is_wanted and path.stream is not None:
             # Not from within the publisher's call: who publishes must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
 
@@ -159,31 +174,67 @@ class HlsServer(TcpServer):
         """Nothing to do."""
 
     def _make_automatically(self, path: Path) -> None:
-        if path.stream is None or path.name in self.remuxers or self._stopping:
+        remuxer = self.remuxers.get(path.name)
+        if path.stream is None or (remuxer is not None and remuxer.is_live) or self._stopping:
             return
         try:
-            self._make(path, is_automatic=True).log_created()
+            is_automatic = remuxer.is_automatic if remuxer is not None else True
+            self._attach(path, is_automatic=is_automatic).log_created()
         except (LocalProtocolError, PathError) as error:
             self.log.warning("path '%s' is not converted into HLS: %s", path.name, error)
 
-    def _make(self, path: Path, *, is_automatic: bool) -> Remuxer:
+    def _attach(self, path: Path, *, is_automatic: bool) -> Remuxer:
+        """Let the muxer that waits for the path's publisher go on with its stream, or make another one."""
         stream = path.stream
         if stream is None:
             raise PathError(f"no one is publishing to path '{path.name}'")
-        remuxer = Remuxer(
-            path,
-            stream,
-            self.configuration,
-            log=self.log.child(f"muxer {path.name}"),
-            now=self.now,
-            responder=self.handler,
-            on_closed=self._forget,
-            is_automatic=is_automatic,
-        )
+        remuxer = self.remuxers.get(path.name)
+        if remuxer is not None and not remuxer.resume(path, stream):
+            remuxer.close("the stream that follows has other codecs")
+            remuxer = None
+        if remuxer is None:
+            remuxer = self._make(path, stream, is_automatic=is_automatic)
         path.attach_reader(remuxer, stream)
         self.remuxers[path.name] = remuxer
         return remuxer
 
+    def _make(self, path: Path, stream: Stream, *, is_automatic: bool) -> Remuxer:
+        return Remuxer(
+            path,
+            stream,
+            self.configuration,
+            numbers=self._numbering.begin(path.name, time.time()),
+            log=self.log.child(f"muxer {path.name}"),
+            now=self.now,
+            responder=self.handler,
+            on_closed=self._forget,
+            on_wanted=self._revive,
+            is_automatic=is_automatic,
+        )
+
+    def _revive(self, remuxer: Remuxer) -> None:
+        """Start what feeds the path of a waiting muxer again, where that is done on demand."""
+        name = remuxer.path.name
+        if name not in self._revivals:
+            task = self._revivals[name] = self.context.loop.create_task(self._wait_ready(name))
+            task.add_done_callback(lambda _: self._revivals.pop(name, None))
+
+    async def _wait_ready(self, name: str) -> None:
+        try:
+            path = self.context.hub.path(name)
+        except PathError:
+            return
+        try:
+            await path.wait_ready(follows=True)
+        except PathError:
+            pass
+        else:
+            self._make_automatically(path)
+        finally:
+            self.context.hub.release(path)
+
     def _forget(self, remuxer: Remuxer) -> None:
-        if self.remuxers.get(remuxer.path.name) is remuxer:
-            del self.remuxers[remuxer.path.name]
+        name = remuxer.path.name
+        self._numbering.end(name, remuxer.next_numbers)
+        if self.remuxers.get(name) is remuxer:
+            del self.remuxers[name]

@@ -27,6 +27,10 @@ class DeliveryDirectives(NamedTuple):
     """``_HLS_part``: or this part of it, counted from 0."""
     skip: bool = False
     """``_HLS_skip``: a delta update will do."""
+    gaps: bool = False
+    """The playlist is to be filled up with gaps where it is too short for the player; told by other means."""
+    awaited: int | None = None
+    """Media sequence number of the segment that a request waits for although it did not ask to (`Muxer.next_due`)."""
 
 
 NO_DIRECTIVES = DeliveryDirectives()

@@ -40,6 +40,8 @@ _WAIT_TARGETS = 3
 """Target durations after which a blocked request is answered with 503 (draft-pantos-hls-rfc8216bis 6.2.5.2)."""
 _FIRST_WAIT = 30.0
 """Seconds that requests wait for the first segment."""
+_LONGEST_HOLD = 0.5
+"""Seconds by which a request may be early for a segment, or the segment late, so that it is waited for."""
 _NOT_FOUND = 404
 _UNAVAILABLE = 503
 
@@ -73,6 +75,10 @@ def select_tracks(variant: Variant, tracks: Sequence[Track]) -> tuple[list[Track
         room = sum(other.codec.kind is kind for other in carried) < limit
         (carried if room and codecs.supports(variant, track.codec) else skipped).append(track)
     return carried, skipped
+
+
+def _may_follow(old: Track, new: Track) -> bool:
+    return type(old.codec) is type(new.codec) and old.clock_rate == new.clock_rate
 
 
 class _Lane:
@@ -124,7 +130,7 @@ class Muxer:
                 self._lanes[track.index] = _Lane(track, len(self._lanes), rendition, position)
         self._lead = self._lanes[self._main.tracks[self._main.lead].index]
         rates = [lane.track.clock_rate for lane in self._lanes.values()]
-        self._timeline = Timeline(rates, self._lead.slot)
+        self._timeline = Timeline(rates, self._lead.slot, options.start_time)
         self._cache: dict[str, Resource] = {}
         self._independent_segments = True
         self.last_frame_time: float | None = None
@@ -161,19 +167,29 @@ class Muxer:
         placed = timeline.place(lane.slot, frame.pts, frame.dts)
         if placed is None:
             return False
-        if (timeline.jumped and frame.key) or (frame.discontinuity and lane is self._lead):
-            self._main.segmenter.mark_discontinuity()
         self.last_frame_time = now
         captured = frame.wall_time
         if captured is not None:
             wall_time = capture_time(captured, wall_time)
         rendition = lane.rendition
-        ended = rendition.write(lane.position, frame, placed[0], placed[1], wall_time)
+        ended = rendition.write(
+            lane.position,
+            frame,
+            placed[0],
+            placed[1],
+            wall_time,
+            discontinuity=timeline.jumped or (frame.discontinuity and lane is self._lead),
+        )
+        return self._publish(rendition, ended)
+
+    def _publish(self, rendition: Rendition, ended: Sequence[SegmentOutput]) -> bool:
+        """Return whether a rendition has something new; forget the playlists of before then."""
         if not rendition.published:
             return False
         rendition.published = False
         self._cache.clear()
         if ended:
+            rendition.ended_at = self.last_frame_time
             self._follow(rendition, ended)
         return True
 
@@ -216,9 +232,40 @@ class Muxer:
         if not codecs.is_complete(track.codec):
             return
         lane.complete = True
-        lane.rendition.change_track(lane.position, track)
+        self._publish(lane.rendition, lane.rendition.change_track(lane.position, track))
         if lane.rendition is not self._main:
             self._main.segmenter.mark_discontinuity()
+
+    def resume(self, tracks: Sequence[Track]) -> bool:
+        """Go on with another publisher's tracks, behind a discontinuity; False when they need another muxer.
+
+        They may have other parameters and other numbers, but the same codecs.
+        """
+        carried, skipped = select_tracks(self.variant, tracks)
+        if len(carried) != len(self.tracks) or not all(map(_may_follow, self.tracks, carried)):
+            return False
+        lanes = [self._lanes[track.index] for track in self.tracks]
+        self.tracks, self.skipped = tuple(carried), tuple(skipped)
+        self._lanes = {track.index: lane for track, lane in zip(carried, lanes, strict=True)}
+        self._timeline.restart()
+        for track, lane in zip(carried, lanes, strict=True):
+            if not codecs.is_complete(track.codec):  # it may tell later what it told before
+                track = replace(track, codec=lane.track.codec)
+            if track.codec != lane.track.codec:
+                self._change(lane, track)
+            lane.track = track
+        return True
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is a media playlist."""
+        return self._main.has_content
+
+    @property
+    def next_numbers(self) -> tuple[int, int]:
+        """A media sequence number and a discontinuity sequence number that are higher than all of this muxer."""
+        numbers = [rendition.next_numbers for rendition in self._renditions]
+        return max(number[0] for number in numbers), max(number[1] for number in numbers)
 
     def close(self) -> None:
         """End the stream: whoever waits asks once more and is refused."""
@@ -263,6 +310,25 @@ class Muxer:
                 return self._wait()
         return None
 
+    def next_sequence(self, name: str) -> int | None:
+        """Return the media sequence number of the segment of a playlist that is not complete."""
+        rendition = self._playlists.get(name)
+        return rendition.next_sequence if rendition is not None else None
+
+    def next_due(self, name: str, now: float) -> int | None:
+        """Return the media sequence number of the next segment of a playlist, if it is due just now.
+
+        A request that comes a moment too early would find nothing new, and the player asks again only half a target
+        duration later (RFC 8216 section 6.3.4), with its buffer empty by then. Where there are parts, players say what
+        they wait for.
+        """
+        rendition = self._playlists.get(name)
+        if rendition is None or rendition.ended_at is None or self.variant is Variant.LOW_LATENCY:
+            return None
+        duration = rendition.segments[-1].duration
+        tolerance = min(duration / 4, _LONGEST_HOLD)
+        return rendition.next_sequence if abs(now - rendition.ended_at - duration) <= tolerance else None
+
     def _wait(self) -> WaitFor:
         return WaitFor(float(_WAIT_TARGETS * self._main.target_duration))
 
@@ -271,8 +337,10 @@ class Muxer:
         rendition = self._playlists.get(name)
         if rendition is None:
             return Refusal(_NOT_FOUND, "there is no such playlist")
-        if not rendition.has_content:
+        if not rendition.can_begin(gaps=directives.gaps):
             return self._wait_unless_closed(_FIRST_WAIT)
+        if directives.awaited is not None and directives.awaited >= rendition.next_sequence:
+            return Refusal(_NOT_FOUND, "the stream has ended") if self.closed else WaitFor(2 * _LONGEST_HOLD)
         skip = False
         if self.variant is Variant.LOW_LATENCY:
             available = is_available(
@@ -287,10 +355,10 @@ class Muxer:
             if not available:
                 return self._wait_unless_closed(self._wait().timeout)
             skip = directives.skip
-        key = f"{name} delta" if skip else name
+        key = f"{name} {skip:d} {directives.gaps:d}"
         found = self._cache.get(key)
         if found is None:
-            text = write_media_playlist(rendition.playlist(self._reports(rendition)), skip=skip)
+            text = write_media_playlist(rendition.playlist(self._reports(rendition), gaps=directives.gaps), skip=skip)
             found = self._cache[key] = Resource(text, CONTENT_TYPE_PLAYLIST, immutable=False)
         return found
 

@@ -21,6 +21,11 @@ class MuxerOptions:
     prefix: str
     """Starts the name of every file. The caller makes it anew for each muxer (random or from the time), so that a name
     never comes back with other content, whatever caches lie between. Letters and digits only."""
+    first_sequence: int = 0
+    """Media sequence number of the first segment; see `polycast.wire.hls.numbering`."""
+    first_discontinuity_sequence: int = 0
+    start_time: int = 0
+    """Seconds at which the output time line begins."""
     segment_count: int = 7
     """Segments listed in a media playlist."""
     segment_duration: float = 1.0
@@ -35,7 +40,8 @@ class MuxerOptions:
 RETAINED_SEGMENTS = 2
 """Segments kept after they left the playlist, for clients that still hold an older one (RFC 8216 section 6.2.2)."""
 GAP_SEGMENTS = 7
-"""Gaps in front of the first segment of a lowLatency playlist: iOS does not start on a shorter one."""
+"""Segments that the lowLatency playlist of Apple's players has from the start: they do not begin with fewer. What is
+not there yet is a gap."""
 MAXIMUM_SEGMENT_DURATION = 60
 """Seconds. A publisher that sends no more key frames gets segments of this length, which start without one."""
 SEGMENT_TOLERANCE_MILLISECONDS = 5

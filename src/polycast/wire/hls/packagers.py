@@ -118,6 +118,7 @@ class Fmp4Packager:
     def take(self) -> bytes:
         """Return the fragment with the samples since the last call."""
         self._sequence += 1
+        self._runs.sort(key=lambda run: run.track_id)
         body = build_fragment(self._sequence, self._runs)
         self._runs = []
         for lane in self._lanes:

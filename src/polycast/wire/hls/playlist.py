@@ -40,6 +40,9 @@ class MediaPlaylist:
     segments: Sequence[Segment]
     part_target: float = 0.0
     """Seconds; for lowLatency, as all that follows."""
+    first_with_parts: int = 0
+    """Index of the first segment whose parts are listed, if it is near enough to the end. A new stream's first segment
+    goes without: hls.js 1.7 loads its parts again and again."""
     open_parts: Sequence[Part] = ()
     """Parts of the segment that is not complete yet."""
     open_start: Segment | None = None
@@ -93,7 +96,9 @@ def write_media_playlist(playlist: MediaPlaylist, *, skip: bool = False) -> byte
     if first:
         lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={first}")
     initialization = segments[first - 1].initialization if first else None
-    with_parts = listed_part_segments(segments, playlist.target_duration) if low_latency else len(segments)
+    with_parts = len(segments)
+    if low_latency:
+        with_parts = max(listed_part_segments(segments, playlist.target_duration), playlist.first_with_parts)
     for index in range(first, len(segments)):
         segment = segments[index]
         _write_start(lines, segment, initialization)

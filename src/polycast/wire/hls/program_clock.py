@@ -10,6 +10,8 @@ MAXIMUM_LEAD = NANOSECONDS
 """How far it may lie after."""
 MAXIMUM_DEVIATION = 2 * NANOSECONDS
 """How far the clock may be off before it is set anew instead of slowly corrected."""
+MAXIMUM_JITTER = NANOSECONDS // 4
+"""The same behind a discontinuity."""
 _CORRECTION = 16
 """A sixteenth of each deviation is corrected: network jitter is smoothed, clock drift is followed."""
 
@@ -29,12 +31,16 @@ class ProgramClock:
     def __init__(self) -> None:
         self._offset: int | None = None
 
-    def date(self, time: int, rate: int, wall_time: WallTime) -> WallTime:
-        """Return the date of ``time`` (ticks of ``rate``), whose frame was captured at ``wall_time``."""
+    def date(self, time: int, rate: int, wall_time: WallTime, *, discontinuity: bool = False) -> WallTime:
+        """Return the date of ``time`` (ticks of ``rate``), whose frame was captured at ``wall_time``.
+
+        Behind a discontinuity only what may be jitter is smoothed: a pause of the publisher shows in full.
+        """
         media_time = rescale(time, rate, NANOSECONDS)
         offset = wall_time - media_time
         known = self._offset
-        if known is not None and abs(offset - known) <= MAXIMUM_DEVIATION:
+        limit = MAXIMUM_JITTER if discontinuity else MAXIMUM_DEVIATION
+        if known is not None and abs(offset - known) <= limit:
             offset = known + (offset - known) // _CORRECTION
         self._offset = offset
         return WallTime(media_time + offset)

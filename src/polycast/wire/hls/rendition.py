@@ -10,6 +10,7 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, seconds_to_ticks, ticks_to_seconds
 from polycast.media.track import Track
 from polycast.wire.hls.codecs import is_complete
+from polycast.wire.hls.interleaver import Interleaver
 from polycast.wire.hls.options import GAP_SEGMENTS, RETAINED_SEGMENTS, MuxerOptions, Variant
 from polycast.wire.hls.packagers import Fmp4Packager, MpegtsPackager
 from polycast.wire.hls.part_target import PartTarget
@@ -22,8 +23,15 @@ from polycast.wire.mp4.boxes import box
 
 LONG_SEGMENT_SECONDS = 10.0
 """A first segment of this length is enough to start on: nobody shall wait for two of them."""
+LEAST_PAUSE = NANOSECONDS
+"""By how much the date of a segment must be later than where the one before it ended to count as a pause."""
+_LEAST_TARGETS = 3
+"""Target durations that a playlist has at least before segments leave it (RFC 8216 section 6.2.2)."""
 GAP_NAME = "gap.mp4"
 """Name of the gaps. Players that know EXT-X-GAP do not ask for it; VLC 3 does, and gives up when it is not there."""
+_Entry = tuple[Frame, int, int, WallTime, bool]
+"""Frame, presentation and decoding time, wall-clock time, whether it does not continue what was before it."""
+
 _GAP = Resource(box(b"styp", b"msdh", bytes(4), b"msdh"), CONTENT_TYPE_MP4, immutable=True)
 """A segment without anything in it."""
 
@@ -59,6 +67,8 @@ class Rendition:
         """Ticks per second of the leading track."""
         self.published = False
         """Set when anything new can be asked for; whoever reads it clears it."""
+        self.ended_at: float | None = None
+        """Monotonic time at which the last segment was complete; set by the muxer."""
         self.frame_rate: float | None = None
         """Frames of the leading track per second in the last segment."""
         self._variant = variant
@@ -71,6 +81,7 @@ class Rendition:
         self.segmenter = Segmenter(
             self._packager, rates, self.lead, options, part_target=self._part_target, follows=follows
         )
+        self._interleaver = Interleaver[_Entry | Track](rates, self.lead) if len(tracks) > 1 else None
         self._media_type = CONTENT_TYPE_MP4 if video else CONTENT_TYPE_AUDIO_MP4
         if variant is Variant.MPEGTS:
             self._media_type = CONTENT_TYPE_MPEGTS
@@ -78,8 +89,10 @@ class Rendition:
         self._initialization: str | None = None
         self._initializations = 0
         self._retained: deque[Segment] = deque()
-        self._discontinuity_sequence = 0
-        self._next_sequence = GAP_SEGMENTS if variant is Variant.LOW_LATENCY else 0
+        self._discontinuity_sequence = options.first_discontinuity_sequence
+        self._first_sequence = self._next_sequence = options.first_sequence
+        if variant is Variant.LOW_LATENCY:
+            self._next_sequence += GAP_SEGMENTS
         self._open: Segment | None = None
         self._parts: list[Part] = []
         self._part_durations: list[int] = []
@@ -93,6 +106,12 @@ class Rendition:
     def next_sequence(self) -> int:
         """Media sequence number of the segment that is not complete yet."""
         return self._next_sequence
+
+    @property
+    def next_numbers(self) -> tuple[int, int]:
+        """A media sequence number and a discontinuity sequence number that are higher than all used by now."""
+        discontinuities = sum(segment.discontinuity for segment in self.segments)
+        return self._next_sequence + 1, self._discontinuity_sequence + discontinuities + 2
 
     @property
     def open_parts(self) -> int:
@@ -116,14 +135,22 @@ class Rendition:
 
     @property
     def has_content(self) -> bool:
-        """Whether the playlist can be served.
+        """Whether the playlist can be served."""
+        return self.can_begin()
 
-        A player that starts on one short segment has nothing left when the next one comes a moment late.
+    def can_begin(self, *, gaps: bool = False) -> bool:
+        """Return whether there is enough to begin with; ``gaps``: for a player whose playlist is filled up with them.
+
+        A player that begins with a short segment has nothing left when the next one comes a moment late. A request for
+        the next one is held for a moment (`next_due`), which is enough for MPEG-TS, where the reference begins with one
+        segment. The first Low-Latency playlist has a part behind it: without any, hls.js waits for a whole segment.
         """
         segments = self.segments
-        if self._variant is Variant.LOW_LATENCY or not segments:
+        if not segments or len(segments) > 1 or self._variant is Variant.MPEGTS:
             return bool(segments)
-        return len(segments) > 1 or segments[0].duration >= LONG_SEGMENT_SECONDS
+        if self._variant is Variant.LOW_LATENCY:
+            return gaps or bool(self._parts)
+        return segments[0].duration >= LONG_SEGMENT_SECONDS
 
     def last_position(self) -> tuple[int, int]:
         """Return the sequence number of the last listed segment, complete or not, and the index of its last part."""
@@ -133,15 +160,48 @@ class Rendition:
 
     def bandwidth(self) -> tuple[int, int] | None:
         """Return the peak and average bit rates over the listed segments in bits per second; None without segments."""
-        real = [segment for segment in self.segments if not segment.gap and segment.duration > 0]
+        real = [segment for segment in self.segments if segment.duration > 0]
         if not real:
             return None
         peak = max(segment.size / segment.duration for segment in real)
         average = sum(segment.size for segment in real) / sum(segment.duration for segment in real)
         return round(peak * 8), round(average * 8)
 
-    def write(self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime) -> Sequence[SegmentOutput]:
-        """Take a frame of a track, on the output time line; return the segments that ended."""
+    def write(
+        self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime, *, discontinuity: bool = False
+    ) -> Sequence[SegmentOutput]:
+        """Take a frame of a track, on the output time line; return the segments that ended.
+
+        ``discontinuity``: a new segment is to begin with it, which does not continue the one before.
+        """
+        entry = (frame, pts, dts, wall_time, discontinuity)
+        if self._interleaver is None:
+            return self._cut(position, entry)
+        ended: list[SegmentOutput] = []
+        for place, item in self._interleaver.add(position, dts, frame.size, entry):
+            ended += self._take(place, item)
+        return ended
+
+    def change_track(self, position: int, track: Track) -> Sequence[SegmentOutput]:
+        """Take new codec parameters, or the first ones, of a track; return the segments that ended."""
+        self.tracks[position] = track
+        if self._interleaver is None:
+            return self._take(position, track)
+        ended: list[SegmentOutput] = []
+        for place, item in self._interleaver.put(position, track):
+            ended += self._take(place, item)
+        return ended
+
+    def _take(self, position: int, item: _Entry | Track) -> Sequence[SegmentOutput]:
+        if not isinstance(item, Track):
+            return self._cut(position, item)
+        self.segmenter.change_track(position, item)
+        return ()
+
+    def _cut(self, position: int, entry: _Entry) -> Sequence[SegmentOutput]:
+        frame, pts, dts, wall_time, discontinuity = entry
+        if discontinuity:
+            self.segmenter.mark_discontinuity()
         outputs = self.segmenter.write(position, frame, pts, dts, wall_time)
         if self._initialization is None:
             self._update_initialization()
@@ -157,18 +217,13 @@ class Rendition:
                 ended.append(output)
         return ended
 
-    def change_track(self, position: int, track: Track) -> None:
-        """Take new codec parameters, or the first ones, of a track."""
-        self.tracks[position] = track
-        self.segmenter.change_track(position, track)
-
     def _describe(self, start: SegmentStart) -> Segment:
         """Return the open segment, made from its start when this is the first that is known of it."""
         if self._open is None:
             self._open = Segment(
                 f"{self._stem}_seg{self._next_sequence}{self._suffix}",
                 self._next_sequence,
-                self._clock.date(start.time, self.rate, start.wall_time),
+                self._clock.date(start.time, self.rate, start.wall_time, discontinuity=start.discontinuity),
                 initialization=self._initialization,
                 discontinuity=start.discontinuity,
                 independent=start.independent,
@@ -207,7 +262,11 @@ class Rendition:
         self.files[segment.name] = Resource(body, self._media_type, immutable=True)
         if self._part_target is not None and not self.segments:
             self._check_first_parts(segment, self._part_target)
-            self._add_gaps(segment)
+            self.files[GAP_NAME] = _GAP
+        if segment.discontinuity and self.segments:
+            last = self.segments[-1]
+            end = last.program_date_time + seconds_to_ticks(last.duration, NANOSECONDS)
+            segment.after_pause = segment.program_date_time - end > LEAST_PAUSE
         self._parts = []
         self._part_durations = []
         self._bodies = []
@@ -222,27 +281,51 @@ class Rendition:
         """Fix the part target; leave out the first segment's parts when they were cut before it was known."""
         target.fix()
         durations = self._part_durations
-        if max(durations) > target.maximum or min(durations[:-1], default=target.minimum) < target.minimum:
+        if (
+            __import__("os").environ.get("HIDE")
+            or max(durations) > target.maximum
+            or min(durations[:-1], default=target.minimum) < target.minimum
+        ):
             self._forget_parts(segment)
 
-    def _add_gaps(self, first: Segment) -> None:
-        self.files[GAP_NAME] = _GAP
+    def _gaps(self) -> list[Segment]:
+        """Return what stands in front of the first segments of a stream for players that want more of them."""
+        segments = self.segments
+        first = self._first_sequence + GAP_SEGMENTS
+        count = min(self._options.segment_count - len(segments), GAP_SEGMENTS)
+        if self._part_target is None or not segments or segments[0].sequence != first:
+            return []
+        gaps = []
         duration = self._options.segment_duration
-        for index in range(GAP_SEGMENTS):
-            before = seconds_to_ticks((GAP_SEGMENTS - index) * duration, NANOSECONDS)
-            date = WallTime(first.program_date_time - before)
-            gap = Segment(GAP_NAME, index, date, initialization=first.initialization, gap=True)
+        for index in range(count, 0, -1):
+            date = WallTime(segments[0].program_date_time - seconds_to_ticks(index * duration, NANOSECONDS))
+            initialization = segments[0].initialization
+            gap = Segment(GAP_NAME, first - index, date, initialization=initialization, gap=True)
             gap.duration = duration
-            self.segments.append(gap)
+            gaps.append(gap)
+        return gaps
+
+    def _surplus(self) -> int:
+        """Return how many segments at the beginning are too many.
+
+        Those before a pause of the publisher go as soon as the playlist is long enough without them (RFC 8216 section
+        6.2.2): Shaka takes what follows in the same playlist for media of the time of the pause.
+        """
+        segments = self.segments
+        surplus = max(len(segments) - self._options.segment_count, 0)
+        duration = 0.0
+        for index in range(len(segments) - 1, surplus, -1):
+            duration += segments[index].duration
+            if segments[index].after_pause:
+                return index if duration >= _LEAST_TARGETS * self.target_duration else surplus
+        return surplus
 
     def _evict(self) -> None:
-        while len(self.segments) > self._options.segment_count:
+        for _ in range(self._surplus()):
             segment = self.segments.popleft()
             self._discontinuity_sequence += segment.discontinuity
-            if not segment.gap:
-                self._retained.append(segment)
-            elif not self.segments[0].gap:
-                self.files.pop(GAP_NAME, None)
+            self._retained.append(segment)
+            self.files.pop(GAP_NAME, None)
         while len(self._retained) > RETAINED_SEGMENTS:
             old = self._retained.popleft()
             self._forget_parts(old)
@@ -261,14 +344,16 @@ class Rendition:
             self.files.pop(part.name, None)
         segment.parts = ()
 
-    def playlist(self, reports: Sequence[RenditionReport]) -> MediaPlaylist:
-        """Return what the media playlist lists now."""
+    def playlist(self, reports: Sequence[RenditionReport], *, gaps: bool = False) -> MediaPlaylist:
+        """Return what the media playlist lists now; ``gaps``: at least `GAP_SEGMENTS` segments."""
+        is_start = not gaps and self.segments[0].sequence == self._first_sequence + GAP_SEGMENTS
         return MediaPlaylist(
             variant=self._variant,
             target_duration=self.target_duration,
             discontinuity_sequence=self._discontinuity_sequence,
-            segments=self.segments,
+            segments=[*self._gaps(), *self.segments] if gaps else self.segments,
             part_target=self.part_target,
+            first_with_parts=1 if is_start else 0,
             open_parts=self._parts,
             open_start=self._open,
             next_part=self.next_part if self._part_target is not None else "",

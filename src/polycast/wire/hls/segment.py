@@ -44,6 +44,7 @@ class Segment:
     """A media segment; duration, size and parts are set when it is complete."""
 
     __slots__ = (
+        "after_pause",
         "date",
         "discontinuity",
         "duration",
@@ -83,6 +84,8 @@ class Segment:
         """Whether it starts with a key frame."""
         self.gap = gap
         """Whether there is no such file (EXT-X-GAP)."""
+        self.after_pause = False
+        """Whether the publisher paused between the segment before it and this one."""
         self.duration = 0.0
         """Seconds."""
         self.size = 0

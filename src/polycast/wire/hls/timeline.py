@@ -1,4 +1,4 @@
-"""The output time line of a muxer: starts at 0, never goes back, whatever times the publisher sends."""
+"""The output time line of a muxer: never goes back, whatever times the publisher sends."""
 
 from __future__ import annotations
 
@@ -49,14 +49,16 @@ class Timeline:
     other tracks that are far from it are dropped until they come near, or moved when they stay away.
     """
 
-    __slots__ = ("_lanes", "_lead", "counters", "jumped", "started")
+    __slots__ = ("_lanes", "_lead", "_start_time", "counters", "jumped", "started")
 
-    def __init__(self, rates: Sequence[int], lead: int) -> None:
-        """``rates`` are the clock rates of the tracks, ``lead`` the index of the leading one."""
+    def __init__(self, rates: Sequence[int], lead: int, start_time: int = 0) -> None:
+        """``rates`` are the clock rates of the tracks, ``lead`` the index of the leading one; the first frame is placed
+        at ``start_time`` seconds."""
         self._lanes = [_Lane(rate) for rate in rates]
         self._lead = lead
+        self._start_time = start_time
         self.started = False
-        """Whether the leading track has begun."""
+        """Whether the leading track of this publisher has begun."""
         self.jumped = False
         """Whether the frame placed last was moved by a jump of the leading track."""
         self.counters = TimelineCounters()
@@ -64,13 +66,14 @@ class Timeline:
     def place(self, index: int, pts: int, dts: int) -> tuple[int, int] | None:
         """Return the frame's pts and dts on the output time line; None when the frame is to be dropped.
 
-        Decoding times are 0 or more and always grow within a track; ``pts`` is never before ``dts``.
+        Decoding times are the start time or more and always grow within a track; ``pts`` is never before ``dts``.
         """
         lane = self._lanes[index]
         self.jumped = False
         if not self.started:
             if index != self._lead:
                 return None
+            self.jumped = lane.last is not None
             self._start(lane, dts)
         placed = dts + lane.offset
         last = lane.last
@@ -90,7 +93,7 @@ class Timeline:
             if moved is None:
                 return None
             placed = moved
-        if placed < 0:
+        if placed < self._start_time * lane.rate:
             return None
         composition = pts - dts if pts > dts else 0
         if last is not None and placed <= last:
@@ -101,10 +104,20 @@ class Timeline:
         lane.last = placed
         return placed + composition, placed
 
-    def _start(self, lane: _Lane, dts: int) -> None:
+    def restart(self) -> None:
+        """Let another publisher go on, with times of its own: the next frame of the leading track follows the last."""
+        self.started = False
+
+    def _start(self, lead: _Lane, dts: int) -> None:
         self.started = True
+        position = self._start_time * lead.rate
         for other in self._lanes:
-            other.offset = -rescale(dts, lane.rate, other.rate)
+            other.stray_since = None
+            if other.last is not None:
+                position = max(position, rescale(other.last + other.step, other.rate, lead.rate))
+        lead.offset = position - dts
+        for other in self._lanes:
+            other.offset = rescale(lead.offset, lead.rate, other.rate)
 
     def _is_gap(self, lead: _Lane, placed: int) -> bool:
         """Return whether a jump forward of the leading track is a gap in it: another track went on up to there."""

@@ -1,0 +1,123 @@
+"""hls.js, video.js and Shaka on other people's pages, in Chromium: they begin with a new stream, play without a stall,
+and go on when the publisher comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.browser import Page, launch
+from tests.interop import players, tools
+from tests.interop.hls_server import VARIANTS, HlsServer, run_hls_server
+from tests.interop.players import HLS_JS, PLAYERS, SHAKA, WATCH, Player
+
+pytestmark = pytest.mark.interop
+
+RATE = 30
+STREAM = (
+    "-re", "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={RATE}",
+    "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+    "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", f"{RATE}",
+    "-x264-params", "scenecut=0", "-b:v", "400k", "-c:a", "aac", "-b:a", "64k",
+)  # fmt: skip
+FRAMES = (
+    "[...Array(frames.length).keys()].map((index) =>"
+    " frames[index].video?.getVideoPlaybackQuality().totalVideoFrames ?? 0)"
+)
+PLAYED = RATE * 2
+"""Pictures shown by a player that plays."""
+RESUME_SECONDS = 6.0
+"""From the publisher's return to the moving picture, at most."""
+MACHINE_SECONDS = 4.0
+"""Added on a machine that runs much else; several players decode at once."""
+
+
+async def watch(page: Page, wanted: list[Player], seconds: float) -> dict[str, float]:
+    """Wait until each player has shown `PLAYED` more pictures; return the seconds that each took, by name."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    before = await page.evaluate(FRAMES)
+    took: dict[str, float] = {}
+    while len(took) < len(wanted) and loop.time() - begin < seconds:
+        for player, old, new in zip(wanted, before, await page.evaluate(FRAMES), strict=True):
+            if new - old >= PLAYED:
+                took.setdefault(str(player), round(loop.time() - begin - PLAYED / RATE, 1))
+        await asyncio.sleep(0.1)
+    return took
+
+
+async def describe(page: Page) -> str:
+    troubles = await page.evaluate("[...Array(frames.length).keys()].map((index) => frames[index].troubles)")
+    return f"{troubles}\n{await page.describe()}"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("variant", VARIANTS)
+async def test_players_go_on_when_the_publisher_comes_back(variant: str, tmp_path: Path) -> None:
+    """Each played to its buffer's end meanwhile. The playlist's numbers decreased once, so they stood still for as long
+    as they had played before."""
+    tools.require("ffmpeg")
+    wanted = [HLS_JS[0], HLS_JS[2], HLS_JS[-1], PLAYERS[-3], SHAKA[-1]]
+    with run_hls_server(tmp_path, variant) as server, players.web_site(tmp_path) as site:
+        pages = [site.page(player, server.url("cam")) for player in wanted]
+        async with launch(tmp_path, ignore_certificates=True) as browser:
+            with server.publishing("cam", "rtsp", *STREAM):
+                page = await browser.open(site.wall(pages))
+                await page.wait_for(f"frames.length === {len(pages)}")
+                began = await watch(page, wanted, 30)
+                assert len(began) == len(wanted), f"{began}\n{await describe(page)}"
+                await asyncio.sleep(6)
+            await asyncio.sleep(3)
+            with server.publishing("cam", "rtsp", *STREAM):
+                took = await watch(page, wanted, 40)
+                print(f"{variant}: began after {began}, went on after {took}")
+                assert len(took) == len(wanted), f"{took}\n{await describe(page)}"
+                late = {name: seconds for name, seconds in took.items() if seconds > RESUME_SECONDS + MACHINE_SECONDS}
+                assert not late, f"{late}\n{await describe(page)}"
+
+
+async def begin(server: HlsServer, site: players.Site, player: Player, options: str, folder: Path) -> float:
+    """Let a player open a stream that has just begun; return the seconds that its picture stood still after."""
+    path = f"new-{player}-{len(options)}"
+    async with launch(folder, ignore_certificates=True) as browser:
+        with server.publishing(path, "rtsp", *STREAM):
+            page = await browser.open(site.page(player, server.url(path), options))
+            await page.wait_for("self.video.currentTime > 0 && self.video.readyState > 2", 15)
+            await page.evaluate(WATCH)
+            await asyncio.sleep(4)
+            found = await page.evaluate("found")
+            return float(found["longest"]) / 1000
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("low_latency", [False, True])
+@pytest.mark.parametrize("player", HLS_JS, ids=str)
+async def test_hls_js_begins_with_a_new_low_latency_stream(player: Player, low_latency: bool, tmp_path: Path) -> None:
+    """Gaps at its beginning, which Apple's players want, keep hls.js from it for seconds, or for good."""
+    tools.require("ffmpeg")
+    with run_hls_server(tmp_path, "lowLatency") as server, players.web_site(tmp_path) as site:
+        options = f"{{lowLatencyMode: {str(low_latency).lower()}}}"
+        still = await begin(server, site, player, options, tmp_path)
+        print(f"{player}, low latency {low_latency}: stood still for {still:.2f} s")
+        assert still < 3
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("player", SHAKA, ids=str)
+async def test_shaka_plays_fmp4_without_a_stall(player: Player, tmp_path: Path) -> None:
+    """It stood still for half a second to one second with every second segment: the sound stood first in fragments."""
+    tools.require("ffmpeg")
+    with run_hls_server(tmp_path, "fmp4") as server, players.web_site(tmp_path) as site:
+        async with launch(tmp_path, ignore_certificates=True) as browser:
+            with server.publishing("cam", "rtsp", *STREAM):
+                page = await browser.open(site.page(player, server.url("cam")))
+                await page.wait_for("self.video.currentTime > 2", 20)
+                await page.evaluate(WATCH)
+                await asyncio.sleep(15)
+                found = await page.evaluate("found")
+                ahead = await page.evaluate("self.video.buffered.end(self.video.buffered.length - 1)")
+                live = await page.evaluate("self.player.seekRange().end")
+    print(f"{player}: {found}")
+    assert len(found["stalls"]) <= 1, found
+    assert ahead < live + 4, "what is buffered grows as fast as time"
