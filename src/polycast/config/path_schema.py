@@ -60,11 +60,11 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(
             description=(
                 "Where the stream comes from. 'publisher': a client publishes it. A URL starting with rtsp://, "
-                "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL "
-                "starting with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
-                "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: "
-                "when one fails, the next one takes over until it fails in turn; after the last one, the list "
-                "starts over. An on-demand source always starts with the first URL."
+                "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL starting "
+                "with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
+                "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: when "
+                "one fails, the next one takes over until it fails in turn; after the last one, the list starts "
+                "over. An on-demand source always starts with the first URL."
             )
         ),
     ] = "publisher"
@@ -99,7 +99,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     whep_bearer_token: Annotated[
         str,
         CREDENTIAL,
-        Meta(description="Token that a whep or wheps source is asked with, in place of user and password."),
+        Meta(description="Bearer token sent to a whep or wheps source instead of user and password."),
     ] = ""
     source_on_demand: Annotated[bool, Meta(description="Pull the source only while it has readers.")] = False
     source_on_demand_start_timeout: Annotated[
@@ -199,8 +199,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         str,
         Meta(
             description=(
-                "Command that runs while the path exists, that is, from the start of the server. Not for paths "
-                "with a regular expression. The path name and the RTSP port are passed in RTSP_PATH and RTSP_PORT."
+                "Command that runs while the path exists, that is, from the start of the server. Not for paths with "
+                "a regular expression. The path name and the RTSP port are passed in RTSP_PATH and RTSP_PORT."
             )
         ),
     ] = ""

@@ -77,8 +77,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Duration,
         Meta(
             description=(
-                "Delay before a client with wrong credentials is answered: RTMP clients always, others after "
-                "ten failures from their address within a minute. Slows down guessing."
+                "Pause between the attempts of an address that has sent wrong credentials more than ten times "
+                "within a minute, on any number of connections. A refused RTMP client always waits this long. Slows "
+                "down guessing."
             )
         ),
     ] = Duration(2)
@@ -87,11 +88,11 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         HOST_NAMES,
         Meta(
             description=(
-                "Host names by which the API, metrics, profiles and HLS paths with readUser or readIPs may be reached, "
-                "as 'media.example.com', '*.example.com' or '*' (any). IP addresses, names without a dot, names of "
-                "local networks (such as '.local') and the machine's own name are always allowed. Other names are "
-                "refused, because a web page could use one to reach the server through a browser (DNS rebinding). "
-                "List the public name of a reverse proxy here."
+                "Host names under which the API, metrics, profiles and HLS paths with readUser or readIPs can be "
+                "reached, such as 'media.example.com', '*.example.com' or '*' (any). IP addresses, names without a "
+                "dot, names of local networks (such as '.local') and the machine's own name are always allowed. "
+                "Other names are refused, because a web page could use one to reach the server through a browser "
+                "(DNS rebinding). List the public name of a reverse proxy here."
             )
         ),
     ] = ()
@@ -131,8 +132,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         bool,
         Meta(
             description=(
-                "Let the API change commands (runOnInit, runOnReady...) although it has no credentials. With apiUser "
-                "set it always can."
+                "Allow commands (runOnInit, runOnReady...) to be changed through an API without credentials. If "
+                "apiUser is set, this is always allowed."
             )
         ),
     ] = False
@@ -247,9 +248,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tuple[RtmpAuthMethod, ...],
         Meta(
             description=(
-                "How RTMP publishers log in: 'query' (user and pass in the query), 'adobe' or 'llnw' ('Use "
-                "authentication' in OBS, rtmp://user:pass@host in FFmpeg). With one of the latter, publishers whose "
-                "server URL has no credentials are asked for them, so a query after the stream key does not suffice."
+                "Login methods for RTMP publishers: 'query' (user and pass in the query), 'adobe' or 'llnw' ('Use "
+                "authentication' in OBS, rtmp://user:pass@host in FFmpeg). With 'adobe' or 'llnw', publishers whose "
+                "server URL has no credentials have to log in; a query after the stream key is then not enough."
             )
         ),
     ] = (RtmpAuthMethod.QUERY,)
@@ -325,8 +326,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         bool,
         Meta(
             description=(
-                "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers give pages access to camera and microphone "
-                "over HTTPS only, except on localhost. Media are always encrypted."
+                "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers give pages access to camera and "
+                "microphone over HTTPS only, except on localhost. Media are always encrypted."
             )
         ),
     ] = False
@@ -352,28 +353,28 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     webrtc_local_udp_address: Annotated[
         str,
         ADDRESS,
-        Meta(description="Address that media are received on and sent from: one UDP port for all clients."),
+        Meta(description="UDP address for the media of all clients."),
     ] = ":8189"
     webrtc_ips_from_interfaces: Annotated[
-        bool, Meta(description="Tell clients the IP addresses of this machine's network interfaces.")
+        bool, Meta(description="Offer the IP addresses of this machine's network interfaces to clients.")
     ] = True
     webrtc_ips_from_interfaces_list: Annotated[
-        tuple[str, ...], Meta(description="Names of the interfaces whose addresses are told; empty: all of them.")
+        tuple[str, ...], Meta(description="Names of the interfaces whose addresses are offered; empty: all of them.")
     ] = ()
     webrtc_additional_hosts: Annotated[
         tuple[str, ...],
         Meta(
             description=(
-                "Further IP addresses or names at which clients reach the server: the public address behind a router "
-                "or of the host of a container."
+                "Additional IP addresses or names under which clients reach the server, such as the public address "
+                "of a router, or the address of a container's host."
             )
         ),
     ] = ()
     webrtc_handshake_timeout: Annotated[
-        Duration, Meta(description="How long a client may take to connect after its offer.")
+        Duration, Meta(description="How long a client may take to connect after sending its offer.")
     ] = Duration(10)
     webrtc_track_gather_timeout: Annotated[
-        Duration, Meta(description="How long a publisher is waited for until it sends all of its tracks.")
+        Duration, Meta(description="How long to wait for all tracks of a publisher.")
     ] = Duration(2)
 
     paths: Annotated[
@@ -381,8 +382,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(
             description=(
                 "The streams, by name. A name starting with '~' is a regular expression that applies to every "
-                "matching name; of several that match, the first one in the file wins. 'all' stands for every "
-                "name (it is short for '~^.*$'). Clients can only use paths that match an entry here."
+                "matching name; of several that match, the first one in the file wins. 'all' stands for every name "
+                "(it is short for '~^.*$'). Clients can only use paths that match an entry here."
             )
         ),
     ] = {}
