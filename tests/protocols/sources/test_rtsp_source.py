@@ -458,6 +458,14 @@ async def test_media_that_cannot_be_used_are_skipped() -> None:
         ]
 
 
+async def test_video_without_a_clock_rate() -> None:
+    async with camera(sdp(VIDEO.replace("H264/90000", "H264"))) as origin, running(paths=pulling(origin.url())) as app:
+        stream = (await ready(app)).stream
+        assert stream is not None
+        assert stream.tracks[0].track.clock_rate == 90_000
+        assert app.log.find(r"ready: 1 track \(H264\)")
+
+
 @pytest.mark.parametrize("body", ["", "nonsense", "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\n"])
 async def test_a_description_without_tracks(body: str) -> None:
     async with camera(body) as origin, running(paths=pulling(origin.url())) as app:
@@ -610,6 +618,14 @@ async def test_datagrams_that_overtake_the_answer_to_play(monkeypatch: pytest.Mo
             stream = (await ready(app)).stream
             assert stream is not None
             await app.until(lambda: stream.tracks[0].packets_received == 2)
+
+
+async def test_a_long_header_of_an_answer() -> None:
+    async with camera() as origin:
+        info = ",".join(f"url=rtsp://192.0.2.1/{'x' * 200}/{number};seq=1;rtptime=1" for number in range(60))
+        origin.script["PLAY"] = lambda *_: Response(200, Headers([("Session", "S1"), ("RTP-Info", info)]))
+        async with running(paths=pulling(origin.url())) as app:
+            await ready(app)
 
 
 async def test_answers_without_sequence_numbers() -> None:

@@ -207,6 +207,12 @@ MESSAGES = [
         ),
     ),
     MessageCase(
+        "response with lines among its headers that are none",
+        b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nDate\r\n  folded: 1\r\n: no name\r\nSession: 1\r\n\r\n",
+        Response(200, Headers([("CSeq", "2"), ("Session", "1")]), reason="OK"),
+        b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nSession: 1\r\n\r\n",
+    ),
+    MessageCase(
         "response without a reason",
         b"RTSP/1.0 200\r\nCSeq: 2\r\n\r\n",
         Response(200, Headers([("CSeq", "2")]), reason=""),

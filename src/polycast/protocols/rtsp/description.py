@@ -25,8 +25,8 @@ MAXIMUM_FORMATS = 8
 # Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
 MAXIMUM_DIGITS = 10
 
-# Hz; taken where the clock rate of a medium is not told. Most formats other than sound have this one.
-UNTOLD_CLOCK_RATE = 90_000
+# Hz; that of all formats of video (RFC 3551 section 5), which some cameras leave out. Also taken where nothing is told.
+VIDEO_CLOCK_RATE = 90_000
 
 # Address that VLC needs in order to ask for multicast (``?vlcmulticast``).
 MULTICAST_HINT_ADDRESS = "224.1.0.0"
@@ -70,6 +70,8 @@ def track_of(index: int, media: MediaDescription) -> Track:
     encodings, parameters_of = media.format_attributes("rtpmap"), media.format_attributes("fmtp")
     for payload_type in _payload_types(media):
         encoding, clock_rate, channels = _read_rtpmap(encodings.get(str(payload_type), ""))
+        if clock_rate is None and encoding and media.media == "video":
+            clock_rate = VIDEO_CLOCK_RATE
         parameters = parameters_of.get(str(payload_type), "")
         try:
             codec, form = codec_from_sdp(media.media, payload_type, encoding, clock_rate, channels, parameters)
@@ -84,8 +86,8 @@ def _opaque_track(index: int, media: MediaDescription) -> Track:
     payload_types = _payload_types(media)
     if not payload_types:
         raise RemoteProtocolError(f"media {index + 1} has no payload type")
-    codec = Generic(encoding="", media_type=media.media, rate=UNTOLD_CLOCK_RATE)
-    return Track(index, codec, RtpFormat(payload_types[0], "", UNTOLD_CLOCK_RATE))
+    codec = Generic(encoding="", media_type=media.media, rate=VIDEO_CLOCK_RATE)
+    return Track(index, codec, RtpFormat(payload_types[0], "", VIDEO_CLOCK_RATE))
 
 
 def _payload_types(media: MediaDescription) -> list[int]:

@@ -15,7 +15,7 @@ from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.masking import dump
 from polycast.wire.rtsp.authentication import ClientAuthenticator
 from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import CLIENT_LIMITS, InterleavedRun, MessageParser
 
 USER_AGENT: Final = "polycast"
 
@@ -50,7 +50,7 @@ class ClientConnection(OutgoingConnection):
         self._authenticator = ClientAuthenticator(*credentials) if credentials is not None else None
         self._timeout = timeout
         self._challenges: list[str] = []
-        self._parser = MessageParser()
+        self._parser = MessageParser(CLIENT_LIMITS)
         self._cseq = 0
         self._pending: deque[tuple[str, asyncio.Future[Response] | None]] = deque()
         self._on_media: MediaHandler | None = None

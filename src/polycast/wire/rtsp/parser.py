@@ -50,6 +50,7 @@ _SHORTEST_FRAME: Final = 5
 """Bytes of a frame of a train at least, with its header."""
 _SHAPES_LIMIT: Final = 64
 """Shapes of trains that are remembered; each takes up to 120 kB."""
+_COLON: Final = 0x3A
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PADDING: Final = b" \t"
@@ -68,6 +69,10 @@ class Limits:
     header_value: int = HEADER_VALUE_LIMIT
     head: int = HEAD_LIMIT
     body: int = BODY_LIMIT
+
+
+CLIENT_LIMITS: Final = Limits(header_value=16 * 1024)
+"""For what servers send: RTP-Info has the URL of each track, and recorders have dozens of these."""
 
 
 class HttpRequestError(RemoteProtocolError):
@@ -352,7 +357,7 @@ class MessageParser:
                 self._body_missing = _content_length(message.headers, limits.body)
             elif len(message.headers) >= limits.header_count:
                 raise RemoteProtocolError(f"more than {limits.header_count} headers")
-            else:
+            elif not (isinstance(message, Response) and _is_no_header(line)):
                 message.headers.add(*_parse_header(line, limits))
         if self._body_missing:
             part = self._buffer[self._position : self._position + self._body_missing]
@@ -479,6 +484,13 @@ def _parse_status_line(line: bytes, limits: Limits) -> Response:
 
 def _is_text(data: bytes) -> bool:
     return b"\0" not in data and b"\r" not in data
+
+
+def _is_no_header(line: bytes) -> bool:
+    """Whether a line among the headers of a response can be left out, as cameras write some: a word, or the rest of the
+    line before it. Requests are not read in this way: a proxy might read them in another one.
+    """
+    return line[0] in _PADDING or line[0] == _COLON or _COLON not in line
 
 
 def _parse_header(line: bytes, limits: Limits) -> tuple[str, str]:
