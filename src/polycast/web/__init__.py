@@ -5,7 +5,7 @@ Nothing comes from anywhere else, so they work without internet. Files are read 
 Where they are served, relative to the server's root::
 
     /<path>/                      page(PLAYER_PAGE, depth), depth = number of segments in <path>
-    /                             page(INDEX_PAGE, 0)
+    /                             page(INDEX_PAGE, 0), or page(START_PAGE, 0) where the list is off
     /_polycast/<name>             asset(name), name may hold one slash
     /_polycast/paths.json         not from here: a JSON array that the index page asks for every few seconds
 
@@ -23,9 +23,10 @@ from importlib import resources
 
 PLAYER_PAGE = "player.html"
 INDEX_PAGE = "index.html"
+START_PAGE = "start.html"
 WATCH_PAGE = "watch.html"
 PUBLISH_PAGE = "publish.html"
-PAGES = (PLAYER_PAGE, INDEX_PAGE, WATCH_PAGE, PUBLISH_PAGE)
+PAGES = (PLAYER_PAGE, INDEX_PAGE, START_PAGE, WATCH_PAGE, PUBLISH_PAGE)
 
 ASSETS_FOLDER = "_polycast"
 """First segment of the addresses of everything that the pages load; no path of a stream may begin with it."""

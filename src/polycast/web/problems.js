@@ -89,6 +89,11 @@ const TEXTS = {
     title: "You may not watch this stream",
     advice: "The authentication server refused your user name, password or token, or did not answer.",
   }),
+  "host-refused": ({ address }) => ({
+    kind: "refused",
+    title: "This stream cannot be watched under this name",
+    advice: `The server does not know that it is called ${address}. Open it by its IP address, or add the name to the setting "allowedHosts" of the server.`,
+  }),
   "address-refused": ({ address }) => ({
     kind: "refused",
     title: "You may not watch this stream from here",

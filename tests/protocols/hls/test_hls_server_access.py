@@ -158,3 +158,21 @@ async def test_addresses_behind_proxies(headers: list[tuple[str, str]], status: 
 async def test_nobody_is_a_proxy_by_default() -> None:
     async with running(paths={"cam": {"readIPs": ["10.0.0.0/8"]}}) as it:
         await it.get("/cam/", 403, x_forwarded_for="10.1.2.3", x_real_ip="10.1.2.3")
+
+
+@pytest.mark.parametrize("locked", [{"readUser": "viewer", "readPass": "secret"}, {"readIPs": ["127.0.0.1"]}])
+async def test_protected_streams_are_asked_for_by_names_of_the_server(locked: dict[str, object]) -> None:
+    """Else a web page whose name resolves to this machine could read them through a browser (DNS rebinding)."""
+    right = basic("viewer", "secret")
+    async with running(paths={"cam": locked, "open": {}}, allowedHosts=["media.example.com"]) as it:
+        await it.playing("open")
+        for target in (*TARGETS, "/cam/"):
+            refused = await it.get(target, 403, host="evil.example", authorization=right)
+            assert "'evil.example' is not a name of this server; the setting allowedHosts" in refused.text
+            assert "www-authenticate" not in refused.headers
+        page = await it.get("/cam/", 403, host="evil.example", accept="text/html")
+        assert "host-refused" in page.text
+        for host in ("localhost", "media.example.com", f"127.0.0.1:{it.port}"):
+            await it.get("/cam/", host=host, authorization=right)
+        await it.get("/open/stream.m3u8", host="cdn.example.net")
+        await it.get("/open/", host="cdn.example.net")

@@ -50,7 +50,10 @@ async def test_pages_and_what_they_load(it: Fixture) -> None:
 
 async def test_the_list_of_paths_is_off_by_default(it: Fixture) -> None:
     it.publish("cam")
-    await it.get("/", 404)
+    page = await it.get("/", 404)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.content == web.page(web.START_PAGE).body
+    assert "hlsIndex: yes" in page.text
     await it.get("/_polycast/paths.json", 404)
 
 

@@ -15,12 +15,14 @@ from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
+from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.hls.reasons import (
     Problem,
     access_problem,
     codec_problem,
+    host_problem,
     path_problem,
     refuse,
     refuse_page,
@@ -34,6 +36,7 @@ from polycast.web import (
     CONTENT_SECURITY_POLICY,
     INDEX_PAGE,
     PLAYER_PAGE,
+    START_PAGE,
     Asset,
     asset,
     page,
@@ -150,12 +153,18 @@ class RequestHandler:
         if name and name != PATHS_DOCUMENT:
             self._run(transaction, self._shared_file(transaction.request, name))
             return None
-        if not self._server.configuration.hls_index:
-            return self._not_found()
+        is_listed = self._server.configuration.hls_index
         if name:
-            return self._list_paths(transaction.request)
-        self._run(transaction, self._html(transaction.request, INDEX_PAGE, 0))
+            return self._list_paths(transaction.request) if is_listed else self._not_found()
+        answer = self._html(transaction.request, INDEX_PAGE, 0) if is_listed else self._start_page()
+        self._run(transaction, answer)
         return None
+
+    async def _start_page(self) -> Response:
+        """Say where streams are; the status is that of rtsp-simple-server, which has nothing here."""
+        await self._load_pages()
+        headers = [(b"content-security-policy", _POLICY)]
+        return self._responses.document(404, b"text/html; charset=utf-8", page(START_PAGE).body, headers)
 
     async def _shared_file(self, request: Request, name: str) -> Response:
         await self._load_pages()
@@ -291,9 +300,19 @@ class RequestHandler:
         proxies = self._server.configuration.hls_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
 
+    def _is_protected(self, path_name: str) -> bool:
+        """Whether the configuration asks readers of a path for credentials, or for an address."""
+        try:
+            entry, _ = self._hub.find_entry(path_name)
+        except PathError:
+            return False
+        return not lets_anybody_read(entry.configuration)
+
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
         """Return None when the client may read, else why not."""
         request = transaction.request
+        if not is_host_allowed(request, self._server.configuration.allowed_hosts) and self._is_protected(target.folder):
+            return host_problem(host_of(authority_of(request)))
         access = AccessRequest(
             Action.READ,
             target.folder,

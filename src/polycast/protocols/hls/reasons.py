@@ -44,6 +44,7 @@ class Reason(StrEnum):
     CREDENTIALS_REFUSED = "credentials-refused"
     ADDRESS_REFUSED = "address-refused"
     EXTERNALLY_REFUSED = "externally-refused"
+    HOST_REFUSED = "host-refused"
     NO_MEDIA = "no-media"
     NO_KEY_FRAMES = "no-key-frames"
     OTHER = "other"
@@ -132,6 +133,16 @@ def access_problem(denied: AccessDenied, access: AccessRequest, *, has_credentia
     is_external = denied.denial is Denial.EXTERNAL
     reason = Reason.EXTERNALLY_REFUSED if is_external else Reason.CREDENTIALS_REFUSED
     return Problem(status=401, detail="authentication is needed", reason=reason)
+
+
+def host_problem(host: str) -> Problem:
+    """Return that a stream which is not for everybody was asked for by a name that is not the server's."""
+    return Problem(
+        status=403,
+        detail=f"'{host}' is not a name of this server; the setting allowedHosts adds names",
+        reason=Reason.HOST_REFUSED,
+        address=host,
+    )
 
 
 def stall_problem(status: int, detail: str, silence: float) -> Problem:
