@@ -19,7 +19,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.timers: list[Timer] = []
 
     def call_later(self, delay, callback, *args, context=None):  # type: ignore[no-untyped-def]
-        self.timers.append(Timer(delay, callback))
+        self.timers.append(Timer(delay, lambda: callback(*args)))
         return self.timers[-1]
 
 
@@ -45,8 +45,8 @@ def test_the_callback_is_never_early(demuxer: Demuxer) -> None:
     loop = Loop()
     times = iter((10.9996, 11.0))
     calls: list[str] = []
-    timer = AnalysisTimer(loop, lambda: next(times), lambda: calls.append("over"))
-    timer.watch(demuxer, 10.25)
+    timer = AnalysisTimer(loop, lambda: next(times))
+    timer.watch(demuxer, 10.25, lambda: calls.append("over"))
     assert [item.delay for item in loop.timers] == [ANALYSIS_PERIOD - 0.25]
     loop.timers[0].callback()  # uvloop counts milliseconds
     assert (calls, len(loop.timers)) == ([], 2)
@@ -57,11 +57,11 @@ def test_the_callback_is_never_early(demuxer: Demuxer) -> None:
 
 def test_a_new_deadline_replaces_the_one_before(demuxer: Demuxer) -> None:
     loop = Loop()
-    timer = AnalysisTimer(loop, lambda: 10.0, lambda: None)
-    timer.watch(demuxer, 10.0)
+    timer = AnalysisTimer(loop, lambda: 10.0)
+    timer.watch(demuxer, 10.0, lambda: None)
     demuxer.receive_metadata(Metadata(video=True, audio=False), 10.5)
-    timer.watch(demuxer, 10.5)
+    timer.watch(demuxer, 10.5, lambda: None)
     assert [item.delay for item in loop.timers] == [ANALYSIS_PERIOD, pytest.approx(GRACE_PERIOD)]
     assert [item.cancelled for item in loop.timers] == [True, False]
-    timer.watch(None, 10.5)
+    timer.watch(None, 10.5, lambda: None)
     assert all(item.cancelled for item in loop.timers)

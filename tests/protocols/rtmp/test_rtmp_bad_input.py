@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -245,3 +247,25 @@ async def test_a_client_that_does_not_read_the_answers(it: Fixture, pair: GoodPa
             await client.writer.drain()
     await it.log.wait(r"closed \(the client does not read")
     await it.until(lambda: len(it.connections) == 2)
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
+async def test_a_connection_that_is_gone_is_freed_at_once(it: Fixture, is_accepted: bool) -> None:
+    """It may hold megabytes; nothing waits for the collector of cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        client = await it.raw()
+        client.send_connect("live", "rtmp://127.0.0.1/live")
+        if is_accepted:
+            client.send_publish("bad")
+            await client.receive_until(b"onStatus")
+            client.send_message(9, video_header())
+        client.send(chunk_header(MEGABYTE, 9) + bytes(100))
+        await it.until(lambda: bool(it.connections) and it.connections[0].held_size >= 100)
+        found = weakref.ref(it.connections[0])
+        await client.close()
+        await it.until(lambda: not it.connections)
+        await it.until(lambda: found() is None)
+    finally:
+        gc.enable()

@@ -9,31 +9,31 @@ from polycast.wire.rtmp.demuxer import Demuxer
 
 
 class AnalysisTimer:
-    """Calls back when a demuxer has looked for tracks long enough; the housekeeping would be up to a second late."""
+    """Calls back when a demuxer has looked for tracks long enough; the housekeeping would be up to a second late.
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], callback: Callable[[], None]
-    ) -> None:
+    It keeps the callback only while it waits, so that a connection that has one is freed as soon as it is closed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self._loop = loop
         self._clock = clock
-        self._callback = callback
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
 
-    def watch(self, demuxer: Demuxer | None, now: float) -> None:
+    def watch(self, demuxer: Demuxer | None, now: float, callback: Callable[[], None]) -> None:
         """Set the time anew; call it whenever the demuxer was given something and has not told its tracks."""
         deadline = demuxer.next_timeout() if demuxer is not None else None
         self.cancel()
         if deadline is not None:
             self._deadline = deadline
-            self._timer = self._loop.call_later(max(deadline - now, 0), self._on_timer)
+            self._timer = self._loop.call_later(max(deadline - now, 0), self._on_timer, callback)
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, callback: Callable[[], None]) -> None:
         # Loops round times to milliseconds, so this may be a little early.
         rest = self._deadline - self._clock()
-        self._timer = self._loop.call_later(rest, self._on_timer) if rest > 0 else None
+        self._timer = self._loop.call_later(rest, self._on_timer, callback) if rest > 0 else None
         if self._timer is None:
-            self._callback()
+            callback()
 
     def cancel(self) -> None:
         """Do not call back."""

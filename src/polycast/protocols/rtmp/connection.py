@@ -62,7 +62,7 @@ class Connection(ServerConnection, Publisher):
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
-        self._analysis = AnalysisTimer(self.loop, self.clock, self._check_timeout)
+        self._analysis = AnalysisTimer(self.loop, self.clock)
         self._waiting_since: float | None = None
         """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
 
@@ -73,12 +73,13 @@ class Connection(ServerConnection, Publisher):
         super().on_connected()
 
     def on_closing(self, reason: str) -> None:
-        self._leave(reason)
-
-    def on_lost(self, reason: str) -> None:
-        if self._task is not None:
+        if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._analysis.cancel()
+        self._leave(reason)
+        self._engine.abandon()
+
+    def on_lost(self, reason: str) -> None:
         self.server.remove_client(self)
         super().on_lost(reason)
 
@@ -124,7 +125,7 @@ class Connection(ServerConnection, Publisher):
             else:
                 self._handle_rare(event)
         if stream is None:
-            self._analysis.watch(self._engine.demuxer, now)
+            self._analysis.watch(self._engine.demuxer, now, self._check_timeout)
 
     def _check_timeout(self) -> None:
         now = self.clock()

@@ -76,7 +76,7 @@ class _Connection(OutgoingConnection):
             login=login,
         )
         self._stream: Stream | None = None
-        self._analysis = AnalysisTimer(self.loop, self.clock, self._check_timeout)
+        self._analysis = AnalysisTimer(self.loop, self.clock)
 
     # The shell
 
@@ -143,6 +143,7 @@ class _Connection(OutgoingConnection):
         self._stream = None
         self._engine.close_stream()
         self._flush()
+        self._engine.abandon()
         self.finish()
 
     # Events
@@ -163,7 +164,7 @@ class _Connection(OutgoingConnection):
             else:
                 self._handle_rare(event)
         if stream is None:
-            self._analysis.watch(self._engine.demuxer, now)
+            self._analysis.watch(self._engine.demuxer, now, self._check_timeout)
 
     def _handle_rare(self, event: events.Event) -> None:
         if isinstance(event, events.TrackIgnored):

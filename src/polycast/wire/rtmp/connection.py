@@ -160,7 +160,7 @@ class Connection(ABC):
             if self.bytes_received - self._last_acknowledged >= self._window:
                 self._acknowledge()
         except RemoteProtocolError:
-            self._fail()
+            self.abandon()
             raise
         return events
 
@@ -191,8 +191,10 @@ class Connection(ABC):
         self.has_more = bool(self._backlog or self._late_events or self._reader.has_more)
         return events[:MAXIMUM_EVENTS] if self._late_events else events
 
-    def _fail(self) -> None:
+    def abandon(self) -> None:
+        """Give up the connection, and the memory of what the peer sent."""
         self.state = State.CLOSED
+        self.demuxer = None
         self._backlog = []
         self._late_events = []
         self.has_more = False
@@ -228,7 +230,7 @@ class Connection(ABC):
                 self._late_events += self.demuxer.handle_timeout(now)
             return self._work(now)
         except RemoteProtocolError:
-            self._fail()
+            self.abandon()
             raise
 
     @abstractmethod

@@ -190,6 +190,10 @@ class ServerConnection(Connection):
             self._early.append(raw)
         return []
 
+    def abandon(self) -> None:
+        super().abandon()
+        self._forget_stream()
+
     def _forget_stream(self) -> None:
         self._expect_media(None)
         self._muxer = None
@@ -215,7 +219,7 @@ class ServerConnection(Connection):
         try:
             return self._work(now)
         except RemoteProtocolError:
-            self._fail()
+            self.abandon()
             raise
 
     def select_tracks(self, tracks: Iterable[Track]) -> Selection:
