@@ -4,19 +4,23 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from multiprocessing.connection import Connection
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from bench.feed import Media, run_feed
-from bench.media import Frame, SyntheticStream
+from bench.media import RTP_HEADER_SIZE, Frame, SyntheticStream
 from bench.rtmp_media import SERVER_CHUNK_SIZE, RtmpFrame, RtmpSample, RtmpStream
 from bench.samples import InterleavedSample
 from bench.server import HOST, bind_udp_pairs
-from bench.sink import Reader, datagram_reader, run_sink
+from bench.sink import Reader, datagram_reader, enlarge_receive_buffer, run_sink
 
+_TAG_SIZE = 16  # bytes that AES-GCM adds to a packet (RFC 7714)
 _UDP_SEGMENT = 103
 _MAXIMUM_SEGMENTS = 64  # UDP_MAX_SEGMENTS of the kernel
-_MAXIMUM_DATAGRAM = 65_000  # bytes of one segmented send, below the limit of IPv4
+_MAXIMUM_DATAGRAM = 64_000  # bytes of one segmented send, below the limit of IPv4
 
 
 def send_tcp(connection: Connection, stream_count: int, reader_count: int) -> None:
@@ -58,6 +62,12 @@ def send_udp_segmented(connection: Connection, stream_count: int, reader_count: 
     _run_udp(connection, stream_count, reader_count, _send_segmented)
 
 
+def send_srtp(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: AES-128-GCM of each packet for each destination into one buffer, and one segmented send of that."""
+    keys = [AESGCM(AESGCM.generate_key(128)) for _ in range(reader_count)]
+    _run_udp(connection, stream_count, reader_count, partial(_send_encrypted, keys))
+
+
 def read_tcp(connection: Connection, port: int, reader_count: int) -> None:
     """Worker: plain connections that only read."""
     run_sink(
@@ -72,6 +82,15 @@ def read_rtmp(connection: Connection, port: int, reader_count: int) -> None:
         return RtmpSample(skip=0, chunk_size=SERVER_CHUNK_SIZE)
 
     run_sink(connection, [Reader(socket.create_connection((HOST, port)), make_sample) for _ in range(reader_count)])
+
+
+def read_srtp(connection: Connection, reader_count: int) -> None:
+    """Worker: plain sockets whose packets nobody can read."""
+    readers = []
+    for media, _control in bind_udp_pairs(reader_count):
+        enlarge_receive_buffer(media)
+        readers.append(Reader(media, None))
+    run_sink(connection, readers)
 
 
 def read_udp(connection: Connection, reader_count: int) -> None:
@@ -112,6 +131,31 @@ def _send_segmented(sender: socket.socket, destinations: list[tuple[str, int]], 
     sendmsg = sender.sendmsg
     for destination in destinations:
         for data, ancillary in runs:
+            sendmsg(data, ancillary, 0, destination)
+
+
+def _send_encrypted(
+    keys: list[AESGCM], sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame
+) -> None:
+    runs = []
+    for run in _runs_of_equal_size(frame.datagrams):
+        buffer = memoryview(bytearray(sum(map(len, run)) + len(run) * _TAG_SIZE))
+        places = []
+        start = 0
+        for packet in run:
+            end = start + len(packet) + _TAG_SIZE
+            buffer[start : start + RTP_HEADER_SIZE] = packet[:RTP_HEADER_SIZE]
+            payload = bytes(packet[RTP_HEADER_SIZE:])
+            places.append((bytes(packet[:RTP_HEADER_SIZE]), payload, buffer[start + RTP_HEADER_SIZE : end]))
+            start = end
+        ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", len(run[0]) + _TAG_SIZE))]
+        runs.append((places, [buffer], ancillary))
+    sendmsg = sender.sendmsg
+    for key, destination in zip(keys, destinations, strict=False):
+        encrypt_into = key.encrypt_into
+        for places, data, ancillary in runs:
+            for header, payload, place in places:
+                encrypt_into(header, payload, header, place)
             sendmsg(data, ancillary, 0, destination)
 
 

@@ -46,6 +46,10 @@ SETTINGS = {
         "protocols: [udp, tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n  all:\n"
     ),
     "rtmp": "rtmpAddress: 127.0.0.1:{port}\nrtspDisable: yes\nhlsDisable: yes\npaths:\n  all:\n",
+    "webrtc": (
+        "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\nwebrtc: yes\n"
+        "webrtcAddress: 127.0.0.1:{second_port}\nwebrtcLocalUDPAddress: 127.0.0.1:{rtp}\npaths:\n  all:\n"
+    ),
     "hls": (
         "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
         "hlsVariant: fmp4\nhlsAlwaysRemux: yes\npaths:\n  all:\n"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, hls_files, hls_floor, hls_load, nginx, relay, rtmp_load, rtsp_load
+from bench import floor, hls_files, hls_floor, hls_load, nginx, relay, rtmp_load, rtsp_load, webrtc_load
 from bench.measure import WARM_UP, Measurement, Subject
 
 
@@ -56,6 +56,7 @@ class Scenario:
 PROTOCOLS = {
     "rtsp": Protocol(rtsp_load.publish, rtsp_load.read),
     "rtmp": Protocol(rtmp_load.publish, rtmp_load.read, (nginx.find,)),
+    "webrtc": Protocol(webrtc_load.publish, webrtc_load.read),
     "hls": Protocol(hls_load.publish_plain, hls_load.read_plain, (hls_files.find_plain,), warm_up=5.0),
     "hls-ll": Protocol(
         hls_load.publish_low_latency, hls_load.read_low_latency, (hls_files.find_low_latency,), warm_up=5.0
@@ -67,12 +68,14 @@ FLOORS = {
     "message": Floor(floor.send_rtmp, floor.read_rtmp, needs_port=True),
     "sendto": Floor(floor.send_udp, floor.read_udp, needs_port=False),
     "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
+    "AES-GCM, segmented": Floor(floor.send_srtp, floor.read_srtp, needs_port=False),
     "TLS requests": Floor(hls_floor.serve, hls_floor.read, needs_port=True),
 }
 
 NOTHING_LOST = Target("lost_packets", 0)
 RATIO = Target("ratio", 1.8)
 UDP_FLOORS = ("sendto", "segmented")
+CIPHER_FLOOR = ("AES-GCM, segmented",)
 
 SCENARIOS = (
     Scenario("idle", "rtsp", "none", 0, 0, (), (Target("resident_mb", 45), Target("start_seconds", 0.5))),
@@ -92,6 +95,9 @@ SCENARIOS = (
     Scenario(
         "rtmp-streams-100", "rtmp", "tcp", 100, 100, ("message",), (Target("cpu_per_gigabit", 0.40), NOTHING_LOST)
     ),
+    Scenario("webrtc-1", "webrtc", "udp", 1, 1, CIPHER_FLOOR, (NOTHING_LOST,)),
+    Scenario("webrtc-100", "webrtc", "udp", 1, 100, CIPHER_FLOOR, (NOTHING_LOST, Target("delay_p99_ms", 10))),
+    Scenario("webrtc-500", "webrtc", "udp", 1, 500, CIPHER_FLOOR, (NOTHING_LOST, Target("cpu_per_gigabit", 0.30))),
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
     Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),

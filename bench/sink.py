@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
-from bench.rtmp_media import RtmpSample
-from bench.samples import DatagramSample, InterleavedSample
+from bench.samples import DatagramSample
 from bench.stamped import arrival_time, enable_stamps
 
 SAMPLE_COUNT = 25
@@ -29,7 +28,15 @@ BUFFER_SIZE = 1 << 20
 DATAGRAM_RECEIVE_SIZE = 16  # bytes copied of a datagram that is only counted
 RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key frames
 
-Sample = DatagramSample | InterleavedSample | RtmpSample
+
+class Sample(Protocol):
+    """What parses all that one reader gets."""
+
+    @property
+    def result(self) -> Any: ...
+
+    def feed(self, data: memoryview, arrival_ns: int) -> None: ...
+
 
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")
@@ -41,7 +48,8 @@ class Reader:
     """One connected reader."""
 
     media: socket.socket
-    make_sample: Callable[[], Sample]
+    make_sample: Callable[[], Sample] | None
+    """None where nothing can be parsed."""
     first_bytes: bytes = b""
     """What arrived together with the last answer."""
     keepalive: Callable[[], None] | None = None
@@ -81,7 +89,7 @@ class Sink:
             descriptor = reader.media.fileno()
             reader.media.setblocking(False)
             self._byte_counts[descriptor] = len(reader.first_bytes)
-            if index in sampled:
+            if index in sampled and reader.make_sample is not None:
                 enable_stamps(reader.media)
                 sample = reader.make_sample()
                 sample.feed(memoryview(reader.first_bytes), time.monotonic_ns())
