@@ -198,7 +198,7 @@ def test_taken_port_ends_with_an_error(folder: Path, start: Start) -> None:
         process = start("my.yml")
         out, err = process.communicate(timeout=20)
     assert process.returncode == 1
-    assert f"ERR [RTSP] listen on {address}: " in out
+    assert f"ERR [RTSP] rtspAddress: listen on {address}: " in out
     assert "Traceback" not in out + err
 
 

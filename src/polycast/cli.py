@@ -138,10 +138,18 @@ def _load(config: str | None, *, demo: bool, again: bool = False) -> LoadedConfi
 
 
 def _check(loaded: LoadedConfiguration) -> int:
+    from polycast.preflight import preflight
+
     for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
         print(f"WAR: {printable(warning)}")
+    findings = preflight(loaded.configuration, loaded.source_path)
+    for finding in findings:
+        print(f"{'ERR' if finding.is_error else 'WAR'}: {printable(finding.text)}")
     where = loaded.source_path or "the default configuration"
     count = len(loaded.configuration.paths)
+    if any(finding.is_error for finding in findings):
+        print(f"{where} is valid, but the server cannot start with it")
+        return 1
     print(f"{where} is valid, with {count} {'path' if count == 1 else 'paths'}")
     return 0
 

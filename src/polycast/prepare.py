@@ -6,6 +6,7 @@ is put into effect.
 
 from __future__ import annotations
 
+import contextlib
 from importlib import import_module
 from typing import Final
 
@@ -26,7 +27,8 @@ def import_for(configuration: Configuration) -> None:
     """Import all that servers, services and sources of this configuration need."""
     for kind in SERVER_KINDS:
         if kind.is_enabled(configuration) and kind.module:
-            import_module(kind.module)
+            with contextlib.suppress(ModuleNotFoundError):  # whoever makes the server says what is missing
+                import_module(kind.module)
     for key, modules in _SERVICE_MODULES.items():
         if getattr(configuration, key):
             for module in modules:

@@ -88,7 +88,7 @@ class Servers:
             await server.start()
         except (OSError, ssl.SSLError) as error:
             await server.stop("the server could not be started")
-            raise StartError(f"[{kind.name}] {error.strerror or error}") from error
+            raise _start_error(kind, configuration, error) from error
         self.running[kind.name] = server
 
     def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
@@ -105,4 +105,15 @@ class Servers:
                 try:
                     (open_udp_socket if key in _DATAGRAM_KEYS else open_tcp_listener)(host, port).close()
                 except OSError as error:
-                    raise StartError(f"[{kind.name}] {error.strerror or error}") from error
+                    raise _start_error(kind, new, error) from error
+
+
+def _start_error(kind: ServerKind, configuration: Configuration, error: OSError | ssl.SSLError) -> StartError:
+    """Return the error for the user, with the setting whose address it is about."""
+    text = str(error.strerror or error)
+    for name in configuration.__struct_fields__:
+        key = yaml_key(name)
+        is_address = key in kind.restart_keys and name.endswith("_address")
+        if is_address and f"listen on {getattr(configuration, name)}:" in text:
+            return StartError(f"[{kind.name}] {key}: {text}")
+    return StartError(f"[{kind.name}] {text}")

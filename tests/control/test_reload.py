@@ -285,7 +285,7 @@ async def test_a_file_that_cannot_be_put_into_effect_changes_nothing(file: Path)
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             file.write_text(FILE_HEAD.replace("rtspAddress: 127.0.0.1:0", f"rtspAddress: 127.0.0.1:{port}"))
-            await server.log.wait("the configuration was not changed: .RTSP. listen on")
+            await server.log.wait("the configuration was not changed: .RTSP. rtspAddress: listen on")
         assert list(server.app.hub.paths) == ["cam"]
         assert await server.reload()  # the port is free now
         assert server.rtsp_port == port

@@ -75,7 +75,7 @@ def _resolve(kind: socket.SocketKind, host: str, port: int) -> list[tuple[int, s
 def _explain(error: OSError, host: str, port: int) -> OSError:
     hint = ""
     if error.errno == errno.EADDRINUSE:
-        hint = " (another program uses this port)"
+        hint = " (another program uses this port, or another server in this one)"
     elif error.errno == errno.EACCES:
         hint = " (ports below 1024 need the right to bind them)"
     return OSError(error.errno, f"listen on {host}:{port}: {error.strerror or error}{hint}")

@@ -28,6 +28,7 @@ WEBRTC_KIND = ServerKind(
     name="WebRTC",
     is_enabled=lambda configuration: configuration.webrtc,
     create=_create_webrtc,
+    module="polycast.protocols.webrtc.server",
     restart_keys=frozenset(
         {
             "webrtc",

@@ -234,10 +234,10 @@ class SignallingHandler:
         address = self._client_of(transaction)
         credentials = PlainCredentials(*self._credentials(transaction.request, target))
         try:
-            await server.context.hub.authorize(AccessRequest(action, target.path, target.query, address, credentials))
-        except AccessDenied as denied:
-            if credentials != PlainCredentials():
-                self._log.info("[conn %s] authentication failed: %s", address, denied)
+            await server.context.hub.authorize(
+                AccessRequest(action, target.path, target.query, address, credentials, asks_again=True)
+            )
+        except AccessDenied:
             challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
             return self._error(401, "authentication error", [challenge])
         except PathError as error:
