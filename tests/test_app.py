@@ -67,7 +67,9 @@ async def test_taken_port_is_told_and_everything_else_closed() -> None:
         probe.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         app = Application(loaded({"rtspAddress": f"127.0.0.1:{port}"}))
-        with pytest.raises(StartError, match=rf"\[RTSP\] rtspAddress: listen on 127\.0\.0\.1:{port}: .*another program"):
+        with pytest.raises(
+            StartError, match=rf"\[RTSP\] rtspAddress: listen on 127\.0\.0\.1:{port}: .*another program"
+        ):
             await app.start()
         assert not app.servers
 
