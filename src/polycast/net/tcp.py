@@ -113,6 +113,8 @@ class TcpConnection(asyncio.Protocol):
         self.weight = 1
         """How many times `SHARE` it may use."""
         self._state = ConnectionState.OPENING
+        self.is_open = False
+        """Whether bytes are taken and sent: neither closing nor lost."""
         self._draining_since = 0.0
         self._on_read = coalescing_of(loop).on_read
         self._memory = held_memory_of(loop)
@@ -127,6 +129,7 @@ class TcpConnection(asyncio.Protocol):
         """Whether `go_on` has something to do."""
         self._piece_size = FIRST_PIECE_SIZE if self.is_divisible else READ_SIZE
         self._slice_end = 0.0
+        self._ends_slices = type(self).end_slice is not TcpConnection.end_slice
         self._used_until = 0.0
         """Until when its share of the loop is used up."""
 
@@ -171,11 +174,6 @@ class TcpConnection(asyncio.Protocol):
     @property
     def state(self) -> ConnectionState:
         return self._state
-
-    @property
-    def is_open(self) -> bool:
-        """Whether bytes are taken and sent: neither closing nor lost."""
-        return self._state is ConnectionState.OPEN
 
     @property
     def held_size(self) -> int:
@@ -248,6 +246,7 @@ class TcpConnection(asyncio.Protocol):
             return False
         self.close_reason = self.close_reason or reason
         was_open, self._state = self.is_open, state
+        self.is_open = state is ConnectionState.OPEN
         if was_open:
             self.on_closing(self.close_reason)
         return True
@@ -307,7 +306,7 @@ class TcpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.is_gathered = self._on_read()
-        if self._state is not ConnectionState.OPEN:
+        if not self.is_open:
             if len(data) >= READ_SIZE:  # what is dropped takes time, too
                 self.transport.pause_reading()
                 self.loop.call_soon(self.transport.resume_reading)
@@ -332,19 +331,19 @@ class TcpConnection(asyncio.Protocol):
                 self._has_more = self.receive(data, now)
             else:
                 self._work_in_pieces(data, now)
-            self.end_slice(now)
+            if self._ends_slices:
+                self.end_slice(now)
         except RemoteProtocolError as error:
             self.on_protocol_error(error)
         except Exception:
             self.on_internal_error()
         used_until = self._used_until
-        if used_until < now:
-            used_until = now
-        self._used_until = used_until + (self.clock() - now) / (SHARE * self.weight)
+        took = (self.clock() - now) / (SHARE * self.weight)
+        self._used_until = (used_until if used_until > now else now) + took
         self._unchecked += len(data)
         if self._unchecked >= MINIMUM_SIZE:
             self._check_memory()
-        return (self._has_more or bool(self._held)) and self._state is ConnectionState.OPEN
+        return (self._has_more or bool(self._held)) and self.is_open
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:
         """Finish what is left, then take ``data`` for as long as the slice lasts; the rest is held."""
@@ -353,7 +352,7 @@ class TcpConnection(asyncio.Protocol):
             self._has_more = self.go_on(now)
             now = self.clock()
         size, position = len(data), self._offset
-        while position < size and not self._has_more and self._state is ConnectionState.OPEN:
+        while position < size and not self._has_more and self.is_open:
             piece = data[position : position + self._piece_size]
             position += len(piece)
             self._has_more = self.receive(piece, now)
@@ -372,13 +371,13 @@ class TcpConnection(asyncio.Protocol):
             self._piece_size = 2 * size
 
     def _enqueue(self) -> None:
-        if self._state is ConnectionState.OPEN:
+        if self.is_open:
             self._pause(_BUDGET)
             work_queue_of(self.loop).add(self)
 
     def work(self) -> bool:
         """A slice of the queue."""
-        if self._state is not ConnectionState.OPEN:
+        if not self.is_open:
             return False
         data, self._held = self._held, b""
         has_more = self._work(data, self.clock())
@@ -387,11 +386,11 @@ class TcpConnection(asyncio.Protocol):
         return has_more
 
     def _pause(self, cause: int) -> None:
-        if not self._pauses and self._state is ConnectionState.OPEN:
+        if not self._pauses and self.is_open:
             self.transport.pause_reading()
         self._pauses |= cause
 
     def _resume(self, cause: int) -> None:
-        if self._pauses == cause and self._state is ConnectionState.OPEN:
+        if self._pauses == cause and self.is_open:
             self.transport.resume_reading()
         self._pauses &= ~cause
