@@ -203,6 +203,15 @@ def test_a_sustained_share_is_worked_for_in_the_queue_only(loop: Loop) -> None:
     assert connection.done.endswith(b"3")
 
 
+def test_an_interruption_by_other_processes_does_not_use_up_a_share(loop: Loop) -> None:
+    connection, transport = connect(loop, 1.0)
+    connection.data_received(b"1")
+    assert not transport.is_paused
+    connection.data_received(b"1")
+    assert not transport.is_paused
+    assert not loop.callbacks
+
+
 def test_less_than_its_share_never_waits(loop: Loop) -> None:
     connection, _ = connect(loop, SLICE_SECONDS / 2)
     for _ in range(1000):

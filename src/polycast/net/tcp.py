@@ -38,7 +38,7 @@ from polycast.net.losses import describe_loss
 from polycast.net.memory import MINIMUM_SIZE, held_memory_of
 from polycast.net.outbox import Outbox
 from polycast.net.places import places_of
-from polycast.net.work import LEAD_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
+from polycast.net.work import LEAD_SECONDS, LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 CLOSE_GRACE_SECONDS: Final = 2.0
 """For the last bytes (a response, a TLS farewell) to leave a connection that is being closed."""
@@ -337,9 +337,8 @@ class TcpConnection(asyncio.Protocol):
             self.on_protocol_error(error)
         except Exception:
             self.on_internal_error()
-        used_until = self._used_until
-        took = (self.clock() - now) / (SHARE * self.weight)
-        self._used_until = (used_until if used_until > now else now) + took
+        took = min(self.clock() - now, LONGEST_SECONDS)
+        self._used_until = max(self._used_until, now) + took / (SHARE * self.weight)
         self._unchecked += len(data)
         if self._unchecked >= MINIMUM_SIZE:
             self._check_memory()

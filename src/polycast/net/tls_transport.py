@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from polycast.net.work import LEAD_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
+from polycast.net.work import LEAD_SECONDS, LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 RECORD_SIZE: Final = 16 * 1024
 """Bytes of data in one TLS record at most (RFC 8446 section 5.1). OpenSSL takes and gives no more than that at once."""
@@ -385,7 +385,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if now >= slice_end:
                 break
         self._held = held[position:]
-        self._used_until = max(self._used_until, began) + (now - began) / SHARE
+        self._used_until = max(self._used_until, began) + min(now - began, LONGEST_SECONDS) / SHARE
         if received:
             self._protocol.data_received(received[0] if len(received) == 1 else b"".join(received))
         self._after_read(error)

@@ -34,6 +34,10 @@ SHARE: Final = 0.05
 BURST_SECONDS: Final = 0.02
 """Seconds of work by which a connection may be ahead of its share: a large key frame."""
 
+LONGEST_SECONDS: Final = 0.005
+"""Of work at once that counts. What takes longer has most likely been interrupted by other processes, which is not the
+fault of the connection; one whose events really take as long has soon used up its share all the same."""
+
 LEAD_SECONDS: Final = BURST_SECONDS / SHARE
 """How far ahead of its share that is."""
 
