@@ -134,7 +134,7 @@ def test_configuration_and_ports() -> None:
     for name in configuration.__struct_fields__:
         if name.endswith("_address") and name != "rpi_camera_address":
             port = getattr(configuration, name).rpartition(":")[2]
-            kind = "udp" if name in ("rtp_address", "rtcp_address") else "tcp"
+            kind = "udp" if name in ("rtp_address", "rtcp_address", "webrtc_local_udp_address") else "tcp"
             assert ports.get(port) == kind, name
     assert json.loads(values(IMAGE, "ENTRYPOINT")[0]) == ["polycast"]
 

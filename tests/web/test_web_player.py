@@ -357,3 +357,17 @@ async def test_the_list_of_streams(site: Site, browser: Browser, tmp_path: Path)
     await page.wait_for("document.getElementById('trouble').hidden")
     assert (await page.screenshot(tmp_path / "list.png")).startswith(b"\x89PNG")
     assert [line for line in unexpected(page) if "ERR_INTERNET_DISCONNECTED" not in line] == []
+
+
+async def test_streams_that_hls_does_not_carry_are_marked(site: Site, browser: Browser) -> None:
+    entry = {"name": "cam", "ready_since": 0, "readers": 0}
+    site.paths = [
+        {**entry, "tracks": ["VP8", "Opus"], "unsupported": ["VP8"]},
+        {**entry, "name": "old", "tracks": ["MJPEG"], "unsupported": ["MJPEG"]},
+    ]
+    page = await browser.open(f"{site.address}/")
+    await page.wait_for("document.querySelectorAll('.card').length === 2")
+    assert (await lines(page, ".card:first-child"))[1] == "VP8 (not in HLS), Opus"
+    assert (await lines(page, ".card:last-child"))[1] == "MJPEG (not in HLS)"
+    marked = "[...document.querySelectorAll('.card')].map(card => card.classList.contains('unplayable'))"
+    assert await page.evaluate(marked) == [False, True]

@@ -57,7 +57,9 @@ function fill(card, path) {
       element.textContent = text; // a screen reader hears only what changed
     }
   };
-  set(".codecs", path.tracks.join(", "));
+  const left = path.unsupported ?? [];
+  set(".codecs", path.tracks.map((name) => (left.includes(name) ? `${name} (not in HLS)` : name)).join(", "));
+  card.classList.toggle("unplayable", path.tracks.length > 0 && path.tracks.every((name) => left.includes(name)));
   set(".readers", plural(path.readers, "reader", "readers"));
   set(".uptime", path.ready_since ? `for ${span(secondsSince(path.ready_since))}` : "");
 }

@@ -67,6 +67,7 @@ async def test_the_list_of_paths() -> None:
         (listed,) = (await it.get("/_polycast/paths.json")).json()
         assert listed["name"] == "open"
         assert listed["tracks"] == ["H264", "AAC"]
+        assert listed["unsupported"] == []
         assert listed["readers"] == 0
         assert listed["ready_since"] > 1_600_000_000
 

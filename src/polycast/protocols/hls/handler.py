@@ -43,6 +43,7 @@ from polycast.web import (
     page_with_problem,
     preload,
 )
+from polycast.wire.hls.muxer import select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Header, Request
@@ -208,11 +209,13 @@ class RequestHandler:
 
     def _list_paths(self, request: Request) -> Response:
         """List the paths that are live and that anybody may read; those with credentials are not shown to all."""
+        variant = Variant(self._server.configuration.hls_variant.value)
         items = [
             {
                 "name": path.name,
                 "ready_since": path.ready_since,
                 "tracks": [track.codec_name for track in path.stream.descriptions],
+                "unsupported": [track.codec_name for track in select_tracks(variant, path.stream.descriptions)[1]],
                 "readers": len(path.readers),
             }
             for path in self._hub
