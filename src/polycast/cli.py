@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
+    if arguments in (["help"], ["version"]) and not Path(arguments[0]).exists():
+        arguments = [f"--{arguments[0]}"]
     options = _parser().parse_args(arguments)
     try:
         loaded = _load(options.config, demo=options.demo)

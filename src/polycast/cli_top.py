@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from polycast.config.redact import redact
+from polycast.errors import missing_packages
 from polycast.media.codec import COMMON_NAMES
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         import rich.console  # noqa: F401
     except ImportError:
-        print("ERR: this command needs the package 'rich': pip install 'polycast[rich]'", file=sys.stderr)
+        print(f"ERR: {missing_packages('this command', 'rich')}", file=sys.stderr)
         return 1
     import httpx2
 
@@ -61,8 +63,12 @@ def main(arguments: Sequence[str]) -> int:
             return _show(client, options)
     except KeyboardInterrupt:
         return 0
+    except httpx2.HTTPStatusError as error:
+        status = error.response.status_code
+        print(f"ERR: {redact(options.url)}: answers with status {status} (is it the API of Polycast?)", file=sys.stderr)
+        return 1
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        print(f"ERR: {options.url}: {error} (is the server running, with 'api: yes'?)", file=sys.stderr)
+        print(f"ERR: {redact(options.url)}: {error} (is the server running, with 'api: yes'?)", file=sys.stderr)
         return 1
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from polycast.codecs.nal import split_annexb
-from polycast.errors import PolycastError
+from polycast.errors import PolycastError, missing_packages
 from polycast.media.codec import H264, MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale
@@ -217,5 +217,5 @@ def _import_av() -> Any:
         import av
         import numpy as np  # noqa: F401  (the picture and the tone need it)
     except ImportError as error:
-        raise PolycastError(f'the demo stream needs PyAV: pip install "polycast[media]" ({error})') from error
+        raise PolycastError(f"{missing_packages('the demo stream', 'av', 'numpy')} ({error})") from error
     return av

@@ -11,6 +11,7 @@ Any other exception out of an engine is a bug: the shell that drives it closes t
 
 from __future__ import annotations
 
+import sys
 from typing import Self
 
 
@@ -68,3 +69,12 @@ def _setting(key: tuple[str, ...]) -> str:
         return ": ".join(key)
     _, path, *rest = key
     return ": ".join((f"parameter paths, key {path}", *rest))
+
+
+def missing_packages(purpose: str, *packages: str) -> str:
+    """Return the text for the user when optional packages are not installed: what needs them, and what to type."""
+    names = " and ".join(packages)
+    what = f"the package{'s' if len(packages) > 1 else ''} {names}"
+    if getattr(sys, "frozen", False):
+        return f"{purpose} needs {what}, which this single executable does not have; install Polycast with pip instead"
+    return f"{purpose} needs {what}: pip install {' '.join(packages)}"

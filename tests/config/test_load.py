@@ -219,7 +219,7 @@ def test_nesting_is_limited() -> None:
 
 
 def test_alias_inside_its_own_anchor() -> None:
-    assert "there is no finished anchor 'x'" in error_of("paths: &x\n  a: *x\n")
+    assert "this alias names no anchor before it" in error_of("paths: &x\n  a: *x\n")
 
 
 def test_warnings() -> None:

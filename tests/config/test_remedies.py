@@ -83,6 +83,27 @@ def test_errors_never_tell_a_password(source: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "paths: {cam: {readUser: u, readPass:S3CRET}}",
+        "paths: {cam: {readUser: u, readPass: *S3CRET}}",
+        "paths: {cam: {readUser: u, readPass: !S3CRET}}",
+        "paths: {cam: {readUser: u, readPass: '\u00e9S3CRET'}}",
+        "paths: {cam: {readPass: S3CRET}}",
+        "paths: {cam: {readUser: u, readPass: [S3CRET]}}",
+        "paths: {cam: {readUser: u, readPass: 'S3CRET}}",
+        "paths: {cam: {readUser: u, readPass: @S3CRET}}",
+        "paths: {cam: {readUser: u, readPass: {S3CRET}}}",
+        "paths:\n  cam:\n    readPass:S3CRET\n    readUser: u",
+        "apiPass:S3CRET",
+        "{apiPass:S3CRET}",
+    ],
+)
+def test_errors_of_credentials_never_tell_them(text: str) -> None:
+    assert "S3CRET" not in error_of(text)
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("rtsp://host/x", "rtsp://host/x"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from polycast.api.errors import MissingDependency
+from polycast.errors import missing_packages
 
 
 def import_av() -> Any:
@@ -14,7 +15,5 @@ def import_av() -> Any:
         import av.video.reformatter
         import numpy as np  # noqa: F401  (arrays are what it is for)
     except ImportError as error:
-        raise MissingDependency(
-            f'pictures and sound need PyAV and numpy: pip install "polycast[media]" ({error})'
-        ) from error
+        raise MissingDependency(f"{missing_packages('encoding and decoding', 'av', 'numpy')} ({error})") from error
     return av

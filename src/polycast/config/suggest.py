@@ -27,6 +27,9 @@ def unknown_key(key: str, *, of_path: bool = False) -> ConfigurationError:
         hint = f"did you mean '{similar}'?"
     else:
         hint = "docs/configuration.md lists all settings"
-    error = ConfigurationError(f"non-existent parameter: '{key}' ({hint})")
+    shown, colon, _ = key.partition(":")  # what follows may be a password
+    if colon:
+        hint = "write a blank after the colon"
+    error = ConfigurationError(f"non-existent parameter: '{shown}{colon}{'***' if colon else ''}' ({hint})")
     error.line = getattr(key, "line", 0)
     return error

@@ -24,9 +24,10 @@ _NOT_TEXT = re.compile(
     r"|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     re.ASCII,
 )
+_TAG_PREFIX: Final = "tag:yaml.org,2002:"
 _STANDARD_TAGS: Final = frozenset(
     f"{prefix}{name}"
-    for prefix in ("tag:yaml.org,2002:", "!!")
+    for prefix in (_TAG_PREFIX, "!!")
     for name in ("str", "null", "bool", "int", "float", "map", "seq")
 )
 _MERGE: Final = "<<"
@@ -142,7 +143,10 @@ class _Builder:
         if self._expects_key():
             raise _invalid("an alias can't be a key", event.start_mark)
         if event.anchor not in self._anchors:
-            raise _invalid(f"there is no finished anchor '{event.anchor}' before this alias", event.start_mark)
+            # Not by its name: it may be a password that nobody put in quotes.
+            raise _invalid(
+                "this alias names no anchor before it; a text that begins with * needs quotes", event.start_mark
+            )
         value, nodes = self._anchors[event.anchor]
         self._count(nodes, event)
         self._place(value, event)
@@ -199,4 +203,5 @@ class _Builder:
     def _check_tag(self, event: Any) -> None:
         tag = str(event.tag or "")
         if tag not in ("", "!") and tag not in _STANDARD_TAGS:
-            raise _invalid(f"the tag '{tag}' is not supported", event.start_mark)
+            known = f"the tag '{tag}' is not supported" if tag.startswith(_TAG_PREFIX) else "tags are not supported"
+            raise _invalid(f"{known}; a text that begins with ! needs quotes", event.start_mark)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from polycast.errors import missing_packages
 from polycast.protocols.pull import PullError
 from polycast.wire.hls.parsed import Key
 
@@ -27,9 +28,7 @@ def decrypt(data: bytes, secret: bytes, key: Key, sequence: int) -> bytes:
     try:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     except ImportError:
-        raise PullError(
-            "segments are encrypted; to read them, install the package 'cryptography' (pip install polycast[tls])"
-        ) from None
+        raise PullError(missing_packages("a stream with encrypted segments", "cryptography")) from None
     if len(secret) != KEY_SIZE:
         raise PullError(f"an encryption key has {len(secret)} bytes instead of {KEY_SIZE}")
     if not data or len(data) % KEY_SIZE:

@@ -6,12 +6,10 @@ What the registry needs to know is here; the server itself is imported when it i
 from __future__ import annotations
 
 from polycast.config.schema import Configuration
+from polycast.errors import missing_packages
 from polycast.protocols.base import Server, ServerContext, ServerKind
 
-MISSING_PACKAGES = (
-    "WebRTC needs the packages pyOpenSSL, cryptography and ifaddr: pip install pyOpenSSL cryptography ifaddr, "
-    "or set webrtc: no"
-)
+MISSING_PACKAGES = missing_packages("WebRTC", "pyOpenSSL", "cryptography", "ifaddr") + ", or set webrtc: no"
 
 
 def _create_webrtc(context: ServerContext, configuration: Configuration) -> Server:
