@@ -12,13 +12,18 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
+
+from polycast.net.tls_handshake import TlsHandshake
 
 # Seconds that an address gets before the next one is tried beside it (RFC 8305 section 5 recommends 250 ms).
 RACE_DELAY: Final = 0.25
 
 # Addresses of one name that are tried; names with more are load balancers, whose first ones do.
 MAXIMUM_ADDRESSES: Final = 8
+
+# Seconds that a server gets to close its side of a TLS connection.
+SHUTDOWN_SECONDS: Final = 1.0
 
 # Hexadecimal digits of a SHA-256 fingerprint.
 _FINGERPRINT_LENGTH: Final = 64
@@ -101,20 +106,39 @@ async def connect(
         async with asyncio.timeout(timeout):
             connected = await _race(loop, await _resolve(loop, host, port))
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                return await _shake_hands(loop, connected, factory, tls, host, timeout)
             try:
-                _, protocol = await loop.create_connection(
-                    factory,
-                    sock=connected,
-                    ssl=tls,
-                    server_hostname=host if tls is not None else None,
-                    ssl_handshake_timeout=timeout if tls is not None else None,
-                )
+                _, protocol = await loop.create_connection(factory, sock=connected)
             except BaseException:
                 connected.close()
                 raise
     except TimeoutError:
         raise TimeoutError(f"{host}:{port} did not answer within {timeout:g} s") from None
     return protocol
+
+
+async def _shake_hands(
+    loop: asyncio.AbstractEventLoop,
+    connected: socket.socket,
+    factory: Callable[[], _Protocol],
+    tls: ssl.SSLContext,
+    host: str,
+    timeout: float,
+) -> _Protocol:
+    """Begin TLS, by our own transport: it has a budget of work, so that no server holds the loop."""
+    handshake = TlsHandshake(
+        tls, factory, timeout=timeout, shutdown_timeout=SHUTDOWN_SECONDS, server_name=host.partition("%")[0]
+    )
+    try:
+        await loop.create_connection(lambda: handshake, sock=connected)
+    except BaseException:
+        connected.close()
+        raise
+    try:
+        return cast("_Protocol", await handshake.finished)
+    finally:
+        handshake.abort()  # when this was cancelled
 
 
 def describe_failure(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The server's side of a TLS handshake on an accepted connection."""
+"""A TLS handshake, on an accepted connection or on one that was made."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ class TlsHandshake(asyncio.Protocol):
         *,
         timeout: float,
         shutdown_timeout: float,
+        server_name: str | None = None,
     ) -> None:
+        """``server_name``: of the server that it connects to; None where it is the server itself."""
         self._loop = asyncio.get_running_loop()
         self._make_protocol = make_protocol
         self._timeout = timeout
         self._shutdown_timeout = shutdown_timeout
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._ssl_object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._ssl_object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
+        )
+        self._peer_name = "client" if server_name is None else "server"
         self._plain: asyncio.Transport | None = None
         self._held = b""
         """What OpenSSL has not got yet."""
@@ -41,8 +46,8 @@ class TlsHandshake(asyncio.Protocol):
         self.silent_since: float | None = time.monotonic()
         """When the client last sent something."""
         self._timer: asyncio.TimerHandle | None = None
-        self.finished: asyncio.Future[None] = self._loop.create_future()
-        """Done when the handshake is over. Raises OSError, of which ssl.SSLError is one, when it failed."""
+        self.finished: asyncio.Future[asyncio.BaseProtocol] = self._loop.create_future()
+        """The protocol, when the handshake is over. Raises OSError, of which ssl.SSLError is one, when it failed."""
 
     def abort(self) -> None:
         """Give up a handshake that is under way."""
@@ -61,6 +66,8 @@ class TlsHandshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._plain = cast("asyncio.Transport", transport)
         self._timer = self._loop.call_later(self._timeout, self._on_timeout)
+        if not self._ssl_object.server_side:
+            self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
         if self.finished.done():
@@ -78,14 +85,7 @@ class TlsHandshake(asyncio.Protocol):
         while not self.finished.done() and (end := end_of_records(self._held, 0)):
             self._incoming.write(self._held[:end])
             self._held = self._held[end:]
-            try:
-                self._ssl_object.do_handshake()
-            except ssl.SSLWantReadError:
-                self._send()
-            except OSError as error:
-                self._fail(error)
-            else:
-                self._succeed()
+            self._shake_hands()
             if time.monotonic() >= slice_end:
                 break
         else:
@@ -97,7 +97,18 @@ class TlsHandshake(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the client left during the handshake"))
+        left = ConnectionResetError(f"the {self._peer_name} left during the handshake")
+        self._fail(exc if isinstance(exc, OSError) else left)
+
+    def _shake_hands(self) -> None:
+        try:
+            self._ssl_object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._succeed()
 
     # The end
 
@@ -118,17 +129,18 @@ class TlsHandshake(asyncio.Protocol):
         if plain is None:
             return
         self._stop_timer()
-        self.finished.set_result(None)
         self._send()
         plain.resume_reading()
         try:
+            protocol = self._make_protocol()
+            self.finished.set_result(protocol)
             TlsTransport(
                 self._loop,
                 plain,
                 self._ssl_object,
                 self._incoming,
                 self._outgoing,
-                cast("asyncio.Protocol", self._make_protocol()),
+                cast("asyncio.Protocol", protocol),
                 self._shutdown_timeout,
                 self._incoming.read() + self._held,
             ).start()

@@ -1,4 +1,4 @@
-"""TLS over the plain transport of an accepted connection.
+"""TLS over the plain transport of a connection, accepted or made.
 
 The event loops bring their own. Measured with a thousand connections on uvloop, theirs takes twice the time of OpenSSL
 and the socket for a small write, raises an exception for each read, and cuts a slow client off a fixed time after the
@@ -408,7 +408,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._send(self._take())  # the answer to an update of keys
             plain = self._plain
             if plain.get_write_buffer_size() > 2 * plain.get_write_buffer_limits()[1] + UNREAD_SIZE:
-                self._fail(ConnectionAbortedError("the client does not read the answers of TLS"))
+                self._fail(ConnectionAbortedError("the other side does not read the answers of TLS"))
         if error is not None:
             self._fail(error)
         elif self._has_ended and not self._is_paused and not self._is_closing:
