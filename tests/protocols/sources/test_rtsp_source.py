@@ -682,7 +682,7 @@ async def test_refused_keep_alives_end_nothing(answer: Response, refused: tuple[
             origin.send_key()
             await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
             assert origin.connections == 1
-            assert app.log.find("ERR: ") is None
+            assert app.log.find("failed: ") is None
 
 
 @pytest.mark.usefixtures("short_session")
