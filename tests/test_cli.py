@@ -189,6 +189,36 @@ def test_an_interrupt_ends_the_waiting_for_a_pipe(folder: Path, start: Start) ->
     assert (process.returncode, out, err) == (130, "", "")
 
 
+def test_a_thread_that_hangs_does_not_keep_the_server_from_ending(folder: Path) -> None:
+    program = (
+        "import threading, time, polycast.cli as cli\n"
+        "cli.STOP_SECONDS = 0.2\n"
+        "start = cli.ServiceManager.ready\n"
+        "def ready(self, *args):\n"
+        "    threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "    start(self, *args)\n"
+        "cli.ServiceManager.ready = ready\n"
+        "raise SystemExit(cli.main(['my.yml']))\n"
+    )
+    (folder / "my.yml").write_text(QUIET)
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "listener opened" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert "listener closed" in out
+    assert err == "polycast: the server did not stop in time, so it was ended\n"
+    assert process.returncode == 1
+
+
 def test_taken_port_ends_with_an_error(folder: Path, start: Start) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

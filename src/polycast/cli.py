@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ GC_THRESHOLD = 10_000
 # Ctrl+C reaches the whole process group, and a program that started this one may pass it on: signals that come together
 # are one.
 SAME_SIGNAL_SECONDS = 0.5
+
+# Seconds for a shutdown in good order. Commands get up to 15, sources 8.
+STOP_SECONDS = 40.0
 
 
 def _encrypt(arguments: Sequence[str]) -> int:
@@ -215,6 +219,13 @@ def _print_demo_urls(ports: Mapping[str, int], *, web_scheme: str) -> None:
     print("\n".join(["", "The demo stream plays. Open it", *lines, ""]), flush=True)
 
 
+def _give_up() -> None:
+    """End the process: a thread hangs in the system (a network file system, say), or something keeps the loop busy."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"polycast: the server did not stop in time, so it was ended\n")
+    os._exit(1)
+
+
 def _on_signals(stop: asyncio.Event, log: Log) -> None:
     """Stop on SIGINT and SIGTERM; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
@@ -226,6 +237,9 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
         if not stop.is_set():
             first = loop.time()
             stop.set()
+            last_resort = threading.Timer(STOP_SECONDS, _give_up)
+            last_resort.daemon = True
+            last_resort.start()
         elif loop.time() - first > SAME_SIGNAL_SECONDS:
             log.warning("stopped by a second signal")
             os._exit(1)
