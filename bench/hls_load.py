@@ -4,12 +4,15 @@ Delays are those of blocked playlists: from the moment when the publisher sends 
 first frame after it) to the moment when the kernel has the playlist that lists it ready for a viewer.
 """
 
+import functools
+import gzip
 import heapq
 import re
 import select
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,6 +30,7 @@ DRAIN_SECONDS = 0.5
 RECEIVE_SIZE = 1 << 18
 HANDSHAKE_LIMIT = 20.0  # seconds
 
+_GZIP = b"\x1f\x8b"
 _PART = re.compile(rb'^#EXT-X-PART:.*URI="([^"]+)"', re.MULTILINE)
 _SEGMENT = re.compile(rb"^#EXTINF:.*\n(\S+)", re.MULTILINE)
 _SEQUENCE = re.compile(rb"#EXT-X-MEDIA-SEQUENCE:(\d+)")
@@ -73,6 +77,8 @@ class Playlist:
     """What a viewer makes of a playlist; made once for all that get the same."""
 
     def __init__(self, body: bytes) -> None:
+        if body.startswith(_GZIP):
+            body = gzip.decompress(body)
         segments = _SEGMENT.findall(body)
         sequence = _SEQUENCE.search(body)
         first = int(sequence[1]) if sequence is not None else 0
@@ -82,11 +88,11 @@ class Playlist:
         self.blocks = b"CAN-BLOCK-RELOAD=YES" in body
         self.files = parts or [name.decode() for name in segments]
         self.interval = PART_SECONDS if parts else SEGMENT_SECONDS
-        self.reload = _request(f"stream.m3u8?_HLS_msn={first + len(segments)}&_HLS_part={open_parts}")
-        self.newest = _request(self.files[-1]) if self.files else b""
+        self.reload = f"stream.m3u8?_HLS_msn={first + len(segments)}&_HLS_part={open_parts}"
         self.newest_name = self.files[-1] if self.files else ""
 
 
+@functools.lru_cache(maxsize=256)
 def _request(name: str) -> bytes:
     return _REQUEST.format(name).encode()
 
@@ -111,6 +117,10 @@ class Viewer:
         self.last = ""
         """The file that was fetched last."""
         self.due = 0.0
+
+    def request(self, name: str) -> bytes:
+        """Return what asks for a file."""
+        return _request(name)
 
 
 class Audience:
@@ -137,7 +147,7 @@ class Audience:
     def run(self) -> None:
         """Watch until the command "finish"."""
         for viewer in self._viewers.values():
-            viewer.socket.send(_request("stream.m3u8"))
+            viewer.socket.send(viewer.request("stream.m3u8"))
         closed = 0
         while True:
             timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else 1.0
@@ -157,7 +167,7 @@ class Audience:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             viewer = self._viewers[heapq.heappop(self._timers)[1]]
-            self._ask(viewer, _request("stream.m3u8"), is_playlist=True)
+            self._ask(viewer, "stream.m3u8", is_playlist=True)
 
     def _serve(self, viewer: Viewer) -> bool:
         """Take what came; False when the connection has ended."""
@@ -179,7 +189,9 @@ class Audience:
                 if not viewer.awaited and not self._read_head(viewer):
                     continue
             if viewer.length >= viewer.awaited:
-                self._answered(viewer)
+                pending, viewer.pending = viewer.pending, bytearray()
+                viewer.awaited = viewer.length = 0
+                self._answered(viewer, pending)
 
     def _read_head(self, viewer: Viewer) -> bool:
         end = viewer.pending.find(b"\r\n\r\n")
@@ -191,16 +203,16 @@ class Audience:
             self._failures += 1
         return True
 
-    def _answered(self, viewer: Viewer) -> None:
+    def _answered(self, viewer: Viewer, pending: bytearray) -> None:
+        """Take an answer: its body, perhaps with a head."""
         self._requests += 1
-        pending, viewer.pending = viewer.pending, bytearray()
-        viewer.awaited = viewer.length = 0
         if not viewer.awaits_playlist:
             if viewer.sampled:
                 self._read_stamp(viewer.last, pending)
             self._reload(viewer)
             return
-        body = bytes(pending[pending.find(b"\r\n\r\n") + 4 :])
+        end = pending.find(b"\r\n\r\n")
+        body = bytes(pending[end + 4 :] if end >= 0 else pending)
         playlist = self._playlists.get(body)
         if playlist is None:
             if len(self._playlists) > 64:
@@ -217,7 +229,7 @@ class Audience:
             if isinstance(viewer.socket, StampedSocket) and viewer.last:
                 self._arrivals.append((playlist.newest_name, viewer.socket.arrival))
             viewer.last = playlist.newest_name
-            self._ask(viewer, playlist.newest, is_playlist=False)
+            self._ask(viewer, playlist.newest_name, is_playlist=False)
 
     def _ask_by_the_clock(self, viewer: Viewer, playlist: Playlist) -> None:
         """A server whose playlist does not grow: the files in turn; else the newest one, when it is new."""
@@ -233,7 +245,7 @@ class Audience:
             self._reload(viewer)
             return
         viewer.last = name
-        self._ask(viewer, _request(name), is_playlist=False)
+        self._ask(viewer, name, is_playlist=False)
 
     def _reload(self, viewer: Viewer) -> None:
         playlist = viewer.playlist
@@ -242,10 +254,10 @@ class Audience:
         else:
             heapq.heappush(self._timers, (viewer.due, viewer.socket.fileno()))
 
-    def _ask(self, viewer: Viewer, request: bytes, *, is_playlist: bool) -> None:
+    def _ask(self, viewer: Viewer, name: str, *, is_playlist: bool) -> None:
         viewer.awaits_playlist = is_playlist
         try:
-            viewer.socket.send(request)
+            viewer.socket.send(viewer.request(name))
         except OSError:
             self._failures += 1
 
@@ -274,14 +286,22 @@ def read_viewers(connection: Connection, port: int, count: int, *, encrypted: bo
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    step = max(1, count // SAMPLE_COUNT)
-    viewers = []
-    for index in range(count):
-        sampled = index % step == 0
-        viewers.append(Viewer(_connect(port, context, sampled=sampled), index, sampled=sampled))
+    viewers = [
+        Viewer(connected, index, sampled=sampled) for connected, index, sampled in connect_viewers(port, count, context)
+    ]
     connection.send({"ports": []})
     Audience(connection, viewers).run()
     connection.poll(None)  # keep the connections open until the process is ended
+
+
+def connect_viewers(
+    port: int, count: int, context: ssl.SSLContext | None
+) -> Iterator[tuple[socket.socket | StampedSocket, int, bool]]:
+    """Connect viewers; yield the connection of each, its index, and whether its delays count."""
+    step = max(1, count // SAMPLE_COUNT)
+    for index in range(count):
+        sampled = index % step == 0
+        yield _connect(port, context, sampled=sampled), index, sampled
 
 
 def _connect(port: int, context: ssl.SSLContext | None, *, sampled: bool) -> socket.socket | StampedSocket:

@@ -40,6 +40,12 @@ BUSY_OTHERS = 0.05  # share of the server's core that others may use before a no
 LATE_PUBLISHER = 33.0  # milliseconds, one frame
 MEGABYTE = 1_000_000
 
+_LOW_LATENCY = (
+    "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
+    "hlsVariant: lowLatency\nhlsAlwaysRemux: yes\nhlsEncryption: yes\n"
+    "hlsServerKey: {directory}/server.key\nhlsServerCert: {directory}/server.crt\npaths:\n  all:\n"
+)
+
 SETTINGS = {
     "rtsp": (
         "rtspAddress: 127.0.0.1:{port}\nrtpAddress: 127.0.0.1:{rtp}\nrtcpAddress: 127.0.0.1:{rtcp}\n"
@@ -54,11 +60,8 @@ SETTINGS = {
         "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
         "hlsVariant: fmp4\nhlsAlwaysRemux: yes\npaths:\n  all:\n"
     ),
-    "hls-ll": (
-        "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
-        "hlsVariant: lowLatency\nhlsAlwaysRemux: yes\nhlsEncryption: yes\n"
-        "hlsServerKey: {directory}/server.key\nhlsServerCert: {directory}/server.crt\npaths:\n  all:\n"
-    ),
+    "hls-ll": _LOW_LATENCY,
+    "hls-ll-h2": _LOW_LATENCY,
 }
 
 Loads = list[tuple[int, Worker]]

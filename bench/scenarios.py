@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, hls_files, hls_floor, hls_load, nginx, relay, rtmp_load, rtsp_load, webrtc_load
+from bench import floor, hls_files, hls_floor, hls_load, hls_load_h2, nginx, relay, rtmp_load, rtsp_load, webrtc_load
 from bench.measure import WARM_UP, Measurement, Subject
 
 
@@ -61,6 +61,7 @@ PROTOCOLS = {
     "hls-ll": Protocol(
         hls_load.publish_low_latency, hls_load.read_low_latency, (hls_files.find_low_latency,), warm_up=5.0
     ),
+    "hls-ll-h2": Protocol(hls_load.publish_low_latency, hls_load_h2.read_low_latency, warm_up=5.0),
 }
 
 FLOORS = {
@@ -101,6 +102,8 @@ SCENARIOS = (
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
     Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
+    Scenario("hls-ll-h2-100", "hls-ll-h2", "tcp", 1, 100, (), (NOTHING_LOST, Target("delay_p99_ms", 20))),
+    Scenario("hls-ll-h2-1000", "hls-ll-h2", "tcp", 1, 1000, (), (NOTHING_LOST, Target("delay_p99_ms", 40))),
     Scenario(
         "sources-500",
         "sources",

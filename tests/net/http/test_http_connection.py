@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import logging
 import socket
 import ssl
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop import tools
-from tests.protocols.hls.support import PATIENCE, Fixture, names, running
+from tests.protocols.rtsp.support import PATIENCE, Clock, Lines
 from tests.wire.http.cases import (
     CANCEL,
     DATA,
@@ -29,10 +29,11 @@ from tests.wire.http.cases import (
     long,
 )
 
+from polycast.log import Log
 from polycast.net.http import connection
-from polycast.net.http.transaction import Transaction
+from polycast.net.http.server import HttpServer
+from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.net.tcp import CLOSE_GRACE_SECONDS
-from polycast.protocols.hls.target import read_target
 from polycast.wire.http.http1 import PIPELINE_LIMIT
 from polycast.wire.http.message import Header
 from polycast.wire.http.response import Response
@@ -60,54 +61,95 @@ def encrypted(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-class Server:
-    """A server of which a test says what it answers to each path: `/large` has 5 MB, the others say their method."""
+class Handler:
+    """Answers what the test says: `/large` has 5 MB, `/later` comes from a task, the others say their method."""
 
-    def __init__(self, it: Fixture, context: ssl.SSLContext | None) -> None:
-        self.it = it
-        self.context = context
+    body_limit = BODY_LIMIT
+
+    def __init__(self) -> None:
         self.handled: list[str] = []
-        it.server.handler._answer = self.answer  # type: ignore[method-assign]
+        self.later: Callable[[], Awaitable[Response]] = later
+        self.waiting: list[int] = []
+        """How many requests waited at each."""
 
-    def answer(self, transaction: Transaction) -> Response | None:
-        self.handled.append(read_target(transaction.request.target).path)
+    def handle(self, transaction: Transaction) -> None:
+        path = transaction.request.target.decode()
+        self.handled.append(path)
+        engine = transaction.connection._engine
+        assert engine is not None
+        self.waiting.append(len(engine.events))
+        if path == "/later":
+            transaction.task = asyncio.get_running_loop().create_task(self._answer_later(transaction))
+            return
         headers: list[Header] = [(b"content-type", b"text/plain")]
-        if read_target(transaction.request.target).path == "/later":
-            self.it.server.handler._run(transaction, self.later())
-            return None
-        return Response(
-            200,
-            headers,
-            LARGE if read_target(transaction.request.target).path == "/large" else transaction.request.method.encode(),
-        )
+        body = LARGE if path == "/large" else transaction.request.method.encode()
+        transaction.respond(Response(200, headers, body))
 
-    async def later(self) -> Response:
-        return Response(200, [], b"later")
+    async def _answer_later(self, transaction: Transaction) -> None:
+        transaction.respond(await self.later())
+
+
+async def later() -> Response:
+    return Response(200, [], b"later")
+
+
+class Server:
+    """A server with a clock that tests move, and clients for it."""
+
+    def __init__(self, http: HttpServer, handler: Handler, log: Lines, context: ssl.SSLContext | None) -> None:
+        self.http = http
+        self.handler = handler
+        self.log = log
+        self.context = context
+        self.clock = Clock()
+        http.now = self.clock
+
+    @property
+    def handled(self) -> list[str]:
+        return self.handler.handled
 
     async def connect(self, receive_buffer: int = 0) -> Streams:
         client = socket.socket()
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self.it.port))
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self.http.port))
         name = "localhost" if self.context else None
         return await asyncio.open_connection(sock=client, ssl=self.context, server_hostname=name)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass and the server do its housekeeping."""
+        self.clock.value += seconds
+        if self.http._timer is not None:
+            self.http._timer.cancel()
+        self.http._on_timer()
 
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, encrypted: bool) -> AsyncIterator[Server]:
-    values: dict[str, object] = {}
     context = None
+    files = {}
     if encrypted:
         tools.make_certificate(folder)
         context = ssl.create_default_context(cafile=folder / "ca.crt")
-        values = {
-            "hlsEncryption": True,
-            "hlsServerKey": str(folder / "server.key"),
-            "hlsServerCert": str(folder / "server.crt"),
-        }
-    async with running(tls=context or False, **values) as it:
-        yield Server(it, context)
+        files = {"certificate": str(folder / "server.crt"), "key": str(folder / "server.key")}
+    logger = logging.Logger("polycast.test", logging.INFO)
+    lines = Lines()
+    logger.addHandler(lines)
+    handler = Handler()
+    http = HttpServer(handler, "127.0.0.1:0", Log(logger), **files)
+    await http.start()
+    try:
+        yield Server(http, handler, lines, context)
+    finally:
+        await http.stop("the test ends")
+    assert not [line for line in lines.lines if "internal error" in line]
 
 
 @pytest.fixture
@@ -161,7 +203,7 @@ def test_a_body_that_is_too_large_does_not_cost_the_answer(run: Run, size: int) 
         assert b"connection: close" in answer
         assert answer.endswith(b"POST")
         writer.close()
-        await server.it.until(lambda: not server.it.server._connections)
+        await server.until(lambda: not server.http._connections)
 
     run(test)
 
@@ -173,7 +215,7 @@ def test_a_mistake_does_not_cost_the_answers(run: Run) -> None:
         answers = await reader.read()
         assert [part[:3] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
         writer.close()
-        await server.it.until(lambda: not server.it.server._connections)
+        await server.until(lambda: not server.http._connections)
 
     run(test)
 
@@ -186,9 +228,9 @@ def test_a_client_that_does_not_close_is_cut(run: Run, encrypted: bool) -> None:
         reader, writer = await server.connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999\r\n\r\n")
         assert (await reader.read()).endswith(b"POST")
-        assert server.it.server._connections
-        server.it.pass_time(CLOSE_GRACE_SECONDS)
-        await server.it.until(lambda: not server.it.server._connections)
+        assert server.http._connections
+        server.pass_time(CLOSE_GRACE_SECONDS)
+        await server.until(lambda: not server.http._connections)
         writer.close()
 
     run(test)
@@ -205,7 +247,7 @@ def test_the_last_answer_has_its_time(run: Run, encrypted: bool) -> None:
         body = bytearray()
         while len(body) < len(LARGE):
             body += await reader.readexactly(min(500_000, len(LARGE) - len(body)))
-            server.it.pass_time(3)
+            server.pass_time(3)
         assert body == LARGE
         assert await reader.read() == b""
         writer.close()
@@ -224,7 +266,7 @@ def test_a_client_that_ends_its_own_side(run: Run, encrypted: bool) -> None:
         assert await read_answer(reader) == LARGE
         assert await reader.read() == b""
         writer.close()
-        await server.it.until(lambda: not server.it.server._connections)
+        await server.until(lambda: not server.http._connections)
 
     run(test)
 
@@ -237,10 +279,10 @@ def test_pipelining_without_reading(run: Run) -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         asked = GET.replace(b"/ ", b"/large ") * 2000
         writer.write(asked)
-        await server.it.until(lambda: server.handled)
-        [served] = server.it.server._connections
+        await server.until(lambda: server.handled)
+        [served] = server.http._connections
         assert isinstance(served, connection.HttpConnection)
-        await server.it.until(lambda: served._pauses)
+        await server.until(lambda: served._pauses)
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(server.handled) < 5
@@ -256,16 +298,6 @@ def test_thousands_in_a_row(run: Run) -> None:
     """All are answered, in order, and only a few of them are read before it is their turn."""
 
     async def test(server: Server) -> None:
-        waiting: list[int] = []
-        answer = server.answer
-
-        def note(transaction: Transaction) -> Response | None:
-            engine = transaction.connection._engine
-            assert engine is not None
-            waiting.append(len(engine.events))
-            return answer(transaction)
-
-        server.it.server.handler._answer = note  # type: ignore[method-assign]
         reader, writer = await server.connect()
         one = GET.replace(b"/ ", b"/later ") + GET * 9
         writer.write(one * 400)
@@ -274,7 +306,7 @@ def test_thousands_in_a_row(run: Run) -> None:
             for _ in range(9):
                 assert await read_answer(reader) == b"GET"
         assert server.handled == (["/later"] + ["/"] * 9) * 400
-        assert max(waiting) <= connection.RECEIVE_SIZE // len(GET) + PIPELINE_LIMIT
+        assert max(server.handler.waiting) <= connection.RECEIVE_SIZE // len(GET) + PIPELINE_LIMIT
         writer.close()
 
     run(test)
@@ -290,15 +322,15 @@ def test_a_head_is_cut_where_the_server_stopped_reading(run: Run) -> None:
             await released.wait()
             return Response(200, [], b"held")
 
-        server.later = hold  # type: ignore[method-assign]
-        server.it.pass_time(0)
+        server.handler.later = hold
+        server.pass_time(0)
         reader, writer = await server.connect()
         padded = GET[:-2] + b"X: " + b"x" * 150 + b"\r\n\r\n"
         count = 2 * connection.RECEIVE_SIZE // len(padded)
         writer.write(padded.replace(b"/ ", b"/later ") + padded * count)
-        await server.it.until(lambda: any(each._pauses for each in connections(server)))
-        for _ in range(int(server.it.server.read_timeout) + 2):
-            server.it.pass_time(1)
+        await server.until(lambda: any(each._pauses for each in connections(server)))
+        for _ in range(int(server.http.read_timeout) + 2):
+            server.pass_time(1)
         released.set()
         assert await read_answer(reader) == b"held"
         for _ in range(count):
@@ -310,14 +342,14 @@ def test_a_head_is_cut_where_the_server_stopped_reading(run: Run) -> None:
 
 def test_heads_that_come_a_byte_at_a_time(run: Run) -> None:
     async def test(server: Server) -> None:
-        server.it.pass_time(0)
+        server.pass_time(0)
         reader, writer = await server.connect()
         writer.write(GET[:-2])
-        await server.it.until(lambda: any(each._engine and each._engine.is_incomplete for each in connections(server)))
-        timeout = int(server.it.server.read_timeout)
+        await server.until(lambda: any(each._engine and each._engine.is_incomplete for each in connections(server)))
+        timeout = int(server.http.read_timeout)
         for _ in range(timeout + 1):
             assert connections(server)
-            server.it.pass_time(1)
+            server.pass_time(1)
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
         assert not server.handled
         writer.close()
@@ -326,15 +358,15 @@ def test_heads_that_come_a_byte_at_a_time(run: Run) -> None:
 
 
 def connections(server: Server) -> list[connection.HttpConnection]:
-    return [each for each in server.it.server._connections if isinstance(each, connection.HttpConnection)]
+    return [each for each in server.http._connections if isinstance(each, connection.HttpConnection)]
 
 
 def test_a_client_that_only_connects(run: Run, encrypted: bool) -> None:
     async def test(server: Server) -> None:
         reader, writer = await server.connect()
-        await server.it.until(lambda: connections(server))
-        server.it.pass_time(0)
-        server.it.pass_time(server.it.server.read_timeout)
+        await server.until(lambda: connections(server))
+        server.pass_time(0)
+        server.pass_time(server.http.read_timeout)
         assert await reader.read() == b""
         writer.close()
 
@@ -353,8 +385,8 @@ def test_a_bug_of_ours_costs_one_connection(run: Run, monkeypatch: pytest.Monkey
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()
-        assert server.it.server.internal_errors == 1
-        server.it.log.lines[:] = [line for line in server.it.log.lines if "internal error" not in line]
+        assert server.http.internal_errors == 1
+        server.log.lines[:] = [line for line in server.log.lines if "internal error" not in line]
         reader, writer = await server.connect()
         writer.write(GET)
         assert await read_answer(reader) == b"GET"
@@ -382,11 +414,11 @@ def test_http_2_clients_that_open_no_window_are_cut(loop_factory: Callable[[], a
             reader, writer = await server.connect()
             writer.write(PREFACE + frame(SETTINGS, 0, 0, b"\0\x04" + long(0)) + get(1, path_block(b"/large")))
             await read_frame(reader, HEADERS)
-            server.it.pass_time(0)
-            server.it.pass_time(connection.STALL_TIMEOUT - 1)
+            server.pass_time(0)
+            server.pass_time(connection.STALL_TIMEOUT - 1)
             assert connections(server)
-            server.it.pass_time(1)
-            await server.it.until(lambda: not connections(server))
+            server.pass_time(1)
+            await server.until(lambda: not connections(server))
             writer.close()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -402,7 +434,7 @@ def test_slow_http_2_clients_are_not_idle(loop_factory: Callable[[], asyncio.Abs
             while len(body) < len(LARGE):
                 while len(body) % 65_535:
                     body += await read_frame(reader, DATA)
-                server.it.pass_time(connection.STALL_TIMEOUT / 4)
+                server.pass_time(connection.STALL_TIMEOUT / 4)
                 writer.write(frame(WINDOW_UPDATE, 0, 0, long(65_535)))
                 body += await read_frame(reader, DATA)
                 if len(body) > 30 * 65_535:  # 150 seconds, longer than IDLE_TIMEOUT
@@ -428,28 +460,3 @@ def test_a_request_that_is_given_up_before_its_task_has_begun(
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "report"),
-    [
-        (["--http1.0"], "1.1 200 1 1.1 200 1 "),
-        (["--http1.1"], "1.1 200 1 1.1 200 0 "),
-        (["--http2"], "1.1 200 1 1.1 200 0 "),  # asks for an upgrade, which is ignored
-        (["--http2-prior-knowledge"], "2 200 1 "),
-        (["--http1.1", "-I"], "1.1 200 1 1.1 200 0 "),
-        (["--http1.1", "-T", __file__, "-H", "Expect: 100-continue"], "1.1 404 1 "),
-    ],
-    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
-)
-async def test_curl(it: Fixture, arguments: list[str], report: str) -> None:
-    """HTTP version, status and new connections of two requests (one, where curl 7.88 cannot reuse its connection)."""
-    tools.require("curl")
-    _, playlist = await it.playing("cam")
-    url = f"http://127.0.0.1:{it.port}/cam/{names(playlist)[0]}"
-    process = await asyncio.create_subprocess_exec(
-        "curl", "-s", "-m", str(PATIENCE), *arguments, "-w", "%{stderr}%{http_version} %{http_code} %{num_connects} ",
-        *(["-o", os.devnull, url] * (len(report.split()) // 3)), stdout=-1, stderr=-1,
-    )  # fmt: skip
-    _, errors = await process.communicate()
-    assert errors.decode() == report
