@@ -62,6 +62,8 @@ class HttpConnection(TcpConnection):
         """Streamed responses whose handlers wait until the client has taken more."""
         self._is_working = False
         self._is_write_paused = False
+        self._is_shutting_down = False
+        """Whether to close after the responses that are under way."""
         self._discarded = 0
         """Bytes received while the connection is being closed."""
         self._watch = _Watch(server.now())
@@ -238,7 +240,7 @@ class HttpConnection(TcpConnection):
         if whole:
             self._watch.written += len(whole)
             self.transport.write(whole)
-        if not self._is_working and (not whole or engine.events or self._unread):
+        if not self._is_working and (not whole or engine.events or self._unread or self._is_shutting_down):
             self._continue()
 
     def send_body(self, transaction: Transaction, data: bytes, *, is_last: bool) -> None:
@@ -296,6 +298,10 @@ class HttpConnection(TcpConnection):
                 break
         if self._draining:
             self._wake(engine)
+        if self._is_shutting_down and not (self._transactions or engine.is_sending):
+            engine.shut_down()
+            for piece in engine.take(WRITE_SIZE):
+                transport.write(piece)
         if engine.is_finished and self.is_open:
             if not self._is_write_paused:
                 transport.set_write_buffer_limits(high=1)  # paused until all has gone
@@ -347,8 +353,10 @@ class HttpConnection(TcpConnection):
             self.close(reason)
             return
         self.close_reason = self.close_reason or reason
-        self._engine.shut_down()
-        self._send(self._engine)
+        self._is_shutting_down = True
+        if isinstance(self._engine, Http1Connection):
+            self._engine.shut_down()
+        # Some HTTP/2 clients take GOAWAY for the end, even of what is under way; so it follows the last response.
 
     def data_received(self, data: bytes) -> None:
         if self.state is ConnectionState.DRAINING:
