@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from tests.interop import tools
+from tests.wire.http.cases import HEADERS, PING, SETTINGS, WINDOW_UPDATE, frame, long
 from tests.wire.rtmp.support import SIMPLE_HANDSHAKE
 
 from polycast.net.work import READ_SIZE
@@ -34,6 +36,7 @@ STOP_LIMIT = 2.0
 
 OPTIONS = b"OPTIONS rtsp://x/live RTSP/1.0\r\nCSeq: 1\r\n\r\n"
 FRAMES = b"$\x00\x00\x00$\x02\x00\x00"
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
 GET = b"GET /live/index.m3u8 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 EMPTY_MESSAGES = b"\x04\x00\x00\x00\x00\x00\x00\x08\x00\x00\x00\x00" + b"\xc4" * 1000
 
@@ -113,6 +116,11 @@ def attacked(seconds: float, attack: Callable[[float], None]) -> Iterator[None]:
         pytest.param("RTSPS", b"", OPTIONS, id="RTSP requests in TLS"),
         pytest.param("RTMP", SIMPLE_HANDSHAKE, EMPTY_MESSAGES, id="RTMP messages without content"),
         pytest.param("HLS", b"", GET, id="HTTP requests"),
+        pytest.param("HLS", HTTP2, frame(WINDOW_UPDATE, 0, 0, long(1)), id="HTTP/2 windows"),
+        pytest.param("HLS", HTTP2, frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65_535) * 60), id="HTTP/2 settings"),
+        pytest.param("HLS", HTTP2, frame(PING, 0, 0, bytes(8)), id="HTTP/2 pings"),
+        pytest.param("HLS", HTTP2, frame(HEADERS, 5, 1, b"\x20" * 16_000), id="HPACK table sizes"),
+        pytest.param("HLS", b"GET / HTTP/1.1\r\n", b"A: b\r\n", id="an HTTP head without end"),
     ],
 )
 def test_nobody_waits_for_a_flood(server: Server, name: str, first: bytes, data: bytes) -> None:
@@ -129,3 +137,18 @@ def test_a_flooded_server_ends_in_time(server: Server) -> None:
         time.sleep(ATTACK_SECONDS)
         server.program.process.send_signal(signal.SIGINT)
         assert server.program.wait(STOP_LIMIT)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process's memory is read from /proc")
+def test_unique_requests_and_failed_ones_take_no_memory(server: Server) -> None:
+    """Each used to keep its request or its response until somebody had read it: 260 MB and more."""
+
+    def peak() -> int:
+        status = Path(f"/proc/{server.program.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) // 1024
+
+    before = peak()
+    requests = b"".join(b"GET /p%d/x.ts HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(6000))
+    with attacked(ATTACK_SECONDS, lambda end: flood(server.port("HLS"), b"", requests[:READ_SIZE], end)):
+        pass
+    assert peak() - before < 64
