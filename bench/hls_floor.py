@@ -46,7 +46,7 @@ class Client:
         return self._socket.fileno()
 
     def read(self) -> bytes | None:
-        """Return what came; None when that is no whole record, b"" at the end."""
+        """Return the received data; None for an incomplete record, b"" at the end."""
         data = self._socket.recv(RECEIVE_SIZE)
         if not data:
             return b""

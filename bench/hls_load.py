@@ -170,7 +170,7 @@ class Audience:
             self._ask(viewer, "stream.m3u8", is_playlist=True)
 
     def _serve(self, viewer: Viewer) -> bool:
-        """Take what came; False when the connection has ended."""
+        """Receive data; False when the connection has ended."""
         while True:
             try:
                 data = viewer.socket.recv(RECEIVE_SIZE)

@@ -71,7 +71,7 @@ class Frame:
 
 
 class SyntheticStream:
-    """One group of pictures (one second), sent again and again. All streams of a run may share one instance."""
+    """One group of pictures (one second), sent in a loop. All streams of a run may share one instance."""
 
     def __init__(self, bits_per_second: int = BITS_PER_SECOND) -> None:
         randomness = random.Random(FILLER_SEED)

@@ -1,6 +1,6 @@
 """What reading and writing alone cost a server of many streams: a bare loop that copies what it receives.
 
-It answers the few requests that the load generator makes, looks at nothing else, and like the server looks at its
+It answers the few requests that the load generator makes, inspects nothing else, and like the server polls its
 sockets every two milliseconds, so that a frame is one read.
 
     python -m bench.relay CONFIGURATION
@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.measure import Subject
 from bench.server import HOST
 
-LOOK_INTERVAL = 0.002  # seconds
+POLL_INTERVAL = 0.002  # seconds
 RECEIVE_SIZE = 1 << 18
 
 _REQUEST = re.compile(rb"(\w+) \S*?(bench\d+)\S* RTSP/1.0\r\nCSeq: (\d+)\r\n(?:.*?\r\n)?\r\n", re.DOTALL)
@@ -41,12 +41,12 @@ class Relay:
         """The stream that a connection publishes."""
 
     def run(self) -> None:
-        look = time.monotonic()
+        poll = time.monotonic()
         while True:
-            rest = look - time.monotonic()
+            rest = poll - time.monotonic()
             if self._readers and rest > 0:
                 time.sleep(rest)
-            look = time.monotonic() + LOOK_INTERVAL
+            poll = time.monotonic() + POLL_INTERVAL
             for descriptor, _ in self._epoll.poll():
                 if descriptor == self._listener.fileno():
                     self._accept()

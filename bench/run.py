@@ -35,7 +35,7 @@ class Plan:
 
 
 class PhaseTimeoutError(Exception):
-    """A window did not come to its end."""
+    """A window did not end in time."""
 
 
 def main() -> int:
@@ -122,7 +122,7 @@ def _median_run(runs: Sequence[Measurement]) -> Measurement:
 
 
 def _bounded(name: str, seconds: float, measure: Callable[[], Measurement]) -> Measurement:
-    """Run one window; whatever goes wrong there becomes its result, and the others still run."""
+    """Run one window; a failure becomes its result, and the others still run."""
     signal.alarm(int(seconds) + PHASE_LIMIT)
     try:
         return measure()

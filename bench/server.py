@@ -28,7 +28,7 @@ CORES_ARE_SEPARATE = SERVER_CORE not in (READER_CORE, PUBLISHER_CORE)
 
 
 class ServerError(Exception):
-    """The server did not start, or ended by itself."""
+    """The server did not start, or exited."""
 
 
 class Server:
@@ -126,7 +126,7 @@ def open_files(pid: int) -> int:
 
 
 def core_busy_seconds(core: int) -> float:
-    """Time that a core was not idle since the machine's start, whoever used it."""
+    """Time that a core was busy since the machine's start, with any process."""
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             user, nice, system, _idle, _iowait, *rest = (int(field) for field in line.split()[1:9])

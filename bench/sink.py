@@ -99,7 +99,7 @@ class Sink:
             self._epoll.register(descriptor, select.EPOLLIN)
 
     def run(self) -> None:
-        """Read until the command "finish", then until nothing more comes."""
+        """Read until the command "finish", then until nothing more arrives."""
         next_keepalive = time.monotonic() + KEEPALIVE_INTERVAL
         finish: dict[str, Any] | None = None
         drain_deadline = 0.0

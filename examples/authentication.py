@@ -2,7 +2,7 @@
 
 python authentication.py
 ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://camera:secret@localhost:8554/cam
-ffplay rtsp://viewer:look@localhost:8554/cam
+ffplay rtsp://viewer:watch@localhost:8554/cam
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hmac
 
 import polycast
 
-USERS = {"camera": ("secret", {"publish", "read"}), "viewer": ("look", {"read"})}
+USERS = {"camera": ("secret", {"publish", "read"}), "viewer": ("watch", {"read"})}
 """Password and permitted actions of each user. In your program, ask your database."""
 
 

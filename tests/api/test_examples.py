@@ -203,9 +203,9 @@ def test_authentication() -> None:
     with running("authentication", "--any-port", "--seconds", "20") as process:
         server = printed(process, "server").removeprefix("rtsp://")
         with pytest.raises(polycast.AccessRefused):
-            polycast.publish(f"rtsp://viewer:look@{server}cam", size=(64, 64))
+            polycast.publish(f"rtsp://viewer:watch@{server}cam", size=(64, 64))
         with polycast.publish(f"rtsp://camera:secret@{server}cam", size=(64, 64), pace=True) as video:
-            reader = polycast.read(f"rtsp://viewer:look@{server}cam", timeout=PATIENCE)
+            reader = polycast.read(f"rtsp://viewer:watch@{server}cam", timeout=PATIENCE)
             picture = np.full((64, 64, 3), 90, np.uint8)
             with Loop(lambda: video.write(picture, key=True)), reader:
                 assert reader.read() is not None

@@ -144,7 +144,7 @@ class _Decoder:
         ]
 
     def flush(self) -> None:
-        """Forget what came before: pictures are missing in between."""
+        """Forget earlier frames: pictures are missing in between."""
         self._context.flush_buffers()
         self._times.clear()
 
@@ -207,7 +207,7 @@ class Decoding:
         decoder = self._decoders.get(track.index)
         if decoder is not None and decoder.codec is not track.codec:
             if track.kind == "video" and type(decoder.codec) is type(track.codec):
-                decoder.codec = track.codec  # new parameter sets come with the next key frame
+                decoder.codec = track.codec  # the next key frame carries the new parameter sets
             else:
                 decoder = None
         if decoder is None:

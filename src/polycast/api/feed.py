@@ -1,4 +1,4 @@
-"""What feeds the private path of a reader of another server: pulls the address, and comes back."""
+"""Feeds the private path of a reader of another server: pulls the address, and reconnects."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ Entry = Arrival | Event | End
 class Inbox:
     """Holds what the consumer has not taken yet, within limits. ``limit``: frames; None for newest-first.
 
-    Newest-first: each key frame drops everything that waits of its track. With a limit: what comes when it is full is
-    dropped, up to the next key frame.
+    Newest-first: each key frame drops all waiting frames of its track. With a limit: frames that arrive when it is full
+    are dropped, up to the next key frame.
     """
 
     def __init__(self, limit: int | None) -> None:

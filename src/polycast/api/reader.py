@@ -178,7 +178,7 @@ class Reader(Generic[FrameType]):
         return f"<Reader {'closed' if self.closed else names or 'connecting'}>"
 
     def _fill(self, limit: float | None, deadline: float | None = None) -> bool:
-        """Wait for what comes next and work through it; return False at the end. Raises ReadTimeout."""
+        """Wait for the next entries and process them; return False at the end. Raises ReadTimeout."""
         if self._is_over():
             return False
         if deadline is None and limit is not None:
@@ -224,7 +224,7 @@ class Reader(Generic[FrameType]):
             self._process(entries)
 
     def _process(self, entries: list[Entry]) -> None:
-        """Turn what came into frames that are ready, events, or the end."""
+        """Turn entries into frames that are ready, events, or the end."""
         if self._decoding is None:
             self._ready.extend(_coded(entry) for entry in entries if isinstance(entry, Arrival))
             self._take_notice(entries)

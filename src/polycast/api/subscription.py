@@ -1,4 +1,4 @@
-"""A reader's end in the hub: waits for the stream, takes its frames, comes back when it begins again."""
+"""A reader's end in the hub: waits for the stream, takes its frames, reconnects when it starts again."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Subscription(FrameReader):
         """All tracks of the stream as they are described now; empty while there is none."""
 
     def start(self) -> None:
-        """Begin to read; what comes of it arrives in the inbox."""
+        """Start reading; frames, events and the end arrive in the inbox."""
         if self._over or self._task is not None:
             return
         self._ready = asyncio.Event()
@@ -146,7 +146,7 @@ class Subscription(FrameReader):
             self._ready.set()
 
     def _attach_at_once(self) -> None:
-        """Attach if the stream is there; whatever stands in the way is found again, and told, by `_run`."""
+        """Attach if the stream is live; `_run` reports any obstacle."""
         path = self._hub.paths.get(self._name)
         if self._stream is None and path is not None and path.stream is not None:
             self._path = path

@@ -31,7 +31,7 @@ START_TIME = 1.0
 # Seconds by which sound may run away from the clock before it is put right: a capture device that paused.
 MAXIMUM_AUDIO_DRIFT = 0.25
 
-# Key frames are made by the clock, too, when pictures come so much slower than was announced.
+# Key frames are also made by the clock, when pictures arrive so much more slowly than announced.
 KEY_INTERVAL_TOLERANCE = 1.5
 
 
@@ -151,7 +151,7 @@ class Writer(_Base):
             self._send_video(coded, now)
 
     async def write_async(self, frame: NDArray[Any], *, time: float | None = None, key: bool = False) -> None:
-        """Do what `write` does in a worker thread, so that the event loop of the caller goes on."""
+        """Do what `write` does in a worker thread, so that the caller's event loop is not blocked."""
         await asyncio.to_thread(self.write, frame, time=time, key=key)
 
     def write_audio(self, samples: NDArray[Any], *, time: float | None = None) -> None:
@@ -314,7 +314,7 @@ class CodedWriter(_Base):
 
 
 def split_units(codec: Codec, data: bytes) -> tuple[bytes, ...]:
-    """Return the units of a frame that comes as one byte string."""
+    """Return the units of a frame that is given as one byte string."""
     if isinstance(codec, H264):
         return tuple(unit for unit in nal.split_annexb(data) if unit[0] & 0x1F != h264.NalType.ACCESS_UNIT_DELIMITER)
     if isinstance(codec, H265):

@@ -1,6 +1,6 @@
 """The pages that the HLS server ships: a player for each path, a list of the live paths, and what they load.
 
-Nothing comes from anywhere else, so they work without internet. Files are read once, when first asked for.
+Nothing is loaded from other servers, so they work offline. Files are read once, when first requested.
 
 Where they are served, relative to the server's root::
 

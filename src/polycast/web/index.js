@@ -44,7 +44,7 @@ function address(name) {
   return withPageQuery(`./${folders}/`, location.href);
 }
 
-/** Dates come as text (ISO 8601) or as Unix seconds. */
+/** Dates are text (ISO 8601) or Unix seconds. */
 function secondsSince(date) {
   const start = typeof date === "number" ? date * 1000 : Date.parse(date);
   return (Date.now() - start) / 1000;

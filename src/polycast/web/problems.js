@@ -23,7 +23,7 @@ function failure(problem) {
     problem.nextAttemptIn === undefined
       ? "The server is trying again."
       : `The next attempt is in ${span(problem.nextAttemptIn)}.`;
-  return `${error}${since}${next} Check the camera or server that the stream comes from, and its address and password.`;
+  return `${error}${since}${next} Check the camera or server, and its address and password in the configuration.`;
 }
 
 function codecs(problem) {
@@ -56,12 +56,12 @@ const TEXTS = {
   "source-connecting": () => ({
     kind: "waiting",
     title: "Waiting for the source",
-    advice: "The server is connecting to the camera or server that the stream comes from.",
+    advice: "The server is connecting to the camera or server that provides the stream.",
   }),
   "source-timed-out": ({ timeout }) => ({
     kind: "failed",
     title: "The source does not answer",
-    advice: `The camera or server that the stream comes from sent nothing within ${span(timeout)}. Trying again…`,
+    advice: `The camera or server that provides the stream sent nothing within ${span(timeout)}. Trying again…`,
   }),
   "command-timed-out": ({ timeout }) => ({
     kind: "failed",

@@ -30,7 +30,7 @@ class WebRTCPublisher {
     this.#start();
   }
 
-  /** Ends the session; nothing happens afterwards. The stream goes on: it is yours. */
+  /** Ends the session; nothing happens afterwards. The media stream is not stopped: it belongs to the caller. */
   close() {
     if (this.isClosed) return;
     this.isClosed = true;

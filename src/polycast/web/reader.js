@@ -82,7 +82,7 @@ class WebRTCReader {
         this.#tell("running");
         break;
       case "disconnected":
-        // It may come back by itself: the network was away for a moment.
+        // It may recover: the network may have been down for a moment.
         this.timer = setTimeout(() => this.#fail(new Error("the connection was lost")), WebRTCReader.DISCONNECTED_MILLISECONDS);
         break;
       case "failed":

@@ -1,6 +1,6 @@
 // The two ways to play HLS, behind one set of names: hls.js over Media Source Extensions, and the browser's own.
 //
-// listeners: failed({kind, status, codecs, endedPlaylist}) when it cannot go on by itself; kind is `network`, `media`,
+// listeners: failed({kind, status, codecs, endedPlaylist}) when it cannot continue; kind is `network`, `media`,
 // `codecs` or `ended`. stop() takes the source off the video; after it nothing is called any more.
 
 import { withPageQuery } from "./options.js";

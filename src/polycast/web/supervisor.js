@@ -1,5 +1,5 @@
 // Keeps the stream playing: asks whether it is there, starts a source, notices when it fails or stands still, and
-// begins again. It never gives up by itself, unless asking again would be of no use.
+// starts again. It never gives up, unless asking again would be of no use.
 
 import { incompatible, probe } from "./probe.js";
 import { describe, problemOfPage } from "./problems.js";
@@ -63,7 +63,7 @@ export class Supervisor {
   start() {
     const told = describe(problemOfPage());
     if (told?.kind === "refused") {
-      this.#enter("blocked", told); // asking again would bring up the browser's question for a password once more
+      this.#enter("blocked", told); // asking again would show the browser's password prompt a second time
       return;
     }
     this.#enter("connecting", { title: "Connecting…" });
@@ -77,7 +77,7 @@ export class Supervisor {
     }
   }
 
-  /** Look after playback; to be called about twice a second. */
+  /** Check playback; to be called about twice a second. */
   tick() {
     const now = performance.now();
     const video = this.#video;

@@ -15,7 +15,7 @@ TYPES: Final = {
     "status.js": "text/javascript; charset=utf-8",
 }
 
-# Scripts and styles only from our own files; a preview may come from the streaming servers of this host.
+# Scripts and styles only from our own files; a preview is loaded from the streaming servers of this host.
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

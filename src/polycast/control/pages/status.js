@@ -143,7 +143,7 @@ function pathState(path) {
   return path.sourceFailure ? element("span", "failed", "pill failed") : element("span", "not ready", "pill");
 }
 
-// Where the stream comes from; of a source that failed, why, since when, and when it is tried again.
+// The publisher or source; for a source that failed, the reason, since when, and when it is retried.
 function pathSource(path) {
   const failure = path.sourceFailure;
   if (failure) {
