@@ -8,7 +8,7 @@ from __future__ import annotations
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec
 from polycast.media.timebase import WallTime
-from polycast.rtp.header import build_header, parse_packet, payload_type_of, rewrite, ssrc_of
+from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header, parse_packet, payload_type_of, rewrite, ssrc_of
 from polycast.rtp.payload.registry import packet_hints, packet_peek
 from polycast.rtp.plain import scan_plain
 from polycast.rtp.reorder import Reorderer
@@ -92,7 +92,8 @@ def _scan(data: bytes) -> None:
     for codec in CODECS:
         peek = packet_peek(codec)
         payload_type = data[3] & 0x7F if len(data) > 3 else 0
-        found = scan_plain(data, 2, sizes, 2, payload_type, peek, packet_hints(codec).continuation)
+        continuation = packet_hints(codec).continuation
+        found = scan_plain(data, 2, sizes, 2, payload_type, MAXIMUM_PACKET_SIZE, peek, continuation)
         if found is None:
             continue
         packets = []

@@ -218,7 +218,9 @@ def test_samples(case: Case, tmp_path: Path) -> None:
     assert b"".join(frame.units[0] for frame in frames) == (tmp_path / "samples.bin").read_bytes()
     for frame, following in itertools.pairwise(frames):
         assert frame.duration == following.pts - frame.pts
-    check_round_trip(track, frames)
+    # Packets of our own are smaller than FFmpeg's.
+    again = depacketize(track, packetize(track, frames))
+    assert b"".join(frame.units[0] for frame in again) == b"".join(frame.units[0] for frame in frames)
 
 
 def test_jpeg(tmp_path: Path) -> None:

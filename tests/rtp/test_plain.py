@@ -29,7 +29,16 @@ def rtp(sequence: int, payload: bytes, *, marker: bool = False) -> bytes:
 
 def scan(packets: list[bytes], codec: Codec = VIDEO) -> PlainScan | None:
     data = b"".join(b"$\0" + struct.pack(">H", len(packet)) + packet for packet in packets)
-    return scan_plain(data, GAP, list(map(len, packets)), GAP, 96, packet_peek(codec), packet_hints(codec).continuation)
+    return scan_plain(
+        data,
+        GAP,
+        list(map(len, packets)),
+        GAP,
+        96,
+        MAXIMUM_PACKET_SIZE,
+        packet_peek(codec),
+        packet_hints(codec).continuation,
+    )
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from tests.rtp.test_ffmpeg import depacketize
 from tests.rtp.test_h264 import IDR, INTER, PPS, SPS, stap
@@ -9,10 +11,13 @@ from tests.rtp.test_loss import CASES, Case, packets_by_frame
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
+from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
 from polycast.rtp.header import build_packet, parse_packet, ssrc_of
 from polycast.rtp.payload.h264 import H264Depacketizer
-from polycast.rtp.payload.registry import make_depacketizer
+from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES
+from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.repacketize import Oversized
 
 LARGE = [case for case in CASES if case.encoding in ("H264", "H265", "VP8", "VP9", "MP4V-ES")]
@@ -95,3 +100,98 @@ def test_large_header_extension_is_left_out() -> None:
     (packet,) = Oversized(CASES[6].track).push(parse_packet(wire, 0, len(wire)))
     assert (packet.payload_bytes(), packet.sequence, packet.marker) == (payload, 7, True)
     assert len(packet) == 12 + len(payload)
+
+
+def jpeg(size: int, *, restart_interval: int = 0) -> bytes:
+    """Return a JPEG picture whose entropy-coded data has ``size`` bytes."""
+    tables = b"".join(b"\xff\xdb\x00\x43" + bytes((index,)) + bytes(range(1, 65)) for index in (0, 1))
+    start = b"\xff\xc0\x00\x11\x08\x00\x40\x00\x40\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
+    restart = b"\xff\xdd\x00\x04" + restart_interval.to_bytes(2, "big") if restart_interval else b""
+    huffman = b"\xff\xc4" + (len(HUFFMAN_TABLES) + 2).to_bytes(2, "big") + HUFFMAN_TABLES
+    scan = b"\xff\xda\x00\x0c\x03\x01\x00\x02\x11\x03\x11\x00\x3f\x00"
+    data = bytes(index * 7 % 251 for index in range(size))
+    return b"\xff\xd8" + tables + restart + start + huffman + scan + data + b"\xff\xd9"
+
+
+FRAGMENTED = [
+    *(case for case in CASES if case.encoding in ("H264", "H265")),
+    Case("video", 26, "JPEG", 90_000, "", lambda _, size: (jpeg(size),)),
+    Case("video", 26, "JPEG restarts", 90_000, "", lambda _, size: (jpeg(size, restart_interval=4),)),
+]
+
+
+def packets_of(case: Case, maximum: int, sizes: list[int]) -> tuple[list[tuple[bytes, ...]], list[RtpPacket]]:
+    """Return frames, and packets as a sender makes them whose packets have ``maximum`` bytes."""
+    encoding = case.encoding.partition(" ")[0]
+    large = Case(
+        case.media_type, case.payload_type, encoding, case.clock_rate, case.parameters, case.make, maximum - 12
+    )
+    _, groups = packets_by_frame(large, sizes)
+    packets = [packet for group in groups for packet in group]
+    # What the packets themselves say: JPEG headers are not carried as they are.
+    return units_of(large.track, packets), packets
+
+
+def units_of(track: Track, packets: list[RtpPacket]) -> list[tuple[bytes, ...]]:
+    depacketizer = make_depacketizer(track)
+    assert depacketizer is not None
+    return [frame.units for packet in packets for frame in depacketizer.push(packet, packet.timestamp)]
+
+
+def track_of(case: Case) -> Track:
+    encoding = case.encoding.partition(" ")[0]
+    return Case(case.media_type, case.payload_type, encoding, case.clock_rate, case.parameters, case.make).track
+
+
+@pytest.mark.parametrize("case", FRAGMENTED, ids=str)
+def test_fragments_are_cut_anew_into_hardly_more_packets(case: Case) -> None:
+    frames, packets = packets_of(case, 1472, [70_000, 100, 15_000, 2900, 20, 50_000])
+    assert len(frames) == 6
+    oversized = Oversized(track_of(case))
+    smaller = [part for packet in packets for part in oversized.push(packet)]
+    assert max(map(len, packets)) == 1472
+    assert max(map(len, smaller)) == 1440
+    assert len(smaller) <= len(packets) * 1.05
+    first = packets[0].sequence
+    assert [packet.sequence for packet in smaller] == [first + index & 0xFFFF for index in range(len(smaller))]
+    assert units_of(track_of(case), smaller) == frames
+    # Packets of one size leave in one system call.
+    assert sum(len(packet) == 1440 for packet in smaller) > 0.85 * len(smaller)
+    assert smaller[0].key
+
+
+@pytest.mark.parametrize("case", FRAGMENTED, ids=str)
+@pytest.mark.parametrize("lost", range(30, 84, 6))
+def test_lost_fragments_harm_only_their_frame(case: Case, lost: int) -> None:
+    frames, packets = packets_of(case, 1472, [20_000] * 6)
+    del packets[lost]
+    oversized = Oversized(track_of(case))
+    smaller = [part for packet in packets for part in oversized.push(packet)]
+    steps = [after.sequence - before.sequence & 0xFFFF for before, after in pairwise(smaller)]
+    assert sorted(steps)[-2:] == [1, 2]  # the loss shows
+    found = units_of(track_of(case), smaller)
+    assert len(found) in (4, 5)
+    assert all(units in frames for units in found)
+
+
+@pytest.mark.parametrize("case", FRAGMENTED, ids=str)
+def test_small_fragments_pass_untouched(case: Case) -> None:
+    _, packets = packets_of(case, 1000, [20_000, 500])
+    oversized = Oversized(track_of(case))
+    assert [part for packet in packets for part in oversized.push(packet)] == packets
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
+def test_what_cannot_be_split_passes_where_it_fits_a_datagram(case: Case) -> None:
+    packet = build_packet(96, 0, 0, 1, bytes(1460), marker=True)
+    assert Oversized(case.track).push(packet) == [packet]
+    larger = build_packet(96, 0, 0, 1, bytes(3000), marker=True)
+    assert Oversized(case.track, refuses=False).push(larger) == [larger]
+
+
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_what_is_made_here_fits_1440_bytes(case: Case) -> None:
+    packetizer = make_packetizer(case.track, ssrc=1, initial_sequence=0, initial_timestamp=0)
+    assert packetizer is not None
+    packets = packetizer.packetize(Frame(case.make(0, 20_000), 0, 0, key=True))
+    assert max(map(len, packets)) == 1440

@@ -14,13 +14,13 @@ from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun
 from polycast.hub.splice import PacketSplice, parameter_sets, retimed
-from polycast.media.codec import Codec, Kind
+from polycast.media.codec import MJPEG, Codec, Kind
 from polycast.media.continuity import TrackContinuity
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet, payload_type_of
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, TARGET_PACKET_SIZE, parse_packet, payload_type_of
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import (
     KEY,
@@ -52,7 +52,6 @@ _PAYLOAD = FRAME_HEADER_SIZE + HEADER_SIZE
 
 # Bytes of a packet with its frame header: at least, so that its payload shows whether it is a continuation; at most.
 _SHORTEST_TELLING = _PAYLOAD + 4
-_LONGEST_PLAIN = FRAME_HEADER_SIZE + MAXIMUM_PACKET_SIZE
 
 # Seconds by which sound may begin before the end of the sound before it: rounding, and clocks that are corrected.
 MAXIMUM_OVERLAP_SECONDS = 0.1
@@ -98,6 +97,7 @@ class LiveTrack:
         "last_dts",
         "last_time",
         "last_timestamp",
+        "maximum_packet_size",
         "packets_foreign",
         "packets_lost",
         "packets_received",
@@ -139,6 +139,9 @@ class LiveTrack:
         self._next_report_time = -(1 << 62)
         self.frame_open = False
         """Whether the packets given so far end in the middle of a frame."""
+        # live555 cannot pass on larger JPEG packets, as it does not cut them anew.
+        self.maximum_packet_size = TARGET_PACKET_SIZE if isinstance(track.codec, MJPEG) else MAXIMUM_PACKET_SIZE
+        """Bytes of a packet of the publisher that may pass as it is; larger ones are cut before they come here."""
         self._is_cut = False
         """Whether the publisher's packets have to be cut before they come here."""
         self._passes_unchanged = True
@@ -231,7 +234,16 @@ class LiveTrack:
         """
         if not self._passes_unchanged:
             return False
-        scan = scan_plain(data, start, sizes, FRAME_HEADER_SIZE, self._payload_type, self._peek, self._continuation)
+        scan = scan_plain(
+            data,
+            start,
+            sizes,
+            FRAME_HEADER_SIZE,
+            self._payload_type,
+            self.maximum_packet_size,
+            self._peek,
+            self._continuation,
+        )
         if scan is None:
             return False
         sequence, timestamp, marker, noticed = scan
@@ -260,7 +272,7 @@ class LiveTrack:
         size = len(data)
         if data[FRAME_HEADER_SIZE] != PLAIN or not self._passes_unchanged:
             return False
-        if size - last < _SHORTEST_TELLING or stride > _LONGEST_PLAIN:
+        if size - last < _SHORTEST_TELLING or stride - FRAME_HEADER_SIZE > self.maximum_packet_size:
             return False
         if data[_MARKER_PLACE::stride].translate(None, self._payload_types):
             return False
@@ -353,6 +365,10 @@ class LiveTrack:
         """Stop making frames: the last reader of frames has gone."""
         self._depacketizer = None
         self._choose_way()
+
+    def fit_datagrams(self) -> None:
+        """Say that there are readers over UDP: packets have to fit what lies on the way."""
+        self.maximum_packet_size = TARGET_PACKET_SIZE
 
     def cut(self) -> None:
         """Say that from now on the publisher's packets are cut before they come here."""

@@ -324,6 +324,11 @@ class Stream:
                 for track in self.tracks:
                     track.close_frame_lane()
 
+    def fit_datagrams(self) -> None:
+        """Say that there are readers over UDP; see `LiveTrack.fit_datagrams`."""
+        for track in self.tracks:
+            track.fit_datagrams()
+
     def is_beginning(self, track_indexes: Iterable[int], now: float, patience: float) -> bool:
         """Whether a track has had no packet yet, and the stream is no older than ``patience`` seconds."""
         if now - self._opened > patience:

@@ -11,7 +11,10 @@ HEADER_SIZE = 12
 """Bytes of an RTP header without CSRC list and extension."""
 MAXIMUM_PACKET_SIZE = 1472
 """Bytes of the largest RTP packet that fits an Ethernet frame over UDP and IPv4: 1500 - 20 - 8."""
-MAXIMUM_PAYLOAD_SIZE = MAXIMUM_PACKET_SIZE - HEADER_SIZE
+TARGET_PACKET_SIZE = 1440
+"""Bytes of the packets that are made here, and of all that leave over UDP as far as their format lets them be split:
+tunnels and PPPoE take up to 32 bytes of an Ethernet frame, and some proxies keep room for headers of their own."""
+MAXIMUM_PAYLOAD_SIZE = TARGET_PACKET_SIZE - HEADER_SIZE
 """Bytes of payload in such a packet."""
 
 _VERSION_2 = 0x80

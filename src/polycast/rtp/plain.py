@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE
+from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.base import PayloadPattern, Peek
 
 PLAIN: Final = 0x80
@@ -26,16 +26,23 @@ PlainScan = tuple[int, int, bool, list[Noticed]]
 
 
 def scan_plain(
-    data: bytes, start: int, sizes: list[int], gap: int, payload_type: int, peek: Peek, continuation: PayloadPattern
+    data: bytes,
+    start: int,
+    sizes: list[int],
+    gap: int,
+    payload_type: int,
+    maximum: int,
+    peek: Peek,
+    continuation: PayloadPattern,
 ) -> PlainScan | None:
     """Look through packets that stand in ``data``: the first at ``start``, each of its size, ``gap`` bytes between two.
 
     ``peek`` and ``continuation`` are those of the codec (`payload.registry`). None where a packet is not plain: its
-    header has more than 12 bytes, it has padding or another payload type, is longer than `MAXIMUM_PACKET_SIZE` or
+    header has more than 12 bytes, it has padding or another payload type, is longer than ``maximum`` or
     shorter than any useful one, or a sequence number is missing between the first and the last one. Nothing is said of
     such packets; parse them one by one.
     """
-    if min(sizes) < _START.size or max(sizes) > MAXIMUM_PACKET_SIZE:
+    if min(sizes) < _START.size or max(sizes) > maximum:
         return None
     unpack = _START.unpack_from
     mask, pattern = continuation.mask, continuation.pattern

@@ -12,6 +12,7 @@ from polycast.rtp.header import (
     HEADER_SIZE,
     MAXIMUM_PACKET_SIZE,
     MAXIMUM_PAYLOAD_SIZE,
+    TARGET_PACKET_SIZE,
     build_packet,
     payload_type_of,
     rewrite,
@@ -21,6 +22,7 @@ from polycast.rtp.payload import h264, h265, vp8, vp9
 from polycast.rtp.payload.base import split_evenly
 from polycast.rtp.payload.nal_unit_assembler import aggregate
 from polycast.rtp.payload.registry import packet_peek
+from polycast.rtp.refragment import Piece, make_refragmenter
 
 _TRANSPORT_STREAM_PACKET = 188
 
@@ -29,13 +31,18 @@ Part = tuple[bytes, int]
 
 
 class Oversized:
-    """Splits the packets of one track that are larger than 1472 bytes, and numbers all packets anew.
+    """Makes packets of at most ``limit`` bytes out of those of one track, and numbers all packets anew.
 
-    Each packet is split for itself, without waiting for the rest of the frame. SSRC, payload type and timestamp stay,
-    the marker goes to the last part. Later packets' sequence numbers are shifted by the parts that were added.
+    Fragments are cut anew, so that what is left of one goes in front of the next; other packets are split for
+    themselves, without waiting for the rest of the frame. Those that cannot be split pass if they fit a datagram. SSRC,
+    payload type and timestamp stay, the marker goes to the last part.
     """
 
-    def __init__(self, track: Track) -> None:
+    def __init__(self, track: Track, limit: int = TARGET_PACKET_SIZE, *, refuses: bool = True) -> None:
+        """``refuses``: raise for packets that no datagram holds and that cannot be split; else they pass, too."""
+        self._limit = limit
+        self._refuses = refuses
+        self._refragmenter = make_refragmenter(track.codec, limit - HEADER_SIZE)
         self._split = _splitter(track.codec)
         self._peek = packet_peek(track.codec)
         self._shift = 0
@@ -45,33 +52,58 @@ class Oversized:
 
         Raises `RemoteProtocolError` when it is too large and the payload format does not let it be split.
         """
-        if packet.end - packet.start <= MAXIMUM_PACKET_SIZE:
-            return [packet if not self._shift else rewrite(packet, sequence=packet.sequence + self._shift)]
-        if packet.end - packet.payload <= MAXIMUM_PAYLOAD_SIZE:
-            # Only CSRC list or header extension make it too large; they are left out.
-            parts: Sequence[Part] = ((packet.payload_bytes(), 0),)
-        elif self._split is None:
-            raise _too_large(packet)
-        else:
-            parts = self._split(packet)
-        if not parts or max(len(part) for part, _ in parts) > MAXIMUM_PAYLOAD_SIZE:
-            raise _too_large(packet)
-        packets = [self._build(packet, index, part, index == len(parts) - 1) for index, part in enumerate(parts)]
-        self._shift = (self._shift + len(parts) - 1) & 0xFFFF
-        return packets
+        made: list[RtpPacket] = []
+        pieces = (Piece(packet, None, packet.marker),)
+        for source, payload, marker in self._refragmenter.push(packet) if self._refragmenter is not None else pieces:
+            if payload is not None:
+                self._add(made, source, payload, packet.sequence, marker=marker)
+                continue
+            for part, ticks in self._parts_of(source):
+                if part is None:
+                    sequence = packet.sequence + self._shift + len(made)
+                    made.append(source if not self._shift and not made else rewrite(source, sequence=sequence))
+                else:
+                    self._add(made, source, part, packet.sequence, ticks=ticks)
+            if made and marker and made[-1].data is not source.data:
+                made[-1] = rewrite(made[-1], marker=True)
+        self._shift = (self._shift + len(made) - 1) & 0xFFFF
+        return made
 
-    def _build(self, packet: RtpPacket, index: int, part: Part, last: bool) -> RtpPacket:
-        payload, ticks = part
+    def _parts_of(self, packet: RtpPacket) -> Sequence[tuple[bytes | None, int]]:
+        """Return the payloads to make of a packet; None for the packet as it is."""
+        size = packet.end - packet.start
+        if size <= self._limit:
+            return ((None, 0),)
+        if packet.end - packet.payload <= self._limit - HEADER_SIZE:
+            # Only CSRC list or header extension make it too large; they are left out.
+            return ((packet.payload_bytes(), 0),)
+        parts = self._split(packet) if self._split is not None else ()
+        if parts and max(len(part) for part, _ in parts) <= MAXIMUM_PAYLOAD_SIZE:
+            return parts
+        if size > MAXIMUM_PACKET_SIZE and self._refuses:
+            raise _too_large(packet)
+        return ((None, 0),)
+
+    def _add(
+        self,
+        made: list[RtpPacket],
+        source: RtpPacket,
+        payload: bytes,
+        sequence: int,
+        *,
+        ticks: int = 0,
+        marker: bool = False,
+    ) -> None:
         smaller = build_packet(
-            payload_type_of(packet),
-            packet.sequence + self._shift + index,
-            packet.timestamp + ticks,
-            ssrc_of(packet),
+            payload_type_of(source),
+            sequence + self._shift + len(made),
+            source.timestamp + ticks,
+            ssrc_of(source),
             payload,
-            marker=packet.marker and last,
+            marker=marker,
         )
         smaller.key = bool(self._peek(smaller.data, HEADER_SIZE, smaller.end) & 1)
-        return smaller
+        made.append(smaller)
 
 
 def _too_large(packet: RtpPacket) -> RemoteProtocolError:

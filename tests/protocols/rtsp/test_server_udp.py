@@ -87,8 +87,8 @@ async def test_oversized_packets_reach_udp_readers_in_pieces(it: Fixture) -> Non
     publisher = await it.publisher("cam")
     _, reader, _ = await udp_reader(it, "cam")
     publisher.send_frame(0, rtp(1, key_unit(20_000)))
-    packets = [await reader.get() for _ in range(14)]
-    assert max(map(len, packets)) <= 1472
+    packets = [await reader.get() for _ in range(15)]
+    assert max(map(len, packets)) <= 1440
     assert b"".join(packet[14:] for packet in packets) == key_unit(20_000)[1:]
 
 
@@ -368,3 +368,41 @@ async def test_packets_of_other_payload_types_are_dropped_before_they_are_put_in
     assert [await reader.get() for _ in pictures] == pictures
     (session,) = [session for session in it.sessions if session.inputs]
     assert (session.counters.packets_received, session.counters.packets_lost) == (8, 0)
+
+
+async def test_packets_fit_1440_bytes_while_there_are_readers_over_udp(it: Fixture) -> None:
+    publisher = await it.publisher("cam")
+    before = await it.reader("cam")
+    unit = key_unit(14_000)
+
+    def fragments(first: int) -> list[bytes]:
+        parts = [unit[start : start + 1458] for start in range(1, len(unit), 1458)]
+        ends = {0: 0x80, len(parts) - 1: 0x40}
+        return [
+            rtp(first + index, b"\x7c" + bytes((5 | ends.get(index, 0),)) + part, marker=index == len(parts) - 1)
+            for index, part in enumerate(parts)
+        ]
+
+    for packet in fragments(1):
+        publisher.send_frame(0, packet)
+    assert await before.packets(10) == fragments(1), "readers over TCP get what the publisher sends"
+    _, reader, _ = await udp_reader(it, "cam")
+    for packet in fragments(11):
+        publisher.send_frame(0, packet)
+    packets = [await reader.get() for _ in range(10)]
+    assert [len(packet) for packet in packets[:-1]] == [1440] * 9
+    assert b"".join(packet[14:] for packet in packets) == unit[1:]
+    assert [int.from_bytes(packet[2:4], "big") for packet in packets] == list(range(11, 21))
+    assert await before.packets(10) == packets, "the numbers are the same for all"
+
+
+@pytest.mark.parametrize("size", [1441, 1472])
+async def test_packets_of_a_publisher_over_udp_are_cut_as_well(it: Fixture, size: int) -> None:
+    _, publisher, _ = await udp_publisher(it, "cam")
+    _, reader, _ = await udp_reader(it, "cam")
+    unit = slice_unit(size - 14)
+    publisher.send(rtp(1, unit), ports(it)[0])
+    publisher.send(rtp(2, slice_unit()), ports(it)[0])
+    packets = [await reader.get() for _ in range(3)]
+    assert max(map(len, packets)) <= 1440
+    assert packets[2] == rtp(3, slice_unit())

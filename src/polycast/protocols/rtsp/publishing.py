@@ -11,7 +11,7 @@ from polycast.hub.lanes import LiveTrack
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket
-from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
+from polycast.rtp.header import HEADER_SIZE, parse_packet
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.repacketize import Oversized
 from polycast.rtp.reports import ReceiverStatistics
@@ -57,7 +57,7 @@ class TrackInput:
         if not self._track.is_own(packet):
             return
         if self._reorderer is None:
-            if end - start > MAXIMUM_PACKET_SIZE or self._oversized is not None:
+            if end - start > self._track.maximum_packet_size or self._oversized is not None:
                 self._push_oversized(packet, now)
             elif packet.data is data and packet.end == end:
                 self._track.add_packet(packet, now, channel)
@@ -70,7 +70,7 @@ class TrackInput:
         if self._statistics is not None:
             self._statistics.update(packet.sequence, packet.timestamp, now)
         for ordered in self._reorderer.push(packet, now):
-            self._track.add_packet(ordered, now)
+            self._add(ordered, now)
 
     def push_group(
         self,
@@ -130,15 +130,21 @@ class TrackInput:
         reorderer = self._reorderer
         if reorderer is not None:
             for packet in reorderer.flush(now):
-                self._track.add_packet(packet, now)
+                self._add(packet, now)
         self._counters.packets_lost = self._track.packets_lost
         if self._statistics is not None:
             self._counters.jitter = self._statistics.jitter_seconds
 
+    def _add(self, packet: RtpPacket, now: float) -> None:
+        if len(packet) > self._track.maximum_packet_size or self._oversized is not None:
+            self._push_oversized(packet, now)
+        else:
+            self._track.add_packet(packet, now)
+
     def _push_oversized(self, packet: RtpPacket, now: float) -> None:
         oversized = self._oversized
         if oversized is None:
-            oversized = self._oversized = Oversized(self._track.track)
+            oversized = self._oversized = Oversized(self._track.track, refuses=self._reorderer is None)
             self._track.cut()
         for smaller in oversized.push(packet):
             self._track.add_packet(smaller, now)

@@ -191,6 +191,7 @@ class Session(Publisher):
                     channels[index], report_channels[index] = setup.channels
             outbox = self.connection.outbox
             return InterleavedReader(self, outbox, tuple(channels), tuple(report_channels), stream.key_track)
+        stream.fit_datagrams()
         if protocol is Protocol.MULTICAST:
             return MulticastReader(self, self._server.join_group(stream, self, self.remote_host))
         ports = self._server.ports_for_media

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polycast.codecs import h264
-from polycast.codecs.nal import split_annexb
+from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
@@ -121,6 +121,8 @@ def _split_aggregate(data: bytes, position: int, end: int) -> list[bytes]:
             break  # The same, as zeros.
         if position + size > end:
             raise RemoteProtocolError("STAP-A packet is cut off")
+        if len(units) == MAXIMUM_NAL_UNITS_PER_FRAME:
+            raise RemoteProtocolError("STAP-A packet has too many NAL units")
         units.append(data[position : position + size])
         position += size
     return units

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polycast.codecs import h265
+from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H265
 from polycast.media.frame import Frame
@@ -113,6 +114,8 @@ def _split_aggregate(data: bytes, position: int, end: int, donl: int) -> list[by
             break
         if position + size > end:
             raise RemoteProtocolError("aggregation packet is cut off")
+        if len(units) == MAXIMUM_NAL_UNITS_PER_FRAME:
+            raise RemoteProtocolError("aggregation packet has too many NAL units")
         if size >= _HEADER_SIZE:
             units.append(data[position : position + size])
         position += size
