@@ -47,6 +47,8 @@ class Connection(ServerConnection):
         """The path whose credentials the client was asked for and has not given."""
         self.session: Session | None = None
         """The session whose media flow over this connection, or the last one that was created on it."""
+        self.sessions: set[Session] = set()
+        """All that it carries."""
         self.authenticator = ServerAuthenticator(
             secrets.token_hex(16), methods=server.authentication_methods, offer_sha256=True
         )
@@ -71,7 +73,7 @@ class Connection(ServerConnection):
     def on_lost(self, reason: str) -> None:
         if self._task is not None:
             self._task.cancel()
-        for session in self.server.sessions_of(self):
+        for session in list(self.sessions):
             session.detach(self)
         if self.asked_for:
             self.log.warning("left without the credentials that path '%s' asks for", self.asked_for)

@@ -95,10 +95,6 @@ class RtspServer(TcpServer):
     def _allowed_protocols(self) -> frozenset[Protocol]:
         return frozenset(Protocol(protocol.value) for protocol in self.configuration.protocols)
 
-    def sessions_of(self, connection: Connection) -> list[Session]:
-        """Return the sessions that this connection carries."""
-        return [session for session in self._sessions.values() if session.connection is connection]
-
     def has_session(self, connection: Connection) -> bool:
         """Whether a session is carried by this connection."""
         return connection.session is not None

@@ -55,8 +55,9 @@ class Session(Publisher):
 
     def __init__(self, server: RtspServer, connection: Connection, secret: str, session_id: str, now: float) -> None:
         self._server = server
-        self.connection: Connection | None = connection
+        self.connection: Connection | None = None
         """The connection that carries it; None for a UDP session whose connection has gone."""
+        self._move_to(connection)
         self.secret = secret
         """The name in the Session header: who knows it controls the session."""
         self.id = session_id
@@ -131,8 +132,17 @@ class Session(Publisher):
         old = self.connection
         if old is not None and old is not connection and old.session is self:
             old.session = None
-        self.connection = connection
+        self._move_to(connection)
         connection.session = self
+
+    def _move_to(self, connection: Connection | None) -> Connection | None:
+        """Be carried by another connection, or none; return the one that carried it so far."""
+        old, self.connection = self.connection, connection
+        if old is not None:
+            old.sessions.discard(self)
+        if connection is not None:
+            connection.sessions.add(self)
+        return old
 
     # Reading.
 
@@ -386,7 +396,7 @@ class Session(Publisher):
         """The connection has gone: sessions over UDP outlive it until their time-out, others end with it."""
         if self.connection is not connection:
             return
-        self.connection = None
+        self._move_to(None)
         if self.protocol in (Protocol.UDP, Protocol.MULTICAST) and self.state in (State.PLAYING, State.RECORDING):
             return
         self.close(connection.close_reason or "not in use")
@@ -409,7 +419,7 @@ class Session(Publisher):
             self._server.context.hub.release(path)
         self.state = State.INIT
         self._server.forget_session(self)
-        connection, self.connection = self.connection, None
+        connection = self._move_to(None)
         if connection is not None:
             self._stray_bytes.update(connection.skipped)
             connection.expect_frames(())
