@@ -381,7 +381,7 @@ class RequestHandler:
             session.log.info("%s", note)
         session.announce_url = url
         session.controls = controls
-        session.state = following
+        session.begin(following)
         session.attach(self._connection)
         return Answer(Response(200))
 
@@ -430,7 +430,7 @@ class RequestHandler:
         chosen = self._choose(session, offers, index, record=False)
         answer = self._set_up(session, index, chosen, ssrc=stream.tracks[index].ssrc, stream=stream)
         session.path, session.path_name, session.query, session.stream = path, name, query, stream
-        session.state = next_state(session.state, Method.SETUP)
+        session.begin(next_state(session.state, Method.SETUP))
         return answer
 
     def _choose(self, session: Session, offers: list[Transport], index: int, *, record: bool) -> ChosenTransport:

@@ -13,7 +13,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
 from polycast.media.timebase import WallTime
-from polycast.net.address import join_host_port, parse_address
+from polycast.net.address import parse_address
 from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtsp.connection import Connection
@@ -108,7 +108,6 @@ class RtspServer(TcpServer):
         session = Session(self, connection, secret, session_id, self.now())
         self._sessions[session_id] = session
         self._by_secret[secret] = session
-        session.log.info("created by %s", join_host_port(*connection.peer))
         return session
 
     def find_session(self, secret: str) -> Session | None:

@@ -401,6 +401,12 @@ class Session(Publisher):
             return
         self.close(connection.close_reason or "not in use")
 
+    def begin(self, state: State) -> None:
+        """Go on from a request that has claimed a path or a track: from now on the session is in use."""
+        if self.state is State.INIT:
+            self.log.info("created by %s", join_host_port(self.remote_host, self.remote_port))
+        self.state = state
+
     def close(self, reason: str, *, keep_connection: bool = False) -> None:
         """End the session, and with it its connection where media was flowing, unless ``keep_connection`` is set.
 
@@ -409,6 +415,7 @@ class Session(Publisher):
         if self.has_ended:
             return
         self.has_ended = True
+        was_in_use = self.state is not State.INIT
         close_connection = self.state in (State.PLAYING, State.RECORDING) and not keep_connection
         self.stop_reading()
         self._end_inputs()
@@ -424,7 +431,8 @@ class Session(Publisher):
             self._stray_bytes.update(connection.skipped)
             connection.expect_frames(())
         self._stray_bytes.close()
-        self.log.info("destroyed (%s)", reason)
+        # One that was never used is a request that was refused, about which the log says more.
+        (self.log.info if was_in_use else self.log.debug)("destroyed (%s)", reason)
         if connection is not None:
             connection.on_session_closed(self, reason, close_connection=close_connection)
 

@@ -94,7 +94,9 @@ def check_version(version: int) -> None:
         raise RemoteProtocolError("RTMPE (RTMP version 6, encrypted) is not supported; use RTMPS")
     if version == 0x16:
         raise RemoteProtocolError("the peer speaks TLS, but this is a plain RTMP connection")
-    if version in b"GPOH":
+    if version == ord("O"):  # the first letter of OPTIONS, with which RTSP clients begin
+        raise RemoteProtocolError("the peer speaks RTSP (or HTTP), but this is the port of RTMP")
+    if version in b"GPH":
         raise RemoteProtocolError("the peer speaks HTTP; RTMP tunneled in HTTP (RTMPT) is not supported")
     raise RemoteProtocolError(f"unsupported RTMP version {version}")
 
