@@ -60,6 +60,8 @@ CASES = [
     ("http://10.0.0.1/live/", None, "track1", ASKED, f"{ASKED}/track1"),
     ("stream", None, "track1", ASKED, f"{ASKED}/track1"),
     ("rtsp://10.0.0.1/a b/", None, "track1", ASKED, f"{ASKED}/track1"),
+    # Blanks, which would end the URL in a request line.
+    (f"{HOST}/live/", None, "track 1", f"{HOST}/live/", f"{HOST}/live/track%201"),
     # A control that begins with a slash goes behind the base as it is (so FFmpeg, live555 and GStreamer), unless it has
     # the base's path itself.
     (f"{HOST}/live/", None, "/track1", f"{HOST}/live/", f"{HOST}/live//track1"),

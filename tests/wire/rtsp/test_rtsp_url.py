@@ -43,6 +43,13 @@ def test_parse(text: str, url: RtspUrl) -> None:
     assert str(url) == url.serialize()
 
 
+def test_blanks_are_encoded_on_the_wire() -> None:
+    url = RtspUrl.parse("rtsp://h/my cam\t?a b")
+    assert url.path == "my cam\t"
+    assert url.serialize() == "rtsp://h/my%20cam%09?a%20b"
+    assert describe_path(url)[0] == describe_path(RtspUrl.parse(url.serialize()))[0]
+
+
 def test_parse_tolerates() -> None:
     assert RtspUrl.parse("RTSP://H/p").scheme == "rtsp"
     assert RtspUrl.parse("rtsp://u:p@ss@h/p").password == "p@ss"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from polycast.wire.rtsp.url import RtspUrl, join_control, split_path_query
+from polycast.wire.rtsp.url import RtspUrl, encode_blanks, join_control, split_path_query
 
 _WRAPPERS: Final = " \t\"'<>"
 # Some have the scheme twice (Content-Base: rtsp://rtsp://camera.lan:554/stream/), or no host.
@@ -41,7 +41,7 @@ def track_url(base: str, control: str | None, url: RtspUrl) -> str:
     if path and f"{control}/".startswith(f"/{path}/"):
         # Not relative to the base but to the host (RFC 3986 section 5.2.2).
         return _local(control, url) or base
-    return join_control(base, control)
+    return join_control(base, encode_blanks(control))
 
 
 def _local(text: str, url: RtspUrl) -> str | None:

@@ -21,6 +21,7 @@ _LARGEST_PORT: Final = 0xFFFF
 _SCHEMES: Final[dict[str, Literal["rtsp", "rtsps"]]] = {"rtsp": "rtsp", "rtsps": "rtsps"}
 # The last track in path or query; clients that rebuild the URL put the query behind it.
 _TRACK: Final = re.compile(r"(?P<before>.*)/trackID=(?P<number>[^/?&]*)/?(?P<query>\?.*)?", re.DOTALL)
+_BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 _TRACK_NUMBER: Final = re.compile(r"[0-9]{1,4}")
 
 
@@ -86,10 +87,17 @@ class RtspUrl:
             userinfo = quote(self.user, safe="") + password + "@"
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port is None else f":{self.port}"
-        return f"{self.scheme}://{userinfo}{host}{port}/{self.path_and_query}"
+        return f"{self.scheme}://{userinfo}{host}{port}/{encode_blanks(self.path_and_query)}"
 
     def __str__(self) -> str:
         return self.serialize()
+
+
+def encode_blanks(text: str) -> str:
+    """Percent-encode what would end a URL in a request line: spaces and control characters. Users and cameras write
+    them.
+    """
+    return _BLANK.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 
 def _parse_address(address: str, text: str) -> tuple[str, int | None]:
