@@ -118,7 +118,7 @@ async def test_a_leap_is_told_once_and_then_from_time_to_time(monkeypatch: pytes
     assert warnings == [
         "30 the time of track 1 (H264) leapt by -30.0 s; the stream goes on with a new part of the time line",
         "30 the time of track 1 (H264) leapt by -30.0 s; the stream goes on with a new part of the time line"
-        " (59 more leaps before)",
+        " (59 times more before)",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import struct
 
 import pytest
@@ -486,3 +487,19 @@ async def test_what_is_not_simple_is_not_taken_at_once() -> None:
     assert track.add_packets(*framed(*packets), 6)
     stream.resume((VIDEO,), publishes_packets=True)
     assert not track.add_packets(*framed(*units(7)), 6)  # the packets of a second publisher are renumbered
+
+
+async def test_packets_that_cannot_be_read_are_told_once_and_then_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(logging.Logger, "_log", lambda _self, _level, text, values, **_: lines.append(text % values))
+    stream = make_stream(VIDEO, AUDIO)
+    stream.add_reader(Frames())
+    for sequence in range(100):
+        write(stream, rtp(sequence, b"\x00", payload_type=97), track=1)
+        write(stream, rtp(sequence, b"\x78\xff\xff\x65"))
+    assert lines == ["a packet of track 2 (AAC) cannot be read: AAC packet is too short"]
+    data = rtp(100, b"\x78\xff\xff\x65")
+    stream.tracks[0].write_packet(data, 0, len(data), NOW + 61)
+    assert lines[1:] == ["a packet of track 1 (H264) cannot be read: STAP-A packet is cut off (199 times more before)"]

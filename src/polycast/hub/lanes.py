@@ -487,7 +487,11 @@ class LiveTrack:
             floor=self.last_dts if is_video else None,
         )
         self._look_at_piece(pts, now)
-        for frame in depacketizer.push(packet, pts):
+        errors = depacketizer.errors
+        frames = depacketizer.push(packet, pts)
+        if depacketizer.errors != errors:
+            stream.on_unreadable(self.track, depacketizer.last_error, now)
+        for frame in frames:
             if frame.key:
                 self._refresh_parameters(frame)
             placed = self._in_order(frame)

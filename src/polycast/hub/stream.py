@@ -16,6 +16,7 @@ from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, P
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
+from polycast.hub.warnings import RepeatedWarning
 from polycast.log import Log
 from polycast.media.codec import Kind
 from polycast.media.continuity import MAXIMUM_STEP, MAXIMUM_STEP_OF_FRAMES, Continuity
@@ -51,9 +52,6 @@ MAXIMUM_MOMENT_DISTANCE_SECONDS = 10
 # Nanoseconds by which a publisher's report has to move a track before readers are told at once: what a viewer notices
 # is several times that (ITU-R BT.1359).
 REPORT_CHANGE_NANOSECONDS = 5_000_000
-
-# Seconds between two warnings that the clock of a publisher leapt.
-LEAP_WARNING_SECONDS = 60.0
 
 # Foreign payload types that are named in the log; the packets of all are counted.
 MAXIMUM_FOREIGN_TYPES_LOGGED = 4
@@ -163,9 +161,8 @@ class Stream:
         self._foreign_types: set[int] = set()
         """Payload types of packets that were dropped, as far as they were logged."""
         self._closed = False
-        self._leaps_untold = 0
-        """Leaps of the publisher's clock since the last warning about one."""
-        self._next_leap_warning = 0.0
+        self._leaps = RepeatedWarning(log)
+        self._unreadable = RepeatedWarning(log)
         self._opened = loop.time()
         self.rate = RateMeter(self._opened)
 
@@ -394,7 +391,7 @@ class Stream:
                 "packets with payload type %d are dropped: that of track %d (%s) is %d",
                 payload_type,
                 track.index + 1,
-                track,
+                track.codec_name,
                 track.rtp.payload_type,
             )
 
@@ -417,20 +414,20 @@ class Stream:
         return self._timeline.extend(track_index, timestamp, now, key=key, floor=floor)
 
     def on_leap(self, track: Track, seconds: float, now: float) -> None:
-        """Say that the clock of the publisher leapt: the first time at once, then from time to time."""
-        self._leaps_untold += 1
-        if now < self._next_leap_warning:
-            return
-        more = self._leaps_untold - 1
-        self._log.warning(
-            "the time of track %d (%s) leapt by %+.1f s; the stream goes on with a new part of the time line%s",
+        """Warn that the clock of the publisher leapt."""
+        self._leaps.tell(
+            now,
+            "the time of track %d (%s) leapt by %+.1f s; the stream goes on with a new part of the time line",
             track.index + 1,
-            track,
+            track.codec_name,
             seconds,
-            f" ({more} more leaps before)" if more else "",
         )
-        self._leaps_untold = 0
-        self._next_leap_warning = now + LEAP_WARNING_SECONDS
+
+    def on_unreadable(self, track: Track, reason: str, now: float) -> None:
+        """Warn that frames cannot be made of a packet."""
+        self._unreadable.tell(
+            now, "a packet of track %d (%s) cannot be read: %s", track.index + 1, track.codec_name, reason
+        )
 
     def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:
         """Return the NTP time of a publisher's report on the clock that readers have been told so far.

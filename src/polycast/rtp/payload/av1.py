@@ -115,8 +115,8 @@ class AV1Depacketizer(BaseDepacketizer):
             self._pts = pts
         try:
             self._unpack(packet)
-        except RemoteProtocolError:
-            self.errors += 1
+        except RemoteProtocolError as error:
+            self.fail(error)
             self.reset()
         if packet.marker:
             self._end_frame(frames)

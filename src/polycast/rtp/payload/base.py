@@ -62,6 +62,8 @@ class Depacketizer(Protocol):
 
     errors: int
     """Payloads that could not be understood."""
+    last_error: str
+    """Why the last one of them could not."""
     lost_frames: int
     """Frames dropped because packets of theirs were lost."""
 
@@ -90,6 +92,7 @@ class BaseDepacketizer:
 
     def __init__(self) -> None:
         self.errors = 0
+        self.last_error = ""
         self.lost_frames = 0
         self._next_sequence = -1
 
@@ -102,10 +105,15 @@ class BaseDepacketizer:
             if gap:
                 self.on_loss()
             return self.depacketize(packet, pts)
-        except RemoteProtocolError:
-            self.errors += 1
+        except RemoteProtocolError as error:
+            self.fail(error)
             self.reset()
             return NO_FRAMES
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """Count a payload that cannot be understood."""
+        self.errors += 1
+        self.last_error = str(error)
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         """Return the frames that a packet completes. May raise `RemoteProtocolError`."""
@@ -204,8 +212,8 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
             data = self._fragments.take()
             try:
                 frame = self.finish(data, self._pts)
-            except RemoteProtocolError:
-                self.errors += 1
+            except RemoteProtocolError as error:
+                self.fail(error)
                 return
             if frame is not None:
                 frames.append(frame)

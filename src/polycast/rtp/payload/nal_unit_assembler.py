@@ -45,8 +45,8 @@ class NalUnitDepacketizer(BaseDepacketizer):
             self._damaged = False
         try:
             self.unpack(packet.data, packet.payload, packet.end)
-        except RemoteProtocolError:
-            self.errors += 1
+        except RemoteProtocolError as error:
+            self.fail(error)
             self.reset()
         if packet.marker:
             self._end_frame(frames)
