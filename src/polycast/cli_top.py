@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -143,7 +143,7 @@ def _table(client: httpx2.Client, collections: Sequence[str], rates: Rates) -> T
 
 def _paths(items: Json, rates: Rates, now: float) -> Table:
     table = _new_table(
-        f"{len(items)} paths", ("path", "state", "source", "tracks"), ("readers", "in", "out", "lost", "up")
+        _count(items, "path"), ("path", "state", "source", "tracks"), ("readers", "in", "out", "lost", "up")
     )
     for name in sorted(items):
         item = items[name]
@@ -166,7 +166,7 @@ def _paths(items: Json, rates: Rates, now: float) -> Table:
 
 def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: float) -> Table:
     columns = ("id", "kind", "state", "path", "client", "transport")
-    table = _new_table(f"{len(sessions)} sessions", columns, ("in", "out", "dropped", "round trip", "age"))
+    table = _new_table(_count(sessions, "session"), columns, ("in", "out", "dropped", "round trip", "age"))
     rows = []
     for collection, key, item in sessions:
         incoming = rates.of(f"{collection} {key} in", item.get("bytesReceived", 0), now)
@@ -201,6 +201,10 @@ def _new_table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Tabl
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _count(items: Sized, noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _plain(text: str) -> str:

@@ -63,9 +63,9 @@ async def says(page: Page, title: str, *advice: str) -> None:
 @pytest.mark.parametrize(
     ("codec", "title", "advice"),
     [
-        ("VP8", "VP8 cannot be played in a browser", "publish H.264"),
+        ("VP8", "VP8 cannot be played over HLS", "publish H.264"),
         ("VP9", "VP9 cannot be played with the server's HLS variant", "hlsVariant: fmp4"),
-        ("MJPEG", "MJPEG cannot be played in a browser", "publish H.264"),
+        ("MJPEG", "MJPEG cannot be played over HLS", "publish H.264"),
     ],
 )
 async def test_codecs(server: HlsServer, browser: Browser, codec: str, title: str, advice: str) -> None:

@@ -221,9 +221,11 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
 
 PROBLEMS = [
     (404, {"reason": "unsupported-codecs", "codecs": ["VP8"], "variant": "mpegts"},
-     "VP8 cannot be played in a browser", "publish H.264"),
+     "VP8 cannot be played over HLS", "publish H.264"),
     (404, {"reason": "unsupported-codecs", "codecs": ["VP9"], "variant": "mpegts", "otherVariants": ["fmp4"]},
      "VP9 cannot be played with the server's HLS variant", 'set "hlsVariant: fmp4"'),
+    (404, {"reason": "unsupported-codecs", "codecs": ["VP8"], "variant": "fmp4", "webrtcPort": 8889},
+     "VP8 cannot be played over HLS", "watch it over WebRTC at http://127.0.0.1:8889/live/cam/, publish H.264"),
     (404, {"reason": "source-failed", "error": "connection refused", "failedFor": 190.5, "nextAttemptIn": 41.2},
      "The source of this stream has failed",
      "Connection refused. It has been down for 3 minutes. The next attempt is in 41 seconds."),

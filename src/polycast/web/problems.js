@@ -1,5 +1,7 @@
 // What the server says about a stream that cannot be played (problem details, RFC 9457), in words and with a remedy.
 
+import { streamName } from "./options.js";
+
 const VARIANTS = { mpegts: "MPEG-TS", fmp4: "fMP4", lowLatency: "Low-Latency HLS" };
 const UNITS = [
   [86_400, "day"],
@@ -28,17 +30,23 @@ function failure(problem) {
 
 function codecs(problem) {
   const names = (problem.codecs ?? []).join(" and ") || "This stream";
-  const others = problem.otherVariants ?? [];
+  const [other] = problem.otherVariants ?? [];
   const ours = VARIANTS[problem.variant] ?? problem.variant;
-  return others.length > 0
-    ? {
-        title: `${names} cannot be played with the server's HLS variant`,
-        advice: `${ours} does not carry it: set "hlsVariant: ${others[0]}" on the server, publish H.264, or read the stream with a media player over RTSP or RTMP.`,
-      }
-    : {
-        title: `${names} cannot be played in a browser`,
-        advice: "HLS does not carry it: publish H.264 and AAC, or read the stream with a media player over RTSP or RTMP.",
-      };
+  const remedies = [];
+  if (problem.webrtcPort) {
+    const scheme = problem.webrtcIsEncrypted ? "https" : "http";
+    const path = streamName(location.pathname, Number(document.documentElement.dataset.depth));
+    const folders = path.split("/").map(encodeURIComponent).join("/");
+    remedies.push(`watch it over WebRTC at ${scheme}://${location.hostname}:${problem.webrtcPort}/${folders}/`);
+  }
+  if (other) {
+    remedies.push(`set "hlsVariant: ${other}" on the server`);
+  }
+  remedies.push("publish H.264 and AAC", "read the stream with a media player over RTSP or RTMP");
+  return {
+    title: `${names} cannot be played ${other ? "with the server's HLS variant" : "over HLS"}`,
+    advice: `${other ? ours : "HLS"} does not carry it: ${remedies.slice(0, -1).join(", ")}, or ${remedies.at(-1)}.`,
+  };
 }
 
 // By reason: the kind that the supervisor acts on, the title and the advice.

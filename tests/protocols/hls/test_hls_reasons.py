@@ -62,6 +62,15 @@ async def test_codecs_that_hls_does_not_carry(
         assert found == (expected | {"otherVariants": others} if others else expected)
 
 
+@pytest.mark.parametrize(("codec", "is_named"), [(VP8(), True), (MJPEG(), False)])
+async def test_what_webrtc_can_show_is_named(codec: Any, is_named: bool) -> None:
+    pytest.importorskip("OpenSSL")
+    settings = {"webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0", "webrtcEncryption": False}
+    async with running(webrtc=True, **settings) as it:
+        it.publish("cam", [Track(0, codec)])
+        assert ("webrtcPort" in await problem(it, 404)) == is_named
+
+
 async def test_tracks_that_are_skipped() -> None:
     async with running() as it:
         publisher = it.publish("cam", [BOTH[0], Track(1, G711())])

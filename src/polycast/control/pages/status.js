@@ -14,7 +14,7 @@ const CODECS = {
   AC3: "AC-3",
   MPEGTS: "MPEG-TS",
 };
-const PROTOCOLS = { rtspsessions: "RTSP", rtspssessions: "RTSPS", rtmpconns: "RTMP", rtmpsconns: "RTMPS", hlsmuxers: "HLS" };
+const PROTOCOLS = { rtspsessions: "RTSP", rtspssessions: "RTSPS", rtmpconns: "RTMP", rtmpsconns: "RTMPS", webrtcsessions: "WebRTC", hlsmuxers: "HLS" };
 const STATES = { read: "reading", publish: "publishing", idle: "idle" };
 
 const state = { collections: [], history: new Map(), totals: new Map(), preview: null };

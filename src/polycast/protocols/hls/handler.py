@@ -253,7 +253,7 @@ class RequestHandler:
         if isinstance(error, PathError):
             return path_problem(error, path)
         tracks = path.stream.descriptions if path is not None and path.stream is not None else ()
-        return codec_problem(str(error), tracks, Variant(self._server.configuration.hls_variant.value))
+        return codec_problem(str(error), tracks, self._server.configuration)
 
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited for the same."""

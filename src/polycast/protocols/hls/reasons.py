@@ -13,15 +13,18 @@ from urllib.parse import quote
 
 import msgspec
 
+from polycast.config.schema import Configuration
 from polycast.hub.access import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError, PathNotConfigured, SourceTimedOut
 from polycast.hub.path import Path
 from polycast.media.track import Track
+from polycast.net.address import parse_address
 from polycast.net.http.file import ResponseFactory
 from polycast.wire.hls.muxer import select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
+from polycast.wire.webrtc.codecs import VIDEO_CODECS
 
 REALM: Final = "rtsp-simple-server"
 PROBLEM_TYPE: Final = b"application/problem+json"
@@ -71,6 +74,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     """The ``hlsVariant`` in use."""
     other_variants: tuple[str, ...] = ()
     """Values of ``hlsVariant`` that carry the codecs."""
+    webrtc_port: int | None = None
+    """Port of the server's WebRTC page, where that can show one of the codecs."""
+    webrtc_is_encrypted: bool = False
+    """Whether that page is served over HTTPS."""
     address: str = ""
     """The client's address as the server sees it."""
 
@@ -107,8 +114,10 @@ def path_problem(error: PathError, path: Path | None) -> Problem:
     return Problem(status=404, detail=detail, reason=Reason.NO_PUBLISHER)
 
 
-def codec_problem(detail: str, tracks: Sequence[Track], variant: Variant) -> Problem:
-    """Return that the variant carries none of the tracks, and which one would."""
+def codec_problem(detail: str, tracks: Sequence[Track], configuration: Configuration) -> Problem:
+    """Return that the variant carries none of the tracks, and what does."""
+    variant = Variant(configuration.hls_variant.value)
+    is_on_webrtc = configuration.webrtc and any(isinstance(track.codec, VIDEO_CODECS) for track in tracks)
     return Problem(
         status=404,
         detail=detail,
@@ -116,6 +125,8 @@ def codec_problem(detail: str, tracks: Sequence[Track], variant: Variant) -> Pro
         codecs=tuple(dict.fromkeys(track.codec_name for track in tracks)),
         variant=variant.value,
         other_variants=tuple(other.value for other in Variant if select_tracks(other, tracks)[0]),
+        webrtc_port=parse_address(configuration.webrtc_address)[1] if is_on_webrtc else None,
+        webrtc_is_encrypted=is_on_webrtc and configuration.webrtc_encryption,
     )
 
 
