@@ -11,14 +11,9 @@ import pytest
 from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net import work
+from polycast.net.budget import FIRST_PIECE_SIZE, SMALLEST_PIECE_SIZE
 from polycast.net.places import SILENT_SECONDS, Occupant, Places
-from polycast.net.tcp import (
-    CLOSE_GRACE_SECONDS,
-    FIRST_PIECE_SIZE,
-    SMALLEST_PIECE_SIZE,
-    ConnectionState,
-    TcpConnection,
-)
+from polycast.net.tcp import CLOSE_GRACE_SECONDS, ConnectionState, TcpConnection
 from polycast.net.work import BURST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, TURN_SECONDS, WorkQueue
 
 
@@ -29,7 +24,7 @@ class Loop:
         self.now = 100.0
         self.callbacks: list[Callable[[], None]] = []
         self.queue = WorkQueue(self.callbacks.append, clock=self.clock)
-        monkeypatch.setattr("polycast.net.tcp.work_queue_of", lambda loop: self.queue)
+        monkeypatch.setattr("polycast.net.budget.work_queue_of", lambda loop: self.queue)
 
     def clock(self) -> float:
         return self.now

@@ -317,7 +317,7 @@ class HttpConnection(TcpConnection):
             self.check_progress(now, STALL_TIMEOUT)
             return
         waiting = self.transport.get_write_buffer_size()
-        self._check_memory()
+        self.check_memory()
         if watch.has_stalled(now, waiting, has_more=engine is not None and engine.is_sending):
             self.abort("the client does not take the response")
             return
