@@ -503,3 +503,19 @@ async def test_packets_that_cannot_be_read_are_told_once_and_then_from_time_to_t
     data = rtp(100, b"\x78\xff\xff\x65")
     stream.tracks[0].write_packet(data, 0, len(data), NOW + 61)
     assert lines[1:] == ["a packet of track 1 (H264) cannot be read: STAP-A packet is cut off (199 times more before)"]
+
+
+async def test_frames_in_progress_of_all_tracks_have_a_limit_in_sum() -> None:
+    stream = make_stream(*(Track(index, H264(SPS, PPS)) for index in range(24)))
+    stream.add_reader(Frames())
+    for index in range(24):
+        write(stream, rtp(0, b"\x7c\x85" + bytes(60_000), marker=False), track=index)
+        for sequence in range(1, 40):
+            write(stream, rtp(sequence, b"\x7c\x05" + bytes(60_000), marker=False), track=index)
+    stream.flush()
+    depacketizers = [track._depacketizer for track in stream.tracks]
+    held = sum(depacketizer._fragments.size for depacketizer in depacketizers)  # type: ignore[union-attr]
+    assert held <= 24 << 20
+    assert all(depacketizer is not None and depacketizer.errors == 1 for depacketizer in depacketizers)
+    assert stream.frame_limit == 1 << 20
+    assert make_stream(VIDEO, AUDIO).frame_limit == 12 << 20

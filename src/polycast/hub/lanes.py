@@ -358,7 +358,9 @@ class LiveTrack:
     def open_frame_lane(self) -> None:
         """Begin to make frames out of packets: the first reader of frames has come."""
         if self._depacketizer is None:
-            self._depacketizer = make_depacketizer(self.track)
+            depacketizer = self._depacketizer = make_depacketizer(self.track)
+            if depacketizer is not None:
+                depacketizer.limit_frame_size(self._stream.frame_limit)
             self._choose_way()
 
     def close_frame_lane(self) -> None:

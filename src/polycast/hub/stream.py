@@ -30,6 +30,7 @@ from polycast.media.timebase import (
     wall_time_to_ntp,
 )
 from polycast.media.track import Track
+from polycast.rtp.payload.base import MAXIMUM_FRAMES_SIZE, MINIMUM_FRAME_LIMIT
 from polycast.rtp.payload.registry import rtp_format_for
 from polycast.rtp.reports import SenderReportSource
 from polycast.rtp.rtcp import SenderReport
@@ -165,6 +166,11 @@ class Stream:
         self._unreadable = RepeatedWarning(log)
         self._opened = loop.time()
         self.rate = RateMeter(self._opened)
+
+    @property
+    def frame_limit(self) -> int:
+        """Bytes of a frame of one track: the tracks share what a stream may keep of frames in progress."""
+        return max(MINIMUM_FRAME_LIMIT, MAXIMUM_FRAMES_SIZE // len(self.tracks))
 
     @property
     def bytes_received(self) -> int:

@@ -9,7 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
 
 SAMPLES_PER_FRAME = 1536
 """Six blocks of 256 samples (ATSC A/52 section 2.2)."""
@@ -27,7 +27,6 @@ class AC3Depacketizer(BaseDepacketizer):
     def __init__(self, clock_rate: int) -> None:
         super().__init__()
         self._clock_rate = clock_rate
-        self._fragments = FragmentBuffer()
         self._fragments_pts = 0
         self._remaining_fragments = 0
 

@@ -15,7 +15,6 @@ from polycast.rtp.payload.base import (
     PARAMETERS,
     BaseDepacketizer,
     BasePacketizer,
-    FragmentBuffer,
     Hints,
     PayloadPattern,
 )
@@ -98,7 +97,6 @@ class AV1Depacketizer(BaseDepacketizer):
         super().__init__()
         self._units: list[bytes] = []
         self._size = 0
-        self._fragments = FragmentBuffer()
         self._timestamp = -1
         self._pts = 0
         self._damaged = False

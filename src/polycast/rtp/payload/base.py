@@ -14,6 +14,10 @@ from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PAYLOAD_SIZE, build_header
 
 MAXIMUM_FRAME_SIZE = 16 * 1024 * 1024
 """Bytes of one coded frame. An uncompressed 4K picture is 12 MB; no coded one comes near."""
+MAXIMUM_FRAMES_SIZE = 24 * 1024 * 1024
+"""Bytes of the frames in progress of all tracks of a stream: what one publisher may make us keep."""
+MINIMUM_FRAME_LIMIT = 256 * 1024
+"""Bytes that each track may have all the same: sound, and pictures of a camera with many tracks."""
 
 NO_FRAMES: tuple[Frame, ...] = ()
 
@@ -64,6 +68,10 @@ class Depacketizer(Protocol):
     """Payloads that could not be understood."""
     last_error: str
     """Why the last one of them could not."""
+
+    def limit_frame_size(self, size: int) -> None:
+        """Let frames have at most ``size`` bytes."""
+
     lost_frames: int
     """Frames dropped because packets of theirs were lost."""
 
@@ -93,6 +101,8 @@ class BaseDepacketizer:
     def __init__(self) -> None:
         self.errors = 0
         self.last_error = ""
+        self._fragments = FragmentBuffer()
+        """The frame in progress, where frames are fragmented."""
         self.lost_frames = 0
         self._next_sequence = -1
 
@@ -109,6 +119,10 @@ class BaseDepacketizer:
             self.fail(error)
             self.reset()
             return NO_FRAMES
+
+    def limit_frame_size(self, size: int) -> None:
+        """Let frames have at most ``size`` bytes, if that is less than `MAXIMUM_FRAME_SIZE`."""
+        self._fragments.limit = min(size, MAXIMUM_FRAME_SIZE)
 
     def fail(self, error: RemoteProtocolError) -> None:
         """Count a payload that cannot be understood."""
@@ -129,11 +143,13 @@ class BaseDepacketizer:
 class FragmentBuffer:
     """Collects the fragments of one frame, within a limit."""
 
-    __slots__ = ("_parts", "size")
+    __slots__ = ("_parts", "limit", "size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self.size = 0
+        self.limit = MAXIMUM_FRAME_SIZE
+        """Bytes that it takes."""
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -141,8 +157,8 @@ class FragmentBuffer:
     def append(self, part: bytes) -> None:
         """Add a fragment. Raises `RemoteProtocolError` when the frame gets too large."""
         self.size += len(part)
-        if self.size > MAXIMUM_FRAME_SIZE:
-            raise RemoteProtocolError(f"frame is larger than {MAXIMUM_FRAME_SIZE} bytes")
+        if self.size > self.limit:
+            raise RemoteProtocolError(f"frame is larger than {self.limit} bytes")
         self._parts.append(part)
 
     def clear(self) -> None:
@@ -166,7 +182,6 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fragments = FragmentBuffer()
         self._timestamp = -1
         self._pts = 0
         self._damaged = False

@@ -12,7 +12,7 @@ from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
 
 MAXIMUM_ELEMENT_SIZE = 65_536
 """Bytes of one AudioMuxElement: 64 sub-frames of AAC at 6144 bits per channel and two channels are less."""
@@ -112,7 +112,6 @@ class LatmDepacketizer(BaseDepacketizer):
         self._in_band = configuration is None
         self._configuration = configuration
         self._duration = rescale(aac.samples_per_frame(codec), codec.sample_rate, clock_rate)
-        self._fragments = FragmentBuffer()
         self._timestamp = -1
         self._damaged = False
 

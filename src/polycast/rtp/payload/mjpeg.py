@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
+from polycast.rtp.payload.base import KEY, NO_FRAMES, BaseDepacketizer, BasePacketizer
 from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES, build_header, quantization_tables
 
 MAXIMUM_SEGMENTS = 64
@@ -35,7 +35,6 @@ class MJPEGDepacketizer(BaseDepacketizer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._fragments = FragmentBuffer()
         self._header = b""
         self._timestamp = -1
         self._tables_by_quality: dict[int, bytes] = {}

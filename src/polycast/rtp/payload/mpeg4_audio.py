@@ -12,7 +12,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
 from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
 
 MAXIMUM_DISPLACED_UNITS = 1024
 """Access units that wait for earlier ones where a sender interleaves: some 20 s."""
@@ -31,7 +31,6 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         self._displaced: list[tuple[int, int, bytes]] | None = [] if first.is_interleaved else None
         """Heap of (time, order of arrival, access unit) that may have to wait for earlier ones."""
         self._arrivals = 0
-        self._fragments = FragmentBuffer()
         self._fragments_pts = 0
         self._expected_size = 0
         self._skipping = False

@@ -9,7 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, FragmentBuffer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
 
 _HEADER_SIZE = 4
 
@@ -20,7 +20,6 @@ class MPEGAudioDepacketizer(BaseDepacketizer):
     def __init__(self, clock_rate: int = 90_000) -> None:
         super().__init__()
         self._clock_rate = clock_rate
-        self._fragments = FragmentBuffer()
         self._fragments_pts = 0
         self._expected_size = 0
 

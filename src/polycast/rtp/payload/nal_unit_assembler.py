@@ -8,7 +8,7 @@ from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import MAXIMUM_FRAME_SIZE, BaseDepacketizer, FragmentBuffer
+from polycast.rtp.payload.base import BaseDepacketizer
 
 _START_CODE = b"\x00\x00\x01"
 
@@ -33,7 +33,6 @@ class NalUnitDepacketizer(BaseDepacketizer):
         self._loss = True
         self._timestamp = -1
         self._pts = 0
-        self._fragments = FragmentBuffer()
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         frames: list[Frame] = []
@@ -85,7 +84,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
         if self.is_delimiter(unit):
             return
         self._size += len(unit)
-        if len(self._units) >= MAXIMUM_NAL_UNITS_PER_FRAME or self._size > MAXIMUM_FRAME_SIZE:
+        if len(self._units) >= MAXIMUM_NAL_UNITS_PER_FRAME or self._size > self._fragments.limit:
             self._forget_frame()
             raise RemoteProtocolError("access unit has too many NAL units or is too large")
         self._units.append(unit)
