@@ -47,3 +47,18 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked.read_text()), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_have_all_their_cells(path: Path) -> None:
+    columns = 0
+    is_code = False
+    for number, line in enumerate(path.read_text().split("\n"), 1):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        if is_code or not line.startswith("|"):
+            columns = 0
+            continue
+        cells = re.sub(r"`[^`]*`", "code", line).replace("\\|", "").count("|") - 1
+        columns = columns or cells
+        assert cells == columns, f"line {number} has {cells} cells, not {columns}: {line}"

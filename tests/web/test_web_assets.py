@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from polycast import web
+from polycast.protocols.hls.reasons import Reason
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "src" / "polycast" / "web"
@@ -257,3 +258,8 @@ def test_third_party_code_is_what_is_declared() -> None:
     assert version is not None
     assert f'"{version[1]}"'.encode() in body
     assert "Apache License" in own("hls.LICENSE.txt")
+
+
+def test_the_page_has_words_for_every_reason() -> None:
+    texts = re.findall(r'^  "([a-z-]+)": \(', (FOLDER / "problems.js").read_text(), re.MULTILINE)
+    assert set(texts) == {reason.value for reason in Reason} - {Reason.OTHER.value}

@@ -241,6 +241,8 @@ PROBLEMS = [
     (503, {"reason": "no-key-frames"}, "The publisher sends no key frames", "key frame interval"),
     (401, {"reason": "credentials-refused"}, "Wrong user name or password", "sign in"),
     (401, {"reason": "externally-refused"}, "You may not watch this stream", "authentication server"),
+    (403, {"reason": "host-refused", "address": "evil.example"},
+     "This host name is not allowed", "allowedHosts"),
     (403, {"reason": "address-refused", "address": "192.0.2.7"},
      "You may not watch this stream from here", "Your address (192.0.2.7)"),
 ]  # fmt: skip

@@ -99,8 +99,8 @@ const TEXTS = {
   }),
   "host-refused": ({ address }) => ({
     kind: "refused",
-    title: "This stream cannot be watched under this name",
-    advice: `The server does not know that it is called ${address}. Open it by its IP address, or add the name to the setting "allowedHosts" of the server.`,
+    title: "This host name is not allowed",
+    advice: `The server refuses requests for “${address}” to protect the stream from other web pages. Use its IP address, or ask the operator of the server to add the name to allowedHosts.`,
   }),
   "address-refused": ({ address }) => ({
     kind: "refused",
