@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from polycast.config import check_path_name, compile_path_pattern
+from polycast.config.re2 import MAX_STATES
 from polycast.errors import ConfigurationError
 
 
@@ -134,3 +136,13 @@ def test_names_that_take_other_engines_for_ever(expression: str) -> None:
     pattern = compile_path_pattern("~" + expression)
     assert pattern is not None
     assert pattern.search("a" * 400 + "~") is None
+
+
+def test_memory_for_expressions_is_limited() -> None:
+    pattern = compile_path_pattern("~(a|b)*a(a|b){14}c")  # a state for each combination of the last 15 letters
+    assert pattern is not None
+    randomness = random.Random(1)
+    for _ in range(40):
+        text = "".join(randomness.choice("ab") for _ in range(400))
+        assert pattern.search(text + "c") is not None or text[-15] == "b"
+    assert len(pattern._automaton._states) <= MAX_STATES + 1

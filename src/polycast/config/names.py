@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from polycast.config.re2 import ExpressionError, Pattern, compile_expression
@@ -39,6 +40,7 @@ def is_pattern(name: str) -> bool:
     return name.startswith("~")
 
 
+@lru_cache(maxsize=4096)
 def compile_path_pattern(name: str) -> Pattern | None:
     """The compiled expression of a ``~...`` entry, or None for an entry that names one path.
 

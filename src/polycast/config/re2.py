@@ -1,8 +1,9 @@
 """Regular expressions with the syntax and the meaning of RE2, the engine of the reference server.
 
 Not Python's ``re``: its syntax differs in many places, and for some expressions it takes time that grows exponentially
-with the name, which clients choose. Here it grows linearly: all ways to match are followed at once, in the order of
-their preference (Pike's algorithm, as in https://swtch.com/~rsc/regexp/regexp2.html).
+with the name, which clients choose. Here it grows linearly: all ways to match are followed at once. Whether there is a
+match is answered by a deterministic automaton, made as it is used; where the groups are, by following the ways in the
+order of their preference (https://swtch.com/~rsc/regexp/regexp2.html describes both).
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ from polycast.config.re2_parser import (
 __all__ = ["ExpressionError", "Match", "Pattern", "compile_expression"]
 
 MAX_INSTRUCTIONS: Final = 5_000  # what a match takes time for, once per character
+MAX_STATES: Final = 1_000  # of the automaton; then it is made anew
 
 # Instructions: (_STEP, class), (_SPLIT, preferred, other), (_JUMP, target), (_SAVE, index), (_ASSERT, kind), (_MATCH,).
 _STEP, _SPLIT, _JUMP, _SAVE, _ASSERT, _MATCH = range(6)
+
+# What stands before a place in the text.
+_START, _NEWLINE, _WORD, _OTHER = range(4)
 
 _WORD_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
@@ -58,14 +63,20 @@ class Match:
 class Pattern:
     """A compiled expression."""
 
-    __slots__ = ("_groups", "_program")
+    __slots__ = ("_automaton", "_groups", "_program")
 
     def __init__(self, program: list[_Instruction], groups: int) -> None:
         self._program = program
         self._groups = groups
+        self._automaton = _Automaton(program)
 
     def search(self, text: str) -> Match | None:
         """Return the leftmost match, which may begin and end anywhere; of several, the preferred one."""
+        if not self._automaton.matches(text):
+            return None
+        return self._search_groups(text) if self._groups else Match(text, ())
+
+    def _search_groups(self, text: str) -> Match | None:
         none: _Ends = (-1,) * (2 * self._groups)
         threads: list[tuple[CharacterClass, int, _Ends]] = []
         found: _Ends | None = None
@@ -116,11 +127,126 @@ class Pattern:
                 pending.append((index + 1, (*ends[:other], place, *ends[other + 1 :])))
             elif code == _ASSERT:
                 assert isinstance(argument, str)
-                if _holds(argument, text, place):
+                before = _kind_of(text[place - 1]) if place else _START
+                if _is_between(argument, before, text[place : place + 1]):
                     pending.append((index + 1, ends))
             else:
                 return ends
         return None
+
+
+class _State:
+    """A state of the automaton: the instructions to go on from, and what was before."""
+
+    __slots__ = ("before", "following", "indexes")
+
+    def __init__(self, indexes: frozenset[int], before: int) -> None:
+        self.indexes = indexes
+        self.before = before
+        self.following: dict[str, _State | None] = {}
+        """By the next character, empty at the end of the text; None when there is a match already."""
+
+
+class _Automaton:
+    """Tells whether a text has a match. States are kept, as names repeat."""
+
+    __slots__ = ("_again", "_dead", "_program", "_states")
+
+    def __init__(self, program: list[_Instruction]) -> None:
+        self._program = program
+        self._states: dict[tuple[frozenset[int], int], _State] = {}
+        self._dead = _State(frozenset(), _OTHER)
+        """There will be no match any more."""
+        self._again: frozenset[int] = frozenset(() if self._begins_with_text() else (0,))
+        """Where a match may begin behind the first character."""
+
+    def matches(self, text: str) -> bool:
+        state: _State | None = self._state(frozenset((0,)), _START)
+        for character in text:
+            assert state is not None
+            following = state.following
+            state = following[character] if character in following else self._step(state, character)
+            if state is None:
+                return True
+            if state is self._dead:
+                return False
+        assert state is not None
+        return (state.following[""] if "" in state.following else self._step(state, "")) is None
+
+    def _state(self, indexes: frozenset[int], before: int) -> _State:
+        if len(self._states) > MAX_STATES:
+            self._states = {}
+        return self._states.setdefault((indexes, before), _State(indexes, before))
+
+    def _step(self, state: _State, character: str) -> _State | None:
+        pending = list(state.indexes)
+        seen: set[int] = set()
+        following = set(self._again)
+        while pending:
+            index = pending.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            code, argument, other = self._program[index]
+            if code == _STEP:
+                assert isinstance(argument, CharacterClass)
+                if character and argument.has(character):
+                    following.add(index + 1)
+            elif code == _SPLIT:
+                assert isinstance(argument, int)
+                pending += (argument, other)
+            elif code == _JUMP:
+                pending.append(other)
+            elif code == _SAVE:
+                pending.append(index + 1)
+            elif code == _ASSERT:
+                assert isinstance(argument, str)
+                if _is_between(argument, state.before, character):
+                    pending.append(index + 1)
+            else:
+                state.following[character] = None
+                return None
+        new = self._state(frozenset(following), _kind_of(character)) if following else self._dead
+        state.following[character] = new
+        return new
+
+    def _begins_with_text(self) -> bool:
+        """Whether every match begins at the beginning of the text."""
+        pending = [0]
+        seen: set[int] = set()
+        while pending:
+            index = pending.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            code, argument, other = self._program[index]
+            if code in (_STEP, _MATCH):
+                return False
+            if code == _SPLIT:
+                assert isinstance(argument, int)
+                pending += (argument, other)
+            elif code == _JUMP:
+                pending.append(other)
+            elif code == _SAVE or argument != "A":
+                pending.append(index + 1)
+        return True
+
+
+def _kind_of(character: str) -> int:
+    return _NEWLINE if character == "\n" else _WORD if character in _WORD_CHARACTERS else _OTHER
+
+
+def _is_between(kind: str, before: int, after: str) -> bool:
+    """Whether an assertion holds between a kind of character and the next character, empty at the end."""
+    if kind == "A":
+        return before == _START
+    if kind == "z":
+        return not after
+    if kind == "^":
+        return before in (_START, _NEWLINE)
+    if kind == "$":
+        return after in ("", "\n")
+    return ((before == _WORD) != (after in _WORD_CHARACTERS)) == (kind == "b")
 
 
 def compile_expression(expression: str) -> Pattern:
@@ -130,20 +256,6 @@ def compile_expression(expression: str) -> Pattern:
     compiler.add(node)
     compiler.emit(_MATCH)
     return Pattern(compiler.program, groups)
-
-
-def _holds(kind: str, text: str, place: int) -> bool:
-    if kind == "A":
-        return place == 0
-    if kind == "z":
-        return place == len(text)
-    if kind == "^":
-        return place == 0 or text[place - 1] == "\n"
-    if kind == "$":
-        return place == len(text) or text[place] == "\n"
-    before = place > 0 and text[place - 1] in _WORD_CHARACTERS
-    after = place < len(text) and text[place] in _WORD_CHARACTERS
-    return (before != after) == (kind == "b")
 
 
 class _Compiler:
