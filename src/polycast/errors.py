@@ -16,7 +16,7 @@ from typing import Self
 
 
 class PolycastError(Exception):
-    """Base of all errors that Polycast raises on purpose."""
+    """Base class of all Polycast errors."""
 
 
 class ProtocolError(PolycastError):
@@ -39,10 +39,10 @@ class LocalProtocolError(ProtocolError):
 
 
 class ConfigurationError(PolycastError):
-    """A configuration file, environment variable or API body is not valid. The text is meant for the user.
+    """A configuration file, environment variable or API body is not valid. The message is meant for the user.
 
-    ``keys`` are the settings that the error is about, in the order of their importance: ``("readTimeout",)``, or
-    ``("paths", "cam1", "source")`` for a setting of a path. The text names the first one.
+    ``keys`` are the settings that the error concerns, most important first: ``("readTimeout",)``, or
+    ``("paths", "cam1", "source")`` for a setting of a path. The message names the first one.
     """
 
     def __init__(self, message: str, *keys: tuple[str, ...]) -> None:
@@ -50,12 +50,12 @@ class ConfigurationError(PolycastError):
         self.message = message
         self.keys = keys
         self.place = ""
-        """Where it is written: file and line, or environment variable."""
+        """Where the setting is: file and line, or environment variable."""
         self.line = 0
-        """Line of the file, from 1, when it is known; else that of one of the keys."""
+        """Line of the file, from 1; 0 while unknown, then that of one of the keys applies."""
 
     def within(self, *prefix: str) -> Self:
-        """Put the error, which is about a part, into its whole; return it."""
+        """Put a prefix in front of the keys, for an error of a part of the configuration; return the error."""
         self.keys = tuple(prefix + key for key in self.keys) or (prefix,)
         return self
 

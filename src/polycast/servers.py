@@ -21,7 +21,7 @@ _STOP_REASON: Final = "the configuration changed"
 
 
 class StartError(PolycastError):
-    """A server could not be started: a port is taken, a certificate cannot be read. The text is for the user."""
+    """The server could not be started: a port is in use, for example. The message is meant for the user."""
 
 
 class Servers:
