@@ -248,3 +248,36 @@ async def test_what_readers_over_rtp_are_told_does_not_leap(seconds: float) -> N
             told.append((ntp_to_wall_time(mine.ntp) / NANOSECONDS, now))
     first = told[0][0] - told[0][1]
     assert all(wall - now == pytest.approx(first, abs=0.1) for wall, now in told)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["packets first", "frames first"])
+@pytest.mark.parametrize("second", [True, False], ids=["then packets", "then frames"])
+async def test_another_publisher_is_a_discontinuity_on_the_same_time_line(first: bool, second: bool) -> None:
+    sound = Track(1, Opus())
+    stream, reader = make_stream(VIDEO, sound, packets=first), Frames()
+    stream.add_reader(reader)
+    for publisher, packets in enumerate((first, second)):
+        sender, sent = make_stream(VIDEO, sound, packets=False), Packets()
+        sender.add_reader(sent)
+        if publisher:
+            assert stream.resume(stream.descriptions, publishes_packets=packets)
+        for number in range(50):
+            now = NOW + publisher * 5 + number * 0.04
+            for index in (0, 1):
+                if not packets:
+                    write(stream, index, number, 777.0 * publisher, now)
+                    continue
+                write(sender, index, number, 0.0, now)
+                sender.flush()
+                for packet in sent.batches[-1].runs[0].packets:
+                    stream.tracks[index].add_packet(packet, now)
+            stream.flush()
+    for index, rate in ((0, 90_000), (1, 48_000)):
+        frames = [entry for track, entry in reader.entries if track == index and isinstance(entry, Frame)]
+        assert len(frames) == pytest.approx(100, abs=2)
+        assert [frame.discontinuity for frame in frames].index(True) == pytest.approx(50, abs=1)
+        assert sum(frame.discontinuity for frame in frames) == 1
+        if not (first and second):  # timestamps of packets are continued by the clock of the loop
+            assert (frames[-1].dts - frames[0].dts) / rate == pytest.approx(6.96, abs=0.15)
+    last = {index: entry for index, entry in reader.entries if isinstance(entry, Frame)}
+    assert last[0].pts / 90_000 == pytest.approx(last[1].pts / 48_000, abs=0.05)

@@ -149,6 +149,8 @@ class Session(Publisher):
     def begin_prelude(self, path: Path, stream: Stream) -> Prelude:
         """Begin to keep what the stream sends, until `start_reading` takes it."""
         self.end_prelude()
+        if self.protocol is not Protocol.TCP:
+            stream.fit_datagrams()
         key_track = stream.key_track
         has_reordered = key_track in self.setups and reorders(stream.tracks[key_track].track.codec)
         reordered = key_track if has_reordered else None
