@@ -8,7 +8,7 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.transaction import HttpHost, Transaction
-from polycast.net.tcp import ConnectionState, TcpConnection
+from polycast.net.tcp import TcpConnection
 from polycast.wire.http.http1 import Http1Connection
 from polycast.wire.http.http2 import Http2Connection
 from polycast.wire.http.http2_frames import PREFACE
@@ -28,9 +28,6 @@ RECEIVE_SIZE: Final = 2 * 1024
 
 # Bytes of a streamed response that wait before its handler has to.
 STREAM_LIMIT: Final = 64 * 1024
-
-# Bytes that a client may send behind the request that ended its connection, most often the rest of a large body.
-DISCARD_LIMIT: Final = 8 * 1024 * 1024
 
 # Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
 STALL_TIMEOUT = 20.0
@@ -64,8 +61,6 @@ class HttpConnection(TcpConnection):
         self._is_write_paused = False
         self._is_shutting_down = False
         """Whether to close after the responses that are under way."""
-        self._discarded = 0
-        """Bytes received while the connection is being closed."""
         self._watch = _Watch(server.now())
 
     # TcpConnection
@@ -131,29 +126,36 @@ class HttpConnection(TcpConnection):
     # Requests
 
     def receive(self, data: bytes, now: float) -> bool:
-        self._unread = self._unread + data if self._unread else data
-        return self.go_on(now)
+        engine = self._engine
+        if engine is None or self._unread or self._is_working or len(data) > RECEIVE_SIZE:
+            self._unread += data
+            return self.go_on(now)
+        self._give(engine, data)  # a request or two, which nothing has to wait for: most reads are that
+        return self._work_on(engine, now)
 
     def go_on(self, now: float) -> bool:
         """Answer what was received, for a slice; a response that is there at once may let the next request begin."""
         engine = self._engine or self._recognize()
         if engine is None or self._is_working:
             return False
+        return self._work_on(engine, now)
+
+    def _work_on(self, engine: Engine, now: float) -> bool:
         self._is_working = True
         try:
-            is_done = self._handle_requests(engine)
+            is_done = self._handle_requests(engine, now)
             while is_done and self._unread and not engine.is_full and self.is_open:
                 if self.is_slice_over():
                     return True
                 self._feed(engine)
-                is_done = self._handle_requests(engine)
+                is_done = self._handle_requests(engine, now)
         finally:
             self._is_working = False
         if not is_done:
             return self.is_open
         if self._unread or engine.is_full:
             self.hold_reading()
-        else:
+        elif self._pauses:
             self.release_reading()
         return False
 
@@ -178,27 +180,31 @@ class HttpConnection(TcpConnection):
             data, self._unread = data[:RECEIVE_SIZE], data[RECEIVE_SIZE:]
         else:
             self._unread = b""
+        self._give(engine, data)
+
+    def _give(self, engine: Engine, data: bytes) -> None:
         try:
             engine.receive_data(data)
         except RemoteProtocolError as error:
             self._unread = b""  # the engine answers what came before, and is finished then
             self.close_reason = self.close_reason or f"invalid data: {error}"
 
-    def _handle_requests(self, engine: Engine) -> bool:
+    def _handle_requests(self, engine: Engine, now: float) -> bool:
         """Handle requests that the engine has read; return whether it has no more now."""
-        handle = self.server.handler.handle
-        while engine.has_work and self.is_open:
+        while self.is_open:
             event = engine.next_event()
             if event is None:
+                if not engine.has_work:
+                    return True
                 self._send(engine)  # which may be what the next request waits for
                 event = engine.next_event()
                 if event is None:
                     return True
             if isinstance(event, Request):
-                now = self._watch.on_request(self.clock())
+                self._watch.on_request(now)
                 self.silent_since = None
                 transaction = self._transactions[event.stream] = Transaction(self, event, now)
-                handle(transaction)
+                self.server.handler.handle(transaction)
             else:
                 self._forget(event.stream)
             if engine.events and self.is_slice_over():
@@ -358,13 +364,6 @@ class HttpConnection(TcpConnection):
             self._engine.shut_down()
         # Some HTTP/2 clients take GOAWAY for the end, even of what is under way; so it follows the last response.
 
-    def data_received(self, data: bytes) -> None:
-        if self.state is ConnectionState.DRAINING:
-            self._discarded += len(data)
-            if self._discarded > DISCARD_LIMIT:
-                self.abort("the client sends on after the last response")
-        super().data_received(data)
-
     def close_transport(self) -> None:
         if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():
             self.transport.close()
@@ -393,11 +392,10 @@ class _Watch:
         self._stalled_since: float | None = None
         self._drained_then = 0
 
-    def on_request(self, now: float) -> float:
-        """A request was received; return when."""
+    def on_request(self, now: float) -> None:
+        """A request was received."""
         self._last_request = now
         self._has_requested = True
-        return now
 
     def is_late(self, now: float, timeout: float, *, is_incomplete: bool) -> bool:
         """Return whether a request that was begun, or the first one, takes longer than ``timeout``."""
