@@ -113,11 +113,16 @@ def checksum(frame: Frame) -> int:
 async def pull_all(files: dict[str, bytes], name: str = "stream.m3u8") -> Recorder:
     """Pull a recording to its end and return what readers got."""
     async with web(files) as origin:
-        async with running(paths=pulling(origin.url(name), sourceRetryPause="10s")) as app:
-            recorder = Recorder(app)
-            await app.log.wait("failed: ")
-            assert app.log.find("failed: the stream has ended"), app.log.lines
-        return recorder
+        return await pull_from(origin.url(name))
+
+
+async def pull_from(url: str) -> Recorder:
+    """The same from any server."""
+    async with running(paths=pulling(url, sourceRetryPause="10s")) as app:
+        recorder = Recorder(app)
+        await app.log.wait("failed: ")
+        assert app.log.find("failed: the stream has ended"), app.log.lines
+    return recorder
 
 
 def assert_same(recorder: Recorder, media: dict[str, Any], tolerance: float = 0.1) -> None:

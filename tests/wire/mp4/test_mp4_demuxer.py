@@ -7,12 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.wire.hls import streams
 from tests.wire.hls.samples import AUDIO, VIDEO, essence, interleave, read_packets, sample, sample_folder
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.wire.hls.muxer import Muxer
 from polycast.wire.hls.options import MuxerOptions, Variant
+from polycast.wire.hls.resource import Resource
 from polycast.wire.mp4 import demuxer as module
 from polycast.wire.mp4.boxes import box, full_box
 from polycast.wire.mp4.demuxer import Demuxer
@@ -162,3 +164,33 @@ def test_broken_files(data: bytes) -> None:
 def test_names_of_samples_are_those_of_the_pairs() -> None:
     assert {video for video, _ in PAIRS} == set(VIDEO)
     assert {audio for _, audio in PAIRS} == set(AUDIO)
+
+
+def test_the_samples_of_a_large_box_are_taken_as_they_come() -> None:
+    """Neither the box nor its samples are held twice."""
+    muxer = Muxer(Variant.FMP4, [streams.track(0, streams.VIDEO)], streams.options())
+    streams.feed(muxer, streams.video(0, streams.regular(3.1), size=20_000))
+    names = [line for line in streams.text(muxer).splitlines() if line.endswith(".mp4")]
+    whole, pieces = Demuxer(), Demuxer()
+    largest = 0
+    for name in ["t1_stream_init0.mp4", *names]:
+        file = muxer.lookup(name)
+        assert isinstance(file, Resource)
+        expected = whole.receive_data(file.body)
+        found = []
+        for start in range(0, len(file.body), 1000):
+            found += pieces.receive_data(file.body[start : start + 1000])
+            largest = max(largest, len(pieces._buffer))
+        assert [(index, frame.dts, frame.units) for index, frame in found] == [
+            (index, frame.dts, frame.units) for index, frame in expected
+        ]
+    assert largest < 2 * 21_000 < len(file.body)
+
+
+def test_other_boxes_are_passed_over_however_large() -> None:
+    demuxer = Demuxer()
+    size = 100 * 1024 * 1024
+    demuxer.receive_data(size.to_bytes(4, "big") + b"free")
+    for _ in range(1599):
+        demuxer.receive_data(bytes(64 * 1024))
+        assert len(demuxer._buffer) <= 64 * 1024

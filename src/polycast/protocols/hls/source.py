@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from typing import ClassVar, Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.protocols.hls.source_crypto import KEY_SIZE, check_key, decrypt
+from polycast.protocols.hls.source_crypto import KEY_SIZE, Decryptor, check_key, decrypt
 from polycast.protocols.hls.source_demuxer import PieceDemuxer
 from polycast.protocols.hls.source_http import Download, Fetcher, resolve
 from polycast.protocols.hls.source_player import Lane, Player
 from polycast.protocols.hls.source_playlist import Piece, PlaylistFollower, choose_variant
-from polycast.protocols.pull import PullContext, Puller, PullError
-from polycast.wire.hls.parsed import Initialization, Key, ParsedMediaPlaylist, ParsedMultivariantPlaylist
+from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.wire.hls.parsed import ByteRange, Initialization, Key, ParsedMediaPlaylist, ParsedMultivariantPlaylist
 from polycast.wire.hls.parser import parse_playlist
-from polycast.wire.mp4.demuxer import MAXIMUM_MEDIA_SIZE
+from polycast.wire.mp4.demuxer import MAXIMUM_METADATA_SIZE
 
 # Bytes of an initialization: sample descriptions of a few tracks.
-MAXIMUM_INITIALIZATION_SIZE: Final = 4 * 1024 * 1024
+MAXIMUM_INITIALIZATION_SIZE: Final = MAXIMUM_METADATA_SIZE + 64 * 1024
+
+# Bytes of a segment; it is read while it is played, and never in memory as a whole.
+MAXIMUM_SEGMENT_SIZE: Final = 256 * 1024 * 1024
+
+# Bytes of frames that are downloaded ahead of the playout, however few seconds they are.
+MAXIMUM_BUFFER_SIZE: Final = 24 * 1024 * 1024
+
+# Seconds for which a segment is taken apart before the loop turns to others, and the bytes that it begins with.
+SLICE_SECONDS: Final = 0.001
+FIRST_SLICE_SIZE: Final = 4096
+LARGEST_SLICE_SIZE: Final = 64 * 1024
+SMALLEST_SLICE_SIZE: Final = 256
+
+# Bytes of a playlist from which on it is parsed in a thread: 500 lines take a few milliseconds.
+LARGE_PLAYLIST_SIZE: Final = 32 * 1024
+
+# Frames that are put into the queue before the loop turns to others: those of a fragment come all at once.
+FRAMES_AT_ONCE: Final = 100
+
+# A large playlist is not asked for again before so many times the time has passed that it took to parse it.
+PARSE_SHARE: Final = 8
+
+# Durations of a segment that its download may take before the source counts as failed.
+SLOWEST_DOWNLOAD: Final = 3
+
+# Read time-outs within which a source has to be ready (its playlists, an initialization and a segment), and seconds
+# that it gets however short they are.
+START_TIMEOUTS: Final = 3
+SHORTEST_START_SECONDS: Final = 10.0
 
 # Keys and initializations that are kept; a playlist uses one or two at a time.
 REMEMBERED_FILES: Final = 8
@@ -52,9 +84,15 @@ class HlsPuller(Puller):
             await fetcher.close()
 
     async def _pull(self, context: PullContext, fetcher: Fetcher) -> None:
-        first = await fetcher.get_playlist(self.url)
-        playlist = _parse(first)
         player = Player(context.loop, context.publish)
+        try:
+            await first_of(self._play(context, fetcher, player), _limit_start(player, context.read_timeout))
+        finally:
+            player.clear()  # an exception's traceback may keep it
+
+    async def _play(self, context: PullContext, fetcher: Fetcher, player: Player) -> None:
+        first = await fetcher.get_playlist(self.url)
+        playlist = await _parse(context.loop, first)
         if isinstance(playlist, ParsedMultivariantPlaylist):
             variant, audio = choose_variant(playlist)
             context.log.debug("using the variant with %d bit/s", variant.bandwidth)
@@ -67,14 +105,25 @@ class HlsPuller(Puller):
             _Rendition(context, fetcher, player, player.add_lane(only=_kind_of(number, len(urls))), url)
             for number, url in enumerate(urls)
         ]
-        # The first failure of any of them is that of the source; the others are cancelled.
-        try:
-            async with asyncio.TaskGroup() as group:
-                for rendition in renditions:
-                    group.create_task(rendition.run())
-                group.create_task(player.run())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        # The first failure of any of them is that of the source; the others are cancelled. A rendition that has ended
+        # leaves the player to play what is left.
+        await first_of(player.run(), *(_fail_only(rendition.run()) for rendition in renditions))
+
+
+async def _fail_only(work: Awaitable[None]) -> None:
+    await work
+    await asyncio.get_running_loop().create_future()
+
+
+async def _limit_start(player: Player, read_timeout: float) -> None:
+    """Fail when there is no stream in time: servers may send a byte now and then for ever."""
+    seconds = max(START_TIMEOUTS * read_timeout, SHORTEST_START_SECONDS)
+    try:
+        async with asyncio.timeout(seconds):
+            await player.started.wait()
+    except TimeoutError as error:
+        raise PullError(f"no stream within {seconds:g} s") from error
+    await asyncio.get_running_loop().create_future()
 
 
 def _kind_of(number: int, count: int) -> str | None:
@@ -82,11 +131,19 @@ def _kind_of(number: int, count: int) -> str | None:
     return None if count == 1 else ("video", "audio")[number]
 
 
-def _parse(download: Download) -> ParsedMediaPlaylist | ParsedMultivariantPlaylist:
+async def _parse(
+    loop: asyncio.AbstractEventLoop, download: Download
+) -> ParsedMediaPlaylist | ParsedMultivariantPlaylist:
     try:
+        if len(download.data) >= LARGE_PLAYLIST_SIZE:
+            return await loop.run_in_executor(None, parse_playlist, download.data)
         return parse_playlist(download.data)
     except RemoteProtocolError as error:
         raise PullError(f"invalid playlist: {error}") from error
+
+
+class _UnreadableError(PullError):
+    """A segment is broken: another download would not help."""
 
 
 class _Rendition:
@@ -101,6 +158,9 @@ class _Rendition:
         self._follower = PlaylistFollower()
         self._demuxer = PieceDemuxer()
         self._files: OrderedDict[object, bytes] = OrderedDict()
+        self._slice_size = FIRST_SLICE_SIZE
+        self._parse_seconds = 0.0
+        """How long the last playlist took to parse."""
 
     async def run(self) -> None:
         """Download until the playlist ends. Raises PullError."""
@@ -126,7 +186,8 @@ class _Rendition:
             stalled = max(self._context.read_timeout, float(STALLED_TARGETS * playlist.target_duration))
             if now - last_news >= stalled:
                 raise PullError(f"the playlist has not changed for {stalled:g} s")
-            await asyncio.sleep(self._follower.reload_delay(playlist, now - began))
+            least = PARSE_SHARE * self._parse_seconds
+            await asyncio.sleep(max(self._follower.reload_delay(playlist, now - began), least))
             address = self._follower.reload_address(self._url, playlist)
             patience = float(HOLD_PATIENCE_TARGETS * playlist.target_duration) if address != self._url else 0.0
 
@@ -138,7 +199,10 @@ class _Rendition:
                 raise
             # A server that holds requests ends them with an error when the stream pauses.
             download = await self._fetcher.get_playlist(self._url)
-        playlist = _parse(download)
+        loop = self._context.loop
+        began = loop.time()
+        playlist = await _parse(loop, download)
+        self._parse_seconds = loop.time() - began if len(download.data) >= LARGE_PLAYLIST_SIZE else 0.0
         if isinstance(playlist, ParsedMultivariantPlaylist):
             raise PullError("a multivariant playlist refers to another one")
         return download, playlist
@@ -146,27 +210,84 @@ class _Rendition:
     async def _take(self, pieces: list[Piece], base: str, playlist: ParsedMediaPlaylist) -> None:
         room = max(SHORTEST_BUFFER_SECONDS, float(BUFFER_TARGETS * playlist.target_duration))
         for piece in pieces:
-            await self._player.wait_for_room(self._lane, room)
+            await self._player.wait_for_room(self._lane, room, MAXIMUM_BUFFER_SIZE)
             initialization = None
             if piece.initialization is not None:
                 initialization = await self._initialization(piece.initialization, base, piece.sequence)
-            data = await self._segment(piece, base)
-            self._context.counters.bytes_received += len(data)
-            frames = self._demuxer.receive(piece, initialization, data)
-            self._lane.receive(self._demuxer.tracks, piece.period, frames)
+            await self._segment(piece, base, initialization)
 
-    async def _segment(self, piece: Piece, base: str) -> bytes:
+    async def _segment(self, piece: Piece, base: str, initialization: bytes | None) -> None:
+        """Take a segment apart while it is downloaded."""
         url = resolve(base, piece.uri)
+        decryptor = None
+        if piece.key is not None:
+            decryptor = Decryptor(await self._secret(piece.key, base), piece.key, piece.sequence)
+        self._demuxer.begin(piece, initialization)
+        received = 0
         for attempt in range(1, SEGMENT_ATTEMPTS + 1):
             try:
-                download = await self._fetcher.get(url, MAXIMUM_MEDIA_SIZE, byte_range=piece.byte_range)
+                async with aclosing(self._pieces(piece, url, received)) as pieces:
+                    async for data in pieces:
+                        received += len(data)
+                        await self._take_apart(piece, data if decryptor is None else decryptor.update(data))
+            except _UnreadableError:
+                raise
             except PullError as error:
                 if attempt == SEGMENT_ATTEMPTS:
                     raise
-                self._context.log.debug("retrying a segment: %s", error)
+                # What has come of it is on its way to the readers: the download goes on where it stopped.
+                self._context.log.debug("a segment is tried again from byte %d on: %s", received, error)
             else:
                 break
-        return await self._decrypted(download.data, piece.key, base, piece.sequence)
+        if decryptor is not None:
+            await self._take_apart(piece, decryptor.finish())
+        self._lane.receive(self._demuxer.tracks, piece.period, self._demuxer.end(piece))
+
+    async def _pieces(self, piece: Piece, url: str, received: int) -> AsyncGenerator[bytes, None]:
+        """Yield a segment from byte ``received`` on, as fast as it is played."""
+        window = piece.byte_range
+        if received:
+            start, length = (window.start, window.length) if window is not None else (0, MAXIMUM_SEGMENT_SIZE)
+            window = ByteRange(start + received, length - received)
+        loop = self._context.loop
+        seconds = max(self._context.read_timeout, SLOWEST_DOWNLOAD * piece.duration)
+        async with self._fetcher.open(url, MAXIMUM_SEGMENT_SIZE, byte_range=window) as body:
+            deadline = loop.time() + seconds
+            async for data in body.pieces:
+                if loop.time() > deadline:
+                    raise PullError(f"a segment of {piece.duration:g} s was not received within {seconds:g} s")
+                self._context.counters.bytes_received += len(data)
+                before = loop.time()
+                yield data
+                await self._player.wait_for_room(self._lane, math.inf, MAXIMUM_BUFFER_SIZE)
+                deadline += loop.time() - before
+
+    async def _take_apart(self, piece: Piece, data: bytes) -> None:
+        """Give bytes of a segment to the demuxer in slices that take about a millisecond each."""
+        loop = self._context.loop
+        view = memoryview(data)
+        start = 0
+        while start < len(view):
+            began = loop.time()
+            size = self._slice_size
+            try:
+                frames = self._demuxer.feed(bytes(view[start : start + size]))
+            except PullError as error:
+                is_encrypted = piece.key is not None
+                text = "a segment cannot be decrypted: the key does not fit" if is_encrypted else str(error)
+                raise _UnreadableError(text) from error
+            for first in range(0, len(frames), FRAMES_AT_ONCE):
+                if first:
+                    await asyncio.sleep(0)
+                self._lane.receive(self._demuxer.tracks, piece.period, frames[first : first + FRAMES_AT_ONCE])
+            start += size
+            took = loop.time() - began
+            if took > SLICE_SECONDS:
+                self._slice_size = max(size // 2, SMALLEST_SLICE_SIZE)
+            elif took < SLICE_SECONDS / 2:
+                self._slice_size = min(size * 2, LARGEST_SLICE_SIZE)
+            if start < len(view):
+                await asyncio.sleep(0)
 
     async def _initialization(self, initialization: Initialization, base: str, sequence: int) -> bytes:
         found = self._files.get(initialization)
@@ -174,19 +295,19 @@ class _Rendition:
             download = await self._fetcher.get(
                 resolve(base, initialization.uri), MAXIMUM_INITIALIZATION_SIZE, byte_range=initialization.byte_range
             )
-            found = await self._decrypted(download.data, initialization.key, base, sequence)
+            found = download.data
+            if initialization.key is not None:
+                found = decrypt(found, await self._secret(initialization.key, base), initialization.key, sequence)
             self._remember(initialization, found)
         return found
 
-    async def _decrypted(self, data: bytes, key: Key | None, base: str, sequence: int) -> bytes:
-        if key is None:
-            return data
+    async def _secret(self, key: Key, base: str) -> bytes:
         uri = check_key(key)
         secret = self._files.get(uri)
         if secret is None:
             secret = (await self._fetcher.get(resolve(base, uri), KEY_SIZE)).data
             self._remember(uri, secret)
-        return decrypt(data, secret, key, sequence)
+        return secret
 
     def _remember(self, name: object, data: bytes) -> None:
         self._files[name] = data

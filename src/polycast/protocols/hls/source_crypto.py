@@ -23,22 +23,43 @@ def check_key(key: Key) -> str:
     return key.uri
 
 
+class Decryptor:
+    """Decrypts one file, piece by piece. Raises PullError when the key cannot be one."""
+
+    def __init__(self, secret: bytes, key: Key, sequence: int) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+        except ImportError:
+            raise PullError(missing_packages("a stream with encrypted segments", "cryptography")) from None
+        if len(secret) != KEY_SIZE:
+            raise PullError(f"an encryption key has {len(secret)} bytes instead of {KEY_SIZE}")
+        self._cipher = Cipher(algorithms.AES(secret), modes.CBC(_initialization_vector(key, sequence))).decryptor()
+        self._size = 0
+        self._last = b""
+        """What was decrypted last: it may be the padding."""
+
+    def update(self, data: bytes) -> bytes:
+        """Take the next bytes; return plain ones."""
+        self._size += len(data)
+        plain = self._last + self._cipher.update(data)
+        self._last = plain[-KEY_SIZE:]
+        return plain[:-KEY_SIZE]
+
+    def finish(self) -> bytes:
+        """Return the last plain bytes. Raises PullError when the file is not complete or the key does not fit."""
+        if not self._size or self._size % KEY_SIZE:
+            raise PullError("an encrypted segment is not made of whole blocks")
+        plain = self._last + self._cipher.finalize()
+        padding = plain[-1]  # RFC 5652 section 6.3
+        if not 1 <= padding <= KEY_SIZE or plain[-padding:] != bytes((padding,)) * padding:
+            raise PullError("a segment cannot be decrypted: the key does not fit")
+        return plain[:-padding]
+
+
 def decrypt(data: bytes, secret: bytes, key: Key, sequence: int) -> bytes:
-    """Return the plain bytes of a segment. Raises PullError."""
-    try:
-        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-    except ImportError:
-        raise PullError(missing_packages("a stream with encrypted segments", "cryptography")) from None
-    if len(secret) != KEY_SIZE:
-        raise PullError(f"an encryption key has {len(secret)} bytes instead of {KEY_SIZE}")
-    if not data or len(data) % KEY_SIZE:
-        raise PullError("an encrypted segment is not made of whole blocks")
-    decryptor = Cipher(algorithms.AES(secret), modes.CBC(_initialization_vector(key, sequence))).decryptor()
-    plain = decryptor.update(data) + decryptor.finalize()
-    padding = plain[-1]  # RFC 5652 section 6.3
-    if not 1 <= padding <= KEY_SIZE or plain[-padding:] != bytes((padding,)) * padding:
-        raise PullError("a segment cannot be decrypted: the key does not fit")
-    return plain[:-padding]
+    """Return the plain bytes of a whole file. Raises PullError."""
+    decryptor = Decryptor(secret, key, sequence)
+    return decryptor.update(data) + decryptor.finish()
 
 
 def _initialization_vector(key: Key, sequence: int) -> bytes:

@@ -12,13 +12,19 @@ from polycast.protocols.pull import PullError
 from polycast.wire.mp4.demuxer import Demuxer as Mp4Demuxer
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.demuxer import Demuxer as TsDemuxer
-from polycast.wire.mpegts.elementary import make_parser
+from polycast.wire.mpegts.elementary import MAXIMUM_INCOMPLETE_SIZE, make_parser
 from polycast.wire.mpegts.psi import ElementaryStream
 
 # Owner of the ID3 frame that tells the time of packed audio (RFC 8216 section 3.4).
 _TIMESTAMP_OWNER: Final = b"com.apple.streaming.transportStreamTimestamp\0"
 
 _ID3_HEADER_SIZE: Final = 10
+
+# Bytes of the tags of packed audio: the time takes 73; some have a picture.
+MAXIMUM_TAGS_SIZE: Final = 1024 * 1024
+
+# Bytes that tell a container: the first box of an MP4 file has its type at 4, ID3 a header of 10.
+_LONGEST_START: Final = 16
 
 
 class Demuxer(Protocol):
@@ -30,37 +36,73 @@ class Demuxer(Protocol):
 
 
 class PieceDemuxer:
-    """Takes the pieces of a rendition in order. A discontinuity or another initialization begins a new container."""
+    """Takes the pieces of a rendition in order, each from `begin` to `end`. A discontinuity or another initialization
+    begins a new container."""
 
     def __init__(self) -> None:
         self._demuxer: Demuxer | None = None
         self._period: int | None = None
         self._initialization: bytes | None = None
+        self._next_initialization: bytes | None = None
+        self._start = b""
+        """The first bytes of a piece, until they are enough to tell its container."""
+        self._is_begun = False
 
     @property
     def tracks(self) -> tuple[Track, ...] | None:
         """The tracks; None until they are known."""
         return self._demuxer.tracks if self._demuxer is not None else None
 
-    def receive(self, piece: Piece, initialization: bytes | None, data: bytes) -> list[tuple[int, Frame]]:
-        """Return the frames of a piece, with the index of their track. Raises PullError when it cannot be read."""
-        is_new = self._demuxer is None or piece.period != self._period
+    def begin(self, piece: Piece, initialization: bytes | None) -> None:
+        """Say that a piece follows."""
+        if piece.period != self._period:
+            self._demuxer = self._initialization = None
         self._period = piece.period
+        self._next_initialization = initialization
+        self._start = b""
+        self._is_begun = False
+
+    def feed(self, data: bytes) -> list[tuple[int, Frame]]:
+        """Take bytes of the piece; return frames, with the index of their track. Raises PullError."""
         try:
-            if is_new or self._demuxer is None:
-                self._demuxer = _make_demuxer(initialization, data)
-                self._initialization = None
-            demuxer = self._demuxer
-            frames: list[tuple[int, Frame]] = []
-            if initialization is not None and initialization != self._initialization:
-                self._initialization = initialization
-                frames += demuxer.receive_data(initialization)
-            frames += demuxer.receive_data(data)
-            if piece.ends_segment and isinstance(demuxer, TsDemuxer):
-                frames += demuxer.flush()
+            if self._is_begun and self._demuxer is not None:
+                return self._demuxer.receive_data(data)
+            self._start += data
+            return self._begin_container() if len(self._start) >= _LONGEST_START else []
+        except RemoteProtocolError as error:
+            raise PullError(f"a segment cannot be read: {error}") from error
+
+    def end(self, piece: Piece) -> list[tuple[int, Frame]]:
+        """Return the frames that wait for the end of the piece. Raises PullError."""
+        try:
+            frames = [] if self._is_begun else self._begin_container()
+            if isinstance(self._demuxer, PackedAudioDemuxer):
+                frames += self._demuxer.end_segment()
+            if piece.ends_segment and isinstance(self._demuxer, TsDemuxer):
+                frames += self._demuxer.flush()
         except RemoteProtocolError as error:
             raise PullError(f"a segment cannot be read: {error}") from error
         return frames
+
+    def receive(self, piece: Piece, initialization: bytes | None, data: bytes) -> list[tuple[int, Frame]]:
+        """Take a whole piece at once; return its frames. Raises PullError."""
+        self.begin(piece, initialization)
+        return self.feed(data) + self.end(piece)
+
+    def _begin_container(self) -> list[tuple[int, Frame]]:
+        data, self._start = self._start, b""
+        self._is_begun = True
+        if self._demuxer is None:
+            self._demuxer = _make_demuxer(self._next_initialization, data)
+        demuxer = self._demuxer
+        frames: list[tuple[int, Frame]] = []
+        initialization = self._next_initialization
+        if isinstance(demuxer, PackedAudioDemuxer):
+            demuxer.begin_segment()
+        elif initialization is not None and initialization != self._initialization:
+            self._initialization = initialization
+            frames += demuxer.receive_data(initialization)
+        return frames + demuxer.receive_data(data)
 
 
 def _make_demuxer(initialization: bytes | None, data: bytes) -> Demuxer:
@@ -79,19 +121,59 @@ class PackedAudioDemuxer:
     def __init__(self) -> None:
         self.tracks: tuple[Track, ...] | None = None
         self._parser = make_parser(ElementaryStream(ts.STREAM_TYPE_AAC_ADTS, 0))
+        self._start: bytes | None = b""
+        """What has come of a segment, as long as its tags are not complete."""
+
+    def begin_segment(self) -> None:
+        """Say that a segment follows."""
+        self._start = b""
 
     def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
-        """Take a whole segment. Raises RemoteProtocolError when it is not packed audio."""
-        time, payload = _read_tag(data)
+        """Take the next bytes of a segment. Raises RemoteProtocolError when it is not packed audio."""
+        if self._start is None:
+            return self._parse(data, None)
+        self._start += data
+        tags = _size_of_tags(self._start)
+        if tags > MAXIMUM_TAGS_SIZE:
+            raise RemoteProtocolError("the tags of packed audio are too large")
+        # The time is that of the first frame, which has to be there as a whole.
+        return self._begin() if len(self._start) >= tags + MAXIMUM_INCOMPLETE_SIZE else []
+
+    def end_segment(self) -> list[tuple[int, Frame]]:
+        """Return the frames of a segment that is short."""
+        return self._begin() if self._start else []
+
+    def _begin(self) -> list[tuple[int, Frame]]:
+        time, data = _read_tag(self._start or b"")
+        self._start = None
         if self.tracks is None:
-            self._parser = make_parser(ElementaryStream(_stream_type_of(payload), 0))
+            self._parser = make_parser(ElementaryStream(_stream_type_of(data), 0))
+        return self._parse(data, time)
+
+    def _parse(self, data: bytes, time: int | None) -> list[tuple[int, Frame]]:
         parser = self._parser
         if parser is None:
             raise RemoteProtocolError("it is neither MPEG-TS nor MP4 nor packed audio")
-        frames = parser.parse(payload, time, time)
+        frames: list[Frame] = []
+        for start in range(0, len(data), MAXIMUM_INCOMPLETE_SIZE):  # a parser takes a limited number of frames at once
+            frames += parser.parse(data[start : start + MAXIMUM_INCOMPLETE_SIZE], time, time)
+            time = None
         if parser.ready:
             self.tracks = (Track(0, parser.codec),)
         return [(0, frame) for frame in frames]
+
+
+def _size_of_tags(data: bytes) -> int:
+    """Return the size of the ID3 tags that data begins with; more than it has where they are not complete."""
+    size = 0
+    while data[size : size + 3] == b"ID3":
+        if len(data) < size + _ID3_HEADER_SIZE:
+            return len(data) + 1
+        length = 0
+        for byte in data[size + 6 : size + 10]:
+            length = length << 7 | byte & 0x7F
+        size += _ID3_HEADER_SIZE + length
+    return size
 
 
 def _stream_type_of(payload: bytes) -> int:

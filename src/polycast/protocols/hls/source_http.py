@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -18,6 +22,15 @@ USER_AGENT: Final = "polycast"
 
 MAXIMUM_REDIRECTIONS: Final = 5
 
+# Time-outs of an answer within which a playlist, a key or an initialization has to arrive as a whole.
+WHOLE_TIMEOUTS: Final = 2
+
+# Bytes of a body that are handed over together, also of one that was compressed: a thousandth of it came then.
+PIECE_SIZE: Final = 64 * 1024
+
+# Content codings that are read (RFC 9110 section 8.4.1). They are asked for with playlists only: media is compressed.
+CODINGS: Final = ("gzip", "x-gzip", "deflate")
+
 PLAYLIST_START: Final = b"#EXTM3U"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -30,6 +43,16 @@ class Download:
 
     data: bytes
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A file that is being downloaded."""
+
+    url: str
+    """The address that it comes from in the end."""
+    pieces: AsyncIterator[bytes]
+    """Up to `PIECE_SIZE` bytes each."""
 
 
 class Fetcher:
@@ -55,7 +78,7 @@ class Fetcher:
         )
 
     async def get_playlist(self, url: str, *, patience: float = 0.0) -> Download:
-        """Return a playlist; of a file that is none, which may be a stream without end, what came first."""
+        """Return a playlist; of a file that is none, which may be a stream without end, its beginning."""
         return await self.get(url, MAXIMUM_PLAYLIST_SIZE, patience=patience, start=PLAYLIST_START)
 
     async def get(
@@ -69,10 +92,47 @@ class Fetcher:
     ) -> Download:
         """Return a file of at most ``limit`` bytes. ``patience``: further seconds that the answer may take.
 
-        The rest of a file that does not begin with ``start`` is not waited for. Raises PullError.
+        It is given up when it has not arrived as a whole in `WHOLE_TIMEOUTS` times the time that an answer may take to
+        begin. The rest of a file that does not begin with ``start`` is not waited for. Raises PullError.
+        """
+        parts: list[bytes] = []
+        size = 0
+        awaited = len(_BYTE_ORDER_MARK) + len(start)
+        seconds = WHOLE_TIMEOUTS * (self._timeout + patience)
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self.open(url, limit, byte_range=byte_range, patience=patience, compressed=bool(start)) as body,
+            ):
+                async for part in body.pieces:
+                    size += len(part)
+                    parts.append(part)
+                    if start and size - len(part) < awaited <= size:
+                        beginning = b"".join(parts)
+                        if not beginning.removeprefix(_BYTE_ORDER_MARK).startswith(start):
+                            return Download(beginning, body.url)
+                return Download(b"".join(parts), body.url)
+        except TimeoutError as error:
+            raise PullError(f"not received within {seconds:g} s ({without_credentials(url)})") from error
+        finally:
+            parts.clear()  # the traceback of an exception keeps this frame
+
+    @asynccontextmanager
+    async def open(
+        self,
+        url: str,
+        limit: int,
+        *,
+        byte_range: ByteRange | None = None,
+        patience: float = 0.0,
+        compressed: bool = False,
+    ) -> AsyncIterator[Body]:
+        """Request a file and return its body, to be read piece by piece; what is not read is not held in memory.
+
+        ``compressed``: ask for it in a content coding. Raises PullError, also while it is read.
         """
         httpx = self._library
-        headers = {}
+        headers = {"Accept-Encoding": "gzip, deflate" if compressed else "identity"}
         if byte_range is not None:
             headers["Range"] = f"bytes={byte_range.start}-{byte_range.start + byte_range.length - 1}"
         timeout = httpx.Timeout(self._timeout, read=self._timeout + patience)
@@ -83,33 +143,18 @@ class Fetcher:
             ) as response:
                 if response.status_code not in (200, 206):
                     raise PullError(f"bad status code: {response.status_code} ({address})")
-                data = await self._read(response, limit, start)
+                # a server that does not know ranges sends all
+                window = byte_range if response.status_code == 200 else None
+                async with aclosing(_read(response, limit, window)) as pieces:
+                    yield Body(str(response.url), pieces)
         except httpx.TimeoutException as error:
             raise PullError(f"no answer within {self._timeout + patience:g} s ({address})") from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, zlib.error) as error:
             raise PullError(f"{error or type(error).__name__} ({address})") from error
-        if byte_range is not None and response.status_code == 200:  # the server does not know ranges
-            data = data[byte_range.start : byte_range.start + byte_range.length]
-        return Download(data, str(response.url))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
-
-    async def _read(self, response: httpx2.Response, limit: int, start: bytes) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        awaited = len(_BYTE_ORDER_MARK) + len(start)
-        async for part in response.aiter_bytes():
-            size += len(part)
-            if size > limit:
-                raise PullError(f"a file is larger than {limit} bytes ({response.url})")
-            parts.append(part)
-            if start and size - len(part) < awaited <= size:
-                beginning = b"".join(parts)
-                if not beginning.removeprefix(_BYTE_ORDER_MARK).startswith(start):
-                    return beginning
-        return b"".join(parts)
 
     def _credentials_for(self, url: str) -> httpx2.BasicAuth | None:
         target, origin = urlsplit(url), self._origin
@@ -118,6 +163,42 @@ class Fetcher:
         if not origin.username:
             return None
         return self._library.BasicAuth(unquote(origin.username), unquote(origin.password or ""))
+
+
+async def _read(response: httpx2.Response, limit: int, window: ByteRange | None) -> AsyncGenerator[bytes, None]:
+    """Yield the body, decoded; of a ``window``, what lies in it. Raises PullError when there is more than ``limit``."""
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "", *CODINGS):
+        raise PullError(f"a file has the content coding {coding[:100]!r}, which is not supported ({response.url})")
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if coding in CODINGS else None
+    position = 0
+    begin, end = (window.start, window.start + window.length) if window is not None else (0, limit + 1)
+    async for raw in response.aiter_raw():
+        for piece in _slices(raw) if inflate is None else _inflated(inflate, raw):
+            piece_end = position + len(piece)
+            if piece_end > limit and window is None:
+                raise PullError(f"a file is larger than {limit} bytes ({response.url})")
+            if piece_end > begin and position < end:
+                yield piece[max(begin - position, 0) : end - position]
+            position = piece_end
+            if position >= end:
+                return
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
+    if len(data) <= PIECE_SIZE:
+        yield data
+        return
+    for start in range(0, len(data), PIECE_SIZE):
+        yield data[start : start + PIECE_SIZE]
+
+
+def _inflated(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    while data:
+        piece = inflate.decompress(data, PIECE_SIZE)
+        if piece:
+            yield piece
+        data = inflate.unconsumed_tail
 
 
 def without_credentials(url: str) -> str:

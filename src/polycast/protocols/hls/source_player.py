@@ -27,6 +27,9 @@ MAXIMUM_GAP: Final = 5.0
 # Seconds that one rendition waits for another one that has nothing.
 MAXIMUM_WAIT: Final = 2.0
 
+# Bytes that a frame takes besides its payload.
+FRAME_OVERHEAD: Final = 256
+
 # Seconds at which the time line begins, so that no time gets negative.
 START_TIME: Final = 1.0
 
@@ -68,6 +71,8 @@ class Lane:
         self.tracks: tuple[Track, ...] | None = None
         self.queue: deque[tuple[int, int, Frame | tuple[Track, ...]]] = deque()
         """(time in nanoseconds, track index, frame), or the new tracks from there on."""
+        self.size = 0
+        """Bytes of the frames in it."""
         self.is_finished = False
         self.is_given_up = False
         """Whether the other lanes go on without this one until it has something again."""
@@ -82,6 +87,18 @@ class Lane:
         """Seconds of media that wait."""
         queue = self.queue
         return (queue[-1][0] - queue[0][0]) / NANOSECONDS if queue else 0.0
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self.queue.clear()
+        self.size = 0
+
+    def pop(self) -> tuple[int, int, Frame | tuple[Track, ...]]:
+        """Remove the first entry of the queue and return it."""
+        entry = self.queue.popleft()
+        if isinstance(entry[2], Frame):
+            self.size -= entry[2].size + FRAME_OVERHEAD
+        return entry
 
     def receive(self, tracks: tuple[Track, ...] | None, period: int, frames: Sequence[tuple[int, Frame]]) -> None:
         """Take the frames of a piece; ``tracks`` are those of its container."""
@@ -105,6 +122,7 @@ class Lane:
             step = frame.duration or rate // 25
             self._time_line.note(time + rescale_nearest(step, rate, NANOSECONDS))
             begins = track.began or frame.discontinuity
+            self.size += frame.size + FRAME_OVERHEAD
             self.queue.append((time, index, retimed(frame, frame.pts + dts - frame.dts, dts, discontinuity=begins)))
         self.is_given_up = False
         self._on_data()
@@ -147,6 +165,8 @@ class Player:
         self._origin: float | None = None
         """Loop time of time 0."""
         self._taken = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set when there is a stream."""
         self.lanes: list[Lane] = []
         self.time_line = TimeLine()
 
@@ -156,11 +176,16 @@ class Player:
         self.lanes.append(lane)
         return lane
 
-    async def wait_for_room(self, lane: Lane, seconds: float) -> None:
-        """Wait until a lane holds less than so many seconds of media."""
-        while lane.buffered >= seconds:
+    async def wait_for_room(self, lane: Lane, seconds: float, size: int) -> None:
+        """Wait until a lane holds less than so many seconds of media, and bytes."""
+        while lane.buffered >= seconds or lane.size >= size:
             self._taken.clear()
             await self._taken.wait()
+
+    def clear(self) -> None:
+        """Forget everything that waits to be played."""
+        for lane in self.lanes:
+            lane.clear()
 
     async def run(self) -> None:
         """Play until all lanes have finished; always ends with PullError."""
@@ -184,6 +209,7 @@ class Player:
             for track in lane_tracks:
                 tracks.append(Track(len(tracks), track.codec, language=track.language, title=track.title))
         self._stream = self._publish(tracks, False)
+        self.started.set()
 
     async def _wait_for_laggards(self) -> None:
         """Wait for a lane that has nothing, if it is not for long."""
@@ -230,7 +256,7 @@ class Player:
             if lane is None or lane.queue[0][0] > limit:
                 break
             is_first = False
-            _, index, entry = lane.queue.popleft()
+            _, index, entry = lane.pop()
             if isinstance(entry, Frame):
                 stream.tracks[self._first_index(lane) + index].write_frame(entry, now)
             elif not self._change_tracks(lane, entry, stream):

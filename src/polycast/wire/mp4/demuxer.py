@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from struct import unpack_from
 
@@ -12,12 +13,13 @@ from polycast.media.track import Track
 from polycast.wire.mp4.boxes import Box, iterate, read_header
 from polycast.wire.mp4.tracks import InputTrack, read_movie
 
-MAXIMUM_MEDIA_SIZE = 128 * 1024 * 1024
-"""Bytes of an mdat box: a segment of 20 s at 50 Mbit/s."""
-MAXIMUM_METADATA_SIZE = 4 * 1024 * 1024
-"""Bytes of any other box; a moof box has at most 16 bytes for each sample."""
-MAXIMUM_SAMPLES = 65_536
-"""Samples of one fragment: 20 minutes of AAC."""
+MAXIMUM_MEDIA_SIZE = 52 * 1024 * 1024
+"""Bytes of the samples of one fragment, which are held until the last one is there: 8 s at 50 Mbit/s, and a segment of
+the size that `hlsSegmentMaxSize` allows by default."""
+MAXIMUM_METADATA_SIZE = 512 * 1024
+"""Bytes of a moov or moof box; a moof box has at most 16 bytes for each sample. Other boxes are passed over."""
+MAXIMUM_SAMPLES = 8_192
+"""Samples of one fragment: a minute of 60 pictures a second with sound."""
 MAXIMUM_RUNS = 256
 """Track runs of one fragment; usual files have one for each track."""
 _MAXIMUM_TIME = 1 << 62
@@ -78,53 +80,85 @@ class Demuxer:
         """Number of tracks whose codec is not supported."""
         self._buffer = bytearray()
         self._lanes: dict[int, _Lane] = {}
-        self._samples: list[_Sample] = []
+        self._samples: deque[_Sample] = deque()
+        """Of the last moof box, by place; those whose bytes have come are gone from it."""
+        self._frames: list[tuple[float, int, Frame]] = []
+        """(decoding time in seconds, track index, frame) of the mdat box that is being read."""
         self._distance = 0
         """Bytes from the start of the last moof box to the start of the buffer."""
+        self._media_start = 0
+        """The same for the content of the mdat box that is being read."""
+        self._media_rest = 0
+        """Bytes of it that are not read yet."""
+        self._skip = 0
+        """Bytes to pass over."""
 
     def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
         """Take the next bytes; return the frames that they completed, each with the index of its track.
 
-        Frames of one fragment come in the order of their decoding times. Times are in ticks of `Track.clock_rate`.
-        Raises RemoteProtocolError when the boxes are broken or too large; a sample that is broken is counted and left
-        out.
+        Frames of one mdat box come together at its end, in the order of their decoding times. Times are in ticks of
+        `Track.clock_rate`. Raises RemoteProtocolError when the boxes are broken or too large; a sample that is broken
+        is counted and left out.
         """
         buffer = self._buffer
         buffer += data
-        frames: list[tuple[int, Frame]] = []
-        start = 0
-        while True:
-            # only the header is copied: a box that is not complete is looked at once for each call
-            header = read_header(bytes(buffer[start : start + 16]), 0, min(len(buffer) - start, 16))
-            if header is None:
+        output: list[tuple[int, Frame]] = []
+        while buffer:
+            if self._skip:
+                passed = min(self._skip, len(buffer))
+                self._skip -= passed
+                self._drop(passed)
+            elif self._media_rest:
+                if not self._receive_media(output):
+                    break
+            elif not self._receive_box():
                 break
-            size = header.end
-            if int.from_bytes(buffer[start : start + 4], "big") == 0:
-                raise RemoteProtocolError("an MP4 box of unknown size cannot be read from a stream")
-            if size > (MAXIMUM_MEDIA_SIZE if header.kind == b"mdat" else MAXIMUM_METADATA_SIZE):
-                raise RemoteProtocolError("an MP4 box is too large")
-            if len(buffer) - start < size:
-                break
-            content = bytes(buffer[start : start + size])
-            self._receive_box(content, Box(header.kind, 0, header.content, size), frames)
-            start += size
-        del buffer[:start]
-        return frames
+        return output
 
-    def _receive_box(self, data: bytes, box: Box, frames: list[tuple[int, Frame]]) -> None:
-        if box.kind == b"moov":
-            self._receive_movie(data, box)
-        elif box.kind == b"moof":
+    def _drop(self, size: int) -> None:
+        del self._buffer[:size]
+        self._distance += size
+
+    def _receive_box(self) -> bool:
+        """Take the box that the buffer begins with, or its header; False when more bytes are needed."""
+        buffer = self._buffer
+        header = read_header(bytes(buffer[:16]), 0, min(len(buffer), 16))
+        if header is None:
+            return False
+        size = header.end
+        if int.from_bytes(buffer[:4], "big") == 0:
+            raise RemoteProtocolError("an MP4 box of unknown size cannot be read from a stream")
+        if header.kind == b"mdat":
+            if size > MAXIMUM_MEDIA_SIZE:
+                raise RemoteProtocolError("an MP4 box is too large")
+            self._drop(header.content)
+            self._media_start = self._distance
+            self._media_rest = size - header.content
+            return True
+        if header.kind not in (b"moov", b"moof"):
+            self._skip = size
+            return True
+        if size > MAXIMUM_METADATA_SIZE:
+            raise RemoteProtocolError("an MP4 box is too large")
+        if len(buffer) < size:
+            return False
+        content = bytes(buffer[:size])
+        box = Box(header.kind, 0, header.content, size)
+        if header.kind == b"moov":
+            self._receive_movie(content, box)
+        else:
             self._distance = 0
-            self._samples = self._read_fragment(data, box)
-        elif box.kind == b"mdat":
-            self._receive_media(data, box, frames)
-        self._distance += box.end
+            samples = self._read_fragment(content, box)
+            for sample in samples:
+                sample.lane.shift = max(sample.lane.shift, -sample.composition)
+            self._samples = deque(sorted(samples, key=lambda sample: sample.start))
+        self._drop(size)
+        return True
 
     def _receive_movie(self, data: bytes, box: Box) -> None:
         found, self.skipped = read_movie(data, box)
         self._lanes = {track.track_id: _Lane(index, track) for index, track in enumerate(found)}
-        self._samples = []
+        self._samples.clear()
         self.tracks = tuple(Track(index, track.codec, language=track.language) for index, track in enumerate(found))
 
     def _read_fragment(self, data: bytes, box: Box) -> list[_Sample]:
@@ -216,26 +250,49 @@ class Demuxer:
         lane.next_time = time
         return position
 
-    def _receive_media(self, data: bytes, box: Box, frames: list[tuple[int, Frame]]) -> None:
-        first = self._distance + box.content
-        end = self._distance + box.end
-        ordered = sorted(self._samples, key=lambda sample: sample.dts / sample.lane.track.timescale)
-        self._samples = []
-        for sample in ordered:
-            lane = sample.lane
-            lane.shift = max(lane.shift, -sample.composition)
-        for sample in ordered:
-            if sample.start < first or sample.start + sample.size > end:
-                self.counters.broken += 1
+    def _receive_media(self, output: list[tuple[int, Frame]]) -> bool:
+        """Take the bytes of an mdat box; False when the next sample needs more of them."""
+        available = min(len(self._buffer), self._media_rest)
+        end = self._distance + available
+        is_whole = available == self._media_rest
+        taken = 0
+        while self._samples:
+            sample = self._samples[0]
+            if sample.start >= end and not is_whole:
+                taken = available
+                break
+            place = sample.start - self._distance
+            if sample.start + sample.size > end and not is_whole:
+                taken = max(min(place, available), taken)
+                break
+            self._samples.popleft()
+            if place < taken or sample.start < self._media_start or sample.start + sample.size > end:
+                self.counters.broken += 1  # outside of the box, or on top of another one
                 continue
-            start = sample.start - self._distance
-            try:
-                frame = self._make_frame(sample, data[start : start + sample.size])
-            except ProtocolError:
-                self.counters.broken += 1
-                continue
-            if frame is not None:
-                frames.append((sample.lane.index, frame))
+            self._take_sample(sample, bytes(self._buffer[place : place + sample.size]))
+            taken = place + sample.size
+        else:
+            taken = available
+        if is_whole:
+            taken = available
+        self._media_rest -= taken
+        self._drop(taken)
+        if not self._media_rest:
+            self._frames.sort(key=lambda entry: entry[0])
+            output += [(index, frame) for _, index, frame in self._frames]
+            self._frames = []
+            self._samples.clear()
+            return True
+        return taken > 0 and bool(self._buffer)
+
+    def _take_sample(self, sample: _Sample, data: bytes) -> None:
+        try:
+            frame = self._make_frame(sample, data)
+        except ProtocolError:
+            self.counters.broken += 1
+            return
+        if frame is not None:
+            self._frames.append((sample.dts / sample.lane.track.timescale, sample.lane.index, frame))
 
     def _make_frame(self, sample: _Sample, data: bytes) -> Frame | None:
         lane = sample.lane
