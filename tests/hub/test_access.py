@@ -195,6 +195,9 @@ async def test_hub_finds_the_rules_of_the_path() -> None:
         await ask("cam")
     with pytest.raises(PathNotConfigured, match="path 'other' is not configured"):
         await ask("other")
-    with pytest.raises(InvalidPathName):
-        await ask("a b")
+    for name in ("a b", "open/../cam", "open/..", "../cam", "open/./x", "open" + 600 * "x"):
+        with pytest.raises(InvalidPathName):
+            await ask(name)
+        with pytest.raises(InvalidPathName):
+            hub.path(name)
     assert set(hub.paths) == {"cam"}

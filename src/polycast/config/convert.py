@@ -31,7 +31,7 @@ def check_keys(values: Any) -> None:
         if key == "paths":
             _check_path_keys(key, value)
         elif key not in known:
-            raise unknown_key(key)
+            raise unknown_key(key, is_map=isinstance(value, Mapping))
 
 
 def parse_fields(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -98,7 +98,15 @@ def _check_path_keys(key: str, paths: Any) -> None:
         if path is None:
             continue
         if not isinstance(path, Mapping):
-            raise ConfigurationError("not a map (write its settings below it, indented)", ("paths", name))
+            raise ConfigurationError(f"not a map ({_path_hint(name, path)})", ("paths", name))
         for key in path:
             if key not in known:
                 raise unknown_key(key, of_path=True).within("paths", name)
+
+
+def _path_hint(name: str, value: Any) -> str:
+    if name in path_fields():
+        return f"'{name}' is a setting of a path: indent it more than the name of the path"
+    if isinstance(value, str) and "://" in value:
+        return "write 'source: ' and the address below it, indented"
+    return "write its settings below it, indented"

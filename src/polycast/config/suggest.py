@@ -8,8 +8,8 @@ from polycast.config.similar import closest
 from polycast.errors import ConfigurationError
 
 
-def unknown_key(key: str, *, of_path: bool = False) -> ConfigurationError:
-    """Return the error for a key that does not exist where it is written."""
+def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> ConfigurationError:
+    """Return the error for a key that does not exist where it is written; ``is_map`` tells of its value."""
     here, elsewhere = configuration_fields(), path_fields()
     if of_path:
         here, elsewhere = elsewhere, here
@@ -25,6 +25,8 @@ def unknown_key(key: str, *, of_path: bool = False) -> ConfigurationError:
         hint = foreign
     elif similar := closest(key, here if of_path else (*here, "paths")):
         hint = f"did you mean '{similar}'?"
+    elif is_map and not of_path:
+        hint = "if it is a path, indent it below 'paths:'"
     else:
         hint = "docs/configuration.md lists all settings"
     shown, colon, _ = key.partition(":")  # what follows may be a password
