@@ -186,7 +186,7 @@ def test_an_interrupt_ends_the_waiting_for_a_pipe(folder: Path, start: Start) ->
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     os.close(descriptor)
-    assert (process.returncode, out, err) == (130, "", "")
+    assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
 
 
 def test_a_thread_that_hangs_does_not_keep_the_server_from_ending(folder: Path) -> None:

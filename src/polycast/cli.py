@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,19 +89,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = [f"--{arguments[0]}"]
     options = _parser().parse_args(arguments)
     try:
-        loaded = _load(options.config, demo=options.demo)
+        with _interruptible():
+            loaded = _load(options.config, demo=options.demo)
     except ConfigurationError as error:
         print(f"ERR: {printable(str(error))}")
         return 1
-    except KeyboardInterrupt:  # while waiting for a pipe
-        return 130
     loader = functools.partial(_load, options.config, demo=options.demo, again=True)
     if options.check:
         return _check(loaded)
     _raise_file_limit()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with _interruptible(), asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(loaded, loader, demo=options.demo))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT end the process at once: Python would miss one that comes right before a pipe is waited for, and would
+    show a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _parser() -> argparse.ArgumentParser:
