@@ -14,7 +14,15 @@ from polycast.net import work
 from polycast.net.budget import FIRST_PIECE_SIZE, SMALLEST_PIECE_SIZE
 from polycast.net.places import SILENT_SECONDS, Occupant, Places
 from polycast.net.tcp import CLOSE_GRACE_SECONDS, ConnectionState, TcpConnection
-from polycast.net.work import BURST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, TURN_SECONDS, WorkQueue
+from polycast.net.work import (
+    BURST_SECONDS,
+    CROWDED_BURST_SECONDS,
+    READ_SIZE,
+    SHARE,
+    SLICE_SECONDS,
+    TURN_SECONDS,
+    WorkQueue,
+)
 
 
 class Loop:
@@ -196,6 +204,20 @@ def test_a_sustained_share_is_worked_for_in_the_queue_only(loop: Loop) -> None:
     loop.now += BURST_SECONDS / SHARE  # its share comes back with time
     connection.data_received(b"3")
     assert connection.done.endswith(b"3")
+
+
+def test_less_is_worked_at_once_while_others_have_work_left(loop: Loop) -> None:
+    """Each of hundreds of new connections would have a slice in each turn."""
+    many = [connect(loop, SLICE_SECONDS)[0] for _ in range(200)]
+    for connection in many:
+        connection.data_received(b"1234")
+    loop.turn()
+    late = [connect(loop, SLICE_SECONDS)[0] for _ in range(50)]
+    for connection in late:
+        for _ in range(5):
+            connection.data_received(b"1")
+    worked = sum(len(connection.done) for connection in late)
+    assert worked == pytest.approx(len(late) * (CROWDED_BURST_SECONDS / SLICE_SECONDS + 1), abs=len(late))
 
 
 def test_an_interruption_by_other_processes_does_not_use_up_a_share(loop: Loop) -> None:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -345,6 +346,24 @@ def test_many_small_records_are_read_in_slices(run: Run, monkeypatch: pytest.Mon
         assert inner.reads >= 11
         await client.write(b"more")  # read again afterwards
         await server.until(lambda: inner.received.endswith(b"more"))
+        client.plain.close()
+        await inner.lost
+
+    run(test)
+
+
+def test_one_that_has_used_up_its_share_is_read_in_the_queue(run: Run) -> None:
+    async def test(server: Server) -> None:
+        client = await server.client()
+        inner = await server.connections.get()
+        queued: list[bool] = []
+        server.on_data = lambda _: queued.append(inner.transport._is_queued)
+        for is_heavy in (False, True, True, False):
+            inner.transport._used_until = time.monotonic() + (1000.0 if is_heavy else 0.0)
+            size = len(inner.received)
+            await client.write(b"data")
+            await server.until(lambda: len(inner.received) == size + 4)  # noqa: B023
+        assert queued == [False, True, True, False]
         client.plain.close()
         await inner.lost
 

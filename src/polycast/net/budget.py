@@ -27,7 +27,7 @@ from typing import ClassVar, Final
 from polycast.errors import RemoteProtocolError
 from polycast.net.coalescing import coalescing_of
 from polycast.net.memory import MINIMUM_SIZE
-from polycast.net.work import LEAD_SECONDS, LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
+from polycast.net.work import LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 FIRST_PIECE_SIZE: Final = 16 * 1024
 """Bytes that an engine which cannot be interrupted gets at once, before it is known how long they take."""
@@ -55,6 +55,7 @@ class BudgetedProtocol(asyncio.Protocol):
         self.weight = 1
         """How many times `SHARE` it may use."""
         self._on_read = coalescing_of(loop).on_read
+        self._queue = work_queue_of(loop)
         self._unchecked = 0
         """Bytes received since it was last looked how much is held."""
         self._pauses = 0
@@ -140,7 +141,7 @@ class BudgetedProtocol(asyncio.Protocol):
         if self._pauses & _BUDGET:  # a transport that had read before it was paused
             self._held = self._held[self._offset :] + data
             self._offset = 0
-        elif self._used_until > now + LEAD_SECONDS:
+        elif self._used_until > now + self._queue.lead:
             self._held = data
             self._enqueue()
         elif self._work(data, now) or len(data) >= READ_SIZE:
@@ -198,7 +199,7 @@ class BudgetedProtocol(asyncio.Protocol):
     def _enqueue(self) -> None:
         if self.is_open:
             self._pause(_BUDGET)
-            work_queue_of(self.loop).add(self)
+            self._queue.add(self)
 
     def work(self) -> bool:
         """A slice of the queue."""

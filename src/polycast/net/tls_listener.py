@@ -18,8 +18,8 @@ from polycast.net.tls_handshake import TlsHandshake
 MAXIMUM_HANDSHAKES: Final = 1_000
 """Handshakes under way at once; further connections wait in the kernel's queue."""
 
-SILENCE_SECONDS: Final = 1.0
-"""After which a handshake may have to make room for another client: a packet is lost and sent again within that."""
+SILENCE_SECONDS: Final = 0.5
+"""After which a handshake may have to make room for another client: longer than a round trip in mobile networks."""
 
 
 class TlsListener(Listener):

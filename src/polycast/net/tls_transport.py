@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from polycast.net.work import LEAD_SECONDS, LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
+from polycast.net.work import LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 RECORD_SIZE: Final = 16 * 1024
 """Bytes of data in one TLS record at most (RFC 8446 section 5.1). OpenSSL takes and gives no more than that at once."""
@@ -106,6 +106,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_outgoing",
         "_plain",
         "_protocol",
+        "_queue",
         "_send",
         "_shutdown_timeout",
         "_ssl_object",
@@ -145,6 +146,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._is_closing = False
         self._is_paused = False
         """Whether the protocol does not want to read now."""
+        self._queue = work_queue_of(loop)
         self._is_queued = False
         """Whether records wait for a slice."""
         self._held = received
@@ -311,7 +313,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._held = self._held + data if self._held else data
         if self._is_paused or self._is_queued:
             return
-        if self._used_until > time.monotonic() + LEAD_SECONDS or self._read() or len(data) >= READ_SIZE:
+        if self._used_until > time.monotonic() + self._queue.lead or self._read() or len(data) >= READ_SIZE:
             self._enqueue()
 
     def eof_received(self) -> bool:
@@ -348,7 +350,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not self._is_closing:
             self._is_queued = True
             self._plain.pause_reading()
-            work_queue_of(self._loop).add(self)
+            self._queue.add(self)
 
     def work(self) -> bool:
         """A slice of the queue."""

@@ -34,12 +34,12 @@ SHARE: Final = 0.05
 BURST_SECONDS: Final = 0.02
 """Seconds of work by which a connection may be ahead of its share: a large key frame."""
 
+CROWDED_BURST_SECONDS: Final = 0.002
+"""The same while others have work left: hundreds of new connections would take a slice each, turn by turn."""
+
 LONGEST_SECONDS: Final = 0.005
 """Of work at once that counts. What takes longer has most likely been interrupted by other processes, which is not the
 fault of the connection; one whose events really take as long has soon used up its share all the same."""
-
-LEAD_SECONDS: Final = BURST_SECONDS / SHARE
-"""How far ahead of its share that is."""
 
 
 class Worker(Protocol):
@@ -58,6 +58,8 @@ class WorkQueue:
         self._call_soon = call_soon
         self._clock = clock
         self._workers: deque[Worker] = deque()
+        self.lead = BURST_SECONDS / SHARE
+        """Seconds by which the share of a connection may be used up in advance, before it works in the queue only."""
         self._is_scheduled = False
 
     def __len__(self) -> int:
@@ -67,6 +69,7 @@ class WorkQueue:
         """Let a worker work in the next turn, and in the following ones until it has nothing left. It must not be a
         member already."""
         self._workers.append(worker)
+        self.lead = CROWDED_BURST_SECONDS / SHARE
         self._schedule()
 
     def _schedule(self) -> None:
@@ -89,6 +92,8 @@ class WorkQueue:
         finally:
             if workers:
                 self._schedule()
+            else:
+                self.lead = BURST_SECONDS / SHARE
 
 
 _by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, WorkQueue]] = weakref.WeakKeyDictionary()
