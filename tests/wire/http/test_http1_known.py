@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.wire.http.cases import CURL, CURL_UPGRADE, GET, HTTP1_CASES
 from tests.wire.http.support import ANSWER, DATE, converse, take
@@ -63,6 +63,7 @@ _PIECES = [
 ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*_WHOLE, *_PIECES] + [GET, CURL, CURL_UPGRADE] * 8), max_size=12), st.booleans())
 @example([GET[:-1], GET, GET[-1:], GET], True)
 @example([CURL_UPGRADE, GET, CURL_UPGRADE, b"\r\n", GET], True)

@@ -204,7 +204,7 @@ def test_a_body() -> None:
     assert event.body == bytes(64_000) + b"end"
     assert not event.is_truncated
     assert not engine.is_incomplete
-    assert not engine._bodies
+    assert not engine._bodies.size
 
 
 @pytest.mark.parametrize("length", [b"", literal(b"content-length", b"480000")], ids=["no length", "a length"])
@@ -222,7 +222,7 @@ def test_a_body_that_is_too_large(length: bytes) -> None:
         int.from_bytes(payload, "big") for kind, _, stream, payload in frames(sent) if stream == 0 and kind == 8
     )
     assert 480_000 - 65_535 // 2 - 16_000 <= given <= 480_000, "the connection's window stays open for others"
-    assert not engine._bodies
+    assert not engine._bodies.size
 
 
 def test_bodies_have_a_limit_in_sum() -> None:
@@ -235,7 +235,7 @@ def test_bodies_have_a_limit_in_sum() -> None:
     upload = frame(HEADERS, END_HEADERS, last, BLOCK_POST) + frame(DATA, 0, last, bytes(16_000))
     assert resets(converse(engine, [upload])[1]) == {last: REFUSED_STREAM}
     converse(engine, [frame(RST_STREAM, 0, 1, long(CANCEL)) + frame(DATA, END_STREAM, 3)])
-    assert engine._bodies == 64_000 * (BODIES_LIMIT - 2)
+    assert engine._bodies.size == 64_000 * (BODIES_LIMIT - 2)
 
 
 def test_a_client_that_waits_for_permission() -> None:

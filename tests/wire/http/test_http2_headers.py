@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.wire.http.cases import START, get
 from tests.wire.http.support import converse
@@ -19,6 +19,7 @@ FIELDS = st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=200)), ma
 REQUEST = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"h"), (b":path", b"/a")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(FIELDS, st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=6))
 def test_blocks_mean_what_hpack_says(blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]]) -> None:
     encoder, decoder = hpack.Encoder(), hpack.Decoder()
@@ -34,6 +35,7 @@ def test_blocks_mean_what_hpack_says(blocks: list[tuple[list[tuple[bytes, bytes]
         assert table.size == sum(len(name) + len(value) + 32 for name, value in table.entries) <= table.limit
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_block_ends_well(block: bytes) -> None:
     table = Table((), 4096, 0)
@@ -62,7 +64,7 @@ def test_connections_share_requests_and_tables() -> None:
     for _ in range(2):
         engine, encoder = Http2Connection(known), hpack.Encoder()
         told.append([ask(engine, encoder, stream, [*REQUEST, (b"a", b"b")]) for stream in (1, 3, 5)])
-        tables.append(engine._table)
+        tables.append(engine._headers.table)
     for one, other in zip(*told, strict=True):
         assert one.headers is other.headers
         assert (one.method, one.target) == ("GET", b"/a")
@@ -81,7 +83,7 @@ def test_secrets_stay_with_their_connection(name: bytes) -> None:
         for stream in (1, 3):
             assert ask(engine, encoder, stream, [*REQUEST, (name, b"secret")]).fields[name] == b"secret"
         ask(engine, encoder, 5, REQUEST)
-        tables.append(engine._table)
+        tables.append(engine._headers.table)
     assert not known.empty.known
     assert not known._tables
     assert tables[0] is not tables[1]

@@ -9,6 +9,7 @@ from typing import Final
 from hpack import HPACKError, OversizedHeaderListError
 
 from polycast.errors import RemoteProtocolError
+from polycast.wire.http.http2_bodies import Bodies
 from polycast.wire.http.http2_fields import MalformedRequest, check_field, make_request
 from polycast.wire.http.http2_frames import (
     DEFAULT_WINDOW,
@@ -29,9 +30,8 @@ from polycast.wire.http.http2_frames import (
     build_frame,
     strip_padding,
 )
-from polycast.wire.http.http2_headers import HEADER_LIST_LIMIT, KnownBlocks, decode
+from polycast.wire.http.http2_headers import HEADER_LIST_LIMIT, HeaderReader, KnownBlocks
 from polycast.wire.http.http2_limits import (
-    BODIES_LIMIT,
     CONTINUATION_LIMIT,
     CONTROL_LIMIT,
     HEADER_BLOCK_LIMIT,
@@ -62,26 +62,22 @@ class Http2Connection:
         "_awaits_settings",
         "_block",
         "_bodies",
-        "_body_limit",
         "_frames",
+        "_headers",
         "_is_shutting_down",
-        "_known",
         "_last_stream",
         "_mistake",
         "_misuse",
         "_output",
         "_reset",
         "_streams",
-        "_table",
-        "_unacknowledged",
         "events",
     )
 
     def __init__(self, known: KnownBlocks | None = None, body_limit: int = BODY_LIMIT) -> None:
         """``known`` changes nothing but the time that it takes to read a request; ``body_limit`` is in bytes."""
-        self._known = known if known is not None else KnownBlocks()
-        self._table = self._known.empty
-        self._body_limit = body_limit
+        self._headers = HeaderReader(known if known is not None else KnownBlocks())
+        self._bodies = Bodies(body_limit)
         self._frames = FrameBuffer()
         self._awaits_settings = True
         self._streams: dict[int, Stream] = {}
@@ -93,11 +89,7 @@ class Http2Connection:
         """What has ended the connection."""
         self._block: tuple[int, int, list[bytes]] | None = None
         """Stream, flags and pieces of a header block that goes on in the next frame."""
-        self._bodies = 0
-        """Bytes of bodies of requests that are not complete."""
         self._output = Output(self._streams)
-        self._unacknowledged = 0
-        """Bytes of DATA received whose window was not given back yet."""
         self._is_shutting_down = False
         self._misuse = Misuse()
         settings = {
@@ -217,7 +209,7 @@ class Http2Connection:
         self.events.clear()
         self._frames.clear()
         self._block = None
-        self._table = self._known.empty
+        self._headers.release()
 
     @property
     def is_incomplete(self) -> bool:
@@ -238,7 +230,7 @@ class Http2Connection:
     @property
     def held_size(self) -> int:
         """Bytes of requests that are not complete."""
-        return self._bodies + self._frames.held_size
+        return self._bodies.size + self._frames.held_size
 
     @property
     def is_discarding(self) -> bool:
@@ -266,8 +258,8 @@ class Http2Connection:
 
     def _abort(self, stream: int, code: ErrorCode) -> None:
         state = self._streams.pop(stream, None)
-        if state is not None and not state.is_whole and state.received is not None:
-            self._bodies -= len(state.received)
+        if state is not None:
+            self._bodies.drop(state)
         self._reset.append(stream)
         self._output.control += build_frame(FrameType.RST_STREAM, 0, stream, LONG.pack(code))
 
@@ -348,7 +340,7 @@ class Http2Connection:
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         wanted = self._is_wanted(FrameType.DATA, stream)
-        self._give_back(len(payload))
+        self._open_window(0, self._bodies.acknowledge(len(payload)))
         data = strip_padding(flags, payload)
         if data is None:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
@@ -357,55 +349,37 @@ class Http2Connection:
         state = self._streams[stream]
         if state.declared is not None:
             state.declared -= len(data)
-        if state.received is not None:
-            self._gather(stream, state, data, len(payload), is_last=bool(flags & FLAG_END_STREAM))
+        if not self._bodies.add(state, data):
+            self._truncate(state)
+        if self._bodies.is_excessive:
+            raise StreamError(stream, ErrorCode.REFUSED_STREAM)
         if flags & FLAG_END_STREAM:
             self._complete(stream, state)
-
-    def _gather(self, stream: int, state: Stream, data: bytes, size: int, *, is_last: bool) -> None:
-        received = state.received
-        if received is None:
             return
-        if len(received) + len(data) > self._body_limit:
-            self._truncate(state)
-            return
-        received += data
-        self._bodies += len(data)
-        if self._bodies > BODIES_LIMIT * self._body_limit:
-            raise StreamError(stream, ErrorCode.REFUSED_STREAM)
-        state.unacknowledged += size
-        if not is_last and state.unacknowledged > DEFAULT_WINDOW // 2:
-            self._output.control += build_frame(FrameType.WINDOW_UPDATE, 0, stream, LONG.pack(state.unacknowledged))
+        state.unacknowledged += len(payload)
+        if state.received is not None and state.unacknowledged > DEFAULT_WINDOW // 2:
+            self._open_window(stream, state.unacknowledged)
             state.unacknowledged = 0
+
+    def _open_window(self, stream: int, growth: int) -> None:
+        if growth:
+            self._output.control += build_frame(FrameType.WINDOW_UPDATE, 0, stream, LONG.pack(growth))
 
     def _truncate(self, state: Stream) -> None:
         """A body is too large: the request is answered without it, and the rest is ignored."""
-        if state.received is not None:
-            self._bodies -= len(state.received)
         state.received = None
         state.request.is_truncated = state.is_told = True
         self.events.append(state.request)
-
-    def _give_back(self, size: int) -> None:
-        """Open the connection's window again: what arrives is limited in other ways."""
-        self._unacknowledged += size
-        if self._unacknowledged > DEFAULT_WINDOW // 2:
-            self._output.control += build_frame(FrameType.WINDOW_UPDATE, 0, 0, LONG.pack(self._unacknowledged))
-            self._unacknowledged = 0
 
     def _complete(self, stream: int, state: Stream) -> None:
         """The request has ended."""
         if state.declared:
             raise StreamError(stream, ErrorCode.PROTOCOL_ERROR)  # RFC 9113 section 8.1.1
         state.is_whole = True
-        if state.is_told:
-            return
-        state.is_told = True
-        if state.received:
-            self._bodies -= len(state.received)
-            state.request.body = bytes(state.received)
-            state.received = None
-        self.events.append(state.request)
+        if not state.is_told:
+            state.is_told = True
+            self._bodies.complete(state)
+            self.events.append(state.request)
 
     # Header blocks
 
@@ -437,20 +411,18 @@ class Http2Connection:
 
     def _on_block(self, stream: int, flags: int, block: bytes) -> None:
         """A header block is complete. It is decoded in any case: the table goes on with it."""
-        known = self._table.known.get(block)
+        headers = self._headers
+        known = headers.find(block)
         if known is not None and flags & FLAG_END_STREAM and self._may_begin(stream):
-            self._table = known[1]
-            self._begin(stream, known[0].on_stream(stream), None, is_whole=True)
+            headers.skip(block)
+            self._begin(stream, known.on_stream(stream), None, is_whole=True)
             return
         try:
-            fields, table = decode(self._table, block)
+            fields = headers.read(block)
         except OversizedHeaderListError:
             raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "headers that are too long") from None
         except HPACKError:
             raise self._fail(ErrorCode.COMPRESSION_ERROR, "headers cannot be decompressed") from None
-        before = self._table
-        if table is not before:
-            self._table = table = self._known.share(table)
         if not self._is_wanted(FrameType.HEADERS, stream):
             self._count_idle_frame()
             return
@@ -468,7 +440,7 @@ class Http2Connection:
             raise StreamError(stream, ErrorCode.PROTOCOL_ERROR) from None
         is_whole = bool(flags & FLAG_END_STREAM)
         if is_whole and not length:
-            self._known.keep(before, block, request, table)
+            headers.keep(block, request)
         self._begin(stream, request, length, is_whole=is_whole)
 
     def _may_begin(self, stream: int) -> bool:
@@ -485,7 +457,7 @@ class Http2Connection:
         self._misuse.on_request()
         if is_whole:
             self._complete(stream, state)
-        elif length is not None and length > self._body_limit:
+        elif length is not None and length > self._bodies.limit:
             self._truncate(state)
         elif request.fields.get(b"expect", b"").lower() == b"100-continue":
             self._output.send_headers(stream, _CONTINUE, is_last=False)
@@ -520,8 +492,7 @@ class Http2Connection:
             state = self._streams.pop(stream)
             if state.is_told:
                 self.events.append(Reset(stream))
-            elif state.received:
-                self._bodies -= len(state.received)
+            self._bodies.drop(state)
             self._count_reset()
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:

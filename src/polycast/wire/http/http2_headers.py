@@ -96,6 +96,42 @@ class KnownBlocks:
         self._count = 0
 
 
+class HeaderReader:
+    """Reads the header blocks of one connection, one after the other."""
+
+    __slots__ = ("_before", "_known", "table")
+
+    def __init__(self, known: KnownBlocks) -> None:
+        self._known = known
+        self.table = self._before = known.empty
+        """After the blocks so far, and before the last one."""
+
+    def find(self, block: bytes) -> Request | None:
+        """Return the request of a block that was decoded before, with the same table; then `skip` or `read` it."""
+        found = self.table.known.get(block)
+        return found[0] if found is not None else None
+
+    def skip(self, block: bytes) -> None:
+        """Go on behind a block that was found."""
+        self.table = self.table.known[block][1]
+
+    def read(self, block: bytes) -> list[Header]:
+        """Decode a block. Raises as `decode` does."""
+        fields, table = decode(self.table, block)
+        self._before = self.table
+        if table is not self.table:
+            self.table = self._known.share(table)
+        return fields
+
+    def keep(self, block: bytes, request: Request) -> None:
+        """Keep the request of the block that was read last, which has no body."""
+        self._known.keep(self._before, block, request, self.table)
+
+    def release(self) -> None:
+        """Give memory back: the connection is over."""
+        self.table = self._before = self._known.empty
+
+
 def decode(table: Table, block: bytes) -> tuple[list[Header], Table]:
     """Return the fields of a block, and the table after it.
 
