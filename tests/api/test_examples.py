@@ -22,13 +22,15 @@ import polycast
 cv2 = pytest.importorskip("cv2")
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(180),
     pytest.mark.interop,
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 SIZE = (640, 480)
+PROGRAM_PATIENCE = 120.0
+"""Seconds that a program may take, on a machine that does other things as well."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,7 @@ def running(name: str, *arguments: str, interrupt: bool = True) -> Iterator[subp
         yield process
         if interrupt:
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=2 * PATIENCE)
+        _, errors = process.communicate(timeout=PROGRAM_PATIENCE)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors, errors
     finally:
@@ -74,7 +76,7 @@ def grab(url: str, size: tuple[int, int] = SIZE, frames: int = 1, *options: str)
     done = subprocess.run(
         ["ffmpeg", "-v", "error", *options, "-i", url, "-frames:v", str(frames), "-f", "rawvideo",
          "-pix_fmt", "bgr24", "-"],
-        capture_output=True, timeout=2 * PATIENCE, check=False,
+        capture_output=True, timeout=PROGRAM_PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, size[1], size[0], 3)
@@ -108,7 +110,7 @@ def test_each_example_stands_alone(example: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "RTSP_ADDRESS": "127.0.0.1:0"},
-        capture_output=True, text=True, timeout=PATIENCE, check=False,
+        capture_output=True, text=True, timeout=PROGRAM_PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = copied.read_text()
@@ -118,7 +120,7 @@ def test_each_example_stands_alone(example: str, tmp_path: Path) -> None:
 
 
 def test_webcam_to_browser() -> None:
-    with running("webcam_to_browser", "--synthetic", "--any-port", "--seconds", "20") as process:
+    with running("webcam_to_browser", "--synthetic", "--any-port", "--seconds", "600") as process:
         page = printed(process, "browser")
         (picture,) = grab(printed(process, "player"), SIZE, 1, *TCP)
         assert best_psnr(picture) > 30
@@ -135,7 +137,7 @@ def test_object_detection() -> None:
     x, y, width, height = found
     assert (x, y, x + width, y + height) == pytest.approx((20, 200, 101, 281), abs=2)
     cv2.rectangle(still, (x, y), (x + width, y + height), (255, 255, 255), 4)
-    with running("object_detection", "--any-port", "--still", "--seconds", "20") as process:
+    with running("object_detection", "--any-port", "--still", "--seconds", "600") as process:
         (*_, picture) = grab(printed(process, "result"), SIZE, 20, *TCP)
     assert psnr(still, picture) > 30
 
@@ -154,7 +156,7 @@ def test_motion_recorder(tmp_path: Path) -> None:
 
 
 def test_two_cameras() -> None:
-    with running("two_cameras", "--any-port", "--seconds", "20") as process:
+    with running("two_cameras", "--any-port", "--seconds", "600") as process:
         url = printed(process, "result")
         assert float(printed(process, "difference").removesuffix(" ms")) <= 20
         (picture,) = grab(url, (1280, 480), 1, *TCP)
@@ -200,7 +202,7 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_authentication() -> None:
-    with running("authentication", "--any-port", "--seconds", "20") as process:
+    with running("authentication", "--any-port", "--seconds", "600") as process:
         server = printed(process, "server").removeprefix("rtsp://")
         with pytest.raises(polycast.AccessRefused):
             polycast.publish(f"rtsp://viewer:watch@{server}cam", size=(64, 64))
@@ -224,6 +226,6 @@ def test_the_types_of_the_examples() -> None:
          "--cache-dir", str(ROOT / ".mypy_cache" / "examples"),
          *(str(path) for path in sorted(EXAMPLES.glob("*.py")))],
         cwd=EXAMPLES, env={**os.environ, "MYPYPATH": f"{ROOT / 'src'}{os.pathsep}{EXAMPLES}"},
-        capture_output=True, text=True, timeout=55, check=False,
+        capture_output=True, text=True, timeout=PROGRAM_PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
