@@ -86,7 +86,10 @@ class Connection(ServerConnection, Publisher):
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
         self.counters.bytes_received += len(data)
-        self._handle(engine.receive_data(data, now), now)
+        happened = engine.receive_data(data, now)
+        # Most reads bring a part of a frame, and nothing comes of them yet.
+        if happened or engine.has_output or self._stream is None:
+            self._handle(happened, now)
         while engine.has_more and self.is_open and not self.is_slice_over():
             self._handle(engine.receive_data(b"", now), now)
         return engine.has_more

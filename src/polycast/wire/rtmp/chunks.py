@@ -190,53 +190,64 @@ class ChunkReader:
         end = position + length + count * len(continuation)
         if end > size:
             return None, end
-        return _without_headers(data, position, end, continuation, count, chunk_size), end
+        stride = len(continuation) + chunk_size
+        if not _has_headers(data, position + chunk_size, end, continuation, count, stride):
+            return None, end
+        payload = bytearray(memoryview(data)[position:end])
+        for index in range(len(continuation)):
+            del payload[chunk_size :: stride - index]
+        return bytes(payload), end
 
     def _take_part(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
-        """Keep what is there of a message that is not whole, or whose chunks alternate with others'; return its end."""
-        end = position + self._chunk_missing
-        if end > size:
-            self._chunk_missing = end - size
-            self._current = stream
-            self._keep(stream, data[position:])
-            return size
-        self._current = None
-        self._keep(stream, data[position:end])
-        if stream.missing and end < size:
-            return self._take_run(stream, data, end, size)
+        """Keep what is there of a message that is not whole, or whose chunks alternate with others'; return its end.
+
+        That is the rest of the present chunk, and all chunks of the message that follow it directly.
+        """
+        chunk_end = position + self._chunk_missing
+        end, count = chunk_end, 0
+        if chunk_end < size and self._chunk_missing < stream.missing:
+            end, count = self._follow(stream, data, chunk_end, size)
+        elif chunk_end > size:
+            end = size
+        buffer = stream.buffer
+        before = len(buffer)
+        buffer += memoryview(data)[position:end]
+        if count:
+            stride = len(stream.continuation) + self.chunk_size
+            for index in range(len(stream.continuation)):
+                del buffer[before + chunk_end - position :: stride - index]
+            self._chunk_missing = chunk_end + count * stride - end
+        else:
+            self._chunk_missing = chunk_end - end
+        taken = len(buffer) - before
+        stream.missing -= taken
+        self._chunk_missing = min(self._chunk_missing, stream.missing)
+        self._current = stream if self._chunk_missing else None
+        self.partial_size += taken
+        if self.partial_size > self.partial_limit:
+            raise RemoteProtocolError(f"more than {self.partial_limit} bytes of incomplete messages")
         return end
+
+    def _follow(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> tuple[int, int]:
+        """Return where the chunks of ``stream`` end that follow each other from ``position`` on, and their number.
+
+        The last one may be cut off, but has its whole header.
+        """
+        continuation = stream.continuation
+        header_size = len(continuation)
+        stride = header_size + self.chunk_size
+        rest = stream.missing - self._chunk_missing
+        end = min(size, position + rest - (-rest // self.chunk_size) * header_size)
+        count = (end - position - header_size) // stride + 1
+        if count <= 0 or not _has_headers(data, position, end, continuation, count, stride):
+            return position, 0
+        return min(end, position + count * stride), count
 
     def hold(self, data: bytes) -> None:
         """Keep bytes for a later call of `receive`."""
         if data:
             self._pending += data
             self.has_more = True
-
-    def _keep(self, stream: _ChunkStream, part: bytes | bytearray) -> None:
-        stream.buffer += part
-        stream.missing -= len(part)
-        self.partial_size += len(part)
-        if self.partial_size > self.partial_limit:
-            raise RemoteProtocolError(f"more than {self.partial_limit} bytes of incomplete messages")
-
-    def _take_run(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
-        """Take all continuation chunks of ``stream`` that are whole and follow each other; return where they end."""
-        continuation = stream.continuation
-        header_size = len(continuation)
-        stride = header_size + self.chunk_size
-        count = min(-(-stream.missing // self.chunk_size), -(-(size - position) // stride))
-        end = min(position + count * header_size + stream.missing, position + count * stride)
-        if end > size:  # the last one is not whole
-            count -= 1
-            end = position + count * stride
-        if count <= 0 or not data.startswith(continuation, position):
-            return position
-        start = position + header_size
-        run = _without_headers(data, start, end, continuation, count - 1, self.chunk_size)
-        if run is None:
-            return position
-        self._keep(stream, run)
-        return end
 
     def _finish(self, stream: _ChunkStream, payload: bytes) -> RawMessage:
         message_type = stream.type
@@ -340,24 +351,15 @@ class ChunkReader:
         return stream
 
 
-def _without_headers(
-    data: bytes, start: int, end: int, continuation: bytes, count: int, chunk_size: int
-) -> bytes | None:
-    """Return ``data[start:end]`` without the ``count`` headers ``continuation`` in it, one after each whole chunk.
+def _has_headers(data: bytes, position: int, end: int, continuation: bytes, count: int, stride: int) -> bool:
+    """Whether ``count`` headers ``continuation`` stand in ``data[position:end]``, one each ``stride`` bytes.
 
-    None when something else stands in the place of one of them. However small the chunks are, this takes a fixed
-    number of slice operations: the headers are equal and stand at equal distances.
+    However small the chunks are, this takes a fixed number of slice operations.
     """
-    if not count:
-        return data[start:end]
-    stride = len(continuation) + chunk_size
     for index in range(len(continuation)):
-        if data[start + chunk_size + index : end : stride] != continuation[index : index + 1] * count:
-            return None
-    run = bytearray(memoryview(data)[start:end])
-    for index in range(len(continuation)):
-        del run[chunk_size :: stride - index]
-    return bytes(run)
+        if data[position + index : end : stride][:count] != continuation[index : index + 1] * count:
+            return False
+    return True
 
 
 def _check_length(stream: _ChunkStream) -> None:

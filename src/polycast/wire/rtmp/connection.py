@@ -123,6 +123,11 @@ class Connection(ABC):
         self._last_acknowledged = 0
         self._muxer: Muxer | None = None
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `data_to_send` returns something, or may."""
+        return bool(self._output) or self._handshake is not None
+
     def data_to_send(self) -> bytes:
         """Return the bytes to write to the socket, once. They end where a message ends."""
         if self._handshake is not None:
@@ -156,7 +161,7 @@ class Connection(ABC):
                 self._reader.hold(data)
             else:
                 self._backlog = self._reader.receive(data)
-            events = self._work(now)
+            events = self._work(now) if self._backlog or self.has_more or self._reader.has_more else []
             if self.bytes_received - self._last_acknowledged >= self._window:
                 self._acknowledge()
         except RemoteProtocolError:
