@@ -54,10 +54,10 @@ def join_annexb(units: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def split_length_prefixed(data: bytes, length_size: int = 4) -> list[bytes]:
+def split_length_prefixed(data: bytes, length_size: int = 4, start: int = 0) -> list[bytes]:
     """Return the units of a sample with big-endian length prefixes (ISO/IEC 14496-15 section 5.3.4.2).
 
-    ``length_size`` is the size of a prefix in bytes, 1 to 4. Empty units are dropped.
+    ``length_size`` is the size of a prefix in bytes, 1 to 4. The sample begins at ``start``. Empty units are dropped.
     Raises `RemoteProtocolError` when a length reaches over the end or there are too many units or bytes.
     """
     size = len(data)
@@ -66,7 +66,7 @@ def split_length_prefixed(data: bytes, length_size: int = 4) -> list[bytes]:
     if not 1 <= length_size <= 4:
         raise RemoteProtocolError(f"a length prefix of {length_size} bytes is not valid")
     units: list[bytes] = []
-    position = 0
+    position = start
     while position < size:
         start = position + length_size
         position = start + int.from_bytes(data[position:start], "big")

@@ -28,7 +28,7 @@ class Frame:
     the stream: equal times mean simultaneous.
     """
 
-    __slots__ = ("_cache", "discontinuity", "dts", "duration", "key", "pts", "units", "wall_time")
+    __slots__ = ("_cache", "_sample", "discontinuity", "dts", "duration", "key", "pts", "units", "wall_time")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Frame:
         """Whether the publisher's time line began anew between the frame before and this one: its clock was set, or
         another publisher took over. The times of the frames continue all the same."""
         self._cache: dict[str, bytes] | None = None
+        self._sample: memoryview | None = None
 
     def __repr__(self) -> str:
         return f"Frame(pts={self.pts}, dts={self.dts}, key={self.key}, {len(self.units)} units, {self.size} bytes)"
@@ -69,15 +70,15 @@ class Frame:
         """Return the units with 4-byte big-endian length prefixes (ISO/IEC 14496-15), computed once."""
         return self._cached("avcc", self._build_avcc)
 
-    def keep_avcc(self, data: bytes) -> None:
+    def keep_avcc(self, data: memoryview) -> None:
         """Take what `avcc` returns from the publisher, who sent the units in this form."""
-        self._cache = {"avcc": data}
+        self._sample = data
 
-    def avcc_parts(self) -> list[bytes]:
+    def avcc_parts(self) -> list[bytes | memoryview]:
         """Return what `avcc` returns in parts, to be joined with something else."""
-        if self._cache is not None and "avcc" in self._cache:
-            return [self._cache["avcc"]]
-        parts: list[bytes] = []
+        if self._sample is not None:
+            return [self._sample]
+        parts: list[bytes | memoryview] = []
         for unit in self.units:
             parts.append(len(unit).to_bytes(4, "big"))
             parts.append(unit)

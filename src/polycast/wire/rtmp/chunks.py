@@ -382,7 +382,7 @@ def serialize_message(
     message_type: int,
     stream_id: int,
     timestamp: int,
-    payload: Sequence[bytes],
+    payload: Sequence[bytes | memoryview],
     chunk_stream_id: int,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
 ) -> bytes:

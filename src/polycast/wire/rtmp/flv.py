@@ -87,13 +87,14 @@ class Part:
     """One track's piece of a message. Built once per frame on the hot path."""
 
     __slots__ = (
-        "body",
         "codec",
         "composition_time",
         "identifier",
         "kind",
         "nanoseconds",
+        "payload",
         "sound",
+        "start",
         "track_id",
         "type",
     )
@@ -104,11 +105,12 @@ class Part:
         part_type: PartType,
         codec: type[Codec] | None,
         identifier: int | bytes,
-        body: bytes,
+        payload: bytes,
         composition_time: int = 0,
         sound: int = 0,
         track_id: int = 0,
         nanoseconds: int = 0,
+        start: int = 0,
     ) -> None:
         self.kind = kind
         """``video`` or ``audio``."""
@@ -117,7 +119,9 @@ class Part:
         """None when it is not known or not carried."""
         self.identifier = identifier
         """The legacy codec number or the fourCC, as it came."""
-        self.body = body
+        self.payload = payload
+        self.start = start
+        """Where `body` begins in ``payload``: whoever can skip what is before it needs no copy."""
         self.composition_time = composition_time
         """Presentation minus decoding time in milliseconds."""
         self.sound = sound
@@ -125,6 +129,11 @@ class Part:
         self.track_id = track_id
         self.nanoseconds = nanoseconds
         """To be added to the message's timestamp."""
+
+    @property
+    def body(self) -> bytes:
+        """What the headers are followed by."""
+        return self.payload[self.start :] if self.start else self.payload
 
     def __repr__(self) -> str:
         return f"Part({self.kind} {self.track_id}, {self.type.value}, {self.codec_name}, {len(self.body)} bytes)"
@@ -188,7 +197,7 @@ def parse_video(payload: bytes) -> list[Part]:
         return []
     part_type = _LEGACY_PARTS[packet_type]
     composition_time = _signed_24(payload, 2) if part_type is PartType.FRAME else 0
-    return [Part("video", part_type, codec, identifier, payload[5:], composition_time)]
+    return [Part("video", part_type, codec, identifier, payload, composition_time, start=5)]
 
 
 def parse_audio(payload: bytes) -> list[Part]:

@@ -113,7 +113,7 @@ class InputTrack:
                 f"the codec of {self.kind} track {self.number} changed in mid-stream to {part.codec_name}"
             )
         if part.type is PartType.FRAME:
-            return self._parse(self, part, milliseconds) if part.body else []
+            return self._parse(self, part, milliseconds) if len(part.payload) > part.start else []
         if part.type is PartType.CONFIGURATION:
             self._configure(part.body)
         elif part.type is PartType.CHANNELS:
@@ -196,23 +196,23 @@ class InputTrack:
     def parse_h264(self, part: Part, milliseconds: int) -> list[Frame]:
         if self.codec is None:
             return []
-        units = [unit for unit in split_length_prefixed(part.body, self._length_size) if unit[0] & 0x1F != 9]
+        units = split_length_prefixed(part.payload, self._length_size, part.start)
+        units = [unit for unit in units if unit[0] & 0x1F != 9]
         return self._units(part, milliseconds, units, h264.is_key(units))
 
     def parse_h265(self, part: Part, milliseconds: int) -> list[Frame]:
         if self.codec is None:
             return []
-        units = split_length_prefixed(part.body, self._length_size)
+        units = split_length_prefixed(part.payload, self._length_size, part.start)
         units = [unit for unit in units if len(unit) > 1 and unit[0] >> 1 & 0x3F != 35]
         return self._units(part, milliseconds, units, h265.is_key(units))
 
     def _units(self, part: Part, milliseconds: int, units: list[bytes], key: bool) -> list[Frame]:
         frames = self._video(part, milliseconds, tuple(units), key)
-        body = part.body
         # Most bodies are what others want to have: nothing was left out.
-        if self._length_size == 4 and len(body) == sum(map(len, units)) + 4 * len(units):
+        if self._length_size == 4 and len(part.payload) - part.start == sum(map(len, units)) + 4 * len(units):
             for frame in frames:
-                frame.keep_avcc(body)
+                frame.keep_avcc(memoryview(part.payload)[part.start :])
         return frames
 
     def parse_av1(self, part: Part, milliseconds: int) -> list[Frame]:

@@ -188,7 +188,7 @@ class TrackWriter:
             _video_header(codec, number, FrameType.KEY, VideoPacketType.CODED_FRAMES),
         )
 
-    def payload(self, frame: Frame, composition_time: int) -> list[bytes]:
+    def payload(self, frame: Frame, composition_time: int) -> list[bytes | memoryview]:
         """Return the payload of a frame's message in parts; ``composition_time`` in milliseconds."""
         if self._nal_units:
             if composition_time or self._composition:
