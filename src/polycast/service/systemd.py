@@ -43,7 +43,6 @@ def render(unit: Unit) -> str:
     lines = [
         "[Unit]",
         "Description=Polycast live media server",
-        "Documentation=https://polycast.readthedocs.io/",
         "Wants=network-online.target",
         "After=network-online.target",
         "",
