@@ -326,8 +326,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         bool,
         Meta(
             description=(
-                "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers give pages access to camera and "
-                "microphone over HTTPS only, except on localhost. Media are always encrypted."
+                "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers allow access to camera and microphone "
+                "over HTTPS only, except on localhost. Media are always encrypted."
             )
         ),
     ] = False

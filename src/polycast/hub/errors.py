@@ -27,14 +27,15 @@ class NoOnePublishing(PathError):
 
     def __init__(self, name: str, failure: str = "") -> None:
         """``failure`` says why the path's own source does not."""
-        cause = f" (its source failed: {failure})" if failure else ""
-        super().__init__(f"no one is publishing to path '{name}'{cause}")
+        self.cause = f" (its source failed: {failure})" if failure else ""
+        super().__init__(f"no one is publishing to path '{name}'{self.cause}")
 
 
 class SourceTimedOut(NoOnePublishing):
     """The on-demand source did not become ready in time."""
 
     def __init__(self, name: str) -> None:
+        self.cause = " (its source has timed out)"
         PathError.__init__(self, f"source of path '{name}' has timed out")
 
 

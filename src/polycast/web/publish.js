@@ -200,12 +200,12 @@ addEventListener("pagehide", stop);
 
 async function prepare() {
   if (window.RTCPeerConnection === undefined) {
-    say("error", "This browser has no WebRTC.");
+    say("error", "This browser does not support WebRTC.");
     element("go").disabled = true;
     return;
   }
   if (navigator.mediaDevices === undefined) {
-    say("error", "Browsers give pages access to camera and microphone over HTTPS only: set webrtcEncryption, or open the page on localhost.");
+    say("error", "Browsers allow access to camera and microphone over HTTPS only: set webrtcEncryption, or open the page on localhost.");
     element("go").disabled = true;
     return;
   }

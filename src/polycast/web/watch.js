@@ -18,11 +18,13 @@ video.disablePictureInPicture = flag("disablepictureinpicture", false);
 
 /** Words for what the server says; the rest is shown as it is. */
 const EXPLANATIONS = [
-  [/^no stream is available/, () => [`Nobody is publishing “${name}” at the moment`, "The stream starts here as soon as somebody does."]],
+  [/\(its source failed: (.*)\)$/, (match) => ["The source of this stream has failed", `${match[1]}. Check the camera or server, and its address and password in the configuration.`]],
+  [/\(its source has timed out\)$/, () => ["The stream did not start", "The camera, server or command that provides it sent nothing in time. Trying again…"]],
+  [/^no stream is available/, () => [`Nobody is publishing “${name}” at the moment`, "Playback starts automatically."]],
   [/is not configured$/, () => [`There is no stream “${name}” on this server`, "Check the address, or add the path to the configuration."]],
   [/^codecs not supported by client: (.*)/, (match) => [`This browser cannot show ${match[1]} over WebRTC`, "Try another browser, or watch the stream over HLS."]],
   [/^the stream doesn't contain any supported codec/, () => ["WebRTC cannot carry the codecs of this stream", "Watch it over HLS or RTSP, or publish it as H264, VP8, VP9 or AV1 with Opus."]],
-  [/^the server does not answer/, () => ["The server does not answer", "It may be restarting. Trying again…"]],
+  [/^the server does not answer/, () => ["The server does not respond", "It may be restarting. Trying again…"]],
   [/cannot be reached over WebRTC|connection was lost/, () => ["The server's media port cannot be reached", "The connection over UDP port 8189 failed: a firewall or router may block it. See “webrtcAdditionalHosts” in the documentation."]],
 ];
 
@@ -87,7 +89,7 @@ addEventListener("pagehide", () => reader?.close());
 addEventListener("pageshow", (event) => event.persisted && watch());
 
 if (window.RTCPeerConnection === undefined) {
-  show("waiting", "This browser has no WebRTC", "Use a current version of Chrome, Edge, Firefox or Safari.");
+  show("waiting", "This browser does not support WebRTC", "Use a current version of Chrome, Edge, Firefox or Safari.");
 } else {
   watch();
 }

@@ -85,6 +85,7 @@ async def test_a_publisher_uses_the_codec_that_it_likes_best() -> None:
 
 REFUSALS = [
     ("/cam/whep", VIEW, SDP, 404, "no stream is available on path 'cam'"),
+    ("/lazy/whep", VIEW, SDP, 404, "no stream is available on path 'lazy' (its source has timed out)"),
     ("/cam/whep", VIEW, {}, 400, "invalid Content-Type"),
     ("/cam/whep", b"junk", SDP, 400, "invalid session description"),
     ("/cam/whep", b" " * (BODY_LIMIT + 1), SDP, 413, f"the offer is larger than {BODY_LIMIT} bytes"),
@@ -100,7 +101,8 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("endpoint", "offer", "headers", "status", "text"), REFUSALS)
 async def test_refusals(endpoint: str, offer: bytes, headers: dict[str, str], status: int, text: str) -> None:
-    paths = {"cam": {}, "aac": {}, "h265": {}, "pulled": {"source": "rtsp://127.0.0.1:1/x", "sourceOnDemand": True}}
+    dead = {"source": "rtsp://127.0.0.1:1/x", "sourceOnDemand": True, "sourceOnDemandStartTimeout": "100ms"}
+    paths = {"cam": {}, "aac": {}, "h265": {}, "pulled": dead, "lazy": dead}
     async with running(paths=paths) as fixture:
         fixture.publish("aac", [Track(0, MPEG4Audio())])
         fixture.publish("h265", [Track(0, H265())])
@@ -108,6 +110,17 @@ async def test_refusals(endpoint: str, offer: bytes, headers: dict[str, str], st
         assert response.status_code == status, response.text
         assert text in response.json()["error"]
         assert fixture.server.sessions() == []
+
+
+async def test_a_viewer_is_told_why_the_source_fails() -> None:
+    # Nothing listens on port 1.
+    async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x"}}) as fixture:
+        await fixture.until(lambda: fixture.path("cam").source_failure is not None)
+        response = await fixture.http.post("/cam/whep", content=VIEW, headers=SDP)
+        assert response.status_code == 404
+        error = response.json()["error"]
+        assert error.startswith("no stream is available on path 'cam' (its source failed: ")
+        assert "refused" in error
 
 
 async def test_other_methods_are_not_allowed() -> None:

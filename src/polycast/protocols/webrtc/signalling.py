@@ -141,7 +141,7 @@ class SignallingHandler:
                 session = await server.open_viewer(target.path, transaction.request.body, address, user)
         except NoOnePublishing as error:
             self._log.debug("[conn %s] %s", address, error)
-            return self._error(404, f"no stream is available on path '{target.path}'")
+            return self._error(404, f"no stream is available on path '{target.path}'{error.cause}")
         except RemoteProtocolError as error:
             self._log.info("[conn %s] offer for path '%s' refused: %s", address, target.path, error)
             return self._error(error.status, str(error))
