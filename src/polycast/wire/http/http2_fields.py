@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
-from polycast.wire.http.message import HEADER_COUNT_LIMIT, TARGET_LIMIT, Header, Request, is_authority
+from polycast.wire.http.message import HEADER_COUNT_LIMIT, SECRETS, TARGET_LIMIT, Header, Request, is_authority
 
 _PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_ONE_CONNECTION: Final = frozenset(
@@ -20,6 +21,10 @@ _PATH: Final = re.compile(rb"/[!-~\x80-\xff]*")
 
 # A server of files is asked for these only; behind a proxy that ends TLS, ``https`` arrives over plain connections.
 _SCHEMES: Final = frozenset({b"http", b"https"})
+
+
+# Bytes of a value whose check is remembered: clients send the same fields with each request.
+_REMEMBERED_SIZE: Final = 256
 
 
 class MalformedRequest(Exception):
@@ -82,9 +87,23 @@ def _authority(authority: bytes | None, host: bytes | None) -> bytes:
 
 def check_field(name: bytes, value: bytes) -> None:
     """Raises MalformedRequest for what may not stand in a request (RFC 9113 section 8.2)."""
+    if len(value) > _REMEMBERED_SIZE or name in SECRETS or not _is_valid(name, value):
+        _check_field(name, value)
+
+
+def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.fullmatch(name):
         raise MalformedRequest(f"invalid field name {name!r}")
     if name in _OF_ONE_CONNECTION or (name == b"te" and value != b"trailers"):
         raise MalformedRequest(f"field {name!r} is for HTTP/1.1")
     if value.translate(None, _FORBIDDEN_IN_VALUES).strip(b" \t") != value:
         raise MalformedRequest(f"invalid value of field {name!r}")
+
+
+@lru_cache(maxsize=512)
+def _is_valid(name: bytes, value: bytes) -> bool:
+    try:
+        _check_field(name, value)
+    except MalformedRequest:
+        return False
+    return True

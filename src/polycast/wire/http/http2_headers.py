@@ -8,6 +8,7 @@ and 1 when it is known.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from hpack import HPACKError, OversizedHeaderListError
@@ -35,11 +36,19 @@ KNOWN_SIZE: Final = 2 * 1024
 # Blocks that are kept, and tables.
 KNOWN_LIMIT: Final = 2048
 
+# Bytes of a coded path that is remembered: all viewers of a stream ask for the same files at about the same time.
+_SHARED_SIZE: Final = 256
+
 _ENTRY_OVERHEAD: Final = 32
 _STATIC: Final = tuple(HeaderTable.STATIC_TABLE)
 
 # Bits of an integer behind its first byte: more than any length or index in a block has.
 _INTEGER_BITS: Final = 28
+
+
+@lru_cache(maxsize=512)
+def _decode_shared(text: bytes) -> bytes:
+    return bytes(decode_huffman(text))
 
 
 class Table:
@@ -197,9 +206,10 @@ class _BlockReader:
     def _literal(self, bits: int) -> Header:
         index = self._integer(bits)
         name = self._entry(index)[0] if index else self._string()
-        return name, self._string()
+        return name, self._string(is_shared=name == b":path")
 
-    def _string(self) -> bytes:
+    def _string(self, *, is_shared: bool = False) -> bytes:
+        """Read a string; others are likely to send the same one if ``is_shared``."""
         is_coded = self._data[self._position] & 0x80
         length = self._integer(7)
         start = self._position
@@ -207,7 +217,9 @@ class _BlockReader:
         if end > len(self._data):
             raise HPACKError("a string that is cut")
         text = self._data[start:end]
-        return bytes(decode_huffman(text)) if is_coded else text
+        if not is_coded:
+            return text
+        return _decode_shared(text) if is_shared and end - start <= _SHARED_SIZE else bytes(decode_huffman(text))
 
     def _integer(self, bits: int) -> int:
         """Read an integer whose first byte has so many bits for it (RFC 7541 section 5.1)."""
