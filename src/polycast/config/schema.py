@@ -88,11 +88,11 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         HOST_NAMES,
         Meta(
             description=(
-                "Host names under which the API, metrics, profiles and HLS paths with readUser or readIPs can be "
-                "reached, such as 'media.example.com', '*.example.com' or '*' (any). IP addresses, names without a "
-                "dot, names of local networks (such as '.local') and the machine's own name are always allowed. "
-                "Other names are refused, because a web page could use one to reach the server through a browser "
-                "(DNS rebinding). List the public name of a reverse proxy here."
+                "Host names under which the API, metrics, profiles, and paths with credentials or lists of IPs "
+                "over HLS and WebRTC can be reached, such as 'media.example.com', '*.example.com' or '*' (any). "
+                "IP addresses, names without a dot, names of local networks (such as '.local') and the machine's "
+                "own name are always allowed. Other names are refused, because a web page could use one to reach "
+                "the server through a browser (DNS rebinding). List the public name of a reverse proxy here."
             )
         ),
     ] = ()

@@ -109,6 +109,11 @@ def secret_matches(configured: str, given: str) -> bool:
     return hmac.compare_digest(configured.encode(), given.encode())
 
 
+def lets_anybody_publish(path: PathConfiguration) -> bool:
+    """Return whether the configuration of a path asks publishers for nothing; an external server may still do so."""
+    return not (path.publish_user or path.publish_ips)
+
+
 def lets_anybody_read(path: PathConfiguration) -> bool:
     """Return whether the configuration of a path asks readers for nothing; an external server may still do so."""
     return not (path.read_user or path.read_ips)

@@ -9,8 +9,8 @@ from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.re2 import Pattern
 from polycast.errors import ConfigurationError
-from polycast.hub.access import AccessControl, AccessRequest
-from polycast.hub.errors import InvalidPathName, PathNotConfigured
+from polycast.hub.access import AccessControl, AccessRequest, Action, lets_anybody_publish, lets_anybody_read
+from polycast.hub.errors import InvalidPathName, PathError, PathNotConfigured
 from polycast.hub.path import Path, PathEntry, PathObserver, Source, tell_observers
 from polycast.hub.relay import PathRelay
 from polycast.log import Log
@@ -106,6 +106,15 @@ class Hub:
         """Return when the client may do what it asks. Raises AccessDenied, InvalidPathName or PathNotConfigured."""
         entry, _ = self.find_entry(request.path)
         await self.access.check(request, entry.configuration)
+
+    def is_protected(self, name: str, action: Action) -> bool:
+        """Whether the configuration asks clients of a path for credentials, or for an address."""
+        try:
+            entry, _ = self.find_entry(name)
+        except PathError:
+            return False
+        is_open = lets_anybody_publish if action is Action.PUBLISH else lets_anybody_read
+        return not is_open(entry.configuration)
 
     def path(self, name: str) -> Path:
         """Return the path of a name, made when an expression matches and nobody used it before.

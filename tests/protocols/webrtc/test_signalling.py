@@ -145,6 +145,21 @@ async def test_credentials(credentials: dict[str, object]) -> None:
         assert fixture.server.sessions()[0].user == "u"
 
 
+async def test_protected_paths_are_used_under_names_of_the_server() -> None:
+    """Else a web page whose name resolves to this machine could use them through a browser (DNS rebinding)."""
+    locked = {"publishUser": "u", "publishPass": "p", "readIPs": ["127.0.0.1"]}
+    async with running(paths={"cam": locked, "open": {}}, allowedHosts=["media.example.com"]) as fixture:
+        foreign = {**SDP, "Host": "evil.example"}
+        for target in ("/cam/whip", "/cam/whep"):
+            refused = await fixture.http.post(target, content=PUBLISH, headers=foreign, auth=("u", "p"))
+            assert refused.status_code == 403
+            assert "allowedHosts" in refused.json()["error"]
+        assert (await fixture.http.post("/open/whip", content=PUBLISH, headers=foreign)).status_code == 201
+        own = {**SDP, "Host": "media.example.com"}
+        accepted = await fixture.http.post("/cam/whip", content=PUBLISH, headers=own, auth=("u", "p"))
+        assert accepted.status_code == 201
+
+
 async def test_a_session_is_ended_by_whoever_has_its_address() -> None:
     async with running() as fixture:
         location = await open_session(fixture, "/cam/whip", PUBLISH)

@@ -303,18 +303,11 @@ class RequestHandler:
         proxies = self._server.configuration.hls_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
 
-    def _is_protected(self, path_name: str) -> bool:
-        """Whether the configuration asks readers of a path for credentials, or for an address."""
-        try:
-            entry, _ = self._hub.find_entry(path_name)
-        except PathError:
-            return False
-        return not lets_anybody_read(entry.configuration)
-
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
         """Return None when the client may read, else why not."""
         request = transaction.request
-        if not is_host_allowed(request, self._server.configuration.allowed_hosts) and self._is_protected(target.folder):
+        allowed = self._server.configuration.allowed_hosts
+        if not is_host_allowed(request, allowed) and self._hub.is_protected(target.folder, Action.READ):
             return host_problem(host_of(authority_of(request)))
         access = AccessRequest(
             Action.READ,

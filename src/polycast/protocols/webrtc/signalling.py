@@ -20,6 +20,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
 from polycast.net.http.file import ResponseFactory
+from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
 from polycast.web import PUBLISH_PAGE, WATCH_PAGE
@@ -231,6 +232,10 @@ class SignallingHandler:
     async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
         """Return None when the client may, else what to answer."""
         server = self._server
+        allowed = server.configuration.allowed_hosts
+        if not is_host_allowed(transaction.request, allowed) and server.context.hub.is_protected(target.path, action):
+            host = host_of(authority_of(transaction.request))
+            return self._error(403, f"'{host}' is not a name of this server; the setting allowedHosts adds names")
         address = self._client_of(transaction)
         credentials = PlainCredentials(*self._credentials(transaction.request, target))
         try:
