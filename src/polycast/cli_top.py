@@ -25,6 +25,16 @@ MAXIMUM_ROWS = 40
 # Columns of the output where it goes to no terminal.
 PLAIN_WIDTH = 160
 
+PROTOCOLS = {
+    "rtspsessions": "RTSP",
+    "rtspssessions": "RTSPS",
+    "rtmpconns": "RTMP",
+    "rtmpsconns": "RTMPS",
+    "webrtcsessions": "WebRTC",
+    "hlsmuxers": "HLS",
+}
+"""What people call the lists of the API. The status page has a copy."""
+
 Json = Mapping[str, Any]
 
 
@@ -165,13 +175,17 @@ def _paths(items: Json, rates: Rates, now: float) -> Table:
 
 
 def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: float) -> Table:
-    columns = ("id", "kind", "state", "path", "client", "transport")
+    columns = ("id", "protocol", "state", "path", "client", "transport")
     table = _new_table(_count(sessions, "session"), columns, ("in", "out", "dropped", "round trip", "age"))
     rows = []
     for collection, key, item in sessions:
         incoming = rates.of(f"{collection} {key} in", item.get("bytesReceived", 0), now)
         outgoing = rates.of(f"{collection} {key} out", item.get("bytesSent", 0), now)
-        texts = [key, collection, *(str(item.get(name, "")) for name in ("state", "path", "remoteAddr", "transport"))]
+        texts = [
+            key,
+            PROTOCOLS.get(collection, collection),
+            *(str(item.get(name, "")) for name in ("state", "path", "remoteAddr", "transport")),
+        ]
         trip = item.get("roundTrip")
         rows.append(
             (

@@ -11,6 +11,7 @@ import pytest
 from tests.control.support import running
 from tests.protocols.rtsp.support import key_unit, rtp
 
+from polycast.cli_top import PROTOCOLS
 from polycast.media.codec import COMMON_NAMES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,6 +42,9 @@ async def test_the_page_names_codecs_as_the_server_does() -> None:
     table = re.search(r"const CODECS = \{(.*?)\};", script, re.DOTALL)
     assert table is not None
     assert dict(re.findall(r'(\w+): "([^"]+)"', table[1])) == COMMON_NAMES
+    table = re.search(r"const PROTOCOLS = \{(.*?)\};", script, re.DOTALL)
+    assert table is not None
+    assert dict(re.findall(r'(\w+): "([^"]+)"', table[1])) == PROTOCOLS
 
 
 @pytest.mark.interop
