@@ -12,6 +12,7 @@ from typing import Final
 
 from polycast.config.path_schema import SourceKind, source_kind
 from polycast.config.schema import Configuration
+from polycast.net.dial import client_context
 from polycast.net.http_client import load_http_client
 from polycast.protocols.registry import SERVER_KINDS
 from polycast.protocols.sources import puller_class
@@ -35,6 +36,8 @@ def import_for(configuration: Configuration) -> None:
                 import_module(module)
     if configuration.external_authentication_url:
         load_http_client()
+    if any(path.sources for path in configuration.paths.values()):
+        client_context()  # reads the certificates of the system's authorities, and keeps them
     for path in configuration.paths.values():
         for url in (*path.sources, path.source_redirect, path.fallback):
             kind_of_source = source_kind(url)

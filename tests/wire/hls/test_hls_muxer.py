@@ -398,9 +398,19 @@ def test_nothing_comes_before_the_first_key_frame() -> None:
     assert muxer.size == 0
 
 
+@pytest.mark.parametrize("variant", Variant)
+@pytest.mark.parametrize("sps", [b"", b"\1\2\3\4", SPS[:6]])
+def test_the_index_is_there_whatever_the_parameter_sets_are(variant: Variant, sps: bytes) -> None:
+    muxer = Muxer(variant, [track(0, H264(sps, PPS)), track(1, AUDIO)], options())
+    index = text(muxer, "index.m3u8")
+    assert index.endswith("\n#EXT-X-STREAM-INF:BANDWIDTH=200000,AVERAGE-BANDWIDTH=200000\nstream.m3u8\n")
+    feed(muxer, merge(RATES, video(0, regular(3)), audio(1, 3)), RATES)
+    assert 'CODECS="avc1.42c028,mp4a.40.2",RESOLUTION=1920x1080' in text(muxer, "index.m3u8")
+
+
 def test_parameter_sets_may_come_with_the_first_key_frame() -> None:
     muxer = Muxer(Variant.FMP4, [track(0, H264())], options())
-    assert isinstance(muxer.request("index.m3u8"), WaitFor)
+    assert "CODECS" not in text(muxer, "index.m3u8"), "they are not known yet"
     feed(muxer, video(0, regular(4)))
     assert 'CODECS="avc1.42c028"' in text(muxer, "index.m3u8")
     initialization = muxer.lookup(parse(text(muxer)).segments[0].initialization or "")

@@ -77,7 +77,9 @@ class HlsPuller(Puller):
 
     async def pull(self, context: PullContext) -> None:
         context.log.debug("connecting")
-        fetcher = Fetcher(self.url, context.path_configuration.source_fingerprint, context.read_timeout)
+        # In a thread, as it may load a library and the system's certificates: that takes tenths of a second.
+        fingerprint = context.path_configuration.source_fingerprint
+        fetcher = await asyncio.to_thread(Fetcher, self.url, fingerprint, context.read_timeout)
         try:
             await self._pull(context, fetcher)
         finally:

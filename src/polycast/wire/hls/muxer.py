@@ -232,6 +232,7 @@ class Muxer:
         if not codecs.is_complete(track.codec):
             return
         lane.complete = True
+        self._cache.pop(INDEX_NAME, None)
         self._publish(lane.rendition, lane.rendition.change_track(lane.position, track))
         if lane.rendition is not self._main:
             self._main.segmenter.mark_discontinuity()
@@ -374,20 +375,20 @@ class Muxer:
             if other is not rendition and other.has_content
         ]
 
-    def index(self) -> Answer:
-        """Return the multivariant playlist; `WaitFor` while the codec parameters are not known."""
+    def index(self) -> Resource:
+        """Return the multivariant playlist. It does not wait for codec parameters: players can do without CODECS, and
+        some publishers tell the parameters late, or such as cannot be parsed."""
         found = self._cache.get(INDEX_NAME)
-        if found is not None:
-            return found
-        if not all(lane.complete for lane in self._lanes.values()) and not self._main.has_content:
-            return self._wait_unless_closed(_FIRST_WAIT)
-        text = write_multivariant_playlist(self._describe())
-        found = self._cache[INDEX_NAME] = Resource(text, CONTENT_TYPE_PLAYLIST, immutable=False)
+        if found is None:
+            text = write_multivariant_playlist(self._describe())
+            found = self._cache[INDEX_NAME] = Resource(text, CONTENT_TYPE_PLAYLIST, immutable=False)
         return found
 
     def _describe(self) -> MultivariantPlaylist:
         complete = [lane for lane in self._lanes.values() if lane.complete]
         names = [codecs.codec_string(lane.track.codec) for lane in complete]
+        if len(complete) < len(self._lanes):
+            names = []  # what is not listed counts as not there (RFC 8216 section 4.3.4.2)
         rates = [rates for rendition in self._renditions[1:] if (rates := rendition.bandwidth()) is not None]
         main = self._main.bandwidth()
         peak, average = main if main is not None else (DEFAULT_BANDWIDTH, DEFAULT_BANDWIDTH)

@@ -157,6 +157,7 @@ class MultivariantPlaylist:
     """Bits per second of the largest segment."""
     average_bandwidth: int
     codecs: Sequence[str]
+    """Empty where they are not known."""
     resolution: tuple[int, int] | None = None
     frame_rate: float | None = None
     renditions: Sequence[AudioRendition] = ()
@@ -192,8 +193,9 @@ def write_multivariant_playlist(playlist: MultivariantPlaylist) -> bytes:
     attributes = [
         f"BANDWIDTH={playlist.bandwidth}",
         f"AVERAGE-BANDWIDTH={playlist.average_bandwidth}",
-        f'CODECS="{",".join(playlist.codecs)}"',
     ]
+    if playlist.codecs:
+        attributes.append(f'CODECS="{",".join(playlist.codecs)}"')
     if playlist.resolution is not None:
         attributes.append(f"RESOLUTION={playlist.resolution[0]}x{playlist.resolution[1]}")
     if playlist.frame_rate is not None:
