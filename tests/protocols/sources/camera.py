@@ -42,6 +42,8 @@ class Client(asyncio.Protocol):
         while (event := self.parser.next_event()) is not None:
             if isinstance(event, Request):
                 self.camera.on_request(self, event)
+            elif isinstance(event, Response):
+                self.camera.answers += 1
             elif isinstance(event, InterleavedRun):
                 self.camera.frames += [(channel, event.data[start:end]) for channel, start, end in event.frames()]
 
@@ -59,6 +61,8 @@ class Camera:
         self.requests: list[Request] = []
         self.frames: list[tuple[int, bytes]] = []
         """Channel and payload of the interleaved frames that it was sent."""
+        self.answers = 0
+        """Answers to requests of its own."""
         self.connections = 0
         self.port = 0
         self.sequence = 100

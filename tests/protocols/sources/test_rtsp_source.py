@@ -308,6 +308,19 @@ async def test_without_server_ports_any_port_is_needed() -> None:
             await app.until(lambda: app.path("cam").stream.bytes_received)  # type: ignore[union-attr]
 
 
+async def test_frames_on_the_connection_of_a_session_over_udp_are_nothing() -> None:
+    async with camera() as origin, running(paths=pulling(origin.url(), "udp")) as app:
+        stream = (await ready(app)).stream
+        assert stream is not None
+        for _ in range(3):
+            origin.clients[0].send_packet(rtp(7, key_unit(300)))
+        origin.clients[0].transport.write(Request("OPTIONS", "*", Headers([("CSeq", "7")])).serialize())
+        await app.until(lambda: origin.answers == 1)
+        assert stream.tracks[0].packets_received == 0
+        origin.send_udp(key_unit(60))
+        await app.until(lambda: stream.tracks[0].packets_received == 1)
+
+
 async def test_packets_over_udp_are_put_in_order() -> None:
     async with camera() as origin, running(paths=pulling(origin.url(), "udp")) as app:
         await ready(app)

@@ -170,8 +170,9 @@ class SourceMedia:
         self._started = self._context.loop.time()
         if publish_at_once:
             self._publish()
-        # Over another transport, frames on the connection are not kept.
-        self._connection.set_media_handler(self._on_interleaved)
+        # Over another transport, frames on the connection belong to nothing.
+        is_interleaved = self._protocol is Protocol.TCP
+        self._connection.set_media_handler(self._on_interleaved if is_interleaved else lambda run: None)
         early, self._early = self._early or [], None
         for handler, data in early:
             handler(data, 0, len(data))
