@@ -345,11 +345,15 @@ COMMON_NAMES: Final[Mapping[str, str]] = {
 """What people call a codec, by its name in the API, where the two differ. The web pages have a copy."""
 
 
+MAXIMUM_NAME: Final = 40
+"""Characters of the name of a codec that is not known here: its publisher chooses it."""
+
+
 def common_name(codec: Codec) -> str:
     """Return what people call a codec, for logs, messages and pages."""
     if isinstance(codec, MPEGAudio) and codec.layer == 3:
         return "MP3"
     if isinstance(codec, Generic) and codec.encoding:
-        return codec.encoding
+        return codec.encoding[:MAXIMUM_NAME]
     name = label(codec)
     return COMMON_NAMES.get(name, name)

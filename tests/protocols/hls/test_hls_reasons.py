@@ -12,7 +12,7 @@ from tests.protocols.hls.support import BOTH, Fixture, running
 from tests.protocols.hls.test_hls_server_access import basic
 
 from polycast.hub.access import AccessRequest
-from polycast.media.codec import G711, MJPEG, VP8, VP9
+from polycast.media.codec import G711, MJPEG, VP8, VP9, Generic
 from polycast.media.track import Track
 
 ACCEPT = "application/vnd.apple.mpegurl, application/problem+json;q=0.9, */*;q=0.5"
@@ -80,6 +80,21 @@ async def test_tracks_that_are_skipped() -> None:
         publisher.play(4)
         assert (await waiting).headers["polycast-skipped-tracks"] == "audio PCMU"
         assert "polycast-skipped-tracks" not in (await it.get("/cam/stream.m3u8")).headers
+
+
+async def test_a_publisher_with_many_tracks_of_long_names_makes_no_long_header() -> None:
+    async with running() as it:
+        odd = [Track(number, Generic(f"x-{number}, \r\n" + "y" * 5000, "audio")) for number in range(1, 60)]
+        publisher = it.publish("cam", [BOTH[0], *odd])
+        publisher.has_audio = False
+        waiting = it.soon("/cam/index.m3u8")
+        await it.until(lambda: it.server.remuxers)
+        publisher.play(4)
+        header = (await waiting).headers["polycast-skipped-tracks"]
+        assert len(header) < 1500
+        assert "\r" not in header
+        it.publish("odd", [Track(track.index - 1, track.codec) for track in odd])
+        assert len(str(await problem(it, 404, "/odd/index.m3u8"))) < 1500
 
 
 async def test_credentials() -> None:

@@ -29,6 +29,9 @@ from polycast.wire.webrtc.codecs import VIDEO_CODECS
 REALM: Final = "rtsp-simple-server"
 PROBLEM_TYPE: Final = b"application/problem+json"
 
+# Codecs that are named in an answer: a publisher chooses their number, and proxies refuse long headers.
+MAXIMUM_NAMED_CODECS: Final = 8
+
 # Seconds without a frame after which a publisher counts as sending nothing, rather than no key frames.
 SILENCE: Final = 2.0
 
@@ -122,7 +125,7 @@ def codec_problem(detail: str, tracks: Sequence[Track], configuration: Configura
         status=404,
         detail=detail,
         reason=Reason.UNSUPPORTED_CODECS,
-        codecs=tuple(dict.fromkeys(track.codec_name for track in tracks)),
+        codecs=tuple(dict.fromkeys(track.codec_name for track in tracks))[:MAXIMUM_NAMED_CODECS],
         variant=variant.value,
         other_variants=tuple(other.value for other in Variant if select_tracks(other, tracks)[0]),
         webrtc_port=parse_address(configuration.webrtc_address)[1] if is_on_webrtc else None,
@@ -183,5 +186,6 @@ def skipped_header(skipped: Sequence[Track]) -> list[Header]:
     """Return the header by which the page learns which tracks HLS does not carry here; nothing where there is none."""
     if not skipped:
         return []
-    names = ", ".join(f"{track.kind} {quote(track.codec_name, safe=' ')}" for track in skipped)
+    named = skipped[:MAXIMUM_NAMED_CODECS]
+    names = ", ".join(f"{track.kind} {quote(track.codec_name, safe=' ')}" for track in named)
     return [(b"polycast-skipped-tracks", names.encode("ascii"))]
