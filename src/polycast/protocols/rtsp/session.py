@@ -162,6 +162,8 @@ class Session(Publisher):
         """Stop keeping; return what was kept."""
         prelude, self._prelude = self._prelude, None
         if prelude is not None and self.path is not None:
+            if self.stream is not None:
+                self.stream.flush()  # what waits for the end of its frame is not lost between two readers
             self.path.remove_reader(prelude, is_provisional=True)
         return prelude
 
