@@ -12,7 +12,7 @@ from polycast.media.codec import AV1, H264, Generic, Opus
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.rtmp.address import parse_url
-from polycast.wire.rtmp.client import ClientConnection, Mode
+from polycast.wire.rtmp.client import MAXIMUM_TEXT_SIZE, ClientConnection, Mode
 from polycast.wire.rtmp.events import (
     PeerClosedStream,
     PlayRequested,
@@ -152,6 +152,15 @@ def test_refusal() -> None:
     assert pair.client.state is State.CLOSED
     with pytest.raises(LocalProtocolError):
         pair.client.send_tracks([VIDEO])
+
+
+def test_a_refusal_without_end_is_cut_short() -> None:
+    pair = make_pair(Mode.PUBLISH)
+    pair.exchange()
+    pair.server.refuse(PUBLISH_REFUSED, "no " * 10_000)
+    (event,), _ = pair.exchange()
+    assert isinstance(event, RequestRefused)
+    assert event.description == ("no " * 10_000)[:MAXIMUM_TEXT_SIZE]
 
 
 def test_nothing_to_publish() -> None:

@@ -345,7 +345,7 @@ async def test_a_codec_that_is_not_carried_is_left_out(tmp_path: Path) -> None:
     await publish(executable, source, session)
     assert [str(track) for track in session.tracks] == ["MPEG4Audio"]
     ignored = [event for event in session.events if isinstance(event, TrackIgnored)]
-    assert ignored == [TrackIgnored("video", 0, "unsupported video codec 2")]
+    assert ignored == [TrackIgnored("video", 0, "unsupported video codec Sorenson H.263")]
 
 
 @pytest.mark.parametrize("program", FINDERS)

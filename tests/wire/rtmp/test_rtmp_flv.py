@@ -128,7 +128,10 @@ def test_the_number_of_modifiers_is_limited() -> None:
 
 
 def test_an_unknown_codec_is_named() -> None:
-    assert [part.codec_name for part in parse_video(bytes.fromhex("12ff"))] == ["2"]
+    assert [part.codec_name for part in parse_video(bytes.fromhex("12ff"))] == ["Sorenson H.263"]
+    assert [part.codec_name for part in parse_video(bytes.fromhex("18ff"))] == ["number 8"]
+    assert [part.codec_name for part in parse_audio(bytes.fromhex("5fff"))] == ["Nellymoser"]
+    assert [part.codec_name for part in parse_video(bytes.fromhex("910a1b4120ff"))] == [r"'\n\x1bA '"]
     assert [part.codec_name for part in parse_audio(bytes.fromhex("91" + four("ec-3") + "01"))] == ["ec-3"]
 
 

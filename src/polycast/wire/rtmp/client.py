@@ -46,6 +46,9 @@ AUDIO_CODECS = 0x0FFF
 VIDEO_CODECS = 0x00FC
 """The bit masks of legacy codecs in ``connect``: all (section 7.2.1.1)."""
 
+MAXIMUM_TEXT_SIZE = 500
+"""Characters of a server's explanation that are passed on; it goes into the log at each attempt."""
+
 _CONNECT_TRANSACTION = 1.0
 _CREATE_STREAM_TRANSACTION = 4.0
 
@@ -188,7 +191,7 @@ class ClientConnection(Connection):
 
     def _refused(self, code: str, description: str) -> list[Event]:
         self._advance(Input.REFUSED)
-        return [RequestRefused(code, description)]
+        return [RequestRefused(code[:MAXIMUM_TEXT_SIZE], description[:MAXIMUM_TEXT_SIZE])]
 
     def send_tracks(self, tracks: Sequence[Track], timestamp: int = 0) -> tuple[Track, ...]:
         """Announce what will be published; returns the tracks that RTMP carries.

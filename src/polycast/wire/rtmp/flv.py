@@ -10,7 +10,14 @@ from enum import Enum, IntEnum
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import G711, H264, H265, LPCM, Codec, MPEG4Audio, MPEGAudio, Speex
-from polycast.wire.rtmp.supported import AUDIO_FOUR_CCS, VIDEO_FOUR_CCS, SoundFormat, VideoCodecId
+from polycast.wire.rtmp.supported import (
+    AUDIO_FOUR_CCS,
+    LEGACY_AUDIO_NAMES,
+    LEGACY_VIDEO_NAMES,
+    VIDEO_FOUR_CCS,
+    SoundFormat,
+    VideoCodecId,
+)
 
 MAXIMUM_PARTS = 64
 """Tracks in one message. The track number has 8 bits; OBS sends six at most."""
@@ -140,12 +147,14 @@ class Part:
 
     @property
     def codec_name(self) -> str:
-        """The codec for messages to people: its name, or the identifier of one that is not known."""
+        """The codec for messages to people: its name, or the identifier of one that nobody defined."""
         if self.codec is not None:
             return self.codec.name
         if isinstance(self.identifier, int):
-            return str(self.identifier)
-        return self.identifier.decode("ascii", "backslashreplace")
+            names = LEGACY_VIDEO_NAMES if self.kind == "video" else LEGACY_AUDIO_NAMES
+            return names.get(self.identifier, f"number {self.identifier}")
+        name = self.identifier.decode("ascii", "backslashreplace")
+        return name if name.isprintable() else repr(name)
 
 
 LEGACY_VIDEO: dict[int, type[Codec]] = {VideoCodecId.AVC: H264, VideoCodecId.HEVC: H265}

@@ -59,6 +59,23 @@ class SoundFormat(IntEnum):
     NATIVE = 15
 
 
+LEGACY_VIDEO_NAMES: dict[int, str] = {
+    VideoCodecId.SORENSON_H263: "Sorenson H.263",
+    VideoCodecId.SCREEN: "Screen Video",
+    VideoCodecId.VP6: "VP6",
+    VideoCodecId.VP6_ALPHA: "VP6 with alpha",
+    VideoCodecId.SCREEN_2: "Screen Video 2",
+}
+LEGACY_AUDIO_NAMES: dict[int, str] = {
+    SoundFormat.ADPCM: "ADPCM",
+    SoundFormat.NELLYMOSER_16K: "Nellymoser",
+    SoundFormat.NELLYMOSER_8K: "Nellymoser",
+    SoundFormat.NELLYMOSER: "Nellymoser",
+    SoundFormat.NATIVE: "of the device",
+}
+"""Of codecs that are not carried, for messages to people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carriage:
     """How RTMP carries a codec. Written: legacy where there is a legacy identifier, else enhanced."""
