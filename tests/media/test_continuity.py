@@ -30,6 +30,7 @@ class Camera:
         """The same of the sound, by the number of the picture at that time."""
         self.video: list[float] = []
         self.audio: list[float] = []
+        self.in_order_of_presentation = False
         self.begins: list[tuple[int, int]] = []
         """(track, number of the frame) where a new piece began."""
 
@@ -39,7 +40,8 @@ class Camera:
             self.now = self.start + number * PICTURE / RATE
             track = self.continuity.tracks[0]
             time = number * PICTURE + round(self.video_clock(number) * RATE)
-            self.video.append(track.place(time, self.now, key=number % self.gop == 0) / RATE)
+            floor = round(self.video[-1] * RATE) if self.in_order_of_presentation and self.video else None
+            self.video.append(track.place(time, self.now, key=number % self.gop == 0, floor=floor) / RATE)
             if track.began:
                 self.begins.append((0, number))
             while len(self.continuity.tracks) > 1 and self.sounds * SOUND / SOUND_RATE <= number * PICTURE / RATE:
@@ -85,10 +87,20 @@ def test_a_leap_begins_a_new_piece(seconds: float, at: int) -> None:
 @pytest.mark.parametrize("seconds", [-0.3, -0.1])
 def test_a_small_step_back_at_a_key_frame_begins_a_new_piece(seconds: float) -> None:
     camera = Camera()
+    camera.in_order_of_presentation = True
     camera.video_clock = lambda number: seconds if number >= 50 else 0.0
     camera.run(100)
     camera.check_video()
     assert camera.begins == [(0, 50)]
+
+
+def test_decoding_times_that_a_muxer_guesses_are_no_leaps() -> None:
+    # Negative composition times: the decoding time is moved back to the time of presentation.
+    camera = Camera()
+    camera.video_clock = lambda number: -0.2 if number % 25 == 0 and number else 0.0
+    camera.run(200)
+    assert not camera.begins
+    assert camera.video == [pytest.approx(number * 0.04 + camera.video_clock(number)) for number in range(200)]
 
 
 def test_a_few_late_frames_are_left_and_more_begin_a_new_piece() -> None:

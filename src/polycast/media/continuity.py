@@ -30,7 +30,9 @@ MAXIMUM_LATENESS = 1.0
 """Seconds that a frame may lie before the last one without its clock being in doubt: pictures in decoding order whose
 reordering is not known yet, and rounding."""
 MAXIMUM_ROUNDING = 0.05
-"""Seconds that a key frame may be late; containers round to milliseconds, and some encoders to pictures."""
+"""Seconds that a key frame may be late by its time of presentation; some encoders round to pictures."""
+MAXIMUM_KEY_LATENESS = 0.3
+"""The same by its decoding time, which muxers that know it badly set after the time of presentation: some pictures."""
 MAXIMUM_LATE_FRAMES = 5
 """Frames in a row that may be so late; more than the reordering of any codec needs to be learned."""
 MAXIMUM_START_DISTANCE = 10.0
@@ -264,7 +266,8 @@ class TrackContinuity:
             return False
         self._late += 1
         # A key frame is not decoded before frames that are shown earlier, so it is never late but for rounding.
-        return not (self._late > MAXIMUM_LATE_FRAMES or (key and lateness > MAXIMUM_ROUNDING * self.rate))
+        tolerance = MAXIMUM_KEY_LATENESS if floor is None else MAXIMUM_ROUNDING
+        return not (self._late > MAXIMUM_LATE_FRAMES or (key and lateness > tolerance * self.rate))
 
     def _goes_back(self, position: int, now: float | None) -> bool:
         """Whether a frame goes on where the track was before a doubtful step; then only the one in between was off."""
