@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from polycast.media import codec as codecs
-from polycast.media.codec import Codec
+from polycast.media.codec import LPCM, Codec
 from polycast.media.track import Track
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer, rtp_format_for
 from polycast.wire.hls.codecs import supports
 from polycast.wire.hls.options import Variant
 from polycast.wire.rtmp.supported import SUPPORTED
+from polycast.wire.webrtc.codecs import AUDIO_CODECS, LPCM_CLOCK_RATES, VIDEO_CODECS
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "codecs.md"
 
@@ -44,6 +45,14 @@ def rtmp_cell(codec: Codec) -> str:
     return ", ".join(ways) + (f" ({carriage.note})" if carriage.note else "")
 
 
+def webrtc_cell(codec: Codec) -> str:
+    if type(codec) not in (*VIDEO_CODECS, *AUDIO_CODECS):
+        return NO
+    if isinstance(codec, LPCM):
+        return f"16 bits at {' or '.join(f'{rate // 1000}' for rate in LPCM_CLOCK_RATES)} kHz"
+    return YES
+
+
 def rows() -> list[str]:
     classes = [
         value
@@ -57,6 +66,7 @@ def rows() -> list[str]:
             f"{NAMES.get(codec.name, codec.name)}",
             rtp_cell(codec),
             rtmp_cell(codec),
+            webrtc_cell(codec),
             YES if supports(Variant.FMP4, codec) else NO,
             YES if supports(Variant.MPEGTS, codec) else NO,
         )
