@@ -1,4 +1,4 @@
-"""Who may change commands through the API: whoever sets one runs programs on this machine."""
+"""Who may change commands through the API: setting one means running programs on this machine."""
 
 from __future__ import annotations
 

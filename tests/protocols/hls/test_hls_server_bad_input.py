@@ -207,3 +207,21 @@ async def test_times_that_jump(it: Fixture) -> None:
     it.pass_time(1)
     assert it.log.find(r"WARNING \[path cam\] the time of track \d \(\w+\) leapt by \+100000\.\d s")
     assert set(names(before)) != set(names(after))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Authorization", "Range", "If-Range", "If-None-Match", "Origin", "Accept", "Accept-Encoding", "X-Forwarded-For",
+     "X-Real-IP", "Access-Control-Request-Headers"],
+)  # fmt: skip
+async def test_junk_in_headers(name: str) -> None:
+    paths = {"cam": {}, "locked": {"readUser": "u", "readPass": "p"}}
+    async with running(paths=paths, hlsTrustedProxies=["127.0.0.1"]) as it:
+        _, playlist = await it.playing("cam")
+        targets = ["/", "/cam/", "/cam/stream.m3u8", f"/cam/{names(playlist)[0]}", "/locked/", "/locked/stream.m3u8"]
+        junk = [b"\xff", b"Basic \xff", b"Basic ==", b"[", b";;;", b"http://[", b'"', b"bytes=9-1", b"::", b"1.2.3.4.5"]
+        for value in (*junk, b"bytes=" + b"9" * 400 + b"-", b"," * 999, b"W/", b"%"):
+            for target in targets:
+                for method in ("GET", "OPTIONS"):
+                    answer = await it.client.request(method, target, headers={name: value})
+                    assert answer.status_code < 500, (method, target, value)

@@ -145,6 +145,18 @@ async def test_credentials(credentials: dict[str, object]) -> None:
         assert fixture.server.sessions()[0].user == "u"
 
 
+@pytest.mark.parametrize("query", ["&".join(["a=b"] * 100), "%ff=%fe", "user=%00&pass=%0a", "&&;&=="])
+@pytest.mark.parametrize("name", ["Authorization", "If-Match", "Content-Type", "Origin", "Accept", "X-Forwarded-For"])
+async def test_junk_in_queries_and_headers(query: str, name: str) -> None:
+    async with running(paths={"cam": {"publishUser": "u", "publishPass": "p"}}) as fixture:
+        for junk in (b"\xff", b"Bearer \xff:", b"Basic ==", b"[", b";;;", b"http://[", b'"'):
+            for target in ("/cam/whip", "/cam/whep", "/cam/", "/cam/publish"):
+                for method in ("GET", "POST", "PATCH", "DELETE", "OPTIONS"):
+                    headers = {name: junk}
+                    response = await fixture.http.request(method, f"{target}?{query}", content=b"x", headers=headers)
+                    assert response.status_code < 500, (method, target, junk)
+
+
 async def test_protected_paths_are_used_under_names_of_the_server() -> None:
     """Else a web page whose name resolves to this machine could use them through a browser (DNS rebinding)."""
     locked = {"publishUser": "u", "publishPass": "p", "readIPs": ["127.0.0.1"]}

@@ -164,7 +164,7 @@ class HttpConnection(TcpConnection):
         data = self._unread
         if len(data) < len(PREFACE) and PREFACE.startswith(data):
             return None
-        if _OTHER_PREFACE.match(data):  # RFC 9113 section 3.4: whoever sent it does not wait for HTTP/1.1
+        if _OTHER_PREFACE.match(data):  # RFC 9113 section 3.4: such a client expects no HTTP/1.1
             self.close("invalid data: neither HTTP/1.1 nor HTTP/2")
             return None
         self._engine = self._make_engine(is_http2=data.startswith(PREFACE))
@@ -186,7 +186,7 @@ class HttpConnection(TcpConnection):
         try:
             engine.receive_data(data)
         except RemoteProtocolError as error:
-            self._unread = b""  # the engine answers what came before, and is finished then
+            self._unread = b""  # the engine answers the requests before it, and is finished then
             self.close_reason = self.close_reason or f"invalid data: {error}"
 
     def _handle_requests(self, engine: Engine, now: float) -> bool:

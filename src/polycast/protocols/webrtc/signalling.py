@@ -226,7 +226,10 @@ class SignallingHandler:
         if scheme.lower() == b"bearer":
             user, _, password = token.strip().decode("utf-8", "replace").partition(":")
             return user, password
-        values = parse_qs(target.query, keep_blank_values=True, max_num_fields=64)
+        try:
+            values = parse_qs(target.query, keep_blank_values=True, max_num_fields=64)
+        except ValueError:  # more fields than that
+            return "", ""
         return values.get("user", [""])[0], values.get("pass", [""])[0]
 
     async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
