@@ -96,13 +96,13 @@ async def test_a_silent_track_does_not_hold_up_the_others(monkeypatch: pytest.Mo
         assert await client.packets(1) == [picture]
 
 
-SHORT = {"sourceOnDemandCloseAfter": "50ms"}
+SHORT = {"sourceOnDemandCloseAfter": "400ms"}
 
 
 async def test_the_source_is_not_stopped_while_play_waits() -> None:
     async with camera(BOTH) as origin, running(paths=on_demand(origin.url(), **SHORT)) as app:
         client, playing = await begin(app, origin)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.7)
         send(origin, 0, 500, 90_000, key_unit())
         send(origin, 2, 900, 48_000, SOUND)
         assert (await playing).status == 200
