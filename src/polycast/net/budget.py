@@ -163,13 +163,20 @@ class BudgetedProtocol(asyncio.Protocol):
             self.on_protocol_error(error)
         except Exception:
             self.on_internal_error()
-        took = min(self.clock() - now, LONGEST_SECONDS)
-        self._used_until = max(self._used_until, now) + took / (SHARE * self.weight)
+        took = self.clock() - now
+        if took > LONGEST_SECONDS:
+            took = LONGEST_SECONDS
+        used_until = self._used_until
+        if used_until < now:
+            used_until = now
+        self._used_until = used_until + took / (SHARE * self.weight)
         self._unchecked += len(data)
         if self._unchecked >= MINIMUM_SIZE:
             self._unchecked = 0
             self.check_memory()
-        return (self._has_more or bool(self._held)) and self.is_open
+        if self._has_more or self._held:
+            return self.is_open
+        return False
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:
         """Finish what is left, then take ``data`` for as long as the slice lasts; the rest is held."""

@@ -96,6 +96,10 @@ class _Connection(OutgoingConnection):
     def go_on(self, now: float) -> bool:
         return self.receive(b"", now)
 
+    @property
+    def held_size(self) -> int:
+        return self._engine.held_size
+
     def end_slice(self, now: float) -> None:
         if self._stream is not None:
             self._stream.end_of_read()

@@ -90,6 +90,10 @@ class ClientConnection(OutgoingConnection):
                 return True
         return False
 
+    @property
+    def held_size(self) -> int:
+        return self._parser.buffered + self._early_size
+
     # Media
 
     @property
