@@ -17,15 +17,12 @@ from polycast.net.listen import open_tcp_listener
 from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
 from polycast.net.losses import describe_loss
-from polycast.net.tls import certificate_stamp, load_server_context
+from polycast.net.tls import ServerCertificate
 from polycast.net.tls_listener import TlsListener
 from polycast.net.work import SLICE_SECONDS, work_queue_of
 
 # Seconds between two rounds of time-outs, reports and limits.
 HOUSEKEEPING_SECONDS: Final = 1.0
-
-# Seconds between two checks of the certificate files.
-CERTIFICATE_CHECK_SECONDS: Final = 10.0
 
 # Seconds that connections get for their last bytes when the server stops.
 STOP_GRACE_SECONDS: Final = 1.0
@@ -71,9 +68,7 @@ class ConnectionServer(ABC):
         self._is_running = False
         self._round: Iterator[Member] = iter(())
         """Members that are still to be called in this second."""
-        self._tls: ssl.SSLContext | None = None
-        self._certificate_stamp: tuple[int, ...] = ()
-        self._next_certificate_check = 0.0
+        self._certificate: ServerCertificate | None = None
 
     # For subclasses
 
@@ -121,8 +116,7 @@ class ConnectionServer(ABC):
     async def start(self) -> None:
         host, port = parse_address(self.address())
         if self.is_encrypted:
-            self._tls = load_server_context(*self.certificate_files(), self.alpn_protocols)
-            self._certificate_stamp = certificate_stamp(*self.certificate_files())
+            self._certificate = ServerCertificate(*self.certificate_files(), self.alpn_protocols)
         texts = self.open_more()
         listener = open_tcp_listener(host, port)
         try:
@@ -166,11 +160,11 @@ class ConnectionServer(ABC):
             self._all_lost.set()
 
     def _create_listener(self, listener: socket.socket) -> Listener:
-        if self._tls is None:
+        if self._certificate is None:
             return Listener(listener, self.make_connection)
         return TlsListener(
             listener,
-            self._tls,
+            self._certificate.context,
             self.make_connection,
             self.on_handshake_failed,
             handshake_timeout=self.read_timeout,
@@ -225,28 +219,22 @@ class ConnectionServer(ABC):
             self.on_second(now)
         except Exception:
             self.on_internal_error()
-        if self._tls is not None and now >= self._next_certificate_check:
-            self._next_certificate_check = now + CERTIFICATE_CHECK_SECONDS
-            self._reload_certificate()
+        if self._certificate is not None and self._certificate.is_check_due(now):
+            self._renew(self._certificate)
 
     def on_internal_error(self) -> None:
         """Log the exception that is being handled, a bug of ours, and count it."""
         self.log.exception("internal error")
         self.internal_errors += 1
 
-    def _reload_certificate(self) -> None:
+    def _renew(self, certificate: ServerCertificate) -> None:
         """Use a renewed certificate for new connections; a broken one is reported, and the old one stays."""
-        certificate, key = self.certificate_files()
-        stamp = certificate_stamp(certificate, key)
-        if stamp == self._certificate_stamp:
-            return
-        self._certificate_stamp = stamp
         try:
-            # Loaded into the old context, a key of another type would stand beside the old one, which clients prefer.
-            self._tls = load_server_context(certificate, key, self.alpn_protocols)
+            has_changed = certificate.renew()
         except (OSError, ssl.SSLError) as error:
             self.log.warning("the new certificate cannot be used: %s", error)
         else:
-            if isinstance(self._listener, TlsListener):
-                self._listener.context = self._tls
-            self.log.info("the certificate was reloaded")
+            if has_changed:
+                if isinstance(self._listener, TlsListener):
+                    self._listener.context = certificate.context
+                self.log.info("the certificate was reloaded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Final
 
 
 def load_server_context(certificate: str, key: str, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
@@ -30,14 +31,49 @@ def load_server_context(certificate: str, key: str, protocols: tuple[str, ...] =
     return context
 
 
-def certificate_stamp(certificate: str, key: str) -> tuple[int, ...]:
-    """Return a value that changes when one of the files does; for reloading certificates that were renewed."""
-    stamp: list[int] = []
-    for path in (certificate, key):
-        try:
-            status = Path(path).stat()
-        except OSError:
-            stamp += (0, 0)
-        else:
-            stamp += (status.st_mtime_ns, status.st_ino)
-    return tuple(stamp)
+# Seconds between two checks of the certificate files.
+CERTIFICATE_CHECK_SECONDS: Final = 10.0
+
+
+class ServerCertificate:
+    """The certificate of a listener: PEM files, loaded again when they have changed. ``protocols`` are for ALPN."""
+
+    def __init__(self, certificate: str, key: str, protocols: tuple[str, ...] = ()) -> None:
+        """Raises OSError or ssl.SSLError whose text names the file."""
+        self._files = (certificate, key)
+        self._protocols = protocols
+        self.context = load_server_context(certificate, key, protocols)
+        """For the next connections."""
+        self._stamp = self._current_stamp()
+        self._next_check = 0.0
+
+    def is_check_due(self, now: float) -> bool:
+        """Whether it is time to call `renew`; ``now`` is in monotonic seconds."""
+        if now < self._next_check:
+            return False
+        self._next_check = now + CERTIFICATE_CHECK_SECONDS
+        return True
+
+    def renew(self) -> bool:
+        """Take changed files for the next connections; return whether they had changed.
+
+        Raises OSError or ssl.SSLError when they cannot be used; the old ones stay, until the files change again.
+        """
+        stamp = self._current_stamp()
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        # Loaded into the old context, a key of another type would stand beside the old one, which clients prefer.
+        self.context = load_server_context(*self._files, self._protocols)
+        return True
+
+    def _current_stamp(self) -> tuple[int, ...]:
+        stamp: list[int] = []
+        for path in self._files:
+            try:
+                status = Path(path).stat()
+            except OSError:
+                stamp += (0, 0)
+            else:
+                stamp += (status.st_mtime_ns, status.st_ino)
+        return tuple(stamp)

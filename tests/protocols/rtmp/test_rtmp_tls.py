@@ -11,7 +11,7 @@ import pytest
 from tests.protocols.rtmp.support import running, write_certificate
 
 from polycast.app import StartError
-from polycast.net.server import CERTIFICATE_CHECK_SECONDS
+from polycast.net.tls import CERTIFICATE_CHECK_SECONDS
 from polycast.wire.rtmp.client import Mode
 
 
