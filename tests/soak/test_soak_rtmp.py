@@ -21,7 +21,7 @@ from tests.soak.test_soak_rtsp import (
     MEMORY_TOLERANCE,
     RUNNER,
     WARM_UP_CYCLES,
-    measure,
+    measure_idle,
     wait_for_rest,
     watches_file,
 )
@@ -154,7 +154,7 @@ def cycle(server: tools.Server, index: int, tls: ssl.SSLContext) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_cycles_leave_nothing_behind(server: tools.Server) -> None:
     tls = ssl.create_default_context(cafile=str(server.folder / "ca.crt"))
-    idle = measure(server)
+    idle = measure_idle(server)
     for index in range(WARM_UP_CYCLES):
         cycle(server, index, tls)
     warm = wait_for_rest(server, idle)
