@@ -54,19 +54,30 @@ class KnownRequests:
         self.by_bytes[data] = event
 
 
+class _Message:
+    """A request that is being read."""
+
+    __slots__ = ("body", "headers", "request", "size", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[Header] = []
+        self.request: Request | None = None
+        """There once its head is complete and its body is read."""
+        self.body = bytearray()
+        self.size = 0
+        """Bytes of the reads since the one in which it began, or since the last byte of its body."""
+
+
 class RequestReader:
     """Reads one request after the other, until the last one of the connection."""
 
     __slots__ = (
-        "_body",
         "_body_limit",
-        "_headers",
         "_known",
+        "_message",
         "_parser",
         "_refusal",
-        "_request",
-        "_size",
-        "_target",
         "events",
         "has_ended",
         "is_discarding",
@@ -94,13 +105,7 @@ class RequestReader:
         """What ended reading, and the status that says so."""
         self._refusal: tuple[str, int] | None = None
         """The same, on its way through httptools."""
-        self._target = b""
-        self._headers: list[Header] = []
-        self._request: Request | None = None
-        """The request whose body is read."""
-        self._body = bytearray()
-        self._size = 0
-        """Bytes of the reads since the one in which a head began, or since the last byte of a body."""
+        self._message = _Message()
 
     def receive_data(self, data: bytes) -> None:
         """Take what one read brought. Raises RemoteProtocolError, now and whenever more is received."""
@@ -129,14 +134,15 @@ class RequestReader:
         if self.has_ended:
             self.is_discarding = True
             return
-        self._size += len(data)
+        self._message.size += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             if not self.has_ended:
                 raise self.fail(*(self._refusal or (f"not an HTTP request: {error}", 400))) from None
-        if self.is_incomplete and self._size > (HEAD_LIMIT if self._request is None else SYNTAX_LIMIT + HEAD_LIMIT):
-            raise self.fail(*_too_long(self._target))
+        message = self._message
+        if self.is_incomplete and message.size > (HEAD_LIMIT if message.request is None else SYNTAX_LIMIT + HEAD_LIMIT):
+            raise self.fail(*_too_long(message.target))
 
     def _parse(self, data: bytes) -> None:
         while data and self._parser is not None:
@@ -158,8 +164,7 @@ class RequestReader:
         """Read no more requests."""
         self.has_ended = True
         self.is_incomplete = self.wants_continue = False
-        self._request = None
-        self._body.clear()
+        self._message = _Message()
 
     def release(self) -> None:
         """Give memory back: the connection is over."""
@@ -170,33 +175,31 @@ class RequestReader:
     @property
     def held_size(self) -> int:
         """Bytes of a request that is not complete."""
-        return len(self._body) + (self._size if self.is_incomplete else 0)
+        return len(self._message.body) + (self._message.size if self.is_incomplete else 0)
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
         self.is_incomplete = not self.has_ended
-        self._size = 0
-        self._target = b""
-        self._headers = []
+        self._message = _Message()
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
+        self._message.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.is_incomplete or self._request is not None:  # ignored, or a trailer
+        if not self.is_incomplete or self._message.request is not None:  # ignored, or a trailer
             return
-        headers = self._headers
+        headers = self._message.headers
         headers.append((name.lower(), value))
         if len(headers) > HEADER_COUNT_LIMIT:
-            self._refuse(*_too_long(self._target))
+            self._refuse(*_too_long(self._message.target))
 
     def on_headers_complete(self) -> None:
         if not self.is_incomplete or self._parser is None:
             return
-        if len(self._target) > TARGET_LIMIT:
-            self._refuse(*_too_long(self._target))
-        request = Request(0, self._parser.get_method().decode("latin-1"), self._target, self._headers)
+        if len(self._message.target) > TARGET_LIMIT:
+            self._refuse(*_too_long(self._message.target))
+        request = Request(0, self._parser.get_method().decode("latin-1"), self._message.target, self._message.headers)
         version = self._parser.get_http_version()
         self._check(request, version)
         fields = request.fields
@@ -210,8 +213,8 @@ class RequestReader:
             request.is_truncated = True
             self._give_up(request)
         else:
-            self._request = request
-            self._size = 0
+            self._message.request = request
+            self._message.size = 0
             self.wants_continue = version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
 
     def _check(self, request: Request, version: str) -> None:
@@ -227,28 +230,26 @@ class RequestReader:
             self._refuse("a request with an invalid Host header", 400)
 
     def on_body(self, body: bytes) -> None:
-        request = self._request
+        request = self._message.request
         if request is None:
             return
-        self._size = 0
-        self._body += body
-        if len(self._body) > self._body_limit:
+        self._message.size = 0
+        self._message.body += body
+        if len(self._message.body) > self._body_limit:
             request.is_truncated = True
             self._give_up(request)
 
     def on_message_complete(self) -> None:
-        request = self._request
+        request = self._message.request
         if request is not None and self._parser is not None:
-            request.body = bytes(self._body)
+            request.body = bytes(self._message.body)
             self._complete(
                 request, keeps_alive=self._parser.get_http_version() == "1.1" and self._parser.should_keep_alive()
             )
 
     def _complete(self, request: Request, *, keeps_alive: bool) -> None:
         self.is_incomplete = self.wants_continue = False
-        self._request = None
-        if self._body:
-            self._body = bytearray()  # cleared, it would keep its memory
+        self._message = _Message()
         if not keeps_alive:
             self.has_ended = True
         self.events.append((request, keeps_alive))

@@ -60,7 +60,6 @@ class Http2Connection:
 
     __slots__ = (
         "_awaits_settings",
-        "_block",
         "_bodies",
         "_frames",
         "_headers",
@@ -87,8 +86,6 @@ class Http2Connection:
         """What `next_event` has not returned yet."""
         self._mistake = ""
         """What has ended the connection."""
-        self._block: tuple[int, int, list[bytes]] | None = None
-        """Stream, flags and pieces of a header block that goes on in the next frame."""
         self._output = Output(self._streams)
         self._is_shutting_down = False
         self._misuse = Misuse()
@@ -208,13 +205,12 @@ class Http2Connection:
         self._output.clear()
         self.events.clear()
         self._frames.clear()
-        self._block = None
         self._headers.release()
 
     @property
     def is_incomplete(self) -> bool:
         """Whether a request has begun whose end was not received yet."""
-        begun = self._frames.is_incomplete or self._awaits_settings or self._block is not None
+        begun = self._frames.is_incomplete or self._awaits_settings or self._headers.pending is not None
         return begun or any(not state.is_told for state in self._streams.values())
 
     @property
@@ -269,7 +265,7 @@ class Http2Connection:
         self._streams.clear()
         self._output.clear()
         self._frames.clear()
-        self._block = None
+        self._headers.pending = None
         self._send_goaway(code)
         return RemoteProtocolError(reason)
 
@@ -283,7 +279,7 @@ class Http2Connection:
             if kind != FrameType.SETTINGS or flags & FLAG_ACK:
                 raise self._fail(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             self._awaits_settings = False
-        if self._block is not None and (kind != FrameType.CONTINUATION or stream != self._block[0]):
+        if self._headers.pending is not None and (kind != FrameType.CONTINUATION or stream != self._headers.pending[0]):
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
         if kind not in _CARRIES_REQUESTS:
             self._count_idle_frame()
@@ -396,17 +392,17 @@ class Http2Connection:
         if flags & FLAG_END_HEADERS:
             self._on_block(stream, flags, data)
         else:
-            self._block = (stream, flags, [data])
+            self._headers.pending = (stream, flags, [data])
 
     def _on_continuation(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._block is None:
+        if self._headers.pending is None:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
-        first, first_flags, pieces = self._block
+        first, first_flags, pieces = self._headers.pending
         pieces.append(payload)
         if len(pieces) > CONTINUATION_LIMIT or sum(map(len, pieces)) > HEADER_BLOCK_LIMIT:
             raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "headers that are too long")
         if flags & FLAG_END_HEADERS:
-            self._block = None
+            self._headers.pending = None
             self._on_block(first, first_flags, b"".join(pieces))
 
     def _on_block(self, stream: int, flags: int, block: bytes) -> None:

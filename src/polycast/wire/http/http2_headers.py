@@ -108,12 +108,14 @@ class KnownBlocks:
 class HeaderReader:
     """Reads the header blocks of one connection, one after the other."""
 
-    __slots__ = ("_before", "_known", "table")
+    __slots__ = ("_before", "_known", "pending", "table")
 
     def __init__(self, known: KnownBlocks) -> None:
         self._known = known
         self.table = self._before = known.empty
         """After the blocks so far, and before the last one."""
+        self.pending: tuple[int, int, list[bytes]] | None = None
+        """Stream, flags and pieces of a block that goes on in the next frame."""
 
     def find(self, block: bytes) -> Request | None:
         """Return the request of a block that was decoded before, with the same table; then `skip` or `read` it."""
@@ -139,6 +141,7 @@ class HeaderReader:
     def release(self) -> None:
         """Give memory back: the connection is over."""
         self.table = self._before = self._known.empty
+        self.pending = None
 
 
 def decode(table: Table, block: bytes) -> tuple[list[Header], Table]:
