@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from polycast.codecs.update import reorders
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.lanes import LiveTrack
 from polycast.hub.splice import can_follow
@@ -333,10 +334,14 @@ class Stream:
             track.fit_datagrams()
 
     def is_beginning(self, track_indexes: Iterable[int], now: float, patience: float) -> bool:
-        """Whether a track has had no packet yet, and the stream is no older than ``patience`` seconds."""
+        """Whether a reader should wait until all tracks have begun: not after ``patience`` seconds.
+
+        So it is while a track has had no packet, and where pictures are reordered, as the first one is left out then.
+        """
         if now - self._opened > patience:
             return False
-        return any(self.tracks[index].next_sequence is None for index in track_indexes)
+        tracks = [self.tracks[index] for index in track_indexes]
+        return any(track.next_sequence is None or reorders(track.track.codec) for track in tracks)
 
     def positions(
         self, track_indexes: Sequence[int], lead: float, starts: Mapping[int, tuple[int, int]] | None = None

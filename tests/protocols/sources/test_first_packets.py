@@ -196,3 +196,22 @@ async def test_the_first_key_frame_of_reordered_pictures_is_left_out() -> None:
         key = send(origin, 0, 504, 180_000, key_unit())
         frames = [await client.frame() for _ in range(6)]
         assert [data for channel, data in frames if channel % 2 == 0] == [sound, picture, after, key]
+
+
+async def test_the_first_reader_of_reordered_pictures_waits_also_when_all_tracks_have_begun() -> None:
+    reordered = (
+        "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+        f"a=fmtp:96 packetization-mode=1; sprop-parameter-sets={REORDERED_SPS},aOvjyyLA\r\n"
+    )
+    async with camera(sdp(reordered)) as origin, running(paths=on_demand(origin.url())) as app:
+        client = await app.client()
+        assert (await client.request("DESCRIBE", app.url("cam"))).status == 200
+        await client.setup(app.url("cam"), 0, "RTP/AVP/TCP;unicast;interleaved=0-1")
+        send(origin, 0, 499, 86_400, slice_unit())
+        await app.until(lambda: app.path("cam").stream.tracks[0].next_sequence == 500)
+        playing = asyncio.create_task(client.request("PLAY", app.url("cam")))
+        await app.until(lambda: any(session._prelude is not None for session in app.sessions))
+        send(origin, 0, 500, 90_000, key_unit())
+        picture = send(origin, 0, 501, 97_200, slice_unit())
+        assert info(await playing)[0][0] == 501
+        assert await client.packets(1) == [picture]
