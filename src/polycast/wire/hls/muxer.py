@@ -40,8 +40,10 @@ _WAIT_TARGETS = 3
 """Target durations after which a blocked request is answered with 503 (draft-pantos-hls-rfc8216bis 6.2.5.2)."""
 _FIRST_WAIT = 30.0
 """Seconds that requests wait for the first segment."""
-_LONGEST_HOLD = 0.5
-"""Seconds by which a request may be early for a segment, or the segment late, so that it is waited for."""
+_LONGEST_EARLINESS = 0.5
+"""Seconds by which a request may be early for a segment, so that it is waited for; at most a quarter of a segment."""
+_LONGEST_LATENESS = 2.0
+"""Seconds by which the segment may be late; at most the duration of one."""
 _NOT_FOUND = 404
 _UNAVAILABLE = 503
 
@@ -327,8 +329,9 @@ class Muxer:
         if rendition is None or rendition.ended_at is None or self.variant is Variant.LOW_LATENCY:
             return None
         duration = rendition.segments[-1].duration
-        tolerance = min(duration / 4, _LONGEST_HOLD)
-        return rendition.next_sequence if abs(now - rendition.ended_at - duration) <= tolerance else None
+        lateness = now - rendition.ended_at - duration
+        is_due = -min(duration / 4, _LONGEST_EARLINESS) <= lateness <= min(duration, _LONGEST_LATENESS)
+        return rendition.next_sequence if is_due else None
 
     def _wait(self) -> WaitFor:
         return WaitFor(float(_WAIT_TARGETS * self._main.target_duration))
@@ -341,7 +344,10 @@ class Muxer:
         if not rendition.can_begin(gaps=directives.gaps):
             return self._wait_unless_closed(_FIRST_WAIT)
         if directives.awaited is not None and directives.awaited >= rendition.next_sequence:
-            return Refusal(_NOT_FOUND, "the stream has ended") if self.closed else WaitFor(2 * _LONGEST_HOLD)
+            if self.closed:
+                return Refusal(_NOT_FOUND, "the stream has ended")
+            duration = rendition.segments[-1].duration
+            return WaitFor(min(duration / 4, _LONGEST_EARLINESS) + min(duration, _LONGEST_LATENESS))
         skip = False
         if self.variant is Variant.LOW_LATENCY:
             available = is_available(
