@@ -86,7 +86,6 @@ class Remuxer(FrameReader):
             prefix=f"{int(time.time()):x}{secrets.token_hex(3)}",
             first_sequence=numbers.sequence,
             first_discontinuity_sequence=numbers.discontinuity_sequence,
-            start_time=numbers.start_time,
             segment_count=configuration.hls_segment_count,
             segment_duration=float(configuration.hls_segment_duration),
             part_duration=float(configuration.hls_part_duration),

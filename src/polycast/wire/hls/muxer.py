@@ -132,7 +132,7 @@ class Muxer:
                 self._lanes[track.index] = _Lane(track, len(self._lanes), rendition, position)
         self._lead = self._lanes[self._main.tracks[self._main.lead].index]
         rates = [lane.track.clock_rate for lane in self._lanes.values()]
-        self._timeline = Timeline(rates, self._lead.slot, options.start_time)
+        self._timeline = Timeline(rates, self._lead.slot)
         self._cache: dict[str, Resource] = {}
         self._independent_segments = True
         self.last_frame_time: float | None = None

@@ -28,16 +28,12 @@ class FirstNumbers:
 
     sequence: int
     discontinuity_sequence: int
-    start_time: int
-    """Seconds at which its time line begins: those since the clock's last discontinuity sequence number, so that two
-    muxers with the same number have one time line."""
 
 
 def numbers_of(unix_time: float) -> FirstNumbers:
     """Return what the clock says."""
     seconds = max(unix_time - EPOCH, 0.0)
-    hours, rest = divmod(int(seconds), DISCONTINUITY_SECONDS)
-    return FirstNumbers(int(seconds * SEGMENTS_PER_SECOND), hours, rest)
+    return FirstNumbers(int(seconds * SEGMENTS_PER_SECOND), int(seconds) // DISCONTINUITY_SECONDS)
 
 
 class Numbering:
@@ -52,9 +48,7 @@ class Numbering:
         known = self._next.get(name)
         if known is None:
             return first
-        return FirstNumbers(
-            max(first.sequence, known[0]), max(first.discontinuity_sequence, known[1]), first.start_time
-        )
+        return FirstNumbers(max(first.sequence, known[0]), max(first.discontinuity_sequence, known[1]))
 
     def end(self, name: str, following: tuple[int, int]) -> None:
         """Note the media sequence and discontinuity sequence numbers that come after those of a muxer."""

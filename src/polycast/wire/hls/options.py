@@ -24,8 +24,6 @@ class MuxerOptions:
     first_sequence: int = 0
     """Media sequence number of the first segment; see `polycast.wire.hls.numbering`."""
     first_discontinuity_sequence: int = 0
-    start_time: int = 0
-    """Seconds at which the output time line begins."""
     segment_count: int = 7
     """Segments listed in a media playlist."""
     segment_duration: float = 1.0

@@ -1,4 +1,4 @@
-"""The output time line of a muxer: never goes back, whatever times the publisher sends."""
+"""The output time line of a muxer: starts at 0, never goes back, whatever times the publisher sends."""
 
 from __future__ import annotations
 
@@ -49,14 +49,12 @@ class Timeline:
     other tracks that are far from it are dropped until they come near, or moved when they stay away.
     """
 
-    __slots__ = ("_lanes", "_lead", "_start_time", "counters", "jumped", "started")
+    __slots__ = ("_lanes", "_lead", "counters", "jumped", "started")
 
-    def __init__(self, rates: Sequence[int], lead: int, start_time: int = 0) -> None:
-        """``rates`` are the clock rates of the tracks, ``lead`` the index of the leading one; the first frame is placed
-        at ``start_time`` seconds."""
+    def __init__(self, rates: Sequence[int], lead: int) -> None:
+        """``rates`` are the clock rates of the tracks, ``lead`` the index of the leading one."""
         self._lanes = [_Lane(rate) for rate in rates]
         self._lead = lead
-        self._start_time = start_time
         self.started = False
         """Whether the leading track of this publisher has begun."""
         self.jumped = False
@@ -66,7 +64,7 @@ class Timeline:
     def place(self, index: int, pts: int, dts: int) -> tuple[int, int] | None:
         """Return the frame's pts and dts on the output time line; None when the frame is to be dropped.
 
-        Decoding times are the start time or more and always grow within a track; ``pts`` is never before ``dts``.
+        Decoding times are 0 or more and always grow within a track; ``pts`` is never before ``dts``.
         """
         lane = self._lanes[index]
         self.jumped = False
@@ -93,7 +91,7 @@ class Timeline:
             if moved is None:
                 return None
             placed = moved
-        if placed < self._start_time * lane.rate:
+        if placed < 0:
             return None
         composition = pts - dts if pts > dts else 0
         if last is not None and placed <= last:
@@ -110,7 +108,7 @@ class Timeline:
 
     def _start(self, lead: _Lane, dts: int) -> None:
         self.started = True
-        position = self._start_time * lead.rate
+        position = 0
         for other in self._lanes:
             other.stray_since = None
             if other.last is not None:
