@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from tests.interop.tools import free_port
 from tests.protocols.rtmp.support import Fixture, RtmpClient, running
 from tests.protocols.rtsp.support import RtspClient, key_unit, rtp
 
+from polycast.protocols.hls import remuxer
 from polycast.wire.rtmp.events import FrameReceived
 
 SCRIPT = Path(__file__).with_name("origin_process.py")
@@ -166,6 +168,7 @@ class Readers:
 
     async def have_ended(self) -> None:
         """See that the server has ended all of them, as its documentation says."""
+        self.app.pass_time(remuxer.LINGER_SECONDS)
         for name in self.rtsp:
             assert await self.rtsp[name].ended()
             await self.rtmp[name].ended()
@@ -176,8 +179,11 @@ class Readers:
 
 @contextlib.asynccontextmanager
 async def readers(app: Fixture) -> AsyncIterator[Readers]:
-    async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
-        yield Readers(app, http)
+    # A playlist stays for a while when its stream has ended; not for so long here that others time out meanwhile.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remuxer, "LINGER_SECONDS", 0.5)
+        async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+            yield Readers(app, http)
 
 
 # The path that must not notice
