@@ -238,6 +238,7 @@ async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
                 firefox.terminate()
                 await firefox.wait()
                 site.shutdown()
+                site.server_close()
     print(found)
     check_bars(found)
     assert found["frames"] > 5 * WATCH_SECONDS
