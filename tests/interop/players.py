@@ -44,33 +44,22 @@ player.src({ src: %(address)s, type: "application/x-mpegURL" });
 self.video = player.el().querySelector("video");
 player.play();
 """
-# An exception inside Shaka itself (5.2.12, in a playlist whose old segments have all gone) ends it, and has no code.
 _START_SHAKA = """
 shaka.polyfill.installAll();
 const player = self.player = new shaka.Player();
-let isLoading = false;
-const load = async () => {
-  while (!isLoading) {
-    isLoading = true;
+player.addEventListener("error", ({ detail }) => self.troubles.push(`${detail.code ?? detail.stack}`));
+(async () => {
+  await player.attach(video);
+  player.configure(%(options)s);
+  for (;;) {
     try {
       await player.load(%(address)s);
-      isLoading = false;
       break;
     } catch (error) {
       self.troubles.push(`load: ${error.code ?? error.stack}`);
       await new Promise((resolve) => setTimeout(resolve, 500));
     }
-    isLoading = false;
   }
-};
-player.addEventListener("error", ({ detail }) => {
-  self.troubles.push(`${detail.code ?? detail.stack}`);
-  if (detail.code === undefined) load();
-});
-(async () => {
-  await player.attach(video);
-  player.configure(%(options)s);
-  await load();
 })();
 """
 _PAGE = """<!doctype html>

@@ -58,7 +58,10 @@ async def test_players_go_on_when_the_publisher_comes_back(variant: str, tmp_pat
     """Each played to its buffer's end meanwhile. The playlist's numbers decreased once, so they stood still for as long
     as they had played before."""
     tools.require("ffmpeg")
-    wanted = [HLS_JS[0], HLS_JS[2], HLS_JS[-1], PLAYERS[-3], SHAKA[-1]]
+    wanted = [HLS_JS[0], HLS_JS[2], HLS_JS[-1], PLAYERS[-3]]
+    if variant != "lowLatency":
+        # Shaka 5.2.12 fails in its own code (it iterates over an empty segment index) at times, with Low-Latency playlists.
+        wanted.append(SHAKA[-1])
     with run_hls_server(tmp_path, variant) as server, players.web_site(tmp_path) as site:
         pages = [site.page(player, server.url("cam")) for player in wanted]
         async with launch(tmp_path, ignore_certificates=True) as browser:
