@@ -46,7 +46,8 @@ async def test_readers_who_may_wait_stay_until_it_is_back() -> None:
             for name in source_paths(app):
                 await app.log.wait(rf"\[path {name}\] the publisher left .* readers wait up to 20 s")
             await source.start_again()
-            await within(app, lambda: sum("readers continue with the new publisher" in line for line in app.log.lines) == len(streams))
+            continued = "readers continue with the new publisher"
+            await within(app, lambda: sum(continued in line for line in app.log.lines) == len(streams))
             await present.get_frames()
             assert {name: app.path(name).stream for name in source_paths(app)} == streams
 
