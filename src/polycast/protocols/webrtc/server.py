@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import formatdate
 from typing import ClassVar, Final
 from weakref import WeakKeyDictionary
 
@@ -22,6 +21,7 @@ from polycast.media.track import Track
 from polycast.net.address import parse_address
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.http.connection import HttpConnection
+from polycast.net.http.server import DateHeader
 from polycast.net.http.transaction import Known
 from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
@@ -99,6 +99,7 @@ class WebRtcServer(TcpServer):
         self.identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
         self.handler = SignallingHandler(self)
         self.known = Known()
+        self.date = DateHeader()
         self.pages = Pages(self)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
@@ -107,8 +108,6 @@ class WebRtcServer(TcpServer):
         self._media: MediaPort | None = None
         self._hosts: list[str] = []
         self._handshake_timer: asyncio.TimerHandle | None = None
-        self._date = b""
-        self._date_of = 0
 
     # TcpServer
 
@@ -152,14 +151,6 @@ class WebRtcServer(TcpServer):
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
         self.handler.allow_origin(configuration.webrtc_allow_origin)
-
-    def date(self) -> bytes:
-        """Return the ``Date`` of responses sent now (RFC 9110 section 6.6.1)."""
-        now = time.time()
-        if not self._date_of <= now < self._date_of + 1:
-            self._date_of = int(now)
-            self._date = formatdate(self._date_of, usegmt=True).encode()
-        return self._date
 
     # Settings
 
