@@ -40,6 +40,10 @@ export class HlsSource {
     const { Events } = self.Hls;
     this.hls.on(Events.ERROR, (_, data) => this.#error(data));
     this.hls.on(Events.FRAG_BUFFERED, (_, data) => this.#count(data));
+    this.hls.on(Events.LEVEL_LOADED, (_, { details }) => {
+      // A single segment would be over before the next one is there; parts follow soon enough.
+      this.hls.config.initialLiveManifestSize = details.partList ? 1 : 2;
+    });
     this.hls.loadSource(address);
     this.hls.attachMedia(video);
   }
@@ -152,6 +156,7 @@ function configuration({ lowLatency }) {
   const preset = self.Hls.DefaultConfig;
   return {
     lowLatencyMode: lowLatency,
+    initialLiveManifestSize: 2,
     maxLiveSyncPlaybackRate: CATCH_UP_RATE,
     liveDurationInfinity: true,
     backBufferLength: 10,
