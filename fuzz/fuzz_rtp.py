@@ -10,9 +10,9 @@ from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec
 from polycast.media.timebase import WallTime
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header, parse_packet, payload_type_of, rewrite, ssrc_of
 from polycast.rtp.payload.registry import packet_hints, packet_peek
-from polycast.rtp.plain import scan_plain
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.reports import ReceiverStatistics, SenderReportSource
+from polycast.rtp.scan import scan_plain
 from polycast.rtp.timeline import Timeline
 
 CODECS: tuple[Codec, ...] = (H264(), H265(), AV1(), VP8(), VP9())

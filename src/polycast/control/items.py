@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from polycast.config import path_to_jsonable
 from polycast.control.settings import Settings
 from polycast.control.traffic import Traffic
-from polycast.hub.lanes import LiveTrack
+from polycast.hub.live_track import LiveTrack
 from polycast.hub.path import Path, SourceFailure
 from polycast.hub.stats import COUNTERS_SCHEMA, Reference, rfc3339
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from polycast.codecs.update import reorders
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
-from polycast.hub.lanes import LiveTrack
+from polycast.hub.live_track import LiveTrack
 from polycast.hub.splice import can_follow
 from polycast.hub.stats import RateMeter, Reference
 from polycast.hub.warnings import RepeatedWarning

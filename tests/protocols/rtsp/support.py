@@ -19,7 +19,7 @@ import pytest
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
 from polycast.hub.access import AccessRequest, AuthenticateCallback
-from polycast.hub.lanes import LiveTrack, Train
+from polycast.hub.live_track import LiveTrack, Train
 from polycast.hub.path import Path
 from polycast.log import Log
 from polycast.protocols.rtsp.server import RtspServer

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from polycast.errors import RemoteProtocolError
-from polycast.hub.lanes import LiveTrack
+from polycast.hub.live_track import LiveTrack
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket

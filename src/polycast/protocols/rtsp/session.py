@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from polycast.codecs.update import reorders
 from polycast.errors import RemoteProtocolError
-from polycast.hub.lanes import LiveTrack
+from polycast.hub.live_track import LiveTrack
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference, SessionSnapshot
 from polycast.hub.stream import Stream

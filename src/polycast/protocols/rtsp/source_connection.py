@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from polycast.hub.lanes import LiveTrack
+from polycast.hub.live_track import LiveTrack
 from polycast.log import Log
 from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullError

@@ -89,7 +89,7 @@ Group = tuple[int, int, list[int]]
 Train = tuple[int, int, int, int]
 """Whole frames of one channel, in a buffer of their own: all have one size but the last, which may be smaller, and the
 first byte of all payloads is the same. (channel, bytes from one frame to the next, number of frames, place of the last
-frame). `hub.lanes.Train` is the same, of packets."""
+frame). `hub.live_track.Train` is the same, of packets."""
 
 Heads = tuple[Callable[[bytes], tuple[bytes, ...]], tuple[bytes, ...]]
 """Reads the first five bytes of each frame of a train; what they have to be."""

@@ -11,7 +11,7 @@ from tests.rtp.codecs import CODECS
 from polycast.media.codec import H264, Codec
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, build_header, parse_packet
 from polycast.rtp.payload.registry import KEY, packet_hints, packet_peek
-from polycast.rtp.plain import PlainScan, scan_plain
+from polycast.rtp.scan import PlainScan, scan_plain
 
 GAP = 4
 

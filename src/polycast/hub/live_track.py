@@ -31,8 +31,8 @@ from polycast.rtp.payload.registry import (
     packet_peek,
     parameters_from_packet,
 )
-from polycast.rtp.plain import PLAIN, Noticed, scan_plain
 from polycast.rtp.reports import SenderReportSource
+from polycast.rtp.scan import PLAIN, Noticed, scan_plain
 
 if TYPE_CHECKING:
     from polycast.hub.stream import Stream
