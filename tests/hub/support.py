@@ -11,7 +11,7 @@ from polycast.config import from_mapping
 from polycast.hub.access import AccessControl
 from polycast.hub.batch import FrameBatch, PacketBatch
 from polycast.hub.hub import Hub
-from polycast.hub.path import Path, Publisher, Source
+from polycast.hub.path import Path, PathObserver, Publisher, Source
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, PacketReader, Reader, Stream
 from polycast.log import Log
@@ -118,7 +118,7 @@ class TestSource(Source):
         return Reference("testSource")
 
 
-class Observer:
+class Observer(PathObserver):
     """Keeps what is told."""
 
     def __init__(self) -> None:

@@ -386,3 +386,20 @@ async def test_an_observer_that_fails_harms_nobody(caplog: pytest.LogCaptureFixt
         "cam1 closed",
     ]
     assert not hub.paths
+
+
+async def test_a_reader_that_fails_when_it_is_closed_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    class FailingReader(Packets):
+        def close_reader(self, reason: str) -> None:
+            raise ZeroDivisionError(reason)
+
+    hub = make_hub({"all": {}})
+    path = hub.path("a")
+    client, stream = publish(path)
+    failing, reader = FailingReader(), Packets()
+    path.attach_reader(failing, stream)
+    path.attach_reader(reader, stream)
+    path.remove_publisher(client, "gone")
+    assert reader.closed == "the publisher left: gone"
+    assert not hub.paths
+    assert "a reader failed as it was closed" in capsys.readouterr().err

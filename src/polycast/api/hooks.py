@@ -12,7 +12,7 @@ from typing import Any
 
 from polycast.api.statistics import StreamStatistics, stream_statistics
 from polycast.hub.access import AccessRequest
-from polycast.hub.path import Path
+from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
 from polycast.log import Log
 
@@ -54,7 +54,7 @@ OnRead = Callable[[StreamStatistics, str], object]
 """Is told about a stream and the kind of reader that came, such as ``rtspSession``."""
 
 
-class Hooks:
+class Hooks(PathObserver):
     """Calls the functions of the program; an observer of all paths. Lives in the loop's thread.
 
     Functions are called one after the other, in the order of what happened; a slow one delays the ones after it, never
@@ -111,9 +111,6 @@ class Hooks:
 
     # PathObserver
 
-    def on_path_created(self, path: Path) -> None: ...
-    def on_path_closed(self, path: Path) -> None: ...
-
     def on_path_ready(self, path: Path) -> None:
         statistics = self._last[path] = stream_statistics(path)
         self._enqueue(self._on_ready, statistics)
@@ -126,8 +123,6 @@ class Hooks:
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         if self._on_read is not None:
             self._enqueue(self._on_read, stream_statistics(path), reader.reference().type)
-
-    def on_reader_removed(self, path: Path, reader: Reader) -> None: ...
 
     def _enqueue(self, function: Callable[..., Any] | None, *arguments: object) -> None:
         if function is None:

@@ -9,7 +9,7 @@ from polycast.api.errors import StreamEnded, public_error
 from polycast.api.runtime import STOPPED, Runtime
 from polycast.errors import PolycastError
 from polycast.hub.hub import Hub
-from polycast.hub.path import Path, Publisher
+from polycast.hub.path import Path, PathObserver, Publisher
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
 from polycast.media.frame import Frame
@@ -19,23 +19,16 @@ from polycast.media.track import Track
 KEY_REQUEST_SECONDS = 0.5
 
 
-class _Joins:
+class _Joins(PathObserver):
     """Tells the publication when somebody begins to read its path."""
 
     def __init__(self, publication: Publication) -> None:
         self._publication = weakref.ref(publication)
 
-    def on_path_created(self, path: Path) -> None: ...
-    def on_path_closed(self, path: Path) -> None: ...
-    def on_path_ready(self, path: Path) -> None: ...
-    def on_path_not_ready(self, path: Path) -> None: ...
-
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         publication = self._publication()
         if publication is not None and path is publication.path:
             publication.wants_key = True
-
-    def on_reader_removed(self, path: Path, reader: Reader) -> None: ...
 
 
 class Publication(Publisher):

@@ -14,6 +14,7 @@ from polycast.errors import PolycastError
 from polycast.hub.batch import FrameBatch
 from polycast.hub.errors import NoOnePublishing, PathClosed, Redirected
 from polycast.hub.hub import Hub
+from polycast.hub.path import PathObserver
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader
 from polycast.log import Log
@@ -21,7 +22,7 @@ from polycast.media.track import Track
 
 if TYPE_CHECKING:
     from polycast.hub.path import Path
-    from polycast.hub.stream import Reader, Stream
+    from polycast.hub.stream import Stream
 
 # Paths that redirect to others, one after the other.
 MAXIMUM_REDIRECTS = 5
@@ -30,7 +31,7 @@ MAXIMUM_REDIRECTS = 5
 RETRY_SECONDS = 1.0
 
 
-class Subscription(FrameReader):
+class Subscription(FrameReader, PathObserver):
     """Reads a path into an inbox. Made anywhere; everything else happens in the loop's thread."""
 
     def __init__(
@@ -127,17 +128,10 @@ class Subscription(FrameReader):
 
     # PathObserver
 
-    def on_path_created(self, path: Path) -> None: ...
-    def on_path_closed(self, path: Path) -> None: ...
-
     def on_path_ready(self, path: Path) -> None:
         if path.on_demand is None and path.name == self._name:
             self._attach_at_once()  # before the first frame, so that not even that one is missed
         self._wake()
-
-    def on_path_not_ready(self, path: Path) -> None: ...
-    def on_reader_added(self, path: Path, reader: Reader) -> None: ...
-    def on_reader_removed(self, path: Path, reader: Reader) -> None: ...
 
     # Connecting
 

@@ -11,7 +11,7 @@ import msgspec
 from polycast.control.contract import Controlled
 from polycast.control.items import describe_reference
 from polycast.control.settings import ReloadStatus
-from polycast.hub.path import Path
+from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
 
 # Events that may wait for one client. One that falls further behind is cut off, so that it costs no more memory.
@@ -85,7 +85,7 @@ class Subscriber:
             yield event
 
 
-class EventHub:
+class EventHub(PathObserver):
     """Tells subscribers what happens. An observer of the hub; idle while nobody listens."""
 
     def __init__(self, controlled: Controlled) -> None:

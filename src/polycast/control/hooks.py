@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from polycast.config.schema import Configuration
 from polycast.control.commands import Command, CommandPool
-from polycast.hub.path import Path
+from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
 from polycast.log import Log
 
@@ -23,7 +23,7 @@ class HookVariables:
     """Followed by the number of the group."""
 
 
-class Hooks:
+class Hooks(PathObserver):
     """Runs the commands. An observer of paths, and of connections."""
 
     def __init__(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from polycast.hub.path import Path
+from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Reader, Stream
 
 
-class Traffic:
+class Traffic(PathObserver):
     """Totals by path. An observer of the hub; costs nothing per packet."""
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:

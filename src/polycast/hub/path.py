@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.errors import CannotPublish, NoOnePublishing, PathClosed, Redirected, SourceTimedOut
@@ -71,15 +70,26 @@ class PathEntry:
     configuration: PathConfiguration
 
 
-class PathObserver(Protocol):
-    """Whoever wants to know what happens to paths: commands, metrics, automatic muxers."""
+class PathObserver:
+    """Whoever wants to know what happens to paths: commands, metrics, automatic muxers. Overrides what it needs."""
 
-    def on_path_created(self, path: Path) -> None: ...
-    def on_path_closed(self, path: Path) -> None: ...
-    def on_path_ready(self, path: Path) -> None: ...
-    def on_path_not_ready(self, path: Path) -> None: ...
-    def on_reader_added(self, path: Path, reader: Reader) -> None: ...
-    def on_reader_removed(self, path: Path, reader: Reader) -> None: ...
+    def on_path_created(self, path: Path) -> None:
+        """The path exists from now on; nobody uses it yet."""
+
+    def on_path_closed(self, path: Path) -> None:
+        """The path has ended for good, after its stream."""
+
+    def on_path_ready(self, path: Path) -> None:
+        """The path has a stream, of which nothing was published yet."""
+
+    def on_path_not_ready(self, path: Path) -> None:
+        """The stream of the path has ended, and its readers were removed."""
+
+    def on_reader_added(self, path: Path, reader: Reader) -> None:
+        """The reader gets the stream of the path from now on."""
+
+    def on_reader_removed(self, path: Path, reader: Reader) -> None:
+        """The reader gets nothing any more."""
 
 
 def tell_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
@@ -458,7 +468,10 @@ class Path:
             self.on_demand.handle(Input.UNUSED)
         # Last: a reader that goes gives back the path, which then may close.
         for reader in readers:
-            reader.close_reader(reason)
+            try:
+                reader.close_reader(reason)
+            except Exception:
+                self.log.exception("internal error: a reader failed as it was closed")
 
     def _fail_held(self, error: type[NoOnePublishing] = SourceTimedOut) -> None:
         for held in self._held:

@@ -16,6 +16,7 @@ from tests.protocols.sources.test_supervision import Frames
 
 from polycast.codecs.nal import join_annexb
 from polycast.config.path_schema import PathConfiguration
+from polycast.hub.path import PathObserver
 from polycast.protocols.rpicamera import source
 from polycast.protocols.rpicamera.access_units import AccessUnitReader
 from polycast.protocols.rpicamera.source import CameraClock, arguments
@@ -56,18 +57,15 @@ def write(program: FilePath, script: str) -> None:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-class Recorder:
+class Recorder(PathObserver):
     """Reads from the first frame on."""
 
     def __init__(self, app: Fixture) -> None:
         self.frames = Frames()
-        app.app.hub.observers.append(self)  # type: ignore[arg-type]
+        app.app.hub.observers.append(self)
 
     def on_path_ready(self, path: Any) -> None:
         path.attach_reader(self.frames, path.stream)
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: None
 
 
 async def test_the_pictures_of_the_camera(program: FilePath, recording: bytes) -> None:

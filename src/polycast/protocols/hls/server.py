@@ -12,9 +12,9 @@ from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.hub import Hub
-from polycast.hub.path import Path
+from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
-from polycast.hub.stream import Reader, Stream
+from polycast.hub.stream import Stream
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
@@ -30,7 +30,7 @@ _numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
 """By what lives as long as the application: a server is replaced by another one when its settings change."""
 
 
-class HlsServer(TcpServer):
+class HlsServer(TcpServer, PathObserver):
     """Serves every path's stream over HTTP or HTTPS."""
 
     name = "HLS"
@@ -151,27 +151,12 @@ class HlsServer(TcpServer):
 
     # Paths
 
-    def on_path_created(self, path: Path) -> None:
-        """Nothing to do."""
-
-    def on_path_closed(self, path: Path) -> None:
-        """The reader was closed with the stream."""
-
     def on_path_ready(self, path: Path) -> None:
         remuxer = self.remuxers.get(path.name)
         is_wanted = self.configuration.hls_always_remux if remuxer is None else not remuxer.is_live
         if is_wanted and path.stream is not None:
             # Not from within the publisher's call: who publishes must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
-
-    def on_path_not_ready(self, path: Path) -> None:
-        """The reader was closed with the stream."""
-
-    def on_reader_added(self, path: Path, reader: Reader) -> None:
-        """Nothing to do."""
-
-    def on_reader_removed(self, path: Path, reader: Reader) -> None:
-        """Nothing to do."""
 
     def _make_automatically(self, path: Path) -> None:
         remuxer = self.remuxers.get(path.name)
