@@ -191,13 +191,15 @@ def test_an_interrupt_ends_the_waiting_for_a_pipe(folder: Path, start: Start) ->
 
 def test_a_thread_that_hangs_does_not_keep_the_server_from_ending(folder: Path) -> None:
     program = (
-        "import threading, time, polycast.cli as cli\n"
-        "cli.STOP_SECONDS = 0.2\n"
-        "start = cli.ServiceManager.ready\n"
+        "import threading, time\n"
+        "from polycast import cli\n"
+        "from polycast.cli import serve\n"
+        "serve.STOP_SECONDS = 0.2\n"
+        "start = serve.ServiceManager.ready\n"
         "def ready(self, *args):\n"
         "    threading.Thread(target=time.sleep, args=(1000,)).start()\n"
         "    start(self, *args)\n"
-        "cli.ServiceManager.ready = ready\n"
+        "serve.ServiceManager.ready = ready\n"
         "raise SystemExit(cli.main(['my.yml']))\n"
     )
     (folder / "my.yml").write_text(QUIET)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polycast.demo import Clock, DemoSource
+from polycast.demo.source import Clock, DemoSource
 from polycast.errors import PolycastError
 from polycast.media.codec import H264, MPEG4Audio
 from polycast.media.frame import Frame
@@ -156,7 +156,7 @@ def test_a_pause_of_the_machine_is_not_caught_up() -> None:
 
 
 def test_the_clock_is_drawn() -> None:
-    from polycast.demo_picture import ADVANCE, FONT, Picture
+    from polycast.demo.picture import ADVANCE, FONT, Picture
 
     picture = Picture(1280, 720)
     moment = datetime(2024, 5, 6, 12, 34, 56, 789_000, tzinfo=UTC)

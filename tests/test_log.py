@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from polycast import log_writer
 from polycast.log import Log, LogOutput
+from polycast.log import writer as log_writer
 
 LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (DEB|INF|WAR|ERR) (.*)", re.DOTALL)
 
@@ -196,7 +196,7 @@ def test_libraries_that_configure_logging_close_nothing(logger: logging.Logger, 
 
 
 def test_no_system_log(logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polycast.log_writer.Path.exists", lambda _: False)
+    monkeypatch.setattr("polycast.log.writer.Path.exists", lambda _: False)
     with pytest.raises(OSError, match="no system log"):
         output.configure("info", ["syslog"], "")
 

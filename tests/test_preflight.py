@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from polycast.cli import main
+from polycast.cli.preflight import preflight
 from polycast.config import from_mapping
-from polycast.preflight import preflight
 
 QUIET = {
     "rtspAddress": "127.0.0.1:0",

@@ -14,7 +14,7 @@ from tests.control.support import FILE_HEAD, running
 from tests.protocols.rtsp.support import key_unit, rtp
 
 from polycast.cli import main
-from polycast.cli_top import Rates, age, bit_rate
+from polycast.cli.top import Rates, age, bit_rate
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")

@@ -9,15 +9,15 @@ from typing import Any
 from tests.control.support import running
 from tests.protocols.rtsp.support import key_unit, rtp
 
+from polycast.app.openapi_document import document, text
 from polycast.control.api import ENDPOINTS
-from polycast.openapi_document import document, text
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 PAGES = {("GET", "/"), ("GET", "/static/{name}")}
 
 
 def test_the_document_in_docs_is_up_to_date() -> None:
-    assert DOCUMENT.read_text() == text(), "run: python -m polycast.openapi_document docs/"
+    assert DOCUMENT.read_text() == text(), "run: python -m polycast.app.openapi_document docs/"
 
 
 def test_document_and_code_have_the_same_endpoints() -> None:

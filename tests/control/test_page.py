@@ -11,7 +11,7 @@ import pytest
 from tests.control.support import running
 from tests.protocols.rtsp.support import key_unit, rtp
 
-from polycast.cli_top import PROTOCOLS
+from polycast.cli.top import PROTOCOLS
 from polycast.media.codec import COMMON_NAMES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

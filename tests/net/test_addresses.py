@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from polycast.net.address import join_host_port, parse_address, peer_of, plain_host
-from polycast.net.losses import describe_loss
+from polycast.net.close_reason import describe_loss
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 import trustme
 
+from polycast.net.close_reason import describe_loss
 from polycast.net.listen import open_tcp_listener
-from polycast.net.losses import describe_loss
 from polycast.net.tls_listener import TlsListener
 from polycast.net.tls_transport import RECORD_SIZE, RECORDS_AT_ONCE, TlsTransport, _records, end_of_records
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from polycast import cli_service
 from polycast.cli import main
+from polycast.cli import service as cli_service
 from polycast.service import systemd, winsw
 
 Output = pytest.CaptureFixture[str]
@@ -198,7 +198,7 @@ def test_the_command_in_the_unit_runs(config: Path, capsys: Output) -> None:
     assert install("--print", str(config)) == 0
     line = settings(capsys.readouterr().out)["ExecStart"][0]
     head, quoted = line.split(' "', 1)
-    environment = {"PYTHONPATH": str(Path(cli_service.__file__).parent.parent)}
+    environment = {"PYTHONPATH": str(Path(cli_service.__file__).parents[2])}
     done = subprocess.run(
         [*head.split(), "--check", quoted.removesuffix('"')],
         cwd="/",

@@ -13,10 +13,10 @@ from typing import ClassVar, Final, Protocol
 
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
+from polycast.net.close_reason import describe_loss
 from polycast.net.listen import open_tcp_listener
 from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
-from polycast.net.losses import describe_loss
 from polycast.net.tls import ServerCertificate
 from polycast.net.tls_listener import TlsListener
 from polycast.net.work import SLICE_SECONDS, work_queue_of

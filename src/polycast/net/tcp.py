@@ -17,7 +17,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net.address import peer_of
 from polycast.net.budget import BudgetedProtocol
-from polycast.net.losses import describe_loss
+from polycast.net.close_reason import describe_loss
 from polycast.net.memory import held_memory_of
 from polycast.net.outbox import Outbox
 from polycast.net.places import places_of

@@ -9,9 +9,9 @@ from typing import ClassVar, Final
 
 from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
+from polycast.net.close_reason import describe_loss
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.transaction import HttpHandler, Known
-from polycast.net.losses import describe_loss
 from polycast.net.server import ClientConnection, ConnectionServer
 
 # Seconds for a request to arrive, and for the first one of a connection.

@@ -16,10 +16,10 @@ from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Stream
 from polycast.net.address import join_host_port, peer_of
+from polycast.net.close_reason import describe_loss
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
 from polycast.net.http.transaction import Known
-from polycast.net.losses import describe_loss
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer

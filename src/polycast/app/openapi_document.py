@@ -1,4 +1,4 @@
-"""Makes the API's document with all collections that there are: ``python -m polycast.openapi_document docs/``."""
+"""Makes the API's document with all collections that there are: ``python -m polycast.app.openapi_document docs/``."""
 
 from __future__ import annotations
 

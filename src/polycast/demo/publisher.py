@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from polycast.demo import DemoSource
+from polycast.demo.source import DemoSource
 from polycast.hub.path import Path, Source
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Stream

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Collection
 
-from polycast.log_writer import Destination, File, LogWriter, Syslog, standard_output
+from polycast.log.writer import Destination, File, LogWriter, Syslog, standard_output
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 """Values of the ``logLevel`` key."""

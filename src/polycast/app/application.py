@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from polycast import __version__
+from polycast.app.prepare import import_for, load_pages
+from polycast.app.servers import Servers, StartError
 from polycast.config import LoadedConfiguration, changed_keys, unavailable_keys
 from polycast.config.schema import Configuration
 from polycast.control.control import Control, ServiceError
@@ -16,12 +18,10 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
 from polycast.net.address import parse_address
-from polycast.prepare import import_for, load_pages
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import SERVER_KINDS
 from polycast.protocols.sources import make_source
-from polycast.servers import Servers, StartError
 
 __all__ = ["Application", "StartError"]
 
@@ -164,7 +164,7 @@ class Application:
 
     def _make_source(self, path: Path) -> Source | None:
         if path.name == self._demo_path:
-            from polycast.demo_source import DemoPublisher  # needs PyAV, and time
+            from polycast.demo.publisher import DemoPublisher  # needs PyAV, and time
 
             return DemoPublisher(path, self._loop)
         return make_source(path, path.configuration.sources, self._source_settings)

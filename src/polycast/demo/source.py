@@ -1,4 +1,4 @@
-"""A demo stream made on the spot: the picture of `demo_picture`, H264, and a tone with a pip each second, AAC.
+"""Generates the demo stream: the picture of `demo.picture` as H264, and a tone with a pip each second as AAC.
 
 The encoders are those of PyAV, which comes with the ``media`` extra and is imported when a `DemoSource` is made.
 """
@@ -113,7 +113,7 @@ class DemoSource:
 class _VideoEncoder:
     def __init__(self, width: int, height: int, rate: int) -> None:
         self._av = _import_av()
-        from polycast.demo_picture import Picture
+        from polycast.demo.picture import Picture
 
         self._picture = Picture(width, height)
         self._rate = rate

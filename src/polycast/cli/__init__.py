@@ -1,0 +1,152 @@
+"""The command ``polycast``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from polycast import __version__
+from polycast.config import LoadedConfiguration, PathConfiguration, load, unavailable_keys
+from polycast.config.names import ALL_PATHS
+from polycast.demo import DEMO_PATH
+from polycast.errors import ConfigurationError
+from polycast.log import printable
+
+DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
+"""Looked for in the working directory when no file is named."""
+
+
+def _encrypt(arguments: Sequence[str]) -> int:
+    from polycast.cli.crypto import main
+
+    return main("encrypt", arguments)
+
+
+def _decrypt(arguments: Sequence[str]) -> int:
+    from polycast.cli.crypto import main
+
+    return main("decrypt", arguments)
+
+
+def _top(arguments: Sequence[str]) -> int:
+    from polycast.cli.top import main
+
+    return main(arguments)
+
+
+def _service(arguments: Sequence[str]) -> int:
+    from polycast.cli.service import main
+
+    return main(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "encrypt": _encrypt,
+    "decrypt": _decrypt,
+    "top": _top,
+    "service": _service,
+}
+"""What the first argument may be besides a file; a file with such a name is reached as ./encrypt."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
+    if arguments in (["help"], ["version"]) and not Path(arguments[0]).exists():
+        arguments = [f"--{arguments[0]}"]
+    options = _parser().parse_args(arguments)
+    try:
+        with _interruptible():
+            loaded = _load(options.config, demo=options.demo)
+    except ConfigurationError as error:
+        print(f"ERR: {printable(str(error))}")
+        return 1
+    loader = functools.partial(_load, options.config, demo=options.demo, again=True)
+    if options.check:
+        return _check(loaded)
+    with _interruptible():
+        from polycast.cli.serve import run  # imported late: --help and --check stay quick
+
+        return run(loaded, loader, demo=options.demo)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT end the process at once: Python would miss one that comes right before a pipe is waited for, and would
+    show a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="polycast",
+        description="Live media server and proxy: publish a stream once, read it over every protocol.",
+        epilog="Without a configuration file, anyone can publish to and read from any path: "
+        "ffmpeg -re -i file.mp4 -c copy -f rtsp rtsp://localhost:8554/mystream. "
+        f"Other commands: {', '.join(COMMANDS)}; each has --help.",
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if it exists)",
+    )
+    parser.add_argument("--version", action="version", version=f"v{__version__}")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument(
+        "--demo", action="store_true", help=f"publish a test picture and tone on the path '{DEMO_PATH}' (needs PyAV)"
+    )
+    return parser
+
+
+def _load(config: str | None, *, demo: bool, again: bool = False) -> LoadedConfiguration:
+    if config is not None and not (config == DEFAULT_FILES[0] and not Path(config).exists()):
+        found: str | None = config
+    else:
+        found = next((name for name in DEFAULT_FILES if Path(name).is_file()), None)
+    loaded = load(found, os.environ, again=again)
+    warnings = list(loaded.warnings)
+    configuration = loaded.configuration
+    if found is None:
+        warnings.insert(0, "configuration file not found, using the default configuration")
+        if not configuration.paths:
+            configuration = msgspec.structs.replace(configuration, paths={ALL_PATHS: PathConfiguration()})
+    if demo and DEMO_PATH not in configuration.paths:
+        paths = {DEMO_PATH: PathConfiguration(), **configuration.paths}
+        configuration = msgspec.structs.replace(configuration, paths=paths)
+    return msgspec.structs.replace(loaded, configuration=configuration, warnings=warnings)
+
+
+def _check(loaded: LoadedConfiguration) -> int:
+    from polycast.cli.preflight import preflight
+
+    for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
+        print(f"WAR: {printable(warning)}")
+    findings = preflight(loaded.configuration, loaded.source_path)
+    for finding in findings:
+        print(f"{'ERR' if finding.is_error else 'WAR'}: {printable(finding.text)}")
+    where = loaded.source_path or "the default configuration"
+    count = len(loaded.configuration.paths)
+    if any(finding.is_error for finding in findings):
+        print(f"{where} is valid, but the server cannot start with it")
+        return 1
+    print(f"{where} is valid, with {count} {'path' if count == 1 else 'paths'}")
+    return 0

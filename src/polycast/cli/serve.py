@@ -1,0 +1,168 @@
+"""Runs the server until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from polycast.app.application import Application
+from polycast.config import LoadedConfiguration
+from polycast.control.settings import ChangeSource
+from polycast.demo import DEMO_PATH
+from polycast.errors import PolycastError
+from polycast.log import Log, LogOutput
+from polycast.net.coalescing import coalesce_reads
+from polycast.net.loop import new_event_loop
+from polycast.service.notify import ServiceManager
+
+# Allocations between two runs of the garbage collector's youngest generation. Packets die by reference counting; the
+# default of 700 would only make it look at the living ones over and over.
+GC_THRESHOLD = 10_000
+
+# Ctrl+C reaches the whole process group, and a program that started this one may pass it on: signals that come together
+# are one.
+SAME_SIGNAL_SECONDS = 0.5
+
+# Seconds for an orderly shutdown. Commands get up to 15, sources 8.
+STOP_SECONDS = 40.0
+
+
+def run(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfiguration], *, demo: bool) -> int:
+    """Run the server; return the exit status. ``loader`` reads the configuration again."""
+    _raise_file_limit()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_serve(loaded, loader, demo=demo))
+
+
+async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfiguration], *, demo: bool) -> int:
+    coalesce_reads(asyncio.get_running_loop())
+    logger = logging.getLogger("polycast")
+    output = LogOutput(logger, logging.getLogger())
+    log = Log(logger)
+    stop = asyncio.Event()
+    _on_signals(stop, log)
+    service_manager = ServiceManager.from_environment(os.environ)
+    service_manager.start_watchdog()
+    application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None, loader=loader)
+    started = asyncio.Event()
+    _reload_on_signal(application, service_manager, started)
+    try:
+        await application.start()
+    except PolycastError as error:
+        if logger.handlers:
+            log.error("%s", error)
+        else:
+            print(f"ERR: {error}")
+        output.close()
+        return 1
+    if demo:
+        _print_demo_urls(
+            {key: port for server in application.servers.values() for key, port in server.ports.items()},
+            web_scheme="https" if loaded.configuration.hls_encryption else "http",
+        )
+    started.set()
+    gc.collect()
+    gc.freeze()
+    service_manager.ready()
+    try:
+        await stop.wait()
+        log.info("shutting down gracefully")
+    finally:
+        service_manager.stopping()
+        await application.stop()
+        service_manager.stop_watchdog()
+        output.close()
+    return 0
+
+
+def _print_demo_urls(ports: Mapping[str, int], *, web_scheme: str) -> None:
+    """Tell where the demo stream is, for the servers that run; ``ports`` by configuration key."""
+    addresses = (
+        ("in a browser", f"{web_scheme}://", "hlsAddress", "/"),
+        ("in VLC, FFmpeg...", "rtsp://", "rtspAddress", ""),
+        ("", "rtsps://", "rtspsAddress", ""),
+        ("", "rtmp://", "rtmpAddress", ""),
+    )
+    lines = [
+        f"    {where:20}{scheme}localhost:{ports[key]}/{DEMO_PATH}{end}"
+        for where, scheme, key, end in addresses
+        if key in ports
+    ]
+    print("\n".join(["", "The demo stream plays. Open it", *lines, ""]), flush=True)
+
+
+def _give_up() -> None:
+    """End the process: a thread hangs in the system (a network file system, say), or something keeps the loop busy."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"polycast: the server did not stop in time, so it was ended\n")
+    os._exit(1)
+
+
+def _on_signals(stop: asyncio.Event, log: Log) -> None:
+    """Stop on SIGINT and SIGTERM; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    first = 0.0
+
+    def on_signal() -> None:
+        nonlocal first
+        if not stop.is_set():
+            first = loop.time()
+            stop.set()
+            last_resort = threading.Timer(STOP_SECONDS, _give_up)
+            last_resort.daemon = True
+            last_resort.start()
+        elif loop.time() - first > SAME_SIGNAL_SECONDS:
+            log.warning("stopped by a second signal")
+            os._exit(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, on_signal)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+
+
+def _reload_on_signal(application: Application, service_manager: ServiceManager, started: asyncio.Event) -> None:
+    """Read the configuration again on SIGHUP, where there is such a signal; one that is early waits for the start."""
+    if sys.platform == "win32":
+        return
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[bool]] = set()
+
+    async def reload_file() -> bool:
+        await started.wait()
+        service_manager.reloading()
+        try:
+            return await application.settings.reload_file(ChangeSource.SIGNAL)
+        finally:
+            # What came of it is for `systemctl status`; a bad file does not stop the server.
+            service_manager.ready(application.settings.status.error or "running")
+
+    def on_hangup() -> None:
+        reload = loop.create_task(reload_file())
+        reloads.add(reload)
+        reload.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _raise_file_limit() -> None:
+    """Let the process have as many sockets as the system allows."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (999_999, hard):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(hard, limit) if limit != hard else hard))
+            return
