@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import socket
 import ssl
@@ -148,3 +149,70 @@ async def test_a_refused_connection_names_the_reason() -> None:
         with pytest.raises(ConnectionRefusedError) as caught:
             await dial.connect(Client, "127.0.0.1", port)
     assert dial.describe_failure(caught.value) == "Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "text"),
+    [
+        (
+            {"::1": errno.ENETUNREACH, "127.0.0.1": errno.ECONNREFUSED},
+            "Network is unreachable (::1), Connection refused (127.0.0.1)",
+        ),
+        ({"::1": errno.ECONNREFUSED, "127.0.0.1": errno.ECONNREFUSED}, "Connection refused"),
+    ],
+)
+async def test_a_name_with_several_addresses_of_which_none_answers(
+    reasons: dict[str, int], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def resolve(host: str, port: int, **_: object) -> list[object]:
+        # The second and later addresses of a family are tried, too, but not the same one twice.
+        found = [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+        return found * 2
+
+    tried: list[str] = []
+
+    async def sock_connect(outgoing: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        raise OSError(reasons[address[0]], f"Connect call failed {address}")
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    with pytest.raises(OSError, match="Connect call failed") as caught:
+        await dial.connect(Client, "camera.example", 554)
+    assert dial.describe_failure(caught.value) == text
+    assert tried == ["::1", "127.0.0.1"]
+
+
+async def test_a_load_balancer_with_many_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    tried: list[str] = []
+
+    async def resolve(host: str, port: int, **_: object) -> list[object]:
+        sixth = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"::{n}", port, 0, 0)) for n in range(1, 100)]
+        fourth = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in range(1, 100)]
+        return sixth + fourth
+
+    async def sock_connect(outgoing: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {address}")
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    monkeypatch.setattr(loop, "sock_connect", sock_connect)
+    with pytest.raises(ConnectionRefusedError):
+        await dial.connect(Client, "camera.example", 554)
+    assert tried[:4] == ["::1", "127.0.0.1", "::2", "127.0.0.2"]
+    assert len(tried) == 2 * dial.MAXIMUM_ADDRESSES
+
+
+async def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(host: str, port: int, **_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    with pytest.raises(OSError, match=r"'camera\.example' has no address"):
+        await dial.connect(Client, "camera.example", 554)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import hashlib
@@ -14,12 +13,14 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
+import aiohappyeyeballs
+
 from polycast.net.tls_handshake import TlsHandshake
 
 # Seconds that an address gets before the next one is tried beside it (RFC 8305 section 5 recommends 250 ms).
 RACE_DELAY: Final = 0.25
 
-# Addresses of one name that are tried; names with more are load balancers, whose first ones do.
+# Addresses of one name and family that are tried; names with more are load balancers, whose first ones do.
 MAXIMUM_ADDRESSES: Final = 8
 
 # Seconds that a server gets to close its side of a TLS connection.
@@ -28,8 +29,13 @@ SHUTDOWN_SECONDS: Final = 1.0
 # Hexadecimal digits of a SHA-256 fingerprint.
 _FINGERPRINT_LENGTH: Final = 64
 
+# How failures to connect are told by event loops, and by aiohappyeyeballs when a name has several addresses.
+_SEVERAL_REASONS: Final = "Multiple exceptions: "
+_WITHOUT_REASON: Final = ("Connect call failed", _SEVERAL_REASONS)
+_CONNECT_FAILED: Final = re.compile(r"\[Errno (\d+)\] Connect call failed \('([^']*)'[^)]*\)")
+
 _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
-_Address = tuple[socket.AddressFamily, tuple[Any, ...]]
+_AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class FingerprintError(ssl.SSLError):
@@ -104,7 +110,9 @@ async def connect(
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
-            connected = await _race(loop, await _resolve(loop, host, port))
+            connected = await aiohappyeyeballs.start_connection(
+                await _resolve(loop, host, port), happy_eyeballs_delay=RACE_DELAY, loop=loop
+            )
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
                 return await _shake_hands(loop, connected, factory, tls, host, timeout)
@@ -150,76 +158,26 @@ def describe_failure(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS error: {error.reason or error}"
     if isinstance(error, OSError) and error.strerror:
-        # asyncio's own event loop writes the address in place of the reason.
-        return os.strerror(error.errno or 0) if error.strerror.startswith("Connect call failed") else error.strerror
-    return str(error) or type(error).__name__
+        # Event loops write the address in place of the reason; of several addresses, all had the same one.
+        return os.strerror(error.errno or 0) if error.strerror.startswith(_WITHOUT_REASON) else error.strerror
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and text.startswith(_SEVERAL_REASONS):
+        return _CONNECT_FAILED.sub(_reason_of_address, text.removeprefix(_SEVERAL_REASONS))
+    return text
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_Address]:
+def _reason_of_address(match: re.Match[str]) -> str:
+    return f"{os.strerror(int(match[1]))} ({match[2]})"
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_AddressInfo]:
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise OSError(error.errno, f"the name '{host}' cannot be resolved: {error.strerror}") from None
-    unique: dict[_Address, None] = dict.fromkeys((family, address) for family, _, _, _, address in found)
-    return _interleave(list(unique))[:MAXIMUM_ADDRESSES]
-
-
-def _interleave(addresses: list[_Address]) -> list[_Address]:
-    """Return the addresses with families taking turns, the system's first choice first (RFC 8305 section 4)."""
-    if not addresses:
-        return []
-    preferred = [address for address in addresses if address[0] == addresses[0][0]]
-    others = [address for address in addresses if address[0] != addresses[0][0]]
-    mixed: list[_Address] = []
-    for index in range(max(len(preferred), len(others))):
-        mixed += preferred[index : index + 1] + others[index : index + 1]
-    return mixed
-
-
-async def _race(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
-    """Return the socket that connects first; each address gets a head start over the next one (RFC 8305)."""
-    pending: set[asyncio.Task[socket.socket]] = set()
-    errors: list[OSError] = []
-    waiting = list(addresses)
-    try:
-        while waiting or pending:
-            if waiting:
-                family, address = waiting.pop(0)
-                pending.add(loop.create_task(_connect_socket(loop, family, address)))
-            done, pending = await asyncio.wait(
-                pending, timeout=RACE_DELAY if waiting else None, return_when=asyncio.FIRST_COMPLETED
-            )
-            connected: list[socket.socket] = []
-            for task in done:
-                error = task.exception()
-                if error is None:
-                    connected.append(task.result())
-                elif isinstance(error, OSError):
-                    errors.append(error)
-                else:
-                    raise error
-            for superfluous in connected[1:]:
-                superfluous.close()
-            if connected:
-                return connected[0]
-    finally:
-        for task in pending:
-            task.cancel()
-        for late in await asyncio.gather(*pending, return_exceptions=True):
-            if isinstance(late, socket.socket):  # connected although another one had won
-                late.close()
-    raise errors[0] if errors else OSError(errno.EADDRNOTAVAIL, "the name has no address")
-
-
-async def _connect_socket(
-    loop: asyncio.AbstractEventLoop, family: socket.AddressFamily, address: tuple[Any, ...]
-) -> socket.socket:
-    outgoing = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        outgoing.setblocking(False)
-        await loop.sock_connect(outgoing, address)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            outgoing.close()
-        raise
-    return outgoing
+    families: dict[int, list[_AddressInfo]] = {}
+    for info in dict.fromkeys(found):
+        families.setdefault(info[0], []).append(info)
+    if not families:
+        raise OSError(errno.EADDRNOTAVAIL, f"the name '{host}' has no address")
+    return [info for infos in families.values() for info in infos[:MAXIMUM_ADDRESSES]]
