@@ -23,7 +23,6 @@ from polycast.config import (
     from_mapping,
     load,
     load_bytes,
-    unavailable_keys,
 )
 from polycast.errors import ConfigurationError
 
@@ -252,26 +251,6 @@ def test_missing_file(tmp_path: Path) -> None:
         ConfigurationError, match=r"can't read the configuration file '.*x.yml': No such file or directory"
     ):
         load(str(tmp_path / "x.yml"), {})
-
-
-def test_unavailable_keys_are_those_that_were_set() -> None:
-    loaded = load_bytes(b"logLevel: debug\nrtspAddress: :9554\npaths: {a: {readUser: a, readPass: b}}", {})
-    assert unavailable_keys(loaded.configuration, loaded.given) == []
-
-
-def test_unavailable_keys_name_key_and_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = frozenset({"hlsVariant", "hlsSegmentCount", "rtmpAddress", "runOnReady", "source:RTSP"})
-    monkeypatch.setattr("polycast.config.availability.NOT_YET_AVAILABLE", missing)
-    loaded = load_bytes(
-        b"hlsVariant: fmp4\nhlsSegmentCount: 7\nrtmpDisable: yes\nrtmpAddress: :1\n"
-        b"paths: {a: {source: rtsp://x/}, b: {runOnReady: c}}",
-        {},
-    )
-    assert unavailable_keys(loaded.configuration, loaded.given) == [
-        "'hlsVariant' is set, but this version does not support it yet",
-        "path 'a': 'source' is set, but this version does not support it yet",
-        "path 'b': 'runOnReady' is set, but this version does not support it yet",
-    ]
 
 
 def test_from_mapping_takes_json_values() -> None:

@@ -69,7 +69,7 @@ class Failures:
 async def serve(context: ssl.SSLContext, failures: Failures) -> tuple[TlsListener, int]:
     bound = open_tcp_listener("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    listener = TlsListener(bound, context, asyncio.Protocol, failures, handshake_timeout=5, shutdown_timeout=1)
+    listener = TlsListener(bound, context, asyncio.Protocol, failures, handshake_timeout=lambda: 5, shutdown_timeout=1)
     return listener, port
 
 

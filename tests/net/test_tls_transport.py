@@ -85,7 +85,7 @@ class Server:
         self.port = bound.getsockname()[1]
         self.listener = TlsListener(
             bound, self.context, lambda: Inner(self), lambda _, error: self.failures.put_nowait(error),
-            handshake_timeout=PATIENCE, shutdown_timeout=PATIENCE,
+            handshake_timeout=lambda: PATIENCE, shutdown_timeout=PATIENCE,
         )  # fmt: skip
         try:
             yield
@@ -629,7 +629,7 @@ def test_handshakes_that_fail(run: Run) -> None:
         with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):  # it is told why
             await client.shake_hands()
         assert await reason() == "TLS error: UNSUPPORTED_PROTOCOL"
-        server.listener._handshake_timeout = 0.01
+        server.listener._handshake_timeout = lambda: 0.01
         client = await server.raw_client()
         assert await reason() == "it took longer than 0.01 seconds"
         assert await client.loop.sock_recv(client.plain, 1) == b""

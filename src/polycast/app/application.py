@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from polycast import __version__
 from polycast.app.prepare import import_for, load_pages
 from polycast.app.servers import Servers, StartError
-from polycast.config import LoadedConfiguration, changed_keys, unavailable_keys
+from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.schema import Configuration
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
@@ -92,7 +92,7 @@ class Application:
         self.log.info("polycast v%s", __version__)
         if self._loaded.source_path is not None:
             self.log.info("configuration loaded from %s", self._loaded.source_path)
-        for warning in (*self._loaded.warnings, *unavailable_keys(self.configuration, self._loaded.given)):
+        for warning in self._loaded.warnings:
             self.log.warning("%s", warning)
         try:
             await asyncio.to_thread(import_for, self.configuration)

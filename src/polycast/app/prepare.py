@@ -12,6 +12,7 @@ from typing import Final
 
 from polycast.config.path_schema import SourceKind, source_kind
 from polycast.config.schema import Configuration
+from polycast.config.services import SERVICES
 from polycast.net.dial import client_context
 from polycast.net.http_client import load_http_client
 from polycast.protocols.registry import SERVER_KINDS
@@ -31,7 +32,7 @@ def import_for(configuration: Configuration) -> None:
             with contextlib.suppress(ModuleNotFoundError):  # whoever makes the server says what is missing
                 import_module(kind.module)
     for key, modules in _SERVICE_MODULES.items():
-        if getattr(configuration, key):
+        if SERVICES[key](configuration).is_enabled:
             for module in modules:
                 import_module(module)
     if configuration.external_authentication_url:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from polycast import __version__
-from polycast.config import LoadedConfiguration, PathConfiguration, load, unavailable_keys
+from polycast.config import LoadedConfiguration, PathConfiguration, load
 from polycast.config.names import ALL_PATHS
 from polycast.demo import DEMO_PATH
 from polycast.errors import ConfigurationError
@@ -138,7 +138,7 @@ def _load(config: str | None, *, demo: bool, again: bool = False) -> LoadedConfi
 def _check(loaded: LoadedConfiguration) -> int:
     from polycast.cli.preflight import preflight
 
-    for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
+    for warning in loaded.warnings:
         print(f"WAR: {printable(warning)}")
     findings = preflight(loaded.configuration, loaded.source_path)
     for finding in findings:

@@ -5,7 +5,6 @@
 ConfigurationError.
 """
 
-from polycast.config.availability import unavailable_keys
 from polycast.config.diff import PathChanges, changed_keys, changed_paths
 from polycast.config.dump import add_path, edit_path, from_mapping, path_to_jsonable, remove_path, to_jsonable, update
 from polycast.config.kinds import parse_address
@@ -57,7 +56,6 @@ __all__ = [
     "remove_path",
     "source_kind",
     "to_jsonable",
-    "unavailable_keys",
     "update",
     "validate",
 ]

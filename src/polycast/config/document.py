@@ -13,11 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from polycast.config.availability import NOT_YET_AVAILABLE
 from polycast.config.fields import Field, configuration_fields, path_fields, paths_description
 from polycast.config.kinds import BOOLEAN, ENCRYPTION
 from polycast.config.names import ALL_PATHS_ALIAS
-from polycast.config.schema import ADDED_KEYS, SECTIONS
 from polycast.config.spelling import environment_name
 from polycast.config.values import Duration
 
@@ -73,16 +71,16 @@ def polycast_yml() -> str:
     """The text of the configuration file that is shipped."""
     lines = [_comment(_YAML_HEAD)]
     for field in configuration_fields().values():
-        if field.key in SECTIONS:
-            lines.append(_yaml_section(SECTIONS[field.key], ""))
+        if field.heading:
+            lines.append(_yaml_section(field.heading, ""))
         lines.append(_yaml_setting(field, ""))
-    lines.append(_yaml_section(SECTIONS["paths"], ""))
+    lines.append(_yaml_section("Paths", ""))
     example = textwrap.indent(_PATHS_EXAMPLE, "# ")
     lines.append(f"{_comment(paths_description())}#\n{example}")
     lines.append(f"paths:\n  {ALL_PATHS_ALIAS}:\n")
     for field in path_fields().values():
-        if field.key in SECTIONS:
-            lines.append(_yaml_section(SECTIONS[field.key], "    "))
+        if field.heading:
+            lines.append(_yaml_section(field.heading, "    "))
         lines.append(_yaml_setting(field, "    "))
     return "\n".join(lines)
 
@@ -91,13 +89,13 @@ def configuration_markdown() -> str:
     """The text of ``configuration.md``."""
     sections = [_MARKDOWN_HEAD]
     for field in configuration_fields().values():
-        if field.key in SECTIONS:
-            sections.append(f"## {SECTIONS[field.key]}\n")
+        if field.heading:
+            sections.append(f"## {field.heading}\n")
         sections.append(_markdown_setting(field, environment_name(field.key)))
     sections.append(f"## Paths\n\n`paths`: {paths_description()}\n")
     for field in path_fields().values():
-        if field.key in SECTIONS:
-            sections.append(f"## Paths: {SECTIONS[field.key]}\n")
+        if field.heading:
+            sections.append(f"## Paths: {field.heading}\n")
         sections.append(_markdown_setting(field, f"{environment_name('paths')}_<NAME>_{field.key.upper()}"))
     return "\n".join(sections)
 
@@ -166,7 +164,7 @@ def _yaml_section(title: str, indent: str) -> str:
 
 
 def _yaml_setting(field: Field, indent: str) -> str:
-    return _comment(_description(field), indent) + f"{indent}{field.key}: {default_text(field)}".rstrip() + "\n"
+    return _comment(field.description, indent) + f"{indent}{field.key}: {default_text(field)}".rstrip() + "\n"
 
 
 def _markdown_setting(field: Field, variable: str) -> str:
@@ -175,17 +173,8 @@ def _markdown_setting(field: Field, variable: str) -> str:
     if allowed_values(field):
         facts.append("values: " + ", ".join(f"`{value}`" for value in allowed_values(field)))
     facts.append(f"variable: `{variable}`")
-    new = " *(new)*" if field.key in ADDED_KEYS else ""
-    return f"### `{field.key}`{new}\n\n{_description(field)}\n\n{'; '.join(facts)}.\n"
-
-
-def _description(field: Field) -> str:
-    if field.key in NOT_YET_AVAILABLE:
-        return f"{field.description} Not available in this version yet."
-    values = sorted(key.removeprefix("source:") for key in NOT_YET_AVAILABLE if key.startswith("source:"))
-    if field.key == "source" and values:
-        return f"{field.description} Not available in this version yet: {', '.join(values)}."
-    return field.description
+    new = " *(new)*" if field.is_new else ""
+    return f"### `{field.key}`{new}\n\n{field.description}\n\n{'; '.join(facts)}.\n"
 
 
 def _object_schema(fields: Iterable[Field]) -> dict[str, Any]:
@@ -198,7 +187,7 @@ def _object_schema(fields: Iterable[Field]) -> dict[str, Any]:
 
 def _property_schema(field: Field) -> dict[str, Any]:
     return {
-        "description": _description(field),
+        "description": field.description,
         "default": field.kind.dump(field.default),
         "anyOf": [dict(field.kind.schema), {"type": "null"}],
     }

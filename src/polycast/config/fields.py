@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from polycast.config.kinds import KIND_OF_TYPE, Kind
+from polycast.config.marks import NEW, PATH, ZERO_IS_A_VALUE, Change, Heading
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 
@@ -23,18 +24,32 @@ class Field(msgspec.Struct, frozen=True, eq=False):
     kind: Kind
     default: Any
     description: str
+    change: Change
+    """What a new value does to a server that runs."""
+    heading: str = ""
+    """Title of the section of the documents that begins with the key; mostly empty."""
+    is_new: bool = False
+    """Whether rtsp-simple-server does not have the key."""
+    zero_is_a_value: bool = False
+    """Whether an empty value is not a way to ask for the default."""
 
 
 @cache
 def configuration_fields() -> Mapping[str, Field]:
     """The global keys without ``paths``, in the order of the documents."""
-    return _fields(Configuration)
+    return fields_of(Configuration)
 
 
 @cache
 def path_fields() -> Mapping[str, Field]:
     """The keys of one path, in the order of the documents."""
-    return _fields(PathConfiguration)
+    return fields_of(PathConfiguration, PATH)
+
+
+@cache
+def restart_keys(name: str) -> frozenset[str]:
+    """The global keys whose change restarts the server or service of this name."""
+    return frozenset(key for key, field in configuration_fields().items() if name in field.change.restarts)
 
 
 @cache
@@ -44,12 +59,31 @@ def paths_description() -> str:
     return _description(info)
 
 
-def _fields(struct: type[msgspec.Struct]) -> dict[str, Field]:
-    return {
-        info.encode_name: Field(info.encode_name, info.name, _kind(info), info.default, _description(info))
-        for info in msgspec.structs.fields(struct)
-        if info.encode_name != "paths"
-    }
+def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dict[str, Field]:
+    """The fields of a struct by key. ``change`` is that of every key; None: each key says what its own is.
+
+    Raises TypeError for a key that does not.
+    """
+    infos = [info for info in msgspec.structs.fields(struct) if info.encode_name != "paths"]
+    return {info.encode_name: _field(info, change) for info in infos}
+
+
+def _field(info: msgspec.structs.FieldInfo, change: Change | None) -> Field:
+    marks = _metadata(info)
+    changes = [mark for mark in marks if isinstance(mark, Change)] if change is None else [change]
+    if len(changes) != 1:
+        raise TypeError(f"'{info.encode_name}' must say what a change of it does: LIVE or restarts(...)")
+    return Field(
+        info.encode_name,
+        info.name,
+        _kind(info),
+        info.default,
+        _description(info),
+        changes[0],
+        heading=next((mark.title for mark in marks if isinstance(mark, Heading)), ""),
+        is_new=NEW in marks,
+        zero_is_a_value=ZERO_IS_A_VALUE in marks,
+    )
 
 
 def _metadata(info: msgspec.structs.FieldInfo) -> tuple[Any, ...]:

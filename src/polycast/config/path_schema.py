@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from polycast.config.kinds import CREDENTIAL, SOURCE, URL
+from polycast.config.marks import NEW, Heading
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, IPNetwork, SourceProtocol
 
@@ -57,6 +58,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     source: Annotated[
         str | tuple[str, ...],
         SOURCE,
+        Heading("Source"),
         Meta(
             description=(
                 "Where the stream comes from. 'publisher': a client publishes it. A URL starting with rtsp://, "
@@ -99,6 +101,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     whep_bearer_token: Annotated[
         str,
         CREDENTIAL,
+        NEW,
         Meta(description="Bearer token sent to a whep or wheps source instead of user and password."),
     ] = ""
     source_on_demand: Annotated[bool, Meta(description="Pull the source only while it has readers.")] = False
@@ -120,6 +123,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = ""
     source_retry_pause: Annotated[
         Duration,
+        NEW,
         Meta(
             description=(
                 "Delay before a failed source is retried. It doubles with each consecutive failure, up to "
@@ -128,7 +132,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = Duration(5)
     source_retry_pause_max: Annotated[
-        Duration, Meta(description="The longest pause between two attempts to reach a source.")
+        Duration, NEW, Meta(description="The longest pause between two attempts to reach a source.")
     ] = Duration(60)
     disable_publisher_override: Annotated[
         bool,
@@ -138,6 +142,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = False
     publisher_grace: Annotated[
         Duration,
+        NEW,
         Meta(
             description=(
                 "How long readers stay connected after their publisher has gone, in case it reconnects. 0s "
@@ -157,7 +162,9 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = ""
 
-    rpi_camera_cam_id: Annotated[int, Meta(description="Number of the camera on boards with more than one.")] = 0
+    rpi_camera_cam_id: Annotated[
+        int, Heading("Raspberry Pi Camera"), Meta(description="Number of the camera on boards with more than one.")
+    ] = 0
     rpi_camera_width: Annotated[int, Meta(description="Width of the picture, in pixels.")] = 1280
     rpi_camera_height: Annotated[int, Meta(description="Height of the picture, in pixels.")] = 720
     rpi_camera_fps: Annotated[int, Meta(description="Frames per second.")] = 30
@@ -169,6 +176,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     publish_user: Annotated[
         str,
         CREDENTIAL,
+        Heading("Authentication"),
         Meta(
             description=(
                 "User name required to publish. Empty: no authentication. A value starting with 'sha256:' is the "
@@ -197,6 +205,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     run_on_init: Annotated[
         str,
+        Heading("Commands of the path"),
         Meta(
             description=(
                 "Command that runs while the path exists, that is, from the start of the server. Not for paths with "

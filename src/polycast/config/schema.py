@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, MULTICAST_RANGE, URL
+from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.path_schema import PathConfiguration, SourceKind
 from polycast.config.spelling import yaml_key
 from polycast.config.values import (
@@ -23,29 +24,33 @@ from polycast.config.values import (
     Size,
 )
 
-__all__ = ["ADDED_KEYS", "SECTIONS", "Configuration", "PathConfiguration", "SourceKind"]
+__all__ = ["Configuration", "PathConfiguration", "SourceKind"]
 
 
 class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
     """The whole configuration. Objects that were made by hand go through ``validate`` before they are used."""
 
     log_level: Annotated[
-        LogLevel, Meta(description="Minimum severity of log entries: 'error', 'warn', 'info' or 'debug'.")
+        LogLevel,
+        Heading("General"),
+        LIVE,
+        Meta(description="Minimum severity of log entries: 'error', 'warn', 'info' or 'debug'."),
     ] = LogLevel.INFO
     log_destinations: Annotated[
-        frozenset[LogDestination], Meta(description="Where the log goes: any of 'stdout', 'file' and 'syslog'.")
+        frozenset[LogDestination], LIVE, Meta(description="Where the log goes: any of 'stdout', 'file' and 'syslog'.")
     ] = frozenset({LogDestination.STDOUT})
-    log_file: Annotated[str, Meta(description="The file that the destination 'file' appends to.")] = (
+    log_file: Annotated[str, LIVE, Meta(description="The file that the destination 'file' appends to.")] = (
         "rtsp-simple-server.log"
     )
     read_timeout: Annotated[
-        Duration, Meta(description="A connection from which nothing was received for this long is closed.")
+        Duration, LIVE, Meta(description="A connection from which nothing was received for this long is closed.")
     ] = Duration(10)
     write_timeout: Annotated[
-        Duration, Meta(description="A connection that accepts no data for this long is closed.")
+        Duration, LIVE, Meta(description="A connection that accepts no data for this long is closed.")
     ] = Duration(10)
     read_buffer_count: Annotated[
         int,
+        LIVE,
         Meta(
             description=(
                 "Number of packets queued for a slow reader before packets are dropped. It must be a power of two. "
@@ -56,6 +61,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     external_authentication_url: Annotated[
         str,
         URL,
+        LIVE,
         Meta(
             description=(
                 "HTTP URL of a server that decides who may publish and read. For each client the server sends a "
@@ -67,6 +73,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = ""
     external_authentication_timeout: Annotated[
         Duration,
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "How long to wait for externalAuthenticationURL; a client is refused if no answer arrives in time."
@@ -75,6 +83,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = Duration(5)
     authentication_failure_pause: Annotated[
         Duration,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
         Meta(
             description=(
                 "Pause between the attempts of an address that has sent wrong credentials more than ten times "
@@ -86,6 +97,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     allowed_hosts: Annotated[
         tuple[str, ...],
         HOST_NAMES,
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "Host names under which the API, metrics, profiles, and paths with credentials or lists of IPs "
@@ -98,11 +111,18 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = ()
 
     api: Annotated[
-        bool, Meta(description="Enable the HTTP API, which lets programs monitor and control the server.")
+        bool,
+        Heading("HTTP API"),
+        restarts("API"),
+        Meta(description="Enable the HTTP API, which lets programs monitor and control the server."),
     ] = False
-    api_address: Annotated[str, ADDRESS, Meta(description="Address that the API listens on.")] = "127.0.0.1:9997"
+    api_address: Annotated[str, ADDRESS, restarts("API"), Meta(description="Address that the API listens on.")] = (
+        "127.0.0.1:9997"
+    )
     api_persist: Annotated[
         bool,
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "Write changes that are made through the API into the configuration file. Otherwise they last until "
@@ -111,16 +131,20 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = False
     api_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name required by the API. Empty: no authentication.")
+        str, CREDENTIAL, LIVE, NEW, Meta(description="User name required by the API. Empty: no authentication.")
     ] = ""
-    api_pass: Annotated[str, CREDENTIAL, Meta(description="Password required by the API.")] = ""
-    api_encryption: Annotated[bool, Meta(description="Serve the API over HTTPS.")] = False
-    api_server_key: Annotated[str, Meta(description="File with the private key for the API over HTTPS.")] = "server.key"
-    api_server_cert: Annotated[str, Meta(description="File with the certificate for the API over HTTPS.")] = (
-        "server.crt"
-    )
+    api_pass: Annotated[str, CREDENTIAL, LIVE, NEW, Meta(description="Password required by the API.")] = ""
+    api_encryption: Annotated[bool, restarts("API"), NEW, Meta(description="Serve the API over HTTPS.")] = False
+    api_server_key: Annotated[
+        str, restarts("API"), NEW, Meta(description="File with the private key for the API over HTTPS.")
+    ] = "server.key"
+    api_server_cert: Annotated[
+        str, restarts("API"), NEW, Meta(description="File with the certificate for the API over HTTPS.")
+    ] = "server.crt"
     api_allow_origin: Annotated[
         str,
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "Origin that may call the API from a browser (Access-Control-Allow-Origin); '*' is every site. "
@@ -130,6 +154,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = ""
     api_allow_commands: Annotated[
         bool,
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "Allow commands (runOnInit, runOnReady...) to be changed through an API without credentials. If "
@@ -138,36 +164,53 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = False
 
-    metrics: Annotated[bool, Meta(description="Serve metrics for Prometheus.")] = False
-    metrics_address: Annotated[str, ADDRESS, Meta(description="Address that the metrics listen on.")] = "127.0.0.1:9998"
+    metrics: Annotated[
+        bool, Heading("Metrics"), restarts("metrics"), Meta(description="Serve metrics for Prometheus.")
+    ] = False
+    metrics_address: Annotated[
+        str, ADDRESS, restarts("metrics"), Meta(description="Address that the metrics listen on.")
+    ] = "127.0.0.1:9998"
     metrics_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name required for the metrics. Empty: no authentication.")
+        str, CREDENTIAL, LIVE, NEW, Meta(description="User name required for the metrics. Empty: no authentication.")
     ] = ""
-    metrics_pass: Annotated[str, CREDENTIAL, Meta(description="Password required for the metrics.")] = ""
-    metrics_encryption: Annotated[bool, Meta(description="Serve the metrics over HTTPS.")] = False
-    metrics_server_key: Annotated[str, Meta(description="File with the private key for the metrics over HTTPS.")] = (
-        "server.key"
+    metrics_pass: Annotated[str, CREDENTIAL, LIVE, NEW, Meta(description="Password required for the metrics.")] = ""
+    metrics_encryption: Annotated[bool, restarts("metrics"), NEW, Meta(description="Serve the metrics over HTTPS.")] = (
+        False
     )
-    metrics_server_cert: Annotated[str, Meta(description="File with the certificate for the metrics over HTTPS.")] = (
-        "server.crt"
-    )
+    metrics_server_key: Annotated[
+        str, restarts("metrics"), NEW, Meta(description="File with the private key for the metrics over HTTPS.")
+    ] = "server.key"
+    metrics_server_cert: Annotated[
+        str, restarts("metrics"), NEW, Meta(description="File with the certificate for the metrics over HTTPS.")
+    ] = "server.crt"
 
-    pprof: Annotated[bool, Meta(description="Serve performance profiles of the running server.")] = False
-    pprof_address: Annotated[str, ADDRESS, Meta(description="Address that the profiles listen on.")] = "127.0.0.1:9999"
+    pprof: Annotated[
+        bool,
+        Heading("Profiling"),
+        restarts("pprof"),
+        Meta(description="Serve performance profiles of the running server."),
+    ] = False
+    pprof_address: Annotated[
+        str, ADDRESS, restarts("pprof"), Meta(description="Address that the profiles listen on.")
+    ] = "127.0.0.1:9999"
     pprof_user: Annotated[
-        str, CREDENTIAL, Meta(description="User name required for the profiles. Empty: no authentication.")
+        str, CREDENTIAL, LIVE, NEW, Meta(description="User name required for the profiles. Empty: no authentication.")
     ] = ""
-    pprof_pass: Annotated[str, CREDENTIAL, Meta(description="Password required for the profiles.")] = ""
-    pprof_encryption: Annotated[bool, Meta(description="Serve the profiles over HTTPS.")] = False
-    pprof_server_key: Annotated[str, Meta(description="File with the private key for the profiles over HTTPS.")] = (
-        "server.key"
+    pprof_pass: Annotated[str, CREDENTIAL, LIVE, NEW, Meta(description="Password required for the profiles.")] = ""
+    pprof_encryption: Annotated[bool, restarts("pprof"), NEW, Meta(description="Serve the profiles over HTTPS.")] = (
+        False
     )
-    pprof_server_cert: Annotated[str, Meta(description="File with the certificate for the profiles over HTTPS.")] = (
-        "server.crt"
-    )
+    pprof_server_key: Annotated[
+        str, restarts("pprof"), NEW, Meta(description="File with the private key for the profiles over HTTPS.")
+    ] = "server.key"
+    pprof_server_cert: Annotated[
+        str, restarts("pprof"), NEW, Meta(description="File with the certificate for the profiles over HTTPS.")
+    ] = "server.crt"
 
     run_on_connect: Annotated[
         str,
+        Heading("Commands"),
+        LIVE,
         Meta(
             description=(
                 "Command that runs for each client that connects, until it disconnects. The RTSP port is passed in "
@@ -175,11 +218,14 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = ""
-    run_on_connect_restart: Annotated[bool, Meta(description="Restart the runOnConnect command when it exits.")] = False
+    run_on_connect_restart: Annotated[
+        bool, LIVE, Meta(description="Restart the runOnConnect command when it exits.")
+    ] = False
 
-    rtsp_disable: Annotated[bool, Meta(description="Disable RTSP.")] = False
+    rtsp_disable: Annotated[bool, Heading("RTSP"), restarts("RTSP", "RTSPS"), Meta(description="Disable RTSP.")] = False
     protocols: Annotated[
         frozenset[Protocol],
+        restarts("RTSP"),
         Meta(
             description=(
                 "Transports that RTSP clients may use: any of 'udp', 'multicast' and 'tcp'. UDP has the lowest "
@@ -190,6 +236,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = frozenset(Protocol)
     encryption: Annotated[
         Encryption,
+        restarts("RTSP", "RTSPS"),
         Meta(
             description=(
                 "Encryption of RTSP: 'no', 'strict' (only encrypted connections; protocols must be [tcp]) or "
@@ -197,27 +244,37 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Encryption.NO
-    rtsp_address: Annotated[str, ADDRESS, Meta(description="Address that RTSP listens on.")] = ":8554"
-    rtsps_address: Annotated[str, ADDRESS, Meta(description="Address that RTSPS (RTSP over TLS) listens on.")] = ":8322"
+    rtsp_address: Annotated[str, ADDRESS, restarts("RTSP"), Meta(description="Address that RTSP listens on.")] = ":8554"
+    rtsps_address: Annotated[
+        str, ADDRESS, restarts("RTSPS"), Meta(description="Address that RTSPS (RTSP over TLS) listens on.")
+    ] = ":8322"
     rtp_address: Annotated[
-        str, ADDRESS, Meta(description="UDP address for media packets (RTP). The port must be even.")
+        str, ADDRESS, restarts("RTSP"), Meta(description="UDP address for media packets (RTP). The port must be even.")
     ] = ":8000"
     rtcp_address: Annotated[
-        str, ADDRESS, Meta(description="UDP address for reports (RTCP). The port must be the one after rtpAddress.")
+        str,
+        ADDRESS,
+        restarts("RTSP"),
+        Meta(description="UDP address for reports (RTCP). The port must be the one after rtpAddress."),
     ] = ":8001"
     multicast_ip_range: Annotated[
         IPNetwork,
         MULTICAST_RANGE,
+        restarts("RTSP"),
         Meta(description="Multicast addresses that streams are sent to, one address per track."),
     ] = ip_network("224.1.0.0/16")
     multicast_rtp_port: Annotated[
-        int, Meta(description="Port for media packets sent by multicast. It must be even.")
+        int, restarts("RTSP"), Meta(description="Port for media packets sent by multicast. It must be even.")
     ] = 8002
     multicast_rtcp_port: Annotated[
-        int, Meta(description="Port for reports sent by multicast. It must be the one after multicastRTPPort.")
+        int,
+        restarts("RTSP"),
+        Meta(description="Port for reports sent by multicast. It must be the one after multicastRTPPort."),
     ] = 8003
     udp_read_buffer_size: Annotated[
         Size,
+        restarts("RTSP"),
+        NEW,
         Meta(
             description=(
                 "Receive buffer of each UDP socket in the system (SO_RCVBUF). If the system's limit is lower, that "
@@ -225,17 +282,23 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Size(2 * 1024 * 1024)
-    server_key: Annotated[str, Meta(description="File with the private key for encrypted RTSP.")] = "server.key"
-    server_cert: Annotated[str, Meta(description="File with the certificate for encrypted RTSP.")] = "server.crt"
+    server_key: Annotated[str, restarts("RTSPS"), Meta(description="File with the private key for encrypted RTSP.")] = (
+        "server.key"
+    )
+    server_cert: Annotated[
+        str, restarts("RTSPS"), Meta(description="File with the certificate for encrypted RTSP.")
+    ] = "server.crt"
     auth_methods: Annotated[
         tuple[AuthMethod, ...],
+        restarts("RTSP", "RTSPS"),
         Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
     ] = (AuthMethod.BASIC, AuthMethod.DIGEST)
 
-    rtmp_disable: Annotated[bool, Meta(description="Disable RTMP.")] = False
-    rtmp_address: Annotated[str, ADDRESS, Meta(description="Address that RTMP listens on.")] = ":1935"
+    rtmp_disable: Annotated[bool, Heading("RTMP"), restarts("RTMP", "RTMPS"), Meta(description="Disable RTMP.")] = False
+    rtmp_address: Annotated[str, ADDRESS, restarts("RTMP"), Meta(description="Address that RTMP listens on.")] = ":1935"
     rtmp_encryption: Annotated[
         Encryption,
+        restarts("RTMP", "RTMPS"),
         Meta(
             description=(
                 "Encryption of RTMP: 'no', 'strict' (only encrypted connections) or 'optional' (both, on two "
@@ -243,9 +306,13 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Encryption.NO
-    rtmps_address: Annotated[str, ADDRESS, Meta(description="Address that RTMPS (RTMP over TLS) listens on.")] = ":1936"
+    rtmps_address: Annotated[
+        str, ADDRESS, restarts("RTMPS"), Meta(description="Address that RTMPS (RTMP over TLS) listens on.")
+    ] = ":1936"
     rtmp_auth_methods: Annotated[
         tuple[RtmpAuthMethod, ...],
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "Login methods for RTMP publishers: 'query' (user and pass in the query), 'adobe' or 'llnw' ('Use "
@@ -254,13 +321,18 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = (RtmpAuthMethod.QUERY,)
-    rtmp_server_key: Annotated[str, Meta(description="File with the private key for encrypted RTMP.")] = "server.key"
-    rtmp_server_cert: Annotated[str, Meta(description="File with the certificate for encrypted RTMP.")] = "server.crt"
+    rtmp_server_key: Annotated[
+        str, restarts("RTMPS"), Meta(description="File with the private key for encrypted RTMP.")
+    ] = "server.key"
+    rtmp_server_cert: Annotated[
+        str, restarts("RTMPS"), Meta(description="File with the certificate for encrypted RTMP.")
+    ] = "server.crt"
 
-    hls_disable: Annotated[bool, Meta(description="Disable HLS.")] = False
-    hls_address: Annotated[str, ADDRESS, Meta(description="Address that HLS listens on.")] = ":8888"
+    hls_disable: Annotated[bool, Heading("HLS"), restarts("HLS"), Meta(description="Disable HLS.")] = False
+    hls_address: Annotated[str, ADDRESS, restarts("HLS"), Meta(description="Address that HLS listens on.")] = ":8888"
     hls_always_remux: Annotated[
         bool,
+        restarts("HLS"),
         Meta(
             description=(
                 "Convert every stream to HLS all the time, so that the first viewer does not have to wait. "
@@ -270,6 +342,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = False
     hls_variant: Annotated[
         HlsVariant,
+        restarts("HLS"),
         Meta(
             description=(
                 "HLS variant: 'mpegts' (MPEG-TS segments, plays everywhere), 'fmp4' (MP4 segments, more efficient) "
@@ -279,10 +352,12 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = HlsVariant.MPEGTS
     hls_segment_count: Annotated[
         int,
+        restarts("HLS"),
         Meta(description="Number of segments in the playlist, which is how far back a viewer can seek. At least 3."),
     ] = 7
     hls_segment_duration: Annotated[
         Duration,
+        restarts("HLS"),
         Meta(
             description=(
                 "Shortest duration of a segment. A segment starts with a key frame, so it is at least as long as "
@@ -292,21 +367,31 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = Duration(1)
     hls_part_duration: Annotated[
         Duration,
+        restarts("HLS"),
         Meta(description="Shortest duration of a part of a segment, for Low-Latency HLS."),
     ] = Duration(0.2)
     hls_segment_max_size: Annotated[
         Size,
+        restarts("HLS"),
         Meta(description="Largest size of a segment. Prevents a stream without key frames from exhausting memory."),
     ] = Size(50 * 1024 * 1024)
     hls_allow_origin: Annotated[
         str,
+        LIVE,
         Meta(description="Origin whose pages may play the streams (Access-Control-Allow-Origin); '*' is every site."),
     ] = "*"
-    hls_encryption: Annotated[bool, Meta(description="Serve HLS over HTTPS. Low-Latency HLS needs it.")] = False
-    hls_server_key: Annotated[str, Meta(description="File with the private key for HLS over HTTPS.")] = "server.key"
-    hls_server_cert: Annotated[str, Meta(description="File with the certificate for HLS over HTTPS.")] = "server.crt"
+    hls_encryption: Annotated[
+        bool, restarts("HLS"), Meta(description="Serve HLS over HTTPS. Low-Latency HLS needs it.")
+    ] = False
+    hls_server_key: Annotated[
+        str, restarts("HLS"), Meta(description="File with the private key for HLS over HTTPS.")
+    ] = "server.key"
+    hls_server_cert: Annotated[
+        str, restarts("HLS"), Meta(description="File with the certificate for HLS over HTTPS.")
+    ] = "server.crt"
     hls_trusted_proxies: Annotated[
         tuple[IPNetwork, ...],
+        LIVE,
         Meta(
             description=(
                 "IP addresses and ranges of proxies in front of the server. The viewer's address is taken from "
@@ -314,16 +399,28 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = ()
-    hls_index: Annotated[bool, Meta(description="List the live streams at the address '/' of the HLS server.")] = False
+    hls_index: Annotated[
+        bool, LIVE, NEW, Meta(description="List the live streams at the address '/' of the HLS server.")
+    ] = False
 
     webrtc: Annotated[
-        bool, Meta(description="Enable WebRTC: publish from a browser (WHIP) and watch in one (WHEP).")
+        bool,
+        Heading("WebRTC"),
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Enable WebRTC: publish from a browser (WHIP) and watch in one (WHEP)."),
     ] = False
     webrtc_address: Annotated[
-        str, ADDRESS, Meta(description="Address that the WebRTC pages, WHIP and WHEP listen on (TCP).")
+        str,
+        ADDRESS,
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Address that the WebRTC pages, WHIP and WHEP listen on (TCP)."),
     ] = ":8889"
     webrtc_encryption: Annotated[
         bool,
+        restarts("WebRTC"),
+        NEW,
         Meta(
             description=(
                 "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers allow access to camera and microphone "
@@ -331,18 +428,22 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = False
-    webrtc_server_key: Annotated[str, Meta(description="File with the private key for WebRTC over HTTPS.")] = (
-        "server.key"
-    )
-    webrtc_server_cert: Annotated[str, Meta(description="File with the certificate for WebRTC over HTTPS.")] = (
-        "server.crt"
-    )
+    webrtc_server_key: Annotated[
+        str, restarts("WebRTC"), NEW, Meta(description="File with the private key for WebRTC over HTTPS.")
+    ] = "server.key"
+    webrtc_server_cert: Annotated[
+        str, restarts("WebRTC"), NEW, Meta(description="File with the certificate for WebRTC over HTTPS.")
+    ] = "server.crt"
     webrtc_allow_origin: Annotated[
         str,
+        LIVE,
+        NEW,
         Meta(description="Origin whose pages may publish and watch (Access-Control-Allow-Origin); '*' is every site."),
     ] = "*"
     webrtc_trusted_proxies: Annotated[
         tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
         Meta(
             description=(
                 "IP addresses and ranges of proxies in front of the server. The client's address is taken from "
@@ -353,16 +454,26 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     webrtc_local_udp_address: Annotated[
         str,
         ADDRESS,
+        restarts("WebRTC"),
+        NEW,
         Meta(description="UDP address for the media of all clients."),
     ] = ":8189"
     webrtc_ips_from_interfaces: Annotated[
-        bool, Meta(description="Offer the IP addresses of this machine's network interfaces to clients.")
+        bool,
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Offer the IP addresses of this machine's network interfaces to clients."),
     ] = True
     webrtc_ips_from_interfaces_list: Annotated[
-        tuple[str, ...], Meta(description="Names of the interfaces whose addresses are offered; empty: all of them.")
+        tuple[str, ...],
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Names of the interfaces whose addresses are offered; empty: all of them."),
     ] = ()
     webrtc_additional_hosts: Annotated[
         tuple[str, ...],
+        restarts("WebRTC"),
+        NEW,
         Meta(
             description=(
                 "Additional IP addresses or names under which clients reach the server, such as the public address "
@@ -371,10 +482,10 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = ()
     webrtc_handshake_timeout: Annotated[
-        Duration, Meta(description="How long a client may take to connect after sending its offer.")
+        Duration, LIVE, NEW, Meta(description="How long a client may take to connect after sending its offer.")
     ] = Duration(10)
     webrtc_track_gather_timeout: Annotated[
-        Duration, Meta(description="How long to wait for all tracks of a publisher.")
+        Duration, LIVE, NEW, Meta(description="How long to wait for all tracks of a publisher.")
     ] = Duration(2)
 
     paths: Annotated[
@@ -387,69 +498,3 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = {}
-
-
-ADDED_KEYS: Final = frozenset(
-    {
-        "externalAuthenticationTimeout",
-        "authenticationFailurePause",
-        "allowedHosts",
-        "rtmpAuthMethods",
-        "apiPersist",
-        "apiUser",
-        "apiPass",
-        "apiEncryption",
-        "apiServerKey",
-        "apiServerCert",
-        "apiAllowOrigin",
-        "apiAllowCommands",
-        "metricsUser",
-        "metricsPass",
-        "metricsEncryption",
-        "metricsServerKey",
-        "metricsServerCert",
-        "pprofUser",
-        "pprofPass",
-        "pprofEncryption",
-        "pprofServerKey",
-        "pprofServerCert",
-        "udpReadBufferSize",
-        "hlsIndex",
-        "webrtc",
-        "webrtcAddress",
-        "webrtcEncryption",
-        "webrtcServerKey",
-        "webrtcServerCert",
-        "webrtcAllowOrigin",
-        "webrtcTrustedProxies",
-        "webrtcLocalUDPAddress",
-        "webrtcIPsFromInterfaces",
-        "webrtcIPsFromInterfacesList",
-        "webrtcAdditionalHosts",
-        "webrtcHandshakeTimeout",
-        "webrtcTrackGatherTimeout",
-        "whepBearerToken",
-        "sourceRetryPause",
-        "sourceRetryPauseMax",
-        "publisherGrace",
-    }
-)
-"""Keys, of the server and of paths, that the reference server does not have."""
-
-SECTIONS: Final = {
-    "logLevel": "General",
-    "api": "HTTP API",
-    "metrics": "Metrics",
-    "pprof": "Profiling",
-    "runOnConnect": "Commands",
-    "rtspDisable": "RTSP",
-    "rtmpDisable": "RTMP",
-    "hlsDisable": "HLS",
-    "webrtc": "WebRTC",
-    "paths": "Paths",
-    "source": "Source",
-    "rpiCameraCamID": "Raspberry Pi Camera",
-    "publishUser": "Authentication",
-    "runOnInit": "Commands of the path",
-}
-"""The first key of each section, with the title of the section, in the order of the fields."""

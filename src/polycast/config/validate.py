@@ -21,6 +21,7 @@ from polycast.config.names import (
 from polycast.config.path_schema import PathConfiguration, SourceKind, source_kind
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
+from polycast.config.services import SERVICES
 from polycast.config.values import Encryption, HlsVariant, Protocol
 from polycast.errors import ConfigurationError
 
@@ -28,9 +29,6 @@ _Settings = TypeVar("_Settings", Configuration, PathConfiguration)
 
 MIN_SEGMENTS: Final = 3
 MIN_LOW_LATENCY_SEGMENTS: Final = 7
-
-_ZERO_IS_A_VALUE: Final = frozenset({"authenticationFailurePause"})
-"""Keys whose empty value is not a way to ask for the default."""
 
 _PORTS: Final = frozenset({"multicastRTPPort", "multicastRTCPPort"})
 _CHECKED_NUMBERS: Final = frozenset({"readBufferCount", "hlsSegmentCount"})  # they have rules of their own
@@ -80,7 +78,7 @@ def _fill_defaults(settings: _Settings, fields: Mapping[str, Field]) -> _Setting
         if field.kind is not BOOLEAN
         and field.default
         and not getattr(settings, field.name)
-        and field.key not in _ZERO_IS_A_VALUE
+        and not field.zero_is_a_value
     }
     return msgspec.structs.replace(settings, **missing) if missing else settings
 
@@ -111,10 +109,10 @@ def _check_general(configuration: Configuration) -> None:
             f"'externalAuthenticationURL' must be a HTTP URL (http://host/path or https://...), not '{redact(url)}'",
             ("externalAuthenticationURL",),
         )
-    for server in ("api", "metrics", "pprof"):
-        user, password = getattr(configuration, f"{server}_user"), getattr(configuration, f"{server}_pass")
-        if bool(user) != bool(password):
-            raise _half_credentials(server, server, has_user=bool(user))
+    for name, settings_of in SERVICES.items():
+        service = settings_of(configuration)
+        if bool(service.user) != bool(service.password):
+            raise _half_credentials(name, name, has_user=bool(service.user))
 
 
 def _half_credentials(what: str, prefix: str, *, has_user: bool) -> ConfigurationError:

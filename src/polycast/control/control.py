@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from polycast.config.schema import Configuration
+from polycast.config.services import SERVICES
 from polycast.control.command_rule import CommandRule
 from polycast.control.contract import Controlled
-from polycast.control.service import Listening, Service, is_enabled, listening
+from polycast.control.service import Listening, Service, listening
 from polycast.errors import PolycastError
 from polycast.net.address import parse_address
 from polycast.net.http.asgi import Application
@@ -71,7 +72,7 @@ class Control:
         try:
             for kind in _KINDS:
                 old = self.services.get(kind.prefix)
-                wanted = listening(configuration, kind.prefix) if is_enabled(configuration, kind.prefix) else None
+                wanted = listening(SERVICES[kind.prefix](configuration))
                 if (old.settings if old is not None else None) == wanted:
                     continue
                 changed.append((kind, old))
@@ -195,6 +196,9 @@ _KINDS: Final = (
     _Kind("pprof", "pprof", Control.pprof),
     _Kind("API", "api", Control.api, logs_requests=True),
 )
+
+SERVICE_NAMES: Final = {kind.prefix: kind.name for kind in _KINDS}
+"""Names of the services in the log, by the word that begins their keys."""
 
 
 async def _start(service: Service, name: str) -> None:

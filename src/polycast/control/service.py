@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from polycast.config.schema import Configuration
+from polycast.config.services import SERVICES, ServiceSettings
 from polycast.control.contract import Controlled
 from polycast.control.requests import MAXIMUM_BODY
 from polycast.hub.access import PlainCredentials
@@ -45,20 +45,12 @@ class Listening:
     key: str
 
 
-def is_enabled(configuration: Configuration, prefix: str) -> bool:
-    """Whether the service whose keys begin with ``prefix`` is wanted."""
-    return bool(getattr(configuration, prefix))
-
-
-def listening(configuration: Configuration, prefix: str) -> Listening:
-    """Return where and how the service should listen."""
-    is_encrypted = bool(getattr(configuration, f"{prefix}_encryption"))
-    return Listening(
-        getattr(configuration, f"{prefix}_address"),
-        is_encrypted,
-        getattr(configuration, f"{prefix}_server_cert") if is_encrypted else "",
-        getattr(configuration, f"{prefix}_server_key") if is_encrypted else "",
-    )
+def listening(settings: ServiceSettings) -> Listening | None:
+    """Return where and how a service should listen; None when it should not."""
+    if not settings.is_enabled:
+        return None
+    certificate, key = (settings.certificate, settings.key) if settings.is_encrypted else ("", "")
+    return Listening(settings.address, settings.is_encrypted, certificate, key)
 
 
 class Service:
@@ -197,8 +189,8 @@ class Guard:
             self._loop.call_later(seconds, self._verify, transaction, common)
 
     def _credentials(self) -> tuple[str, str]:
-        configuration = self._controlled.configuration
-        return getattr(configuration, f"{self._prefix}_user"), getattr(configuration, f"{self._prefix}_pass")
+        settings = SERVICES[self._prefix](self._controlled.configuration)
+        return settings.user, settings.password
 
     def _verify(self, transaction: Transaction, common: Sequence[Header]) -> None:
         given = PlainCredentials(*(basic_credentials(transaction.request) or ()))

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
-from polycast.config import LoadedConfiguration, load, unavailable_keys
+from polycast.config import LoadedConfiguration, load
 from polycast.config.edits import Edit
 from polycast.config.files import UnreadableError
 from polycast.config.persist import PersistError, PreparedWrite, prepare_write
@@ -143,7 +143,7 @@ class Settings:
                     self._note(source, "")
                 return True  # else what we wrote ourselves
             self._log.info("reloading configuration (%s)", "file changed" if source is ChangeSource.FILE else source)
-            for warning in (*loaded.warnings, *unavailable_keys(loaded.configuration, loaded.given)):
+            for warning in loaded.warnings:
                 self._log.warning("%s", warning)
             try:
                 await self._take(loaded.configuration, source)
@@ -175,7 +175,7 @@ class Settings:
 
     def _on_bad_file(self, source: ChangeSource, error: ConfigurationError) -> None:
         if isinstance(error, UnreadableError):
-            self._log.warning("%s; the last good configuration stays in effect in effect", error)
+            self._log.warning("%s; the last good configuration stays in effect", error)
         else:
             self._log.error(
                 "the configuration file has an error, the last good configuration stays in effect: %s", error

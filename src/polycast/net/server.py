@@ -167,7 +167,7 @@ class ConnectionServer(ABC):
             self._certificate.context,
             self.make_connection,
             self.on_handshake_failed,
-            handshake_timeout=self.read_timeout,
+            handshake_timeout=lambda: self.read_timeout,
             shutdown_timeout=STOP_GRACE_SECONDS,
         )
 

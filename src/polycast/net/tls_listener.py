@@ -35,10 +35,13 @@ class TlsListener(Listener):
         make_protocol: Callable[[], asyncio.BaseProtocol],
         on_failed: Callable[[Any, Exception], None],
         *,
-        handshake_timeout: float,
+        handshake_timeout: Callable[[], float],
         shutdown_timeout: float,
     ) -> None:
-        """Begin to accept; must be called on the event loop. Timeouts are in seconds."""
+        """Begin to accept; must be called on the event loop.
+
+        Timeouts are in seconds; that of a handshake is asked for as the handshake begins.
+        """
         self.context = context
         """For the next connections; it may be replaced."""
         self._on_failed = on_failed
@@ -65,7 +68,10 @@ class TlsListener(Listener):
 
     async def _open(self, accepted: socket.socket, address: Any) -> None:
         handshake = TlsHandshake(
-            self.context, self._make_protocol, timeout=self._handshake_timeout, shutdown_timeout=self._shutdown_timeout
+            self.context,
+            self._make_protocol,
+            timeout=self._handshake_timeout(),
+            shutdown_timeout=self._shutdown_timeout,
         )
         self._places.take(handshake, peer_of(address)[0])
         try:

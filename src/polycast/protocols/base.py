@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from polycast.config.fields import restart_keys
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
 from polycast.hub.stats import SESSION_SCHEMA, Sample, SessionSnapshot, count_by_state, describe_session
@@ -90,10 +91,13 @@ class ServerKind:
     name: str
     is_enabled: Callable[[Configuration], bool]
     create: Callable[[ServerContext, Configuration], Server]
-    restart_keys: frozenset[str]
-    """Configuration keys whose change needs a new server: listeners and their options."""
     module: str = ""
     """What `create` imports; imported beside the loop when a server is started while others run."""
+
+    @property
+    def restart_keys(self) -> frozenset[str]:
+        """Configuration keys whose change needs a new server, as they themselves say."""
+        return restart_keys(self.name)
 
 
 def new_session_id(taken: Callable[[str], bool]) -> str:

@@ -20,19 +20,4 @@ HLS_KIND = ServerKind(
     is_enabled=lambda configuration: not configuration.hls_disable,
     create=_create_hls,
     module="polycast.protocols.hls.server",
-    restart_keys=frozenset(
-        {
-            "hlsDisable",
-            "hlsAddress",
-            "hlsAlwaysRemux",
-            "hlsVariant",
-            "hlsSegmentCount",
-            "hlsSegmentDuration",
-            "hlsPartDuration",
-            "hlsSegmentMaxSize",
-            "hlsEncryption",
-            "hlsServerKey",
-            "hlsServerCert",
-        }
-    ),
 )

@@ -22,8 +22,6 @@ def _create_rtmps(context: ServerContext, configuration: Configuration) -> Serve
     return RtmpsServer(context, configuration)
 
 
-_COMMON_KEYS = frozenset({"rtmpDisable", "rtmpEncryption"})
-
 RTMP_KIND = ServerKind(
     name="RTMP",
     is_enabled=lambda configuration: (
@@ -31,7 +29,6 @@ RTMP_KIND = ServerKind(
     ),
     create=_create_rtmp,
     module="polycast.protocols.rtmp.server",
-    restart_keys=_COMMON_KEYS | {"rtmpAddress"},
 )
 
 RTMPS_KIND = ServerKind(
@@ -41,5 +38,4 @@ RTMPS_KIND = ServerKind(
     ),
     create=_create_rtmps,
     module="polycast.protocols.rtmp.server",
-    restart_keys=_COMMON_KEYS | {"rtmpsAddress", "rtmpServerCert", "rtmpServerKey"},
 )

@@ -22,8 +22,6 @@ def _create_rtsps(context: ServerContext, configuration: Configuration) -> Serve
     return RtspsServer(context, configuration)
 
 
-_COMMON_KEYS = frozenset({"rtspDisable", "encryption", "authMethods"})
-
 RTSP_KIND = ServerKind(
     name="RTSP",
     is_enabled=lambda configuration: (
@@ -31,17 +29,6 @@ RTSP_KIND = ServerKind(
     ),
     create=_create_rtsp,
     module="polycast.protocols.rtsp.server",
-    restart_keys=_COMMON_KEYS
-    | {
-        "rtspAddress",
-        "protocols",
-        "rtpAddress",
-        "rtcpAddress",
-        "multicastIPRange",
-        "multicastRTPPort",
-        "multicastRTCPPort",
-        "udpReadBufferSize",
-    },
 )
 
 RTSPS_KIND = ServerKind(
@@ -49,5 +36,4 @@ RTSPS_KIND = ServerKind(
     is_enabled=lambda configuration: not configuration.rtsp_disable and configuration.encryption is not Encryption.NO,
     create=_create_rtsps,
     module="polycast.protocols.rtsp.server",
-    restart_keys=_COMMON_KEYS | {"rtspsAddress", "serverCert", "serverKey"},
 )

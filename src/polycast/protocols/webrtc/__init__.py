@@ -27,17 +27,4 @@ WEBRTC_KIND = ServerKind(
     is_enabled=lambda configuration: configuration.webrtc,
     create=_create_webrtc,
     module="polycast.protocols.webrtc.server",
-    restart_keys=frozenset(
-        {
-            "webrtc",
-            "webrtcAddress",
-            "webrtcEncryption",
-            "webrtcServerKey",
-            "webrtcServerCert",
-            "webrtcLocalUDPAddress",
-            "webrtcIPsFromInterfaces",
-            "webrtcIPsFromInterfacesList",
-            "webrtcAdditionalHosts",
-        }
-    ),
 )
