@@ -13,8 +13,7 @@ from polycast.rtp.payload.registry import (
     format_parameters,
     make_depacketizer,
     make_packetizer,
-    packet_peek,
-    parameters_from_packet,
+    payload_of_codec,
 )
 from polycast.rtp.repacketize import Oversized
 
@@ -127,7 +126,7 @@ def fuzz_one(data: bytes) -> None:
     # Small packets, so that small frames are cut; those of JPEG begin with 144 bytes of headers.
     maximum = 256 if codec.name == "JPEG" else 64
     packetizer = make_packetizer(track, ssrc=1, initial_sequence=0, initial_timestamp=0, maximum_payload=maximum)
-    peek = packet_peek(codec)
+    peek = payload_of_codec(codec).peek_for(codec)
     oversized = Oversized(track)
     position, sequence, timestamp = 1, 0, 0
     while position + 4 <= len(data):
@@ -141,7 +140,7 @@ def fuzz_one(data: bytes) -> None:
         before = bytes(packet.data)
         if peek(packet.data, packet.payload, packet.end) & 2:
             try:
-                codec = parameters_from_packet(codec, packet.data, packet.payload, packet.end)
+                codec = payload_of_codec(codec).parameters_from_packet(codec, packet.data, packet.payload, packet.end)
             except RemoteProtocolError:
                 pass
         try:

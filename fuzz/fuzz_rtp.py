@@ -9,7 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec
 from polycast.media.timebase import WallTime
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header, parse_packet, payload_type_of, rewrite, ssrc_of
-from polycast.rtp.payload.registry import packet_hints, packet_peek
+from polycast.rtp.payload.registry import payload_of_codec
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.reports import ReceiverStatistics, SenderReportSource
 from polycast.rtp.scan import scan_plain
@@ -90,9 +90,9 @@ def _scan(data: bytes) -> None:
     if not sizes:
         return
     for codec in CODECS:
-        peek = packet_peek(codec)
+        peek = payload_of_codec(codec).peek_for(codec)
         payload_type = data[3] & 0x7F if len(data) > 3 else 0
-        continuation = packet_hints(codec).continuation
+        continuation = payload_of_codec(codec).hints.continuation
         found = scan_plain(data, 2, sizes, 2, payload_type, MAXIMUM_PACKET_SIZE, peek, continuation)
         if found is None:
             continue

@@ -18,8 +18,8 @@ from polycast.hub.stream import FRAME_WAIT_BYTES, Stream
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec, Kind, MPEG4Audio, Opus
 from polycast.media.track import Track
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header
-from polycast.rtp.payload.base import NO_PATTERN, PayloadPattern
-from polycast.rtp.payload.registry import packet_hints, packet_peek
+from polycast.rtp.payload.base import NO_PATTERN, Hints, PayloadPattern
+from polycast.rtp.payload.registry import payload_of_codec
 from polycast.wire.rtsp.parser import MessageParser
 
 ALL_CODECS = [*CODECS, Opus()]
@@ -430,9 +430,13 @@ async def test_a_reader_that_fails_is_closed_alone() -> None:
     assert reader.sequences == other.sequences == [[1], [2]]
 
 
+def hints_of(codec: Codec) -> Hints:
+    return payload_of_codec(codec).hints
+
+
 @pytest.mark.parametrize("codec", ALL_CODECS, ids=repr)
 def test_columns_say_what_masks_say(codec: Codec) -> None:
-    for hint in (packet_hints(codec).continuation, packet_hints(codec).no_key):
+    for hint in (hints_of(codec).continuation, hints_of(codec).no_key):
         fits_any = hint.pattern & hint.mask == hint.pattern
         for place in range(4):
             for value in range(256):
@@ -452,28 +456,28 @@ def payloads_that_fit(hint: PayloadPattern) -> Iterator[bytes]:
         yield bytes(first) + bytes(9)
 
 
-@pytest.mark.parametrize("codec", [codec for codec in CODECS if packet_hints(codec).no_key is not NO_PATTERN], ids=repr)
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if hints_of(codec).no_key is not NO_PATTERN], ids=repr)
 def test_pictures_without_a_key_show_the_peek_nothing(codec: Codec) -> None:
-    peek = packet_peek(codec)
-    payloads = list(payloads_that_fit(packet_hints(codec).no_key))
+    peek = payload_of_codec(codec).peek_for(codec)
+    payloads = list(payloads_that_fit(hints_of(codec).no_key))
     assert len(payloads) >= 64
     assert not any(peek(payload, 0, len(payload)) for payload in payloads)
 
 
 @pytest.mark.parametrize(
-    "codec", [codec for codec in CODECS if packet_hints(codec).continuation is not NO_PATTERN], ids=repr
+    "codec", [codec for codec in CODECS if hints_of(codec).continuation is not NO_PATTERN], ids=repr
 )
 def test_continuations_show_the_peek_nothing(codec: Codec) -> None:
-    peek = packet_peek(codec)
-    payloads = list(payloads_that_fit(packet_hints(codec).continuation))
+    peek = payload_of_codec(codec).peek_for(codec)
+    payloads = list(payloads_that_fit(hints_of(codec).continuation))
     assert len(payloads) >= 64
     assert not any(peek(payload, 0, len(payload)) for payload in payloads)
 
 
 def test_codecs_with_hints() -> None:
-    hinted = {type(codec) for codec in CODECS if packet_hints(codec).continuation is not NO_PATTERN}
+    hinted = {type(codec) for codec in CODECS if hints_of(codec).continuation is not NO_PATTERN}
     assert hinted == {H264, H265, AV1, VP8, VP9}
-    assert {type(codec) for codec in CODECS if packet_hints(codec).no_key is not NO_PATTERN} == {H264, H265}
+    assert {type(codec) for codec in CODECS if hints_of(codec).no_key is not NO_PATTERN} == {H264, H265}
 
 
 @pytest.mark.parametrize("size", [3, 9])

@@ -22,14 +22,8 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import TimestampExtender
 from polycast.media.track import Track
-from polycast.rtp.payload.registry import (
-    KEY,
-    PARAMETERS,
-    make_depacketizer,
-    make_packetizer,
-    packet_peek,
-    parameters_from_packet,
-)
+from polycast.rtp.payload.base import KEY, PARAMETERS
+from polycast.rtp.payload.registry import make_depacketizer, make_packetizer, payload_of_codec
 
 pytestmark = [
     pytest.mark.interop,
@@ -144,7 +138,7 @@ def with_parameter_sets(track: Track, frame: Frame) -> tuple[bytes, ...]:
 
 def check_keys(track: Track, packets: Sequence[RtpPacket], frames: Sequence[Frame]) -> None:
     """The key packets of video are where key frames begin, and only those; all packets of audio are key."""
-    peek = packet_peek(track.codec)
+    peek = payload_of_codec(track.codec).peek_for(track.codec)
     if track.kind == "audio":
         assert all(peek(packet.data, packet.payload, packet.end) == KEY for packet in packets)
         return
@@ -250,6 +244,6 @@ def test_parameter_sets_in_band(tmp_path: Path) -> None:
     track, packets = ffmpeg.send(source, tmp_path, "-bsf:v", "dump_extra")
     codec = type(track.codec)()
     for packet in packets:
-        if packet_peek(codec)(packet.data, packet.payload, packet.end) & PARAMETERS:
-            codec = parameters_from_packet(codec, packet.data, packet.payload, packet.end)
+        if payload_of_codec(codec).peek_for(codec)(packet.data, packet.payload, packet.end) & PARAMETERS:
+            codec = payload_of_codec(codec).parameters_from_packet(codec, packet.data, packet.payload, packet.end)
     assert codec == track.codec

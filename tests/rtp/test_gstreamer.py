@@ -15,7 +15,8 @@ from tests.rtp.test_ffmpeg import check_round_trip, depacketize
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
 from polycast.rtp.header import parse_packet
-from polycast.rtp.payload.registry import KEY, codec_from_sdp, packet_peek
+from polycast.rtp.payload.base import KEY
+from polycast.rtp.payload.registry import codec_from_sdp, payload_of_codec
 
 pytestmark = [
     pytest.mark.interop,
@@ -72,7 +73,7 @@ def test_frames(
     found = [(len(frame.units[0]), zlib.adler32(frame.units[0], 0)) for frame in frames]
     assert found == [(row.size, row.checksum) for row in truth]
     if track.kind == "video":
-        peek = packet_peek(codec)
+        peek = payload_of_codec(codec).peek_for(codec)
         keys = [packet for packet in packets if peek(packet.data, packet.payload, packet.end) & KEY]
         assert len(keys) == sum(frame.key for frame in frames) > 1
     check_round_trip(track, frames)

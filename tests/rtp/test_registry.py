@@ -36,11 +36,12 @@ from polycast.media.codec import (
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.payload.format_parameters import MAXIMUM_PARAMETER_SETS, decode_base64_list, encode_base64_list
 from polycast.rtp.payload.registry import (
+    PAYLOADS,
     codec_from_sdp,
     format_parameters,
     make_depacketizer,
     make_packetizer,
-    packet_peek,
+    payload_of_codec,
     rtp_format_for,
 )
 
@@ -112,7 +113,7 @@ def test_codec_from_sdp(description: Description, codec: Codec, clock_rate: int)
     assert found == codec
     assert form == RtpFormat(payload_type, encoding, clock_rate, channels, parameters)
     # Every codec has a peek that takes whatever comes, and formats what its publisher wrote.
-    assert packet_peek(found)(b"", 0, 0) in (0, 1)
+    assert payload_of_codec(found).peek_for(found)(b"", 0, 0) in (0, 1)
     make_depacketizer(Track(0, found, form))
 
 
@@ -206,6 +207,16 @@ def test_parameter_sets_are_added() -> None:
 def test_what_is_not_understood_is_passed_on() -> None:
     assert format_parameters(track(Generic(encoding="x"), "a=b;c", "x")) == "a=b;c"
     assert format_parameters(track(Opus(), "", "opus")) == ""
+
+
+def test_latm_without_parameters_gets_none_of_the_other_format_of_aac() -> None:
+    assert format_parameters(track(AAC, "", "mpeg4-generic")).endswith("indexdeltalength=3; config=1190")
+    assert format_parameters(track(AAC, "", "MP4A-LATM")) == ""
+
+
+def test_each_encoding_name_means_one_format() -> None:
+    names = [encoding.upper() for payload in PAYLOADS for encoding in payload.encodings]
+    assert len(names) == len(set(names))
 
 
 def test_parameter_sets_without_end_are_left_out() -> None:

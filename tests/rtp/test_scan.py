@@ -10,7 +10,8 @@ from tests.rtp.codecs import CODECS
 
 from polycast.media.codec import H264, Codec
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, build_header, parse_packet
-from polycast.rtp.payload.registry import KEY, packet_hints, packet_peek
+from polycast.rtp.payload.base import KEY
+from polycast.rtp.payload.registry import payload_of_codec
 from polycast.rtp.scan import PlainScan, scan_plain
 
 GAP = 4
@@ -36,15 +37,15 @@ def scan(packets: list[bytes], codec: Codec = VIDEO) -> PlainScan | None:
         GAP,
         96,
         MAXIMUM_PACKET_SIZE,
-        packet_peek(codec),
-        packet_hints(codec).continuation,
+        payload_of_codec(codec).peek_for(codec),
+        payload_of_codec(codec).hints.continuation,
     )
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
 def test_what_it_finds_is_what_each_packet_says(codec: Codec) -> None:
     randomness = random.Random(1)
-    peek = packet_peek(codec)
+    peek = payload_of_codec(codec).peek_for(codec)
     for _ in range(2000):
         packets = [
             rtp(

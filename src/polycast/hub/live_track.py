@@ -13,24 +13,16 @@ from typing import TYPE_CHECKING
 from polycast.codecs.update import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun
-from polycast.hub.splice import PacketSplice, parameter_sets, retimed
-from polycast.media.codec import MJPEG, Codec, Kind
+from polycast.hub.splice import PacketSplice, retimed
+from polycast.media.codec import Codec, Kind
 from polycast.media.continuity import TrackContinuity
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks, wall_time_to_ntp
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, TARGET_PACKET_SIZE, parse_packet, payload_type_of
-from polycast.rtp.payload.base import Depacketizer, Packetizer
-from polycast.rtp.payload.registry import (
-    KEY,
-    PARAMETERS,
-    make_depacketizer,
-    make_packetizer,
-    packet_hints,
-    packet_peek,
-    parameters_from_packet,
-)
+from polycast.rtp.header import HEADER_SIZE, TARGET_PACKET_SIZE, parse_packet, payload_type_of
+from polycast.rtp.payload.base import KEY, PARAMETERS, Depacketizer, Packetizer
+from polycast.rtp.payload.registry import make_depacketizer, make_packetizer, payload_of
 from polycast.rtp.reports import SenderReportSource
 from polycast.rtp.scan import PLAIN, Noticed, scan_plain
 
@@ -58,10 +50,6 @@ MAXIMUM_OVERLAP_SECONDS = 0.1
 
 # Seconds of media between two ties of the RTP timestamps of a publisher of frames to its time line.
 REPORT_INTERVAL_SECONDS = 10
-
-# Codecs whose packets carry the marker bit at the end of a frame, so that a batch may wait for it (RFC 3551 section 4.1
-# leaves it to the payload format).
-_MARKER_ENDS_FRAME = frozenset({"H264", "H265", "AV1", "VP8", "VP9", "MPEG4Video", "MPEG2Video", "JPEG"})
 
 
 class LiveTrack:
@@ -117,12 +105,13 @@ class LiveTrack:
         self.track = track
         self.index = track.index
         self._set_payload_type(track)
-        self._peek = packet_peek(track.codec)
-        hints = packet_hints(track.codec)
+        payload_format = payload_of(track)
+        self._peek = payload_format.peek_for(track.codec)
+        hints = payload_format.hints
         self._continuation = hints.continuation
         self._no_key_mask = hints.no_key.mask
         self._no_key_pattern = hints.no_key.pattern
-        self._waits_for_marker = track.codec.name in _MARKER_ENDS_FRAME
+        self._waits_for_marker = payload_format.marker_ends_frame
         self._depacketizer: Depacketizer | None = None
         self._packetizer: Packetizer | None = None
         self._is_without_packets = False
@@ -139,8 +128,7 @@ class LiveTrack:
         self._next_report_time = -(1 << 62)
         self.frame_open = False
         """Whether the packets given so far end in the middle of a frame."""
-        # live555 cannot pass on larger JPEG packets, as it does not cut them anew.
-        self.maximum_packet_size = TARGET_PACKET_SIZE if isinstance(track.codec, MJPEG) else MAXIMUM_PACKET_SIZE
+        self.maximum_packet_size = payload_format.maximum_packet_size
         """Bytes of a packet of the publisher that may pass as it is; larger ones are cut before they come here."""
         self._is_cut = False
         """Whether the publisher's packets have to be cut before they come here."""
@@ -379,7 +367,7 @@ class LiveTrack:
 
     def resume(self, track: Track, *, publishes_packets: bool) -> None:
         """Go on with the track of another publisher; `splice.can_follow` has said that it fits."""
-        parameters = parameter_sets(track.codec) if track.codec != self.track.codec else ()
+        parameters = payload_of(track).parameter_sets(track.codec) if track.codec != self.track.codec else ()
         self.set_codec(track.codec)
         self._set_payload_type(track)
         self._awaits_key = track.index == self._stream.key_track
@@ -453,7 +441,7 @@ class LiveTrack:
 
     def _look_at_parameters(self, data: bytes, payload: int, end: int) -> None:
         try:
-            codec = parameters_from_packet(self.track.codec, data, payload, end)
+            codec = payload_of(self.track).parameters_from_packet(self.track.codec, data, payload, end)
         except RemoteProtocolError:
             return  # a broken parameter set is the decoder's business; the packet passes as it is
         if codec is not self.track.codec:

@@ -8,23 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polycast.media.codec import (
-    AV1,
-    H264,
-    H265,
-    MJPEG,
-    VP8,
-    VP9,
-    Codec,
-    MPEG2Video,
-)
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import build_packet, rewrite
-
-# Codecs whose parameters travel in the stream, or are put there by the splice: different ones may follow each other.
-_SELF_DESCRIBING = (H264, H265, AV1, VP8, VP9, MJPEG, MPEG2Video)
+from polycast.rtp.payload.registry import payload_of
 
 
 def can_follow(old: Sequence[Track], new: Sequence[Track]) -> bool:
@@ -35,26 +23,14 @@ def can_follow(old: Sequence[Track], new: Sequence[Track]) -> bool:
 def _agree(old: Track, new: Track) -> bool:
     if type(old.codec) is not type(new.codec) or old.clock_rate != new.clock_rate:
         return False
-    if isinstance(old.codec, H265) and isinstance(new.codec, H265):
-        return old.codec.maximum_don_difference == new.codec.maximum_don_difference
-    if isinstance(old.codec, _SELF_DESCRIBING):
-        return True
-    return old.codec == new.codec and _format_key(old.rtp) == _format_key(new.rtp)
+    payload = payload_of(old)
+    if not payload.is_compatible(old.codec, new.codec):
+        return False
+    return payload.is_self_describing or _format_key(old.rtp) == _format_key(new.rtp)
 
 
 def _format_key(form: RtpFormat | None) -> tuple[str, str]:
     return ("", "") if form is None else (form.encoding.upper(), form.parameters.replace(" ", "").lower())
-
-
-def parameter_sets(codec: Codec) -> tuple[bytes, ...]:
-    """Return the NAL units that a decoder needs before the first picture."""
-    if isinstance(codec, H264):
-        units = [codec.sps, codec.pps]
-    elif isinstance(codec, H265):
-        units = [codec.vps, codec.sps, codec.pps]
-    else:
-        return ()
-    return tuple(unit for unit in units if unit)
 
 
 class PacketSplice:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from polycast.codecs import ac3
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import AC3
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
+from polycast.media.track import Track
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
-
-SAMPLES_PER_FRAME = 1536
-"""Six blocks of 256 samples (ATSC A/52 section 2.2)."""
+from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
 _HEADER_SIZE = 2
 _COMPLETE = 0
@@ -71,7 +71,7 @@ class AC3Depacketizer(BaseDepacketizer):
     def _frames(self, units: Sequence[bytes], pts: int) -> Sequence[Frame]:
         frames: list[Frame] = []
         for unit in units:
-            duration = rescale(SAMPLES_PER_FRAME, ac3.parse_sync_frame(unit).sample_rate, self._clock_rate)
+            duration = rescale(ac3.SAMPLES_PER_FRAME, ac3.parse_sync_frame(unit).sample_rate, self._clock_rate)
             frames.append(Frame((unit,), pts, pts, key=True, duration=duration))
             pts += duration
         return frames
@@ -89,3 +89,24 @@ class AC3Packetizer(BasePacketizer):
         # The decoder can start on the first 5/8 of a frame alone (ATSC A/52 section 7.10).
         initial = _INITIAL_LARGE if room * 8 >= len(unit) * 5 else _INITIAL_SMALL
         return [bytes((_FOLLOWING if index else initial, len(parts))) + part for index, part in enumerate(parts)]
+
+
+class AC3Payload(RtpPayload[AC3]):
+    """See `RtpPayload`."""
+
+    codec_type = AC3
+    encodings = ("AC3",)
+    packetizer_type = AC3Packetizer
+
+    def from_sdp(self, media: SdpMedia) -> AC3:
+        # RFC 4184 section 5.1 leaves the number of channels optional; the stream itself tells it.
+        return AC3(sample_rate=media.clock_rate, channels=media.channels or 6)
+
+    def to_sdp(self, codec: AC3) -> SdpEncoding:
+        return SdpEncoding("AC3", codec.channels)
+
+    def depacketizer(self, codec: AC3, track: Track) -> AC3Depacketizer:
+        return AC3Depacketizer(track.clock_rate)
+
+
+PAYLOAD = AC3Payload()

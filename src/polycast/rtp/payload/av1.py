@@ -17,7 +17,9 @@ from polycast.rtp.payload.base import (
     BasePacketizer,
     Hints,
     PayloadPattern,
+    Peek,
 )
+from polycast.rtp.payload.rtp_payload import RtpPayload
 
 _CONTINUES = 0x80
 _CONTINUED = 0x40
@@ -71,15 +73,6 @@ def peek(data: bytes, payload: int, end: int) -> int:
         if position >= end or data[position] >> 3 & 0x0F != ObuType.SEQUENCE_HEADER:
             return 0
     return KEY | PARAMETERS
-
-
-def parameters_from_packet(codec: AV1, data: bytes, payload: int, end: int) -> AV1:
-    """Return ``codec`` with the sequence header of a packet; the same object when nothing changed."""
-    elements = elements_of(data, payload, end)
-    if data[payload] & _CONTINUED:
-        elements = elements[:-1]
-    units = [without_size(element) for element in elements if element]
-    return av1.updated(codec, units)
 
 
 def without_size(unit: bytes) -> bytes:
@@ -227,3 +220,37 @@ class AV1Packetizer(BasePacketizer):
         if parts:
             close(False)
         return payloads
+
+
+class AV1Payload(RtpPayload[AV1]):
+    """See `RtpPayload`."""
+
+    codec_type = AV1
+    encodings = ("AV1",)
+    hints = HINTS
+    marker_ends_frame = True
+    is_self_describing = True
+    depacketizer_type = AV1Depacketizer
+    packetizer_type = AV1Packetizer
+
+    def live_parameters(self, codec: AV1) -> dict[str, str]:
+        if not codec.sequence_header:
+            return {}
+        try:
+            header = av1.parse_sequence_header(codec.sequence_header)
+        except RemoteProtocolError:
+            return {}
+        # AV1 RTP specification section 7.2.1.
+        return {"profile": str(header.profile), "level-idx": str(header.level), "tier": str(header.tier)}
+
+    def peek_for(self, codec: AV1) -> Peek:
+        return peek
+
+    def parameters_from_packet(self, codec: AV1, data: bytes, payload: int, end: int) -> AV1:
+        elements = elements_of(data, payload, end)
+        if data[payload] & _CONTINUED:
+            elements = elements[:-1]
+        return av1.updated(codec, [without_size(element) for element in elements if element])
+
+
+PAYLOAD = AV1Payload()

@@ -308,6 +308,16 @@ class BasePacketizer:
         return packets
 
 
+class WholeFramePacketizer(BasePacketizer):
+    """One RTP packet per frame, as it is: audio whose frames are small."""
+
+    # RFC 3551 section 4.1: in audio, the marker is for the first packet after silence.
+    marks_last = False
+
+    def payloads(self, frame: Frame) -> Sequence[bytes]:
+        return frame.units
+
+
 def split_evenly(data: bytes, maximum: int) -> Iterable[bytes]:
     """Yield ``data`` in chunks of at most ``maximum`` bytes."""
     for position in range(0, len(data), maximum):

@@ -9,8 +9,14 @@ from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern
+from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
+from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern, Peek
+from polycast.rtp.payload.format_parameters import decode_base64_list, encode_base64_list
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
+from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
 SLICE = 1
 IDR_SLICE = 5
@@ -128,11 +134,6 @@ def _split_aggregate(data: bytes, position: int, end: int) -> list[bytes]:
     return units
 
 
-def parameters_from_packet(codec: H264, data: bytes, payload: int, end: int) -> H264:
-    """Return ``codec`` with the parameter sets of a packet; the same object when nothing changed."""
-    return h264.updated(codec, units_of(data, payload, end))
-
-
 class H264Depacketizer(NalUnitDepacketizer):
     """See `Depacketizer`."""
 
@@ -204,15 +205,20 @@ class H264Packetizer(BasePacketizer):
         units: Sequence[bytes] = frame.units
         if frame.key and isinstance(self.codec, H264):
             units = h264.with_parameter_sets(self.codec, units)
-        payloads: list[bytes] = []
-        for group in aggregate(units, self._maximum_payload, 1, 2):
-            if len(group) > 1:
-                payloads.append(aggregation_packet(group))
-            elif len(group[0]) <= self._maximum_payload:
-                payloads.append(group[0])
-            else:
-                payloads.extend(fragments(group[0], self._maximum_payload))
-        return payloads
+        return payloads_of(units, self._maximum_payload)
+
+
+def payloads_of(units: Sequence[bytes], maximum_payload: int) -> list[bytes]:
+    """Return the payloads that carry NAL units: small ones together, large ones in fragments."""
+    payloads: list[bytes] = []
+    for group in aggregate(units, maximum_payload, 1, 2):
+        if len(group) > 1:
+            payloads.append(aggregation_packet(group))
+        elif len(group[0]) <= maximum_payload:
+            payloads.append(group[0])
+        else:
+            payloads.extend(fragments(group[0], maximum_payload))
+    return payloads
 
 
 def aggregation_packet(units: Sequence[bytes]) -> bytes:
@@ -243,3 +249,59 @@ def fragments(unit: bytes, maximum_payload: int, *, begin: bool = True, finish: 
             header |= _END_BIT
         payloads.append(bytes((indicator, header)) + unit[position : position + room])
     return payloads
+
+
+class H264Payload(RtpPayload[H264]):
+    """See `RtpPayload`."""
+
+    codec_type = H264
+    encodings = ("H264",)
+    requires_parameters = True
+    hints = HINTS
+    marker_ends_frame = True
+    is_self_describing = True
+    packetizer_type = H264Packetizer
+
+    def from_sdp(self, media: SdpMedia) -> H264:
+        return h264.updated(H264(), decode_base64_list(media.parameters.get("sprop-parameter-sets", "")))
+
+    def live_parameters(self, codec: H264) -> dict[str, str]:
+        values: dict[str, str] = {}
+        units = [unit for unit in (codec.sps, codec.pps, *codec.extra_parameter_sets) if unit]
+        if units:
+            values["sprop-parameter-sets"] = encode_base64_list(units)
+        if len(codec.sps) >= 4:
+            values["profile-level-id"] = codec.sps[1:4].hex().upper()
+        return values
+
+    def parameters(self, codec: H264) -> dict[str, str]:
+        return {"packetization-mode": "1"} | self.live_parameters(codec)
+
+    def peek_for(self, codec: H264) -> Peek:
+        return peek
+
+    def parameters_from_packet(self, codec: H264, data: bytes, payload: int, end: int) -> H264:
+        return h264.updated(codec, units_of(data, payload, end))
+
+    def depacketizer(self, codec: H264, track: Track) -> H264Depacketizer:
+        return H264Depacketizer(codec, track.clock_rate)
+
+    def split(self, codec: H264, packet: RtpPacket) -> Sequence[Part]:
+        data, payload, end = packet.data, packet.payload, packet.end
+        if data[payload] & 0x1F == FU_A:
+            header = data[payload + 1]
+            unit = bytes((data[payload] & 0xE0 | header & 0x1F,)) + data[payload + 2 : end]
+            begin, finish = header & _START_BIT != 0, header & _END_BIT != 0
+            parts = fragments(unit, MAXIMUM_PAYLOAD_SIZE, begin=begin, finish=finish)
+        else:
+            parts = payloads_of(units_of(data, payload, end), MAXIMUM_PAYLOAD_SIZE)
+        return [(part, 0) for part in parts]
+
+    def refragmenter(self, codec: H264, room: int) -> Refragmenter:
+        return UnitRefragmenter(room, 2, lambda data, payload: data[payload] & 0x1F == FU_A)
+
+    def parameter_sets(self, codec: H264) -> tuple[bytes, ...]:
+        return tuple(unit for unit in (codec.sps, codec.pps) if unit)
+
+
+PAYLOAD = H264Payload()

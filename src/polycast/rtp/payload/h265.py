@@ -9,8 +9,14 @@ from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H265
 from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
+from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern, Peek
+from polycast.rtp.payload.format_parameters import decode_base64_list, decode_integer, encode_base64_list
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
+from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
 VIDEO_PARAMETER_SET = 32
 SEQUENCE_PARAMETER_SET = 33
@@ -45,7 +51,7 @@ HINTS = Hints(
 
 
 def make_peek(codec: H265) -> Peek:
-    """Return the peek function of a track (see `polycast.rtp.payload.registry.packet_peek`)."""
+    """Return the peek function of a track (see `RtpPayload.peek_for`)."""
     donl = 2 if codec.maximum_don_difference else 0
 
     def peek(data: bytes, payload: int, end: int) -> int:
@@ -88,11 +94,6 @@ def units_of(codec: H265, data: bytes, payload: int, end: int) -> list[bytes]:
     if kind > AGGREGATION_PACKET:
         return []
     return [_without_order_number(data, payload, end, donl)]
-
-
-def parameters_from_packet(codec: H265, data: bytes, payload: int, end: int) -> H265:
-    """Return ``codec`` with the parameter sets of a packet; the same object when nothing changed."""
-    return h265.updated(codec, units_of(codec, data, payload, end))
 
 
 def _without_order_number(data: bytes, payload: int, end: int, donl: int) -> bytes:
@@ -202,15 +203,20 @@ class H265Packetizer(BasePacketizer):
         units: Sequence[bytes] = frame.units
         if frame.key and isinstance(self.codec, H265):
             units = h265.with_parameter_sets(self.codec, units)
-        payloads: list[bytes] = []
-        for group in aggregate(units, self._maximum_payload, _HEADER_SIZE, 2):
-            if len(group) > 1:
-                payloads.append(aggregation_packet(group))
-            elif len(group[0]) <= self._maximum_payload:
-                payloads.append(group[0])
-            else:
-                payloads.extend(fragments(group[0], self._maximum_payload))
-        return payloads
+        return payloads_of(units, self._maximum_payload)
+
+
+def payloads_of(units: Sequence[bytes], maximum_payload: int) -> list[bytes]:
+    """Return the payloads that carry NAL units: small ones together, large ones in fragments."""
+    payloads: list[bytes] = []
+    for group in aggregate(units, maximum_payload, _HEADER_SIZE, 2):
+        if len(group) > 1:
+            payloads.append(aggregation_packet(group))
+        elif len(group[0]) <= maximum_payload:
+            payloads.append(group[0])
+        else:
+            payloads.extend(fragments(group[0], maximum_payload))
+    return payloads
 
 
 def aggregation_packet(units: Sequence[bytes]) -> bytes:
@@ -242,3 +248,62 @@ def fragments(unit: bytes, maximum_payload: int, *, begin: bool = True, finish: 
             flags |= _END_BIT
         payloads.append(header + bytes((flags,)) + unit[position : position + room])
     return payloads
+
+
+class H265Payload(RtpPayload[H265]):
+    """See `RtpPayload`."""
+
+    codec_type = H265
+    encodings = ("H265", "HEVC")
+    requires_parameters = True
+    hints = HINTS
+    marker_ends_frame = True
+    is_self_describing = True
+    packetizer_type = H265Packetizer
+
+    def from_sdp(self, media: SdpMedia) -> H265:
+        units: list[bytes] = []
+        for name in ("sprop-vps", "sprop-sps", "sprop-pps"):
+            units += decode_base64_list(media.parameters.get(name, ""))
+        difference = decode_integer(media.parameters.get("sprop-max-don-diff"), 0)
+        return h265.updated(H265(maximum_don_difference=difference), units)
+
+    def live_parameters(self, codec: H265) -> dict[str, str]:
+        sets = {"sprop-vps": codec.vps, "sprop-sps": codec.sps, "sprop-pps": codec.pps}
+        return {name: encode_base64_list([unit]) for name, unit in sets.items() if unit}
+
+    def peek_for(self, codec: H265) -> Peek:
+        return make_peek(codec)
+
+    def parameters_from_packet(self, codec: H265, data: bytes, payload: int, end: int) -> H265:
+        return h265.updated(codec, units_of(codec, data, payload, end))
+
+    def depacketizer(self, codec: H265, track: Track) -> H265Depacketizer:
+        return H265Depacketizer(codec, track.clock_rate)
+
+    def split(self, codec: H265, packet: RtpPacket) -> Sequence[Part]:
+        if codec.maximum_don_difference:
+            return ()  # The parts would need decoding order numbers of their own.
+        data, payload, end = packet.data, packet.payload, packet.end
+        if data[payload] >> 1 & 0x3F == FRAGMENTATION_UNIT:
+            header = data[payload + 2]
+            unit = bytes((data[payload] & 0x81 | (header & 0x3F) << 1, data[payload + 1])) + data[payload + 3 : end]
+            begin, finish = header & _START_BIT != 0, header & _END_BIT != 0
+            parts = fragments(unit, MAXIMUM_PAYLOAD_SIZE, begin=begin, finish=finish)
+        else:
+            parts = payloads_of(units_of(codec, data, payload, end), MAXIMUM_PAYLOAD_SIZE)
+        return [(part, 0) for part in parts]
+
+    def refragmenter(self, codec: H265, room: int) -> Refragmenter | None:
+        if codec.maximum_don_difference:
+            return None
+        return UnitRefragmenter(room, 3, lambda data, payload: data[payload] >> 1 & 0x3F == FRAGMENTATION_UNIT)
+
+    def is_compatible(self, old: H265, new: H265) -> bool:
+        return old.maximum_don_difference == new.maximum_don_difference
+
+    def parameter_sets(self, codec: H265) -> tuple[bytes, ...]:
+        return tuple(unit for unit in (codec.vps, codec.sps, codec.pps) if unit)
+
+
+PAYLOAD = H265Payload()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polycast.media.codec import KLV
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.rtp.payload.base import BasePacketizer, MarkedFrameDepacketizer, split_evenly
+from polycast.rtp.payload.rtp_payload import RtpPayload
 
 
 class KLVDepacketizer(MarkedFrameDepacketizer):
@@ -26,3 +28,15 @@ class KLVPacketizer(BasePacketizer):
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         return list(split_evenly(frame.units[0], self._maximum_payload))
+
+
+class KLVPayload(RtpPayload[KLV]):
+    """See `RtpPayload`."""
+
+    codec_type = KLV
+    encodings = ("SMPTE336M",)
+    depacketizer_type = KLVDepacketizer
+    packetizer_type = KLVPacketizer
+
+
+PAYLOAD = KLVPayload()

@@ -12,7 +12,11 @@ from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
+from polycast.media.track import Track
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
+from polycast.rtp.payload.mpeg4_audio import codec_of
+from polycast.rtp.payload.rtp_payload import RtpPayload, SdpMedia
 
 MAXIMUM_ELEMENT_SIZE = 65_536
 """Bytes of one AudioMuxElement: 64 sub-frames of AAC at 6144 bits per channel and two channels are less."""
@@ -192,3 +196,32 @@ class LatmPacketizer(BasePacketizer):
         element = b"\xff" * (len(unit) // 255) + bytes((len(unit) % 255,)) + unit
         room = self._maximum_payload
         return [element[position : position + room] for position in range(0, len(element), room)]
+
+
+class LatmPayload(RtpPayload[MPEG4Audio]):
+    """See `RtpPayload`. The second format of MPEG-4 audio: read, and kept where a publisher announced it."""
+
+    codec_type = MPEG4Audio
+    encodings = ("MP4A-LATM",)
+    packetizer_type = LatmPacketizer
+
+    def from_sdp(self, media: SdpMedia) -> MPEG4Audio:
+        try:
+            configuration = parse_stream_mux_config(decode_hexadecimal(media.parameters.get("config", "")))
+        except RemoteProtocolError:
+            return codec_of(b"", media)
+        return codec_of(configuration.audio_specific_config, media)
+
+    def depacketizer(self, codec: MPEG4Audio, track: Track) -> LatmDepacketizer:
+        parameters = parse_parameters(track.rtp.parameters) if track.rtp is not None else {}
+        configuration = None
+        # RFC 6416 section 7.3: cpresent is 1 unless told otherwise.
+        if parameters.get("cpresent", "1") == "0":
+            try:
+                configuration = parse_stream_mux_config(decode_hexadecimal(parameters.get("config", "")))
+            except RemoteProtocolError:
+                configuration = StreamMuxConfig(1, codec.configuration, 0)
+        return LatmDepacketizer(codec, track.clock_rate, configuration)
+
+
+PAYLOAD = LatmPayload()

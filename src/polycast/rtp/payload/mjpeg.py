@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import MJPEG
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.header import TARGET_PACKET_SIZE
+from polycast.rtp.payload.base import KEY, NO_FRAMES, BaseDepacketizer, BasePacketizer, Peek
 from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES, build_header, quantization_tables
+from polycast.rtp.payload.rtp_payload import RtpPayload
+from polycast.rtp.refragment import Piece, Refragmenter
 
 MAXIMUM_SEGMENTS = 64
 """Segments in front of the picture data of one JPEG frame; cameras write about 10."""
@@ -23,6 +27,8 @@ _FIRST_QUALITY_WITH_TABLES = 128
 _DYNAMIC_TABLES = 255
 _LARGEST_SIZE = 2040
 _END_OF_IMAGE = b"\xff\xd9"
+_UNALIGNED = b"\xff\xff"
+"""First and last bit, and the count that says that packets and restart intervals begin anywhere (section 3.1.7)."""
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
@@ -218,3 +224,103 @@ class MJPEGPacketizer(BasePacketizer):
             payloads.append(header + image.scan[position : position + size])
             position += size
         return payloads
+
+
+class JpegRefragmenter:
+    """Each packet has the offset of its data in the picture, and the first one the quantization tables."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._rest = b""
+        self._offset = 0
+        """Of ``_rest`` in the picture."""
+        self._header = b""
+        """Main header without offset, restart header."""
+        self._restart = b""
+        self._tables = b""
+        """Quantization tables for the first packet."""
+        self._source: RtpPacket | None = None
+
+    def push(self, packet: RtpPacket) -> list[Piece]:
+        data, payload = packet.data, packet.payload
+        pieces: list[Piece] = []
+        position = payload + _HEADER_SIZE
+        restart = b""
+        if packet.end >= position and data[payload + 4] >= _FIRST_TYPE_WITH_RESTART:
+            restart = data[position : position + 2] + _UNALIGNED
+            position += _RESTART_HEADER_SIZE
+        offset = int.from_bytes(data[payload + 1 : payload + 4], "big")
+        self._tables = b"" if not offset else self._tables
+        has_tables = not offset and packet.end >= position + _TABLE_HEADER_SIZE
+        if has_tables and data[payload + 5] >= _FIRST_QUALITY_WITH_TABLES:
+            size = _TABLE_HEADER_SIZE + int.from_bytes(data[position + 2 : position + 4], "big")
+            self._tables = data[position : position + size]
+            position += size
+        if packet.end <= position:
+            self._flush(pieces)
+            pieces.append(Piece(packet, None, packet.marker))
+            return pieces
+        if not self._goes_on(packet, offset):
+            self._flush(pieces)
+            self._offset = offset
+        if not self._rest and packet.end - payload <= self._room:
+            self._tables = b""
+            self._offset += packet.end - position
+            self._source = packet
+            pieces.append(Piece(packet, None, packet.marker))
+            return pieces
+        self._header = data[payload : payload + 1] + data[payload + 4 : payload + _HEADER_SIZE]
+        self._restart = restart
+        rest = self._rest + data[position : packet.end]
+        while rest:
+            room = self._room - _HEADER_SIZE - len(restart) - len(self._tables)
+            if len(rest) <= room and not packet.marker:
+                break
+            self._emit(pieces, packet, rest[:room], marker=packet.marker and len(rest) <= room)
+            rest = rest[room:]
+        self._rest = rest
+        self._source = packet
+        return pieces
+
+    def _goes_on(self, packet: RtpPacket, offset: int) -> bool:
+        source = self._source
+        return (
+            source is not None
+            and offset == self._offset + len(self._rest)
+            and packet.timestamp == source.timestamp
+            and packet.sequence == (source.sequence + 1) & 0xFFFF
+        )
+
+    def _flush(self, pieces: list[Piece]) -> None:
+        if self._rest and self._source is not None:
+            self._emit(pieces, self._source, self._rest)
+        self._rest = b""
+
+    def _emit(self, pieces: list[Piece], source: RtpPacket, part: bytes, *, marker: bool = False) -> None:
+        header = self._header[:1] + self._offset.to_bytes(3, "big") + self._header[1:] + self._restart
+        pieces.append(Piece(source, header + self._tables + part, marker))
+        self._tables = b""
+        self._offset += len(part)
+
+
+class MJPEGPayload(RtpPayload[MJPEG]):
+    """See `RtpPayload`."""
+
+    codec_type = MJPEG
+    encodings = ("JPEG",)
+    static_type = 26
+    marker_ends_frame = True
+    # live555 cannot forward larger packets of JPEG, as it does not fragment them again.
+    maximum_packet_size = TARGET_PACKET_SIZE
+    is_self_describing = True
+    depacketizer_type = MJPEGDepacketizer
+    packetizer_type = MJPEGPacketizer
+
+    def peek_for(self, codec: MJPEG) -> Peek:
+        return peek
+
+    def refragmenter(self, codec: MJPEG, room: int) -> Refragmenter:
+        return JpegRefragmenter(room)
+
+
+PAYLOAD = MJPEGPayload()

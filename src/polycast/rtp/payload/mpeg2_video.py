@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import MPEG2Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, BasePacketizer, MarkedFrameDepacketizer
+from polycast.rtp.payload.base import KEY, BasePacketizer, MarkedFrameDepacketizer, Peek
+from polycast.rtp.payload.rtp_payload import RtpPayload
 
 _HEADER_SIZE = 4
 _EXTENSION_SIZE = 4
@@ -134,3 +136,21 @@ def _last_slice_start(data: bytes, start: int, end: int) -> int:
                 return position
         position = data.rfind(_START_CODE, start, position)
     return -1
+
+
+class MPEG2VideoPayload(RtpPayload[MPEG2Video]):
+    """See `RtpPayload`."""
+
+    codec_type = MPEG2Video
+    encodings = ("MPV",)
+    static_type = 32
+    marker_ends_frame = True
+    is_self_describing = True
+    depacketizer_type = MPEG2VideoDepacketizer
+    packetizer_type = MPEG2VideoPacketizer
+
+    def peek_for(self, codec: MPEG2Video) -> Peek:
+        return peek
+
+
+PAYLOAD = MPEG2VideoPayload()

@@ -11,8 +11,11 @@ from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
-from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser
+from polycast.media.track import Track
+from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser, header_formats
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
+from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
 MAXIMUM_DISPLACED_UNITS = 1024
 """Access units that wait for earlier ones where a sender interleaves: some 20 s."""
@@ -158,3 +161,49 @@ class MPEG4AudioPacketizer(BasePacketizer):
         header = b"\x00\x10" + (len(unit) << 3).to_bytes(2, "big")
         room = self._maximum_payload - len(header)
         return [header + unit[position : position + room] for position in range(0, len(unit), room)]
+
+
+def codec_of(configuration: bytes, media: SdpMedia) -> MPEG4Audio:
+    """Return the codec of an AudioSpecificConfig; without a valid one, AAC-LC as the rtpmap describes it."""
+    try:
+        return aac.parse_audio_specific_config(configuration)
+    except RemoteProtocolError:
+        channels = media.channels if media.channels is not None and media.channels <= 7 else 1
+        return MPEG4Audio(
+            configuration=aac.build_audio_specific_config(2, media.clock_rate, channels),
+            sample_rate=media.clock_rate,
+            channels=channels,
+        )
+
+
+class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
+    """See `RtpPayload`."""
+
+    codec_type = MPEG4Audio
+    encodings = ("mpeg4-generic",)
+    requires_parameters = True
+    packetizer_type = MPEG4AudioPacketizer
+
+    def from_sdp(self, media: SdpMedia) -> MPEG4Audio | None:
+        # mpeg4-generic carries every elementary stream of MPEG-4; only audio is understood (RFC 3640 section 4.1).
+        mode = media.parameters.get("mode", "aac-hbr").lower()
+        if media.media_type != "audio" or mode not in ("aac-hbr", "aac-lbr"):
+            return None
+        return codec_of(decode_hexadecimal(media.parameters.get("config", "")), media)
+
+    def to_sdp(self, codec: MPEG4Audio) -> SdpEncoding:
+        return SdpEncoding("mpeg4-generic", codec.channels)
+
+    def live_parameters(self, codec: MPEG4Audio) -> dict[str, str]:
+        return {"config": codec.configuration.hex()} if codec.configuration else {}
+
+    def parameters(self, codec: MPEG4Audio) -> dict[str, str]:
+        header = {"sizelength": "13", "indexlength": "3", "indexdeltalength": "3"}
+        return {"profile-level-id": "1", "mode": "AAC-hbr"} | header | self.live_parameters(codec)
+
+    def depacketizer(self, codec: MPEG4Audio, track: Track) -> MPEG4AudioDepacketizer:
+        parameters = parse_parameters(track.rtp.parameters) if track.rtp is not None else {}
+        return MPEG4AudioDepacketizer(codec, track.clock_rate, header_formats(parameters))
+
+
+PAYLOAD = MPEG4AudioPayload()

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from polycast.media.codec import MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, split_evenly
+from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
+from polycast.rtp.payload.format_parameters import decode_hexadecimal, decode_integer
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 
 MAXIMUM_CONFIGURATION_SIZE = 4096
 """Bytes of the configuration in front of a key frame; real ones have less than 100."""
@@ -92,3 +95,36 @@ class MPEG4VideoPacketizer(BasePacketizer):
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         return list(split_evenly(frame.units[0], self._maximum_payload))
+
+
+class MPEG4VideoPayload(RtpPayload[MPEG4Video]):
+    """See `RtpPayload`."""
+
+    codec_type = MPEG4Video
+    encodings = ("MP4V-ES",)
+    requires_parameters = True
+    marker_ends_frame = True
+    depacketizer_type = MPEG4VideoDepacketizer
+    packetizer_type = MPEG4VideoPacketizer
+
+    def from_sdp(self, media: SdpMedia) -> MPEG4Video:
+        return MPEG4Video(
+            configuration=decode_hexadecimal(media.parameters.get("config", "")),
+            profile_level=decode_integer(media.parameters.get("profile-level-id"), 1),
+        )
+
+    def live_parameters(self, codec: MPEG4Video) -> dict[str, str]:
+        values = {"profile-level-id": str(codec.profile_level)}
+        return values | {"config": codec.configuration.hex().upper()} if codec.configuration else values
+
+    def peek_for(self, codec: MPEG4Video) -> Peek:
+        return peek
+
+    def parameters_from_packet(self, codec: MPEG4Video, data: bytes, payload: int, end: int) -> MPEG4Video:
+        return parameters_from_packet(codec, data, payload, end)
+
+    def split(self, codec: MPEG4Video, packet: RtpPacket) -> Sequence[Part]:
+        return [(part, 0) for part in split_evenly(packet.payload_bytes(), MAXIMUM_PAYLOAD_SIZE)]
+
+
+PAYLOAD = MPEG4VideoPayload()

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from polycast.codecs import mpeg_audio
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import MPEGAudio
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
+from polycast.media.track import Track
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.payload.rtp_payload import RtpPayload
 
 _HEADER_SIZE = 4
 
@@ -89,3 +92,18 @@ class MPEGAudioPacketizer(BasePacketizer):
             position.to_bytes(_HEADER_SIZE, "big") + unit[position : position + room]
             for position in range(0, len(unit), room)
         ]
+
+
+class MPEGAudioPayload(RtpPayload[MPEGAudio]):
+    """See `RtpPayload`."""
+
+    codec_type = MPEGAudio
+    encodings = ("MPA",)
+    static_type = 14
+    packetizer_type = MPEGAudioPacketizer
+
+    def depacketizer(self, codec: MPEGAudio, track: Track) -> MPEGAudioDepacketizer:
+        return MPEGAudioDepacketizer(track.clock_rate)
+
+
+PAYLOAD = MPEGAudioPayload()

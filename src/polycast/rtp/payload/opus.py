@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polycast.codecs import opus
+from polycast.media.codec import Opus
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, WholeFramePacketizer
+from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
 
 class OpusDepacketizer(BaseDepacketizer):
@@ -20,11 +22,23 @@ class OpusDepacketizer(BaseDepacketizer):
         return (Frame((unit,), pts, pts, key=True, duration=opus.packet_duration(unit)),)
 
 
-class WholeFramePacketizer(BasePacketizer):
-    """One RTP packet per frame, as it is; for Opus, G.722, G.726 and Speex."""
+class OpusPayload(RtpPayload[Opus]):
+    """See `RtpPayload`."""
 
-    # RFC 3551 section 4.1: in audio, the marker is for the first packet after silence.
-    marks_last = False
+    codec_type = Opus
+    encodings = ("opus", "multiopus")
+    depacketizer_type = OpusDepacketizer
+    packetizer_type = WholeFramePacketizer
 
-    def payloads(self, frame: Frame) -> Sequence[bytes]:
-        return frame.units
+    def from_sdp(self, media: SdpMedia) -> Opus:
+        return Opus(channels=media.channels or 2)
+
+    def to_sdp(self, codec: Opus) -> SdpEncoding:
+        # RFC 7587 section 7: the rtpmap of Opus always says two channels.
+        return SdpEncoding("opus", 2) if codec.channels <= 2 else SdpEncoding("multiopus", codec.channels)
+
+    def parameters(self, codec: Opus) -> dict[str, str]:
+        return {"sprop-stereo": "1"} if codec.channels == 2 else {}
+
+
+PAYLOAD = OpusPayload()

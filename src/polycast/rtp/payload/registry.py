@@ -1,213 +1,99 @@
-"""Finds the RTP payload format of a codec.
-
-To add one: a file beside this one, and its rows here and in `description`.
-"""
+"""The payload formats of RTP, by codec and by encoding name; and codecs in SDP (RFC 8866 section 6.6)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import (
-    AC3,
-    AV1,
-    G711,
-    G722,
-    G726,
-    H264,
-    H265,
-    KLV,
-    LPCM,
-    MJPEG,
-    VP8,
-    VP9,
-    Codec,
-    MPEG2Video,
-    MPEG4Audio,
-    MPEG4Video,
-    MPEGAudio,
-    Opus,
-    Speex,
-)
-from polycast.media.track import Track
+from polycast.media.codec import FLAC, Codec, Generic
+from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload import (
     ac3,
     av1,
+    g711,
+    g722,
+    g726,
+    generic,
     h264,
     h265,
     klv,
     latm,
+    lpcm,
     mjpeg,
     mpeg2_video,
     mpeg4_audio,
     mpeg4_video,
     mpeg_audio,
+    mpegts,
     opus,
-    pcm,
+    speex,
+    vorbis,
     vp8,
     vp9,
 )
-from polycast.rtp.payload.au_headers import header_formats
-from polycast.rtp.payload.base import (
-    KEY,
-    PARAMETERS,
-    BasePacketizer,
-    Depacketizer,
-    Hints,
-    Packetizer,
-    Peek,
+from polycast.rtp.payload.base import Depacketizer, Packetizer
+from polycast.rtp.payload.format_parameters import parse_parameters, replace_parameters
+from polycast.rtp.payload.rtp_payload import Numbering, RtpPayload, SdpMedia
+from polycast.rtp.payload.static_types import STATIC_TYPES
+
+MAXIMUM_CHANNELS: Final = 255
+"""Channels of a track; what an Opus header can tell (RFC 7845 section 5.1), and more than any other format has."""
+MAXIMUM_CLOCK_RATE: Final = 10_000_000
+"""In Hz. The highest in use are 384 kHz for audio and 90 kHz for all else."""
+
+PAYLOADS: Final[tuple[RtpPayload[Any], ...]] = (
+    h264.PAYLOAD,
+    h265.PAYLOAD,
+    av1.PAYLOAD,
+    vp8.PAYLOAD,
+    vp9.PAYLOAD,
+    mpeg4_video.PAYLOAD,
+    mpeg2_video.PAYLOAD,
+    mjpeg.PAYLOAD,
+    mpeg4_audio.PAYLOAD,
+    latm.PAYLOAD,
+    opus.PAYLOAD,
+    mpeg_audio.PAYLOAD,
+    ac3.PAYLOAD,
+    g711.PAYLOAD,
+    g722.PAYLOAD,
+    g726.PAYLOAD,
+    lpcm.PAYLOAD,
+    vorbis.PAYLOAD,
+    speex.PAYLOAD,
+    klv.PAYLOAD,
+    mpegts.PAYLOAD,
+    generic.PAYLOAD,
 )
-from polycast.rtp.payload.description import codec_from_sdp, format_parameters, rtp_format_for
-from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
+"""All formats. Where a codec has several, the first one is used for tracks that do not come from RTP."""
 
-__all__ = [
-    "KEY",
-    "PARAMETERS",
-    "codec_from_sdp",
-    "format_parameters",
-    "make_depacketizer",
-    "make_packetizer",
-    "packet_hints",
-    "packet_peek",
-    "parameters_from_packet",
-    "rtp_format_for",
-]
+NOT_CARRIED: Final[dict[type[Codec], str]] = {FLAC: "no RTP payload format for FLAC is registered"}
+"""Codecs without a format, and why."""
 
-
-def _always_key(data: bytes, payload: int, end: int) -> int:
-    return KEY
-
-
-_PEEKS: dict[type[Codec], Peek] = {
-    H264: h264.peek,
-    AV1: av1.peek,
-    VP8: vp8.peek,
-    VP9: vp9.peek,
-    MPEG4Video: mpeg4_video.peek,
-    MPEG2Video: mpeg2_video.peek,
-    MJPEG: mjpeg.peek,
-}
-
-_NO_HINTS = Hints()
-
-_HINTS: dict[type[Codec], Hints] = {
-    H264: h264.HINTS,
-    H265: h265.HINTS,
-    AV1: av1.HINTS,
-    VP8: vp8.HINTS,
-    VP9: vp9.HINTS,
+_BY_CODEC: Final[dict[type[Codec], RtpPayload[Any]]] = {payload.codec_type: payload for payload in reversed(PAYLOADS)}
+_BY_ENCODING: Final[dict[str, RtpPayload[Any]]] = {
+    encoding.upper(): payload for payload in PAYLOADS for encoding in payload.encodings
 }
 
 
-def packet_peek(codec: Codec) -> Peek:
-    """Return the function that tells whether decoding can begin at a packet of a track.
-
-    It takes ``data``, ``payload`` and ``end`` of a packet and returns the flags KEY and PARAMETERS. It never raises,
-    whatever the payload. For audio and for what is not understood, every packet is KEY.
-    """
-    if isinstance(codec, H265):
-        return h265.make_peek(codec)
-    return _PEEKS.get(type(codec), _always_key)
+def payload_of_codec(codec: Codec) -> RtpPayload[Any]:
+    """Return the payload format of a codec; that of unknown ones where RTP cannot carry it."""
+    return _BY_CODEC.get(type(codec), generic.PAYLOAD)
 
 
-def packet_hints(codec: Codec) -> Hints:
-    """Return by what the packets of a track that need no peek are told, which are most of them."""
-    return _HINTS.get(type(codec), _NO_HINTS)
-
-
-def parameters_from_packet(codec: Codec, data: bytes, payload: int, end: int) -> Codec:
-    """Return ``codec`` with the parameter sets that a packet carries; the same object when nothing changed.
-
-    For packets whose peek has the flag PARAMETERS. Raises `RemoteProtocolError` when the payload is broken.
-    """
-    match codec:
-        case H264():
-            return h264.parameters_from_packet(codec, data, payload, end)
-        case H265():
-            return h265.parameters_from_packet(codec, data, payload, end)
-        case AV1():
-            return av1.parameters_from_packet(codec, data, payload, end)
-        case VP9():
-            return vp9.parameters_from_packet(codec, data, payload, end)
-        case MPEG4Video():
-            return mpeg4_video.parameters_from_packet(codec, data, payload, end)
-    return codec
+def payload_of(track: Track) -> RtpPayload[Any]:
+    """Return the payload format of a track: the one that its publisher announced, or its codec's."""
+    if track.rtp is not None:
+        payload = _BY_ENCODING.get(track.rtp.encoding.upper())
+        if payload is not None and payload.codec_type is type(track.codec):
+            return payload
+    return payload_of_codec(track.codec)
 
 
 def make_depacketizer(track: Track) -> Depacketizer | None:
     """Return a depacketizer for the packets of a track; None where the payload is not understood (Generic...)."""
-    codec, clock_rate = track.codec, track.clock_rate
-    match codec:
-        case H264():
-            return h264.H264Depacketizer(codec, clock_rate)
-        case H265():
-            return h265.H265Depacketizer(codec, clock_rate)
-        case MPEG4Audio():
-            return _make_aac_depacketizer(codec, track)
-        case MPEGAudio():
-            return mpeg_audio.MPEGAudioDepacketizer(clock_rate)
-        case AC3():
-            return ac3.AC3Depacketizer(clock_rate)
-        case G711():
-            return pcm.SampleDepacketizer(codec.channels)
-        case LPCM():
-            return pcm.SampleDepacketizer(codec.channels * codec.bit_depth // 8)
-        case G722():
-            # One byte is two samples at 16 kHz, and one tick of the clock.
-            return pcm.SampleDepacketizer(codec.channels)
-        case G726():
-            return pcm.SampleDepacketizer(1, bits=codec.bit_rate // 8)
-    maker = _SIMPLE_DEPACKETIZERS.get(type(codec))
-    return maker() if maker is not None else None
-
-
-_SIMPLE_DEPACKETIZERS: dict[type[Codec], Callable[[], Depacketizer]] = {
-    AV1: av1.AV1Depacketizer,
-    VP8: vp8.VP8Depacketizer,
-    VP9: vp9.VP9Depacketizer,
-    Opus: opus.OpusDepacketizer,
-    MPEG4Video: mpeg4_video.MPEG4VideoDepacketizer,
-    MPEG2Video: mpeg2_video.MPEG2VideoDepacketizer,
-    MJPEG: mjpeg.MJPEGDepacketizer,
-    Speex: pcm.WholePacketDepacketizer,
-    KLV: klv.KLVDepacketizer,
-}
-
-
-def _make_aac_depacketizer(codec: MPEG4Audio, track: Track) -> Depacketizer:
-    form = track.rtp
-    parameters = parse_parameters(form.parameters) if form is not None else {}
-    if form is None or form.encoding.upper() != "MP4A-LATM":
-        return mpeg4_audio.MPEG4AudioDepacketizer(codec, track.clock_rate, header_formats(parameters))
-    configuration = None
-    # RFC 6416 section 7.3: cpresent is 1 unless told otherwise.
-    if parameters.get("cpresent", "1") == "0":
-        try:
-            configuration = latm.parse_stream_mux_config(decode_hexadecimal(parameters.get("config", "")))
-        except RemoteProtocolError:
-            configuration = latm.StreamMuxConfig(1, codec.configuration, 0)
-    return latm.LatmDepacketizer(codec, track.clock_rate, configuration)
-
-
-_PACKETIZERS: dict[type[Codec], type[BasePacketizer]] = {
-    H264: h264.H264Packetizer,
-    H265: h265.H265Packetizer,
-    AV1: av1.AV1Packetizer,
-    VP8: vp8.VP8Packetizer,
-    VP9: vp9.VP9Packetizer,
-    MPEG4Video: mpeg4_video.MPEG4VideoPacketizer,
-    MPEG2Video: mpeg2_video.MPEG2VideoPacketizer,
-    MJPEG: mjpeg.MJPEGPacketizer,
-    MPEG4Audio: mpeg4_audio.MPEG4AudioPacketizer,
-    Opus: opus.WholeFramePacketizer,
-    MPEGAudio: mpeg_audio.MPEGAudioPacketizer,
-    AC3: ac3.AC3Packetizer,
-    G722: opus.WholeFramePacketizer,
-    G726: opus.WholeFramePacketizer,
-    Speex: opus.WholeFramePacketizer,
-    KLV: klv.KLVPacketizer,
-}
+    return payload_of(track).depacketizer(track.codec, track)
 
 
 def make_packetizer(
@@ -223,21 +109,83 @@ def make_packetizer(
     The payload type is that of the track's RTP format, or what `rtp_format_for` gives for 96.
     RTP timestamps are the frames' ``pts`` plus ``initial_timestamp``.
     """
-    codec = track.codec
-    form = track.rtp if track.rtp is not None else rtp_format_for(codec, 96)
+    form = track.rtp if track.rtp is not None else rtp_format_for(track.codec, 96)
     if form is None:
         return None
-    packetizer: BasePacketizer
-    numbers = (form.payload_type, ssrc, initial_sequence, initial_timestamp, maximum_payload)
-    if isinstance(codec, G711 | LPCM):
-        width = codec.bit_depth // 8 if isinstance(codec, LPCM) else 1
-        packetizer = pcm.SamplePacketizer(*numbers, block_size=codec.channels * width)
-    elif isinstance(codec, MPEG4Audio) and form.encoding.upper() == "MP4A-LATM":
-        packetizer = latm.LatmPacketizer(*numbers)
-    else:
-        maker = _PACKETIZERS.get(type(codec))
-        if maker is None:
-            return None
-        packetizer = maker(*numbers)
-    packetizer.codec = codec
+    numbering = Numbering(form.payload_type, ssrc, initial_sequence, initial_timestamp, maximum_payload)
+    packetizer = payload_of(track).packetizer(track.codec, numbering)
+    if packetizer is not None:
+        packetizer.codec = track.codec
     return packetizer
+
+
+def codec_from_sdp(
+    media_type: str, payload_type: int, encoding: str, clock_rate: int | None, channels: int | None, fmtp: str
+) -> tuple[Codec, RtpFormat]:
+    """Return the codec that a media description means, and its RTP format as the description has it.
+
+    ``encoding``, ``clock_rate`` and ``channels`` are those of the rtpmap line: empty or None without one.
+    ``fmtp`` is the fmtp line after the payload type. Broken parameter sets in it are passed over.
+    Raises `RemoteProtocolError` when the clock rate is not told and the payload type does not imply it.
+    """
+    if clock_rate is not None and not 0 < clock_rate <= MAXIMUM_CLOCK_RATE:
+        raise RemoteProtocolError(f"unable to get clock rate: invalid clock rate ({clock_rate})")
+    if channels is not None and not 0 < channels <= MAXIMUM_CHANNELS:
+        raise RemoteProtocolError(f"invalid number of channels ({channels})")
+    name, implied_rate, implied_channels = encoding, clock_rate, channels
+    if payload_type in STATIC_TYPES and (not encoding or clock_rate is None):
+        static = STATIC_TYPES[payload_type]
+        name = encoding or static.encoding
+        implied_rate = clock_rate or static.clock_rate
+        implied_channels = channels or static.channels
+    if implied_rate is None:
+        raise RemoteProtocolError("unable to get clock rate: attribute 'rtpmap' not found")
+    media = SdpMedia(media_type, name, implied_rate, implied_channels, parse_parameters(fmtp))
+    payload = _BY_ENCODING.get(name.upper())
+    codec = payload.from_sdp(media) if payload is not None else None
+    if codec is None:
+        codec = Generic(encoding=name, media_type=media_type, rate=implied_rate)
+    return codec, RtpFormat(payload_type, encoding, implied_rate, channels, fmtp)
+
+
+def rtp_format_for(codec: Codec, payload_type: int) -> RtpFormat | None:
+    """Return how a codec is carried in RTP when its publisher does not speak RTP; None when it cannot be.
+
+    ``payload_type`` is a dynamic one (96 to 127); codecs with a static payload type of their own get that, as old
+    receivers know no other.
+    """
+    payload = payload_of_codec(codec)
+    encoding = payload.to_sdp(codec)
+    if encoding is None:
+        return None
+    return RtpFormat(
+        payload_type if encoding.static_type is None else encoding.static_type,
+        encoding.name,
+        codec.clock_rate,
+        encoding.channels,
+        _join(payload.parameters(codec)),
+    )
+
+
+def format_parameters(track: Track) -> str:
+    """Return the fmtp text to announce now: the publisher's own, with the parameter sets that are valid now."""
+    payload = payload_of(track)
+    text = track.rtp.parameters if track.rtp is not None else ""
+    if not text:
+        is_wanted = track.rtp is None or payload.requires_parameters
+        return _join(payload.parameters(track.codec)) if is_wanted else ""
+    if track.rtp is None or _announces(track.rtp, track.codec):
+        return text
+    return replace_parameters(text, payload.live_parameters(track.codec))
+
+
+def _announces(form: RtpFormat, codec: Codec) -> bool:
+    """Return whether the publisher's own text says what is valid now."""
+    announced, _ = codec_from_sdp(
+        codec.kind.value, form.payload_type, form.encoding, form.clock_rate, form.channels, form.parameters
+    )
+    return announced == codec
+
+
+def _join(parameters: dict[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in parameters.items())

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 from polycast.codecs import vp8
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import VP8
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import (
     KEY,
     BasePacketizer,
     Hints,
     MarkedFrameDepacketizer,
     PayloadPattern,
+    Peek,
     split_evenly,
 )
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload
 
 _EXTENDED = 0x80
 _START_OF_PARTITION = 0x10
@@ -85,3 +89,29 @@ class VP8Packetizer(BasePacketizer):
         for part in split_evenly(frame.units[0], self._maximum_payload - 1):
             payloads.append((b"\x00" if payloads else b"\x10") + part)
         return payloads
+
+
+class VP8Payload(RtpPayload[VP8]):
+    """See `RtpPayload`."""
+
+    codec_type = VP8
+    encodings = ("VP8",)
+    hints = HINTS
+    marker_ends_frame = True
+    is_self_describing = True
+    depacketizer_type = VP8Depacketizer
+    packetizer_type = VP8Packetizer
+
+    def peek_for(self, codec: VP8) -> Peek:
+        return peek
+
+    def split(self, codec: VP8, packet: RtpPacket) -> Sequence[Part]:
+        data, payload, end = packet.data, packet.payload, packet.end
+        size = descriptor_size(data, payload, end)
+        first = data[payload : payload + size]
+        following = bytes((first[0] & ~_START_OF_PARTITION,)) + first[1:]
+        chunks = split_evenly(data[payload + size : end], MAXIMUM_PAYLOAD_SIZE - size)
+        return [((following if index else first) + chunk, 0) for index, chunk in enumerate(chunks)]
+
+
+PAYLOAD = VP8Payload()

@@ -9,6 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP9
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
@@ -16,8 +17,11 @@ from polycast.rtp.payload.base import (
     Hints,
     MarkedFrameDepacketizer,
     PayloadPattern,
+    Peek,
     split_evenly,
 )
+from polycast.rtp.payload.format_parameters import decode_integer
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 
 _PICTURE_ID = 0x80
 _INTER_PREDICTED = 0x40
@@ -98,14 +102,6 @@ def peek(data: bytes, payload: int, end: int) -> int:
     return 0 if header & flags else KEY | PARAMETERS
 
 
-def parameters_from_packet(codec: VP9, data: bytes, payload: int, end: int) -> VP9:
-    """Return ``codec`` with what the key frame that begins in a packet tells; the same object when nothing changed."""
-    if not peek(data, payload, end):
-        return codec
-    frame = data[payload + descriptor_size(data, payload, end) : end]
-    return vp9.updated(codec, frame) if vp9.is_key(frame) else codec
-
-
 class VP9Depacketizer(MarkedFrameDepacketizer):
     """See `Depacketizer`. One frame is all layer frames of one picture."""
 
@@ -139,3 +135,50 @@ class VP9Packetizer(BasePacketizer):
             first = flags | (_BEGIN if index == 0 else 0) | (_END if index == len(parts) - 1 else 0)
             payloads.append(bytes((first,)) + picture + part)
         return payloads
+
+
+class VP9Payload(RtpPayload[VP9]):
+    """See `RtpPayload`."""
+
+    codec_type = VP9
+    encodings = ("VP9",)
+    hints = HINTS
+    marker_ends_frame = True
+    is_self_describing = True
+    depacketizer_type = VP9Depacketizer
+    packetizer_type = VP9Packetizer
+
+    def from_sdp(self, media: SdpMedia) -> VP9:
+        profile = decode_integer(media.parameters.get("profile-id"), 0)
+        return VP9(profile=profile if profile <= 3 else 0)
+
+    def live_parameters(self, codec: VP9) -> dict[str, str]:
+        return {"profile-id": str(codec.profile)}
+
+    def peek_for(self, codec: VP9) -> Peek:
+        return peek
+
+    def parameters_from_packet(self, codec: VP9, data: bytes, payload: int, end: int) -> VP9:
+        """The parameters are those of the key frame that begins in the packet."""
+        if not peek(data, payload, end):
+            return codec
+        frame = data[payload + descriptor_size(data, payload, end) : end]
+        return vp9.updated(codec, frame) if vp9.is_key(frame) else codec
+
+    def split(self, codec: VP9, packet: RtpPacket) -> Sequence[Part]:
+        data, payload, end = packet.data, packet.payload, packet.end
+        size = descriptor_size(data, payload, end)
+        descriptor = data[payload : payload + size]
+        chunks = list(split_evenly(data[payload + size : end], MAXIMUM_PAYLOAD_SIZE - size))
+        parts: list[Part] = []
+        for index, chunk in enumerate(chunks):
+            first = descriptor[0]
+            if index:
+                first &= ~_BEGIN
+            if index < len(chunks) - 1:
+                first &= ~_END
+            parts.append((bytes((first,)) + descriptor[1:] + chunk, 0))
+        return parts
+
+
+PAYLOAD = VP9Payload()
