@@ -6,7 +6,7 @@ from tests.wire.http.cases import HTTP1_CASES
 from tests.wire.http.support import converse, pieces
 
 from polycast.wire.http.http1 import Http1Connection
-from polycast.wire.http.http1_reader import HEAD_LIMIT, KnownRequests
+from polycast.wire.http.http1_reader import HEAD_LIMIT, RequestCache
 from polycast.wire.http.message import HEADER_COUNT_LIMIT, TARGET_LIMIT, Request
 
 SEEDS: list[bytes] = [case.data for case in HTTP1_CASES if len(case.data) < 4096]
@@ -28,7 +28,7 @@ DICTIONARY: list[bytes] = [
 _PIECES = 64
 
 
-def _read(data: bytes, size: int, known: KnownRequests) -> tuple[list[object], bytes, int | None]:
+def _read(data: bytes, size: int, known: RequestCache) -> tuple[list[object], bytes, int | None]:
     engine = Http1Connection(known)
     events, sent, error = converse(engine, pieces(data, size))
     found: list[object] = []
@@ -48,7 +48,7 @@ def _read(data: bytes, size: int, known: KnownRequests) -> tuple[list[object], b
 
 def fuzz_one(data: bytes) -> None:
     """Reading in pieces, and what was read before, gives what reading at once gives, to the byte that is sent."""
-    known = KnownRequests()
+    known = RequestCache()
     whole = _read(data, max(1, len(data)), known)
     if _read(data, max(1, len(data)), known) != whole:
         raise ValueError("what was read before is read differently")

@@ -151,7 +151,7 @@ async def test_reload_to_a_taken_port_leaves_the_old_server_running() -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            with pytest.raises(StartError, match="another program uses this port"):
+            with pytest.raises(StartError, match="in use by another program"):
                 await it.app.reload(changed(rtspAddress=f"127.0.0.1:{taken.getsockname()[1]}"))
         await publisher.sync(it.url("cam"))
         assert it.app.configuration.rtsp_address == "127.0.0.1:0"

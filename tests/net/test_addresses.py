@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from polycast.net.address import join_host_port, parse_address, peer_of, plain_host
-from polycast.net.close_reason import describe_loss
+from polycast.net.close_reason import describe_close
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_joined() -> None:
     ],
 )
 def test_reasons_of_losses(error: Exception | None, text: str) -> None:
-    assert text in describe_loss(error)
+    assert text in describe_close(error)

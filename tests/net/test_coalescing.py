@@ -96,7 +96,7 @@ def test_a_socket_that_has_more_is_polled_without_a_rest() -> None:
     loop = Loop()
     loop.get_busy()
     loop.turn(10)
-    loop.coalescing.hurry()
+    loop.coalescing.poll_now()
     loop.sleeps.clear()
     loop.turn(10)
     assert not loop.sleeps

@@ -31,11 +31,11 @@ def test_one_address() -> None:
 def test_taken_port_says_so() -> None:
     with open_tcp_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(OSError, match=rf"listen on 127\.0\.0\.1:{port}: .*another program uses this port"):
+        with pytest.raises(OSError, match=rf"listen on 127\.0\.0\.1:{port}: .*in use by another program"):
             open_tcp_listener("127.0.0.1", port)
     with open_udp_socket("127.0.0.1", 0) as udp:
         port = udp.getsockname()[1]
-        with pytest.raises(OSError, match=f"{port}: .*another program uses this port"):
+        with pytest.raises(OSError, match=f"{port}: .*in use by another program"):
             open_udp_socket("127.0.0.1", port)
 
 

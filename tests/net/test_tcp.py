@@ -12,7 +12,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net import work
 from polycast.net.budget import FIRST_PIECE_SIZE, SMALLEST_PIECE_SIZE
-from polycast.net.places import SILENT_SECONDS, Occupant, Places
+from polycast.net.connection_slots import SILENT_SECONDS, ConnectionSlots, SlotHolder
 from polycast.net.tcp import CLOSE_GRACE_SECONDS, ConnectionState, TcpConnection
 from polycast.net.work import (
     BURST_SECONDS,
@@ -352,23 +352,23 @@ def test_the_peer_leaves(loop: Loop) -> None:
 
 
 def test_a_silent_connection_makes_room(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    places: Places[Occupant] = Places(4, SILENT_SECONDS)
-    monkeypatch.setattr("polycast.net.tcp.places_of", lambda loop: places)
+    slots: ConnectionSlots[SlotHolder] = ConnectionSlots(4, SILENT_SECONDS)
+    monkeypatch.setattr("polycast.net.tcp.connection_slots_of", lambda loop: slots)
     first, second = connect(loop)[0], connect(loop)[0]
     loop.now += SILENT_SECONDS
     first.silent_since = None
     third = connect(loop)[0]  # one address may have two places of four
     assert (first.is_open, second.is_open, third.is_open) == (True, False, True)
-    assert second.close_reason == "no request was received, and another client needs the connection's place"
+    assert second.close_reason == "no request was received, and another client needs the connection slot"
     second.connection_lost(None)
-    assert len(places) == 2
+    assert len(slots) == 2
 
 
 def test_a_connection_without_a_place_is_refused(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    places: Places[Occupant] = Places(2, SILENT_SECONDS)
-    monkeypatch.setattr("polycast.net.tcp.places_of", lambda loop: places)
+    slots: ConnectionSlots[SlotHolder] = ConnectionSlots(2, SILENT_SECONDS)
+    monkeypatch.setattr("polycast.net.tcp.connection_slots_of", lambda loop: slots)
     first = connect(loop)[0]
     for _ in range(3):
         refused, transport = connect(loop)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 import trustme
 
-from polycast.net.close_reason import describe_loss
+from polycast.net.close_reason import describe_close
 from polycast.net.listen import open_tcp_listener
 from polycast.net.tls_listener import TlsListener
 from polycast.net.tls_transport import RECORD_SIZE, RECORDS_AT_ONCE, TlsTransport, _records, end_of_records
@@ -64,7 +64,7 @@ class Inner(asyncio.Protocol):
         self.server.changed.set()
 
     async def reason(self) -> str:
-        return describe_loss(await self.lost)
+        return describe_close(await self.lost)
 
 
 class Server:
@@ -605,7 +605,7 @@ def test_handshakes_that_fail(run: Run) -> None:
         async def reason() -> str:
             error = await server.failures.get()
             assert isinstance(error, OSError)
-            return describe_loss(error)
+            return describe_close(error)
 
         client = await server.raw_client()
         await client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")

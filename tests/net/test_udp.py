@@ -232,13 +232,13 @@ async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
 async def test_more_datagrams_than_one_turn_reads_are_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     coalesce_reads(loop)
-    drained_at_hurry: list[int] = []
+    drained_at_poll: list[int] = []
     receiver = End()
-    monkeypatch.setattr(coalescing_of(loop), "hurry", lambda: drained_at_hurry.append(receiver.drained))
+    monkeypatch.setattr(coalescing_of(loop), "poll_now", lambda: drained_at_poll.append(receiver.drained))
     receiver.socket._coalesces = False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(DRAIN_LIMIT + 1):
             sender.sendto(b"datagram", ("127.0.0.1", receiver.socket.port))
     await receiver.get(DRAIN_LIMIT + 1)
     receiver.socket.close()
-    assert drained_at_hurry == [0]
+    assert drained_at_poll == [0]

@@ -1,4 +1,4 @@
-"""Network addresses as they are written in configurations, logs and URLs."""
+"""Network addresses as written in configurations, logs and URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse_address(text: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"invalid address '{text}': an IPv6 address must stand in brackets")
+        raise ValueError(f"invalid address '{text}': an IPv6 address must be in brackets")
     return host, int(port)
 
 
@@ -31,7 +31,7 @@ def join_host_port(host: str, port: int) -> str:
 
 
 def peer_of(sockname: Any) -> tuple[str, int]:
-    """Return (IP address, port) of what a socket calls an address; IPv4 mapped into IPv6 comes out as IPv4."""
+    """Return (IP address, port) of a socket address; an IPv4-mapped IPv6 address is returned as IPv4."""
     if not isinstance(sockname, tuple) or len(sockname) < 2:
         return ("127.0.0.1", 0)  # a Unix socket: local by nature
     return (plain_host(str(sockname[0])), int(sockname[1]))

@@ -1,20 +1,20 @@
-"""The budget of work of a connection: nothing that a peer sends is worked through without end.
+"""The work budget of a connection: no callback processes an unlimited amount of what a peer sends.
 
-- `BudgetedProtocol.receive` is called with what one read brought. It gives the bytes to the engine and works through
-  the engine's events until there are none, or until `is_slice_over` says that others have their turn. Ask before each
-  event; the time is read each time, as events cost from a microsecond to a millisecond.
-- Return True to say "there is more to do". Reading is then paused, and `BudgetedProtocol.go_on` called in one of the
-  next turns, again and again until that returns False; then reading goes on.
-- Return False when there is nothing to do without more bytes, or without an answer that a task is working on. That task
+- `BudgetedProtocol.receive` is called with the data of one read. It passes the bytes to the engine and processes the
+  engine's events until there are none left, or until `is_slice_over` says that other connections are due. Ask before
+  each event; the clock is read each time, because events cost from a microsecond to a millisecond.
+- Return True for "there is more to do". Reading is then paused, and `BudgetedProtocol.go_on` is called in later turns
+  of the event loop until it returns False; then reading resumes.
+- Return False when nothing can be done without more bytes, or without an answer that a task is preparing. That task
   calls `resume_work` when it is done; `hold_reading` and `release_reading` keep the peer from sending more meanwhile.
-- An engine that returns all events of the bytes it is given cannot ask in between. Its protocol sets `is_divisible`:
-  then `receive` gets pieces of what was read, as large as the time they take allows.
-- `end_slice` is called after the last event of a slice: what the media of one read means to readers goes out together.
-- An event is never divided. An engine whose single events may be costly limits them, or hands them out in parts.
+- An engine that returns all events of the given bytes at once cannot ask in between. Its protocol sets `is_divisible`;
+  `receive` then gets the data in pieces, as large as the time they take allows.
+- `end_slice` is called after the last event of a slice, so that the media of one read goes out to readers together.
+- An event is never divided. An engine whose single events may be costly limits them, or returns them in parts.
 
-A connection that has used more than its share for a while (`SHARE`) does not work while it is read any more, only in
-its slices of the queue (`net.work`), so that it falls behind by itself. ``weight`` multiplies the share: a publisher
-works for all of its readers.
+A connection that has exceeded its share for a while (`SHARE`) is no longer served when it is read, but only in its
+slices of the queue (`net.work`), so that only this connection falls behind. ``weight`` multiplies the share: a
+publisher works for all of its readers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from polycast.net.memory import MINIMUM_SIZE
 from polycast.net.work import LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 FIRST_PIECE_SIZE: Final = 16 * 1024
-"""Bytes that an engine which cannot be interrupted gets at once, before it is known how long they take."""
+"""Bytes passed at once to an engine that cannot be interrupted, before it is known how long they take."""
 
 SMALLEST_PIECE_SIZE: Final = 512
 
@@ -42,26 +42,26 @@ class BudgetedProtocol(asyncio.Protocol):
     """Reads from a transport within the budget of a connection. ``clock`` returns monotonic seconds."""
 
     is_divisible: ClassVar[bool] = False
-    """Whether `receive` wants pieces of what was read (see the module's head)."""
+    """Whether `receive` wants the data of a read in pieces (see the module's docstring)."""
     transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self.loop = loop
         self.clock = clock
         self.is_open = False
-        """Whether bytes are taken and sent: neither closing nor lost."""
+        """Whether data is received and sent: neither closing nor lost."""
         self.is_gathered = False
-        """Whether the last read brought what had arrived over some time (`net.coalescing`)."""
+        """Whether the last read was coalesced: it returned what had arrived over some time (`net.coalescing`)."""
         self.weight = 1
-        """How many times `SHARE` it may use."""
+        """The connection may use this many times `SHARE`."""
         self._on_read = coalescing_of(loop).on_read
         self._queue = work_queue_of(loop)
         self._unchecked = 0
-        """Bytes received since it was last looked how much is held."""
+        """Bytes received since the held memory was last checked."""
         self._pauses = 0
-        """Why reading is paused: bits."""
+        """Reasons for which reading is paused, as bits."""
         self._held = b""
-        """What was read and waits for a slice, from ``_offset`` on."""
+        """Data that was read and waits for a slice, from ``_offset`` on."""
         self._offset = 0
         self._has_more = False
         """Whether `go_on` has something to do."""
@@ -69,51 +69,51 @@ class BudgetedProtocol(asyncio.Protocol):
         self._slice_end = 0.0
         self._ends_slices = type(self).end_slice is not BudgetedProtocol.end_slice
         self._used_until = 0.0
-        """Until when its share of the loop is used up."""
+        """Time until which its share of the loop is used up."""
 
     # For protocols
 
     def receive(self, data: bytes, now: float) -> bool:
-        """Take what one read brought; return whether there is more to do (see the module's head).
+        """Process the data of one read; return whether there is more to do (see the module's docstring).
 
         RemoteProtocolError goes to `on_protocol_error`; any other exception is a bug and goes to `on_internal_error`.
         """
         raise NotImplementedError
 
     def go_on(self, now: float) -> bool:
-        """Go on with what `receive` left, for another slice; return whether there is still more."""
+        """Continue with what `receive` left, for another slice; return whether there is still more."""
         return False
 
     def end_slice(self, now: float) -> None:
-        """Called when `receive` or `go_on` have done what they could for now."""
+        """Called when `receive` or `go_on` has done all it can for now."""
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
-        """The peer broke the protocol."""
+        """The peer violated the protocol."""
         raise NotImplementedError
 
     def on_internal_error(self) -> None:
-        """Called with the exception that is being handled, a bug of ours; it ends this connection only."""
+        """Called while an unexpected exception is being handled: a bug, which ends only this connection."""
         raise NotImplementedError
 
     def check_memory(self) -> None:
-        """Called every now and then while much is received."""
+        """Called from time to time while much data is received."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether bytes of the peer wait for us, so that its silence is not its own."""
+        """Whether received data is waiting to be processed, so that silence is not the peer's fault."""
         return bool(self._pauses & _BUDGET)
 
     def is_slice_over(self) -> bool:
-        """Whether others have their turn: then return True from `receive` or `go_on`, if anything is left."""
+        """Whether other connections are due: then return True from `receive` or `go_on`, if anything is left."""
         return self.clock() >= self._slice_end
 
     def resume_work(self) -> None:
-        """Something that work was waiting for is there: an answer, room in a queue."""
+        """Continue: something that the work was waiting for is available (an answer, room in a queue)."""
         if self.is_open and not self._pauses & _BUDGET and self._work(b"", self.clock()):
             self._enqueue()
 
     def hold_reading(self) -> None:
-        """Read nothing more until `release_reading`."""
+        """Stop reading until `release_reading`."""
         self._pause(_PROTOCOL)
 
     def release_reading(self) -> None:
@@ -121,11 +121,11 @@ class BudgetedProtocol(asyncio.Protocol):
 
     @property
     def waiting_size(self) -> int:
-        """Bytes that were read and wait for a slice."""
+        """Number of bytes that were read and wait for a slice."""
         return len(self._held) - self._offset
 
     def drop(self) -> None:
-        """Forget what was read and waits."""
+        """Discard the data that was read and waits."""
         self._held, self._offset = b"", 0
 
     # asyncio.Protocol
@@ -133,12 +133,12 @@ class BudgetedProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.is_gathered = self._on_read()
         if not self.is_open:
-            if len(data) >= READ_SIZE:  # what is dropped takes time, too
+            if len(data) >= READ_SIZE:  # discarding takes time as well
                 self.transport.pause_reading()
                 self.loop.call_soon(self.transport.resume_reading)
             return
         now = self.clock()
-        if self._pauses & _BUDGET:  # a transport that had read before it was paused
+        if self._pauses & _BUDGET:  # the transport had already read when it was paused
             self._held = self._held[self._offset :] + data
             self._offset = 0
         elif self._used_until > now + self._queue.lead:
@@ -150,7 +150,7 @@ class BudgetedProtocol(asyncio.Protocol):
     # Work
 
     def _work(self, data: bytes, now: float) -> bool:
-        """Work for a slice; return whether there is more to do."""
+        """Process for one slice; return whether there is more to do."""
         self._slice_end = now + SLICE_SECONDS
         try:
             if data and not (self._has_more or self._offset) and len(data) <= self._piece_size:
@@ -179,7 +179,7 @@ class BudgetedProtocol(asyncio.Protocol):
         return False
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:
-        """Finish what is left, then take ``data`` for as long as the slice lasts; the rest is held."""
+        """Finish what is left, then process ``data`` for as long as the slice lasts; the rest is held."""
         self._held = data
         if self._has_more or not data:
             self._has_more = self.go_on(now)
@@ -197,7 +197,7 @@ class BudgetedProtocol(asyncio.Protocol):
         self._held, self._offset = (data, position) if position < size else (b"", 0)
 
     def _fit_pieces(self, size: int, seconds: float) -> None:
-        """Have pieces take half of a slice at most, if they can."""
+        """Adjust the size of pieces so that one takes at most half of a slice, if possible."""
         if seconds > SLICE_SECONDS / 2:
             self._piece_size = max(SMALLEST_PIECE_SIZE, int(size * SLICE_SECONDS / 2 / seconds))
         elif seconds < SLICE_SECONDS / 8 and size == self._piece_size < READ_SIZE:
@@ -209,7 +209,7 @@ class BudgetedProtocol(asyncio.Protocol):
             self._queue.add(self)
 
     def work(self) -> bool:
-        """A slice of the queue."""
+        """Called by the work queue for one slice."""
         if not self.is_open:
             return False
         data, self._held = self._held, b""

@@ -1,12 +1,12 @@
-"""Why a connection was lost, in words for the log."""
+"""Why a connection was lost, as text for the log."""
 
 from __future__ import annotations
 
 import ssl
 
 
-def describe_loss(error: Exception | None, peer: str = "client") -> str:
-    """Return the reason for what asyncio passed to ``connection_lost``; ``peer`` is what the other side is."""
+def describe_close(error: Exception | None, peer: str = "client") -> str:
+    """Return the reason for what asyncio passed to ``connection_lost``; ``peer`` names the other side."""
     if error is None:
         return f"closed by the {peer}"
     if isinstance(error, ConnectionResetError | BrokenPipeError):

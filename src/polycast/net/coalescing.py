@@ -1,17 +1,17 @@
 """Read coalescing: keeps an event loop from polling its sockets more often than is useful.
 
-Hundreds of publishers that write packet by packet wake a loop for each packet: it reads the same frame in several
-pieces, and each piece costs a wake-up, a system call and a walk through the whole server. Network cards have the same
-problem with interrupts and solve it by adaptive coalescing. So does this module: while reads arrive at a high rate, the
-loop polls its sockets every two milliseconds, and each read returns what has gathered since.
+Hundreds of publishers that write packet by packet wake the loop for each packet: it reads the same frame in several
+pieces, and each piece costs a wake-up, a system call and a pass through the whole server. Network cards have the same
+problem with interrupts and solve it with adaptive interrupt coalescing. This module does the same: while reads arrive
+at a high rate, the loop polls its sockets every two milliseconds, and each read returns what has accumulated since.
 
-Measured with 300 publishers of 4 Mbit/s (`streams-300` of the benchmarks) and no processing at all, just what was read
-written again: 9,000 frames a second in 28,000 to 33,000 reads took 0.89 CPU-seconds per gigabit, and 0.33 in the 9,000
-to 10,000 reads that remain with coalescing. A frame waits for a millisecond on average.
+Measured with 300 publishers of 4 Mbit/s (`streams-300` of the benchmarks) and no processing but writing the data back:
+9,000 frames per second in 28,000 to 33,000 reads took 0.89 CPU-seconds per gigabit, and 0.33 in the 9,000 to 10,000
+reads that remain with coalescing. A frame waits for a millisecond on average.
 
-There is no way to tell uvloop or asyncio to poll less often, so the thread sleeps: in a callback of the loop, once per
-turn in which something was read, for what is left of the interval. Other threads run meanwhile. A turn that took as
-long as that by itself is followed by the next one at once, so a loop under full load does not sleep at all.
+Neither uvloop nor asyncio can be told to poll less often, so the thread sleeps: in a callback of the loop, once per
+turn in which something was read, for the rest of the interval. Other threads run meanwhile. A turn that takes longer
+than the interval is followed by the next one at once, so a loop under full load does not sleep at all.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL: Final = 0.002
-"""Seconds between two polls at least, no more than a frame may wait for its end in the hub (`FRAME_WAIT_SECONDS`).
-Half of it costs a twentieth more of the server's core with 300 publishers."""
+"""Minimum seconds between two polls; no more than a frame may wait for its end in the hub (`FRAME_WAIT_SECONDS`).
+Half of it would cost 5 % more of the server's core with 300 publishers."""
 
 BEGIN_RATE: Final = 4_000
-"""Reads a second from which on they are coalesced. Below, the loop has time for each read."""
+"""Reads per second above which coalescing starts. Below, the loop has time for each read."""
 
 END_RATE: Final = 400
-"""Reads a second below which they no longer are: fewer than one fast connection still makes, one for each poll."""
+"""Reads per second below which coalescing stops: fewer than a single fast connection makes, one per poll."""
 
 MEASURED_READS: Final = 400
-"""Reads over which the rate is measured: more than one stream brings in a burst, such as a large key frame."""
+"""Reads over which the rate is measured: more than one stream causes in a burst, such as a large key frame."""
 
 MEASURED_SECONDS: Final = 0.2
 """Seconds over which the rate is measured while reads are coalesced."""
 
 
 class ReadCoalescing:
-    """Of one event loop. ``clock`` returns monotonic seconds, ``sleep`` blocks the thread for some."""
+    """Coalesces the reads of one event loop. ``clock`` returns monotonic seconds, ``sleep`` blocks the thread."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class ReadCoalescing:
         self.is_active = False
         """Whether the loop polls its sockets at most once per `INTERVAL`."""
         self._is_scheduled = False
-        self._is_hurried = False
+        self._polls_now = False
         self._reads = 0
         self._measured_since = self._last_poll = clock()
 
     def on_read(self) -> bool:
-        """Count data that a TCP connection received; return whether it was read late enough for more to gather.
+        """Count a read of a TCP connection; return whether it was coalesced: late enough for data to accumulate.
         Called on the loop, in the course of its turn."""
         self._reads += 1
         if self.is_active:
@@ -72,19 +72,19 @@ class ReadCoalescing:
             self._measure(self._clock())
         return False
 
-    def hurry(self) -> None:
-        """Let the next poll be at once: a socket has more than one turn may read."""
-        self._is_hurried = True
+    def poll_now(self) -> None:
+        """Do not delay the next poll: a socket has more data than one turn may read."""
+        self._polls_now = True
 
     def _before_poll(self) -> None:
         """Runs in the next turn, before it polls the sockets."""
         self._is_scheduled = False
         now = self._clock()
         rest = self._last_poll + INTERVAL - now
-        if rest > 0 and not self._is_hurried:
+        if rest > 0 and not self._polls_now:
             self._sleep(rest)
             now = self._clock()
-        self._is_hurried = False
+        self._polls_now = False
         self._last_poll = now
         if now - self._measured_since >= MEASURED_SECONDS:
             self._measure(now)
@@ -98,11 +98,11 @@ class ReadCoalescing:
 
 class _NoCoalescing(ReadCoalescing):
     def on_read(self) -> bool:
-        """Nothing waits on a loop that is not ours, so nothing gathers."""
+        """Return False: reads are not coalesced on a loop that runs other code."""
         return False
 
-    def hurry(self) -> None:
-        """Nothing waits on a loop that is not ours."""
+    def poll_now(self) -> None:
+        """Do nothing: polls are not delayed on a loop that runs other code."""
 
 
 _NONE: Final = _NoCoalescing(lambda callback: None)
@@ -110,11 +110,11 @@ _by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ReadCoalesc
 
 
 def coalesce_reads(loop: asyncio.AbstractEventLoop) -> None:
-    """Coalesce the reads of a loop, before its sockets are opened. Only for loops that run nothing but a server of
-    ours: everything else in them would be held up by up to `INTERVAL`, too."""
+    """Coalesce the reads of a loop; call it before its sockets are opened. Only for loops that run nothing but the
+    server: everything else on them would be delayed by up to `INTERVAL` as well."""
     _by_loop[loop] = ReadCoalescing(loop.call_soon)
 
 
 def coalescing_of(loop: asyncio.AbstractEventLoop) -> ReadCoalescing:
-    """Return the read coalescing of a loop; one that does nothing where `coalesce_reads` was not called for it."""
+    """Return the read coalescing of a loop; one that does nothing if `coalesce_reads` was not called for it."""
     return _by_loop.get(loop, _NONE)

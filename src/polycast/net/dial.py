@@ -1,4 +1,4 @@
-"""Outgoing TCP connections: names resolved, addresses raced, TLS with verification or a pinned certificate."""
+"""Outgoing TCP connections: name resolution, Happy Eyeballs, TLS with verification or a pinned certificate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class FingerprintError(ssl.SSLError):
-    """The server has another certificate than the pinned one."""
+    """The server's certificate is not the pinned one."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(1, f"server fingerprint do not match: expected {expected}, got {got}")

@@ -1,6 +1,6 @@
-"""DTLS 1.2 for SRTP keys (RFC 6347, RFC 5764), by OpenSSL. Datagrams in, datagrams out; the sockets are the caller's.
+"""DTLS 1.2 for SRTP keys (RFC 6347, RFC 5764), with OpenSSL. Datagrams in, datagrams out; the caller has the sockets.
 
-OpenSSL reads its own clock for retransmissions, so time is no argument here. Needs the packages of the extra
+OpenSSL reads its own clock for retransmissions, so time is not an argument here. Needs the packages of the extra
 ``webrtc``; import this module only where WebRTC is used, as OpenSSL's bindings take 100 ms to load.
 """
 
@@ -22,7 +22,7 @@ MAXIMUM_DATAGRAM_SIZE: Final = 1200
 
 _RECORD_HEADER_SIZE: Final = 13
 _RELEASE_BUFFERS: Final = 0x10
-"""SSL_MODE_RELEASE_BUFFERS: a connection keeps 25 KiB, not 82."""
+"""SSL_MODE_RELEASE_BUFFERS: a connection keeps 25 KiB instead of 82."""
 _READ_SIZE: Final = 64 * 1024
 _VALIDITY: Final = datetime.timedelta(days=3650)
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
@@ -33,11 +33,11 @@ _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
 
 
 class DtlsError(Exception):
-    """The handshake failed, or the peer is not the one that its fingerprint names."""
+    """The handshake failed, or the peer's certificate does not have the expected fingerprint."""
 
 
 class DtlsState(Enum):
-    """Life of a connection."""
+    """State of a connection."""
 
     HANDSHAKE = auto()
     ESTABLISHED = auto()
@@ -49,7 +49,7 @@ class SrtpKeys:
     """What a handshake agreed on."""
 
     profile: str
-    """OpenSSL's name of the SRTP protection profile; empty when the peer knows none of ours."""
+    """OpenSSL's name of the SRTP protection profile; empty if the peer supports none of those offered."""
     is_client: bool
     """Whether we were the client of the handshake."""
 
@@ -73,7 +73,7 @@ class DtlsIdentity:
             .sign(key, hashes.SHA256())
         )
         self.fingerprint = "sha-256 " + certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-        """As it stands in SDP (RFC 8122 section 5)."""
+        """As written in SDP (RFC 8122 section 5)."""
         context = SSL.Context(SSL.DTLS_METHOD)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_QUERY_MTU)
         context.set_mode(_RELEASE_BUFFERS)
@@ -86,14 +86,14 @@ class DtlsIdentity:
 
 
 class DtlsConnection:
-    """One handshake and the connection behind it.
+    """A DTLS connection and its handshake.
 
-    Give it what was received by `receive`, send what `data_to_send` returns, and call `handle_timeout` when
+    Pass received datagrams to `receive`, send what `data_to_send` returns, and call `handle_timeout` when
     `next_timeout` seconds have passed.
     """
 
     def __init__(self, identity: DtlsIdentity, fingerprint: tuple[str, bytes], *, is_client: bool) -> None:
-        """``fingerprint`` is what the peer must have: (hash such as ``sha-256``, digest)."""
+        """``fingerprint`` is that of the peer's certificate: (hash such as ``sha-256``, digest)."""
         self._fingerprint = fingerprint
         self._is_client = is_client
         self._connection = SSL.Connection(identity.context)
@@ -105,12 +105,12 @@ class DtlsConnection:
         self.state = DtlsState.HANDSHAKE
 
     def start(self) -> None:
-        """Begin the handshake, as its client. Raises DtlsError."""
+        """Start the handshake as the client. Raises DtlsError."""
         if self._is_client:
             self._advance()
 
     def receive(self, datagram: bytes) -> None:
-        """Take a datagram. Raises DtlsError; then nothing more can be done but to send what is left."""
+        """Process a datagram. Raises DtlsError; then all that is left is to send the remaining data."""
         if self.state is DtlsState.CLOSED or not datagram:
             return
         self._connection.bio_write(datagram)
@@ -128,14 +128,14 @@ class DtlsConnection:
         return _datagrams(data)
 
     def next_timeout(self) -> float | None:
-        """Return in how many seconds `handle_timeout` is to be called; None when it need not be."""
+        """Return in how many seconds to call `handle_timeout`; None if it is not needed."""
         if self.state is not DtlsState.HANDSHAKE:
             return None
         timeout: float | None = self._connection.DTLSv1_get_timeout()
         return timeout
 
     def handle_timeout(self) -> None:
-        """Send the last flight of the handshake again. Raises DtlsError when that was done often enough."""
+        """Retransmit the last flight of the handshake. Raises DtlsError after too many retransmissions."""
         try:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error as error:
@@ -151,7 +151,7 @@ class DtlsConnection:
         return material
 
     def close(self) -> None:
-        """Tell the peer that this is the end, where it can be told."""
+        """Send close_notify, if possible."""
         if self.state is DtlsState.ESTABLISHED:
             with contextlib.suppress(SSL.Error):
                 self._connection.shutdown()
@@ -175,7 +175,7 @@ class DtlsConnection:
             raise DtlsError("the certificate of the peer does not have the fingerprint of its description")
 
     def _read(self) -> None:
-        """Take what comes behind the handshake: nothing but the end is of interest."""
+        """Read what follows the handshake: only the end of the connection matters."""
         try:
             while True:
                 self._connection.recv(_READ_SIZE)
@@ -190,7 +190,7 @@ class DtlsConnection:
 
 
 def _reason(error: SSL.Error) -> str:
-    """Return OpenSSL's words: those of the first entry of its queue, or of a system call."""
+    """Return OpenSSL's message: that of the first entry of its error queue, or of a system call."""
     queue = error.args[0] if error.args else None
     if isinstance(queue, list) and queue:
         return str(queue[0][2])
@@ -198,7 +198,7 @@ def _reason(error: SSL.Error) -> str:
 
 
 def _datagrams(data: bytes) -> list[bytes]:
-    """Cut what OpenSSL wrote at once into datagrams: as many whole records as fit into each."""
+    """Split what OpenSSL wrote into datagrams: as many whole records as fit into each."""
     datagrams: list[bytes] = []
     begin = end = 0
     while end + _RECORD_HEADER_SIZE <= len(data):

@@ -10,7 +10,7 @@ import ifaddr
 def interface_addresses(names: Collection[str] = ()) -> list[str]:
     """Return the addresses of the network interfaces, or of those with these names; loopback comes last.
 
-    Link-local IPv6 addresses mean nothing without their interface, and are left out.
+    Link-local IPv6 addresses are omitted, because they mean nothing without their interface.
     """
     found: list[str] = []
     loopback: list[str] = []

@@ -39,7 +39,7 @@ def open_udp_socket(host: str, port: int, receive_buffer_size: int = 0, send_buf
 def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
     families = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")] if not host else _resolve(kind, host, port)
     last_error: OSError | None = None
-    # Given by its number, as asyncio sets TCP_NODELAY only on connections that have inherited that.
+    # The protocol number is explicit, because asyncio sets TCP_NODELAY only on connections that have inherited it.
     protocol = socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP
     for family, address in families:
         try:
@@ -75,7 +75,7 @@ def _resolve(kind: socket.SocketKind, host: str, port: int) -> list[tuple[int, s
 def _explain(error: OSError, host: str, port: int) -> OSError:
     hint = ""
     if error.errno == errno.EADDRINUSE:
-        hint = " (another program uses this port, or another server in this one)"
+        hint = " (the port is in use by another program, or by another server of this one)"
     elif error.errno == errno.EACCES:
-        hint = " (ports below 1024 need the right to bind them)"
+        hint = " (binding ports below 1024 requires a privilege)"
     return OSError(error.errno, f"listen on {host}:{port}: {error.strerror or error}{hint}")

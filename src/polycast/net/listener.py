@@ -1,4 +1,4 @@
-"""Accepts connections, a few in each turn of the loop: loops by themselves take all that wait, thousands at once."""
+"""Accepts connections, a few in each turn of the loop: event loops accept all that wait, thousands at once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Listener:
     """Accepts connections on a listening socket and makes a protocol object for each."""
 
     def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Begin to accept; must be called on the event loop."""
+        """Start accepting; must be called on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._socket = listener
         self._make_protocol = make_protocol
         self._opening: set[asyncio.Task[None]] = set()
         self._not_begun: set[socket.socket] = set()
-        """Connections whose task did not run yet; from then on they belong to their transport."""
+        """Connections whose task has not run yet; after that, they belong to their transport."""
         self._task = self._loop.create_task(self._accept())
         self._task.add_done_callback(lambda _: listener.close())  # also when the task is cancelled before it ran
 
@@ -35,14 +35,14 @@ class Listener:
         return (self._socket,) if self._socket.fileno() >= 0 else ()
 
     def close(self) -> None:
-        """Stop to accept, and end what is not open yet."""
+        """Stop accepting, and abort connections that are not open yet."""
         for task in (self._task, *self._opening):
             task.cancel()
         for accepted in self._not_begun:
             accepted.close()
 
     async def wait_closed(self) -> None:
-        """Return when the socket is closed and nothing is half open."""
+        """Wait until the socket is closed and no connection is half open."""
         await asyncio.gather(self._task, *self._opening, return_exceptions=True)
 
     async def _accept(self) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop, or winloop on Windows, where it is installed; else the platform's own."""
+    """Return a loop of uvloop (winloop on Windows) if it is installed, otherwise asyncio's."""
     with contextlib.suppress(ImportError):
         module = __import__("winloop" if sys.platform == "win32" else "uvloop")
         loop: asyncio.AbstractEventLoop = module.new_event_loop()
@@ -19,18 +19,18 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 STALL_SECONDS: Final = 1.0
-"""By which a timer is late when the loop was held up: then what arrived meanwhile takes as long to be read."""
+"""A timer that is this late means that the loop was blocked: reading what arrived meanwhile takes as long."""
 
 _POLLING_TURNS: Final = 3
-"""Turns after which sockets were polled and what was found there was read, on any loop: a callback may run before the
-poll of its turn, and uvloop calls readers of datagrams in the turn after their poll."""
+"""Turns after which all sockets were polled and read, on any loop: a callback may run before the poll of its turn, and
+uvloop calls readers of datagrams in the turn after their poll."""
 
 
 class LateTimer:
     """Calls a function after some seconds, but not before the loop has read its sockets once more.
 
-    After a turn that took long, timers are due before the loop has read what arrived meanwhile. Who judges the silence
-    of peers at that moment ends those that never stopped sending.
+    After a long turn, timers are due before the loop has read what arrived meanwhile. A check for silent peers at that
+    time would close those that never stopped sending.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> None:

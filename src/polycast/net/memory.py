@@ -1,7 +1,7 @@
-"""Memory that connections hold: what they received and cannot use yet, and what waits until their peers take it.
+"""Memory held by connections: received data that cannot be used yet, and data queued for slow peers.
 
-Each connection has limits of its own; these are the limits in sum, over all connections of an event loop. Over them,
-the connection that holds most is closed.
+Each connection has its own limits; these are the limits for the sum over all connections of an event loop. If one is
+exceeded, the connection that holds the most is closed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MINIMUM_SIZE: Final = 256 << 10
 
 MAXIMUM_ADDRESS_SIZE: Final = 32 << 20
 """In bytes, received from one address. One connection may hold 28 MiB: half a second of a stream at 128 Mbit/s while
-its tracks are looked for, and the largest message."""
+its tracks are being detected, and the largest message."""
 
 MAXIMUM_RECEIVED_SIZE: Final = 256 << 20
 """In bytes, received from all addresses."""
@@ -35,7 +35,7 @@ class Holder(Protocol):
 
 
 class HeldMemory:
-    """Told by each connection how much it holds, ends the one that holds most when it is too much in sum."""
+    """Adds up what each connection holds, and closes the largest one when the sum exceeds a limit."""
 
     def __init__(self, maximum: int = MAXIMUM_SIZE) -> None:
         self.maximum = maximum
@@ -47,7 +47,7 @@ class HeldMemory:
         """Bytes that are held, over all connections."""
 
     def update(self, holder: Holder, address: str, received: int, waiting: int) -> None:
-        """Take the bytes that a connection with ``address`` holds now: of what it received, and to be sent."""
+        """Set how many bytes the connection of ``address`` holds now: received, and waiting to be sent."""
         if holder in self._held:
             self.forget(holder)
         if received + waiting < MINIMUM_SIZE:
@@ -64,14 +64,14 @@ class HeldMemory:
             self._end("all together hold", lambda item: item[1] + item[2])
 
     def forget(self, holder: Holder) -> None:
-        """A connection holds nothing any more."""
+        """The connection no longer holds anything."""
         item = self._held.pop(holder, None)
         if item is None:
             return
         address, received, waiting = item
         self.received -= received
         self.size -= received + waiting
-        rest = self._by_address.pop(address, 0) - received  # several may have received nothing that is held
+        rest = self._by_address.pop(address, 0) - received  # several connections may hold nothing received
         if rest:
             self._by_address[address] = rest
 
@@ -86,7 +86,7 @@ _by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, HeldMemory]
 
 
 def held_memory_of(loop: asyncio.AbstractEventLoop) -> HeldMemory:
-    """Return what the connections of a loop hold."""
+    """Return the memory held by the connections of a loop."""
     memory = _by_loop.get(loop)
     if memory is None:
         memory = _by_loop[loop] = HeldMemory(_maximum())

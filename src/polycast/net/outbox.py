@@ -1,7 +1,7 @@
 """The queue between a reader and its TCP connection: a limit in bytes, and what happens above it.
 
-A slow reader never slows anyone else: above the limit whole batches are dropped until the next key frame; with no
-progress for the write timeout the reader is closed.
+A slow reader never slows down others: above the limit, whole batches are dropped until the next key frame; a reader
+that makes no progress for the write timeout is closed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Protocol
 # Seconds of stream that may wait for a slow reader.
 QUEUE_SECONDS = 2.0
 
-# The limit never goes below this: two large key frames, whatever the measured bit rate.
+# The limit is never lower than this: two large key frames, whatever the measured bit rate.
 MINIMUM_LIMIT = 1024 * 1024
 
-# Nor above: memory for one stuck reader, bytes.
+# Nor higher than this, in bytes: the memory for one stalled reader.
 MAXIMUM_LIMIT = 64 * 1024 * 1024
 
 
@@ -48,7 +48,7 @@ class Outbox:
         self._transport = transport
         self.limit = MINIMUM_LIMIT
         self.ready = True
-        """False from the moment the queue is over the limit until the next key frame after it has drained."""
+        """False from when the queue exceeds the limit until the next key frame after it has drained."""
         self.written = 0
         """Bytes handed to the transport."""
         self.dropped = 0
@@ -59,15 +59,15 @@ class Outbox:
         transport.set_write_buffer_limits(high=self.limit, low=self.limit // 4)
 
     def set_bit_rate(self, bit_rate: float, minimum: int = 0) -> None:
-        """Fit the limit to the stream's bit rate (bit/s); ``minimum`` in bytes comes from the configuration."""
+        """Adapt the limit to the stream's bit rate (bit/s); ``minimum``, in bytes, is from the configuration."""
         limit = int(min(MAXIMUM_LIMIT, max(MINIMUM_LIMIT, minimum, bit_rate / 8 * QUEUE_SECONDS)))
-        # Changing it on every small move of the rate would be work for nothing.
+        # Small changes of the rate are not worth the work.
         if limit > self.limit * 1.25 or limit < self.limit * 0.5:
             self.limit = limit
             self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
 
     def write(self, data: bytes) -> None:
-        """Queue bytes without asking the limit."""
+        """Queue bytes regardless of the limit."""
         self.written += len(data)
         self._transport.write(data)
 
@@ -76,7 +76,7 @@ class Outbox:
         self.ready = False
 
     def has_drained(self) -> bool:
-        """Whether a reader that was dropped from can go on at a key frame."""
+        """Whether a reader whose packets were dropped can continue at a key frame."""
         return self._transport.get_write_buffer_size() <= self.limit // 4
 
     def take_dropped(self) -> int:
@@ -86,10 +86,11 @@ class Outbox:
         return count
 
     def is_stuck(self, now: float, write_timeout: float) -> bool:
-        """Whether something waits and the peer has taken nothing for ``write_timeout`` seconds."""
+        """Whether data is queued and the peer has accepted none for ``write_timeout`` seconds."""
         waiting = self._transport.get_write_buffer_size()
         drained = self.written - waiting
-        # Less than before is no progress: what waits is counted encrypted in TLS, and so may be more than was written.
+        # Less than before is not progress: with TLS, queued data is counted encrypted, so it may exceed what was
+        # written.
         if waiting == 0 or drained > self._last_drained:
             self._last_drained = drained
             self._last_progress = now

@@ -1,4 +1,4 @@
-"""A server's listener with its connections: plain or TLS, housekeeping, certificates that are renewed."""
+"""A server's listener with its connections: plain or TLS, housekeeping, certificate renewal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Protocol
 
 from polycast.log import Log
 from polycast.net.address import join_host_port, parse_address, peer_of
-from polycast.net.close_reason import describe_loss
+from polycast.net.close_reason import describe_close
 from polycast.net.listen import open_tcp_listener
 from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
@@ -24,19 +24,19 @@ from polycast.net.work import SLICE_SECONDS, work_queue_of
 # Seconds between two rounds of time-outs, reports and limits.
 HOUSEKEEPING_SECONDS: Final = 1.0
 
-# Seconds that connections get for their last bytes when the server stops.
+# Seconds for connections to send their last bytes when the server stops.
 STOP_GRACE_SECONDS: Final = 1.0
 
 
 class Member(Protocol):
-    """What a server looks after: a connection, a session."""
+    """Something that a server checks regularly: a connection, a session."""
 
     def tick(self, now: float) -> None:
         """Called about once a second."""
 
 
 class ClientConnection(Member, Protocol):
-    """A connection, as its server sees it. It is a protocol of asyncio, too."""
+    """A connection, as its server sees it. It is also an asyncio protocol."""
 
     log: Log
 
@@ -58,16 +58,16 @@ class ConnectionServer(ABC):
         self.loop = loop
         self.log = log
         self.internal_errors = 0
-        """Exceptions that should not have happened; each closed one session only."""
+        """Unexpected exceptions; each closed only one session."""
         self.now = time.monotonic
         self._connections: set[ClientConnection] = set()
         self._all_lost: asyncio.Event | None = None
-        """Set when the last connection is lost; there while the server stops."""
+        """Set when the last connection is lost; exists while the server stops."""
         self._listener: Listener | None = None
         self._timer: LateTimer | None = None
         self._is_running = False
         self._round: Iterator[Member] = iter(())
-        """Members that are still to be called in this second."""
+        """Members that have yet to be called in this second."""
         self._certificate: ServerCertificate | None = None
 
     # For subclasses
@@ -94,18 +94,18 @@ class ConnectionServer(ABC):
         return "TCP/TLS" if self.is_encrypted else "TCP"
 
     def open_more(self) -> list[str]:
-        """Open other sockets before the listener; return what the log says of them. Raises OSError."""
+        """Open other sockets before the listener; return their descriptions for the log. Raises OSError."""
         return []
 
     def close_more(self) -> None:
-        """Close what `open_more` opened, and end what outlives connections."""
+        """Close what `open_more` opened, and whatever outlives connections."""
 
     def close_connection(self, connection: ClientConnection, reason: str) -> None:
-        """Close a connection because the server stops; it is cut after `STOP_GRACE_SECONDS`."""
+        """Close a connection because the server stops; it is aborted after `STOP_GRACE_SECONDS`."""
         connection.close(reason)
 
     def members(self) -> list[Member]:
-        """Return what is to be called about once a second."""
+        """Return the members to call about once a second."""
         return list(self._connections)
 
     def on_second(self, now: float) -> None:
@@ -150,11 +150,11 @@ class ConnectionServer(ABC):
         return int(self._listener.sockets[0].getsockname()[1])
 
     def add_connection(self, connection: ClientConnection) -> None:
-        """Take a new connection into the housekeeping."""
+        """Add a new connection to the housekeeping."""
         self._connections.add(connection)
 
     def remove_connection(self, connection: ClientConnection) -> None:
-        """Forget a connection that was lost."""
+        """Remove a lost connection."""
         self._connections.discard(connection)
         if not self._connections and self._all_lost is not None:
             self._all_lost.set()
@@ -172,12 +172,12 @@ class ConnectionServer(ABC):
         )
 
     def on_handshake_failed(self, address: object, error: Exception) -> None:
-        """Called with the address of a client that is no TLS client, or does not like the certificate."""
+        """Called with the address of a client that does not speak TLS, or rejects the certificate."""
         log = self.log.child(f"conn {join_host_port(*peer_of(address))}")
-        log.info("closed (TLS handshake failed: %s)", describe_loss(error))
+        log.info("closed (TLS handshake failed: %s)", describe_close(error))
 
     async def _wait_for_connections(self) -> None:
-        """Give the last bytes a moment to leave, then cut what is still there."""
+        """Give connections time to send their last bytes, then abort the rest."""
         if self._connections:
             self._all_lost = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -199,7 +199,7 @@ class ConnectionServer(ABC):
             work_queue_of(self.loop).add(self)
 
     def work(self) -> bool:
-        """A slice of housekeeping; return whether there is more."""
+        """Do housekeeping for one slice; return whether there is more."""
         now = self.now()
         slice_end = now + SLICE_SECONDS
         for member in self._round:
@@ -223,12 +223,12 @@ class ConnectionServer(ABC):
             self._renew(self._certificate)
 
     def on_internal_error(self) -> None:
-        """Log the exception that is being handled, a bug of ours, and count it."""
+        """Log and count the exception that is being handled, a bug."""
         self.log.exception("internal error")
         self.internal_errors += 1
 
     def _renew(self, certificate: ServerCertificate) -> None:
-        """Use a renewed certificate for new connections; a broken one is reported, and the old one stays."""
+        """Use a renewed certificate for new connections; if it cannot be loaded, log that and keep the old one."""
         try:
             has_changed = certificate.renew()
         except (OSError, ssl.SSLError) as error:

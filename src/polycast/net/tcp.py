@@ -1,8 +1,8 @@
 """The shell of every TCP connection: what servers and clients of all protocols have in common.
 
-A protocol derives from `TcpConnection` and says what it does with bytes (see `net.budget`). The shell owns the
-transport, the state of the connection, read coalescing, the outbox, stalled peers, internal errors, places, memory, and
-the budget of work.
+A protocol derives from `TcpConnection` and implements what it does with received bytes (see `net.budget`). The shell
+owns the transport, the connection state, read coalescing, the outbox, stalled peers, internal errors, connection slots,
+memory limits and the work budget.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net.address import peer_of
 from polycast.net.budget import BudgetedProtocol
-from polycast.net.close_reason import describe_loss
+from polycast.net.close_reason import describe_close
+from polycast.net.connection_slots import connection_slots_of
 from polycast.net.memory import held_memory_of
 from polycast.net.outbox import Outbox
-from polycast.net.places import places_of
 
 CLOSE_GRACE_SECONDS: Final = 2.0
-"""For the last bytes (a response, a TLS farewell) to leave a connection that is being closed."""
+"""For the last bytes (a response, a TLS close_notify) to leave a connection that is being closed."""
 
 ANSWER_LIMIT_FACTOR: Final = 2
-"""A peer that sends requests and takes no answers is closed when this many times the outbox's limit wait for it; media
-alone stays below."""
+"""A peer that sends requests but does not read the answers is closed when this many times the outbox's limit is queued;
+media alone stays below that."""
 
 
 class ConnectionState(Enum):
-    """What a connection may do."""
+    """State of a connection."""
 
     OPENING = auto()
     """There is no transport yet."""
     OPEN = auto()
     DRAINING = auto()
-    """The last bytes leave; what still arrives is dropped."""
+    """The last bytes are being sent; received data is discarded."""
     CLOSED = auto()
 
 
@@ -56,18 +56,18 @@ _NEXT: Final = {
     (ConnectionState.DRAINING, _Input.ABORT): ConnectionState.CLOSED,
     (ConnectionState.DRAINING, _Input.LOST): ConnectionState.CLOSED,
 }
-"""A pair that is missing changes nothing: closing twice is closing once."""
+"""A missing pair changes nothing: closing twice is the same as closing once."""
 
 
 class TcpConnection(BudgetedProtocol):
-    """One connection, plain or in TLS, accepted or made. ``clock`` returns monotonic seconds."""
+    """A TCP connection, plain or TLS, incoming or outgoing. ``clock`` returns monotonic seconds."""
 
     peer_name: ClassVar[str] = "client"
     """What the log calls the other side."""
     unread_reason: ClassVar[str] = "the client does not read the responses"
-    """Why a peer is closed for which too much waits."""
+    """The reason for closing a peer for which too much data is queued."""
     is_accepted: ClassVar[bool] = True
-    """Whether it takes one of the places for connections that were accepted (`net.places`)."""
+    """Whether it is an incoming connection, which needs a slot (`net.connection_slots`)."""
     outbox: Outbox
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,7 +77,7 @@ class TcpConnection(BudgetedProtocol):
         self.close_reason = ""
         self.opened_at = clock()
         self.silent_since: float | None = self.opened_at
-        """The protocol sets it to None as soon as the peer has shown what it wants, by a whole request."""
+        """The protocol sets it to None as soon as the peer has sent a whole request."""
         self._state = ConnectionState.OPENING
         self._draining_since = 0.0
         self._memory = held_memory_of(loop)
@@ -85,25 +85,25 @@ class TcpConnection(BudgetedProtocol):
     # For protocols
 
     def on_connected(self) -> None:
-        """The connection is open; ``transport``, ``peer`` and ``outbox`` are there."""
+        """The connection is open; ``transport``, ``peer`` and ``outbox`` are set."""
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
-        """The peer broke the protocol."""
+        """The peer violated the protocol."""
         self.close(f"invalid data: {error}")
 
     def on_internal_error(self) -> None:
-        """Called with the exception that is being handled, a bug of ours; it ends this connection only."""
+        """Called while an unexpected exception is being handled: a bug, which ends only this connection."""
         self.log.exception("internal error")
         self.abort("internal error")
 
     def on_closing(self, reason: str) -> None:
-        """The connection is no longer open: give up its part in streams. Called once."""
+        """The connection is no longer open: stop publishing and reading. Called once."""
 
     def on_lost(self, reason: str) -> None:
-        """The connection is gone."""
+        """The connection is lost."""
 
     def close_transport(self) -> None:
-        """Let the last bytes leave, then close."""
+        """Close the transport after the last bytes."""
         self.transport.close()
 
     @property
@@ -112,11 +112,11 @@ class TcpConnection(BudgetedProtocol):
 
     @property
     def held_size(self) -> int:
-        """Bytes received that the protocol keeps because it cannot use them yet."""
+        """Number of received bytes that the protocol holds because it cannot use them yet."""
         return 0
 
     def answer(self, data: bytes) -> None:
-        """Send what the peer asked for, or has to take. A peer that does not read that is closed."""
+        """Send an answer or another control message. A peer that does not read them is closed."""
         if not self.is_open:
             return
         self.outbox.write(data)
@@ -126,19 +126,19 @@ class TcpConnection(BudgetedProtocol):
     # Life
 
     def close(self, reason: str) -> None:
-        """Close once everything queued was sent."""
+        """Close after everything queued has been sent."""
         if self._step(_Input.CLOSE, reason):
             self._draining_since = self.clock()
             self.close_transport()
 
     def abort(self, reason: str) -> None:
-        """Close at once; what is queued is lost."""
+        """Close immediately; queued data is lost."""
         if self._step(_Input.ABORT, reason):
             self.transport.abort()
 
     def check_progress(self, now: float, write_timeout: float) -> bool:
-        """Called about once a second: end a connection that does not close, or whose peer takes nothing for
-        ``write_timeout`` seconds; return whether it is open still."""
+        """Called about once a second: abort a connection that does not finish closing, or whose peer has accepted no
+        data for ``write_timeout`` seconds; return whether it is still open."""
         if self._state is ConnectionState.DRAINING:
             if now - self._draining_since >= CLOSE_GRACE_SECONDS:
                 self.abort("")
@@ -170,48 +170,48 @@ class TcpConnection(BudgetedProtocol):
         self.transport = cast("asyncio.Transport", transport)
         self.peer = peer_of(transport.get_extra_info("peername"))
         self.outbox = Outbox(self.transport, self.opened_at)
-        if self.is_accepted and not self._take_place():
+        if self.is_accepted and not self._acquire_slot():
             self.transport.abort()
             return
         self._step(_Input.CONNECTED)
         self.on_connected()
 
-    def _take_place(self) -> bool:
-        """Return whether there is a place, perhaps one that somebody else had to give up."""
-        places = places_of(self.loop)
+    def _acquire_slot(self) -> bool:
+        """Return whether there is a slot, perhaps that of another connection, which is closed for it."""
+        slots = connection_slots_of(self.loop)
         host, now = self.peer[0], self.clock()
-        places.take(self, host)
-        if not places.is_over(host):
+        slots.acquire(self, host)
+        if not slots.is_exceeded(host):
             return True
-        silent = places.victim(host, now)
+        silent = slots.oldest_silent(host, now)
         if silent is not None:
-            places.leave(silent)
-            silent.give_way()
+            slots.release(silent)
+            silent.evict()
             return True
-        places.leave(self)
-        count = places.refuse(now)
+        slots.release(self)
+        count = slots.count_refused(now)
         if count:
-            self.log.warning("connections refused, the last one of %s, as there are too many: %d", host, count)
+            self.log.warning("connections refused because there are too many: %d, most recently from %s", host, count)
         return False
 
-    def give_way(self) -> None:
-        """Close: another client needs the place."""
-        self.abort("no request was received, and another client needs the connection's place")
+    def evict(self) -> None:
+        """Close: another client needs the slot."""
+        self.abort("no request was received, and another client needs the connection slot")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._state is ConnectionState.OPENING:
             return  # refused
         self.drop()
-        places_of(self.loop).leave(self)
+        connection_slots_of(self.loop).release(self)
         self._memory.forget(self)
-        self._step(_Input.LOST, describe_loss(exc, self.peer_name))
+        self._step(_Input.LOST, describe_close(exc, self.peer_name))
         self.on_lost(self.close_reason)
 
     def pause_writing(self) -> None:
         self.outbox.pause()
 
     def resume_writing(self) -> None:
-        """A reader goes on at its next key frame by itself."""
+        """Nothing to do: a reader resumes at the next key frame."""
 
     def eof_received(self) -> bool:
         self.close_reason = self.close_reason or f"closed by the {self.peer_name}"

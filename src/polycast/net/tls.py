@@ -1,4 +1,4 @@
-"""TLS: server contexts from certificate files, and a test of what a first byte is."""
+"""TLS: server contexts from certificate files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CERTIFICATE_CHECK_SECONDS: Final = 10.0
 
 
 class ServerCertificate:
-    """The certificate of a listener: PEM files, loaded again when they have changed. ``protocols`` are for ALPN."""
+    """The certificate of a listener: PEM files, reloaded when they change. ``protocols`` are for ALPN."""
 
     def __init__(self, certificate: str, key: str, protocols: tuple[str, ...] = ()) -> None:
         """Raises OSError or ssl.SSLError whose text names the file."""
@@ -55,7 +55,7 @@ class ServerCertificate:
         return True
 
     def renew(self) -> bool:
-        """Take changed files for the next connections; return whether they had changed.
+        """Use changed files for the next connections; return whether they had changed.
 
         Raises OSError or ssl.SSLError when they cannot be used; the old ones stay, until the files change again.
         """
@@ -63,7 +63,8 @@ class ServerCertificate:
         if stamp == self._stamp:
             return False
         self._stamp = stamp
-        # Loaded into the old context, a key of another type would stand beside the old one, which clients prefer.
+        # A new context: in the old one, a key of another type would be added to the old one, which clients would
+        # prefer.
         self.context = load_server_context(*self._files, self._protocols)
         return True
 

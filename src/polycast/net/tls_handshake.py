@@ -1,4 +1,4 @@
-"""A TLS handshake, on an accepted connection or on one that was made."""
+"""A TLS handshake, on an incoming or outgoing connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polycast.net.work import SLICE_SECONDS, work_queue_of
 class TlsHandshake(asyncio.Protocol):
     """The protocol of a plain transport until the handshake is over; then a `TlsTransport` takes its place.
 
-    A handshake takes one to two milliseconds, so all of a loop are worked on in the queue (see `net.work`).
+    A handshake takes one to two milliseconds, so all handshakes of a loop run in its work queue (see `net.work`).
     ``timeout`` and ``shutdown_timeout`` are in seconds.
     """
 
@@ -28,7 +28,7 @@ class TlsHandshake(asyncio.Protocol):
         shutdown_timeout: float,
         server_name: str | None = None,
     ) -> None:
-        """``server_name``: of the server that it connects to; None where it is the server itself."""
+        """``server_name`` is that of the server to connect to; None on the server's side."""
         self._loop = asyncio.get_running_loop()
         self._make_protocol = make_protocol
         self._timeout = timeout
@@ -41,24 +41,24 @@ class TlsHandshake(asyncio.Protocol):
         self._peer_name = "client" if server_name is None else "server"
         self._plain: asyncio.Transport | None = None
         self._held = b""
-        """What OpenSSL has not got yet."""
+        """Data that was not passed to OpenSSL yet."""
         self._is_queued = False
         self.silent_since: float | None = time.monotonic()
         """When the client last sent something."""
         self._timer: asyncio.TimerHandle | None = None
         self.finished: asyncio.Future[asyncio.BaseProtocol] = self._loop.create_future()
-        """The protocol, when the handshake is over. Raises OSError, of which ssl.SSLError is one, when it failed."""
+        """The protocol, when the handshake is complete. Raises OSError (which includes ssl.SSLError) if it failed."""
 
     def abort(self) -> None:
-        """Give up a handshake that is under way."""
+        """Abort a handshake in progress."""
         self.finished.cancel()
         if self.finished.cancelled():
             self._stop_timer()
             if self._plain is not None:
                 self._plain.abort()
 
-    def give_way(self) -> None:
-        """Give up a handshake whose place another client needs."""
+    def evict(self) -> None:
+        """Abort a handshake whose slot another client needs."""
         self._fail(ConnectionAbortedError("the client was silent while others waited"))
 
     # asyncio.Protocol
@@ -80,7 +80,7 @@ class TlsHandshake(asyncio.Protocol):
             work_queue_of(self._loop).add(self)
 
     def work(self) -> bool:
-        """A slice of the queue."""
+        """Called by the work queue for one slice."""
         slice_end = time.monotonic() + SLICE_SECONDS
         while not self.finished.done() and (end := end_of_records(self._held, 0)):
             self._incoming.write(self._held[:end])
@@ -97,7 +97,7 @@ class TlsHandshake(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        left = ConnectionResetError(f"the {self._peer_name} left during the handshake")
+        left = ConnectionResetError(f"the {self._peer_name} disconnected during the handshake")
         self._fail(exc if isinstance(exc, OSError) else left)
 
     def _shake_hands(self) -> None:

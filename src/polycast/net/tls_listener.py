@@ -1,4 +1,4 @@
-"""A listener for TLS connections that says why a handshake failed, which asyncio's own servers keep to themselves."""
+"""A listener for TLS connections that reports why a handshake failed, which asyncio's own servers do not."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from polycast.net.address import peer_of
+from polycast.net.connection_slots import ConnectionSlots
 from polycast.net.listener import Listener
-from polycast.net.places import Places
 from polycast.net.tls_handshake import TlsHandshake
 
 MAXIMUM_HANDSHAKES: Final = 1_000
-"""Handshakes under way at once; further connections wait in the kernel's queue."""
+"""Concurrent handshakes; further connections wait in the kernel's queue."""
 
 SILENCE_SECONDS: Final = 0.5
-"""After which a handshake may have to make room for another client: longer than a round trip in mobile networks."""
+"""Seconds of silence after which a handshake may be aborted for another client: longer than a mobile round trip."""
 
 
 class TlsListener(Listener):
     """Makes a protocol object for each connection whose handshake succeeds.
 
-    ``on_failed`` is called with the client's address and the error of a handshake that did not.
+    ``on_failed`` is called with the client's address and the error when a handshake fails.
     """
 
     def __init__(
@@ -38,33 +38,33 @@ class TlsListener(Listener):
         handshake_timeout: Callable[[], float],
         shutdown_timeout: float,
     ) -> None:
-        """Begin to accept; must be called on the event loop.
+        """Start accepting; must be called on the event loop.
 
-        Timeouts are in seconds; that of a handshake is asked for as the handshake begins.
+        Timeouts are in seconds; that of a handshake is called when the handshake starts.
         """
         self.context = context
         """For the next connections; it may be replaced."""
         self._on_failed = on_failed
         self._handshake_timeout = handshake_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._places: Places[TlsHandshake] = Places(MAXIMUM_HANDSHAKES, SILENCE_SECONDS)
-        self._place_left = asyncio.Event()
+        self._slots: ConnectionSlots[TlsHandshake] = ConnectionSlots(MAXIMUM_HANDSHAKES, SILENCE_SECONDS)
+        self._slot_freed = asyncio.Event()
         super().__init__(listener, make_protocol)
 
     async def _make_room(self, address: Any) -> None:
-        """Let silent ones give way until there is a place for the next client; see `Places`."""
+        """Abort silent handshakes until there is a slot for the next client; see `ConnectionSlots`."""
         host = peer_of(address)[0]
-        while len(self._opening) > MAXIMUM_HANDSHAKES or self._places.is_over(host):
-            silent = self._places.victim(host, time.monotonic())
+        while len(self._opening) > MAXIMUM_HANDSHAKES or self._slots.is_exceeded(host):
+            silent = self._slots.oldest_silent(host, time.monotonic())
             if silent is not None:
-                silent.give_way()
-                self._places.leave(silent)
+                silent.evict()
+                self._slots.release(silent)
             elif len(self._opening) <= MAXIMUM_HANDSHAKES:
                 return
             else:
-                self._place_left.clear()
+                self._slot_freed.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._place_left.wait(), SILENCE_SECONDS)
+                    await asyncio.wait_for(self._slot_freed.wait(), SILENCE_SECONDS)
 
     async def _open(self, accepted: socket.socket, address: Any) -> None:
         handshake = TlsHandshake(
@@ -73,7 +73,7 @@ class TlsListener(Listener):
             timeout=self._handshake_timeout(),
             shutdown_timeout=self._shutdown_timeout,
         )
-        self._places.take(handshake, peer_of(address)[0])
+        self._slots.acquire(handshake, peer_of(address)[0])
         try:
             await self._loop.connect_accepted_socket(lambda: handshake, accepted)
             await handshake.finished
@@ -81,5 +81,5 @@ class TlsListener(Listener):
             self._on_failed(address, error)
         finally:
             handshake.abort()  # when this task was cancelled
-            self._places.leave(handshake)
-            self._place_left.set()
+            self._slots.release(handshake)
+            self._slot_freed.set()

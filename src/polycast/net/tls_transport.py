@@ -1,12 +1,11 @@
-"""TLS over the plain transport of a connection, accepted or made.
+"""TLS over the plain transport of an incoming or outgoing connection.
 
-The event loops bring their own. Measured with a thousand connections on uvloop, theirs takes twice the time of OpenSSL
-and the socket for a small write, raises an exception for each read, and cuts a slow client off a fixed time after the
-connection began to close, whatever it has not taken yet.
+The event loops have their own. Measured with a thousand connections on uvloop, theirs takes twice the time of OpenSSL
+and the socket for a small write, raises an exception for each read, and disconnects a slow client a fixed time after
+the connection began to close, even if data is still queued for it.
 
-All that is written is encrypted at once and waits, if it must, in the plain transport. So limits and sizes of what
-waits are bytes on the wire: up to 29 more for each record (RFC 8446 section 5.2, RFC 5246 section 6.2.3.3) than were
-written.
+Data is encrypted as soon as it is written, and queued in the plain transport if necessary. So limits and queue sizes
+are bytes on the wire: up to 29 more for each record (RFC 8446 section 5.2, RFC 5246 section 6.2.3.3) than were written.
 """
 
 from __future__ import annotations
@@ -20,18 +19,19 @@ from typing import Any, Final
 from polycast.net.work import LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 RECORD_SIZE: Final = 16 * 1024
-"""Bytes of data in one TLS record at most (RFC 8446 section 5.1). OpenSSL takes and gives no more than that at once."""
+"""Maximum bytes of data in a TLS record (RFC 8446 section 5.1). OpenSSL accepts and returns no more than that at
+once."""
 
 
 RECORD_LIMIT: Final = RECORD_SIZE + 2048
-"""Bytes of an encrypted record behind its header at most (RFC 5246 section 6.2.3); OpenSSL refuses a longer one."""
+"""Maximum bytes of an encrypted record after its header (RFC 5246 section 6.2.3); OpenSSL refuses a longer one."""
 
 RECORDS_AT_ONCE: Final = 16
-"""Records that OpenSSL gets at once. It works off those without data, such as updates of keys, which take ten
+"""Records passed to OpenSSL at once. It processes all records without data, such as key updates, which take ten
 microseconds each, before it returns."""
 
 UNREAD_SIZE: Final = 64 * 1024
-"""Bytes that may wait, beside twice what the protocol allows, for a client that has OpenSSL answer."""
+"""Bytes that may be queued, in addition to twice the protocol's limit, for a client that makes OpenSSL answer."""
 
 _HEADER_SIZE: Final = 5
 _CONTENT_TYPES: Final = range(20, 24)
@@ -56,7 +56,7 @@ def end_of_records(data: bytes, position: int) -> int:
 
 
 def _records(pieces: list[bytes | bytearray | memoryview]) -> Iterator[bytes | memoryview]:
-    """Cut data into full records and a last one; copied is only what comes from two pieces or more."""
+    """Split data into full records and a last one; only records that span several pieces are copied."""
     gathered: list[memoryview] = []
     missing = RECORD_SIZE
     for piece in pieces:
@@ -74,7 +74,7 @@ def _records(pieces: list[bytes | bytearray | memoryview]) -> Iterator[bytes | m
 
 
 class _Nobody(asyncio.Protocol):
-    """Takes the place of the protocol of a lost connection, so that the two do not keep each other in memory."""
+    """Replaces the protocol of a lost connection, so that the two do not keep each other in memory."""
 
 
 _NOBODY: Final = _Nobody()
@@ -83,13 +83,13 @@ _NOBODY: Final = _Nobody()
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """A connection after its handshake: the transport of ``protocol``, and the protocol of the plain transport.
 
-    `data_received` of the protocol is called once for all that one read of the socket brought, or as much of it as
-    could be decrypted in a slice (see `net.work`).
+    `data_received` of the protocol is called once for the data of one read of the socket, or for as much of it as can
+    be decrypted in a slice (see `net.work`).
 
-    ``ssl_object`` reads from ``incoming`` and writes to ``outgoing``. A connection that is closed gets its last bytes
-    out first, however long that takes; who does not want to wait calls `abort`. From then on the client has
-    ``shutdown_timeout`` seconds to close its side, too: closed at once, the kernel would answer what still comes with
-    a reset, which may cost the client the last bytes.
+    ``ssl_object`` reads from ``incoming`` and writes to ``outgoing``. `close` sends the queued data first, however long
+    that takes; `abort` does not wait. After that, the client has ``shutdown_timeout`` seconds to close its side as
+    well: if the socket were closed at once, the kernel would answer further data with a reset, and the client might
+    lose the last bytes.
     """
 
     __slots__ = (
@@ -126,7 +126,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         shutdown_timeout: float,
         received: bytes = b"",
     ) -> None:
-        """``received``: what came behind the handshake."""
+        """``received`` is the data that followed the handshake."""
         super().__init__()
         self._loop = loop
         self._plain = plain
@@ -140,19 +140,19 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._take = outgoing.read
         self._send = plain.write
         self._error: Exception | None = None
-        """Why we cut the connection."""
+        """Why the connection was aborted on this side."""
         self._has_ended = False
-        """Whether the client has said that nothing more comes, in TLS or by TCP."""
+        """Whether the client has ended its side, in TLS or TCP."""
         self._is_closing = False
         self._is_paused = False
-        """Whether the protocol does not want to read now."""
+        """Whether the protocol has paused reading."""
         self._queue = work_queue_of(loop)
         self._is_queued = False
         """Whether records wait for a slice."""
         self._held = received
-        """What OpenSSL has not got yet: less than a record, unless reading is paused or records wait for a slice."""
+        """Data not passed to OpenSSL yet: less than a record, unless reading is paused or records wait for a slice."""
         self._used_until = 0.0
-        """Until when its share of the loop is used up."""
+        """Time until which its share of the loop is used up."""
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -193,7 +193,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 written = self._encrypt(record)
                 if written < len(record):
                     self._encrypt_rest(record, written)
-                # Taken out one by one: `outgoing` keeps as much memory as was ever in it, for each connection.
+                # One by one: for each connection, `outgoing` keeps as much memory as it has ever held.
                 encrypted.append(self._take())
         except ssl.SSLError as error:
             self._fail(error)
@@ -201,12 +201,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             plain = self._plain
             plain.writelines(encrypted)
             if plain.get_write_buffer_size():
-                # asyncio before 3.12.9 and 3.13.2 does not look at its limits in writelines (CVE-2024-12254).
+                # asyncio before 3.12.9 and 3.13.2 ignores its limits in writelines (CVE-2024-12254).
                 low, high = plain.get_write_buffer_limits()
                 plain.set_write_buffer_limits(high, low)
 
     def _encrypt_rest(self, data: bytes | bytearray | memoryview, written: int) -> None:
-        """Go on with a client that wants short records (RFC 6066 section 4); OpenSSL takes one at a time."""
+        """Encrypt the rest for a client that wants short records (RFC 6066 section 4); OpenSSL takes one at a time."""
         view = memoryview(data)
         while written < len(view):
             written += self._encrypt(view[written:])
@@ -222,7 +222,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return self._plain.get_write_buffer_limits()
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait, as they go over the wire."""
+        """Return how many bytes are queued, counted as they go over the wire."""
         return self._plain.get_write_buffer_size()
 
     # asyncio.Transport: reading
@@ -270,7 +270,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         try:
             self._ssl_object.unwrap()
         except ssl.SSLError:
-            pass  # most often: that the client's farewell has not come yet
+            pass  # usually because the client's close_notify has not arrived yet
         self._send(self._take())
         if self._has_ended or plain.is_closing():
             plain.close()
@@ -281,7 +281,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             plain.abort()
             return
         plain.resume_reading()
-        plain.set_write_buffer_limits(high=0)  # resume_writing is called when all has gone
+        plain.set_write_buffer_limits(high=0)  # resume_writing is called when everything has been sent
         if plain.get_write_buffer_size() == 0:
             self._wait_for_end()
 
@@ -301,12 +301,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_later(self._shutdown_timeout, self._plain.abort)
 
-    # asyncio.Protocol of the plain transport. It is not a BufferedProtocol: uvloop reads into one buffer for all
-    # connections by itself, and two calls and a slice for each read would take longer than the copy.
+    # asyncio.Protocol of the plain transport. It is not a BufferedProtocol: uvloop already reads into one buffer for
+    # all
+    # connections, and two calls and a slice for each read would take longer than the copy.
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
-            if len(data) >= READ_SIZE:  # what is dropped takes time, too
+            if len(data) >= READ_SIZE:  # discarding takes time as well
                 self._plain.pause_reading()
                 self._loop.call_soon(self._plain.resume_reading)
             return
@@ -321,7 +322,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             return False
         self._has_ended = True
         self._resume()
-        return True  # `close` closes the plain transport, behind the last bytes
+        return True  # `close` closes the plain transport after the last bytes
 
     def pause_writing(self) -> None:
         if not self._is_closing:
@@ -353,12 +354,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._queue.add(self)
 
     def work(self) -> bool:
-        """A slice of the queue."""
+        """Called by the work queue for one slice."""
         has_more = False
         if not self._is_paused and not self._is_closing:
             try:
                 has_more = self._read()
-            except Exception as error:  # the plain transport does the same with those out of data_received
+            except Exception as error:  # the plain transport does the same with exceptions from data_received
                 message = "the protocol of a TLS connection failed"
                 self._loop.call_exception_handler({"message": message, "exception": error, "transport": self})
                 self._fail(error)
@@ -368,7 +369,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return has_more
 
     def _read(self) -> bool:
-        """Pass on what the records that are there hold, for a slice; return whether more are left."""
+        """Decrypt the available records and pass on their data, for one slice; return whether more are left."""
         held = self._held
         received: list[bytes] = []
         error: ssl.SSLError | None = None
@@ -396,7 +397,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _decrypt_all(self, received: list[bytes]) -> None:
         incoming, decrypt = self._incoming, self._decrypt
         try:
-            while incoming.pending:  # without a look, each read would end in an exception
+            while incoming.pending:  # otherwise each read would end in an exception
                 data = decrypt(RECORD_SIZE)
                 if not data:
                     self._has_ended = True
@@ -407,7 +408,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _after_read(self, error: ssl.SSLError | None) -> None:
         if self._outgoing.pending:
-            self._send(self._take())  # the answer to an update of keys
+            self._send(self._take())  # the answer to a key update
             plain = self._plain
             if plain.get_write_buffer_size() > 2 * plain.get_write_buffer_limits()[1] + UNREAD_SIZE:
                 self._fail(ConnectionAbortedError("the other side does not read the answers of TLS"))

@@ -200,7 +200,7 @@ class UdpSocket:
             except OSError:
                 continue  # an ICMP error of an earlier send; the socket goes on
         else:
-            self._coalescing.hurry()
+            self._coalescing.poll_now()
         if self._on_drained is not None:
             self._on_drained()
 

@@ -502,7 +502,7 @@ async def test_frames_are_played_out_by_their_times() -> None:
     written: list[tuple[float, int, int]] = []
     loop = asyncio.get_running_loop()
     player = Player(loop, lambda *_: FakeStream())  # type: ignore[arg-type,return-value]
-    video, audio = player.add_lane(only="video"), player.add_lane(only="audio")
+    video, audio = player.add_queue(only="video"), player.add_queue(only="audio")
     pictures = [(0, Frame((b"\x41",), number * 3600, number * 3600, key=True)) for number in range(10)]
     sounds = [(0, Frame((b"x",), number * 960, number * 960, key=True)) for number in range(20)]
     video.receive((Track(0, H264()),), 0, pictures)

@@ -13,17 +13,17 @@ from tests.wire.http.support import ANSWER, DATE, converse, take
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.http import http1_reader
 from polycast.wire.http.http1 import Http1Connection
-from polycast.wire.http.http1_reader import KNOWN_LIMIT, KNOWN_SIZE, KnownRequests
+from polycast.wire.http.http1_reader import KNOWN_LIMIT, KNOWN_SIZE, RequestCache
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import SMALL_BODY, Response
 
 
-class Forgetful(KnownRequests):
+class Forgetful(RequestCache):
     def keep(self, data: bytes, event: tuple[Request, bool]) -> None:
         pass
 
 
-def told(known: KnownRequests, reads: Sequence[bytes], *, answers: bool) -> list[object]:
+def told(known: RequestCache, reads: Sequence[bytes], *, answers: bool) -> list[object]:
     """Return all that an engine says to reads; ``answers`` after each, or never."""
     engine = Http1Connection(known)
     said: list[object] = []
@@ -69,7 +69,7 @@ _PIECES = [
 @example([CURL_UPGRADE, GET, CURL_UPGRADE, b"\r\n", GET], True)
 def test_what_is_known_changes_nothing(reads: list[bytes], answers: bool) -> None:
     expected = told(Forgetful(), reads, answers=answers)
-    known = KnownRequests()
+    known = RequestCache()
     assert told(known, reads, answers=answers) == expected
     for warm in (*_WHOLE, *_PIECES):
         converse(Http1Connection(known), [warm])
@@ -77,13 +77,13 @@ def test_what_is_known_changes_nothing(reads: list[bytes], answers: bool) -> Non
 
 
 def known_after(*reads: bytes) -> list[bytes]:
-    known = KnownRequests()
+    known = RequestCache()
     converse(Http1Connection(known), reads)
     return list(known.by_bytes)
 
 
 def test_one_request_for_all_who_send_the_same() -> None:
-    known = KnownRequests()
+    known = RequestCache()
     [one], _, _ = converse(Http1Connection(known), [CURL])
     [other], _, _ = converse(Http1Connection(known), [CURL[:9] + CURL[9:]])
     assert one is other
@@ -115,7 +115,7 @@ def test_large_reads_are_not_kept() -> None:
 def test_there_are_never_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KNOWN_LIMIT * KNOWN_SIZE <= 2 << 20
     monkeypatch.setattr(http1_reader, "KNOWN_LIMIT", 4)
-    known = KnownRequests()
+    known = RequestCache()
     for number in range(30):
         [event], _, _ = converse(Http1Connection(known), [GET.replace(b"/", b"/%d" % number, 1)])
         assert isinstance(event, Request)

@@ -11,7 +11,7 @@ from tests.wire.http.support import converse
 
 from polycast.wire.http import http2_headers
 from polycast.wire.http.http2 import Http2Connection
-from polycast.wire.http.http2_headers import KNOWN_SIZE, KnownBlocks, Table, decode
+from polycast.wire.http.http2_headers import KNOWN_SIZE, HeaderBlockCache, Table, decode
 from polycast.wire.http.message import Request
 
 NAMES = [b"a", b"cookie", b"user-agent", b":path", b":authority", b"x" * 300]
@@ -23,7 +23,7 @@ REQUEST = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"h"), (
 @given(st.lists(st.tuples(FIELDS, st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=6))
 def test_blocks_mean_what_hpack_says(blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]]) -> None:
     encoder, decoder = hpack.Encoder(), hpack.Decoder()
-    table = KnownBlocks().empty
+    table = HeaderBlockCache().empty
     for fields, huffman, size in blocks:
         if size is not None:
             encoder.header_table_size = size
@@ -58,7 +58,7 @@ def ask(engine: Http2Connection, encoder: hpack.Encoder, stream: int, fields: li
 
 
 def test_connections_share_requests_and_tables() -> None:
-    known = KnownBlocks()
+    known = HeaderBlockCache()
     told = []
     tables = []
     for _ in range(2):
@@ -70,13 +70,13 @@ def test_connections_share_requests_and_tables() -> None:
         assert (one.method, one.target) == ("GET", b"/a")
         assert one is not other
     assert tables[0] is tables[1]
-    alone, encoder = Http2Connection(KnownBlocks()), hpack.Encoder()
+    alone, encoder = Http2Connection(HeaderBlockCache()), hpack.Encoder()
     assert ask(alone, encoder, 1, [*REQUEST, (b"a", b"b")]).headers == told[0][0].headers
 
 
 @pytest.mark.parametrize("name", [b"authorization", b"cookie", b"proxy-authorization"])
 def test_secrets_stay_with_their_connection(name: bytes) -> None:
-    known = KnownBlocks()
+    known = HeaderBlockCache()
     tables = []
     for _ in range(2):
         engine, encoder = Http2Connection(known), hpack.Encoder()
@@ -92,7 +92,7 @@ def test_secrets_stay_with_their_connection(name: bytes) -> None:
 
 def test_what_is_known_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2_headers, "KNOWN_LIMIT", 8)
-    known = KnownBlocks()
+    known = HeaderBlockCache()
     engine, encoder = Http2Connection(known), hpack.Encoder()
     for number in range(50):
         ask(engine, encoder, 1 + 2 * number, [*REQUEST[:3], (b":path", b"/%d" % number)])
@@ -101,14 +101,14 @@ def test_what_is_known_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_blocks_are_not_kept() -> None:
-    known = KnownBlocks()
+    known = HeaderBlockCache()
     engine, encoder = Http2Connection(known), hpack.Encoder()
     ask(engine, encoder, 1, [*REQUEST, (b"a", b"\xff" * KNOWN_SIZE)])
     assert not known.empty.known
 
 
 def test_requests_with_bodies_are_not_kept() -> None:
-    known = KnownBlocks()
+    known = HeaderBlockCache()
     engine, encoder = Http2Connection(known), hpack.Encoder()
     converse(engine, [START + get(1, encoder.encode([*REQUEST, (b"content-length", b"3")]))])
     assert not known.empty.known

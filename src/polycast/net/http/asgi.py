@@ -1,4 +1,4 @@
-"""Runs ASGI applications (Starlette and others) as handlers of requests, whose bodies are complete by then."""
+"""Runs ASGI applications (Starlette and others) as request handlers. Request bodies are complete when they start."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI 3 application for HTTP."""
 
 MAXIMUM_REQUESTS: Final = 4_096
-"""Requests handled at once, those that listen to events included."""
+"""Concurrent requests, including those that listen to events."""
 
-# What the connection itself says.
+# Headers that the connection itself sends.
 _OF_THE_CONNECTION: Final = frozenset({b"content-length", b"date", b"connection", b"transfer-encoding", b"keep-alive"})
 
 
 class AsgiHandler:
-    """Hands requests to an application, each in a task. One task begins per turn of the loop: a client that sends many
-    requests at once must not hold it."""
+    """Passes requests to an application, each in a task. One task starts per turn of the loop, so that a client that
+    sends many requests at once does not block it."""
 
     def __init__(self, application: Application, loop: asyncio.AbstractEventLoop, log: Log) -> None:
         self._application = application
@@ -118,12 +118,12 @@ class _Call:
         return {"type": "http.request", "body": self._transaction.request.body, "more_body": False}
 
     async def send(self, message: Message) -> None:
-        """Take the start of a response, or a piece of its body."""
+        """Process the start of a response, or a piece of its body."""
         if message["type"] == "http.response.start":
             self._start = message
             return
         if self._start is None or self._is_complete:
-            raise RuntimeError("a body that belongs to no response")
+            raise RuntimeError("a body without a response")
         body = bytes(message.get("body", b""))
         self._is_complete = not message.get("more_body", False)
         if self._is_complete and not self._is_streamed:

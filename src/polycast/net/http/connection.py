@@ -1,4 +1,4 @@
-"""A client's connection: HTTP/1.1 or HTTP/2, plain or in TLS, and the responses that leave over it."""
+"""A client's connection, HTTP/1.1 or HTTP/2, plain or TLS, and the responses sent over it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from polycast.wire.http.http2_frames import PREFACE
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 
-# Bytes that wait for a slow client; the rest of what it asked for is handed over as it takes them, and until then
-# stays in the memory that all clients share.
+# Bytes queued for a slow client; the rest of the responses follows as the client accepts data, and until then stays
+# in memory that all clients share.
 QUEUE_LIMIT: Final = 256 * 1024
 
 # Bytes handed to the transport at once.
 WRITE_SIZE: Final = 128 * 1024
 
-# Bytes that the engine gets at once: a request or a few. A client may send thousands in a row, which must not all be
-# read before the first is answered.
+# Bytes passed to the engine at once: a few requests. A client may send thousands in a row, which must not all be read
+# before the first is answered.
 RECEIVE_SIZE: Final = 2 * 1024
 
-# Bytes of a streamed response that wait before its handler has to.
+# Bytes of a streamed response that may be queued before its handler has to wait.
 STREAM_LIMIT: Final = 64 * 1024
 
-# Seconds in which a client must take WRITE_SIZE of what waits for it, or all of it: 52 kbit/s.
+# Seconds in which a client must accept WRITE_SIZE bytes, or all that is queued: 52 kbit/s.
 STALL_TIMEOUT = 20.0
 
-# Seconds without a request after which a connection is closed. Players ask at least once per segment.
+# Seconds without a request after which a connection is closed. Players send one at least once per segment.
 IDLE_TIMEOUT = 120.0
 
-# Two or more words that are no request line of HTTP/1.1: neither a method nor a version.
+# Two or more words that are not a request line of HTTP/1.1: neither a method nor a version.
 _OTHER_PREFACE: Final = re.compile(
     rb"(?!(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) )[A-Z]+ [^\r\n]*(?<! HTTP/\d\.\d)\r\n"
 )
@@ -50,17 +50,17 @@ class HttpConnection(TcpConnection):
         super().__init__(server.loop, server.log, server.now)
         self.server = server
         self._engine: Engine | None = None
-        """None until the first bytes tell the version."""
+        """None until the first bytes show the version."""
         self._unread = b""
-        """What the engine did not get yet."""
+        """Data not passed to the engine yet."""
         self._transactions: dict[int, Transaction] = {}
         """Requests that are being answered, by stream."""
         self._draining: list[Transaction] = []
-        """Streamed responses whose handlers wait until the client has taken more."""
+        """Streamed responses whose handlers wait until the client has accepted more."""
         self._is_working = False
         self._is_write_paused = False
         self._is_shutting_down = False
-        """Whether to close after the responses that are under way."""
+        """Whether to close after the responses in progress."""
         self._watch = _Watch(server.now())
 
     # TcpConnection
@@ -115,12 +115,12 @@ class HttpConnection(TcpConnection):
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether the client speaks TLS to us."""
+        """Whether the connection uses TLS."""
         return self.transport.get_extra_info("ssl_object") is not None
 
     @property
     def local_address(self) -> tuple[str, int]:
-        """IP address and port at our end."""
+        """IP address and port at this end."""
         return peer_of(self.transport.get_extra_info("sockname"))
 
     # Requests
@@ -130,11 +130,13 @@ class HttpConnection(TcpConnection):
         if engine is None or self._unread or self._is_working or len(data) > RECEIVE_SIZE:
             self._unread += data
             return self.go_on(now)
-        self._give(engine, data)  # a request or two, which nothing has to wait for: most reads are that
+        self._give(
+            engine, data
+        )  # most reads are a request or two, which can be processed without a check of the budget
         return self._work_on(engine, now)
 
     def go_on(self, now: float) -> bool:
-        """Answer what was received, for a slice; a response that is there at once may let the next request begin."""
+        """Handle what was received, for one slice; an immediate response may let the next request begin."""
         engine = self._engine or self._recognize()
         if engine is None or self._is_working:
             return False
@@ -160,7 +162,7 @@ class HttpConnection(TcpConnection):
         return False
 
     def _recognize(self) -> Engine | None:
-        """Return the engine for what has begun; None while that is open."""
+        """Return the engine for the client's HTTP version; None while it is not known."""
         data = self._unread
         if len(data) < len(PREFACE) and PREFACE.startswith(data):
             return None
@@ -171,8 +173,8 @@ class HttpConnection(TcpConnection):
         return self._engine
 
     def _make_engine(self, *, is_http2: bool) -> Engine:
-        known, limit = self.server.known, self.server.handler.body_limit
-        return Http2Connection(known.blocks, limit) if is_http2 else Http1Connection(known.requests, limit)
+        caches, limit = self.server.request_caches, self.server.handler.body_limit
+        return Http2Connection(caches.blocks, limit) if is_http2 else Http1Connection(caches.requests, limit)
 
     def _feed(self, engine: Engine) -> None:
         data = self._unread
@@ -186,11 +188,11 @@ class HttpConnection(TcpConnection):
         try:
             engine.receive_data(data)
         except RemoteProtocolError as error:
-            self._unread = b""  # the engine answers the requests before it, and is finished then
+            self._unread = b""  # the engine answers the requests before it, and then it is finished
             self.close_reason = self.close_reason or f"invalid data: {error}"
 
     def _handle_requests(self, engine: Engine, now: float) -> bool:
-        """Handle requests that the engine has read; return whether it has no more now."""
+        """Handle the requests that the engine has read; return whether there are no more for now."""
         while self.is_open:
             event = engine.next_event()
             if event is None:
@@ -217,7 +219,7 @@ class HttpConnection(TcpConnection):
             transaction.cancel()
 
     def _continue(self) -> None:
-        """Something has changed that requests or responses may have waited for."""
+        """Continue after a change that requests or responses may have waited for."""
         if self._is_working or not self.is_open:
             return
         engine = self._engine
@@ -229,7 +231,7 @@ class HttpConnection(TcpConnection):
     # Responses
 
     def respond(self, transaction: Transaction, response: Response) -> None:
-        """Send the response to a request, or begin one that is streamed; nothing when the client is gone."""
+        """Send the response to a request, or start a streamed one; does nothing if the client is gone."""
         request = transaction.request
         stream = request.stream
         engine = self._engine
@@ -250,7 +252,7 @@ class HttpConnection(TcpConnection):
             self._continue()
 
     def send_body(self, transaction: Transaction, data: bytes, *, is_last: bool) -> None:
-        """Send a piece of a streamed response; nothing when the client is gone."""
+        """Send a piece of a streamed response; does nothing if the client is gone."""
         stream = transaction.request.stream
         engine = self._engine
         if engine is None or self._transactions.get(stream) is not transaction:
@@ -310,14 +312,14 @@ class HttpConnection(TcpConnection):
                 transport.write(piece)
         if engine.is_finished and self.is_open:
             if not self._is_write_paused:
-                transport.set_write_buffer_limits(high=1)  # paused until all has gone
+                transport.set_write_buffer_limits(high=1)  # paused until everything has been sent
             if not self._is_write_paused:
                 super().close("closed after the last response")
 
     # Life
 
     def tick(self, now: float) -> None:
-        """Called about once a second: time-outs and clients that take nothing."""
+        """Called about once a second: timeouts and stalled clients."""
         watch, engine = self._watch, self._engine
         if not self.is_open:
             self.check_progress(now, STALL_TIMEOUT)
@@ -325,9 +327,9 @@ class HttpConnection(TcpConnection):
         waiting = self.transport.get_write_buffer_size()
         self.check_memory()
         if watch.has_stalled(now, waiting, has_more=engine is not None and engine.is_sending):
-            self.abort("the client does not take the response")
+            self.abort("the client does not read the response")
             return
-        # A request that was cut where we stopped reading is not the client's fault.
+        # A request that is incomplete because reading is paused is not the client's fault.
         is_ours = bool(self._unread and engine is not None) or self.is_behind or (engine is not None and engine.is_full)
         is_incomplete = engine is None or (engine.is_incomplete and not is_ours)
         if watch.is_late(now, self.server.read_timeout, is_incomplete=is_incomplete):
@@ -342,7 +344,7 @@ class HttpConnection(TcpConnection):
         self.close("no request received in time")
 
     def close(self, reason: str) -> None:
-        """Close once everything queued was sent; requests that are not answered are cancelled."""
+        """Close after everything queued has been sent; unanswered requests are cancelled."""
         if not self.is_open:
             return
         self.close_reason = self.close_reason or reason
@@ -354,7 +356,7 @@ class HttpConnection(TcpConnection):
         super().close(reason)
 
     def shut_down(self, reason: str) -> None:
-        """Take no more requests, and close when those under way are answered."""
+        """Accept no more requests, and close when those in progress are answered."""
         if self._engine is None or not self._transactions:
             self.close(reason)
             return
@@ -362,14 +364,14 @@ class HttpConnection(TcpConnection):
         self._is_shutting_down = True
         if isinstance(self._engine, Http1Connection):
             self._engine.shut_down()
-        # Some HTTP/2 clients take GOAWAY for the end, even of what is under way; so it follows the last response.
+        # Some HTTP/2 clients abort requests in progress when they receive GOAWAY; so it follows the last response.
 
     def close_transport(self) -> None:
         if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():
             self.transport.close()
             return
-        # Closed at once, the kernel would answer what still arrives with a reset, which may cost the client its
-        # response.
+        # If the socket were closed at once, the kernel would answer further data with a reset, and the client might
+        # lose its response.
         try:
             self.transport.write_eof()
         except OSError:  # the client has just gone
@@ -379,7 +381,7 @@ class HttpConnection(TcpConnection):
 
 
 class _Watch:
-    """Tells when a connection has used up its time. All times are monotonic seconds."""
+    """The timeouts of a connection. All times are in monotonic seconds."""
 
     __slots__ = ("_drained_then", "_has_requested", "_incomplete_since", "_last_request", "_stalled_since", "written")
 
@@ -398,7 +400,7 @@ class _Watch:
         self._has_requested = True
 
     def is_late(self, now: float, timeout: float, *, is_incomplete: bool) -> bool:
-        """Return whether a request that was begun, or the first one, takes longer than ``timeout``."""
+        """Return whether a request in progress, or the first one, takes longer than ``timeout``."""
         if not is_incomplete and self._has_requested:
             self._incomplete_since = None
             return False
@@ -408,11 +410,11 @@ class _Watch:
         return now - max(self._incomplete_since, self._last_request) >= timeout
 
     def is_idle(self, now: float) -> bool:
-        """Return whether the client has neither asked for anything nor taken anything for long."""
+        """Return whether the client has neither sent a request nor accepted data for a long time."""
         return now - self._last_request >= IDLE_TIMEOUT and self._stalled_since is None
 
     def has_stalled(self, now: float, waiting: int, *, has_more: bool) -> bool:
-        """Return whether the client takes nothing; ``waiting`` are the bytes in the transport."""
+        """Return whether the client has stalled; ``waiting`` is the number of bytes queued in the transport."""
         drained = self.written - waiting
         if waiting == 0 and not has_more:
             self._stalled_since = None

@@ -1,4 +1,4 @@
-"""Responses: files with all that HTTP wants of them, made once and sent often (RFC 9110)."""
+"""Responses: files with their headers, ranges and entity tags, built once and sent often (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polycast.wire.http.response import Response
 # Bytes under which compressing a playlist saves nothing.
 MINIMUM_GZIP_SIZE: Final = 512
 
-# Characters of a Range or If-None-Match header that are looked at: one range, a few entity tags.
+# Characters of a Range or If-None-Match header that are parsed: one range, a few entity tags.
 MAXIMUM_CONDITION: Final = 1024
 
 IMMUTABLE: Final = "max-age=31536000, immutable"
@@ -24,14 +24,14 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
 
 
 class HttpFile:
-    """A body with its headers, and the response that most requests for it get, made once for all of them."""
+    """A body with its headers, and the response to most requests for it, built once for all of them."""
 
     __slots__ = ("_headers", "_packed", "etag", "is_compressible", "whole")
 
     def __init__(
         self, body: bytes, headers: Sequence[Header], etag: bytes, *, is_compressible: bool, packed: bytes | None = None
     ) -> None:
-        """``packed`` is the body as gzip, where it is known already.
+        """``packed`` is the body compressed with gzip, if it exists already.
 
         ``etag`` is weak (``W/"..."``) where the file is compressible: it stands for both forms.
         """
@@ -50,7 +50,7 @@ class HttpFile:
         return len(self.whole.body)
 
     def respond(self, request: Request) -> Response:
-        """Return what a request gets: the file, a range of it, or only that it has not changed."""
+        """Return the response to a request: the file, a range of it, or that it has not changed."""
         fields = request.fields
         if b"if-none-match" in fields and _matches(fields[b"if-none-match"], self.etag):
             return Response(304, self._headers)
@@ -84,7 +84,7 @@ class HttpFile:
 
 
 class ResponseFactory:
-    """Makes responses with the headers that all of them have."""
+    """Makes responses with their common headers."""
 
     def __init__(self, allow_origin: str) -> None:
         self._common: list[Header] = [
@@ -99,7 +99,7 @@ class ResponseFactory:
         return self.document(status, b"text/plain; charset=utf-8", f"{text}\n".encode(), headers)
 
     def document(self, status: int, content_type: bytes, body: bytes, headers: Sequence[Header] = ()) -> Response:
-        """Return a response with a body that is made for this one request."""
+        """Return a response with a body made for this request only."""
         fields = [(b"content-type", content_type), (b"cache-control", b"no-store"), *headers, *self._common]
         return Response(status, fields, body)
 
@@ -108,7 +108,7 @@ class ResponseFactory:
         return Response(status, [*headers, *self._common])
 
     def plain(self, status: int, headers: Sequence[Header], body: bytes) -> Response:
-        """Return a response with a body; ``headers`` tell its type."""
+        """Return a response with a body; ``headers`` contain its type."""
         return Response(status, [*headers, *self._common], body)
 
     def file(
@@ -122,7 +122,7 @@ class ResponseFactory:
         packed: bytes | None = None,
         headers: Sequence[Header] = (),
     ) -> HttpFile:
-        """Return a file. Without an ``etag`` it gets one made of its bytes."""
+        """Return a file. Without ``etag``, it gets one derived from its content."""
         tag = etag.encode() if etag else b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
         if is_compressible and not tag.startswith(b"W/"):
             tag = b"W/" + tag
@@ -142,7 +142,7 @@ def _matches(condition: bytes, etag: bytes) -> bool:
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:
-    """Return (start, end) of the one range that is asked for, an empty one where there is none; None to ignore it."""
+    """Return (start, end) of the single requested range, empty if it cannot be satisfied; None to ignore the header."""
     match = _RANGE.fullmatch(text.strip())
     if match is None or not (match[1] or match[2]):
         return None

@@ -1,8 +1,8 @@
-"""Which host names requests may be for.
+"""Checks the host name of requests.
 
-A web page whose name is made to resolve to an address of this machine or of its network (DNS rebinding) sends requests
-that browsers take for its own. Only the name betrays it: it is one that others can register. So names are refused that
-a stranger can have in public, unless they are this machine's or were configured.
+A web page whose host name resolves to an address of this machine or its network (DNS rebinding) can send requests that
+browsers treat as same-origin. Only the host name reveals it. So names that anybody can register are refused, unless
+they are this machine's own or were configured.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final
 
 from polycast.wire.http.message import Request
 
-# Ends of names that exist in local networks only: RFC 6761 (localhost), RFC 6762 (local, and appendix G: those that are
+# Suffixes of names that exist only in local networks: RFC 6761 (localhost), RFC 6762 (local, and appendix G: those
 # in use), RFC 8375 (home.arpa), and internal, which ICANN has reserved.
-_LOCAL_ENDS: Final = (
+_LOCAL_SUFFIXES: Final = (
     *(".localhost", ".local", ".internal", ".home.arpa", ".lan", ".home", ".corp", ".intranet", ".private"),
     ".localdomain",
 )
@@ -29,7 +29,7 @@ ANY: Final = "*"
 
 
 def authority_of(request: Request) -> str:
-    """Return host and port that a request is for: of its target where that has them (RFC 9112 section 3.2.2)."""
+    """Return the host and port of a request: from its target if that contains them (RFC 9112 section 3.2.2)."""
     scheme, separator, rest = request.target[:_MAXIMUM_AUTHORITY].partition(b"://")
     if separator and scheme.lower() in (b"http", b"https"):
         return rest.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
@@ -37,19 +37,20 @@ def authority_of(request: Request) -> str:
 
 
 def host_of(authority: str) -> str:
-    """Return the host of ``host:port`` in lower case, an IPv6 address without brackets, a name without a last dot."""
+    """Return the host of ``host:port`` in lower case, IPv6 addresses without brackets, names without a trailing dot."""
     if authority.startswith("["):
         return authority[1:].partition("]")[0].lower()
     return authority.partition(":")[0].rstrip(".").lower()
 
 
 def is_host_allowed(request: Request, allowed: Collection[str]) -> bool:
-    """Return whether the host that a request names is one of ours.
+    """Return whether the host of a request is this machine or was configured.
 
-    ``allowed`` are names besides those of the machine; ``*.example.com`` is every name below, ``*`` every name.
+    ``allowed`` contains names in addition to those of the machine; ``*.example.com`` is every subdomain, ``*`` every
+    name.
     """
     host = host_of(authority_of(request))
-    if not host or "." not in host or host.endswith(_LOCAL_ENDS) or _is_address(host) or host in _machine_names():
+    if not host or "." not in host or host.endswith(_LOCAL_SUFFIXES) or _is_address(host) or host in _machine_names():
         return True
     return any(_matches(host, name.lower()) for name in allowed)
 

@@ -1,4 +1,4 @@
-"""Who sends a request: its address behind proxies, its credentials."""
+"""The sender of a request: its address behind proxies, its credentials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def client_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork]) -> str:
-    """Return the IP address of the client, as trusted proxies tell it; ``peer`` is where the connection is from."""
+    """Return the client's IP address as forwarded by trusted proxies; ``peer`` is the address of the connection."""
     peer = plain_host(peer)
     if not trusted_proxies:
         return peer
@@ -37,7 +37,8 @@ def client_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork])
 
 
 def basic_credentials(request: Request) -> tuple[str, str] | None:
-    """Return user and password of HTTP Basic (RFC 7617), both empty where they cannot be decoded; None without."""
+    """Return user and password of HTTP Basic (RFC 7617), both empty if they cannot be decoded; None without the
+    header."""
     scheme, _, value = request.fields.get(b"authorization", b"").partition(b" ")
     if scheme.lower() != b"basic":
         return None
@@ -51,7 +52,7 @@ def basic_credentials(request: Request) -> tuple[str, str] | None:
 
 
 def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxies: Sequence[IPNetwork]) -> str:
-    """Return who the client is: the nearest address that is not a trusted proxy.
+    """Return the client's address: the nearest one that is not a trusted proxy's.
 
     ``peer`` is the connection's address, ``forwarded`` what X-Forwarded-For lists, ``real`` X-Real-IP.
     """

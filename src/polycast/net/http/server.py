@@ -1,4 +1,4 @@
-"""An HTTP server: a listener for HTTP or HTTPS, HTTP/1.1 and HTTP/2, in front of a handler of requests."""
+"""An HTTP server: a listener for HTTP or HTTPS, HTTP/1.1 and HTTP/2, and a request handler."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import ClassVar, Final
 
 from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
-from polycast.net.close_reason import describe_loss
+from polycast.net.close_reason import describe_close
 from polycast.net.http.connection import HttpConnection
-from polycast.net.http.transaction import HttpHandler, Known
+from polycast.net.http.transaction import HttpHandler, RequestCaches
 from polycast.net.server import ClientConnection, ConnectionServer
 
 # Seconds for a request to arrive, and for the first one of a connection.
@@ -21,7 +21,7 @@ ALPN_PROTOCOLS: Final = ("h2", "http/1.1")
 
 
 class DateHeader:
-    """The ``Date`` of responses, made once a second."""
+    """The ``Date`` header of responses, formatted once a second."""
 
     __slots__ = ("_second", "_text")
 
@@ -30,7 +30,7 @@ class DateHeader:
         self._second = 0
 
     def __call__(self) -> bytes:
-        """Return this second as the header tells it (RFC 9110 section 6.6.1)."""
+        """Return the current time in the format of the header (RFC 9110 section 6.6.1)."""
         now = time.time()
         if not self._second <= now < self._second + 1:
             self._second = int(now)
@@ -39,7 +39,7 @@ class DateHeader:
 
 
 class HttpServer(ConnectionServer):
-    """Serves a handler on an address. Made, started and stopped once."""
+    """Serves a handler on an address. It is started and stopped once."""
 
     alpn_protocols: ClassVar[tuple[str, ...]] = ALPN_PROTOCOLS
 
@@ -53,10 +53,10 @@ class HttpServer(ConnectionServer):
         certificate: str = "",
         key: str = "",
     ) -> None:
-        """``certificate`` and ``key`` are PEM files; with them the server speaks TLS only."""
+        """``certificate`` and ``key`` are PEM files; with them, the server only speaks TLS."""
         super().__init__(loop if loop is not None else asyncio.get_running_loop(), log)
         self.handler = handler
-        self.known = Known()
+        self.request_caches = RequestCaches()
         self.date = DateHeader()
         self._address = address
         self._files = (certificate, key)
@@ -83,7 +83,7 @@ class HttpServer(ConnectionServer):
             connection.shut_down(reason)
 
     def on_handshake_failed(self, address: object, error: Exception) -> None:
-        # Browsers try once and ask their user when they do not know the certificate: nothing to worry an operator with.
+        # Browsers try once and ask their user if they do not know the certificate: not worth a line at info level.
         self.log.debug(
-            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_loss(error)
+            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_close(error)
         )

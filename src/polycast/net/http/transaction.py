@@ -1,4 +1,4 @@
-"""A request on its way to its response, and what a connection needs of the server that it belongs to."""
+"""A request with its pending response, and what a connection needs from its server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from polycast.log import Log
-from polycast.wire.http.http1_reader import KnownRequests
-from polycast.wire.http.http2_headers import KnownBlocks
+from polycast.wire.http.http1_reader import RequestCache
+from polycast.wire.http.http2_headers import HeaderBlockCache
 from polycast.wire.http.message import BODY_LIMIT, Request
 from polycast.wire.http.response import Response
 
@@ -20,10 +20,10 @@ class HttpHandler(Protocol):
     """Answers requests."""
 
     body_limit: int
-    """Bytes of a request's body. A request with a larger one is handed over without it (`Request.is_truncated`)."""
+    """Maximum bytes of a request's body. A larger one is discarded (`Request.is_truncated`)."""
 
     def handle(self, transaction: Transaction) -> None:
-        """Answer a request, now or later. It raises nothing."""
+        """Answer a request, now or later. Must not raise."""
         ...
 
 
@@ -34,14 +34,14 @@ class HttpHost(Protocol):
     """Monotonic seconds."""
     log: Log
     loop: asyncio.AbstractEventLoop
-    known: Known
+    request_caches: RequestCaches
 
     @property
     def handler(self) -> HttpHandler: ...
 
     @property
     def read_timeout(self) -> float:
-        """Seconds for a request to arrive, from its first byte on, and for the first one of a connection."""
+        """Seconds for a request to arrive after its first byte, and for the first request of a connection."""
         ...
 
     def date(self) -> bytes:
@@ -58,18 +58,18 @@ class HttpHost(Protocol):
         """Log and count the exception that is being handled."""
 
 
-class Known:
-    """Requests that the connections of one server have read before."""
+class RequestCaches:
+    """Caches of parsed requests, shared by the connections of a server."""
 
     __slots__ = ("blocks", "requests")
 
     def __init__(self) -> None:
-        self.requests = KnownRequests()
-        self.blocks = KnownBlocks()
+        self.requests = RequestCache()
+        self.blocks = HeaderBlockCache()
 
 
 class Transaction:
-    """A request that is being answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
+    """A request to be answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
 
     __slots__ = ("begun", "connection", "drained", "is_cancelled", "on_cancelled", "request", "task")
 
@@ -84,7 +84,7 @@ class Transaction:
         self.on_cancelled: Callable[[Transaction], None] | None = None
         """Called when the client no longer wants the response."""
         self.drained: asyncio.Future[None] | None = None
-        """What `drain` waits for."""
+        """The future that `drain` waits for."""
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -92,7 +92,7 @@ class Transaction:
         return self.connection.peer
 
     def respond(self, response: Response) -> None:
-        """Send the response. Nothing happens when the client is gone or was answered."""
+        """Send the response. Does nothing if the client is gone or was already answered."""
         self.connection.respond(self, response)
 
     def send(self, data: bytes) -> None:
@@ -100,7 +100,7 @@ class Transaction:
         self.connection.send_body(self, data, is_last=False)
 
     async def drain(self) -> None:
-        """Return when the client has taken so much that there is room for more."""
+        """Wait until the client has accepted enough data that there is room for more."""
         await self.connection.drain(self)
 
     def end(self) -> None:
@@ -108,7 +108,7 @@ class Transaction:
         self.connection.send_body(self, b"", is_last=True)
 
     def abandon(self) -> None:
-        """End a streamed response that cannot be completed, so that the client notices."""
+        """Abort a streamed response that cannot be completed, so that the client notices."""
         self.connection.abandon(self)
 
     def cancel(self) -> None:
@@ -120,4 +120,4 @@ class Transaction:
             self.on_cancelled(self)
 
 
-__all__ = ["BODY_LIMIT", "HttpHandler", "HttpHost", "Known", "Transaction"]
+__all__ = ["BODY_LIMIT", "HttpHandler", "HttpHost", "RequestCaches", "Transaction"]

@@ -16,10 +16,10 @@ from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Stream
 from polycast.net.address import join_host_port, peer_of
-from polycast.net.close_reason import describe_loss
+from polycast.net.close_reason import describe_close
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
-from polycast.net.http.transaction import Known
+from polycast.net.http.transaction import RequestCaches
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.remuxer import Remuxer
@@ -52,7 +52,7 @@ class HlsServer(TcpServer, PathObserver):
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that run, or wait for a publisher to come back, by path name."""
         self.handler = RequestHandler(self)
-        self.known = Known()
+        self.request_caches = RequestCaches()
         self.date = DateHeader()
         self._stopping = False
         self._numbering = _numberings.setdefault(context.hub, Numbering())
@@ -76,7 +76,7 @@ class HlsServer(TcpServer, PathObserver):
     def on_handshake_failed(self, address: object, error: Exception) -> None:
         # Browsers try once and ask their user when they do not know the certificate: nothing to worry an operator with.
         self.log.debug(
-            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_loss(error)
+            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_close(error)
         )
 
     def on_second(self, now: float) -> None:

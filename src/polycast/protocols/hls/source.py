@@ -13,7 +13,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.protocols.hls.source_crypto import KEY_SIZE, Decryptor, check_key, decrypt
 from polycast.protocols.hls.source_demuxer import PieceDemuxer
 from polycast.protocols.hls.source_http import Download, Fetcher, resolve
-from polycast.protocols.hls.source_player import Lane, Player
+from polycast.protocols.hls.source_player import Player, PlayoutQueue
 from polycast.protocols.hls.source_playlist import Piece, PlaylistFollower, choose_variant
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.wire.hls.parsed import ByteRange, Initialization, Key, ParsedMediaPlaylist, ParsedMultivariantPlaylist
@@ -104,7 +104,7 @@ class HlsPuller(Puller):
         else:
             urls = [first.url]
         renditions = [
-            _Rendition(context, fetcher, player, player.add_lane(only=_kind_of(number, len(urls))), url)
+            _Rendition(context, fetcher, player, player.add_queue(only=_kind_of(number, len(urls))), url)
             for number, url in enumerate(urls)
         ]
         # The first failure of any of them is that of the source; the others are cancelled. A rendition that has ended
@@ -149,13 +149,13 @@ class _UnreadableError(PullError):
 
 
 class _Rendition:
-    """Follows one media playlist and fills a lane with its frames."""
+    """Follows one media playlist and fills a queue with its frames."""
 
-    def __init__(self, context: PullContext, fetcher: Fetcher, player: Player, lane: Lane, url: str) -> None:
+    def __init__(self, context: PullContext, fetcher: Fetcher, player: Player, queue: PlayoutQueue, url: str) -> None:
         self._context = context
         self._fetcher = fetcher
         self._player = player
-        self._lane = lane
+        self._queue = queue
         self._url = url
         self._follower = PlaylistFollower()
         self._demuxer = PieceDemuxer()
@@ -180,7 +180,7 @@ class _Rendition:
                 skipped = self._follower.skipped
             await self._take(pieces, download.url, playlist)
             if playlist.ended:
-                self._lane.finish()
+                self._queue.finish()
                 return
             now = loop.time()
             if self._follower.has_changed:
@@ -212,7 +212,7 @@ class _Rendition:
     async def _take(self, pieces: list[Piece], base: str, playlist: ParsedMediaPlaylist) -> None:
         room = max(SHORTEST_BUFFER_SECONDS, float(BUFFER_TARGETS * playlist.target_duration))
         for piece in pieces:
-            await self._player.wait_for_room(self._lane, room, MAXIMUM_BUFFER_SIZE)
+            await self._player.wait_for_room(self._queue, room, MAXIMUM_BUFFER_SIZE)
             initialization = None
             if piece.initialization is not None:
                 initialization = await self._initialization(piece.initialization, base, piece.sequence)
@@ -243,7 +243,7 @@ class _Rendition:
                 break
         if decryptor is not None:
             await self._take_apart(piece, decryptor.finish())
-        self._lane.receive(self._demuxer.tracks, piece.period, self._demuxer.end(piece))
+        self._queue.receive(self._demuxer.tracks, piece.period, self._demuxer.end(piece))
 
     async def _pieces(self, piece: Piece, url: str, received: int) -> AsyncGenerator[bytes, None]:
         """Yield a segment from byte ``received`` on, as fast as it is played."""
@@ -261,7 +261,7 @@ class _Rendition:
                 self._context.counters.bytes_received += len(data)
                 before = loop.time()
                 yield data
-                await self._player.wait_for_room(self._lane, math.inf, MAXIMUM_BUFFER_SIZE)
+                await self._player.wait_for_room(self._queue, math.inf, MAXIMUM_BUFFER_SIZE)
                 deadline += loop.time() - before
 
     async def _take_apart(self, piece: Piece, data: bytes) -> None:
@@ -281,7 +281,7 @@ class _Rendition:
             for first in range(0, len(frames), FRAMES_AT_ONCE):
                 if first:
                     await asyncio.sleep(0)
-                self._lane.receive(self._demuxer.tracks, piece.period, frames[first : first + FRAMES_AT_ONCE])
+                self._queue.receive(self._demuxer.tracks, piece.period, frames[first : first + FRAMES_AT_ONCE])
             start += size
             took = loop.time() - began
             if took > SLICE_SECONDS:

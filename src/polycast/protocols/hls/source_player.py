@@ -54,7 +54,7 @@ class TimeLine:
         self._end = max(self._end, end)
 
 
-class Lane:
+class PlayoutQueue:
     """The frames of one rendition that wait for their time."""
 
     def __init__(self, time_line: TimeLine, on_data: Callable[[], None], *, only: str | None = None) -> None:
@@ -69,33 +69,33 @@ class Lane:
         """Joins what leaps without a discontinuity, so that frames can be played out by their times."""
         self._container_tracks: tuple[Track, ...] | None = None
         self.tracks: tuple[Track, ...] | None = None
-        self.queue: deque[tuple[int, int, Frame | tuple[Track, ...]]] = deque()
+        self.entries: deque[tuple[int, int, Frame | tuple[Track, ...]]] = deque()
         """(time in nanoseconds, track index, frame), or the new tracks from there on."""
         self.size = 0
         """Bytes of the frames in it."""
         self.is_finished = False
         self.is_given_up = False
-        """Whether the other lanes go on without this one until it has something again."""
+        """Whether the other queues go on without this one until it has something again."""
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the lane is to have frames, but has none now."""
-        return not (self.queue or self.is_finished or self.is_given_up)
+        """Whether the queue is to have frames, but has none now."""
+        return not (self.entries or self.is_finished or self.is_given_up)
 
     @property
     def buffered(self) -> float:
         """Seconds of media that wait."""
-        queue = self.queue
-        return (queue[-1][0] - queue[0][0]) / NANOSECONDS if queue else 0.0
+        entries = self.entries
+        return (entries[-1][0] - entries[0][0]) / NANOSECONDS if entries else 0.0
 
     def clear(self) -> None:
         """Forget what waits."""
-        self.queue.clear()
+        self.entries.clear()
         self.size = 0
 
     def pop(self) -> tuple[int, int, Frame | tuple[Track, ...]]:
-        """Remove the first entry of the queue and return it."""
-        entry = self.queue.popleft()
+        """Remove the first entry and return it."""
+        entry = self.entries.popleft()
         if isinstance(entry[2], Frame):
             self.size -= entry[2].size + FRAME_OVERHEAD
         return entry
@@ -123,7 +123,7 @@ class Lane:
             self._time_line.note(time + rescale_nearest(step, rate, NANOSECONDS))
             begins = track.began or frame.discontinuity
             self.size += frame.size + FRAME_OVERHEAD
-            self.queue.append((time, index, retimed(frame, frame.pts + dts - frame.dts, dts, discontinuity=begins)))
+            self.entries.append((time, index, retimed(frame, frame.pts + dts - frame.dts, dts, discontinuity=begins)))
         self.is_given_up = False
         self._on_data()
 
@@ -140,8 +140,8 @@ class Lane:
             Track(index, track.codec, language=track.language, title=track.title) for index, track in enumerate(kept)
         )
         if self.tracks is not None and taken != self.tracks:
-            time = self.queue[-1][0] if self.queue else max(self._last_time.values(), default=0)
-            self.queue.append((time, -1, taken))
+            time = self.entries[-1][0] if self.entries else max(self._last_time.values(), default=0)
+            self.entries.append((time, -1, taken))
         if self.tracks is None or not can_follow(self.tracks, taken):
             self._last_time = {}
             self._continuity = Continuity([track.clock_rate for track in taken], MAXIMUM_STEP_OF_FRAMES)
@@ -149,7 +149,7 @@ class Lane:
 
 
 class Player:
-    """Publishes what the lanes hold, in real time."""
+    """Publishes what the queues hold, in real time."""
 
     def __init__(
         self,
@@ -161,64 +161,64 @@ class Player:
         self._data = asyncio.Event()
         self._stream: Stream | None = None
         self._published: list[tuple[Track, ...]] = []
-        """The tracks of each lane as they are published."""
+        """The tracks of each queue as they are published."""
         self._origin: float | None = None
         """Loop time of time 0."""
         self._taken = asyncio.Event()
         self.started = asyncio.Event()
         """Set when there is a stream."""
-        self.lanes: list[Lane] = []
+        self.queues: list[PlayoutQueue] = []
         self.time_line = TimeLine()
 
-    def add_lane(self, *, only: str | None = None) -> Lane:
-        """Return a lane for a rendition."""
-        lane = Lane(self.time_line, self._data.set, only=only)
-        self.lanes.append(lane)
-        return lane
+    def add_queue(self, *, only: str | None = None) -> PlayoutQueue:
+        """Return a queue for a rendition."""
+        queue = PlayoutQueue(self.time_line, self._data.set, only=only)
+        self.queues.append(queue)
+        return queue
 
-    async def wait_for_room(self, lane: Lane, seconds: float, size: int) -> None:
-        """Wait until a lane holds less than so many seconds of media, and bytes."""
-        while lane.buffered >= seconds or lane.size >= size:
+    async def wait_for_room(self, queue: PlayoutQueue, seconds: float, size: int) -> None:
+        """Wait until a queue holds less than so many seconds of media, and bytes."""
+        while queue.buffered >= seconds or queue.size >= size:
             self._taken.clear()
             await self._taken.wait()
 
     def clear(self) -> None:
         """Forget everything that waits to be played."""
-        for lane in self.lanes:
-            lane.clear()
+        for queue in self.queues:
+            queue.clear()
 
     async def run(self) -> None:
-        """Play until all lanes have finished; always ends with PullError."""
-        while any(lane.is_awaited for lane in self.lanes):
+        """Play until all queues have finished; always ends with PullError."""
+        while any(queue.is_awaited for queue in self.queues):
             await self._wait_for_data(None)
-        if not any(lane.tracks for lane in self.lanes):
+        if not any(queue.tracks for queue in self.queues):
             raise PullError("the stream doesn't contain tracks with supported codecs")
-        self._published = [lane.tracks or () for lane in self.lanes]
+        self._published = [queue.tracks or () for queue in self.queues]
         self._publish_tracks()
         while True:
             await self._wait_for_laggards()
-            lane = self._next_lane()
-            if lane is None:
+            queue = self._next_queue()
+            if queue is None:
                 raise PullError("the stream has ended")
-            await self._wait_until(lane.queue[0][0])
+            await self._wait_until(queue.entries[0][0])
             self._write_due()
 
     def _publish_tracks(self) -> None:
         tracks: list[Track] = []
-        for lane_tracks in self._published:
-            for track in lane_tracks:
+        for queue_tracks in self._published:
+            for track in queue_tracks:
                 tracks.append(Track(len(tracks), track.codec, language=track.language, title=track.title))
         self._stream = self._publish(tracks, False)
         self.started.set()
 
     async def _wait_for_laggards(self) -> None:
-        """Wait for a lane that has nothing, if it is not for long."""
+        """Wait for a queue that has nothing, if it is not for long."""
         deadline = self._loop.time() + MAXIMUM_WAIT
-        while any(lane.is_awaited for lane in self.lanes):
+        while any(queue.is_awaited for queue in self.queues):
             rest = deadline - self._loop.time()
-            if rest <= 0 and self._next_lane() is not None:
-                for lane in self.lanes:
-                    lane.is_given_up = lane.is_awaited
+            if rest <= 0 and self._next_queue() is not None:
+                for queue in self.queues:
+                    queue.is_given_up = queue.is_awaited
                 return
             await self._wait_for_data(rest if rest > 0 else None)
 
@@ -249,34 +249,36 @@ class Player:
         now = self._loop.time()
         limit = round((now - self._origin + BATCH_SECONDS) * NANOSECONDS)
         is_first = True
-        while any(lane.queue for lane in self.lanes):
-            if not is_first and any(lane.is_awaited for lane in self.lanes):
+        while any(queue.entries for queue in self.queues):
+            if not is_first and any(queue.is_awaited for queue in self.queues):
                 break  # what comes next is not known
-            lane = self._next_lane()
-            if lane is None or lane.queue[0][0] > limit:
+            queue = self._next_queue()
+            if queue is None or queue.entries[0][0] > limit:
                 break
             is_first = False
-            _, index, entry = lane.pop()
+            _, index, entry = queue.pop()
             if isinstance(entry, Frame):
-                stream.tracks[self._first_index(lane) + index].write_frame(entry, now)
-            elif not self._change_tracks(lane, entry, stream):
+                stream.tracks[self._first_index(queue) + index].write_frame(entry, now)
+            elif not self._change_tracks(queue, entry, stream):
                 break
         if self._stream is not None:
             self._stream.end_of_read()
         self._taken.set()
 
-    def _next_lane(self) -> Lane | None:
-        """The lane with the earliest frame."""
-        return min((lane for lane in self.lanes if lane.queue), key=lambda lane: lane.queue[0][0], default=None)
+    def _next_queue(self) -> PlayoutQueue | None:
+        """The queue with the earliest frame."""
+        return min(
+            (queue for queue in self.queues if queue.entries), key=lambda queue: queue.entries[0][0], default=None
+        )
 
-    def _first_index(self, lane: Lane) -> int:
-        return sum(len(tracks) for tracks in self._published[: self.lanes.index(lane)])
+    def _first_index(self, queue: PlayoutQueue) -> int:
+        return sum(len(tracks) for tracks in self._published[: self.queues.index(queue)])
 
-    def _change_tracks(self, lane: Lane, tracks: tuple[Track, ...], stream: Stream) -> bool:
+    def _change_tracks(self, queue: PlayoutQueue, tracks: tuple[Track, ...], stream: Stream) -> bool:
         """Go on with other tracks; return whether the stream is still the same."""
-        position = self.lanes.index(lane)
+        position = self.queues.index(queue)
         if can_follow(self._published[position], tracks):
-            first = self._first_index(lane)
+            first = self._first_index(queue)
             for track in tracks:
                 stream.tracks[first + track.index].set_codec(track.codec)
             self._published[position] = tracks

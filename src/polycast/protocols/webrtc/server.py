@@ -22,7 +22,7 @@ from polycast.net.address import parse_address
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import DateHeader
-from polycast.net.http.transaction import Known
+from polycast.net.http.transaction import RequestCaches
 from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
 from polycast.protocols.base import ServerContext
@@ -98,7 +98,7 @@ class WebRtcServer(TcpServer):
         self.is_encrypted = configuration.webrtc_encryption
         self.identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
         self.handler = SignallingHandler(self)
-        self.known = Known()
+        self.request_caches = RequestCaches()
         self.date = DateHeader()
         self.pages = Pages(self)
         self._sessions: dict[str, Session] = {}

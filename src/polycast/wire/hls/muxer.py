@@ -83,7 +83,7 @@ def _may_follow(old: Track, new: Track) -> bool:
     return type(old.codec) is type(new.codec) and old.clock_rate == new.clock_rate
 
 
-class _Lane:
+class _TrackState:
     """Where the frames of one track go."""
 
     __slots__ = ("complete", "inspects", "position", "rendition", "slot", "track")
@@ -126,12 +126,12 @@ class Muxer:
         self._renditions = self._arrange(carried)
         self._main = self._renditions[0]
         self._playlists = {f"{rendition.name}.m3u8": rendition for rendition in self._renditions}
-        self._lanes: dict[int, _Lane] = {}
+        self._states: dict[int, _TrackState] = {}
         for rendition in self._renditions:
             for position, track in enumerate(rendition.tracks):
-                self._lanes[track.index] = _Lane(track, len(self._lanes), rendition, position)
-        self._lead = self._lanes[self._main.tracks[self._main.lead].index]
-        rates = [lane.track.clock_rate for lane in self._lanes.values()]
+                self._states[track.index] = _TrackState(track, len(self._states), rendition, position)
+        self._lead = self._states[self._main.tracks[self._main.lead].index]
+        rates = [state.track.clock_rate for state in self._states.values()]
         self._timeline = Timeline(rates, self._lead.slot)
         self._cache: dict[str, Resource] = {}
         self._independent_segments = True
@@ -158,29 +158,29 @@ class Muxer:
         ``now`` is monotonic time in seconds, ``wall_time`` the time of arrival. Returns whether anything new can be
         asked for. Never raises for what a publisher sends.
         """
-        lane = self._lanes.get(track_index)
-        if lane is None or self.closed:
+        state = self._states.get(track_index)
+        if state is None or self.closed:
             return False
-        if frame.key and (lane.inspects or not lane.complete):
-            self._inspect(lane, frame)
+        if frame.key and (state.inspects or not state.complete):
+            self._inspect(state, frame)
         timeline = self._timeline
-        if not timeline.started and (lane is not self._lead or not frame.key or not lane.complete):
+        if not timeline.started and (state is not self._lead or not frame.key or not state.complete):
             return False
-        placed = timeline.place(lane.slot, frame.pts, frame.dts)
+        placed = timeline.place(state.slot, frame.pts, frame.dts)
         if placed is None:
             return False
         self.last_frame_time = now
         captured = frame.wall_time
         if captured is not None:
             wall_time = capture_time(captured, wall_time)
-        rendition = lane.rendition
+        rendition = state.rendition
         ended = rendition.write(
-            lane.position,
+            state.position,
             frame,
             placed[0],
             placed[1],
             wall_time,
-            discontinuity=timeline.jumped or (frame.discontinuity and lane is self._lead),
+            discontinuity=timeline.jumped or (frame.discontinuity and state is self._lead),
         )
         return self._publish(rendition, ended)
 
@@ -208,35 +208,35 @@ class Muxer:
             for other in self._renditions[1:]:
                 other.segmenter.cut_at(time, rendition.rate, discontinuity=rendition.segmenter.is_discontinuous)
 
-    def _inspect(self, lane: _Lane, frame: Frame) -> None:
+    def _inspect(self, state: _TrackState, frame: Frame) -> None:
         try:
-            codec = updated_codec(lane.track.codec, frame)
+            codec = updated_codec(state.track.codec, frame)
         except ProtocolError:
             return
-        if codec is not lane.track.codec:
-            self._change(lane, replace(lane.track, codec=codec))
+        if codec is not state.track.codec:
+            self._change(state, replace(state.track, codec=codec))
 
     def update_track(self, track: Track) -> None:
         """Take new codec parameters of a track; its codec stays of its kind. In-band ones are found without it.
 
         Raises LocalProtocolError when the codec is another one: that needs a new muxer.
         """
-        lane = self._lanes.get(track.index)
-        if lane is None:
+        state = self._states.get(track.index)
+        if state is None:
             return
-        if type(track.codec) is not type(lane.track.codec):
+        if type(track.codec) is not type(state.track.codec):
             raise LocalProtocolError("a track of an HLS stream cannot change its codec")
-        if track.codec != lane.track.codec:
-            self._change(lane, track)
+        if track.codec != state.track.codec:
+            self._change(state, track)
 
-    def _change(self, lane: _Lane, track: Track) -> None:
-        lane.track = track
+    def _change(self, state: _TrackState, track: Track) -> None:
+        state.track = track
         if not codecs.is_complete(track.codec):
             return
-        lane.complete = True
+        state.complete = True
         self._cache.pop(INDEX_NAME, None)
-        self._publish(lane.rendition, lane.rendition.change_track(lane.position, track))
-        if lane.rendition is not self._main:
+        self._publish(state.rendition, state.rendition.change_track(state.position, track))
+        if state.rendition is not self._main:
             self._main.segmenter.mark_discontinuity()
 
     def resume(self, tracks: Sequence[Track]) -> bool:
@@ -247,16 +247,16 @@ class Muxer:
         carried, skipped = select_tracks(self.variant, tracks)
         if len(carried) != len(self.tracks) or not all(map(_may_follow, self.tracks, carried)):
             return False
-        lanes = [self._lanes[track.index] for track in self.tracks]
+        states = [self._states[track.index] for track in self.tracks]
         self.tracks, self.skipped = tuple(carried), tuple(skipped)
-        self._lanes = {track.index: lane for track, lane in zip(carried, lanes, strict=True)}
+        self._states = {track.index: state for track, state in zip(carried, states, strict=True)}
         self._timeline.restart()
-        for track, lane in zip(carried, lanes, strict=True):
+        for track, state in zip(carried, states, strict=True):
             if not codecs.is_complete(track.codec):  # it may tell later what it told before
-                track = replace(track, codec=lane.track.codec)
-            if track.codec != lane.track.codec:
-                self._change(lane, track)
-            lane.track = track
+                track = replace(track, codec=state.track.codec)
+            if track.codec != state.track.codec:
+                self._change(state, track)
+            state.track = track
         return True
 
     @property
@@ -391,9 +391,9 @@ class Muxer:
         return found
 
     def _describe(self) -> MultivariantPlaylist:
-        complete = [lane for lane in self._lanes.values() if lane.complete]
-        names = [codecs.codec_string(lane.track.codec) for lane in complete]
-        if len(complete) < len(self._lanes):
+        complete = [state for state in self._states.values() if state.complete]
+        names = [codecs.codec_string(state.track.codec) for state in complete]
+        if len(complete) < len(self._states):
             names = []  # what is not listed counts as not there (RFC 8216 section 4.3.4.2)
         rates = [rates for rendition in self._renditions[1:] if (rates := rendition.bandwidth()) is not None]
         main = self._main.bandwidth()
@@ -412,17 +412,17 @@ class Muxer:
             independent_segments=self._independent_segments,
         )
 
-    def _describe_audio(self, lanes: Sequence[_Lane]) -> list[AudioRendition]:
-        audio = [lane for lane in lanes if lane.track.codec.kind is Kind.AUDIO]
+    def _describe_audio(self, states: Sequence[_TrackState]) -> list[AudioRendition]:
+        audio = [state for state in states if state.track.codec.kind is Kind.AUDIO]
         names: set[str] = set()
         renditions = []
-        for number, lane in enumerate(audio, 1):
-            track = lane.track
+        for number, state in enumerate(audio, 1):
+            track = state.track
             name = track.title or track.language or f"Audio {number}"
             if name in names:  # names are unique within a group (RFC 8216 section 4.3.4.1.1)
                 name = f"{name} ({number})"
             names.add(name)
-            uri = None if lane.rendition is self._main else f"{lane.rendition.name}.m3u8"
+            uri = None if state.rendition is self._main else f"{state.rendition.name}.m3u8"
             channels = codecs.channels(track.codec)
             renditions.append(AudioRendition(name, uri, number == 1, track.language, channels))
         return renditions

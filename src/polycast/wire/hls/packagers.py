@@ -80,7 +80,7 @@ _SAMPLES: dict[type[Codec], Callable[..., bytes]] = {
 }
 
 
-class _Lane:
+class _TrackState:
     __slots__ = ("expected", "full", "run", "sample", "track")
 
     def __init__(self, track: Track) -> None:
@@ -96,7 +96,7 @@ class Fmp4Packager:
     """Writes segments and parts as movie fragments, and the init segment that they need."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
-        self._lanes = [_Lane(track) for track in tracks]
+        self._states = [_TrackState(track) for track in tracks]
         self._runs: list[SampleRun] = []
         self._sequence = 0
         self.initialization_changed = True
@@ -107,13 +107,13 @@ class Fmp4Packager:
 
     def write(self, position: int, frame: Frame, pts: int, dts: int, duration: int) -> None:
         """Add a sample."""
-        lane = self._lanes[position]
-        run = lane.run
-        if run is None or dts != lane.expected:
-            run = lane.run = SampleRun(position + 1, dts, lane.full)
+        state = self._states[position]
+        run = state.run
+        if run is None or dts != state.expected:
+            run = state.run = SampleRun(position + 1, dts, state.full)
             self._runs.append(run)
-        run.append(lane.sample(lane.track.codec, frame), duration, pts - dts, frame.key)
-        lane.expected = dts + duration
+        run.append(state.sample(state.track.codec, frame), duration, pts - dts, frame.key)
+        state.expected = dts + duration
 
     def take(self) -> bytes:
         """Return the fragment with the samples since the last call."""
@@ -121,20 +121,20 @@ class Fmp4Packager:
         self._runs.sort(key=lambda run: run.track_id)
         body = build_fragment(self._sequence, self._runs)
         self._runs = []
-        for lane in self._lanes:
-            lane.run = None
+        for state in self._states:
+            state.run = None
         return body
 
     def update_track(self, position: int, track: Track) -> None:
         """Take new codec parameters; they need a new init segment."""
-        self._lanes[position].track = track
+        self._states[position].track = track
         self.initialization_changed = True
 
     def initialization(self) -> bytes:
         """Return the init segment for the tracks whose parameters are known."""
         tracks = [
-            InitializationTrack(position + 1, lane.track.codec, lane.track.clock_rate, lane.track.language)
-            for position, lane in enumerate(self._lanes)
-            if is_complete(lane.track.codec)
+            InitializationTrack(position + 1, state.track.codec, state.track.clock_rate, state.track.language)
+            for position, state in enumerate(self._states)
+            if is_complete(state.track.codec)
         ]
         return build_initialization(tracks)

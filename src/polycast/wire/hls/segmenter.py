@@ -97,7 +97,7 @@ _MAXIMUM_CUTS = 64
 """Cuts announced to a rendition that follows and has not come to them."""
 
 
-class _Lane:
+class _TrackState:
     __slots__ = ("awaits_key", "blocked", "nominal", "pending", "rate")
 
     def __init__(self, rate: int) -> None:
@@ -140,7 +140,7 @@ class Segmenter:
         self.counters = SegmenterCounters()
         self.started = False
         self._packager = packager
-        self._lanes = [_Lane(rate) for rate in rates]
+        self._states = [_TrackState(rate) for rate in rates]
         self._lead = lead
         self._part_target = part_target
         self._maximum_size = options.segment_maximum_size
@@ -186,12 +186,12 @@ class Segmenter:
         """
         if not self.started:
             self._packager.update_track(position, track)
-            self._lanes[position].blocked = False
+            self._states[position].blocked = False
             return
-        lane = self._lanes[position]
+        state = self._states[position]
         if position != self._lead:
-            self._flush(position, lane)
-            lane.blocked = True
+            self._flush(position, state)
+            state.blocked = True
         if self._cuts is not None and not self._discontinuity:
             self._own_discontinuities += 1
         self._changes.append((position, track))
@@ -199,7 +199,7 @@ class Segmenter:
 
     def block(self, position: int) -> None:
         """Drop the frames of a track until `change_track` gives its parameters."""
-        self._lanes[position].blocked = True
+        self._states[position].blocked = True
 
     def cut_at(self, time: int, rate: int, *, discontinuity: bool) -> None:
         """Let the segment of a rendition that follows end at ``time``, in ticks of ``rate``."""
@@ -208,18 +208,18 @@ class Segmenter:
             return
         if len(cuts) == _MAXIMUM_CUTS:  # the track fell silent: it will cut once when it comes back
             discontinuity |= cuts.popleft().discontinuity
-        cuts.append(_Cut(rescale(time, rate, self._lanes[self._lead].rate), discontinuity))
+        cuts.append(_Cut(rescale(time, rate, self._states[self._lead].rate), discontinuity))
 
     def write(self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime) -> Sequence[Output]:
         """Take the next frame of a track, with growing ``dts``; return the parts and segments that are finished now."""
-        lane = self._lanes[position]
-        if lane.blocked:
+        state = self._states[position]
+        if state.blocked:
             return _NOTHING
-        pending = lane.pending
-        lane.pending = _Pending(frame, pts, dts, wall_time)
+        pending = state.pending
+        state.pending = _Pending(frame, pts, dts, wall_time)
         if position != self._lead:
             if pending is not None:
-                self._append(position, lane, pending, dts - pending.dts)
+                self._append(position, state, pending, dts - pending.dts)
         elif pending is None:
             if not self.started:
                 self.started = True
@@ -228,7 +228,7 @@ class Segmenter:
             duration = dts - pending.dts
             if self._part_target is not None:
                 self._part_target.observe(duration)
-            self._append(position, lane, pending, duration)
+            self._append(position, state, pending, duration)
             self._decide(frame.key, dts)
         if not self._outputs:
             return _NOTHING
@@ -265,20 +265,22 @@ class Segmenter:
                     self._discontinuity = True
         return due
 
-    def _append(self, position: int, lane: _Lane, pending: _Pending, duration: int, *, closing: bool = False) -> None:
+    def _append(
+        self, position: int, state: _TrackState, pending: _Pending, duration: int, *, closing: bool = False
+    ) -> None:
         frame = pending.frame
         size = frame.size + SAMPLE_OVERHEAD
-        lane.nominal = duration
+        state.nominal = duration
         leads = position == self._lead
-        if lane.awaits_key:
+        if state.awaits_key:
             if not frame.key:
                 self._drop(leads, duration)
                 return
-            lane.awaits_key = False
+            state.awaits_key = False
         if self._size + size > self._maximum_size:
             if size > self._maximum_size or self._start is None or closing:
                 self._drop(leads, duration)
-                lane.awaits_key = leads
+                state.awaits_key = leads
                 return
             self.counters.cut_early += 1
             self._end_segment(pending.dts)
@@ -300,21 +302,21 @@ class Segmenter:
             self._elapsed += duration
             self._part_elapsed += duration
 
-    def _flush(self, position: int, lane: _Lane) -> None:
-        pending = lane.pending
+    def _flush(self, position: int, state: _TrackState) -> None:
+        pending = state.pending
         if pending is not None:
-            lane.pending = None
-            self._append(position, lane, pending, pending.frame.duration or lane.nominal, closing=True)
+            state.pending = None
+            self._append(position, state, pending, pending.frame.duration or state.nominal, closing=True)
 
     def _flush_stale(self, dts: int) -> None:
         """Write the last frames of tracks that fell silent, so that they do not end up in a far later segment."""
-        lead = self._lanes[self._lead]
-        for position, lane in enumerate(self._lanes):
-            pending = lane.pending
-            if lane is lead or pending is None:
+        lead = self._states[self._lead]
+        for position, state in enumerate(self._states):
+            pending = state.pending
+            if state is lead or pending is None:
                 continue
-            if rescale(dts, lead.rate, lane.rate) - pending.dts > lane.rate // 2 and lane.nominal < lane.rate // 2:
-                self._flush(position, lane)
+            if rescale(dts, lead.rate, state.rate) - pending.dts > state.rate // 2 and state.nominal < state.rate // 2:
+                self._flush(position, state)
 
     def _end_part(self, start: SegmentStart) -> None:
         target = self._part_target
@@ -338,7 +340,7 @@ class Segmenter:
         if apply_changes:
             for position, track in self._changes:
                 self._packager.update_track(position, track)
-                self._lanes[position].blocked = False
+                self._states[position].blocked = False
             self._changes.clear()
             self._discontinuity = False
         self._packager.start_segment()

@@ -29,7 +29,7 @@ class TimelineCounters:
     """Frames dropped because their time was far from that of the leading track."""
 
 
-class _Lane:
+class _TrackState:
     __slots__ = ("last", "offset", "rate", "step", "stray_since")
 
     def __init__(self, rate: int) -> None:
@@ -49,11 +49,11 @@ class Timeline:
     other tracks that are far from it are dropped until they come near, or moved when they stay away.
     """
 
-    __slots__ = ("_lanes", "_lead", "counters", "jumped", "started")
+    __slots__ = ("_lead", "_states", "counters", "jumped", "started")
 
     def __init__(self, rates: Sequence[int], lead: int) -> None:
         """``rates`` are the clock rates of the tracks, ``lead`` the index of the leading one."""
-        self._lanes = [_Lane(rate) for rate in rates]
+        self._states = [_TrackState(rate) for rate in rates]
         self._lead = lead
         self.started = False
         """Whether the leading track of this publisher has begun."""
@@ -66,28 +66,28 @@ class Timeline:
 
         Decoding times are 0 or more and always grow within a track; ``pts`` is never before ``dts``.
         """
-        lane = self._lanes[index]
+        state = self._states[index]
         self.jumped = False
         if not self.started:
             if index != self._lead:
                 return None
-            self.jumped = lane.last is not None
-            self._start(lane, dts)
-        placed = dts + lane.offset
-        last = lane.last
+            self.jumped = state.last is not None
+            self._start(state, dts)
+        placed = dts + state.offset
+        last = state.last
         if index == self._lead:
             if last is not None:
                 step = placed - last
-                if step > MAXIMUM_STEP * lane.rate or step < -MAXIMUM_BACKWARD_STEP * lane.rate:
-                    if step < 0 or not self._is_gap(lane, placed):
-                        self._jump(lane, last + lane.step - placed)
-                        placed = last + lane.step
+                if step > MAXIMUM_STEP * state.rate or step < -MAXIMUM_BACKWARD_STEP * state.rate:
+                    if step < 0 or not self._is_gap(state, placed):
+                        self._jump(state, last + state.step - placed)
+                        placed = last + state.step
                 elif step > 0:
-                    lane.step = step
-        elif self._belongs(lane, placed):
-            lane.stray_since = None
+                    state.step = step
+        elif self._belongs(state, placed):
+            state.stray_since = None
         else:
-            moved = self._resolve_stray(lane, dts)
+            moved = self._resolve_stray(state, dts)
             if moved is None:
                 return None
             placed = moved
@@ -99,66 +99,66 @@ class Timeline:
             composition = max(composition + placed - last - 1, 0)
             placed = last + 1
             self.counters.mended += 1
-        lane.last = placed
+        state.last = placed
         return placed + composition, placed
 
     def restart(self) -> None:
         """Let another publisher go on, with times of its own: the next frame of the leading track follows the last."""
         self.started = False
 
-    def _start(self, lead: _Lane, dts: int) -> None:
+    def _start(self, lead: _TrackState, dts: int) -> None:
         self.started = True
         position = 0
-        for other in self._lanes:
+        for other in self._states:
             other.stray_since = None
             if other.last is not None:
                 position = max(position, rescale(other.last + other.step, other.rate, lead.rate))
         lead.offset = position - dts
-        for other in self._lanes:
+        for other in self._states:
             other.offset = rescale(lead.offset, lead.rate, other.rate)
 
-    def _is_gap(self, lead: _Lane, placed: int) -> bool:
+    def _is_gap(self, lead: _TrackState, placed: int) -> bool:
         """Return whether a jump forward of the leading track is a gap in it: another track went on up to there."""
         return any(
-            lane is not lead
-            and lane.last is not None
-            and abs(rescale(lane.last, lane.rate, lead.rate) - placed) <= MAXIMUM_STEP * lead.rate
-            for lane in self._lanes
+            state is not lead
+            and state.last is not None
+            and abs(rescale(state.last, state.rate, lead.rate) - placed) <= MAXIMUM_STEP * lead.rate
+            for state in self._states
         )
 
-    def _jump(self, lead: _Lane, ticks: int) -> None:
+    def _jump(self, lead: _TrackState, ticks: int) -> None:
         """Move the time line. Equal times of all tracks mean the same moment again, also for a track that was moved."""
         lead.offset += ticks
-        for lane in self._lanes:
-            lane.offset = rescale(lead.offset, lead.rate, lane.rate)
+        for state in self._states:
+            state.offset = rescale(lead.offset, lead.rate, state.rate)
         self.jumped = True
         self.counters.jumps += 1
 
     def _lead_position(self, rate: int) -> int:
-        lead = self._lanes[self._lead]
+        lead = self._states[self._lead]
         return rescale(lead.last or 0, lead.rate, rate)
 
-    def _belongs(self, lane: _Lane, placed: int) -> bool:
+    def _belongs(self, state: _TrackState, placed: int) -> bool:
         """Return whether a frame is near the leading track, or goes on in a track that is, while that one stalls."""
-        distance = abs(placed - self._lead_position(lane.rate))
-        last = lane.last
+        distance = abs(placed - self._lead_position(state.rate))
+        last = state.last
         if last is None:
-            return distance <= MAXIMUM_STEP * lane.rate
-        if placed < last - MAXIMUM_BACKWARD_STEP * lane.rate:
+            return distance <= MAXIMUM_STEP * state.rate
+        if placed < last - MAXIMUM_BACKWARD_STEP * state.rate:
             return False
-        if distance <= MAXIMUM_STEP * lane.rate:
+        if distance <= MAXIMUM_STEP * state.rate:
             return True
-        return placed <= last + MAXIMUM_STEP * lane.rate and distance <= MAXIMUM_STALL * lane.rate
+        return placed <= last + MAXIMUM_STEP * state.rate and distance <= MAXIMUM_STALL * state.rate
 
-    def _resolve_stray(self, lane: _Lane, dts: int) -> int | None:
-        since = lane.stray_since
+    def _resolve_stray(self, state: _TrackState, dts: int) -> int | None:
+        since = state.stray_since
         if since is None or dts < since:
-            lane.stray_since = since = dts
-        if dts - since < STRAY_DURATION * lane.rate:
+            state.stray_since = since = dts
+        if dts - since < STRAY_DURATION * state.rate:
             self.counters.strays += 1
             return None
-        lane.stray_since = None
-        placed = max(self._lead_position(lane.rate), (lane.last or 0) + 1)
-        lane.offset = placed - dts
+        state.stray_since = None
+        placed = max(self._lead_position(state.rate), (state.last or 0) + 1)
+        state.offset = placed - dts
         self.counters.jumps += 1
         return placed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from polycast.errors import LocalProtocolError
-from polycast.wire.http.http1_reader import KnownRequests, RequestReader
+from polycast.wire.http.http1_reader import RequestCache, RequestReader
 from polycast.wire.http.message import BODY_LIMIT, Event
 from polycast.wire.http.response import SMALL_BODY, Response
 
@@ -34,9 +34,9 @@ class Http1Connection:
 
     __slots__ = ("_is_answering", "_is_chunked", "_is_streaming", "_keeps_alive", "_output", "_reader", "events")
 
-    def __init__(self, known: KnownRequests | None = None, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(self, known: RequestCache | None = None, body_limit: int = BODY_LIMIT) -> None:
         """``known`` changes nothing but the time that it takes to read a request; ``body_limit`` is in bytes."""
-        self._reader = RequestReader(known if known is not None else KnownRequests(), body_limit)
+        self._reader = RequestReader(known if known is not None else RequestCache(), body_limit)
         self.events = self._reader.events
         """Requests that `next_event` has not returned yet, with whether the connection goes on after each."""
         self._is_answering = False

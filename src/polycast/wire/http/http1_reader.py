@@ -33,7 +33,7 @@ KNOWN_HEADERS: Final = 32
 KNOWN_LIMIT: Final = 1024
 
 
-class KnownRequests:
+class RequestCache:
     """Requests by the bytes of the read that brought them: viewers of one stream send the same ones, which are parsed
     once for all. Shared by the connections of a server. Requests with secrets are not kept.
     """
@@ -86,7 +86,7 @@ class RequestReader:
         "wants_continue",
     )
 
-    def __init__(self, known: KnownRequests, body_limit: int) -> None:
+    def __init__(self, known: RequestCache, body_limit: int) -> None:
         self._known = known
         self._body_limit = body_limit
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)

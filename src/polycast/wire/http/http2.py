@@ -30,7 +30,7 @@ from polycast.wire.http.http2_frames import (
     build_frame,
     strip_padding,
 )
-from polycast.wire.http.http2_headers import HEADER_LIST_LIMIT, HeaderReader, KnownBlocks
+from polycast.wire.http.http2_headers import HEADER_LIST_LIMIT, HeaderBlockCache, HeaderReader
 from polycast.wire.http.http2_limits import (
     CONTINUATION_LIMIT,
     CONTROL_LIMIT,
@@ -73,9 +73,9 @@ class Http2Connection:
         "events",
     )
 
-    def __init__(self, known: KnownBlocks | None = None, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(self, known: HeaderBlockCache | None = None, body_limit: int = BODY_LIMIT) -> None:
         """``known`` changes nothing but the time that it takes to read a request; ``body_limit`` is in bytes."""
-        self._headers = HeaderReader(known if known is not None else KnownBlocks())
+        self._headers = HeaderReader(known if known is not None else HeaderBlockCache())
         self._bodies = Bodies(body_limit)
         self._frames = FrameBuffer()
         self._awaits_settings = True

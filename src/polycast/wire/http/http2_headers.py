@@ -66,7 +66,7 @@ class Table:
         """Requests without a body by the blocks that brought them, with the tables that these lead to."""
 
 
-class KnownBlocks:
+class HeaderBlockCache:
     """Tables, and the blocks that were decoded with them. Shared by the connections of a server; requests with secrets
     are not kept."""
 
@@ -110,7 +110,7 @@ class HeaderReader:
 
     __slots__ = ("_before", "_known", "pending", "table")
 
-    def __init__(self, known: KnownBlocks) -> None:
+    def __init__(self, known: HeaderBlockCache) -> None:
         self._known = known
         self.table = self._before = known.empty
         """After the blocks so far, and before the last one."""

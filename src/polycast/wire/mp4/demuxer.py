@@ -47,7 +47,7 @@ class DemuxerCounters:
 
 @dataclass(slots=True)
 class _Sample:
-    lane: _Lane
+    state: _TrackState
     start: int
     """Offset of its bytes from the start of the moof box."""
     size: int
@@ -56,7 +56,7 @@ class _Sample:
     composition: int
 
 
-class _Lane:
+class _TrackState:
     __slots__ = ("index", "last", "next_time", "shift", "track")
 
     def __init__(self, index: int, track: InputTrack) -> None:
@@ -79,7 +79,7 @@ class Demuxer:
         self.skipped = 0
         """Number of tracks whose codec is not supported."""
         self._buffer = bytearray()
-        self._lanes: dict[int, _Lane] = {}
+        self._states: dict[int, _TrackState] = {}
         self._samples: deque[_Sample] = deque()
         """Of the last moof box, by place; those whose bytes have come are gone from it."""
         self._frames: list[tuple[float, int, Frame]] = []
@@ -150,14 +150,14 @@ class Demuxer:
             self._distance = 0
             samples = self._read_fragment(content, box)
             for sample in samples:
-                sample.lane.shift = max(sample.lane.shift, -sample.composition)
+                sample.state.shift = max(sample.state.shift, -sample.composition)
             self._samples = deque(sorted(samples, key=lambda sample: sample.start))
         self._drop(size)
         return True
 
     def _receive_movie(self, data: bytes, box: Box) -> None:
         found, self.skipped = read_movie(data, box)
-        self._lanes = {track.track_id: _Lane(index, track) for index, track in enumerate(found)}
+        self._states = {track.track_id: _TrackState(index, track) for index, track in enumerate(found)}
         self._samples.clear()
         self.tracks = tuple(Track(index, track.codec, language=track.language) for index, track in enumerate(found))
 
@@ -167,40 +167,40 @@ class Demuxer:
         for fragment in iterate(data, box.content, box.end):
             if fragment.kind != b"traf":
                 continue
-            lane: _Lane | None = None
+            state: _TrackState | None = None
             duration = size = 0
             position = 0
             for child in iterate(data, fragment.content, fragment.end):
                 if child.kind == b"tfhd":
-                    lane, duration, size = self._read_fragment_header(data, child)
-                elif child.kind == b"tfdt" and lane is not None:
-                    lane.next_time = self._read_decode_time(data, child)
-                elif child.kind == b"trun" and lane is not None:
+                    state, duration, size = self._read_fragment_header(data, child)
+                elif child.kind == b"tfdt" and state is not None:
+                    state.next_time = self._read_decode_time(data, child)
+                elif child.kind == b"trun" and state is not None:
                     runs += 1
                     if runs > MAXIMUM_RUNS:
                         raise RemoteProtocolError("a movie fragment has too many track runs")
-                    position = self._read_run(data, child, lane, (duration, size, position), samples)
+                    position = self._read_run(data, child, state, (duration, size, position), samples)
         return samples
 
-    def _read_fragment_header(self, data: bytes, box: Box) -> tuple[_Lane | None, int, int]:
+    def _read_fragment_header(self, data: bytes, box: Box) -> tuple[_TrackState | None, int, int]:
         content = data[box.content : box.end]
         if len(content) < 8:
             raise RemoteProtocolError("a track fragment header is too short")
         flags = int.from_bytes(content[1:4], "big")
-        lane = self._lanes.get(int.from_bytes(content[4:8], "big"))
-        if lane is None:
+        state = self._states.get(int.from_bytes(content[4:8], "big"))
+        if state is None:
             return None, 0, 0
         if flags & _BASE_DATA_OFFSET:
             raise RemoteProtocolError("a track fragment has an absolute data offset")
         offset = 8 + (4 if flags & _SAMPLE_DESCRIPTION else 0)
-        defaults = lane.track.defaults
+        defaults = state.track.defaults
         duration, size = defaults.duration, defaults.size
         if flags & _DEFAULT_DURATION:
             duration = int.from_bytes(content[offset : offset + 4], "big")
             offset += 4
         if flags & _DEFAULT_SIZE:
             size = int.from_bytes(content[offset : offset + 4], "big")
-        return lane, duration, size
+        return state, duration, size
 
     def _read_decode_time(self, data: bytes, box: Box) -> int:
         content = data[box.content : box.end]
@@ -211,7 +211,7 @@ class Demuxer:
         return time
 
     def _read_run(
-        self, data: bytes, box: Box, lane: _Lane, defaults: tuple[int, int, int], samples: list[_Sample]
+        self, data: bytes, box: Box, state: _TrackState, defaults: tuple[int, int, int], samples: list[_Sample]
     ) -> int:
         """Append the samples of a track run; return the offset after its last one."""
         if box.end - box.content < 8:
@@ -231,7 +231,7 @@ class Demuxer:
         elif position == 0:
             position = len(data) + 8  # the first byte of the mdat box that follows
         offset += fixed
-        time = lane.next_time
+        time = state.next_time
         for _ in range(count):
             duration, size, composition = default_duration, default_size, 0
             if columns[0]:
@@ -244,10 +244,10 @@ class Demuxer:
             if columns[3]:
                 composition = int.from_bytes(data[offset : offset + 4], "big", signed=version != 0)
                 offset += 4
-            samples.append(_Sample(lane, position, size, time, duration, composition))
+            samples.append(_Sample(state, position, size, time, duration, composition))
             position += size
             time += duration
-        lane.next_time = time
+        state.next_time = time
         return position
 
     def _receive_media(self, output: list[tuple[int, Frame]]) -> bool:
@@ -292,21 +292,21 @@ class Demuxer:
             self.counters.broken += 1
             return
         if frame is not None:
-            self._frames.append((sample.dts / sample.lane.track.timescale, sample.lane.index, frame))
+            self._frames.append((sample.dts / sample.state.track.timescale, sample.state.index, frame))
 
     def _make_frame(self, sample: _Sample, data: bytes) -> Frame | None:
-        lane = sample.lane
-        track = lane.track
+        state = sample.state
+        track = state.track
         units, key = track.samples(data)
         if not units:
             return None
         rate = track.codec.clock_rate
         pts = sample.dts + sample.composition + track.time_offset
-        dts = sample.dts - lane.shift + track.time_offset
+        dts = sample.dts - state.shift + track.time_offset
         pts = rescale_nearest(pts, track.timescale, rate)
         dts = rescale_nearest(dts, track.timescale, rate)
-        if lane.last is not None and dts < lane.last <= pts:
-            dts = lane.last
-        lane.last = dts
+        if state.last is not None and dts < state.last <= pts:
+            dts = state.last
+        state.last = dts
         duration = rescale_nearest(sample.duration, track.timescale, rate) if sample.duration else None
         return Frame(units, max(pts, dts), dts, key=key, duration=duration)
