@@ -191,7 +191,7 @@ class TcpConnection(BudgetedProtocol):
         slots.release(self)
         count = slots.count_refused(now)
         if count:
-            self.log.warning("connections refused because there are too many: %d, most recently from %s", host, count)
+            self.log.warning("connections refused because there are too many: %d, most recently from %s", count, host)
         return False
 
     def evict(self) -> None:
