@@ -90,7 +90,6 @@ def _aac_configuration(data: bytes) -> None:
 
 def _mpeg4_frame(data: bytes) -> None:
     codec = mpeg4_video.updated(MPEG4Video(), data)
-    mpeg4_video.with_configuration(codec, data)
     mpeg4_video.is_key(data)
     mpeg4_video.parse_resolution(codec.configuration or data)
 

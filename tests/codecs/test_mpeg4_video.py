@@ -29,15 +29,6 @@ def test_frames_agree_with_ffmpeg(media: Media) -> None:
     assert mpeg4_video.updated(codec, frames[1]) is codec
 
 
-def test_with_configuration(media: Media) -> None:
-    frames = media.packet_data()
-    codec = mpeg4_video.updated(MPEG4Video(), frames[0])
-    bare = frames[0][len(codec.configuration) :]
-    assert mpeg4_video.with_configuration(codec, bare) == frames[0]
-    assert mpeg4_video.with_configuration(codec, frames[0]) == frames[0]
-    assert mpeg4_video.with_configuration(codec, frames[1]) == frames[1]
-
-
 @pytest.mark.parametrize("data", [b"", b"\x00\x00\x01", b"\x00\x00\x01\xb6", b"\x00\x00\x01\x20\x00"])
 def test_broken_input(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):

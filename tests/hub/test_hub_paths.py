@@ -51,6 +51,11 @@ async def test_invalid_names(name: str) -> None:
         make_hub({"all": {}}).path(name)
 
 
+def state_of(path: Path) -> State | None:
+    """Return where the on-demand source of a path is; None for a path without one."""
+    return path.on_demand.state if path.on_demand is not None else None
+
+
 async def test_unknown_name() -> None:
     with pytest.raises(PathNotConfigured, match="path 'b' is not configured"):
         make_hub({"a": {}}).path("b")
@@ -221,7 +226,7 @@ async def test_held_requests_time_out() -> None:
     with pytest.raises(SourceTimedOut, match="source of path 'cam' has timed out"):
         await path.wait_ready()
     assert source.events == ["start", "stop (timed out)"]
-    assert path.on_demand_state is State.STOPPED
+    assert state_of(path) is State.STOPPED
 
 
 async def test_cancelled_request_leaves_the_queue() -> None:
@@ -252,9 +257,9 @@ async def test_source_runs_as_long_as_it_is_read() -> None:
     await asyncio.sleep(0)
     path.start_publishing(source, [VIDEO], publishes_packets=False)
     await held
-    assert path.on_demand_state is State.READY
+    assert state_of(path) is State.READY
     path.remove_reader(reader)
-    await until(lambda: path.on_demand_state is State.STOPPED)
+    await until(lambda: state_of(path) is State.STOPPED)
     assert source.events == ["start", "stop (not in use anymore)"]
     assert path.stream is None
 
@@ -268,7 +273,7 @@ async def test_source_that_is_lost_can_be_wanted_again() -> None:
     await held
     path.remove_publisher(source, "connection lost")
     assert reader.closed == "the source ended: connection lost"
-    assert path.on_demand_state is State.STOPPED
+    assert state_of(path) is State.STOPPED
     again = asyncio.create_task(path.wait_ready())
     await asyncio.sleep(0)
     assert source.events[-1] == "start"
@@ -286,7 +291,7 @@ async def test_publisher_on_demand_that_pauses_is_stopped() -> None:
     client, _ = publish(path)
     await held
     path.stop_publishing(client, "the publisher paused")
-    assert path.on_demand_state is State.STOPPED
+    assert state_of(path) is State.STOPPED
     with pytest.raises(SourceTimedOut):
         await path.wait_ready()
 

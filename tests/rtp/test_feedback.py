@@ -12,7 +12,7 @@ from polycast.rtp.header import HEADER_SIZE, build_packet, parse_packet
 from polycast.rtp.loss_recovery import LossRecovery
 from polycast.rtp.retransmission import PacketHistory, ResendBudget, original_of, retransmission_payload
 from polycast.rtp.rtcp import parse_compound, serialize_compound
-from polycast.rtp.transport_feedback import ArrivalRecorder, receiver_estimate
+from polycast.rtp.transport_feedback import ArrivalRecorder
 
 
 def test_missing_packets_are_asked_for() -> None:
@@ -115,7 +115,6 @@ def test_resending_is_bounded() -> None:
     budget = ResendBudget(start)
     storm = [sequence for _ in range(20) for sequence in range(1000) if budget.allows(sequence, start)]
     assert storm == list(range(retransmission.MAXIMUM_RESENDS_PER_SECOND))
-    assert budget.refused == 20_000 - len(storm)
     assert budget.allows(1, start + 0.5)
     assert not budget.allows(1, start + 0.51), "the same packet is still on its way"
     assert budget.allows(1, start + 0.53)
@@ -178,9 +177,3 @@ def test_arrival_times_reach_the_publisher(seed: int) -> None:
     assert recorder.feedback(1, 2) is None
     assert set(told) == set(expected)
     assert all(abs(told[number] - time) <= 0.000_2 for number, time in expected.items())
-
-
-def test_estimate_of_the_receiver() -> None:
-    """The layout of draft-alvestrand-rmcat-remb-03 section 2.2: 4 Mbit/s is 250,000 * 2**4."""
-    feedback = receiver_estimate(1, 4_000_000, [0x11223344])
-    assert serialize_compound([feedback]).hex() == "8fce0005000000010000000052454d420113d09011223344"

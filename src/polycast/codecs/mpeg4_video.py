@@ -48,13 +48,6 @@ def updated(codec: MPEG4Video, frame: bytes) -> MPEG4Video:
     return replace(codec, configuration=found, profile_level=profile_level(found) or codec.profile_level)
 
 
-def with_configuration(codec: MPEG4Video, frame: bytes) -> bytes:
-    """Return the frame, with the codec's headers in front of a key frame that lacks them."""
-    if not codec.configuration or not is_key(frame) or configuration(frame):
-        return frame
-    return codec.configuration + frame
-
-
 def profile_level(headers: bytes) -> int | None:
     """Return ``profile_and_level_indication``, None where the headers do not tell it."""
     position = headers.find(_VISUAL_OBJECT_SEQUENCE) + 4

@@ -32,7 +32,6 @@ class OutputLines:
         self.last = ""
         """The last line that was not empty; often the reason why a command has ended."""
         self._rest = b""
-        self._was_carriage_return = False
         self._window_start = -1.0
         self._lines_in_window = 0
         self._dropped = 0

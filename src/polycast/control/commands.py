@@ -157,8 +157,6 @@ class Command:
         self._stopping = asyncio.Event()
         self._pause = RESTART_PAUSE
         self._mark = pool.new_mark()
-        self.process_id: int | None = None
-        """While the command runs; also the number of its process group."""
 
     def stop(self) -> None:
         """Begin to end the command; `CommandPool.close` waits for it."""
@@ -210,7 +208,6 @@ class Command:
                 os.close(writing)
         all_read = asyncio.Event()
         output = OutputReader(reading, self._log.child(self._name), lambda: _call_soon_threadsafe(loop, all_read.set))
-        self.process_id = process.pid
         self._log.info("%s command started", self._name)
         ended = loop.create_task(process.wait())
         stopped = loop.create_task(self._stopping.wait())
@@ -219,7 +216,6 @@ class Command:
         exited_by_itself = ended.done()
         # What the command started goes with it, also when the command itself has ended first.
         await self._end(process, ended)
-        self.process_id = None
         self._pool.on_group_ended(process.pid)
         with contextlib.suppress(TimeoutError):  # the last lines come first
             async with asyncio.timeout(OUTPUT_SECONDS):

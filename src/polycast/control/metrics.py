@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -35,9 +34,6 @@ _COUNTERS: Final[tuple[tuple[str, str, Value], ...]] = (
     ("lost_packets", "Packets lost on the way", lambda counters: counters.packets_lost),
     ("dropped_packets", "Packets not sent because a reader was too slow", lambda counters: counters.packets_dropped),
 )
-
-# Whole numbers are written as such: 1, not 1.0.
-_WHOLE_NUMBER: Final = re.compile(rb"(?m) (-?[0-9]+)\.0$")
 
 _SESSION_LABELS: Final = ("collection", "id", "state", "path")
 
@@ -155,7 +151,6 @@ def application(controlled: Controlled, traffic: Traffic, lag: LoopLag) -> ASGIA
 
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        text = _WHOLE_NUMBER.sub(rb" \1", encode(registry))
-        return Response(text, headers={"Content-Type": content_type})
+        return Response(encode(registry), headers={"Content-Type": content_type})
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.errors import CannotPublish, NoOnePublishing, PathClosed, Redirected, SourceTimedOut
-from polycast.hub.on_demand import Input, OnDemand, State
+from polycast.hub.on_demand import Input, OnDemand
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
 from polycast.log import Log
@@ -481,8 +481,3 @@ class Path:
     def _check_unused(self) -> None:
         if not self._closed and self.is_unused:
             self._on_unused(self)
-
-    @property
-    def on_demand_state(self) -> State | None:
-        """Where the on-demand source is; None for a path without one."""
-        return self.on_demand.state if self.on_demand is not None else None

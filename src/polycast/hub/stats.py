@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
-
-MILLION = 1_000_000
 
 
 @dataclass(slots=True)
@@ -123,14 +120,6 @@ class Reference:
 
     type: str
     id: str = ""
-
-
-class Participant(Protocol):
-    """A publisher, source or reader of a path."""
-
-    def reference(self) -> Reference:
-        """Return how the API names it."""
-        ...
 
 
 class RateMeter:

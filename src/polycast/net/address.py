@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAXIMUM_PORT = 65_535
 

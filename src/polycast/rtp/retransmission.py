@@ -41,17 +41,13 @@ class PacketHistory:
 class ResendBudget:
     """Decides which of the packets that a reader asks for are sent again."""
 
-    __slots__ = ("_credit", "_credited", "_sent", "refused", "resent")
+    __slots__ = ("_credit", "_credited", "_sent")
 
     def __init__(self, now: float) -> None:
         self._credit = float(MAXIMUM_RESENDS_PER_SECOND)
         self._credited = now
         self._sent: dict[int, float] = {}
         """When packets were resent last, by sequence number."""
-        self.resent = 0
-        """Packets sent again."""
-        self.refused = 0
-        """Packets that were asked for and not sent again: too many, or too soon."""
 
     def allows(self, sequence: int, now: float) -> bool:
         """Return whether a packet is resent, and remember that it is."""
@@ -61,13 +57,11 @@ class ResendBudget:
         self._credited = now
         last = self._sent.get(sequence)
         if self._credit < 1 or (last is not None and now - last < RESEND_INTERVAL):
-            self.refused += 1
             return False
         if len(self._sent) >= MAXIMUM_RESENDS_PER_SECOND:
             self._sent = {number: sent for number, sent in self._sent.items() if now - sent < RESEND_INTERVAL}
         self._credit -= 1
         self._sent[sequence] = now
-        self.resent += 1
         return True
 
 

@@ -1,5 +1,5 @@
 """Transport-wide congestion control: when packets arrived, told to the publisher, which fits its bit rate to it
-(draft-holmer-rmcat-transport-wide-cc-extensions-01); and REMB, for those that know only that."""
+(draft-holmer-rmcat-transport-wide-cc-extensions-01)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from polycast.rtp.rtcp import PAYLOAD_FEEDBACK, TRANSPORT_FEEDBACK, TransportFeedback
+from polycast.rtp.rtcp import TRANSPORT_FEEDBACK, TransportFeedback
 
 FEEDBACK_INTERVAL: Final = 0.1
 """Seconds between two feedback packets (section 3 of the draft: 50 to 100 ms)."""
@@ -16,8 +16,6 @@ MAXIMUM_PACKETS: Final = 1000
 
 TRANSPORT_CC_FORMAT: Final = 15
 """Feedback message type in TRANSPORT_FEEDBACK."""
-REMB_FORMAT: Final = 15
-"""Feedback message type in PAYLOAD_FEEDBACK (application layer feedback, RFC 4585 section 6.4)."""
 
 _DELTA_UNIT: Final = 0.000_25
 """Seconds of one unit of an arrival time difference."""
@@ -31,13 +29,12 @@ _SYMBOLS_PER_VECTOR: Final = 7
 class ArrivalRecorder:
     """Collects the arrival times of one transport's packets and makes feedback of them."""
 
-    __slots__ = ("_arrivals", "_cycle", "_feedback_count", "_highest", "_next")
+    __slots__ = ("_arrivals", "_feedback_count", "_highest", "_next")
 
     def __init__(self) -> None:
         self._arrivals: dict[int, float] = {}
         """Monotonic seconds by extended sequence number, not told yet."""
         self._highest = -1
-        self._cycle = 0
         self._next: int | None = None
         """The extended sequence number behind the last one that was told of; None before the first feedback."""
         self._feedback_count = 0
@@ -105,11 +102,3 @@ def _status_chunks(symbols: Sequence[int]) -> bytes:
         chunks.append(vector.to_bytes(2, "big"))
         position += _SYMBOLS_PER_VECTOR
     return b"".join(chunks)
-
-
-def receiver_estimate(sender_ssrc: int, bit_rate: int, ssrcs: Sequence[int]) -> TransportFeedback:
-    """Return a REMB: the bit rate in bit/s that all ``ssrcs`` may use together (draft-alvestrand-rmcat-remb-03)."""
-    exponent = max(0, bit_rate.bit_length() - 18)
-    head = len(ssrcs) << 24 | exponent << 18 | bit_rate >> exponent
-    control = b"REMB" + head.to_bytes(4, "big") + b"".join(ssrc.to_bytes(4, "big") for ssrc in ssrcs)
-    return TransportFeedback(PAYLOAD_FEEDBACK, REMB_FORMAT, sender_ssrc, 0, control)

@@ -64,8 +64,8 @@ async def test_nothing_starts_before_the_client_may_read() -> None:
             await it.get(target, 401)
             await it.get(target, 401, authorization=basic("viewer", "wrong"))
         path = it.app.hub.paths["cam"]
-        assert path.on_demand_state is not None
-        assert path.on_demand_state.name.lower() in ("idle", "stopped", "off"), path.on_demand_state
+        assert path.on_demand is not None
+        assert path.on_demand.state.name.lower() in ("idle", "stopped", "off"), path.on_demand.state
         assert list(it.app.hub.paths) == ["cam"]
         assert not it.server.remuxers
 

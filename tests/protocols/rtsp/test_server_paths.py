@@ -158,8 +158,9 @@ async def test_source_stops_some_time_after_its_last_reader() -> None:
         source.become_ready()
         client.session = ((await client.response()).headers.get("Session") or "").partition(";")[0]
         assert (await client.request("PLAY", it.url("cam"))).status == 200
-        assert it.path("cam").on_demand_state is not None
-        assert it.path("cam").on_demand_state.value == "ready"
+        on_demand = it.path("cam").on_demand
+        assert on_demand is not None
+        assert on_demand.state.value == "ready"
         await client.request("TEARDOWN", it.url("cam"))
         await it.until(lambda: source.events == ["start", "stop: not in use anymore"])
 

@@ -10,9 +10,10 @@ from polycast.media.codec import H264, MPEG4Audio, Opus
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import Track
-from polycast.wire.hls.muxer import Muxer
+from polycast.wire.hls.directives import parse_directives
+from polycast.wire.hls.muxer import INDEX_NAME, Muxer
 from polycast.wire.hls.options import MuxerOptions
-from polycast.wire.hls.resource import Resource
+from polycast.wire.hls.resource import Answer, Refusal, Resource
 
 SPS = bytes.fromhex("6742c028d900780227e584000003000400000300f03c60c920")
 """1920x1080, constrained baseline, level 4."""
@@ -77,8 +78,18 @@ def feed(muxer: Muxer, frames: Iterable[Timed], rates: dict[int, int] | None = N
         muxer.write_frame(index, frame, seconds, WallTime(START + int(seconds * 1e9)))
 
 
+def request(muxer: Muxer, name: str, query: str = "") -> Answer:
+    """Answer a request for a file by its name, a path without folders, as a server does."""
+    if not name.endswith(".m3u8"):
+        return muxer.lookup(name) or Refusal(404, "there is no such file")
+    if name == INDEX_NAME:
+        return muxer.index()
+    directives = parse_directives(query)
+    return directives if isinstance(directives, Refusal) else muxer.playlist(name, directives)
+
+
 def text(muxer: Muxer, name: str = "stream.m3u8", query: str = "") -> str:
     """Return a playlist that must be there."""
-    answer = muxer.request(name, query)
+    answer = request(muxer, name, query)
     assert isinstance(answer, Resource), answer
     return answer.body.decode()

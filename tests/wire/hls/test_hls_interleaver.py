@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tests.wire.hls.fragments import track_runs
-from tests.wire.hls.streams import AUDIO, START, VIDEO, Timed, audio, merge, options, regular, track, video
+from tests.wire.hls.streams import AUDIO, START, VIDEO, Timed, audio, merge, options, regular, request, track, video
 
 from polycast.media.timebase import WallTime
 from polycast.wire.hls.interleaver import MAXIMUM_HELD, Interleaver
@@ -85,7 +85,7 @@ def test_a_segment_has_as_much_sound_as_picture() -> None:
         muxer = Muxer(variant, [track(0, VIDEO), track(1, AUDIO)], options())
         for index, frame in late(merge(RATES, video(0, regular(6)), audio(1, 6)), 0.13):
             muxer.write_frame(index, frame, 0.0, WallTime(START + frame.dts * 1_000_000_000 // RATES[index]))
-        answer = muxer.request("stream.m3u8")
+        answer = request(muxer, "stream.m3u8")
         assert isinstance(answer, Resource)
         names = [line for line in answer.body.decode().splitlines() if line.endswith(".mp4")]
         assert len(names) >= 4

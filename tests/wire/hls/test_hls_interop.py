@@ -42,7 +42,7 @@ def write(muxer: Muxer, folder: Path) -> Path:
     for rendition in muxer._renditions:
         for name, file in rendition.files.items():
             (folder / name).write_bytes(file.body)
-        playlist = muxer.request(f"{rendition.name}.m3u8")
+        playlist = muxer.playlist(f"{rendition.name}.m3u8")
         assert isinstance(playlist, Resource)
         # FFmpeg 5 asks for gaps
         text = re.sub(r"#EXT-X-PROGRAM[^\n]*\n#EXT-X-GAP\n#EXTINF[^\n]*\ngap.mp4\n", "", playlist.body.decode())
@@ -105,7 +105,7 @@ def test_ffmpeg_reads_renditions(variant: Variant, tmp_path: Path) -> None:
     for index, frame in interleave(*samples):
         muxer.write_frame(index, frame, 0.0, _START)
     write(muxer, tmp_path)
-    index_file = muxer.request("index.m3u8")
+    index_file = muxer.index()
     assert isinstance(index_file, Resource)
     (tmp_path / "index.m3u8").write_bytes(index_file.body)
     found = read_packets(tmp_path / "index.m3u8", [each.codec for each in samples], allowed_extensions="ALL")

@@ -21,6 +21,7 @@ from tests.wire.hls.streams import (
     merge,
     options,
     regular,
+    request,
     text,
     track,
     video,
@@ -56,7 +57,7 @@ def test_entry_playlists_of_mpegts_are_those_of_the_reference() -> None:
     assert index[4].startswith("#EXT-X-STREAM-INF:BANDWIDTH=200000,")
     assert 'CODECS="avc1.42c028,mp4a.40.2"' in index[4]
     assert index[5:] == ["stream.m3u8"]
-    assert isinstance(muxer.request("stream.m3u8"), WaitFor)
+    assert isinstance(request(muxer, "stream.m3u8"), WaitFor)
     times = [(0, True), (90_000 * 4, True), (90_000 * 4 + 1, False), (90_000 * 6, True), (90_000 * 6 + 1, False)]
     feed(muxer, merge(RATES, video(0, times), audio(1, 6.1)), RATES)
     assert re.fullmatch(
@@ -80,7 +81,7 @@ def test_a_player_gets_enough_to_start_on(variant: Variant, seconds: list[float]
         start += round(duration * 90_000)
     times += [(start, seconds[-1] >= 1), (start + 3000, False)]
     feed(muxer, video(0, times))
-    assert isinstance(muxer.request("stream.m3u8"), Resource) is answered
+    assert isinstance(request(muxer, "stream.m3u8"), Resource) is answered
 
 
 def test_real_bandwidth_picture_size_and_frame_rate() -> None:
@@ -129,11 +130,11 @@ def test_sequence_numbers_are_those_that_players_wait_for(count: int) -> None:
     playlist = parse(text(muxer))
     number = playlist.segments[-1].sequence
     assert f"seg{number}.mp4" in playlist.segments[-1].uri
-    assert isinstance(muxer.request("stream.m3u8", f"_HLS_msn={number}"), Resource)
-    assert isinstance(muxer.request("stream.m3u8", f"_HLS_msn={number + 1}"), WaitFor)
+    assert isinstance(request(muxer, "stream.m3u8", f"_HLS_msn={number}"), Resource)
+    assert isinstance(request(muxer, "stream.m3u8", f"_HLS_msn={number + 1}"), WaitFor)
     parts = len(playlist.open.parts)
-    assert isinstance(muxer.request("stream.m3u8", f"_HLS_msn={number + 1}&_HLS_part={parts - 1}"), Resource)
-    assert isinstance(muxer.request("stream.m3u8", f"_HLS_msn={number + 1}&_HLS_part={parts}"), WaitFor)
+    assert isinstance(request(muxer, "stream.m3u8", f"_HLS_msn={number + 1}&_HLS_part={parts - 1}"), Resource)
+    assert isinstance(request(muxer, "stream.m3u8", f"_HLS_msn={number + 1}&_HLS_part={parts}"), WaitFor)
 
 
 def test_a_blocked_playlist_has_what_was_asked_for() -> None:
@@ -143,7 +144,7 @@ def test_a_blocked_playlist_has_what_was_asked_for() -> None:
     for wanted in range(sequence, sequence + 3):
         for part in range(5):
             query = f"_HLS_msn={wanted}&_HLS_part={part}"
-            while isinstance(muxer.request("stream.m3u8", query), WaitFor):
+            while isinstance(request(muxer, "stream.m3u8", query), WaitFor):
                 published = False
                 while not published:
                     index, frame = later.pop(0)
@@ -191,7 +192,7 @@ def test_a_hinted_part_comes_under_its_name() -> None:
 )
 def test_statuses_of_directives(query: str, status: int) -> None:
     muxer = low_latency(3.5)  # segments 7 to 9, and parts of 10
-    answer = muxer.request("stream.m3u8", query)
+    answer = request(muxer, "stream.m3u8", query)
     assert (answer.status if isinstance(answer, Refusal) else 200) == status
     assert isinstance(answer, Refusal | Resource)
 
@@ -202,7 +203,7 @@ def test_a_part_beyond_its_segment_is_the_first_of_the_next() -> None:
     playlist = parse(text(muxer))
     assert not playlist.open.parts
     query = f"_HLS_msn={playlist.segments[-1].sequence}&_HLS_part={len(playlist.segments[-1].parts)}"
-    assert isinstance(muxer.request("stream.m3u8", query), WaitFor)
+    assert isinstance(request(muxer, "stream.m3u8", query), WaitFor)
     feed(muxer, [timed for timed in video(0, regular(3.4)) if timed[1].dts >= 279_000])
     assert len(parse(text(muxer, query=query)).open.parts) == 1
 
@@ -210,7 +211,7 @@ def test_a_part_beyond_its_segment_is_the_first_of_the_next() -> None:
 def test_other_names() -> None:
     muxer = low_latency()
     for name in ("", "x.mp4", "audio1.m3u8", "../stream.m3u8", "STREAM.M3U8", "t1_stream_seg6.mp4"):
-        answer = muxer.request(name)
+        answer = request(muxer, name)
         assert isinstance(answer, Refusal), name
         assert answer.status == 404
 
@@ -226,7 +227,7 @@ def test_gaps_are_for_players_that_need_them() -> None:
     """hls.js 1.7 does not get over EXT-X-GAP at the beginning of a stream."""
     muxer = Muxer(LOW_LATENCY, [track(0, VIDEO)], options())
     feed(muxer, video(0, regular(1.1)))
-    assert isinstance(muxer.request("stream.m3u8"), WaitFor), "no part stands behind the first segment yet"
+    assert isinstance(request(muxer, "stream.m3u8"), WaitFor), "no part stands behind the first segment yet"
     playlist = parse(filled_up(muxer))
     assert [segment.gap for segment in playlist.segments] == [True] * 6 + [False]
     assert playlist.segments[-1].sequence == playlist.media_sequence + 6 == 7
@@ -275,7 +276,7 @@ def test_names_differ_between_muxers() -> None:
 
 def test_files_say_whether_they_may_be_cached() -> None:
     muxer = low_latency()
-    playlist = muxer.request("stream.m3u8")
+    playlist = request(muxer, "stream.m3u8")
     assert isinstance(playlist, Resource)
     assert not playlist.immutable
     assert playlist.content_type == "application/vnd.apple.mpegurl"
@@ -289,9 +290,9 @@ def test_files_say_whether_they_may_be_cached() -> None:
 
 def test_a_playlist_is_built_once_for_all_viewers() -> None:
     muxer = low_latency()
-    first = muxer.request("stream.m3u8")
-    assert muxer.request("stream.m3u8", "token=1") is first
-    assert muxer.request("stream.m3u8", "_HLS_msn=8&_HLS_part=0") is first
+    first = request(muxer, "stream.m3u8")
+    assert request(muxer, "stream.m3u8", "token=1") is first
+    assert request(muxer, "stream.m3u8", "_HLS_msn=8&_HLS_part=0") is first
 
 
 @pytest.mark.parametrize("variant", Variant)
@@ -307,7 +308,7 @@ def test_new_parameter_sets_are_a_discontinuity(variant: Variant) -> None:
     for index, frame in frames:
         seconds = frame.dts / RATES[index]
         if muxer.write_frame(index, frame, seconds, WallTime(START + int(seconds * 1e9))):
-            answer = muxer.request("stream.m3u8")
+            answer = request(muxer, "stream.m3u8")
             if isinstance(answer, Resource):
                 checker.check(answer.body.decode())
     playlist = parse(text(muxer))
@@ -448,11 +449,11 @@ def test_after_the_end() -> None:
     hint = parse(text(muxer)).hint or ""
     muxer.close()
     assert not muxer.write_frame(0, Frame((b"\x65",), 0, 0, key=True), 0.0, START)
-    blocked = muxer.request("stream.m3u8", "_HLS_msn=11")
+    blocked = request(muxer, "stream.m3u8", "_HLS_msn=11")
     assert isinstance(blocked, Refusal)
     assert blocked.status == 503
     assert muxer.lookup(hint) is None
-    assert isinstance(muxer.request("stream.m3u8"), Resource)
+    assert isinstance(request(muxer, "stream.m3u8"), Resource)
 
 
 @pytest.mark.parametrize("audio_tracks", [1, 2])

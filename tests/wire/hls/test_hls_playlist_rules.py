@@ -20,6 +20,7 @@ from tests.wire.hls.streams import (
     merge,
     options,
     regular,
+    request,
     track,
     video,
 )
@@ -63,7 +64,7 @@ class Viewer:
                     self.load(name, checker)
 
     def load(self, name: str, checker: Checker) -> None:
-        answer = self.muxer.request(name)
+        answer = request(self.muxer, name)
         if not isinstance(answer, Resource):
             return
         if answer.body == self.texts.get(name):
@@ -72,12 +73,12 @@ class Viewer:
         self.versions += 1
         playlist = checker.check(answer.body.decode())
         if self.low_latency:
-            delta = self.muxer.request(name, "_HLS_skip=YES")
+            delta = request(self.muxer, name, "_HLS_skip=YES")
             assert isinstance(delta, Resource)
             self.skipped = max(self.skipped, checker.check_delta(delta.body.decode(), playlist))
 
     def last(self, name: str = "stream.m3u8") -> str:
-        answer = self.muxer.request(name)
+        answer = request(self.muxer, name)
         assert isinstance(answer, Resource)
         return answer.body.decode()
 

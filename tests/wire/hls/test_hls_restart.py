@@ -20,6 +20,7 @@ from tests.wire.hls.streams import (
     merge,
     options,
     regular,
+    request,
     text,
     track,
     video,
@@ -49,7 +50,7 @@ def play(muxer: Muxer, frames: list[Timed], arrival: float, checker: Checker | N
     for index, frame in frames:
         now = arrival + frame.dts / RATES[index] - first
         if muxer.write_frame(index, frame, now, WallTime(START + int(now * 1e9))) and checker is not None:
-            answer = muxer.request("stream.m3u8")
+            answer = request(muxer, "stream.m3u8")
             if isinstance(answer, Resource):
                 checker.check(answer.body.decode())
     return parse(text(muxer))

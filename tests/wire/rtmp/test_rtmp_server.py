@@ -225,7 +225,7 @@ def test_play() -> None:
     )
     assert [type(event) for event in events] == [PlayRequested]
     assert answers(server) == [Command("_result", 2.0, None, (1.0,))]
-    assert server.accept_play([VIDEO, AUDIO, Track(2, Generic())], 7) == (VIDEO, AUDIO)
+    assert server.accept_play([VIDEO, AUDIO, Track(2, Generic())]) == (VIDEO, AUDIO)
     sent = answers(server)
     assert sent[:6] == [
         UserControl(4, 1),
@@ -240,7 +240,7 @@ def test_play() -> None:
     assert isinstance(video, RawMessage)
     assert isinstance(audio, RawMessage)
     assert metadata.values[0] == "onMetaData"
-    assert (video.payload, video.timestamp, audio.payload) == (video_header(), 7, audio_header())
+    assert (video.payload, video.timestamp, audio.payload) == (video_header(), 0, audio_header())
     server.send_frame(0, Frame((IDR,), 3600, 3600, key=True))
     (frame,) = answers(server)
     assert isinstance(frame, RawMessage)
@@ -255,7 +255,7 @@ def test_play_with_a_shared_muxer() -> None:
     readers = [connected(), connected()]
     for server in readers:
         feed(server, command("play", 4.0, None, "key", stream_id=1))
-        assert server.accept_play([VIDEO, AUDIO], 40, muxer) == (VIDEO, AUDIO)
+        assert server.accept_play([VIDEO, AUDIO]) == (VIDEO, AUDIO)
     first, second = (server.data_to_send() for server in readers)
     assert first == second
     frame = muxer.message(0, Frame((IDR,), 3600, 3600, key=True))

@@ -178,10 +178,6 @@ class SessionReader(PacketReader):
     def reference(self) -> Reference:
         return self._session.reference()
 
-    def check(self, now: float) -> str | None:
-        """Called about once a second; return why the reader must be closed, or None."""
-        return None
-
     def send_report(self, track_index: int, report: bytes) -> None:
         """Send an RTCP packet about a track, where the reader set that track up."""
         raise NotImplementedError

@@ -127,8 +127,6 @@ class InboundMedia:
         self._next_report = now + REPORT_INTERVAL
         self._last_key_request: float | None = None
         self._wants_key_frame = True
-        self.ignored = 0
-        """Packets that are of no medium that was agreed on, or no RTP."""
         self.released: list[tuple[int, RtpPacket]] = []
         """Packets that waited for missing ones, by track index; the caller empties it."""
 
@@ -143,11 +141,6 @@ class InboundMedia:
         return sum(receiver.reorderer.lost for receiver in self._receivers)
 
     @property
-    def packets_requested(self) -> int:
-        """How many packets were asked for again."""
-        return sum(receiver.recovery.requested for receiver in self._receivers if receiver.recovery is not None)
-
-    @property
     def jitter(self) -> float:
         """Interarrival jitter of the worst track, in seconds."""
         return max((receiver.statistics.jitter_seconds for receiver in self._receivers), default=0.0)
@@ -160,7 +153,6 @@ class InboundMedia:
         try:
             packet = parse_packet(data, 0, len(data))
         except RemoteProtocolError:
-            self.ignored += 1
             return -1, []
         if self._transport_sequence_extension is not None:
             sequence = find_extension(data, self._transport_sequence_extension)
@@ -172,7 +164,6 @@ class InboundMedia:
             return self._receive_resent(receiver, packet, now)
         receiver = self._find(data, payload_type)
         if receiver is None or payload_type != receiver.track.format.payload_type:
-            self.ignored += 1
             return -1, []
         return receiver.track.index, receiver.receive(packet, now, is_resent=False)
 
@@ -182,7 +173,6 @@ class InboundMedia:
         try:
             packets = parse_compound(data)
         except RemoteProtocolError:
-            self.ignored += 1
             return reports
         for packet in packets:
             receiver = self._by_ssrc.get(packet.ssrc) if isinstance(packet, SenderReport) else None

@@ -31,8 +31,6 @@ class MediaPort:
         self._by_ufrag: dict[str, LitePeer] = {}
         self._by_address: dict[Address, LitePeer] = {}
         self._addresses: dict[LitePeer, list[Address]] = {}
-        self.unknown = 0
-        """Datagrams that belong to no connection."""
 
     @property
     def port(self) -> int:
@@ -67,14 +65,12 @@ class MediaPort:
             return
         peer = self._by_address.get(address)
         if peer is None:
-            self.unknown += 1
-        elif 128 <= first <= 191:
+            return  # of no connection
+        if 128 <= first <= 191:
             self._fed.add(peer)
             peer.receive_media(data[start:end], self._loop.time())
         elif 20 <= first <= 63:
             peer.receive_dtls(data[start:end], self._loop.time())
-        else:
-            self.unknown += 1
 
     def _on_drained(self) -> None:
         if self._fed:
@@ -86,11 +82,9 @@ class MediaPort:
         try:
             message: Message = parse_message(data)
         except RemoteProtocolError:
-            self.unknown += 1
             return
         peer = self._by_ufrag.get(local_ufrag(message))
         if peer is None:
-            self.unknown += 1
             return
         source = plain_host(address[0]), int(address[1])
         if peer.receive_check(message, source, address, self._socket, self._loop.time()):

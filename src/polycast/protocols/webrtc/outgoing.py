@@ -128,8 +128,6 @@ class OutgoingTrack:
         self._highest_pts: int | None = None
         self.has_reordering = False
         """Whether pictures come in another order than they are shown, which browsers cannot handle in WebRTC."""
-        self.left_out = 0
-        """Pictures that were left out for that reason."""
         self._form_key = f"webrtc {id(self)}"
 
     @property
@@ -195,7 +193,6 @@ class OutgoingTrack:
         highest = self._highest_pts
         if highest is not None and frame.pts < highest and not frame.key:
             self.has_reordering = True
-            self.left_out += 1
             return True
         self._highest_pts = frame.pts
         return False

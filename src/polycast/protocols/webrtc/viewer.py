@@ -80,11 +80,6 @@ class Viewer(FrameReader):
         self.is_flowing = False
         """Whether it has begun: with the first key frame."""
 
-    @property
-    def packets_resent(self) -> int:
-        """Packets that the viewer had lost."""
-        return self._budget.resent
-
     # FrameReader
 
     def close_reader(self, reason: str) -> None:

@@ -12,7 +12,7 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import Track
 from polycast.wire.hls import codecs
-from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, is_available, parse_directives
+from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, is_available
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.playlist import (
     AudioRendition,
@@ -291,17 +291,6 @@ class Muxer:
     def size(self) -> int:
         """Bytes of all files in memory."""
         return sum(len(file.body) for rendition in self._renditions for file in rendition.files.values())
-
-    def request(self, name: str, query: str = "") -> Answer:
-        """Answer a request for a file by its name, a path without folders, with the query of the request."""
-        if not name.endswith(".m3u8"):
-            return self.lookup(name) or Refusal(_NOT_FOUND, "there is no such file")
-        if name == INDEX_NAME:
-            return self.index()
-        directives = parse_directives(query)
-        if isinstance(directives, Refusal):
-            return directives
-        return self.playlist(name, directives)
 
     def lookup(self, name: str) -> Resource | WaitFor | None:
         """Return the segment, part or init segment of a name; `WaitFor` for the part that comes next."""

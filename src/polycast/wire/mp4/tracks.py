@@ -15,7 +15,6 @@ MAXIMUM_TRACKS = 16
 """Tracks taken from a moov box; a rendition of HLS has one or two."""
 MAXIMUM_TIMESCALE = 1_000_000_000
 """Ticks per second: nanoseconds are the finest that makes sense."""
-_MAXIMUM_DESCRIPTOR_DEPTH = 4
 _VISUAL_ENTRY_SIZE = 78
 _AUDIO_ENTRY_SIZE = 28
 _AAC_OBJECT_TYPES = frozenset((OBJECT_TYPE_AAC, 0x66, 0x67, 0x68))

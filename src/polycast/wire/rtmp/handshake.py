@@ -79,13 +79,6 @@ def build_second_packet(random: bytes, peer_digest: bytes, from_client: bool) ->
     return body + _hmac(key, body)
 
 
-def verify_second_packet(packet: bytes, own_digest: bytes, from_client: bool) -> bool:
-    """Tell whether a C2 (``from_client``) or S2 is signed with the digest of the first packet that was sent."""
-    key = _hmac((_CLIENT_TEXT if from_client else _SERVER_TEXT) + _SUFFIX, own_digest)
-    body, signature = packet[:-_DIGEST_SIZE], packet[-_DIGEST_SIZE:]
-    return hmac.compare_digest(signature, _hmac(key, body))
-
-
 def check_version(version: int) -> None:
     """Refuse every version but 3, naming what the peer most likely speaks."""
     if version == VERSION:

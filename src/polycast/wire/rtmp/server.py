@@ -232,11 +232,11 @@ class ServerConnection(Connection):
             sound_formats=announced.sound_formats,
         )
 
-    def accept_play(self, tracks: Sequence[Track], timestamp: int = 0, muxer: Muxer | None = None) -> tuple[Track, ...]:
+    def accept_play(self, tracks: Sequence[Track]) -> tuple[Track, ...]:
         """Let the client play. Returns the tracks that it gets; `select_tracks` tells why others are skipped.
 
-        Sends metadata and sequence headers with ``timestamp``. Frames follow by `send_frame`; or, with the ``muxer``
-        that all readers of the stream share, as its bytes of these tracks, written to the socket directly.
+        Sends metadata and sequence headers. Frames follow by `send_frame`; or as bytes of a muxer of these tracks that
+        all readers of the stream share, written to the socket directly.
         Raises `LocalProtocolError` when the client did not ask or when there is nothing to carry; then call `refuse`.
         """
         if self.state is not State.PLAY_REQUESTED:
@@ -244,8 +244,8 @@ class ServerConnection(Connection):
         selection = self.select_tracks(tracks)
         if not selection.tracks:
             raise LocalProtocolError(NOTHING_TO_CARRY)
-        muxer = muxer or Muxer(selection.tracks)
-        initial = muxer.initial(timestamp, selection.tracks)
+        muxer = Muxer(selection.tracks)
+        initial = muxer.initial(0, selection.tracks)
         self._advance(Input.ACCEPTED)
         self._muxer = muxer
         self._send(UserControl(UserControlEvent.STREAM_IS_RECORDED, STREAM_ID))

@@ -18,10 +18,7 @@ MAXIMUM_SOURCES: Final = 64
 """SSRCs that one medium may declare; three simulcast layers with RTX are six."""
 
 MID_EXTENSION: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
-STREAM_ID_EXTENSION: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
-REPAIRED_STREAM_ID_EXTENSION: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 TRANSPORT_SEQUENCE_EXTENSION: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-ABSOLUTE_CAPTURE_TIME_EXTENSION: Final = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
 DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 
@@ -71,8 +68,6 @@ class RemoteMedia:
     """SSRCs of media that the peer will send, where it says so."""
     retransmission_ssrcs: Mapping[int, int]
     """SSRC of the RTX packets by that of the media (ssrc-group FID, RFC 4588 section 8.1)."""
-    stream_ids: tuple[str, ...]
-    """Simulcast layers that the peer will send (RFC 8851)."""
     is_rejected: bool = False
 
     @property
@@ -209,7 +204,6 @@ def _parse_media(media: MediaDescription, index: int) -> RemoteMedia:
         extensions=_parse_extensions(media),
         ssrcs=ssrcs,
         retransmission_ssrcs=retransmission_ssrcs,
-        stream_ids=_parse_stream_ids(media),
         is_rejected=is_rejected,
     )
 
@@ -301,12 +295,3 @@ def _ssrc(word: str) -> int:
     if not (word.isascii() and word.isdigit()) or len(word) > 10 or int(word) > 0xFFFFFFFF:
         raise RemoteProtocolError("invalid SSRC")
     return int(word)
-
-
-def _parse_stream_ids(media: MediaDescription) -> tuple[str, ...]:
-    ids: list[str] = []
-    for name, value in media.attributes:
-        words = (value or "").split()
-        if name == "rid" and len(words) >= 2 and words[1] == "send" and words[0] not in ids:
-            ids.append(words[0])
-    return tuple(ids[:MAXIMUM_SOURCES])
