@@ -13,13 +13,19 @@ SYSTEM_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer
 	gir1.2-gst-rtsp-server-1.0 python3-gi $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench fuzz executable docker-lint clean
+.PHONY: help run check test lint format bench fuzz executable docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## install into .venv and start the server with a demo stream (ARGS="my.yml" for your own)
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
+
+# The inner layers, which need no other programs: what starts one (tests/support/programs.py) is left to "make test".
+UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media) tests/test_layers.py tests/test_programs.py
+
+check: lint ## style, types and the tests of the inner layers, in less than a minute
+	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS)
 
 # Most tests wait for other programs, so two run side by side; those that look at a picture or at memory run alone.
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)

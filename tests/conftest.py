@@ -6,13 +6,29 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Tests import helpers that lie beside them (``tests.interop.tools``); ``fuzz`` and ``bench`` are not installed either.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.support import programs  # noqa: E402
+
 # A shell script that runs something in the background (``make test &``) lets it and its children ignore SIGINT.
 # Many tests end a program with SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "not programs":
+        guard = programs.Guard()
+        guard.install()
+        config.pluginmanager.register(guard)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    programs.mark(items)
