@@ -18,6 +18,9 @@ SEEDS: list[bytes] = [
     b"readTimeout: 1h2m3.5s\nrtspAddress: '[::1]:8554'\nauthMethods: basic,digest\n"
     b"rtpAddress: :9000\nrtcpAddress: :9001\n",
     b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+    b"%YAML 1.82\n---\na: b\n",
+    b'a: "\\UFFFFFFFF"\n',
+    b'a: "\\U00110000"\n',
     b"hlsVariant: lowLatency\nhlsEncryption: on\nexternalAuthenticationURL: http://host:1/path\n",
     b"%YAML 1.1\n---\n? !!str api\n: !!bool yes\n...\n---\nsecond\n",
     b"publishIPs: [1, null, {}]\n1: x\n~: y\n",

@@ -246,6 +246,29 @@ def test_load_without_a_file() -> None:
     assert loaded.configuration == Configuration(paths={"cam1": PathConfiguration(source="rtsp://testing")})
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"%YAML 1.82\n---\na: b\n", "invalid YAML: version minor part can only be 2 or 1"),
+        (b'a: "\\UFFFFFFFF"\n', "invalid YAML: Python int too large"),
+        (b'a: "\\U00110000"\n', "invalid YAML: chr() arg not in range"),
+    ],
+)
+def test_errors_that_the_parser_of_yaml_does_not_call_so(text: bytes, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_bytes(text, {})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_defect_is_not_taken_for_an_error_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(self: object, text: str) -> None:
+        raise TypeError("a defect")
+
+    monkeypatch.setattr("ruamel.yaml.YAML.parse", parse)
+    with pytest.raises(TypeError, match="a defect"):
+        load_bytes(b"a: b\n", {})
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"can't read the configuration file '.*x.yml': No such file or directory"

@@ -85,7 +85,7 @@ def _events(text: str) -> Iterator[Any]:
         raise ConfigurationError(f"invalid YAML: line {line}, column {column}: {error.reason}") from error
     except YAMLError as error:
         raise ConfigurationError(f"invalid YAML: {error}") from error
-    except Exception as error:  # for example the parser's own assertions about %YAML directives
+    except (AssertionError, ValueError, OverflowError) as error:  # versions of %YAML, "\U..." beyond Unicode
         raise ConfigurationError(f"invalid YAML: {str(error)[:200]}") from error
 
 
