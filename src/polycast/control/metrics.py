@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,9 @@ _COUNTERS: Final[tuple[tuple[str, str, Value], ...]] = (
     ("lost_packets", "Packets lost on the way", lambda counters: counters.packets_lost),
     ("dropped_packets", "Packets not sent because a reader was too slow", lambda counters: counters.packets_dropped),
 )
+
+# The metrics of rtsp-simple-server are integers, and scripts compare whole lines: 1, not the library's 1.0.
+_WHOLE_NUMBER: Final = re.compile(rb"(?m) (-?[0-9]+)\.0$")
 
 _SESSION_LABELS: Final = ("collection", "id", "state", "path")
 
@@ -151,6 +155,7 @@ def application(controlled: Controlled, traffic: Traffic, lag: LoopLag) -> ASGIA
 
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": content_type})
+        text = _WHOLE_NUMBER.sub(rb" \1", encode(registry))
+        return Response(text, headers={"Content-Type": content_type})
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
