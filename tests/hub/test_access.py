@@ -176,12 +176,31 @@ async def test_an_external_server_that_is_down_is_named_without_its_password() -
     lines = Lines()
     logger = logging.Logger("test")
     logger.addHandler(lines)
-    access = AccessControl("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET", log=Log(logger))
+
+    async def post(url: str, body: bytes) -> int:
+        raise ConnectionRefusedError("All connection attempts failed")
+
+    access = AccessControl("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET", post=post, log=Log(logger))
     with pytest.raises(AccessDenied) as caught:
         await access.check(request(), entry())
-    await access.close()
     assert "127.0.0.1:1" not in str(caught.value)
     assert lines.lines[0].endswith("(http://user:***@127.0.0.1:1/auth?token=***)")
+
+
+async def test_a_defect_in_asking_the_external_server_is_no_denial() -> None:
+    async def post(url: str, body: bytes) -> int:
+        raise TypeError("a defect")
+
+    with pytest.raises(TypeError, match="a defect"):
+        await AccessControl("http://127.0.0.1/", post=post).check(request(), entry())
+
+
+def test_an_external_server_that_nobody_can_ask() -> None:
+    with pytest.raises(ValueError, match="needs something that sends requests"):
+        AccessControl("http://127.0.0.1/")
+    access = AccessControl()
+    with pytest.raises(ValueError, match="needs something that sends requests"):
+        access.configure("http://127.0.0.1/", 1.0, 0.0)
 
 
 async def test_hub_finds_the_rules_of_the_path() -> None:

@@ -18,6 +18,7 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
 from polycast.net.address import parse_address
+from polycast.net.http_client import HttpClient
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import SERVER_KINDS
@@ -49,10 +50,12 @@ class Application:
         self.settings = Settings(loaded, self._apply, self.log, loader)
         self._log_output = log_output
         self._demo_path = demo_path
+        self._http_client = HttpClient()
         access = AccessControl(
             self.configuration.external_authentication_url,
             float(self.configuration.external_authentication_timeout),
             authenticate,
+            post=self._http_client.post_json,
             failure_pause=float(self.configuration.authentication_failure_pause),
             log=self.log,
         )
@@ -96,7 +99,7 @@ class Application:
             self.log.warning("%s", warning)
         try:
             await asyncio.to_thread(import_for, self.configuration)
-            await self.hub.access.prepare()
+            await self._prepare_http_client(self.configuration)
             self.hub.configure(self.configuration.paths)
             await self._servers.start(self.configuration)
             await self._start_control()
@@ -133,15 +136,19 @@ class Application:
             if changes_log:
                 self._configure_log(old)
             raise
+        await self._prepare_http_client(new)
         self.hub.access.configure(
             new.external_authentication_url,
             float(new.external_authentication_timeout),
             float(new.authentication_failure_pause),
         )
-        await self.hub.access.prepare()
         self.hub.configure(new.paths)
         for server in self.servers.values():
             server.apply(new)
+
+    async def _prepare_http_client(self, configuration: Configuration) -> None:
+        if configuration.external_authentication_url:
+            await self._http_client.prepare()
 
     async def _start_control(self) -> None:
         try:
@@ -160,7 +167,7 @@ class Application:
         self.hub.close(reason)
         await self._source_settings.wait_for_end()
         await self._hooks.close()
-        await self.hub.access.close()
+        await self._http_client.close()
 
     def _make_source(self, path: Path) -> Source | None:
         if path.name == self._demo_path:

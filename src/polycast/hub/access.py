@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -22,9 +22,6 @@ from polycast.config.redact import redact
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.hub.failures import FailureTracker
 from polycast.log import Log
-
-if TYPE_CHECKING:
-    import httpx2
 
 HASH_PREFIX = "sha256:"
 
@@ -100,6 +97,11 @@ class AccessRequest:
 AuthenticateCallback = Callable[[AccessRequest], bool | Awaitable[bool]]
 """A Python function in the place of the external authentication server."""
 
+PostJson = Callable[[str, bytes], Awaitable[int]]
+"""Sends JSON to an address of the external authentication server; returns the HTTP status of the answer.
+
+Raises OSError with a text for the log."""
+
 
 def secret_matches(configured: str, given: str) -> bool:
     """Compare a credential of the configuration, plain or ``sha256:``, with a given one, in constant time."""
@@ -128,33 +130,30 @@ class AccessControl:
         timeout: float = 5.0,
         callback: AuthenticateCallback | None = None,
         *,
+        post: PostJson | None = None,
         failure_pause: float = 0.0,
         log: Log | None = None,
     ) -> None:
-        self._external_url = external_url
-        self._timeout = timeout
+        """``timeout`` and ``failure_pause`` are in seconds. ``post`` is needed where there is an external server."""
         self._callback = callback
-        self._failure_pause = failure_pause
+        self._post = post
         self._log = log
         self._failures = FailureTracker()
         self._proven: OrderedDict[int, None] = OrderedDict()
         """Hashes of (address, user, password) that were right."""
-        self._client: asyncio.Task[httpx2.AsyncClient] | None = None
         self._slots = asyncio.Semaphore(EXTERNAL_CONCURRENCY)
-        self.is_external = bool(external_url) or callback is not None
+        self.is_external = False
         """Whether the external server or a callback decides, which needs credentials in the clear."""
+        self.configure(external_url, timeout, failure_pause)
 
     def configure(self, external_url: str, timeout: float, failure_pause: float) -> None:
         """Take changed settings; requests under way go on with the old ones."""
+        if external_url and self._post is None:
+            raise ValueError("an external authentication server needs something that sends requests")
         self._external_url = external_url
         self._timeout = timeout
         self._failure_pause = failure_pause
         self.is_external = bool(external_url) or self._callback is not None
-
-    async def prepare(self) -> None:
-        """Load what asking the external server needs, so that the first client does not wait for it."""
-        if self._external_url:
-            await self._http_client()
 
     async def check(self, request: AccessRequest, path: PathConfiguration) -> None:
         """Return when the client may; raise AccessDenied when not. Order: external, address, credentials.
@@ -176,17 +175,11 @@ class AccessControl:
         if asks_for_credentials and request.credentials.is_given:
             await self._accept(request)
 
-    async def close(self) -> None:
-        """Close idle connections to the external server."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await (await client).aclose()
-
     async def _decide(self, request: AccessRequest, path: PathConfiguration) -> None:
         if self._callback is not None:
             await self._check_callback(self._callback, request)
-        if self._external_url:
-            await self._check_external(request)
+        if self._external_url and self._post is not None:
+            await self._check_external(self._post, request)
         if request.action is Action.PUBLISH:
             networks, user, password = path.publish_ips, path.publish_user, path.publish_pass
         else:
@@ -242,7 +235,7 @@ class AccessControl:
         if not allowed:
             raise AccessDenied("refused by the authenticate function", Denial.EXTERNAL)
 
-    async def _check_external(self, request: AccessRequest) -> None:
+    async def _check_external(self, post: PostJson, request: AccessRequest) -> None:
         user, password = request.credentials.plain()
         body = msgspec.json.encode(
             {
@@ -256,16 +249,13 @@ class AccessControl:
         )
         try:
             async with asyncio.timeout(self._timeout), self._slots:
-                client = await self._http_client()
-                response = await client.post(
-                    self._external_url, content=body, headers={"Content-Type": "application/json"}
-                )
+                status = await post(self._external_url, body)
         except TimeoutError:
             raise self._external_denial(f"no answer within {self._timeout:g} s") from None
-        except Exception as error:
-            raise self._external_denial(str(error) or type(error).__name__) from error
-        if not 200 <= response.status_code <= 299:
-            raise self._external_denial(f"bad status code: {response.status_code}")
+        except OSError as error:
+            raise self._external_denial(str(error)) from error
+        if not 200 <= status <= 299:
+            raise self._external_denial(f"bad status code: {status}")
 
     def _external_denial(self, reason: str) -> AccessDenied:
         return AccessDenied(
@@ -273,21 +263,3 @@ class AccessControl:
             Denial.EXTERNAL,
             f"external authentication failed: {reason} ({redact(self._external_url)})",
         )
-
-    async def _http_client(self) -> httpx2.AsyncClient:
-        if self._client is None:
-            self._client = asyncio.get_running_loop().create_task(asyncio.to_thread(_make_client))
-        try:
-            return await asyncio.shield(self._client)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._client = None
-            raise
-
-
-def _make_client() -> httpx2.AsyncClient:
-    """Load the library and the certificates of the system, which takes tenths of a second."""
-    import httpx2
-
-    return httpx2.AsyncClient(timeout=None, trust_env=False)

@@ -1,0 +1,95 @@
+"""The client for requests to other servers: connections, redirections, bodies that do not end, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from polycast.net.http_client import HttpClient
+
+
+class Server:
+    """Answers each request with the next of some texts, and keeps what it was asked."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers: Iterator[bytes] = iter(answers)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.gone = asyncio.Event()
+        self.url = ""
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(task)
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head + await reader.readexactly(2))
+                answer = next(self.answers)
+                writer.write(answer)
+                while answer.endswith(b"..."):  # has no end
+                    writer.write(bytes(65536))
+                    await writer.drain()
+        self.gone.set()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def served(*answers: bytes) -> AsyncIterator[tuple[Server, HttpClient]]:
+    server, client = Server(*answers), HttpClient()
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/check?x=1"
+    try:
+        async with asyncio.timeout(30):
+            yield server, client
+    finally:
+        await client.close()
+        listener.close()
+        await asyncio.gather(*server.tasks)
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with served(b"HTTP/1.1 204 X\r\n\r\n", b"HTTP/1.1 403 X\r\nContent-Length: 3\r\n\r\nabc") as (server, client):
+        assert await client.post_json(server.url, b"{}") == 204
+        assert await client.post_json(server.url, b"[]") == 403
+        assert server.connections == 1
+    first, second = server.requests
+    assert first.startswith(b"POST /check?x=1 HTTP/1.1\r\n")
+    assert b"content-type: application/json\r\n" in first.lower()
+    assert (first[-2:], second[-2:]) == (b"{}", b"[]")
+
+
+async def test_redirections_are_not_followed() -> None:
+    async with served(b"HTTP/1.1 307 X\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n") as (server, client):
+        assert await client.post_json(server.url, b"{}") == 307
+    assert len(server.requests) == 1
+
+
+async def test_a_body_without_end_is_not_read() -> None:
+    async with served(b"HTTP/1.1 200 X\r\n\r\n...") as (server, client):
+        assert await client.post_json(server.url, b"{}") == 200
+        await server.gone.wait()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://[::1/", "http://a b/", "ftp://127.0.0.1/", "http://"])
+async def test_what_fails(url: str) -> None:
+    client = HttpClient()
+    try:
+        with pytest.raises(OSError, match=r"."):
+            await client.post_json(url, b"{}")
+    finally:
+        await client.close()
+
+
+async def test_an_answer_that_is_not_http() -> None:
+    async with served(b"SSH-2.0-x\r\n\r\n") as (server, client):
+        with pytest.raises(OSError, match=r"."):
+            await client.post_json(server.url, b"{}")
