@@ -1,6 +1,6 @@
-"""UDP sockets for media: many datagrams per wake-up in, many per system call out.
+"""UDP sockets for media: many datagrams received per wake-up, many sent per system call.
 
-asyncio's datagram endpoints cost about ten times as much per packet (see the design, section 2).
+asyncio's datagram endpoints cost about ten times as much per packet.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from polycast.net.coalescing import coalescing_of
 
 Address = tuple[Any, ...]
-"""An address as sockets take and give it: (host, port) or (host, port, flow, scope)."""
+"""A socket address: (host, port) or (host, port, flow, scope)."""
 
 DatagramHandler = Callable[[bytes, int, int, Address], None]
 """Called with (data, start, end, address): one datagram is ``data[start:end]``."""
 
-# Datagrams read per wake-up before other sockets get their turn.
+# Datagrams read per wake-up before other sockets are served.
 DRAIN_LIMIT = 64
 
-# Largest UDP payload over IPv4; also what one coalesced read can bring.
+# Largest UDP payload over IPv4; also the largest coalesced read.
 MAXIMUM_READ = 65_535
 
-# Bytes of datagrams that wait for a full socket buffer before new ones are dropped. One burst of key frames for some
-# hundred readers fits.
+# Bytes of datagrams that are queued while the socket buffer is full, before new ones are dropped. A burst of key frames
+# for some hundred readers fits.
 QUEUE_LIMIT = 64 * 1024 * 1024
 
 # Linux: udp(7). Segments of one system call: UDP_MAX_SEGMENTS of kernels before 6.9.
@@ -47,7 +47,7 @@ _ANCILLARY_SIZE = 64
 class UdpSocket:
     """A bound UDP socket on the event loop.
 
-    ``on_datagram`` gets each datagram; ``on_drained`` is called once after each wake-up that brought any.
+    ``on_datagram`` is called for each datagram, ``on_drained`` once after each wake-up that received any.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class UdpSocket:
         self._buffer = bytearray(MAXIMUM_READ)
         self._coalesces = _enable(bound, UDP_GRO)
         self._segments = _supports_segmentation(bound)
-        """Whether the kernel may be asked to cut what is sent."""
+        """Whether the kernel can segment what is sent (UDP_SEGMENT)."""
         self._segment_size = 0
-        """Bytes that it cuts all that is larger into; 0 for nothing. Setting it on the socket, not for each call, makes
-        a call a twentieth shorter."""
+        """Segment size that is set on the socket; 0 for none. Setting it on the socket rather than in each call makes
+        a call 5 % shorter."""
         self._coalescing = coalescing_of(loop)
         self._is_ipv6 = bound.family == socket.AF_INET6
         self.dropped = 0
@@ -87,7 +87,7 @@ class UdpSocket:
         return self._socket
 
     def address(self, host: str, port: int, scope: int = 0) -> Address:
-        """Return an IP address and port in the form that this socket takes and gives.
+        """Return an IP address and port in the form that this socket uses.
 
         IPv4 is mapped into IPv6 on a dual-stack socket; ``scope`` is the interface of a link-local IPv6 address.
         """
@@ -96,20 +96,21 @@ class UdpSocket:
         return (host if ":" in host else f"::ffff:{host}", port, 0, scope)
 
     def send(self, data: bytes, address: Address) -> None:
-        """Send one datagram, queued while the socket is full. Errors of the network are ignored, as UDP does."""
+        """Send one datagram, or queue it while the socket buffer is full. Network errors are ignored, as usual with
+        UDP."""
         self.send_segments(data, len(data), address)
 
     def send_segments(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
-        """Send ``data`` cut into datagrams of ``segment_size`` bytes; the last one may be shorter.
+        """Send ``data`` split into datagrams of ``segment_size`` bytes; the last one may be shorter.
 
-        ``data`` must be at most `MAXIMUM_GSO_SIZE` bytes and `MAXIMUM_SEGMENTS` segments. The caller may write over it
-        afterwards: what has to wait is copied.
+        ``data`` must be at most `MAXIMUM_GSO_SIZE` bytes and `MAXIMUM_SEGMENTS` segments. The caller may overwrite it
+        afterwards: queued data is copied.
         """
         if self._queue:
             self._enqueue(data, segment_size, address)
             return
         if segment_size == self._segment_size:
-            # What media is nearly always, without a call more. Whatever fails here fails again below.
+            # The usual case for media, without a further call. An error here occurs again below.
             try:
                 self._socket.sendto(data, address)
             except OSError:
@@ -121,7 +122,7 @@ class UdpSocket:
         except BlockingIOError:
             self._enqueue(data, segment_size, address)
         except OSError:
-            pass  # unreachable port or network: the session's timeout deals with it
+            pass  # unreachable port or network: the session's timeout handles it
 
     def close(self) -> None:
         """Close the socket; what is queued is lost."""
@@ -147,7 +148,7 @@ class UdpSocket:
         except OSError as error:
             if not self._segment_size or error.errno not in _CANNOT_SEGMENT:
                 raise
-            # This route cannot segment (no checksum offload, a smaller MTU): one by one from now on.
+            # Segmentation does not work on this route (no checksum offload, a smaller MTU): one by one from now on.
             self._segments = error.errno == errno.EMSGSIZE
             self._set_segment_size(0)
             self._send_one_by_one(data, segment_size, address)
@@ -198,7 +199,7 @@ class UdpSocket:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
-                continue  # an ICMP error of an earlier send; the socket goes on
+                continue  # an ICMP error of an earlier send; the socket remains usable
         else:
             self._coalescing.poll_now()
         if self._on_drained is not None:

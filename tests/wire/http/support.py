@@ -24,7 +24,7 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 def take(engine: Engine, limit: int = 1 << 20) -> bytes:
     """Take all that may be sent now."""
     taken = bytearray()
-    while parts := engine.take(limit):
+    while parts := engine.data_to_send(limit):
         taken += b"".join(parts)
     return bytes(taken)
 

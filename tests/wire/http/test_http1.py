@@ -92,7 +92,7 @@ def test_one_request_at_a_time() -> None:
     assert engine.next_event() is None, "the first is not answered"
     engine.respond(0, Response(200, [], bytes(1000)), DATE)
     assert engine.next_event() is None, "its answer was not taken"
-    assert sum(map(len, engine.take(10))) == 10
+    assert sum(map(len, engine.data_to_send(10))) == 10
     assert engine.is_sending
     assert engine.next_event() is None
     take(engine)
@@ -107,7 +107,7 @@ def test_answers_are_taken_in_portions() -> None:
     engine.next_event()
     engine.respond(0, Response(200, [], body), DATE)
     portions = []
-    while parts := engine.take(1000):
+    while parts := engine.data_to_send(1000):
         portions.append(b"".join(parts))
     assert {len(portion) for portion in portions[:-1]} == {1000}
     assert b"".join(portions).endswith(b"\r\n\r\n" + body)

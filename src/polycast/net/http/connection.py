@@ -130,7 +130,7 @@ class HttpConnection(TcpConnection):
         if engine is None or self._unread or self._is_working or len(data) > RECEIVE_SIZE:
             self._unread += data
             return self.go_on(now)
-        self._give(
+        self._pass(
             engine, data
         )  # most reads are a request or two, which can be processed without a check of the budget
         return self._work_on(engine, now)
@@ -149,7 +149,7 @@ class HttpConnection(TcpConnection):
             while is_done and self._unread and not engine.is_full and self.is_open:
                 if self.is_slice_over():
                     return True
-                self._feed(engine)
+                self._pass_next(engine)
                 is_done = self._handle_requests(engine, now)
         finally:
             self._is_working = False
@@ -176,15 +176,15 @@ class HttpConnection(TcpConnection):
         caches, limit = self.server.request_caches, self.server.handler.body_limit
         return Http2Connection(caches.blocks, limit) if is_http2 else Http1Connection(caches.requests, limit)
 
-    def _feed(self, engine: Engine) -> None:
+    def _pass_next(self, engine: Engine) -> None:
         data = self._unread
         if len(data) > RECEIVE_SIZE:
             data, self._unread = data[:RECEIVE_SIZE], data[RECEIVE_SIZE:]
         else:
             self._unread = b""
-        self._give(engine, data)
+        self._pass(engine, data)
 
-    def _give(self, engine: Engine, data: bytes) -> None:
+    def _pass(self, engine: Engine, data: bytes) -> None:
         try:
             engine.receive_data(data)
         except RemoteProtocolError as error:
@@ -292,7 +292,7 @@ class HttpConnection(TcpConnection):
     def _send(self, engine: Engine) -> None:
         transport = self.transport
         while not self._is_write_paused:
-            pieces = engine.take(WRITE_SIZE)
+            pieces = engine.data_to_send(WRITE_SIZE)
             if not pieces:
                 break
             if len(pieces) == 1:
@@ -308,7 +308,7 @@ class HttpConnection(TcpConnection):
             self._wake(engine)
         if self._is_shutting_down and not (self._transactions or engine.is_sending):
             engine.shut_down()
-            for piece in engine.take(WRITE_SIZE):
+            for piece in engine.data_to_send(WRITE_SIZE):
                 transport.write(piece)
         if engine.is_finished and self.is_open:
             if not self._is_write_paused:

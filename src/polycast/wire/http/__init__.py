@@ -1,1 +1,1 @@
-"""HTTP engines: the server's side of HTTP/1.1 and HTTP/2 connections, for files that exist or are about to."""
+"""HTTP engines: the server's side of HTTP/1.1 and HTTP/2 connections."""

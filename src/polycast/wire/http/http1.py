@@ -11,7 +11,7 @@ from polycast.wire.http.http1_reader import RequestCache, RequestReader
 from polycast.wire.http.message import BODY_LIMIT, Event
 from polycast.wire.http.response import SMALL_BODY, Response
 
-# Requests that were read and wait for the response to the one before; over it, `is_full` asks to stop reading.
+# Pipelined requests that wait for the response to the previous one; above this, `is_full` asks to stop reading.
 PIPELINE_LIMIT: Final = 16
 
 _ERROR_HEAD: Final = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -26,38 +26,39 @@ _REASONS: Final = {
 
 
 class Http1Connection:
-    """Requests out of bytes, bytes out of responses. One request is answered at a time, as the version demands.
+    """Turns received bytes into requests, and responses into bytes to send. One request is answered at a time.
 
-    Call `receive_data`, then `next_event` until it returns None; answer with `respond`, send what `take` returns.
-    `respond_at_once` does both for most responses. The body of a streamed response follows by `send_body`.
+    Call `receive_data`, then `next_event` until it returns None; answer with `respond`, and send what `data_to_send`
+    returns. `respond_at_once` does both for most responses. `send_body` sends the body of a streamed response.
     """
 
     __slots__ = ("_is_answering", "_is_chunked", "_is_streaming", "_keeps_alive", "_output", "_reader", "events")
 
     def __init__(self, known: RequestCache | None = None, body_limit: int = BODY_LIMIT) -> None:
-        """``known`` changes nothing but the time that it takes to read a request; ``body_limit`` is in bytes."""
+        """``known`` only affects the time it takes to parse a request; ``body_limit`` is in bytes."""
         self._reader = RequestReader(known if known is not None else RequestCache(), body_limit)
         self.events = self._reader.events
-        """Requests that `next_event` has not returned yet, with whether the connection goes on after each."""
+        """Requests that `next_event` has not returned yet, each with whether the connection is kept alive after it."""
         self._is_answering = False
         self._is_streaming = False
-        """Whether a streamed body is under way."""
+        """Whether a streamed body is being sent."""
         self._is_chunked = False
         """Whether it is sent in chunks."""
         self._keeps_alive = True
-        """Whether the connection goes on after the request that is being answered."""
+        """Whether the connection is kept alive after the current request."""
         self._output: deque[bytes | memoryview] = deque()
 
     def receive_data(self, data: bytes) -> None:
-        """Take what one read brought.
+        """Process the data of one read.
 
-        Raises RemoteProtocolError: 414 or 431 for what is too long, 505 for another version, else 400. That is final:
-        nothing else is read. The requests before are returned, and after their responses `take` has the error.
+        Raises RemoteProtocolError: 414 or 431 if something is too long, 505 for another version, otherwise 400. Then
+        nothing more is read; earlier requests are still returned, and after their responses `data_to_send` has the
+        error.
         """
         self._reader.receive_data(data)
 
     def next_event(self) -> Event | None:
-        """Return the next request; None until the response before was taken, or when more bytes are needed."""
+        """Return the next request; None until the previous response was sent, or if more bytes are needed."""
         if self._is_answering or self._output:
             return None
         if not self.events:
@@ -65,9 +66,9 @@ class Http1Connection:
             if reader.wants_continue:
                 reader.wants_continue = False
                 self._output.append(_CONTINUE)
-            elif reader.mistake is not None and self._keeps_alive:
+            elif reader.error is not None and self._keeps_alive:
                 self._keeps_alive = False
-                status = reader.mistake[1]
+                status = reader.error[1]
                 self._output.append(_ERROR_HEAD % (status, _REASONS[status]))
             return None
         request, self._keeps_alive = self.events.popleft()
@@ -77,7 +78,7 @@ class Http1Connection:
     # Responses
 
     def respond(self, stream: int, response: Response, date: bytes, *, head: bool = False) -> None:
-        """Answer the request that is being answered; ``head`` leaves the body out. ``date`` is an HTTP-date."""
+        """Answer the current request; ``head`` omits the body. ``date`` is an HTTP-date."""
         if not self._is_answering or self._is_streaming:
             raise LocalProtocolError("there is no request to answer")
         if response.is_streamed:
@@ -95,7 +96,7 @@ class Http1Connection:
             output.append(body)
 
     def respond_at_once(self, stream: int, response: Response, date: bytes, *, head: bool = False) -> bytes:
-        """Answer as `respond` does. Returns what is to be sent, in one piece; empty where that is left to `take`."""
+        """Like `respond`, but return the bytes to send in one piece; empty if `data_to_send` is needed."""
         if (
             self._is_answering
             and self._keeps_alive
@@ -108,14 +109,14 @@ class Http1Connection:
         return b""
 
     def _begin_stream(self, start: bytes, *, is_bodiless: bool) -> None:
-        self._is_chunked = self._keeps_alive  # on a connection's last response its end is the body's, too
+        self._is_chunked = self._keeps_alive  # the last response of a connection ends when the connection is closed
         field = b"transfer-encoding: chunked" if self._is_chunked else b"connection: close"
         self._output.append(start[:-2] + field + b"\r\n\r\n")
         self._is_streaming = not is_bodiless
         self._is_answering = self._is_streaming
 
     def send_body(self, stream: int, data: bytes, *, is_last: bool) -> None:
-        """Send a piece of a streamed body; nothing when none is under way."""
+        """Send a piece of a streamed body; does nothing if none is being sent."""
         if not self._is_streaming:
             return
         if data:
@@ -126,18 +127,18 @@ class Http1Connection:
             self._is_streaming = self._is_answering = False
 
     def abandon(self, stream: int) -> None:
-        """End a streamed body before its end, in a way that tells the client so."""
+        """Abort a streamed body, so that the client notices that it is incomplete."""
         if self._is_streaming:
             self._is_streaming = self._is_answering = self._keeps_alive = False
             self._reader.end()
             self._reader.is_discarding = True
 
     def unsent(self, stream: int) -> int:
-        """Return how many bytes of a streamed body were not taken yet."""
+        """Return how many bytes of a streamed body have yet to be sent."""
         return sum(map(len, self._output))
 
-    def take(self, limit: int) -> Sequence[bytes | memoryview]:
-        """Take about ``limit`` bytes off what is to be sent; empty when there is nothing."""
+    def data_to_send(self, limit: int) -> Sequence[bytes | memoryview]:
+        """Return about ``limit`` of the bytes to send, and remove them; empty if there are none."""
         output = self._output
         if not output:
             return ()
@@ -157,54 +158,54 @@ class Http1Connection:
     # The connection
 
     def shut_down(self) -> None:
-        """Begin no more requests; the one that is being answered is the last."""
+        """Accept no more requests; the current one is the last."""
         self._keeps_alive = False
         self._reader.end()
         self.events.clear()
 
     def time_out(self) -> None:
-        """A request takes too long to arrive: answer with status 408 in its turn, as the last response."""
+        """A request takes too long to arrive: answer with status 408 when it is due, as the last response."""
         if self.is_incomplete:
             self._reader.fail("no request received in time", 408)
 
     def release(self) -> None:
-        """Give memory back: the connection is over."""
+        """Release memory: the connection is over."""
         self._reader.release()
         self._output.clear()
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a request has begun whose end was not received yet."""
+        """Whether a request has been received in part."""
         return self._reader.is_incomplete
 
     @property
     def is_discarding(self) -> bool:
-        """Whether the client may be sending what nobody reads; to close at once could cost it its response (RFC 9112
+        """Whether the client may be sending data that is ignored; closing at once could lose its response (RFC 9112
         section 9.6)."""
         return self._reader.is_discarding
 
     @property
     def has_work(self) -> bool:
-        """Whether `next_event` or `take` may have something, or the connection may be over."""
+        """Whether `next_event` or `data_to_send` may return something, or the connection may be finished."""
         reader = self._reader
         return bool(self.events or self._output or reader.has_ended or reader.wants_continue or not self._keeps_alive)
 
     @property
     def is_full(self) -> bool:
-        """Whether so many requests wait for their turn that no more should be read."""
+        """Whether so many requests are pipelined that no more should be read."""
         return len(self.events) >= PIPELINE_LIMIT
 
     @property
     def held_size(self) -> int:
-        """Bytes of requests that are not complete."""
+        """Number of bytes held of incomplete requests."""
         return self._reader.held_size
 
     @property
     def is_sending(self) -> bool:
-        """Whether something is left to take."""
+        """Whether there is more to send."""
         return bool(self._output)
 
     @property
     def is_finished(self) -> bool:
-        """Whether the connection is to be closed: everything was answered and taken."""
+        """Whether to close the connection: everything was answered and sent."""
         return not (self._keeps_alive or self._is_answering or self._output)

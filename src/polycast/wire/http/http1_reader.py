@@ -1,4 +1,4 @@
-"""Requests of an HTTP/1.1 connection out of its bytes (RFC 9112). httptools, the parser of Node.js, reads them."""
+"""Parses the requests of an HTTP/1.1 connection (RFC 9112) with httptools, the parser of Node.js."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from polycast.wire.http.message import (
 # Bytes of a head: target, headers, and the syntax around them.
 HEAD_LIMIT: Final = TARGET_LIMIT + HEADERS_LIMIT
 
-# Bytes of the syntax around a body (chunk extensions, trailers) without a byte of the body between.
+# Bytes of the syntax around a body (chunk extensions, trailers) without any bytes of the body in between.
 SYNTAX_LIMIT: Final = HEADERS_LIMIT
 
-# Bytes of a read that is kept with the request in it. Players' requests have a few hundred.
+# Bytes of a read that is cached with its request. Players' requests have a few hundred.
 KNOWN_SIZE: Final = 2 * 1024
 
-# Headers of a request that is kept; browsers send about fifteen.
+# Headers of a request that is cached; browsers send about fifteen.
 KNOWN_HEADERS: Final = 32
 
-# Requests that are kept. Viewers of one stream ask for a few files at a time, each kind of player in its own words.
+# Cached requests. Viewers of a stream request a few files at a time, each kind of player with its own headers.
 KNOWN_LIMIT: Final = 1024
 
 
 class RequestCache:
-    """Requests by the bytes of the read that brought them: viewers of one stream send the same ones, which are parsed
-    once for all. Shared by the connections of a server. Requests with secrets are not kept.
+    """Requests by the bytes in which they were received: viewers of a stream send the same ones, which are parsed once
+    for all of them. Shared by the connections of a server. Requests with credentials are not cached.
     """
 
     __slots__ = ("by_bytes",)
 
     def __init__(self) -> None:
         self.by_bytes: dict[bytes, tuple[Request, bool]] = {}
-        """Each is a whole request without a body, and True: its connection goes on."""
+        """Each is a whole request without a body, and True: its connection is kept alive."""
 
     def keep(self, data: bytes, event: tuple[Request, bool]) -> None:
-        """Keep what a read brought, a request and nothing else."""
+        """Cache a read that contained exactly one request."""
         request = event[0]
         if len(data) > KNOWN_SIZE or len(request.headers) > KNOWN_HEADERS or request.has_secrets or request.body:
             return
         if len(self.by_bytes) >= KNOWN_LIMIT:
-            self.by_bytes.clear()  # what is still asked for is kept again with the next request for it
+            self.by_bytes.clear()  # what is still requested is cached again at the next request
         self.by_bytes[data] = event
 
 
 class _Message:
-    """A request that is being read."""
+    """A request that is being received."""
 
     __slots__ = ("body", "headers", "request", "size", "target")
 
@@ -63,14 +63,14 @@ class _Message:
         self.target = b""
         self.headers: list[Header] = []
         self.request: Request | None = None
-        """There once its head is complete and its body is read."""
+        """Set when the head is complete and the body is being received."""
         self.body = bytearray()
         self.size = 0
-        """Bytes of the reads since the one in which it began, or since the last byte of its body."""
+        """Bytes of the reads since the one in which it started, or since the last byte of its body."""
 
 
 class RequestReader:
-    """Reads one request after the other, until the last one of the connection."""
+    """Parses one request after the other, until the last one of the connection."""
 
     __slots__ = (
         "_body_limit",
@@ -78,11 +78,11 @@ class RequestReader:
         "_message",
         "_parser",
         "_refusal",
+        "error",
         "events",
         "has_ended",
         "is_discarding",
         "is_incomplete",
-        "mistake",
         "wants_continue",
     )
 
@@ -91,29 +91,29 @@ class RequestReader:
         self._body_limit = body_limit
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self.events: deque[tuple[Request, bool]] = deque()
-        """Whole requests, with whether the connection goes on after each."""
+        """Whole requests, each with whether the connection is kept alive after it."""
         self.has_ended = False
-        """Whether the last request was read: whatever follows it is ignored."""
+        """Whether the last request was received: everything after it is ignored."""
         self.is_discarding = False
-        """Whether the client may be sending what is ignored."""
+        """Whether the client may be sending data that is ignored."""
         self.is_incomplete = False
-        """Whether a request has begun whose end was not received yet."""
+        """Whether a request has been received in part."""
         self.wants_continue = False
-        """Whether a client waits for permission to send the body of the request that is read (RFC 9110 section
+        """Whether the client waits for 100 (Continue) before it sends the body of the request (RFC 9110 section
         10.1.1)."""
-        self.mistake: tuple[str, int] | None = None
-        """What ended reading, and the status that says so."""
+        self.error: tuple[str, int] | None = None
+        """The error that ended reading, and the status for it."""
         self._refusal: tuple[str, int] | None = None
-        """The same, on its way through httptools."""
+        """The same, while httptools passes it on."""
         self._message = _Message()
 
     def receive_data(self, data: bytes) -> None:
-        """Take what one read brought. Raises RemoteProtocolError, now and whenever more is received."""
+        """Process the data of one read. Raises RemoteProtocolError, and again whenever more is received."""
         if self.is_incomplete or self.has_ended:
             self._receive(data)
             return
         event = self._known.by_bytes.get(data)
-        if event is not None:  # the parser is between two requests, and would be so after this one
+        if event is not None:  # the parser is between two requests, and would be again after this one
             self.events.append(event)
             return
         waiting = len(self.events)
@@ -122,8 +122,8 @@ class RequestReader:
             self._known.keep(data, self.events[-1])
 
     def _receive(self, data: bytes) -> None:
-        if self.mistake is not None:
-            raise RemoteProtocolError(*self.mistake)
+        if self.error is not None:
+            raise RemoteProtocolError(*self.error)
         if len(data) <= HEAD_LIMIT:
             self._feed(data)
             return
@@ -149,35 +149,35 @@ class RequestReader:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]  # we go on in HTTP/1.1, as a server may (RFC 9110 section 7.8)
+                data = data[upgrade.args[0] :]  # continue with HTTP/1.1, as a server may (RFC 9110 section 7.8)
             else:
                 return
 
     def fail(self, reason: str, status: int) -> RemoteProtocolError:
-        """End reading with a mistake, and return it."""
-        self.mistake = (reason, status)
+        """End reading with an error, and return it."""
+        self.error = (reason, status)
         self.end()
         self.is_discarding = True
         return RemoteProtocolError(reason, status)
 
     def end(self) -> None:
-        """Read no more requests."""
+        """Accept no more requests."""
         self.has_ended = True
         self.is_incomplete = self.wants_continue = False
         self._message = _Message()
 
     def release(self) -> None:
-        """Give memory back: the connection is over."""
+        """Release memory: the connection is over."""
         self.end()
         self.events.clear()
         self._parser = None  # which refers to this object
 
     @property
     def held_size(self) -> int:
-        """Bytes of a request that is not complete."""
+        """Number of bytes held of an incomplete request."""
         return len(self._message.body) + (self._message.size if self.is_incomplete else 0)
 
-    # What httptools calls.
+    # Callbacks of httptools.
 
     def on_message_begin(self) -> None:
         self.is_incomplete = not self.has_ended
@@ -207,7 +207,7 @@ class RequestReader:
         if request.method == "CONNECT":
             self._give_up(request)
         elif length == b"0" and b"transfer-encoding" not in fields:
-            # HTTP/1.0 clients would have to be told that the connection goes on, which no player needs.
+            # HTTP/1.0 connections could only be kept alive with an explicit header, which no player needs.
             self._complete(request, keeps_alive=version == "1.1" and self._parser.should_keep_alive())
         elif len(length) > len(str(self._body_limit)) or int(length) > self._body_limit:
             request.is_truncated = True
@@ -255,7 +255,7 @@ class RequestReader:
         self.events.append((request, keeps_alive))
 
     def _give_up(self, request: Request) -> None:
-        """Answer a request of whose body nothing more is read."""
+        """Answer a request without reading the rest of its body."""
         self.is_discarding = True
         self._complete(request, keeps_alive=False)
 

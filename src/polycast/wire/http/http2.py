@@ -38,14 +38,14 @@ from polycast.wire.http.http2_limits import (
     IDLE_FRAME_LIMIT,
     MAXIMUM_STREAMS,
     SETTINGS_LIMIT,
-    Misuse,
+    AbuseCounter,
 )
 from polycast.wire.http.http2_output import Output
 from polycast.wire.http.http2_streams import ACTIONS, Action, Condition, Stream
 from polycast.wire.http.message import BODY_LIMIT, Event, Header, Request, Reset
 from polycast.wire.http.response import SMALL_BODY, Response
 
-# Streams ended by us whose late frames are still told apart from mistakes.
+# Reset streams whose late frames are still distinguished from errors.
 REMEMBERED_STREAMS: Final = 100
 
 _CONTINUE: Final = b"\x08\x03100"
@@ -53,20 +53,20 @@ _CONTINUE: Final = b"\x08\x03100"
 
 
 class Http2Connection:
-    """Requests out of bytes, bytes out of responses; `polycast.wire.http.http1.Http1Connection` has the same methods.
+    """Turns received bytes into requests, and responses into bytes to send. `Http1Connection` has the same methods.
 
     A request is returned by `next_event` once it is complete.
     """
 
     __slots__ = (
+        "_abuse",
         "_awaits_settings",
         "_bodies",
+        "_error",
         "_frames",
         "_headers",
         "_is_shutting_down",
         "_last_stream",
-        "_mistake",
-        "_misuse",
         "_output",
         "_reset",
         "_streams",
@@ -74,7 +74,7 @@ class Http2Connection:
     )
 
     def __init__(self, known: HeaderBlockCache | None = None, body_limit: int = BODY_LIMIT) -> None:
-        """``known`` changes nothing but the time that it takes to read a request; ``body_limit`` is in bytes."""
+        """``known`` only affects the time it takes to decode a request; ``body_limit`` is in bytes."""
         self._headers = HeaderReader(known if known is not None else HeaderBlockCache())
         self._bodies = Bodies(body_limit)
         self._frames = FrameBuffer()
@@ -83,12 +83,12 @@ class Http2Connection:
         self._last_stream = 0
         self._reset: deque[int] = deque(maxlen=REMEMBERED_STREAMS)
         self.events: deque[Event] = deque()
-        """What `next_event` has not returned yet."""
-        self._mistake = ""
-        """What has ended the connection."""
+        """Events that `next_event` has not returned yet."""
+        self._error = ""
+        """The error that ended the connection."""
         self._output = Output(self._streams)
         self._is_shutting_down = False
-        self._misuse = Misuse()
+        self._abuse = AbuseCounter()
         settings = {
             Setting.MAX_CONCURRENT_STREAMS: MAXIMUM_STREAMS,
             Setting.MAX_HEADER_LIST_SIZE: HEADER_LIST_LIMIT,
@@ -97,16 +97,16 @@ class Http2Connection:
         payload = b"".join(SETTING.pack(name, value) for name, value in settings.items())
         self._output.control += build_frame(FrameType.SETTINGS, 0, 0, payload)
 
-    # The same for both versions
+    # Common to both versions
 
     def receive_data(self, data: bytes) -> None:
-        """Take what one read brought.
+        """Process the data of one read.
 
-        Raises RemoteProtocolError when the connection cannot go on. That is final: `take` then has the last bytes to
-        send, and nothing else can be read.
+        Raises RemoteProtocolError if the connection cannot continue. Then `data_to_send` returns the last bytes to
+        send, and nothing more is read.
         """
-        if self._mistake:
-            raise RemoteProtocolError(self._mistake)
+        if self._error:
+            raise RemoteProtocolError(self._error)
         try:
             for frame in self._frames.receive(data):
                 self._receive_frame(*frame)
@@ -114,11 +114,11 @@ class Http2Connection:
             raise self._fail(error.code, str(error)) from None
 
     def next_event(self) -> Event | None:
-        """Return the next request or reset; None when more bytes are needed."""
+        """Return the next request or reset; None if more bytes are needed."""
         return self.events.popleft() if self.events else None
 
     def respond(self, stream: int, response: Response, date: bytes, *, head: bool = False) -> None:
-        """Answer a request; ``head`` leaves the body out. ``date`` is an HTTP-date. Nothing when it was reset."""
+        """Answer a request; ``head`` omits the body. ``date`` is an HTTP-date. Does nothing if the stream was reset."""
         state = self._answered(stream)
         if state is None:
             return
@@ -132,7 +132,7 @@ class Http2Connection:
             self._output.send_body(stream, state, response.body)
 
     def respond_at_once(self, stream: int, response: Response, date: bytes, *, head: bool = False) -> bytes:
-        """Answer as `respond` does. Returns what is to be sent, in one piece; empty where that is left to `take`."""
+        """Like `respond`, but return the bytes to send in one piece; empty if `data_to_send` is needed."""
         state = self._streams.get(stream)
         if state is None or state.is_answered or head or len(response.body) > SMALL_BODY or not state.is_whole:
             self.respond(stream, response, date, head=head)
@@ -141,21 +141,21 @@ class Http2Connection:
         if not whole:
             self.respond(stream, response, date)
             return b""
-        self._misuse.on_response()
+        self._abuse.on_response()
         del self._streams[stream]
         return whole
 
     def _answered(self, stream: int) -> Stream | None:
-        """Note that a request is answered now; None when it cannot be."""
+        """Return the stream of a request that is being answered; None if it cannot be answered."""
         state = self._streams.get(stream)
         if state is None or state.is_answered:
             return None
         state.is_answered = True
-        self._misuse.on_response()
+        self._abuse.on_response()
         return state
 
     def send_body(self, stream: int, data: bytes, *, is_last: bool) -> None:
-        """Send a piece of a streamed body; nothing when the stream was reset."""
+        """Send a piece of a streamed body; does nothing if the stream was reset."""
         state = self._streams.get(stream)
         if state is None or not state.is_streaming:
             return
@@ -168,39 +168,39 @@ class Http2Connection:
                 self._end(stream, state)
 
     def abandon(self, stream: int) -> None:
-        """End a streamed body before its end, in a way that tells the client so."""
+        """Abort a streamed body, so that the client notices that it is incomplete."""
         if stream in self._streams:
             self._abort(stream, ErrorCode.INTERNAL_ERROR)
 
     def unsent(self, stream: int) -> int:
-        """Return how many bytes of a streamed body were not taken yet."""
+        """Return how many bytes of a streamed body have yet to be sent."""
         state = self._streams.get(stream)
         return state.unsent if state is not None else 0
 
-    def take(self, limit: int) -> Sequence[bytes | memoryview]:
-        """Take about ``limit`` bytes off what may be sent now; empty when there is nothing."""
+    def data_to_send(self, limit: int) -> Sequence[bytes | memoryview]:
+        """Return about ``limit`` of the bytes that may be sent now, and remove them; empty if there are none."""
         output = self._output
-        taken = output.take(limit)
+        taken = output.data_to_send(limit)
         if output.ended:
             for stream in output.ended:
                 self._end(stream, self._streams[stream])
             output.ended.clear()
             if output.control:  # streams whose request had not ended
-                taken.append(output.take_control())
+                taken.append(output.control_data())
         return taken
 
     def shut_down(self) -> None:
-        """Begin no more requests; those under way are answered (RFC 9113 section 6.8)."""
+        """Accept no more requests; those in progress are answered (RFC 9113 section 6.8)."""
         if not self._is_shutting_down:
             self._is_shutting_down = True
             self._send_goaway(ErrorCode.NO_ERROR)
 
     def time_out(self) -> None:
-        """A request takes too long to arrive. HTTP/2 has no way to say so but to close."""
+        """A request takes too long to arrive. HTTP/2 can only close the connection."""
         self.shut_down()
 
     def release(self) -> None:
-        """Give memory back: the connection is over."""
+        """Release memory: the connection is over."""
         self._streams.clear()
         self._output.clear()
         self.events.clear()
@@ -209,44 +209,45 @@ class Http2Connection:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a request has begun whose end was not received yet."""
+        """Whether a request has been received in part."""
         begun = self._frames.is_incomplete or self._awaits_settings or self._headers.pending is not None
-        return begun or any(not state.is_told for state in self._streams.values())
+        return begun or any(not state.is_returned for state in self._streams.values())
 
     @property
     def has_work(self) -> bool:
-        """Whether `next_event` or `take` may have something, or the connection may be over."""
+        """Whether `next_event` or `data_to_send` may return something, or the connection may be finished."""
         return bool(self.events or self._output.is_sending or self._is_shutting_down)
 
     @property
     def is_full(self) -> bool:
-        """Never: a client learns how many requests it may send."""
+        """Never: SETTINGS limit how many requests a client may send."""
         return False
 
     @property
     def held_size(self) -> int:
-        """Bytes of requests that are not complete."""
+        """Number of bytes held of incomplete requests."""
         return self._bodies.size + self._frames.held_size
 
     @property
     def is_discarding(self) -> bool:
-        """Whether the client may be sending what nobody reads; to close at once could cost it the error's reason."""
-        return bool(self._mistake)
+        """Whether the client may be sending data that is ignored; closing at once could lose the reason of the
+        error."""
+        return bool(self._error)
 
     @property
     def is_sending(self) -> bool:
-        """Whether something is left to take, now or when the client opens its windows."""
+        """Whether there is more to send, now or when the client opens its windows."""
         return self._output.is_sending
 
     @property
     def is_finished(self) -> bool:
-        """Whether the connection is to be closed: everything was answered and taken."""
+        """Whether to close the connection: everything was answered and sent."""
         return self._is_shutting_down and not (self._streams or self._output.control)
 
-    # Ends
+    # Ends of streams and of the connection
 
     def _end(self, stream: int, state: Stream) -> None:
-        """Forget a stream whose response was sent."""
+        """Remove a stream whose response was sent."""
         if state.is_whole:
             del self._streams[stream]
         else:  # the rest of its body is ignored (RFC 9113 section 8.1)
@@ -260,7 +261,7 @@ class Http2Connection:
         self._output.control += build_frame(FrameType.RST_STREAM, 0, stream, LONG.pack(code))
 
     def _fail(self, code: ErrorCode, reason: str) -> RemoteProtocolError:
-        self._mistake = reason
+        self._error = reason
         self._is_shutting_down = True
         self._streams.clear()
         self._output.clear()
@@ -290,25 +291,25 @@ class Http2Connection:
             handler(self, flags, stream, payload)
         except StreamError as error:
             state = self._streams.get(error.stream)
-            if state is not None and state.is_told:
+            if state is not None and state.is_returned:
                 self.events.append(Reset(error.stream))
             self._count_reset()
             self._abort(error.stream, error.code)
         if len(self._output.control) > CONTROL_LIMIT:
-            raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "the client sends and does not read")
+            raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "the client sends without reading")
 
     def _count_idle_frame(self) -> None:
-        misuse = self._misuse
+        misuse = self._abuse
         misuse.idle_frames += 1
         if misuse.idle_frames > IDLE_FRAME_LIMIT:
             misuse.on_data_sent(self._output.frames_sent)
             self._output.frames_sent = 0
             if misuse.idle_frames > IDLE_FRAME_LIMIT:
-                raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that mean nothing")
+                raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without effect")
 
     def _count_reset(self) -> None:
-        if self._misuse.is_excessive_after_reset():
-            raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "too many requests that were cancelled")
+        if self._abuse.is_excessive_after_reset():
+            raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "too many cancelled requests")
 
     def _condition(self, stream: int) -> Condition:
         state = self._streams.get(stream)
@@ -319,7 +320,7 @@ class Http2Connection:
         return Condition.RESET if stream in self._reset else Condition.CLOSED
 
     def _is_wanted(self, kind: FrameType, stream: int) -> bool:
-        """Return whether to take a frame of a stream; False to ignore it."""
+        """Return whether to process a frame of a stream; False to ignore it."""
         if stream == 0 or stream % 2 == 0:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, f"{kind.name} on stream {stream}")
         condition = self._condition(stream)
@@ -364,7 +365,7 @@ class Http2Connection:
     def _truncate(self, state: Stream) -> None:
         """A body is too large: the request is answered without it, and the rest is ignored."""
         state.received = None
-        state.request.is_truncated = state.is_told = True
+        state.request.is_truncated = state.is_returned = True
         self.events.append(state.request)
 
     def _complete(self, stream: int, state: Stream) -> None:
@@ -372,8 +373,8 @@ class Http2Connection:
         if state.declared:
             raise StreamError(stream, ErrorCode.PROTOCOL_ERROR)  # RFC 9113 section 8.1.1
         state.is_whole = True
-        if not state.is_told:
-            state.is_told = True
+        if not state.is_returned:
+            state.is_returned = True
             self._bodies.complete(state)
             self.events.append(state.request)
 
@@ -385,7 +386,7 @@ class Http2Connection:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
         if flags & FLAG_PRIORITY:
             if len(data) < 5:
-                raise self._fail(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority that it announces")
+                raise self._fail(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the announced priority")
             if LONG.unpack_from(data)[0] & MAXIMUM_WINDOW == stream:
                 raise self._fail(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
             data = data[5:]
@@ -406,7 +407,7 @@ class Http2Connection:
             self._on_block(first, first_flags, b"".join(pieces))
 
     def _on_block(self, stream: int, flags: int, block: bytes) -> None:
-        """A header block is complete. It is decoded in any case: the table goes on with it."""
+        """Process a complete header block. It is decoded in any case, because it changes the table."""
         headers = self._headers
         known = headers.find(block)
         if known is not None and flags & FLAG_END_STREAM and self._may_begin(stream):
@@ -450,7 +451,7 @@ class Http2Connection:
     def _begin(self, stream: int, request: Request, length: int | None, *, is_whole: bool) -> None:
         self._last_stream = stream
         state = self._streams[stream] = Stream(self._output.stream_window, request, length)
-        self._misuse.on_request()
+        self._abuse.on_request()
         if is_whole:
             self._complete(stream, state)
         elif length is not None and length > self._bodies.limit:
@@ -472,8 +473,8 @@ class Http2Connection:
     # Other frames
 
     def _on_priority(self, flags: int, stream: int, payload: bytes) -> None:
-        """RFC 9113 section 5.3.2: priorities are deprecated, and ignored. The stream may be idle, which must not be
-        reset; so mistakes cost the connection (section 5.4.2)."""
+        """Ignore priorities, which are deprecated (RFC 9113 section 5.3.2). The stream may be idle and must not be
+        reset then, so errors end the connection (section 5.4.2)."""
         if stream == 0:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(payload) != 5:
@@ -486,7 +487,7 @@ class Http2Connection:
             raise self._fail(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
         if self._is_wanted(FrameType.RST_STREAM, stream):
             state = self._streams.pop(stream)
-            if state.is_told:
+            if state.is_returned:
                 self.events.append(Reset(stream))
             self._bodies.drop(state)
             self._count_reset()
@@ -524,7 +525,7 @@ class Http2Connection:
             self._output.control += build_frame(FrameType.PING, FLAG_ACK, 0, payload)
 
     def _on_goaway(self, flags: int, stream: int, payload: bytes) -> None:
-        """The client will make no more requests; those under way are answered."""
+        """The client will make no more requests; those in progress are answered."""
         if stream:
             raise self._fail(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
@@ -551,7 +552,7 @@ class Http2Connection:
 
 
 _CARRIES_REQUESTS: Final = frozenset({FrameType.HEADERS, FrameType.CONTINUATION})
-"""Types whose frames have limits of their own; all others are counted."""
+"""Frame types with their own limits; frames of all other types are counted."""
 
 _HANDLERS: Final[dict[int, Callable[[Http2Connection, int, int, bytes], None]]] = {
     FrameType.DATA: Http2Connection._on_data,

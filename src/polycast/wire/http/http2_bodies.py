@@ -1,4 +1,4 @@
-"""Bodies of the requests on an HTTP/2 connection: gathered up to limits, one by one and in sum."""
+"""Request bodies on an HTTP/2 connection, collected up to a limit for each and for their sum."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from polycast.wire.http.http2_streams import Stream
 
 
 class Bodies:
-    """What was received of bodies whose requests are not complete. ``limit`` is in bytes, for one of them."""
+    """The bodies of incomplete requests. ``limit`` is in bytes, for one body."""
 
     __slots__ = ("_unacknowledged", "limit", "size")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
-        """Bytes in sum."""
+        """Sum of all bodies in bytes."""
         self._unacknowledged = 0
-        """Bytes of DATA whose window was not given back."""
+        """Bytes of DATA for which no WINDOW_UPDATE was sent yet."""
 
     def acknowledge(self, size: int) -> int:
-        """Return by how much to open the connection's window after so many bytes of DATA; 0 to wait for more."""
+        """Return by how much to open the connection's window after ``size`` bytes of DATA; 0 to wait for more."""
         self._unacknowledged += size
         if self._unacknowledged <= DEFAULT_WINDOW // 2:
             return 0
@@ -28,7 +28,7 @@ class Bodies:
         return growth
 
     def add(self, state: Stream, data: bytes) -> bool:
-        """Gather a piece of a body; return False, and drop the body, when it is too large."""
+        """Add a piece of a body; if the body is too large, discard it and return False."""
         received = state.received
         if received is None:
             return True
@@ -42,17 +42,17 @@ class Bodies:
 
     @property
     def is_excessive(self) -> bool:
-        """Whether there is too much in sum."""
+        """Whether the sum exceeds the limit."""
         return self.size > BODIES_LIMIT * self.limit
 
     def complete(self, state: Stream) -> None:
-        """A request is complete: it gets its body."""
+        """Set the body of a complete request."""
         if state.received:
             state.request.body = bytes(state.received)
             self.drop(state)
 
     def drop(self, state: Stream) -> None:
-        """Forget what was received of a request."""
+        """Discard what was received of a body."""
         if state.received:
             self.size -= len(state.received)
             state.received = bytearray()

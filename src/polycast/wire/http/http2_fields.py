@@ -1,4 +1,4 @@
-"""From the fields of an HTTP/2 request to a `Request` (RFC 9113 section 8)."""
+"""Makes a `Request` from the fields of an HTTP/2 request (RFC 9113 section 8)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _OF_ONE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
 
-# RFC 9113 section 8.2.1, and the characters that RFC 9110 section 5.6.2 lets a name have.
+# RFC 9113 section 8.2.1, and the characters that RFC 9110 section 5.6.2 allows in a name.
 _NAME: Final = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _FORBIDDEN_IN_VALUES: Final = b"\0\r\n"
 _PATH: Final = re.compile(rb"/[!-~\x80-\xff]*")
 
-# A server of files is asked for these only; behind a proxy that ends TLS, ``https`` arrives over plain connections.
+# Only these are served; behind a proxy that terminates TLS, ``https`` arrives over plain connections.
 _SCHEMES: Final = frozenset({b"http", b"https"})
 
 
-# Bytes of a value whose check is remembered: clients send the same fields with each request.
-_REMEMBERED_SIZE: Final = 256
+# Bytes of a value whose check is cached: clients send the same fields with each request.
+_CACHED_SIZE: Final = 256
 
 
 class MalformedRequest(Exception):
@@ -32,7 +32,7 @@ class MalformedRequest(Exception):
 
 
 def make_request(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> tuple[Request, int | None]:
-    """Return the request and its ``content-length``, None where it has none. Raises MalformedRequest."""
+    """Return the request and its ``content-length``, None if it has none. Raises MalformedRequest."""
     pseudo: dict[bytes, bytes] = {}
     headers: list[Header] = []
     length: int | None = None
@@ -63,7 +63,7 @@ def make_request(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> tuple[Re
 
 
 def _check_target(pseudo: dict[bytes, bytes]) -> None:
-    """RFC 9113 section 8.3.1. CONNECT, which has neither scheme nor path, is for proxies."""
+    """Check the pseudo-header fields (RFC 9113 section 8.3.1). CONNECT, without scheme and path, is for proxies."""
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if not _NAME.fullmatch(method.lower()) or method == b"CONNECT":
         raise MalformedRequest("the method is missing or invalid")
@@ -76,7 +76,7 @@ def _check_target(pseudo: dict[bytes, bytes]) -> None:
 
 
 def _authority(authority: bytes | None, host: bytes | None) -> bytes:
-    """Return whom the request is for. ``host`` and ``:authority`` must agree (RFC 9113 section 8.3.1)."""
+    """Return the authority of the request. ``host`` and ``:authority`` must agree (RFC 9113 section 8.3.1)."""
     found = host if authority is None else authority
     if not found or not is_authority(found):
         raise MalformedRequest("the authority is missing or invalid")
@@ -86,8 +86,8 @@ def _authority(authority: bytes | None, host: bytes | None) -> bytes:
 
 
 def check_field(name: bytes, value: bytes) -> None:
-    """Raises MalformedRequest for what may not stand in a request (RFC 9113 section 8.2)."""
-    if len(value) > _REMEMBERED_SIZE or name in SECRETS or not _is_valid(name, value):
+    """Raise MalformedRequest for a field that is not allowed in a request (RFC 9113 section 8.2)."""
+    if len(value) > _CACHED_SIZE or name in SECRETS or not _is_valid(name, value):
         _check_field(name, value)
 
 

@@ -12,10 +12,10 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 FRAME_HEADER_SIZE: Final = 9
 
-# Bytes of the largest frame that peers may send and expect without another agreement (RFC 9113 section 4.2).
+# Bytes of the largest frame unless SETTINGS say otherwise (RFC 9113 section 4.2).
 FRAME_SIZE: Final = 16_384
 
-# Bytes of a flow-control window without another agreement, and at most (RFC 9113 section 6.9).
+# Bytes of a flow-control window: initial and maximum (RFC 9113 section 6.9).
 DEFAULT_WINDOW: Final = 65_535
 MAXIMUM_WINDOW: Final = 2**31 - 1
 
@@ -74,7 +74,7 @@ class Setting(IntEnum):
 
 
 class StreamError(Exception):
-    """A peer's mistake that costs only one stream. It does not leave the engine."""
+    """An error of the peer that ends only one stream. It does not leave the engine."""
 
     def __init__(self, stream: int, code: ErrorCode) -> None:
         super().__init__(code.name)
@@ -83,7 +83,7 @@ class StreamError(Exception):
 
 
 class FrameError(Exception):
-    """A peer's mistake that costs the connection. It does not leave the engine."""
+    """An error of the peer that ends the connection. It does not leave the engine."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
@@ -91,7 +91,7 @@ class FrameError(Exception):
 
 
 def build_frame_header(length: int, kind: FrameType, flags: int, stream: int) -> bytes:
-    """Return the nine bytes before a payload of ``length`` bytes."""
+    """Return the nine-byte header of a payload of ``length`` bytes."""
     return HEADER_STRUCT.pack(length >> 8, length & 0xFF, kind, flags, stream)
 
 
@@ -101,7 +101,7 @@ def build_frame(kind: FrameType, flags: int, stream: int, payload: bytes = b"") 
 
 
 def build_headers(flags: int, stream: int, block: bytes, frame_size: int) -> bytes:
-    """Return HEADERS, with CONTINUATION where the block is larger than a frame (RFC 9113 section 6.10)."""
+    """Return HEADERS, with CONTINUATION if the block is larger than a frame (RFC 9113 section 6.10)."""
     frames = bytearray()
     kind = FrameType.HEADERS
     while len(block) > frame_size:
@@ -111,7 +111,7 @@ def build_headers(flags: int, stream: int, block: bytes, frame_size: int) -> byt
 
 
 def strip_padding(flags: int, payload: bytes) -> bytes | None:
-    """Return a payload without its padding (RFC 9113 section 6.1); None when there is more padding than payload."""
+    """Return a payload without its padding (RFC 9113 section 6.1); None if there is more padding than payload."""
     if not flags & FLAG_PADDED:
         return payload
     if not payload or payload[0] >= len(payload):
@@ -120,7 +120,7 @@ def strip_padding(flags: int, payload: bytes) -> bytes | None:
 
 
 class FrameBuffer:
-    """Cuts what is received into frames."""
+    """Splits received data into frames."""
 
     __slots__ = ("_awaits_preface", "_received")
 
@@ -130,16 +130,16 @@ class FrameBuffer:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a frame, or the preface, has begun whose end was not received yet."""
+        """Whether a frame, or the preface, has been received in part."""
         return bool(self._received) or self._awaits_preface
 
     @property
     def held_size(self) -> int:
-        """Bytes of a frame that is not complete."""
+        """Number of bytes held of an incomplete frame."""
         return len(self._received)
 
     def receive(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield type, flags, stream and payload of each frame that is complete. Raises FrameError."""
+        """Yield type, flags, stream and payload of each complete frame. Raises FrameError."""
         received = self._received + data if self._received else data
         position = 0
         if self._awaits_preface:
@@ -165,5 +165,5 @@ class FrameBuffer:
         self._received = received[position:]
 
     def clear(self) -> None:
-        """Give memory back."""
+        """Release memory."""
         self._received = b""

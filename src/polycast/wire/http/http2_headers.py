@@ -1,9 +1,9 @@
-"""Header blocks of HTTP/2 (HPACK, RFC 7541). hpack, of the Hyper project, has the static table and Huffman's code.
+"""Header blocks of HTTP/2 (HPACK, RFC 7541). The hpack package provides the static table and the Huffman code.
 
-What a block means depends on the table that the blocks before it have built. Browsers of one kind build the same
-tables and send the same blocks, so tables are values here: two connections with the same table share one object, and
-with it the blocks that were decoded before. Measured, a browser's request takes 85 microseconds through hpack's decoder
-and 1 when it is known.
+The meaning of a block depends on the dynamic table that earlier blocks have built. Browsers of one kind build the same
+tables and send the same blocks, so tables are immutable values here: two connections with the same table share one
+object, and with it the blocks that were decoded before. Measured, a browser's request takes 85 microseconds with
+hpack's decoder and 1 if it is cached.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ HEADER_LIST_LIMIT: Final = TARGET_LIMIT + HEADERS_LIMIT + 32 * HEADER_COUNT_LIMI
 # Fields of a block; with more, it is not decoded to its end.
 _FIELD_LIMIT: Final = 2 * HEADER_COUNT_LIMIT
 
-# Bytes of a table, each entry with 32 more (RFC 7541 section 4.1): what clients may use without another agreement.
+# Bytes of a table, with 32 more per entry (RFC 7541 section 4.1): the default that clients may use.
 TABLE_SIZE: Final = 4096
 
-# Changes of the table's size in a block: the smallest one since the block before, and the last one (RFC 7541 section
+# Changes of the table's size in a block: the smallest one since the previous block, and the last one (RFC 7541 section
 # 4.2).
 _RESIZE_LIMIT: Final = 2
 
-# Bytes of a block that is kept. Browsers' requests have a few hundred at first, then thirty.
+# Bytes of a block that is cached. Browsers' requests have a few hundred at first, then thirty.
 KNOWN_SIZE: Final = 2 * 1024
 
-# Blocks that are kept, and tables.
+# Cached blocks, and tables.
 KNOWN_LIMIT: Final = 2048
 
-# Bytes of a coded path that is remembered: all viewers of a stream ask for the same files at about the same time.
+# Bytes of a coded path that is cached: all viewers of a stream request the same files at about the same time.
 _SHARED_SIZE: Final = 256
 
 _ENTRY_OVERHEAD: Final = 32
 _STATIC: Final = tuple(HeaderTable.STATIC_TABLE)
 
-# Bits of an integer behind its first byte: more than any length or index in a block has.
+# Bits of an integer after its first byte: more than any length or index in a block has.
 _INTEGER_BITS: Final = 28
 
 
@@ -52,23 +52,23 @@ def _decode_shared(text: bytes) -> bytes:
 
 
 class Table:
-    """A dynamic table. It never changes; what a block makes of it is another one."""
+    """A dynamic table. It is immutable; a block that changes it leads to another one."""
 
     __slots__ = ("entries", "known", "limit", "size")
 
     def __init__(self, entries: tuple[Header, ...], limit: int, size: int) -> None:
         self.entries = entries
-        """The newest first."""
+        """Newest first."""
         self.limit = limit
-        """Bytes that it may have, as the client has chosen."""
+        """Maximum bytes, as chosen by the client."""
         self.size = size
         self.known: dict[bytes, tuple[Request, Table]] = {}
-        """Requests without a body by the blocks that brought them, with the tables that these lead to."""
+        """Requests without a body by their blocks, with the tables that these lead to."""
 
 
 class HeaderBlockCache:
-    """Tables, and the blocks that were decoded with them. Shared by the connections of a server; requests with secrets
-    are not kept."""
+    """Tables, and the blocks that were decoded with them. Shared by the connections of a server; requests with
+    credentials are not cached."""
 
     def __init__(self) -> None:
         self.empty = Table((), TABLE_SIZE, 0)
@@ -77,7 +77,7 @@ class HeaderBlockCache:
         self._count = 0
 
     def share(self, table: Table) -> Table:
-        """Return the table that others with the same content have; this one where it holds secrets."""
+        """Return the shared table with the same content; this one if it contains credentials."""
         if any(name in SECRETS for name, _ in table.entries):
             return table
         if not table.entries and table.limit == TABLE_SIZE:
@@ -87,18 +87,18 @@ class HeaderBlockCache:
         return self._tables.setdefault((table.entries, table.limit), table)
 
     def keep(self, table: Table, block: bytes, request: Request, after: Table) -> None:
-        """Keep what a block means to a table."""
+        """Cache the meaning of a block for a table."""
         if len(block) > KNOWN_SIZE or request.has_secrets:
             return
         if table is not self.empty and self._tables.get((table.entries, table.limit)) is not table:
             return  # only one connection has it
         if self._count >= KNOWN_LIMIT:
-            self.clear()  # what is still asked for is kept again with the next request for it
+            self.clear()  # what is still requested is cached again at the next request
         self._count += 1
         table.known[block] = (request, after)
 
     def clear(self) -> None:
-        """Forget everything that was kept."""
+        """Clear the cache."""
         for table in (self.empty, *self._tables.values()):
             table.known = {}
         self._tables = {}
@@ -106,24 +106,25 @@ class HeaderBlockCache:
 
 
 class HeaderReader:
-    """Reads the header blocks of one connection, one after the other."""
+    """Decodes the header blocks of one connection, one after the other."""
 
     __slots__ = ("_before", "_known", "pending", "table")
 
     def __init__(self, known: HeaderBlockCache) -> None:
         self._known = known
         self.table = self._before = known.empty
-        """After the blocks so far, and before the last one."""
+        """The table after the blocks so far, and before the last one."""
         self.pending: tuple[int, int, list[bytes]] | None = None
-        """Stream, flags and pieces of a block that goes on in the next frame."""
+        """Stream, flags and pieces of a block that continues in the next frame."""
 
     def find(self, block: bytes) -> Request | None:
-        """Return the request of a block that was decoded before, with the same table; then `skip` or `read` it."""
+        """Return the request of a block that was decoded before with the same table; then `skip` or `read` the
+        block."""
         found = self.table.known.get(block)
         return found[0] if found is not None else None
 
     def skip(self, block: bytes) -> None:
-        """Go on behind a block that was found."""
+        """Continue after a block that was found."""
         self.table = self.table.known[block][1]
 
     def read(self, block: bytes) -> list[Header]:
@@ -135,11 +136,11 @@ class HeaderReader:
         return fields
 
     def keep(self, block: bytes, request: Request) -> None:
-        """Keep the request of the block that was read last, which has no body."""
+        """Cache the request of the last block, which has no body."""
         self._known.keep(self._before, block, request, self.table)
 
     def release(self) -> None:
-        """Give memory back: the connection is over."""
+        """Release memory: the connection is over."""
         self.table = self._before = self._known.empty
         self.pending = None
 
@@ -147,18 +148,18 @@ class HeaderReader:
 def decode(table: Table, block: bytes) -> tuple[list[Header], Table]:
     """Return the fields of a block, and the table after it.
 
-    Raises HPACKError; of these OversizedHeaderListError when there are too many fields, or too large ones.
+    Raises HPACKError; OversizedHeaderListError, a subclass, if there are too many fields or they are too large.
     """
     reader = _BlockReader(table, block)
     try:
         fields = reader.fields()
     except IndexError:
-        raise HPACKError("a block that is cut, or an index that does not exist") from None
+        raise HPACKError("a truncated block, or an index that does not exist") from None
     return fields, reader.table_after(table)
 
 
 class _BlockReader:
-    """Reads one block, and changes a copy of its table on the way."""
+    """Decodes one block, and changes a copy of the table."""
 
     __slots__ = ("_data", "_entries", "_is_changed", "_limit", "_position", "_size")
 
@@ -188,7 +189,7 @@ class _BlockReader:
             elif first & 0x20:
                 resizes += 1
                 if fields or resizes > _RESIZE_LIMIT:
-                    raise HPACKError("the size of the table changes too often, or behind a field")
+                    raise HPACKError("the size of the table changes too often, or after a field")
                 self._resize(self._integer(5))
                 continue
             else:
@@ -218,14 +219,14 @@ class _BlockReader:
         start = self._position
         self._position = end = start + length
         if end > len(self._data):
-            raise HPACKError("a string that is cut")
+            raise HPACKError("a truncated string")
         text = self._data[start:end]
         if not is_coded:
             return text
         return _decode_shared(text) if is_shared and end - start <= _SHARED_SIZE else bytes(decode_huffman(text))
 
     def _integer(self, bits: int) -> int:
-        """Read an integer whose first byte has so many bits for it (RFC 7541 section 5.1)."""
+        """Read an integer with a prefix of ``bits`` bits (RFC 7541 section 5.1)."""
         data = self._data
         limit = (1 << bits) - 1
         value = data[self._position] & limit

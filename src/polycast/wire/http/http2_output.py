@@ -1,4 +1,4 @@
-"""What an HTTP/2 connection sends: control frames at once, bodies as far as the client's windows allow."""
+"""The output of an HTTP/2 connection: control frames at once, bodies as far as the client's windows allow."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from polycast.wire.http.http2_frames import (
 )
 from polycast.wire.http.http2_streams import Stream
 
-# Times FRAME_SIZE that a frame of ours may have where the client accepts more: it keeps turns between streams short.
+# Largest frame sent, as a multiple of FRAME_SIZE, if the client accepts more: other streams do not wait for long.
 _LARGEST_FRAMES: Final = 4
 
 
 class Output:
-    """The queue of frames of a connection with these streams."""
+    """The queue of frames of a connection; ``streams`` are those of the connection."""
 
     __slots__ = ("_sending", "_streams", "control", "ended", "frame_size", "frames_sent", "stream_window", "window")
 
     def __init__(self, streams: dict[int, Stream]) -> None:
         self._streams = streams
         self.ended: list[int] = []
-        """Streams whose response was taken to its end."""
+        """Streams whose response was sent completely."""
         self.control = bytearray()
-        """Frames that wait for no window."""
+        """Frames that are not subject to flow control."""
         self._sending: deque[int] = deque()
-        """Streams with a body to send, in turn."""
+        """Streams with a body to send, in round-robin order."""
         self.window = DEFAULT_WINDOW
         """Bytes of DATA that the client accepts on the connection now."""
         self.stream_window = DEFAULT_WINDOW
         """Window of a new stream."""
         self.frame_size = FRAME_SIZE
         self.frames_sent = 0
-        """DATA frames since the owner has set this to zero."""
+        """DATA frames since the owner last set this to zero."""
 
     @property
     def is_sending(self) -> bool:
-        """Whether something is left, to be taken now or when the client opens its windows."""
+        """Whether there is more to send, now or when the client opens its windows."""
         return bool(self.control or self._sending)
 
     def clear(self) -> None:
@@ -54,7 +54,7 @@ class Output:
         self._sending.clear()
 
     def allow_frames(self, size: int) -> None:
-        """The client accepts frames of so many bytes."""
+        """Allow frames of up to ``size`` bytes, as the client accepts them."""
         self.frame_size = min(size, _LARGEST_FRAMES * FRAME_SIZE)
 
     def set_stream_window(self, size: int) -> bool:
@@ -80,11 +80,11 @@ class Output:
             state.more.append(bytes(data))
 
     def send_end(self, stream: int) -> None:
-        """Queue the end of a body of which nothing is left."""
+        """Queue the end of a body that was sent."""
         self.control += build_frame(FrameType.DATA, FLAG_END_STREAM, stream)
 
     def whole(self, stream: int, state: Stream, block: bytes, body: bytes | memoryview) -> bytes:
-        """Return a response that fits into one piece and into the windows; empty when it does not."""
+        """Return a response in one piece if it fits into the windows; otherwise empty."""
         size = len(body)
         if self.control or self._sending or not 0 < size <= min(self.frame_size, self.window, state.window):
             return b""
@@ -102,11 +102,11 @@ class Output:
             )
         )
 
-    def take(self, limit: int) -> list[bytes | memoryview]:
-        """Take about ``limit`` bytes off what may be sent now; empty when there is nothing."""
+    def data_to_send(self, limit: int) -> list[bytes | memoryview]:
+        """Return about ``limit`` of the bytes that may be sent now, and remove them; empty if there are none."""
         taken: list[bytes | memoryview] = []
         if self.control:
-            taken.append(self.take_control())
+            taken.append(self.control_data())
             limit -= len(taken[0])
         sending = self._sending
         stuck = 0
@@ -119,17 +119,17 @@ class Output:
             limit -= size
             stuck = 0 if size else stuck + 1
             if state.body is not None:
-                sending.append(stream)  # the others have their turn
+                sending.append(stream)  # the other streams are due
         return taken
 
-    def take_control(self) -> bytes:
-        """Take the frames that wait for no window."""
+    def control_data(self) -> bytes:
+        """Return the frames that are not subject to flow control, and remove them."""
         control = bytes(self.control)
-        self.control = bytearray()  # cleared, it would keep its memory
+        self.control = bytearray()  # clearing it would keep its memory
         return control
 
     def _take_body(self, stream: int, state: Stream, limit: int, taken: list[bytes | memoryview]) -> int:
-        """Take DATA frames of one stream, one frame where others wait; return their bytes."""
+        """Remove DATA frames of one stream, only one if others wait; return their number of bytes."""
         alone = not self._sending
         total = 0
         while state.body is not None:

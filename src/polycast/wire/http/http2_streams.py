@@ -1,4 +1,4 @@
-"""Streams of an HTTP/2 connection: where one stands, and what becomes of a frame that belongs to it."""
+"""Streams of an HTTP/2 connection: their states, and what to do with a frame in each state."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from polycast.wire.http.message import Request
 
 
 class Condition(Enum):
-    """Where a stream stands, as its client may know (RFC 9113 section 5.1)."""
+    """State of a stream, as far as the client can know it (RFC 9113 section 5.1)."""
 
     IDLE = auto()
     OPEN = auto()
-    """The request's body is still to come."""
+    """The request's body is incomplete."""
     HALF_CLOSED = auto()
-    """The request is whole; the response is awaited or being sent."""
+    """The request is complete; the response is pending or being sent."""
     CLOSED = auto()
     RESET = auto()
-    """Ended by us, which the client may not know yet."""
+    """Reset by this side, which the client may not know yet."""
 
 
 class Action(Enum):
-    """What becomes of a frame."""
+    """What to do with a frame."""
 
     TAKE = auto()
     IGNORE = auto()
     STREAM_ERROR = auto()
-    """It costs the stream, with STREAM_CLOSED."""
+    """Reset the stream with STREAM_CLOSED."""
     CONNECTION_ERROR = auto()
-    """It costs the connection, with PROTOCOL_ERROR."""
+    """End the connection with PROTOCOL_ERROR."""
     CONNECTION_CLOSED_ERROR = auto()
-    """It costs the connection, with STREAM_CLOSED."""
+    """End the connection with STREAM_CLOSED."""
 
 
 ACTIONS: Final = {
@@ -58,7 +58,7 @@ ACTIONS: Final = {
     (FrameType.WINDOW_UPDATE, Condition.CLOSED): Action.IGNORE,
     (FrameType.WINDOW_UPDATE, Condition.RESET): Action.IGNORE,
 }
-"""What becomes of a frame of a stream."""
+"""What to do with a frame of a stream."""
 
 
 class Stream:
@@ -68,8 +68,8 @@ class Stream:
         "body",
         "declared",
         "is_answered",
+        "is_returned",
         "is_streaming",
-        "is_told",
         "is_whole",
         "more",
         "received",
@@ -83,24 +83,24 @@ class Stream:
         """Bytes of DATA that the client accepts on this stream now."""
         self.request = request
         self.declared = declared
-        """Bytes of the request's body by its content-length."""
+        """Bytes of the request's body according to its content-length."""
         self.received: bytearray | None = bytearray()
-        """The request's body so far; None when it is larger than the limit, and ignored."""
+        """The request's body so far; None if it exceeds the limit and is ignored."""
         self.unacknowledged = 0
-        """Bytes of DATA received whose window was not given back."""
+        """Bytes of DATA received for which no WINDOW_UPDATE was sent yet."""
         self.is_whole = False
         """Whether the request has ended."""
-        self.is_told = False
-        """Whether the request was handed to the owner of the connection."""
+        self.is_returned = False
+        """Whether the request was returned as an event."""
         self.is_answered = False
         self.body: memoryview | None = None
-        """What is left of the piece of the response's body that is being sent."""
+        """The rest of the piece of the response's body that is being sent."""
         self.is_streaming = False
         """Whether more of the response's body follows."""
         self.more: deque[bytes] | None = None
-        """Pieces of a streamed body that wait."""
+        """Queued pieces of a streamed body."""
 
     @property
     def unsent(self) -> int:
-        """Bytes of the response's body that were not taken yet."""
+        """Number of bytes of the response's body that have yet to be sent."""
         return (len(self.body) if self.body is not None else 0) + sum(map(len, self.more or ()))

@@ -1,4 +1,4 @@
-"""An HTTP request, what can happen to one, and the limits of both HTTP versions."""
+"""HTTP requests and events, and limits that are common to both HTTP versions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 Header = tuple[bytes, bytes]
 """Name, in lower case, and value."""
 
-# Bytes of a request target: a path, a file name and a token stay far below.
+# Bytes of a request target: a path, a file name and a token are far shorter.
 TARGET_LIMIT: Final = 16 * 1024
 
 # Bytes of a request's headers; browsers with many cookies send a few KiB.
@@ -18,10 +18,10 @@ HEADERS_LIMIT: Final = 32 * 1024
 # Headers of a request.
 HEADER_COUNT_LIMIT: Final = 128
 
-# Bytes of a request's body where the handler asks for no other limit: SDP, a few settings.
+# Bytes of a request's body unless the handler sets another limit: SDP, a few settings.
 BODY_LIMIT: Final = 64 * 1024
 
-# Names of headers that identify a person. Requests with one are never kept for other clients.
+# Headers with credentials. Requests with one of them are never cached.
 SECRETS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
 # host [":" port] of RFC 3986 section 3.2, without user information, which RFC 9110 section 4.2.4 forbids.
@@ -29,26 +29,27 @@ _AUTHORITY: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,
 
 
 class Request:
-    """A request. It never changes: one object may stand for the same request of many clients."""
+    """A request. It is immutable: one object may represent the same request of many clients."""
 
     __slots__ = ("body", "fields", "headers", "is_truncated", "method", "stream", "target")
 
     def __init__(self, stream: int, method: str, target: bytes, headers: Sequence[Header]) -> None:
         self.stream = stream
-        """Names the request on its connection: the HTTP/2 stream; 0 in HTTP/1.1, where one is answered at a time."""
+        """Identifies the request on its connection: the HTTP/2 stream; 0 in HTTP/1.1, where one is answered at a
+        time."""
         self.method = method
         self.target = target
-        """As it was sent: usually path and query."""
+        """As sent: usually path and query."""
         self.headers = headers
-        """In their order; ``host`` also stands for HTTP/2's ``:authority``."""
+        """In order; ``host`` also represents HTTP/2's ``:authority``."""
         self.fields: Mapping[bytes, bytes] = dict(headers)
         """Values by name; of several headers with one name, the last."""
         self.body = b""
         self.is_truncated = False
-        """Whether the body is larger than the limit: it was not read."""
+        """Whether the body exceeds the limit and was discarded."""
 
     def on_stream(self, stream: int) -> Request:
-        """Return the same request, made on another stream; for requests without a body."""
+        """Return the same request on another stream; for requests without a body."""
         copy = Request.__new__(Request)
         copy.stream = stream
         copy.method = self.method
@@ -61,7 +62,7 @@ class Request:
 
     @property
     def has_secrets(self) -> bool:
-        """Whether a header identifies a person."""
+        """Whether a header contains credentials."""
         return not SECRETS.isdisjoint(self.fields)
 
 
@@ -78,5 +79,5 @@ Event = Request | Reset
 
 
 def is_authority(value: bytes) -> bool:
-    """Return whether a value may be that of ``Host`` or ``:authority``."""
+    """Return whether a value is valid for ``Host`` or ``:authority``."""
     return _AUTHORITY.fullmatch(value) is not None

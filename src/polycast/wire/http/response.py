@@ -1,4 +1,4 @@
-"""A response, in the forms in which HTTP/1.1 and HTTP/2 send it: made once, and shared by all that get it."""
+"""A response, in the forms in which HTTP/1.1 and HTTP/2 send it: built once and shared by all who receive it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 
 from polycast.wire.http.message import Header
 
-# Bytes of a body that is kept together with its head, so that the whole goes out in one write: playlists, and parts of
-# up to 2 Mbit/s.
+# Bytes of a body that is kept together with its head, so that both are sent in one write: playlists, and parts of up to
+# 2 Mbit/s.
 SMALL_BODY: Final = 64 * 1024
 
 _BODILESS: Final = frozenset({204, 304})
@@ -17,7 +17,7 @@ _BODILESS: Final = frozenset({204, 304})
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 _STATUS_INDEXES: Final = {200: 8, 204: 9, 206: 10, 304: 11, 400: 12, 404: 13, 500: 14}
-"""Entries of HPACK's static table that are a whole status (RFC 7541 appendix A)."""
+"""Entries of HPACK's static table that contain a status (RFC 7541 appendix A)."""
 
 _STATUS_NAME_INDEX: Final = 8
 
@@ -40,7 +40,7 @@ _NAME_INDEXES: Final = {
 
 
 class Response:
-    """A response, whole, or the head of one whose body follows piece by piece.
+    """A whole response, or the head of a response whose body is streamed.
 
     A whole one may be sent any number of times, on any number of connections.
     """
@@ -55,7 +55,7 @@ class Response:
         *,
         is_streamed: bool = False,
     ) -> None:
-        """``headers`` need no ``content-length`` and no ``date``; ``is_streamed``: the body follows later."""
+        """``headers`` do not need ``content-length`` or ``date``; with ``is_streamed``, the body follows later."""
         self.status = status
         self.body = body
         self.is_streamed = is_streamed
@@ -67,7 +67,7 @@ class Response:
         self._head = self._head2 = self._whole = b""
 
     def http1_head(self, date: bytes) -> bytes:
-        """Return status line and headers (RFC 9112 sections 4, 5), with the empty line; ``date`` is an HTTP-date."""
+        """Return the status line, the headers (RFC 9112 sections 4, 5) and the empty line; ``date`` is an HTTP-date."""
         if date != self._date:
             self._date = date
             self._whole = b""
@@ -84,7 +84,8 @@ class Response:
         return self._whole
 
     def http2_head(self, date: bytes) -> bytes:
-        """Return the HPACK field block (RFC 7541). It depends on no connection: nothing in it is indexed."""
+        """Return the HPACK field block (RFC 7541). It is the same for all connections, because nothing in it is
+        indexed."""
         if date != self._date2:
             self._date2 = date
             index = _STATUS_INDEXES.get(self.status)
@@ -111,7 +112,7 @@ def _string(text: bytes) -> bytes:
 
 
 def _integer(value: int, prefix: int) -> bytes:
-    """Return an integer whose first byte has ``prefix`` bits for it (RFC 7541 section 5.1)."""
+    """Return an integer with a prefix of ``prefix`` bits (RFC 7541 section 5.1)."""
     limit = (1 << prefix) - 1
     if value < limit:
         return bytes((value,))
