@@ -58,7 +58,7 @@ def test_ffmpeg_reads_the_access_units(variant: Variant, video: str | None, audi
     assert not muxer.skipped
     for index, frame in interleave(*samples):
         muxer.write_frame(index, frame, 0.0, frame.wall_time or _START)
-    assert muxer.counters.mended == muxer.counters.dropped == muxer.counters.strays == 0
+    assert muxer.counters.corrected_times == muxer.counters.dropped == muxer.counters.out_of_sync == 0
     path = write(muxer, tmp_path)
     found = read_packets(path, [each.codec for each in samples], allowed_extensions="ALL")
     shifts = []

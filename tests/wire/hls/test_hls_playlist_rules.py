@@ -117,7 +117,9 @@ def test_constant_frame_rate(
     assert viewer.versions > 0
     # a stream of one frame rate and distance of key frames has one target duration
     assert all(checker.target_changes == 0 for checker in viewer.checkers.values())
-    assert viewer.muxer.counters.mended == viewer.muxer.counters.dropped == viewer.muxer.counters.cut_early == 0
+    assert (
+        viewer.muxer.counters.corrected_times == viewer.muxer.counters.dropped == viewer.muxer.counters.ended_early == 0
+    )
 
 
 @settings(max_examples=25, deadline=None)

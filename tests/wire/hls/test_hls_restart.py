@@ -76,7 +76,7 @@ def test_the_playlist_goes_on_behind_a_discontinuity(variant: Variant, clock: fl
     last = after.segments[after.segments.index(changed[0]) - 1]
     assert last.date is not None
     assert changed[0].date - last.date == timedelta(seconds=4), "6 s after the begin, and 10"
-    assert muxer.counters.strays == muxer.counters.mended == 0
+    assert muxer.counters.out_of_sync == muxer.counters.corrected_times == 0
 
 
 def test_what_was_before_a_pause_leaves_when_enough_follows() -> None:

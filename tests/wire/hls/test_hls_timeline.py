@@ -34,7 +34,7 @@ def test_the_time_line_starts_at_the_first_frame_of_the_leading_track() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "expected", "mended", "jumps"),
+    ("times", "expected", "corrected_times", "discontinuities"),
     [
         ([0, 3000, 6000], [0, 3000, 6000], 0, 0),
         ([0, 3000, 3000, 3000, 6000], [0, 3000, 3001, 3002, 6000], 2, 0),
@@ -45,10 +45,12 @@ def test_the_time_line_starts_at_the_first_frame_of_the_leading_track() -> None:
         ([0, 3000, -(1 << 70), 1 << 70], [0, 3000, 6000, 9000], 0, 2),
     ],
 )
-def test_times_of_the_leading_track(times: list[int], expected: list[int], mended: int, jumps: int) -> None:
+def test_times_of_the_leading_track(
+    times: list[int], expected: list[int], corrected_times: int, discontinuities: int
+) -> None:
     timeline = Timeline([90_000], 0)
     assert place(timeline, 0, times) == expected
-    assert (timeline.counters.mended, timeline.counters.jumps) == (mended, jumps)
+    assert (timeline.counters.corrected_times, timeline.counters.discontinuities) == (corrected_times, discontinuities)
 
 
 def test_other_tracks_follow_a_jump_of_the_leading_one() -> None:
@@ -58,7 +60,7 @@ def test_other_tracks_follow_a_jump_of_the_leading_one() -> None:
     place(timeline, 0, [SECOND * 1000, SECOND * 1000 + 3000])
     assert place(timeline, 1, [2048, 3072]) == [None, None]  # still at the old time
     assert place(timeline, 1, [48_000 * 1000, 48_000 * 1000 + 1024]) == [3200, 4224]
-    assert timeline.counters.strays == 2
+    assert timeline.counters.out_of_sync == 2
 
 
 @pytest.mark.parametrize("stall", [5, 30, 300])
@@ -69,7 +71,7 @@ def test_a_stall_of_the_leading_track_does_not_cost_the_sync(stall: int) -> None
     assert place(timeline, 1, times) == times
     assert place(timeline, 0, [stall * SECOND, stall * SECOND + 3000]) == [stall * SECOND, stall * SECOND + 3000]
     assert place(timeline, 1, [stall * 48_000]) == [stall * 48_000]
-    assert timeline.counters.jumps == timeline.counters.strays == 0
+    assert timeline.counters.discontinuities == timeline.counters.out_of_sync == 0
 
 
 def test_a_moved_track_is_in_sync_again_after_a_jump_of_all() -> None:
@@ -124,7 +126,7 @@ def test_a_publisher_whose_clock_jumps(variant: Variant, shift: int) -> None:
     assert len(segments) == 7
     assert sum(segment.discontinuity for segment in segments) == 1
     assert all(segment.duration == pytest.approx(1) for segment in segments)
-    assert muxer.counters.jumps == 1
+    assert muxer.counters.discontinuities == 1
 
 
 def test_dates_follow_the_capture_time() -> None:

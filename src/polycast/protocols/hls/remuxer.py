@@ -120,7 +120,7 @@ class Remuxer(FrameReader):
         """What has been asked for since the muxer last published something."""
         self._files: dict[Resource, HttpFile] = {}
         """The same, by what it was made of."""
-        self._mended = 0
+        self._reported_corrections = 0
         self._log_tracks()
 
     def _log_tracks(self) -> None:
@@ -266,17 +266,17 @@ class Remuxer(FrameReader):
         return Reference("hlsMuxer")
 
     def tick(self, now: float) -> None:
-        """Called about once a second: closes an idle muxer, and tells what was mended."""
+        """Called about once a second: closes an idle muxer, and logs corrections."""
         counters = self._muxer.counters
-        mended = counters.mended + counters.jumps + counters.strays + counters.dropped
-        if mended != self._mended:
+        corrections = counters.corrected_times + counters.discontinuities + counters.out_of_sync + counters.dropped
+        if corrections != self._reported_corrections:
             self._log.warning(
-                "timestamps or sizes had to be corrected: %d times not growing, %d jumps, %d frames dropped so far",
-                counters.mended,
-                counters.jumps,
-                counters.strays + counters.dropped,
+                "corrected so far: %d non-monotonic timestamps, %d discontinuities; %d frames dropped",
+                counters.corrected_times,
+                counters.discontinuities,
+                counters.out_of_sync + counters.dropped,
             )
-            self._mended = mended
+            self._reported_corrections = corrections
         if self._ended is not None:
             if now - self._ended >= LINGER_SECONDS:
                 self.close("the stream has ended")

@@ -10,12 +10,12 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.timebase import WallTime
 
 MAXIMUM_ATTRIBUTES = 64
-"""Attributes of one tag; the specification knows about 20 for the richest."""
+"""Attributes of one tag; the specification defines at most about 20."""
 
 Attributes: TypeAlias = dict[str, str]
 """Attribute values by name, without quotes."""
 
-# Spaces do not belong there; a few are borne with, in a way that cannot make the match slow.
+# Spaces are not allowed there; a few are tolerated, in a way that cannot make the match slow.
 _ATTRIBUTE = re.compile(r'[ \t]{0,8}([A-Z0-9-]{1,64})=(?:"([^"]*)"[ \t]{0,8}|([^",]*))(?:,|$)')
 _INTEGER = re.compile(r"[0-9]{1,20}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?")
@@ -62,7 +62,7 @@ def parse_resolution(text: str) -> tuple[int, int]:
 
 
 def parse_date(text: str) -> WallTime | None:
-    """Parse an ISO 8601 date; None when it is not one, for a date is not worth losing the playlist."""
+    """Parse an ISO 8601 date; None if it is not one, because a bad date should not make the playlist unusable."""
     try:
         moment = datetime.fromisoformat(text.strip())
         if moment.tzinfo is None:

@@ -1,4 +1,4 @@
-"""What HLS needs to know of codecs: which variant carries them, their names for the Web, picture size and rate."""
+"""Codec properties for HLS: which variants carry them, CODECS strings, picture size and frame rate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def supports(variant: Variant, codec: Codec) -> bool:
 
 
 def is_complete(codec: Codec) -> bool:
-    """Return whether the codec's parameters are known and sound, so that segments can be made of it."""
+    """Return whether the codec's parameters are known and valid, so that it can be muxed."""
     try:
         build_sample_entry(codec)
     except ProtocolError:
@@ -48,12 +48,12 @@ def is_complete(codec: Codec) -> bool:
 
 
 def codec_string(codec: Codec) -> str:
-    """Return the codec's name for the CODECS attribute (RFC 6381)."""
+    """Return the codec string for the CODECS attribute (RFC 6381)."""
     return _CODEC_STRINGS[type(codec)](codec)
 
 
 def resolution(codec: Codec) -> tuple[int, int] | None:
-    """Return width and height in pixels where they are known."""
+    """Return width and height in pixels, None if unknown."""
     if isinstance(codec, H264):
         return h264.resolution(codec)
     if isinstance(codec, H265):
@@ -66,5 +66,5 @@ def resolution(codec: Codec) -> tuple[int, int] | None:
 
 
 def channels(codec: Codec) -> int | None:
-    """Return the number of audio channels where it is known."""
+    """Return the number of audio channels, None if unknown."""
     return getattr(codec, "channels", None) or None

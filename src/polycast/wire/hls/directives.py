@@ -9,35 +9,37 @@ from urllib.parse import parse_qsl
 from polycast.wire.hls.resource import Refusal
 
 MAXIMUM_FIELDS = 32
-"""Query parameters looked at: three directives, and what else a link may carry (tokens, names)."""
+"""Query parameters that are parsed: three directives, and whatever else a link contains (tokens, names)."""
 MAXIMUM_DIGITS = 15
-"""Digits of a number; 10**15 segments of a second are 30 million years."""
+"""Digits of a number; 10**15 segments of one second are 30 million years."""
 MAXIMUM_SEQUENCE_LEAD = 2
-"""Segments after the last one that a request may ask for (section 6.2.5.2)."""
+"""How many segments after the last one a request may name (section 6.2.5.2)."""
 
 _BAD_REQUEST = 400
 
 
 class DeliveryDirectives(NamedTuple):
-    """What a playlist request asks for. A tuple is hashed in a quarter of a dataclass's time."""
+    """The delivery directives of a playlist request. A tuple, because it is hashed in a quarter of a dataclass's
+    time."""
 
     sequence: int | None = None
-    """``_HLS_msn``: wait until the playlist has this segment."""
+    """``_HLS_msn``: wait until the playlist contains this segment."""
     part: int | None = None
     """``_HLS_part``: or this part of it, counted from 0."""
     skip: bool = False
-    """``_HLS_skip``: a delta update will do."""
+    """``_HLS_skip``: a delta update is sufficient."""
     gaps: bool = False
-    """The playlist is to be filled up with gaps where it is too short for the player; told by other means."""
+    """Whether to pad a playlist that is too short for the player with gaps; not part of the query."""
     awaited: int | None = None
-    """Media sequence number of the segment that a request waits for although it did not ask to (`Muxer.next_due`)."""
+    """Media sequence number of the segment for which a request is held although it did not ask for that
+    (`Muxer.next_due`)."""
 
 
 NO_DIRECTIVES = DeliveryDirectives()
 
 
 def parse_directives(query: str) -> DeliveryDirectives | Refusal:
-    """Parse the query of a request, without question mark; other parameters are ignored."""
+    """Parse the query of a request, without the question mark; other parameters are ignored."""
     if "_HLS_" not in query:
         return NO_DIRECTIVES
     try:
@@ -60,10 +62,10 @@ def parse_directives(query: str) -> DeliveryDirectives | Refusal:
 def is_available(
     directives: DeliveryDirectives, next_sequence: int, last_parts: int, open_parts: int, part_target: float
 ) -> bool | Refusal:
-    """Return whether the playlist has what is asked for, False when it will have it soon.
+    """Return whether the playlist contains what is requested, False if it will soon.
 
-    ``next_sequence`` is the number of the segment that is not complete, ``open_parts`` how many parts it has;
-    ``last_parts`` how many the one before it has. ``part_target`` is in seconds.
+    ``next_sequence`` is the number of the incomplete segment, ``open_parts`` the number of its parts, and
+    ``last_parts`` that of the previous segment. ``part_target`` is in seconds.
     """
     sequence = directives.sequence
     if sequence is None:
@@ -73,12 +75,12 @@ def is_available(
     part = directives.part
     if part is None:
         return sequence < next_sequence
-    # at most three parts ahead, or as many as three seconds hold when they are short
+    # at most three parts ahead, or as many as three seconds contain if they are short
     lead = ceil(3 / part_target) if 0 < part_target < 1 else 3
     ahead = part - open_parts if sequence == next_sequence else part
     if sequence >= next_sequence and ahead > lead:
         return Refusal(_BAD_REQUEST, "_HLS_part is too far ahead")
     if sequence == next_sequence - 1 and part >= last_parts:
-        # a part that the segment turned out not to have stands for the first one of the next segment
+        # a part that the segment did not get in the end means the first one of the next segment
         return open_parts > 0
     return sequence < next_sequence or (sequence == next_sequence and part < open_parts)

@@ -1,8 +1,8 @@
-"""Puts the frames of the tracks of one rendition in the order of their decoding times.
+"""Interleaves the frames of the tracks of one rendition by decoding time.
 
-Publishers send sound some 0.1 s after the picture that it belongs to. Segments cut in the order of arrival then have
-less sound than picture, and a player that has loaded one cannot play it to its end: hls.js loads the first segment
-again and again, Shaka stands still.
+Publishers send audio some 0.1 s after the video it belongs to. Segments cut in the order of arrival would then contain
+less audio than video, and a player could not play one to its end: hls.js loads the first segment again and again, Shaka
+stalls.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Generic, TypeVar
 from polycast.media.timebase import NANOSECONDS, rescale
 
 MAXIMUM_WAIT = NANOSECONDS // 2
-"""Nanoseconds of media that are held for a track that lags behind. One that lags further, or is silent, is not waited
-for: its frames go where they arrive."""
+"""Nanoseconds of media that are held for a track that lags behind. A track that lags more, or is silent, is not waited
+for: its frames are placed where they arrive."""
 MAXIMUM_HELD = 1_000
-"""Frames that are held at most: half a second has a tenth of it, unless a publisher makes up its times."""
+"""Maximum frames held: ten times those of half a second, unless a publisher's timestamps are wrong."""
 MAXIMUM_HELD_SIZE = 16 * 1024 * 1024
-"""Bytes of the frames that are held at most: half a second at 256 Mbit/s."""
+"""Maximum bytes of the frames held: half a second at 256 Mbit/s."""
 
 Item = TypeVar("Item")
 
@@ -30,18 +30,18 @@ class _Queue(Generic[Item]):
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.held: deque[tuple[int, int, Item]] = deque()
-        """(nanoseconds at which it is due, bytes, item)."""
+        """(due time in nanoseconds, bytes, item)."""
         self.last: int | None = None
-        """Nanoseconds of the frame added last."""
+        """Time of the last frame added, in nanoseconds."""
         self.is_awaited = False
-        """Whether a frame is to be expected, so that others wait for it."""
+        """Whether a frame is expected, so that other tracks wait for it."""
 
 
 class Interleaver(Generic[Item]):
-    """A queue per track. What `add` returns is in order.
+    """A queue per track. `add` returns frames in order.
 
-    A frame of a track that does not lead is due with the frame before it: the segmenter writes a frame when the next
-    one tells its duration, so all sound that begins before a key frame is written before the segment ends there.
+    A frame of a track other than the leading one is due with the previous frame: the segmenter writes a frame when the
+    next one determines its duration, so all audio that begins before a key frame is written before the segment ends.
     """
 
     def __init__(self, rates: Sequence[int], lead: int) -> None:
@@ -52,7 +52,7 @@ class Interleaver(Generic[Item]):
         self._size = 0
 
     def add(self, position: int, dts: int, size: int, item: Item) -> Iterator[tuple[int, Item]]:
-        """Take a frame of ``size`` bytes; yield those whose turn has come, with their positions."""
+        """Add a frame of ``size`` bytes; yield those that are due, with the positions of their tracks."""
         queue = self._queues[position]
         time = rescale(dts, queue.rate, NANOSECONDS)
         due = time if queue.last is None or position == self._lead else queue.last
@@ -65,7 +65,7 @@ class Interleaver(Generic[Item]):
         return self._release(newest)
 
     def put(self, position: int, item: Item) -> Iterator[tuple[int, Item]]:
-        """Take something that comes between the last frame of a track and its next one."""
+        """Add an item that belongs between the last frame of a track and its next one."""
         queue = self._queues[position]
         due = queue.held[-1][0] if queue.held else queue.last
         if due is None or (not queue.held and not self._count):
@@ -92,7 +92,7 @@ class Interleaver(Generic[Item]):
             yield first, item
 
     def _first(self) -> int:
-        """Return the position of the track with the earliest item; of equal ones the leading track's comes first."""
+        """Return the position of the track with the earliest item; if equal, the leading track comes first."""
         best = -1
         earliest: tuple[int, bool] | None = None
         for position, queue in enumerate(self._queues):

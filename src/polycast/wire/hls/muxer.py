@@ -35,13 +35,13 @@ MAIN_NAME = "stream"
 MAIN_PLAYLIST_NAME = f"{MAIN_NAME}.m3u8"
 """The media playlist of the main rendition."""
 DEFAULT_BANDWIDTH = 200_000
-"""Bits per second, told until the first segment is complete."""
+"""Bits per second, announced until the first segment is complete."""
 _WAIT_TARGETS = 3
 """Target durations after which a blocked request is answered with 503 (draft-pantos-hls-rfc8216bis 6.2.5.2)."""
 _FIRST_WAIT = 30.0
 """Seconds that requests wait for the first segment."""
 _LONGEST_EARLINESS = 0.5
-"""Seconds by which a request may be early for a segment, so that it is waited for; at most a quarter of a segment."""
+"""Seconds by which a request may precede a segment and still be held for it; at most a quarter of a segment."""
 _LONGEST_LATENESS = 2.0
 """Seconds by which the segment may be late; at most the duration of one."""
 _NOT_FOUND = 404
@@ -50,24 +50,24 @@ _UNAVAILABLE = 503
 
 @dataclass(frozen=True, slots=True)
 class MuxerCounters:
-    """What a muxer mended or gave up; all count from its start."""
+    """Corrections and losses of a muxer since its start."""
 
-    mended: int
-    """Frames whose decoding time did not grow."""
-    jumps: int
-    """Jumps of the publisher's time line that were bridged."""
-    strays: int
-    """Frames dropped because their time was far from that of the leading track."""
+    corrected_times: int
+    """Frames with a non-monotonic DTS, which was corrected."""
+    discontinuities: int
+    """Discontinuities in the publisher's timestamps that were bridged."""
+    out_of_sync: int
+    """Frames dropped because they were out of sync with the leading track."""
     dropped: int
-    """Frames dropped because a segment has no room for them, or undecodable after such a frame."""
-    cut_early: int
-    """Segments that ended without a key frame following, for their size or duration."""
+    """Frames dropped because a segment had no room for them, or because such a frame made them undecodable."""
+    ended_early: int
+    """Segments that ended before a key frame because of their size or duration."""
 
 
 def select_tracks(variant: Variant, tracks: Sequence[Track]) -> tuple[list[Track], list[Track]]:
     """Return the tracks that a muxer carries and those that it skips.
 
-    It carries the first video track and up to `MAXIMUM_AUDIO_TRACKS` audio tracks of codecs that suit the variant.
+    It carries the first video track and up to `MAXIMUM_AUDIO_TRACKS` audio tracks whose codecs the variant supports.
     """
     carried: list[Track] = []
     skipped: list[Track] = []
@@ -84,7 +84,7 @@ def _may_follow(old: Track, new: Track) -> bool:
 
 
 class _TrackState:
-    """Where the frames of one track go."""
+    """The state of one track."""
 
     __slots__ = ("complete", "inspects", "position", "rendition", "slot", "track")
 
@@ -101,17 +101,17 @@ class _TrackState:
 
 
 class Muxer:
-    """Makes one HLS stream in memory.
+    """Creates one HLS stream in memory.
 
-    Give it every frame with `write_frame`. It returns whether something new was published: then everybody who was
-    answered with `WaitFor` asks again. Requests only look things up.
+    Pass every frame to `write_frame`. It returns whether something new was published: then look up again the requests
+    that were answered with `WaitFor`. Requests only look things up.
 
-    With one audio track or none there is one media playlist, ``stream.m3u8``. A video with several audio tracks has
-    the video there and each audio track in a rendition of its own.
+    With at most one audio track, there is a single media playlist, ``stream.m3u8``. If a video has several audio
+    tracks, that playlist contains the video, and each audio track is a rendition of its own.
     """
 
     def __init__(self, variant: Variant, tracks: Sequence[Track], options: MuxerOptions) -> None:
-        """Make a muxer. Raises LocalProtocolError when none of the tracks can be carried."""
+        """Create a muxer. Raises LocalProtocolError if none of the tracks can be carried."""
         carried, skipped = select_tracks(variant, tracks)
         if not carried:
             raise LocalProtocolError("the stream doesn't contain a track with a codec that HLS can carry")
@@ -119,7 +119,7 @@ class Muxer:
         self.tracks = tuple(carried)
         """The tracks that are carried."""
         self.skipped = tuple(skipped)
-        """The tracks that are not."""
+        """The tracks that are not carried."""
         self.closed = False
         self._options = options
         self._clock = ProgramClock()
@@ -136,7 +136,7 @@ class Muxer:
         self._cache: dict[str, Resource] = {}
         self._independent_segments = True
         self.last_frame_time: float | None = None
-        """Monotonic time of the last frame that was taken."""
+        """Monotonic time of the last frame."""
 
     def _arrange(self, tracks: Sequence[Track]) -> list[Rendition]:
         video = [track for track in tracks if track.codec.kind is Kind.VIDEO]
@@ -153,10 +153,10 @@ class Muxer:
         ]
 
     def write_frame(self, track_index: int, frame: Frame, now: float, wall_time: WallTime) -> bool:
-        """Take a frame of the track with the given `Track.index`; frames of tracks that are not carried are ignored.
+        """Process a frame of the track with the given `Track.index`; frames of tracks that are not carried are ignored.
 
-        ``now`` is monotonic time in seconds, ``wall_time`` the time of arrival. Returns whether anything new can be
-        asked for. Never raises for what a publisher sends.
+        ``now`` is monotonic time in seconds, ``wall_time`` the time of arrival. Returns whether something new was
+        published. Never raises because of what a publisher sends.
         """
         state = self._states.get(track_index)
         if state is None or self.closed:
@@ -185,7 +185,7 @@ class Muxer:
         return self._publish(rendition, ended)
 
     def _publish(self, rendition: Rendition, ended: Sequence[SegmentOutput]) -> bool:
-        """Return whether a rendition has something new; forget the playlists of before then."""
+        """Return whether a rendition has something new; if so, discard the cached playlists."""
         if not rendition.published:
             return False
         rendition.published = False
@@ -196,7 +196,7 @@ class Muxer:
         return True
 
     def _follow(self, rendition: Rendition, ended: Sequence[SegmentOutput]) -> None:
-        """Let the other renditions cut where the main one did, and agree on one target duration."""
+        """Make the other renditions cut where the main one did, and use the same target duration."""
         target = max(each.target_duration for each in self._renditions)
         for each in self._renditions:
             each.target_duration = target
@@ -217,9 +217,9 @@ class Muxer:
             self._change(state, replace(state.track, codec=codec))
 
     def update_track(self, track: Track) -> None:
-        """Take new codec parameters of a track; its codec stays of its kind. In-band ones are found without it.
+        """Set new codec parameters of a track with the same codec. In-band parameters are detected without this.
 
-        Raises LocalProtocolError when the codec is another one: that needs a new muxer.
+        Raises LocalProtocolError if the codec differs: that needs a new muxer.
         """
         state = self._states.get(track.index)
         if state is None:
@@ -240,9 +240,9 @@ class Muxer:
             self._main.segmenter.mark_discontinuity()
 
     def resume(self, tracks: Sequence[Track]) -> bool:
-        """Go on with another publisher's tracks, behind a discontinuity; False when they need another muxer.
+        """Continue with another publisher's tracks, after a discontinuity; False if they need another muxer.
 
-        They may have other parameters and other numbers, but the same codecs.
+        Their parameters and indexes may differ, but not their codecs.
         """
         carried, skipped = select_tracks(self.variant, tracks)
         if len(carried) != len(self.tracks) or not all(map(_may_follow, self.tracks, carried)):
@@ -252,7 +252,7 @@ class Muxer:
         self._states = {track.index: state for track, state in zip(carried, states, strict=True)}
         self._timeline.restart()
         for track, state in zip(carried, states, strict=True):
-            if not codecs.is_complete(track.codec):  # it may tell later what it told before
+            if not codecs.is_complete(track.codec):  # it may send the same parameters later
                 track = replace(track, codec=state.track.codec)
             if track.codec != state.track.codec:
                 self._change(state, track)
@@ -266,25 +266,25 @@ class Muxer:
 
     @property
     def next_numbers(self) -> tuple[int, int]:
-        """A media sequence number and a discontinuity sequence number that are higher than all of this muxer."""
+        """A media sequence number and a discontinuity sequence number higher than all those of this muxer."""
         numbers = [rendition.next_numbers for rendition in self._renditions]
         return max(number[0] for number in numbers), max(number[1] for number in numbers)
 
     def close(self) -> None:
-        """End the stream: whoever waits asks once more and is refused."""
+        """End the stream: blocked requests are refused when they are looked up again."""
         self.closed = True
 
     @property
     def counters(self) -> MuxerCounters:
-        """What had to be mended or dropped since the start."""
+        """Corrections and losses since the start."""
         timeline = self._timeline.counters
         segmenters = [rendition.segmenter.counters for rendition in self._renditions]
         return MuxerCounters(
-            mended=timeline.mended,
-            jumps=timeline.jumps,
-            strays=timeline.strays,
+            corrected_times=timeline.corrected_times,
+            discontinuities=timeline.discontinuities,
+            out_of_sync=timeline.out_of_sync,
             dropped=sum(counters.dropped for counters in segmenters),
-            cut_early=sum(counters.cut_early for counters in segmenters),
+            ended_early=sum(counters.ended_early for counters in segmenters),
         )
 
     @property
@@ -293,7 +293,7 @@ class Muxer:
         return sum(len(file.body) for rendition in self._renditions for file in rendition.files.values())
 
     def lookup(self, name: str) -> Resource | WaitFor | None:
-        """Return the segment, part or init segment of a name; `WaitFor` for the part that comes next."""
+        """Return the segment, part or init segment with a name; `WaitFor` for the next part."""
         for rendition in self._renditions:
             found = rendition.files.get(name)
             if found is not None:
@@ -303,16 +303,15 @@ class Muxer:
         return None
 
     def next_sequence(self, name: str) -> int | None:
-        """Return the media sequence number of the segment of a playlist that is not complete."""
+        """Return the media sequence number of the incomplete segment of a playlist."""
         rendition = self._playlists.get(name)
         return rendition.next_sequence if rendition is not None else None
 
     def next_due(self, name: str, now: float) -> int | None:
-        """Return the media sequence number of the next segment of a playlist, if it is due just now.
+        """Return the media sequence number of the next segment of a playlist if it is about to be complete.
 
-        A request that comes a moment too early would find nothing new, and the player asks again only half a target
-        duration later (RFC 8216 section 6.3.4), with its buffer empty by then. Where there are parts, players say what
-        they wait for.
+        A request that is slightly too early would find nothing new, and the player would only retry half a target
+        duration later (RFC 8216 section 6.3.4), when its buffer is empty. With parts, players say what they wait for.
         """
         rendition = self._playlists.get(name)
         if rendition is None or rendition.ended_at is None or self.variant is Variant.LOW_LATENCY:
@@ -326,7 +325,7 @@ class Muxer:
         return WaitFor(float(_WAIT_TARGETS * self._main.target_duration))
 
     def playlist(self, name: str = MAIN_PLAYLIST_NAME, directives: DeliveryDirectives = NO_DIRECTIVES) -> Answer:
-        """Return a media playlist; `WaitFor` while it does not have what the directives ask for."""
+        """Return a media playlist; `WaitFor` while it does not contain what the directives ask for."""
         rendition = self._playlists.get(name)
         if rendition is None:
             return Refusal(_NOT_FOUND, "there is no such playlist")
@@ -371,8 +370,8 @@ class Muxer:
         ]
 
     def index(self) -> Resource:
-        """Return the multivariant playlist. It does not wait for codec parameters: players can do without CODECS, and
-        some publishers tell the parameters late, or such as cannot be parsed."""
+        """Return the multivariant playlist. It does not wait for codec parameters: players do not need CODECS, and some
+        publishers send the parameters late, or invalid ones."""
         found = self._cache.get(INDEX_NAME)
         if found is None:
             text = write_multivariant_playlist(self._describe())
@@ -383,7 +382,7 @@ class Muxer:
         complete = [state for state in self._states.values() if state.complete]
         names = [codecs.codec_string(state.track.codec) for state in complete]
         if len(complete) < len(self._states):
-            names = []  # what is not listed counts as not there (RFC 8216 section 4.3.4.2)
+            names = []  # codecs that are not listed count as absent (RFC 8216 section 4.3.4.2)
         rates = [rates for rendition in self._renditions[1:] if (rates := rendition.bandwidth()) is not None]
         main = self._main.bandwidth()
         peak, average = main if main is not None else (DEFAULT_BANDWIDTH, DEFAULT_BANDWIDTH)

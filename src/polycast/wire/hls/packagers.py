@@ -37,22 +37,22 @@ class MpegtsPackager:
             dts = rescale(dts, rate, CLOCK_RATE)
         try:
             self._pieces.append(self._muxer.write_frame(position, frame, pts, dts))
-        except ProtocolError:  # an AAC frame too large for ADTS, which no decoder would take either
+        except ProtocolError:  # an AAC frame too large for ADTS, which no decoder would accept either
             return
 
-    def take(self) -> bytes:
+    def flush(self) -> bytes:
         """Return what was written since the last call."""
         body = b"".join(self._pieces)
         self._pieces.clear()
         return body
 
     def update_track(self, position: int, track: Track) -> None:
-        """Take new codec parameters."""
+        """Set new codec parameters."""
         self._muxer.update_track(position, track)
 
 
 def _length_prefixed_sample(codec: H264 | H265, frame: Frame) -> bytes:
-    """Return the sample; parameter sets that the init segment has are left out (ISO/IEC 14496-15 section 5.3.2)."""
+    """Return the sample without the parameter sets of the init segment (ISO/IEC 14496-15 section 5.3.2)."""
     if not frame.key:
         return frame.avcc()
     known = (codec.sps, codec.pps, codec.vps) if isinstance(codec, H265) else (codec.sps, codec.pps)
@@ -93,14 +93,14 @@ class _TrackState:
 
 
 class Fmp4Packager:
-    """Writes segments and parts as movie fragments, and the init segment that they need."""
+    """Writes segments and parts as movie fragments, and their init segment."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._states = [_TrackState(track) for track in tracks]
         self._runs: list[SampleRun] = []
         self._sequence = 0
         self.initialization_changed = True
-        """Whether an init segment has to be made for the segment that starts next; whoever makes it clears this."""
+        """Whether the next segment needs a new init segment; cleared by whoever creates it."""
 
     def start_segment(self) -> None:
         """Do nothing: a fragment needs no preparation."""
@@ -115,7 +115,7 @@ class Fmp4Packager:
         run.append(state.sample(state.track.codec, frame), duration, pts - dts, frame.key)
         state.expected = dts + duration
 
-    def take(self) -> bytes:
+    def flush(self) -> bytes:
         """Return the fragment with the samples since the last call."""
         self._sequence += 1
         self._runs.sort(key=lambda run: run.track_id)
@@ -126,7 +126,7 @@ class Fmp4Packager:
         return body
 
     def update_track(self, position: int, track: Track) -> None:
-        """Take new codec parameters; they need a new init segment."""
+        """Set new codec parameters, which need a new init segment."""
         self._states[position].track = track
         self.initialization_changed = True
 

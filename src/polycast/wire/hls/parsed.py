@@ -1,4 +1,4 @@
-"""What the playlist parser returns."""
+"""Parsed playlists."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ParsedPart:
 
 @dataclass(frozen=True, slots=True)
 class ParsedSegment:
-    """A media segment with all that the tags in front of it say."""
+    """A media segment with its tags."""
 
     uri: str
     sequence: int
@@ -62,7 +62,7 @@ class ParsedSegment:
     discontinuity_sequence: int
     gap: bool
     date: WallTime | None
-    """As told for this segment; None where no date is told."""
+    """The date given for this segment; None without one."""
     initialization: Initialization | None
     key: Key | None
     parts: tuple[ParsedPart, ...]
@@ -70,7 +70,7 @@ class ParsedSegment:
 
 @dataclass(frozen=True, slots=True)
 class PreloadHint:
-    """A file that will be needed next (EXT-X-PRELOAD-HINT)."""
+    """A resource that will be needed next (EXT-X-PRELOAD-HINT)."""
 
     kind: str
     """``PART`` or ``MAP``."""
@@ -81,7 +81,7 @@ class PreloadHint:
 
 @dataclass(frozen=True, slots=True)
 class ParsedReport:
-    """How far another rendition is (EXT-X-RENDITION-REPORT)."""
+    """The position of another rendition (EXT-X-RENDITION-REPORT)."""
 
     uri: str
     last_sequence: int
@@ -90,7 +90,7 @@ class ParsedReport:
 
 @dataclass(frozen=True, slots=True)
 class ServerControl:
-    """What the server can do (EXT-X-SERVER-CONTROL); times in seconds."""
+    """Capabilities of the server (EXT-X-SERVER-CONTROL); times in seconds."""
 
     can_block_reload: bool = False
     can_skip_until: float | None = None
@@ -144,7 +144,7 @@ class ParsedRendition:
     group: str
     name: str
     uri: str | None
-    """None where it is part of the variant."""
+    """None if it is part of the variant."""
     language: str | None
     default: bool
     autoselect: bool

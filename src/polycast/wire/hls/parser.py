@@ -28,9 +28,9 @@ from polycast.wire.hls.parsed import (
 )
 
 MAXIMUM_PLAYLIST_SIZE = 4 * 1024 * 1024
-"""Bytes. A day of 2 s segments with dates takes about that; live playlists take some kilobytes."""
+"""Bytes. A day of 2 s segments with dates takes about that; live playlists have a few kilobytes."""
 MAXIMUM_SEGMENTS = 50_000
-"""Segments of a media playlist, parts apart."""
+"""Segments of a media playlist, not counting parts."""
 MAXIMUM_PARTS = 10_000
 """Parts of a media playlist; servers list those of the last seconds."""
 MAXIMUM_VARIANTS = 1_000
@@ -42,7 +42,7 @@ _MULTIVARIANT_TAGS = ("#EXT-X-STREAM-INF:", "#EXT-X-MEDIA:", "#EXT-X-I-FRAME-STR
 def parse_playlist(data: bytes) -> ParsedMultivariantPlaylist | ParsedMediaPlaylist:
     """Parse a playlist of either kind. Unknown tags and comments are ignored (RFC 8216 section 6.3.1).
 
-    Raises RemoteProtocolError when it is not a playlist, breaks the syntax, or has too much of anything.
+    Raises RemoteProtocolError if it is not a playlist, its syntax is invalid, or a limit is exceeded.
     """
     if len(data) > MAXIMUM_PLAYLIST_SIZE:
         raise RemoteProtocolError(f"a playlist of {len(data)} bytes is too large")
@@ -156,9 +156,9 @@ class _MediaParser:
         for line in lines[1:]:
             if line.startswith("#EXT"):
                 name, value = _split_tag(line)
-                self._take_tag(name, value)
+                self._parse_tag(name, value)
             elif line and not line.startswith("#"):
-                self._take_uri(line)
+                self._add_segment(line)
         if self._target_duration is None:
             raise RemoteProtocolError("a media playlist has no target duration")
         return ParsedMediaPlaylist(
@@ -177,7 +177,7 @@ class _MediaParser:
             reports=tuple(self._reports),
         )
 
-    def _take_tag(self, name: str, value: str) -> None:
+    def _parse_tag(self, name: str, value: str) -> None:
         if name == "#EXTINF":
             duration, _, self._title = value.partition(",")
             self._duration = parse_decimal(duration)
@@ -195,11 +195,11 @@ class _MediaParser:
         elif name == "#EXT-X-KEY":
             self._key = _make_key(parse_attributes(value))
         elif name == "#EXT-X-PART":
-            self._take_part(parse_attributes(value))
+            self._parse_part(parse_attributes(value))
         else:
-            self._take_header(name, value)
+            self._parse_header_tag(name, value)
 
-    def _take_header(self, name: str, value: str) -> None:
+    def _parse_header_tag(self, name: str, value: str) -> None:
         if name == "#EXT-X-VERSION":
             self._version = parse_integer(value)
         elif name == "#EXT-X-TARGETDURATION":
@@ -219,11 +219,11 @@ class _MediaParser:
         elif name == "#EXT-X-SKIP":
             self._skipped = parse_integer(_required(parse_attributes(value), "SKIPPED-SEGMENTS"))
         elif name == "#EXT-X-PRELOAD-HINT":
-            self._take_hint(parse_attributes(value))
+            self._parse_hint(parse_attributes(value))
         elif name == "#EXT-X-RENDITION-REPORT":
-            self._take_report(parse_attributes(value))
+            self._parse_report(parse_attributes(value))
 
-    def _take_uri(self, uri: str) -> None:
+    def _add_segment(self, uri: str) -> None:
         if self._duration is None:
             raise RemoteProtocolError("a segment has no duration")
         if len(self._segments) == MAXIMUM_SEGMENTS:
@@ -248,14 +248,14 @@ class _MediaParser:
         self._reset_segment()
 
     def _resolve_range(self, uri: str) -> ByteRange | None:
-        """Without an offset, a range starts where the one before it ends in the same file (section 4.3.2.2)."""
+        """Without an offset, a range starts where the previous one in the same file ends (section 4.3.2.2)."""
         if self._range is None:
             self._range_end = None
             return None
         length, start = self._range
         if start is None:
             if self._range_end is None or self._range_end[0] != uri:
-                raise RemoteProtocolError("a byte range does not tell where it starts")
+                raise RemoteProtocolError("a byte range has no offset")
             start = self._range_end[1]
         self._range_end = uri, start + length
         return ByteRange(start, length)
@@ -267,7 +267,7 @@ class _MediaParser:
         length, start = _parse_range(text)
         return Initialization(_required(attributes, "URI"), ByteRange(start or 0, length), self._key)
 
-    def _take_part(self, attributes: Attributes) -> None:
+    def _parse_part(self, attributes: Attributes) -> None:
         self._part_count += 1
         if self._part_count > MAXIMUM_PARTS:
             raise RemoteProtocolError("a media playlist has too many parts")
@@ -287,7 +287,7 @@ class _MediaParser:
             )
         )
 
-    def _take_hint(self, attributes: Attributes) -> None:
+    def _parse_hint(self, attributes: Attributes) -> None:
         if len(self._hints) == MAXIMUM_VARIANTS:
             raise RemoteProtocolError("a media playlist has too many preload hints")
         length = attributes.get("BYTERANGE-LENGTH")
@@ -300,7 +300,7 @@ class _MediaParser:
             )
         )
 
-    def _take_report(self, attributes: Attributes) -> None:
+    def _parse_report(self, attributes: Attributes) -> None:
         if len(self._reports) == MAXIMUM_VARIANTS:
             raise RemoteProtocolError("a media playlist has too many rendition reports")
         last_part = attributes.get("LAST-PART")

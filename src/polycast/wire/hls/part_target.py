@@ -1,30 +1,31 @@
-"""The part target of a Low-Latency playlist, chosen so that every part but a segment's last fills at least 85 % of it.
+"""The part target of a Low-Latency playlist, chosen so that all parts but the last of a segment fill at least 85 % of
+it.
 
-draft-pantos-hls-rfc8216bis section 4.4.4.9 wants each part between 85 % and 100 % of the part target; iOS refuses
-streams that break this. A part is a whole number of frames, so the target follows the durations of the frames.
+draft-pantos-hls-rfc8216bis section 4.4.4.9 requires each part to be 85 % to 100 % of the part target; iOS refuses
+streams that violate this. A part is a whole number of frames, so the target depends on the durations of the frames.
 """
 
 from __future__ import annotations
 
 _STEP = 5
-"""Milliseconds: the target is raised in steps of it."""
+"""Milliseconds: the target is raised in steps of this size."""
 _ROUNDING = 2
-"""Milliseconds by which the sum of frame durations may be off when a publisher rounds its times to milliseconds."""
+"""Milliseconds by which the sum of frame durations may be off if a publisher rounds its times to milliseconds."""
 _JITTER = 4
 """Milliseconds by which the durations of frames may differ and still count as one frame rate."""
 _MAXIMUM_DURATIONS = 32
-"""Different frame durations that are kept; a few that differ by rounding are usual."""
+"""Different frame durations that are stored; a few that differ by rounding are usual."""
 MAXIMUM_TARGET = 5_000
-"""Milliseconds: the target is never raised over it to suit a frame rate."""
+"""Milliseconds: the target is never raised above this for a frame rate."""
 MAXIMUM_GROWTH = 1_000
-"""Milliseconds up to which a target that is already published still grows. Longer parts come from stalls of the
-publisher; they are listed with the target as their duration rather than letting every player hold back further."""
+"""Milliseconds up to which a published target can still increase. Longer parts are caused by stalls of the publisher;
+they are listed with the target as their duration, because otherwise every player would hold back further."""
 
 
 class PartTarget:
-    """Chooses the part target while the first segment is made, and keeps it from then on.
+    """Chooses the part target during the first segment, and keeps it from then on.
 
-    ``minimum`` and ``maximum`` are the least and the greatest duration of a part, in ticks of ``rate``.
+    ``minimum`` and ``maximum`` are the shortest and the longest duration of a part, in ticks of ``rate``.
     """
 
     __slots__ = ("_durations", "_fixed", "_longest", "_rate", "_shortest", "maximum", "milliseconds", "minimum")
@@ -43,14 +44,14 @@ class PartTarget:
         self.maximum = milliseconds * self._rate // 1000
 
     def observe(self, duration: int) -> None:
-        """Take the duration of a frame in ticks, before the target is fixed."""
+        """Add the duration of a frame in ticks, before the target is fixed."""
         if self._fixed or duration <= 0 or duration in self._durations:
             return
         self._shortest = min(self._shortest or duration, duration)
         self._longest = max(self._longest, duration)
         target = self.milliseconds
         if (self._longest - self._shortest) * 1000 > _JITTER * self._rate:
-            # A part ends once it has 85 %, so it is shorter than 85 % and a frame: let 15 % hold the longest frame.
+            # A part ends at 85 %, so it is shorter than 85 % plus a frame: the longest frame must fit into 15 %.
             longest = -(-self._longest * 1000 // self._rate)
             needed = max(min(-(-longest * 100 // 15), MAXIMUM_GROWTH), longest)
             self._set(max(target, -(-needed // _STEP) * _STEP))
@@ -72,11 +73,11 @@ class PartTarget:
         return count * scaled + margin * self._rate <= target * self._rate
 
     def fix(self) -> None:
-        """Keep the target from now on: it was published."""
+        """Keep the target from now on, because it was published."""
         self._fixed = True
 
     def grow(self, duration: int) -> None:
-        """Raise a fixed target for a part that came out longer, within `MAXIMUM_GROWTH`."""
+        """Raise a fixed target for a part that is longer, within `MAXIMUM_GROWTH`."""
         needed = -(-duration * 1000 // self._rate)
         needed = min(-(-needed // _STEP) * _STEP, MAXIMUM_GROWTH)
         if needed > self.milliseconds:

@@ -1,4 +1,4 @@
-"""Writers of playlists: pure functions from what is listed to text (RFC 8216, draft-pantos-hls-rfc8216bis)."""
+"""Playlist writers: pure functions that return the text (RFC 8216, draft-pantos-hls-rfc8216bis)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from polycast.wire.hls.options import Variant
 from polycast.wire.hls.segment import Part, Segment, format_seconds
 
 SKIP_TARGETS = 6
-"""Target durations from the end of the playlist before which a delta update leaves segments out; the least that the
+"""Target durations from the end of the playlist before which a delta update skips segments; the minimum that the
 specification allows (section 4.4.3.8)."""
 HOLD_BACK_PARTS = 3
-"""Part targets that players stay behind the end; the specification asks for 2 and recommends 3 (section 4.4.3.8)."""
+"""Part targets that players stay behind the end; the specification requires 2 and recommends 3 (section 4.4.3.8)."""
 LISTED_PART_TARGETS = 3
 """Target durations from the end within which parts are listed (section 6.2.2)."""
 
@@ -21,7 +21,7 @@ _VERSIONS = {Variant.MPEGTS: 3, Variant.FMP4: 9, Variant.LOW_LATENCY: 9}
 
 @dataclass(frozen=True, slots=True)
 class RenditionReport:
-    """Where another media playlist of the stream has come to (section 4.4.5.4)."""
+    """The position of another media playlist of the stream (section 4.4.5.4)."""
 
     uri: str
     last_sequence: int
@@ -31,7 +31,7 @@ class RenditionReport:
 
 @dataclass(frozen=True, slots=True)
 class MediaPlaylist:
-    """All that a media playlist tells."""
+    """The content of a media playlist."""
 
     variant: Variant
     target_duration: int
@@ -39,16 +39,16 @@ class MediaPlaylist:
     discontinuity_sequence: int
     segments: Sequence[Segment]
     part_target: float = 0.0
-    """Seconds; for lowLatency, as all that follows."""
+    """Seconds; for lowLatency, like all fields that follow."""
     first_with_parts: int = 0
-    """Index of the first segment whose parts are listed, if it is near enough to the end. A new stream's first segment
-    goes without: hls.js 1.7 loads its parts again and again."""
+    """Index of the first segment whose parts are listed, if it is near enough to the end. The first segment of a new
+    stream is listed without parts, because hls.js 1.7 would load them again and again."""
     open_parts: Sequence[Part] = ()
-    """Parts of the segment that is not complete yet."""
+    """Parts of the incomplete segment."""
     open_start: Segment | None = None
-    """What is known of that segment, when it has parts: its tags stand in front of them."""
+    """What is known of that segment if it has parts: its tags precede them."""
     next_part: str = ""
-    """Name of the part that comes next."""
+    """Name of the next part."""
     reports: Sequence[RenditionReport] = ()
 
 
@@ -63,7 +63,7 @@ def listed_part_segments(segments: Sequence[Segment], target_duration: int) -> i
 
 
 def skippable_segments(playlist: MediaPlaylist) -> int:
-    """Return how many segments a delta update leaves out; 0 when none is old enough."""
+    """Return how many segments a delta update skips; 0 if none is old enough."""
     distance = sum(part.duration for part in playlist.open_parts)
     boundary = float(SKIP_TARGETS * playlist.target_duration)
     for index in range(len(playlist.segments) - 1, -1, -1):
@@ -141,7 +141,7 @@ class AudioRendition:
 
     name: str
     uri: str | None
-    """None for the audio that is in the main media playlist."""
+    """None for the audio in the main media playlist."""
     default: bool
     language: str | None = None
     channels: int | None = None
@@ -149,7 +149,7 @@ class AudioRendition:
 
 @dataclass(frozen=True, slots=True)
 class MultivariantPlaylist:
-    """What the multivariant playlist tells: one variant stream and its audio renditions."""
+    """The content of the multivariant playlist: one variant stream and its audio renditions."""
 
     variant: Variant
     uri: str
@@ -157,7 +157,7 @@ class MultivariantPlaylist:
     """Bits per second of the largest segment."""
     average_bandwidth: int
     codecs: Sequence[str]
-    """Empty where they are not known."""
+    """Empty if they are not known."""
     resolution: tuple[int, int] | None = None
     frame_rate: float | None = None
     renditions: Sequence[AudioRendition] = ()
@@ -169,7 +169,7 @@ _AUDIO_GROUP = "audio"
 
 
 def _quoted(text: str) -> str:
-    """Return a quoted string: double quotes and line breaks cannot stand in one (RFC 8216 section 4.2)."""
+    """Return a quoted string, without double quotes and line breaks, which it cannot contain (RFC 8216 section 4.2)."""
     return '"' + "".join("'" if letter == '"' else letter for letter in text if letter.isprintable()) + '"'
 
 

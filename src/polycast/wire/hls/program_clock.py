@@ -5,19 +5,19 @@ from __future__ import annotations
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale
 
 MAXIMUM_DELAY = 10 * NANOSECONDS
-"""How far a publisher's capture time may lie before the arrival of the frame; else its clock is taken as wrong."""
+"""How long before the arrival of a frame its capture time may be; otherwise the publisher's clock is ignored."""
 MAXIMUM_LEAD = NANOSECONDS
-"""How far it may lie after."""
+"""How long after the arrival it may be."""
 MAXIMUM_DEVIATION = 2 * NANOSECONDS
-"""How far the clock may be off before it is set anew instead of slowly corrected."""
+"""How far off the clock may be before it is set instead of being slowly corrected."""
 MAXIMUM_JITTER = NANOSECONDS // 4
-"""The same behind a discontinuity."""
+"""The same after a discontinuity."""
 _CORRECTION = 16
-"""A sixteenth of each deviation is corrected: network jitter is smoothed, clock drift is followed."""
+"""One sixteenth of each deviation is corrected: this smooths network jitter and follows clock drift."""
 
 
 def capture_time(captured: WallTime | None, arrived: WallTime) -> WallTime:
-    """Return the time that a frame was captured where the publisher tells a credible one, else when it arrived."""
+    """Return the capture time of a frame if the publisher sends a plausible one, otherwise the time of arrival."""
     if captured is not None and -MAXIMUM_LEAD <= arrived - captured <= MAXIMUM_DELAY:
         return captured
     return arrived
@@ -34,7 +34,7 @@ class ProgramClock:
     def date(self, time: int, rate: int, wall_time: WallTime, *, discontinuity: bool = False) -> WallTime:
         """Return the date of ``time`` (ticks of ``rate``), whose frame was captured at ``wall_time``.
 
-        Behind a discontinuity only what may be jitter is smoothed: a pause of the publisher shows in full.
+        After a discontinuity, only possible jitter is smoothed: a pause of the publisher remains visible in full.
         """
         media_time = rescale(time, rate, NANOSECONDS)
         offset = wall_time - media_time

@@ -1,4 +1,4 @@
-"""One media playlist and its files: names what the segmenter cuts, keeps it in memory, lists it."""
+"""One media playlist and its files: names segments and parts, keeps them in memory, lists them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, Se
 from polycast.wire.mp4.boxes import box
 
 LONG_SEGMENT_SECONDS = 10.0
-"""A first segment of this length is enough to start on: nobody shall wait for two of them."""
+"""A first segment of this length is enough to start playback: nobody should wait for two of them."""
 LEAST_PAUSE = NANOSECONDS
-"""By how much the date of a segment must be later than where the one before it ended to count as a pause."""
+"""A segment whose date is later than the end of the previous one by at least this much follows a pause."""
 _LEAST_TARGETS = 3
-"""Target durations that a playlist has at least before segments leave it (RFC 8216 section 6.2.2)."""
+"""Minimum target durations in a playlist before segments are removed (RFC 8216 section 6.2.2)."""
 GAP_NAME = "gap.mp4"
-"""Name of the gaps. Players that know EXT-X-GAP do not ask for it; VLC 3 does, and gives up when it is not there."""
+"""Name of the gaps. Players that support EXT-X-GAP do not request it; VLC 3 does, and gives up if it does not exist."""
 _Entry = tuple[Frame, int, int, WallTime, bool]
-"""Frame, presentation and decoding time, wall-clock time, whether it does not continue what was before it."""
+"""Frame, presentation and decoding time, wall-clock time, whether a discontinuity precedes it."""
 
 _GAP = Resource(box(b"styp", b"msdh", bytes(4), b"msdh"), CONTENT_TYPE_MP4, immutable=True)
 """A segment without anything in it."""
 
 
 class Rendition:
-    """The tracks of one media playlist, cut and kept in memory."""
+    """The tracks of one media playlist, segmented and kept in memory."""
 
     def __init__(
         self,
@@ -49,14 +49,14 @@ class Rendition:
         *,
         follows: bool = False,
     ) -> None:
-        """``name`` is that of the playlist, without suffix. The first video track leads, else the first track.
+        """``name`` is that of the playlist, without suffix. The first video track leads, otherwise the first track.
 
-        ``follows``: segments end where `Segmenter.cut_at` says.
+        With ``follows``, segments end where `Segmenter.cut_at` says.
         """
         self.name = name
         self.tracks = list(tracks)
         self.files: dict[str, Resource] = {}
-        """Everything that can be asked for, by name."""
+        """Everything that can be requested, by name."""
         self.segments: deque[Segment] = deque()
         """The listed segments."""
         self.target_duration = max(int(options.segment_duration + 0.5), 1)
@@ -66,7 +66,7 @@ class Rendition:
         self.rate = tracks[self.lead].clock_rate
         """Ticks per second of the leading track."""
         self.published = False
-        """Set when anything new can be asked for; whoever reads it clears it."""
+        """Set when something new can be requested; cleared by whoever reads it."""
         self.ended_at: float | None = None
         """Monotonic time at which the last segment was complete; set by the muxer."""
         self.frame_rate: float | None = None
@@ -104,33 +104,33 @@ class Rendition:
 
     @property
     def next_sequence(self) -> int:
-        """Media sequence number of the segment that is not complete yet."""
+        """Media sequence number of the incomplete segment."""
         return self._next_sequence
 
     @property
     def next_numbers(self) -> tuple[int, int]:
-        """A media sequence number and a discontinuity sequence number that are higher than all used by now."""
+        """A media sequence number and a discontinuity sequence number higher than all used so far."""
         discontinuities = sum(segment.discontinuity for segment in self.segments)
         return self._next_sequence + 1, self._discontinuity_sequence + discontinuities + 2
 
     @property
     def open_parts(self) -> int:
-        """Number of parts that this segment has by now."""
+        """Number of parts of that segment so far."""
         return len(self._parts)
 
     @property
     def last_parts(self) -> int:
-        """Number of parts that the last complete segment has."""
+        """Number of parts of the last complete segment."""
         return len(self.segments[-1].parts) if self.segments else 0
 
     @property
     def next_part(self) -> str:
-        """Name of the part that comes next."""
+        """Name of the next part."""
         return f"{self._stem}_part{self._next_part}.mp4"
 
     @property
     def part_target(self) -> float:
-        """Seconds; 0 where there are no parts."""
+        """Seconds; 0 without parts."""
         return self._part_target.milliseconds / 1000 if self._part_target is not None else 0.0
 
     @property
@@ -139,11 +139,11 @@ class Rendition:
         return self.can_begin()
 
     def can_begin(self, *, gaps: bool = False) -> bool:
-        """Return whether there is enough to begin with; ``gaps``: for a player whose playlist is filled up with them.
+        """Return whether there is enough to start with; ``gaps``: for a player whose playlist is padded with gaps.
 
-        A player that begins with a short segment has nothing left when the next one comes a moment late. A request for
-        the next one is held for a moment (`next_due`), which is enough for MPEG-TS, where the reference begins with one
-        segment. The first Low-Latency playlist has a part behind it: without any, hls.js waits for a whole segment.
+        A player that starts with a short segment runs out of data if the next one is slightly late. A request for the
+        next one is held briefly (`next_due`), which is enough for MPEG-TS, where rtsp-simple-server starts with one
+        segment. The first Low-Latency playlist also has a part: without one, hls.js waits for a whole segment.
         """
         segments = self.segments
         if not segments or len(segments) > 1 or self._variant is Variant.MPEGTS:
@@ -170,29 +170,29 @@ class Rendition:
     def write(
         self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime, *, discontinuity: bool = False
     ) -> Sequence[SegmentOutput]:
-        """Take a frame of a track, on the output time line; return the segments that ended.
+        """Add a frame of a track, on the output time line; return the segments that ended.
 
-        ``discontinuity``: a new segment is to begin with it, which does not continue the one before.
+        With ``discontinuity``, a new segment that does not continue the previous one begins with it.
         """
         entry = (frame, pts, dts, wall_time, discontinuity)
         if self._interleaver is None:
             return self._cut(position, entry)
         ended: list[SegmentOutput] = []
         for place, item in self._interleaver.add(position, dts, frame.size, entry):
-            ended += self._take(place, item)
+            ended += self._process(place, item)
         return ended
 
     def change_track(self, position: int, track: Track) -> Sequence[SegmentOutput]:
-        """Take new codec parameters, or the first ones, of a track; return the segments that ended."""
+        """Set new codec parameters of a track, or the first ones; return the segments that ended."""
         self.tracks[position] = track
         if self._interleaver is None:
-            return self._take(position, track)
+            return self._process(position, track)
         ended: list[SegmentOutput] = []
         for place, item in self._interleaver.put(position, track):
-            ended += self._take(place, item)
+            ended += self._process(place, item)
         return ended
 
-    def _take(self, position: int, item: _Entry | Track) -> Sequence[SegmentOutput]:
+    def _process(self, position: int, item: _Entry | Track) -> Sequence[SegmentOutput]:
         if not isinstance(item, Track):
             return self._cut(position, item)
         self.segmenter.change_track(position, item)
@@ -218,7 +218,7 @@ class Rendition:
         return ended
 
     def _describe(self, start: SegmentStart) -> Segment:
-        """Return the open segment, made from its start when this is the first that is known of it."""
+        """Return the incomplete segment, created from its start if it is new."""
         if self._open is None:
             self._open = Segment(
                 f"{self._stem}_seg{self._next_sequence}{self._suffix}",
@@ -231,7 +231,7 @@ class Rendition:
         return self._open
 
     def _update_initialization(self) -> None:
-        """Make the init segment of the segment that starts now, when it needs a new one."""
+        """Create the init segment of the segment that starts now, if it needs a new one."""
         packager = self._packager
         if not isinstance(packager, Fmp4Packager) or not packager.initialization_changed or not self.segmenter.started:
             return
@@ -247,7 +247,7 @@ class Rendition:
         self.files[name] = Resource(output.body, self._media_type, immutable=True)
         self._bodies.append(output.body)
         self._part_durations.append(output.duration)
-        # a part that a stall made longer than the target is listed with the target, see MAXIMUM_GROWTH
+        # a part that is longer than the target because of a stall is listed with the target, see MAXIMUM_GROWTH
         duration = min(ticks_to_seconds(output.duration, self.rate), self.part_target)
         self._parts.append(Part(name, duration, output.independent, len(output.body)))
 
@@ -278,7 +278,7 @@ class Rendition:
         self._evict()
 
     def _check_first_parts(self, segment: Segment, target: PartTarget) -> None:
-        """Fix the part target; leave out the first segment's parts when they were cut before it was known."""
+        """Fix the part target; omit the first segment's parts if they were cut before it was known."""
         target.fix()
         durations = self._part_durations
         if (
@@ -289,7 +289,7 @@ class Rendition:
             self._forget_parts(segment)
 
     def _gaps(self) -> list[Segment]:
-        """Return what stands in front of the first segments of a stream for players that want more of them."""
+        """Return the gaps before the first segments of a stream, for players that want more of them."""
         segments = self.segments
         first = self._first_sequence + GAP_SEGMENTS
         count = min(self._options.segment_count - len(segments), GAP_SEGMENTS)
@@ -306,10 +306,10 @@ class Rendition:
         return gaps
 
     def _surplus(self) -> int:
-        """Return how many segments at the beginning are too many.
+        """Return how many segments to remove at the beginning.
 
-        Those before a pause of the publisher go as soon as the playlist is long enough without them (RFC 8216 section
-        6.2.2): Shaka takes what follows in the same playlist for media of the time of the pause.
+        Those before a pause of the publisher are removed as soon as the playlist is long enough without them (RFC 8216
+        section 6.2.2), because Shaka assumes that what follows in the same playlist was captured during the pause.
         """
         segments = self.segments
         surplus = max(len(segments) - self._options.segment_count, 0)
@@ -334,7 +334,7 @@ class Rendition:
             if old.initialization is not None and old.initialization != following.initialization:
                 self.files.pop(old.initialization, None)
         if self._part_target is not None:
-            # one segment more than is listed, for players that have an older playlist
+            # one more segment than listed, for players with an older playlist
             listed = listed_part_segments(self.segments, self.target_duration)
             for index in range(listed - 1):
                 self._forget_parts(self.segments[index])
@@ -345,7 +345,7 @@ class Rendition:
         segment.parts = ()
 
     def playlist(self, reports: Sequence[RenditionReport], *, gaps: bool = False) -> MediaPlaylist:
-        """Return what the media playlist lists now; ``gaps``: at least `GAP_SEGMENTS` segments."""
+        """Return the current content of the media playlist; with ``gaps``, at least `GAP_SEGMENTS` segments."""
         is_start = not gaps and self.segments[0].sequence == self._first_sequence + GAP_SEGMENTS
         return MediaPlaylist(
             variant=self._variant,

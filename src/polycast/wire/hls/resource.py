@@ -1,4 +1,4 @@
-"""What a request for a file of a muxer is answered with."""
+"""Answers to requests for files of a muxer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ CONTENT_TYPE_AUDIO_MP4 = "audio/mp4"
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Resource:
-    """A file of a muxer, whole and ready to send. Two are never equal, so that it can stand in a weak mapping."""
+    """A complete file of a muxer. Compared by identity, so that it can be a key of a dictionary."""
 
     body: bytes
     content_type: str
     immutable: bool
-    """Whether the name will never stand for other bytes: segments, parts, init segments. Playlists are not."""
+    """Whether the content of this name never changes: true for segments, parts and init segments, not for playlists."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:
     """The answer does not exist yet: ask again each time the muxer publishes something.
 
-    A request that waits longer than `timeout` is to be answered with 503 (draft-pantos-hls-rfc8216bis 6.2.5.2).
+    Answer a request that waits longer than `timeout` with 503 (draft-pantos-hls-rfc8216bis 6.2.5.2).
     """
 
     timeout: float

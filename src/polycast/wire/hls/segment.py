@@ -8,11 +8,11 @@ from polycast.media.timebase import NANOSECONDS, WallTime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MOMENT = 253_402_300_799 * NANOSECONDS
-"""The end of the year 9999: publishers with a wrong clock tell later ones."""
+"""The end of the year 9999: publishers with a wrong clock send later ones."""
 
 
 def format_time(time: WallTime) -> str:
-    """Return ISO 8601 with milliseconds, in UTC. Times outside of the years 1970 to 9999 become the nearest one."""
+    """Return ISO 8601 with milliseconds, in UTC. Times outside the years 1970 to 9999 are clamped."""
     moment = _EPOCH + timedelta(microseconds=min(max(time, 0), _LAST_MOMENT) // 1000)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
@@ -79,16 +79,16 @@ class Segment:
         self.initialization = initialization
         """Name of its init segment; None for MPEG-TS."""
         self.discontinuity = discontinuity
-        """Whether it does not continue the segment before it."""
+        """Whether it does not continue the previous segment."""
         self.independent = independent
         """Whether it starts with a key frame."""
         self.gap = gap
-        """Whether there is no such file (EXT-X-GAP)."""
+        """Whether the file does not exist (EXT-X-GAP)."""
         self.after_pause = False
-        """Whether the publisher paused between the segment before it and this one."""
+        """Whether the publisher paused between the previous segment and this one."""
         self.duration = 0.0
         """Seconds."""
         self.size = 0
         """Bytes."""
         self.parts: tuple[Part, ...] = ()
-        """Empty where there are none, or they are not kept any more."""
+        """Empty if there are none, or if they were removed."""

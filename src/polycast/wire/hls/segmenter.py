@@ -1,4 +1,4 @@
-"""Decides where segments and parts of one rendition end. Knows media time only, no clock and no names."""
+"""Decides where segments and parts of one rendition end. Only uses media time; knows no clock and no names."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Packager(Protocol):
     """Turns frames into the bytes of segments and parts."""
 
     def start_segment(self) -> None:
-        """Write what each segment begins with."""
+        """Write the start of a segment."""
 
     def write(self, position: int, frame: Frame, pts: int, dts: int, duration: int) -> None:
         """Add a frame of the track at ``position``; times in ticks of the track."""
 
-    def take(self) -> bytes:
+    def flush(self) -> bytes:
         """Return what was written since the last call: a part, or a whole segment."""
 
     def update_track(self, position: int, track: Track) -> None:
-        """Take new codec parameters, from the next segment on."""
+        """Set new codec parameters, from the next segment on."""
 
 
 class SegmentStart(NamedTuple):
-    """What is known of a segment from its first frame of the leading track on."""
+    """What is known of a segment once it has a frame of the leading track."""
 
     time: int
     """Decoding time of that frame in ticks."""
@@ -45,7 +45,7 @@ class SegmentStart(NamedTuple):
     independent: bool
     """Whether it is a key frame."""
     discontinuity: bool
-    """Whether the segment does not continue the one before it."""
+    """Whether the segment does not continue the previous one."""
 
 
 class PartOutput(NamedTuple):
@@ -56,14 +56,14 @@ class PartOutput(NamedTuple):
     """Ticks of the leading track."""
     independent: bool
     start: SegmentStart
-    """Of the segment that it belongs to."""
+    """Start of the segment that it belongs to."""
 
 
 class SegmentOutput(NamedTuple):
     """The end of a segment, after its last part."""
 
     body: bytes | None
-    """None where the segment is the sum of its parts."""
+    """None if the segment consists of its parts."""
     duration: int
     """Ticks of the leading track."""
     frames: int
@@ -85,16 +85,16 @@ class _Cut(NamedTuple):
 
 @dataclass(slots=True)
 class SegmenterCounters:
-    """What a segmenter had to give up."""
+    """Losses of a segmenter."""
 
     dropped: int = 0
-    """Frames dropped: larger than a segment may be, or undecodable after such a frame."""
-    cut_early: int = 0
-    """Segments that ended without a key frame following, for their size or duration."""
+    """Frames dropped because they were too large for a segment, or because such a frame made them undecodable."""
+    ended_early: int = 0
+    """Segments that ended before a key frame because of their size or duration."""
 
 
 _MAXIMUM_CUTS = 64
-"""Cuts announced to a rendition that follows and has not come to them."""
+"""Announced cuts that a following rendition has not reached yet."""
 
 
 class _TrackState:
@@ -103,12 +103,12 @@ class _TrackState:
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.pending: _Pending | None = None
-        """The newest frame: its duration is known when the next one comes."""
+        """The newest frame: its duration is known when the next one arrives."""
         self.nominal = rate // 25
         """Duration of the last frame in ticks."""
         self.awaits_key = False
         self.blocked = False
-        """Frames cannot be written before the next segment, which has their parameters."""
+        """Frames cannot be written before the next segment, which will have their parameters."""
 
 
 Output = PartOutput | SegmentOutput
@@ -118,9 +118,9 @@ _NOTHING: tuple[Output, ...] = ()
 class Segmenter:
     """Groups the frames of one rendition.
 
-    A segment ends in front of the first key frame of the leading track after the segment duration; in a rendition that
-    follows another one, where that one cut. Segments that get too large or too long end without a key frame. Frames
-    are written when the next one of their track tells how long they last.
+    A segment ends before the first key frame of the leading track after the segment duration; in a rendition that
+    follows another one, where that one was cut. Segments that get too large or too long end without a key frame. Frames
+    are written when the next one of their track determines their duration.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Segmenter:
     ) -> None:
         """``rates`` are the clock rates of the tracks by position, ``lead`` the position of the leading one.
 
-        ``part_target`` is None where there are no parts. ``follows``: segments end where `cut_at` says.
+        ``part_target`` is None without parts. With ``follows``, segments end where `cut_at` says.
         """
         self.counters = SegmenterCounters()
         self.started = False
@@ -150,9 +150,9 @@ class Segmenter:
         self._cuts: deque[_Cut] | None = deque() if follows else None
         self._changes: list[tuple[int, Track]] = []
         self._discontinuity = False
-        """Whether the next segment does not continue the one before it."""
+        """Whether the next segment does not continue the previous one."""
         self._own_discontinuities = 0
-        """Discontinuities of a rendition that follows, which the one it follows has yet to announce."""
+        """Discontinuities that the leading rendition has yet to announce to this one, which follows it."""
         self._outputs: list[Output] = []
         self._reset_segment(discontinuity=False)
         self._reset_part()
@@ -171,18 +171,18 @@ class Segmenter:
 
     @property
     def is_discontinuous(self) -> bool:
-        """Whether the segment that is being made does not continue the one before it."""
+        """Whether the current segment does not continue the previous one."""
         return self._segment_discontinuity
 
     def mark_discontinuity(self) -> None:
-        """Let the next segment not continue the one before it; it starts with the next key frame."""
+        """Mark the next segment, which starts with the next key frame, as a discontinuity."""
         if self.started:
             self._discontinuity = True
 
     def change_track(self, position: int, track: Track) -> None:
-        """Take new codec parameters: they need a new segment, which starts with the next key frame.
+        """Set new codec parameters: they need a new segment, which starts with the next key frame.
 
-        When the track is not the leading one, its frames are dropped up to there.
+        If the track is not the leading one, its frames are dropped until then.
         """
         if not self.started:
             self._packager.update_track(position, track)
@@ -198,20 +198,21 @@ class Segmenter:
         self._discontinuity = True
 
     def block(self, position: int) -> None:
-        """Drop the frames of a track until `change_track` gives its parameters."""
+        """Drop the frames of a track until `change_track` sets its parameters."""
         self._states[position].blocked = True
 
     def cut_at(self, time: int, rate: int, *, discontinuity: bool) -> None:
-        """Let the segment of a rendition that follows end at ``time``, in ticks of ``rate``."""
+        """End the segment of a following rendition at ``time``, in ticks of ``rate``."""
         cuts = self._cuts
         if cuts is None or not self.started:
             return
-        if len(cuts) == _MAXIMUM_CUTS:  # the track fell silent: it will cut once when it comes back
+        if len(cuts) == _MAXIMUM_CUTS:  # the track is silent: it will cut once when it resumes
             discontinuity |= cuts.popleft().discontinuity
         cuts.append(_Cut(rescale(time, rate, self._states[self._lead].rate), discontinuity))
 
     def write(self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime) -> Sequence[Output]:
-        """Take the next frame of a track, with growing ``dts``; return the parts and segments that are finished now."""
+        """Add the next frame of a track, with increasing ``dts``; return the parts and segments that are complete
+        now."""
         state = self._states[position]
         if state.blocked:
             return _NOTHING
@@ -237,14 +238,14 @@ class Segmenter:
         return outputs
 
     def _decide(self, key: bool, dts: int) -> None:
-        """End the segment or the part in front of a frame of the leading track."""
+        """End the segment or the part before a frame of the leading track, if necessary."""
         elapsed = self._elapsed
         if self._start is not None:
             if key and self._is_cut(elapsed, dts):
                 self._end_segment(dts, apply_changes=True)
                 return
             if elapsed >= self._maximum:
-                self.counters.cut_early += 1
+                self.counters.ended_early += 1
                 self._end_segment(dts)
                 return
         target = self._part_target
@@ -282,7 +283,7 @@ class Segmenter:
                 self._drop(leads, duration)
                 state.awaits_key = leads
                 return
-            self.counters.cut_early += 1
+            self.counters.ended_early += 1
             self._end_segment(pending.dts)
         self._packager.write(position, frame, pending.pts, pending.dts, duration)
         self._size += size
@@ -298,7 +299,7 @@ class Segmenter:
 
     def _drop(self, leads: bool, duration: int) -> None:
         self.counters.dropped += 1
-        if leads and self._start is not None:  # the segment lasts on, with a hole
+        if leads and self._start is not None:  # the segment continues, with a gap
             self._elapsed += duration
             self._part_elapsed += duration
 
@@ -309,7 +310,7 @@ class Segmenter:
             self._append(position, state, pending, pending.frame.duration or state.nominal, closing=True)
 
     def _flush_stale(self, dts: int) -> None:
-        """Write the last frames of tracks that fell silent, so that they do not end up in a far later segment."""
+        """Write the last frames of silent tracks, so that they do not end up in a much later segment."""
         lead = self._states[self._lead]
         for position, state in enumerate(self._states):
             pending = state.pending
@@ -324,7 +325,7 @@ class Segmenter:
             return
         if self._part_elapsed > target.maximum:
             target.grow(self._part_elapsed)
-        self._outputs.append(PartOutput(self._packager.take(), self._part_elapsed, self._part_independent, start))
+        self._outputs.append(PartOutput(self._packager.flush(), self._part_elapsed, self._part_independent, start))
         self._reset_part()
 
     def _end_segment(self, dts: int, *, apply_changes: bool = False) -> None:
@@ -333,7 +334,7 @@ class Segmenter:
             return
         self._flush_stale(dts)
         self._end_part(start)
-        body = self._packager.take() if self._part_target is None else None
+        body = self._packager.flush() if self._part_target is None else None
         self._outputs.append(SegmentOutput(body, self._elapsed, self._frames, start))
         self._reset_part()
         self._reset_segment(discontinuity=self._discontinuity and apply_changes)

@@ -1,4 +1,4 @@
-"""The output time line of a muxer: starts at 0, never goes back, whatever times the publisher sends."""
+"""The output time line of a muxer: it starts at 0 and never goes back, whatever timestamps the publisher sends."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from dataclasses import dataclass
 from polycast.media.timebase import rescale
 
 MAXIMUM_STEP = 10
-"""Seconds by which a time may be ahead of (or another track behind) the one before it; more counts as a jump."""
+"""Seconds by which a time may be ahead of the previous one (or another track behind); more is a discontinuity."""
 MAXIMUM_BACKWARD_STEP = 1
-"""Seconds by which the decoding times of a track may go back and be mended one by one; more counts as a jump."""
+"""Seconds by which a DTS may go back and still be corrected individually; more is a discontinuity."""
+jump."""
 MAXIMUM_STALL = 600
-"""Seconds that other tracks go on alone while the leading one stalls."""
-STRAY_DURATION = 2
-"""Seconds of its own time after which a track that is far from the leading one is moved to it."""
+"""Seconds for which other tracks continue alone while the leading one stalls."""
+OUT_OF_SYNC_DURATION = 2
+"""Seconds, in its own time, after which a track that is out of sync is aligned with the leading one."""
 
 
 @dataclass(slots=True)
 class TimelineCounters:
-    """What was done to the times of the publisher."""
+    """Corrections of the publisher's timestamps."""
 
-    mended: int = 0
-    """Frames whose decoding time did not grow."""
-    jumps: int = 0
-    """Jumps of the leading track, or of another that was moved after it."""
-    strays: int = 0
-    """Frames dropped because their time was far from that of the leading track."""
+    corrected_times: int = 0
+    """Frames with a non-monotonic DTS, which was corrected."""
+    discontinuities: int = 0
+    """Discontinuities of the leading track, or of another one that was aligned with it."""
+    out_of_sync: int = 0
+    """Frames dropped because they were out of sync with the leading track."""
 
 
 class _TrackState:
-    __slots__ = ("last", "offset", "rate", "step", "stray_since")
+    __slots__ = ("last", "offset", "out_of_sync_since", "rate", "step")
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.offset = 0
         self.last: int | None = None
-        """Decoding time given last, on the output time line."""
+        """Last decoding time returned, on the output time line."""
         self.step = rate // 25
-        """Last good distance of two frames."""
-        self.stray_since: int | None = None
+        """Last valid distance between two frames."""
+        self.out_of_sync_since: int | None = None
 
 
 class Timeline:
     """Places frames of several tracks on one output time line, in ticks of each track.
 
-    The leading track decides: where its times jump, those of all tracks are moved so that the output goes on. Frames of
-    other tracks that are far from it are dropped until they come near, or moved when they stay away.
+    The leading track decides: at a discontinuity in its times, those of all tracks are shifted so that the output
+    continues. Frames of other tracks that are far from it are dropped until they are close again, or shifted if they
+    stay far.
     """
 
     __slots__ = ("_lead", "_states", "counters", "jumped", "started")
@@ -56,15 +58,15 @@ class Timeline:
         self._states = [_TrackState(rate) for rate in rates]
         self._lead = lead
         self.started = False
-        """Whether the leading track of this publisher has begun."""
+        """Whether the leading track of this publisher has started."""
         self.jumped = False
-        """Whether the frame placed last was moved by a jump of the leading track."""
+        """Whether a discontinuity of the leading track precedes the last frame."""
         self.counters = TimelineCounters()
 
     def place(self, index: int, pts: int, dts: int) -> tuple[int, int] | None:
-        """Return the frame's pts and dts on the output time line; None when the frame is to be dropped.
+        """Return the frame's pts and dts on the output time line; None if the frame is to be dropped.
 
-        Decoding times are 0 or more and always grow within a track; ``pts`` is never before ``dts``.
+        Decoding times are 0 or more and always increase within a track; ``pts`` is never before ``dts``.
         """
         state = self._states[index]
         self.jumped = False
@@ -85,9 +87,9 @@ class Timeline:
                 elif step > 0:
                     state.step = step
         elif self._belongs(state, placed):
-            state.stray_since = None
+            state.out_of_sync_since = None
         else:
-            moved = self._resolve_stray(state, dts)
+            moved = self._resync(state, dts)
             if moved is None:
                 return None
             placed = moved
@@ -95,22 +97,23 @@ class Timeline:
             return None
         composition = pts - dts if pts > dts else 0
         if last is not None and placed <= last:
-            # the shown time stays where it was, as far as the decoding time lets it
+            # the presentation time stays the same, as far as the decoding time allows
             composition = max(composition + placed - last - 1, 0)
             placed = last + 1
-            self.counters.mended += 1
+            self.counters.corrected_times += 1
         state.last = placed
         return placed + composition, placed
 
     def restart(self) -> None:
-        """Let another publisher go on, with times of its own: the next frame of the leading track follows the last."""
+        """Continue with another publisher, whose times differ: the next frame of the leading track follows the last
+        one."""
         self.started = False
 
     def _start(self, lead: _TrackState, dts: int) -> None:
         self.started = True
         position = 0
         for other in self._states:
-            other.stray_since = None
+            other.out_of_sync_since = None
             if other.last is not None:
                 position = max(position, rescale(other.last + other.step, other.rate, lead.rate))
         lead.offset = position - dts
@@ -118,7 +121,7 @@ class Timeline:
             other.offset = rescale(lead.offset, lead.rate, other.rate)
 
     def _is_gap(self, lead: _TrackState, placed: int) -> bool:
-        """Return whether a jump forward of the leading track is a gap in it: another track went on up to there."""
+        """Return whether a forward jump of the leading track is a gap: another track continued up to there."""
         return any(
             state is not lead
             and state.last is not None
@@ -127,19 +130,21 @@ class Timeline:
         )
 
     def _jump(self, lead: _TrackState, ticks: int) -> None:
-        """Move the time line. Equal times of all tracks mean the same moment again, also for a track that was moved."""
+        """Shift the time line. Equal times of all tracks are simultaneous again, even for a track that was shifted
+        before."""
         lead.offset += ticks
         for state in self._states:
             state.offset = rescale(lead.offset, lead.rate, state.rate)
         self.jumped = True
-        self.counters.jumps += 1
+        self.counters.discontinuities += 1
 
     def _lead_position(self, rate: int) -> int:
         lead = self._states[self._lead]
         return rescale(lead.last or 0, lead.rate, rate)
 
     def _belongs(self, state: _TrackState, placed: int) -> bool:
-        """Return whether a frame is near the leading track, or goes on in a track that is, while that one stalls."""
+        """Return whether a frame is close to the leading track, or continues a track that was, while the leading one
+        stalls."""
         distance = abs(placed - self._lead_position(state.rate))
         last = state.last
         if last is None:
@@ -150,15 +155,15 @@ class Timeline:
             return True
         return placed <= last + MAXIMUM_STEP * state.rate and distance <= MAXIMUM_STALL * state.rate
 
-    def _resolve_stray(self, state: _TrackState, dts: int) -> int | None:
-        since = state.stray_since
+    def _resync(self, state: _TrackState, dts: int) -> int | None:
+        since = state.out_of_sync_since
         if since is None or dts < since:
-            state.stray_since = since = dts
-        if dts - since < STRAY_DURATION * state.rate:
-            self.counters.strays += 1
+            state.out_of_sync_since = since = dts
+        if dts - since < OUT_OF_SYNC_DURATION * state.rate:
+            self.counters.out_of_sync += 1
             return None
-        state.stray_since = None
+        state.out_of_sync_since = None
         placed = max(self._lead_position(state.rate), (state.last or 0) + 1)
         state.offset = placed - dts
-        self.counters.jumps += 1
+        self.counters.discontinuities += 1
         return placed

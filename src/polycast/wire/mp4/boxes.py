@@ -8,9 +8,9 @@ from typing import NamedTuple
 from polycast.errors import RemoteProtocolError
 
 MAXIMUM_BOXES = 4096
-"""Boxes on one level. A fragment has a handful, a moov two per track; files with thousands are not for us."""
+"""Boxes on one level. A fragment has a handful, a moov two per track; files with thousands are rejected."""
 MAXIMUM_DEPTH = 12
-"""Nesting of boxes. A sample entry's configuration lies at depth 8."""
+"""Nesting of boxes. A sample entry's configuration is at depth 8."""
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
@@ -25,7 +25,7 @@ def full_box(kind: bytes, version: int, flags: int, *content: bytes) -> bytes:
 
 
 class Box(NamedTuple):
-    """A box found in a buffer: its type and where its content lies."""
+    """A box in a buffer: its type and the position of its content."""
 
     kind: bytes
     start: int
@@ -36,7 +36,7 @@ class Box(NamedTuple):
 
 
 def read_header(data: bytes, start: int, end: int) -> Box | None:
-    """Return the box that starts at ``start``; None when its header is not complete. Its end may lie after ``end``.
+    """Return the box that starts at ``start``; None if its header is incomplete. Its end may be after ``end``.
 
     Raises RemoteProtocolError when the size is smaller than the header.
     """
@@ -60,21 +60,21 @@ def read_header(data: bytes, start: int, end: int) -> Box | None:
 def iterate(data: bytes, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes between ``start`` and ``end``.
 
-    Raises RemoteProtocolError for a box that reaches over the end, or too many.
+    Raises RemoteProtocolError for a box that extends beyond the end, or for too many.
     """
     for _ in range(MAXIMUM_BOXES):
         found = read_header(data, start, end)
         if found is None:
             return
         if found.end > end:
-            raise RemoteProtocolError("an MP4 box reaches over the end of its parent")
+            raise RemoteProtocolError("an MP4 box extends beyond its parent")
         yield found
         start = found.end
     raise RemoteProtocolError("an MP4 file has too many boxes")
 
 
 def find(data: bytes, parent: Box, *path: bytes) -> Box | None:
-    """Return the first box at a path of types below ``parent`` (at most `MAXIMUM_DEPTH` long), None without one."""
+    """Return the first box at a path of types below ``parent`` (at most `MAXIMUM_DEPTH` long), or None."""
     current = parent
     for kind in path[:MAXIMUM_DEPTH]:
         for child in iterate(data, current.content, current.end):

@@ -14,16 +14,16 @@ from polycast.wire.mp4.boxes import Box, iterate, read_header
 from polycast.wire.mp4.tracks import InputTrack, read_movie
 
 MAXIMUM_MEDIA_SIZE = 52 * 1024 * 1024
-"""Bytes of the samples of one fragment, which are held until the last one is there: 8 s at 50 Mbit/s, and a segment of
-the size that `hlsSegmentMaxSize` allows by default."""
+"""Bytes of the samples of one fragment, which are held until the last one has arrived: 8 s at 50 Mbit/s, and a segment
+of the default `hlsSegmentMaxSize`."""
 MAXIMUM_METADATA_SIZE = 512 * 1024
-"""Bytes of a moov or moof box; a moof box has at most 16 bytes for each sample. Other boxes are passed over."""
+"""Bytes of a moov or moof box; a moof box has at most 16 bytes per sample. Other boxes are skipped."""
 MAXIMUM_SAMPLES = 8_192
-"""Samples of one fragment: a minute of 60 pictures a second with sound."""
+"""Samples of one fragment: a minute of 60 frames/s with audio."""
 MAXIMUM_RUNS = 256
-"""Track runs of one fragment; usual files have one for each track."""
+"""Track runs of one fragment; most files have one per track."""
 _MAXIMUM_TIME = 1 << 62
-"""Ticks: larger times are taken as broken."""
+"""Ticks: larger times are considered invalid."""
 
 _BASE_DATA_OFFSET = 0x000001
 _SAMPLE_DESCRIPTION = 0x000002
@@ -39,7 +39,7 @@ _RUN_COMPOSITION = 0x000800
 
 @dataclass(slots=True)
 class DemuxerCounters:
-    """What was wrong with the samples of a file."""
+    """Errors in the samples of a file."""
 
     broken: int = 0
     """Samples that could not be parsed or had no data."""
@@ -65,40 +65,40 @@ class _TrackState:
         self.next_time = 0
         """Decoding time after the last sample, in ticks of the timescale."""
         self.shift = 0
-        """How far decoding times are moved back so that none lies after its presentation time."""
+        """How far decoding times are shifted back so that none is after its presentation time."""
         self.last: int | None = None
 
 
 class Demuxer:
-    """Reads an init segment and the fragments after it; also several init segments, each replacing the one before."""
+    """Reads an init segment and the fragments after it; further init segments replace the previous one."""
 
     def __init__(self) -> None:
         self.counters = DemuxerCounters()
         self.tracks: tuple[Track, ...] | None = None
-        """The tracks; None until the init segment was read."""
+        """The tracks; None until the init segment has been read."""
         self.skipped = 0
         """Number of tracks whose codec is not supported."""
         self._buffer = bytearray()
         self._states: dict[int, _TrackState] = {}
         self._samples: deque[_Sample] = deque()
-        """Of the last moof box, by place; those whose bytes have come are gone from it."""
+        """Samples of the last moof box, by position, whose bytes have not been read yet."""
         self._frames: list[tuple[float, int, Frame]] = []
-        """(decoding time in seconds, track index, frame) of the mdat box that is being read."""
+        """(decoding time in seconds, track index, frame) of the current mdat box."""
         self._distance = 0
         """Bytes from the start of the last moof box to the start of the buffer."""
         self._media_start = 0
-        """The same for the content of the mdat box that is being read."""
+        """The same for the content of the current mdat box."""
         self._media_rest = 0
-        """Bytes of it that are not read yet."""
+        """Bytes of it that have not been read yet."""
         self._skip = 0
-        """Bytes to pass over."""
+        """Bytes to skip."""
 
     def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
-        """Take the next bytes; return the frames that they completed, each with the index of its track.
+        """Process the next bytes; return the frames that they completed, each with the index of its track.
 
-        Frames of one mdat box come together at its end, in the order of their decoding times. Times are in ticks of
-        `Track.clock_rate`. Raises RemoteProtocolError when the boxes are broken or too large; a sample that is broken
-        is counted and left out.
+        Frames of one mdat box are returned together at its end, in the order of their decoding times. Times are in
+        ticks of `Track.clock_rate`. Raises RemoteProtocolError if the boxes are invalid or too large; an invalid sample
+        is counted and omitted.
         """
         buffer = self._buffer
         buffer += data
@@ -120,7 +120,7 @@ class Demuxer:
         self._distance += size
 
     def _receive_box(self) -> bool:
-        """Take the box that the buffer begins with, or its header; False when more bytes are needed."""
+        """Process the box at the start of the buffer, or its header; False if more bytes are needed."""
         buffer = self._buffer
         header = read_header(bytes(buffer[:16]), 0, min(len(buffer), 16))
         if header is None:
@@ -225,7 +225,7 @@ class Demuxer:
         columns = [bool(flags & bit) for bit in (_RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION)]
         row_size = 4 * sum(columns)
         if count > MAXIMUM_SAMPLES - len(samples) or offset + fixed + count * row_size > box.end:
-            raise RemoteProtocolError("a track run has more samples than it can have")
+            raise RemoteProtocolError("a track run has too many samples")
         if flags & _RUN_DATA_OFFSET:
             position = unpack_from(">i", data, offset)[0]
         elif position == 0:
@@ -251,7 +251,7 @@ class Demuxer:
         return position
 
     def _receive_media(self, output: list[tuple[int, Frame]]) -> bool:
-        """Take the bytes of an mdat box; False when the next sample needs more of them."""
+        """Process the bytes of an mdat box; False if the next sample needs more of them."""
         available = min(len(self._buffer), self._media_rest)
         end = self._distance + available
         is_whole = available == self._media_rest
@@ -267,9 +267,9 @@ class Demuxer:
                 break
             self._samples.popleft()
             if place < taken or sample.start < self._media_start or sample.start + sample.size > end:
-                self.counters.broken += 1  # outside of the box, or on top of another one
+                self.counters.broken += 1  # outside the box, or overlapping another sample
                 continue
-            self._take_sample(sample, bytes(self._buffer[place : place + sample.size]))
+            self._process_sample(sample, bytes(self._buffer[place : place + sample.size]))
             taken = place + sample.size
         else:
             taken = available
@@ -285,7 +285,7 @@ class Demuxer:
             return True
         return taken > 0 and bool(self._buffer)
 
-    def _take_sample(self, sample: _Sample, data: bytes) -> None:
+    def _process_sample(self, sample: _Sample, data: bytes) -> None:
         try:
             frame = self._make_frame(sample, data)
         except ProtocolError:

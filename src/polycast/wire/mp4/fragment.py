@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from struct import pack
 
 KEY_SAMPLE = 0x02000000
-"""Sample flags: depends on no other sample, is a sync sample (section 8.8.3.1)."""
+"""Sample flags: does not depend on other samples, is a sync sample (section 8.8.3.1)."""
 OTHER_SAMPLE = 0x01010000
-"""Sample flags: depends on others, is not a sync sample."""
+"""Sample flags: depends on other samples, is not a sync sample."""
 
 _VERSION_1 = 0x01000000
 _DEFAULT_BASE_IS_MOOF = 0x020000
@@ -23,7 +23,7 @@ _FULL_RUN = _PLAIN_RUN | _SAMPLE_FLAGS | _SAMPLE_COMPOSITION_OFFSET
 
 
 class SampleRun:
-    """Consecutive samples of one track: what becomes one track fragment.
+    """Consecutive samples of one track, which become one track fragment.
 
     ``payloads`` are the samples' bytes, ``table`` the rows of the run as flat numbers: duration and size for a plain
     run, duration, size, flags and composition offset (modulo 2**32) for a full one.
@@ -36,7 +36,7 @@ class SampleRun:
         self.base_time = base_time
         """Decoding time of the first sample in ticks of the track, 0 or more."""
         self.full = full
-        """Whether the samples have flags and composition offsets: video."""
+        """Whether the samples have flags and composition offsets, as those of video do."""
         self.payloads: list[bytes] = []
         self.table: list[int] = []
         self.size = 0

@@ -25,14 +25,14 @@ class InitializationTrack:
     timescale: int
     """Ticks per second of the sample times."""
     language: str | None = None
-    """ISO 639-2, three letters; anything else is written as undetermined."""
+    """ISO 639-2, three letters; other values are written as undetermined."""
 
 
 def build_initialization(tracks: Sequence[InitializationTrack]) -> bytes:
     """Return an init segment.
 
     Raises LocalProtocolError for a codec that MP4 cannot carry or whose parameters are not known yet, and
-    RemoteProtocolError when they are broken.
+    RemoteProtocolError if they are invalid.
     """
     file_type = box(b"ftyp", b"iso6", pack(">I", 1), b"iso6cmfcmp41")
     header = full_box(

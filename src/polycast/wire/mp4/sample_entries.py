@@ -1,4 +1,4 @@
-"""Sample entries (ISO/IEC 14496-12 section 8.5.2): how each codec is described in an init segment."""
+"""Sample entries (ISO/IEC 14496-12 section 8.5.2): the description of each codec in an init segment."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _visual(kind: bytes, codec: VideoCodec, configuration: bytes) -> bytes:
 
 
 def _audio(kind: bytes, sample_rate: int, channels: int, configuration: bytes) -> bytes:
-    # the rate is 16.16 fixed point; 0 where it does not fit, the configuration tells it (section 12.2.3)
+    # the rate is 16.16 fixed point; 0 if it does not fit, because the configuration contains it (section 12.2.3)
     rate = sample_rate << 16 if sample_rate <= 0xFFFF else 0
     return box(kind, _DATA_REFERENCE, pack(">8xHH4xI", channels, 16, rate), configuration)
 
@@ -95,7 +95,7 @@ def _descriptor(tag: int, content: bytes) -> bytes:
 
 
 def _elementary_stream(object_type: int, specific: bytes) -> bytes:
-    # bufferSizeDB, maxBitrate and avgBitrate stay 0: not known of a live stream
+    # bufferSizeDB, maxBitrate and avgBitrate are 0: unknown for a live stream
     configuration = bytes((object_type, _AUDIO_STREAM)) + bytes(11)
     if specific:
         configuration += _descriptor(0x05, specific)
@@ -171,7 +171,7 @@ def build_sample_entry(codec: Codec) -> bytes:
     """Return the sample entry of a codec.
 
     Raises LocalProtocolError for a codec that MP4 cannot carry or whose parameters are not known yet, and
-    RemoteProtocolError when they are broken.
+    RemoteProtocolError if they are invalid.
     """
     build = _ENTRIES.get(type(codec))
     if build is None:

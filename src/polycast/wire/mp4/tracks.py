@@ -1,4 +1,4 @@
-"""Reading of init segments: the tracks of a moov box and their codecs."""
+"""Parser of init segments: the tracks of a moov box and their codecs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polycast.wire.mp4.boxes import Box, find, iterate
 from polycast.wire.mp4.sample_entries import OBJECT_TYPE_AAC, OBJECT_TYPE_MPEG1_AUDIO, OBJECT_TYPE_MPEG2_AUDIO
 
 MAXIMUM_TRACKS = 16
-"""Tracks taken from a moov box; a rendition of HLS has one or two."""
+"""Tracks read from a moov box; a rendition of HLS has one or two."""
 MAXIMUM_TIMESCALE = 1_000_000_000
 """Ticks per second: nanoseconds are the finest that makes sense."""
 _VISUAL_ENTRY_SIZE = 78
@@ -20,7 +20,7 @@ _AUDIO_ENTRY_SIZE = 28
 _AAC_OBJECT_TYPES = frozenset((OBJECT_TYPE_AAC, 0x66, 0x67, 0x68))
 
 Samples = Callable[[bytes], tuple[tuple[bytes, ...], bool]]
-"""Turns the bytes of a sample into the units of a frame and whether it is a key frame. Raises RemoteProtocolError."""
+"""Splits a sample into the units of a frame, and returns whether it is a key frame. Raises RemoteProtocolError."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def _content(data: bytes, box: Box) -> bytes:
 def _read_descriptor(data: bytes, offset: int) -> tuple[int, int, int]:
     """Return tag, start and end of the descriptor at ``offset`` (ISO/IEC 14496-1 section 8.3.3)."""
     if offset >= len(data):
-        raise RemoteProtocolError("an MPEG-4 descriptor is cut off")
+        raise RemoteProtocolError("an MPEG-4 descriptor is truncated")
     tag = data[offset]
     size = 0
     for position in range(offset + 1, offset + 5):
@@ -101,7 +101,7 @@ def _read_descriptor(data: bytes, offset: int) -> tuple[int, int, int]:
 
 
 def _read_elementary_stream(data: bytes, sample_rate: int, channels: int) -> Codec | None:
-    """Return the codec of an esds box's content; None when it is not supported."""
+    """Return the codec of an esds box's content; None if it is not supported."""
     offset = 4
     tag, offset, end = _read_descriptor(data, offset)
     if tag == 0x03 and end - offset >= 3:
@@ -131,7 +131,7 @@ def _read_audio_entry(data: bytes, entry: Box) -> Codec | None:
     version = int.from_bytes(data[start + 8 : start + 10], "big")
     channels = int.from_bytes(data[start + 16 : start + 18], "big")
     sample_rate = int.from_bytes(data[start + 24 : start + 26], "big")
-    # QuickTime's version 1 has 16 more bytes; version 2 is not used in fragmented files
+    # QuickTime's version 1 has 16 additional bytes; version 2 is not used in fragmented files
     children = start + _AUDIO_ENTRY_SIZE + (16 if version == 1 else 0)
     for child in iterate(data, min(children, entry.end), entry.end):
         content = _content(data, child)
@@ -171,7 +171,7 @@ def _read_visual_entry(data: bytes, entry: Box) -> tuple[Codec, Samples] | None:
 
 
 def _read_sample_entry(data: bytes, table: Box, handler: bytes) -> tuple[Codec, Samples] | None:
-    """Return the codec of the first sample entry of an stsd box; None when it is not supported."""
+    """Return the codec of the first sample entry of an stsd box; None if it is not supported."""
     for entry in iterate(data, min(table.content + 8, table.end), table.end):
         if handler == b"vide":
             return _read_visual_entry(data, entry)
@@ -190,7 +190,8 @@ def _required(data: bytes, parent: Box, size: int, *path: bytes) -> bytes:
 
 
 def _read_time_offset(data: bytes, track: Box, timescale: int, movie_timescale: int) -> int:
-    """Return what the edit list (section 8.6.6) adds to sample times: a delay, less what is cut off at the start."""
+    """Return the offset of the edit list (section 8.6.6) for sample times: a delay, minus what is trimmed at the
+    start."""
     edits = find(data, track, b"edts", b"elst")
     if edits is None:
         return 0
@@ -237,9 +238,9 @@ def _read_track(data: bytes, box: Box, movie_timescale: int) -> InputTrack | Non
 
 
 def read_movie(data: bytes, movie: Box) -> tuple[list[InputTrack], int]:
-    """Return the tracks of a moov box that are supported, and how many are not.
+    """Return the supported tracks of a moov box, and the number of unsupported ones.
 
-    Raises RemoteProtocolError when it is broken or has too many tracks.
+    Raises RemoteProtocolError if it is invalid or has too many tracks.
     """
     header = _required(data, movie, 20, b"mvhd")
     movie_timescale = int.from_bytes(header[20:24] if header[0] == 1 else header[12:16], "big") or 1

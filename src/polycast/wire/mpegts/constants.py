@@ -1,4 +1,4 @@
-"""Numbers of ISO/IEC 13818-1 that both the muxer and the demuxer use."""
+"""Constants of ISO/IEC 13818-1 used by both the muxer and the demuxer."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ DESCRIPTOR_LANGUAGE: Final = 0x0A
 DESCRIPTOR_DVB_AC3: Final = 0x6A
 DESCRIPTOR_DVB_EXTENSION: Final = 0x7F
 OPUS_EXTENSION_TAG: Final = 0x80
-"""Tag inside a DVB extension descriptor that carries the channel configuration of Opus."""
+"""Tag inside a DVB extension descriptor with the channel configuration of Opus."""

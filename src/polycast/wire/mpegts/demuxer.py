@@ -1,4 +1,4 @@
-"""Reads an MPEG transport stream (ISO/IEC 13818-1): bytes in, frames of its first program out."""
+"""MPEG transport stream demuxer (ISO/IEC 13818-1): bytes in, frames of the first program out."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from polycast.wire.mpegts.pes import PesHeader, parse_pes_header
 from polycast.wire.mpegts.psi import ProgramMap, SectionAssembler, parse_program_association, parse_program_map
 
 MAXIMUM_PROBE_SIZE = 8 * 1024 * 1024
-"""Bytes read until the parameters of all tracks must be known; tracks that are still unknown then are left out.
-Some seconds of a broadcast stream, or a whole segment of a large one."""
+"""Bytes read until the parameters of all tracks must be known; tracks that are still unknown then are omitted. A few
+seconds of a broadcast stream, or a whole segment of a large one."""
 MAXIMUM_PES_SIZE = MAXIMUM_FRAME_SIZE + 1024
 """Bytes of a PES packet: the largest frame with its headers."""
 
 
 @dataclass(slots=True)
 class DemuxerCounters:
-    """What was wrong with a transport stream."""
+    """Errors in a transport stream."""
 
     continuity_errors: int = 0
     """Gaps in the continuity counters: lost packets."""
     lost_sync: int = 0
-    """Times that bytes had to be skipped to find the next packet."""
+    """How often bytes had to be skipped to find the next packet."""
     broken: int = 0
     """Packets, sections and frames that could not be parsed."""
     scrambled: int = 0
@@ -36,7 +36,7 @@ class DemuxerCounters:
 
 
 class _Stream:
-    """One elementary stream: its PES packet so far."""
+    """One elementary stream and its incomplete PES packet."""
 
     __slots__ = ("chunks", "index", "language", "parser", "size", "wanted")
 
@@ -46,7 +46,7 @@ class _Stream:
         self.index: int | None = None
         """Index of the track; None until the tracks are known."""
         self.chunks: list[bytes] | None = None
-        """Payloads of the PES packet that is being read, None in between."""
+        """Payloads of the incomplete PES packet, None between packets."""
         self.size = 0
         self.wanted = 0
         """Size that completes the PES packet, 0 while unknown."""
@@ -55,14 +55,14 @@ class _Stream:
 class Demuxer:
     """Reads the first program of a transport stream.
 
-    Frames come with the number of their track. The times of all tracks are on one time line that goes on growing over
-    the 33-bit wrap; within a track they are as the stream has them.
+    Frames are returned with the index of their track. The times of all tracks are on one time line that keeps
+    increasing across the 33-bit wrap-around; within a track, they are those of the stream.
     """
 
     def __init__(self) -> None:
         self.counters = DemuxerCounters()
         self.tracks: tuple[Track, ...] | None = None
-        """The tracks; None until the parameters of all their codecs are known. No frame comes before."""
+        """The tracks; None until the parameters of all their codecs are known. No frame is returned before."""
         self.skipped: tuple[int, ...] = ()
         """Stream types of elementary streams that are not supported."""
         self._buffer = b""
@@ -78,9 +78,9 @@ class Demuxer:
         self._waiting: list[tuple[_Stream, Frame]] = []
 
     def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
-        """Take the next bytes; return the frames that they completed, each with the index of its track.
+        """Process the next bytes; return the frames that they completed, each with the index of its track.
 
-        Never raises for what the bytes are: see ``counters``.
+        Never raises because of invalid data: see ``counters``.
         """
         data = self._buffer + data if self._buffer else data
         output: list[tuple[_Stream, Frame]] = []
@@ -98,14 +98,14 @@ class Demuxer:
         return self._release(output)
 
     def flush(self) -> list[tuple[int, Frame]]:
-        """Return the frames that wait for their end to be seen: at the end of a segment or file."""
+        """Return the last frames, whose end is only known at the end of a segment or file."""
         output: list[tuple[_Stream, Frame]] = []
         for stream in self._streams.values():
             self._finish_packet(stream, output)
         return self._release(output)
 
     def _find_sync(self, data: bytes, offset: int) -> int:
-        """Return the offset of the next sync byte that another one follows, as far as the data reaches."""
+        """Return the offset of the next sync byte that is followed by another one, as far as there is data."""
         if self._in_sync:
             self._in_sync = False
             self.counters.lost_sync += 1
@@ -164,17 +164,17 @@ class Demuxer:
         for section in assembler.push(payload, unit_start):
             try:
                 if is_association:
-                    self._take_association(parse_program_association(section))
+                    self._on_association(parse_program_association(section))
                 else:
-                    self._take_map(parse_program_map(section))
+                    self._on_map(parse_program_map(section))
             except ProtocolError:
                 self.counters.broken += 1
 
-    def _take_association(self, programs: list[tuple[int, int]] | None) -> None:
+    def _on_association(self, programs: list[tuple[int, int]] | None) -> None:
         if programs and self._map_pid is None:
             self._map_pid = programs[0][1]
 
-    def _take_map(self, program: ProgramMap | None) -> None:
+    def _on_map(self, program: ProgramMap | None) -> None:
         if program is None or self._program is not None:
             return
         self._program = program
@@ -238,7 +238,7 @@ class Demuxer:
         return dts + ((header.pts - header.dts) & ts.TIMESTAMP_MASK), dts
 
     def _release(self, output: list[tuple[_Stream, Frame]]) -> list[tuple[int, Frame]]:
-        """Return the frames that may leave: all once the tracks are known."""
+        """Return the frames that can be returned: all, once the tracks are known."""
         if self.tracks is None:
             self._waiting += output
             streams = list(self._streams.values())

@@ -1,4 +1,4 @@
-"""Elementary streams of a transport stream: from the payload of PES packets to frames."""
+"""Elementary streams of a transport stream: parses PES payloads into frames."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.psi import ElementaryStream, iterate_descriptors
 
 MAXIMUM_AUDIO_FRAMES = 256
-"""Audio frames in one PES packet; 64 KiB of the smallest ones."""
+"""Audio frames in one PES packet: 64 KiB of the smallest ones."""
 MAXIMUM_INCOMPLETE_SIZE = 0x2000
-"""Bytes of an audio frame that continues in the next PES packet: more than any frame has."""
+"""Bytes of an audio frame that continues in the next PES packet: larger than any frame."""
 _TIME_TOLERANCE = 500
-"""Audio times within 1/500 s of where the frames before end are taken as that: 90 kHz and milliseconds round them."""
+"""Audio times within 1/500 s of the end of the previous frame are considered equal to it: they are rounded."""
 
 
 class ElementaryParser(Protocol):
-    """Makes frames of the PES packets of one stream."""
+    """Parses the PES packets of one stream into frames."""
 
     @property
     def codec(self) -> Codec:
@@ -32,14 +32,14 @@ class ElementaryParser(Protocol):
         """Whether all parameters of the codec are known."""
 
     def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
-        """Return the frames of one PES packet; times in growing 90 kHz ticks, frames in those of the codec.
+        """Return the frames of one PES packet; times are in unwrapped 90 kHz ticks, frames in those of the codec.
 
-        Raises RemoteProtocolError when it is broken.
+        Raises RemoteProtocolError if it is invalid.
         """
 
 
 class _VideoParser:
-    """Video: one PES packet is one access unit, as all usual muxers write it."""
+    """Video: one PES packet is one access unit, as common muxers write it."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -51,7 +51,7 @@ class _VideoParser:
         units, key = self._split(payload)
         if not units:
             return []
-        if pts is None or dts is None:  # no time: continue where the frames before end
+        if pts is None or dts is None:  # no time: continue after the previous frame
             if self._last is None:
                 return []
             pts = dts = self._last + self._step
@@ -103,7 +103,7 @@ class _MPEG4VideoParser(_VideoParser):
 
 class _AudioFrame(NamedTuple):
     header_size: int
-    """Bytes in front of the payload that are not part of the frame."""
+    """Bytes before the payload that are not part of the frame."""
     size: int
     """Bytes, header included."""
     samples: int
@@ -112,14 +112,14 @@ class _AudioFrame(NamedTuple):
 
 
 class _AudioParser:
-    """Audio: a PES packet has some frames, of which the last may continue in the next packet."""
+    """Audio: a PES packet contains some frames, the last of which may continue in the next packet."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.ready = False
         self._rest = b""
         self._next: int | None = None
-        """Time of the next frame in ticks of the codec, as the frames before say."""
+        """Time of the next frame in ticks of the codec, according to the previous frames."""
 
     def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
         rest = self._rest
@@ -157,7 +157,7 @@ class _AudioParser:
         return header.samples
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
-        """Return the header at ``offset``; None when it is not complete. Raises RemoteProtocolError."""
+        """Return the header at ``offset``; None if it is incomplete. Raises RemoteProtocolError."""
         raise NotImplementedError
 
 
@@ -209,7 +209,7 @@ class _Ac3Parser(_AudioParser):
 
 
 class _OpusParser(_AudioParser):
-    """Opus access units behind control headers (ETSI TS 103 491 annex B; the layout that FFmpeg writes)."""
+    """Opus access units with control headers (ETSI TS 103 491 annex B; the layout that FFmpeg writes)."""
 
     codec: Opus
 
@@ -240,7 +240,7 @@ class _OpusParser(_AudioParser):
 
 
 def make_parser(stream: ElementaryStream) -> ElementaryParser | None:
-    """Return a parser for an elementary stream; None when its codec is not supported."""
+    """Return a parser for an elementary stream; None if its codec is not supported."""
     kind = stream.stream_type
     if kind == ts.STREAM_TYPE_H264:
         return _H264Parser(H264())
@@ -279,7 +279,7 @@ def _make_private_parser(stream: ElementaryStream) -> ElementaryParser | None:
 
 
 def language_of(stream: ElementaryStream) -> str | None:
-    """Return the ISO 639-2 language of a stream, where it tells one."""
+    """Return the ISO 639-2 language of a stream, None if it has none."""
     for tag, body in iterate_descriptors(stream.descriptors):
         if tag == ts.DESCRIPTOR_LANGUAGE and len(body) >= 3 and body[:3].isalpha():
             return body[:3].decode("ascii").lower()

@@ -10,12 +10,12 @@ _FLAG_PCR = 0x10
 
 
 def _stuffing_field(size: int) -> bytes:
-    """Return an adaptation field of ``size`` bytes, its length byte included, that holds nothing."""
+    """Return an empty adaptation field of ``size`` bytes, including its length byte."""
     return b"\x00" if size == 1 else bytes((size - 1, 0)) + _STUFFING[: size - 2]
 
 
 def _pcr_field(pcr: int) -> bytes:
-    # 33 bits of base, 6 reserved bits, 9 bits of extension: our clock is 90 kHz, so the extension stays 0.
+    # 33 bits of base, 6 reserved bits, 9 bits of extension: the clock is 90 kHz, so the extension is 0.
     return ((pcr & TIMESTAMP_MASK) << 15 | 0x7E00).to_bytes(6, "big")
 
 
@@ -81,7 +81,7 @@ class PacketWriter:
         return headers[counter] + adaptation + content
 
     def write_section(self, section: bytes) -> bytes:
-        """Return one packet with a PSI section of at most 183 bytes, the rest filled as section 2.4.4 wants."""
+        """Return one packet with a PSI section of at most 183 bytes, stuffed as section 2.4.4 requires."""
         header = self._start[self._counter]
         self._counter = (self._counter + 1) & 15
         return header + b"\x00" + section + _STUFFING[: PAYLOAD_SIZE - 1 - len(section)]
@@ -89,6 +89,6 @@ class PacketWriter:
     def write_pcr(self, pcr: int) -> bytes:
         """Return a packet with a PCR and no payload; it does not count for continuity (section 2.4.3.3)."""
         field = bytes((PAYLOAD_SIZE - 1, _FLAG_PCR)) + _pcr_field(pcr) + _STUFFING[: PAYLOAD_SIZE - 8]
-        # adaptation_field_control '10'; the counter repeats that of the packet before
+        # adaptation_field_control '10'; the counter repeats that of the previous packet
         previous = self._filled[(self._counter - 1) & 15]
         return previous[:3] + bytes((previous[3] & 0x0F | 0x20,)) + field

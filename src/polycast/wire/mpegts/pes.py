@@ -14,7 +14,7 @@ _WITHOUT_HEADER = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
 
 
 class PesHeader(NamedTuple):
-    """What the demuxer needs of a PES header."""
+    """The parts of a PES header that the demuxer needs."""
 
     stream_id: int
     packet_size: int
@@ -24,7 +24,7 @@ class PesHeader(NamedTuple):
     pts: int | None
     """33 bits, 90 kHz."""
     dts: int | None
-    """As ``pts``; the PTS where the header has no DTS."""
+    """Like ``pts``; the PTS if the header has no DTS."""
 
 
 def _timestamp(prefix: int, value: int) -> bytes:
@@ -64,7 +64,7 @@ def build_pes_header(stream_id: int, payload_size: int, pts: int, dts: int) -> b
 
 
 def parse_pes_header(data: bytes) -> PesHeader | None:
-    """Return the header at the start of ``data``; None when it is not one or not complete."""
+    """Return the header at the start of ``data``; None if there is none or it is incomplete."""
     if len(data) < 9 or data[0] or data[1] or data[2] != 1:
         return None
     stream_id = data[3]

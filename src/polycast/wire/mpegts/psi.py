@@ -11,9 +11,9 @@ from polycast.wire.mpegts.constants import PROGRAM_NUMBER
 MAXIMUM_SECTION_SIZE = 1024
 """Bytes of a PAT or PMT section, header included (section 2.4.4.3: section_length is at most 1021)."""
 MAXIMUM_PROGRAMS = 64
-"""Programs taken from one PAT; we use the first one, real multiplexes have at most a few dozen."""
+"""Programs read from one PAT; the first one is used, real multiplexes have at most a few dozen."""
 MAXIMUM_ELEMENTARY_STREAMS = 64
-"""Elementary streams taken from one PMT; broadcast programs have at most about 40."""
+"""Elementary streams read from one PMT; broadcast programs have at most about 40."""
 
 _TABLE_PROGRAM_ASSOCIATION = 0x00
 _TABLE_PROGRAM_MAP = 0x02
@@ -136,7 +136,7 @@ def parse_program_map(section: bytes) -> ProgramMap | None:
 
 
 def iterate_descriptors(loop: bytes) -> Sequence[tuple[int, bytes]]:
-    """Return (tag, body) of each descriptor of a loop; a truncated last one is left out."""
+    """Return (tag, body) of each descriptor of a loop; a truncated last one is omitted."""
     descriptors = []
     offset = 0
     while offset + 2 <= len(loop):
@@ -149,7 +149,7 @@ def iterate_descriptors(loop: bytes) -> Sequence[tuple[int, bytes]]:
 
 
 class SectionAssembler:
-    """Puts the sections of one PID together from packet payloads (section 2.4.4)."""
+    """Assembles the sections of one PID from packet payloads (section 2.4.4)."""
 
     __slots__ = ("_buffer", "_started")
 
@@ -158,12 +158,12 @@ class SectionAssembler:
         self._started = False
 
     def reset(self) -> None:
-        """Forget an incomplete section, after a lost packet."""
+        """Discard an incomplete section after a lost packet."""
         self._buffer = b""
         self._started = False
 
     def push(self, payload: bytes, unit_start: bool) -> list[bytes]:
-        """Take the payload of one packet; return the sections that it completed."""
+        """Process the payload of one packet; return the sections that it completed."""
         sections: list[bytes] = []
         if unit_start:
             if not payload:
