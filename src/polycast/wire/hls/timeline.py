@@ -11,7 +11,6 @@ MAXIMUM_STEP = 10
 """Seconds by which a time may be ahead of the previous one (or another track behind); more is a discontinuity."""
 MAXIMUM_BACKWARD_STEP = 1
 """Seconds by which a DTS may go back and still be corrected individually; more is a discontinuity."""
-jump."""
 MAXIMUM_STALL = 600
 """Seconds for which other tracks continue alone while the leading one stalls."""
 OUT_OF_SYNC_DURATION = 2
