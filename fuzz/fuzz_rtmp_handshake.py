@@ -36,4 +36,4 @@ def fuzz_one(data: bytes) -> None:
             continue
         if handshake.done and rest != data[1 + 2 * PACKET_SIZE :]:
             raise AssertionError("bytes after the handshake were lost")
-        handshake.take_output()
+        handshake.data_to_send()

@@ -286,7 +286,7 @@ def test_frames_from_before_a_change_during_analysis_are_dropped() -> None:
 
 
 def test_another_codec_in_mid_stream_is_refused() -> None:
-    with pytest.raises(RemoteProtocolError, match="changed in mid-stream to MPEG2Audio"):
+    with pytest.raises(RemoteProtocolError, match="changed mid-stream to MPEG2Audio"):
         feed(started(), [(8, b"\x2f\xff\xfb\x90\x64", 0)])
 
 

@@ -69,7 +69,7 @@ def test_server_signs_for_a_client_with_a_digest(base: int) -> None:
     first, digest = signed_first_packet(base, PLAYER)
     handshake = ServerHandshake(SEED)
     assert handshake.receive(b"\x03" + first) == b""
-    output = handshake.take_output()
+    output = handshake.data_to_send()
     assert output[0] == 3
     assert len(output) == 1 + 2 * PACKET_SIZE
     assert find_digest(output[1 : 1 + PACKET_SIZE], from_client=False) is not None
@@ -84,10 +84,10 @@ def test_server_echoes_for_a_simple_client() -> None:
     first = bytes(8) + bytes(range(256)) * 5 + bytes(248)
     handshake = ServerHandshake(SEED)
     handshake.receive(b"\x03" + first)
-    output = handshake.take_output()
+    output = handshake.data_to_send()
     assert output[5:9] == bytes(4), "the version of S1 says that there is no digest"
     assert output[1 + PACKET_SIZE :] == first
-    assert handshake.take_output() == b""
+    assert handshake.data_to_send() == b""
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1536, 10_000])
@@ -96,7 +96,7 @@ def test_client_and_server_in_pieces(piece: int) -> None:
     rest: dict[str, bytes] = {}
     for _ in range(3):
         for source, target, name in ((client, server, "server"), (server, client, "client")):
-            data = source.take_output()
+            data = source.data_to_send()
             for position in range(0, len(data), piece):
                 rest[name] = target.receive(data[position : position + piece])  # type: ignore[attr-defined]
     assert client.done
@@ -108,10 +108,10 @@ def test_client_and_server_in_pieces(piece: int) -> None:
 
 def test_client_echoes_for_a_simple_server() -> None:
     client = ClientHandshake(SEED)
-    client.take_output()
+    client.data_to_send()
     first = bytes(range(256)) * 6
     client.receive(b"\x03" + first + bytes(PACKET_SIZE))
-    assert client.take_output() == first
+    assert client.data_to_send() == first
 
 
 def test_the_seed_decides_the_random_bytes() -> None:

@@ -1,4 +1,4 @@
-"""RTMP addresses: the path, query and credentials that a client means, and the parts of a URL to connect to."""
+"""RTMP addresses: the path, query and credentials of a client's request, and the parts of a server's URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 
 DEFAULT_PORT = 1935
-"""Of rtmp and rtmps, as the reference has it."""
+"""For rtmp and rtmps, as in rtsp-simple-server."""
 
 MAXIMUM_QUERY_FIELDS = 100
 """Fields of a query; stream keys have a handful."""
@@ -19,24 +19,25 @@ class Target:
     """What a client wants to publish or play."""
 
     path: str
-    """Application and stream name, without slashes at the ends."""
+    """Application and stream name, without leading or trailing slashes."""
     query: str
-    """The query as it came, without the question mark."""
+    """The query as received, without the question mark."""
     user: str = ""
     password: str = ""
 
 
 def parse_targets(app: str, name: str, tc_url: str = "") -> tuple[Target, ...]:
-    """Return what a ``publish`` or ``play`` command may mean, the likeliest first; nearly always there is one meaning.
+    """Return the possible meanings of a ``publish`` or ``play`` command, most likely first; nearly always there is only
+    one.
 
-    The path is application and stream name, each without slashes at its ends: librtmp keeps the one that users write
-    at the end of the server's address. The query belongs to the name (``key?user=u&pass=p``). The credentials are its
-    ``user`` and ``pass``, or the user information of the URL.
+    The path is the application and the stream name, each without slashes at its ends: librtmp keeps a trailing slash
+    of the server's address. The query belongs to the name (``key?user=u&pass=p``). The credentials are its ``user`` and
+    ``pass``, or the user information of the URL.
 
-    A query after the application has two origins. Clients that are given one URL (FFmpeg, librtmp, RootEncoder) split
-    it at a slash, even at one within the query: ``rtmp://h/cam?pass=ab/cd`` becomes the application ``cam?pass=ab``
-    and the name ``cd``. Encoders that ask for server and key apart (OBS) let users write it after the server. Where
-    the text does not tell which of the two it is, both are returned, the joined URL first.
+    A query after the application has two possible origins. Clients that are given one URL (FFmpeg, librtmp,
+    RootEncoder) split it at a slash, even at one within the query: ``rtmp://h/cam?pass=ab/cd`` becomes the application
+    ``cam?pass=ab`` and the name ``cd``. Encoders with separate fields for server and key (OBS) let users write it after
+    the server. If both are possible, both are returned, the joined URL first.
     """
     app_path, _, app_query = app.partition("?")
     name_path, mark, query = name.partition("?")
@@ -49,7 +50,7 @@ def parse_targets(app: str, name: str, tc_url: str = "") -> tuple[Target, ...]:
 
 
 def _separate_target(app_path: str, app_query: str, name_path: str, query: str, tc_url: str) -> Target:
-    """Return the target where the query of the application is complete, and the name goes with its path."""
+    """Return the target if the query of the application is complete and the name belongs to the path."""
     path = "/".join(part for part in (app_path.strip("/"), name_path.strip("/")) if part)
     user, password, url_query = _split(tc_url)
     queries = [part for part in (query, app_query) if part] or [url_query]
@@ -62,7 +63,7 @@ def _target(path: str, query: str, user: str, password: str) -> Target:
 
 
 def _is_login(query: str) -> bool:
-    """Whether a client has put Adobe's login dialogue there, which always ends before the name."""
+    """Whether the query is that of Adobe's login, which always ends before the name."""
     return query.startswith("authmod=") or "&authmod=" in query
 
 
@@ -78,7 +79,7 @@ def _fields(query: str) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Return user, password and query of a URL; all are empty where it has none, or is empty."""
+    """Return user, password and query of a URL, each empty if absent."""
     try:
         url = urlsplit(text)
         user, password = url.username, url.password
@@ -100,26 +101,26 @@ def check_tc_url(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A URL of a stream on an RTMP server, taken apart."""
+    """The parsed URL of a stream on an RTMP server."""
 
     secure: bool
     host: str
     port: int
     app: str
     stream: str
-    """The stream name, with the query and, as ``user`` and ``pass`` fields of it, the credentials."""
+    """The stream name with the query, which includes the credentials as ``user`` and ``pass``."""
     tc_url: str
     user: str = field(default="", compare=False)
     password: str = field(default="", compare=False)
     stream_without_credentials: str = field(default="", compare=False)
-    """The stream name for a server that was shown the credentials in another way."""
+    """The stream name for a server that has received the credentials in another way."""
 
 
 def parse_url(text: str) -> ServerAddress:
-    """Take apart an ``rtmp://`` or ``rtmps://`` URL. Raises `LocalProtocolError` when it is not one.
+    """Parse an ``rtmp://`` or ``rtmps://`` URL. Raises `LocalProtocolError` if it is not one.
 
-    The path splits as in the reference: of one or two segments the first is the application; of more, the first two
-    are. The query goes with the stream.
+    The path is split as in rtsp-simple-server: of one or two segments, the first is the application; of more, the first
+    two. The query belongs to the stream.
     """
     try:
         url = urlsplit(text)

@@ -16,14 +16,14 @@ from typing import TypeAlias
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 
 MAXIMUM_DEPTH = 16
-"""Levels of nested objects and arrays. Real commands and metadata have three; 16 keeps the recursion shallow."""
+"""Levels of nested objects and arrays. Real commands and metadata have three; the limit bounds the recursion."""
 
 MAXIMUM_VALUES = 1_000
-"""Values in one message, AMF3 parts included, keys and arrays of numbers not counted: half a millisecond of work.
-Metadata has some fifty; FLV files add an index of key frames, which is two long arrays of numbers."""
+"""Values in one message, including AMF3 parts, but not keys and arrays of numbers: half a millisecond of work.
+Metadata has about fifty; FLV files add an index of key frames, which is two long arrays of numbers."""
 
 MAXIMUM_STRING_SIZE = 1 << 18
-"""Bytes of one string. Commands are limited to the same size as a whole; nothing real comes near."""
+"""Bytes of one string. Whole commands have the same limit; real ones are far smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ _UINT32 = Struct(">I")
 
 
 def decode(data: bytes, offset: int = 0) -> list[Value]:
-    """Return all values in ``data`` from ``offset`` on. Raises `RemoteProtocolError` when they are not valid AMF0."""
+    """Return all values in ``data`` from ``offset`` on. Raises `RemoteProtocolError` if they are not valid AMF0."""
     return _Decoder(data, offset).values()
 
 
 def encode(*values: Value) -> bytes:
-    """Return ``values`` one after another as AMF0. Integers become numbers, dicts become objects."""
+    """Return ``values`` as consecutive AMF0 values. Integers become numbers, dicts become objects."""
     output = bytearray()
     for value in values:
         _encode_value(output, value)
@@ -61,7 +61,7 @@ def encode(*values: Value) -> bytes:
 
 
 class EcmaArray(dict[str, Value]):
-    """A dict that is written as an ECMA array, as ``onMetaData`` is by custom; read back, it is a plain dict."""
+    """A dict that is written as an ECMA array, as is usual for ``onMetaData``; it is read as a plain dict."""
 
 
 class _Decoder:
@@ -80,8 +80,8 @@ class _Decoder:
             values.append(self._value(0))
         return values
 
-    def _take(self, size: int) -> int:
-        """Return the current position and go ``size`` bytes on."""
+    def _advance(self, size: int) -> int:
+        """Return the current position and advance by ``size`` bytes."""
         position = self._position
         if position + size > len(self._data):
             raise RemoteProtocolError("AMF0: truncated value")
@@ -94,14 +94,14 @@ class _Decoder:
             raise RemoteProtocolError(f"AMF0: more than {MAXIMUM_VALUES} values")
         if depth > MAXIMUM_DEPTH:
             raise RemoteProtocolError(f"AMF0: nested deeper than {MAXIMUM_DEPTH} levels")
-        marker = self._data[self._take(1)]
+        marker = self._data[self._advance(1)]
         if marker == _NUMBER:
-            number: float = _DOUBLE.unpack_from(self._data, self._take(8))[0]
+            number: float = _DOUBLE.unpack_from(self._data, self._advance(8))[0]
             return number
         if marker == _STRING:
             return self._string(_UINT16)
         if marker == _BOOLEAN:
-            return self._data[self._take(1)] != 0
+            return self._data[self._advance(1)] != 0
         if marker in (_NULL, _UNDEFINED, _UNSUPPORTED):
             return None
         return self._compound(marker, depth)
@@ -110,7 +110,7 @@ class _Decoder:
         if marker == _OBJECT:
             return self._members(depth)
         if marker == _ECMA_ARRAY:
-            self._take(4)  # the count is a hint; many writers send 0
+            self._advance(4)  # the count is a hint; many writers send 0
             return self._members(depth)
         if marker == _TYPED_OBJECT:
             self._string(_UINT16)
@@ -120,9 +120,9 @@ class _Decoder:
         if marker in (_LONG_STRING, _XML):
             return self._string(_UINT32)
         if marker == _DATE:
-            return Date(_DOUBLE.unpack_from(self._data, self._take(10))[0])
+            return Date(_DOUBLE.unpack_from(self._data, self._advance(10))[0])
         if marker == _REFERENCE:
-            index: int = _UINT16.unpack_from(self._data, self._take(2))[0]
+            index: int = _UINT16.unpack_from(self._data, self._advance(2))[0]
             if index >= len(self._references):
                 raise RemoteProtocolError("AMF0: reference to a value that does not exist")
             return self._references[index]
@@ -134,10 +134,10 @@ class _Decoder:
         raise RemoteProtocolError(f"AMF0: unsupported type {marker}")
 
     def _string(self, length: Struct) -> str:
-        size = length.unpack_from(self._data, self._take(length.size))[0]
+        size = length.unpack_from(self._data, self._advance(length.size))[0]
         if size > MAXIMUM_STRING_SIZE:
             raise RemoteProtocolError(f"AMF0: string of {size} bytes (the limit is {MAXIMUM_STRING_SIZE})")
-        position = self._take(size)
+        position = self._advance(size)
         return str(self._data[position : position + size], "utf-8", "replace")
 
     def _members(self, depth: int) -> dict[str, Value]:
@@ -148,24 +148,24 @@ class _Decoder:
             if not key and self._data[self._position : self._position + 1] == b"\x09":
                 self._position += 1
                 return members
-            # Some writers leave the end marker out where the message ends.
+            # Some writers omit the end marker at the end of the message.
             if not key and self._position == len(self._data):
                 return members
             members[key] = self._value(depth + 1)
 
     def _strict_array(self, depth: int) -> list[Value]:
-        count = _UINT32.unpack_from(self._data, self._take(4))[0]
+        count = _UINT32.unpack_from(self._data, self._advance(4))[0]
         if count > len(self._data) - self._position:
             raise RemoteProtocolError("AMF0: array longer than its message")
         items: list[Value] = []
         self._references.append(items)
-        if not self._take_numbers(count, items):
+        if not self._decode_numbers(count, items):
             for _ in range(count):
                 items.append(self._value(depth + 1))
         return items
 
-    def _take_numbers(self, count: int, items: list[Value]) -> bool:
-        """Decode ``count`` values at once if all of them are numbers; return whether they were."""
+    def _decode_numbers(self, count: int, items: list[Value]) -> bool:
+        """Decode ``count`` values at once if all of them are numbers; return whether they are."""
         start, end = self._position, self._position + count * _NUMBER_SIZE
         if end > len(self._data) or self._data[start:end:_NUMBER_SIZE].count(_NUMBER) != count:
             return False

@@ -1,7 +1,7 @@
 """AMF3, the value format of Flash Player 9 (Action Message Format -- AMF 3, Adobe, January 2013).
 
-Appears inside AMF0 (avmplus-object) when a client connects with ``objectEncoding`` 3. Types map as in `amf0`;
-byte arrays are ``bytes``, vectors are lists. Externalizable objects carry private formats and are refused.
+Used inside AMF0 (avmplus-object) if a client connects with ``objectEncoding`` 3. Types map as in `amf0`;
+byte arrays are ``bytes``, vectors are lists. Externalizable objects have private formats and are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from polycast.wire.rtmp.amf0 import Value
 
 MAXIMUM_CLASS_MEMBERS = 1_000
-"""Sealed members of one class; the count comes from the peer."""
+"""Sealed members of one class; the peer sends the count."""
 
 _UNDEFINED, _NULL, _FALSE, _TRUE, _INTEGER, _DOUBLE_MARKER, _STRING, _XML_DOCUMENT = range(8)
 _DATE, _ARRAY, _OBJECT, _XML, _BYTE_ARRAY, _VECTOR_INT, _VECTOR_UINT, _VECTOR_DOUBLE = range(8, 16)
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 def decode(data: bytes, offset: int = 0) -> list[Value]:
-    """Return all values in ``data``. Raises `RemoteProtocolError` when they are not valid AMF3."""
+    """Return all values in ``data``. Raises `RemoteProtocolError` if they are not valid AMF3."""
     decoder = _Decoder(data, offset)
     values: list[Value] = []
     while decoder.position < len(data):
@@ -43,14 +43,14 @@ def decode(data: bytes, offset: int = 0) -> list[Value]:
 
 
 def decode_value(data: bytes, offset: int, count: int = 0) -> tuple[Value, int, int]:
-    """Return one value at ``offset``, the offset after it, and ``count`` with the values that it has added."""
+    """Return the value at ``offset``, the offset after it, and ``count`` plus the number of values in it."""
     decoder = _Decoder(data, offset, count)
     value = decoder.value(0)
     return value, decoder.position, decoder.count
 
 
 def encode(*values: Value) -> bytes:
-    """Return ``values`` one after another as AMF3, without references. Dicts become dynamic anonymous objects."""
+    """Return ``values`` as consecutive AMF3 values, without references. Dicts become dynamic anonymous objects."""
     output = bytearray()
     for value in values:
         _encode_value(output, value)
@@ -82,7 +82,7 @@ class _Decoder:
             raise RemoteProtocolError(f"AMF3: more than {MAXIMUM_VALUES} values")
         if depth > MAXIMUM_DEPTH:
             raise RemoteProtocolError(f"AMF3: nested deeper than {MAXIMUM_DEPTH} levels")
-        marker = self._data[self._take(1)]
+        marker = self._data[self._advance(1)]
         if marker in (_UNDEFINED, _NULL):
             return None
         if marker in (_FALSE, _TRUE):
@@ -91,14 +91,14 @@ class _Decoder:
             integer = self._integer()
             return integer - (1 << 29) if integer > _MAXIMUM_INTEGER else integer
         if marker == _DOUBLE_MARKER:
-            number: float = _DOUBLE.unpack_from(self._data, self._take(8))[0]
+            number: float = _DOUBLE.unpack_from(self._data, self._advance(8))[0]
             return number
         if marker == _STRING:
             return self._string()
         return self._complex(marker, depth)
 
     def _complex(self, marker: int, depth: int) -> Value:
-        """Decode the types that have a table of references; the lowest bit of the header tells value from reference."""
+        """Decode types with a reference table; the lowest bit of the header distinguishes values from references."""
         if marker > _DICTIONARY:
             raise RemoteProtocolError(f"AMF3: unsupported type {marker}")
         header = self._integer()
@@ -106,9 +106,9 @@ class _Decoder:
             return _entry(self._objects, header >> 1)
         size = header >> 1
         if marker == _DATE:
-            return self._remember(Date(_DOUBLE.unpack_from(self._data, self._take(8))[0]))
+            return self._remember(Date(_DOUBLE.unpack_from(self._data, self._advance(8))[0]))
         if marker in (_XML, _XML_DOCUMENT, _BYTE_ARRAY):
-            position = self._take(size)
+            position = self._advance(size)
             data = bytes(self._data[position : position + size])
             return self._remember(data if marker == _BYTE_ARRAY else str(data, "utf-8", "replace"))
         if marker == _ARRAY:
@@ -119,7 +119,7 @@ class _Decoder:
             return self._dictionary(size, depth)
         return self._vector(marker, size, depth)
 
-    def _take(self, size: int) -> int:
+    def _advance(self, size: int) -> int:
         position = self.position
         if position + size > len(self._data):
             raise RemoteProtocolError("AMF3: truncated value")
@@ -127,14 +127,14 @@ class _Decoder:
         return position
 
     def _integer(self) -> int:
-        """Section 1.3.1: up to four bytes, 7 bits each, the fourth with all 8."""
+        """Section 1.3.1: up to four bytes with 7 bits each, the fourth with 8."""
         value = 0
         for _ in range(3):
-            byte = self._data[self._take(1)]
+            byte = self._data[self._advance(1)]
             value = value << 7 | byte & 0x7F
             if not byte & 0x80:
                 return value
-        return value << 8 | self._data[self._take(1)]
+        return value << 8 | self._data[self._advance(1)]
 
     def _string(self) -> str:
         header = self._integer()
@@ -143,7 +143,7 @@ class _Decoder:
         size = header >> 1
         if size > MAXIMUM_STRING_SIZE:
             raise RemoteProtocolError(f"AMF3: string of {size} bytes (the limit is {MAXIMUM_STRING_SIZE})")
-        position = self._take(size)
+        position = self._advance(size)
         text = str(self._data[position : position + size], "utf-8", "replace")
         if text:
             self._strings.append(text)
@@ -162,7 +162,7 @@ class _Decoder:
             members[key] = self.value(depth + 1)
 
     def _array(self, count: int, depth: int) -> Value:
-        """Section 3.11: named members first, then the dense part. With named members it becomes a dict."""
+        """Section 3.11: named members first, then the dense part. With named members, it becomes a dict."""
         self._check_count(count, 1)
         slot = len(self._objects)
         dense: list[Value] = []
@@ -201,7 +201,7 @@ class _Decoder:
         return traits
 
     def _vector(self, marker: int, count: int, depth: int) -> Value:
-        self._take(1)  # whether its length is fixed
+        self._advance(1)  # whether its length is fixed
         vector: list[Value] = []
         self._objects.append(vector)
         item = _VECTORS.get(marker)
@@ -211,12 +211,12 @@ class _Decoder:
             vector.extend(self.value(depth + 1) for _ in range(count))
         else:
             self._check_count(count, item.size)
-            position = self._take(item.size * count)
+            position = self._advance(item.size * count)
             vector.extend(value for (value,) in item.iter_unpack(self._data[position : self.position]))
         return vector
 
     def _dictionary(self, count: int, depth: int) -> Value:
-        self._take(1)  # whether its keys are weak
+        self._advance(1)  # whether its keys are weak
         self._check_count(count, 2)
         members: dict[str, Value] = {}
         self._objects.append(members)

@@ -1,4 +1,4 @@
-"""The capability exchange of Enhanced RTMP: what the two sides tell each other with ``connect``."""
+"""The capability exchange of Enhanced RTMP, as part of ``connect``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CodecFlag(IntFlag):
 
 
 def parse_capabilities(values: dict[str, Value]) -> Capabilities:
-    """Return what the members of a ``connect`` object, or of its answer, announce."""
+    """Return the capabilities announced by a ``connect`` object or its response."""
     names: set[str] = set()
     codecs = values.get("fourCcList")
     if isinstance(codecs, list):
@@ -52,13 +52,13 @@ def parse_capabilities(values: dict[str, Value]) -> Capabilities:
 
 
 def _bits(values: dict[str, Value], name: str) -> int:
-    """Return a member that is a set of bits; 0 when it does not fit into 32 of them, as infinity and NaN do not."""
+    """Return a member that is a set of bits; 0 if it does not fit into 32 bits, such as infinity and NaN."""
     number = number_member(values, name)
     return int(number) if number is not None and 0 <= number < 1 << 32 else 0
 
 
 def announce_capabilities() -> dict[str, Value]:
-    """Return the members that tell a peer what Polycast takes and sends: all codecs, forwarded as they are."""
+    """Return the members that announce what Polycast supports: all codecs, forwarded unchanged."""
     flags = CapabilityFlag.MULTITRACK | CapabilityFlag.MOD_EX | CapabilityFlag.TIMESTAMP_NANO_OFFSET
     video: list[str] = [name.decode("ascii") for name in VIDEO_FOUR_CCS]
     audio: list[str] = [name.decode("ascii") for name in AUDIO_FOUR_CCS]

@@ -1,8 +1,8 @@
-"""The chunk stream (Adobe RTMP 1.0 section 5.3): messages out of bytes, and bytes out of messages.
+"""The chunk stream (Adobe RTMP 1.0 section 5.3): parses and serialises messages.
 
-Reading is a hot path: a run of continuation chunks of one message is taken with a fixed number of slice operations,
-however small the chunks are. Writing makes messages that depend on nothing sent before (header type 0, absolute
-timestamp), so that the bytes of one message serve every reader.
+Reading is a hot path: consecutive continuation chunks of one message are read with a fixed number of slice operations,
+however small the chunks are. Serialised messages do not depend on earlier ones (header type 0, absolute timestamp), so
+that the same bytes are sent to every reader.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from typing import Final
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 
 DEFAULT_CHUNK_SIZE: Final = 128
-"""In bytes, both ways, until a Set Chunk Size message (section 5.4.1)."""
+"""In bytes, in both directions, until a Set Chunk Size message (section 5.4.1)."""
 
 MINIMUM_CHUNK_SIZE: Final = 16
-"""In bytes. The specification asks for 128 and allows 1, which would cost two bytes and one header per byte."""
+"""In bytes. The specification recommends 128 and allows 1, which would mean one header per byte."""
 
 MAXIMUM_CHUNK_SIZE: Final = 0x7FFFFFFF
-"""In bytes. Above the size of any message it means "never split"; nothing is reserved for it."""
+"""In bytes. Larger than any message means "never split"; no memory is reserved."""
 
 MAXIMUM_MESSAGE_SIZE: Final = 8 << 20
 """In bytes. A 4K key frame at 100 Mbit/s is below 4 MiB; the length field could declare 16 MiB."""
 
 MAXIMUM_COMMAND_SIZE: Final = 1 << 18
-"""In bytes, for every message that is not audio, video or an aggregate. Metadata with an index of key frames is
-the largest of them."""
+"""In bytes, for messages other than audio, video and aggregates. The largest of them is metadata with an index of key
+frames."""
 
 MAXIMUM_CHUNK_STREAMS: Final = 64
 """Chunk streams of one connection. Publishers use three to eight."""
 
 MAXIMUM_PARTIAL_SIZE: Final = 12 << 20
-"""Bytes of messages that are not complete, over all chunk streams: the largest message and some more."""
+"""Bytes of incomplete messages, over all chunk streams: somewhat more than the largest message."""
 
 MAXIMUM_STEPS: Final = 1_000
-"""Chunks, or runs of equal chunks, that one call takes apart: one to two milliseconds of work. A read of 256 KiB of
-real media has a few hundred at most; a chunk may be as short as one byte."""
+"""Chunks, or runs of equal chunks, that one call parses: one to two milliseconds of work. A read of 256 KiB of real
+media has a few hundred at most; a chunk may be as short as one byte."""
 
 MAXIMUM_FIRST_DELTA: Final = 10_000
 """In milliseconds. A type 3 chunk that begins a message right after a type 0 message repeats its *timestamp* as the
-difference (section 5.3.1.2.4; FFmpeg writes so). Others mean no difference at all, which is what a large one is."""
+delta (section 5.3.1.2.4; FFmpeg does so). Others mean no delta at all; a large value shows that."""
 
 EXTENDED_TIMESTAMP: Final = 0xFFFFFF
-"""The value of the 24-bit field that says: 32 bits follow after the header."""
+"""The value of the 24-bit field that means: 32 bits follow after the header."""
 
 TYPE_SET_CHUNK_SIZE: Final = 1
 TYPE_ABORT: Final = 2
@@ -55,7 +55,7 @@ _HEADER_SIZES = (11, 7, 3, 0)
 
 
 class RawMessage:
-    """One RTMP message as it came: type, message stream, timestamp in milliseconds (32 bits), payload."""
+    """One RTMP message as received: type, message stream, timestamp in milliseconds (32 bits), payload."""
 
     __slots__ = ("payload", "stream_id", "timestamp", "type")
 
@@ -102,15 +102,15 @@ class _ChunkStream:
         self.extended = -1
         """The extended timestamp field of the last header, -1 when it had none."""
         self.missing = 0
-        """Bytes of the open message that have not come."""
+        """Bytes of the incomplete message that have not been received."""
         self.buffer = bytearray()
-        """What has come of the open message. One buffer, not a list: a peer may send single bytes."""
+        """What has been received of the incomplete message. One buffer, not a list, as a peer may send single bytes."""
 
 
 class ChunkReader:
-    """Turns received bytes into messages. Set Chunk Size and Abort take effect here, and are returned as well.
+    """Parses received bytes into messages. Set Chunk Size and Abort take effect here, and are returned as well.
 
-    One call takes at most `MAXIMUM_STEPS`; while ``has_more`` is true, calls without new bytes go on.
+    One call does at most `MAXIMUM_STEPS`; while ``has_more`` is true, call again without new bytes.
     """
 
     __slots__ = (
@@ -127,18 +127,18 @@ class ChunkReader:
     def __init__(self) -> None:
         self.chunk_size = DEFAULT_CHUNK_SIZE
         self.partial_limit = MAXIMUM_PARTIAL_SIZE
-        """Bytes of incomplete messages that are held at most."""
+        """Maximum bytes of incomplete messages that are held."""
         self.has_more = False
-        """Whether bytes are left that nothing but the limit of steps kept from being read."""
+        """Whether bytes are left only because of the limit of steps."""
         self._streams: dict[int, _ChunkStream] = {}
         self._pending = b""
         self._current: _ChunkStream | None = None
         self._chunk_missing = 0
         self.partial_size = 0
-        """Bytes of incomplete messages that are held."""
+        """Bytes of incomplete messages held."""
 
     def receive(self, data: bytes) -> list[RawMessage]:
-        """Take bytes and return the messages that they complete. Raises `RemoteProtocolError`."""
+        """Process received bytes; return the messages that they complete. Raises `RemoteProtocolError`."""
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -160,14 +160,14 @@ class ChunkReader:
                     break
                 stream, position = header
                 if stream.missing == stream.length:
-                    payload, end = self._take_whole(stream, data, position, size)
+                    payload, end = self._read_whole(stream, data, position, size)
                     if payload is not None:
                         position = end
                         stream.missing = 0
                         messages.append(self._finish(stream, payload))
                         continue
                 self._chunk_missing = min(stream.missing, self.chunk_size)
-            position = self._take_part(stream, data, position, size)
+            position = self._read_part(stream, data, position, size)
             if not stream.missing:
                 payload = bytes(stream.buffer)
                 stream.buffer.clear()
@@ -175,10 +175,10 @@ class ChunkReader:
                 messages.append(self._finish(stream, payload))
         return messages
 
-    def _take_whole(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> tuple[bytes | None, int]:
-        """Return the payload of a message whose chunks are all there and follow each other, and where it ends.
+    def _read_whole(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> tuple[bytes | None, int]:
+        """Return the payload of a message whose chunks are complete and consecutive, and where it ends.
 
-        That is most of them. The payload is None for the others.
+        That is the usual case. The payload is None otherwise.
         """
         length = stream.length
         chunk_size = self.chunk_size
@@ -198,10 +198,10 @@ class ChunkReader:
             del payload[chunk_size :: stride - index]
         return bytes(payload), end
 
-    def _take_part(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
-        """Keep what is there of a message that is not whole, or whose chunks alternate with others'; return its end.
+    def _read_part(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> int:
+        """Store what was received of a message that is incomplete or interleaved with others; return where it ends.
 
-        That is the rest of the present chunk, and all chunks of the message that follow it directly.
+        That is the rest of the current chunk, and all chunks of the message that directly follow it.
         """
         chunk_end = position + self._chunk_missing
         end, count = chunk_end, 0
@@ -229,9 +229,9 @@ class ChunkReader:
         return end
 
     def _follow(self, stream: _ChunkStream, data: bytes, position: int, size: int) -> tuple[int, int]:
-        """Return where the chunks of ``stream`` end that follow each other from ``position`` on, and their number.
+        """Return the end and the number of the consecutive chunks of ``stream`` from ``position`` on.
 
-        The last one may be cut off, but has its whole header.
+        The last one may be truncated, but has its whole header.
         """
         continuation = stream.continuation
         header_size = len(continuation)
@@ -244,7 +244,7 @@ class ChunkReader:
         return min(end, position + count * stride), count
 
     def hold(self, data: bytes) -> None:
-        """Keep bytes for a later call of `receive`."""
+        """Hold bytes for a later call of `receive`."""
         if data:
             self._pending += data
             self.has_more = True
@@ -273,7 +273,8 @@ class ChunkReader:
                 stream.missing = 0
 
     def _read_header(self, data: bytes, position: int, size: int) -> tuple[_ChunkStream, int] | None:
-        """Read a chunk header (section 5.3.1); return its stream and the offset after it, or None if it is cut off."""
+        """Read a chunk header (section 5.3.1); return its stream and the offset after it, or None if it is
+        incomplete."""
         first = data[position]
         identifier = first & 0x3F
         position += 1
@@ -328,10 +329,10 @@ class ChunkReader:
         if stream.extended >= 0:
             if position + 4 > size:
                 return None
-            # Some encoders (Flash Media Live Encoder) leave the field out here; then these bytes are payload.
+            # Some encoders (Flash Media Live Encoder) omit the field here; then these bytes are payload.
             if not stream.missing or _UINT32.unpack_from(data, position)[0] == stream.extended:
                 position += 4
-        if not stream.missing:  # a new message with the header of the one before
+        if not stream.missing:  # a new message with the header of the previous one
             delta = stream.delta
             if stream.first:
                 stream.first = False
@@ -342,7 +343,7 @@ class ChunkReader:
         return stream, position
 
     def _open(self, identifier: int, header_type: int) -> _ChunkStream:
-        # Section 5.3.1.2.1 wants type 0 first; some clients begin with type 1 (message stream 0), which is harmless.
+        # Section 5.3.1.2.1 requires type 0 first; some clients start with type 1 (message stream 0), which is harmless.
         if header_type == 2:
             raise RemoteProtocolError(f"chunk stream {identifier} does not begin with a full header")
         if len(self._streams) >= MAXIMUM_CHUNK_STREAMS:
@@ -352,9 +353,9 @@ class ChunkReader:
 
 
 def _has_headers(data: bytes, position: int, end: int, continuation: bytes, count: int, stride: int) -> bool:
-    """Whether ``count`` headers ``continuation`` stand in ``data[position:end]``, one each ``stride`` bytes.
+    """Whether ``data[position:end]`` has ``count`` headers ``continuation``, one every ``stride`` bytes.
 
-    However small the chunks are, this takes a fixed number of slice operations.
+    This takes a fixed number of slice operations, however small the chunks are.
     """
     for index in range(len(continuation)):
         if data[position + index : end : stride][:count] != continuation[index : index + 1] * count:
@@ -388,8 +389,8 @@ def serialize_message(
 ) -> bytes:
     """Return a message as chunks: one of type 0, then of type 3.
 
-    ``timestamp`` is in milliseconds, absolute, and taken modulo 2^32. ``payload`` is given in parts, which are not
-    copied before they are in place. The result depends on no message before it.
+    ``timestamp`` is in milliseconds, absolute, and written modulo 2^32. ``payload`` is given in parts, which are copied
+    only once. The result does not depend on earlier messages.
     """
     length = sum(map(len, payload))
     if length > EXTENDED_TIMESTAMP:

@@ -37,17 +37,17 @@ from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, select_tracks
 
 FLASH_VERSION_PLAY = "LNX 9,0,124,2"
 FLASH_VERSION_PUBLISH = "FMLE/3.0 (compatible; FMSc/1.0)"
-"""What every publishing client calls itself; some services look at the first part."""
+"""The name that all publishing clients use; some services check the first part."""
 
 BUFFER_LENGTH = 3_000
-"""In milliseconds, told to the server as FFmpeg does; live servers ignore it."""
+"""In milliseconds, sent to the server like FFmpeg does; live servers ignore it."""
 
 AUDIO_CODECS = 0x0FFF
 VIDEO_CODECS = 0x00FC
 """The bit masks of legacy codecs in ``connect``: all (section 7.2.1.1)."""
 
 MAXIMUM_TEXT_SIZE = 500
-"""Characters of a server's explanation that are passed on; it goes into the log at each attempt."""
+"""Characters of a server's error text that are used; it is logged at each attempt."""
 
 _CONNECT_TRANSACTION = 1.0
 _CREATE_STREAM_TRANSACTION = 4.0
@@ -59,16 +59,16 @@ _END_CODES = frozenset(
 
 
 class Mode(Enum):
-    """What a client is for."""
+    """Whether a client publishes or plays."""
 
     PUBLISH = "publish"
     PLAY = "play"
 
 
 class ClientConnection(Connection):
-    """A connection to a server. See `Connection` for how to drive it; begin with writing `data_to_send`.
+    """A connection to a server. See `Connection` for how to use it; start by sending `data_to_send`.
 
-    `RequestAccepted` tells that the server agreed. A publisher then calls `send_tracks`, and `send_frame` for each
+    `RequestAccepted` means that the server agreed. A publisher then calls `send_tracks`, and `send_frame` for each
     frame. A player gets `TracksKnown`, `FrameReceived` and so on, as from `ServerConnection`.
     """
 
@@ -82,8 +82,8 @@ class ClientConnection(Connection):
         timeout: float = 10.0,
         login: ClientLogin | None = None,
     ) -> None:
-        """``seed``: random bytes, for the handshake. ``timeout``: how long the server may be silent, in seconds.
-        ``login``: answers a server that wants a login. After `LoginRequested`, connect anew with the same one."""
+        """``seed``: random bytes for the handshake. ``timeout``: how long the server may be silent, in seconds.
+        ``login``: answers a server that requires a login. After `LoginRequested`, reconnect with the same one."""
         super().__init__(ClientHandshake(seed, int(now * 1000)), CLIENT, now, timeout)
         self.address = address
         self.mode = mode
@@ -156,7 +156,7 @@ class ClientConnection(Connection):
 
     def on_error(self, command: Command) -> list[Event]:
         if command.transaction_id not in (_CONNECT_TRANSACTION, _CREATE_STREAM_TRANSACTION):
-            return []  # releaseStream and FCPublish: servers that do not know them say so
+            return []  # releaseStream and FCPublish: servers that do not support them return errors
         information = command.arguments[0] if command.arguments else None
         is_rejected = command.transaction_id == _CONNECT_TRANSACTION and self.state is State.CONNECT
         if is_rejected and self._login is not None and self._login.answer(text_member(information, "description")):
@@ -194,13 +194,13 @@ class ClientConnection(Connection):
         return [RequestRefused(code[:MAXIMUM_TEXT_SIZE], description[:MAXIMUM_TEXT_SIZE])]
 
     def send_tracks(self, tracks: Sequence[Track], timestamp: int = 0) -> tuple[Track, ...]:
-        """Announce what will be published; returns the tracks that RTMP carries.
+        """Announce the tracks to publish; return those that RTMP carries.
 
-        Raises `LocalProtocolError` before `RequestAccepted`, and when there is nothing to carry.
+        Raises `LocalProtocolError` before `RequestAccepted`, and if there is nothing to carry.
         """
         if self.state is not State.PUBLISHING:
             raise LocalProtocolError(f"tracks cannot be sent in state '{self.state.value}'")
-        # Servers hardly ever announce what they take, and ignore or pass on what they do not know.
+        # Servers hardly ever announce what they support, and ignore or forward what they do not know.
         four_ccs = self.capabilities.four_ccs or frozenset("*")
         selection = select_tracks(tracks, multitrack=self.capabilities.multitrack, four_ccs=four_ccs)
         if not selection.tracks:
@@ -210,7 +210,7 @@ class ClientConnection(Connection):
         return selection.tracks
 
     def close_stream(self) -> None:
-        """Tell the server that the stream ends, before the socket is closed."""
+        """Signal the end of the stream to the server, before the socket is closed."""
         if self.state not in (State.PUBLISHING, State.PLAYING):
             return
         if self.mode is Mode.PUBLISH:

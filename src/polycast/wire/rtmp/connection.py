@@ -35,10 +35,10 @@ from polycast.wire.rtmp.muxer import Muxer
 from polycast.wire.rtmp.states import Input, State, advance
 
 WINDOW_SIZE = 2_500_000
-"""In bytes: the acknowledgement window that we ask for and, until the peer tells its own, keep to."""
+"""In bytes: the acknowledgement window that is requested and, until the peer sends its own, used."""
 
 MINIMUM_WINDOW_SIZE = 1_000
-"""In bytes. A smaller window of a peer would have us acknowledge single packets."""
+"""In bytes. A smaller window of a peer would require acknowledging single packets."""
 
 CONTROL_CHUNK_STREAM = 2
 COMMAND_CHUNK_STREAM = 3
@@ -56,13 +56,13 @@ CONTROL_TYPES = frozenset(
 )
 
 WORK_LIMIT = 1_000
-"""What one call may cost, in the units below, which are one or two microseconds each."""
+"""The cost that one call may have, in the units below, which are one or two microseconds each."""
 
 MEDIA_COST = 4
 CONTROL_COST = 30
 
 MEDIA_BYTES_PER_COST = 16
-"""A message may have hundreds of tracks, NAL units or audio frames, of which the shortest have some ten bytes."""
+"""A message may have hundreds of tracks, NAL units or audio frames; the shortest have about ten bytes."""
 
 CONTROL_BYTES_PER_COST = 8
 """AMF values have one byte and more."""
@@ -71,7 +71,7 @@ MAXIMUM_EVENTS = 100
 """Events that one call returns. Each may be a frame, which costs its receiver as much again."""
 
 MAXIMUM_IDLE_PARTIAL_SIZE = 2 * MAXIMUM_COMMAND_SIZE
-"""Bytes of incomplete messages while no media is expected: the largest command, and another one begun."""
+"""Bytes of incomplete messages while no media is expected: the largest command, and part of another one."""
 
 _MEDIA_STATES = (State.PUBLISHING, State.PLAYING)
 _MEDIA_TYPES = (9, 8)
@@ -81,12 +81,12 @@ _MEDIA_TYPES = (9, 8)
 class Connection(ABC):
     """Base of `ServerConnection` and `ClientConnection`.
 
-    Call `receive_data` with what the socket brought, `handle_timeout` when `next_timeout` has come, and after each of
-    these and of every other method write `data_to_send` to the socket. `RemoteProtocolError` means that the peer broke
-    the protocol: write what is left to send, close, and log its text. After it the connection is closed.
+    Call `receive_data` with received bytes, `handle_timeout` when `next_timeout` is due, and after each of these and
+    every other method, write `data_to_send` to the socket. `RemoteProtocolError` means that the peer violated the
+    protocol: write what is left to send, close, and log its text. After it, the connection is closed.
 
-    One call does a limited amount of work, whatever the peer sends. While ``has_more`` is true, let others have their
-    turn, then call `receive_data` without bytes; read no more from the socket until then.
+    One call does a limited amount of work, whatever the peer sends. While ``has_more`` is true, serve other
+    connections, then call `receive_data` without bytes; do not read from the socket until then.
     """
 
     def __init__(
@@ -99,23 +99,23 @@ class Connection(ABC):
         self.state = State.HANDSHAKE
         self.bytes_received = 0
         self.acknowledged = 0
-        """The sequence number of the peer's last acknowledgement: bytes that it received, modulo 2^32."""
+        """The sequence number of the peer's last acknowledgement: bytes it has received, modulo 2^32."""
         self.demuxer: Demuxer | None = None
-        """Of the stream that the peer sends."""
+        """The demuxer of the stream that the peer sends."""
         self._handshake: ServerHandshake | ClientHandshake | None = handshake
         self._table = table
         self._timeout = timeout
         self._now = now
         self._silent_since = now
-        """When the peer last made progress: a new state, or anything at all while media is to flow."""
+        """When the peer last made progress: a new state, or any data while media is expected."""
         self._reader = ChunkReader()
         self._reader.partial_limit = MAXIMUM_IDLE_PARTIAL_SIZE
         self.has_more = False
-        """Whether received bytes wait for another call of `receive_data`."""
+        """Whether received data waits for another call of `receive_data`."""
         self._backlog: list[RawMessage] = []
         """Complete messages that wait for a later call."""
         self._early_size = 0
-        """Bytes of media from before the peer was let in."""
+        """Bytes of media received before the peer was accepted."""
         self._late_events: list[Event] = []
         self._writer = ChunkWriter()
         self._output: list[bytes] = []
@@ -125,13 +125,13 @@ class Connection(ABC):
 
     @property
     def has_output(self) -> bool:
-        """Whether `data_to_send` returns something, or may."""
+        """Whether `data_to_send` may return something."""
         return bool(self._output) or self._handshake is not None
 
     def data_to_send(self) -> bytes:
-        """Return the bytes to write to the socket, once. They end where a message ends."""
+        """Return the bytes to write to the socket, and remove them. They end at the end of a message."""
         if self._handshake is not None:
-            return self._handshake.take_output()
+            return self._handshake.data_to_send()
         output = self._output
         if not output:
             return b""
@@ -141,12 +141,12 @@ class Connection(ABC):
 
     @property
     def held_size(self) -> int:
-        """Bytes of the peer that are kept because something is missing: the end of a message, or of the analysis."""
+        """Received bytes that are held because something is missing: the end of a message, or of the analysis."""
         demuxer = self.demuxer
         return self._reader.partial_size + self._early_size + (demuxer.held_size if demuxer is not None else 0)
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the socket and return what they mean. Raises `RemoteProtocolError`."""
+        """Process received bytes; return events. Raises `RemoteProtocolError`."""
         if self.state is State.CLOSED:
             return []
         self._now = now
@@ -156,7 +156,7 @@ class Connection(ABC):
                 self._silent_since = now
         try:
             if self._handshake is not None:
-                data = self._shake(data)
+                data = self._receive_handshake(data)
             if self._backlog or self._late_events:
                 self._reader.hold(data)
             else:
@@ -170,7 +170,7 @@ class Connection(ABC):
         return events
 
     def _work(self, now: float) -> list[Event]:
-        """Handle messages in the order in which they came, as many as one call may."""
+        """Handle messages in the order in which they arrived, as many as one call may."""
         events = self._late_events
         backlog = self._backlog
         index = cost = 0
@@ -197,7 +197,7 @@ class Connection(ABC):
         return events[:MAXIMUM_EVENTS] if self._late_events else events
 
     def abandon(self) -> None:
-        """Give up the connection, and the memory of what the peer sent."""
+        """Abandon the connection, and release the memory of received data."""
         self.state = State.CLOSED
         self.demuxer = None
         self._backlog = []
@@ -205,20 +205,20 @@ class Connection(ABC):
         self.has_more = False
         self._reader = ChunkReader()
 
-    def _shake(self, data: bytes) -> bytes:
+    def _receive_handshake(self, data: bytes) -> bytes:
         handshake = self._handshake
         if handshake is None:
             return data
         data = handshake.receive(data)
         if handshake.done:
-            self._output.append(handshake.take_output())
+            self._output.append(handshake.data_to_send())
             self._handshake = None
             self._advance(Input.HANDSHAKE_DONE)
             self._on_handshake_done()
         return data
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        """When to call `handle_timeout`, in the time of ``now``; None for never."""
         deadlines: list[float] = []
         if self._awaits_peer():
             deadlines.append(self._silent_since + self._timeout)
@@ -227,7 +227,7 @@ class Connection(ABC):
         return min(deadlines, default=None)
 
     def handle_timeout(self, now: float) -> list[Event]:
-        """Do what is due. Raises `RemoteProtocolError` when the peer was silent for too long."""
+        """Do what is due. Raises `RemoteProtocolError` if the peer was silent for too long."""
         try:
             if self._awaits_peer() and now >= self._silent_since + self._timeout:
                 raise RemoteProtocolError(f"no data for {self._timeout:g} seconds in state '{self.state.value}'", 408)
@@ -243,7 +243,7 @@ class Connection(ABC):
         """Whether silence of the peer is an error in this state."""
 
     def _on_handshake_done(self) -> None:
-        """Send what begins the session."""
+        """Send the first messages of the session."""
 
     @abstractmethod
     def _on_command(self, command: Command, now: float) -> list[Event]:
@@ -277,7 +277,7 @@ class Connection(ABC):
         return []
 
     def _acknowledge(self) -> None:
-        """Section 5.4.3: tell how much came, each time that a window is full."""
+        """Acknowledge the bytes received, each time that a window is full (section 5.4.3)."""
         self._last_acknowledged = self.bytes_received
         self._send(Acknowledgement(self.bytes_received))
 
@@ -286,7 +286,7 @@ class Connection(ABC):
         self._silent_since = self._now
 
     def _expect_media(self, demuxer: Demuxer | None, partial_limit: int = MAXIMUM_IDLE_PARTIAL_SIZE) -> None:
-        """Set who takes the media of the peer, and how many bytes of incomplete messages it may leave here."""
+        """Set the demuxer for the media of the peer, and how many bytes of incomplete messages may be held."""
         self.demuxer = demuxer
         self._reader.partial_limit = partial_limit
 
@@ -297,7 +297,7 @@ class Connection(ABC):
         self._output.append(self._writer.write(message_type, message.payload(), chunk_stream_id, stream_id))
 
     def send_frame(self, track: int, frame: Frame) -> None:
-        """Send a frame of a track of ours. For many readers, write `Muxer.message` to their sockets instead."""
+        """Send a frame of a track. For many readers, write `Muxer.message` to their sockets instead."""
         if self._muxer is None:
             raise LocalProtocolError("there are no tracks to send")
         self._output.append(self._muxer.message(track, frame))

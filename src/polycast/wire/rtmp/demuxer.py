@@ -1,7 +1,8 @@
-"""What a peer publishes, out of its audio, video and data messages: tracks first, then frames.
+"""Demuxes the audio, video and data messages of a publisher: first the tracks, then frames.
 
-Which tracks there are is known only from what comes. As in the reference, a stream without metadata is watched for a
-second. Metadata that names tracks ends the wait as soon as these have come, and prolongs it when they have not.
+The tracks are only known from what is received. As in rtsp-simple-server, a stream without metadata is analysed for a
+second. Metadata that announces tracks ends the analysis as soon as these have arrived, and prolongs it if they have
+not.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from polycast.wire.rtmp.messages import MessageType
 from polycast.wire.rtmp.metadata import Metadata
 
 ANALYSIS_PERIOD = 1.0
-"""Seconds from the first message, or of media time, until the tracks that came are all that there are."""
+"""Seconds from the first message, or of media time, after which no further tracks are expected."""
 
 ANNOUNCED_PERIOD = 3.0
-"""The same where metadata announces tracks that have not come: long enough for a slow encoder to start, and short
-enough for metadata that lies."""
+"""The same if metadata announces tracks that have not arrived: long enough for a slow encoder to start, and short
+enough for wrong metadata."""
 
 GRACE_PERIOD = 0.1
 """Seconds to wait for a frame after the last announced track. Multitrack encoders (OBS, FFmpeg) send the configurations
-of all tracks one right after the other before the first frame, but announce only the main ones."""
+of all tracks in direct succession before the first frame, but only announce the main ones."""
 
 MAXIMUM_ANALYSIS_SIZE = 16 << 20
-"""Bytes of frames held back while tracks are looked for; 128 Mbit/s for a second."""
+"""Bytes of frames held during the analysis; 128 Mbit/s for a second."""
 
 MAXIMUM_HELD_FRAMES = 2_000
-"""Frames held back, which are handed on at once afterwards: eight tracks at 60 frames a second for longer than the
-analysis takes."""
+"""Frames held during the analysis, which are returned at once afterwards: eight tracks at 60 frames/s for longer than
+the analysis takes."""
 
 FRAME_OVERHEAD = 500
-"""Bytes that a held frame takes besides its data, so that many tiny frames count as well."""
+"""Bytes that a held frame takes in addition to its data, so that many tiny frames count as well."""
 
 MAXIMUM_TRACKS = 32
 """Tracks of one publisher, used or not."""
@@ -45,7 +46,7 @@ _VIDEO = MessageType.VIDEO
 
 
 class Demuxer:
-    """Feed it with `receive`, `receive_metadata` and, when `next_timeout` has come, `handle_timeout`."""
+    """Call `receive`, `receive_metadata` and, when `next_timeout` is due, `handle_timeout`."""
 
     __slots__ = (
         "_held",
@@ -70,18 +71,18 @@ class Demuxer:
         self._held: list[tuple[InputTrack, Frame]] = []
         self._held_size = 0
         self._time: int | None = None
-        """The latest frame's time in milliseconds, with wraps undone."""
+        """The latest frame's time in milliseconds, unwrapped."""
         self._started: float | None = None
         self._settled: float | None = None
-        """When the last of the announced tracks had come."""
+        """When the last of the announced tracks had arrived."""
 
     @property
     def held_size(self) -> int:
-        """Bytes of frames that are held back while tracks are looked for."""
+        """Bytes of frames held during the analysis."""
         return self._held_size
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        """When to call `handle_timeout`, in the time of ``now``; None for never."""
         if self.tracks or self._started is None:
             return None
         deadline = self._started + self._period()
@@ -91,12 +92,12 @@ class Demuxer:
         return ANNOUNCED_PERIOD if self.metadata.complete else ANALYSIS_PERIOD
 
     def handle_timeout(self, now: float) -> list[Event]:
-        """End the analysis when its time is over. Raises `RemoteProtocolError` when there is no track."""
+        """End the analysis if its time is over. Raises `RemoteProtocolError` if there is no track."""
         deadline = self.next_timeout()
         return self._finish_analysis() if deadline is not None and now >= deadline else []
 
     def receive_metadata(self, metadata: Metadata, now: float) -> list[Event]:
-        """Take the ``onMetaData`` of the peer. Raises `RemoteProtocolError`."""
+        """Process the ``onMetaData`` of the peer. Raises `RemoteProtocolError`."""
         self.metadata = metadata
         events: list[Event] = []
         if self._tracks and not self.tracks:
@@ -104,7 +105,7 @@ class Demuxer:
         return events
 
     def receive(self, raw: RawMessage, now: float) -> list[Event]:
-        """Take an audio or video message and return what it means. Raises `RemoteProtocolError`."""
+        """Process an audio or video message; return events. Raises `RemoteProtocolError`."""
         parts = parse_video(raw.payload) if raw.type == _VIDEO else parse_audio(raw.payload)
         events: list[Event] = []
         for part in parts:
@@ -134,7 +135,7 @@ class Demuxer:
             self._hold(track, codec, frames)
 
     def _hold(self, track: InputTrack, codec: Codec | None, frames: list[Frame]) -> None:
-        """Keep frames until the tracks are known. Those from before a change of the codec are of no use."""
+        """Hold frames until the tracks are known. Those from before a codec change are useless."""
         if codec is not None and track.codec != codec:
             self._held = [item for item in self._held if item[0] is not track]
         for frame in frames:
@@ -192,7 +193,7 @@ class Demuxer:
             raise RemoteProtocolError(f"no tracks found{reasons}")
         events: list[Event] = []
         for track in [track for track in self._tracks.values() if not track.ready]:
-            self._ignore((track.kind, track.number), "its configuration did not come", events)
+            self._ignore((track.kind, track.number), "its configuration was not received", events)
             del self._tracks[track.kind, track.number]
         found.sort(key=lambda track: (track.kind != "video", track.number))
         self.tracks = tuple(Track(index, track.codec) for index, track in enumerate(found) if track.codec is not None)

@@ -1,4 +1,4 @@
-"""What happens on an RTMP connection, as `ServerConnection` and `ClientConnection` tell it."""
+"""Events of RTMP connections, returned by `ServerConnection` and `ClientConnection`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from polycast.wire.rtmp.login import Response
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a peer announced with ``connect``: Adobe RTMP 1.0 section 7.2.1.1, and Enhanced RTMP v2, "Enhancing
-    NetConnection connect Command"."""
+    """Capabilities that a peer announced in ``connect``: Adobe RTMP 1.0 section 7.2.1.1, and Enhanced RTMP v2,
+    "Enhancing NetConnection connect Command"."""
 
     four_ccs: frozenset[str] = frozenset()
-    """Enhanced codecs that it can decode or forward; ``*`` is any. Empty when it announced none."""
+    """Enhanced codecs that it can decode or forward; ``*`` is any. Empty if it announced none."""
     sound_formats: int = 0
-    """Legacy audio codecs that it can decode, as the bits of ``audioCodecs``; 0 when it named none."""
+    """Legacy audio codecs that it can decode, as the bits of ``audioCodecs``; 0 if it announced none."""
     reconnect: bool = False
     multitrack: bool = False
     mod_ex: bool = False
@@ -52,18 +52,18 @@ class PublishRequested:
 
     app: str
     stream_key: str
-    """As the client sent it, with its query."""
+    """As sent by the client, with its query."""
     targets: tuple[Target, ...]
-    """What it may mean, the likeliest first; see `parse_targets`."""
+    """Its possible meanings, most likely first; see `parse_targets`."""
     publish_type: str
     """``live``, ``record`` or ``append``; all mean live here."""
     login: Response | None = None
-    """How the client answered when it was asked to log in; then the query has no password."""
+    """The client's response to a login request; then the query has no password."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoginRequested:
-    """The server rejected the connection to have the client connect anew and log in. The socket is then best closed."""
+    """The server rejected the connection so that the client reconnects and logs in. Close the socket then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class PlayRequested:
 
 @dataclass(frozen=True, slots=True)
 class RequestAccepted:
-    """The server lets us publish or play (client only)."""
+    """The server accepted the request to publish or play (client only)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,13 @@ class RequestRefused:
 
 @dataclass(frozen=True, slots=True)
 class TracksKnown:
-    """What the peer publishes is known; frames follow, with indexes into ``tracks``."""
+    """The peer's tracks are known; frames follow, with indexes into ``tracks``."""
 
     tracks: tuple[Track, ...]
 
 
 class FrameReceived:
-    """A frame of a track. Built once per frame, so it is a plain class with slots."""
+    """A frame of a track. Created for each frame, so it is a plain class with slots."""
 
     __slots__ = ("frame", "track")
 
@@ -111,7 +111,7 @@ class FrameReceived:
 
 @dataclass(frozen=True, slots=True)
 class TrackChanged:
-    """The parameters of a track's codec changed; frames after this one have the new ones."""
+    """The parameters of a track's codec changed; frames after this event have the new ones."""
 
     track: int
     codec: Codec
@@ -119,7 +119,7 @@ class TrackChanged:
 
 @dataclass(frozen=True, slots=True)
 class TrackIgnored:
-    """The peer sends a track that is not used. Told once per track."""
+    """The peer sends a track that is not used. Returned once per track."""
 
     kind: str
     number: int

@@ -1,7 +1,7 @@
-"""FLV tag bodies, the payload of audio and video messages (FLV 10.1 annex E, Enhanced RTMP v1 and v2), taken apart.
+"""Parser of FLV tag bodies, the payload of audio and video messages (FLV 10.1 annex E, Enhanced RTMP v1 and v2).
 
-One message has one part with legacy and most enhanced headers, and several with enhanced multitrack ones.
-What a part means to a codec is the business of `input_track`.
+A message has one part with legacy and most enhanced headers, and several with enhanced multitrack headers.
+`input_track` interprets the parts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from polycast.wire.rtmp.supported import (
 )
 
 MAXIMUM_PARTS = 64
-"""Tracks in one message. The track number has 8 bits; OBS sends six at most."""
+"""Tracks in one message. The track number has 8 bits; OBS sends at most six."""
 
 MAXIMUM_MODIFIERS = 16
-"""ModEx headers in a row; one is defined, the specification sets no limit."""
+"""Consecutive ModEx headers; one is defined, the specification sets no limit."""
 
 EXTENDED_VIDEO = 0x80
 """The bit of the first byte of a video message that announces an enhanced header."""
@@ -75,7 +75,7 @@ MOD_EX_TIMESTAMP_OFFSET_NANO = 0
 
 
 class PartType(Enum):
-    """What a part of a message is."""
+    """Types of parts of a message."""
 
     CONFIGURATION = "configuration"
     """The codec's configuration record."""
@@ -87,7 +87,7 @@ class PartType(Enum):
     METADATA = "metadata"
     """Colour information and the like, as AMF."""
     OTHER = "other"
-    """Nothing that is used."""
+    """Ignored."""
 
 
 class Part:
@@ -123,12 +123,12 @@ class Part:
         """``video`` or ``audio``."""
         self.type = part_type
         self.codec = codec
-        """None when it is not known or not carried."""
+        """None if it is unknown or not supported."""
         self.identifier = identifier
-        """The legacy codec number or the fourCC, as it came."""
+        """The legacy codec number or the fourCC, as received."""
         self.payload = payload
         self.start = start
-        """Where `body` begins in ``payload``: whoever can skip what is before it needs no copy."""
+        """Offset of `body` in ``payload``, for use without a copy."""
         self.composition_time = composition_time
         """Presentation minus decoding time in milliseconds."""
         self.sound = sound
@@ -139,7 +139,7 @@ class Part:
 
     @property
     def body(self) -> bytes:
-        """What the headers are followed by."""
+        """The data after the headers."""
         return self.payload[self.start :] if self.start else self.payload
 
     def __repr__(self) -> str:
@@ -147,7 +147,7 @@ class Part:
 
     @property
     def codec_name(self) -> str:
-        """The codec for messages to people: its name, or the identifier of one that nobody defined."""
+        """The codec for texts: its name, or the identifier of an undefined one."""
         if self.codec is not None:
             return self.codec.name
         if isinstance(self.identifier, int):
@@ -186,7 +186,7 @@ _AUDIO_PARTS: dict[int, PartType] = {
 
 
 def parse_video(payload: bytes) -> list[Part]:
-    """Return the parts of a video message. Raises `RemoteProtocolError` when it is cut off."""
+    """Return the parts of a video message. Raises `RemoteProtocolError` if it is truncated."""
     if not payload:
         return []
     first = payload[0]
@@ -198,7 +198,7 @@ def parse_video(payload: bytes) -> list[Part]:
     codec = LEGACY_VIDEO.get(identifier)
     if codec is None:
         return [Part("video", PartType.FRAME, None, identifier, payload)]
-    # An empty frame without packet type and composition time: some encoders send it while they start.
+    # An empty frame without packet type and composition time: some encoders send one while they start.
     if len(payload) < 5:
         return []
     packet_type = payload[1]
@@ -210,7 +210,7 @@ def parse_video(payload: bytes) -> list[Part]:
 
 
 def parse_audio(payload: bytes) -> list[Part]:
-    """Return the parts of an audio message. Raises `RemoteProtocolError` when it is cut off."""
+    """Return the parts of an audio message. Raises `RemoteProtocolError` if it is truncated."""
     if not payload:
         return []
     first = payload[0]
@@ -238,7 +238,7 @@ class _Cursor:
         self.data = data
         self.position = position
 
-    def take(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         end = self.position + size
         if end > len(self.data):
             raise RemoteProtocolError("truncated enhanced media header")
@@ -247,7 +247,7 @@ class _Cursor:
         return data
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
+        return int.from_bytes(self.read(size), "big")
 
 
 def _parse_extended(payload: bytes, kind: str, packet_type: int, frame_type: int) -> list[Part]:
@@ -262,7 +262,7 @@ def _parse_extended(payload: bytes, kind: str, packet_type: int, frame_type: int
         size = cursor.number(1) + 1
         if size == 256:
             size = cursor.number(2) + 1
-        data = cursor.take(size)
+        data = cursor.read(size)
         types = cursor.number(1)
         packet_type = types & 0x0F
         if types >> 4 == MOD_EX_TIMESTAMP_OFFSET_NANO and size >= 3:
@@ -271,7 +271,7 @@ def _parse_extended(payload: bytes, kind: str, packet_type: int, frame_type: int
         return []
     if packet_type == (VideoPacketType.MULTITRACK if kind == "video" else AudioPacketType.MULTITRACK):
         return _parse_multitrack(cursor, kind, nanoseconds)
-    four_cc = cursor.take(4)
+    four_cc = cursor.read(4)
     return [_build_part(kind, packet_type, four_cc, payload[cursor.position :], 0, nanoseconds)]
 
 
@@ -281,18 +281,18 @@ def _parse_multitrack(cursor: _Cursor, kind: str, nanoseconds: int) -> list[Part
     if multitrack_type > MultitrackType.MANY_TRACKS_MANY_CODECS:
         raise RemoteProtocolError(f"unknown multitrack type {multitrack_type}")
     one_codec = multitrack_type != MultitrackType.MANY_TRACKS_MANY_CODECS
-    four_cc = cursor.take(4) if one_codec else b""
+    four_cc = cursor.read(4) if one_codec else b""
     parts: list[Part] = []
     while cursor.position < len(cursor.data):
         if len(parts) == MAXIMUM_PARTS:
             raise RemoteProtocolError(f"more than {MAXIMUM_PARTS} tracks in one message")
         if not one_codec:
-            four_cc = cursor.take(4)
+            four_cc = cursor.read(4)
         track_id = cursor.number(1)
         if multitrack_type == MultitrackType.ONE_TRACK:
-            body = cursor.take(len(cursor.data) - cursor.position)
+            body = cursor.read(len(cursor.data) - cursor.position)
         else:
-            body = cursor.take(cursor.number(3))
+            body = cursor.read(cursor.number(3))
         parts.append(_build_part(kind, packet_type, four_cc, body, track_id, nanoseconds))
     return parts
 

@@ -1,8 +1,8 @@
 """The RTMP handshake (Adobe RTMP 1.0 section 5.2), in its simple form and in the digest form of Flash Player 9.
 
-The digest form is not in the specification: C1 and S1 carry an HMAC-SHA256 of themselves at an offset that four of
-their bytes tell (at 8 or at 772), and the second packets carry one that proves knowledge of the first. Digests are
-made where they are expected and never demanded, because simple clients are as legal.
+The digest form is not in the specification: C1 and S1 contain an HMAC-SHA256 of themselves at an offset given by four
+of their bytes (at 8 or at 772), and the second packets contain one that proves knowledge of the first. Digests are sent
+where they are expected and never required, because the simple form is equally valid.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ VERSION = 3
 ENCRYPTED_VERSION = 6
 
 DIGEST_BASES = (772, 8)
-"""The offsets of the four bytes that tell where the digest is, in the order in which they are tried."""
+"""The offsets of the four bytes that give the position of the digest, in the order in which they are tried."""
 
 _DIGEST_SIZE = 32
 _DIGEST_RANGE = 728
 
-# The keys of Flash Player and Flash Media Server: a text, and 32 bytes for the second packets.
+# The keys of Flash Player and Flash Media Server: a text, and another 32 bytes for the second packets.
 _SUFFIX = bytes.fromhex("f0eec24a8068bee82e00d0d1029e7e576eec5d2d29806fab93b8e636cfeb31ae")
 _CLIENT_TEXT = b"Genuine Adobe Flash Player 001"
 _SERVER_TEXT = b"Genuine Adobe Flash Media Server 001"
 
-# Any version above 3 tells the peer that a digest is there; zero tells a simple handshake.
+# Any version above 3 announces a digest; zero announces a simple handshake.
 _CLIENT_PACKET_VERSION = bytes((9, 0, 124, 2))
 _SERVER_PACKET_VERSION = bytes((4, 5, 0, 1))
 _SIMPLE_PACKET_VERSION = bytes(4)
 
 
 def random_packet(seed: bytes, label: bytes) -> bytes:
-    """Return `PACKET_SIZE` bytes that nobody can predict without ``seed``."""
+    """Return `PACKET_SIZE` bytes that cannot be predicted without ``seed``."""
     return hashlib.shake_256(label + seed).digest(PACKET_SIZE)
 
 
@@ -49,7 +49,7 @@ def _digest_offset(packet: bytes, base: int) -> int:
 
 
 def find_digest(packet: bytes, from_client: bool) -> bytes | None:
-    """Return the digest in a C1 (``from_client``) or S1, or None when it has no valid one."""
+    """Return the digest in a C1 (``from_client``) or S1, or None if it has no valid one."""
     key = _CLIENT_TEXT if from_client else _SERVER_TEXT
     for base in DIGEST_BASES:
         offset = _digest_offset(packet, base)
@@ -60,7 +60,7 @@ def find_digest(packet: bytes, from_client: bool) -> bytes | None:
 
 
 def build_first_packet(random: bytes, milliseconds: int, from_client: bool, simple: bool = False) -> bytes:
-    """Return a C1 or S1: time, version, random bytes, and unless ``simple`` a digest at base 8."""
+    """Return a C1 or S1: time, version, random bytes and, unless ``simple``, a digest at base 8."""
     version = _CLIENT_PACKET_VERSION if from_client else _SERVER_PACKET_VERSION
     packet = (milliseconds & 0xFFFFFFFF).to_bytes(4, "big") + (_SIMPLE_PACKET_VERSION if simple else version)
     packet += random[len(packet) : PACKET_SIZE]
@@ -80,22 +80,22 @@ def build_second_packet(random: bytes, peer_digest: bytes, from_client: bool) ->
 
 
 def check_version(version: int) -> None:
-    """Refuse every version but 3, naming what the peer most likely speaks."""
+    """Refuse every version except 3, with a text that names what the peer probably speaks."""
     if version == VERSION:
         return
     if version == ENCRYPTED_VERSION:
         raise RemoteProtocolError("RTMPE (RTMP version 6, encrypted) is not supported; use RTMPS")
     if version == 0x16:
         raise RemoteProtocolError("the peer speaks TLS, but this is a plain RTMP connection")
-    if version == ord("O"):  # the first letter of OPTIONS, with which RTSP clients begin
-        raise RemoteProtocolError("the peer speaks RTSP (or HTTP), but this is the port of RTMP")
+    if version == ord("O"):  # the first letter of OPTIONS, the usual first request of RTSP clients
+        raise RemoteProtocolError("the peer speaks RTSP (or HTTP), but this is an RTMP port")
     if version in b"GPH":
         raise RemoteProtocolError("the peer speaks HTTP; RTMP tunneled in HTTP (RTMPT) is not supported")
     raise RemoteProtocolError(f"unsupported RTMP version {version}")
 
 
 class ServerHandshake:
-    """The server's side: feed bytes with `receive` until `done`; what to send collects in `take_output`."""
+    """The server's side: pass received bytes to `receive` until `done`, and send `data_to_send`."""
 
     __slots__ = ("_buffer", "_milliseconds", "_output", "_seed", "_sent", "client_digest", "done")
 
@@ -109,7 +109,7 @@ class ServerHandshake:
         self.done = False
 
     def receive(self, data: bytes) -> bytes:
-        """Take bytes of the peer; return those after the handshake, which are the first of the chunk stream."""
+        """Process bytes of the client; return those after the handshake, the first ones of the chunk stream."""
         buffer = self._buffer
         buffer += data
         if buffer:
@@ -118,7 +118,7 @@ class ServerHandshake:
             self._answer(bytes(buffer[1 : 1 + PACKET_SIZE]))
         if not self._sent or len(buffer) < 1 + 2 * PACKET_SIZE:
             return b""
-        # C2 is not checked: an echo, a signature and zeros are all in use.
+        # C2 is not checked: clients send an echo, a signature or zeros.
         self.done = True
         return bytes(buffer[1 + 2 * PACKET_SIZE :])
 
@@ -134,7 +134,7 @@ class ServerHandshake:
             second = build_second_packet(random_packet(self._seed, b"S2"), digest, from_client=False)
         self._output += bytes((VERSION,)) + first + second
 
-    def take_output(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """Return what is to be sent, once."""
         output = bytes(self._output)
         self._output.clear()
@@ -142,7 +142,7 @@ class ServerHandshake:
 
 
 class ClientHandshake:
-    """The client's side, used like `ServerHandshake`. C0 and C1 are to be sent at once."""
+    """The client's side, used like `ServerHandshake`. Send C0 and C1 at once."""
 
     __slots__ = ("_buffer", "_output", "_seed", "done", "first_packet", "server_digest")
 
@@ -155,7 +155,7 @@ class ClientHandshake:
         self.done = False
 
     def receive(self, data: bytes) -> bytes:
-        """Take bytes of the server; return those after the handshake."""
+        """Process bytes of the server; return those after the handshake."""
         buffer = self._buffer
         buffer += data
         if buffer:
@@ -163,7 +163,7 @@ class ClientHandshake:
         if len(buffer) < 1 + 2 * PACKET_SIZE:
             return b""
         first = bytes(buffer[1 : 1 + PACKET_SIZE])
-        # S2 is not checked: servers that echo C1 and servers that sign are both right.
+        # S2 is not checked: both an echo of C1 and a signature are valid.
         digest = self.server_digest = find_digest(first, from_client=False)
         if digest is None:
             self._output += first
@@ -172,7 +172,7 @@ class ClientHandshake:
         self.done = True
         return bytes(buffer[1 + 2 * PACKET_SIZE :])
 
-    def take_output(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """Return what is to be sent, once."""
         output = bytes(self._output)
         self._output.clear()

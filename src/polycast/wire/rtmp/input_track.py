@@ -1,4 +1,4 @@
-"""One track that a peer publishes: codec configuration and frames out of the parts of its messages."""
+"""One track of a publisher: reads the codec configuration and frames from the parts of its messages."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SPEEX_SAMPLES_PER_FRAME = 320
 """Samples in a frame of 20 ms at 16 kHz."""
 
 AUDIO_TOLERANCE = 1
-"""In milliseconds. RTMP rounds times to milliseconds; audio frames that come this close to the end of the one before
-them are taken to follow it without a gap, so that the rounding does not become jitter."""
+"""In milliseconds. RTMP rounds times to milliseconds; audio frames this close to the end of the previous one are
+assumed to follow it without a gap, so that the rounding does not cause jitter."""
 
 _FLAC_MARKER = b"fLaC"
 _FLAC_BLOCK_HEADER_SIZE = 4
@@ -43,7 +43,7 @@ _MILLISECOND = NANOSECONDS // MILLISECONDS
 
 
 class InputTrack:
-    """State of one track. ``codec`` is None until enough is known to describe it."""
+    """State of one track. ``codec`` is None until its parameters are known."""
 
     __slots__ = (
         "_codec_type",
@@ -68,7 +68,7 @@ class InputTrack:
         self.elapsed = 0
         """Milliseconds of media so far."""
         self._extender: TimestampExtender | None = None
-        """Of the track alone: tracks of sloppy publishers count from zeros of their own."""
+        """One per track: the tracks of some publishers count from different zeros."""
         self._first_time = 0
         self._has_frames = False
         self._codec_type = codec_type
@@ -78,7 +78,7 @@ class InputTrack:
 
     @property
     def ready(self) -> bool:
-        """Whether the codec is known with all that a description of the track needs."""
+        """Whether the codec is known with all parameters needed to describe the track."""
         codec = self.codec
         if isinstance(codec, (H264, H265)):
             return bool(codec.sps and codec.pps)
@@ -86,13 +86,14 @@ class InputTrack:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more is to be expected: AV1 and VP9 tell some of it only in the first frame."""
+        """Whether all parameters are known: AV1 and VP9 have some of them only in the first frame."""
         return self.ready and (self._has_frames or not isinstance(self.codec, (AV1, VP9)))
 
     def extend(self, timestamp: int, near: int | None) -> int:
-        """Return the 32-bit timestamp of a frame as milliseconds that go on over its wraps.
+        """Return the 32-bit timestamp of a frame as unwrapped milliseconds.
 
-        ``near``: the last time of any track. What goes back or leaps is left to who joins the time lines of tracks.
+        ``near``: the last time of any track. Backward steps and jumps are handled where the tracks' time lines are
+        joined.
         """
         extender = self._extender
         if extender is None:
@@ -104,13 +105,13 @@ class InputTrack:
         return time
 
     def receive(self, part: Part, milliseconds: int) -> list[Frame]:
-        """Take one part, whose message has the time ``milliseconds`` (extended); return its frames.
+        """Process one part, whose message has the time ``milliseconds`` (unwrapped); return its frames.
 
-        A changed configuration is seen in ``codec``. Raises `RemoteProtocolError`.
+        ``codec`` reflects a changed configuration. Raises `RemoteProtocolError`.
         """
         if part.codec is not self._codec_type:
             raise RemoteProtocolError(
-                f"the codec of {self.kind} track {self.number} changed in mid-stream to {part.codec_name}"
+                f"the codec of {self.kind} track {self.number} changed mid-stream to {part.codec_name}"
             )
         if part.type is PartType.FRAME:
             return self._parse(self, part, milliseconds) if len(part.payload) > part.start else []
@@ -123,7 +124,7 @@ class InputTrack:
     def _configure(self, body: bytes) -> None:
         codec_type = self._codec_type
         if not body and codec_type is not Opus:
-            return  # some encoders announce themselves so before they know their parameters
+            return  # some encoders send this before they know their parameters
         if codec_type is H264:
             self.codec, self._length_size = h264.parse_configuration_record(body)
         elif codec_type is H265:
@@ -153,7 +154,7 @@ class InputTrack:
     def _set_audio(self, codec: Codec) -> None:
         if self.codec is not None and self.codec.clock_rate != codec.clock_rate:
             raise RemoteProtocolError(
-                f"the sample rate of audio track {self.number} changed in mid-stream"
+                f"the sample rate of audio track {self.number} changed mid-stream"
                 f" from {self.codec.clock_rate} to {codec.clock_rate} Hz"
             )
         self.codec = codec
@@ -176,7 +177,7 @@ class InputTrack:
         return [frame]
 
     def _audio(self, part: Part, milliseconds: int, pieces: list[tuple[bytes, int]]) -> list[Frame]:
-        """``pieces``: coded frames with their durations in ticks, which follow each other."""
+        """``pieces``: consecutive coded frames with their durations in ticks."""
         codec = self.codec
         if codec is None:
             return []
@@ -209,7 +210,7 @@ class InputTrack:
 
     def _units(self, part: Part, milliseconds: int, units: list[bytes], key: bool) -> list[Frame]:
         frames = self._video(part, milliseconds, tuple(units), key)
-        # Most bodies are what others want to have: nothing was left out.
+        # The usual case: the body can be forwarded unchanged, as nothing was removed.
         if self._length_size == 4 and len(part.payload) - part.start == sum(map(len, units)) + 4 * len(units):
             for frame in frames:
                 frame.keep_avcc(memoryview(part.payload)[part.start :])
@@ -233,7 +234,7 @@ class InputTrack:
 
     def parse_aac(self, part: Part, milliseconds: int) -> list[Frame]:
         body = part.body
-        # Some cameras send ADTS headers, with or without a sequence header before.
+        # Some cameras send ADTS headers, with or without a preceding sequence header.
         if body[0] == 0xFF and len(body) > 7 and body[1] & 0xF6 == 0xF0:
             pieces = _split_adts(body)
             if pieces:
@@ -313,11 +314,11 @@ def _split_adts(body: bytes) -> list[tuple[aac.AdtsHeader, bytes]]:
     try:
         return aac.parse_adts(body)
     except RemoteProtocolError:
-        return []  # raw AAC that begins like ADTS
+        return []  # raw AAC that starts like ADTS
 
 
 def _parse_flac_configuration(body: bytes) -> FLAC:
-    """``fLaC``, then the STREAMINFO block with its header (Enhanced RTMP v2); some writers leave out the marker."""
+    """``fLaC``, then the STREAMINFO block with its header (Enhanced RTMP v2); some writers omit the marker."""
     body = body.removeprefix(_FLAC_MARKER)
     if len(body) >= _FLAC_BLOCK_HEADER_SIZE + flac.STREAM_INFO_SIZE:
         body = body[_FLAC_BLOCK_HEADER_SIZE:]

@@ -1,14 +1,14 @@
-"""The login of publishers as they connect: Adobe's and Limelight's ``authmod``, which OBS, FFmpeg and GStreamer speak.
+"""The login of publishers in ``connect``: Adobe's and Limelight's ``authmod``, supported by OBS, FFmpeg and GStreamer.
 
-Neither is specified; both follow what the clients do. The server rejects ``connect`` three times in different words.
-Each time the client connects anew, on another TCP connection, with a longer query after the application:
+Neither is specified; both follow the behaviour of clients. The server rejects ``connect`` with different texts. Each
+time, the client reconnects, on another TCP connection, with a longer query after the application:
 
 - without a query: ``code=403 need auth; authmod=adobe``, which asks for the user,
 - ``?authmod=adobe&user=U``: ``?reason=needauth`` with a salt or nonce, from which the client computes its response,
 - ``?authmod=adobe&user=U&challenge=C&response=R&opaque=O``: the `Response`.
 
-The path, and so the password, is known only when the client publishes: the response is kept until then. Nothing is
-remembered between the connections. What a client has to return carries its time and a signature of this server.
+The path, and therefore the password, is only known when the client publishes: the response is kept until then. No state
+is kept between the connections: what a client returns contains its time and a signature of this server.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from enum import StrEnum
 from typing import Final
 
 CHALLENGE_SECONDS: Final = 60
-"""How long a client may take to answer; it does so at once."""
+"""How long a client may take to answer; clients answer at once."""
 
 _TIME_DIGITS: Final = 16
 _SIGNATURE_DIGITS: Final = 32
 _SALT_DIGITS: Final = 8
 _NONCE_SIZE: Final = 8
-"""Characters of the number that a client of Adobe's method adds: 32 bits, in base64 or as hexadecimal digits."""
+"""Characters of the number that a client adds in Adobe's method: 32 bits, in base64 or hexadecimal."""
 
 _RESPONSE_SIZE: Final = 24
 """Characters of an MD5 sum in base64."""
@@ -47,16 +47,16 @@ class LoginMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a client answered to a challenge that this server made."""
+    """A client's response to a challenge of this server."""
 
     method: LoginMethod
     user: str
     salt: str
-    """Of Adobe's method."""
+    """For Adobe's method."""
     nonce: str
     client_nonce: str
     count: str
-    """Of Limelight's method."""
+    """For Limelight's method."""
     app: str
     """The application without its query."""
     response: str
@@ -89,18 +89,18 @@ def _hex_md5(text: str) -> str:
 
 
 class Login:
-    """Makes challenges and recognises them. One per server; ``secret``: random bytes that nobody else knows."""
+    """Creates and recognises challenges. One per server; ``secret``: secret random bytes."""
 
     def __init__(self, secret: bytes, methods: tuple[LoginMethod, ...] = ()) -> None:
         self._secret = secret
         self.methods = methods
-        """The methods that clients may use; the first is what those that say nothing are asked for."""
+        """The methods that clients may use; clients that name none are asked for the first one."""
 
     def check(self, app: str, now: float) -> Response | str | None:
-        """Return the response in the query of an application; or the words in which the connection is rejected; or
-        None when the client does not log in."""
+        """Return the response in the query of an application; or the text with which the connection is rejected; or
+        None if the client does not log in."""
         path, _, query = app.partition("?")
-        # The values are taken as they are: base64 has plus signs.
+        # The values are not decoded: base64 has plus signs.
         fields = dict(field.partition("=")[::2] for field in query.split("&"))
         method = next((method for method in self.methods if method == fields.get("authmod")), None)
         if method is None:
@@ -114,12 +114,12 @@ class Login:
         response = fields["response"]
         if method is LoginMethod.LLNW:
             return Response(method, user, "", token, fields.get("cnonce", ""), fields.get("nc", ""), path, response)
-        # Debian's librtmp writes past the end of both values.
+        # Debian's librtmp writes beyond the end of both values.
         client_nonce, response = fields.get("challenge", "")[:_NONCE_SIZE], response[:_RESPONSE_SIZE]
         return Response(method, user, self._salt(token), token, client_nonce, "", path, response)
 
     def request(self) -> str:
-        """Return the words that ask a client to log in."""
+        """Return the text that asks a client to log in."""
         return f"[ AccessManager.Reject ] : [ code=403 need auth; authmod={self.methods[0]} ] : "
 
     def _challenge(self, method: LoginMethod, user: str, seconds: int) -> str:
@@ -150,14 +150,14 @@ class Login:
 
 
 class ClientLogin:
-    """The client's side: the query with which to connect anew after a rejection. One for all connections of an attempt.
+    """The client's side: the query to reconnect with after a rejection. One for all connections of an attempt.
 
     ``nonce``: eight characters that were not used before.
     """
 
     def __init__(self, user: str, password: str, app: str, nonce: str) -> None:
         self.query = ""
-        """What goes after the application, with its question mark."""
+        """The query to append to the application, with its question mark."""
         self._user = user
         self._password = password
         self._app = app
@@ -165,7 +165,7 @@ class ClientLogin:
         self._has_answered = False
 
     def answer(self, description: str) -> bool:
-        """Take the description of a rejection; return whether to connect anew, with another `query`."""
+        """Process the description of a rejection; return whether to reconnect, with another `query`."""
         method = next((method for method in LoginMethod if f"authmod={method}" in description), None)
         if method is None or not self._user or self._has_answered:
             return False

@@ -1,6 +1,6 @@
-"""The messages of RTMP (Adobe RTMP 1.0 sections 5.4, 6 and 7): typed values out of payloads, and payloads.
+"""The messages of RTMP (Adobe RTMP 1.0 sections 5.4, 6 and 7): parses and serialises payloads.
 
-Audio and video messages stay `RawMessage`; `flv` reads their payload. Types that nobody defined are ignored.
+Audio and video messages stay `RawMessage`; `flv` parses their payload. Undefined types are ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from polycast.wire.rtmp.amf0 import Value
 from polycast.wire.rtmp.chunks import RawMessage
 
 MAXIMUM_AGGREGATE_MESSAGES = 500
-"""Messages in one aggregate; servers collect about a second of audio and video."""
+"""Messages in one aggregate; servers aggregate about a second of audio and video."""
 
 _UINT16 = Struct(">H")
 _UINT32 = Struct(">I")
@@ -94,11 +94,11 @@ class Acknowledgement:
 @dataclass(frozen=True, slots=True)
 class UserControl:
     event: int
-    """A `UserControlEvent`, or the number of one that is not known."""
+    """A `UserControlEvent`, or the number of an unknown one."""
     value: int
     """Message stream, or for pings a timestamp."""
     buffer_length: int | None = None
-    """In milliseconds, of Set Buffer Length alone."""
+    """In milliseconds; only for Set Buffer Length."""
 
     def payload(self) -> bytes:
         buffer_length = b"" if self.buffer_length is None else _UINT32.pack(self.buffer_length)
@@ -136,7 +136,7 @@ class Command:
         return amf0.encode(self.name, self.transaction_id, self.object, *self.arguments)
 
     def text(self, index: int) -> str:
-        """Return argument ``index`` if it is a string, else an empty one."""
+        """Return argument ``index`` if it is a string, otherwise an empty string."""
         value = self.arguments[index] if index < len(self.arguments) else None
         return value if isinstance(value, str) else ""
 
@@ -167,9 +167,9 @@ TYPES: dict[type[Message], MessageType] = {
 
 
 def parse_message(raw: RawMessage) -> Message | None:
-    """Return the typed message, or None for what is ignored: shared objects, unknown types, empty commands.
+    """Return the typed message, or None for ignored ones: shared objects, unknown types, empty commands.
 
-    Raises `RemoteProtocolError` when the payload does not fit the type.
+    Raises `RemoteProtocolError` if the payload does not match the type.
     """
     payload = raw.payload
     match raw.type:
@@ -192,7 +192,7 @@ def parse_message(raw: RawMessage) -> Message | None:
         case MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE:
             return WindowAcknowledgementSize(_uint32(payload, raw.type))
         case MessageType.SET_PEER_BANDWIDTH:
-            # Some servers leave the limit type out.
+            # Some servers omit the limit type.
             return SetPeerBandwidth(_uint32(payload, raw.type), payload[4] if len(payload) > 4 else LimitType.DYNAMIC)
     return None
 
@@ -205,7 +205,7 @@ def _uint32(payload: bytes, message_type: int) -> int:
 
 
 def _amf3_offset(payload: bytes) -> int:
-    """AMF3 commands and data begin with a zero byte before AMF0 values, which Flash and librtmp write so."""
+    """AMF3 commands and data start with a zero byte, followed by AMF0 values, as Flash and librtmp write them."""
     return 1 if payload[:1] == b"\x00" else 0
 
 
@@ -222,7 +222,7 @@ def _parse_command(values: list[Value]) -> Command | None:
 
 
 def _parse_user_control(payload: bytes) -> UserControl | None:
-    # Unknown events may have any size; of the known ones, none is shorter than six bytes.
+    # Unknown events may have any size; known ones have at least six bytes.
     if len(payload) < 6:
         return None
     event: int = _UINT16.unpack_from(payload)[0]
@@ -233,7 +233,7 @@ def _parse_user_control(payload: bytes) -> UserControl | None:
 
 
 def split_aggregate(raw: RawMessage) -> list[RawMessage]:
-    """Return the messages of an aggregate (section 7.1.6): FLV tags, whose first time is the aggregate's."""
+    """Return the messages of an aggregate (section 7.1.6): FLV tags; the first one has the aggregate's timestamp."""
     payload = raw.payload
     messages: list[RawMessage] = []
     position = 0
@@ -269,7 +269,7 @@ def on_status(information: dict[str, Value], transaction_id: float = 0) -> Comma
 
 
 def text_member(value: Value, *names: str) -> str:
-    """Return the first of the members ``names`` of an object that is a string, else an empty one."""
+    """Return the first of the members ``names`` of an object that is a string, otherwise an empty string."""
     if isinstance(value, dict):
         for name in names:
             member = value.get(name)

@@ -1,7 +1,7 @@
-"""``onMetaData``: read as hints about what will come, and built for readers.
+"""``onMetaData``: read as hints about a publisher's tracks, and written for readers.
 
-Encoders lie in it (wrong codec numbers, tracks that never come, zero sizes), so nothing that comes is judged by it.
-It only tells which tracks are worth waiting for.
+It is often wrong (wrong codec numbers, tracks that never arrive, zero sizes), so received media is never judged by it.
+It only tells which tracks to wait for.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ MAXIMUM_TRACK_HINTS = 32
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What ``onMetaData`` said."""
+    """The content of ``onMetaData``."""
 
     video: bool | None = None
-    """Whether there will be video; None when it does not tell."""
+    """Whether there will be video; None if unknown."""
     audio: bool | None = None
     additional: frozenset[tuple[str, int]] = frozenset()
     """Kind and number of further tracks (Enhanced RTMP v2, ``videoTrackIdInfoMap`` and ``audioTrackIdInfoMap``)."""
     encoder: str = ""
     values: dict[str, Value] = field(default_factory=dict)
-    """All members, as they came."""
+    """All members, as received."""
 
     @property
     def complete(self) -> bool:
-        """Whether it tells which tracks there are."""
+        """Whether it says which tracks exist."""
         return self.video is True or self.audio is True
 
     @property
     def announced(self) -> frozenset[tuple[str, int]]:
-        """Kind and number of the tracks that are to be expected."""
+        """Kind and number of the expected tracks."""
         main = {(kind, 0) for kind, present in (("video", self.video), ("audio", self.audio)) if present}
         return self.additional | main
 
 
 def parse_metadata(values: Sequence[Value]) -> Metadata | None:
-    """Return the metadata in a data message, with or without ``@setDataFrame``; None when it is another message."""
+    """Return the metadata in a data message, with or without ``@setDataFrame``; None if it is another message."""
     remaining = list(values)
     if remaining and remaining[0] == "@setDataFrame":
         del remaining[0]
@@ -95,7 +95,7 @@ def codec_identifier(codec: Codec) -> int:
 
 
 def resolution(codec: Codec) -> tuple[int, int] | None:
-    """Return width and height in pixels where the parameter sets tell them."""
+    """Return width and height in pixels if the parameter sets contain them, otherwise None."""
     if isinstance(codec, H264):
         return h264.resolution(codec) if codec.sps else None
     if isinstance(codec, H265):
@@ -106,9 +106,9 @@ def resolution(codec: Codec) -> tuple[int, int] | None:
 
 
 def build_metadata(tracks: Iterable[tuple[Track, int]]) -> Data:
-    """Return the ``onMetaData`` message for tracks, each with its number among those of its kind.
+    """Return the ``onMetaData`` message for tracks, each with its number among those of the same kind.
 
-    The data rates are 0: nobody knows them of a live stream.
+    The data rates are 0, because they are unknown for a live stream.
     """
     members: EcmaArray = EcmaArray()
     for track, number in tracks:

@@ -1,7 +1,7 @@
-"""Messages for readers, out of tracks and frames: each serialised once, the same bytes for every reader.
+"""Serialises tracks and frames as messages for readers: once, with the same bytes for every reader.
 
-A message has an absolute timestamp and depends on none before it, so a reader may begin with any key frame after it
-got `Muxer.initial`. Times are those of the media time line in milliseconds, modulo 2^32.
+A message has an absolute timestamp and does not depend on earlier ones, so a reader can start with any key frame after
+it has received `Muxer.initial`. Times are those of the media time line in milliseconds, modulo 2^32.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from polycast.wire.rtmp.metadata import build_metadata
 from polycast.wire.rtmp.supported import LPCM_SAMPLE_RATES, SUPPORTED, SoundFormat, VideoCodecId, obstacle
 
 OUTPUT_CHUNK_SIZE = 65_536
-"""In bytes; announced to every peer before media is sent, as the reference does."""
+"""In bytes; announced to every peer before media is sent, as in rtsp-simple-server."""
 
 STREAM_ID = 1
-"""The only message stream that is ever created."""
+"""The only message stream that is created."""
 
 AUDIO_CHUNK_STREAM = 4
 VIDEO_CHUNK_STREAM = 6
@@ -42,9 +42,9 @@ _STEREO = 1
 
 
 def sequence_header(codec: Codec, number: int = 0) -> bytes | None:
-    """Return the payload of the message that configures decoders for ``codec``; None when it needs none.
+    """Return the payload of the message that configures decoders for ``codec``; None if it does not need one.
 
-    ``number`` is the track's among those of its kind. Raises `LocalProtocolError` when parameters are missing.
+    ``number`` is the track's among those of its kind. Raises `LocalProtocolError` if parameters are missing.
     """
     if isinstance(codec, H264) and number == 0:
         return bytes((FrameType.KEY << 4 | VideoCodecId.AVC, 0, 0, 0, 0)) + h264.build_configuration_record(codec)
@@ -98,7 +98,7 @@ def _legacy_audio_header(codec: Codec) -> bytes:
     if isinstance(codec, MPEGAudio):
         if codec.sample_rate == 8000:
             first = SoundFormat.MP3_8K << 4
-        else:  # decoders read the true rate in the frame; two bits cannot tell it
+        else:  # decoders read the actual rate in the frame; two bits cannot represent it
             first = SoundFormat.MP3 << 4 | {11025: 1, 22050: 2}.get(codec.sample_rate, 3) << 2
         return bytes((first | _SIZE_16_BITS | (_STEREO if codec.channels != 1 else 0),))
     if isinstance(codec, G711):
@@ -120,7 +120,7 @@ def _lacks_parameters(codec: Codec) -> bool:
 
 
 class TrackWriter:
-    """Turns the frames of one track into message payloads. The headers are made once."""
+    """Turns the frames of one track into message payloads. The headers are built once."""
 
     __slots__ = (
         "_composition",
@@ -147,7 +147,7 @@ class TrackWriter:
         self.track = track
         self.clock_rate = track.clock_rate
         self.number = number
-        """Among the tracks of its kind."""
+        """Number among the tracks of its kind."""
         is_video = track.kind == "video"
         self.message_type = MessageType.VIDEO if is_video else MessageType.AUDIO
         self.chunk_stream = VIDEO_CHUNK_STREAM if is_video else AUDIO_CHUNK_STREAM
@@ -155,21 +155,21 @@ class TrackWriter:
         self._obus = isinstance(codec, AV1)
         self._swap = isinstance(codec, LPCM) and codec.bit_depth == 16
         self._composition = isinstance(codec, H264) and number == 0
-        """The composition time is always there, and not only where it is not zero."""
+        """Whether the composition time is always present, even if it is zero."""
         self._headers = self._build_headers(codec, number)
         self.sequence_header: bytes | None = None
-        """The payload that configures decoders, where the codec needs one and its parameters are known."""
+        """The payload that configures decoders, if the codec needs one and its parameters are known."""
         self.complete = not _lacks_parameters(codec)
-        """Whether decoders can be configured: some publishers send the parameters only with the first key frame."""
+        """Whether decoders can be configured: some publishers only send the parameters with the first key frame."""
         if self.complete:
             try:
                 self.sequence_header = sequence_header(codec, number)
             except ProtocolError:
-                self.complete = False  # a broken parameter set; the next one may be better
+                self.complete = False  # an invalid parameter set; the next one may be valid
 
     @staticmethod
     def _build_headers(codec: Codec, number: int) -> tuple[bytes, bytes, bytes, bytes]:
-        """Headers of: inter frame, key frame, and the same two in front of a composition time."""
+        """Headers of an inter frame and a key frame, and the same two before a composition time."""
         if codec.kind == "audio":
             enhanced = number > 0 or isinstance(codec, (Opus, FLAC, AC3))
             audio = _audio_header(codec, number, AudioPacketType.CODED_FRAMES) if enhanced else None
@@ -202,7 +202,7 @@ class TrackWriter:
 
 
 class Muxer:
-    """Writes the messages of a stream's tracks. One muxer serves all readers of a stream."""
+    """Serialises the messages of a stream's tracks. One muxer serves all readers of a stream."""
 
     __slots__ = ("_origin", "_writers", "chunk_size", "stream_id")
 
@@ -214,10 +214,10 @@ class Muxer:
         origin: int | None = None,
         stream_id: int = STREAM_ID,
     ) -> None:
-        """``tracks``: those that `supported.select_tracks` lets through, for the most capable reader.
+        """``tracks``: those that `supported.select_tracks` selects for the most capable reader.
 
-        ``origin``: the time in milliseconds that becomes timestamp 0. By default 0, or the time of the first frame
-        when that is negative.
+        ``origin``: the time in milliseconds that becomes timestamp 0. By default 0, or the time of the first frame if
+        that is negative.
         """
         self.chunk_size = chunk_size
         self.stream_id = stream_id
@@ -237,11 +237,11 @@ class Muxer:
     def initial(
         self, timestamp: int = 0, tracks: Iterable[Track] | None = None, data_handler: str | None = None
     ) -> bytes:
-        """Return what a reader gets first: metadata and sequence headers, of ``tracks`` or of all.
+        """Return the first messages for a reader: metadata and sequence headers, of ``tracks`` or of all.
 
-        Sequence headers of tracks that are not `is_complete` are left out; `update` gives them later.
-        ``timestamp``: milliseconds, best those of the first frame after it (`timestamp`).
-        ``data_handler``: ``@setDataFrame`` for a server that is published to.
+        Sequence headers of tracks that are not `is_complete` are omitted; `update` returns them later.
+        ``timestamp``: milliseconds, ideally those of the first frame that follows (`timestamp`).
+        ``data_handler``: ``@setDataFrame`` when publishing to a server.
         """
         indexes = None if tracks is None else {track.index for track in tracks}
         writers = [writer for index, writer in self._writers.items() if indexes is None or index in indexes]
@@ -253,9 +253,9 @@ class Muxer:
         return b"".join(messages)
 
     def update(self, track: Track, timestamp: int = 0) -> bytes:
-        """Take a track whose codec changed and return its new sequence header, to be sent before its next frame.
+        """Set the changed codec of a track and return its new sequence header, to be sent before its next frame.
 
-        Nothing is returned while the parameters are not complete; those that were known before stay in use.
+        Nothing is returned while the parameters are incomplete; the previous ones remain in use.
         """
         before = self._writer(track.index)
         writer = TrackWriter(track, before.number)
@@ -280,11 +280,11 @@ class Muxer:
         return writer
 
     def is_complete(self, index: int) -> bool:
-        """Return whether all is known that decoders of a track need."""
+        """Return whether all parameters needed by decoders of a track are known."""
         return self._writer(index).complete
 
     def timestamp(self, index: int, frame: Frame) -> int:
-        """Return the timestamp of a frame's message in milliseconds, not wrapped."""
+        """Return the timestamp of a frame's message in unwrapped milliseconds."""
         milliseconds = rescale_nearest(frame.dts, self._writer(index).clock_rate, MILLISECONDS)
         origin = self._origin
         if origin is None:

@@ -41,39 +41,39 @@ from polycast.wire.rtmp.states import SERVER, Input, State
 from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, Selection, select_tracks
 
 FLASH_VERSION = "LNX 9,0,124,2"
-"""What the reference calls itself; players look at it to know what the server can."""
+"""The value of rtsp-simple-server; players derive the server's capabilities from it."""
 
 FLASH_CAPABILITIES = 31
 
 MAXIMUM_EARLY_SIZE = 4 << 20
-"""Bytes of media kept from clients that send before they are let in (DJI): about two seconds."""
+"""Bytes of media held for clients that send before they are accepted (DJI): about two seconds."""
 
 MESSAGE_OVERHEAD = 200
-"""Bytes that a kept message takes besides its payload, so that many empty ones count as well."""
+"""Bytes that a held message takes in addition to its payload, so that many empty ones count as well."""
 
 MAXIMUM_STREAM_KEY_SIZE = 2_048
-"""Characters of a stream key or an application name, query included; browsers limit URLs alike."""
+"""Characters of a stream key or an application name, including the query; browsers limit URLs similarly."""
 
 PUBLISH_REFUSED = "NetStream.Publish.BadName"
-"""GStreamer takes it for "somebody publishes there already"."""
+"""GStreamer interprets it as "somebody is already publishing there"."""
 
 PUBLISH_DENIED = "NetStream.Publish.Denied"
-"""For clients that may not publish. OBS, GStreamer and FFmpeg know it."""
+"""For clients that are not allowed to publish. OBS, GStreamer and FFmpeg know it."""
 
 PLAY_REFUSED = "NetStream.Play.Failed"
 PLAY_NOT_FOUND = "NetStream.Play.StreamNotFound"
 
 
 class ServerConnection(Connection):
-    """One client. See `Connection` for how to drive it.
+    """One client. See `Connection` for how to use it.
 
-    After `PublishRequested` or `PlayRequested`, decide and call `accept_publish`, `accept_play` or `refuse`; nothing is
-    granted to the client before. A client that plays is still read, so that its pings are answered.
+    After `PublishRequested` or `PlayRequested`, call `accept_publish`, `accept_play` or `refuse`; nothing is granted to
+    the client before that. Data of a client that plays is still read, so that its pings are answered.
     """
 
     def __init__(self, now: float, *, seed: bytes, timeout: float = 10.0, login: Login | None = None) -> None:
-        """``seed``: random bytes, for the handshake. ``timeout``: how long a client that has to send may be silent,
-        in seconds. ``login``: how publishers log in as they connect."""
+        """``seed``: random bytes for the handshake. ``timeout``: how long a client that has to send may be silent, in
+        seconds. ``login``: how publishers log in when they connect."""
         super().__init__(ServerHandshake(seed, int(now * 1000)), SERVER, now, timeout)
         self.app = ""
         self.capabilities = Capabilities()
@@ -103,7 +103,7 @@ class ServerConnection(Connection):
             self._send(Command("_error", command.transaction_id, None, (information,)))
             return [LoginRequested()]
         self._advance(Input.CONNECT)
-        # Some encoders leave the quotation marks of their configuration around the URL.
+        # Some encoders leave quotation marks around the URL.
         self._tc_url = _checked(text_member(values, "tcUrl", "tcurl")).strip("'\"")
         if self._tc_url:
             check_tc_url(self._tc_url)
@@ -127,7 +127,7 @@ class ServerConnection(Connection):
         ]
 
     def _check_login(self, values: dict[str, Value]) -> str:
-        """Return the words in which a publisher that has to log in is rejected; empty when it need not, or has."""
+        """Return the text that rejects a publisher that has to log in; empty if it does not have to, or has done so."""
         login = self._login
         if login is None or not login.methods:
             return ""
@@ -164,11 +164,11 @@ class ServerConnection(Connection):
         return [PeerClosedStream(command.name)] if active else []
 
     def on_unpublish(self, command: Command) -> list[Event]:
-        # FFmpeg and OBS send FCUnpublish and deleteStream; the second finds nothing left to close.
+        # FFmpeg and OBS send FCUnpublish and deleteStream; the second has no effect.
         return self.on_close(command) if self.state is State.PUBLISHING else []
 
     def on_fc_publish(self, command: Command) -> list[Event]:
-        # Some encoders wait for this before they create a stream; the others ignore it.
+        # Some encoders wait for this before they create a stream; others ignore it.
         information = status("status", "NetStream.Publish.Start", _checked(command.text(0)))
         self._send(Command("onFCPublish", 0.0, None, (information,)))
         return []
@@ -204,9 +204,9 @@ class ServerConnection(Connection):
         self._send(on_status(status(level, code, description)), STATUS_CHUNK_STREAM, STREAM_ID)
 
     def accept_publish(self, now: float) -> list[Event]:
-        """Let the client publish. Returns what media that it sent before already means; see ``has_more``.
+        """Let the client publish. Returns the events of media that it has sent already; see ``has_more``.
 
-        Raises `LocalProtocolError` when it did not ask, `RemoteProtocolError` when that media is broken.
+        Raises `LocalProtocolError` without a request, `RemoteProtocolError` if that media is invalid.
         """
         if self.state is not State.PUBLISH_REQUESTED:
             raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
@@ -223,7 +223,7 @@ class ServerConnection(Connection):
             raise
 
     def select_tracks(self, tracks: Iterable[Track]) -> Selection:
-        """Return which tracks the client can take, by what it announced when it connected."""
+        """Return the tracks that the client can receive, according to what it announced when it connected."""
         announced = self.capabilities
         return select_tracks(
             tracks,
@@ -235,9 +235,9 @@ class ServerConnection(Connection):
     def accept_play(self, tracks: Sequence[Track]) -> tuple[Track, ...]:
         """Let the client play. Returns the tracks that it gets; `select_tracks` tells why others are skipped.
 
-        Sends metadata and sequence headers. Frames follow by `send_frame`; or as bytes of a muxer of these tracks that
-        all readers of the stream share, written to the socket directly.
-        Raises `LocalProtocolError` when the client did not ask or when there is nothing to carry; then call `refuse`.
+        Sends metadata and sequence headers. Then send frames with `send_frame`, or write the bytes of a muxer of these
+        tracks, shared by all readers of the stream, directly to the socket.
+        Raises `LocalProtocolError` without a request or if there is nothing to carry; then call `refuse`.
         """
         if self.state is not State.PLAY_REQUESTED:
             raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
@@ -258,7 +258,7 @@ class ServerConnection(Connection):
         return selection.tracks
 
     def refuse(self, code: str, description: str) -> None:
-        """Refuse what the client asked for, with an ``onStatus`` error. The socket is then best closed."""
+        """Refuse the client's request with an ``onStatus`` error. Close the socket then."""
         if self.state not in (State.PUBLISH_REQUESTED, State.PLAY_REQUESTED):
             raise LocalProtocolError(f"nothing to refuse in state '{self.state.value}'")
         self._advance(Input.REFUSED)
@@ -266,7 +266,7 @@ class ServerConnection(Connection):
         self._send_status("error", code, description)
 
     def end_play(self, description: str = "stream ended") -> None:
-        """Tell a client that plays that the stream is over. The socket is then best closed."""
+        """Signal the end of the stream to a client that plays. Close the socket then."""
         if self.state is not State.PLAYING:
             raise LocalProtocolError(f"nothing to end in state '{self.state.value}'")
         self._advance(Input.STREAM_CLOSED)
@@ -277,7 +277,7 @@ class ServerConnection(Connection):
 
 
 def _is_publisher(values: dict[str, Value]) -> bool:
-    """Whether a client will publish, by what only publishers say when they connect."""
+    """Whether a client will publish, judging by what only publishers send when they connect."""
     return text_member(values, "type") == "nonprivate" or text_member(values, "flashVer").startswith("FMLE/")
 
 
@@ -303,6 +303,6 @@ _HANDLERS: dict[str, Callable[[ServerConnection, Command], list[Event]]] = {
     "FCPublish": ServerConnection.on_fc_publish,
     "FCSubscribe": ServerConnection.on_fc_subscribe,
 }
-"""Commands that are not here are ignored, as in the reference. So are ``releaseStream``, ``getStreamLength`` and
-``_checkbw``: nobody waits for their results, and clients that do not look at transaction numbers take the first
-``_result`` after ``connect`` for the one of ``createStream``."""
+"""Other commands are ignored, as in rtsp-simple-server. These include ``releaseStream``, ``getStreamLength`` and
+``_checkbw``: nobody waits for their results, and clients that ignore transaction numbers assume that the first
+``_result`` after ``connect`` is that of ``createStream``."""

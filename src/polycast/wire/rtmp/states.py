@@ -1,6 +1,6 @@
 """The states of an RTMP session, as tables: ``(state, input) -> state``.
 
-A pair that is missing means that the input is not allowed there; `advance` raises for it.
+A missing pair means that the input is not allowed in that state; `advance` raises then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class State(Enum):
 
 
 class Input(Enum):
-    """What changes the state."""
+    """Inputs that change the state."""
 
     HANDSHAKE_DONE = "the end of the handshake"
     CONNECT = "connect"
@@ -82,7 +82,7 @@ CLIENT: Final[dict[tuple[State, Input], State]] = {
 
 
 def advance(table: dict[tuple[State, Input], State], state: State, trigger: Input) -> State:
-    """Return the state after ``trigger``. Raises `RemoteProtocolError` when it is not allowed in ``state``."""
+    """Return the state after ``trigger``. Raises `RemoteProtocolError` if it is not allowed in ``state``."""
     following = table.get((state, trigger))
     if following is None:
         raise RemoteProtocolError(f"{trigger.value} is not allowed in state '{state.value}'")
