@@ -1,7 +1,7 @@
 """Session descriptions (SDP, RFC 8866; in RTSP: RFC 2326 appendix C).
 
-Parsing takes what cameras send: lines missing, in the wrong order or unknown, any line end, any charset, spaces
-around. Only a description in which nothing can be read is refused.
+The parser accepts what cameras send: missing lines, wrong order, unknown lines, any line end, any charset, surrounding
+spaces. It only refuses a description without any valid line.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 
 SIZE_LIMIT: Final = 128 * 1024
-"""Bytes of a description: the limit of the RTSP body that carries it."""
+"""Bytes of a description: the limit of the RTSP body that contains it."""
 MEDIA_LIMIT: Final = 64
 """Media in one description; cameras send 1 to 4, multi-channel recorders up to 32."""
 ATTRIBUTE_LIMIT: Final = 1000
-"""Attributes in the whole description; about 10 for each medium are usual."""
+"""Attributes in the whole description; about 10 per medium are usual."""
 LINE_COUNT_LIMIT: Final = 4000
 """Lines, known or not, so that a body of line ends does not cost more than one of text."""
 FORMAT_LIMIT: Final = 128
@@ -29,7 +29,7 @@ DEFAULT_TIMES: Final = ("0 0",)
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _LINE_BREAKERS: Final = frozenset("\r\n\0")
-# These belong to the session wherever they stand (RFC 8866 section 5 has them before the first medium).
+# These belong to the session wherever they appear (RFC 8866 section 5 has them before the first medium).
 _SESSION_ONLY: Final = frozenset("vosteuprz")
 
 Attribute = tuple[str, str | None]
@@ -57,16 +57,16 @@ class MediaDescription:
     bandwidth: tuple[str, ...] = ()
     """Texts of the ``b=`` lines, such as ``AS:2000``."""
     attributes: tuple[Attribute, ...] = ()
-    """(name, value) of the ``a=`` lines; the value is None where there is no colon."""
+    """(name, value) of the ``a=`` lines; the value is None without a colon."""
     title: str | None = None
     """Text of the ``i=`` line."""
 
     def attribute(self, name: str) -> str | None:
-        """Return the first value of the attribute; None also when it has no value."""
+        """Return the first value of the attribute; also None if it has no value."""
         return _first_value(self.attributes, name)
 
     def has_attribute(self, name: str) -> bool:
-        """Return whether the attribute is there, with or without a value."""
+        """Return whether the attribute exists, with or without a value."""
         return any(key == name for key, _ in self.attributes)
 
     @property
@@ -94,7 +94,7 @@ class MediaDescription:
 
 @dataclass(frozen=True, slots=True)
 class SessionDescription:
-    """A whole description (RFC 8866 section 5). None stands for a line that was missing."""
+    """A whole description (RFC 8866 section 5). None means that a line is missing."""
 
     origin: str | None = None
     """Text of the ``o=`` line."""
@@ -113,11 +113,11 @@ class SessionDescription:
     """Text of the ``i=`` line before the first medium."""
 
     def attribute(self, name: str) -> str | None:
-        """Return the first value of the attribute; None also when it has no value."""
+        """Return the first value of the attribute; also None if it has no value."""
         return _first_value(self.attributes, name)
 
     def has_attribute(self, name: str) -> bool:
-        """Return whether the attribute is there, with or without a value."""
+        """Return whether the attribute exists, with or without a value."""
         return any(key == name for key, _ in self.attributes)
 
     @property
@@ -126,9 +126,9 @@ class SessionDescription:
         return self.attribute("control")
 
     def serialize(self) -> bytes:
-        """Return the description in the order of RFC 8866; what is missing but mandatory gets its plain default.
+        """Return the description in the order of RFC 8866; missing mandatory lines get defaults.
 
-        Raises LocalProtocolError when a text holds a line break.
+        Raises LocalProtocolError if a text contains a line break.
         """
         lines = ["v=0", f"o={self.origin or DEFAULT_ORIGIN}", f"s={self.name or DEFAULT_NAME}"]
         _add_common(lines, self.information, self.connection, self.bandwidth)
@@ -159,7 +159,7 @@ def _add_attributes(lines: list[str], attributes: tuple[Attribute, ...]) -> None
 
 @dataclass(slots=True)
 class _Section:
-    """The session or one medium while it is read."""
+    """The session or one medium while it is parsed."""
 
     head: str = ""
     title: str | None = None
@@ -171,7 +171,7 @@ class _Section:
 def parse_sdp(data: bytes) -> SessionDescription:
     """Read a description.
 
-    Raises RemoteProtocolError (400) when no line of it can be read, when a medium has no name, or over a limit.
+    Raises RemoteProtocolError (400) if no line is valid, a medium has no name, or a limit is exceeded.
     """
     if len(data) > SIZE_LIMIT:
         raise RemoteProtocolError(f"session description larger than {SIZE_LIMIT} bytes")
@@ -246,7 +246,7 @@ def _parse_media(section: _Section) -> MediaDescription:
         raise RemoteProtocolError("medium without a name")
     if len(words) > FORMAT_LIMIT + 3:
         raise RemoteProtocolError(f"medium with more than {FORMAT_LIMIT} formats")
-    # "49170/2" announces two port pairs; RTSP negotiates ports in SETUP, so the number only informs.
+    # "49170/2" announces two port pairs; RTSP negotiates ports in SETUP, so the number is only informative.
     port = words[1].partition("/")[0] if len(words) > 1 else "0"
     return MediaDescription(
         media=words[0],

@@ -1,1 +1,1 @@
-"""The camera of a Raspberry Pi, read through the system's own program."""
+"""The camera of a Raspberry Pi, read through the system's camera program."""

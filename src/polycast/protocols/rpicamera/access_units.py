@@ -1,4 +1,4 @@
-"""Access units out of an H264 byte stream without a container (Rec. ITU-T H.264 Annex B)."""
+"""Splits an H264 byte stream (Rec. ITU-T H.264 Annex B) into access units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AccessUnit = tuple[bytes, ...]
 
 
 class AccessUnitReader:
-    """Splits a byte stream. Call `receive` with what came, and `flush` when nothing more comes for a while."""
+    """Splits a byte stream. Call `receive` with received data, and `flush` if there is no more data for a while."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -30,39 +30,39 @@ class AccessUnitReader:
 
     @property
     def is_pending(self) -> bool:
-        """Whether there is a picture, or a part of one, whose end is not known."""
+        """Whether there is a picture, or a part of one, whose end is not known yet."""
         return bool(self._buffer) or self._has_picture
 
     def receive(self, data: bytes) -> list[AccessUnit]:
-        """Take bytes and return the access units that are complete.
+        """Process received bytes; return the access units that are complete.
 
-        Raises RemoteProtocolError when there is no end of one within the limit.
+        Raises RemoteProtocolError if an access unit exceeds the limit.
         """
         self._buffer += data
         found: list[AccessUnit] = []
         while (end := self._buffer.find(_START_CODE, self._searched)) >= 0:
-            self._take_unit(bytes(self._buffer[:end]), found)
+            self._add_unit(bytes(self._buffer[:end]), found)
             del self._buffer[: end + len(_START_CODE)]
             self._searched = 0
-        # A start code may be cut in two.
+        # A start code may be split in two.
         self._searched = max(0, len(self._buffer) - len(_START_CODE) + 1)
         if len(self._buffer) > MAXIMUM_FRAME_SIZE:
             raise RemoteProtocolError("the bytes are not an H264 stream")
         return found
 
     def flush(self) -> list[AccessUnit]:
-        """Return what is pending as complete: the program has written the picture to its end."""
+        """Return pending data as a complete access unit: the program has written the whole picture."""
         found: list[AccessUnit] = []
         if self._buffer:
-            self._take_unit(bytes(self._buffer), found)
+            self._add_unit(bytes(self._buffer), found)
             self._buffer.clear()
             self._searched = 0
         if self._has_picture:
             self._end(found)
         return found
 
-    def _take_unit(self, unit: bytes, found: list[AccessUnit]) -> None:
-        unit = unit.rstrip(b"\0")  # of the next start code, or padding (section B.1)
+    def _add_unit(self, unit: bytes, found: list[AccessUnit]) -> None:
+        unit = unit.rstrip(b"\0")  # part of the next start code, or padding (section B.1)
         if not unit:
             return
         kind = unit[0] & 0x1F

@@ -22,28 +22,28 @@ from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rpicamera.access_units import AccessUnit, AccessUnitReader
 
 PROGRAMS: Final = ("rpicam-vid", "libcamera-vid")
-"""Names of the program, the present one first: Raspberry Pi OS renamed it with Debian 12."""
+"""Names of the program, the current one first: Raspberry Pi OS renamed it with Debian 12."""
 
 READ_SIZE: Final = 256 * 1024
 """Bytes of one read from the pipe."""
 
-# Seconds without data after which the program has written a picture to its end: it writes each one at once, so more
-# than the system may keep it waiting in between, and less than the time to the next picture.
+# Seconds without data after which the program has written a whole picture: it writes each one at once, so this is
+# longer than the system may delay it in between, and shorter than the time to the next picture.
 PICTURE_END_SECONDS: Final = 0.02
 
-# Seconds that the program gets to close the camera after each signal.
+# Seconds for the program to close the camera after each signal.
 GRACE_SECONDS: Final = 2.0
 
-# Lines of the program's messages that are kept for the log.
+# Lines of the program's output that are kept for the log.
 REMEMBERED_LINES: Final = 20
 MAXIMUM_LINE: Final = 500
 
-# How quickly the time line follows the clock: times of arrival jitter, the camera does not.
+# How quickly the time line follows the clock: times of arrival have jitter, the camera does not.
 _SMOOTHING: Final = 16
 
 
 class CameraClock:
-    """Times of pictures from when they arrive: even steps that follow the clock."""
+    """Derives the times of pictures from their arrival: even steps that follow the clock."""
 
     def __init__(self, frame_rate: int) -> None:
         self._step = H264().clock_rate / max(1, frame_rate)
@@ -51,7 +51,7 @@ class CameraClock:
         self._last = 0.0
 
     def time_of(self, now: float) -> int:
-        """Return the time of a picture that arrives at ``now`` (monotonic seconds), in 90 kHz ticks; it only grows."""
+        """Return the time of a picture that arrives at ``now`` (monotonic seconds), in monotonic 90 kHz ticks."""
         if self._start is None:
             self._start = now
             return 0
@@ -84,7 +84,7 @@ def arguments(configuration: PathConfiguration) -> list[str]:
 
 
 class RpiCameraPuller(Puller):
-    """The camera that the settings of the path describe."""
+    """The camera with the settings of the path."""
 
     label: ClassVar[str] = "rpicamera source"
     type_name: ClassVar[str] = "rpiCameraSource"
@@ -112,7 +112,7 @@ class RpiCameraPuller(Puller):
 
 
 class _Run:
-    """One life of the helper process."""
+    """One run of the helper process."""
 
     def __init__(self, context: PullContext, process: asyncio.subprocess.Process) -> None:
         self._context = context
@@ -167,7 +167,7 @@ class _Run:
         while pipe is not None:
             try:
                 line = await pipe.readline()
-            except ValueError:  # a line without end
+            except ValueError:  # a line that is too long
                 continue
             if not line:
                 return
@@ -177,7 +177,7 @@ class _Run:
                 self._lines.append(text)
 
     async def describe_end(self) -> str:
-        """Return why the program has ended, in its own words where it said something of an error."""
+        """Return why the program has ended, with its own error message if there is one."""
         code = await self._process.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
@@ -186,7 +186,7 @@ class _Run:
         return ": ".join([f"the camera program has ended with code {code}", *errors[-1:]])
 
     async def end(self) -> None:
-        """End the program: it closes the camera on SIGINT."""
+        """Stop the program: it closes the camera on SIGINT."""
         process = self._process
         for name in ("SIGINT", "SIGTERM", "SIGKILL"):
             if process.returncode is not None:
@@ -196,7 +196,7 @@ class _Run:
                     os.killpg(process.pid, getattr(signal, name))
                 else:
                     process.kill()
-            # Its output has to go on being read, or it could wait for ever to write it.
+            # Its output must still be read, otherwise it could block while writing.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(first_of(_drain(process.stdout), _ended(process)), GRACE_SECONDS)
         self._messages.cancel()

@@ -1,6 +1,6 @@
 """RTMP and RTMPS: clients publish and read.
 
-What the registry needs to know is here; the server itself is imported when it is started.
+What the registry needs is here; the server itself is imported when it is started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When the search for a publisher's tracks is over."""
+"""The timer that ends the analysis of a publisher's tracks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from polycast.wire.rtmp.demuxer import Demuxer
 
 
 class AnalysisTimer:
-    """Calls back when a demuxer has looked for tracks long enough; the housekeeping would be up to a second late.
+    """Calls back when the analysis of a demuxer is due to end; the housekeeping would be up to a second late.
 
-    It keeps the callback only while it waits, so that a connection that has one is freed as soon as it is closed.
+    It only holds the callback while it waits, so that the connection is freed as soon as it is closed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
@@ -21,7 +21,7 @@ class AnalysisTimer:
         self._deadline = 0.0
 
     def watch(self, demuxer: Demuxer | None, now: float, callback: Callable[[], None]) -> None:
-        """Set the time anew; call it whenever the demuxer was given something and has not told its tracks."""
+        """Reset the timer; call this whenever the demuxer has received data and its tracks are not known yet."""
         deadline = demuxer.next_timeout() if demuxer is not None else None
         self.cancel()
         if deadline is not None:
@@ -36,7 +36,7 @@ class AnalysisTimer:
             callback()
 
     def cancel(self) -> None:
-        """Do not call back."""
+        """Cancel the callback."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

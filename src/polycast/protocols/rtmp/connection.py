@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from polycast.protocols.rtmp.server import RtmpServer
 
 KEY_FRAME_PATIENCE = 10.0
-"""Seconds without a key frame after which the log says why a reader gets nothing; encoders send one every 1 to 5."""
+"""Seconds without a key frame after which a warning is logged; encoders send one every 1 to 5 seconds."""
 
 PUBLISHER_PATIENCE = 5.0
-"""Seconds that a player waits for a publisher that is there, but whose tracks are not known yet: longer than the
-analysis of a publisher takes."""
+"""Seconds that a player waits for a connected publisher whose tracks are not known yet: longer than the analysis of a
+publisher takes."""
 
 _SEED_SIZE = 4096
 """Random bytes for a handshake: more than twice 1536."""
@@ -64,7 +64,7 @@ class Connection(ServerConnection, Publisher):
         self._task: asyncio.Task[None] | None = None
         self._analysis = AnalysisTimer(self.loop, self.clock)
         self._waiting_since: float | None = None
-        """Since when the reader waits for a key frame; None once the log has said so, or it has got one."""
+        """Since when the reader waits for a key frame; None once that was logged, or it has received one."""
 
     # The shell
 
@@ -87,7 +87,7 @@ class Connection(ServerConnection, Publisher):
         engine = self._engine
         self.counters.bytes_received += len(data)
         happened = engine.receive_data(data, now)
-        # Most reads bring a part of a frame, and nothing comes of them yet.
+        # Most reads contain only a part of a frame and cause no event.
         if happened or engine.has_output or self._stream is None:
             self._handle(happened, now)
         while engine.has_more and self.is_open and not self.is_slice_over():
@@ -224,7 +224,7 @@ class Connection(ServerConnection, Publisher):
             finally:
                 hub.release(path)
         except Redirected as error:
-            # No player follows a redirection in answer to "play", so it is told in words.
+            # No player follows a redirection in response to "play", so it becomes an error text.
             await self._refuse(PLAY_NOT_FOUND, PathError(f"{NoOnePublishing(path.name)} ({error})"))
         except PathError as error:
             not_found = isinstance(error, NoOnePublishing)
@@ -258,17 +258,17 @@ class Connection(ServerConnection, Publisher):
         try:
             self._engine.end_play()
         except LocalProtocolError:
-            pass  # the client left in the same moment
+            pass  # the client disconnected at the same time
         self._flush()
         self.close(reason)
 
     # Both
 
     async def _authorize(self, action: Action, targets: Sequence[Target], login: Response | None = None) -> Target:
-        """Return the first of the targets that the client may use; raises the error of the likeliest."""
+        """Return the first target that the client is authorised for; raises the error of the most likely one."""
         hub = self.server.context.hub
         errors: list[PathError] = []
-        # A path that the configuration names is more likely meant than one that an expression matches.
+        # A path named in the configuration is more likely than one that matches an expression.
         for target in sorted(targets, key=lambda target: not hub.is_named(target.path)):
             credentials: Credentials = PlainCredentials(target.user, target.password)
             if login is not None:
@@ -282,14 +282,14 @@ class Connection(ServerConnection, Publisher):
         raise errors[0]
 
     async def _refuse(self, code: str, error: PathError) -> None:
-        """Tell the client and close; who fails to prove who it is waits for the answer."""
+        """Send the error and close; after failed authentication, the answer is delayed."""
         self.log.info("request refused: %s", error)
         if isinstance(error, AccessDenied):
             await asyncio.sleep(self.server.failure_pause)
         try:
             self._engine.refuse(code, str(error))
         except LocalProtocolError:
-            pass  # the client left in the meantime
+            pass  # the client disconnected in the meantime
         self._flush()
         self.close(str(error))
 
@@ -299,7 +299,7 @@ class Connection(ServerConnection, Publisher):
             self.answer(data)
 
     def _leave(self, reason: str) -> None:
-        """Give up the part in the path."""
+        """Stop publishing or reading."""
         path, self.path = self.path, None
         reader, self._reader = self._reader, None
         self._stream = None
@@ -340,7 +340,7 @@ class Connection(ServerConnection, Publisher):
         return Reference(self.server.session_type, self.id)
 
     def snapshot(self) -> SessionSnapshot:
-        """Return the connection as the API shows it."""
+        """Return the snapshot for the API."""
         return SessionSnapshot(
             self.id,
             self.created,

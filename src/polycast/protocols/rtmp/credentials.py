@@ -1,4 +1,4 @@
-"""What a publisher has proved by logging in as it connected."""
+"""Credentials of a publisher that has logged in."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from polycast.wire.rtmp.login import Response
 
 
 class LoginCredentials:
-    """Credentials of a client that showed that it knows the password, without telling it."""
+    """Credentials of a client that has proved to know the password without sending it."""
 
     def __init__(self, response: Response) -> None:
         self._response = response
 
     def matches(self, user: str, password: str) -> bool:
-        """Whether they fit those of the configuration. Nothing can be computed from the hash of a password."""
+        """Whether they match those of the configuration. This is impossible with a hashed password."""
         response = self._response
         return (
             secret_matches(user, response.user)

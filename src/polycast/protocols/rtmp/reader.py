@@ -1,4 +1,4 @@
-"""A client that plays: frames of a stream as messages, serialised once for all clients that get the same tracks."""
+"""A client that plays: the frames of a stream as messages, serialised once for all clients with the same tracks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from polycast.wire.rtmp.muxer import Muxer
 
 
 class MessageForm(NamedTuple):
-    """A batch as messages. One is made for each frame of each stream, so it is as cheap as can be."""
+    """A batch as messages. Created for each frame of each stream, so it is as cheap as possible."""
 
     data: bytes
     message_count: int
-    """Messages."""
+    """Number of messages."""
     key_offset: int
-    """Where in ``data`` a new reader can begin; -1 for nowhere."""
+    """Offset in ``data`` at which a new reader can start; -1 for none."""
     key_timestamp: int
-    """Timestamp of the message there, in milliseconds."""
+    """Timestamp of the message at that offset, in milliseconds."""
     key_count: int
-    """Messages from there on."""
+    """Number of messages from there on."""
     has_update: bool
-    """Whether a track's parameters change in it."""
+    """Whether the parameters of a track change in it."""
 
 
 class SharedMuxer:
-    """Serialises a stream for all readers that get the same tracks."""
+    """Serialises a stream for all readers with the same tracks."""
 
     def __init__(self, tracks: tuple[Track, ...]) -> None:
         self.muxer = Muxer(tracks)
@@ -41,13 +41,13 @@ class SharedMuxer:
         self._form_key = ("messages", id(self))
 
     def refresh(self, tracks: tuple[Track, ...]) -> None:
-        """Take the tracks as they are described now; what changed while nobody played was not seen."""
+        """Set the current descriptions of the tracks, which may have changed while nobody played."""
         for old, new in zip(self.muxer.tracks, tracks, strict=True):
             if old.codec != new.codec:
                 self.muxer.update(new)
 
     def form(self, batch: FrameBatch) -> MessageForm:
-        """Return the batch as messages, made for the first reader that asks."""
+        """Return the batch as messages, built for the first reader that asks."""
         return batch.form(self._form_key, self._build)
 
     def _build(self, batch: FrameBatch) -> MessageForm:
@@ -62,7 +62,7 @@ class SharedMuxer:
                 continue
             if isinstance(entry, Frame):
                 if not muxer.is_complete(index):
-                    continue  # nobody can decode it before the parameters have come
+                    continue  # it cannot be decoded before the parameters arrive
                 if entry.key and key_offset < 0 and (index == self._key_track or self._key_track is None):
                     key_offset, key_timestamp, key_part = offset, muxer.timestamp(index, entry), len(parts)
                 message = muxer.message(index, entry)
@@ -71,7 +71,7 @@ class SharedMuxer:
                 try:
                     message = muxer.update(entry, muxer.timestamp(*last) if last is not None else 0)
                 except LocalProtocolError:
-                    continue  # parameters that the format cannot carry; the old ones stay
+                    continue  # parameters that the format does not support; the old ones remain
                 if not message:
                     continue
                 has_update = True
@@ -99,9 +99,9 @@ class MessageReader(FrameReader):
         self._close = close
         self._reference = reference
         self.flowing = False
-        """Whether it has begun: from the first key frame on."""
+        """Whether it has started, which it does at the first key frame."""
         self._is_stale = False
-        """Whether parameters changed since the client got the sequence headers, while nothing was sent to it."""
+        """Whether parameters changed after the client got the sequence headers, while nothing was sent to it."""
 
     def close_reader(self, reason: str) -> None:
         self._close(reason)
@@ -113,7 +113,7 @@ class MessageReader(FrameReader):
         form = self._shared.form(batch)
         outbox = self._outbox
         if self.flowing and outbox.ready:
-            # Written out: this is all that happens for most readers and batches.
+            # Inlined: this is all that happens for most readers and batches.
             data = form.data
             if data:
                 outbox.write(data)

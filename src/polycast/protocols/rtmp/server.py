@@ -31,7 +31,7 @@ class RtmpServer(TcpServer):
         super().__init__(context, configuration)
         """What connections have received and cannot use yet."""
         self.login = Login(secrets.token_bytes(32))
-        """How publishers log in as they connect, if the configuration has them do so."""
+        """How publishers log in when they connect, if the configuration requires it."""
         self._clients: dict[str, Connection] = {}
         self._muxers: WeakKeyDictionary[Stream, dict[frozenset[int], SharedMuxer]] = WeakKeyDictionary()
 
@@ -53,11 +53,11 @@ class RtmpServer(TcpServer):
         return new_session_id(self._clients.__contains__)
 
     def add_client(self, connection: Connection) -> None:
-        """Give a new connection its place among the sessions."""
+        """Add a new connection to the sessions."""
         self._clients[connection.id] = connection
 
     def remove_client(self, connection: Connection) -> None:
-        """Forget a lost connection."""
+        """Remove a lost connection."""
         self._clients.pop(connection.id, None)
 
     def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:

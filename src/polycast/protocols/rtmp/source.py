@@ -21,7 +21,7 @@ from polycast.wire.rtmp.login import ClientLogin
 _SEED_SIZE: Final = 4096
 """Random bytes for a handshake: more than twice 1536."""
 
-# Seconds between two looks at the engine's time-outs: at most, and at least.
+# Maximum and minimum seconds between two checks of the engine's timeouts.
 LONGEST_TICK_SECONDS: Final = 1.0
 SHORTEST_TICK_SECONDS: Final = 0.02
 
@@ -58,11 +58,11 @@ class RtmpPuller(Puller):
 
 
 class _LoginNeededError(PullError):
-    """The server wants a login; the next connection makes the next step of it."""
+    """The server requires a login; the next connection performs its next step."""
 
 
 class _Connection(OutgoingConnection):
-    """Feeds the engine, and the stream with what the engine tells."""
+    """Feeds the engine with data, and the stream with the engine's events."""
 
     def __init__(self, context: PullContext, address: ServerAddress, login: ClientLogin) -> None:
         super().__init__(context.loop, context.log)
@@ -111,11 +111,11 @@ class _Connection(OutgoingConnection):
     # Life
 
     def begin(self) -> None:
-        """Send the handshake: not before the certificate of the server was checked."""
+        """Send the handshake, after the certificate of the server was verified."""
         self._flush()
 
     async def wait(self) -> None:
-        """Let the engine look at the time; ends with PullError when the server is silent for too long."""
+        """Handle the engine's timeouts; ends with PullError if the server is silent for too long."""
         while True:
             timeout = self._engine.next_timeout()
             rest = LONGEST_TICK_SECONDS if timeout is None else timeout - self.clock()
@@ -142,7 +142,7 @@ class _Connection(OutgoingConnection):
             self.resume_work()
 
     def leave(self) -> None:
-        """Tell the server, and close."""
+        """Signal the end to the server, and close."""
         self._analysis.cancel()
         self._stream = None
         self._engine.close_stream()
@@ -174,7 +174,7 @@ class _Connection(OutgoingConnection):
         if isinstance(event, events.TrackIgnored):
             self._context.log.warning("%s track %d is skipped: %s", event.kind, event.number + 1, event.reason)
         elif isinstance(event, events.LoginRequested):
-            raise _LoginNeededError("the server wants a login")
+            raise _LoginNeededError("the server requires a login")
         elif isinstance(event, events.RequestRefused):
             raise PullError(": ".join(filter(None, (event.code, event.description))) or "the server refused")
         elif isinstance(event, events.PeerClosedStream):

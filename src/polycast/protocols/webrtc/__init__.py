@@ -1,4 +1,4 @@
-"""WebRTC: browsers and others publish (WHIP) and watch (WHEP).
+"""WebRTC: browsers and other clients publish (WHIP) and watch (WHEP).
 
 What the registry needs to know is here; the server itself is imported when it is started.
 """

@@ -1,4 +1,4 @@
-"""A connection that we open: we check the candidates of the other side from one UDP socket."""
+"""An outgoing connection: checks the candidates of the other side from one UDP socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUFFER_SIZE = 4 * 1024 * 1024
 
 
 class ClientPeer(Peer):
-    """The side that made the offer. It is the controlling agent of ICE; the answer tells who begins DTLS."""
+    """The side that made the offer. It is the controlling ICE agent; the answer determines the DTLS client."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class ClientPeer(Peer):
         *,
         bound: socket.socket | None = None,
     ) -> None:
-        """``credentials`` are those of the offer. Raises OSError when no socket can be opened."""
+        """``credentials`` are those of the offer. Raises OSError if no socket can be opened."""
         super().__init__(identity, answer.fingerprint, owner, is_dtls_client=answer.setup == "passive")
         self._loop = loop
         self._udp = UdpSocket(

@@ -1,4 +1,4 @@
-"""What a WebRTC publisher sends: RTP packets in order, with loss recovery, and the RTCP that it has to be told."""
+"""Receives from a WebRTC publisher: RTP packets in order, with loss recovery, and the RTCP to send back."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from polycast.wire.webrtc.description import Format
 REPORT_INTERVAL: Final = 1.0
 """Seconds between two receiver reports."""
 KEY_FRAME_INTERVAL: Final = 0.5
-"""Seconds between two requests for a key frame at least: each costs the publisher a large picture."""
+"""Minimum seconds between two key frame requests: each costs the publisher a large picture."""
 REORDER_SIZE: Final = 512
-"""Packets that are held back while one is missing: those of a large key frame."""
+"""Packets that are held while one is missing: those of a large key frame."""
 REORDER_SECONDS: Final = 0.3
-"""Seconds that a missing packet is waited for: time for a few requests over a long distance."""
+"""Seconds to wait for a missing packet: time for a few requests over a long distance."""
 
 
 @dataclass(slots=True)
@@ -43,12 +43,12 @@ class InboundTrack:
     """One medium that the publisher sends."""
 
     index: int
-    """Of the track in the stream."""
+    """Index of the track in the stream."""
     kind: str
     mid: str
     format: Format
     ssrcs: Sequence[int]
-    """What the publisher announced; empty where it did not."""
+    """SSRCs announced by the publisher; empty if there are none."""
 
 
 class _Receiver:
@@ -61,7 +61,7 @@ class _Receiver:
         self.statistics = ReceiverStatistics(track.format.clock_rate)
         self.recovery = LossRecovery() if track.kind == "video" and "nack" in track.format.feedback else None
         self._left_out = 0
-        """Empty packets so far: browsers send them as padding, and what follows closes the gap."""
+        """Number of empty packets so far: browsers send them as padding, and later packets are renumbered."""
 
     def receive(self, packet: RtpPacket, now: float, *, is_resent: bool) -> list[RtpPacket]:
         if not is_resent:
@@ -74,7 +74,7 @@ class _Receiver:
         return self._clean(self.reorderer.flush(now))
 
     def _clean(self, ordered: Sequence[RtpPacket]) -> list[RtpPacket]:
-        """Take header extensions and CSRCs off, and leave empty packets out."""
+        """Remove header extensions and CSRCs, and omit empty packets."""
         cleaned: list[RtpPacket] = []
         for packet in ordered:
             if packet.end == packet.payload:
@@ -91,10 +91,10 @@ class _Receiver:
 
 
 class InboundMedia:
-    """All that one publisher sends.
+    """All media of one publisher.
 
-    Give it what was received by `receive_rtp` and `receive_rtcp`; call `handle_timeout` when `next_timeout` has come,
-    send the RTCP packets that it returns, and take the packets whose time of waiting is over from `released`.
+    Pass received packets to `receive_rtp` and `receive_rtcp`; call `handle_timeout` when `next_timeout` is due, send
+    the RTCP packets that it returns, and process the packets in `released`, which no longer wait for missing ones.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class InboundMedia:
         mid_extension: int | None = None,
         transport_sequence_extension: int | None = None,
     ) -> None:
-        """The extensions are the identifiers that were agreed on; None where they were not."""
+        """The extensions are the negotiated identifiers; None if they were not negotiated."""
         self._receivers = [_Receiver(track) for track in tracks]
         self._by_ssrc: dict[int, _Receiver] = {}
         self._by_mid = {receiver.track.mid.encode(): receiver for receiver in self._receivers}
@@ -128,16 +128,16 @@ class InboundMedia:
         self._last_key_request: float | None = None
         self._wants_key_frame = True
         self.released: list[tuple[int, RtpPacket]] = []
-        """Packets that waited for missing ones, by track index; the caller empties it."""
+        """Packets that have waited for missing ones, by track index; cleared by the caller."""
 
     @property
     def started(self) -> set[int]:
-        """Indexes of the tracks of which packets were received."""
+        """Indexes of the tracks whose packets were received."""
         return {receiver.track.index for receiver in self._receivers if receiver.reorderer.has_started}
 
     @property
     def packets_lost(self) -> int:
-        """Packets that never came, of all tracks."""
+        """Number of packets that never arrived, of all tracks."""
         return sum(receiver.reorderer.lost for receiver in self._receivers)
 
     @property
@@ -146,9 +146,9 @@ class InboundMedia:
         return max((receiver.statistics.jitter_seconds for receiver in self._receivers), default=0.0)
 
     def receive_rtp(self, data: bytes, now: float) -> tuple[int, list[RtpPacket]]:
-        """Take an RTP packet; return the index of its track, and the packets of it whose turn has come.
+        """Process an RTP packet; return the index of its track, and the packets of it that are in order now.
 
-        (-1, []) for a packet of no track.
+        (-1, []) for a packet without a track.
         """
         try:
             packet = parse_packet(data, 0, len(data))
@@ -168,7 +168,7 @@ class InboundMedia:
         return receiver.track.index, receiver.receive(packet, now, is_resent=False)
 
     def receive_rtcp(self, data: bytes, now: float) -> list[tuple[int, SenderReport]]:
-        """Take a compound RTCP packet; return the sender reports in it, with the indexes of their tracks."""
+        """Process a compound RTCP packet; return the sender reports in it, with the indexes of their tracks."""
         reports: list[tuple[int, SenderReport]] = []
         try:
             packets = parse_compound(data)
@@ -182,11 +182,11 @@ class InboundMedia:
         return reports
 
     def request_key_frame(self) -> None:
-        """Ask for a key frame with the next packets that go out, unless one was asked for just now."""
+        """Request a key frame with the next packets sent, unless one was requested just before."""
         self._wants_key_frame = True
 
     def next_timeout(self) -> float:
-        """Return when `handle_timeout` is to be called."""
+        """Return when to call `handle_timeout`."""
         times = [self._next_feedback, self._next_report]
         for receiver in self._receivers:
             waiting = receiver.reorderer.next_timeout()
@@ -197,7 +197,7 @@ class InboundMedia:
         return min(times)
 
     def handle_timeout(self, now: float) -> list[bytes]:
-        """Return the RTCP packets to send now; packets that waited for too long are in `released`."""
+        """Return the RTCP packets to send now; packets that have waited too long are in `released`."""
         outgoing: list[RtcpPacket] = []
         for receiver in self._receivers:
             self.released += [(receiver.track.index, packet) for packet in receiver.flush(now)]
@@ -243,7 +243,7 @@ class InboundMedia:
         return requests
 
     def _find(self, data: bytes, payload_type: int) -> _Receiver | None:
-        """Return the track of a packet (RFC 8843 section 9.2): by SSRC, else by MID, else by payload type."""
+        """Return the track of a packet (RFC 8843 section 9.2): by SSRC, MID or payload type, in this order."""
         ssrc = int.from_bytes(data[8:12], "big")
         receiver = self._by_ssrc.get(ssrc)
         if receiver is not None:

@@ -1,4 +1,4 @@
-"""A publisher's media on their way into a stream."""
+"""Feeds a stream with the media of a publisher."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.protocols.webrtc.peer import Peer
 
 EARLY_PACKETS: Final = 2_000
-"""Packets that are kept until the tracks are known: two seconds of 8 Mbit/s."""
+"""Packets that are held until the tracks are known: two seconds of 8 Mbit/s."""
 
 
 class Incoming:
     """Feeds a stream from one peer.
 
-    ``start`` is called once, with the tracks of which packets were received: all of them, or what there is when
-    ``gather_seconds`` have passed. It returns the stream, or None when there is none to feed.
+    ``start`` is called once, with the tracks whose packets were received: all of them, or those that have started after
+    ``gather_seconds``. It returns the stream, or None if there is none to feed.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Incoming:
         self._start = start
         self._gather_seconds = gather_seconds
         self._gathered_at = 0.0
-        """When the tracks are known at the latest; 0 before the connection is there."""
+        """Latest time at which the tracks are known; 0 before the connection is established."""
         self._early: list[tuple[int, Sequence[RtpPacket], float]] = []
         self._stream: Stream | None = None
         self._places: dict[int, int] = {}
@@ -53,32 +53,32 @@ class Incoming:
 
     @property
     def stream(self) -> Stream | None:
-        """The stream that is fed; None before it begins."""
+        """The stream that is fed; None before it starts."""
         return self._stream
 
     def connect(self, now: float) -> None:
-        """Begin: the peer is connected."""
+        """Start: the peer is connected."""
         self._gathered_at = now + self._gather_seconds
         self._on_timer()
 
     def receive_rtp(self, data: bytes, now: float) -> None:
-        """Take an RTP packet."""
+        """Process an RTP packet."""
         index, packets = self._media.receive_rtp(data, now)
         counters = self._counters
         counters.packets_received += 1
         counters.bytes_received += len(data)
         if packets:
-            self._take(index, packets, now)
+            self._process(index, packets, now)
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
-        """Take a compound RTCP packet."""
+        """Process a compound RTCP packet."""
         for index, report in self._media.receive_rtcp(data, now):
             place = self._places.get(index)
             if self._stream is not None and place is not None:
                 self._stream.on_sender_report(place, report, now)
 
     def end_of_read(self) -> None:
-        """Send what one wake-up of the socket brought to the stream's readers."""
+        """Send the data of one wake-up of the socket to the stream's readers."""
         if self._stream is not None:
             self._stream.end_of_read()
         elif self._early and len(self._media.started) == len(self._tracks):
@@ -86,18 +86,18 @@ class Incoming:
         self._schedule()
 
     def request_key_frame(self) -> None:
-        """Ask the publisher for a key frame, soon."""
+        """Request a key frame from the publisher."""
         self._media.request_key_frame()
         self._loop.call_soon(self._on_timer)
 
     def close(self) -> None:
-        """Take nothing any more."""
+        """Stop feeding the stream."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._early.clear()
 
-    def _take(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
+    def _process(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
         stream = self._stream
         if stream is None:
             if len(self._early) < EARLY_PACKETS:
@@ -120,7 +120,7 @@ class Incoming:
         self._stream = stream
         early, self._early = self._early, []
         for index, packets, now in early:
-            self._take(index, packets, now)
+            self._process(index, packets, now)
         stream.end_of_read()
 
     def _on_timer(self) -> None:
@@ -133,7 +133,7 @@ class Incoming:
         released = self._media.released
         if released:
             for index, packet in released:
-                self._take(index, (packet,), now)
+                self._process(index, (packet,), now)
             released.clear()
             if self._stream is not None:
                 self._stream.end_of_read()
@@ -144,7 +144,7 @@ class Incoming:
         self._schedule()
 
     def _schedule(self) -> None:
-        """Wake up when the engine wants it."""
+        """Set the timer for the engine's next timeout."""
         if self._is_closed or not self._gathered_at:
             return
         due = self._media.next_timeout()

@@ -14,7 +14,7 @@ from polycast.wire.webrtc.ice import local_ufrag
 from polycast.wire.webrtc.stun import Message, parse_message
 
 MAXIMUM_ADDRESSES: Final = 4
-"""Addresses that one connection is known by: a peer may move between networks, and packets are still on their way."""
+"""Addresses stored per connection: a peer may move between networks while packets are in flight."""
 
 
 class MediaPort:
@@ -27,7 +27,7 @@ class MediaPort:
         self._loop = loop
         self._socket = UdpSocket(loop, bound, self._on_datagram, self._on_drained)
         self._fed: set[LitePeer] = set()
-        """Connections that got media since the socket was last drained."""
+        """Connections that received media since the socket was last drained."""
         self._by_ufrag: dict[str, LitePeer] = {}
         self._by_address: dict[Address, LitePeer] = {}
         self._addresses: dict[LitePeer, list[Address]] = {}
@@ -38,17 +38,17 @@ class MediaPort:
         return self._socket.port
 
     def add(self, peer: LitePeer) -> None:
-        """Begin to take datagrams for a connection."""
+        """Start receiving datagrams for a connection."""
         self._by_ufrag[peer.ice.credentials.ufrag] = peer
         self._addresses[peer] = []
 
     def rename(self, peer: LitePeer, old_ufrag: str) -> None:
-        """Take the new fragment of a connection whose ICE was restarted."""
+        """Set the new username fragment of a connection after an ICE restart."""
         self._by_ufrag.pop(old_ufrag, None)
         self._by_ufrag[peer.ice.credentials.ufrag] = peer
 
     def remove(self, peer: LitePeer) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self._by_ufrag.pop(peer.ice.credentials.ufrag, None)
         for address in self._addresses.pop(peer, ()):
             if self._by_address.get(address) is peer:
@@ -65,7 +65,7 @@ class MediaPort:
             return
         peer = self._by_address.get(address)
         if peer is None:
-            return  # of no connection
+            return  # does not belong to a connection
         if 128 <= first <= 191:
             self._fed.add(peer)
             peer.receive_media(data[start:end], self._loop.time())
@@ -88,9 +88,9 @@ class MediaPort:
             return
         source = plain_host(address[0]), int(address[1])
         if peer.receive_check(message, source, address, self._socket, self._loop.time()):
-            self._learn(peer, address)
+            self._add_address(peer, address)
 
-    def _learn(self, peer: LitePeer, address: Address) -> None:
+    def _add_address(self, peer: LitePeer, address: Address) -> None:
         if self._by_address.get(address) is peer or peer not in self._addresses:
             return
         known = self._addresses[peer]

@@ -1,4 +1,4 @@
-"""Offer and answer: which tracks a viewer gets and in which formats, and what a publisher may send."""
+"""Offer and answer: the tracks and formats for a viewer, and what a publisher may send."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from polycast.wire.webrtc.local_description import LocalMedia, Source
 STREAM_NAME: Final = "polycast"
 
 NOT_ACCEPTABLE: Final = 406
-"""Status for an offer whose media cannot be taken."""
+"""Status for an offer whose media cannot be accepted."""
 
 _RECEIVED_EXTENSIONS: Final = (MID_EXTENSION, TRANSPORT_SEQUENCE_EXTENSION)
 _OPUS_PARAMETERS: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
-"""Browsers send one channel to those that do not ask for two (RFC 7587 section 7.1)."""
+"""Browsers send one channel unless two are requested (RFC 7587 section 7.1)."""
 
 
 def names_of(codecs: Sequence[type[Codec]]) -> str:
-    """Return codec names for a message."""
+    """Return codec names for a text."""
     return ", ".join(codec.name for codec in codecs)
 
 
 @dataclass(frozen=True, slots=True)
 class SentTrack:
-    """A track that a viewer gets."""
+    """A track that is sent to a viewer."""
 
     track: Track
     mid: str
@@ -48,9 +48,9 @@ class SentTrack:
 
 
 def choose_tracks(offer: RemoteDescription, tracks: Sequence[Track]) -> list[SentTrack]:
-    """Return which tracks of a stream go to whoever sent this offer: one of video and one of audio at most.
+    """Return the tracks of a stream for the viewer who sent this offer: at most one video and one audio track.
 
-    Raises RemoteProtocolError when there is none, saying whether the stream or the viewer is the reason.
+    Raises RemoteProtocolError if there is none; its text tells whether the stream or the viewer is the reason.
     """
     chosen: list[SentTrack] = []
     refused: list[str] = []
@@ -77,7 +77,7 @@ def choose_tracks(offer: RemoteDescription, tracks: Sequence[Track]) -> list[Sen
 def answer_to_viewer(
     offer: RemoteDescription, chosen: Sequence[SentTrack], outgoing: Sequence[OutgoingTrack]
 ) -> list[LocalMedia]:
-    """Return the media of the answer, in the order of the offer. ``outgoing`` fits ``chosen``."""
+    """Return the media of the answer, in the order of the offer. ``outgoing`` corresponds to ``chosen``."""
     sent = {item.mid: (item, out) for item, out in zip(chosen, outgoing, strict=True)}
     medias: list[LocalMedia] = []
     for media in offer.medias:
@@ -92,8 +92,8 @@ def answer_to_viewer(
 
 
 def _unused(media: RemoteMedia) -> LocalMedia:
-    """Return a medium that stays, but in which nothing is sent: browsers that see one refused show no picture at
-    times. One that cannot stay is refused."""
+    """Return a medium that is accepted, but in which nothing is sent: if it is rejected, browsers sometimes show no
+    picture. A medium that cannot be accepted is rejected."""
     formats = supported_formats(media)[:1] if not media.is_rejected else []
     plain = [dataclasses.replace(item, feedback=frozenset(), retransmission=None) for item in formats]
     return LocalMedia(media.kind, media.mid, "inactive", plain)
@@ -101,14 +101,14 @@ def _unused(media: RemoteMedia) -> LocalMedia:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedTrack:
-    """What a publisher sends in one medium."""
+    """A track that a publisher sends in one medium."""
 
     inbound: InboundTrack
     track: Track
 
 
 def accept_tracks(offer: RemoteDescription) -> list[ReceivedTrack]:
-    """Return what a publisher may send: of each medium the first format that is known here, which it likes best.
+    """Return what a publisher may send: in each medium, the first supported format, which is the one it prefers.
 
     Raises RemoteProtocolError with `NOT_ACCEPTABLE`.
     """
@@ -155,12 +155,12 @@ def answer_to_publisher(offer: RemoteDescription, received: Sequence[ReceivedTra
 
 
 def received_extension(offer: RemoteDescription, uri: str) -> int | None:
-    """Return the identifier of a header extension that was agreed on, which is the same in all bundled media."""
+    """Return the identifier of a negotiated header extension, which is the same in all bundled media."""
     return next((media.extensions[uri] for media in offer.medias if uri in media.extensions), None)
 
 
 def offer_to_receive() -> list[LocalMedia]:
-    """Return the media of an offer that asks for one video and one audio track, in all codecs that are known here."""
+    """Return the media of an offer to receive one video and one audio track, in all supported codecs."""
     video = [*_with_retransmission(_OFFERED_VIDEO)]
     extensions = {TRANSPORT_SEQUENCE_EXTENSION: 1, MID_EXTENSION: 2}
     return [
@@ -170,14 +170,14 @@ def offer_to_receive() -> list[LocalMedia]:
 
 
 def accept_answer(answer: RemoteDescription) -> list[ReceivedTrack]:
-    """Return what the other side sends, by its answer. Raises RemoteProtocolError when that is nothing."""
+    """Return what the other side sends according to its answer. Raises RemoteProtocolError if that is nothing."""
     received: list[ReceivedTrack] = []
     for media in answer.medias:
         formats = supported_formats(media) if media.sends and not media.is_rejected else []
         if formats and all(item.inbound.kind != media.kind for item in received):
             received.append(_accept(len(received), media, formats[0]))
     if not received:
-        raise RemoteProtocolError("nothing is sent that is supported here")
+        raise RemoteProtocolError("the answer has no supported media")
     return received
 
 
@@ -204,7 +204,7 @@ _MULTICHANNEL_OPUS: Final = {
     7: ("0,4,1,2,3,5,6", 4, 4),
     8: ("0,6,1,4,5,2,3,7", 5, 4),
 }
-"""Channel mapping, streams and coupled streams by number of channels, as Chromium has them."""
+"""Channel mapping, streams and coupled streams by number of channels, as in Chromium."""
 _OFFERED_AUDIO: Final = (
     Format(111, "opus", 48_000, 2, _OPUS_PARAMETERS),
     *(

@@ -1,8 +1,8 @@
-"""A stream as RTP packets for WebRTC: made once per batch of frames, the same for all viewers, up to the cipher.
+"""A stream as RTP packets for WebRTC: built once per batch of frames, the same for all viewers, up to the cipher.
 
-Viewers have keys of their own, so what is encrypted cannot be shared. Everything before it is: one set of packets, one
-SSRC, one sequence. A `CipherPlan` lists where in one buffer each packet goes; a viewer's cipher writes into that
-buffer, it is sent, and the next viewer's cipher writes over it.
+Each viewer has its own keys, so encrypted packets cannot be shared. Everything before is shared: one set of packets,
+one SSRC, one sequence. A `CipherPlan` lists where each packet goes in a buffer; a viewer's cipher writes into that
+buffer, it is sent, and the next viewer's cipher overwrites it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from polycast.rtp.retransmission import PacketHistory
 from polycast.wire.webrtc.srtp_ciphers import Sealing, position_of
 
 MAXIMUM_PAYLOAD_SIZE: Final = 1188
-"""Bytes of payload in a packet, so that with its header it has 1,200: what browsers send themselves. With the tag of
-SRTP, UDP and IPv6 that stays below the smallest MTU of an IPv6 network, 1,280."""
+"""Bytes of payload in a packet, so that it has 1,200 bytes with its header, like those of browsers. Including the tag
+of SRTP, UDP and IPv6, that is below the smallest MTU of IPv6 networks, 1,280."""
 
 _MARKER: Final = 0x80
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingPackets:
-    """What one batch of frames is for one track."""
+    """The packets of one track in one batch of frames."""
 
     packets: Sequence[RtpPacket]
     first_index: int
-    """Index of the first packet: how often the sequence numbers have wrapped, then its sequence number."""
+    """Index of the first packet: the roll-over counter, then its sequence number."""
     key: int
-    """Number of the first packet at which a viewer can begin; -1 when there is none."""
+    """Number of the first packet at which a viewer can start; -1 if there is none."""
     timestamp: int
     """RTP timestamp of the last packet."""
     payload_size: int
@@ -46,12 +46,12 @@ class OutgoingPackets:
 
 
 class CipherPlan:
-    """Packets of a batch, laid out in a buffer for viewers that have the same payload type and tag size."""
+    """Packets of a batch, laid out in a buffer for viewers with the same payload type and tag size."""
 
     __slots__ = ("calls", "sealings")
 
     def __init__(self, packets: Sequence[RtpPacket], payload_type: int, ssrc: int, index: int, tag_size: int) -> None:
-        """``index`` is the packet index of the first packet, as these viewers count it."""
+        """``index`` is the packet index of the first packet, as counted by these viewers."""
         sizes = [HEADER_SIZE + packet.end - packet.payload + tag_size for packet in packets]
         view = memoryview(bytearray(sum(sizes)))
         sealings: list[Sealing] = []
@@ -67,9 +67,9 @@ class CipherPlan:
             index += 1
             start = end
         self.sealings = sealings
-        """What a viewer's cipher has to do."""
+        """The packets for a viewer's cipher."""
         self.calls = _segmented(view, sizes)
-        """What is to be sent then: (bytes, size of each datagram), for one system call each."""
+        """What to send then: (bytes, size of each datagram), for one system call each."""
 
 
 def _header(packet: RtpPacket, payload_type: int) -> bytes:
@@ -79,7 +79,7 @@ def _header(packet: RtpPacket, payload_type: int) -> bytes:
 
 
 def _segmented(view: memoryview, sizes: Sequence[int]) -> list[tuple[memoryview, int]]:
-    """Cut a buffer into pieces of datagrams of one size, of which the last may be shorter (UDP_SEGMENT)."""
+    """Split a buffer into runs of datagrams of one size, the last of which may be shorter (UDP_SEGMENT)."""
     calls: list[tuple[memoryview, int]] = []
     start = end = segment = count = 0
     for size in sizes:
@@ -103,16 +103,17 @@ class OutgoingTrack:
     """Packets of one track for all viewers."""
 
     def __init__(self, track: Track, wall_time_of: Callable[[Frame, int], WallTime]) -> None:
-        """``wall_time_of`` tells when a frame with a clock rate was captured, on one clock for all tracks."""
+        """``wall_time_of`` returns the capture time of a frame with a clock rate, on one clock for all tracks."""
         self._wall_time_of = wall_time_of
         self._wall_origin: int | None = None
-        """Wall-clock time of the frames' time 0, in nanoseconds."""
+        """Wall-clock time of media time 0, in nanoseconds."""
         self.index = track.index
         self.track = track
         self.ssrc = secrets.randbits(32)
         self.retransmission_ssrc = secrets.randbits(32)
         self.initial_timestamp = secrets.randbits(32)
-        # The first half of the range, so that no viewer sees it wrap among its first packets (RFC 3711 section 3.3.1).
+        # In the first half of the range, so that it does not wrap among a viewer's first packets (RFC 3711 section
+        # 3.3.1).
         self._next_index = secrets.randbits(15)
         packetizer = make_packetizer(
             track,
@@ -127,7 +128,7 @@ class OutgoingTrack:
         self.history = PacketHistory()
         self._highest_pts: int | None = None
         self.has_reordering = False
-        """Whether pictures come in another order than they are shown, which browsers cannot handle in WebRTC."""
+        """Whether the decoding order differs from the presentation order, which browsers do not support in WebRTC."""
         self._form_key = f"webrtc {id(self)}"
 
     @property
@@ -140,17 +141,17 @@ class OutgoingTrack:
         return self._next_index - (self._next_index - sequence & 0xFFFF)
 
     def timestamp_at(self, wall_time: WallTime) -> int:
-        """Return the RTP timestamp of a moment, for sender reports."""
+        """Return the RTP timestamp of a wall-clock time, for sender reports."""
         elapsed = wall_time - (self._wall_origin or wall_time)
         ticks = rescale_nearest(elapsed, NANOSECONDS, self.track.clock_rate)
         return (ticks + self.initial_timestamp) & 0xFFFFFFFF
 
     def packets_of(self, batch: FrameBatch) -> OutgoingPackets | None:
-        """Return the packets of a batch, made for the first viewer that asks; None when this track has none in it."""
+        """Return the packets of a batch, built for the first viewer that asks; None if it has none of this track."""
         return batch.form(self._form_key, self._build)
 
     def plan(self, batch: FrameBatch, payload_type: int, index_offset: int, tag_size: int) -> CipherPlan | None:
-        """Return how the packets of a batch are encrypted for viewers who joined ``index_offset`` packets (a multiple
+        """Return the cipher plan of a batch for viewers who joined ``index_offset`` packets (a multiple
         of 65,536) after the first index."""
 
         def build(batch: FrameBatch) -> CipherPlan | None:
@@ -189,7 +190,7 @@ class OutgoingTrack:
         return OutgoingPackets(packets, first_index, key, packets[-1].timestamp, size)
 
     def _is_late(self, frame: Frame) -> bool:
-        """Whether a picture is shown before one that was sent already. No other picture but such ones needs it."""
+        """Whether a picture is shown before one that was already sent. Only such pictures depend on it."""
         highest = self._highest_pts
         if highest is not None and frame.pts < highest and not frame.key:
             self.has_reordering = True

@@ -1,4 +1,4 @@
-"""The pages that publish and watch, and the scripts that other pages embed."""
+"""The pages for publishing and watching, and the scripts for embedding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCRIPT_CACHE = "max-age=3600"
 
 
 class Pages:
-    """Serves pages and scripts. They are loaded when first asked for, beside the loop."""
+    """Serves pages and scripts. They are loaded at the first request, in a thread."""
 
     def __init__(self, server: WebRtcServer) -> None:
         self._server = server
@@ -39,7 +39,7 @@ class Pages:
         return self._respond(request, found, cache=_SCRIPT_CACHE)
 
     async def asset(self, request: Request, folder: str, name: str) -> Response | None:
-        """Return a file that the pages load; None when the folder is none of theirs."""
+        """Return a file that the pages load; None if the folder is not one of theirs."""
         root, _, version = folder.partition("/")
         if root != ASSETS_FOLDER:
             return None

@@ -1,4 +1,4 @@
-"""One WebRTC connection: ICE, DTLS and SRTP between datagrams of its peer and packets of RTP and RTCP."""
+"""One WebRTC connection: ICE, DTLS and SRTP, between datagrams of the peer and RTP and RTCP packets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from polycast.wire.webrtc.srtp_profiles import EXPORTER_LABEL, profile_by_openss
 from polycast.wire.webrtc.stun import Message
 
 MAXIMUM_SILENT_DATAGRAMS: Final = 64
-"""DTLS datagrams that are taken before the handshake is over; a handshake with retransmissions has a dozen."""
+"""DTLS datagrams accepted during the handshake; a handshake with retransmissions has a dozen."""
 
 
 class PeerState(Enum):
-    """Life of a connection. It only ever goes forward."""
+    """State of a connection. It only moves forward."""
 
     WAITING = auto()
     """For the first connectivity check."""
@@ -30,7 +30,7 @@ class PeerState(Enum):
 
 
 class PeerOwner(Protocol):
-    """What a connection tells."""
+    """Callbacks of a connection."""
 
     def on_connected(self, now: float) -> None:
         """Media may flow."""
@@ -42,21 +42,21 @@ class PeerOwner(Protocol):
         """A compound RTCP packet was received."""
 
     def on_end_of_read(self) -> None:
-        """What one wake-up of the socket brought has been handed over."""
+        """All data of one wake-up of the socket has been delivered."""
 
     def on_peer_closed(self, reason: str) -> None:
         """The connection has ended."""
 
 
 class MediaSocket(Protocol):
-    """The UDP port, or the TCP connection, over which the peer is reached."""
+    """The UDP port, or the TCP connection, to the peer."""
 
     def send(self, data: bytes, address: Address) -> None: ...
     def send_segments(self, data: bytes | memoryview, segment_size: int, address: Address) -> None: ...
 
 
 class Peer:
-    """DTLS and SRTP of a connection; how the peer is reached is the business of subclasses."""
+    """DTLS and SRTP of a connection; subclasses implement ICE."""
 
     def __init__(
         self, identity: DtlsIdentity, fingerprint: tuple[str, bytes], owner: PeerOwner, *, is_dtls_client: bool
@@ -67,22 +67,22 @@ class Peer:
         self.state = PeerState.WAITING
         self.socket: MediaSocket | None = None
         self.address: Address = ()
-        """Where the peer is, in the form of the socket."""
+        """Address of the peer, in the form of the socket."""
         self.sender: SrtpSender | None = None
-        """There while connected."""
+        """Set while connected."""
         self._receiver: SrtpReceiver | None = None
         self.bytes_received = 0
         self.bytes_sent = 0
 
     @property
     def refused(self) -> int:
-        """SRTP packets that were replayed, forged or damaged."""
+        """Number of replayed, forged or damaged SRTP packets."""
         return self._receiver.refused if self._receiver is not None else 0
 
     # Datagrams
 
     def receive_dtls(self, datagram: bytes, now: float) -> None:
-        """Take a DTLS datagram."""
+        """Process a DTLS datagram."""
         if self.state is PeerState.HANDSHAKE:
             self._handshake_datagrams += 1
             if self._handshake_datagrams > MAXIMUM_SILENT_DATAGRAMS:
@@ -93,7 +93,7 @@ class Peer:
             self.close("closed by the peer")
 
     def receive_media(self, datagram: bytes, now: float) -> None:
-        """Take an SRTP or SRTCP packet (RFC 5761 section 4 tells which it is)."""
+        """Process an SRTP or SRTCP packet, distinguished as in RFC 5761 section 4."""
         receiver = self._receiver
         if receiver is None or len(datagram) < 2:
             return
@@ -108,7 +108,7 @@ class Peer:
             self._owner.on_rtp(packet, now)
 
     def end_of_read(self) -> None:
-        """Say that what one wake-up of the socket brought has been received."""
+        """Called after all data of one wake-up of the socket."""
         self._owner.on_end_of_read()
 
     # Sending
@@ -119,7 +119,7 @@ class Peer:
             self._send(self.sender.protect_control(packet))
 
     def send_packet(self, header: bytes, payload: bytes, ssrc: int, index: int) -> None:
-        """Send a single RTP packet; batches go their own way (`Viewer`)."""
+        """Send a single RTP packet; `Viewer` sends batches directly."""
         if self.sender is not None:
             self._send(self.sender.protect(header, payload, ssrc, index))
 
@@ -131,27 +131,27 @@ class Peer:
     # Life
 
     def tick(self, now: float) -> None:
-        """Called several times a second during the handshake, then about once: time-outs."""
+        """Called several times a second during the handshake, then about once: timeouts."""
         if self.state is PeerState.CLOSED:
             return
         if self.has_expired(now):
-            self.close("the peer does not answer any more")
+            self.close("the peer no longer answers")
         elif self.state is PeerState.HANDSHAKE and self._dtls.next_timeout() == 0:
             self._handshake(self._dtls.handle_timeout, now)
 
     def has_expired(self, now: float) -> bool:
-        """Return whether the peer is gone, by ICE."""
+        """Return whether the peer is gone, according to ICE."""
         raise NotImplementedError
 
     def reach(self, socket: MediaSocket, address: Address, now: float) -> None:
-        """Use an address that ICE has found; the first one begins the handshake."""
+        """Use an address that ICE has selected; the first one starts the handshake."""
         self.socket, self.address = socket, address
         if self.state is PeerState.WAITING:
             self.state = PeerState.HANDSHAKE
             self._handshake(self._dtls.start, now)
 
     def close(self, reason: str) -> None:
-        """End the connection, and tell the peer where it can be told."""
+        """End the connection, and tell the peer if possible."""
         if self.state is PeerState.CLOSED:
             return
         self.state = PeerState.CLOSED
@@ -191,21 +191,21 @@ class Peer:
 
 
 class LitePeer(Peer):
-    """The server's side of a connection: its peer looks for a way to it."""
+    """The server's side of a connection: the peer sends the connectivity checks."""
 
     def __init__(
         self, identity: DtlsIdentity, remote: RemoteDescription, credentials: Credentials, owner: PeerOwner, now: float
     ) -> None:
-        # Who offers to be passive leaves the first step to us (RFC 8842 section 5.2).
+        # If the peer offers to be passive, this side starts the handshake (RFC 8842 section 5.2).
         super().__init__(identity, remote.fingerprint, owner, is_dtls_client=remote.setup == "passive")
         self.ice = LiteAgent(credentials, now)
 
     def receive_check(
         self, message: Message, source: tuple[str, int], address: Address, socket: MediaSocket, now: float
     ) -> bool:
-        """Take a STUN message from ``source``, which is ``address`` to the socket; return whether it was a valid check.
+        """Process a STUN message from ``source`` (socket address ``address``); return whether it was a valid check.
 
-        Nothing is ever sent to an address from which no check has come that only our peer can make.
+        Nothing is ever sent to an address without a valid check, which only the peer can send.
         """
         answer = self.ice.answer(message, source, now)
         if answer is None or self.state is PeerState.CLOSED:

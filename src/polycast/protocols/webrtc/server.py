@@ -38,10 +38,10 @@ from polycast.wire.webrtc.description import parse_description
 from polycast.wire.webrtc.srtp_profiles import PROFILES
 
 HANDSHAKE_TICK: Final = 0.05
-"""Seconds between two looks at connections that are being made: for DTLS's retransmissions."""
+"""Seconds between two checks of connections being established, for DTLS retransmissions."""
 
 MAXIMUM_UNCONNECTED: Final = 1_000
-"""Sessions that are not connected yet; each keeps about 50 KB for up to ``webrtcHandshakeTimeout``."""
+"""Sessions that are not connected yet; each uses about 50 KB for up to ``webrtcHandshakeTimeout``."""
 
 SEND_BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the socket's buffers: key frames for some hundred viewers at once."""
@@ -49,7 +49,7 @@ SEND_BUFFER_SIZE: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class IceServer:
-    """A STUN or TURN server that clients are told of."""
+    """A STUN or TURN server that is announced to clients."""
 
     url: str
     username: str = ""
@@ -64,7 +64,7 @@ class OutgoingStream:
         self._origin: int | None = None
 
     def track(self, track: Track) -> OutgoingTrack:
-        """Return a track, made for the first viewer."""
+        """Return a track, created for the first viewer."""
         outgoing = self._tracks.get(track.index)
         if outgoing is None:
             outgoing = self._tracks[track.index] = OutgoingTrack(track, self._wall_time_of)
@@ -161,16 +161,16 @@ class WebRtcServer(TcpServer):
 
     @property
     def gather_timeout(self) -> float:
-        """Seconds from the connection until a publisher's tracks are taken as known."""
+        """Seconds from the connection until a publisher's tracks are considered known."""
         return float(self.configuration.webrtc_track_gather_timeout)
 
     @property
     def ice_servers(self) -> list[IceServer]:
-        """What clients are told to use."""
+        """The servers announced to clients."""
         return []
 
     def candidates(self) -> list[Candidate]:
-        """Return where we can be reached."""
+        """Return the server's candidates."""
         port = self._media.port if self._media is not None else 0
         return [Candidate(host, port, priority=host_priority(order)) for order, host in enumerate(self._hosts)]
 
@@ -198,7 +198,7 @@ class WebRtcServer(TcpServer):
     # Sessions
 
     def outgoing(self, stream: Stream, track: Track) -> OutgoingTrack:
-        """Return a track of a stream as all viewers get it."""
+        """Return the outgoing track of a stream, shared by all viewers."""
         return self._outgoing.setdefault(stream, OutgoingStream()).track(track)
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
@@ -230,11 +230,11 @@ class WebRtcServer(TcpServer):
 
     def _check_room(self) -> None:
         if len(self._connecting) >= MAXIMUM_UNCONNECTED:
-            raise RemoteProtocolError("too many sessions are being connected", 503)
+            raise RemoteProtocolError("too many sessions are being established", 503)
 
     def _add(self, session: Session) -> None:
         if self._media is None:
-            raise CannotPublish("the server stops")
+            raise CannotPublish("the server is stopping")
         self._sessions[session.id] = session
         self._by_secret[session.secret] = session
         self._connecting.add(session)
@@ -244,7 +244,7 @@ class WebRtcServer(TcpServer):
             self._handshake_timer = self.context.loop.call_later(HANDSHAKE_TICK, self._on_handshake_timer)
 
     def remove(self, session: Session) -> None:
-        """Forget a session that has ended."""
+        """Remove a session that has ended."""
         self._sessions.pop(session.id, None)
         self._by_secret.pop(session.secret, None)
         self._connecting.discard(session)
@@ -252,12 +252,12 @@ class WebRtcServer(TcpServer):
             self._media.remove(session.peer)
 
     def rename(self, session: Session, old_ufrag: str) -> None:
-        """Take the new ICE credentials of a session."""
+        """Register the new ICE credentials of a session."""
         if self._media is not None:
             self._media.rename(session.peer, old_ufrag)
 
     def session_by_secret(self, secret: str) -> Session | None:
-        """Return the session of a URL."""
+        """Return the session with the secret of its URL."""
         return self._by_secret.get(secret)
 
     def _on_handshake_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""The sessions of WebRTC: one for each viewer and each publisher, from its offer to its end."""
+"""WebRTC sessions: one for each viewer and publisher, from its offer to its end."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ if TYPE_CHECKING:
 
 REORDERING: Final = (
     "the stream has B-frames, which browsers cannot show in WebRTC; "
-    "pictures are left out (encode without B-frames, or read it over HLS)"
+    "they are dropped (encode without B-frames, or read the stream over HLS)"
 )
 
 
 _TICK_TOLERANCE: Final = 0.5
-"""Seconds: `tick` is called once a second only."""
+"""Seconds: `tick` is only called once a second."""
 
 
 class Session:
-    """What viewers and publishers have in common. It begins with an offer that was authorised."""
+    """What viewers and publishers have in common. A session starts with an authorised offer."""
 
     state: ClassVar[str] = "idle"
     answer: bytes
-    """What the offer is answered with."""
+    """The answer to the offer."""
 
     def __init__(self, server: WebRtcServer, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
-        """``address`` is where the offer came from."""
+        """``address`` is the source of the offer."""
         self._server = server
         self.path = path
         self.user = user
         self.id = str(uuid.uuid4())
         self.secret = str(uuid.uuid4())
-        """Whoever knows it may change or end the session: the last part of its URL."""
+        """The last part of the session's URL: it allows changing and ending the session."""
         self.created = datetime.now(UTC)
         self.log = server.log.child(f"session {self.id[:8]}")
         self.counters = Counters()
@@ -88,9 +88,9 @@ class Session:
             cname=STREAM_NAME,
         ).serialize()
 
-    def take_fragment(self, body: bytes) -> bytes | None:
-        """Take what a client sends after its offer. Candidates are not needed, as it finds us; other ICE credentials
-        are a restart, which is answered with ours.
+    def receive_fragment(self, body: bytes) -> bytes | None:
+        """Process what a client sends after its offer. Candidates are not needed, because the client sends the checks;
+        different ICE credentials mean a restart, which is answered with new local ones.
 
         Raises RemoteProtocolError.
         """
@@ -117,18 +117,18 @@ class Session:
 
     @property
     def remote_address(self) -> str:
-        """``ip:port`` of the peer; before it is connected, the IP address that the offer came from."""
+        """``ip:port`` of the peer; before it is connected, the IP address of the offer."""
         address = self.peer.address
         return join_host_port(plain_host(address[0]), address[1]) if address else self._address
 
     @property
     def remote_candidate(self) -> str:
-        """Where media go, as logs and the API name it; empty before that is known."""
+        """The selected candidate, as in logs and the API; empty before it is known."""
         address = self.peer.address
         return f"prflx/udp/{plain_host(address[0])}/{address[1]}" if address else ""
 
     def reference(self) -> Reference:
-        """Return how the API names it."""
+        """Return its reference in the API."""
         return Reference("webRTCSession", self.id)
 
     def snapshot(self) -> SessionSnapshot:
@@ -150,10 +150,10 @@ class Session:
         """Viewers send no media."""
 
     def on_rtcp(self, packet: bytes, now: float) -> None:
-        """Taken by subclasses."""
+        """Handled by subclasses."""
 
     def on_end_of_read(self) -> None:
-        """Taken by publishers."""
+        """Handled by publishers."""
 
     def on_peer_closed(self, reason: str) -> None:
         self.close(f"peer connection closed ({reason})")
@@ -166,7 +166,7 @@ class Session:
 
     @abstractmethod
     def leave(self, reason: str) -> None:
-        """Give up the part in the path."""
+        """Stop publishing or reading."""
 
     def tick(self, now: float) -> None:
         """Called about once a second, and more often before the peer is connected."""
@@ -200,7 +200,7 @@ class ViewerSession(Session):
         address: str,
         user: str,
     ) -> None:
-        """Raises RemoteProtocolError when the peer can receive nothing of the stream."""
+        """Raises RemoteProtocolError if the peer cannot receive any track of the stream."""
         chosen = choose_tracks(offer, stream.descriptions)
         super().__init__(server, path, offer, address, user)
         self._stream = stream
@@ -256,7 +256,7 @@ class PublisherSession(Session, Publisher):
     state = "publish"
 
     def __init__(self, server: WebRtcServer, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
-        """Raises RemoteProtocolError when nothing of the offer can be taken, CannotPublish when the path is taken."""
+        """Raises RemoteProtocolError if nothing in the offer is supported, CannotPublish if the path is in use."""
         received = accept_tracks(offer)
         super().__init__(server, path, offer, address, user)
         path.set_publisher(self)
@@ -299,7 +299,7 @@ class PublisherSession(Session, Publisher):
         stream = self.incoming.stream
         if stream is None:
             return
-        # Browsers make key frames only when they are asked for.
+        # Browsers only send key frames on request.
         intervals = [reader.key_frame_interval for reader in stream.readers if reader.key_frame_interval is not None]
         if intervals and now - self._last_key_request >= min(intervals) - _TICK_TOLERANCE:
             self.request_key_frame()

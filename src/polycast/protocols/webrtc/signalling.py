@@ -47,19 +47,19 @@ _CREDENTIALS_SECONDS: Final = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request is for."""
+    """The target of a request."""
 
     path: str
     """Name of the stream's path."""
     last: str
-    """What stands behind it: ``whip``, ``whep``, ``publish``, the name of a script, or nothing."""
+    """What follows the path: ``whip``, ``whep``, ``publish``, the name of a script, or nothing."""
     secret: str
-    """Of a session: what stands behind ``whip`` or ``whep``."""
+    """The secret of a session, which follows ``whip`` or ``whep``."""
     query: str
 
 
 def read_target(target: bytes) -> Target:
-    """Take a request target apart."""
+    """Parse a request target."""
     text, _, query = target.decode("latin-1").partition("?")
     path = unquote(text, errors="replace").lstrip("/")
     folder, _, last = path.rpartition("/")
@@ -70,7 +70,7 @@ def read_target(target: bytes) -> Target:
 
 
 class SignallingHandler:
-    """Answers requests of the WebRTC server."""
+    """Handles requests of the WebRTC server."""
 
     body_limit = BODY_LIMIT
 
@@ -165,7 +165,7 @@ class SignallingHandler:
     # Sessions
 
     def _session(self, request: Request, target: Target) -> Response:
-        """Change or end a session; whoever knows its secret may."""
+        """Change or end a session; this requires its secret."""
         if request.method not in ("PATCH", "DELETE"):
             return self._error(404, "not found")
         try:
@@ -181,7 +181,7 @@ class SignallingHandler:
         if _content_type(request) != FRAGMENT_TYPE:
             return self._error(400, "invalid Content-Type")
         try:
-            fragment = session.take_fragment(request.body)
+            fragment = session.receive_fragment(request.body)
         except RemoteProtocolError as error:
             return self._error(error.status, str(error))
         if fragment is None:
@@ -203,14 +203,14 @@ class SignallingHandler:
             return self._error(404, "not found")
         if target.last:
             query = f"?{target.query}" if target.query else ""
-            # Relative, so that it also holds behind a proxy that serves us in a folder.
+            # Relative, so that it also works behind a proxy that serves this server in a folder.
             return self._responses.empty(302, [(b"location", f"./{quote(target.last)}/{query}".encode())])
         if not target.path:
             return self._error(404, "not found")
         refusal = await self._authorize(transaction, target, Action.READ)
         return refusal or await pages.page(transaction.request, WATCH_PAGE, target.path)
 
-    # Who may
+    # Authorisation
 
     def _client_of(self, transaction: Transaction) -> str:
         proxies = self._server.configuration.webrtc_trusted_proxies
@@ -228,12 +228,12 @@ class SignallingHandler:
             return user, password
         try:
             values = parse_qs(target.query, keep_blank_values=True, max_num_fields=64)
-        except ValueError:  # more fields than that
+        except ValueError:  # too many fields
             return "", ""
         return values.get("user", [""])[0], values.get("pass", [""])[0]
 
     async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
-        """Return None when the client may, else what to answer."""
+        """Return None if the client is authorised, otherwise the response."""
         server = self._server
         allowed = server.configuration.allowed_hosts
         if not is_host_allowed(transaction.request, allowed) and server.context.hub.is_protected(target.path, action):
@@ -285,7 +285,7 @@ def _ice_link(server: IceServer, now: float) -> bytes:
 
 
 def timed_credentials(secret: str, now: float) -> tuple[str, str]:
-    """Return user and password for a TURN server that shares a secret with us; they hold for a day.
+    """Return user and password for a TURN server that shares a secret with this server; they are valid for a day.
 
     ``now`` is Unix time in seconds. The scheme is that of draft-uberti-behave-turn-rest-00.
     """

@@ -29,7 +29,7 @@ from polycast.wire.webrtc.local_description import LocalDescription
 from polycast.wire.webrtc.srtp_profiles import PROFILES
 
 TICK_SECONDS: Final = 0.05
-"""Seconds between two looks at time-outs."""
+"""Seconds between two checks of timeouts."""
 
 
 class WhepPuller(Puller):
@@ -71,7 +71,7 @@ class WhepPuller(Puller):
 
 
 class _Session:
-    """What the peer tells goes to the stream."""
+    """Passes the media of the peer to the stream."""
 
     def __init__(self, context: PullContext, answer: RemoteDescription, received: Sequence[ReceivedTrack]) -> None:
         self._context = context
@@ -83,7 +83,7 @@ class _Session:
         self._last_packet = context.loop.time()
 
     def connect(self, peer: ClientPeer) -> None:
-        """Use the connection that is being made."""
+        """Use the connection that is being established."""
         self._peer = peer
         context = self._context
         media = InboundMedia(
@@ -103,7 +103,7 @@ class _Session:
         )
 
     async def run(self) -> None:
-        """Look at the time until the stream ends; always ends with an exception."""
+        """Check timeouts until the stream ends; always ends with an exception."""
         loop = self._context.loop
         deadline = loop.time() + float(self._context.configuration.webrtc_handshake_timeout)
         while not self._ended.done():

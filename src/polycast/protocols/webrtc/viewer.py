@@ -1,4 +1,4 @@
-"""A viewer: gets a stream's packets encrypted with its own key, and those that it lost once more."""
+"""A viewer: receives a stream's packets encrypted with its own key, and lost ones again."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from polycast.rtp.rtcp import (
 from polycast.wire.webrtc.description import Format
 
 REPORT_INTERVAL: Final = 2.0
-"""Seconds between two sender reports: they keep sound and picture in sync."""
+"""Seconds between two sender reports, which keep audio and video in sync."""
 MAXIMUM_NACKS: Final = 512
-"""Sequence numbers of one RTCP packet that are looked at."""
+"""Sequence numbers of one RTCP packet that are processed."""
 
 
 class ViewerTrack:
-    """One track as a viewer gets it."""
+    """One track of a viewer."""
 
     __slots__ = ("format", "index_offset", "octets", "outgoing", "packets", "retransmission_index")
 
@@ -44,11 +44,11 @@ class ViewerTrack:
         self.outgoing = outgoing
         self.format = chosen
         self.index_offset = 0
-        """What is taken off the packet indexes: a viewer begins to count with the first packet that it gets."""
+        """Offset of the packet indexes: a viewer starts counting at the first packet that it receives."""
         self.retransmission_index = 0
         self.packets = 0
         self.octets = 0
-        """Of payload (RFC 3550 section 6.4.1)."""
+        """Payload bytes sent (RFC 3550 section 6.4.1)."""
 
 
 class Viewer(FrameReader):
@@ -78,7 +78,7 @@ class Viewer(FrameReader):
         self._key_track = next((track for track in tracks if track.outgoing.track.kind == "video"), None)
         self._next_report = now
         self.is_flowing = False
-        """Whether it has begun: with the first key frame."""
+        """Whether it has started, which it does at the first key frame."""
 
     # FrameReader
 

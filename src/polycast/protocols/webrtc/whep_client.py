@@ -1,4 +1,4 @@
-"""The HTTP side of a session that we open with a WHIP or WHEP server (RFC 9725)."""
+"""The HTTP side of a session with a WHIP or WHEP server (RFC 9725)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def http_address(url: str) -> str:
 
 
 class SignallingClient:
-    """One session: an offer out, an answer in, and its end."""
+    """One session: its offer, its answer and its end."""
 
     def __init__(self, url: str, fingerprint: str, bearer_token: str, timeout: float) -> None:
-        """``timeout`` is in seconds. Raises PullError when the fingerprint is not one."""
-        import httpx2  # takes time, and is for this kind of source only
+        """``timeout`` is in seconds. Raises PullError if the fingerprint is invalid."""
+        import httpx2  # slow to import, and only needed for this kind of source
 
         self._library = httpx2
         self._address = http_address(url)
@@ -66,7 +66,7 @@ class SignallingClient:
         return response.content
 
     async def close(self) -> None:
-        """End the session on the server, where it was begun; errors mean nothing any more."""
+        """End the session on the server if it was created; errors no longer matter."""
         try:
             if self._session:
                 await self._client.delete(self._session)
@@ -76,7 +76,7 @@ class SignallingClient:
             await self._client.aclose()
 
     def _own_address(self, location: str) -> str:
-        """Return the address of the session; empty where that is another server, which must not get our password."""
+        """Return the address of the session; empty if it is on another server, which must not get the password."""
         if not location:
             return ""
         address = urljoin(self._address, location)
@@ -94,7 +94,7 @@ class SignallingClient:
 
 
 def _reason(response: httpx2.Response) -> str:
-    """What the server says about an error, if it says it as we do."""
+    """The server's error text, if it has the same format as Polycast's."""
     try:
         text = response.json()["error"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""ICE candidates as SDP writes them (RFC 8839 section 5.1, RFC 6544 section 4.5)."""
+"""ICE candidates in SDP (RFC 8839 section 5.1, RFC 6544 section 4.5)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TCP: Final = "tcp"
 _TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, "srflx": 100, "relay": 0}
 """RFC 8445 section 5.1.2.2."""
 _TCP_TYPE_PREFERENCE: Final = 90
-"""TCP is worse than UDP from anywhere but a relay (RFC 6544 section 4.2)."""
+"""TCP is less preferred than UDP except from a relay (RFC 6544 section 4.2)."""
 _FOUNDATION: Final = re.compile("[A-Za-z0-9+/]{1,32}")
 """RFC 8839 section 5.1."""
 MAXIMUM_CANDIDATES: Final = 64
-"""Candidates of one peer that are kept; a browser on a machine with many interfaces sends twenty."""
+"""Candidates stored per peer; a browser on a machine with many interfaces sends twenty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Where a peer can be reached."""
+    """A transport address of a peer."""
 
     address: str
-    """An IP address. Browsers may hide theirs behind a name that ends in ``.local``."""
+    """An IP address. Browsers may hide theirs behind a ``.local`` name."""
     port: int
     transport: str = UDP
     type: str = HOST
@@ -36,11 +36,11 @@ class Candidate:
     foundation: str = "1"
     component: int = 1
     tcp_type: str = ""
-    """``active``, ``passive`` or ``so`` where the transport is TCP."""
+    """``active``, ``passive`` or ``so`` if the transport is TCP."""
 
     @property
     def is_ip_address(self) -> bool:
-        """Whether the address is no name."""
+        """Whether the address is an IP address, not a name."""
         try:
             ipaddress.ip_address(self.address)
         except ValueError:
@@ -56,20 +56,20 @@ class Candidate:
         return f"{text} tcptype {self.tcp_type}" if self.tcp_type else text
 
     def describe(self) -> str:
-        """Return the candidate as logs and the API name it: ``host/udp/192.0.2.1/8189``."""
+        """Return the candidate as in logs and the API: ``host/udp/192.0.2.1/8189``."""
         return f"{self.type}/{self.transport}/{self.address}/{self.port}"
 
 
 def host_priority(order: int, transport: str = UDP) -> int:
-    """Return the priority of our host candidate number ``order``; 0 is the best (RFC 8445 section 5.1.2)."""
+    """Return the priority of host candidate number ``order``; 0 is the best (RFC 8445 section 5.1.2)."""
     preference = _TYPE_PREFERENCE[HOST] if transport == UDP else _TCP_TYPE_PREFERENCE
     return preference << 24 | max(0, 0xFFFF - order) << 8 | 255
 
 
 def parse_candidate(text: str) -> Candidate:
-    """Parse the value of a ``candidate`` attribute, with or without the word ``candidate:`` in front.
+    """Parse the value of a ``candidate`` attribute, with or without the prefix ``candidate:``.
 
-    Raises RemoteProtocolError. Extension attributes that are not known are ignored (RFC 8839 section 5.1).
+    Raises RemoteProtocolError. Unknown extension attributes are ignored (RFC 8839 section 5.1).
     """
     words = text.strip().removeprefix("a=").removeprefix("candidate:").split()
     if len(words) < 8 or words[6].lower() != "typ":

@@ -1,4 +1,4 @@
-"""Which codecs WebRTC carries, and the format that a peer and we agree on for each."""
+"""The codecs that WebRTC carries, and the format negotiated with a peer for each."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from polycast.media.codec import AV1, G711, G722, H264, H265, LPCM, VP8, VP9, Co
 from polycast.wire.webrtc.description import Format, RemoteMedia
 
 VIDEO_CODECS: Final[tuple[type[Codec], ...]] = (AV1, VP9, VP8, H265, H264)
-"""Video codecs of a stream in the order in which a reader gets one."""
+"""Video codecs in the order in which one is chosen for a reader."""
 AUDIO_CODECS: Final[tuple[type[Codec], ...]] = (Opus, G722, G711, LPCM)
 """Audio codecs, likewise."""
 
 VIDEO_FEEDBACK: Final = frozenset({"nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"})
-"""Feedback about video that we understand or send."""
+"""Feedback about video that is understood or sent."""
 AUDIO_FEEDBACK: Final = frozenset({"transport-cc", "nack"})
 """Feedback about audio."""
 
 LPCM_CLOCK_RATES: Final = (8000, 16000, 48000)
-"""Sample rates in Hz that browsers take as L16."""
+"""Sample rates in Hz that browsers accept as L16."""
 
 _BASELINE: Final = "42"
 _H264_DEFAULT_PROFILE: Final = "42001f"
 
 
 def supported_formats(media: RemoteMedia) -> list[Format]:
-    """Return what we can take of the formats that a peer would send, with the feedback that both know."""
+    """Return the supported ones of the formats that a peer offers to send, with the feedback that both support."""
     known = VIDEO_FEEDBACK if media.kind == "video" else AUDIO_FEEDBACK
     return [
         dataclasses.replace(item, feedback=item.feedback & known)
@@ -37,16 +37,16 @@ def supported_formats(media: RemoteMedia) -> list[Format]:
 
 
 def format_for(codec: Codec, formats: Sequence[Format]) -> Format | None:
-    """Return the format, of those that a peer can receive, in which a track of this codec is sent to it.
+    """Return the format, among those that a peer can receive, in which to send a track of this codec.
 
-    None when the peer cannot receive the codec. Feedback that we do not understand is left out.
+    None if the peer cannot receive the codec. Unsupported feedback is removed.
     """
     choose = _CHOICES.get(type(codec))
     chosen = choose(codec, formats) if choose is not None else None
     if chosen is None:
         return None
     known = VIDEO_FEEDBACK if isinstance(codec, VIDEO_CODECS) else AUDIO_FEEDBACK
-    # Nobody estimates bandwidth here: a stream is sent as it is.
+    # Bandwidth is not estimated: a stream is sent as it is.
     return dataclasses.replace(chosen, feedback=chosen.feedback & known - {"transport-cc", "goog-remb"})
 
 
@@ -69,9 +69,9 @@ def _packetization_mode(item: Format) -> int:
 
 
 def _choose_h264(codec: Codec, formats: Sequence[Format]) -> Format | None:
-    """Pictures do not fit into single packets, so mode 1 has to be understood (RFC 6184 section 6.3).
+    """Pictures do not fit into single packets, so mode 1 is required (RFC 6184 section 6.3).
 
-    The profile of the format is compared with that of the stream, but only for preference: browsers decode profiles
+    The profile of the format is only compared with that of the stream as a preference: browsers decode profiles
     that they do not list.
     """
     usable = [item for item in _named(formats, "H264") if _packetization_mode(item) == 1]

@@ -1,4 +1,4 @@
-"""What a WebRTC peer says in its offer or answer (RFC 8829, RFC 8843, RFC 9143): read from SDP."""
+"""Parser of a peer's offer or answer in SDP (RFC 8829, RFC 8843, RFC 9143)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from polycast.wire.webrtc.candidates import MAXIMUM_CANDIDATES, Candidate, parse
 from polycast.wire.webrtc.ice import Credentials
 
 FINGERPRINT_HASHES: Final = ("sha-512", "sha-384", "sha-256")
-"""Hashes of certificates that are accepted, the best first (RFC 8122 section 5)."""
+"""Accepted certificate hashes, the best first (RFC 8122 section 5)."""
 
 MAXIMUM_SOURCES: Final = 64
-"""SSRCs that one medium may declare; three simulcast layers with RTX are six."""
+"""SSRCs per medium; three simulcast layers with RTX have six."""
 
 MID_EXTENSION: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 TRANSPORT_SEQUENCE_EXTENSION: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -32,7 +32,7 @@ class Format:
 
     payload_type: int
     encoding: str
-    """Encoding name of the rtpmap, as it is written there."""
+    """Encoding name of the rtpmap, as written there."""
     clock_rate: int
     channels: int | None = None
     parameters: str = ""
@@ -40,10 +40,10 @@ class Format:
     feedback: frozenset[str] = frozenset()
     """RTCP feedback messages (RFC 4585 section 4.2), such as ``nack pli``."""
     retransmission: int | None = None
-    """Payload type of the RTX packets for this format (RFC 4588); None without."""
+    """Payload type of the RTX packets for this format (RFC 4588), or None."""
 
     def parameter(self, name: str) -> str | None:
-        """Return one of the parameters; None when it is not there. Names are compared without case."""
+        """Return a parameter, or None. Names are case-insensitive."""
         for item in self.parameters.split(";"):
             key, _, value = item.partition("=")
             if key.strip().lower() == name:
@@ -59,13 +59,13 @@ class RemoteMedia:
     """``audio``, ``video`` or ``application``."""
     mid: str
     direction: str
-    """One of `DIRECTIONS`, as the peer sees it."""
+    """One of `DIRECTIONS`, from the peer's point of view."""
     formats: tuple[Format, ...]
     """In the order of the peer's preference, without RTX, RED and forward error correction."""
     extensions: Mapping[str, int]
     """Header extensions: identifiers by URI (RFC 8285)."""
     ssrcs: tuple[int, ...]
-    """SSRCs of media that the peer will send, where it says so."""
+    """SSRCs of media that the peer will send, if announced."""
     retransmission_ssrcs: Mapping[int, int]
     """SSRC of the RTX packets by that of the media (ssrc-group FID, RFC 4588 section 8.1)."""
     is_rejected: bool = False
@@ -97,15 +97,15 @@ class RemoteDescription:
     is_ice_lite: bool = False
 
     def media(self, kind: str) -> RemoteMedia | None:
-        """Return the first medium of a kind that is not rejected; None when there is none."""
+        """Return the first medium of a kind that is not rejected, or None."""
         return next((media for media in self.medias if media.kind == kind and not media.is_rejected), None)
 
 
 def parse_description(data: bytes) -> RemoteDescription:
-    """Read an offer or an answer.
+    """Parse an offer or an answer.
 
-    Raises RemoteProtocolError when it is no SDP, or lacks what every WebRTC peer must say: ICE credentials, the
-    fingerprint of a certificate, BUNDLE and rtcp-mux.
+    Raises RemoteProtocolError if it is not SDP, or lacks what WebRTC requires: ICE credentials, a certificate
+    fingerprint, BUNDLE and rtcp-mux.
     """
     sdp = parse_sdp(data)
     if not sdp.medias:
@@ -136,7 +136,7 @@ class TrickleFragment:
 
 
 def parse_fragment(data: bytes) -> TrickleFragment:
-    """Read an ``application/trickle-ice-sdpfrag`` body. Raises RemoteProtocolError."""
+    """Parse an ``application/trickle-ice-sdpfrag`` body. Raises RemoteProtocolError."""
     sdp = parse_sdp(data)
     first = sdp.medias[0] if sdp.medias else MediaDescription("")
     has_credentials = any(part.has_attribute("ice-ufrag") for part in (sdp, first))
@@ -163,7 +163,7 @@ def _parse_fingerprint(sdp: SessionDescription, media: MediaDescription) -> tupl
     for hash_name in FINGERPRINT_HASHES:
         if hash_name in found:
             return hash_name, found[hash_name]
-    raise RemoteProtocolError("the description has no certificate fingerprint of a hash that is accepted (SHA-256)")
+    raise RemoteProtocolError("the description has no certificate fingerprint with an accepted hash (SHA-256)")
 
 
 def _parse_candidates(sdp: SessionDescription) -> tuple[Candidate, ...]:
@@ -174,7 +174,7 @@ def _parse_candidates(sdp: SessionDescription) -> tuple[Candidate, ...]:
                 try:
                     candidate = parse_candidate(value)
                 except RemoteProtocolError:
-                    continue  # of a kind to come: there are others
+                    continue  # an unknown kind of candidate: there are others
                 if candidate not in candidates:
                     candidates.append(candidate)
     return tuple(candidates)
@@ -209,7 +209,7 @@ def _parse_media(media: MediaDescription, index: int) -> RemoteMedia:
 
 
 _NO_CODECS: Final = frozenset({"rtx", "red", "ulpfec", "flexfec-03", "telephone-event", "cn"})
-"""Encodings that protect or accompany others."""
+"""Encodings that protect or accompany other ones."""
 
 
 def _parse_formats(media: MediaDescription) -> tuple[Format, ...]:
@@ -236,7 +236,7 @@ def _parse_formats(media: MediaDescription) -> tuple[Format, ...]:
     return tuple(formats)
 
 
-# RFC 3551 section 6: these may stand without an rtpmap line.
+# RFC 3551 section 6: these do not need an rtpmap line.
 _STATIC_FORMATS: Final = {"0": ("PCMU", 8000, None), "8": ("PCMA", 8000, None), "9": ("G722", 8000, None)}
 
 

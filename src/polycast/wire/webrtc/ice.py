@@ -1,7 +1,7 @@
-"""ICE (RFC 8445): the lite agent of a server, and a controlling agent for connections that we open.
+"""ICE (RFC 8445): a lite agent for the server, and a controlling agent for outgoing connections.
 
-A lite agent answers the connectivity checks of its peer and sends none of its own, which is enough for a server that
-its peers can reach. A controlling agent checks the candidates that the peer named from one socket of ours.
+A lite agent answers the connectivity checks of its peer and sends none, which is enough for a server that its peers can
+reach. A controlling agent checks the candidates of the peer from one local socket.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from polycast.wire.webrtc.candidates import MAXIMUM_CANDIDATES, UDP, Candidate
 from polycast.wire.webrtc.stun import AttributeType, Message, MessageType, SocketAddress
 
 CONSENT_SECONDS: Final = 30.0
-"""Seconds without a check, or an answer to one, after which the peer is gone (RFC 7675 section 5.1)."""
+"""Seconds without a check, or an answer to one, after which the peer is considered gone (RFC 7675 section 5.1)."""
 CONSENT_INTERVAL: Final = 5.0
 """Seconds between two checks of a pair in use (RFC 7675 section 5.1)."""
 CHECK_INTERVAL: Final = 0.05
 """Seconds between two first checks (RFC 8445 section 14.2)."""
 RETRANSMISSION_SECONDS: Final = 0.5
-"""Seconds before a check is repeated for the first time; then twice that, and so on (RFC 8489 section 6.2.1)."""
+"""Seconds before the first retransmission of a check; doubled each time (RFC 8489 section 6.2.1)."""
 MAXIMUM_RETRANSMISSION_SECONDS: Final = 2.0
-"""Seconds before any later repetition at most: a connection has ten seconds to be made in all."""
+"""Maximum seconds before a retransmission: a connection must be established within ten seconds."""
 MAXIMUM_TRANSMISSIONS: Final = 7
 """How often one check is sent (RFC 8489 section 6.2.1)."""
 MAXIMUM_ADDRESSES: Final = 16
-"""Addresses that one lite session answers: a peer with several interfaces checks from each."""
+"""Addresses from which a lite session answers checks: a peer with several interfaces checks from each."""
 
 _PRIORITY: Final = 110 << 24 | 0xFFFF << 8 | 255
-"""Priority of the peer-reflexive candidate that a check of ours may reveal (RFC 8445 section 7.1.1)."""
+"""Priority of the peer-reflexive candidate that an outgoing check may reveal (RFC 8445 section 7.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class Credentials:
 
 
 def make_credentials(random_bytes: Callable[[int], bytes]) -> Credentials:
-    """Return new credentials of 72 and 192 random bits, where 24 and 128 are asked for."""
+    """Return new credentials with 72 and 192 random bits; 24 and 128 are required."""
     return Credentials(random_bytes(9).hex(), random_bytes(24).hex())
 
 
 def local_ufrag(message: Message) -> str:
-    """Return which session a check is for: the fragment of the side that receives it stands first in USERNAME."""
+    """Return the ufrag of the session that a check is for: the receiver's fragment is first in USERNAME."""
     return message.username.partition(":")[0]
 
 
@@ -58,15 +58,15 @@ class LiteAgent:
     def __init__(self, credentials: Credentials, now: float) -> None:
         self.credentials = credentials
         self.selected: SocketAddress | None = None
-        """Where the peer wants media: the source of its last nominating check; until then, of its last check."""
+        """Where to send media: the source of the last nominating check or, until then, of the last check."""
         self._is_nominated = False
         self._addresses: set[SocketAddress] = set()
         self._last_check = now
 
     def answer(self, message: Message, source: SocketAddress, now: float) -> bytes | None:
-        """Take a message from ``source``; return what is to be sent there, or None.
+        """Process a message from ``source``; return what to send there, or None.
 
-        Only a check that was signed with our password is answered, or changes anything.
+        Only a check that was signed with the local password is answered, or changes anything.
         """
         if message.type is not MessageType.REQUEST or not message.is_signed_with(self.credentials.password):
             return None
@@ -87,17 +87,17 @@ class LiteAgent:
         return Message(MessageType.SUCCESS, message.transaction_id, (mapped,)).serialize(self.credentials.password)
 
     def restart(self, credentials: Credentials) -> None:
-        """Begin again with other credentials (RFC 8445 section 9); media flows on until a check selects an address."""
+        """Restart with other credentials (RFC 8445 section 9); media keeps flowing until a check selects an address."""
         self.credentials = credentials
         self._is_nominated = False
         self._addresses.clear()
 
     def next_timeout(self) -> float:
-        """Return when the peer is gone unless it is heard before."""
+        """Return when the peer is considered gone unless it sends a check before."""
         return self._last_check + CONSENT_SECONDS
 
     def has_expired(self, now: float) -> bool:
-        """Return whether the peer is gone."""
+        """Return whether the peer is considered gone."""
         return now >= self.next_timeout()
 
     def _error(self, message: Message, code: int, reason: str, *more: stun.Attribute) -> bytes:
@@ -106,7 +106,7 @@ class LiteAgent:
 
 
 class PairState(Enum):
-    """State of a candidate pair (RFC 8445 section 6.1.2.6), without those that only several components need."""
+    """State of a candidate pair (RFC 8445 section 6.1.2.6), without those that only exist with several components."""
 
     WAITING = "waiting"
     IN_PROGRESS = "in progress"
@@ -115,7 +115,7 @@ class PairState(Enum):
 
 
 class _Pair:
-    """Our socket and one candidate of the peer."""
+    """The local socket and one candidate of the peer."""
 
     __slots__ = ("address", "candidate", "next_transmission", "nominates", "state", "transaction_id", "transmissions")
 
@@ -132,7 +132,7 @@ class _Pair:
 class ControllingAgent:
     """A full agent with one local socket, in the controlling role. It uses the first pair that answers.
 
-    Give it what it receives by `receive`; send what `data_to_send` returns; call `handle_timeout` at `next_timeout`.
+    Pass received messages to `receive`, send what `data_to_send` returns, and call `handle_timeout` at `next_timeout`.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class ControllingAgent:
         self._next_check = now
         self._last_answer = now
         self.selected: SocketAddress | None = None
-        """Where media go; None until the peer has answered a nomination."""
+        """Where to send media; None until the peer has answered a nomination."""
         self.add_candidates(candidates)
 
     def add_candidates(self, candidates: Iterable[Candidate]) -> None:
-        """Take more candidates of the peer. Names, TCP, and those over the limit are ignored."""
+        """Add candidates of the peer. Names, TCP, and those above the limit are ignored."""
         known = {pair.address for pair in self._pairs}
         for candidate in candidates:
             usable = candidate.transport == UDP and candidate.component == 1 and candidate.is_ip_address
@@ -168,19 +168,19 @@ class ControllingAgent:
 
     @property
     def has_failed(self) -> bool:
-        """Whether every candidate was tried in vain."""
+        """Whether all candidates have failed."""
         return bool(self._pairs) and all(pair.state is PairState.FAILED for pair in self._pairs)
 
     def has_expired(self, now: float) -> bool:
-        """Return whether the peer that was reached is gone (RFC 7675)."""
+        """Return whether the connected peer is considered gone (RFC 7675)."""
         return self.selected is not None and now - self._last_answer >= CONSENT_SECONDS
 
     def receive(self, message: Message, source: SocketAddress, now: float) -> None:
-        """Take a message from ``source``."""
+        """Process a message from ``source``."""
         if message.type is MessageType.REQUEST:
             self._answer(message, source)
         elif message.type is not MessageType.INDICATION:
-            self._take_answer(message, source, now)
+            self._on_answer(message, source, now)
 
     def data_to_send(self) -> list[tuple[bytes, SocketAddress]]:
         """Return the datagrams to send, with their destinations."""
@@ -188,7 +188,7 @@ class ControllingAgent:
         return outgoing
 
     def next_timeout(self) -> float:
-        """Return when `handle_timeout` is to be called."""
+        """Return when to call `handle_timeout`."""
         times = [pair.next_transmission for pair in self._pairs if pair.state is PairState.IN_PROGRESS]
         if self.selected is not None or self._waiting() is not None:
             times.append(self._next_check)
@@ -244,7 +244,7 @@ class ControllingAgent:
         answer = Message(MessageType.SUCCESS, message.transaction_id, (mapped,))
         self._outgoing.append((answer.serialize(self._local.password), source))
 
-    def _take_answer(self, message: Message, source: SocketAddress, now: float) -> None:
+    def _on_answer(self, message: Message, source: SocketAddress, now: float) -> None:
         pair = next((pair for pair in self._pairs if pair.transaction_id == message.transaction_id), None)
         if pair is None or pair.state is not PairState.IN_PROGRESS:
             return
@@ -270,7 +270,7 @@ class ControllingAgent:
             self._nominate(now)
 
     def _nominate(self, now: float) -> None:
-        """Nominate the best pair that has answered, unless one is being nominated (RFC 8445 section 8.1.1)."""
+        """Nominate the best pair that has answered, unless a nomination is in progress (RFC 8445 section 8.1.1)."""
         best = next((pair for pair in self._pairs if pair.state is PairState.SUCCEEDED), None)
         if best is not None and not any(pair.nominates for pair in self._pairs):
             best.nominates = True

@@ -1,4 +1,4 @@
-"""Our own offer or answer, written as SDP (RFC 8829 sections 5.2 and 5.3)."""
+"""The local offer or answer, serialised as SDP (RFC 8829 sections 5.2 and 5.3)."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from polycast.wire.webrtc.description import Format
 from polycast.wire.webrtc.ice import Credentials
 
 _PORT: Final = 9
-"""The port of a medium whose candidates say more (RFC 8829 section 5.2.1)."""
+"""The placeholder port of a medium with candidates (RFC 8829 section 5.2.1)."""
 _PROTOCOL: Final = "UDP/TLS/RTP/SAVPF"
 _ANY_ADDRESS: Final = "IN IP4 0.0.0.0"
 _RETRANSMISSION_TIME: Final = 3000
-"""Milliseconds over which we resend packets, told for RTX formats (RFC 4588 section 8.6)."""
+"""Milliseconds for which packets are retransmitted, announced for RTX formats (RFC 4588 section 8.6)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What we send in a medium."""
+    """A source that is sent in a medium."""
 
     ssrc: int
     stream: str
-    """Name that media to be played in sync share (RFC 8830)."""
+    """Name shared by media that are played in sync (RFC 8830)."""
     track: str
     retransmission_ssrc: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LocalMedia:
-    """One medium of ours. One without formats is rejected."""
+    """One local medium. One without formats is rejected."""
 
     kind: str
     mid: str
@@ -43,17 +43,17 @@ class LocalMedia:
     source: Source | None = None
     rejected_protocol: str = _PROTOCOL
     rejected_formats: Sequence[str] = ("0",)
-    """What stands in the line of a rejected medium."""
+    """The formats in the line of a rejected medium."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalDescription:
-    """Our offer or answer."""
+    """The local offer or answer."""
 
     session_id: int
     credentials: Credentials
     fingerprint: str
-    """Of our certificate: ``sha-256 AB:CD:...``."""
+    """Fingerprint of the local certificate: ``sha-256 AB:CD:...``."""
     setup: str
     medias: Sequence[LocalMedia]
     candidates: Sequence[Candidate] = ()
@@ -97,7 +97,7 @@ class LocalDescription:
             attributes += _format_attributes(item)
         if media.source is not None:
             attributes += self._source_attributes(media.source)
-        if is_first:  # all others share its transport
+        if is_first:  # the others share its transport
             attributes += [("candidate", candidate.serialize()) for candidate in self.candidates]
             attributes.append(("end-of-candidates", None))
         numbers = [number for item in media.formats for number in (item.payload_type, item.retransmission)]

@@ -1,4 +1,4 @@
-"""SRTP and SRTCP (RFC 3711, RFC 7714): protects what is sent, and checks and opens what is received."""
+"""SRTP and SRTCP (RFC 3711, RFC 7714): protects sent packets, verifies and decrypts received ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from polycast.wire.webrtc.srtp_ciphers import AuthenticationError, make_cipher, 
 from polycast.wire.webrtc.srtp_profiles import MasterKey, Profile, derive_rtcp_keys, derive_rtp_keys
 
 REPLAY_WINDOW: Final = 1024
-"""Packets that one may come behind the newest and still be taken; RFC 3711 section 3.3.2 asks for 64 at least, and a
-retransmission comes a few hundred later at high bit rates."""
+"""How many packets behind the newest one a packet may be and still be accepted; RFC 3711 section 3.3.2 requires at
+least 64, and at high bit rates a retransmission arrives a few hundred packets later."""
 
 MAXIMUM_SOURCES: Final = 64
-"""SSRCs that one session may send from, RTP and RTCP counted apart: a publisher with simulcast and RTX has ten."""
+"""SSRCs from which a session may send, counted separately for RTP and RTCP: a publisher with simulcast and RTX has
+ten."""
 
 _HEADER_SIZE: Final = 12
 _CONTROL_HEADER_SIZE: Final = 8
@@ -31,22 +32,22 @@ class SrtpSender:
         self._rtcp = make_cipher(profile, derive_rtcp_keys(profile, master))
         self._control_index = 0
         self.protect_all = self._rtp.seal_all
-        """Encrypts the packets of a batch, each into its place; see `srtp_ciphers.Sealing`."""
+        """Encrypts the packets of a batch into their destinations; see `srtp_ciphers.Sealing`."""
 
     def protect(self, header: bytes, payload: bytes, ssrc: int, index: int) -> bytes:
         """Return the SRTP packet for ``header`` and ``payload``.
 
-        ``index`` is the packet's 48-bit index: how often the sequence numbers have wrapped, then the sequence number.
+        ``index`` is the packet's 48-bit index: the roll-over counter, then the sequence number.
         """
         return header + self._rtp.seal(position_of(ssrc, index), header, payload)
 
     def protect_control(self, packet: bytes) -> bytes:
         """Return the SRTCP packet for a compound packet.
 
-        Raises LocalProtocolError when the index is used up, after 2**31 packets: the session has to end.
+        Raises LocalProtocolError if the index is exhausted, after 2**31 packets: the session has to end.
         """
         if self._control_index >= _MAXIMUM_CONTROL_INDEX:
-            raise LocalProtocolError("the SRTCP index is used up")
+            raise LocalProtocolError("the SRTCP index is exhausted")
         self._control_index += 1
         index = self._control_index
         position = position_of(int.from_bytes(packet[4:8], "big"), index)
@@ -55,24 +56,24 @@ class SrtpSender:
 
 
 class ReplayWindow:
-    """Remembers which indexes were received (RFC 3711 section 3.3.2)."""
+    """Tracks which indexes were received (RFC 3711 section 3.3.2)."""
 
     __slots__ = ("_seen", "newest")
 
     def __init__(self) -> None:
         self.newest = -1
         self._seen = 0
-        """Bit n is set when ``newest - n`` was received."""
+        """Bit n is set if ``newest - n`` was received."""
 
     def is_fresh(self, index: int) -> bool:
-        """Return whether a packet with this index was not received yet and is not too old."""
+        """Return whether a packet with this index has not been received yet and is not too old."""
         behind = self.newest - index
         if behind < 0:
             return True
         return behind < REPLAY_WINDOW and not self._seen >> behind & 1
 
     def add(self, index: int) -> None:
-        """Remember an authenticated packet."""
+        """Mark the index of an authenticated packet as received."""
         ahead = index - self.newest
         if self.newest < 0 or ahead >= REPLAY_WINDOW:
             self._seen = 1
@@ -85,7 +86,7 @@ class ReplayWindow:
 
 
 class SrtpReceiver:
-    """Opens the packets that a session receives. Those that are replayed, forged or damaged are refused and counted."""
+    """Decrypts the packets that a session receives. Replayed, forged and damaged ones are refused and counted."""
 
     def __init__(self, profile: Profile, master: MasterKey) -> None:
         self._tag_size = profile.tag_size
@@ -97,7 +98,7 @@ class SrtpReceiver:
         """Packets that were replayed, forged, damaged, or not SRTP at all."""
 
     def open(self, packet: bytes) -> bytes | None:
-        """Return the RTP packet in an SRTP packet; None when it is refused."""
+        """Return the RTP packet in an SRTP packet; None if it is refused."""
         size = _header_size(packet)
         if size is None or len(packet) < size + self._tag_size:
             self.refused += 1
@@ -120,7 +121,7 @@ class SrtpReceiver:
         return header + payload
 
     def open_control(self, packet: bytes) -> bytes | None:
-        """Return the RTCP packet in an SRTCP packet; None when it is refused."""
+        """Return the RTCP packet in an SRTCP packet; None if it is refused."""
         trailer = self._rtcp.control_trailer(packet)
         if len(packet) < _CONTROL_HEADER_SIZE + 4 + self._tag_size or len(trailer) < 4:
             self.refused += 1
@@ -143,7 +144,7 @@ class SrtpReceiver:
 
 
 def _remember(windows: dict[int, ReplayWindow], ssrc: int, window: ReplayWindow, index: int) -> bool:
-    """Remember an authenticated packet; False when its source is one too many."""
+    """Mark an authenticated packet as received; False if there are too many sources."""
     if ssrc not in windows:
         if len(windows) >= MAXIMUM_SOURCES:
             return False
@@ -153,7 +154,7 @@ def _remember(windows: dict[int, ReplayWindow], ssrc: int, window: ReplayWindow,
 
 
 def _guess_index(newest: int, sequence: int) -> int:
-    """Return the index that a sequence number most likely stands for (RFC 3711 appendix A)."""
+    """Return the most likely index of a sequence number (RFC 3711 appendix A)."""
     if newest < 0:
         return sequence
     cycle, last = newest >> 16, newest & 0xFFFF
@@ -166,7 +167,7 @@ def _guess_index(newest: int, sequence: int) -> int:
 
 
 def _header_size(packet: bytes) -> int | None:
-    """Return the bytes of an RTP header with CSRC list and extension, none of which is encrypted; None if cut off."""
+    """Return the size of an RTP header with CSRC list and extension, which are not encrypted; None if truncated."""
     if len(packet) < _HEADER_SIZE or packet[0] >> 6 != 2:
         return None
     size = _HEADER_SIZE + 4 * (packet[0] & 0x0F)

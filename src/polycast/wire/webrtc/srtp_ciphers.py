@@ -1,7 +1,7 @@
 """The ciphers of SRTP: AES-GCM (RFC 7714) and AES counter mode with HMAC-SHA1 (RFC 3711 section 4).
 
-Both make their nonce from one number, the *position* of a packet: its SSRC and its index, joined by `position_of`. The
-position is the same for all receivers of a packet, so it is computed once; only the salt is theirs.
+Both derive their nonce from one number, the *position* of a packet: its SSRC and its index, combined by `position_of`.
+The position is the same for all receivers of a packet, so it is computed once; only the salt differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HMAC_BLOCK_SIZE: Final = 64
 """Bytes of a block of SHA-1 (RFC 2104)."""
 
 Sealing = tuple[int, bytes, bytes, memoryview]
-"""A packet to encrypt: (position, header, payload, where the encrypted payload and the tag go)."""
+"""A packet to encrypt: (position, header, payload, destination of the encrypted payload and the tag)."""
 
 
 def position_of(ssrc: int, index: int) -> int:
@@ -30,14 +30,14 @@ def position_of(ssrc: int, index: int) -> int:
 
 
 class AuthenticationError(Exception):
-    """A packet does not carry the right tag: it was changed on its way, or another key made it."""
+    """The tag of a packet is wrong: it was modified, or encrypted with another key."""
 
 
 class PacketCipher(Protocol):
     """Encrypts and decrypts packets with the keys of one direction and one protocol."""
 
     def seal_all(self, sealings: Iterable[Sealing]) -> None:
-        """Encrypt RTP packets, each into its place."""
+        """Encrypt RTP packets into their destinations."""
 
     def seal(self, position: int, header: bytes, payload: bytes) -> bytes:
         """Return the encrypted payload of an RTP packet, with its tag."""
@@ -46,13 +46,13 @@ class PacketCipher(Protocol):
         """Return the payload of an RTP packet. Raises AuthenticationError."""
 
     def seal_control(self, position: int, header: bytes, trailer: bytes, body: bytes) -> bytes:
-        """Return an SRTCP packet: everything from ``header`` to its end, ``trailer`` and tag included."""
+        """Return an SRTCP packet: everything from ``header`` to its end, including ``trailer`` and tag."""
 
     def open_control(self, position: int, packet: bytes) -> bytes:
         """Return the RTCP packet in an SRTCP packet. Raises AuthenticationError."""
 
     def control_trailer(self, packet: bytes) -> bytes:
-        """Return the four bytes with the E flag and the index of an SRTCP packet; fewer when it is cut off."""
+        """Return the four bytes with the E flag and the index of an SRTCP packet; fewer if it is truncated."""
 
 
 class GcmCipher:
@@ -95,7 +95,7 @@ class CounterModeCipher:
         self._salt = int.from_bytes(keys.salt, "big")
         self._tag_size = tag_size
         self._encryptor = Cipher(algorithms.AES(keys.key), modes.CTR(bytes(16))).encryptor()
-        # HMAC by two hash states that are copied for each packet: half the time of a new HMAC object (RFC 2104).
+        # HMAC with two hash states that are copied for each packet: half the time of a new HMAC object (RFC 2104).
         key = keys.authentication.ljust(_HMAC_BLOCK_SIZE, b"\0")
         self._inner = hashlib.sha1(bytes(byte ^ 0x36 for byte in key))
         self._outer = hashlib.sha1(bytes(byte ^ 0x5C for byte in key))
@@ -123,7 +123,7 @@ class CounterModeCipher:
         header, encrypted, trailer = packet[:8], packet[8 : end - 4], packet[end - 4 : end]
         if not hmac.compare_digest(self._tag(header, encrypted, trailer), packet[end:]):
             raise AuthenticationError
-        # Without the E flag the packet is authenticated, but not encrypted (RFC 3711 section 3.4).
+        # Without the E flag, the packet is authenticated but not encrypted (RFC 3711 section 3.4).
         return header + (self._apply(position, encrypted) if trailer[0] & 0x80 else encrypted)
 
     def control_trailer(self, packet: bytes) -> bytes:
@@ -151,5 +151,5 @@ def make_cipher(profile: Profile, keys: SessionKeys) -> PacketCipher:
 
 
 def _roll_over_counter(position: int) -> bytes:
-    """The upper 32 bits of the packet index, which HMAC covers behind the packet (RFC 3711 section 4.2)."""
+    """The upper 32 bits of the packet index, which HMAC covers after the packet (RFC 3711 section 4.2)."""
     return (position >> 16 & 0xFFFFFFFF).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""SRTP protection profiles and the keys that DTLS gives for them (RFC 3711, RFC 5764, RFC 7714)."""
+"""SRTP protection profiles and the derivation of their keys from DTLS (RFC 3711, RFC 5764, RFC 7714)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Profile:
     """One protection profile. Sizes are in bytes."""
 
     name: str
-    """As IANA has it."""
+    """Name registered with IANA."""
     openssl_name: str
-    """As OpenSSL has it."""
+    """Name used by OpenSSL."""
     key_size: int
     salt_size: int
     authentication_key_size: int
-    """0 for profiles whose cipher authenticates by itself (AEAD)."""
+    """0 for profiles whose cipher includes authentication (AEAD)."""
     tag_size: int
-    """Bytes that an SRTP packet is longer than the RTP packet in it."""
+    """Bytes by which an SRTP packet is longer than its RTP packet."""
 
     @property
     def is_aead(self) -> bool:
-        """Whether the cipher authenticates by itself."""
+        """Whether the cipher includes authentication."""
         return self.authentication_key_size == 0
 
     @property
     def exported_size(self) -> int:
-        """Bytes of keying material: a key and a salt for either direction."""
+        """Bytes of keying material: a key and a salt for each direction."""
         return 2 * (self.key_size + self.salt_size)
 
 
@@ -48,13 +48,13 @@ AEAD_AES_256_GCM: Final = Profile("SRTP_AEAD_AES_256_GCM", "SRTP_AEAD_AES_256_GC
 AES_CM_128_HMAC_SHA1_80: Final = Profile("SRTP_AES128_CM_HMAC_SHA1_80", "SRTP_AES128_CM_SHA1_80", 16, 14, 20, 10)
 
 PROFILES: Final = (AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES_CM_128_HMAC_SHA1_80)
-"""In the order of our preference: AES-128-GCM takes a third of the time of AES-CM with HMAC."""
+"""In order of preference: AES-128-GCM takes a third of the time of AES-CM with HMAC."""
 
 
 def profile_by_openssl_name(name: str) -> Profile:
-    """Return the profile that a DTLS handshake agreed on.
+    """Return the profile that a DTLS handshake negotiated.
 
-    Raises RemoteProtocolError when it agreed on none, or on one that was not offered.
+    Raises RemoteProtocolError if it negotiated none, or one that was not offered.
     """
     for profile in PROFILES:
         if profile.openssl_name == name:
@@ -71,9 +71,9 @@ class MasterKey:
 
 
 def split_exported(profile: Profile, exported: bytes) -> tuple[MasterKey, MasterKey]:
-    """Split the keying material of DTLS; return the keys that its client and its server write with.
+    """Split the keying material of DTLS; return the keys of the client and of the server.
 
-    RFC 5764 section 4.2: both keys stand first, then both salts.
+    RFC 5764 section 4.2: first both keys, then both salts.
     """
     size = profile.key_size
     client_salt = 2 * size
@@ -112,7 +112,7 @@ def _derive(profile: Profile, master: MasterKey, key: int, authentication: int, 
 
 
 def _keystream(master: MasterKey, label: int, size: int) -> bytes:
-    # A salt of 96 bits is used as if 16 zero bits followed it (RFC 7714 section 11).
+    # A salt of 96 bits is padded with 16 zero bits (RFC 7714 section 11).
     salt = int.from_bytes(master.salt.ljust(14, b"\0"), "big")
     counter = (salt ^ label << 48) << 16
     encryptor = Cipher(algorithms.AES(master.key), modes.CTR(counter.to_bytes(16, "big"))).encryptor()

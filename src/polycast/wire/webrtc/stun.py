@@ -1,4 +1,4 @@
-"""STUN messages (RFC 8489), as far as ICE uses them (RFC 8445 section 16): parse, check, serialise."""
+"""STUN messages (RFC 8489), as far as ICE uses them (RFC 8445 section 16): parses, verifies and serialises them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 
 MAXIMUM_MESSAGE_SIZE: Final = 1500
-"""Bytes of a message: no check of ICE needs more than one datagram; browsers send 100 to 150."""
+"""Bytes of a message: an ICE check fits into one datagram; browsers send 100 to 150."""
 MAXIMUM_ATTRIBUTES: Final = 32
 """Attributes in one message; a check has five to ten."""
 MAXIMUM_USERNAME_SIZE: Final = 513
@@ -28,14 +28,14 @@ _COOKIE_BYTES: Final = _MAGIC_COOKIE.to_bytes(4, "big")
 _INTEGRITY_SIZE: Final = 20
 _FINGERPRINT_MASK: Final = 0x5354554E
 _FIRST_OPTIONAL_ATTRIBUTE: Final = 0x8000
-"""Attributes from here on may be ignored by whoever does not know them (RFC 8489 section 14)."""
+"""Unknown attributes from this type on may be ignored (RFC 8489 section 14)."""
 
 SocketAddress = tuple[str, int]
 """IP address and port."""
 
 
 class MessageType(IntEnum):
-    """Method Binding in its four classes (RFC 8489 section 5)."""
+    """The Binding method in its four classes (RFC 8489 section 5)."""
 
     REQUEST = 0x0001
     INDICATION = 0x0011
@@ -76,39 +76,39 @@ class Message:
     type: MessageType
     transaction_id: bytes
     attributes: tuple[Attribute, ...] = ()
-    """(type, value) in the order of the wire, those behind MESSAGE-INTEGRITY left out."""
+    """(type, value) in wire order, without those after MESSAGE-INTEGRITY."""
     signed: bytes = b""
-    """What MESSAGE-INTEGRITY is computed over, where the message was received with one."""
+    """The data that MESSAGE-INTEGRITY covers, if the message was received with one."""
 
     def attribute(self, kind: AttributeType) -> bytes | None:
-        """Return the value of the first attribute of a type; None when there is none."""
+        """Return the value of the first attribute of a type, or None."""
         return next((value for found, value in self.attributes if found == kind), None)
 
     @property
     def username(self) -> str:
-        """The USERNAME; empty when there is none."""
+        """The USERNAME; empty if there is none."""
         return (self.attribute(AttributeType.USERNAME) or b"").decode("utf-8", "replace")
 
     @property
     def error_code(self) -> int:
-        """The error of an error response; 0 when it has none."""
+        """The code of an error response; 0 if there is none."""
         value = self.attribute(AttributeType.ERROR_CODE)
         return 100 * (value[2] & 7) + value[3] if value is not None and len(value) >= 4 else 0
 
     @property
     def unknown_attributes(self) -> tuple[int, ...]:
-        """Types of attributes that must be understood and are not (RFC 8489 section 6.3.1)."""
+        """Types of unknown attributes that must be understood (RFC 8489 section 6.3.1)."""
         return tuple(kind for kind, _ in self.attributes if kind < _FIRST_OPTIONAL_ATTRIBUTE and kind not in _KNOWN)
 
     def is_signed_with(self, password: str) -> bool:
-        """Return whether MESSAGE-INTEGRITY is there and was made with this password (RFC 8489 section 14.5)."""
+        """Return whether there is a MESSAGE-INTEGRITY that was made with this password (RFC 8489 section 14.5)."""
         integrity = self.attribute(AttributeType.MESSAGE_INTEGRITY)
         if integrity is None or not self.signed:
             return False
         return hmac.compare_digest(hmac.digest(password.encode(), self.signed, "sha1"), integrity)
 
     def mapped_address(self) -> SocketAddress | None:
-        """Return the address in XOR-MAPPED-ADDRESS; None when there is none or it cannot be read."""
+        """Return the address in XOR-MAPPED-ADDRESS; None if it is missing or invalid."""
         value = self.attribute(AttributeType.XOR_MAPPED_ADDRESS)
         if value is None or len(value) not in (8, 20):
             return None
@@ -118,7 +118,7 @@ class Message:
         return str(ipaddress.ip_address(address)), port
 
     def serialize(self, password: str | None = None) -> bytes:
-        """Return the message, signed where a password is given, with FINGERPRINT (RFC 8489 section 14.7)."""
+        """Return the message with FINGERPRINT, signed if there is a password (RFC 8489 section 14.7)."""
         body = b"".join(_serialize_attribute(*attribute) for attribute in self.attributes)
         if password is not None:
             unsigned = self._header(len(body) + _ATTRIBUTE_HEADER.size + _INTEGRITY_SIZE) + body
@@ -135,7 +135,7 @@ class Message:
 def parse_message(data: bytes) -> Message:
     """Parse a Binding message. Raises RemoteProtocolError.
 
-    A FINGERPRINT that is there must be right. MESSAGE-INTEGRITY is not checked, as the password depends on the
+    A FINGERPRINT must be correct if present. MESSAGE-INTEGRITY is not checked, because the password depends on the
     username: see `Message.is_signed_with`.
     """
     if not is_stun(data):
@@ -144,7 +144,7 @@ def parse_message(data: bytes) -> Message:
         raise RemoteProtocolError(f"STUN message larger than {MAXIMUM_MESSAGE_SIZE} bytes")
     kind, length, _, transaction_id = _HEADER.unpack_from(data)
     if length % 4 or length != len(data) - _HEADER.size:
-        raise RemoteProtocolError("STUN message of another length than its header says")
+        raise RemoteProtocolError("the length of a STUN message differs from its header")
     try:
         message_type = MessageType(kind)
     except ValueError:
@@ -162,7 +162,7 @@ def parse_message(data: bytes) -> Message:
             raise RemoteProtocolError("STUN attribute is cut off")
         if attribute == AttributeType.FINGERPRINT:
             _check_fingerprint(data, position, value)
-        elif not signed:  # what stands behind the integrity could have been added by anybody (RFC 8489 section 14.5)
+        elif not signed:  # what follows the integrity could have been added by anybody (RFC 8489 section 14.5)
             if len(attributes) == MAXIMUM_ATTRIBUTES:
                 raise RemoteProtocolError(f"STUN message with more than {MAXIMUM_ATTRIBUTES} attributes")
             if attribute == AttributeType.USERNAME and size > MAXIMUM_USERNAME_SIZE:
