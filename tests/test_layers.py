@@ -26,10 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "wire": {"codecs", "media", "errors"},
     "net": {"wire", *LEAVES},
     "config": set(LEAVES),
+    "items": set(LEAVES),
     "web": set(LEAVES),
     "service": set(),
-    "protocols": {"web", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
-    "control": {"hub", "media", "wire", "net", "config", *LEAVES},
+    "protocols": {"items", "web", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "control": {"items", "hub", "media", "wire", "net", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }
 """What each layer may import besides itself. Those that are not listed (app, cli, api) put the layers together."""

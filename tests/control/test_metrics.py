@@ -65,7 +65,7 @@ async def test_muxers_are_counted_by_path() -> None:
             client.event_hooks["request"] = []
             playlist = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/cam/index.m3u8"))
             publisher.send_frame(0, rtp(1, key_unit()))
-            await server.until(lambda: server.app.servers["HLS"].metric_samples())
+            await server.until(lambda: server.app.servers["HLS"].items())
             assert 'hls_muxers{name="cam"} 1\n' in await scrape(server)
             items = (await server.get("/v1/hlsmuxers/list"))["items"]
             assert {"created", "lastRequest"} <= set(items["cam"])

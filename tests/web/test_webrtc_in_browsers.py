@@ -154,7 +154,7 @@ async def test_what_is_lost_comes_back(tmp_path: Path) -> None:
                 async with chromium(tmp_path) as browser:
                     page = await browser.open(address(fixture, "cam"))
                     found = await watch(page)
-                    (session,) = (item for item in fixture.server.sessions() if item.state == "read")
+                    (session,) = (item for item in fixture.server.sessions().values() if item.state == "read")
             assert network.dropped > 20
     check_bars(found)
     print(f"{network.dropped} packets dropped, {session.counters.packets_sent} sent")

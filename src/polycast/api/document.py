@@ -9,7 +9,10 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Meta, Struct
 
 import polycast
 
@@ -107,7 +110,7 @@ def _members(thing: type) -> Iterator[str]:
     """Yield a list item for each attribute, property and method, in the order of the source."""
     documents: dict[str, str] = {}
     for base in reversed(thing.__mro__):
-        if base is thing or base.__name__.startswith("_"):
+        if base is thing or base.__name__.startswith("_") or issubclass(base, Struct):
             documents |= _attribute_documents(base)
     for name, document in documents.items():
         yield f"- **`{name}`**: {_join(document)}" if document else f"- **`{name}`**"
@@ -154,7 +157,18 @@ def _attribute_documents(thing: type) -> dict[str, str]:
                 found[name] = inspect.cleandoc(str(following.value.value))
             elif hasattr(thing, "__dataclass_fields__") and name in thing.__dataclass_fields__:
                 found.setdefault(name, "")
+    if issubclass(thing, Struct):
+        return {info.name: found.get(info.name) or _meaning(info) for info in _own_fields(thing)}
     return found
+
+
+def _own_fields(struct: type[Struct]) -> list[msgspec.structs.FieldInfo]:
+    return [info for info in msgspec.structs.fields(struct) if info.name in vars(struct)["__annotations__"]]
+
+
+def _meaning(info: msgspec.structs.FieldInfo) -> str:
+    """Return the description that a field has for JSON."""
+    return next((mark.description or "" for mark in get_args(info.type) if isinstance(mark, Meta)), "")
 
 
 def _assigned_name(statement: ast.stmt) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from polycast.hub.path import Path
-from polycast.hub.stats import SessionSnapshot
+from polycast.items import SessionItem
 from polycast.media.track import Track
 from polycast.protocols.base import Server
 
@@ -36,26 +37,12 @@ class StreamStatistics:
     """When the stream started; None if it is not ready."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionStatistics:
+class SessionStatistics(SessionItem, frozen=True, kw_only=True):
     """A snapshot of one client."""
 
     protocol: str
     """``RTSP``, ``RTMP``..."""
     id: str
-    address: str
-    """``ip:port``."""
-    state: str
-    """``idle``, ``read`` or ``publish``."""
-    path: str
-    user: str
-    transport: str
-    created: datetime
-    bytes_received: int
-    bytes_sent: int
-    packets_lost: int
-    packets_dropped: int
-    """Packets not sent because the client was too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +75,9 @@ def stream_statistics(path: Path) -> StreamStatistics:
 
 def session_statistics(server: Server) -> list[SessionStatistics]:
     """Return the clients of one protocol server."""
-    return [_session(server.name, snapshot) for snapshot in server.sessions()]
+    return [_session(server.name, key, item) for key, item in server.sessions().items()]
 
 
-def _session(protocol: str, snapshot: SessionSnapshot) -> SessionStatistics:
-    counters = snapshot.counters
-    return SessionStatistics(
-        protocol=protocol,
-        id=snapshot.id,
-        address=snapshot.remote_address,
-        state=snapshot.state,
-        path=snapshot.path,
-        user=snapshot.user,
-        transport=snapshot.transport,
-        created=snapshot.created,
-        bytes_received=counters.bytes_received,
-        bytes_sent=counters.bytes_sent,
-        packets_lost=counters.packets_lost,
-        packets_dropped=counters.packets_dropped,
-    )
+def _session(protocol: str, session_id: str, item: SessionItem) -> SessionStatistics:
+    fields: dict[str, Any] = {name: getattr(item, name) for name in SessionItem.__struct_fields__}
+    return SessionStatistics(protocol=protocol, id=session_id, **{**fields, "created": item.created.astimezone(UTC)})

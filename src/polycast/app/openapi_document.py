@@ -24,7 +24,7 @@ def document() -> dict[str, Any]:
         log = Log()
         context = ServerContext(loop, Hub(loop=loop, log=log, access=AccessControl()), log)
         servers = [kind.create(context, Configuration()) for kind in SERVER_KINDS]
-        return build(Collection(server.collection, server.can_kick, server.item_schema) for server in servers)
+        return build(Collection(server.collection, server.can_kick, server.item) for server in servers)
     finally:
         loop.close()
 

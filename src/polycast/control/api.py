@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -112,10 +113,10 @@ class Api:
         path = self._controlled.hub.paths.get(name)
         if path is None:
             raise RequestError(404, f"path '{name}' does not exist")
-        return json_response({"name": name, **describe_path(path, self._traffic)})
+        return json_response({"name": name, **msgspec.to_builtins(describe_path(path, self._traffic))})
 
     async def list_sessions(self, request: Request) -> Response:
-        return json_response({"items": self._server(request).describe_sessions()})
+        return json_response({"items": self._server(request).items()})
 
     async def kick_session(self, request: Request) -> Response:
         server = self._server(request)
@@ -150,7 +151,7 @@ class Api:
 
     async def get_openapi(self, _: Request) -> Response:
         collections = [
-            openapi.Collection(server.collection, server.can_kick, server.item_schema)
+            openapi.Collection(server.collection, server.can_kick, server.item)
             for server in self._controlled.servers.values()
         ]
         return json_response(openapi.build(collections))

@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 
 from polycast.control.contract import Controlled
-from polycast.control.items import describe_reference
 from polycast.control.settings import ReloadStatus
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
@@ -134,11 +133,11 @@ class EventHub(PathObserver):
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         if self._subscribers:
-            self._tell("reader_added", path=path.name, reader=describe_reference(reader.reference()))
+            self._tell("reader_added", path=path.name, reader=reader.reference())
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         if self._subscribers:
-            self._tell("reader_removed", path=path.name, reader=describe_reference(reader.reference()))
+            self._tell("reader_removed", path=path.name, reader=reader.reference())
 
     def on_configuration(self, status: ReloadStatus) -> None:
         """Tell what became of a change of the configuration."""
@@ -163,9 +162,9 @@ class EventHub(PathObserver):
 
     def _sessions(self) -> Seen:
         return {
-            (server.collection, snapshot.id): snapshot.state
+            (server.collection, key): item.state
             for server in self._controlled.servers.values()
-            for snapshot in server.sessions()
+            for key, item in server.sessions().items()
         }
 
     def _tell_changes(self, old: Seen, new: Seen) -> None:

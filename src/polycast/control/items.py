@@ -1,167 +1,161 @@
-"""Paths as the API shows them, and what it says of reloads."""
+"""Paths as the API shows them, and what it says of reloads: each field is defined here once."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from polycast.config import path_to_jsonable
-from polycast.control.settings import Settings
+from polycast.control.settings import ChangeSource, Settings
 from polycast.control.traffic import Traffic
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.path import Path, SourceFailure
-from polycast.hub.stats import COUNTERS_SCHEMA, Reference, rfc3339
+from polycast.hub.stats import Reference
+from polycast.items import (
+    BytesReceived,
+    BytesSent,
+    Moment,
+    PacketsDropped,
+    PacketsLost,
+    PacketsReceived,
+    PacketsSent,
+)
 
-Json = dict[str, object]
+
+class FailureItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """Why the source of a path does not deliver a stream."""
+
+    error: str
+    since: Annotated[Moment, Meta(description="First failure since it last worked.")]
+    next_attempt: Moment | None
 
 
-def describe_reference(reference: Reference) -> Json:
-    """Return ``type`` and, where there are several of the type, ``id``."""
-    return {"type": reference.type, "id": reference.id} if reference.id else {"type": reference.type}
+class TrackItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One track of a stream."""
+
+    codec: str
+    kind: str
+    clock_rate: Annotated[int, Meta(description="Hz.")]
+    bytes_received: BytesReceived
+    packets_received: PacketsReceived
+    packets_lost: PacketsLost
+    packets_foreign: Annotated[
+        int, Meta(ge=0, description="Packets dropped because their payload type is not that of the track.")
+    ]
+    discontinuities: Annotated[
+        int, Meta(ge=0, description="How often the clock of the publisher leapt. Seen only while frames are read.")
+    ]
 
 
-def describe_path(path: Path, traffic: Traffic) -> Json:
-    """Return a path with its publisher, tracks, readers and counters."""
+class PathItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A path with its publisher, tracks, readers and counters."""
+
+    conf_name: Annotated[str, Meta(description="The entry of the configuration that the path belongs to.")]
+    conf: Annotated[Any, Meta(extra_json_schema={"$ref": "#/components/schemas/PathConf"})]
+    source: Reference | None
+    source_ready: bool
+    source_failure: Annotated[
+        FailureItem | None,
+        Meta(description="Why the source of the path does not deliver a stream; null while it does."),
+    ]
+    tracks: Annotated[list[str], Meta(description="Codecs.")]
+    readers: list[Reference]
+    ready_since: Moment | None
+    uptime: Annotated[float, Meta(description="Seconds since the path is ready.")]
+    bit_rate: Annotated[int, Meta(description="Of the publisher, bit/s.")]
+    track_details: list[TrackItem]
+    bytes_received: BytesReceived
+    bytes_sent: BytesSent
+    packets_received: PacketsReceived
+    packets_sent: PacketsSent
+    packets_lost: PacketsLost
+    packets_dropped: PacketsDropped
+
+
+class StatusItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What became of the last change of the configuration."""
+
+    ok: Annotated[bool, Meta(description="Whether the last change was taken.")]
+    error: str | None
+    source: ChangeSource
+    time: Moment
+    last_success: Moment
+    successes: int
+    failures: int
+    file: str | None
+    persist: Annotated[bool, Meta(description="Whether changes through the API are written into the file.")]
+
+
+def describe_path(path: Path, traffic: Traffic) -> PathItem:
+    """Return a path as the API shows it."""
     stream = path.stream
-    counters = traffic.of(path)
     since = path.ready_since
-    return {
-        "confName": path.entry.name,
-        "conf": path_to_jsonable(path.configuration),
-        "source": _describe_source(path),
-        "sourceReady": stream is not None,
-        "sourceFailure": _describe_failure(path.source_failure),
-        "tracks": [str(track) for track in stream.descriptions] if stream is not None else [],
-        "readers": [describe_reference(reader.reference()) for reader in path.readers],
-        "readySince": _moment(since) if since is not None else None,
-        "uptime": round(max(0.0, time.time() - since), 3) if since is not None else 0.0,
-        "bitRate": round(stream.rate.bit_rate) if stream is not None else 0,
-        "trackDetails": [_describe_track(track) for track in stream.tracks] if stream is not None else [],
-        "bytesReceived": counters.bytes_received,
-        "bytesSent": counters.bytes_sent,
-        "packetsReceived": counters.packets_received,
-        "packetsSent": counters.packets_sent,
-        "packetsLost": counters.packets_lost,
-        "packetsDropped": counters.packets_dropped,
-    }
+    return PathItem(
+        conf_name=path.entry.name,
+        conf=path_to_jsonable(path.configuration),
+        source=_describe_source(path),
+        source_ready=stream is not None,
+        source_failure=_describe_failure(path.source_failure),
+        tracks=[str(track) for track in stream.descriptions] if stream is not None else [],
+        readers=[reader.reference() for reader in path.readers],
+        ready_since=_moment(since) if since is not None else None,
+        uptime=round(max(0.0, time.time() - since), 3) if since is not None else 0.0,
+        bit_rate=round(stream.rate.bit_rate) if stream is not None else 0,
+        track_details=[_describe_track(track) for track in stream.tracks] if stream is not None else [],
+        **traffic.of(path).fields_of(PathItem),
+    )
 
 
-def describe_status(settings: Settings) -> Json:
+def describe_status(settings: Settings) -> StatusItem:
     """Return what became of the last change of the configuration."""
     status = settings.status
-    return {
-        "ok": status.ok,
-        "error": status.error or None,
-        "source": status.source.value,
-        "time": _moment(status.time),
-        "lastSuccess": _moment(status.success_time),
-        "successes": status.successes,
-        "failures": status.failures,
-        "file": str(settings.file) if settings.file is not None else None,
-        "persist": settings.configuration.api_persist,
-    }
+    return StatusItem(
+        ok=status.ok,
+        error=status.error or None,
+        source=status.source,
+        time=_moment(status.time),
+        last_success=_moment(status.success_time),
+        successes=status.successes,
+        failures=status.failures,
+        file=str(settings.file) if settings.file is not None else None,
+        persist=settings.configuration.api_persist,
+    )
 
 
-def _describe_source(path: Path) -> Json | None:
+def _describe_source(path: Path) -> Reference | None:
     participant = path.publisher or path.source
     if participant is not None:
-        return describe_reference(participant.reference())
-    return {"type": "redirect"} if path.configuration.source == "redirect" else None
+        return participant.reference()
+    return Reference("redirect") if path.configuration.source == "redirect" else None
 
 
-def _describe_failure(failure: SourceFailure | None) -> Json | None:
+def _describe_failure(failure: SourceFailure | None) -> FailureItem | None:
     if failure is None:
         return None
     next_attempt = failure.next_attempt
-    return {
-        "error": failure.error,
-        "since": _moment(failure.since),
-        "nextAttempt": _moment(next_attempt) if next_attempt is not None else None,
-    }
+    return FailureItem(
+        error=failure.error,
+        since=_moment(failure.since),
+        next_attempt=_moment(next_attempt) if next_attempt is not None else None,
+    )
 
 
-def _describe_track(live: LiveTrack) -> Json:
-    return {
-        "codec": str(live.track),
-        "kind": live.track.kind,
-        "clockRate": live.track.clock_rate,
-        "bytesReceived": live.bytes_received,
-        "packetsReceived": live.packets_received,
-        "packetsLost": live.packets_lost,
-        "packetsForeign": live.packets_foreign,
-        "discontinuities": live.discontinuities,
-    }
+def _describe_track(live: LiveTrack) -> TrackItem:
+    return TrackItem(
+        codec=str(live.track),
+        kind=live.track.kind,
+        clock_rate=live.track.clock_rate,
+        bytes_received=live.bytes_received,
+        packets_received=live.packets_received,
+        packets_lost=live.packets_lost,
+        packets_foreign=live.packets_foreign,
+        discontinuities=live.discontinuities,
+    )
 
 
-def _moment(unix_time: float) -> str:
-    return rfc3339(datetime.fromtimestamp(unix_time, UTC))
-
-
-_COUNTS = {key: COUNTERS_SCHEMA[key] for key in ("bytesReceived", "packetsReceived", "packetsLost")}
-_NULLABLE_MOMENT: Json = {"type": ["string", "null"], "format": "date-time"}
-
-REFERENCE_SCHEMA: Json = {
-    "type": "object",
-    "properties": {"type": {"type": "string"}, "id": {"type": "string"}},
-    "required": ["type"],
-}
-
-PATH_SCHEMA: Json = {
-    "confName": {"type": "string", "description": "The entry of the configuration that the path belongs to."},
-    "conf": {"$ref": "#/components/schemas/PathConf"},
-    "source": {"anyOf": [{"$ref": "#/components/schemas/Reference"}, {"type": "null"}]},
-    "sourceReady": {"type": "boolean"},
-    "sourceFailure": {
-        "type": ["object", "null"],
-        "description": "Why the source of the path does not deliver a stream; null while it does.",
-        "required": ["error", "since", "nextAttempt"],
-        "additionalProperties": False,
-        "properties": {
-            "error": {"type": "string"},
-            "since": {"type": "string", "format": "date-time", "description": "First failure since it last worked."},
-            "nextAttempt": _NULLABLE_MOMENT,
-        },
-    },
-    "tracks": {"type": "array", "items": {"type": "string"}, "description": "Codecs."},
-    "readers": {"type": "array", "items": {"$ref": "#/components/schemas/Reference"}},
-    "readySince": _NULLABLE_MOMENT,
-    "uptime": {"type": "number", "description": "Seconds since the path is ready."},
-    "bitRate": {"type": "integer", "description": "Of the publisher, bit/s."},
-    "trackDetails": {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {
-                "codec": {"type": "string"},
-                "kind": {"type": "string"},
-                "clockRate": {"type": "integer", "description": "Hz."},
-                **_COUNTS,
-                "packetsForeign": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "description": "Packets dropped because their payload type is not that of the track.",
-                },
-                "discontinuities": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "description": "How often the clock of the publisher leapt. Seen only while frames are read.",
-                },
-            },
-        },
-    },
-    **{key: value for key, value in COUNTERS_SCHEMA.items() if key not in ("jitter", "roundTrip")},
-}
-"""Properties of `describe_path`, as a JSON schema."""
-
-STATUS_SCHEMA: Json = {
-    "ok": {"type": "boolean", "description": "Whether the last change was taken."},
-    "error": {"type": ["string", "null"]},
-    "source": {"enum": ["start", "file", "api", "signal", "program"]},
-    "time": {"type": "string", "format": "date-time"},
-    "lastSuccess": {"type": "string", "format": "date-time"},
-    "successes": {"type": "integer"},
-    "failures": {"type": "integer"},
-    "file": {"type": ["string", "null"]},
-    "persist": {"type": "boolean", "description": "Whether changes through the API are written into the file."},
-}
-"""Properties of `describe_status`, as a JSON schema."""
+def _moment(unix_time: float) -> datetime:
+    """Return a time as the API shows it: local time, with its offset."""
+    return datetime.fromtimestamp(unix_time, UTC).astimezone()

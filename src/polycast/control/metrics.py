@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, get_args
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,24 +17,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polycast import _version
-from polycast.control.contract import Controlled
+from polycast.control.contract import Controlled, SessionServer
+from polycast.control.items import PathItem
 from polycast.control.lag import LoopLag
 from polycast.control.traffic import Traffic
-from polycast.hub.stats import Counters
+from polycast.items import Metric as ItemMetric
+from polycast.items import SessionItem, SessionState, metrics_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-Value = Callable[[Counters], float]
-
-_COUNTERS: Final[tuple[tuple[str, str, Value], ...]] = (
-    ("received_bytes", "Bytes received", lambda counters: counters.bytes_received),
-    ("sent_bytes", "Bytes sent", lambda counters: counters.bytes_sent),
-    ("received_packets", "Packets received", lambda counters: counters.packets_received),
-    ("sent_packets", "Packets sent", lambda counters: counters.packets_sent),
-    ("lost_packets", "Packets lost on the way", lambda counters: counters.packets_lost),
-    ("dropped_packets", "Packets not sent because a reader was too slow", lambda counters: counters.packets_dropped),
-)
 
 # The metrics of rtsp-simple-server are integers, and scripts compare whole lines: 1, not the library's 1.0.
 _WHOLE_NUMBER: Final = re.compile(rb"(?m) (-?[0-9]+)\.0$")
@@ -54,13 +46,7 @@ class StateCollector(Collector):
         """Yield all families. Those of a server that does not run are absent."""
         yield from self._paths()
         for server in self._controlled.servers.values():
-            samples = server.metric_samples()
-            family = GaugeMetricFamily(
-                server.metric, f"What the {server.name} server has.", labels=list(samples[0].labels) if samples else ()
-            )
-            for sample in samples:
-                family.add_metric(list(sample.labels.values()), sample.value)
-            yield family
+            yield _contents(server)
         yield from self._sessions()
         yield from self._server_errors()
         yield from self._reloads()
@@ -80,33 +66,29 @@ class StateCollector(Collector):
             ready.add_metric((path.name,), max(0.0, now - path.ready_since) if path.ready_since is not None else 0)
         yield from (states, readers, bit_rates, ready)
         totals = [(path.name, self._traffic.of(path)) for path in paths]
-        for name, meaning, value in _COUNTERS:
-            family = CounterMetricFamily(f"polycast_path_{name}", f"{meaning}, by path.", labels=("name",))
+        for field, metric in metrics_of(PathItem).items():
+            family = _family(f"polycast_path_{metric.name}", metric, "path", ("name",))
             for path_name, counters in totals:
-                family.add_metric((path_name,), value(counters))
+                family.add_metric((path_name,), getattr(counters, field))
             yield family
 
     def _sessions(self) -> Iterator[Metric]:
         sessions = [
-            ((server.collection, snapshot.id, snapshot.state, snapshot.path), snapshot)
+            ((server.collection, key, item.state, item.path), item)
             for server in self._controlled.servers.values()
-            for snapshot in server.sessions()
+            for key, item in server.sessions().items()
         ]
-        for name, meaning, value in _COUNTERS:
-            family = CounterMetricFamily(f"polycast_session_{name}", f"{meaning}, by session.", labels=_SESSION_LABELS)
-            for labels, snapshot in sessions:
-                family.add_metric(labels, value(snapshot.counters))
+        metrics = dict(metrics_of(SessionItem))
+        for server in self._controlled.servers.values():
+            if issubclass(server.item, SessionItem):
+                metrics |= metrics_of(server.item)
+        for field, metric in metrics.items():
+            family = _family(f"polycast_session_{metric.name}", metric, "session", _SESSION_LABELS)
+            for labels, item in sessions:
+                value = getattr(item, field, None)
+                if value is not None:
+                    family.add_metric(labels, value)
             yield family
-        jitter = GaugeMetricFamily("polycast_session_jitter_seconds", "Interarrival jitter.", labels=_SESSION_LABELS)
-        trip = GaugeMetricFamily("polycast_session_round_trip_seconds", "Round-trip time.", labels=_SESSION_LABELS)
-        age = GaugeMetricFamily("polycast_session_connected_seconds", "Age of a session.", labels=_SESSION_LABELS)
-        now = time.time()
-        for labels, snapshot in sessions:
-            jitter.add_metric(labels, snapshot.counters.jitter)
-            if snapshot.counters.round_trip is not None:
-                trip.add_metric(labels, snapshot.counters.round_trip)
-            age.add_metric(labels, max(0.0, now - snapshot.created.timestamp()))
-        yield from (jitter, trip, age)
 
     def _server_errors(self) -> Iterator[Metric]:
         family = CounterMetricFamily(
@@ -143,6 +125,28 @@ class StateCollector(Collector):
         version = GaugeMetricFamily("polycast_info", "Which version runs.", labels=("version",))
         version.add_metric((_version.__version__,), 1)
         yield version
+
+
+def _contents(server: SessionServer) -> Metric:
+    """Return how many sessions a server has in each state; for one whose items are no sessions, the items."""
+    meaning = f"What the {server.name} server has."
+    if not issubclass(server.item, SessionItem):
+        family = GaugeMetricFamily(server.metric, meaning, labels=("name",))
+        for name in server.items():
+            family.add_metric((name,), 1)
+        return family
+    counts = dict.fromkeys(get_args(SessionState), 0)
+    for item in server.sessions().values():
+        counts[item.state] += 1
+    family = GaugeMetricFamily(server.metric, meaning, labels=("state",))
+    for state, count in counts.items():
+        family.add_metric((state,), count)
+    return family
+
+
+def _family(name: str, metric: ItemMetric, of: str, labels: Sequence[str]) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if metric.grows else GaugeMetricFamily
+    return kind(name, f"{metric.meaning}, by {of}." if metric.grows else f"{metric.meaning}.", labels=labels)
 
 
 def application(controlled: Controlled, traffic: Traffic, lag: LoopLag) -> ASGIApp:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+from msgspec import Struct
 
 from polycast import _version
 from polycast.config.fields import Field, configuration_fields, path_fields
 from polycast.control.events import EVENTS
-from polycast.control.items import PATH_SCHEMA, REFERENCE_SCHEMA, STATUS_SCHEMA
+from polycast.control.items import PathItem, StatusItem
+from polycast.control.schemas import REFERENCES, Json, object_schema
+from polycast.hub.stats import Reference
 
-Json = dict[str, Any]
+# Structs that the document has once.
+_SHARED: Final = frozenset({Reference.__name__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class Collection:
 
     name: str
     can_kick: bool
-    item_schema: Mapping[str, object]
+    item: type[Struct]
 
 
 def build(collections: Iterable[Collection]) -> Json:
@@ -29,7 +34,7 @@ def build(collections: Iterable[Collection]) -> Json:
     schemas = _schemas()
     for collection in collections:
         item = f"{collection.name[:1].upper()}{collection.name[1:]}Item"
-        schemas[item] = _object(collection.item_schema)
+        schemas[item] = object_schema(collection.item, _SHARED)
         paths[f"/v1/{collection.name}/list"] = {
             "get": _operation(f"list {collection.name}", "Lists them by id.", _items(item), {"404"})
         }
@@ -111,10 +116,11 @@ def _configuration_paths() -> Json:
 
 
 def _path_paths() -> Json:
+    path = object_schema(PathItem, _SHARED)
     named = {
         "type": "object",
-        "properties": {"name": {"type": "string"}, **PATH_SCHEMA},
-        "required": ["name", *PATH_SCHEMA],
+        "properties": {"name": {"type": "string"}, **path["properties"]},
+        "required": ["name", *path["required"]],
     }
     return {
         "/v1/paths/list": {"get": _operation("list paths", "Lists the paths that exist, by name.", _items("Path"))},
@@ -194,9 +200,9 @@ def _schemas() -> Json:
         "ConfInput": _input(globals_, {"paths": {"description": "Ignored."}}),
         "PathConf": _object({field.key: _output(field) for field in paths}),
         "PathConfInput": _input(paths),
-        "ConfStatus": _object(STATUS_SCHEMA),
-        "Reference": REFERENCE_SCHEMA,
-        "Path": _object(PATH_SCHEMA),
+        "ConfStatus": object_schema(StatusItem),
+        "Reference": object_schema(Reference),
+        "Path": object_schema(PathItem, _SHARED),
     }
 
 
@@ -234,7 +240,7 @@ def _items(schema: str) -> Json:
 
 
 def _reference(schema: str) -> Json:
-    return {"$ref": f"#/components/schemas/{schema}"}
+    return {"$ref": REFERENCES + schema}
 
 
 def _parameter(name: str) -> Json:

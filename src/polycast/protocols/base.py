@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from msgspec import Struct
+
 from polycast.config.fields import restart_keys
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
-from polycast.hub.stats import SESSION_SCHEMA, Sample, SessionSnapshot, count_by_state, describe_session
+from polycast.items import SessionItem
 from polycast.log import Log
 
 
@@ -42,11 +44,11 @@ class Server(ABC):
     collection: ClassVar[str]
     """In the API's URLs: ``rtspsessions``."""
     metric: ClassVar[str]
-    """Name of the metric family that counts its sessions by state: ``rtsp_sessions``."""
+    """Name of the metric family that counts its sessions by state, or has its items by name: ``rtsp_sessions``."""
     can_kick: ClassVar[bool] = True
     """Whether its sessions can be closed by their id."""
-    item_schema: ClassVar[Mapping[str, object]] = SESSION_SCHEMA
-    """JSON schemas of the fields that `describe_sessions` gives each item, by name."""
+    item: ClassVar[type[Struct]] = SessionItem
+    """What `items` gives; a `SessionItem`, or something else if they are no sessions."""
     internal_errors: int = 0
     """Exceptions that should not have happened; each closed one session only."""
 
@@ -59,20 +61,16 @@ class Server(ABC):
         """Close the listeners and all sessions."""
 
     @abstractmethod
-    def sessions(self) -> list[SessionSnapshot]:
-        """Return all sessions as they are now."""
+    def items(self) -> Mapping[str, Struct]:
+        """Return what the API lists in the collection as it is now, by id."""
+
+    def sessions(self) -> dict[str, SessionItem]:
+        """Return all sessions as they are now, by id; none for a server whose items are no sessions."""
+        return {key: item for key, item in self.items().items() if isinstance(item, SessionItem)}
 
     @abstractmethod
     def kick(self, session_id: str) -> bool:
         """Close a session; False when there is none with this id."""
-
-    def describe_sessions(self) -> dict[str, dict[str, object]]:
-        """Return what the API lists in the collection, by id. For a server whose items are no sessions: its own."""
-        return {snapshot.id: describe_session(snapshot) for snapshot in self.sessions()}
-
-    def metric_samples(self) -> list[Sample]:
-        """Return the lines of the metric family `metric`."""
-        return count_by_state(self.sessions())
 
     @abstractmethod
     def apply(self, configuration: Configuration) -> None:

@@ -24,13 +24,13 @@ async def test_viewers_wait_for_the_publisher_to_come_back(it: Fixture) -> None:
     publisher, text = await it.playing("cam")
     before = parse(text)
     publisher.stop()
-    assert not it.server.describe_sessions(), "the API lists what runs"
+    assert not it.server.items(), "the API lists what runs"
     await it.get(f"/cam/{names(text)[-1]}")
     held = [it.soon("/cam/stream.m3u8") for _ in range(3)]
     await it.held("cam", 3)
     it.pass_time(LINGER_SECONDS / 2)
     publisher = it.publish("cam")
-    await it.until(lambda: it.server.describe_sessions())
+    await it.until(lambda: it.server.items())
     publisher.play(3)
     for request in held:
         response = await request

@@ -37,7 +37,7 @@ async def test_credentials_in_the_query(settings: dict[str, str]) -> None:
         reader = await it.reader(f"live/cam{GOOD}")
         publisher.send_video([1], keys=[1])
         await reader.frames(1)
-        assert {snapshot.user for snapshot in it.server.sessions()} == {"testuser"}
+        assert {item.user for item in it.server.sessions().values()} == {"testuser"}
         assert not any("testpass" in line for line in it.log.lines)
 
 

@@ -53,12 +53,13 @@ async def test_sessions_show_state_and_counters(it: Fixture) -> None:
     reader = await it.reader("live/cam")
     publisher.send_video([1, 2], keys=[1])
     await reader.frames(2)
-    by_state = {snapshot.state: snapshot for snapshot in it.server.sessions()}
+    by_state = {item.state: item for item in it.server.sessions().values()}
     assert by_state["publish"].path == by_state["read"].path == "live/cam"
-    assert by_state["publish"].counters.packets_received == 4
-    assert by_state["publish"].counters.bytes_received > len(IDR)
-    assert by_state["read"].counters.packets_sent == 2
-    assert it.server.kick(by_state["read"].id)
+    assert by_state["publish"].packets_received == 4
+    assert by_state["publish"].bytes_received > len(IDR)
+    assert by_state["read"].packets_sent == 2
+    (session,) = (key for key, item in it.server.sessions().items() if item.state == "read")
+    assert it.server.kick(session)
     await reader.until(lambda: reader.lost)
     assert not it.server.kick("none")
 

@@ -104,7 +104,7 @@ async def test_basic_publisher_and_reader() -> None:
         assert (await reader.request("PLAY", url)).status == 200
         publisher.send_frame(0, rtp(1, slice_unit()))
         assert await reader.packets(1) == [rtp(1, slice_unit())]
-        assert [snapshot.user for snapshot in it.server.sessions()] == ["testuser", "testuser"]
+        assert [item.user for item in it.server.sessions().values()] == ["testuser", "testuser"]
 
 
 async def test_digest_with_md5() -> None:

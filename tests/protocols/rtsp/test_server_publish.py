@@ -480,14 +480,14 @@ async def test_sender_report_of_the_publisher_is_not_forwarded(it: Fixture) -> N
 
 async def test_kicked_publisher(it: Fixture) -> None:
     publisher = await it.publisher("cam")
-    (snapshot,) = it.server.sessions()
-    assert snapshot.state == "publish"
-    assert snapshot.path == "cam"
-    assert snapshot.remote_address == publisher.address
-    assert it.server.kick(snapshot.id)
+    ((session, item),) = it.server.sessions().items()
+    assert item.state == "publish"
+    assert item.path == "cam"
+    assert item.address == publisher.address
+    assert it.server.kick(session)
     assert await publisher.ended()
     await it.log.wait(r"destroyed \(kicked\)")
-    assert not it.server.kick(snapshot.id)
+    assert not it.server.kick(session)
 
 
 FOREIGN_PACKETS = [

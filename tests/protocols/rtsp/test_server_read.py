@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 
+import msgspec
 import pytest
 from tests.protocols.rtsp.support import (
     AUDIO,
@@ -21,7 +22,6 @@ from tests.protocols.rtsp.support import (
     transport_of,
 )
 
-from polycast.hub.stats import describe_counters
 from polycast.rtp.rtcp import ReceiverReport, ReportBlock, SenderReport, parse_compound, serialize_compound
 from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info
 
@@ -511,10 +511,10 @@ async def test_receiver_reports_of_readers_show_in_the_statistics(it: Fixture) -
     reader.send_frame(1, serialize_compound([ReceiverReport(99, (block,))]))
     reader.send_frame(1, b"garbage")
     await reader.sync(it.url("cam"))
-    (snapshot,) = [snapshot for snapshot in it.server.sessions() if snapshot.state == "read"]
-    assert snapshot.counters.packets_lost == 7
-    assert snapshot.counters.jitter == pytest.approx(0.01)
-    assert snapshot.counters.packets_sent == 1
+    (item,) = [item for item in it.server.sessions().values() if item.state == "read"]
+    assert item.packets_lost == 7
+    assert item.jitter == pytest.approx(0.01)
+    assert item.packets_sent == 1
 
 
 async def test_readers_of_one_stream_get_the_same_bytes(it: Fixture) -> None:
@@ -542,6 +542,6 @@ async def test_receiver_reports_show_the_round_trip(it: Fixture) -> None:
     block = ReportBlock(0x1234, 0, 0, 1, 0, report.ntp >> 16 & 0xFFFFFFFF, round(0.3 * 65_536))
     reader.send_frame(1, serialize_compound([ReceiverReport(99, (block,))]))
     await reader.sync(it.url("cam"))
-    (snapshot,) = [snapshot for snapshot in it.server.sessions() if snapshot.state == "read"]
-    assert snapshot.counters.round_trip == pytest.approx(0.2, abs=0.001)
-    assert describe_counters(snapshot.counters)["roundTrip"] == snapshot.counters.round_trip
+    (item,) = [item for item in it.server.sessions().values() if item.state == "read"]
+    assert item.round_trip == pytest.approx(0.2, abs=0.001)
+    assert msgspec.to_builtins(item)["roundTrip"] == item.round_trip

@@ -226,9 +226,9 @@ async def test_connection_without_a_session_is_closed_when_idle(it: Fixture) -> 
 async def test_kicked_reader(it: Fixture) -> None:
     await it.publisher("cam")
     reader = await it.reader("cam")
-    (snapshot,) = [snapshot for snapshot in it.server.sessions() if snapshot.state == "read"]
-    assert snapshot.transport == "TCP"
-    assert it.server.kick(snapshot.id)
+    ((session, item),) = [pair for pair in it.server.sessions().items() if pair[1].state == "read"]
+    assert item.transport == "TCP"
+    assert it.server.kick(session)
     assert await reader.ended()
     await it.log.wait(r"closed \(kicked\)")
 
@@ -240,8 +240,8 @@ async def test_session_ends_while_its_setup_waits() -> None:
         client = await it.client()
         client.send_request("ANNOUNCE", it.url("cam"), body=H264_ONLY)
         await held.waiting.wait()
-        (snapshot,) = it.server.sessions()
-        assert it.server.kick(snapshot.id)
+        (session,) = it.server.sessions()
+        assert it.server.kick(session)
         held.release.set()
         assert (await client.response()).status == 454
         assert not it.app.hub.paths

@@ -22,6 +22,7 @@ from polycast.media.track import Track, describe_tracks
 from polycast.net.http.file import HttpFile
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.hls.blocked_requests import BlockedRequests
+from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.target import ResourceKey
 from polycast.wire.hls.directives import DeliveryDirectives
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
@@ -175,6 +176,14 @@ class Remuxer(FrameReader):
     def last_request(self) -> datetime:
         """When it was last asked for a file."""
         return self.created + timedelta(seconds=self._used - self._started)
+
+    def item(self) -> HlsMuxerItem:
+        """Return the item for the API."""
+        return HlsMuxerItem(
+            created=self.created.astimezone(),
+            last_request=self.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
+            bytes_sent=self.counters.bytes_sent,
+        )
 
     def request(self, key: ResourceKey, transaction: Transaction, now: float) -> Lookup | None:
         """Return what a request asks for; None when it has to wait: the responder delivers it when it is there."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
@@ -13,7 +11,6 @@ from polycast.errors import LocalProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver
-from polycast.hub.stats import Sample, SessionSnapshot, rfc3339
 from polycast.hub.stream import Stream
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.close_reason import describe_close
@@ -22,6 +19,7 @@ from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
 from polycast.net.http.transaction import RequestCaches
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.handler import RequestHandler
+from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.tcp_server import TcpServer
 from polycast.wire.hls.numbering import Numbering
@@ -40,11 +38,7 @@ class HlsServer(TcpServer, PathObserver):
     address_key = "hlsAddress"
     alpn_protocols = ALPN_PROTOCOLS
     tells_observer = False
-    item_schema: ClassVar[Mapping[str, object]] = {
-        "created": {"type": "string", "format": "date-time"},
-        "lastRequest": {"type": "string", "description": "Time of the last request, with its offset from UTC."},
-        "bytesSent": {"type": "integer", "minimum": 0},
-    }
+    item = HlsMuxerItem
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
@@ -102,26 +96,11 @@ class HlsServer(TcpServer, PathObserver):
             task.cancel()
         await super().stop(reason)
 
-    def sessions(self) -> list[SessionSnapshot]:
-        return []
-
     def kick(self, session_id: str) -> bool:
         return False
 
-    def describe_sessions(self) -> dict[str, dict[str, object]]:
-        return {
-            name: {
-                "created": rfc3339(remuxer.created),
-                # Written as rtsp-simple-server does.
-                "lastRequest": remuxer.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
-                "bytesSent": remuxer.counters.bytes_sent,
-            }
-            for name, remuxer in self.remuxers.items()
-            if remuxer.is_live
-        }
-
-    def metric_samples(self) -> list[Sample]:
-        return [Sample({"name": name}, 1) for name, remuxer in self.remuxers.items() if remuxer.is_live]
+    def items(self) -> dict[str, HlsMuxerItem]:
+        return {name: remuxer.item() for name, remuxer in self.remuxers.items() if remuxer.is_live}
 
     def apply(self, configuration: Configuration) -> None:
         if configuration.hls_allow_origin != self.configuration.hls_allow_origin:

@@ -12,8 +12,9 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, Credentials, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
 from polycast.hub.path import Path, Publisher
-from polycast.hub.stats import Counters, Reference, SessionSnapshot
+from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
+from polycast.items import SessionItem, SessionState, begun
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.analysis import AnalysisTimer
@@ -51,7 +52,7 @@ class Connection(ServerConnection, Publisher):
         self.id = server.new_id()
         self.created = datetime.now(UTC)
         self.counters = Counters()
-        self.mode = "idle"
+        self.mode: SessionState = "idle"
         """``idle``, ``read`` or ``publish``."""
         self.user = ""
         self.path: Path | None = None
@@ -339,15 +340,14 @@ class Connection(ServerConnection, Publisher):
     def reference(self) -> Reference:
         return Reference(self.server.session_type, self.id)
 
-    def snapshot(self) -> SessionSnapshot:
-        """Return the snapshot for the API."""
-        return SessionSnapshot(
-            self.id,
-            self.created,
-            join_host_port(*self.peer),
-            self.mode,
-            self.path_name,
-            self.user,
-            self.server.name,
-            self.counters,
+    def item(self) -> SessionItem:
+        """Return the item for the API."""
+        return SessionItem(
+            address=join_host_port(*self.peer),
+            state=self.mode,
+            path=self.path_name,
+            user=self.user,
+            transport=self.server.name,
+            **begun(self.created),
+            **self.counters.fields_of(SessionItem),
         )

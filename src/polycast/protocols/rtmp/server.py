@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
 from polycast.config.values import RtmpAuthMethod
-from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
+from polycast.items import SessionItem
 from polycast.media.track import Track
 from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtmp.connection import Connection
@@ -71,8 +71,8 @@ class RtmpServer(TcpServer):
             shared.refresh(tracks)
         return shared
 
-    def sessions(self) -> list[SessionSnapshot]:
-        return [connection.snapshot() for connection in self._clients.values()]
+    def items(self) -> dict[str, SessionItem]:
+        return {connection.id: connection.item() for connection in self._clients.values()}
 
     def kick(self, session_id: str) -> bool:
         connection = self._clients.get(session_id)

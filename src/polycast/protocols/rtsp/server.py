@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from polycast.config.schema import Configuration
 from polycast.config.values import AuthMethod
 from polycast.errors import RemoteProtocolError
-from polycast.hub.stats import SessionSnapshot
 from polycast.hub.stream import Stream
+from polycast.items import SessionItem
 from polycast.media.timebase import WallTime
 from polycast.net.address import parse_address
 from polycast.net.server import Member
@@ -118,8 +118,8 @@ class RtspServer(TcpServer):
         self._sessions.pop(session.id, None)
         self._by_secret.pop(session.secret, None)
 
-    def sessions(self) -> list[SessionSnapshot]:
-        return [session.snapshot() for session in self._sessions.values()]
+    def items(self) -> dict[str, SessionItem]:
+        return {session.id: session.item() for session in self._sessions.values()}
 
     def kick(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)

@@ -11,8 +11,9 @@ from polycast.codecs.update import reorders
 from polycast.errors import RemoteProtocolError
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.path import Path, Publisher
-from polycast.hub.stats import Counters, Reference, SessionSnapshot
+from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
+from polycast.items import SessionItem, SessionState, begun
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.net.udp import Address
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from polycast.protocols.rtsp.server import RtspServer
 
 TRANSPORT_NAMES = {Protocol.UDP: "UDP", Protocol.MULTICAST: "UDP-multicast", Protocol.TCP: "TCP"}
+
+_SHOWN_STATES: dict[State, SessionState] = {State.PLAYING: "read", State.RECORDING: "publish"}
 
 # Seconds between RTCP reports (RFC 3550 section 6.2 allows 5 and more; the reference's 10).
 REPORT_INTERVAL = 10.0
@@ -112,19 +115,17 @@ class Session(Publisher):
     def reference(self) -> Reference:
         return Reference(self._server.session_type, self.id)
 
-    def snapshot(self) -> SessionSnapshot:
-        """Return the session as the API shows it."""
-        state = {State.PLAYING: "read", State.RECORDING: "publish"}.get(self.state, "idle")
+    def item(self) -> SessionItem:
+        """Return the item for the API."""
         protocol = self.protocol
-        return SessionSnapshot(
-            self.id,
-            self.created,
-            join_host_port(self.remote_host, self.remote_port),
-            state,
-            self.path_name,
-            self.user,
-            TRANSPORT_NAMES[protocol] if protocol is not None else "",
-            self.counters,
+        return SessionItem(
+            address=join_host_port(self.remote_host, self.remote_port),
+            state=_SHOWN_STATES.get(self.state, "idle"),
+            path=self.path_name,
+            user=self.user,
+            transport=TRANSPORT_NAMES[protocol] if protocol is not None else "",
+            **begun(self.created),
+            **self.counters.fields_of(SessionItem),
         )
 
     def attach(self, connection: Connection) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import CannotPublish
-from polycast.hub.stats import SESSION_SCHEMA, SessionSnapshot, describe_session
 from polycast.hub.stream import Stream
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
@@ -27,6 +25,7 @@ from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
 from polycast.protocols.base import ServerContext
 from polycast.protocols.tcp_server import TcpServer
+from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_port import MediaPort
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.pages import Pages
@@ -86,11 +85,7 @@ class WebRtcServer(TcpServer):
     address_key = "webrtcAddress"
     alpn_protocols = ("h2", "http/1.1")
     tells_observer = False
-    item_schema: ClassVar[Mapping[str, object]] = {
-        **SESSION_SCHEMA,
-        "peerConnectionEstablished": {"type": "boolean"},
-        "remoteCandidate": {"type": "string"},
-    }
+    item = WebRtcSessionItem
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
@@ -271,18 +266,8 @@ class WebRtcServer(TcpServer):
         if self._connecting:
             self._handshake_timer = self.context.loop.call_later(HANDSHAKE_TICK, self._on_handshake_timer)
 
-    def sessions(self) -> list[SessionSnapshot]:
-        return [session.snapshot() for session in self._sessions.values()]
-
-    def describe_sessions(self) -> dict[str, dict[str, object]]:
-        return {
-            session.id: {
-                **describe_session(session.snapshot()),
-                "peerConnectionEstablished": session.peer.state is PeerState.CONNECTED,
-                "remoteCandidate": session.remote_candidate,
-            }
-            for session in self._sessions.values()
-        }
+    def items(self) -> dict[str, WebRtcSessionItem]:
+        return {session.id: session.item() for session in self._sessions.values()}
 
     def kick(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)

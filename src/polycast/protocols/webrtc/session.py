@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
-from polycast.hub.stats import Counters, Reference, SessionSnapshot
+from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
+from polycast.items import SessionState, begun
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port, plain_host
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
+from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.negotiation import (
     STREAM_NAME,
     accept_tracks,
@@ -52,7 +54,7 @@ _TICK_TOLERANCE: Final = 0.5
 class Session:
     """What viewers and publishers have in common. A session starts with an authorised offer."""
 
-    state: ClassVar[str] = "idle"
+    state: ClassVar[SessionState] = "idle"
     answer: bytes
     """The answer to the offer."""
 
@@ -131,10 +133,18 @@ class Session:
         """Return its reference in the API."""
         return Reference("webRTCSession", self.id)
 
-    def snapshot(self) -> SessionSnapshot:
-        """Return the session as the API shows it."""
-        return SessionSnapshot(
-            self.id, self.created, self.remote_address, self.state, self.path.name, self.user, "WebRTC", self.counters
+    def item(self) -> WebRtcSessionItem:
+        """Return the item for the API."""
+        return WebRtcSessionItem(
+            address=self.remote_address,
+            state=self.state,
+            path=self.path.name,
+            user=self.user,
+            transport="WebRTC",
+            peer_connection_established=self.peer.state is PeerState.CONNECTED,
+            remote_candidate=self.remote_candidate,
+            **begun(self.created),
+            **self.counters.fields_of(WebRtcSessionItem),
         )
 
     # PeerOwner

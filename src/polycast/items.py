@@ -1,0 +1,90 @@
+"""What is said about sessions: each field is defined here once, with its type, its description and its metric.
+
+The API's JSON, its OpenAPI document, the metrics and the library's statistics are made of these definitions. A server
+whose sessions have more to say extends `SessionItem`; one whose items are no sessions declares its own struct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class Metric(Struct, frozen=True):
+    """The metric that a field is."""
+
+    name: str
+    """Follows ``polycast_session_`` or ``polycast_path_``."""
+    meaning: str
+    grows: bool = False
+    """Whether it is a counter; else a gauge."""
+
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""Written as RFC 3339 has it."""
+
+_Count = Annotated[int, Meta(ge=0)]
+
+BytesReceived = Annotated[_Count, Metric("received_bytes", "Bytes received", grows=True)]
+BytesSent = Annotated[_Count, Metric("sent_bytes", "Bytes sent", grows=True)]
+PacketsReceived = Annotated[_Count, Metric("received_packets", "Packets received", grows=True)]
+PacketsSent = Annotated[_Count, Metric("sent_packets", "Packets sent", grows=True)]
+PacketsLost = Annotated[_Count, Metric("lost_packets", "Packets lost on the way", grows=True)]
+PacketsDropped = Annotated[
+    _Count, Metric("dropped_packets", "Packets not sent because a reader was too slow", grows=True)
+]
+
+SessionState = Literal["idle", "read", "publish"]
+
+
+class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One session. Its id is the key under which it is listed."""
+
+    created: Moment
+    address: Annotated[str, Meta(description="ip:port of the client.")] = msgspec.field(name="remoteAddr")
+    state: SessionState
+    """``idle``, ``read`` or ``publish``."""
+    path: str
+    user: str
+    transport: str
+    uptime: Annotated[
+        float, Meta(description="Seconds since the session began."), Metric("connected_seconds", "Age of a session")
+    ]
+    bytes_received: BytesReceived
+    bytes_sent: BytesSent
+    packets_received: PacketsReceived
+    packets_sent: PacketsSent
+    packets_lost: PacketsLost
+    """Packets that the client sent and that did not arrive, or that it reported as lost."""
+    packets_dropped: PacketsDropped
+    """Packets not sent because the client was too slow."""
+    jitter: Annotated[float, Meta(description="Seconds."), Metric("jitter_seconds", "Interarrival jitter")]
+    round_trip: Annotated[
+        float | None,
+        Meta(description="Seconds; null while unknown."),
+        Metric("round_trip_seconds", "Round-trip time"),
+    ]
+    """Seconds; None while unknown."""
+
+
+def begun(created: datetime) -> dict[str, Any]:
+    """Return when a session began, and how long ago, as fields of a `SessionItem`; times are shown in local time."""
+    uptime = (datetime.now(UTC) - created).total_seconds()
+    return {"created": created.astimezone(), "uptime": round(max(0.0, uptime), 3)}
+
+
+@cache
+def metrics_of(item: type[Struct]) -> Mapping[str, Metric]:
+    """Return the metrics of an item by the names of its fields."""
+    found = {info.name: _metric(info.type) for info in msgspec.structs.fields(item)}
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
+def _metric(annotation: Any) -> Metric | None:
+    marks = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, Metric)), None)
