@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polycast.config import Duration, Size, parse_address
+from polycast.config import Duration, Size
 from polycast.errors import ConfigurationError
 
 # Text and seconds; the canonical text where it differs. As in Go's ParseDuration and Duration.String.
@@ -91,24 +91,3 @@ def test_not_a_size(text: str) -> None:
 @given(st.integers(min_value=0, max_value=2**53) | st.integers(0, 2**14).map(lambda n: n * 512 * 1024**3))
 def test_size_round_trip(size: int) -> None:
     assert Size.parse(str(Size(size))) == size
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (":8554", ("", 8554)),
-        ("127.0.0.1:0", ("127.0.0.1", 0)),
-        ("[::1]:80", ("::1", 80)),
-        ("host:65535", ("host", 65535)),
-    ],
-)
-def test_address(text: str, expected: tuple[str, int]) -> None:
-    assert parse_address(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "8554", "host", "host:", "::1:80", ":65536", ":-1", "a b:1", "http://a:1", ":1\n"]
-)
-def test_not_an_address(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not an address"):
-        parse_address(text)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.control.support import running
 
 from polycast.net.http import hosts
-from polycast.net.http.hosts import is_host_allowed
+from polycast.net.http.hosts import is_host_allowed, is_origin_allowed
 from polycast.net.tls import CERTIFICATE_CHECK_SECONDS
 from polycast.wire.http.message import Request
 
@@ -73,6 +73,35 @@ async def test_a_reverse_proxy_has_its_name_in_the_configuration() -> None:
 )
 def test_hosts(target: bytes, host: bytes, is_allowed: bool) -> None:
     assert is_host_allowed(Request(0, "GET", target, [(b"host", host)]), ()) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "is_allowed"),
+    [
+        (b"", "", True),
+        (b"http://localhost:9997", "", True),
+        (b"https://LOCALHOST:9997", "", True),
+        (b"http://localhost", "", False),
+        (b"http://localhost:9998", "", False),
+        (b"http://localhost:9997.evil.example", "", False),
+        (b"http://evil.example/localhost:9997", "", False),
+        (b"http://evil.example", "", False),
+        (b"http://evil.example", "*", True),
+        (b"http://good.example", "http://good.example", True),
+        (b"https://good.example", "http://good.example", False),
+        (b"http://good.example.evil.example", "http://good.example", False),
+        (b"null", "", False),
+        (b"null", "http://good.example", False),
+        (b"http://[", "", False),
+    ],
+)
+def test_origins(origin: bytes, allowed: str, is_allowed: bool) -> None:
+    headers = [(b"host", b"localhost:9997"), (b"origin", origin)]
+    assert is_origin_allowed(Request(0, "POST", b"/", headers), allowed) is is_allowed
+
+
+def test_an_origin_without_a_host_to_compare_is_foreign() -> None:
+    assert not is_origin_allowed(Request(0, "POST", b"/", [(b"origin", b"http://")]), "")
 
 
 def test_the_machine_has_names(monkeypatch: pytest.MonkeyPatch) -> None:

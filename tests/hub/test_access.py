@@ -13,7 +13,7 @@ from tests.protocols.rtsp.support import Lines
 
 from polycast.config import PathConfiguration, from_mapping
 from polycast.hub import access as access_module
-from polycast.hub.access import AccessControl, AccessRequest, Action, PlainCredentials, secret_matches
+from polycast.hub.access import AccessControl, AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathNotConfigured
 from polycast.log import Log
 
@@ -37,22 +37,6 @@ async def denial(path: PathConfiguration, asked: AccessRequest, access: AccessCo
     except AccessDenied as error:
         return error.denial
     return None
-
-
-@pytest.mark.parametrize(
-    ("configured", "given", "matches"),
-    [
-        ("secret", "secret", True),
-        ("secret", "Secret", False),
-        ("", "", True),
-        ("pässword", "pässword", True),
-        (HASHED_USER, "testuser", True),
-        (HASHED_USER, "testpass", False),
-        (HASHED_USER, HASHED_USER, False),
-    ],
-)
-def test_secrets(configured: str, given: str, matches: bool) -> None:
-    assert secret_matches(configured, given) is matches
 
 
 async def test_open_path() -> None:

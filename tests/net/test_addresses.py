@@ -6,29 +6,8 @@ import ssl
 
 import pytest
 
-from polycast.net.address import join_host_port, parse_address, peer_of, plain_host
+from polycast.net.address import join_host_port, peer_of, plain_host
 from polycast.net.close_reason import describe_close
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        (":8554", "", 8554),
-        ("127.0.0.1:0", "127.0.0.1", 0),
-        ("[::1]:65535", "::1", 65535),
-        ("localhost:80", "localhost", 80),
-    ],
-)
-def test_addresses(text: str, host: str, port: int) -> None:
-    assert parse_address(text) == (host, port)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "8554", "host", "host:", "host:x", ":65536", "::1:80", "host:-1", "host:²", "h:1:2"]
-)
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="invalid address"):
-        parse_address(text)
 
 
 @pytest.mark.parametrize(

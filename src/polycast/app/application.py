@@ -17,12 +17,12 @@ from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
 from polycast.log import Log, LogOutput
-from polycast.net.address import parse_address
 from polycast.net.http_client import HttpClient
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import SERVER_KINDS
 from polycast.protocols.sources import make_source
+from polycast.security.addresses import parse_address
 
 __all__ = ["Application", "StartError"]
 

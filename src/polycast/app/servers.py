@@ -10,9 +10,9 @@ from typing import Final
 from polycast.config.schema import Configuration
 from polycast.config.spelling import yaml_key
 from polycast.errors import PolycastError
-from polycast.net.address import parse_address
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.protocols.base import Server, ServerContext, ServerKind
+from polycast.security.addresses import parse_address
 
 # Keys of addresses that are listened on over UDP.
 _DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress", "webrtcLocalUDPAddress"})

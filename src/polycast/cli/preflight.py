@@ -23,10 +23,10 @@ from polycast.config.fields import configuration_fields, path_fields
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration
 from polycast.config.values import Encryption
-from polycast.net.address import parse_address
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.tls import load_server_context
 from polycast.protocols.registry import SERVER_KINDS
+from polycast.security.addresses import parse_address
 
 _SERVICES: Final = ("api", "metrics", "pprof")
 _SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")

@@ -7,7 +7,6 @@ ConfigurationError.
 
 from polycast.config.diff import PathChanges, changed_keys, changed_paths
 from polycast.config.dump import add_path, edit_path, from_mapping, path_to_jsonable, remove_path, to_jsonable, update
-from polycast.config.kinds import parse_address
 from polycast.config.load import LoadedConfiguration, load, load_bytes
 from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import SourceKind, source_kind
@@ -51,7 +50,6 @@ __all__ = [
     "from_mapping",
     "load",
     "load_bytes",
-    "parse_address",
     "path_to_jsonable",
     "remove_path",
     "source_kind",

@@ -30,6 +30,8 @@ from polycast.config.values import (
     SourceProtocol,
 )
 from polycast.errors import ConfigurationError
+from polycast.security.addresses import parse_address
+from polycast.security.credentials import is_hashed
 
 MAX_INTEGER: Final = 2**63 - 1  # what the reference server can hold
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
@@ -47,7 +49,6 @@ _ENCRYPTIONS: Final = {
 }
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
 _CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
-_ADDRESS = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s/]*)):([0-9]{1,5})", re.ASCII)
 _HOST_NAME = re.compile(r"\*|(?:\*\.)?[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*", re.ASCII)
 _NEXT_SOURCE = re.compile(r" *,(?= *[a-z]+://)")
 
@@ -71,15 +72,12 @@ class Kind:
         self.schema = schema
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Split ``host:port``, ``:port`` or ``[v6]:port`` into host and port; the host "" is every interface.
-
-    Raises InvalidValueError.
-    """
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match[3]) > 65535:
-        raise InvalidValueError(f"'{text}' is not an address (write host:port, or :port for every interface)")
-    return match[1] or match[2] or "", int(match[3])
+def check_address(text: str) -> None:
+    """Raise InvalidValueError when a text is no address to listen on."""
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise InvalidValueError(str(error)) from None
 
 
 def parse_network(text: str) -> IPNetwork:
@@ -124,13 +122,13 @@ def _text(value: Json) -> str:
 def _address(value: Json) -> str:
     text = _text(value)
     if text:
-        parse_address(text)
+        check_address(text)
     return text
 
 
 def _credential(value: Json) -> str:
     text = _text(value)
-    if text and not text.startswith("sha256:") and not _CREDENTIAL.fullmatch(text):
+    if text and not is_hashed(text) and not _CREDENTIAL.fullmatch(text):
         raise ConfigurationError(
             f"contains unsupported characters (supported are {SUPPORTED_CREDENTIAL_CHARACTERS}) "
             "besides a-z; any other text can be given as its hash, sha256:..."

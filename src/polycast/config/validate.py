@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from polycast.config.fields import Field, configuration_fields, path_fields
-from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, parse_address
+from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, check_address
 from polycast.config.names import (
     ALL_PATHS,
     ALL_PATHS_ALIAS,
@@ -24,6 +24,7 @@ from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.config.values import Encryption, HlsVariant, Protocol
 from polycast.errors import ConfigurationError
+from polycast.security.addresses import parse_address
 
 _Settings = TypeVar("_Settings", Configuration, PathConfiguration)
 
@@ -92,7 +93,7 @@ def _check_number(field: Field, value: Any) -> None:
         raise ConfigurationError(f"{value} is not a port (1 to 65535)", (field.key,))
     if field.kind is ADDRESS:
         try:
-            parse_address(value)
+            check_address(value)
         except ConfigurationError as error:
             raise error.within(field.key) from None
 

@@ -14,8 +14,8 @@ from polycast.control.command_rule import CommandRule
 from polycast.control.contract import Controlled
 from polycast.control.service import Listening, Service, listening
 from polycast.errors import PolycastError
-from polycast.net.address import parse_address
 from polycast.net.http.asgi import Application
+from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
     from polycast.control.events import EventHub

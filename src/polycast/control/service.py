@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,7 +17,7 @@ from polycast.hub.failures import FailureTracker
 from polycast.log import Log
 from polycast.net.address import join_host_port
 from polycast.net.http.asgi import Application, AsgiHandler
-from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
+from polycast.net.http.hosts import authority_of, host_of, is_host_allowed, is_origin_allowed
 from polycast.net.http.request import basic_credentials
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import Transaction
@@ -148,26 +147,12 @@ class Guard:
         if not is_host_allowed(request, self._controlled.configuration.allowed_hosts):
             host = host_of(authority_of(request))
             return _error(403, f"'{host}' is not a name of this server; names are added by allowedHosts", common)
-        if not self._is_origin_allowed(request):
+        if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origin()):
             return _error(403, "requests from other web sites are not allowed (see apiAllowOrigin)", common)
         return None
 
     def _allowed_origin(self) -> str:
         return self._controlled.configuration.api_allow_origin if self._prefix == "api" else ""
-
-    def _is_origin_allowed(self, request: Request) -> bool:
-        """Whether a request that may change something comes from no web page, from ours, or from an allowed one.
-
-        Without this, every web page that somebody opens on this machine could change settings.
-        """
-        origin = request.fields.get(b"origin", b"").decode("latin-1")
-        if request.method in SAFE_METHODS or not origin or self._allowed_origin() in ("*", origin):
-            return True
-        own = authority_of(request)
-        try:
-            return bool(own) and urlsplit(origin).netloc.lower() == own.lower()
-        except ValueError:  # half an IPv6 address
-            return False
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
         """Let those with the right credentials pass; guesses of one address take turns."""

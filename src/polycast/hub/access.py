@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import inspect
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -22,8 +18,8 @@ from polycast.config.redact import redact
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.hub.failures import FailureTracker
 from polycast.log import Log
-
-HASH_PREFIX = "sha256:"
+from polycast.security.addresses import is_in_networks
+from polycast.security.credentials import secret_matches
 
 # Requests to the external server that may be under way at once; more wait for their turn.
 EXTERNAL_CONCURRENCY = 64
@@ -103,14 +99,6 @@ PostJson = Callable[[str, bytes], Awaitable[int]]
 Raises OSError with a text for the log."""
 
 
-def secret_matches(configured: str, given: str) -> bool:
-    """Compare a credential of the configuration, plain or ``sha256:``, with a given one, in constant time."""
-    if configured.startswith(HASH_PREFIX):
-        digest = base64.b64encode(hashlib.sha256(given.encode()).digest())
-        return hmac.compare_digest(configured[len(HASH_PREFIX) :].encode(), digest)
-    return hmac.compare_digest(configured.encode(), given.encode())
-
-
 def lets_anybody_publish(path: PathConfiguration) -> bool:
     """Return whether the configuration of a path asks publishers for nothing; an external server may still do so."""
     return not (path.publish_user or path.publish_ips)
@@ -184,10 +172,8 @@ class AccessControl:
             networks, user, password = path.publish_ips, path.publish_user, path.publish_pass
         else:
             networks, user, password = path.read_ips, path.read_user, path.read_pass
-        if networks:
-            address = ipaddress.ip_address(request.address)
-            if not any(address in network for network in networks):
-                raise AccessDenied(f"IP '{request.address}' not allowed", Denial.ADDRESS)
+        if networks and not is_in_networks(request.address, networks):
+            raise AccessDenied(f"IP '{request.address}' not allowed", Denial.ADDRESS)
         if user and not request.credentials.matches(user, password):
             raise AccessDenied("invalid credentials", Denial.CREDENTIALS)
 

@@ -4,23 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-MAXIMUM_PORT = 65_535
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Split ``host:port``, ``:port`` or ``[IPv6]:port``; an empty host means all interfaces.
-
-    Raises ValueError with a text for the user.
-    """
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > MAXIMUM_PORT:
-        raise ValueError(f"invalid address '{text}': it must look like ':8554', '127.0.0.1:8554' or '[::1]:8554'")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"invalid address '{text}': an IPv6 address must be in brackets")
-    return host, int(port)
-
 
 def join_host_port(host: str, port: int) -> str:
     """Return ``host:port``, an IPv6 host in brackets."""

@@ -21,6 +21,15 @@ def load_http_client() -> None:
         import_module("anyio._backends._asyncio")
 
 
+async def skip_body(response: httpx2.Response) -> None:
+    """Read the body of a streamed response, if it is a short one."""
+    size = 0
+    async for data in response.aiter_raw():
+        size += len(data)
+        if size > MAXIMUM_IGNORED_BODY:
+            break
+
+
 class HttpClient:
     """Tells other servers something. Keeps connections for the next request; follows no redirections."""
 
@@ -42,11 +51,7 @@ class HttpClient:
         try:
             headers = {"Content-Type": "application/json"}
             async with client.stream("POST", url, content=body, headers=headers) as response:
-                size = 0
-                async for data in response.aiter_raw():
-                    size += len(data)
-                    if size > MAXIMUM_IGNORED_BODY:
-                        break
+                await skip_body(response)
                 return response.status_code
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise OSError(str(error) or type(error).__name__) from error

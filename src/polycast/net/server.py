@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Final, Protocol
 
 from polycast.log import Log
-from polycast.net.address import join_host_port, parse_address, peer_of
+from polycast.net.address import join_host_port, peer_of
 from polycast.net.close_reason import describe_close
 from polycast.net.listen import open_tcp_listener
 from polycast.net.listener import Listener
@@ -20,6 +20,7 @@ from polycast.net.loop import LateTimer
 from polycast.net.tls import ServerCertificate
 from polycast.net.tls_listener import TlsListener
 from polycast.net.work import SLICE_SECONDS, work_queue_of
+from polycast.security.addresses import parse_address
 
 # Seconds between two rounds of time-outs, reports and limits.
 HOUSEKEEPING_SECONDS: Final = 1.0

@@ -9,7 +9,6 @@ from polycast.wire.rtsp.authentication import (
     ClientAuthenticator,
     ServerAuthenticator,
     basic_credentials,
-    is_hashed,
 )
 
 NONCE = "0123456789abcdef0123456789abcdef"
@@ -105,8 +104,6 @@ def test_hashed_credentials_need_basic() -> None:
     # Who knows the hash alone does not get in.
     digest = ClientAuthenticator(HASHED_USER, HASHED_PASSWORD).authorize(server().challenges(), "SETUP", URL)
     assert not server().verify(digest, "SETUP", URL, HASHED_USER, HASHED_PASSWORD)
-    assert is_hashed(HASHED_USER)
-    assert not is_hashed("sha")
 
 
 @pytest.mark.parametrize(

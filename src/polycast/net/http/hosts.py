@@ -1,4 +1,4 @@
-"""Checks the host name of requests.
+"""Checks the host name and the origin of requests.
 
 A web page whose host name resolves to an address of this machine or its network (DNS rebinding) can send requests that
 browsers treat as same-origin. Only the host name reveals it. So names that anybody can register are refused, unless
@@ -12,6 +12,7 @@ import socket
 from collections.abc import Collection
 from functools import cache
 from typing import Final
+from urllib.parse import urlsplit
 
 from polycast.wire.http.message import Request
 
@@ -53,6 +54,22 @@ def is_host_allowed(request: Request, allowed: Collection[str]) -> bool:
     if not host or "." not in host or host.endswith(_LOCAL_SUFFIXES) or _is_address(host) or host in _machine_names():
         return True
     return any(_matches(host, name.lower()) for name in allowed)
+
+
+def is_origin_allowed(request: Request, allowed: str) -> bool:
+    """Return whether a request comes from no web page, from one of this server, or from one of the origin ``allowed``.
+
+    ``*`` is every origin. For requests that may change something: without this, every web page that somebody opens on
+    this machine could make them.
+    """
+    origin = request.fields.get(b"origin", b"").decode("latin-1")
+    if not origin or allowed in (ANY, origin):
+        return True
+    own = authority_of(request)
+    try:
+        return bool(own) and urlsplit(origin).netloc.lower() == own.lower()
+    except ValueError:  # half an IPv6 address
+        return False
 
 
 def _matches(host: str, name: str) -> bool:

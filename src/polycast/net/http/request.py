@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
 from polycast.net.address import plain_host
+from polycast.security.addresses import IPNetwork, is_in_networks
+from polycast.security.credentials import parse_basic
 from polycast.wire.http.message import Request
 
 # Addresses of a chain of proxies that are examined, from the nearest one on.
 MAXIMUM_PROXIES: Final = 32
-
-# Bytes of an Authorization header with user and password.
-MAXIMUM_CREDENTIALS: Final = 4 * 1024
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def client_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork]) -> str:
@@ -39,16 +34,10 @@ def client_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork])
 def basic_credentials(request: Request) -> tuple[str, str] | None:
     """Return user and password of HTTP Basic (RFC 7617), both empty if they cannot be decoded; None without the
     header."""
-    scheme, _, value = request.fields.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
-    if len(value) > MAXIMUM_CREDENTIALS:
-        return "", ""
     try:
-        user, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
+        return parse_basic(request.fields.get(b"authorization", b"").decode("latin-1"))
+    except ValueError:
         return "", ""
-    return user, password
 
 
 def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxies: Sequence[IPNetwork]) -> str:
@@ -56,14 +45,14 @@ def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxi
 
     ``peer`` is the connection's address, ``forwarded`` what X-Forwarded-For lists, ``real`` X-Real-IP.
     """
-    if not _is_trusted(peer, trusted_proxies):
+    if not is_in_networks(peer, trusted_proxies):
         return peer
     nearest = peer
     for text in reversed(forwarded[-MAXIMUM_PROXIES:]):
         address = _parse_address(text)
         if address is None:
             return nearest
-        if not _is_trusted(address, trusted_proxies):
+        if not is_in_networks(address, trusted_proxies):
             return address
         nearest = address
     if forwarded:
@@ -78,8 +67,3 @@ def _parse_address(text: str) -> str | None:
     except ValueError:
         return None
     return host
-
-
-def _is_trusted(text: str, networks: Sequence[IPNetwork]) -> bool:
-    address = ipaddress.ip_address(text)
-    return any(address in network for network in networks)

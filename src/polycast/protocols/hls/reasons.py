@@ -18,8 +18,8 @@ from polycast.hub.access import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError, PathNotConfigured, SourceTimedOut
 from polycast.hub.path import Path
 from polycast.media.track import Track
-from polycast.net.address import parse_address
 from polycast.net.http.file import ResponseFactory
+from polycast.security.addresses import parse_address
 from polycast.wire.hls.muxer import select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.http.message import Header, Request

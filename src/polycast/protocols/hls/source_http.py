@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from polycast.net.dial import client_context
+from polycast.net.http_client import skip_body
 from polycast.protocols.pull import PullError
+from polycast.security.origins import may_send_credentials, origin_of
 from polycast.wire.hls.parsed import ByteRange
 from polycast.wire.hls.parser import MAXIMUM_PLAYLIST_SIZE
 
@@ -33,6 +35,8 @@ CODINGS: Final = ("gzip", "x-gzip", "deflate")
 
 PLAYLIST_START: Final = b"#EXTM3U"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+_REDIRECTED: Final = "the server redirects to"
 
 _SCHEMES: Final = ("http", "https")
 
@@ -59,20 +63,20 @@ class Fetcher:
     """The HTTP client of one source. The credentials in its address go to its own server only."""
 
     def __init__(self, url: str, fingerprint: str, timeout: float) -> None:
-        """Raises PullError when the fingerprint is not one."""
+        """Raises PullError when the address or the fingerprint is not one."""
         import httpx2  # takes time, and is for this kind of source only
 
         self._library = httpx2
-        self._origin = urlsplit(url)
+        parts = urlsplit(url)
+        self._credentials = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
         self._timeout = timeout
         try:
+            self._origin = origin_of(url)
             context = client_context(fingerprint)
         except ValueError as error:
             raise PullError(str(error)) from error
         self._client = httpx2.AsyncClient(
             verify=context,
-            follow_redirects=True,
-            max_redirects=MAXIMUM_REDIRECTIONS,
             headers={"User-Agent": USER_AGENT},
             timeout=timeout,
         )
@@ -138,15 +142,22 @@ class Fetcher:
         timeout = httpx.Timeout(self._timeout, read=self._timeout + patience)
         address = without_credentials(url)
         try:
-            async with self._client.stream(
-                "GET", address, headers=headers, auth=self._credentials_for(url), timeout=timeout
-            ) as response:
-                if response.status_code not in (200, 206):
-                    raise PullError(f"bad status code: {response.status_code} ({address})")
-                # a server that does not know ranges sends all
-                window = byte_range if response.status_code == 200 else None
-                async with aclosing(_read(response, limit, window)) as pieces:
-                    yield Body(str(response.url), pieces)
+            for _ in range(MAXIMUM_REDIRECTIONS + 1):
+                async with self._client.stream(
+                    "GET", address, headers=headers, auth=self._credentials_for(address), timeout=timeout
+                ) as response:
+                    if response.has_redirect_location:
+                        await skip_body(response)
+                        address = without_credentials(resolve(address, response.headers["Location"], by=_REDIRECTED))
+                        continue
+                    if response.status_code not in (200, 206):
+                        raise PullError(f"bad status code: {response.status_code} ({address})")
+                    # a server that does not know ranges sends all
+                    window = byte_range if response.status_code == 200 else None
+                    async with aclosing(_read(response, limit, window)) as pieces:
+                        yield Body(address, pieces)
+                        return
+            raise PullError(f"too many redirections ({without_credentials(url)})")
         except httpx.TimeoutException as error:
             raise PullError(f"no answer within {self._timeout + patience:g} s ({address})") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, zlib.error) as error:
@@ -157,12 +168,10 @@ class Fetcher:
         await self._client.aclose()
 
     def _credentials_for(self, url: str) -> httpx2.BasicAuth | None:
-        target, origin = urlsplit(url), self._origin
-        if (target.scheme, target.hostname, target.port) != (origin.scheme, origin.hostname, origin.port):
+        if self._credentials is None:
             return None
-        if not origin.username:
-            return None
-        return self._library.BasicAuth(unquote(origin.username), unquote(origin.password or ""))
+        may = may_send_credentials(self._origin, origin_of(url))
+        return self._library.BasicAuth(*self._credentials) if may else None
 
 
 async def _read(response: httpx2.Response, limit: int, window: ByteRange | None) -> AsyncGenerator[bytes, None]:
@@ -207,13 +216,16 @@ def without_credentials(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 
-def resolve(base: str, reference: str) -> str:
-    """Return the absolute address of a file that a playlist names. Raises PullError when it is not HTTP."""
+def resolve(base: str, reference: str, *, by: str = "a playlist names") -> str:
+    """Return the absolute address of a file that a playlist names. Raises PullError when it is not HTTP.
+
+    ``by``: how the error begins.
+    """
     try:
         url = urljoin(base, reference)
-        scheme = urlsplit(url).scheme
+        if urlsplit(url).scheme not in _SCHEMES:
+            raise PullError(f"{by} an address that is not HTTP: {reference[:200]!r}")
+        origin_of(url)
     except ValueError:
-        raise PullError(f"a playlist names the invalid address {reference[:200]!r}") from None
-    if scheme not in _SCHEMES:
-        raise PullError(f"a playlist names an address that is not HTTP: {reference[:200]!r}")
+        raise PullError(f"{by} the invalid address {reference[:200]!r}") from None
     return url

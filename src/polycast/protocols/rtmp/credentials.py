@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polycast.hub.access import HASH_PREFIX, secret_matches
+from polycast.security.credentials import is_hashed, secret_matches
 from polycast.wire.rtmp.login import Response
 
 
@@ -15,11 +15,7 @@ class LoginCredentials:
     def matches(self, user: str, password: str) -> bool:
         """Whether they match those of the configuration. This is impossible with a hashed password."""
         response = self._response
-        return (
-            secret_matches(user, response.user)
-            and not password.startswith(HASH_PREFIX)
-            and response.is_made_with(password)
-        )
+        return secret_matches(user, response.user) and not is_hashed(password) and response.is_made_with(password)
 
     def plain(self) -> tuple[str, str]:
         return self._response.user, ""

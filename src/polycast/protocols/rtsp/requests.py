@@ -24,7 +24,8 @@ from polycast.net.udp import Address
 from polycast.protocols.rtsp.description import describe, tracks_of
 from polycast.protocols.rtsp.masking import without_secrets
 from polycast.protocols.rtsp.session import READER_TIMEOUT, Session, TrackSetup
-from polycast.wire.rtsp.authentication import ServerAuthenticator, basic_credentials, is_hashed
+from polycast.security.credentials import is_hashed
+from polycast.wire.rtsp.authentication import ServerAuthenticator, basic_credentials
 from polycast.wire.rtsp.headers.credentials import Authorization
 from polycast.wire.rtsp.headers.rtp_info import RTPInfo, serialize_rtp_info
 from polycast.wire.rtsp.headers.session import Session as SessionHeader

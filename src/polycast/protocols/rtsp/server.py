@@ -13,7 +13,6 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.items import SessionItem
 from polycast.media.timebase import WallTime
-from polycast.net.address import parse_address
 from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, new_session_id
 from polycast.protocols.rtsp.connection import Connection
@@ -22,6 +21,7 @@ from polycast.protocols.rtsp.readers import MulticastGroup, MulticastReader, Ses
 from polycast.protocols.rtsp.session import REPORT_INTERVAL, Session
 from polycast.protocols.tcp_server import TcpServer
 from polycast.rtp.rtcp import SourceDescription, serialize_compound
+from polycast.security.addresses import parse_address
 from polycast.wire.rtsp.authentication import AuthenticationMethod
 from polycast.wire.rtsp.transport_choice import Protocol
 

@@ -14,12 +14,13 @@ from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_moment
 from polycast.protocols.rtsp.source_media import SourceMedia
+from polycast.security.origins import Origin, may_send_credentials
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.keep_alive import KeepAlive
 from polycast.wire.rtsp.message import Method, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.transport_choice import Protocol
-from polycast.wire.rtsp.url import RtspUrl, may_send_credentials, resolve_location
+from polycast.wire.rtsp.url import RtspUrl, resolve_location
 
 # Redirections that are followed before it is taken for a loop.
 MAXIMUM_REDIRECTIONS: Final = 5
@@ -98,14 +99,18 @@ class RtspPuller(Puller):
             return target
         # The path's other sources may have credentials for that host.
         for written in (url, *map(RtspUrl.parse, _rtsp_sources(context))):
-            if written.user is not None and may_send_credentials(
-                written, target, remote_host if written is url else ""
-            ):
+            host = remote_host if written is url else ""
+            may = may_send_credentials(_origin_of(written), _origin_of(target), remote_host=host, any_port=True)
+            if written.user is not None and may:
                 return dataclasses.replace(target, user=written.user, password=written.password)
         context.log.warning(
             "user and password are not sent to %s: it is another host, or not encrypted", target.without_credentials()
         )
         return target
+
+
+def _origin_of(url: RtspUrl) -> Origin:
+    return Origin(url.scheme, url.host, url.effective_port)
 
 
 def _rtsp_sources(context: PullContext) -> list[str]:

@@ -16,7 +16,6 @@ from polycast.hub.stream import Stream
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
 from polycast.media.track import Track
-from polycast.net.address import parse_address
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import DateHeader
@@ -32,6 +31,7 @@ from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
+from polycast.security.addresses import parse_address
 from polycast.wire.webrtc.candidates import Candidate, host_priority
 from polycast.wire.webrtc.description import parse_description
 from polycast.wire.webrtc.srtp_profiles import PROFILES

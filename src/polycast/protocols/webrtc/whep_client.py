@@ -7,6 +7,7 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from polycast.net.dial import client_context
 from polycast.protocols.pull import PullError
+from polycast.security.origins import may_send_credentials, origin_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -79,9 +80,11 @@ class SignallingClient:
         """Return the address of the session; empty if it is on another server, which must not get the password."""
         if not location:
             return ""
-        address = urljoin(self._address, location)
-        ours, theirs = urlsplit(self._address), urlsplit(address)
-        return address if (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc) else ""
+        try:
+            address = urljoin(self._address, location)
+            return address if may_send_credentials(origin_of(self._address), origin_of(address)) else ""
+        except ValueError:  # no HTTP address
+            return ""
 
     async def _request(self, method: str, address: str, body: bytes) -> httpx2.Response:
         library = self._library

@@ -5,20 +5,17 @@ Nonces come from the caller: this module has no randomness.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from hashlib import md5, sha256
 from hmac import compare_digest
 from typing import Final, Literal
 
 from polycast.errors import RemoteProtocolError
+from polycast.security.credentials import is_hashed, parse_basic, secret_matches
 from polycast.wire.rtsp.headers.credentials import Authorization, WWWAuthenticate, parse_challenges
 from polycast.wire.rtsp.url import names_same_resource
 
 AuthenticationMethod = Literal["basic", "digest"]
-
-HASHED_PREFIX: Final = "sha256:"
-"""Begins a configured user or password of which only the base64 of the SHA-256 is known."""
 
 
 def _md5(text: str) -> str:
@@ -31,11 +28,6 @@ def _sha256(text: str) -> str:
 
 # In rising order of strength; names in upper case.
 _HASHES: Final[dict[str, Callable[[str], str]]] = {"MD5": _md5, "SHA-256": _sha256}
-
-
-def is_hashed(credential: str) -> bool:
-    """Return whether a configured user or password is a ``sha256:`` one: only Basic can check those."""
-    return credential.startswith(HASHED_PREFIX)
 
 
 class ServerAuthenticator:
@@ -86,12 +78,12 @@ class ServerAuthenticator:
             given = Authorization.parse(authorization)
         except RemoteProtocolError:
             return False
-        hashed = is_hashed(user) or is_hashed(password)
+        hashed = is_hashed(user) or is_hashed(password)  # only Basic can prove those
         if given.scheme == "Basic":
             offered = hashed or "basic" in self._methods
             # Both are compared always, so that the time tells nothing.
-            user_matches = _matches(user, given.username)
-            return _matches(password, given.password or "") and user_matches and offered
+            user_matches = secret_matches(user, given.username)
+            return secret_matches(password, given.password or "") and user_matches and offered
         return not hashed and "digest" in self._methods and self._verify_digest(given, method, url, user, password)
 
     def _verify_digest(self, given: Authorization, method: str, url: str, user: str, password: str) -> bool:
@@ -103,7 +95,7 @@ class ServerAuthenticator:
         return (
             expected is not None
             and compare_digest(expected.encode(), given.response.lower().encode())
-            and _matches(user, given.username)
+            and secret_matches(user, given.username)
         )
 
 
@@ -112,10 +104,9 @@ def basic_credentials(authorization: str | None) -> tuple[str, str] | None:
     if authorization is None:
         return None
     try:
-        given = Authorization.parse(authorization)
-    except RemoteProtocolError:
+        return parse_basic(authorization)
+    except ValueError:
         return None
-    return (given.username, given.password or "") if given.scheme == "Basic" else None
 
 
 class ClientAuthenticator:
@@ -189,10 +180,3 @@ def _digest_response(authorization: Authorization, method: str, password: str) -
     return digest(
         f"{secret}:{authorization.nonce}:{authorization.nc}:{authorization.cnonce}:{authorization.qop}:{request}"
     )
-
-
-def _matches(expected: str, given: str) -> bool:
-    if is_hashed(expected):
-        expected = expected.removeprefix(HASHED_PREFIX)
-        given = b64encode(sha256(given.encode()).digest()).decode()
-    return compare_digest(expected.encode(), given.encode())

@@ -128,16 +128,6 @@ def resolve_location(location: str, url: RtspUrl) -> RtspUrl:
     return RtspUrl.parse(location)
 
 
-def may_send_credentials(url: RtspUrl, target: RtspUrl, remote_host: str) -> bool:
-    """Whether what the user wrote for ``url`` may go to where its server redirects: only to the same host, which is
-    known by its name or by the IP address ``remote_host`` that the name led to, and never unencrypted where the first
-    connection was encrypted.
-    """
-    if url.scheme == "rtsps" and target.scheme != "rtsps":
-        return False
-    return target.host.lower() in (url.host.lower(), remote_host.lower())
-
-
 def split_path_query(text: str) -> tuple[str, str]:
     """Split at the first question mark, which belongs to neither part."""
     path, _, query = text.partition("?")

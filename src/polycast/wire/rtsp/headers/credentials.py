@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from polycast.errors import RemoteProtocolError
+from polycast.security.credentials import parse_basic
 from polycast.wire.rtsp.headers.parameters import parse_parameter, quote, split_unquoted
 
 Scheme = Literal["Basic", "Digest"]
@@ -114,10 +114,14 @@ class Authorization:
     @classmethod
     def parse(cls, value: str) -> Authorization:
         """Read the header. Raises RemoteProtocolError (400) when it is neither Basic nor Digest, or lacks a part."""
+        try:
+            basic = parse_basic(value)
+        except ValueError as error:
+            raise RemoteProtocolError(str(error)) from None
+        if basic is not None:
+            return cls("Basic", *basic)
         word, _, rest = value.strip().partition(" ")
         scheme = _SCHEMES.get(word.lower())
-        if scheme == "Basic":
-            return cls._parse_basic(rest)
         if scheme is None:
             raise RemoteProtocolError("unsupported authentication scheme")
         parameters: dict[str, str] = {}
@@ -140,21 +144,6 @@ class Authorization:
             )
         except KeyError as error:
             raise RemoteProtocolError(f"digest credentials without {error.args[0]}") from None
-
-    @classmethod
-    def _parse_basic(cls, text: str) -> Authorization:
-        try:
-            data = b64decode(text.strip(), validate=True)
-        except (Base64Error, ValueError):
-            raise RemoteProtocolError("invalid basic credentials") from None
-        try:
-            pair = data.decode()
-        except UnicodeDecodeError:
-            pair = data.decode("latin-1")
-        username, colon, password = pair.partition(":")
-        if not colon:
-            raise RemoteProtocolError("invalid basic credentials")
-        return cls("Basic", username, password)
 
     def serialize(self) -> str:
         """Return the header's text."""

@@ -1,0 +1,39 @@
+"""Addresses: those that a server listens on, and those that clients may come from."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_MAXIMUM_PORT: Final = 65_535
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_ADDRESS: Final = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s/]*)):([0-9]{1,5})", re.ASCII)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``host:port``, ``:port`` or ``[IPv6]:port``; an empty host means every interface.
+
+    Raises ValueError.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > _MAXIMUM_PORT:
+        raise ValueError(f"'{text}' is not an address (write host:port, or :port for every interface)")
+    return match[1] or match[2] or "", int(match[3])
+
+
+def is_in_networks(host: str, networks: Iterable[IPNetwork]) -> bool:
+    """Return whether an IP address lies in one of several networks; what is no IP address lies in none.
+
+    IPv4 mapped into IPv6 counts as IPv4.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)

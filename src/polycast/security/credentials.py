@@ -1,0 +1,56 @@
+"""User and password: what a configuration may contain of them, how they are compared, how HTTP and RTSP carry them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from typing import Final
+
+HASH_PREFIX: Final = "sha256:"
+"""Begins a configured user or password of which only the base64 of the SHA-256 is known."""
+
+MAXIMUM_BASIC: Final = 4 * 1024
+"""Characters of Basic credentials: base64 of a user, a colon and a password."""
+
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def is_hashed(configured: str) -> bool:
+    """Return whether a user or password of the configuration is a ``sha256:`` one."""
+    return configured.startswith(HASH_PREFIX)
+
+
+def secret_matches(configured: str, given: str) -> bool:
+    """Compare a user or password of the configuration, plain or ``sha256:``, with a given one, in constant time."""
+    data = given.encode("utf-8", "surrogatepass")
+    if is_hashed(configured):
+        configured = configured.removeprefix(HASH_PREFIX)
+        data = base64.b64encode(hashlib.sha256(data).digest())
+    return hmac.compare_digest(configured.encode("utf-8", "surrogatepass"), data)
+
+
+def parse_basic(authorization: str) -> tuple[str, str] | None:
+    """Return (user, password) of an Authorization header with the Basic scheme (RFC 7617); None for another scheme.
+
+    The text is UTF-8, or ISO 8859-1 where it cannot be that: RFC 7617 leaves it open, and clients differ. Raises
+    ValueError for what is not a user, a colon and a password, without control characters.
+    """
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    if len(token) > MAXIMUM_BASIC:
+        raise ValueError("basic credentials are too long")
+    try:
+        data = base64.b64decode(token.strip(), validate=True)
+    except ValueError:
+        raise ValueError("basic credentials are not base64") from None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    user, colon, password = text.partition(":")
+    if not colon or _CONTROLS.search(text):
+        raise ValueError("basic credentials are not a user, a colon and a password")
+    return user, password
