@@ -9,17 +9,15 @@ from fractions import Fraction
 from typing import Any
 
 from polycast.api.errors import UnsupportedCodec
-from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame, join_units
+from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame
 from polycast.api.inbox import Arrival
 from polycast.api.media import import_av
-from polycast.codecs import av1, h264, h265, opus
+from polycast.codecs import opus
+from polycast.codecs.registry import bitstream_of
 from polycast.media.codec import (
-    AV1,
     FLAC,
     G711,
     G722,
-    H264,
-    H265,
     LPCM,
     Codec,
     MPEG4Audio,
@@ -95,6 +93,7 @@ class _Decoder:
     def __init__(self, av: Any, track: Track) -> None:
         self._av = av
         self.codec = track.codec
+        self._bitstream = bitstream_of(track.codec)
         self._clock_rate = track.clock_rate
         name = decoder_name(track.codec)
         if name == "libdav1d" and name not in av.codecs_available:
@@ -130,7 +129,8 @@ class _Decoder:
 
     def decode(self, frame: Frame) -> list[tuple[Any, int, _Time]]:
         """Return (native frame, pts, what is known of it) of all that is ready."""
-        packet = self._av.Packet(join_units(self.codec.name, _with_parameters(self.codec, frame)))
+        units = self._bitstream.with_parameters(self.codec, frame.units) if frame.key else frame.units
+        packet = self._av.Packet(self._bitstream.join(units))
         packet.pts, packet.dts = frame.pts, frame.dts
         packet.time_base = self._time_base
         times = self._times
@@ -161,18 +161,6 @@ def _extradata(codec: Codec) -> bytes:
     if isinstance(codec, FLAC):
         return codec.stream_info
     return b""
-
-
-def _with_parameters(codec: Codec, frame: Frame) -> tuple[bytes, ...]:
-    if not frame.key:
-        return frame.units
-    if isinstance(codec, H264):
-        return h264.with_parameter_sets(codec, frame.units)
-    if isinstance(codec, H265):
-        return h265.with_parameter_sets(codec, frame.units)
-    if isinstance(codec, AV1):
-        return av1.with_sequence_header(codec, frame.units)
-    return frame.units
 
 
 class Decoding:

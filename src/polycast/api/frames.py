@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
+from polycast.codecs.registry import bitstream_of
 from polycast.media.track import Track
 
 if TYPE_CHECKING:
@@ -142,22 +143,11 @@ class CodedFrame:
     @property
     def data(self) -> bytes:
         """The frame in the form FFmpeg's decoders expect: H264 and H265 in Annex B form, AV1 with size fields."""
-        return join_units(self.track.codec.name, self.units)
+        return bitstream_of(self.track.codec).join(self.units)
 
     def __repr__(self) -> str:
         size = sum(map(len, self.units))
         return f"CodedFrame({self.track} {self.track.index}, {size} bytes, pts={self.pts:.3f}, key={self.key})"
-
-
-def join_units(codec_name: str, units: tuple[bytes, ...]) -> bytes:
-    """Return the units of a frame as one byte string, as decoders take them."""
-    from polycast.codecs import av1, nal
-
-    if codec_name in ("H264", "H265"):
-        return nal.join_annexb(units)
-    if codec_name == "AV1":
-        return av1.join_obus(units)
-    return units[0] if len(units) == 1 else b"".join(units)
 
 
 def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int | None = None) -> bytes:

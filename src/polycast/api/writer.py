@@ -15,9 +15,9 @@ from polycast.api.audio_encoder import AudioEncoder
 from polycast.api.frames import CodedFrame
 from polycast.api.publication import KEY_REQUEST_SECONDS
 from polycast.api.video_encoder import CLOCK_RATE, VideoEncoder, VideoSettings
-from polycast.codecs import av1, h264, h265, nal, vp8, vp9
+from polycast.codecs.registry import bitstream_of
 from polycast.errors import PolycastError
-from polycast.media.codec import AV1, H264, H265, MJPEG, VP8, VP9, Codec
+from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, seconds_to_ticks
 from polycast.media.track import Track
@@ -289,7 +289,7 @@ class CodedWriter(_Base):
             raise ValueError(f"there is no track {index}")
         codec = self.tracks[index].codec
         if not isinstance(data, CodedFrame):
-            units = split_units(codec, data) if isinstance(data, bytes) else tuple(data)
+            units = bitstream_of(codec).split(data) if isinstance(data, bytes) else tuple(data)
         if pts is None:
             raise ValueError("an encoded frame needs a pts")
         self._publish(index, codec, units, pts, pts if dts is None else dts, key, time)
@@ -303,40 +303,14 @@ class CodedWriter(_Base):
         if pts_ticks < dts_ticks:
             raise ValueError(f"the pts {pts} is before the dts {dts}")
         wall_time = None if time is None else _wall_time(time)
+        if key is None:
+            key = bitstream_of(codec).is_key(units)
         with self._lock:
             if dts_ticks < self._last_dts[index]:
                 raise ValueError(f"the dts {dts} is before that of the previous frame")
             self._last_dts[index] = dts_ticks
-            frame = Frame(
-                units, pts_ticks, dts_ticks, key=is_key(codec, units) if key is None else key, wall_time=wall_time
-            )
+            frame = Frame(units, pts_ticks, dts_ticks, key=key, wall_time=wall_time)
             self._publishing.write([(index, frame)])
-
-
-def split_units(codec: Codec, data: bytes) -> tuple[bytes, ...]:
-    """Return the units of a frame that is given as one byte string."""
-    if isinstance(codec, H264):
-        return tuple(unit for unit in nal.split_annexb(data) if unit[0] & 0x1F != h264.NalType.ACCESS_UNIT_DELIMITER)
-    if isinstance(codec, H265):
-        return tuple(unit for unit in nal.split_annexb(data) if h265.nal_type(unit) != 35)
-    if isinstance(codec, AV1):
-        return tuple(unit for unit in av1.split_obus(data) if av1.obu_type(unit) != 2)
-    return (data,)
-
-
-def is_key(codec: Codec, units: tuple[bytes, ...]) -> bool:
-    """Whether decoding can start at this frame."""
-    if isinstance(codec, H264):
-        return h264.is_key(units)
-    if isinstance(codec, H265):
-        return h265.is_key(units)
-    if isinstance(codec, AV1):
-        return av1.is_key(units)
-    if isinstance(codec, VP8):
-        return vp8.is_key(units[0])
-    if isinstance(codec, VP9):
-        return vp9.is_key(units[0])
-    return isinstance(codec, MJPEG) or codec.kind != "video"
 
 
 def _wall_time(seconds: float) -> WallTime:

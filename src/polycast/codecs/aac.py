@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from polycast.codecs.bits import BitReader, BitWriter
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import MPEG4Audio
 
@@ -309,3 +310,6 @@ def _adts_header(codec: MPEG4Audio) -> int:
     header = 0xFFF1 << 40  # MPEG-4, no checksum
     header |= (profile - 1) << 38 | SAMPLE_RATES.index(sample_rate) << 34 | channel_configuration << 30
     return header | 0x7FF << 2  # buffer fullness: variable bit rate
+
+
+BITSTREAM = Bitstream(MPEG4Audio, codec_string=codec_string)

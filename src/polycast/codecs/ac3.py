@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polycast.codecs.bits import BitReader, BitWriter
+from polycast.codecs.bitstream import Bitstream, Units
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AC3
 
@@ -139,3 +140,12 @@ def parse_configuration_record(data: bytes) -> AC3:
 def codec_string(codec: AC3) -> str:
     """Return the codec's name for the Web."""
     return "ac-3"
+
+
+def updated(codec: AC3, units: Units) -> AC3:
+    """Return the codec with the number of channels that a frame has; the same object when it is not another one."""
+    channels = parse_sync_frame(units[0]).channels
+    return codec if channels == codec.channels else AC3(codec.sample_rate, channels)
+
+
+BITSTREAM = Bitstream(AC3, updated=updated, codec_string=codec_string)

@@ -8,6 +8,7 @@ from enum import IntEnum
 from functools import lru_cache
 
 from polycast.codecs.bits import BitReader
+from polycast.codecs.bitstream import Bitstream
 from polycast.codecs.h264_parameter_sets import plausible_frame_rate
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import AV1
@@ -345,3 +346,20 @@ def frame_rate(codec: AV1) -> float | None:
         return parse_sequence_header(codec.sequence_header).frame_rate
     except RemoteProtocolError:
         return None
+
+
+def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the OBUs of a temporal unit that belong into a frame."""
+    return tuple(unit for unit in units if unit[0] >> 3 & 0x0F != ObuType.TEMPORAL_DELIMITER)
+
+
+BITSTREAM = Bitstream(
+    AV1,
+    is_key=is_key,
+    split=lambda data: without_delimiters(split_obus(data)),
+    join=join_obus,
+    updated=updated,
+    with_parameters=with_sequence_header,
+    resolution=resolution,
+    codec_string=codec_string,
+)

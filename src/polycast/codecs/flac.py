@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polycast.codecs.bits import BitReader
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import FLAC
 
@@ -87,3 +88,6 @@ def parse_configuration_record(data: bytes) -> FLAC:
 def codec_string(codec: FLAC) -> str:
     """Return the codec's name for the Web."""
     return "fLaC"
+
+
+BITSTREAM = Bitstream(FLAC, codec_string=codec_string)

@@ -6,7 +6,9 @@ import sys
 from array import array
 from functools import cache
 
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import G711
 
 _MU_LAW_BIAS = 0x84
 _MU_LAW_CLIP = 0x7FFF - _MU_LAW_BIAS
@@ -71,3 +73,6 @@ def encode(data: bytes, *, mu_law: bool) -> bytes:
         samples.byteswap()
     table = _linear_table(mu_law)
     return bytes([table[sample + 32768 >> 2] for sample in samples])
+
+
+BITSTREAM = Bitstream(G711)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
 from polycast.codecs.bits import BitReader
+from polycast.codecs.bitstream import Bitstream
 from polycast.codecs.h264_parameter_sets import (
     MAXIMUM_PARAMETER_SET_SIZE,
     SequenceParameterSet,
@@ -15,13 +16,14 @@ from polycast.codecs.h264_parameter_sets import (
     parse_slice_type,
     parse_sps,
 )
-from polycast.codecs.nal import remove_emulation_prevention
+from polycast.codecs.nal import join_annexb, remove_emulation_prevention, split_annexb
 from polycast.codecs.reorder import DepthObserver, ReorderQueue
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.timebase import TimestampExtender
 
 __all__ = [
+    "BITSTREAM",
     "DtsExtractor",
     "NalType",
     "SequenceParameterSet",
@@ -33,9 +35,11 @@ __all__ = [
     "parse_configuration_record",
     "parse_slice_header",
     "parse_sps",
+    "reorders",
     "resolution",
     "updated",
     "with_parameter_sets",
+    "without_delimiters",
 ]
 
 MAXIMUM_EXTRA_PARAMETER_SETS = 64
@@ -409,3 +413,29 @@ class DtsExtractor:
         if starts_sequence:
             self._extender = TimestampExtender(sps.poc_bits)
         return self._extender.extend(lower_bits)
+
+
+def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the units of an access unit that belong into a frame."""
+    return tuple(unit for unit in units if unit[0] & 0x1F != NalType.ACCESS_UNIT_DELIMITER)
+
+
+def reorders(codec: H264) -> bool:
+    """Return whether the SPS says that pictures are decoded in another order than shown."""
+    try:
+        return bool(codec.sps and parse_sps(codec.sps).reorder_depth)
+    except RemoteProtocolError:
+        return False
+
+
+BITSTREAM = Bitstream(
+    H264,
+    is_key=is_key,
+    split=lambda data: without_delimiters(split_annexb(data)),
+    join=join_annexb,
+    updated=updated,
+    with_parameters=with_parameter_sets,
+    reorders=reorders,
+    resolution=resolution,
+    codec_string=codec_string,
+)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
+from polycast.codecs.bitstream import Bitstream
 from polycast.codecs.h265_parameter_sets import (
     MAXIMUM_PARAMETER_SET_SIZE,
     ProfileTierLevel,
     SequenceParameterSet,
     parse_sps,
 )
+from polycast.codecs.nal import join_annexb, split_annexb
 from polycast.codecs.reorder import DepthObserver, ReorderQueue
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import H265
 
 __all__ = [
+    "BITSTREAM",
     "DtsExtractor",
     "NalType",
     "ProfileTierLevel",
@@ -28,9 +31,11 @@ __all__ = [
     "nal_type",
     "parse_configuration_record",
     "parse_sps",
+    "reorders",
     "resolution",
     "updated",
     "with_parameter_sets",
+    "without_delimiters",
 ]
 
 _FALLBACK_FRAME_RATE = 30.0
@@ -281,3 +286,29 @@ class DtsExtractor:
         self._declared_depth = sps.reorder_depth
         interval = round(self._clock_rate / (sps.frame_rate or _FALLBACK_FRAME_RATE))
         self._queue.set_depth(sps.reorder_depth, pts, interval)
+
+
+def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the units of an access unit that belong into a frame; those without a whole header do not."""
+    return tuple(unit for unit in units if len(unit) > 1 and unit[0] >> 1 & 0x3F != NalType.ACCESS_UNIT_DELIMITER)
+
+
+def reorders(codec: H265) -> bool:
+    """Return whether the SPS says that pictures are decoded in another order than shown."""
+    try:
+        return bool(codec.sps and parse_sps(codec.sps).reorder_depth)
+    except RemoteProtocolError:
+        return False
+
+
+BITSTREAM = Bitstream(
+    H265,
+    is_key=is_key,
+    split=lambda data: without_delimiters(split_annexb(data)),
+    join=join_annexb,
+    updated=updated,
+    with_parameters=with_parameter_sets,
+    reorders=reorders,
+    resolution=resolution,
+    codec_string=codec_string,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MJPEG
 
@@ -46,3 +47,6 @@ def resolution(frame: bytes) -> tuple[int, int] | None:
 def codec_string(codec: MJPEG) -> str:
     """Return the codec's name for the Web."""
     return "mjpeg"
+
+
+BITSTREAM = Bitstream(MJPEG, codec_string=codec_string)

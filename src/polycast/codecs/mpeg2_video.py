@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polycast.codecs.bits import BitReader
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEG2Video
 
@@ -90,3 +91,6 @@ def resolution(frame: bytes) -> tuple[int, int] | None:
 def codec_string(codec: MPEG2Video) -> str:
     """Return the codec's name for the Web: MPEG-2 main profile (RFC 6381 section 3.3)."""
     return "mp4v.61"
+
+
+BITSTREAM = Bitstream(MPEG2Video, is_key=lambda units: is_key(units[0]), codec_string=codec_string)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from polycast.codecs.bits import BitReader
+from polycast.codecs.bitstream import Bitstream, Units
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEG4Video
 
@@ -113,3 +114,16 @@ def resolution(codec: MPEG4Video) -> tuple[int, int] | None:
 def codec_string(codec: MPEG4Video) -> str:
     """Return the codec's name for the Web, such as ``mp4v.20.1`` (RFC 6381 section 3.3)."""
     return f"mp4v.20.{codec.profile_level:X}"
+
+
+def _updated(codec: MPEG4Video, units: Units) -> MPEG4Video:
+    return updated(codec, units[0])
+
+
+BITSTREAM = Bitstream(
+    MPEG4Video,
+    is_key=lambda units: is_key(units[0]),
+    updated=_updated,
+    resolution=resolution,
+    codec_string=codec_string,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from polycast.codecs.bitstream import Bitstream, Units
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEGAudio
 
@@ -104,3 +105,14 @@ def split_frames(data: bytes) -> list[bytes]:
 def codec_string(codec: MPEGAudio) -> str:
     """Return the codec's name for the Web: ``mp4a.6B`` for MPEG-1, ``mp4a.69`` for MPEG-2 (RFC 6381 section 3.3)."""
     return "mp4a.69" if 0 < codec.sample_rate < 32_000 else "mp4a.6B"
+
+
+def updated(codec: MPEGAudio, units: Units) -> MPEGAudio:
+    """Return the codec with what a frame says of it while that is unknown; the same object later."""
+    if codec.sample_rate:
+        return codec
+    header = parse_frame_header(units[0])
+    return MPEGAudio(header.sample_rate, header.channels, header.layer)
+
+
+BITSTREAM = Bitstream(MPEGAudio, updated=updated, codec_string=codec_string)

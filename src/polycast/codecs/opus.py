@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import Opus
 
@@ -142,3 +143,6 @@ def _parse(data: bytes, order: str, version: int) -> OpusConfiguration:
 def codec_string(codec: Opus) -> str:
     """Return the codec's name for the Web."""
     return "opus"
+
+
+BITSTREAM = Bitstream(Opus, codec_string=codec_string)

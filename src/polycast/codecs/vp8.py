@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polycast.codecs.bitstream import Bitstream
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP8
 
@@ -55,3 +56,6 @@ def resolution(frame: bytes) -> tuple[int, int] | None:
 def codec_string(codec: VP8) -> str:
     """Return the codec's name for the Web."""
     return "vp8"
+
+
+BITSTREAM = Bitstream(VP8, is_key=lambda units: is_key(units[0]), codec_string=codec_string)

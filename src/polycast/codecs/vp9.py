@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from polycast.codecs.bits import BitReader
+from polycast.codecs.bitstream import Bitstream, Units
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP9
 
@@ -169,3 +170,16 @@ def codec_string(codec: VP9, frame_rate: float | None = None) -> str:
 def resolution(codec: VP9) -> tuple[int, int] | None:
     """Return width and height in pixels; None until a key frame was seen."""
     return (codec.width, codec.height) if codec.width and codec.height else None
+
+
+def _updated(codec: VP9, units: Units) -> VP9:
+    return updated(codec, units[0])
+
+
+BITSTREAM = Bitstream(
+    VP9,
+    is_key=lambda units: is_key(units[0]),
+    updated=_updated,
+    resolution=resolution,
+    codec_string=codec_string,
+)

@@ -10,7 +10,7 @@ import secrets
 import struct
 from typing import TYPE_CHECKING
 
-from polycast.codecs.update import updated_codec
+from polycast.codecs.registry import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FRAME_HEADER_SIZE, FramedRun
 from polycast.hub.splice import PacketSplice, retimed

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polycast.codecs.update import reorders
+from polycast.codecs.registry import reorders
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.splice import can_follow

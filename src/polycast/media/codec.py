@@ -2,7 +2,7 @@
 
 A codec is a frozen value. When parameter sets change in mid-stream, the track gets a new value.
 Names are those of the HTTP API (``H264``, ``MPEG4Audio``); ``ffmpeg_name`` is what FFmpeg calls the same thing.
-To add one: a class here, a file in ``codecs/``, one in ``rtp/payload/``, and a row in each protocol that carries it.
+To add one: a class here, then what `CONTRIBUTING.md` lists under "Add a codec".
 """
 
 from __future__ import annotations
@@ -324,6 +324,14 @@ class Generic(Codec):
     @property
     def clock_rate(self) -> int:
         return self.rate
+
+
+CODEC_TYPES: Final[tuple[type[Codec], ...]] = tuple(
+    value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Codec) and hasattr(value, "name")
+)
+"""All codecs of this module, in its order, which is also that of the documents."""
 
 
 def label(codec: Codec) -> str:

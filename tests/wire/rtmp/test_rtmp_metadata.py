@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.wire.rtmp.support import AUDIO, VIDEO
 
+from polycast.codecs import av1
 from polycast.media.codec import AV1, G711, H265, LPCM, Codec, MPEG4Audio, MPEGAudio, Opus
 from polycast.media.track import Track
 from polycast.wire.rtmp import amf0
@@ -97,3 +98,10 @@ def test_written() -> None:
             },
         },
     ]
+
+
+def test_the_picture_size_of_all_video_codecs() -> None:
+    codec = AV1(bytes.fromhex("080200000521e7f66257c802"))
+    members = amf0.decode(build_metadata([(Track(0, codec), 0)]).payload())[1]
+    assert isinstance(members, dict)
+    assert (members["width"], members["height"]) == av1.resolution(codec)

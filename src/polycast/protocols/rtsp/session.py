@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from polycast.codecs.update import reorders
+from polycast.codecs.registry import reorders
 from polycast.errors import RemoteProtocolError
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.path import Path, Publisher

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
+from polycast.codecs import mpeg4_video
 from polycast.media.codec import MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
@@ -12,9 +12,6 @@ from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, decode_integer
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
-
-MAXIMUM_CONFIGURATION_SIZE = 4096
-"""Bytes of the configuration in front of a key frame; real ones have less than 100."""
 
 _START_CODE = b"\x00\x00\x01"
 _VISUAL_OBJECT_SEQUENCE = 0xB0
@@ -41,38 +38,6 @@ def peek(data: bytes, payload: int, end: int) -> int:
     return KEY | PARAMETERS if _is_configuration(code) else 0
 
 
-def configuration_of(frame: bytes) -> bytes:
-    """Return the configuration at the beginning of a frame: what comes before its group or picture header."""
-    position = 0
-    while frame.startswith(_START_CODE, position) and position + 3 < len(frame):
-        code = frame[position + 3]
-        if not _is_configuration(code):
-            return frame[:position]
-        position = frame.find(_START_CODE, position + 4)
-        if position < 0 or position > MAXIMUM_CONFIGURATION_SIZE:
-            return b""
-    return b""
-
-
-def parameters_from_packet(codec: MPEG4Video, data: bytes, payload: int, end: int) -> MPEG4Video:
-    """Return ``codec`` with the configuration of a packet; the same object when nothing changed."""
-    configuration = configuration_of(data[payload:end])
-    has_layer = any(
-        configuration[position + 3] & 0xF0 == 0x20
-        for position in range(len(configuration) - 3)
-        if configuration.startswith(_START_CODE, position)
-    )
-    if not has_layer or configuration == codec.configuration:
-        return codec
-    return dataclasses.replace(codec, configuration=configuration)
-
-
-def is_key(frame: bytes) -> bool:
-    """Return whether the picture in ``frame`` is intra coded."""
-    position = frame.find(_START_CODE + bytes((_VOP,)))
-    return position >= 0 and position + 4 < len(frame) and not frame[position + 4] & 0xC0
-
-
 class MPEG4VideoDepacketizer(MarkedFrameDepacketizer):
     """See `Depacketizer`. Streams with B pictures get decoding times as if they had none."""
 
@@ -85,7 +50,7 @@ class MPEG4VideoDepacketizer(MarkedFrameDepacketizer):
         return part, part.startswith(_START_CODE)
 
     def finish(self, data: bytes, pts: int) -> Frame | None:
-        key = is_key(data)
+        key = mpeg4_video.is_key(data)
         self._started = self._started or key
         return Frame((data,), pts, pts, key=key) if self._started else None
 
@@ -121,7 +86,7 @@ class MPEG4VideoPayload(RtpPayload[MPEG4Video]):
         return peek
 
     def parameters_from_packet(self, codec: MPEG4Video, data: bytes, payload: int, end: int) -> MPEG4Video:
-        return parameters_from_packet(codec, data, payload, end)
+        return mpeg4_video.updated(codec, data[payload:end])
 
     def split(self, codec: MPEG4Video, packet: RtpPacket) -> Sequence[Part]:
         return [(part, 0) for part in split_evenly(packet.payload_bytes(), MAXIMUM_PAYLOAD_SIZE)]

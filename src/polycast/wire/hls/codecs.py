@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from polycast.codecs import aac, ac3, av1, flac, h264, h265, mpeg_audio, opus, vp9
+from polycast.codecs import aac
 from polycast.errors import ProtocolError
 from polycast.media.codec import AC3, AV1, FLAC, H264, H265, VP9, Codec, MPEG4Audio, MPEGAudio, Opus
 from polycast.wire.hls.options import Variant
@@ -12,18 +10,6 @@ from polycast.wire.mp4.sample_entries import build_sample_entry
 
 _MPEGTS_CODECS = frozenset((H264, H265, MPEG4Audio, MPEGAudio, AC3, Opus))
 _MP4_CODECS = frozenset((H264, H265, AV1, VP9, MPEG4Audio, MPEGAudio, AC3, Opus, FLAC))
-
-_CODEC_STRINGS: dict[type[Codec], Callable[..., str]] = {
-    H264: h264.codec_string,
-    H265: h265.codec_string,
-    AV1: av1.codec_string,
-    VP9: vp9.codec_string,
-    MPEG4Audio: aac.codec_string,
-    MPEGAudio: mpeg_audio.codec_string,
-    AC3: ac3.codec_string,
-    Opus: opus.codec_string,
-    FLAC: flac.codec_string,
-}
 
 
 def supports(variant: Variant, codec: Codec) -> bool:
@@ -45,24 +31,6 @@ def is_complete(codec: Codec) -> bool:
     except ProtocolError:
         return False
     return True
-
-
-def codec_string(codec: Codec) -> str:
-    """Return the codec string for the CODECS attribute (RFC 6381)."""
-    return _CODEC_STRINGS[type(codec)](codec)
-
-
-def resolution(codec: Codec) -> tuple[int, int] | None:
-    """Return width and height in pixels, None if unknown."""
-    if isinstance(codec, H264):
-        return h264.resolution(codec)
-    if isinstance(codec, H265):
-        return h265.resolution(codec)
-    if isinstance(codec, AV1):
-        return av1.resolution(codec)
-    if isinstance(codec, VP9):
-        return vp9.resolution(codec)
-    return None
 
 
 def channels(codec: Codec) -> int | None:

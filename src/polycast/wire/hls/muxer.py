@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from polycast.codecs.update import updated_codec
+from polycast.codecs.registry import codec_string, resolution, updated_codec
 from polycast.errors import LocalProtocolError, ProtocolError
 from polycast.media.codec import AC3, Kind, VideoCodec
 from polycast.media.frame import Frame
@@ -380,7 +380,7 @@ class Muxer:
 
     def _describe(self) -> MultivariantPlaylist:
         complete = [state for state in self._states.values() if state.complete]
-        names = [codecs.codec_string(state.track.codec) for state in complete]
+        names = [codec_string(state.track.codec) for state in complete]
         if len(complete) < len(self._states):
             names = []  # codecs that are not listed count as absent (RFC 8216 section 4.3.4.2)
         rates = [rates for rendition in self._renditions[1:] if (rates := rendition.bandwidth()) is not None]
@@ -394,7 +394,7 @@ class Muxer:
             bandwidth=peak + max((rate[0] for rate in rates), default=0),
             average_bandwidth=average + max((rate[1] for rate in rates), default=0),
             codecs=list(dict.fromkeys(names)),
-            resolution=codecs.resolution(lead),
+            resolution=resolution(lead),
             frame_rate=self._main.frame_rate if video else None,
             renditions=self._describe_audio(complete) if len(self._renditions) > 1 else (),
             independent_segments=self._independent_segments,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from struct import pack
 
 from polycast.codecs import ac3, av1, flac, h264, h265, opus, vp9
+from polycast.codecs.registry import resolution
 from polycast.errors import LocalProtocolError
 from polycast.media.codec import (
     AC3,
@@ -39,15 +40,7 @@ _AC3_CHANNEL_MODES = {1: (1, 0), 2: (2, 0), 3: (3, 0), 4: (6, 0), 5: (7, 0), 6: 
 
 def picture_size(codec: Codec) -> tuple[int, int]:
     """Return width and height of a video codec in pixels. Raises LocalProtocolError while they are unknown."""
-    size: tuple[int, int] | None = None
-    if isinstance(codec, H264):
-        size = h264.resolution(codec)
-    elif isinstance(codec, H265):
-        size = h265.resolution(codec)
-    elif isinstance(codec, AV1):
-        size = av1.resolution(codec)
-    elif isinstance(codec, VP9):
-        size = vp9.resolution(codec)
+    size = resolution(codec)
     if size is None:
         raise LocalProtocolError(f"the picture size of the {label(codec)} track is not known")
     if not (0 < size[0] <= 0xFFFF and 0 < size[1] <= 0xFFFF):

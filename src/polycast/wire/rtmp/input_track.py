@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from polycast.codecs import aac, ac3, av1, flac, h264, h265, mpeg_audio, opus, vp8, vp9
 from polycast.codecs.nal import split_length_prefixed
-from polycast.codecs.update import updated_codec
+from polycast.codecs.registry import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import (
     AC3,

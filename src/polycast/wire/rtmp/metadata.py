@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from polycast.codecs import h264, h265
-from polycast.media.codec import G711, H264, H265, VP9, Codec, MPEGAudio
+from polycast.codecs.registry import resolution
+from polycast.media.codec import G711, H265, Codec, MPEGAudio
 from polycast.media.track import Track
 from polycast.wire.rtmp.amf0 import EcmaArray, Value
 from polycast.wire.rtmp.messages import Data
@@ -92,17 +92,6 @@ def codec_identifier(codec: Codec) -> int:
     if carriage.legacy and not isinstance(codec, H265):
         return carriage.legacy[-1] if codec.name == "LPCM" else carriage.legacy[0]
     return int.from_bytes(carriage.four_cc, "big")
-
-
-def resolution(codec: Codec) -> tuple[int, int] | None:
-    """Return width and height in pixels if the parameter sets contain them, otherwise None."""
-    if isinstance(codec, H264):
-        return h264.resolution(codec) if codec.sps else None
-    if isinstance(codec, H265):
-        return h265.resolution(codec) if codec.sps else None
-    if isinstance(codec, VP9) and codec.width:
-        return codec.width, codec.height
-    return None
 
 
 def build_metadata(tracks: Iterable[tuple[Track, int]]) -> Data:
