@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtmp import amf0, amf3
-from polycast.wire.rtmp.amf0 import Date, EcmaArray, Value
+from polycast.wire.rtmp.amf import Date, Value
+from polycast.wire.rtmp.amf0 import EcmaArray
 from polycast.wire.rtmp.metadata import parse_metadata
 
 _VALUES: list[Value] = [

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +21,10 @@ from tests.support import programs  # noqa: E402
 # Many tests end a program with SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("polycast", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("polycast")
 
 
 def pytest_configure(config: pytest.Config) -> None:

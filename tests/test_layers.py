@@ -1,11 +1,14 @@
-"""The rules of the architecture, held by reading the sources: who may import whom, who may name a protocol, sizes."""
+"""The rules of the architecture, held by reading the sources: who may import whom, who may name a protocol, sizes.
+
+Imports for type checking only count like all others: whoever needs the type of a thing knows it.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,9 +49,53 @@ NAMELESS_LAYERS = ("hub", "control")
 
 MODULE_LINES = 600
 FUNCTION_LINES = 60
+INITIAL_ATTRIBUTES = 12
 TOO_LONG_MODULES: set[str] = set()
 TOO_LONG_FUNCTIONS: set[str] = {"codecs/h264_parameter_sets.py:parse_sps"}
 """Known to be over the limit (``path`` or ``path:function``). These two sets may only shrink."""
+TOO_MANY_ATTRIBUTES: dict[str, int] = {
+    "api/reader.py:Reader": 15,
+    "api/subscription.py:Subscription": 17,
+    "api/writer.py:Writer": 15,
+    "app/application.py:Application": 13,
+    "hub/live_track.py:LiveTrack": 34,
+    "hub/path.py:Path": 18,
+    "hub/stream.py:Stream": 25,
+    "media/continuity.py:TrackContinuity": 21,
+    "net/budget.py:BudgetedProtocol": 16,
+    "net/tls_handshake.py:TlsHandshake": 14,
+    "net/tls_transport.py:TlsTransport": 20,
+    "net/udp.py:UdpSocket": 13,
+    "protocols/hls/remuxer.py:Remuxer": 20,
+    "protocols/rtmp/connection.py:Connection": 13,
+    "protocols/rtsp/connection.py:Connection": 13,
+    "protocols/rtsp/session.py:Session": 31,
+    "protocols/rtsp/source_media.py:SourceMedia": 21,
+    "protocols/webrtc/inbound.py:InboundMedia": 14,
+    "protocols/webrtc/incoming.py:Incoming": 13,
+    "protocols/webrtc/outgoing.py:OutgoingTrack": 13,
+    "protocols/webrtc/server.py:WebRtcServer": 14,
+    "protocols/webrtc/session.py:Session": 14,
+    "rtp/reports.py:ReceiverStatistics": 13,
+    "wire/hls/muxer.py:Muxer": 15,
+    "wire/hls/parser.py:_MediaParser": 18,
+    "wire/hls/rendition.py:Rendition": 31,
+    "wire/hls/segmenter.py:Segmenter": 14,
+    "wire/mpegts/demuxer.py:Demuxer": 14,
+    "wire/rtmp/connection.py:Connection": 19,
+}
+"""Classes (``path:class``) whose ``__init__`` is known to make more attributes, and how many. May only shrink."""
+
+CIRCLES: dict[frozenset[str], str] = {
+    frozenset(
+        {"hub/live_track.py", "hub/stream.py"}
+    ): "a track tells its stream what to send; it shall return it instead",
+    frozenset(
+        f"protocols/rtsp/{name}.py"
+        for name in ("connection", "media_ports", "readers", "requests", "server", "session")
+    ): "the state of a session is set from five modules; an engine without I/O shall take it",
+}
+"""Circles of imports that are known, and why they are there. No other may be added."""
 
 
 def modules(folder: str = "") -> list[Path]:
@@ -63,21 +110,79 @@ def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and absolute name of every import of a module, those inside functions too."""
+def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield line, absolute name and imported names of every import of a module.
+
+    Those inside functions and those for type checking only count, too.
+    """
     package = ["polycast", *path.relative_to(PACKAGE).parent.parts]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, alias.name
+                yield node.lineno, alias.name, []
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
-            if source == "polycast":
-                for alias in node.names:
-                    yield node.lineno, f"polycast.{alias.name}"
-            else:
-                yield node.lineno, source
+            yield node.lineno, source, [alias.name for alias in node.names]
+
+
+def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and absolute name of every import; what is imported from the package itself counts as a module."""
+    for line, source, names in imports(path):
+        if source == "polycast" and names:
+            yield from ((line, f"polycast.{name}") for name in names)
+        else:
+            yield line, source
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return the modules that each module imports, for type checking and inside functions, too, by ``path``."""
+    by_name = {module_name(path): relative(path) for path in modules()}
+    return {
+        relative(path): {by_name[name] for name in found_modules(path, by_name) if by_name[name] != relative(path)}
+        for path in modules()
+    }
+
+
+def module_name(path: Path) -> str:
+    return ".".join(("polycast", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def found_modules(path: Path, known: Container[str]) -> Iterator[str]:
+    """Yield those of the ``known`` modules that a module names in its imports: ``from .a import b`` may be ``a.b``."""
+    for _, source, names in imports(path):
+        for name in names or [""]:
+            if f"{source}.{name}" in known:
+                yield f"{source}.{name}"
+            elif source in known:
+                yield source
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Return the modules that import each other, in groups (strongly connected components, Tarjan 1972)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: set[frozenset[str]] = set()
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        stack.append(module)
+        for imported in graph[module]:
+            if imported not in order:
+                visit(imported)
+            if imported in stack:
+                lowest[module] = min(lowest[module], lowest[imported])
+        if lowest[module] == order[module]:
+            group = stack[stack.index(module) :]
+            del stack[-len(group) :]
+            if len(group) > 1:
+                found.add(frozenset(group))
+
+    for module in graph:
+        if module not in order:
+            visit(module)
+    return found
 
 
 def layered_modules() -> list[Path]:
@@ -167,6 +272,43 @@ def test_no_function_is_too_long() -> None:
     assert TOO_LONG_FUNCTIONS - too_long == set(), "no longer too long: take it off the list"
 
 
+def test_no_modules_import_each_other() -> None:
+    found = circles(import_graph())
+    described = "\n".join(" <-> ".join(sorted(group)) for group in found - CIRCLES.keys())
+    assert found - CIRCLES.keys() == set(), described
+    assert CIRCLES.keys() - found == set(), "no longer a circle: take it off the list"
+
+
+def attributes(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield name and number of attributes of every class of a module that has an ``__init__``."""
+    for owner in ast.walk(ast.parse(path.read_text())):
+        for method in owner.body if isinstance(owner, ast.ClassDef) else []:
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                own = method.args.args[0].arg
+                names = {
+                    node.attr
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.Attribute)
+                    and isinstance(node.ctx, ast.Store)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == own
+                }
+                yield owner.name, len(names)
+
+
+def test_no_object_has_too_many_attributes() -> None:
+    found = {
+        f"{relative(path)}:{name}": count
+        for path in modules()
+        for name, count in attributes(path)
+        if count > INITIAL_ATTRIBUTES
+    }
+    more = {name: count for name, count in found.items() if count > TOO_MANY_ATTRIBUTES.get(name, INITIAL_ATTRIBUTES)}
+    assert more == {}, f"over {INITIAL_ATTRIBUTES} attributes, or more than there were: split by subject"
+    fewer = {name: count for name, count in TOO_MANY_ATTRIBUTES.items() if found.get(name, 0) < count}
+    assert fewer == {}, "fewer than the list says: write down what there is now, or take it off the list"
+
+
 def test_the_rules_catch_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
     bad = tmp_path / "hub" / "bad.py"
@@ -182,3 +324,76 @@ def test_the_rules_catch_what_they_should(tmp_path: Path, monkeypatch: pytest.Mo
     bad.write_text("def f():\n" + "    pass\n" * FUNCTION_LINES)
     with pytest.raises(AssertionError, match="split"):
         test_no_function_is_too_long()
+
+
+def test_circles_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    monkeypatch.setattr(f"{__name__}.CIRCLES", {})
+    (tmp_path / "wire" / "parts").mkdir(parents=True)
+    sources = {
+        "wire/first.py": "from polycast.wire.second import Second\n",
+        "wire/second.py": "from polycast.wire.parts import third\n",
+        "wire/parts/__init__.py": "",
+        "wire/parts/third.py": "import polycast.wire.first\n",
+        "wire/fourth.py": "from polycast.wire import first, second\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(AssertionError, match=r"wire/first\.py <-> wire/parts/third\.py <-> wire/second\.py"):
+        test_no_modules_import_each_other()
+    (tmp_path / "wire/parts/third.py").write_text("")
+    test_no_modules_import_each_other()
+    monkeypatch.setattr(f"{__name__}.CIRCLES", {frozenset({"wire/first.py", "wire/second.py"}): "a reason"})
+    with pytest.raises(AssertionError, match="no longer a circle"):
+        test_no_modules_import_each_other()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from polycast.hub.other import Other\n",
+        "def late():\n    from polycast.hub import other\n",
+        "from . import other\n",
+        "from .other import Other\n",
+    ],
+)
+def test_imports_for_type_checking_or_inside_functions_count(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    monkeypatch.setattr(f"{__name__}.CIRCLES", {})
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "one.py").write_text(text)
+    (tmp_path / "hub" / "other.py").write_text("import polycast.hub.one")
+    with pytest.raises(AssertionError, match=r"hub/one\.py <-> hub/other\.py"):
+        test_no_modules_import_each_other()
+    upwards = tmp_path / "hub" / "one.py"
+    upwards.write_text(text.replace("hub", "net").replace("from . ", "from ..net ").replace("from .o", "from ..net.o"))
+    with pytest.raises(AssertionError, match=r"hub imports polycast\.net"):
+        test_imports_go_one_way(upwards)
+
+
+def test_attributes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    monkeypatch.setattr(f"{__name__}.TOO_MANY_ATTRIBUTES", {})
+    module = tmp_path / "large.py"
+
+    def write(count: int) -> None:
+        lines = [f"self.a{number}: int = {number}" for number in range(count - 2)]
+        lines += ["self.first, self.second = range(2)", "other.third = self.first = 1"]
+        body = "".join(f"        {line}\n" for line in lines)
+        module.write_text(f"class Large:\n    def __init__(self, other):\n{body}")
+
+    write(INITIAL_ATTRIBUTES)
+    test_no_object_has_too_many_attributes()
+    write(INITIAL_ATTRIBUTES + 1)
+    with pytest.raises(AssertionError, match="split by subject"):
+        test_no_object_has_too_many_attributes()
+    monkeypatch.setattr(f"{__name__}.TOO_MANY_ATTRIBUTES", {"large.py:Large": INITIAL_ATTRIBUTES + 1})
+    test_no_object_has_too_many_attributes()
+    write(INITIAL_ATTRIBUTES + 2)
+    with pytest.raises(AssertionError, match="split by subject"):
+        test_no_object_has_too_many_attributes()
+    write(INITIAL_ATTRIBUTES)
+    with pytest.raises(AssertionError, match="fewer than the list says"):
+        test_no_object_has_too_many_attributes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from polycast import __version__
+from polycast._version import __version__
 from polycast.app.prepare import import_for, load_pages
 from polycast.app.servers import Servers, StartError
 from polycast.config import LoadedConfiguration, changed_keys

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from polycast import __version__
+from polycast._version import __version__
 from polycast.config import LoadedConfiguration, PathConfiguration, load
 from polycast.config.names import ALL_PATHS
 from polycast.demo import DEMO_PATH

@@ -26,7 +26,7 @@ from polycast.protocols.rtmp.connection import Connection
 from polycast.protocols.rtmp.server import RtmpServer
 from polycast.protocols.tcp_server import TcpServer
 from polycast.wire.rtmp.address import parse_url
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.chunks import RawMessage
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import (

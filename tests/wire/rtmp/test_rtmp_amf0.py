@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.wire.rtmp import amf0
-from polycast.wire.rtmp.amf0 import Date, EcmaArray
+from polycast.wire.rtmp import amf, amf0
+from polycast.wire.rtmp.amf import Date
+from polycast.wire.rtmp.amf0 import EcmaArray
 
 ROUND_TRIP = [
     pytest.param([3.5], "00400c000000000000", id="number"),
@@ -48,13 +49,13 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("values", "data"), ROUND_TRIP)
-def test_round_trip(values: list[amf0.Value], data: str) -> None:
+def test_round_trip(values: list[amf.Value], data: str) -> None:
     assert amf0.encode(*values) == bytes.fromhex(data)
     assert amf0.decode(bytes.fromhex(data)) == values
 
 
 @pytest.mark.parametrize(("values", "data"), READ_ONLY)
-def test_read(values: list[amf0.Value], data: str) -> None:
+def test_read(values: list[amf.Value], data: str) -> None:
     assert amf0.decode(bytes.fromhex(data)) == values
 
 
@@ -86,9 +87,9 @@ def test_deep_nesting_is_refused(marker: bytes) -> None:
 
 
 def test_too_many_values_are_refused() -> None:
-    assert len(amf0.decode(b"\x05" * amf0.MAXIMUM_VALUES)) == amf0.MAXIMUM_VALUES
+    assert len(amf0.decode(b"\x05" * amf.MAXIMUM_VALUES)) == amf.MAXIMUM_VALUES
     with pytest.raises(RemoteProtocolError, match="more than"):
-        amf0.decode(b"\x05" * (amf0.MAXIMUM_VALUES + 1))
+        amf0.decode(b"\x05" * (amf.MAXIMUM_VALUES + 1))
 
 
 def test_what_amf0_lacks_cannot_be_written() -> None:
@@ -106,7 +107,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_any_value_survives(value: amf0.Value) -> None:
+def test_any_value_survives(value: amf.Value) -> None:
     text = repr(value)
     try:
         text.encode("utf-8")

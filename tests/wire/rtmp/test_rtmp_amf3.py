@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtmp import amf3
-from polycast.wire.rtmp.amf0 import Date, Value
+from polycast.wire.rtmp.amf import Date, Value
 
 ROUND_TRIP: list[tuple[str, Value]] = [
     ("01", None),

@@ -8,7 +8,7 @@ import pytest
 from tests.wire.rtmp.support import IDR, SEED, SIMPLE_HANDSHAKE, messages_of, video_header, video_message, wire
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.rtmp import amf0, amf3
+from polycast.wire.rtmp import amf, amf0, amf3
 from polycast.wire.rtmp.chunks import MAXIMUM_STEPS, ChunkReader
 from polycast.wire.rtmp.connection import MAXIMUM_EVENTS, MAXIMUM_IDLE_PARTIAL_SIZE
 from polycast.wire.rtmp.demuxer import MAXIMUM_HELD_FRAMES
@@ -164,7 +164,7 @@ def test_incomplete_messages_are_limited_over_all_chunk_streams(start: bytes, li
 
 
 def test_values_are_counted_over_both_formats() -> None:
-    half = amf0.MAXIMUM_VALUES // 2
+    half = amf.MAXIMUM_VALUES // 2
     nulls = b"\x11\x09" + bytes((half * 2 + 1 >> 7 | 0x80, half * 2 + 1 & 0x7F)) + b"\x01" + b"\x01" * half
     assert len(amf0.decode(b"\x05" * (half - 10) + nulls)) == half - 9
     with pytest.raises(RemoteProtocolError, match="values"):
@@ -175,7 +175,7 @@ def test_long_arrays_of_numbers_are_taken() -> None:
     """FLV files have an index of their key frames in the metadata."""
     times = [float(number) for number in range(20_000)]
     assert amf0.decode(amf0.encode({"times": times, "empty": []})) == [{"times": times, "empty": []}]
-    mixed: list[amf0.Value] = [1.0, "a", 2.0]
+    mixed: list[amf.Value] = [1.0, "a", 2.0]
     assert amf0.decode(amf0.encode(mixed)) == [mixed]
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.wire.rtmp.support import SEED, SIMPLE_HANDSHAKE, Pair, messages_of, wire
 
 from polycast.wire.rtmp.address import parse_url
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import ConnectRequested, Event, LoginRequested, PublishRequested
 from polycast.wire.rtmp.login import CHALLENGE_SECONDS, ClientLogin, Login, LoginMethod, Response

@@ -9,7 +9,7 @@ from polycast.codecs import av1
 from polycast.media.codec import AV1, G711, H265, LPCM, Codec, MPEG4Audio, MPEGAudio, Opus
 from polycast.media.track import Track
 from polycast.wire.rtmp import amf0
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.metadata import Metadata, build_metadata, codec_identifier, parse_metadata
 
 

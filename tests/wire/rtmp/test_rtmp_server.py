@@ -25,7 +25,8 @@ from polycast.media.codec import Generic
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.rtmp import amf0
-from polycast.wire.rtmp.amf0 import EcmaArray, Value
+from polycast.wire.rtmp.amf import Value
+from polycast.wire.rtmp.amf0 import EcmaArray
 from polycast.wire.rtmp.chunks import RawMessage
 from polycast.wire.rtmp.events import (
     Capabilities,

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from polycast.log import Log
+from polycast.net.server import ClientConnection
 from polycast.wire.http.http1_reader import RequestCache
 from polycast.wire.http.http2_headers import HeaderBlockCache
 from polycast.wire.http.message import BODY_LIMIT, Request
 from polycast.wire.http.response import Response
 
-if TYPE_CHECKING:
-    from polycast.net.http.connection import HttpConnection
+
+class Responder(Protocol):
+    """The connection that a request came over."""
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """IP address and port at its other end."""
+        ...
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """IP address and port at its own end."""
+        ...
+
+    @property
+    def is_encrypted(self) -> bool: ...
+
+    def respond(self, transaction: Transaction, response: Response) -> None:
+        """Send a response. Does nothing if the client is gone or was already answered."""
+
+    def send_body(self, transaction: Transaction, data: bytes, *, is_last: bool) -> None:
+        """Send a piece of a streamed response."""
+
+    async def drain(self, transaction: Transaction) -> None:
+        """Wait until there is room for another piece."""
+
+    def abandon(self, transaction: Transaction) -> None:
+        """Abort a streamed response."""
+
+    def abort(self, reason: str) -> None:
+        """Close immediately."""
 
 
 class HttpHandler(Protocol):
@@ -48,10 +78,10 @@ class HttpHost(Protocol):
         """Return the ``Date`` of responses sent now (RFC 9110 section 6.6.1)."""
         ...
 
-    def add_connection(self, connection: HttpConnection) -> None:
+    def add_connection(self, connection: ClientConnection) -> None:
         """Called when a connection begins."""
 
-    def remove_connection(self, connection: HttpConnection) -> None:
+    def remove_connection(self, connection: ClientConnection) -> None:
         """Called when it has ended."""
 
     def on_internal_error(self) -> None:
@@ -73,7 +103,7 @@ class Transaction:
 
     __slots__ = ("begun", "connection", "drained", "is_cancelled", "on_cancelled", "request", "task")
 
-    def __init__(self, connection: HttpConnection, request: Request, begun: float) -> None:
+    def __init__(self, connection: Responder, request: Request, begun: float) -> None:
         self.connection = connection
         self.request = request
         self.begun = begun

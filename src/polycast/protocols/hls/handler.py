@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Final, Protocol
 from urllib.parse import quote
 
 import msgspec
 
+from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials, lets_anybody_read
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
+from polycast.log import Log
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
+from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.reasons import (
     Problem,
     access_problem,
@@ -49,12 +52,31 @@ from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 
-if TYPE_CHECKING:
-    from polycast.protocols.hls.server import HlsServer
-
 PATHS_DOCUMENT: Final = "paths.json"
 
 _POLICY: Final = CONTENT_SECURITY_POLICY.encode()
+
+
+class Host(Protocol):
+    """The server, as the handler uses it."""
+
+    log: Log
+    context: ServerContext
+    configuration: Configuration
+    remuxers: dict[str, Remuxer]
+    """The muxers that run, or wait for a publisher to come back, by path name."""
+    now: Callable[[], float]
+    """Monotonic seconds."""
+
+    async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
+        """Return the muxer of a path for a request of a client with this IP address.
+
+        Raises PathError, or LocalProtocolError when HLS can carry none of the tracks.
+        """
+        ...
+
+    def on_internal_error(self) -> None:
+        """Log and count the exception that is being handled."""
 
 
 class RequestHandler:
@@ -62,7 +84,7 @@ class RequestHandler:
 
     body_limit = BODY_LIMIT
 
-    def __init__(self, server: HlsServer) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._log = server.log
         self._hub = server.context.hub

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, Credentials, PlainCredentials
@@ -19,17 +20,14 @@ from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.protocols.rtmp.credentials import LoginCredentials
-from polycast.protocols.rtmp.reader import MessageReader
-from polycast.protocols.tcp_server import ServerConnection
+from polycast.protocols.rtmp.reader import MessageReader, SharedMuxer
+from polycast.protocols.tcp_server import ServerConnection, TcpServer
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import Target
-from polycast.wire.rtmp.login import Response
+from polycast.wire.rtmp.login import Login, Response
 from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_DENIED, PUBLISH_REFUSED
 from polycast.wire.rtmp.server import ServerConnection as Engine
 from polycast.wire.rtmp.supported import NOTHING_TO_CARRY
-
-if TYPE_CHECKING:
-    from polycast.protocols.rtmp.server import RtmpServer
 
 KEY_FRAME_PATIENCE = 10.0
 """Seconds without a key frame after which a warning is logged; encoders send one every 1 to 5 seconds."""
@@ -42,12 +40,37 @@ _SEED_SIZE = 4096
 """Random bytes for a handshake: more than twice 1536."""
 
 
+class Host(TcpServer):
+    """The server, as connections use it."""
+
+    session_type: ClassVar[str]
+    """What the API calls a session."""
+    login: Login
+    """How publishers log in when they connect, if the configuration requires it."""
+
+    @abstractmethod
+    def new_id(self) -> str:
+        """Return an id for a new connection."""
+
+    @abstractmethod
+    def add_client(self, connection: Connection) -> None:
+        """Add a new connection to the sessions."""
+
+    @abstractmethod
+    def remove_client(self, connection: Connection) -> None:
+        """Remove a lost connection."""
+
+    @abstractmethod
+    def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
+        """Return the muxer that serves these tracks of a stream. Raises LocalProtocolError."""
+
+
 class Connection(ServerConnection, Publisher):
     """A client's connection."""
 
-    server: RtmpServer
+    server: Host
 
-    def __init__(self, server: RtmpServer) -> None:
+    def __init__(self, server: Host) -> None:
         super().__init__(server)
         self.id = server.new_id()
         self.created = datetime.now(UTC)

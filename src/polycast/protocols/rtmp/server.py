@@ -12,13 +12,12 @@ from polycast.hub.stream import Stream
 from polycast.items import SessionItem
 from polycast.media.track import Track
 from polycast.protocols.base import ServerContext, new_session_id
-from polycast.protocols.rtmp.connection import Connection
+from polycast.protocols.rtmp.connection import Connection, Host
 from polycast.protocols.rtmp.reader import SharedMuxer
-from polycast.protocols.tcp_server import TcpServer
 from polycast.wire.rtmp.login import Login, LoginMethod
 
 
-class RtmpServer(TcpServer):
+class RtmpServer(Host):
     """Plain RTMP."""
 
     name = "RTMP"
@@ -29,9 +28,7 @@ class RtmpServer(TcpServer):
 
     def __init__(self, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(context, configuration)
-        """What connections have received and cannot use yet."""
         self.login = Login(secrets.token_bytes(32))
-        """How publishers log in when they connect, if the configuration requires it."""
         self._clients: dict[str, Connection] = {}
         self._muxers: WeakKeyDictionary[Stream, dict[frozenset[int], SharedMuxer]] = WeakKeyDictionary()
 
@@ -49,19 +46,15 @@ class RtmpServer(TcpServer):
         return Connection(self)
 
     def new_id(self) -> str:
-        """Return an id for a new connection."""
         return new_session_id(self._clients.__contains__)
 
     def add_client(self, connection: Connection) -> None:
-        """Add a new connection to the sessions."""
         self._clients[connection.id] = connection
 
     def remove_client(self, connection: Connection) -> None:
-        """Remove a lost connection."""
         self._clients.pop(connection.id, None)
 
     def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
-        """Return the muxer that serves these tracks of a stream. Raises LocalProtocolError."""
         muxers = self._muxers.setdefault(stream, {})
         indexes = frozenset(track.index for track in tracks)
         shared = muxers.get(indexes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -30,7 +29,7 @@ from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
-from polycast.protocols.webrtc.signalling import SignallingHandler
+from polycast.protocols.webrtc.signalling import IceServer, SignallingHandler
 from polycast.security.addresses import parse_address
 from polycast.wire.webrtc.candidates import Candidate, host_priority
 from polycast.wire.webrtc.description import parse_description
@@ -44,15 +43,6 @@ MAXIMUM_UNCONNECTED: Final = 1_000
 
 SEND_BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the socket's buffers: key frames for some hundred viewers at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class IceServer:
-    """A STUN or TURN server that is announced to clients."""
-
-    url: str
-    username: str = ""
-    password: str = ""
 
 
 class OutgoingStream:
@@ -95,7 +85,7 @@ class WebRtcServer(TcpServer):
         self.handler = SignallingHandler(self)
         self.request_caches = RequestCaches()
         self.date = DateHeader()
-        self.pages = Pages(self)
+        self.pages = Pages(context.loop, configuration.webrtc_allow_origin)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
         self._connecting: set[Session] = set()
@@ -146,6 +136,7 @@ class WebRtcServer(TcpServer):
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
         self.handler.allow_origin(configuration.webrtc_allow_origin)
+        self.pages.allow_origin(configuration.webrtc_allow_origin)
 
     # Settings
 

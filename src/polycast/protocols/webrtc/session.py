@@ -5,17 +5,20 @@ from __future__ import annotations
 import secrets
 import uuid
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
 from polycast.items import SessionState, begun
+from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port, plain_host
+from polycast.net.dtls import DtlsIdentity
+from polycast.protocols.base import ServerContext
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.item import WebRtcSessionItem
@@ -27,8 +30,10 @@ from polycast.protocols.webrtc.negotiation import (
     choose_tracks,
     received_extension,
 )
+from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.peer import LitePeer, PeerState
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
+from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import (
     MID_EXTENSION,
     TRANSPORT_SEQUENCE_EXTENSION,
@@ -37,9 +42,6 @@ from polycast.wire.webrtc.description import (
 )
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
-
-if TYPE_CHECKING:
-    from polycast.protocols.webrtc.server import WebRtcServer
 
 REORDERING: Final = (
     "the stream has B-frames, which browsers cannot show in WebRTC; "
@@ -51,6 +53,40 @@ _TICK_TOLERANCE: Final = 0.5
 """Seconds: `tick` is only called once a second."""
 
 
+class Host(Protocol):
+    """The server, as sessions use it."""
+
+    log: Log
+    context: ServerContext
+    identity: DtlsIdentity
+    now: Callable[[], float]
+    """Monotonic seconds."""
+
+    @property
+    def handshake_timeout(self) -> float:
+        """Seconds from the offer to the connection."""
+        ...
+
+    @property
+    def gather_timeout(self) -> float:
+        """Seconds from the connection until a publisher's tracks are considered known."""
+        ...
+
+    def candidates(self) -> list[Candidate]:
+        """Return the server's candidates."""
+        ...
+
+    def outgoing(self, stream: Stream, track: Track) -> OutgoingTrack:
+        """Return the outgoing track of a stream, shared by all viewers."""
+        ...
+
+    def rename(self, session: Session, old_ufrag: str) -> None:
+        """Register the new ICE credentials of a session."""
+
+    def remove(self, session: Session) -> None:
+        """Remove a session that has ended."""
+
+
 class Session:
     """What viewers and publishers have in common. A session starts with an authorised offer."""
 
@@ -58,7 +94,7 @@ class Session:
     answer: bytes
     """The answer to the offer."""
 
-    def __init__(self, server: WebRtcServer, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
+    def __init__(self, server: Host, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
         """``address`` is the source of the offer."""
         self._server = server
         self.path = path
@@ -203,7 +239,7 @@ class ViewerSession(Session):
 
     def __init__(
         self,
-        server: WebRtcServer,
+        server: Host,
         path: Path,
         stream: Stream,
         offer: RemoteDescription,
@@ -265,7 +301,7 @@ class PublisherSession(Session, Publisher):
 
     state = "publish"
 
-    def __init__(self, server: WebRtcServer, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
+    def __init__(self, server: Host, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
         """Raises RemoteProtocolError if nothing in the offer is supported, CannotPublish if the path is in use."""
         received = accept_tracks(offer)
         super().__init__(server, path, offer, address, user)

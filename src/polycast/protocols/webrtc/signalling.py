@@ -11,24 +11,26 @@ import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
+from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
+from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
+from polycast.protocols.base import ServerContext
+from polycast.protocols.webrtc.pages import Pages
+from polycast.protocols.webrtc.session import Session
 from polycast.web import PUBLISH_PAGE, WATCH_PAGE
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
-
-if TYPE_CHECKING:
-    from polycast.protocols.webrtc.server import IceServer, WebRtcServer
 
 OFFER_TYPE: Final = "application/sdp"
 FRAGMENT_TYPE: Final = "application/trickle-ice-sdpfrag"
@@ -69,12 +71,50 @@ def read_target(target: bytes) -> Target:
     return Target(folder, last, "", query)
 
 
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server that is announced to clients."""
+
+    url: str
+    username: str = ""
+    password: str = ""
+
+
+class Host(Protocol):
+    """The server, as the handler uses it."""
+
+    log: Log
+    context: ServerContext
+    configuration: Configuration
+    pages: Pages
+
+    @property
+    def ice_servers(self) -> list[IceServer]:
+        """The servers announced to clients."""
+        ...
+
+    async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
+        """Answer the offer of a viewer. Raises PathError or RemoteProtocolError."""
+        ...
+
+    async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
+        """Answer the offer of a publisher. Raises PathError or RemoteProtocolError."""
+        ...
+
+    def session_by_secret(self, secret: str) -> Session | None:
+        """Return the session with the secret of its URL."""
+        ...
+
+    def on_internal_error(self) -> None:
+        """Log and count the exception that is being handled."""
+
+
 class SignallingHandler:
     """Handles requests of the WebRTC server."""
 
     body_limit = BODY_LIMIT
 
-    def __init__(self, server: WebRtcServer) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._log = server.log
         self._responses = ResponseFactory(server.configuration.webrtc_allow_origin)

@@ -1,7 +1,7 @@
 """AMF0, the value format of RTMP commands and metadata (Action Message Format -- AMF 0, Adobe, December 2007).
 
 Types map to Python's: number is ``float``, object and ECMA array are ``dict``, strict array is ``list``, null and
-undefined are ``None``, date is `Date`. A value of type avmplus-object continues in AMF3 (section 3.1).
+undefined are ``None``, date is `amf.Date`. A value of type avmplus-object continues in AMF3 (section 3.1).
 """
 
 from __future__ import annotations
@@ -9,31 +9,11 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from struct import Struct
-from typing import TypeAlias
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-
-MAXIMUM_DEPTH = 16
-"""Levels of nested objects and arrays. Real commands and metadata have three; the limit bounds the recursion."""
-
-MAXIMUM_VALUES = 1_000
-"""Values in one message, including AMF3 parts, but not keys and arrays of numbers: half a millisecond of work.
-Metadata has about fifty; FLV files add an index of key frames, which is two long arrays of numbers."""
-
-MAXIMUM_STRING_SIZE = 1 << 18
-"""Bytes of one string. Whole commands have the same limit; real ones are far smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class Date:
-    """A date: milliseconds since 1970-01-01 UTC. The time zone on the wire is reserved and ignored."""
-
-    milliseconds: float
-
-
-Value: TypeAlias = "bool | int | float | str | bytes | Date | list[Value] | dict[str, Value] | None"
+from polycast.wire.rtmp import amf3
+from polycast.wire.rtmp.amf import MAXIMUM_DEPTH, MAXIMUM_STRING_SIZE, MAXIMUM_VALUES, Date, Value
 
 _NUMBER, _BOOLEAN, _STRING, _OBJECT, _MOVIE_CLIP, _NULL, _UNDEFINED, _REFERENCE = range(8)
 _ECMA_ARRAY, _OBJECT_END, _STRICT_ARRAY, _DATE, _LONG_STRING, _UNSUPPORTED, _RECORD_SET, _XML = range(8, 16)
@@ -127,8 +107,6 @@ class _Decoder:
                 raise RemoteProtocolError("AMF0: reference to a value that does not exist")
             return self._references[index]
         if marker == _AVM_PLUS:
-            from polycast.wire.rtmp import amf3
-
             value, self._position, self._count = amf3.decode_value(self._data, self._position, self._count)
             return value
         raise RemoteProtocolError(f"AMF0: unsupported type {marker}")

@@ -7,13 +7,10 @@ byte arrays are ``bytes``, vectors are lists. Externalizable objects have privat
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.wire.rtmp.amf0 import MAXIMUM_DEPTH, MAXIMUM_STRING_SIZE, MAXIMUM_VALUES, Date
-
-if TYPE_CHECKING:
-    from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import MAXIMUM_DEPTH, MAXIMUM_STRING_SIZE, MAXIMUM_VALUES, Date, Value
 
 MAXIMUM_CLASS_MEMBERS = 1_000
 """Sealed members of one class; the peer sends the count."""

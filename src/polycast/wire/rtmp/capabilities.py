@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.events import Capabilities
 from polycast.wire.rtmp.messages import number_member
 from polycast.wire.rtmp.supported import AUDIO_FOUR_CCS, VIDEO_FOUR_CCS

@@ -8,7 +8,7 @@ from enum import Enum
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.track import Track
 from polycast.wire.rtmp.address import ServerAddress
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.capabilities import announce_capabilities, parse_capabilities
 from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE
 from polycast.wire.rtmp.connection import WINDOW_SIZE, Connection

@@ -9,7 +9,7 @@ from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.rtmp.address import Target
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.login import Response
 
 

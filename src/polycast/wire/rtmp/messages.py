@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtmp import amf0
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.chunks import RawMessage
 
 MAXIMUM_AGGREGATE_MESSAGES = 500

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from polycast.codecs.registry import resolution
 from polycast.media.codec import G711, H265, Codec, MPEGAudio
 from polycast.media.track import Track
-from polycast.wire.rtmp.amf0 import EcmaArray, Value
+from polycast.wire.rtmp.amf import Value
+from polycast.wire.rtmp.amf0 import EcmaArray
 from polycast.wire.rtmp.messages import Data
 from polycast.wire.rtmp.supported import SUPPORTED, SoundFormat
 

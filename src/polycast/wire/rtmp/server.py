@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.track import Track
 from polycast.wire.rtmp.address import check_tc_url, parse_targets
-from polycast.wire.rtmp.amf0 import Value
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.capabilities import announce_capabilities, parse_capabilities
 from polycast.wire.rtmp.chunks import MAXIMUM_PARTIAL_SIZE, RawMessage
 from polycast.wire.rtmp.connection import STATUS_CHUNK_STREAM, WINDOW_SIZE, Connection
