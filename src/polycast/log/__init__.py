@@ -1,7 +1,7 @@
 """Logging: lines with nested prefixes, to standard output, a file and the system log.
 
 A line reads ``2026/11/23 21:36:04 INF [RTSP] [conn 127.0.0.1:40814] opened``, the format of rtsp-simple-server.
-Built on the standard library's ``logging``, so a program that embeds a server configures it as it is used to.
+Built on the standard library's ``logging``, so that a program that embeds a server configures it as usual.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO,
 _LABELS = {logging.DEBUG: "DEB", logging.INFO: "INF", logging.WARNING: "WAR", logging.ERROR: "ERR"}
 _COLORS = {"DEB": "\x1b[34m", "INF": "\x1b[32m", "WAR": "\x1b[33m", "ERR": "\x1b[31m"}
 
-# Text of peers reaches the log: control characters would forge lines or terminal commands, and so would line separators
-# and changes of the writing direction.
+# The log contains text of peers: control characters could forge lines or terminal commands, and so could line
+# separators and changes of the writing direction.
 _CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0)) if code not in (9, 10)}
 _CONTROL_CHARACTERS |= {code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 
@@ -40,16 +40,16 @@ class Log:
         self._prefix = prefix
 
     def child(self, name: str) -> Log:
-        """Return a log whose lines begin with this one's prefix and ``[name]``."""
+        """Return a log whose lines start with this log's prefix and ``[name]``."""
         return Log(self._logger, f"{self._prefix}[{name}] ")
 
     @property
     def logger(self) -> logging.Logger:
-        """The standard library's logger underneath."""
+        """The underlying logger of the standard library."""
         return self._logger
 
     def is_debug(self) -> bool:
-        """Whether debug lines are wanted; ask before building an expensive one."""
+        """Whether debug lines are enabled; check this before building an expensive one."""
         return self._logger.isEnabledFor(logging.DEBUG)
 
     def debug(self, message: str, *arguments: object) -> None:
@@ -65,7 +65,7 @@ class Log:
         self._write(logging.ERROR, message, arguments)
 
     def exception(self, message: str, *arguments: object) -> None:
-        """Log at error level with the traceback of the exception being handled: a bug of ours."""
+        """Log at error level with the traceback of the exception being handled, which is a bug."""
         if self._logger.isEnabledFor(logging.ERROR):
             self._logger.error(self._prefix.replace("%", "%%") + message, *arguments, exc_info=True)
 
@@ -87,12 +87,12 @@ class _Formatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        # Only a new entry begins at the start of a line, so that text of peers cannot forge one.
+        # Only a new entry starts at the beginning of a line, so that text of peers cannot forge one.
         text = printable(text).replace("\n", "\n    ")
         return self._line(record.created, _LABELS.get(record.levelno, record.levelname[:3]), text)
 
     def format_notice(self, text: str) -> str:
-        """Return a warning of the log itself as a line."""
+        """Format a warning of the log itself as a line."""
         return self._line(time.time(), _LABELS[logging.WARNING], text)
 
     def _line(self, created: float, label: str, text: str) -> str:
@@ -103,7 +103,7 @@ class _Formatter(logging.Formatter):
 
 
 class _QueueHandler(logging.Handler):
-    """Hands lines to the thread of one destination."""
+    """Passes lines to the thread of one destination."""
 
     def __init__(self, destination: Destination, formatter: _Formatter) -> None:
         super().__init__()
@@ -113,14 +113,14 @@ class _QueueHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self.writer.put(record.levelno, self.format(record))
-        except Exception:  # a faulty format of some library's message
+        except Exception:  # a faulty format string in a library
             self.handleError(record)
 
     def close(self) -> None:
-        """Called by ``logging.config``, which libraries use, for every handler there is: the destination stays open."""
+        """Called by ``logging.config``, which libraries use, for all existing handlers: the destination stays open."""
 
     def end(self) -> None:
-        """Write what is left, and close the destination."""
+        """Write the remaining lines, and close the destination."""
         self.writer.close()
         super().close()
 
@@ -129,7 +129,7 @@ class LogOutput:
     """Connects a logger to the destinations of a configuration; `close` undoes it."""
 
     def __init__(self, logger: logging.Logger, *others: logging.Logger) -> None:
-        """``others`` go to the same destinations: for a program that is the server, those of its libraries."""
+        """``others`` are written to the same destinations: the loggers of libraries, if the program is the server."""
         self._logger = logger
         self._others = others
         self._handlers: list[_QueueHandler] = []
@@ -137,7 +137,7 @@ class LogOutput:
     def configure(self, level: str, destinations: Collection[str], file: str) -> None:
         """Replace the level and destinations (``stdout``, ``file``, ``syslog``).
 
-        Raises OSError when a destination cannot be opened; the old ones then stay.
+        Raises OSError if a destination cannot be opened; the old ones remain then.
         """
         opened: list[tuple[Destination, _Formatter]] = []
         try:
@@ -157,7 +157,7 @@ class LogOutput:
         self._logger.propagate = False
 
     def flush(self) -> None:
-        """Wait until what was logged is written; not for long, where a destination takes nothing."""
+        """Wait until all lines are written, for a limited time."""
         for handler in self._handlers:
             handler.writer.flush()
 

@@ -1,7 +1,7 @@
-"""Writes log lines to their destination in a thread of its own: one that takes nothing must never stop a stream.
+"""Writes log lines to their destination in a thread: a blocked destination must never block a stream.
 
-Lines wait in a queue with a limit. What does not fit is dropped and counted, and the count is told once lines are taken
-again. A destination that fails (a full disk, say) is reported on standard error once, and tried again.
+Lines are queued up to a limit. Further ones are dropped and counted, and the count is logged once lines can be written
+again. A destination that fails (a full disk, for example) is reported once on standard error, and retried.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TextIO
 
-# Characters of lines that wait, and what each line counts besides: some 20,000 lines. More would only be old when read.
+# Characters of queued lines, and the overhead of each line: about 20,000 lines. More would be outdated when read.
 QUEUE_LIMIT: Final = 4 * 1024 * 1024
 LINE_OVERHEAD: Final = 100
 
-# Seconds before a destination that failed is tried again.
+# Seconds before a failed destination is retried.
 RETRY_SECONDS: Final = 1.0
 
-# Seconds that the last lines get when the log is closed: one that takes nothing must not keep the server from ending.
+# Seconds for the last lines when the log is closed: a blocked destination must not keep the server from exiting.
 CLOSE_SECONDS: Final = 1.0
 
-# Bytes of one write. A pipe takes 64 KiB; a disk that is full shows after as little as possible.
+# Bytes of one write. A pipe holds 64 KiB; a full disk should be detected early.
 WRITE_SIZE: Final = 64 * 1024
 
-# Errors after which a destination never works again: the reader of a pipe is gone.
+# Errors after which a destination never recovers: the reader of a pipe is gone.
 _FATAL: Final = frozenset({errno.EPIPE, errno.EBADF})
 
 _SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")
@@ -42,17 +42,17 @@ _SYSLOG_NAME: Final = "rtsp-simple-server"
 
 
 class Destination(Protocol):
-    """Where lines go. All but making one happens in the writer's thread, and may take its time."""
+    """A destination of lines. Everything except its creation happens in the writer's thread, and may block."""
 
     name: str
-    """For the error when it fails."""
+    """Name for error messages."""
 
     def encode(self, level: int, line: str) -> bytes:
-        """Return one line as it is written."""
+        """Return the bytes of a line."""
         ...
 
     def write(self, pending: deque[bytes]) -> None:
-        """Write some lines and remove them, or what of them was written. Raises OSError."""
+        """Write some lines, and remove what was written. Raises OSError."""
         ...
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class LogWriter:
     """The queue and the thread of one destination."""
 
     def __init__(self, destination: Destination, format_notice: Callable[[str], str]) -> None:
-        """``format_notice`` makes a line of what the writer has to say itself."""
+        """``format_notice`` formats the writer's own messages."""
         self._destination = destination
         self._format_notice = format_notice
         self._changed = threading.Condition()
@@ -77,7 +77,7 @@ class LogWriter:
         self._thread.start()
 
     def put(self, level: int, line: str) -> None:
-        """Queue a line, or drop it. Never waits."""
+        """Queue a line, or drop it. Never blocks."""
         encoded = self._destination.encode(level, line)
         with self._changed:
             if self._size + len(encoded) + LINE_OVERHEAD > QUEUE_LIMIT:
@@ -88,12 +88,12 @@ class LogWriter:
             self._changed.notify_all()
 
     def flush(self, seconds: float = CLOSE_SECONDS) -> bool:
-        """Wait until everything is written; return whether that happened in time."""
+        """Wait until everything is written; return whether it was in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._is_idle, seconds)
 
     def close(self) -> None:
-        """Write what waits, if the destination takes it soon, and close."""
+        """Write the queued lines, within a limited time, and close."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
@@ -134,7 +134,7 @@ class LogWriter:
             self._destination.close()
 
     def _take(self, pending: deque[bytes]) -> bool:
-        """Move lines to ``pending`` when it has none, waiting for some; return False when there are no more."""
+        """Wait for lines and move them to ``pending`` if it is empty; return False if there are no more."""
         with self._changed:
             if pending:
                 return True
@@ -159,7 +159,7 @@ class LogWriter:
             os.write(2, text.encode(errors="backslashreplace"))
 
     def _wait_for_retry(self) -> bool:
-        """Wait before the next attempt; return False when there is no time for one."""
+        """Wait before the next attempt; return False if there is no time for one."""
         with self._changed:
             return not self._changed.wait_for(lambda: self._is_closing, RETRY_SECONDS)
 
@@ -186,7 +186,7 @@ class Descriptor:
         data = b"".join(pending)
         try:
             written = os.write(self.descriptor, data)
-        except BlockingIOError:  # somebody else made it non-blocking: a terminal is shared
+        except BlockingIOError:  # another process made it non-blocking: a terminal is shared
             select.select((), (self.descriptor,), (), RETRY_SECONDS)
             return
         pending.clear()
@@ -198,10 +198,10 @@ class Descriptor:
 
 
 class File(Descriptor):
-    """A file that is appended to; it is made again when logrotate has moved it away."""
+    """A file that is appended to; it is created again after logrotate has moved it away."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError when it cannot be opened."""
+        """Raises OSError if it cannot be opened."""
         self._path = Path(path)
         super().__init__(self._open(), f"the file '{path}'")
 
@@ -221,7 +221,7 @@ class File(Descriptor):
         os.close(self.descriptor)
 
     def _open(self) -> int:
-        # Opening a pipe that nobody reads would wait, unless asked not to.
+        # Opening a pipe without a reader would block otherwise.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self._path, flags, 0o666)
         if os.name == "posix":
@@ -230,7 +230,7 @@ class File(Descriptor):
 
 
 class Stream:
-    """A text stream without a file descriptor, as test programs put in the place of standard output."""
+    """A text stream without a file descriptor, as test programs use for standard output."""
 
     name = "standard output"
 
@@ -246,16 +246,16 @@ class Stream:
         pending.clear()
 
     def close(self) -> None:
-        """It is not ours."""
+        """The stream belongs to the program and stays open."""
 
 
 class Syslog:
-    """The system log, over its Unix socket (RFC 3164, as glibc's syslog writes it)."""
+    """The system log, over its Unix socket (RFC 3164, in the format of glibc's syslog)."""
 
     name = "the system log"
 
     def __init__(self) -> None:
-        """Raises OSError when there is none."""
+        """Raises OSError if there is none."""
         path = next((path for path in _SYSLOG_PATHS if Path(path).exists()), None)
         if path is None:
             raise OSError("there is no system log on this machine (no /dev/log)")

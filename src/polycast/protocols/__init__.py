@@ -1,1 +1,1 @@
-"""Glue: one folder per protocol, each an engine of ``wire/`` plus sockets of ``net/`` plus the hub."""
+"""The protocols: one folder each, which connects an engine of ``wire/`` with sockets of ``net/`` and the hub."""

@@ -1,6 +1,6 @@
-"""Tells systemd that the server is ready, reloads, stops, and is alive: sd_notify(3), without a library.
+"""Notifies systemd that the server is ready, reloading, stopping, or alive: sd_notify(3), without a library.
 
-A service manager that wants to know names a datagram socket in the environment. Without one nothing is sent.
+A service manager passes the name of a datagram socket in the environment. Without one, nothing is sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PINGS_PER_WATCHDOG_TIME: Final = 2
 
 
 class ServiceManager:
-    """The service manager that started this process, or nobody."""
+    """The service manager that started this process, if any."""
 
     def __init__(self, address: str = "", watchdog_seconds: float = 0.0) -> None:
         """``address`` is that of a datagram socket: a path, or ``@name`` in Linux's abstract namespace."""
@@ -32,7 +32,7 @@ class ServiceManager:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> ServiceManager:
-        """Take the variables of the service manager out of the environment, so that commands do not inherit them."""
+        """Remove the variables of the service manager from the environment, so that commands do not inherit them."""
         address = environment.pop(SOCKET_VARIABLE, "")
         microseconds = environment.pop(WATCHDOG_VARIABLE, "")
         process = environment.pop(WATCHDOG_PROCESS_VARIABLE, "")
@@ -44,54 +44,54 @@ class ServiceManager:
 
     @property
     def is_present(self) -> bool:
-        """Whether anybody listens."""
+        """Whether there is a service manager."""
         return bool(self._address)
 
     @property
     def watchdog_seconds(self) -> float:
-        """Time after which a silent server is taken for dead; 0 when nobody watches."""
+        """Time after which a silent server is considered dead; 0 without a watchdog."""
         return self._watchdog_seconds
 
     def ready(self, status: str = "") -> None:
-        """The server takes clients: at the start, and after a reload."""
+        """The server accepts clients: at the start, and after a reload."""
         self._send("READY=1", *([f"STATUS={_one_line(status)}"] if status else []))
 
     def reloading(self) -> None:
         """The configuration is being changed; `ready` must follow."""
-        # Type=notify-reload compares this with its own clock, so it must be that one (CLOCK_MONOTONIC).
+        # Type=notify-reload compares this with CLOCK_MONOTONIC.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The server shuts down. The watchdog goes on, as a shutdown may take a while."""
+        """The server is shutting down. The watchdog continues, because a shutdown may take a while."""
         self._send("STOPPING=1")
 
     def start_watchdog(self) -> None:
-        """Send a sign of life from the running event loop, again and again, where one is wanted."""
+        """Ping the watchdog regularly from the running event loop, if there is one."""
         if self._watchdog_seconds > 0 and self.is_present:
             self._ping(asyncio.get_running_loop())
 
     def stop_watchdog(self) -> None:
-        """Send no more signs of life."""
+        """Stop the pings."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _ping(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A timer of the loop itself: when the loop is stuck, the pings stop, and that is their purpose.
+        # A timer of the loop itself: if the loop is stuck, the pings stop, which is their purpose.
         self._timer = loop.call_later(self._watchdog_seconds / PINGS_PER_WATCHDOG_TIME, self._ping, loop)
         self._send("WATCHDOG=1")
 
     def _send(self, *assignments: str) -> None:
         if not self._address or sys.platform == "win32":
             return
-        # An abstract address is written with @ and begins with a zero byte.
+        # An abstract address is written with @ and starts with a zero byte.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as sender:
                 sender.setblocking(False)
                 sender.sendto("\n".join(assignments).encode(), address)
         except OSError:
-            return  # a service manager that does not listen must not cost a stream
+            return  # a service manager that does not listen must not affect streams
 
 
 def _own_process_ids() -> tuple[str, ...]:

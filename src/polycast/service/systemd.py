@@ -9,10 +9,10 @@ from typing import Final
 UNIT_NAME: Final = "polycast.service"
 UNIT_DIRECTORY: Final = "/etc/systemd/system"
 
-# Seconds without a sign of life after which systemd restarts the server. A loop that is busy for a second is only slow.
+# Seconds without a ping after which systemd restarts the server. A loop that is busy for a second is only slow.
 WATCHDOG_SECONDS: Final = 30
 
-# Every reader is a socket, or several.
+# Every reader needs one or more sockets.
 FILE_LIMIT: Final = 1_048_576
 
 # Seconds for commands of the configuration to end after SIGINT, SIGTERM and SIGKILL (5 each).
@@ -21,14 +21,14 @@ STOP_SECONDS: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What differs from one machine to the next."""
+    """The machine-specific values of the unit."""
 
     command: tuple[str, ...]
     """Program and arguments, with absolute paths."""
     working_directory: str
     """For relative paths in the configuration: certificates, the log."""
     user: str = ""
-    """Empty: a user that systemd makes while the service runs."""
+    """Empty for a dynamic user of systemd."""
     group: str = ""
     writable: tuple[str, ...] = ()
     """Directories that the server may write to: for apiPersist, a log file, recordings by commands."""
@@ -80,9 +80,9 @@ def _identity(unit: Unit) -> list[str]:
 
 
 def _hardening(unit: Unit) -> list[str]:
-    """Restrictions that multicast and commands (FFmpeg with a GPU, a camera, a sound card) live with."""
-    # Left out on purpose: PrivateDevices and ProtectClock take /dev/video0 away, MemoryDenyWriteExecute breaks what
-    # compiles code, IPAddressDeny and PrivateNetwork need to know the clients, SystemCallFilter the commands.
+    """Restrictions that are compatible with multicast and commands (FFmpeg with a GPU, a camera, a sound card)."""
+    # Omitted on purpose: PrivateDevices and ProtectClock remove /dev/video0, MemoryDenyWriteExecute breaks programs
+    # that compile code, IPAddressDeny and PrivateNetwork depend on the clients, SystemCallFilter on the commands.
     return [
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
@@ -95,19 +95,19 @@ def _hardening(unit: Unit) -> list[str]:
         "ProtectHostname=yes",
         "RestrictSUIDSGID=yes",
         "LockPersonality=yes",
-        # Netlink tells the addresses of the interfaces.
+        # Netlink provides the addresses of the interfaces.
         "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
         *(f"ReadWritePaths={_escape(directory)}" for directory in unit.writable),
     ]
 
 
 def _escape(path: str) -> str:
-    """A path as a setting's value: % begins a specifier."""
+    """Escape a path in the value of a setting: % starts a specifier."""
     return path.replace("%", "%%")
 
 
 def _quote(argument: str) -> str:
-    """An argument of a command line: besides specifiers, variables are replaced there."""
+    """Escape an argument of a command line, in which specifiers and variables are replaced."""
     escaped = argument.replace("%", "%%").replace("$", "$$")
     if shlex.quote(argument) == argument:
         return escaped

@@ -7,9 +7,9 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 FILE_NAME: Final = "WinSW-x64.xml"
-"""WinSW reads the file that is named as its own executable is."""
+"""WinSW reads the file with the same name as its executable."""
 
-# Seconds between Ctrl+C, which shuts the server down in good order, and the end.
+# Seconds between Ctrl+C, which shuts the server down cleanly, and the end.
 STOP_SECONDS: Final = 30
 
 

@@ -1,15 +1,15 @@
-"""The pages that the HLS server ships: a player for each path, a list of the live paths, and what they load.
+"""The web pages of the HLS server: a player for each path, a list of the live paths, and their assets.
 
 Nothing is loaded from other servers, so they work offline. Files are read once, when first requested.
 
 Where they are served, relative to the server's root::
 
     /<path>/                      page(PLAYER_PAGE, depth), depth = number of segments in <path>
-    /                             page(INDEX_PAGE, 0), or page(START_PAGE, 0) where the list is off
-    /_polycast/<name>             asset(name), name may hold one slash
-    /_polycast/paths.json         not from here: a JSON array that the index page asks for every few seconds
+    /                             page(INDEX_PAGE, 0), or page(START_PAGE, 0) if the list is disabled
+    /_polycast/<name>             asset(name), name may contain one slash
+    /_polycast/paths.json         not in this module: a JSON array that the index page requests every few seconds
 
-Pages refer to everything by relative addresses, so they also work below a prefix of a reverse proxy.
+Pages only use relative addresses, so they also work below a prefix of a reverse proxy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PUBLISH_PAGE = "publish.html"
 PAGES = (PLAYER_PAGE, INDEX_PAGE, START_PAGE, WATCH_PAGE, PUBLISH_PAGE)
 
 ASSETS_FOLDER = "_polycast"
-"""First segment of the addresses of everything that the pages load; no path of a stream may begin with it."""
+"""First segment of the addresses of all assets; no path of a stream may start with it."""
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -38,14 +38,15 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self' data:",
         "connect-src 'self'",
-        # Media Source objects and the demuxer's worker thread live at blob: addresses.
+        # Media Source objects and the demuxer's worker thread have blob: addresses.
         "media-src 'self' blob:",
         "worker-src 'self' blob:",
         "base-uri 'none'",
         "form-action 'none'",
     )
 )
-"""Value of the Content-Security-Policy header for the pages. It leaves out frame-ancestors: anybody may embed them."""
+"""Value of the Content-Security-Policy header for the pages. Without frame-ancestors, so that any site can embed
+them."""
 
 _CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -82,15 +83,15 @@ _ASSETS = (
 )
 
 _REVALIDATE = "no-cache"
-_FOR_EVER = "public, max-age=31536000, immutable"
+_FOREVER = "public, max-age=31536000, immutable"
 
-# Pages are kept for this many different depths of path; deeper ones are made again for each request.
-_KEPT_DEPTHS = 32
+# Pages are cached for this many path depths; deeper ones are created for each request.
+_CACHED_DEPTHS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file as it is sent. ``etag`` is weak, because it stands for the plain and for the compressed body."""
+    """A file as it is sent. ``etag`` is weak, because it identifies both the plain and the compressed body."""
 
     body: bytes
     gzip_body: bytes
@@ -100,10 +101,10 @@ class Asset:
 
 
 def asset(name: str) -> Asset | None:
-    """Return the file ``name``, or None when there is none.
+    """Return the file ``name``, or None if there is none.
 
-    With the version in front (``version() + "/player.js"``, as the pages ask for it) it may be kept for ever;
-    without it, or with that of another release, the browser must ask again.
+    With the version as a prefix (``version() + "/player.js"``, as the pages request it), it may be cached forever;
+    without it, or with that of another release, the browser must revalidate it.
     """
     folder, _, file = name.rpartition("/")
     if file not in _ASSETS or "/" in folder:
@@ -112,9 +113,9 @@ def asset(name: str) -> Asset | None:
     return found if folder == version() else replace(found, cache_control=_REVALIDATE)
 
 
-@lru_cache(maxsize=_KEPT_DEPTHS)
+@lru_cache(maxsize=_CACHED_DEPTHS)
 def page(name: str, depth: int = 0) -> Asset:
-    """Return a page (one of PAGES) for an address that lies ``depth`` folders below the server's root."""
+    """Return a page (one of PAGES) for an address ``depth`` folders below the server's root."""
     if name not in PAGES:
         raise ValueError(f"no such page: {name}")
     root = "../" * depth or "./"
@@ -124,14 +125,14 @@ def page(name: str, depth: int = 0) -> Asset:
 
 
 def page_with_problem(depth: int, problem: str) -> bytes:
-    """Return the player's page with the reason why the stream may not be read: a JSON object, for the page's script."""
+    """Return the player page with the reason why the stream cannot be read: a JSON object for the page's script."""
     body = page(PLAYER_PAGE, depth).body
     return body.replace(b"<html ", b'<html data-problem="%s" ' % escape(problem).encode(), 1)
 
 
 @cache
 def version() -> str:
-    """Return what changes with any of the assets: the folder in their addresses."""
+    """Return the version of the assets, which is the folder in their addresses."""
     digest = hashlib.sha256()
     for name in _ASSETS:
         digest.update(_read(name))
@@ -139,7 +140,7 @@ def version() -> str:
 
 
 def preload() -> None:
-    """Read and compress everything, which takes some 50 ms; after that the functions above answer at once."""
+    """Read and compress everything, which takes about 50 ms; after that, the functions above return at once."""
     version()
     for file in _ASSETS:
         _load(file)
@@ -147,7 +148,7 @@ def preload() -> None:
 
 @cache
 def _load(file: str) -> Asset:
-    return _make(file, _read(file), _FOR_EVER)
+    return _make(file, _read(file), _FOREVER)
 
 
 def _make(name: str, body: bytes, cache_control: str) -> Asset:

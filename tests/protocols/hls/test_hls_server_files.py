@@ -110,7 +110,7 @@ async def test_playlists_are_compressed_once(it: Fixture) -> None:
 async def test_a_muxer_is_made_for_a_request_and_closed_when_idle(it: Fixture) -> None:
     publisher, playlist = await it.playing("cam")
     assert it.log.find(r"\[HLS\] \[muxer cam\] created \(requested by 127\.0\.0\.1\)")
-    assert it.log.find(r"\[muxer cam\] is converting into HLS, 2 tracks \(H264, AAC\)")
+    assert it.log.find(r"\[muxer cam\] is converting to HLS, 2 tracks \(H264, AAC\)")
     it.pass_time(59)
     assert it.server.remuxers
     await it.get(f"/cam/{names(playlist)[-1]}")
@@ -149,7 +149,7 @@ async def test_muxers_of_all_streams() -> None:
 async def test_a_stream_that_hls_cannot_carry() -> None:
     async with running(hlsAlwaysRemux=True) as it:
         it.publish("sound", [track(0, G711())])
-        line = await it.log.wait("path 'sound' is not converted into HLS")
+        line = await it.log.wait("path 'sound' is not converted to HLS")
         assert "doesn't contain a track with a codec that HLS can carry" in line
         await it.get("/sound/stream.m3u8", 404)
         assert not it.server.remuxers

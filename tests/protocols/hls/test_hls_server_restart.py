@@ -40,7 +40,7 @@ async def test_viewers_wait_for_the_publisher_to_come_back(it: Fixture) -> None:
         assert after.segments[-1].sequence == before.segments[-1].sequence + 1
     after = await playlist_of(it)
     assert [segment.discontinuity for segment in after.segments].count(True) == 1
-    assert it.log.find(r"the stream has ended \(.*\); its playlist stays for 10 s")
+    assert it.log.find(r"the stream has ended \(.*\); its playlist remains available for 10 s")
 
 
 async def test_after_a_while_the_stream_is_gone(it: Fixture) -> None:

@@ -17,7 +17,7 @@ from tests.protocols.hls.test_hls_server_files import low_latency
 from polycast.config import from_mapping
 from polycast.protocols.hls import remuxer
 from polycast.protocols.hls.remuxer import LINGER_SECONDS
-from polycast.protocols.hls.target import MAXIMUM_PATH, REMEMBERED_SIZE, Target, read_target
+from polycast.protocols.hls.target import CACHED_SIZE, MAXIMUM_PATH, Target, read_target
 from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives
 
 PLAYLIST = "/cam/stream.m3u8"
@@ -195,5 +195,5 @@ def test_targets() -> None:
         b"/" + b"a/" * MAXIMUM_PATH + b"x.mp4",
     ):
         assert Target(other).resource is None, other
-    long = b"/cam/stream.m3u8?token=" + b"x" * REMEMBERED_SIZE
+    long = b"/cam/stream.m3u8?token=" + b"x" * CACHED_SIZE
     assert read_target(long) is not read_target(long), "long ones may hold anything"

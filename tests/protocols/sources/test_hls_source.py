@@ -181,7 +181,7 @@ async def test_a_wrong_key_and_encryption_that_is_not_supported(
     files = package(media, tmp_path, "-hls_key_info_file", "{folder}/info")
     async with web(files) as origin, running(paths=pulling(origin.url("stream.m3u8"))) as app:
         origin.files["secret.bin"] = bytes(16)
-        await app.log.wait("failed: a segment cannot be decrypted: the key does not fit")
+        await app.log.wait("failed: a segment cannot be decrypted: wrong key")
         origin.files["secret.bin"] = bytes(15)
         await app.log.wait("failed: an encryption key has 15 bytes instead of 16")
         origin.files["stream.m3u8"] = files["stream.m3u8"].replace(b"METHOD=AES-128", b"METHOD=SAMPLE-AES")
@@ -412,7 +412,7 @@ async def test_errors_of_the_server(media: dict[str, Any], tmp_path: FilePath, a
             await app.log.wait("failed: a segment cannot be read")
             evil = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
             origin.script = lambda path: Answer(200, evil)
-            await app.log.wait("failed: a playlist names an address that is not HTTP")
+            await app.log.wait("failed: a playlist contains an address that is not HTTP")
             origin.script = lambda _: None
             await app.log.wait("ready: 2 tracks")
 
@@ -538,13 +538,13 @@ def test_parts_are_taken_one_by_one_and_segments_not_again() -> None:
     follower = PlaylistFollower()
     head = LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\n7\n"
     first = playlist(head + parts(8, 2))
-    assert [piece.uri for piece in follower.take(first)] == ["7", "8.0", "8.1"]
+    assert [piece.uri for piece in follower.update(first)] == ["7", "8.0", "8.1"]
     assert follower.reload_address("http://x/a?t=1&_HLS_msn=3", first) == "http://x/a?t=1&_HLS_msn=8&_HLS_part=2"
     assert follower.reload_delay(first, 0.5) == 0
-    assert follower.take(first) == []
+    assert follower.update(first) == []
     assert follower.reload_delay(first, 0.5) == 1.5
     complete = playlist(head + parts(8, 4) + "#EXTINF:4,\n8\n" + parts(9, 1))
-    assert [(piece.uri, piece.ends_segment) for piece in follower.take(complete)] == [
+    assert [(piece.uri, piece.ends_segment) for piece in follower.update(complete)] == [
         ("8.2", False),
         ("8.3", True),
         ("9.0", False),
@@ -555,16 +555,16 @@ def test_parts_are_taken_one_by_one_and_segments_not_again() -> None:
 def test_plain_playlists_are_not_asked_for_what_they_cannot() -> None:
     follower = PlaylistFollower()
     plain = playlist("#EXTINF:4,\n0\n")
-    follower.take(plain)
+    follower.update(plain)
     assert follower.reload_address("http://x/a", plain) == "http://x/a"
     assert follower.reload_delay(plain, 1.0) == 3.0
-    follower.take(plain)
+    follower.update(plain)
     assert follower.reload_delay(plain, 1.0) == 1.0
 
 
 def test_gaps_are_left_out() -> None:
     text = "#EXTINF:4,\n0\n#EXT-X-GAP\n#EXTINF:4,\n1\n#EXTINF:4,\n2\n#EXT-X-ENDLIST\n"
-    assert [piece.uri for piece in PlaylistFollower().take(playlist(text))] == ["0", "2"]
+    assert [piece.uri for piece in PlaylistFollower().update(playlist(text))] == ["0", "2"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""HLS: streams as playlists and files over HTTP, and the page that plays them.
+"""HLS: streams as playlists and files over HTTP, and the player page.
 
-What the registry needs to know is here; the server itself is imported when it is started.
+What the registry needs is here; the server itself is imported when it is started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests that are blocked until a muxer publishes what they ask for: those for the same resource wait together."""
+"""Requests that are blocked until a muxer publishes the requested resource, grouped by resource."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BlockedGroup(Generic[Key, Waiter, Result]):
         """By waiter, in the order of arrival."""
 
     def remove(self, waiter: Waiter) -> None:
-        """Forget a waiter that was cancelled; nothing when it has its result."""
+        """Remove a cancelled waiter; does nothing if it has its result."""
         if self.deadlines.pop(waiter, None) is not None:
             self.owner.on_removed(self)
 
@@ -38,16 +38,16 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
         deliver: Callable[[Sequence[Waiter], Result], None],
         give_up: Callable[[Key], Result],
     ) -> None:
-        """``look_up`` returns None while there is no result; ``deliver`` takes it to all that waited for it.
+        """``look_up`` returns None while there is no result; ``deliver`` passes it to all waiters.
 
-        ``give_up`` returns the result of requests that waited too long.
+        ``give_up`` returns the result for requests that have waited too long.
         """
         self._look_up = look_up
         self._deliver = deliver
         self._give_up = give_up
         self.groups: dict[Key, BlockedGroup[Key, Waiter, Result]] = {}
         self.count = 0
-        """Requests that wait now."""
+        """Number of blocked requests."""
 
     def add_group(self, key: Key, timeout: float) -> BlockedGroup[Key, Waiter, Result]:
         """Return a new group; `add` a waiter at once. `tick` gives up after ``timeout`` seconds."""
@@ -55,7 +55,7 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
         return group
 
     def add(self, group: BlockedGroup[Key, Waiter, Result], waiter: Waiter, now: float) -> None:
-        """Let one more request wait for the group's resource."""
+        """Add a request to a group."""
         group.deadlines[waiter] = now + group.timeout
         self.count += 1
 
@@ -66,7 +66,7 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
             del self.groups[group.key]
 
     def wake(self) -> None:
-        """Look all resources up again; requests whose resource is there are answered at once, in a plain loop."""
+        """Look up all resources again; requests for available ones are answered at once, in a plain loop."""
         for key in list(self.groups):
             result = self._look_up(key)
             if result is None:
@@ -74,12 +74,12 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
             group = self.groups.pop(key, None)
             if group is not None:
                 waiters = list(group.deadlines)
-                group.deadlines.clear()  # one that is cancelled from now on has its result
+                group.deadlines.clear()  # waiters that are cancelled from now on have their result
                 self.count -= len(waiters)
                 self._deliver(waiters, result)
 
     def tick(self, now: float) -> None:
-        """To be called about once a second: ends the requests that have waited too long."""
+        """Called about once a second: ends the requests that have waited too long."""
         for group in list(self.groups.values()):
             late = [waiter for waiter, deadline in group.deadlines.items() if now >= deadline]
             for waiter in late:

@@ -1,4 +1,4 @@
-"""What is answered to a request, after the client has shown that it may read."""
+"""Handles HTTP requests, after checking that the client is allowed to read."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Host(Protocol):
 
 
 class RequestHandler:
-    """Answers requests. What is there goes out at once; a task runs only for what has to be waited for."""
+    """Answers requests: at once if possible; a task is only started if something has to be waited for."""
 
     body_limit = BODY_LIMIT
 
@@ -110,7 +110,7 @@ class RequestHandler:
             transaction.respond(response)
 
     def _answer(self, transaction: Transaction) -> Response | None:
-        """Return the answer; None when it comes later."""
+        """Return the response; None if it follows later."""
         target = read_target(transaction.request.target)
         key = target.resource
         method = transaction.request.method
@@ -137,15 +137,15 @@ class RequestHandler:
             if target.path == "/favicon.ico":
                 return self._not_found()
             query = f"?{target.query}" if target.query else ""
-            # Relative, so that it also holds behind a proxy that serves us in a folder.
+            # Relative, so that it also works behind a proxy that serves this server in a folder.
             return self._responses.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
         self._run(transaction, self._page(transaction, target))
         return None
 
     def _run(self, transaction: Transaction, answer: Coroutine[None, None, Response | None]) -> None:
-        """Answer later, from a task; its coroutine returns None when it has left the answer to somebody else."""
+        """Answer later, from a task; its coroutine returns None if the request is answered elsewhere."""
         transaction.task = task = self._server.context.loop.create_task(self._finish(transaction, answer))
-        task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun
+        task.add_done_callback(lambda _: answer.close())  # the client may disconnect before the task has started
 
     async def _finish(self, transaction: Transaction, answer: Coroutine[None, None, Response | None]) -> None:
         try:
@@ -184,7 +184,7 @@ class RequestHandler:
         return None
 
     async def _start_page(self) -> Response:
-        """Say where streams are; the status is that of rtsp-simple-server, which has nothing here."""
+        """Explain where streams are; the status is that of rtsp-simple-server, which has no page here."""
         await self._load_pages()
         headers = [(b"content-security-policy", _POLICY)]
         return self._responses.document(404, b"text/html; charset=utf-8", page(START_PAGE).body, headers)
@@ -195,7 +195,7 @@ class RequestHandler:
         return self._asset(request, found) if found is not None else self._not_found()
 
     async def _load_pages(self) -> None:
-        """Load the pages when they are first asked for, beside the loop: streams go on meanwhile."""
+        """Load the pages at the first request, in a thread, so that streams are not delayed."""
         if self._pages is None:
             self._pages = self._server.context.loop.run_in_executor(None, preload)
         if not self._pages.done():
@@ -214,7 +214,7 @@ class RequestHandler:
         return refuse_page(self._responses, problem, body, [(b"content-security-policy", _POLICY)])
 
     async def _html(self, request: Request, name: str, depth: int) -> Response:
-        """Return a page that lies ``depth`` folders below the root."""
+        """Return a page ``depth`` folders below the root."""
         await self._load_pages()
         return self._asset(request, page(name, depth), [(b"content-security-policy", _POLICY)])
 
@@ -230,7 +230,7 @@ class RequestHandler:
         ).respond(request)
 
     def _list_paths(self, request: Request) -> Response:
-        """List the paths that are live and that anybody may read; those with credentials are not shown to all."""
+        """List the live paths that anybody may read; those with credentials are not listed."""
         variant = Variant(self._server.configuration.hls_variant.value)
         items = [
             {
@@ -252,7 +252,7 @@ class RequestHandler:
         return lets_anybody_read(path.configuration) and not self._access.is_external
 
     async def _file(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
-        """Answer a request for a file that needs a permission first, or a muxer."""
+        """Answer a request for a file that needs authorisation first, or a muxer."""
         path_name = target.folder
         request = transaction.request
         problem = await self._authorize(transaction, target)
@@ -278,14 +278,14 @@ class RequestHandler:
         return codec_problem(str(error), tracks, self._server.configuration)
 
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
-        """Answer requests that have waited for the same."""
+        """Answer requests that have waited for the same resource."""
         request = response = None
         for transaction in transactions:
             if transaction.request is not request or response is None:
                 request = transaction.request
                 try:
                     response = self._file_response(request, remuxer, found)
-                except Exception:  # nobody else who waits for the same shall miss it
+                except Exception:  # the other requests must still be answered
                     response = self._internal_error()
             elif not isinstance(found, Refusal):
                 remuxer.counters.bytes_sent += len(response.body)
@@ -307,7 +307,7 @@ class RequestHandler:
 
     def prepare(self, resource: Resource, name: str, skipped: Sequence[Track] = ()) -> HttpFile:
         """Return a file of a muxer with its headers."""
-        # A name never comes back with other content, so it is the best of tags. Playlists keep theirs.
+        # A name is never reused for different content, so it is the best entity tag. Playlists have their own.
         if resource.immutable:
             return self._responses.file(resource.body, resource.content_type, cache=IMMUTABLE, etag=f'"{name}"')
         is_playlist = resource.content_type == CONTENT_TYPE_PLAYLIST
@@ -319,14 +319,14 @@ class RequestHandler:
             headers=skipped_header(skipped),
         )
 
-    # Who may read
+    # Authorisation
 
     def _client_of(self, transaction: Transaction) -> str:
         proxies = self._server.configuration.hls_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
 
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
-        """Return None when the client may read, else why not."""
+        """Return None if the client may read, otherwise the reason for refusing it."""
         request = transaction.request
         allowed = self._server.configuration.allowed_hosts
         if not is_host_allowed(request, allowed) and self._hub.is_protected(target.folder, Action.READ):

@@ -1,6 +1,6 @@
-"""Why a request is refused, in a form that programs understand: problem details (RFC 9457).
+"""Reasons for refusing a request, as machine-readable problem details (RFC 9457).
 
-The player page asks for it and tells the viewer in words; every other client gets one line of text.
+The player page requests them and shows the reason as text; other clients get one line of text.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from polycast.wire.webrtc.codecs import VIDEO_CODECS
 REALM: Final = "rtsp-simple-server"
 PROBLEM_TYPE: Final = b"application/problem+json"
 
-# Codecs that are named in an answer: a publisher chooses their number, and proxies refuse long headers.
+# Codecs named in a response: a publisher chooses their number, and proxies refuse long headers.
 MAXIMUM_NAMED_CODECS: Final = 8
 
-# Seconds without a frame after which a publisher counts as sending nothing, rather than no key frames.
+# Seconds without a frame after which a publisher counts as sending nothing, rather than sending no key frames.
 SILENCE: Final = 2.0
 
 
 class Reason(StrEnum):
-    """What stands in the member ``reason``. The page has a text for each."""
+    """Values of the member ``reason``. The page has a text for each."""
 
     NO_PUBLISHER = "no-publisher"
     SOURCE_FAILED = "source-failed"
@@ -57,7 +57,8 @@ class Reason(StrEnum):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """A refusal: the members of RFC 9457 and our own. Times are spans, so that the viewer's clock does not matter."""
+    """A refusal: the members of RFC 9457 and additional ones. Times are durations, independent of the viewer's
+    clock."""
 
     status: int
     detail: str
@@ -78,7 +79,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     other_variants: tuple[str, ...] = ()
     """Values of ``hlsVariant`` that carry the codecs."""
     webrtc_port: int | None = None
-    """Port of the server's WebRTC page, where that can show one of the codecs."""
+    """Port of the server's WebRTC page, if it can show one of the codecs."""
     webrtc_is_encrypted: bool = False
     """Whether that page is served over HTTPS."""
     address: str = ""
@@ -118,7 +119,7 @@ def path_problem(error: PathError, path: Path | None) -> Problem:
 
 
 def codec_problem(detail: str, tracks: Sequence[Track], configuration: Configuration) -> Problem:
-    """Return that the variant carries none of the tracks, and what does."""
+    """Return that the variant carries none of the tracks, and which variants do."""
     variant = Variant(configuration.hls_variant.value)
     is_on_webrtc = configuration.webrtc and any(isinstance(track.codec, VIDEO_CODECS) for track in tracks)
     return Problem(
@@ -150,7 +151,7 @@ def access_problem(denied: AccessDenied, access: AccessRequest, *, has_credentia
 
 
 def host_problem(host: str) -> Problem:
-    """Return that a stream which is not for everybody was asked for by a name that is not the server's."""
+    """Return that a protected stream was requested with a host name that is not the server's."""
     return Problem(
         status=403,
         detail=f"'{host}' is not a name of this server; the setting allowedHosts adds names",
@@ -160,12 +161,13 @@ def host_problem(host: str) -> Problem:
 
 
 def stall_problem(status: int, detail: str, silence: float) -> Problem:
-    """Return why a stream does not go on; ``silence`` is the time in seconds since the publisher's last frame."""
+    """Return why a stream has stalled; ``silence`` is the time in seconds since the publisher's last frame."""
     return Problem(status=status, detail=detail, reason=Reason.NO_MEDIA if silence > SILENCE else Reason.NO_KEY_FRAMES)
 
 
 def refuse(responses: ResponseFactory, request: Request, problem: Problem) -> Response:
-    """Return the answer for a refused request: problem details for clients that accept them, else one line of text."""
+    """Return the response to a refused request: problem details for clients that accept them, otherwise one line of
+    text."""
     headers: list[Header] = [(b"vary", b"accept")]
     if problem.status == 401:
         headers.append((b"www-authenticate", f'Basic realm="{REALM}"'.encode()))
@@ -175,7 +177,7 @@ def refuse(responses: ResponseFactory, request: Request, problem: Problem) -> Re
 
 
 def refuse_page(responses: ResponseFactory, problem: Problem, page: bytes, headers: Sequence[Header]) -> Response:
-    """Return the answer for a refused page: the page itself, which holds the problem."""
+    """Return the response to a refused request for a page: the page itself, with the problem."""
     fields = [*headers]
     if problem.status == 401:
         fields.append((b"www-authenticate", f'Basic realm="{REALM}"'.encode()))
@@ -183,7 +185,7 @@ def refuse_page(responses: ResponseFactory, problem: Problem, page: bytes, heade
 
 
 def skipped_header(skipped: Sequence[Track]) -> list[Header]:
-    """Return the header by which the page learns which tracks HLS does not carry here; nothing where there is none."""
+    """Return the header that lists the tracks that HLS does not carry; empty if there are none."""
     if not skipped:
         return []
     named = skipped[:MAXIMUM_NAMED_CODECS]

@@ -1,4 +1,4 @@
-"""The reader that turns one path's stream into HLS, and the requests that wait for it."""
+"""The reader that converts the stream of one path to HLS, and the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ from polycast.wire.hls.numbering import FirstNumbers
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.resource import Refusal, Resource, WaitFor
 
-# Seconds for which the files stay when the stream has ended, and requests for the playlist are held. A publisher that
-# comes back in this time goes on behind a discontinuity: players see a pause, not an error, at which many give up.
+# Seconds after the end of the stream for which the files remain available, and requests for the playlist are held. A
+# publisher that returns within this time continues after a discontinuity: players see a pause instead of an error,
+# after which many give up.
 LINGER_SECONDS = 10.0
 
-# Seconds without a request after which a muxer that was made for a request is closed.
+# Seconds without a request after which a muxer that was created for a request is closed.
 IDLE_SECONDS = 60.0
 
-# Requests that may wait at one muxer for what is not there yet; more are told to come back.
+# Requests that one muxer may hold; further ones are answered with 503.
 MAXIMUM_WAITING = 10_000
 
-# Answers that are kept until the next part. Players ask for the files of a playlist, and for playlists in a few ways;
+# Responses that are cached until the next part. Players request the files of a playlist, and playlists in a few ways;
 # the numbers of a directive can be chosen freely.
 MAXIMUM_ANSWERS = 256
 
-# Sent by the players that Apple's systems have built in (AVFoundation) with each request.
+# Sent with each request by the built-in players of Apple's systems (AVFoundation).
 _APPLE_SESSION = b"x-playback-session-id"
 
 _BUSY = Refusal(503, "too many requests are waiting for this stream")
@@ -55,10 +56,10 @@ Lookup = HttpFile | Refusal
 
 
 class Responder(Protocol):
-    """Makes responses of what remuxers find."""
+    """Makes responses for remuxers."""
 
     def prepare(self, resource: Resource, name: str, skipped: Sequence[Track] = ()) -> HttpFile:
-        """Return a file of the muxer as HTTP wants it; ``skipped`` are the tracks that a main playlist lacks."""
+        """Return a file of the muxer with its headers; ``skipped`` are the tracks that are not carried."""
         ...
 
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
@@ -67,7 +68,7 @@ class Responder(Protocol):
 
 
 class Remuxer(FrameReader):
-    """Feeds a muxer with the frames of a stream. Raises LocalProtocolError when HLS can carry none of the tracks."""
+    """Feeds a muxer with the frames of a stream. Raises LocalProtocolError if HLS can carry none of the tracks."""
 
     def __init__(
         self,
@@ -95,32 +96,32 @@ class Remuxer(FrameReader):
         self.path = path
         self.key_frame_interval = options.segment_duration
         self.is_public = lets_anybody_read(path.configuration)
-        """Whether anybody may read without being asked who it is. The configuration stands as long as the path and its
-        readers do."""
+        """Whether reading needs no authorisation. The configuration remains the same as long as the path and its
+        readers exist."""
         self.is_automatic = is_automatic
-        """Made because ``hlsAlwaysRemux`` is set, not for a request: never idle."""
+        """Whether it was created because of ``hlsAlwaysRemux``, not for a request: never idle."""
         self.created = datetime.now(UTC)
         self.counters = Counters()
-        """What its viewers got; the path counts it, too."""
+        """What was sent to viewers; the path counts it as well."""
         self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
         self._log = log
         self._now = now
         self._responder = responder
         self._on_closed = on_closed
         self._on_wanted = on_wanted
-        """Called while there are requests but the stream has ended."""
+        """Called if there are requests after the stream has ended."""
         self._used = self._started = now()
         self._ended: float | None = None
-        """When the stream ended; None while it goes on."""
+        """When the stream ended; None while it is live."""
         self.last_delivery = self._started
-        """When the publisher's last frames came; monotonic seconds."""
+        """When the publisher's last frames arrived; monotonic seconds."""
         self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests(
             self._look_up_again, self._deliver, self._give_up
         )
         self._answers: dict[ResourceKey, HttpFile] = {}
-        """What has been asked for since the muxer last published something."""
+        """Files requested since the muxer last published something."""
         self._files: dict[Resource, HttpFile] = {}
-        """The same, by what it was made of."""
+        """The same, by resource."""
         self._reported_corrections = 0
         self._log_tracks()
 
@@ -129,20 +130,20 @@ class Remuxer(FrameReader):
             self._log.warning(
                 "track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track.codec_name
             )
-        self._log.info("is converting into HLS, %s", describe_tracks(self._muxer.tracks))
+        self._log.info("is converting to HLS, %s", describe_tracks(self._muxer.tracks))
 
     @property
     def is_live(self) -> bool:
-        """Whether a stream feeds it; else it waits for the publisher to come back."""
+        """Whether a stream feeds it; otherwise it waits for the publisher to return."""
         return self._ended is None
 
     @property
     def next_numbers(self) -> tuple[int, int]:
-        """Media sequence and discontinuity sequence number that come after those of the muxer."""
+        """The media sequence and discontinuity sequence numbers that follow those of the muxer."""
         return self._muxer.next_numbers
 
     def resume(self, path: Path, stream: Stream) -> bool:
-        """Go on with another stream of the path, once attached to it; False when its codecs are other ones."""
+        """Continue with another stream of the path, once attached to it; False if its codecs differ."""
         if self._muxer.closed or not self._muxer.resume(stream.descriptions):
             return False
         self.path = path
@@ -174,7 +175,7 @@ class Remuxer(FrameReader):
 
     @property
     def last_request(self) -> datetime:
-        """When it was last asked for a file."""
+        """Time of the last request for a file."""
         return self.created + timedelta(seconds=self._used - self._started)
 
     def item(self) -> HlsMuxerItem:
@@ -186,7 +187,7 @@ class Remuxer(FrameReader):
         )
 
     def request(self, key: ResourceKey, transaction: Transaction, now: float) -> Lookup | None:
-        """Return what a request asks for; None when it has to wait: the responder delivers it when it is there."""
+        """Return what a request asks for; None if the request is blocked: the responder delivers it later."""
         self._used = now
         key = self._adapt(key, transaction, now)
         found = self._answers.get(key)
@@ -209,19 +210,19 @@ class Remuxer(FrameReader):
         return None
 
     def _adapt(self, key: ResourceKey, transaction: Transaction, now: float) -> ResourceKey:
-        """Return the key of a request for a playlist with what its query does not tell."""
+        """Return the key of a request, with the parameters of a playlist that are not in its query."""
         name, directives = key
         if isinstance(directives, Refusal) or not name.endswith(".m3u8"):
             return key
         if self._ended is None:
             awaited = self._muxer.next_due(name, now)
-        else:  # a player that gets the same playlist again and again forgets its segments (Shaka), or gives up
+        else:  # a player that gets the same playlist repeatedly discards its segments (Shaka), or gives up
             awaited = self._muxer.next_sequence(name)
         gaps = _APPLE_SESSION in transaction.request.fields
         return (name, directives._replace(gaps=gaps, awaited=awaited)) if gaps or awaited is not None else key
 
     def forget_answers(self) -> None:
-        """Make the answers anew from now on."""
+        """Discard the cached responses."""
         self._answers.clear()
         self._files.clear()
 
@@ -251,7 +252,7 @@ class Remuxer(FrameReader):
     def _give_up(self, key: ResourceKey) -> Lookup:
         name, directives = key
         if isinstance(directives, DeliveryDirectives) and directives.awaited is not None:
-            # It was kept waiting without having asked to.
+            # It was held without having asked for that.
             return self._look_up_again((name, directives._replace(awaited=None))) or TIMED_OUT
         return TIMED_OUT
 
@@ -259,17 +260,17 @@ class Remuxer(FrameReader):
         self._responder.deliver(self, transactions, found)
 
     def log_created(self, address: str | None = None) -> None:
-        """Say who the muxer was made for: the client at ``address``, or nobody."""
+        """Log for whom the muxer was created: the client at ``address``, or nobody."""
         self._log.info("created %s", "automatically" if address is None else f"(requested by {address})")
 
     def close_reader(self, reason: str) -> None:
-        is_over = self.path.is_closed or self.path.stream is not None  # its settings changed, or it failed itself
+        is_over = self.path.is_closed or self.path.stream is not None  # its settings changed, or this reader failed
         if is_over or self._muxer.closed or not self._muxer.has_content:
             self.close(reason)
             return
         self._ended = self._now()
         self.is_public = False
-        self._log.info("the stream has ended (%s); its playlist stays for %d s", reason, LINGER_SECONDS)
+        self._log.info("the stream has ended (%s); its playlist remains available for %d s", reason, LINGER_SECONDS)
 
     def reference(self) -> Reference:
         return Reference("hlsMuxer")
@@ -297,7 +298,7 @@ class Remuxer(FrameReader):
             self.close("no requests in a while")
 
     def close(self, reason: str) -> None:
-        """Stop; whoever waits is refused."""
+        """Stop; blocked requests are refused."""
         if self._muxer.closed:
             return
         self._muxer.close()

@@ -25,7 +25,7 @@ from polycast.protocols.tcp_server import TcpServer
 from polycast.wire.hls.numbering import Numbering
 
 _numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
-"""By what lives as long as the application: a server is replaced by another one when its settings change."""
+"""By hub, which lives as long as the application: a server is replaced when its settings change."""
 
 
 class HlsServer(TcpServer, PathObserver):
@@ -44,14 +44,14 @@ class HlsServer(TcpServer, PathObserver):
         super().__init__(context, configuration)
         self.is_encrypted = configuration.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
-        """The muxers that run, or wait for a publisher to come back, by path name."""
+        """The muxers that are running, or waiting for a publisher to return, by path name."""
         self.handler = RequestHandler(self)
         self.request_caches = RequestCaches()
         self.date = DateHeader()
         self._stopping = False
         self._numbering = _numberings.setdefault(context.hub, Numbering())
         self._revivals: dict[str, asyncio.Task[None]] = {}
-        """Attempts to make the path of a waiting muxer ready again."""
+        """Attempts to restart the path of a waiting muxer."""
 
     # TcpServer
 
@@ -68,7 +68,7 @@ class HlsServer(TcpServer, PathObserver):
         return HttpConnection(self)
 
     def on_handshake_failed(self, address: object, error: Exception) -> None:
-        # Browsers try once and ask their user when they do not know the certificate: nothing to worry an operator with.
+        # Browsers try once and ask their user if they do not know the certificate: not worth a line at info level.
         self.log.debug(
             "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_close(error)
         )
@@ -110,11 +110,11 @@ class HlsServer(TcpServer, PathObserver):
     # Requests
 
     async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
-        """Return the muxer of a path for a request that found none; others may have come meanwhile.
+        """Return the muxer of a path for a request that found none; another request may have created it meanwhile.
 
         ``address`` is the IP address of the client.
 
-        Raises PathError, or LocalProtocolError when HLS can carry none of the tracks.
+        Raises PathError, or LocalProtocolError if HLS can carry none of the tracks.
         """
         hub = self.context.hub
         path = hub.path(path_name)
@@ -134,7 +134,7 @@ class HlsServer(TcpServer, PathObserver):
         remuxer = self.remuxers.get(path.name)
         is_wanted = self.configuration.hls_always_remux if remuxer is None else not remuxer.is_live
         if is_wanted and path.stream is not None:
-            # Not from within the publisher's call: who publishes must not fail because of a muxer.
+            # Not from within the publisher's call: a publisher must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
 
     def _make_automatically(self, path: Path) -> None:
@@ -145,16 +145,16 @@ class HlsServer(TcpServer, PathObserver):
             is_automatic = remuxer.is_automatic if remuxer is not None else True
             self._attach(path, is_automatic=is_automatic).log_created()
         except (LocalProtocolError, PathError) as error:
-            self.log.warning("path '%s' is not converted into HLS: %s", path.name, error)
+            self.log.warning("path '%s' is not converted to HLS: %s", path.name, error)
 
     def _attach(self, path: Path, *, is_automatic: bool) -> Remuxer:
-        """Let the muxer that waits for the path's publisher go on with its stream, or make another one."""
+        """Continue the muxer that waits for the path's publisher with the new stream, or create another one."""
         stream = path.stream
         if stream is None:
             raise PathError(f"no one is publishing to path '{path.name}'")
         remuxer = self.remuxers.get(path.name)
         if remuxer is not None and not remuxer.resume(path, stream):
-            remuxer.close("the stream that follows has other codecs")
+            remuxer.close("the next stream has different codecs")
             remuxer = None
         if remuxer is None:
             remuxer = self._make(path, stream, is_automatic=is_automatic)
@@ -177,7 +177,7 @@ class HlsServer(TcpServer, PathObserver):
         )
 
     def _revive(self, remuxer: Remuxer) -> None:
-        """Start what feeds the path of a waiting muxer again, where that is done on demand."""
+        """Restart the on-demand source of the path of a waiting muxer."""
         name = remuxer.path.name
         if name not in self._revivals:
             task = self._revivals[name] = self.context.loop.create_task(self._wait_ready(name))

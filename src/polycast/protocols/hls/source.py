@@ -23,43 +23,43 @@ from polycast.wire.mp4.demuxer import MAXIMUM_METADATA_SIZE
 # Bytes of an initialization: sample descriptions of a few tracks.
 MAXIMUM_INITIALIZATION_SIZE: Final = MAXIMUM_METADATA_SIZE + 64 * 1024
 
-# Bytes of a segment; it is read while it is played, and never in memory as a whole.
+# Bytes of a segment; it is read while it is played, and never completely in memory.
 MAXIMUM_SEGMENT_SIZE: Final = 256 * 1024 * 1024
 
-# Bytes of frames that are downloaded ahead of the playout, however few seconds they are.
+# Bytes of frames that are downloaded ahead of the playout, however short their duration.
 MAXIMUM_BUFFER_SIZE: Final = 24 * 1024 * 1024
 
-# Seconds for which a segment is taken apart before the loop turns to others, and the bytes that it begins with.
+# Seconds for which a segment is demuxed before other work on the loop, and the initial number of bytes.
 SLICE_SECONDS: Final = 0.001
 FIRST_SLICE_SIZE: Final = 4096
 LARGEST_SLICE_SIZE: Final = 64 * 1024
 SMALLEST_SLICE_SIZE: Final = 256
 
-# Bytes of a playlist from which on it is parsed in a thread: 500 lines take a few milliseconds.
+# Bytes of a playlist above which it is parsed in a thread: 500 lines take a few milliseconds.
 LARGE_PLAYLIST_SIZE: Final = 32 * 1024
 
-# Frames that are put into the queue before the loop turns to others: those of a fragment come all at once.
+# Frames queued before other work on the loop: those of a fragment arrive all at once.
 FRAMES_AT_ONCE: Final = 100
 
-# A large playlist is not asked for again before so many times the time has passed that it took to parse it.
+# A large playlist is not reloaded before this many times the time that it took to parse it.
 PARSE_SHARE: Final = 8
 
-# Durations of a segment that its download may take before the source counts as failed.
+# The download of a segment may take this many times its duration before the source counts as failed.
 SLOWEST_DOWNLOAD: Final = 3
 
-# Read time-outs within which a source has to be ready (its playlists, an initialization and a segment), and seconds
-# that it gets however short they are.
+# Read timeouts within which a source has to be ready (its playlists, an initialization and a segment), and the minimum
+# in seconds.
 START_TIMEOUTS: Final = 3
 SHORTEST_START_SECONDS: Final = 10.0
 
-# Keys and initializations that are kept; a playlist uses one or two at a time.
-REMEMBERED_FILES: Final = 8
+# Keys and initializations that are cached; a playlist uses one or two at a time.
+CACHED_FILES: Final = 8
 
 # Target durations of media that are downloaded ahead of the playout.
 BUFFER_TARGETS: Final = 2
 SHORTEST_BUFFER_SECONDS: Final = 2.0
 
-# Target durations without news after which a live playlist counts as dead (RFC 8216 section 6.2.1 allows 1.5).
+# Target durations without a change after which a live playlist counts as stalled (RFC 8216 section 6.2.1 allows 1.5).
 STALLED_TARGETS: Final = 4
 
 # Target durations that a server may hold a request for a playlist (draft-pantos-hls-rfc8216bis section 6.2.5.2).
@@ -77,7 +77,7 @@ class HlsPuller(Puller):
 
     async def pull(self, context: PullContext) -> None:
         context.log.debug("connecting")
-        # In a thread, as it may load a library and the system's certificates: that takes tenths of a second.
+        # In a thread, because it may load a library and the system's certificates, which takes tenths of a second.
         fingerprint = context.path_configuration.source_fingerprint
         fetcher = await asyncio.to_thread(Fetcher, self.url, fingerprint, context.read_timeout)
         try:
@@ -90,7 +90,7 @@ class HlsPuller(Puller):
         try:
             await first_of(self._play(context, fetcher, player), _limit_start(player, context.read_timeout))
         finally:
-            player.clear()  # an exception's traceback may keep it
+            player.clear()  # the traceback of an exception may hold it
 
     async def _play(self, context: PullContext, fetcher: Fetcher, player: Player) -> None:
         first = await fetcher.get_playlist(self.url)
@@ -107,8 +107,8 @@ class HlsPuller(Puller):
             _Rendition(context, fetcher, player, player.add_queue(only=_kind_of(number, len(urls))), url)
             for number, url in enumerate(urls)
         ]
-        # The first failure of any of them is that of the source; the others are cancelled. A rendition that has ended
-        # leaves the player to play what is left.
+        # The first failure of any of them is that of the source; the others are cancelled. When a rendition has ended,
+        # the player still plays what is left.
         await first_of(player.run(), *(_fail_only(rendition.run()) for rendition in renditions))
 
 
@@ -118,7 +118,7 @@ async def _fail_only(work: Awaitable[None]) -> None:
 
 
 async def _limit_start(player: Player, read_timeout: float) -> None:
-    """Fail when there is no stream in time: servers may send a byte now and then for ever."""
+    """Fail if there is no stream in time: servers may send a byte from time to time forever."""
     seconds = max(START_TIMEOUTS * read_timeout, SHORTEST_START_SECONDS)
     try:
         async with asyncio.timeout(seconds):
@@ -129,7 +129,7 @@ async def _limit_start(player: Player, read_timeout: float) -> None:
 
 
 def _kind_of(number: int, count: int) -> str | None:
-    """With audio in a playlist of its own, what the variant has of it is not used."""
+    """If audio has its own playlist, the audio of the variant is not used."""
     return None if count == 1 else ("video", "audio")[number]
 
 
@@ -145,7 +145,7 @@ async def _parse(
 
 
 class _UnreadableError(PullError):
-    """A segment is broken: another download would not help."""
+    """A segment is invalid: another download would not help."""
 
 
 class _Rendition:
@@ -174,11 +174,11 @@ class _Rendition:
         while True:
             began = loop.time()
             download, playlist = await self._playlist(address, patience)
-            pieces = self._follower.take(playlist)
+            pieces = self._follower.update(playlist)
             if self._follower.skipped > skipped:
                 self._context.log.warning("%d segments were missed", self._follower.skipped - skipped)
                 skipped = self._follower.skipped
-            await self._take(pieces, download.url, playlist)
+            await self._download(pieces, download.url, playlist)
             if playlist.ended:
                 self._queue.finish()
                 return
@@ -199,7 +199,7 @@ class _Rendition:
         except PullError:
             if address == self._url:
                 raise
-            # A server that holds requests ends them with an error when the stream pauses.
+            # A server that blocks requests ends them with an error when the stream pauses.
             download = await self._fetcher.get_playlist(self._url)
         loop = self._context.loop
         began = loop.time()
@@ -209,7 +209,7 @@ class _Rendition:
             raise PullError("a multivariant playlist refers to another one")
         return download, playlist
 
-    async def _take(self, pieces: list[Piece], base: str, playlist: ParsedMediaPlaylist) -> None:
+    async def _download(self, pieces: list[Piece], base: str, playlist: ParsedMediaPlaylist) -> None:
         room = max(SHORTEST_BUFFER_SECONDS, float(BUFFER_TARGETS * playlist.target_duration))
         for piece in pieces:
             await self._player.wait_for_room(self._queue, room, MAXIMUM_BUFFER_SIZE)
@@ -219,7 +219,7 @@ class _Rendition:
             await self._segment(piece, base, initialization)
 
     async def _segment(self, piece: Piece, base: str, initialization: bytes | None) -> None:
-        """Take a segment apart while it is downloaded."""
+        """Demux a segment while it is downloaded."""
         url = resolve(base, piece.uri)
         decryptor = None
         if piece.key is not None:
@@ -231,22 +231,22 @@ class _Rendition:
                 async with aclosing(self._pieces(piece, url, received)) as pieces:
                     async for data in pieces:
                         received += len(data)
-                        await self._take_apart(piece, data if decryptor is None else decryptor.update(data))
+                        await self._demux(piece, data if decryptor is None else decryptor.update(data))
             except _UnreadableError:
                 raise
             except PullError as error:
                 if attempt == SEGMENT_ATTEMPTS:
                     raise
-                # What has come of it is on its way to the readers: the download goes on where it stopped.
-                self._context.log.debug("a segment is tried again from byte %d on: %s", received, error)
+                # What was received is already on its way to the readers: the download continues where it stopped.
+                self._context.log.debug("the download of a segment is resumed at byte %d: %s", received, error)
             else:
                 break
         if decryptor is not None:
-            await self._take_apart(piece, decryptor.finish())
+            await self._demux(piece, decryptor.finish())
         self._queue.receive(self._demuxer.tracks, piece.period, self._demuxer.end(piece))
 
     async def _pieces(self, piece: Piece, url: str, received: int) -> AsyncGenerator[bytes, None]:
-        """Yield a segment from byte ``received`` on, as fast as it is played."""
+        """Yield a segment from byte ``received`` on, at the speed at which it is played."""
         window = piece.byte_range
         if received:
             start, length = (window.start, window.length) if window is not None else (0, MAXIMUM_SEGMENT_SIZE)
@@ -264,8 +264,8 @@ class _Rendition:
                 await self._player.wait_for_room(self._queue, math.inf, MAXIMUM_BUFFER_SIZE)
                 deadline += loop.time() - before
 
-    async def _take_apart(self, piece: Piece, data: bytes) -> None:
-        """Give bytes of a segment to the demuxer in slices that take about a millisecond each."""
+    async def _demux(self, piece: Piece, data: bytes) -> None:
+        """Pass bytes of a segment to the demuxer in slices that take about a millisecond each."""
         loop = self._context.loop
         view = memoryview(data)
         start = 0
@@ -276,7 +276,7 @@ class _Rendition:
                 frames = self._demuxer.feed(bytes(view[start : start + size]))
             except PullError as error:
                 is_encrypted = piece.key is not None
-                text = "a segment cannot be decrypted: the key does not fit" if is_encrypted else str(error)
+                text = "a segment cannot be decrypted: wrong key" if is_encrypted else str(error)
                 raise _UnreadableError(text) from error
             for first in range(0, len(frames), FRAMES_AT_ONCE):
                 if first:
@@ -313,5 +313,5 @@ class _Rendition:
 
     def _remember(self, name: object, data: bytes) -> None:
         self._files[name] = data
-        if len(self._files) > REMEMBERED_FILES:
+        if len(self._files) > CACHED_FILES:
             self._files.popitem(last=False)

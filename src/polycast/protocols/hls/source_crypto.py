@@ -13,7 +13,7 @@ KEY_SIZE: Final = 16
 
 
 def check_key(key: Key) -> str:
-    """Return the address of a key. Raises PullError when the encryption is not supported."""
+    """Return the address of a key. Raises PullError if the encryption is not supported."""
     if key.method != "AES-128":
         raise PullError(f"segments are encrypted with {key.method}, which is not supported")
     if key.key_format != "identity":
@@ -24,7 +24,7 @@ def check_key(key: Key) -> str:
 
 
 class Decryptor:
-    """Decrypts one file, piece by piece. Raises PullError when the key cannot be one."""
+    """Decrypts one file, piece by piece. Raises PullError if the key is invalid."""
 
     def __init__(self, secret: bytes, key: Key, sequence: int) -> None:
         try:
@@ -36,28 +36,28 @@ class Decryptor:
         self._cipher = Cipher(algorithms.AES(secret), modes.CBC(_initialization_vector(key, sequence))).decryptor()
         self._size = 0
         self._last = b""
-        """What was decrypted last: it may be the padding."""
+        """The data decrypted last, which may be padding."""
 
     def update(self, data: bytes) -> bytes:
-        """Take the next bytes; return plain ones."""
+        """Process the next bytes; return decrypted ones."""
         self._size += len(data)
         plain = self._last + self._cipher.update(data)
         self._last = plain[-KEY_SIZE:]
         return plain[:-KEY_SIZE]
 
     def finish(self) -> bytes:
-        """Return the last plain bytes. Raises PullError when the file is not complete or the key does not fit."""
+        """Return the last decrypted bytes. Raises PullError if the file is incomplete or the key is wrong."""
         if not self._size or self._size % KEY_SIZE:
-            raise PullError("an encrypted segment is not made of whole blocks")
+            raise PullError("an encrypted segment does not consist of whole blocks")
         plain = self._last + self._cipher.finalize()
         padding = plain[-1]  # RFC 5652 section 6.3
         if not 1 <= padding <= KEY_SIZE or plain[-padding:] != bytes((padding,)) * padding:
-            raise PullError("a segment cannot be decrypted: the key does not fit")
+            raise PullError("a segment cannot be decrypted: wrong key")
         return plain[:-padding]
 
 
 def decrypt(data: bytes, secret: bytes, key: Key, sequence: int) -> bytes:
-    """Return the plain bytes of a whole file. Raises PullError."""
+    """Return the decrypted bytes of a whole file. Raises PullError."""
     decryptor = Decryptor(secret, key, sequence)
     return decryptor.update(data) + decryptor.finish()
 

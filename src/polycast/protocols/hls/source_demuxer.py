@@ -1,4 +1,4 @@
-"""Frames out of the files of one rendition: MPEG-TS, fragmented MP4 or packed audio (RFC 8216 section 3)."""
+"""Demuxes the files of one rendition: MPEG-TS, fragmented MP4 or packed audio (RFC 8216 section 3)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from polycast.wire.mpegts.demuxer import Demuxer as TsDemuxer
 from polycast.wire.mpegts.elementary import MAXIMUM_INCOMPLETE_SIZE, make_parser
 from polycast.wire.mpegts.psi import ElementaryStream
 
-# Owner of the ID3 frame that tells the time of packed audio (RFC 8216 section 3.4).
+# Owner of the ID3 frame with the timestamp of packed audio (RFC 8216 section 3.4).
 _TIMESTAMP_OWNER: Final = b"com.apple.streaming.transportStreamTimestamp\0"
 
 _ID3_HEADER_SIZE: Final = 10
 
-# Bytes of the tags of packed audio: the time takes 73; some have a picture.
+# Bytes of the tags of packed audio: the timestamp takes 73; some have a picture.
 MAXIMUM_TAGS_SIZE: Final = 1024 * 1024
 
-# Bytes that tell a container: the first box of an MP4 file has its type at 4, ID3 a header of 10.
+# Bytes that identify a container: the first box of an MP4 file has its type at 4, ID3 has a header of 10.
 _LONGEST_START: Final = 16
 
 
@@ -36,8 +36,8 @@ class Demuxer(Protocol):
 
 
 class PieceDemuxer:
-    """Takes the pieces of a rendition in order, each from `begin` to `end`. A discontinuity or another initialization
-    begins a new container."""
+    """Demuxes the pieces of a rendition in order, each from `begin` to `end`. A discontinuity or another initialization
+    starts a new container."""
 
     def __init__(self) -> None:
         self._demuxer: Demuxer | None = None
@@ -45,7 +45,7 @@ class PieceDemuxer:
         self._initialization: bytes | None = None
         self._next_initialization: bytes | None = None
         self._start = b""
-        """The first bytes of a piece, until they are enough to tell its container."""
+        """The first bytes of a piece, until they are enough to identify its container."""
         self._is_begun = False
 
     @property
@@ -54,7 +54,7 @@ class PieceDemuxer:
         return self._demuxer.tracks if self._demuxer is not None else None
 
     def begin(self, piece: Piece, initialization: bytes | None) -> None:
-        """Say that a piece follows."""
+        """Start a piece."""
         if piece.period != self._period:
             self._demuxer = self._initialization = None
         self._period = piece.period
@@ -63,7 +63,7 @@ class PieceDemuxer:
         self._is_begun = False
 
     def feed(self, data: bytes) -> list[tuple[int, Frame]]:
-        """Take bytes of the piece; return frames, with the index of their track. Raises PullError."""
+        """Process bytes of the piece; return frames, with the index of their track. Raises PullError."""
         try:
             if self._is_begun and self._demuxer is not None:
                 return self._demuxer.receive_data(data)
@@ -73,7 +73,7 @@ class PieceDemuxer:
             raise PullError(f"a segment cannot be read: {error}") from error
 
     def end(self, piece: Piece) -> list[tuple[int, Frame]]:
-        """Return the frames that wait for the end of the piece. Raises PullError."""
+        """End the piece, and return its last frames. Raises PullError."""
         try:
             frames = [] if self._is_begun else self._begin_container()
             if isinstance(self._demuxer, PackedAudioDemuxer):
@@ -85,7 +85,7 @@ class PieceDemuxer:
         return frames
 
     def receive(self, piece: Piece, initialization: bytes | None, data: bytes) -> list[tuple[int, Frame]]:
-        """Take a whole piece at once; return its frames. Raises PullError."""
+        """Process a whole piece at once; return its frames. Raises PullError."""
         self.begin(piece, initialization)
         return self.feed(data) + self.end(piece)
 
@@ -116,31 +116,31 @@ def _make_demuxer(initialization: bytes | None, data: bytes) -> Demuxer:
 
 
 class PackedAudioDemuxer:
-    """AAC (ADTS), MPEG audio or AC-3 with its time in an ID3 tag at the start of each segment."""
+    """AAC (ADTS), MPEG audio or AC-3 with a timestamp in an ID3 tag at the start of each segment."""
 
     def __init__(self) -> None:
         self.tracks: tuple[Track, ...] | None = None
         self._parser = make_parser(ElementaryStream(ts.STREAM_TYPE_AAC_ADTS, 0))
         self._start: bytes | None = b""
-        """What has come of a segment, as long as its tags are not complete."""
+        """The received bytes of a segment while its tags are incomplete."""
 
     def begin_segment(self) -> None:
-        """Say that a segment follows."""
+        """Start a segment."""
         self._start = b""
 
     def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
-        """Take the next bytes of a segment. Raises RemoteProtocolError when it is not packed audio."""
+        """Process the next bytes of a segment. Raises RemoteProtocolError if it is not packed audio."""
         if self._start is None:
             return self._parse(data, None)
         self._start += data
         tags = _size_of_tags(self._start)
         if tags > MAXIMUM_TAGS_SIZE:
             raise RemoteProtocolError("the tags of packed audio are too large")
-        # The time is that of the first frame, which has to be there as a whole.
+        # The timestamp is that of the first frame, which has to be complete.
         return self._begin() if len(self._start) >= tags + MAXIMUM_INCOMPLETE_SIZE else []
 
     def end_segment(self) -> list[tuple[int, Frame]]:
-        """Return the frames of a segment that is short."""
+        """End the segment, and return the frames of a short one."""
         return self._begin() if self._start else []
 
     def _begin(self) -> list[tuple[int, Frame]]:
@@ -155,7 +155,9 @@ class PackedAudioDemuxer:
         if parser is None:
             raise RemoteProtocolError("it is neither MPEG-TS nor MP4 nor packed audio")
         frames: list[Frame] = []
-        for start in range(0, len(data), MAXIMUM_INCOMPLETE_SIZE):  # a parser takes a limited number of frames at once
+        for start in range(
+            0, len(data), MAXIMUM_INCOMPLETE_SIZE
+        ):  # a parser processes a limited number of frames at once
             frames += parser.parse(data[start : start + MAXIMUM_INCOMPLETE_SIZE], time, time)
             time = None
         if parser.ready:
@@ -164,7 +166,7 @@ class PackedAudioDemuxer:
 
 
 def _size_of_tags(data: bytes) -> int:
-    """Return the size of the ID3 tags that data begins with; more than it has where they are not complete."""
+    """Return the size of the ID3 tags at the start of the data; larger than the data if they are incomplete."""
     size = 0
     while data[size : size + 3] == b"ID3":
         if len(data) < size + _ID3_HEADER_SIZE:
@@ -186,7 +188,7 @@ def _stream_type_of(payload: bytes) -> int:
 
 
 def _read_tag(data: bytes) -> tuple[int | None, bytes]:
-    """Split off the ID3 tags; return the time in 90 kHz ticks, where it is told, and the rest."""
+    """Split off the ID3 tags; return the timestamp in 90 kHz ticks, if there is one, and the rest."""
     time: int | None = None
     while data[:3] == b"ID3" and len(data) >= _ID3_HEADER_SIZE:
         size = 0

@@ -24,13 +24,13 @@ USER_AGENT: Final = "polycast"
 
 MAXIMUM_REDIRECTIONS: Final = 5
 
-# Time-outs of an answer within which a playlist, a key or an initialization has to arrive as a whole.
+# Response timeouts within which a playlist, a key or an initialization has to arrive completely.
 WHOLE_TIMEOUTS: Final = 2
 
-# Bytes of a body that are handed over together, also of one that was compressed: a thousandth of it came then.
+# Bytes of a body that are returned together, after decompression: perhaps a thousandth was received.
 PIECE_SIZE: Final = 64 * 1024
 
-# Content codings that are read (RFC 9110 section 8.4.1). They are asked for with playlists only: media is compressed.
+# Supported content codings (RFC 9110 section 8.4.1). Only requested for playlists, because media is already compressed.
 CODINGS: Final = ("gzip", "x-gzip", "deflate")
 
 PLAYLIST_START: Final = b"#EXTM3U"
@@ -43,7 +43,7 @@ _SCHEMES: Final = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file, and the address that it came from in the end."""
+    """A file, and its final address after redirections."""
 
     data: bytes
     url: str
@@ -54,13 +54,13 @@ class Body:
     """A file that is being downloaded."""
 
     url: str
-    """The address that it comes from in the end."""
+    """The final address after redirections."""
     pieces: AsyncIterator[bytes]
     """Up to `PIECE_SIZE` bytes each."""
 
 
 class Fetcher:
-    """The HTTP client of one source. The credentials in its address go to its own server only."""
+    """The HTTP client of one source. The credentials in its address are only sent to its own server."""
 
     def __init__(self, url: str, fingerprint: str, timeout: float) -> None:
         """Raises PullError when the address or the fingerprint is not one."""
@@ -82,7 +82,7 @@ class Fetcher:
         )
 
     async def get_playlist(self, url: str, *, patience: float = 0.0) -> Download:
-        """Return a playlist; of a file that is none, which may be a stream without end, its beginning."""
+        """Return a playlist; only the beginning of other files, which may be endless streams."""
         return await self.get(url, MAXIMUM_PLAYLIST_SIZE, patience=patience, start=PLAYLIST_START)
 
     async def get(
@@ -94,10 +94,10 @@ class Fetcher:
         patience: float = 0.0,
         start: bytes = b"",
     ) -> Download:
-        """Return a file of at most ``limit`` bytes. ``patience``: further seconds that the answer may take.
+        """Return a file of at most ``limit`` bytes. ``patience``: additional seconds that the response may take.
 
-        It is given up when it has not arrived as a whole in `WHOLE_TIMEOUTS` times the time that an answer may take to
-        begin. The rest of a file that does not begin with ``start`` is not waited for. Raises PullError.
+        The download is aborted if it has not arrived completely within `WHOLE_TIMEOUTS` times the timeout of the
+        response. The rest of a file that does not start with ``start`` is not downloaded. Raises PullError.
         """
         parts: list[bytes] = []
         size = 0
@@ -119,7 +119,7 @@ class Fetcher:
         except TimeoutError as error:
             raise PullError(f"not received within {seconds:g} s ({without_credentials(url)})") from error
         finally:
-            parts.clear()  # the traceback of an exception keeps this frame
+            parts.clear()  # the traceback of an exception holds this frame
 
     @asynccontextmanager
     async def open(
@@ -131,9 +131,9 @@ class Fetcher:
         patience: float = 0.0,
         compressed: bool = False,
     ) -> AsyncIterator[Body]:
-        """Request a file and return its body, to be read piece by piece; what is not read is not held in memory.
+        """Request a file and return its body, to be read piece by piece; unread data is not held in memory.
 
-        ``compressed``: ask for it in a content coding. Raises PullError, also while it is read.
+        ``compressed``: request a content coding. Raises PullError, also while the body is read.
         """
         httpx = self._library
         headers = {"Accept-Encoding": "gzip, deflate" if compressed else "identity"}
@@ -175,7 +175,7 @@ class Fetcher:
 
 
 async def _read(response: httpx2.Response, limit: int, window: ByteRange | None) -> AsyncGenerator[bytes, None]:
-    """Yield the body, decoded; of a ``window``, what lies in it. Raises PullError when there is more than ``limit``."""
+    """Yield the decoded body, or the ``window`` of it. Raises PullError if there is more than ``limit``."""
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", "", *CODINGS):
         raise PullError(f"a file has the content coding {coding[:100]!r}, which is not supported ({response.url})")
@@ -211,7 +211,7 @@ def _inflated(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL without user and password: for requests, whose credentials are a header, and for the log."""
+    """Return a URL without user and password: for requests, which have a header for them, and for the log."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 

@@ -1,4 +1,4 @@
-"""Paced playout: the frames of all renditions in one order, given to the stream when their time has come."""
+"""Paced playout: passes the frames of all renditions to the stream, in order, when they are due."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from polycast.media.timebase import NANOSECONDS, rescale_nearest
 from polycast.media.track import Track
 from polycast.protocols.pull import PullError
 
-# Seconds of frames that are given out together: fewer wake-ups, and less than half a picture.
+# Seconds of frames that are passed on together: fewer wake-ups, and less than half a frame interval.
 BATCH_SECONDS: Final = 0.01
 
-# Seconds by which frames may be late before the playout is put back; less is caught up with.
+# Seconds by which frames may be late before the playout is delayed; less is caught up.
 MAXIMUM_LATENESS: Final = 0.3
 
-# Seconds without frames that are played out as they are; longer pauses are left out.
+# Seconds without frames that are played out as a pause; longer pauses are skipped.
 MAXIMUM_GAP: Final = 5.0
 
-# Seconds that one rendition waits for another one that has nothing.
+# Seconds that one rendition waits for another one without frames.
 MAXIMUM_WAIT: Final = 2.0
 
-# Bytes that a frame takes besides its payload.
+# Bytes that a frame takes in addition to its payload.
 FRAME_OVERHEAD: Final = 256
 
-# Seconds at which the time line begins, so that no time gets negative.
+# Seconds at which the time line starts, so that no time becomes negative.
 START_TIME: Final = 1.0
 
 
 class TimeLine:
-    """One growing time line for all renditions, also over discontinuities, at which the times begin anew."""
+    """One monotonic time line for all renditions, across discontinuities, at which the times restart."""
 
     def __init__(self) -> None:
         self._offsets: dict[int, int] = {}
-        """Nanoseconds that are added, by period."""
+        """Nanoseconds to add, by period."""
         self._end = round(START_TIME * NANOSECONDS)
 
     def place(self, period: int, nanoseconds: int) -> int:
-        """Return what is added to the times of a period; ``nanoseconds`` is the first of them."""
+        """Return the offset for the times of a period; ``nanoseconds`` is the first of them."""
         offset = self._offsets.get(period)
         if offset is None:
             offset = self._offsets[period] = self._end - nanoseconds
         return offset
 
-    def note(self, end: int) -> None:
-        """Take note of where a frame ends."""
+    def extend(self, end: int) -> None:
+        """Extend the time line to the end of a frame."""
         self._end = max(self._end, end)
 
 
 class PlayoutQueue:
-    """The frames of one rendition that wait for their time."""
+    """The frames of one rendition that are not due yet."""
 
     def __init__(self, time_line: TimeLine, on_data: Callable[[], None], *, only: str | None = None) -> None:
-        """``only``: take only tracks of this kind (``video``), or all."""
+        """``only``: use only tracks of this kind (``video``); None for all."""
         self._time_line = time_line
         self._on_data = on_data
         self._only = only
         self._indexes: dict[int, int] = {}
-        """Index among our tracks by index in the container."""
+        """Index among the used tracks by index in the container."""
         self._last_time: dict[int, int] = {}
         self._continuity = Continuity([])
-        """Joins what leaps without a discontinuity, so that frames can be played out by their times."""
+        """Joins jumps without a discontinuity, so that frames can be played out by their times."""
         self._container_tracks: tuple[Track, ...] | None = None
         self.tracks: tuple[Track, ...] | None = None
         self.entries: deque[tuple[int, int, Frame | tuple[Track, ...]]] = deque()
@@ -75,21 +75,21 @@ class PlayoutQueue:
         """Bytes of the frames in it."""
         self.is_finished = False
         self.is_given_up = False
-        """Whether the other queues go on without this one until it has something again."""
+        """Whether the other queues continue without this one until it has frames again."""
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the queue is to have frames, but has none now."""
+        """Whether frames are expected, but the queue is empty."""
         return not (self.entries or self.is_finished or self.is_given_up)
 
     @property
     def buffered(self) -> float:
-        """Seconds of media that wait."""
+        """Seconds of media in the queue."""
         entries = self.entries
         return (entries[-1][0] - entries[0][0]) / NANOSECONDS if entries else 0.0
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Remove all entries."""
         self.entries.clear()
         self.size = 0
 
@@ -101,11 +101,11 @@ class PlayoutQueue:
         return entry
 
     def receive(self, tracks: tuple[Track, ...] | None, period: int, frames: Sequence[tuple[int, Frame]]) -> None:
-        """Take the frames of a piece; ``tracks`` are those of its container."""
+        """Add the frames of a piece; ``tracks`` are those of its container."""
         if tracks is None:
             return
         if tracks is not self._container_tracks:
-            self._take_tracks(tracks)
+            self._set_tracks(tracks)
         for container_index, frame in frames:
             index = self._indexes.get(container_index)
             if index is None or self.tracks is None:
@@ -117,10 +117,10 @@ class PlayoutQueue:
             dts = track.place(frame.dts + rescale_nearest(offset, NANOSECONDS, rate), None, key=key)
             time = rescale_nearest(dts, rate, NANOSECONDS)
             if time < self._last_time.get(index, 0):
-                continue  # sent before the discontinuity, or again
+                continue  # from before the discontinuity, or sent twice
             self._last_time[index] = time
             step = frame.duration or rate // 25
-            self._time_line.note(time + rescale_nearest(step, rate, NANOSECONDS))
+            self._time_line.extend(time + rescale_nearest(step, rate, NANOSECONDS))
             begins = track.began or frame.discontinuity
             self.size += frame.size + FRAME_OVERHEAD
             self.entries.append((time, index, retimed(frame, frame.pts + dts - frame.dts, dts, discontinuity=begins)))
@@ -128,11 +128,11 @@ class PlayoutQueue:
         self._on_data()
 
     def finish(self) -> None:
-        """Say that nothing follows."""
+        """Mark the end of the rendition."""
         self.is_finished = True
         self._on_data()
 
-    def _take_tracks(self, tracks: tuple[Track, ...]) -> None:
+    def _set_tracks(self, tracks: tuple[Track, ...]) -> None:
         self._container_tracks = tracks
         kept = [track for track in tracks if self._only is None or track.kind == self._only]
         self._indexes = {track.index: index for index, track in enumerate(kept)}
@@ -149,7 +149,7 @@ class PlayoutQueue:
 
 
 class Player:
-    """Publishes what the queues hold, in real time."""
+    """Publishes the frames of the queues in real time."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Player:
         self._data = asyncio.Event()
         self._stream: Stream | None = None
         self._published: list[tuple[Track, ...]] = []
-        """The tracks of each queue as they are published."""
+        """The published tracks of each queue."""
         self._origin: float | None = None
         """Loop time of time 0."""
         self._taken = asyncio.Event()
@@ -177,13 +177,13 @@ class Player:
         return queue
 
     async def wait_for_room(self, queue: PlayoutQueue, seconds: float, size: int) -> None:
-        """Wait until a queue holds less than so many seconds of media, and bytes."""
+        """Wait until a queue holds less than ``seconds`` of media and ``size`` bytes."""
         while queue.buffered >= seconds or queue.size >= size:
             self._taken.clear()
             await self._taken.wait()
 
     def clear(self) -> None:
-        """Forget everything that waits to be played."""
+        """Clear all queues."""
         for queue in self.queues:
             queue.clear()
 
@@ -196,7 +196,7 @@ class Player:
         self._published = [queue.tracks or () for queue in self.queues]
         self._publish_tracks()
         while True:
-            await self._wait_for_laggards()
+            await self._wait_for_empty_queues()
             queue = self._next_queue()
             if queue is None:
                 raise PullError("the stream has ended")
@@ -211,8 +211,8 @@ class Player:
         self._stream = self._publish(tracks, False)
         self.started.set()
 
-    async def _wait_for_laggards(self) -> None:
-        """Wait for a queue that has nothing, if it is not for long."""
+    async def _wait_for_empty_queues(self) -> None:
+        """Wait a limited time for empty queues."""
         deadline = self._loop.time() + MAXIMUM_WAIT
         while any(queue.is_awaited for queue in self.queues):
             rest = deadline - self._loop.time()
@@ -251,7 +251,7 @@ class Player:
         is_first = True
         while any(queue.entries for queue in self.queues):
             if not is_first and any(queue.is_awaited for queue in self.queues):
-                break  # what comes next is not known
+                break  # the next frame is not known
             queue = self._next_queue()
             if queue is None or queue.entries[0][0] > limit:
                 break
@@ -275,7 +275,7 @@ class Player:
         return sum(len(tracks) for tracks in self._published[: self.queues.index(queue)])
 
     def _change_tracks(self, queue: PlayoutQueue, tracks: tuple[Track, ...], stream: Stream) -> bool:
-        """Go on with other tracks; return whether the stream is still the same."""
+        """Continue with other tracks; return whether the stream is still the same."""
         position = self.queues.index(queue)
         if can_follow(self._published[position], tracks):
             first = self._first_index(queue)

@@ -1,4 +1,4 @@
-"""Which files of a media playlist are to be downloaded next, and when to look at the playlist again."""
+"""Decides which files of a media playlist to download next, and when to reload the playlist."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from polycast.wire.hls.parsed import (
     ParsedVariant,
 )
 
-# Target durations before the live edge at which a reader begins (RFC 8216 section 6.3.3).
+# Target durations before the live edge at which playback starts (RFC 8216 section 6.3.3).
 HOLD_BACK_TARGETS: Final = 3
 
 SHORTEST_RELOAD_SECONDS: Final = 0.1
 
-# Segments by which the numbering may go back before it is taken that the server has started anew.
+# Segments by which the numbering may go back before the server is assumed to have restarted.
 RESTART_DISTANCE: Final = 2
 
 SUPPORTED_CODECS: Final = (*("avc1", "avc3", "hvc1", "hev1", "av01", "vp09", "mp4a", "opus", "ac-3", "flac", ".mp3"),)
-"""Beginnings of codec strings, in lower case."""
+"""Prefixes of codec strings, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Piece:
     sequence: int
     """Media sequence number of the segment."""
     period: int
-    """Changes with each discontinuity: then the times and the container begin anew."""
+    """Changes with each discontinuity, where times and container restart."""
     duration: float
     """Seconds."""
     ends_segment: bool
@@ -53,17 +53,17 @@ class PlaylistFollower:
     def __init__(self) -> None:
         self._next_sequence: int | None = None
         self._next_part = 0
-        """Parts of that segment that were taken already."""
+        """Parts of that segment that were already returned."""
         self._last_state: tuple[int, int, bool] | None = None
         self._period: int | None = None
-        """Counted here, as servers forget EXT-X-DISCONTINUITY-SEQUENCE when segments leave the playlist."""
+        """Counted here, because servers do not update EXT-X-DISCONTINUITY-SEQUENCE when segments leave the playlist."""
         self.skipped = 0
-        """Segments that had gone before they were downloaded."""
+        """Segments that left the playlist before they were downloaded."""
         self.has_changed = False
-        """Whether the last playlist had something new."""
+        """Whether the last playlist contained something new."""
 
-    def take(self, playlist: ParsedMediaPlaylist) -> list[Piece]:
-        """Return what is new in a playlist, in order."""
+    def update(self, playlist: ParsedMediaPlaylist) -> list[Piece]:
+        """Return the new pieces of a playlist, in order."""
         edge = playlist.segments[-1].sequence + 1 if playlist.segments else playlist.media_sequence
         state = (edge, len(playlist.open_parts), playlist.ended)
         self.has_changed = state != self._last_state
@@ -79,13 +79,13 @@ class PlaylistFollower:
         pieces: list[Piece] = []
         for segment in playlist.segments:
             if segment.sequence >= (self._next_sequence or 0):
-                self._take_segment(segment, pieces)
+                self._add_segment(segment, pieces)
         if playlist.part_target is not None and self._next_sequence == edge:
-            self._take_open_parts(playlist, pieces)
+            self._add_open_parts(playlist, pieces)
         return pieces
 
     def reload_address(self, url: str, playlist: ParsedMediaPlaylist) -> str:
-        """Return the address to ask for the next playlist: one that answers when there is news, where it can."""
+        """Return the address of the next playlist: a blocking request, if the server supports it."""
         if not playlist.control.can_block_reload or playlist.ended or self._next_sequence is None:
             return url
         parts = urlsplit(url)
@@ -100,13 +100,13 @@ class PlaylistFollower:
         return urlunsplit(parts._replace(query=urlencode(query)))
 
     def reload_delay(self, playlist: ParsedMediaPlaylist, elapsed: float) -> float:
-        """Return the seconds to wait, ``elapsed`` seconds after the last download began (RFC 8216 section 6.3.4)."""
+        """Return the seconds to wait, ``elapsed`` seconds after the last download started (RFC 8216 section 6.3.4)."""
         if playlist.control.can_block_reload and self.has_changed:
             return 0.0
         interval = playlist.target_duration if self.has_changed else playlist.target_duration / 2
         return max(SHORTEST_RELOAD_SECONDS, interval - elapsed)
 
-    def _take_segment(self, segment: ParsedSegment, pieces: list[Piece]) -> None:
+    def _add_segment(self, segment: ParsedSegment, pieces: list[Piece]) -> None:
         taken, self._next_part = self._next_part, 0
         is_begun = segment.sequence == self._next_sequence and taken > 0
         self._next_sequence = segment.sequence + 1
@@ -124,7 +124,7 @@ class PlaylistFollower:
             if not part.gap:
                 pieces.append(self._piece(segment, part.uri, part.byte_range, part.duration, ends=number == len(rest)))
 
-    def _take_open_parts(self, playlist: ParsedMediaPlaylist, pieces: list[Piece]) -> None:
+    def _add_open_parts(self, playlist: ParsedMediaPlaylist, pieces: list[Piece]) -> None:
         last = playlist.segments[-1] if playlist.segments else None
         new: tuple[ParsedPart, ...] = playlist.open_parts[self._next_part :]
         for part in new:
@@ -159,7 +159,7 @@ class PlaylistFollower:
 
 
 def _start_of(playlist: ParsedMediaPlaylist, edge: int) -> int:
-    """The segment to begin with: the first of a recording, one some time before the edge of a live stream."""
+    """The first segment to play: the first one of a recording, or one before the edge of a live stream."""
     if playlist.ended:
         return playlist.segments[0].sequence if playlist.segments else edge
     control = playlist.control
@@ -175,8 +175,7 @@ def _start_of(playlist: ParsedMediaPlaylist, edge: int) -> int:
 
 
 def choose_variant(playlist: ParsedMultivariantPlaylist) -> tuple[ParsedVariant, ParsedRendition | None]:
-    """Return the variant with the highest bit rate that can be read, and the audio that belongs to it where that has
-    a playlist of its own."""
+    """Return the supported variant with the highest bit rate, and its audio rendition if that has its own playlist."""
     readable = [variant for variant in playlist.variants if all(map(_is_supported, variant.codecs))]
     variant = max(readable or playlist.variants, key=lambda variant: variant.bandwidth)
     renditions = [

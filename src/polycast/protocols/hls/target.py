@@ -1,4 +1,4 @@
-"""What a request target means: the path of a stream, a file, delivery directives."""
+"""Parses request targets: the path of a stream, a file, delivery directives."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from polycast.wire.hls.resource import Refusal
 
 FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
 
-# Characters of the longest URL path that is examined: a path name and a file name are far shorter.
+# Characters of a URL path that are parsed: a path name and a file name are far shorter.
 MAXIMUM_PATH: Final = 2048
 
-# Bytes of the longest target that is remembered: a path, a file name, three directives and a token.
-REMEMBERED_SIZE: Final = 512
+# Bytes of the longest target that is cached: a path, a file name, three directives and a token.
+CACHED_SIZE: Final = 512
 
 ResourceKey = tuple[str, DeliveryDirectives | Refusal]
-"""What a muxer is asked for: the name of a file, and the delivery directives of a playlist."""
+"""Identifies a resource of a muxer: the name of a file, and the delivery directives of a playlist."""
 
 
 class Target:
-    """What a request asks for. One object stands for all requests for the same."""
+    """A parsed request target. Equal targets share one object."""
 
     __slots__ = ("folder", "path", "query", "resource")
 
@@ -38,23 +38,23 @@ class Target:
         self.folder, _, name = self.path.lstrip("/").rpartition("/")
         """The path without the file; for a muxer's file, the name of the stream's path."""
         self.resource: ResourceKey | None = None
-        """None when it is no file of a muxer."""
+        """None if it is not a file of a muxer."""
         if self.folder and name.endswith(FILE_SUFFIXES) and len(self.path) <= MAXIMUM_PATH:
             is_playlist = name.endswith(".m3u8")
             self.resource = (name, parse_directives(self.query) if is_playlist else NO_DIRECTIVES)
 
 
-# All viewers of a stream ask for the same at about the same time.
-_remembered_target = lru_cache(maxsize=1024)(Target)
+# All viewers of a stream request the same at about the same time.
+_cached_target = lru_cache(maxsize=1024)(Target)
 
 
 def read_target(target: bytes) -> Target:
-    """Return what a request target means."""
-    return _remembered_target(target) if len(target) <= REMEMBERED_SIZE else Target(target)
+    """Parse a request target."""
+    return _cached_target(target) if len(target) <= CACHED_SIZE else Target(target)
 
 
 def _path_of_absolute_form(target: bytes) -> bytes:
-    """Return the path of ``http://host/path``, as proxies ask for it (RFC 9112 section 3.2.2); else the target."""
+    """Return the path of ``http://host/path``, as proxies send it (RFC 9112 section 3.2.2); otherwise the target."""
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         return target
