@@ -63,8 +63,8 @@ class Fetcher:
     """The HTTP client of one source. The credentials in its address are only sent to its own server."""
 
     def __init__(self, url: str, fingerprint: str, timeout: float) -> None:
-        """Raises PullError when the address or the fingerprint is not one."""
-        import httpx2  # takes time, and is for this kind of source only
+        """Raises PullError if the address or the fingerprint is invalid."""
+        import httpx2  # slow to import, and only needed for this kind of source
 
         self._library = httpx2
         parts = urlsplit(url)
@@ -152,7 +152,7 @@ class Fetcher:
                         continue
                     if response.status_code not in (200, 206):
                         raise PullError(f"bad status code: {response.status_code} ({address})")
-                    # a server that does not know ranges sends all
+                    # a server that does not support ranges sends everything
                     window = byte_range if response.status_code == 200 else None
                     async with aclosing(_read(response, limit, window)) as pieces:
                         yield Body(address, pieces)
@@ -217,7 +217,7 @@ def without_credentials(url: str) -> str:
 
 
 def resolve(base: str, reference: str, *, by: str = "a playlist names") -> str:
-    """Return the absolute address of a file that a playlist names. Raises PullError when it is not HTTP.
+    """Return the absolute address of a file in a playlist. Raises PullError if it is not HTTP.
 
     ``by``: how the error begins.
     """
