@@ -216,10 +216,10 @@ def without_credentials(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 
-def resolve(base: str, reference: str, *, by: str = "a playlist names") -> str:
+def resolve(base: str, reference: str, *, by: str = "a playlist contains") -> str:
     """Return the absolute address of a file in a playlist. Raises PullError if it is not HTTP.
 
-    ``by``: how the error begins.
+    ``by``: the start of the error text.
     """
     try:
         url = urljoin(base, reference)
