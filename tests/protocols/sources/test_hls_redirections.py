@@ -89,12 +89,12 @@ async def test_a_redirection_without_an_address() -> None:
 @pytest.mark.parametrize(
     ("reference", "error"),
     [
-        ("ftp://host/x", "a playlist names an address that is not HTTP"),
-        ("file:///etc/passwd", "a playlist names an address that is not HTTP"),
-        ("http://[::1/", "a playlist names the invalid address"),
-        ("http://host:99999/x", "a playlist names the invalid address"),
-        ("//host:x/x", "a playlist names the invalid address"),
-        ("https:///x", "a playlist names the invalid address"),
+        ("ftp://host/x", "a playlist contains an address that is not HTTP"),
+        ("file:///etc/passwd", "a playlist contains an address that is not HTTP"),
+        ("http://[::1/", "a playlist contains the invalid address"),
+        ("http://host:99999/x", "a playlist contains the invalid address"),
+        ("//host:x/x", "a playlist contains the invalid address"),
+        ("https:///x", "a playlist contains the invalid address"),
     ],
 )
 def test_addresses_in_a_playlist_that_cannot_be_asked(reference: str, error: str) -> None:
