@@ -10,7 +10,7 @@ from polycast.media.track import Track
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer, rtp_format_for
 from polycast.wire.hls.codecs import supports
 from polycast.wire.hls.options import Variant
-from polycast.wire.rtmp.supported import SUPPORTED
+from polycast.wire.rtmp.supported import CODECS
 from polycast.wire.webrtc.codecs import AUDIO_CODECS, LPCM_CLOCK_RATES, VIDEO_CODECS
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "codecs.md"
@@ -38,11 +38,11 @@ def rtp_cell(codec: Codec) -> str:
 
 
 def rtmp_cell(codec: Codec) -> str:
-    carriage = SUPPORTED.get(type(codec))
-    if carriage is None:
+    mapping = CODECS.get(codec)
+    if mapping is None:
         return NO
-    ways = [way for way, there in (("legacy", carriage.legacy), ("enhanced", carriage.four_cc)) if there]
-    return ", ".join(ways) + (f" ({carriage.note})" if carriage.note else "")
+    ways = [way for way, there in (("legacy", mapping.legacy_identifiers), ("enhanced", mapping.four_cc)) if there]
+    return ", ".join(ways) + (f" ({mapping.note})" if mapping.note else "")
 
 
 def webrtc_cell(codec: Codec) -> str:

@@ -348,9 +348,12 @@ def frame_rate(codec: AV1) -> float | None:
         return None
 
 
+_DELIMITER = int(ObuType.TEMPORAL_DELIMITER)
+
+
 def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
     """Return the OBUs of a temporal unit that belong into a frame."""
-    return tuple(unit for unit in units if unit[0] >> 3 & 0x0F != ObuType.TEMPORAL_DELIMITER)
+    return tuple([unit for unit in units if unit[0] >> 3 & 0x0F != _DELIMITER])
 
 
 BITSTREAM = Bitstream(

@@ -415,9 +415,13 @@ class DtsExtractor:
         return self._extender.extend(lower_bits)
 
 
+_DELIMITER = int(NalType.ACCESS_UNIT_DELIMITER)
+
+
 def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
     """Return the units of an access unit that belong into a frame."""
-    return tuple(unit for unit in units if unit[0] & 0x1F != NalType.ACCESS_UNIT_DELIMITER)
+    # A list is faster than a generator; the hot path of RTMP.
+    return tuple([unit for unit in units if unit[0] & 0x1F != _DELIMITER])
 
 
 def reorders(codec: H264) -> bool:

@@ -288,9 +288,13 @@ class DtsExtractor:
         self._queue.set_depth(sps.reorder_depth, pts, interval)
 
 
+_DELIMITER = int(NalType.ACCESS_UNIT_DELIMITER)
+
+
 def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
     """Return the units of an access unit that belong into a frame; those without a whole header do not."""
-    return tuple(unit for unit in units if len(unit) > 1 and unit[0] >> 1 & 0x3F != NalType.ACCESS_UNIT_DELIMITER)
+    # A list is faster than a generator; the hot path of RTMP.
+    return tuple([unit for unit in units if len(unit) > 1 and unit[0] >> 1 & 0x3F != _DELIMITER])
 
 
 def reorders(codec: H265) -> bool:

@@ -9,15 +9,11 @@ from __future__ import annotations
 from enum import Enum, IntEnum
 
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import G711, H264, H265, LPCM, Codec, MPEG4Audio, MPEGAudio, Speex
-from polycast.wire.rtmp.supported import (
-    AUDIO_FOUR_CCS,
-    LEGACY_AUDIO_NAMES,
-    LEGACY_VIDEO_NAMES,
-    VIDEO_FOUR_CCS,
-    SoundFormat,
-    VideoCodecId,
-)
+from polycast.media.codec import Codec
+from polycast.wire.rtmp.audio_codecs import AUDIO_MAPPINGS
+from polycast.wire.rtmp.identifiers import LEGACY_AUDIO_NAMES, LEGACY_VIDEO_NAMES, SoundFormat
+from polycast.wire.rtmp.supported import AUDIO_FOUR_CCS, VIDEO_FOUR_CCS
+from polycast.wire.rtmp.video_codecs import VIDEO_MAPPINGS
 
 MAXIMUM_PARTS = 64
 """Tracks in one message. The track number has 8 bits; OBS sends at most six."""
@@ -157,17 +153,13 @@ class Part:
         return name if name.isprintable() else repr(name)
 
 
-LEGACY_VIDEO: dict[int, type[Codec]] = {VideoCodecId.AVC: H264, VideoCodecId.HEVC: H265}
-LEGACY_AUDIO: dict[int, type[Codec]] = {
-    SoundFormat.LPCM_PLATFORM_ENDIAN: LPCM,
-    SoundFormat.LPCM_LITTLE_ENDIAN: LPCM,
-    SoundFormat.MP3: MPEGAudio,
-    SoundFormat.MP3_8K: MPEGAudio,
-    SoundFormat.G711_A_LAW: G711,
-    SoundFormat.G711_MU_LAW: G711,
-    SoundFormat.AAC: MPEG4Audio,
-    SoundFormat.SPEEX: Speex,
+LEGACY_VIDEO: dict[int, type[Codec]] = {
+    identifier: mapping.codec_type for mapping in VIDEO_MAPPINGS for identifier in mapping.legacy_identifiers
 }
+LEGACY_AUDIO: dict[int, type[Codec]] = {
+    identifier: mapping.codec_type for mapping in AUDIO_MAPPINGS for identifier in mapping.legacy_identifiers
+}
+_WITH_COMPOSITION_TIME = frozenset(mapping.codec_type for mapping in VIDEO_MAPPINGS if mapping.has_nal_units)
 
 _LEGACY_PARTS = (PartType.CONFIGURATION, PartType.FRAME, PartType.END)
 _VIDEO_PARTS: dict[int, PartType] = {
@@ -306,7 +298,7 @@ def _build_part(kind: str, packet_type: int, four_cc: bytes, body: bytes, track_
     part_type = _VIDEO_PARTS.get(packet_type, PartType.OTHER)
     composition_time = 0
     # Only codecs with NAL units have the field, and only in this packet type.
-    if packet_type == VideoPacketType.CODED_FRAMES and codec in (H264, H265):
+    if packet_type == VideoPacketType.CODED_FRAMES and codec in _WITH_COMPOSITION_TIME:
         if len(body) < 3:
             raise RemoteProtocolError("truncated enhanced media header")
         composition_time = _signed_24(body, 0)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from polycast.codecs.registry import resolution
-from polycast.media.codec import G711, H265, Codec, MPEGAudio
+from polycast.media.codec import Codec
 from polycast.media.track import Track
 from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.amf0 import EcmaArray
 from polycast.wire.rtmp.messages import Data
-from polycast.wire.rtmp.supported import SUPPORTED, SoundFormat
+from polycast.wire.rtmp.supported import CODECS
 
 MAXIMUM_TRACK_HINTS = 32
 """Additional tracks that metadata may announce."""
@@ -85,14 +85,10 @@ def _track_ids(members: dict[str, Value], kind: str) -> list[tuple[str, int]]:
 
 def codec_identifier(codec: Codec) -> int:
     """Return the codec's number in metadata: the legacy one, or the fourCC as a number (Enhanced RTMP v1)."""
-    carriage = SUPPORTED[type(codec)]
-    if isinstance(codec, G711):
-        return SoundFormat.G711_MU_LAW if codec.mu_law else SoundFormat.G711_A_LAW
-    if isinstance(codec, MPEGAudio) and codec.sample_rate == 8000:
-        return SoundFormat.MP3_8K
-    if carriage.legacy and not isinstance(codec, H265):
-        return carriage.legacy[-1] if codec.name == "LPCM" else carriage.legacy[0]
-    return int.from_bytes(carriage.four_cc, "big")
+    mapping = CODECS[codec]
+    if mapping.legacy_identifier is not None:
+        return mapping.legacy_identifier(codec)
+    return int.from_bytes(mapping.four_cc, "big")
 
 
 def build_metadata(tracks: Iterable[tuple[Track, int]]) -> Data:

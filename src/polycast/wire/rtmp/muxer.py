@@ -6,21 +6,22 @@ it has received `Muxer.initial`. Times are those of the media time line in milli
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from polycast.codecs import av1, h264, h265, opus, vp9
 from polycast.errors import LocalProtocolError, ProtocolError
-from polycast.media.codec import AC3, AV1, FLAC, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, MPEGAudio, Opus
+from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.timebase import MILLISECONDS, rescale_nearest
 from polycast.media.track import Track
 from polycast.wire.rtmp import amf0
 from polycast.wire.rtmp.chunks import serialize_message
 from polycast.wire.rtmp.flv import AudioPacketType, FrameType, MultitrackType, VideoPacketType
-from polycast.wire.rtmp.input_track import swap_samples
+from polycast.wire.rtmp.identifiers import SoundFormat
+from polycast.wire.rtmp.mapping import AudioMapping, CodecMapping, Parts, VideoMapping, one_unit
 from polycast.wire.rtmp.messages import MessageType
 from polycast.wire.rtmp.metadata import build_metadata
-from polycast.wire.rtmp.supported import LPCM_SAMPLE_RATES, SUPPORTED, SoundFormat, VideoCodecId, obstacle
+from polycast.wire.rtmp.supported import CODECS, obstacle
 
 OUTPUT_CHUNK_SIZE = 65_536
 """In bytes; announced to every peer before media is sent, as in rtsp-simple-server."""
@@ -32,13 +33,8 @@ AUDIO_CHUNK_STREAM = 4
 VIDEO_CHUNK_STREAM = 6
 DATA_CHUNK_STREAM = 4
 
-_FLAC_HEADER = b"fLaC\x80\x00\x00\x22"
-"""The marker, and the header of a last metadata block of type STREAMINFO with 34 bytes (RFC 9639 section 8.1)."""
-
 _EXTENDED_VIDEO = 0x80
 _EXTENDED_AUDIO = SoundFormat.EXTENDED << 4
-_SIZE_16_BITS = 2
-_STEREO = 1
 
 
 def sequence_header(codec: Codec, number: int = 0) -> bytes | None:
@@ -46,88 +42,68 @@ def sequence_header(codec: Codec, number: int = 0) -> bytes | None:
 
     ``number`` is the track's among those of its kind. Raises `LocalProtocolError` if parameters are missing.
     """
-    if isinstance(codec, H264) and number == 0:
-        return bytes((FrameType.KEY << 4 | VideoCodecId.AVC, 0, 0, 0, 0)) + h264.build_configuration_record(codec)
-    if isinstance(codec, MPEG4Audio) and number == 0:
-        return b"\xaf\x00" + codec.configuration
-    record = _configuration(codec)
+    mapping = CODECS[codec]
+    record = mapping.configuration(codec)
     if record is None:
         return None
-    if codec.kind == "video":
-        return _video_header(codec, number, FrameType.KEY, VideoPacketType.SEQUENCE_START) + record
-    return _audio_header(codec, number, AudioPacketType.SEQUENCE_START) + record
+    if isinstance(mapping, AudioMapping):
+        return _audio_header(mapping, codec, number, AudioPacketType.SEQUENCE_START) + record
+    if number == 0 and mapping.legacy_identifier is not None:
+        return bytes((FrameType.KEY << 4 | mapping.legacy_identifier(codec), 0, 0, 0, 0)) + record
+    return _video_header(mapping.four_cc, number, FrameType.KEY, VideoPacketType.SEQUENCE_START) + record
 
 
-def _configuration(codec: Codec) -> bytes | None:
-    if isinstance(codec, H264):
-        return h264.build_configuration_record(codec)
-    if isinstance(codec, H265):
-        return h265.build_configuration_record(codec)
-    if isinstance(codec, AV1):
-        return av1.build_configuration_record(codec) if codec.sequence_header else None
-    if isinstance(codec, VP9):
-        return vp9.build_configuration_record(codec)
-    if isinstance(codec, MPEG4Audio):
-        return codec.configuration
-    if isinstance(codec, Opus):
-        return opus.build_id_header(opus.configuration_of(codec))
-    if isinstance(codec, FLAC):
-        return _FLAC_HEADER + codec.stream_info
-    return None
-
-
-def _video_header(codec: Codec, number: int, frame_type: int, packet_type: int) -> bytes:
-    four_cc = SUPPORTED[type(codec)].four_cc
+def _video_header(four_cc: bytes, number: int, frame_type: int, packet_type: int) -> bytes:
     if number == 0:
         return bytes((_EXTENDED_VIDEO | frame_type << 4 | packet_type,)) + four_cc
     first = _EXTENDED_VIDEO | frame_type << 4 | VideoPacketType.MULTITRACK
     return bytes((first, MultitrackType.ONE_TRACK << 4 | packet_type)) + four_cc + bytes((number,))
 
 
-def _audio_header(codec: Codec, number: int, packet_type: int) -> bytes:
-    four_cc = SUPPORTED[type(codec)].four_cc
+def _audio_header(mapping: AudioMapping[Any], codec: Codec, number: int, packet_type: int) -> bytes:
+    """Return the header of a message: legacy for the first track of a codec that has a legacy identifier."""
+    if number == 0 and mapping.legacy_identifier is not None and mapping.sound_flags is not None:
+        first = mapping.legacy_identifier(codec) << 4 | mapping.sound_flags(codec)
+        return bytes((first, packet_type)) if mapping.has_packet_type else bytes((first,))
     if number == 0:
-        return bytes((_EXTENDED_AUDIO | packet_type,)) + four_cc
+        return bytes((_EXTENDED_AUDIO | packet_type,)) + mapping.four_cc
     first = _EXTENDED_AUDIO | AudioPacketType.MULTITRACK
-    return bytes((first, MultitrackType.ONE_TRACK << 4 | packet_type)) + four_cc + bytes((number,))
+    return bytes((first, MultitrackType.ONE_TRACK << 4 | packet_type)) + mapping.four_cc + bytes((number,))
 
 
-def _legacy_audio_header(codec: Codec) -> bytes:
-    if isinstance(codec, MPEG4Audio):
-        return b"\xaf\x01"
-    if isinstance(codec, MPEGAudio):
-        if codec.sample_rate == 8000:
-            first = SoundFormat.MP3_8K << 4
-        else:  # decoders read the actual rate in the frame; two bits cannot represent it
-            first = SoundFormat.MP3 << 4 | {11025: 1, 22050: 2}.get(codec.sample_rate, 3) << 2
-        return bytes((first | _SIZE_16_BITS | (_STEREO if codec.channels != 1 else 0),))
-    if isinstance(codec, G711):
-        law = SoundFormat.G711_MU_LAW if codec.mu_law else SoundFormat.G711_A_LAW
-        return bytes((law << 4 | _SIZE_16_BITS | (_STEREO if codec.channels == 2 else 0),))
-    if isinstance(codec, LPCM):
-        rate = LPCM_SAMPLE_RATES.index(codec.sample_rate)
-        size = _SIZE_16_BITS if codec.bit_depth == 16 else 0
-        return bytes(
-            (SoundFormat.LPCM_LITTLE_ENDIAN << 4 | rate << 2 | size | (_STEREO if codec.channels == 2 else 0),)
-        )
-    return bytes((SoundFormat.SPEEX << 4 | _SIZE_16_BITS,))
+def _frame_headers(mapping: CodecMapping[Any], codec: Codec, number: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the headers of an inter frame and a key frame, and the same two before a composition time."""
+    if isinstance(mapping, AudioMapping):
+        header = _audio_header(mapping, codec, number, AudioPacketType.CODED_FRAMES)
+        return header, header, header, header
+    if number == 0 and mapping.legacy_identifier is not None:
+        identifier = mapping.legacy_identifier(codec)
+        inter, key = bytes((FrameType.INTER << 4 | identifier, 1)), bytes((FrameType.KEY << 4 | identifier, 1))
+        return inter, key, inter, key
+    has_composition_time = isinstance(mapping, VideoMapping) and mapping.has_nal_units
+    short = VideoPacketType.CODED_FRAMES_X if has_composition_time else VideoPacketType.CODED_FRAMES
+    return (
+        _video_header(mapping.four_cc, number, FrameType.INTER, short),
+        _video_header(mapping.four_cc, number, FrameType.KEY, short),
+        _video_header(mapping.four_cc, number, FrameType.INTER, VideoPacketType.CODED_FRAMES),
+        _video_header(mapping.four_cc, number, FrameType.KEY, VideoPacketType.CODED_FRAMES),
+    )
 
 
-def _lacks_parameters(codec: Codec) -> bool:
-    if isinstance(codec, AV1):
-        return not codec.sequence_header
-    return isinstance(codec, MPEG4Audio) and not codec.configuration
+def _writer_of(mapping: CodecMapping[Any], codec: Codec) -> Callable[[Frame], Parts]:
+    if isinstance(mapping, AudioMapping):
+        return mapping.writer(codec)
+    return mapping.parts if isinstance(mapping, VideoMapping) else one_unit
 
 
 class TrackWriter:
     """Turns the frames of one track into message payloads. The headers are built once."""
 
     __slots__ = (
-        "_composition",
+        "_has_composition_time",
         "_headers",
-        "_nal_units",
-        "_obus",
-        "_swap",
+        "_is_legacy",
+        "_parts",
         "chunk_stream",
         "clock_rate",
         "complete",
@@ -140,7 +116,7 @@ class TrackWriter:
     def __init__(self, track: Track, number: int) -> None:
         codec = track.codec
         reason = obstacle(codec)
-        if reason is None and number > 0 and not SUPPORTED[type(codec)].four_cc:
+        if reason is None and number > 0 and not CODECS[codec].four_cc:
             reason = "it has no enhanced identifier, so it cannot be one of several tracks"
         if reason is not None:
             raise LocalProtocolError(f"can't write track {track.index} ({track.codec_name}) with RTMP: {reason}")
@@ -151,15 +127,15 @@ class TrackWriter:
         is_video = track.kind == "video"
         self.message_type = MessageType.VIDEO if is_video else MessageType.AUDIO
         self.chunk_stream = VIDEO_CHUNK_STREAM if is_video else AUDIO_CHUNK_STREAM
-        self._nal_units = isinstance(codec, (H264, H265))
-        self._obus = isinstance(codec, AV1)
-        self._swap = isinstance(codec, LPCM) and codec.bit_depth == 16
-        self._composition = isinstance(codec, H264) and number == 0
-        """Whether the composition time is always present, even if it is zero."""
-        self._headers = self._build_headers(codec, number)
+        mapping = CODECS[codec]
+        self._parts = _writer_of(mapping, codec)
+        self._has_composition_time = isinstance(mapping, VideoMapping) and mapping.has_nal_units
+        self._is_legacy = mapping.legacy_identifier is not None and number == 0
+        """Whether messages are legacy ones, in which a composition time is present even if it is zero."""
+        self._headers = _frame_headers(mapping, codec, number)
         self.sequence_header: bytes | None = None
         """The payload that configures decoders, if the codec needs one and its parameters are known."""
-        self.complete = not _lacks_parameters(codec)
+        self.complete = mapping.has_parameters(codec)
         """Whether decoders can be configured: some publishers only send the parameters with the first key frame."""
         if self.complete:
             try:
@@ -167,38 +143,13 @@ class TrackWriter:
             except ProtocolError:
                 self.complete = False  # an invalid parameter set; the next one may be valid
 
-    @staticmethod
-    def _build_headers(codec: Codec, number: int) -> tuple[bytes, bytes, bytes, bytes]:
-        """Headers of an inter frame and a key frame, and the same two before a composition time."""
-        if codec.kind == "audio":
-            enhanced = number > 0 or isinstance(codec, (Opus, FLAC, AC3))
-            audio = _audio_header(codec, number, AudioPacketType.CODED_FRAMES) if enhanced else None
-            header = audio or _legacy_audio_header(codec)
-            return header, header, header, header
-        if isinstance(codec, H264) and number == 0:
-            inter = bytes((FrameType.INTER << 4 | VideoCodecId.AVC, 1))
-            key = bytes((FrameType.KEY << 4 | VideoCodecId.AVC, 1))
-            return inter, key, inter, key
-        has_composition = isinstance(codec, (H264, H265))
-        short = VideoPacketType.CODED_FRAMES_X if has_composition else VideoPacketType.CODED_FRAMES
-        return (
-            _video_header(codec, number, FrameType.INTER, short),
-            _video_header(codec, number, FrameType.KEY, short),
-            _video_header(codec, number, FrameType.INTER, VideoPacketType.CODED_FRAMES),
-            _video_header(codec, number, FrameType.KEY, VideoPacketType.CODED_FRAMES),
-        )
-
-    def payload(self, frame: Frame, composition_time: int) -> list[bytes | memoryview]:
+    def payload(self, frame: Frame, composition_time: int) -> Parts:
         """Return the payload of a frame's message in parts; ``composition_time`` in milliseconds."""
-        if self._nal_units:
-            if composition_time or self._composition:
-                time = (composition_time & 0xFFFFFF).to_bytes(3, "big")
-                return [self._headers[2 + frame.key], time, *frame.avcc_parts()]
-            return [self._headers[frame.key], *frame.avcc_parts()]
-        header, units = self._headers[frame.key], frame.units
-        if self._obus:
-            return [header, av1.join_obus(units)]
-        return [header, swap_samples(units[0]) if self._swap else units[0]]
+        parts = self._parts(frame)
+        if self._has_composition_time and (composition_time or self._is_legacy):
+            time = (composition_time & 0xFFFFFF).to_bytes(3, "big")
+            return [self._headers[2 + frame.key], time, *parts]
+        return [self._headers[frame.key], *parts]
 
 
 class Muxer:
