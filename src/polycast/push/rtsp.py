@@ -19,13 +19,13 @@ from polycast.net.dial import client_context, connect
 from polycast.net.outbox import Outbox
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.description import describe, is_described
-from polycast.protocols.rtsp.masking import dump
 from polycast.protocols.rtsp.readers import InterleavedForm, interleave
 from polycast.protocols.rtsp.source_connection import USER_AGENT, ClientConnection
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.headers.transport import Pair, Transport
+from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import Headers, Method, Request, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.url import RtspUrl

@@ -22,6 +22,8 @@ from polycast.hub.access import AccessRequest, AuthenticateCallback
 from polycast.hub.live_track import LiveTrack, Train
 from polycast.hub.path import Path
 from polycast.log import Log
+from polycast.protocols.rtsp.reading import Reading
+from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.server import RtspServer
 from polycast.protocols.rtsp.session import Session
 from polycast.wire.rtsp.headers.transport import Transport, parse_transports
@@ -157,7 +159,23 @@ class Fixture:
 
     @property
     def sessions(self) -> list[Session]:
-        return list(self.server._sessions.values())
+        return list(self.server._sessions)
+
+    @property
+    def recording(self) -> tuple[Session, Recording]:
+        """The one session that records, and its recording half."""
+        (found,) = [
+            (each, each.media) for each in self.sessions if isinstance(each.media, Recording) and each.media.inputs
+        ]
+        return found
+
+    @property
+    def reading(self) -> tuple[Session, Reading]:
+        """The one session that plays, and its reading half."""
+        (found,) = [
+            (each, each.media) for each in self.sessions if isinstance(each.media, Reading) and each.media.reader
+        ]
+        return found
 
     @property
     def connection_count(self) -> int:

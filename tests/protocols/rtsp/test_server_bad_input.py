@@ -261,13 +261,16 @@ async def test_malformed_descriptions(it: Fixture, pair: Pair, description: str)
         assert await client.ended()
         return
     # What is accepted must hold for the rest of the way, too.
-    (session,) = [session for session in it.sessions if session.path_name == "cam"]
-    for index in range(len(session.announced)):
+    (session,) = [session for session in it.sessions if session.wire.path_name == "cam"]
+    assert session.wire.announcement is not None
+    for index in range(len(session.wire.announcement.controls)):
         await client.setup(it.url("cam"), index, "RTP/AVP/TCP;unicast;mode=record")
         if index == 100:
             return
     assert (await client.request("RECORD", it.url("cam"))).status == 200
-    form = session.announced[0].rtp
+    stream = it.path("cam").stream
+    assert stream is not None
+    form = stream.tracks[0].track.rtp
     assert form is not None
     client.send_frame(0, rtp(1, slice_unit(), payload_type=form.payload_type))
     await client.sync(it.url("cam"))
@@ -363,7 +366,7 @@ async def test_stall_half_way_through_a_request(it: Fixture, pair: Pair, data: b
     if first:
         await client.sync(it.url("cam"))
     client.send(data)
-    await it.until(lambda: any(each._parser.is_incomplete for each in it.server._connections))
+    await it.until(lambda: any(each._engine._parser.is_incomplete for each in it.server._connections))
     await keep_alive(it, pair, 16)
     assert await client.ended()
     await it.log.wait(r"closed \((a request was not completed|no request received) in time\)$")
@@ -385,7 +388,7 @@ async def test_publisher_that_stalls_within_a_frame(it: Fixture, pair: Pair) -> 
     publisher = await it.publisher("cam")
     publisher.send_frame(0, rtp(1, slice_unit()))
     publisher.send(b"$\x00\x10\x00abc")
-    await it.until(lambda: any(each._parser.is_incomplete for each in it.server._connections))
+    await it.until(lambda: any(each._engine._parser.is_incomplete for each in it.server._connections))
     await keep_alive(it, pair, 16)
     assert await publisher.ended()
     await it.until(lambda: set(it.app.hub.paths) == {"beside"})

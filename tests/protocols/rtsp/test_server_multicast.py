@@ -139,17 +139,18 @@ async def test_addresses_come_back_with_the_last_reader() -> None:
     async with running(**settings()) as it:
         await it.publisher("cam")
         first, second = await play(it, "cam"), await play(it, "cam")
-        assert len(it.server._groups) == 1
+        groups = it.server.session_context.groups
+        assert groups is not None
+        assert len(groups) == 1
         await first.request("TEARDOWN", it.url("cam"))
-        assert len(it.server._groups) == 1
+        assert len(groups) == 1
         await second.close()
         await it.until(lambda: len(it.sessions) == 2)  # it survives its connection
         for session in it.sessions:
-            if session.secret == second.session:
+            if session.wire.secret == second.session:
                 assert it.server.kick(session.id)
-        assert not it.server._groups
-        assert it.server._multicast is not None
-        assert not it.server._multicast._used
+        assert not groups
+        assert not groups._allocator._used
 
 
 async def test_used_up_range_leaves_other_transports() -> None:
@@ -170,7 +171,8 @@ async def test_publisher_that_goes_closes_the_group() -> None:
         await publisher.close()
         assert await reader.ended()
         await it.until(lambda: not it.sessions)
-        assert not it.server._groups
+        assert it.server.session_context.groups is not None
+        assert not len(it.server.session_context.groups)
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ async def test_too_much_behind_a_held_request_waits_in_the_socket() -> None:
         client.send_request("OPTIONS", it.url("cam"))
         (connection,) = it.server._connections
         await it.until(lambda: connection._pauses)
-        assert connection._parser.buffered < 2 * 1024 * 1024
+        assert connection._engine._parser.buffered < 2 * 1024 * 1024
         source.become_ready()
         assert [(await client.response()).cseq for _ in range(2)] == ["1", "2"]
 
@@ -227,7 +227,7 @@ async def test_what_waits_behind_many_requests_is_limited(it: Fixture) -> None:
     largest = 0
     for _ in range(count):
         assert (await client.response()).status == 404
-        largest = max(largest, connection._parser.buffered)
+        largest = max(largest, connection._engine._parser.buffered)
     assert largest < 2 * 1024 * 1024
 
 

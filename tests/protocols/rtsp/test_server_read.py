@@ -87,8 +87,8 @@ async def test_description_of_a_url_with_a_query(it: Fixture) -> None:
     (control,) = [line[10:] for line in response.body.decode().split("\r\n") if line.startswith("a=control:")]
     assert "secret" not in control
     assert (await client.request("SETUP", control, {"Transport": TCP_PLAY})).status == 200
-    (session,) = [session for session in it.sessions if session.query]
-    assert (session.path_name, session.query) == ("cam", "x=1")
+    (session,) = [session for session in it.sessions if session.wire.query]
+    assert (session.wire.path_name, session.wire.query) == ("cam", "x=1")
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ async def test_setup_paths(it: Fixture, published: str, set_up: str) -> None:
     await it.publisher(published)
     client = await it.client()
     assert (await client.request("SETUP", it.url(set_up), {"Transport": TCP_PLAY})).status == 200
-    (session,) = [session for session in it.sessions if session.state.value == "ready"]
-    assert session.path_name == published
-    assert list(session.setups) == [0]
+    (session,) = [session for session in it.sessions if session.wire.state.value == "ready"]
+    assert session.wire.path_name == published
+    assert list(session.wire.setups) == [0]
 
 
 @pytest.mark.parametrize(

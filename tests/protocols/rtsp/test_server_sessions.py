@@ -122,8 +122,8 @@ async def test_session_cannot_be_used_from_another_address(it: Fixture) -> None:
     reader = await it.client()
     await reader.setup(it.url("cam"), 0, udp_transport(rtp_end, rtcp_end))
     await reader.request("PLAY", it.url("cam"))
-    (session,) = [session for session in it.sessions if session.secret == reader.session]
-    session.remote_host = "192.0.2.1"
+    (session,) = [session for session in it.sessions if session.wire.secret == reader.session]
+    session.wire.remote_host = "192.0.2.1"
     thief = await it.client()
     thief.session = reader.session
     assert (await thief.request("TEARDOWN", it.url("cam"))).status == 400
@@ -290,8 +290,10 @@ async def test_connections_and_sessions_leave_nothing_behind(it: Fixture) -> Non
     it.clients.clear()
     it.pass_time()
     await it.until(lambda: gc.collect() >= 0 and not any(reference() for reference in references))
-    assert not it.server._by_secret
-    assert not it.server._report_times
+    assert not it.server._sessions._by_wire
+    assert not it.server._sessions._connections
+    assert not it.server.session_context.endpoint.sessions
+    assert not it.server._reports._times
     assert not it.app.hub.paths
 
 

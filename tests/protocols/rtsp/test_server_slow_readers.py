@@ -37,7 +37,7 @@ async def test_slow_reader_loses_packets_until_the_next_key_frame() -> None:
         publisher = await it.publisher("cam")
         slow = await stuck_reader(it, "cam")
         swift = await it.reader("cam")
-        (session,) = [session for session in it.sessions if session.secret == slow.session]
+        (session,) = [session for session in it.sessions if session.wire.secret == slow.session]
 
         sequence = 0
         while not session.counters.packets_dropped:
@@ -71,7 +71,7 @@ async def test_stuck_reader_is_closed_after_the_write_timeout() -> None:
         publisher = await it.publisher("cam")
         slow = await stuck_reader(it, "cam")
         swift = await it.reader("cam")
-        (session,) = [session for session in it.sessions if session.secret == slow.session]
+        (session,) = [session for session in it.sessions if session.wire.secret == slow.session]
         sequence = 0
 
         async def publish(count: int) -> None:

@@ -58,7 +58,7 @@ def connection_of(it: Fixture, client: RtspClient) -> Connection:
 
 
 def session_of(it: Fixture, client: RtspClient) -> Session:
-    (session,) = [each for each in it.sessions if each.secret == client.session]
+    (session,) = [each for each in it.sessions if each.wire.secret == client.session]
     return session
 
 
@@ -69,7 +69,7 @@ def one_read(it: Fixture, client: RtspClient, data: bytes) -> None:
 
 def forget_request(it: Fixture, client: RtspClient) -> None:
     """Make the server's parser let go of the last request, behind which one read would take the general way."""
-    connection_of(it, client)._parser.receive_data(b"")
+    connection_of(it, client)._engine._parser.receive_data(b"")
 
 
 async def publisher_of(it: Fixture, description: str = H264_ONLY, tracks: int = 1) -> RtspClient:
@@ -277,7 +277,7 @@ async def test_trains_wait_for_the_answer_to_a_request(taken: list[bool]) -> Non
         # What a request says that came behind the media must not be done before it.
         connection, before = connection_of(it, publisher), len(framed(*pictures[1], *pictures[2]))
         publisher.send_request("TEARDOWN", it.url("cam"))
-        await it.until(lambda: connection._parser.buffered > before)
+        await it.until(lambda: connection._engine._parser.buffered > before)
         held.release.set()
         assert [(await publisher.response()).status for _ in range(2)] == [404, 200]
         assert session.counters.packets_received == 9

@@ -128,7 +128,7 @@ async def test_lost_packets_are_counted(it: Fixture) -> None:
     assert len(await reader.packets(1)) == 1
     stream = it.path("cam").stream
     assert stream is not None
-    (session,) = [session for session in it.sessions if session.inputs]
+    session, _ = it.recording
     await it.until(lambda: session.counters.packets_received == 3)
     it.pass_time(1)  # gives up on packet 11
     assert [packet[3] for packet in await reader.packets(2)] == [12, 13]
@@ -155,8 +155,8 @@ async def test_publisher_without_packets_is_closed(it: Fixture) -> None:
     reader = await it.reader("cam")
     it.pass_time(9)
     rtcp_end.send(serialize_compound([SenderReport(1, 1 << 63, 0, 0, 0)]), ports(it)[1])
-    (session,) = [session for session in it.sessions if session.inputs]
-    await it.until(lambda: session.last_packet == it.clock.value)
+    _, media = it.recording
+    await it.until(lambda: media.last_packet == it.clock.value)
     it.pass_time(9)
     assert len(it.sessions) == 2
     it.pass_time(1)
@@ -174,9 +174,9 @@ async def test_receiver_reports_to_the_publisher(it: Fixture) -> None:
     for sequence in (1, 2, 4):
         publisher.send(rtp(sequence, slice_unit()), ports(it)[0])
     assert len(await reader.packets(2)) == 2
-    (session,) = [session for session in it.sessions if session.inputs]
-    await it.until(lambda: session.counters.packets_received == 3 and session.inputs[0].has_sender_report)
-    session.last_packet += 20
+    session, media = it.recording
+    await it.until(lambda: session.counters.packets_received == 3 and media.inputs[0].has_sender_report)
+    media.last_packet += 20
     it.pass_time(10)
     report = parse_compound(await rtcp_end.get())[0]
     assert isinstance(report, ReceiverReport)
@@ -243,7 +243,7 @@ async def test_publishing_session_goes_on_over_another_connection(it: Fixture) -
 async def test_reader_without_any_sign_of_life_is_closed(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     client, _, rtcp_end = await udp_reader(it, "cam")
-    (session,) = [session for session in it.sessions if session.reader is not None]
+    session, _ = it.reading
 
     async def pass_minute() -> None:
         for _ in range(6):
@@ -256,7 +256,7 @@ async def test_reader_without_any_sign_of_life_is_closed(it: Fixture) -> None:
     await pass_minute()
     assert len(it.sessions) == 2
     rtcp_end.send(serialize_compound([ReceiverReport(1)]), ports(it)[1])
-    await it.until(lambda: session.last_request == it.clock.value)
+    await it.until(lambda: session.wire.last_request == it.clock.value)
     await pass_minute()
     assert len(it.sessions) == 2
     publisher.send_frame(0, rtp(1, slice_unit()))
@@ -295,10 +295,10 @@ async def test_ports_that_another_session_took_between_setup_and_play(it: Fixtur
     assert await second.ended()
     await it.until(lambda: len(it.sessions) == 2)
     # The first one still has its ports.
-    (session,) = [session for session in it.sessions if session.reader is not None]
+    session, _ = it.reading
     it.clock.value += 5
     rtcp_end.send(serialize_compound([ReceiverReport(1)]), ports(it)[1])
-    await it.until(lambda: session.last_request == it.clock.value)
+    await it.until(lambda: session.wire.last_request == it.clock.value)
     await publisher.sync(it.url("cam"))
 
 
@@ -327,7 +327,7 @@ async def test_two_tracks(it: Fixture) -> None:
 async def test_registrations_end_with_the_sessions(it: Fixture) -> None:
     publisher, _, _ = await udp_publisher(it, "cam")
     reader, _, _ = await udp_reader(it, "cam")
-    media_ports = it.server.ports_for_media
+    media_ports = it.server.session_context.ports
     assert media_ports is not None
     assert len(media_ports._rtp_clients) == 2
     await reader.request("TEARDOWN", it.url("cam"))
@@ -366,7 +366,7 @@ async def test_packets_of_other_payload_types_are_dropped_before_they_are_put_in
         publisher.send(foreign[:2] + picture[2:4] + foreign[4:], ports(it)[0])
         publisher.send(picture, ports(it)[0])
     assert [await reader.get() for _ in pictures] == pictures
-    (session,) = [session for session in it.sessions if session.inputs]
+    session, _ = it.recording
     assert (session.counters.packets_received, session.counters.packets_lost) == (8, 0)
 
 

@@ -18,7 +18,7 @@ from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
-from polycast.protocols.rtsp.media_ports import MulticastAllocator
+from polycast.protocols.rtsp.multicast import MulticastAllocator
 from polycast.protocols.rtsp.source_connection import EARLY_MEDIA_LIMIT, PENDING_LIMIT, ClientConnection
 from polycast.wire.rtsp.authentication import ServerAuthenticator
 from polycast.wire.rtsp.headers.credentials import Authorization

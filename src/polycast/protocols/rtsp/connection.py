@@ -1,199 +1,188 @@
-"""One TCP (or TLS) connection of an RTSP client: bytes in, requests and media out of them, bytes out."""
+"""One TCP (or TLS) connection of an RTSP client: drives the protocol's engine, and has its requests done."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Coroutine
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Mapping
 
 from polycast.errors import RemoteProtocolError
+from polycast.hub.live_track import LiveTrack
 from polycast.net.address import peer_of
-from polycast.protocols.rtsp.masking import dump
-from polycast.protocols.rtsp.requests import Answer, RequestHandler
-from polycast.protocols.rtsp.session import Session
-from polycast.protocols.tcp_server import ServerConnection
-from polycast.wire.rtsp.authentication import ServerAuthenticator
-from polycast.wire.rtsp.message import Headers, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
-from polycast.wire.rtsp.refusal import refusal
-from polycast.wire.rtsp.states import State
-
-if TYPE_CHECKING:
-    from polycast.protocols.rtsp.server import RtspServer
-
-# Bytes that may wait while a request is being answered; over it, reading pauses. More is sent by nobody before the
-# answer, and a read brings up to 256 KiB beyond it.
-PENDING_LIMIT = 64 * 1024
-
-# Seconds a client may keep a connection open without a session, once it has sent a request: long enough for a person
-# who types a password.
-IDLE_TIMEOUT = 60.0
-
-SERVER_NAME = "polycast"
+from polycast.protocols.rtsp.context import SessionContext
+from polycast.protocols.rtsp.reading import Reading
+from polycast.protocols.rtsp.recording import Recording
+from polycast.protocols.rtsp.reports import ReportSender
+from polycast.protocols.rtsp.requests import Outcome, RequestHandler
+from polycast.protocols.rtsp.sessions import Sessions
+from polycast.protocols.tcp_server import ServerConnection, TcpServer
+from polycast.wire.rtsp import events
+from polycast.wire.rtsp.masking import dump
+from polycast.wire.rtsp.message import Request, Response
+from polycast.wire.rtsp.parser import InterleavedRun
+from polycast.wire.rtsp.server import ServerConnection as Engine
 
 
 class Connection(ServerConnection):
     """A client's connection."""
 
-    server: RtspServer
-
-    def __init__(self, server: RtspServer) -> None:
+    def __init__(self, server: TcpServer, sessions: Sessions, context: SessionContext, reports: ReportSender) -> None:
         super().__init__(server)
-        self.local_host = ""
-        self.failures = 0
-        """Authentication failures in a row."""
         self.asked_for = ""
-        """The path whose credentials the client was asked for and has not given."""
-        self.session: Session | None = None
-        """The session whose media flow over this connection, or the last one that was created on it."""
-        self.sessions: set[Session] = set()
-        """All that it carries."""
-        self.authenticator = ServerAuthenticator(
-            secrets.token_hex(16), methods=server.authentication_methods, offer_sha256=True
-        )
-        self._parser = MessageParser()
-        self._handler = RequestHandler(self)
+        self._sessions = sessions
+        self._context = context
+        self._reports = reports
+        self._engine: Engine
+        self._handler: RequestHandler
         self._task: asyncio.Task[None] | None = None
-        self._last_received = self.opened_at
-        """When something came that was not a train of media. A session that has those ends with its connection, or by
-        a request, which is none."""
-        self._event_count = 0
-        self._stalled_at_event = -1
-        self._stalled_since = 0.0
+        self._train_tracks: Mapping[int, LiveTrack] = {}
+        """Of the session that records over this connection; empty while none does."""
+
+    @property
+    def local_host(self) -> str:
+        return peer_of(self.transport.get_extra_info("sockname"))[0]
+
+    @property
+    def remote_host(self) -> tuple[str, int]:
+        peername = self.transport.get_extra_info("peername")
+        if not isinstance(peername, tuple):
+            return self.peer[0], 0
+        return str(peername[0]), int(peername[3]) if len(peername) == 4 else 0
+
+    @property
+    def failure_pause(self) -> float:
+        return self.server.failure_pause
 
     # The shell
 
     def on_connected(self) -> None:
-        peername = self.transport.get_extra_info("peername")
-        self.peer_address = peername if isinstance(peername, tuple) else self.peer
-        self.local_host = peer_of(self.transport.get_extra_info("sockname"))[0]
+        nonce = secrets.token_hex(16)
+        engine = Engine(self._context.endpoint, self.peer[0], self.opened_at, nonce=nonce, trace=self._trace)
+        self._engine = engine
+        self._handler = RequestHandler(self, engine, self._sessions, self._context, self._reports)
+        self._sessions.add_connection(engine, self)
         super().on_connected()
 
-    def on_lost(self, reason: str) -> None:
-        if self._task is not None:
+    def on_closing(self, reason: str) -> None:
+        if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-        for session in list(self.sessions):
-            session.detach(self)
+
+    def on_lost(self, reason: str) -> None:
+        self._sessions.remove_connection(self._engine, reason or "not in use")
         if self.asked_for:
             self.log.warning("left without the credentials that path '%s' asks for", self.asked_for)
         super().on_lost(reason)
 
     def receive(self, data: bytes, now: float) -> bool:
-        parser = self._parser
-        session = self.session
-        if session is not None and session.train_tracks and self._task is None:
-            train = parser.take_train(data)
+        engine = self._engine
+        if self._train_tracks and self._task is None:
+            train = engine.take_train(data)
             if train is not None:
-                track = session.train_tracks.get(train[0])
+                track = self._train_tracks.get(train[0])
                 if track is not None and track.take_train(data, train, now, self.is_gathered):
                     return False
-        self._last_received = now
-        parser.receive_data(data)
-        return self.go_on(now)
+        self._handle(engine.receive_data(data, now), now)
+        return self.go_on(now) if engine.has_more else False
 
     def go_on(self, now: float) -> bool:
-        if self._task is not None:
-            return False
-        next_event = self._parser.next_event
-        while self.is_open:
-            event = next_event()
-            if event is None:
-                return False
-            self._event_count += 1
-            if type(event) is InterleavedRun:
-                session = self.session
-                if session is not None:
-                    session.on_interleaved(event, now, is_gathered=self.is_gathered)
-                if event.is_last:
-                    return False
-            elif isinstance(event, Request):
-                self.silent_since = None
-                if self._on_request(event):
-                    return False
+        engine = self._engine
+        while engine.has_more and self.is_open:
             if self.is_slice_over():
                 return True
+            self._handle(engine.receive_data(b"", now), now)
         return False
 
     def end_slice(self, now: float) -> None:
-        if self._task is None:
-            self.release_reading()
-        elif self._parser.buffered > PENDING_LIMIT:
+        if self._engine.is_full:
             self.hold_reading()
-
-    def expect_frames(self, channels: Collection[int]) -> None:
-        """Skip bytes between interleaved frames of these channels instead of closing; none: close again."""
-        self._parser.expect_frames(channels)
+        elif self._task is None:
+            self.release_reading()
 
     @property
     def skipped(self) -> int:
-        """Bytes skipped so far."""
-        return self._parser.skipped
+        return self._engine.skipped
 
     @property
     def held_size(self) -> int:
-        return self._parser.buffered
+        return self._engine.held_size
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
-        self.close(f"invalid data: {error}", refusal(error))
+        self.flush()
+        super().on_protocol_error(error)
 
     def on_internal_error(self) -> None:
-        self.server.on_internal_error()
-        self.close("internal error", Response(500))
+        self._engine.fail()
+        self.flush()
+        super().on_internal_error()
 
-    # Requests
+    def flush(self) -> None:
+        """Send what the engine has to send."""
+        data = self._engine.data_to_send()
+        if data:
+            self.answer(data)
 
-    def _on_request(self, request: Request) -> bool:
-        """Answer a request; return whether the answer has to be waited for."""
+    def _trace(self, message: Request | Response) -> None:
         if self.log.is_debug():
-            self.log.debug("[c->s] %s", dump(request))
-        answer = self._handler.handle(request)
-        if isinstance(answer, Answer):
-            self._finish(request, answer)
-            return False
-        self._task = self.loop.create_task(self._wait_for(request, answer))
-        return True
+            self.log.debug("[%s] %s", "c->s" if isinstance(message, Request) else "s->c", dump(message))
 
-    async def _wait_for(self, request: Request, coroutine: Coroutine[None, None, Answer]) -> None:
-        try:
-            answer = await coroutine
-        except Exception:
-            self.server.on_internal_error()
-            answer = Answer(Response(500), close="internal error")
-        self._task = None
-        if not self.is_open:
+    # Events
+
+    def _handle(self, happened: list[events.Event], now: float) -> None:
+        self.flush()
+        for event in happened:
+            if type(event) is InterleavedRun:
+                self._on_interleaved(event, now)
+            else:
+                self._on_event(event)
+        if self.silent_since is not None and self._engine.has_spoken:
+            self.silent_since = None
+
+    def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
+        session = self._sessions.find(self._engine.session)
+        if session is None:
             return
+        media = session.media
+        if isinstance(media, Recording):
+            media.on_interleaved(run, now, is_gathered=self.is_gathered)
+        elif media is not None:
+            media.on_interleaved(run, now)
+
+    def _on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.RequestRefused):
+            self.log.info("request refused (%d): %s", event.status, event.reason)
+        elif isinstance(event, events.MethodUnknown):
+            self.log.debug("method %s is not implemented", event.method)
+        elif isinstance(event, events.ConnectionEnded):
+            self.close(event.reason)
+        elif not isinstance(event, InterleavedRun):
+            outcome = self._handler.handle(event)
+            if isinstance(outcome, list):
+                self._finish(outcome)
+            else:
+                self._task = self.loop.create_task(self._wait_for(outcome))
+
+    async def _wait_for(self, coroutine: Coroutine[None, None, Outcome]) -> None:
         try:
-            self._finish(request, answer)
+            outcome = await coroutine
+            self._task = None
+            if self.is_open:
+                self._finish(outcome)
         except Exception:
-            self.server.on_internal_error()
-            self.abort("internal error")
-            return
+            self._task = None
+            self.on_internal_error()
         self.resume_work()
 
-    def _finish(self, request: Request, answer: Answer) -> None:
-        response = answer.response
-        if request.cseq is not None:
-            response.headers.set("CSeq", request.cseq)
-        self.send(response)
-        if answer.close:
-            self.close(answer.close)
-        elif answer.after is not None:
-            try:
-                answer.after()
-            except Exception:
-                self.server.on_internal_error()
-                self.close("internal error")
+    def _finish(self, outcome: Outcome) -> None:
+        """A request was answered."""
+        self.flush()
+        media = self._own_media()
+        self._train_tracks = media.train_tracks if isinstance(media, Recording) else {}
+        for event in outcome:
+            self._on_event(event)
 
-    def send(self, response: Response) -> None:
-        """Send a response."""
-        response.headers.set("Server", SERVER_NAME)
-        # By name only: the order of the challenges counts.
-        response.headers = Headers(sorted(response.headers.items(), key=lambda item: item[0]))
-        data = response.serialize()
-        if self.log.is_debug():
-            self.log.debug("[s->c] %s", dump(response))
-        self.answer(data)
+    def _own_media(self) -> Reading | Recording | None:
+        session = self._sessions.find(self._engine.session)
+        return session.media if session is not None else None
 
     # Life
 
@@ -201,44 +190,11 @@ class Connection(ServerConnection):
         self.log.warning("the client is too slow to read the stream: %d packets dropped", count)
 
     def on_tick(self, now: float) -> None:
-        session = self.session
-        stream = session.stream if session is not None else None
+        media = self._own_media()
         self.weight = 1
-        if session is not None and stream is not None:
-            if session.state is State.PLAYING:
-                self.outbox.set_bit_rate(stream.rate.bit_rate, self.server.queue_minimum)
-            elif session.state is State.RECORDING:
-                self.weight += len(stream.readers)
-        if self._task is None:
-            self._check_idle(now)
-
-    def _check_idle(self, now: float) -> None:
-        if self.silent_since is not None:
-            if now - self.opened_at >= self.server.read_timeout:
-                self.close("no request received in time")
-        elif self._has_stalled(now):
-            self.close("a request was not completed in time")
-        elif not self.server.has_session(self) and now - self._last_received >= IDLE_TIMEOUT:
-            self.close("idle for too long")
-
-    def _has_stalled(self, now: float) -> bool:
-        """Whether the client began a request or frame and has not finished it in time, however often it sent a bit."""
-        if not self._parser.is_incomplete:
-            self._stalled_at_event = -1
-        elif self._stalled_at_event != self._event_count:
-            self._stalled_at_event = self._event_count
-            self._stalled_since = now
-        return self._stalled_at_event >= 0 and now - self._stalled_since >= self.server.read_timeout
-
-    def on_session_closed(self, session: Session, reason: str, *, close_connection: bool) -> None:
-        """A session that was on this connection has ended."""
-        if self.session is session:
-            self.session = None
-            if close_connection:
-                self.close(reason)
-
-    def close(self, reason: str, response: Response | None = None) -> None:
-        """Close once everything queued was sent; ``response`` is the last of it."""
-        if response is not None and self.is_open:
-            self.send(response)
-        super().close(reason)
+        if isinstance(media, Recording):
+            if media.stream is not None:
+                self.weight += len(media.stream.readers)
+        elif media is not None and media.reader is not None:
+            self.outbox.set_bit_rate(media.stream.rate.bit_rate, self.server.queue_minimum)
+        self._handle(self._engine.handle_timeout(now), now)

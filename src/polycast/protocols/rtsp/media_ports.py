@@ -1,24 +1,17 @@
-"""The server's two UDP ports for RTP and RTCP, shared by all sessions, and the allocation of multicast groups."""
+"""The server's two UDP ports for RTP and RTCP, shared by all sessions, and the part of one session in them."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
-import socket
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from polycast.log import Log
+from polycast.errors import RemoteProtocolError
 from polycast.net.listen import open_udp_socket
 from polycast.net.udp import Address, UdpSocket
-from polycast.protocols.rtsp.readers import MulticastGroup
+from polycast.wire.rtsp.headers.transport import Pair
 
 # Bytes of SO_SNDBUF: a burst of key frames for many readers.
 SEND_BUFFER_SIZE = 4 * 1024 * 1024
-
-# Time to live of multicast packets: they stay within the site. rtsp-simple-server sends 16, too.
-MULTICAST_TTL = 16
 
 PacketHandler = Callable[[bytes, int, int], None]
 """Called with (data, start, end) for each datagram of a registered client."""
@@ -96,83 +89,35 @@ class MediaPorts:
                 callback()
 
 
-class MulticastAllocator:
-    """Gives each multicast stream addresses of the configured range."""
+class ClientPorts:
+    """The UDP ports of one session's client."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, network: str, ports: tuple[int, int], log: Log) -> None:
-        self._loop = loop
-        self._network = ipaddress.ip_network(network, strict=False)
-        self._ports = ports
-        self._log = log
-        self._used: set[str] = set()
-        self._next = 1
+    def __init__(self, ports: MediaPorts) -> None:
+        self.server = ports
+        self.addresses: dict[int, tuple[Address, Address]] = {}
+        """The client's addresses for RTP and RTCP, by index of the track."""
+        self._registered: list[tuple[Address, Address]] = []
 
-    def open(self, track_indexes: Sequence[int], local_host: str) -> MulticastGroup:
-        """Return a group with an address for each track, sending from the interface of ``local_host``.
+    def add(self, track: int, host: str, scope: int, client_port: Pair) -> None:
+        """Note the ports that a track was set up with. Raises RemoteProtocolError when they are in use."""
+        rtp, rtcp = (self.server.rtp.address(host, port, scope) for port in client_port)
+        self._check_free((rtp, rtcp))
+        self.addresses[track] = rtp, rtcp
 
-        Raises OSError when the range is used up or the sockets cannot be opened.
-        """
-        hosts: dict[int, str] = {}
-        try:
-            for index in track_indexes:
-                hosts[index] = self._allocate()
-            rtp = self._open_socket(local_host)
-            try:
-                rtcp = self._open_socket(local_host)
-            except OSError:
-                rtp.close()
-                raise
-        except OSError:
-            self._used.difference_update(hosts.values())
-            raise
-        # Group members answer to the group, so nothing of interest comes back to these sockets.
-        return MulticastGroup(
-            self._loop,
-            UdpSocket(self._loop, rtp, _ignore),
-            UdpSocket(self._loop, rtcp, _ignore),
-            hosts,
-            self._ports,
-        )
+    def register(self, track: int, on_rtp: PacketHandler, on_rtcp: PacketHandler) -> None:
+        """Take the datagrams of a track from now on. Raises RemoteProtocolError when its ports are in use by now."""
+        rtp, rtcp = self.addresses[track]
+        self._check_free((rtp, rtcp))
+        self.server.register(rtp, on_rtp, rtcp, on_rtcp)
+        self._registered.append((rtp, rtcp))
 
-    def close(self, group: MulticastGroup) -> None:
-        """Close a group and free its addresses."""
-        group.close()
-        self._used.difference_update(group.addresses.values())
+    def unregister(self) -> None:
+        """Take no datagrams any more."""
+        registered, self._registered = self._registered, []
+        for addresses in registered:
+            self.server.unregister(*addresses)
 
-    def _allocate(self) -> str:
-        for _ in range(min(self._network.num_addresses, 65_536)):
-            host = str(self._network[self._next % self._network.num_addresses])
-            self._next += 1
-            if host not in self._used and ipaddress.ip_address(host).is_multicast:
-                self._used.add(host)
-                return host
-        raise OSError(f"no free multicast address in {self._network}")
-
-    def _open_socket(self, local_host: str) -> socket.socket:
-        udp = open_udp_socket("0.0.0.0", 0, 0, SEND_BUFFER_SIZE)
-        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, MULTICAST_TTL)
-        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-        interface = self._interface(local_host)
-        if interface is not None:
-            with contextlib.suppress(OSError):
-                udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
-        return udp
-
-    def _interface(self, local_host: str) -> bytes | None:
-        """The interface of the reader's connection; for a reader on this machine the one that the kernel routes to."""
-        try:
-            address = ipaddress.IPv4Address(local_host)
-        except ValueError:
-            return None
-        if not address.is_loopback:
-            return address.packed
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((str(self._network[1]), 9))
-            except OSError:  # no multicast route: at least programs on this machine that ask for loopback get it
-                return struct.pack("!I", 0x7F000001)
-        return None
-
-
-def _ignore(data: bytes, start: int, end: int, address: Address) -> None:
-    """Drop a datagram."""
+    def _check_free(self, addresses: tuple[Address, Address]) -> None:
+        if self.server.is_taken(*addresses):
+            first, second = addresses[0][1], addresses[1][1]
+            raise RemoteProtocolError(f"UDP ports {first} and {second} are already in use by another reader")

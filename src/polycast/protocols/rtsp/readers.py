@@ -9,16 +9,13 @@ import asyncio
 import struct
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from polycast.hub.batch import FRAME_HEADER_SIZE, MixedBatch, PacketBatch, PacketRun, Span
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
 from polycast.net.outbox import Outbox
 from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS, Address, UdpSocket
-
-if TYPE_CHECKING:
-    from polycast.protocols.rtsp.session import Session
 
 _FRAME_HEADER = struct.Struct(">BBH")
 _FRAME_MARK = 0x24
@@ -34,6 +31,20 @@ InterleavedForm = tuple[bytes, int]
 
 DatagramForm = tuple[list[tuple[bytes, int]], int, int]
 """(bytes, segment size) for each system call, number of packets, number of bytes."""
+
+
+class Owner(Protocol):
+    """The session that reads."""
+
+    @property
+    def counters(self) -> Counters:
+        """What went through it."""
+
+    def close(self, reason: str) -> None:
+        """The stream is over."""
+
+    def reference(self) -> Reference:
+        """Return how the API names it."""
 
 
 def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
@@ -107,7 +118,7 @@ class Prelude(PacketReader):
     """
 
     def __init__(
-        self, session: Session, loop: asyncio.AbstractEventLoop, track_indexes: Iterable[int], reordered: int | None
+        self, session: Owner, loop: asyncio.AbstractEventLoop, track_indexes: Iterable[int], reordered: int | None
     ) -> None:
         """``reordered``: index of the track whose pictures are reordered, if that is one of these."""
         self._session = session
@@ -166,7 +177,7 @@ class Prelude(PacketReader):
 class SessionReader(PacketReader):
     """A reader of the stream on behalf of a session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Owner) -> None:
         self._session = session
         self.counters: Counters = session.counters
         self.reported: set[int] = set()
@@ -187,7 +198,7 @@ class InterleavedReader(SessionReader):
     """Reads over the RTSP connection itself."""
 
     def __init__(
-        self, session: Session, outbox: Outbox, channels: Channels, report_channels: Channels, key_track: int
+        self, session: Owner, outbox: Outbox, channels: Channels, report_channels: Channels, key_track: int
     ) -> None:
         super().__init__(session)
         self._outbox = outbox
@@ -245,7 +256,7 @@ class DatagramReader(SessionReader):
 
     def __init__(
         self,
-        session: Session,
+        session: Owner,
         rtp_socket: UdpSocket,
         rtcp_socket: UdpSocket,
         addresses: Mapping[int, tuple[Address, Address]],
@@ -326,7 +337,7 @@ class MulticastGroup:
 class MulticastReader(SessionReader):
     """Reads what a `MulticastGroup` sends."""
 
-    def __init__(self, session: Session, group: MulticastGroup) -> None:
+    def __init__(self, session: Owner, group: MulticastGroup) -> None:
         super().__init__(session)
         self.group = group
 

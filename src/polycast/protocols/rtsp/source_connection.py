@@ -12,8 +12,8 @@ from polycast.hub.live_track import LiveTrack
 from polycast.log import Log
 from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullError
-from polycast.protocols.rtsp.masking import dump
 from polycast.wire.rtsp.authentication import ClientAuthenticator
+from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
 from polycast.wire.rtsp.parser import CLIENT_LIMITS, InterleavedRun, MessageParser
 

@@ -50,6 +50,8 @@ class ServerAuthenticator:
         self._realm = realm
         self._methods = tuple(methods)
         self._offer_sha256 = offer_sha256
+        self.failures = 0
+        """Requests in a row that were answered with a challenge."""
 
     def challenges(self, hashed: bool = False) -> list[str]:
         """Return the values of the WWW-Authenticate headers, one for each line.
@@ -97,6 +99,43 @@ class ServerAuthenticator:
             and compare_digest(expected.encode(), given.response.lower().encode())
             and secret_matches(user, given.username)
         )
+
+
+class GivenCredentials:
+    """The Authorization header of a request, checked against what is asked for."""
+
+    def __init__(self, authenticator: ServerAuthenticator, method: str, url: str, header: str | None) -> None:
+        """``method`` and ``url`` are those of the request line, ``header`` is None where there is none."""
+        self._authenticator = authenticator
+        self._method = method
+        self._url = url
+        self._header = header
+        self.needs_basic = False
+        """Whether the credentials asked for are hashed, which only Basic can prove."""
+
+    @property
+    def user(self) -> str:
+        """The user name given, for logs and the API; not proven."""
+        if self._header is None:
+            return ""
+        try:
+            return Authorization.parse(self._header).username
+        except RemoteProtocolError:
+            return ""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there are any."""
+        return self._header is not None
+
+    def matches(self, user: str, password: str) -> bool:
+        """Whether they prove that the client knows ``user`` and ``password``, which may be ``sha256:`` ones."""
+        self.needs_basic = is_hashed(user) or is_hashed(password)
+        return self._authenticator.verify(self._header, self._method, self._url, user, password)
+
+    def plain(self) -> tuple[str, str]:
+        """Return (user, password) of Basic credentials, else two empty strings."""
+        return basic_credentials(self._header) or ("", "")
 
 
 def basic_credentials(authorization: str | None) -> tuple[str, str] | None:

@@ -1,0 +1,141 @@
+"""The multicast groups of a server: their addresses, and which stream goes to which group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import struct
+from collections.abc import Sequence
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.stream import Stream
+from polycast.log import Log
+from polycast.net.listen import open_udp_socket
+from polycast.net.udp import Address, UdpSocket
+from polycast.protocols.rtsp.media_ports import SEND_BUFFER_SIZE
+from polycast.protocols.rtsp.readers import MulticastGroup
+
+# Time to live of multicast packets: they stay within the site. rtsp-simple-server sends 16, too.
+MULTICAST_TTL = 16
+
+
+class MulticastGroups:
+    """The groups in use, one for each stream that somebody reads over multicast."""
+
+    def __init__(self, allocator: MulticastAllocator) -> None:
+        self._allocator = allocator
+        self._groups: dict[Stream, MulticastGroup] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def find(self, stream: Stream) -> MulticastGroup | None:
+        """Return the group of a stream, if there is one."""
+        return self._groups.get(stream)
+
+    def join(self, stream: Stream, session: object, local_host: str) -> MulticastGroup:
+        """Return the group of a stream, made for its first reader.
+
+        Raises RemoteProtocolError (461) when there is none to be had, so that the client tries another transport.
+        """
+        group = self._groups.get(stream)
+        if group is None:
+            try:
+                group = self._allocator.open([track.index for track in stream.tracks], local_host)
+            except OSError as error:
+                raise RemoteProtocolError(f"multicast is not possible now: {error}", 461) from error
+            self._groups[stream] = group
+        group.sessions.add(session)
+        return group
+
+    def leave(self, session: object) -> None:
+        """Take a session out of its group; the last one closes it."""
+        for stream, group in list(self._groups.items()):
+            group.sessions.discard(session)
+            if not group.sessions:
+                del self._groups[stream]
+                self._allocator.close(group)
+
+
+class MulticastAllocator:
+    """Gives each multicast stream addresses of the configured range."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, network: str, ports: tuple[int, int], log: Log) -> None:
+        self._loop = loop
+        self._network = ipaddress.ip_network(network, strict=False)
+        self._ports = ports
+        self._log = log
+        self._used: set[str] = set()
+        self._next = 1
+
+    def open(self, track_indexes: Sequence[int], local_host: str) -> MulticastGroup:
+        """Return a group with an address for each track, sending from the interface of ``local_host``.
+
+        Raises OSError when the range is used up or the sockets cannot be opened.
+        """
+        hosts: dict[int, str] = {}
+        try:
+            for index in track_indexes:
+                hosts[index] = self._allocate()
+            rtp = self._open_socket(local_host)
+            try:
+                rtcp = self._open_socket(local_host)
+            except OSError:
+                rtp.close()
+                raise
+        except OSError:
+            self._used.difference_update(hosts.values())
+            raise
+        # Group members answer to the group, so nothing of interest comes back to these sockets.
+        return MulticastGroup(
+            self._loop,
+            UdpSocket(self._loop, rtp, _ignore),
+            UdpSocket(self._loop, rtcp, _ignore),
+            hosts,
+            self._ports,
+        )
+
+    def close(self, group: MulticastGroup) -> None:
+        """Close a group and free its addresses."""
+        group.close()
+        self._used.difference_update(group.addresses.values())
+
+    def _allocate(self) -> str:
+        for _ in range(min(self._network.num_addresses, 65_536)):
+            host = str(self._network[self._next % self._network.num_addresses])
+            self._next += 1
+            if host not in self._used and ipaddress.ip_address(host).is_multicast:
+                self._used.add(host)
+                return host
+        raise OSError(f"no free multicast address in {self._network}")
+
+    def _open_socket(self, local_host: str) -> socket.socket:
+        udp = open_udp_socket("0.0.0.0", 0, 0, SEND_BUFFER_SIZE)
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, MULTICAST_TTL)
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+        interface = self._interface(local_host)
+        if interface is not None:
+            with contextlib.suppress(OSError):
+                udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+        return udp
+
+    def _interface(self, local_host: str) -> bytes | None:
+        """The interface of the reader's connection; for a reader on this machine the one that the kernel routes to."""
+        try:
+            address = ipaddress.IPv4Address(local_host)
+        except ValueError:
+            return None
+        if not address.is_loopback:
+            return address.packed
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((str(self._network[1]), 9))
+            except OSError:  # no multicast route: at least programs on this machine that ask for loopback get it
+                return struct.pack("!I", 0x7F000001)
+        return None
+
+
+def _ignore(data: bytes, start: int, end: int, address: Address) -> None:
+    """Drop a datagram."""

@@ -1,0 +1,131 @@
+"""The reading half of an RTSP session: from a stream to the client."""
+
+from __future__ import annotations
+
+from polycast.codecs.registry import reorders
+from polycast.errors import RemoteProtocolError
+from polycast.hub.path import Path
+from polycast.hub.stream import Stream
+from polycast.media.track import describe_tracks
+from polycast.net.outbox import Outbox
+from polycast.protocols.rtsp.context import MediaOwner, SessionContext
+from polycast.protocols.rtsp.media_ports import ClientPorts
+from polycast.protocols.rtsp.publishing import receiver_report
+from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, Prelude, SessionReader
+from polycast.protocols.rtsp.reports import ReportSender
+from polycast.wire.rtsp.parser import InterleavedRun
+from polycast.wire.rtsp.server_session import SESSION_TIMEOUT
+from polycast.wire.rtsp.states import State
+from polycast.wire.rtsp.transport_choice import Protocol
+
+
+class Reading:
+    """What a session reads, from the first SETUP on."""
+
+    def __init__(
+        self, session: MediaOwner, context: SessionContext, reports: ReportSender, path: Path, stream: Stream
+    ) -> None:
+        self.path = path
+        self.stream = stream
+        self.reader: SessionReader | None = None
+        """There while the stream is played."""
+        self.ports = ClientPorts(context.ports) if context.ports is not None else None
+        self._session = session
+        self._context = context
+        self._reports = reports
+        self._prelude: Prelude | None = None
+
+    def begin_prelude(self) -> Prelude:
+        """Begin to keep what the stream sends, until `start` takes it."""
+        self.end_prelude()
+        stream, wire = self.stream, self._session.wire
+        if wire.protocol is not Protocol.TCP:
+            stream.fit_datagrams()
+        key_track = stream.key_track
+        has_reordered = key_track in wire.setups and reorders(stream.tracks[key_track].track.codec)
+        reordered = key_track if has_reordered else None
+        prelude = self._prelude = Prelude(self._session, self._context.loop, wire.setups, reordered)
+        self.path.attach_reader(prelude, stream, is_provisional=True)
+        return prelude
+
+    def end_prelude(self) -> Prelude | None:
+        """Stop keeping; return what was kept."""
+        prelude, self._prelude = self._prelude, None
+        if prelude is not None:
+            self.stream.flush()  # what waits for the end of its frame is not lost between two readers
+            self.path.remove_reader(prelude, is_provisional=True)
+        return prelude
+
+    def start(self, outbox: Outbox) -> None:
+        """Attach to the stream; ``outbox`` is that of the connection. Raises NoOnePublishing when the stream has ended
+        since SETUP.
+        """
+        prelude = self.end_prelude()
+        if self.reader is not None:
+            return
+        path, stream, session = self.path, self.stream, self._session
+        reader = self._make_reader(outbox)
+        path.attach_reader(reader, stream)
+        self.reader = reader
+        tracks = [stream.tracks[index].track for index in sorted(session.wire.setups)]
+        session.log.info(
+            "is reading from path '%s', with %s, %s", path.name, session.transport_name, describe_tracks(tracks)
+        )
+        if prelude is not None:
+            self._reports.send_first(stream, reader)
+            for batch in prelude.batches:
+                reader.deliver(batch)
+
+    def stop(self) -> None:
+        """Detach from the stream; the set-up stays."""
+        self.end_prelude()
+        reader, self.reader = self.reader, None
+        if reader is None:
+            return
+        self.path.remove_reader(reader)
+        if self.ports is not None:
+            self.ports.unregister()
+
+    def _make_reader(self, outbox: Outbox) -> SessionReader:
+        stream, session = self.stream, self._session
+        protocol = session.wire.protocol
+        if protocol is Protocol.TCP:
+            channels, report_channels = [-1] * len(stream.tracks), [-1] * len(stream.tracks)
+            for index, setup in session.wire.setups.items():
+                if setup.channels is not None:
+                    channels[index], report_channels[index] = setup.channels
+            return InterleavedReader(session, outbox, tuple(channels), tuple(report_channels), stream.key_track)
+        stream.fit_datagrams()
+        groups = self._context.groups
+        if protocol is Protocol.MULTICAST and groups is not None:
+            return MulticastReader(session, groups.join(stream, session, session.wire.remote_host))
+        ports = self.ports
+        if ports is None:
+            raise RemoteProtocolError(f"transport protocol {protocol} is disabled", 461)
+        for track in ports.addresses:
+            ports.register(track, self._on_rtp, self._on_rtcp)
+        return DatagramReader(session, ports.server.rtp, ports.server.rtcp, ports.addresses)
+
+    def on_interleaved(self, run: InterleavedRun, now: float) -> None:
+        """Take the interleaved frames of one read: what the client reports."""
+        if self._session.wire.state is State.PLAYING:
+            for _, start, end in run.frames():
+                self._on_report(run.data, start, end, now)
+
+    def _on_rtcp(self, data: bytes, start: int, end: int) -> None:
+        self._on_report(data, start, end, self._context.clock())
+
+    def _on_report(self, data: bytes, start: int, end: int, now: float) -> None:
+        """Take a receiver report: a sign of life, and figures for the statistics."""
+        self._session.wire.last_request = now
+        receiver_report(data[start:end], self.stream, self._session.counters, now)
+
+    def _on_rtp(self, data: bytes, start: int, end: int) -> None:
+        """Packets that readers send in order to open a NAT."""
+
+    def tick(self, now: float) -> None:
+        """Called about once a second while the stream is played."""
+        if isinstance(self.reader, InterleavedReader):
+            return  # the connection watches its queue
+        if now - self._session.wire.last_request >= SESSION_TIMEOUT:
+            self._session.close("no RTSP requests received in a while")

@@ -1,0 +1,71 @@
+"""RTCP sender reports to the readers: one for each track, the same bytes for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from polycast.hub.stream import Stream
+from polycast.media.timebase import WallTime
+from polycast.protocols.rtsp.readers import MulticastGroup, MulticastReader, SessionReader
+from polycast.rtp.rtcp import SourceDescription, serialize_compound
+
+# Seconds between RTCP reports (RFC 3550 section 6.2 allows 5 and more; the reference's 10).
+REPORT_INTERVAL = 10.0
+
+_CANONICAL_NAME = "polycast"
+
+
+class ReportSender:
+    """Knows when the readers of each stream are due a report."""
+
+    def __init__(self, group_of: Callable[[Stream], MulticastGroup | None], clock: Callable[[], float]) -> None:
+        """``group_of`` returns the multicast group of a stream, ``clock`` monotonic seconds."""
+        self._group_of = group_of
+        self._clock = clock
+        self._times: dict[Stream, tuple[float, int]] = {}
+        """When the next reports are due, and the version of the last ones."""
+
+    def send(self, reading: Iterable[tuple[Stream, SessionReader]], now: float) -> None:
+        """Send what is due, given all that are read and by whom. Called about once a second."""
+        streams: dict[Stream, list[SessionReader]] = {}
+        for stream, reader in reading:
+            streams.setdefault(stream, []).append(reader)
+        times = self._times
+        self._times = {}
+        for stream, readers in streams.items():
+            due, version = times.get(stream, (now, 0))
+            self._times[stream] = due, version
+            if now >= due or version != stream.report_version:
+                self._times[stream] = now + REPORT_INTERVAL, stream.report_version
+                self._report_on(stream, readers, now)
+            elif newcomers := [reader for reader in readers if len(reader.reported) < len(stream.tracks)]:
+                # Players put sound and picture together by the reports: who has just come does not wait for the round,
+                # nor do those who wait for a track that has just begun.
+                self._report_on(stream, newcomers, now, only_first=True)
+
+    def send_first(self, stream: Stream, reader: SessionReader) -> None:
+        """Send a reader that begins the sender reports that there are: they put sound and picture in sync."""
+        self._report_on(stream, [reader], self._clock(), only_first=True)
+
+    def _report_on(
+        self, stream: Stream, readers: Sequence[SessionReader], now: float, *, only_first: bool = False
+    ) -> None:
+        """``only_first``: not to those that had a report of that track before."""
+        group = self._group_of(stream)
+        wall_time = WallTime(time.time_ns())
+        for track in stream.tracks:
+            targets = [reader for reader in readers if not (only_first and track.index in reader.reported)]
+            if track.ssrc is None or not targets:
+                continue
+            stream.tie_to_clock(track)
+            report = track.reports.report(track.ssrc, now, wall_time, track.packets_received, track.bytes_received)
+            if report is None:
+                continue
+            names = SourceDescription(((track.ssrc, _CANONICAL_NAME),))
+            data = serialize_compound([report, names])
+            for reader in targets:
+                reader.send_report(track.index, data)
+                reader.reported.add(track.index)
+            if group is not None and any(isinstance(reader, MulticastReader) for reader in targets):
+                group.send_report(track.index, data)

@@ -1,0 +1,64 @@
+"""The sessions of a server, and which connection carries each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from polycast.protocols.base import new_session_id
+from polycast.protocols.rtsp.context import SessionConnection, SessionContext
+from polycast.protocols.rtsp.session import Session
+from polycast.wire.rtsp.server import ServerConnection
+from polycast.wire.rtsp.server_session import Carrier, ServerSession
+
+
+class Sessions:
+    """Joins the sessions and connections of the protocol's engine with those of the server."""
+
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._by_id: dict[str, Session] = {}
+        self._by_wire: dict[ServerSession, Session] = {}
+        self._connections: dict[Carrier, SessionConnection] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter([*self._by_id.values()])
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, session_id: str) -> Session | None:
+        """Return the session with this id of the API."""
+        return self._by_id.get(session_id)
+
+    def find(self, wire: ServerSession | None) -> Session | None:
+        """Return the session that the engine means."""
+        return self._by_wire.get(wire) if wire is not None else None
+
+    def join(self, wire: ServerSession, peer: tuple[str, int]) -> Session:
+        """Return the session that the engine means; ``peer`` is whose request it is, should it be a new one."""
+        session = self._by_wire.get(wire)
+        if session is None:
+            session_id = new_session_id(self._by_id.__contains__)
+            session = Session(wire, session_id, peer, self._context, self._connection_of, self._on_ended)
+            self._by_id[session_id] = session
+            self._by_wire[wire] = session
+        return session
+
+    def add_connection(self, engine: ServerConnection, connection: SessionConnection) -> None:
+        """A client has connected."""
+        self._connections[engine] = connection
+
+    def remove_connection(self, engine: ServerConnection, reason: str) -> None:
+        """A connection is gone: sessions over UDP outlive it until their time-out, others end with it."""
+        for wire in engine.abandon():
+            session = self._by_wire.get(wire)
+            if session is not None:
+                session.close(reason)
+        self._connections.pop(engine, None)
+
+    def _connection_of(self, wire: ServerSession) -> SessionConnection | None:
+        return self._connections.get(wire.carrier) if wire.carrier is not None else None
+
+    def _on_ended(self, session: Session) -> None:
+        self._by_id.pop(session.id, None)
+        self._by_wire.pop(session.wire, None)

@@ -1,0 +1,41 @@
+"""The bytes of an RTSP server's responses, in the order in which they were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from polycast.wire.rtsp.message import Headers, Request, Response
+
+SERVER_NAME: Final = "polycast"
+
+
+class ResponseWriter:
+    """Keeps responses until they are written to the socket."""
+
+    def __init__(self, trace: Callable[[Request | Response], None] | None = None) -> None:
+        """``trace`` is called with each message, for the log."""
+        self._trace = trace
+        self._output: list[bytes] = []
+
+    def trace(self, message: Request | Response) -> None:
+        """Show a message to whoever traces them."""
+        if self._trace is not None:
+            self._trace(message)
+
+    def send(self, response: Response) -> None:
+        """Write a response."""
+        response.headers.set("Server", SERVER_NAME)
+        # By name only: the order of the challenges counts.
+        response.headers = Headers(sorted(response.headers.items(), key=lambda item: item[0]))
+        self._output.append(response.serialize())
+        self.trace(response)
+
+    def take(self) -> bytes:
+        """Return what has been written since the last call."""
+        output = self._output
+        if not output:
+            return b""
+        data = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return data

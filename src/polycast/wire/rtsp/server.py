@@ -1,0 +1,573 @@
+"""The server's side of RTSP (RFC 2326): one connection of a client, without I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from polycast.errors import LocalProtocolError, RemoteProtocolError
+from polycast.wire.rtsp import events
+from polycast.wire.rtsp.authentication import GivenCredentials, ServerAuthenticator
+from polycast.wire.rtsp.deadlines import Deadlines
+from polycast.wire.rtsp.headers.rtp_info import RTPInfo, serialize_rtp_info
+from polycast.wire.rtsp.headers.session import Session as SessionHeader
+from polycast.wire.rtsp.headers.transport import Pair, Transport, parse_transports
+from polycast.wire.rtsp.masking import without_secrets
+from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
+from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.refusal import refusal
+from polycast.wire.rtsp.response_writer import ResponseWriter
+from polycast.wire.rtsp.server_session import SESSION_TIMEOUT, Announcement, Endpoint, ServerSession, TrackSetup
+from polycast.wire.rtsp.states import State, next_state
+from polycast.wire.rtsp.transport_choice import ChosenTransport, Protocol
+from polycast.wire.rtsp.url import (
+    RtspUrl,
+    announce_path,
+    check_record_controls,
+    control_path,
+    describe_path,
+    match_record_control,
+    setup_play_path,
+)
+from polycast.wire.sdp import SessionDescription, parse_sdp
+
+PUBLIC: Final = "DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN"
+
+FULL_SIZE: Final = 64 * 1024
+"""Bytes that may wait while a request is being answered; over it, nothing more is to be read. More is sent by nobody
+before the answer, and a read brings up to 256 KiB beyond it."""
+
+REQUESTS_PER_CALL: Final = 8
+"""Requests that are answered in one call at most: some 30 microseconds each."""
+
+BYTES_PER_CALL: Final = 16 * 1024
+"""Bytes of requests after which a call ends: long headers take time, too."""
+
+FAILURES_BEFORE_DENIAL: Final = 3
+"""Requests without the right credentials that are answered with a challenge; VLC's login prompt makes four requests."""
+
+ADVERTISED_TTL: Final = 127
+"""Time to live told to multicast readers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request that waits for its answer."""
+
+    request: Request
+    session: ServerSession | None = None
+    offers: list[Transport] = field(default_factory=list)
+    """Of SETUP."""
+    track: int = 0
+    description: SessionDescription | None = None
+    """Of ANNOUNCE."""
+
+
+class ServerConnection:
+    """One client.
+
+    Call `receive_data` with what the socket brought, `handle_timeout` when `next_timeout` has come, and after each of
+    these and of every other method write `data_to_send` to the socket. `RemoteProtocolError` out of `receive_data`
+    means that the bytes cannot be read on: write what is left to send, close, and log its text.
+
+    Events that ask for something are answered by the method that they name, one at a time: until then, whatever comes
+    is kept. Nothing is granted to the client before. While ``has_more`` is true, let others have their turn, then call
+    `receive_data` without bytes; read no more from the socket while `is_full` is.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        remote_host: str,
+        now: float,
+        *,
+        nonce: str,
+        trace: Callable[[Request | Response], None] | None = None,
+    ) -> None:
+        """``nonce``: random text, for Digest. ``trace`` is called with each message, for the log."""
+        self.endpoint = endpoint
+        self.remote_host = remote_host
+        self.session: ServerSession | None = None
+        """The session that requests without a name mean: whose media flow over this connection, or the last one that
+        was set up on it."""
+        self.carried: set[ServerSession] = set()
+        """All sessions that live on this connection."""
+        self.has_more = False
+        """Whether received bytes wait for another call of `receive_data`."""
+        self.is_closed = False
+        self.authenticator = ServerAuthenticator(nonce, methods=endpoint.authentication_methods, offer_sha256=True)
+        self._parser = MessageParser()
+        self.take_train = self._parser.take_train
+        self._pending: _Pending | None = None
+        self._writer = ResponseWriter(trace)
+        self._deadlines = Deadlines(endpoint, now)
+
+    # Bytes
+
+    def receive_data(self, data: bytes, now: float) -> list[events.Event]:
+        """Take bytes from the socket and return what they mean: at most one event that needs an answer, and at most
+        one run of interleaved frames. Raises `RemoteProtocolError`.
+        """
+        if self.is_closed:
+            return []
+        if data:
+            self._deadlines.on_received(now)
+            self._parser.receive_data(data)
+        if self._pending is not None:
+            return []
+        try:
+            return self._work(now)
+        except RemoteProtocolError as error:
+            self._writer.send(refusal(error))
+            self._close()
+            raise
+
+    def _work(self, now: float) -> list[events.Event]:
+        happened: list[events.Event] = []
+        parser = self._parser
+        has_more = has_progressed = False
+        least = parser.buffered - BYTES_PER_CALL
+        for _ in range(REQUESTS_PER_CALL):
+            try:
+                found = parser.next_event()
+            except RemoteProtocolError:
+                if not happened:
+                    raise
+                has_more = True  # the next call raises it again
+                break
+            if found is None:
+                break
+            has_progressed = True
+            if type(found) is InterleavedRun:
+                happened.append(found)
+                has_more = not found.is_last
+                break
+            if isinstance(found, Request):
+                happened += self._on_request(found, now)
+                if self._pending is not None or self.is_closed:
+                    break
+            if parser.buffered <= least:
+                has_more = True
+                break
+        else:
+            has_more = True
+        self.has_more = has_more
+        self._deadlines.on_worked(now, has_progressed=has_progressed, is_incomplete=parser.is_incomplete)
+        return happened
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes to write to the socket, once. They end where a response ends."""
+        return self._writer.take()
+
+    @property
+    def held_size(self) -> int:
+        """Bytes of the client that no event has taken yet."""
+        return self._parser.buffered
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an event waits for its answer."""
+        return self._pending is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits behind the request that is being answered than may."""
+        return self._pending is not None and self._parser.buffered > FULL_SIZE
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the client has sent a request."""
+        return self._deadlines.has_spoken
+
+    @property
+    def skipped(self) -> int:
+        """Bytes between interleaved frames that were skipped so far, since those of a session are expected."""
+        return self._parser.skipped
+
+    def expect_frames(self, session: ServerSession | None) -> None:
+        self._parser.expect_frames(session.channels if session is not None else ())
+
+    def abandon(self) -> list[ServerSession]:
+        """The connection is gone, or given up. Return the sessions that end with it."""
+        self._close()
+        sessions = [*self.carried]
+        for session in sessions:
+            if session.state in (State.PLAYING, State.RECORDING) and session.protocol is not Protocol.TCP:
+                session.move_to(None)
+        return [session for session in sessions if session.carrier is self]
+
+    # Time
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        if self.is_closed or self._pending is not None:
+            return None
+        return self._deadlines.next_timeout(has_session=self.session is not None)
+
+    def handle_timeout(self, now: float) -> list[events.Event]:
+        """Do what is due: a client that sends nothing, or never the end of something, is given up."""
+        if self.is_closed or self._pending is not None:
+            return []
+        reason = self._deadlines.check(now, has_session=self.session is not None)
+        return self._end(reason) if reason else []
+
+    # Requests
+
+    def _on_request(self, request: Request, now: float) -> list[events.Event]:
+        self._deadlines.has_spoken = True
+        self._writer.trace(request)
+        if request.cseq is None:
+            self._writer.send(Response(400))
+            return self._end("CSeq is missing")
+        self._pending = _Pending(request)
+        handler = _HANDLERS.get(request.method)
+        if handler is None:
+            self._answer(Response(501))
+            return [events.MethodUnknown(request.method)]
+        try:
+            self._touch_session(request, now)
+            event = handler(self, request, now)
+        except RemoteProtocolError as error:
+            return self.refuse(error.status, str(error))
+        return [event] if event is not None else []
+
+    def on_options(self, request: Request, now: float) -> None:
+        session = self._find_session(request)
+        response = Response(200, Headers([("Public", PUBLIC)]))
+        self._answer(response, session if request.headers.get("Session") is not None else None)
+
+    def on_parameters(self, request: Request, now: float) -> None:
+        session = self._need_session(request)
+        if request.method == Method.SET_PARAMETER and request.body:
+            raise RemoteProtocolError("there are no parameters to set", 451)
+        self._answer(Response(200, Headers([("Content-Type", "text/parameters")])), session)
+
+    def on_describe(self, request: Request, now: float) -> events.Event:
+        url = RtspUrl.parse(request.url)
+        return events.DescribeRequested(url, *describe_path(url), self._credentials(request))
+
+    def on_announce(self, request: Request, now: float) -> events.Event:
+        session = self._find_session(request)
+        next_state(session.state if session is not None else State.INIT, Method.ANNOUNCE)
+        url = RtspUrl.parse(request.url)
+        path, query = announce_path(url)
+        content_type = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+        if content_type != "application/sdp":
+            raise RemoteProtocolError(f"unsupported Content-Type: '{content_type}'")
+        description = parse_sdp(request.body)
+        check_record_controls(url, [media.control for media in description.medias])
+        session = session or ServerSession(self.endpoint, self, now)
+        self._pending = _Pending(request, session, description=description)
+        return events.AnnounceRequested(session, path, query, description, self._credentials(request))
+
+    def on_setup(self, request: Request, now: float) -> events.Event:
+        session = self._find_session(request)
+        next_state(session.state if session is not None else State.INIT, Method.SETUP)
+        header = request.headers.get("Transport")
+        if header is None:
+            raise RemoteProtocolError("transport header is missing")
+        offers = parse_transports(header)
+        url = RtspUrl.parse(request.url)
+        announced = session.announcement if session is not None else None
+        if session is not None and announced is not None:
+            path, query = session.path_name, session.query
+            index = match_record_control(url, announced.url, announced.controls)
+            if index is None:
+                raise RemoteProtocolError(f"invalid track path '{url.path_and_query}'")
+        else:
+            path, query, index = setup_play_path(url)
+            if session is not None and session.path_name and session.path_name != path:
+                raise RemoteProtocolError(f"can't setup tracks of different paths ('{session.path_name}', '{path}')")
+        session = session or ServerSession(self.endpoint, self, now)
+        self._pending = _Pending(request, session, offers, index)
+        credentials = self._credentials(request)
+        return events.SetupRequested(session, path, query, index, announced is not None, credentials)
+
+    def on_play(self, request: Request, now: float) -> events.Event:
+        return events.PlayRequested(self._need_ready(request, Method.PLAY))
+
+    def on_record(self, request: Request, now: float) -> events.Event:
+        session = self._need_ready(request, Method.RECORD)
+        announced = session.announcement
+        if announced is None or len(session.setups) != len(announced.controls):
+            raise RemoteProtocolError("not all announced tracks have been setup")
+        return events.RecordRequested(session)
+
+    def on_pause(self, request: Request, now: float) -> events.Event:
+        session = self._need_session(request)
+        next_state(session.state, Method.PAUSE)
+        self._pending = _Pending(request, session)
+        return events.PauseRequested(session)
+
+    def on_teardown(self, request: Request, now: float) -> events.Event:
+        session = self._need_session(request)
+        self._pending = _Pending(request, session)
+        return events.TeardownRequested(session)
+
+    def _need_ready(self, request: Request, method: Method) -> ServerSession:
+        session = self._need_session(request)
+        next_state(session.state, method)
+        path, _ = control_path(RtspUrl.parse(request.url))
+        if path != session.path_name:
+            raise RemoteProtocolError(f"path has changed, was '{session.path_name}', now is '{path}'")
+        self._pending = _Pending(request, session)
+        return session
+
+    def _credentials(self, request: Request) -> GivenCredentials:
+        header = request.headers.get("Authorization")
+        return GivenCredentials(self.authenticator, request.method, request.url, header)
+
+    # Sessions
+
+    def _find_session(self, request: Request) -> ServerSession | None:
+        """The session that the request names; without a name, the connection's own."""
+        header = request.headers.get("Session")
+        own = self.session
+        if header is None:
+            return own
+        session = self.endpoint.sessions.get(SessionHeader.parse(header).identifier)
+        if session is None:
+            raise RemoteProtocolError("the session does not exist", 454)
+        if session.remote_host != self.remote_host:
+            raise RemoteProtocolError("cannot use a session created with a different IP")
+        if session.is_bound and session.carrier is not self:
+            raise RemoteProtocolError("session is linked to another connection")
+        if own is not None and own is not session and own.is_bound:
+            raise RemoteProtocolError("connection is linked to another session")
+        return session
+
+    def _need_session(self, request: Request) -> ServerSession:
+        session = self._find_session(request)
+        if session is None:
+            # rtsp-simple-server answers 501 here; 454 is what RFC 2326 section 11.3.5 asks for.
+            raise RemoteProtocolError(f"{request.method} needs a session; SETUP creates one", 454)
+        return session
+
+    def _touch_session(self, request: Request, now: float) -> None:
+        header = request.headers.get("Session")
+        session = None
+        if header is not None:
+            session = self.endpoint.sessions.get(header.partition(";")[0].strip())
+        session = session or self.session
+        if session is not None and session.remote_host == self.remote_host:
+            session.last_request = now
+            if session.carrier is None and self.session is None:
+                self._attach(session)  # a UDP session goes on over a new connection
+
+    def _attach(self, session: ServerSession) -> None:
+        """Carry a session from now on: requests without a session's name mean this one, and it ends with us."""
+        session.move_to(self)
+        self.session = session
+
+    # Answers
+
+    def check_request(self) -> None:
+        """Call when time has passed since the event, before anything is given to the client.
+
+        Raises RemoteProtocolError: 454 when the session was ended meanwhile, 455 when a request over another connection
+        has changed its state.
+        """
+        pending = self._answered()
+        if pending.session is not None:
+            if pending.session.has_ended:
+                raise RemoteProtocolError("the session was closed", 454)
+            next_state(pending.session.state, pending.request.method)
+
+    def choose_transport(self) -> ChosenTransport:
+        """Return the transport to take for the track of `SetupRequested`.
+
+        Raises RemoteProtocolError when there is none: 461 when the client may ask for another one, else 400.
+        """
+        pending = self._answered()
+        session = self._answered_session()
+        return session.choose_transport(pending.offers, pending.track, records=session.announcement is not None)
+
+    def accept_describe(self, body: bytes) -> None:
+        """Answer with a session description."""
+        url = self._answered().request.url
+        base = url if url.endswith("/") else f"{url}/"
+        self._answer(Response(200, Headers([("Content-Base", base), ("Content-Type", "application/sdp")]), body))
+
+    def accept_announce(self, path: str, query: str) -> None:
+        """Let the client set up the tracks that it announced."""
+        pending, session = self._answered(), self._answered_session()
+        if pending.description is None:
+            raise LocalProtocolError("nothing was announced")
+        session.advance(Method.ANNOUNCE)
+        session.path_name, session.query = path, query
+        controls = [media.control for media in pending.description.medias]
+        session.announcement = Announcement(RtspUrl.parse(pending.request.url), controls)
+        self._attach(session)
+        self._answer(Response(200))
+
+    def accept_setup(
+        self,
+        path: str,
+        query: str,
+        chosen: ChosenTransport,
+        *,
+        ssrc: int | None = None,
+        server_port: Pair | None = None,
+        group: tuple[str, Pair] | None = None,
+    ) -> None:
+        """Set up the track with the transport of `choose_transport`.
+
+        ``server_port``: ours, for UDP. ``group``: address and ports of the multicast group. ``ssrc``: of the packets
+        that the client will get, where that is known.
+        """
+        pending, session = self._answered(), self._answered_session()
+        session.advance(Method.SETUP)
+        if chosen.protocol is Protocol.TCP:
+            transport = Transport("TCP", delivery="unicast", interleaved=chosen.interleaved, ssrc=ssrc)
+        elif chosen.protocol is Protocol.UDP:
+            transport = Transport(
+                delivery="unicast", client_port=chosen.client_port, server_port=server_port, ssrc=ssrc
+            )
+        elif group is not None:
+            host, port = group
+            transport = Transport(delivery="multicast", destination=host, port=port, ttl=ADVERTISED_TTL, ssrc=ssrc)
+        else:
+            raise LocalProtocolError("a multicast group is missing")
+        session.path_name, session.query = path, query
+        session.setups[pending.track] = TrackSetup(chosen.protocol, chosen.interleaved, chosen.client_port)
+        self._attach(session)
+        has_timeout = chosen.protocol is not Protocol.TCP and session.announcement is None
+        self._answer(Response(200, Headers([("Transport", transport.serialize())])), session, has_timeout=has_timeout)
+
+    def accept_play(self, positions: Iterable[tuple[int, int, int | None]] = ()) -> None:
+        """Answer PLAY. Over TCP, media may follow only after that; before it a player does not expect any.
+
+        ``positions``: (track, sequence number, RTP timestamp) of where each track begins, as far as that is known.
+        """
+        pending, session = self._answered(), self._answered_session()
+        response = Response(200)
+        base = dataclasses.replace(RtspUrl.parse(pending.request.url), password=None).serialize().removesuffix("/")
+        info = serialize_rtp_info(
+            RTPInfo(f"{base}/trackID={track}", sequence, timestamp) for track, sequence, timestamp in positions
+        )
+        was_playing = session.state is State.PLAYING
+        session.advance(Method.PLAY)
+        if not was_playing:
+            self._attach(session)
+            self._expect_frames_of(session)
+        self._answer(response, session, has_timeout=session.protocol is not Protocol.TCP, info=info)
+
+    def accept_record(self) -> None:
+        """Let the client send media."""
+        session = self._answered_session()
+        session.advance(Method.RECORD)
+        self._attach(session)
+        self._expect_frames_of(session)
+        self._answer(Response(200), session)
+
+    def accept_pause(self) -> None:
+        """Answer PAUSE."""
+        session = self._answered_session()
+        session.advance(Method.PAUSE)
+        self._answer(Response(200), session)
+
+    def accept_teardown(self) -> None:
+        """Answer TEARDOWN. The session has to be ended then."""
+        self._answer(Response(200))
+
+    def redirect(self, target: str) -> None:
+        """Answer with another address; one that begins with a slash is a path of this server, reached in the way that
+        the request came.
+        """
+        if target.startswith("/"):
+            url = RtspUrl.parse(self._answered().request.url)
+            target = dataclasses.replace(url, path=target[1:], query="").serialize()
+        self._answer(Response(301, Headers([("Location", target)])))
+
+    @property
+    def may_try_again(self) -> bool:
+        """Whether a client without the right credentials is to get a `challenge`, not yet a `deny`."""
+        return self.authenticator.failures < FAILURES_BEFORE_DENIAL
+
+    def challenge(self, *, basic_only: bool) -> None:
+        """Ask the client for credentials (401). ``basic_only``: for such as only Basic can prove."""
+        self.authenticator.failures += 1
+        challenges = self.authenticator.challenges(basic_only)
+        self._answer(Response(401, Headers([("WWW-Authenticate", challenge) for challenge in challenges])))
+
+    def deny(self, reason: str) -> list[events.Event]:
+        """Refuse what a client asked for that may not (401), and give it up."""
+        self._answer(Response(401))
+        return self._end(reason)
+
+    def refuse(self, status: int, reason: str) -> list[events.Event]:
+        """Refuse what the client asked for. The reason is for the log, and for the client with 461 only."""
+        reason = without_secrets(reason)
+        # What to use instead is for the client's log, which shows the reason phrase.
+        self._answer(Response(status, reason=f"{REASONS[status]}: {reason}" if status == 461 else None))
+        happened: list[events.Event] = [events.RequestRefused(status, reason)]
+        # After a bad request the client and we may not mean the same thing any more.
+        return happened + self._end(reason) if status == 400 else happened
+
+    def fail(self) -> None:
+        """Tell the client of a bug of ours (500), and give it up."""
+        if self.is_closed:
+            return
+        if self._pending is not None:
+            self._answer(Response(500))
+        else:
+            self._writer.send(Response(500))
+        self._close()
+
+    def _expect_frames_of(self, session: ServerSession) -> None:
+        if session.channels:
+            self.expect_frames(session)
+
+    def _answered(self) -> _Pending:
+        if self._pending is None:
+            raise LocalProtocolError("there is no request to answer")
+        return self._pending
+
+    def _answered_session(self) -> ServerSession:
+        session = self._answered().session
+        if session is None:
+            raise LocalProtocolError("the request has no session")
+        return session
+
+    def _answer(
+        self, response: Response, session: ServerSession | None = None, *, has_timeout: bool = False, info: str = ""
+    ) -> None:
+        request = self._answered().request
+        if session is not None:
+            header = SessionHeader(session.secret, SESSION_TIMEOUT if has_timeout else None)
+            response.headers.set("Session", header.serialize())
+        if info:
+            response.headers.set("RTP-Info", info)
+        if request.cseq is not None:
+            response.headers.set("CSeq", request.cseq)
+        self._writer.send(response)
+        self._pending = None
+        self.has_more = self._parser.buffered > 0
+
+    def _end(self, reason: str) -> list[events.Event]:
+        self._close()
+        return [events.ConnectionEnded(reason)]
+
+    def _close(self) -> None:
+        """Take nothing more. Sessions stay until the connection is abandoned, since media may still be on its way."""
+        self.is_closed = True
+        self.has_more = False
+        self._pending = None
+
+
+_Handler = Callable[[ServerConnection, Request, float], events.Event | None]
+
+_HANDLERS: Final[dict[str, _Handler]] = {
+    Method.OPTIONS: ServerConnection.on_options,
+    Method.DESCRIBE: ServerConnection.on_describe,
+    Method.ANNOUNCE: ServerConnection.on_announce,
+    Method.SETUP: ServerConnection.on_setup,
+    Method.PLAY: ServerConnection.on_play,
+    Method.RECORD: ServerConnection.on_record,
+    Method.PAUSE: ServerConnection.on_pause,
+    Method.TEARDOWN: ServerConnection.on_teardown,
+    Method.GET_PARAMETER: ServerConnection.on_parameters,
+    Method.SET_PARAMETER: ServerConnection.on_parameters,
+}

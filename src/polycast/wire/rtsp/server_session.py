@@ -1,0 +1,165 @@
+"""A session of an RTSP server as the protocol knows it, and what all connections of one server have in common.
+
+Sessions are no part of a connection (RFC 2326 section 1.1): those whose media go over UDP outlive the one that they
+were created on, and are controlled over others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp import transport_choice
+from polycast.wire.rtsp.authentication import AuthenticationMethod
+from polycast.wire.rtsp.headers.transport import Pair, Transport
+from polycast.wire.rtsp.message import Method
+from polycast.wire.rtsp.states import State, next_state
+from polycast.wire.rtsp.transport_choice import ChosenTransport, choose_transport
+from polycast.wire.rtsp.url import RtspUrl
+
+SESSION_TIMEOUT: Final = 60
+"""Seconds after which a session without any sign of life is gone, where media do not flow over the connection itself;
+told in the Session header."""
+
+STREAMING: Final = (State.PLAYING, State.RECORDING)
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What the connections of one server share: what it offers, and its sessions."""
+
+    new_secret: Callable[[], str]
+    """Returns a random name for the Session header: who knows it controls the session."""
+    protocols: frozenset[transport_choice.Protocol] = frozenset(transport_choice.Protocol)
+    """How media may travel."""
+    is_encrypted: bool = False
+    """Whether connections are TLS, so that media may not leave them."""
+    authentication_methods: tuple[AuthenticationMethod, ...] = ("basic", "digest")
+    """The schemes offered, in order."""
+    timeout: float = 10.0
+    """Seconds for a client to complete a request."""
+    sessions: dict[str, ServerSession] = field(default_factory=dict)
+    """By the name in the Session header."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSetup:
+    """What SETUP agreed on for one track."""
+
+    protocol: transport_choice.Protocol
+    channels: Pair | None = None
+    """Interleaved channels of RTP and RTCP; with TCP only."""
+    client_port: Pair | None = None
+    """The client's ports for RTP and RTCP; with UDP only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What ANNOUNCE said of the tracks that SETUP will name."""
+
+    url: RtspUrl
+    controls: Sequence[str | None]
+    """``a=control`` of each track."""
+
+
+class Carrier(Protocol):
+    """The connection that carries sessions."""
+
+    remote_host: str
+    session: ServerSession | None
+    carried: set[ServerSession]
+
+    def expect_frames(self, session: ServerSession | None) -> None:
+        """Skip what stands between the interleaved frames of a session's channels; None: of no session's."""
+
+
+class ServerSession:
+    """What a client has set up, and the state of that. `ServerConnection` makes and drives it."""
+
+    def __init__(self, endpoint: Endpoint, carrier: Carrier, now: float) -> None:
+        self.secret = endpoint.new_secret()
+        """The name in the Session header."""
+        self.remote_host = carrier.remote_host
+        self.path_name = ""
+        self.query = ""
+        self.setups: dict[int, TrackSetup] = {}
+        """By index of the track."""
+        self.announcement: Announcement | None = None
+        self.last_request = now
+        """When the client gave the last sign of life: by a request, or by an RTCP packet that whoever drives the
+        session saw."""
+        self.carrier: Carrier | None = None
+        """The connection that carries it; None for a session over UDP whose connection has gone."""
+        self._endpoint = endpoint
+        self._state = State.INIT
+        self._ended_in: State | None = None
+        self.move_to(carrier)
+        endpoint.sessions[self.secret] = self
+
+    @property
+    def state(self) -> State:
+        """Changes by `advance` only, so by the table in `states`."""
+        return self._state
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended_in is not None
+
+    @property
+    def protocol(self) -> transport_choice.Protocol | None:
+        """The transport of the tracks set up so far."""
+        return next((setup.protocol for setup in self.setups.values()), None)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether media flow over the RTSP connection itself."""
+        return self._state in STREAMING and self.protocol is transport_choice.Protocol.TCP
+
+    @property
+    def channels(self) -> set[int]:
+        """The interleaved channels in use."""
+        return {channel for setup in self.setups.values() for channel in setup.channels or ()}
+
+    def advance(self, method: Method) -> None:
+        """A request has succeeded. Raises RemoteProtocolError (455) where it is not valid in this state."""
+        self._state = next_state(self._state, method)
+
+    def choose_transport(self, offers: Sequence[Transport], track: int, *, records: bool) -> ChosenTransport:
+        """Return the first of the transports offered for a track that can be used. Raises RemoteProtocolError."""
+        if track in self.setups:
+            raise RemoteProtocolError(f"track {track} has already been setup")
+        chosen = choose_transport(
+            offers,
+            allowed=self._endpoint.protocols,
+            encrypted=self._endpoint.is_encrypted,
+            record=records,
+            used_protocol=self.protocol,
+            used_channels=self.channels,
+        )
+        ports = chosen.client_port
+        if ports is not None and any(setup.client_port == ports for setup in self.setups.values()):
+            raise RemoteProtocolError(f"UDP ports {ports[0]} and {ports[1]} are already in use by another track")
+        return chosen
+
+    def move_to(self, carrier: Carrier | None) -> None:
+        """Be carried by another connection, or none."""
+        old, self.carrier = self.carrier, carrier
+        if old is not None:
+            old.carried.discard(self)
+            if old.session is self and old is not carrier:
+                old.session = None
+        if carrier is not None:
+            carrier.carried.add(self)
+
+    def end(self) -> State:
+        """End for whatever reason; that does what TEARDOWN does (RFC 2326 appendix A.2). Return the state before."""
+        if self._ended_in is None:
+            self._ended_in = self._state
+            self.advance(Method.TEARDOWN)
+            del self._endpoint.sessions[self.secret]
+            if self.carrier is not None:
+                self.carrier.expect_frames(None)
+            self.move_to(None)
+        return self._ended_in
