@@ -27,16 +27,12 @@ UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media) tests/tes
 check: lint ## style, types and the tests of the inner layers, in less than a minute
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS)
 
-# Most tests wait for other programs, so two run side by side; those that look at a picture or at memory run alone.
+# Most tests wait for other programs or for pictures that are played, so that three workers do not disturb each other on
+# two processors. tests/support/schedule.py says who gets what, and what begins first.
+WORKERS ?= 3
+
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
-ifdef PYTEST_ARGS
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
-else
-	@failed=; \
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile --ignore tests/web --ignore tests/soak || failed="first"; \
-	$(PYTHON) -m pytest -q tests/web tests/soak || failed="$${failed:+$$failed and }second"; \
-	if [ -n "$$failed" ]; then echo "tests failed in the $$failed run" >&2; exit 1; fi
-endif
+	@$(PYTHON) -m pytest $(or $(PYTEST_ARGS),-q -n $(WORKERS) --dist loadfile)
 
 lint: $(VENV)/.test ## check style and types
 	@$(VENV)/bin/ruff check .

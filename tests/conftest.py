@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.support import programs  # noqa: E402
+from tests.support import programs, schedule  # noqa: E402
 
 # A shell script that runs something in the background (``make test &``) lets it and its children ignore SIGINT.
 # Many tests end a program with SIGINT.
@@ -34,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(guard)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    return schedule.make_scheduler(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     programs.mark(items)
+    if hasattr(config, "workerinput"):
+        schedule.sort(items)

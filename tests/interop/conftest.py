@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,14 +40,29 @@ def net() -> Iterator[tools.Network]:
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Short files by codec, and ``h264+aac``; made once per session."""
+    """Short files by codec, and ``h264+aac``; made once per run, also when several workers run the tests."""
+    import fcntl  # not on Windows, where none of these tests runs
+
     tools.require("ffmpeg")
-    folder = tmp_path_factory.mktemp("media")
-    files = {}
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # what the workers have in common
+    folder /= "media"
+    folder.mkdir(exist_ok=True)
+    files = {name: folder / f"{name}.nut" for name in (*VIDEO_ENCODERS, *AUDIO_ENCODERS, "h264+aac")}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            make_media(files, folder)
+            (folder / "complete").touch()
+    return files
+
+
+def make_media(files: dict[str, Path], folder: Path) -> None:
+    """Write the files with FFmpeg."""
     seconds = ("-t", str(SECONDS_OF_MEDIA))
 
     def make(name: str, *arguments: str | Path) -> None:
-        files[name] = folder / f"{name}.nut"
         program = tools.run(f"make-{name}", tools.ffmpeg(*arguments, files[name]), folder, seconds=60)
         assert program.process.returncode == 0, program.describe()
 
@@ -56,4 +72,3 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         source = SOUND.format(rate=rate) + (",asetnsamples=160" if name == "g711" else "")
         make(name, "-f", "lavfi", "-i", source, *seconds, "-c:a", *audio_encoder)
     make("h264+aac", "-i", files["h264"], "-i", files["aac"], "-c", "copy")
-    return files

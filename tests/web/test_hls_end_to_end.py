@@ -123,7 +123,8 @@ async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path)
                     await page.call("Page.reload")
                 else:
                     break
-        await page.wait_for("document.getElementById('title').textContent === 'The stream has stopped'", 30)
+        if run == "first":
+            await page.wait_for("document.getElementById('title').textContent === 'The stream has stopped'", 30)
     return page
 
 

@@ -157,7 +157,7 @@ async def test_what_is_lost_comes_back(tmp_path: Path) -> None:
                     (session,) = (item for item in fixture.server.sessions().values() if item.state == "read")
             assert network.dropped > 20
     check_bars(found)
-    print(f"{network.dropped} packets dropped, {session.counters.packets_sent} sent")
+    print(f"{network.dropped} packets dropped, {session.packets_sent} sent")
     assert found["gap"] < LONGEST_FREEZE_MS
 
 
