@@ -21,6 +21,8 @@ from tests.protocols.rtsp.support import running
 from tests.wire.rtmp.support import VIDEO
 
 from polycast.control import command_guard, commands
+from polycast.hub import retry
+from polycast.hub.retry import RetryPauses
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "rtspAddress: 127.0.0.1:0\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n"
@@ -45,8 +47,7 @@ async def written(file: Path, lines: int = 1) -> list[str]:
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
-    monkeypatch.setattr(commands, "RESTART_PAUSE", 0.02)
-    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 0.1)
+    monkeypatch.setattr(commands, "RESTART_PAUSES", RetryPauses(0.02, 0.1))
 
 
 # Variables and restarts of each event
@@ -108,9 +109,8 @@ async def test_the_pause_begins_anew_after_a_command_that_worked(
         pauses.append(timeout)
         return await wait_for(awaitable, 0.001)
 
-    monkeypatch.setattr(commands, "JITTER", 0.0)
-    monkeypatch.setattr(commands, "RESTART_PAUSE", 5.0)
-    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 60.0)
+    monkeypatch.setattr(retry, "JITTER", 0.0)
+    monkeypatch.setattr(commands, "RESTART_PAUSES", RetryPauses(5.0, 60.0))
     monkeypatch.setattr(commands.asyncio, "wait_for", record)
     monkeypatch.setattr(commands, "SETTLED_SECONDS", 0.7)
     file = tmp_path / "out"
@@ -188,8 +188,7 @@ async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatc
 
 
 async def test_two_hundred_that_fail_for_ever_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "RESTART_PAUSE", 1.0)
-    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 60.0)
+    monkeypatch.setattr(commands, "RESTART_PAUSES", RetryPauses(1.0, 60.0))
     paths = {f"cam{index}": {"runOnInit": "false", "runOnInitRestart": True} for index in range(MANY)}
     async with running(paths=paths) as app:
         # After 1 s (0.8 at least), then 2 s (1.6 at least): in 2 s of any machine each runs twice at most.
@@ -224,11 +223,12 @@ class ServerProcess:
 
     def guards(self) -> list[int]:
         """Those of the descendants that are the server's guard."""
-        return [
-            process
-            for process in self.descendants()
-            if b"command_guard.py" in Path(f"/proc/{process}/cmdline").read_bytes()
-        ]
+        found: list[int] = []
+        for process in self.descendants():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if b"command_guard.py" in Path(f"/proc/{process}/cmdline").read_bytes():
+                    found.append(process)
+        return found
 
     async def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -15,6 +15,7 @@ from tests.protocols.rtsp.support import PATIENCE, Fixture, key_unit, rtp, runni
 
 from polycast.control import command_guard, commands
 from polycast.control.commands import describe_exit, expand
+from polycast.hub.retry import RetryPauses
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,8 +25,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups and s
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
-    monkeypatch.setattr(commands, "RESTART_PAUSE", 0.02)
-    monkeypatch.setattr(commands, "LONGEST_RESTART_PAUSE", 0.1)
+    monkeypatch.setattr(commands, "RESTART_PAUSES", RetryPauses(0.02, 0.1))
 
 
 def shell(script: str) -> str:

@@ -9,6 +9,7 @@ from polycast.api.errors import is_permanent, public_error
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
 from polycast.hub.path import Path, Source
+from polycast.hub.retry import STREAM_OVER, Ended, Failure, Next, RetryPauses, Supervisor
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
 from polycast.log import Log
@@ -16,12 +17,7 @@ from polycast.media.track import Track
 from polycast.net.dial import describe_failure
 from polycast.protocols.pull import PullContext, Puller
 
-# Seconds before the first attempt after a failure; doubled by each further one, up to the longest.
-SHORTEST_PAUSE = 0.5
-LONGEST_PAUSE = 10.0
-
-# What pullers say of a stream that its server has ended.
-ENDED = "the stream has ended"
+RETRY_PAUSES = RetryPauses(first=0.5, longest=10.0)
 
 
 class Feed(Source):
@@ -43,17 +39,20 @@ class Feed(Source):
         self._log = log
         self._reconnect = reconnect
         self._on_error = on_error
-        self._task: asyncio.Task[None] | None = None
-        self._was_ready = False
+        self._supervisor = Supervisor(
+            self._attempt, self._on_ended, pauses=lambda: RETRY_PAUSES, describe=describe_failure, log=lambda: log
+        )
+
+    @property
+    def failure(self) -> Failure | None:
+        return self._supervisor.failure
 
     def start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if not self._supervisor.is_running:
+            self._supervisor.start(asyncio.get_running_loop())
 
     def stop(self, reason: str) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+        if self._supervisor.stop() is not None:
             self._path.remove_publisher(self, reason)
 
     def close_publisher(self, reason: str) -> None:
@@ -62,24 +61,7 @@ class Feed(Source):
     def reference(self) -> Reference:
         return Reference(self._puller.type_name)
 
-    async def _run(self) -> None:
-        pause = SHORTEST_PAUSE
-        while True:
-            self._was_ready = False
-            error = await self._attempt()
-            # The end of a stream that was there is an event for who reconnects, and no error where it was said.
-            is_end = self._was_ready and (self._reconnect or str(error) == ENDED)
-            if not is_end or is_permanent(error):
-                self._on_error(error)
-            self._path.remove_publisher(self, str(error))
-            if is_permanent(error) or not self._reconnect:
-                return
-            if self._was_ready:
-                pause = SHORTEST_PAUSE
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
-
-    async def _attempt(self) -> PolycastError:
+    async def _attempt(self) -> None:
         context = PullContext(
             asyncio.get_running_loop(),
             self._log,
@@ -88,18 +70,24 @@ class Feed(Source):
             Counters(),
             self._publish,
         )
-        try:
-            await self._puller.pull(context)
-        except PolycastError as error:
-            return public_error(error)
-        except (OSError, TimeoutError) as error:
-            return public_error(OSError(describe_failure(error)))
-        except Exception as error:
-            self._log.exception("internal error")
-            return public_error(error)
-        return public_error(OSError(ENDED))
+        await self._puller.pull(context)
+
+    def _on_ended(self, ended: Ended) -> Next:
+        error = _public(ended.error)
+        # The end of a stream that was there is an event for who reconnects, and no error where it was said.
+        is_end = ended.has_worked and (self._reconnect or str(error) == STREAM_OVER)
+        if not is_end or is_permanent(error):
+            self._on_error(error)
+        self._path.remove_publisher(self, str(error))
+        return Next.STOP if is_permanent(error) or not self._reconnect else Next.PAUSE
 
     def _publish(self, tracks: Sequence[Track], publishes_packets: bool) -> Stream:
         stream = self._path.start_publishing(self, tracks, publishes_packets=publishes_packets)
-        self._was_ready = True
+        self._supervisor.worked()
         return stream
+
+
+def _public(error: Exception) -> PolycastError:
+    if isinstance(error, OSError) and not isinstance(error, PolycastError):
+        return public_error(OSError(describe_failure(error)))
+    return public_error(error)

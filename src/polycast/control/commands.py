@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import re
 import secrets
 import shlex
@@ -20,17 +19,14 @@ from typing import IO, Final
 from polycast.control import command_guard
 from polycast.control.command_output import OutputReader
 from polycast.control.process_groups import GroupWatch
+from polycast.hub.retry import Backoff, RetryPauses
 from polycast.log import Log
 
-# Seconds before a command that has ended is started again; doubled while it keeps ending soon, up to the second.
-RESTART_PAUSE: Final = 5.0
-LONGEST_RESTART_PAUSE: Final = 60.0
+# Before a command that has ended is started again.
+RESTART_PAUSES: Final = RetryPauses(first=5.0, longest=60.0)
 
 # A command that ran for so many seconds has worked: the pause begins anew.
 SETTLED_SECONDS: Final = 60.0
-
-# Restart pauses are made longer or shorter by up to this part, so that many commands do not begin in one moment.
-JITTER: Final = 0.2
 
 # Seconds that a command gets to end after each signal before the next, stronger one.
 GRACE_SECONDS: Final = 5.0
@@ -155,7 +151,7 @@ class Command:
         self._log = log
         self._restarts = restarts
         self._stopping = asyncio.Event()
-        self._pause = RESTART_PAUSE
+        self._backoff = Backoff()
         self._mark = pool.new_mark()
 
     def stop(self) -> None:
@@ -179,15 +175,15 @@ class Command:
             if self._stopping.is_set():
                 return
             if loop.time() - began >= SETTLED_SECONDS:
-                self._pause = RESTART_PAUSE
-            pause = self._pause * random.uniform(1 - JITTER, 1 + JITTER)
+                self._backoff.reset()
+            pause = self._backoff.pause(RESTART_PAUSES)
             then = f"; next attempt in {pause:.3g} s" if self._restarts else ""
             write("%s command %s%s", self._name, outcome, then)
             if not self._restarts:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
-            self._pause = min(LONGEST_RESTART_PAUSE, self._pause * 2)
+            self._backoff.advance()
 
     async def _run_once(self, arguments: list[str]) -> tuple[Callable[..., None], str]:
         """Run the command until it ends; return how that is logged unless it was stopped."""

@@ -12,7 +12,8 @@ from polycast.config import path_to_jsonable
 from polycast.control.settings import ChangeSource, Settings
 from polycast.control.traffic import Traffic
 from polycast.hub.live_track import LiveTrack
-from polycast.hub.path import Path, SourceFailure
+from polycast.hub.path import Path
+from polycast.hub.retry import Failure
 from polycast.hub.stats import Reference
 from polycast.items import (
     BytesReceived,
@@ -132,7 +133,7 @@ def _describe_source(path: Path) -> Reference | None:
     return Reference("redirect") if path.configuration.source == "redirect" else None
 
 
-def _describe_failure(failure: SourceFailure | None) -> FailureItem | None:
+def _describe_failure(failure: Failure | None) -> FailureItem | None:
     if failure is None:
         return None
     next_attempt = failure.next_attempt

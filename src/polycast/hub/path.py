@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.errors import CannotPublish, NoOnePublishing, PathClosed, Redirected, SourceTimedOut
 from polycast.hub.on_demand import Input, OnDemand
+from polycast.hub.retry import Failure
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
 from polycast.log import Log
@@ -35,22 +36,13 @@ class Publisher(ABC):
         """Ask for a key frame, as soon as there can be one. Most publishers cannot be asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFailure:
-    """Why a source does not deliver a stream."""
-
-    error: str
-    since: float
-    """Unix time in seconds of the first failure since it last worked."""
-    next_attempt: float | None = None
-    """Unix time in seconds; None while an attempt is under way, and when none is planned."""
-
-
 class Source(Publisher):
     """A publisher that the server itself runs: it pulls a stream, or makes one."""
 
-    failure: SourceFailure | None = None
-    """None while it works, and before it has failed."""
+    @property
+    def failure(self) -> Failure | None:
+        """Why it does not deliver a stream; None while it does, and before it has failed."""
+        return None
 
     @abstractmethod
     def start(self) -> None:
@@ -163,7 +155,7 @@ class Path:
         return NoOnePublishing(self.name, failure.error if failure is not None else "")
 
     @property
-    def source_failure(self) -> SourceFailure | None:
+    def source_failure(self) -> Failure | None:
         """Why the source of the path, or the one in place of its redirection, does not deliver a stream."""
         source = self.source or self._stand_in
         return source.failure if source is not None and self.stream is None else None

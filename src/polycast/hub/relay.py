@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from polycast.hub.batch import FrameBatch, PacketBatch
-from polycast.hub.errors import PathError
-from polycast.hub.path import Path, Source, SourceFailure
+from polycast.hub.path import Path, Source
+from polycast.hub.retry import Ended, Failure, Next, RetryPauses, Supervisor
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, PacketReader, Reader, Stream
 from polycast.media.frame import Frame
 from polycast.rtp.rtcp import SenderReport
 
-# Seconds before a path that cannot be read is looked at again.
-RETRY_SECONDS = 1.0
+# Before a path that cannot be read is tried again. Always the same: it is in this process.
+RETRY_PAUSES = RetryPauses(first=1.0, longest=1.0)
 
 
 class PathRelay(Source):
@@ -29,22 +28,28 @@ class PathRelay(Source):
         self._find = find
         self._release = release
         self._loop = loop
-        self._task: asyncio.Task[None] | None = None
         self._origin: Path | None = None
         self._reader: Reader | None = None
+        self._ended: asyncio.Future[None] | None = None
+        """Done when the stream that is read has ended."""
+        self._supervisor = Supervisor(
+            self._attempt, self._on_ended, pauses=lambda: RETRY_PAUSES, describe=str, log=lambda: path.log
+        )
 
     def now(self) -> float:
         """Return monotonic seconds."""
         return self._loop.time()
 
+    @property
+    def failure(self) -> Failure | None:
+        return self._supervisor.failure
+
     def start(self) -> None:
-        if self._task is None:
-            self._task = self._loop.create_task(self._run())
+        if not self._supervisor.is_running:
+            self._supervisor.start(self._loop)
 
     def stop(self, reason: str) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+        self._supervisor.stop()
         self._detach()
         self._path.remove_publisher(self, reason, for_good=True)
 
@@ -54,20 +59,21 @@ class PathRelay(Source):
     def reference(self) -> Reference:
         return Reference("path")
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                origin = self._find()
-                try:
-                    self._attach(origin, await origin.wait_ready(follows=True))
-                    return
-                finally:
-                    self._release(origin)
-            except PathError as error:
-                since = self.failure.since if self.failure is not None else time.time()
-                self.failure = SourceFailure(str(error), since)
-                self._path.log.debug("cannot be fed from another path: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
+    async def _attempt(self) -> None:
+        origin = self._find()
+        ended = self._ended = self._loop.create_future()
+        try:
+            self._attach(origin, await origin.wait_ready(follows=True))
+        finally:
+            self._release(origin)
+        await ended
+
+    def _on_ended(self, ended: Ended) -> Next:
+        if ended.has_worked:
+            self._supervisor.failure = None  # the next stream may be there already
+            return Next.AT_ONCE
+        self._path.log.debug("cannot be fed from another path: %s", ended.reason)
+        return Next.PAUSE
 
     def _attach(self, origin: Path, stream: Stream) -> None:
         own = self._path.start_publishing(self, stream.descriptions, publishes_packets=stream.publishes_packets)
@@ -76,7 +82,7 @@ class PathRelay(Source):
         reader = _Packets(self, own) if stream.publishes_packets else _Frames(self, own)
         origin.attach_reader(reader, stream)
         self._origin, self._reader = origin, reader
-        self.failure = None
+        self._supervisor.worked()
 
     def _detach(self) -> None:
         origin, self._origin = self._origin, None
@@ -87,7 +93,8 @@ class PathRelay(Source):
     def on_origin_ended(self, reason: str) -> None:
         """The other stream is over: wait for the next one."""
         self._origin = self._reader = None
-        self._task = self._loop.create_task(self._run())
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
         self._path.remove_publisher(self, reason)
 
 

@@ -1,11 +1,8 @@
-"""What the sources of a path have in common: one that pulls, and the supervisor that retries and changes sources."""
+"""What the sources of a path have in common: one that pulls, and what changes to the next one when it fails."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,32 +12,16 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
-from polycast.hub.path import Path, Source, SourceFailure
+from polycast.hub.path import Path, Source
+from polycast.hub.retry import Ended, Failure, Next, RetryPauses, Supervisor
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.net.dial import describe_failure
 
-# The pause before each attempt is longer or shorter by up to this part of it, at random, so that hundreds of sources
-# of one origin do not all come back in the same moment.
-JITTER: Final = 0.2
-
 # Seconds that sources get to end when the server stops: a camera's program is killed after six.
 END_SECONDS: Final = 8.0
-
-# The back-off doubles at most so often; sourceRetryPauseMax is reached long before.
-MAXIMUM_DOUBLINGS: Final = 30
-
-
-def retry_pause(rounds: int, first: float, longest: float) -> float:
-    """Return the seconds to wait after ``rounds`` failures in a row before the last one."""
-    return min(longest, first * 2.0 ** min(rounds, MAXIMUM_DOUBLINGS))
-
-
-def jittered(pause: float) -> float:
-    """Return the pause, made a little longer or shorter at random."""
-    return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 class PullError(PolycastError):
@@ -117,30 +98,33 @@ class SupervisedSource(Source):
         self._pullers = tuple(pullers)
         self._settings = settings
         self._current = 0
-        self._task: asyncio.Task[None] | None = None
-        self._was_ready = False
+        self._failures = 0
+        """Sources that failed since one was ready, in this round."""
+        self._supervisor = Supervisor(
+            self._attempt, self._on_ended, pauses=self._pauses, describe=describe_failure, log=lambda: self._log
+        )
         self.counters = Counters()
         self.state = "stopped"
         """For the API and logs: ``stopped``, ``connecting``, ``ready`` or ``waiting``."""
 
     # Source
 
+    @property
+    def failure(self) -> Failure | None:
+        return self._supervisor.failure
+
     def start(self) -> None:
-        if self._task is not None:
+        if self._supervisor.is_running:
             return
         self._log.info("started")
-        self._current = 0
-        task = self._task = self._settings.loop.create_task(self._run())
+        self._current = self._failures = 0
+        task = self._supervisor.start(self._settings.loop)
         self._settings.tasks.add(task)
         task.add_done_callback(self._settings.tasks.discard)
 
     def stop(self, reason: str) -> None:
-        task, self._task = self._task, None
-        if task is None:
+        if self._supervisor.stop() is None:
             return
-        task.cancel()
-        if self.failure is not None:
-            self.failure = dataclasses.replace(self.failure, next_attempt=None)
         log = self._log
         self.state = "stopped"
         self._path.remove_publisher(self, reason, for_good=True)
@@ -158,40 +142,7 @@ class SupervisedSource(Source):
 
     # The life of the source
 
-    async def _run(self) -> None:
-        failures = 0
-        """Sources that failed since one was ready, in this round."""
-        rounds = 0
-        """Times that all of them failed in a row."""
-        task = asyncio.current_task()
-        while True:
-            self._was_ready = False
-            error = await self._attempt(self._pullers[self._current])
-            if self._task is not task:
-                return  # stopped: asyncio.wait_for may swallow a cancellation (before Python 3.12)
-            failed = self._log.child(redact(self._pullers[self._current].url))
-            since = self.failure.since if self.failure is not None else time.time()
-            self.failure = SourceFailure(error, since)
-            if self._was_ready:
-                failures = rounds = 0
-            failures += 1
-            self._current = (self._current + 1) % len(self._pullers)
-            if failures < len(self._pullers):
-                # Readers stay for as long as there is another source that may take over.
-                self._path.hold_publisher(self, error)
-                failed.warning("failed: %s; the next source takes over", error)
-                self._log.info("takes over from the source that failed")
-                continue
-            failures = 0
-            self.state = "waiting"
-            self._path.remove_publisher(self, error)
-            pause = self._next_pause(rounds)
-            failed.warning("failed: %s; next attempt in %.3g s", error, pause)
-            await self._pause(pause, self.failure)
-            rounds += 1
-
-    async def _attempt(self, puller: Puller) -> str:
-        """Pull until that ends; return why it did."""
+    async def _attempt(self) -> None:
         self.state = "connecting"
         context = PullContext(
             self._settings.loop,
@@ -201,30 +152,32 @@ class SupervisedSource(Source):
             self.counters,
             self._publish,
         )
-        try:
-            await puller.pull(context)
-        except (OSError, TimeoutError, PolycastError) as error:
-            return describe_failure(error)
-        except Exception:
-            self._log.exception("internal error")
-            return "internal error"
-        return "the stream has ended"
+        await self._pullers[self._current].pull(context)
 
-    def _next_pause(self, rounds: int) -> float:
+    def _on_ended(self, ended: Ended) -> Next:
+        failed = self._log.child(redact(self._pullers[self._current].url))
+        self._failures = 1 if ended.has_worked else self._failures + 1
+        self._current = (self._current + 1) % len(self._pullers)
+        if self._failures < len(self._pullers):
+            # Readers stay for as long as there is another source that may take over.
+            self._path.hold_publisher(self, ended.reason)
+            failed.warning("failed: %s; the next source takes over", ended.reason)
+            self._log.info("takes over from the source that failed")
+            return Next.AT_ONCE
+        self._failures = 0
+        self.state = "waiting"
+        self._path.remove_publisher(self, ended.reason)
+        failed.warning("failed: %s; next attempt in %.3g s", ended.reason, ended.pause)
+        return Next.PAUSE
+
+    def _pauses(self) -> RetryPauses:
         configuration = self._path.configuration
-        longest = float(configuration.source_retry_pause_max)
-        return jittered(retry_pause(rounds, float(configuration.source_retry_pause), longest))
-
-    async def _pause(self, pause: float, failure: SourceFailure) -> None:
-        self.failure = dataclasses.replace(failure, next_attempt=time.time() + pause)
-        await asyncio.sleep(pause)
-        self.failure = failure
+        return RetryPauses(float(configuration.source_retry_pause), float(configuration.source_retry_pause_max))
 
     def _publish(self, tracks: Sequence[Track], publishes_packets: bool) -> Stream:
         stream = self._path.start_publishing(self, tracks, publishes_packets=publishes_packets)
-        self._was_ready = True
+        self._supervisor.worked()
         self.state = "ready"
-        self.failure = None
         self._log.info("ready: %s", describe_tracks(tracks))
         return stream
 

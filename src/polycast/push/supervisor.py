@@ -6,14 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from polycast.errors import PolycastError
 from polycast.hub.path import Path
+from polycast.hub.retry import Ended, Next, NothingToDo, RetryPauses, Supervisor
 from polycast.hub.stream import Stream
 from polycast.log import Log
+from polycast.net.dial import describe_failure
 
-# Seconds before the first attempt after a failure; doubled by each further one, up to the longest.
-SHORTEST_PAUSE = 0.5
-LONGEST_PAUSE = 10.0
+RETRY_PAUSES = RetryPauses(first=0.5, longest=10.0)
 
 # Seconds for a server to answer, and to take what is sent.
 PATIENCE = 10.0
@@ -52,42 +51,35 @@ class Push:
     ) -> None:
         """``on_failed`` gets the error and whether it was connected before; it returns whether to try again."""
         self._path = path
-        self._log = log
         self._make_pusher = make_pusher
         self._on_connected = on_connected
         self._on_failed = on_failed
-        self._task: asyncio.Task[None] | None = None
+        self._supervisor = Supervisor(
+            self._attempt, self._on_ended, pauses=lambda: RETRY_PAUSES, describe=describe_failure, log=lambda: log
+        )
 
     def start(self) -> None:
         """Begin, in the background."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._supervisor.start(asyncio.get_running_loop())
 
     async def stop(self) -> None:
         """Close the connection."""
-        task, self._task = self._task, None
+        task = self._supervisor.stop()
         if task is not None:
-            task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _run(self) -> None:
-        pause = SHORTEST_PAUSE
-        while (stream := self._path.stream) is not None:
-            pusher = self._make_pusher()
-            connected = False
-            try:
-                await pusher.open(self._path, stream)
-                connected = True
-                pause = SHORTEST_PAUSE
-                self._on_connected()
-                await pusher.wait()
-            except (OSError, TimeoutError, PolycastError) as error:
-                if not self._on_failed(error, connected):
-                    return
-            except Exception as error:
-                self._log.exception("internal error")
-                if not self._on_failed(error, connected):
-                    return
-            finally:
-                await pusher.close(self._path)
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
+    async def _attempt(self) -> None:
+        stream = self._path.stream
+        if stream is None:
+            raise NothingToDo
+        pusher = self._make_pusher()
+        try:
+            await pusher.open(self._path, stream)
+            self._supervisor.worked()
+            self._on_connected()
+            await pusher.wait()
+        finally:
+            await pusher.close(self._path)
+
+    def _on_ended(self, ended: Ended) -> Next:
+        return Next.PAUSE if self._on_failed(ended.error, ended.has_worked) else Next.STOP
