@@ -217,7 +217,7 @@ def test_a_thread_that_hangs_does_not_keep_the_server_from_ending(folder: Path) 
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert "listener closed" in out
-    assert err == "polycast: the server did not stop in time, so it was ended\n"
+    assert err == "polycast: the server did not stop in time and was terminated\n"
     assert process.returncode == 1
 
 

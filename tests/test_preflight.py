@@ -80,7 +80,7 @@ def test_a_port_that_is_taken(free_ports: tuple[int, int]) -> None:
 def test_a_port_that_is_used_twice(free_ports: tuple[int, int]) -> None:
     address = f"127.0.0.1:{free_ports[0]}"
     assert found(rtspAddress=address, hlsAddress=address, rtmpAddress=f"127.0.0.1:{free_ports[1]}") == [
-        (f"hlsAddress: port {free_ports[0]} is that of rtspAddress, too", True)
+        (f"hlsAddress: port {free_ports[0]} is also that of rtspAddress", True)
     ]
     assert found(rtspAddress=address, hlsAddress=address, hlsDisable=True) == []
 
@@ -97,7 +97,7 @@ def test_the_log_file(tmp_path: Path) -> None:
     assert found(logDestinations=["file"], logFile=str(tmp_path)) == [(f"logFile: '{tmp_path}' is a directory", True)]
     missing = tmp_path / "no" / "log"
     assert found(logDestinations=["file"], logFile=str(missing)) == [
-        (f"logFile: there is no directory '{missing.parent}'", True)
+        (f"logFile: the directory '{missing.parent}' does not exist", True)
     ]
 
 
@@ -108,9 +108,9 @@ def test_programs_of_commands() -> None:
         "b": {"runOnRead": "$PROGRAM x"},
     }
     assert found(runOnConnect="no-such-program $RTSP_PORT", paths=paths) == [
-        ("runOnConnect: there is no program 'no-such-program'", False),
-        ("path 'cam': runOnInit: there is no program 'ffmepg'", False),
-        ("path '~^a': runOnDemand: the command cannot be understood: No closing quotation", False),
+        ("runOnConnect: the program 'no-such-program' does not exist", False),
+        ("path 'cam': runOnInit: the program 'ffmepg' does not exist", False),
+        ("path '~^a': runOnDemand: the command cannot be parsed: No closing quotation", False),
     ]
 
 
@@ -122,7 +122,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["--check", "my.yml"]) == 1
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("ERR: serverCert, serverKey: the TLS certificate 'server.crt' does not exist")
-    assert "WAR: path 'all': runOnReady: there is no program 'ffmepg'" in told
+    assert "WAR: path 'all': runOnReady: the program 'ffmepg' does not exist" in told
     assert told[-1] == f"{file} is valid, but the server cannot start with it"
     file.write_text(base)
     assert main(["--check", "my.yml"]) == 0

@@ -168,10 +168,10 @@ def test_without_rights_as_told_by_the_system(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.yml"], "there is no configuration file"),
+        (["missing.yml"], "does not exist"),
         (["--group", "video"], "--group needs --user"),
-        (["--writable", "missing"], "there is no directory"),
-        (["--output", "missing/polycast.service"], "there is no directory"),
+        (["--writable", "missing"], "does not exist"),
+        (["--output", "missing/polycast.service"], "does not exist"),
         (["--user", "nobody-of-this-name"], "there is no user 'nobody-of-this-name'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Samples to coded frames."""
+"""Encodes audio samples."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ AUDIO_CODECS = ("aac", "opus", "pcmu", "pcma")
 BITRATE_PER_CHANNEL = 64_000
 OPUS_RATE = 48_000
 
-# Samples in a frame of codecs that do not say: 20 ms at 8 kHz, the usual packet of G.711 (RFC 3551 section 4.2).
+# Samples in a frame of codecs without a frame size: 20 ms at 8 kHz, the usual packet of G.711 (RFC 3551 section 4.2).
 G711_FRAME = 160
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSettings:
-    """What to encode and how."""
+    """Settings of the audio encoder."""
 
     sample_rate: int
     channels: int = 2
@@ -32,7 +32,7 @@ class AudioSettings:
     bitrate: int | None = None
 
     def check(self) -> None:
-        """Raise ValueError when they make no sense."""
+        """Raise ValueError if they are invalid."""
         if self.codec not in AUDIO_CODECS:
             raise ValueError(f"unknown audio codec '{self.codec}': one of {', '.join(AUDIO_CODECS)}")
         if self.channels not in (1, 2):
@@ -72,16 +72,16 @@ class AudioEncoder:
 
     @property
     def next_pts(self) -> int:
-        """Time of the next sample that is given."""
+        """Time of the next sample to encode."""
         return self._position + len(self._waiting)
 
     def skip_to(self, pts: int) -> None:
-        """Let the next sample that is given have this time; what waits for a whole frame is dropped."""
+        """Set the time of the next sample to encode; buffered samples of an incomplete frame are dropped."""
         self._waiting = self._waiting[:0]
         self._position = pts
 
     def encode(self, samples: NDArray[Any]) -> list[tuple[bytes, int, int]]:
-        """Return what is ready after these samples: (frame, pts, duration) each.
+        """Encode samples; return the frames that are ready as (frame, pts, duration).
 
         Raises ValueError for samples of a wrong shape or type.
         """
@@ -119,7 +119,7 @@ class AudioEncoder:
         sound.time_base = Fraction(1, self._settings.sample_rate)
         sound.pts = self._position
         self._position += len(block)
-        # The first packet of AAC and Opus holds the run-in of the encoder, before the time of the first sample.
+        # The first packet of AAC and Opus contains the encoder delay, before the time of the first sample.
         return [(bytes(packet), int(packet.pts), self._frame_size) for packet in self._context.encode(sound)]
 
     def _open(self, name: str) -> Any:

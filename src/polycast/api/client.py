@@ -223,7 +223,7 @@ def publish(
 
 
 def check_url(url: object, function: str) -> None:
-    """Raise TypeError for what is no URL, such as the number of a webcam."""
+    """Raise TypeError for an argument that is not a URL, such as the number of a webcam."""
     if isinstance(url, str):
         return
     advice = ""

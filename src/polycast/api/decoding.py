@@ -1,4 +1,4 @@
-"""Coded frames to pictures and sound, with settings for low delay."""
+"""Decodes frames to pictures and audio, with settings for low delay."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ DECODERS = {
 
 MAXIMUM_THREADS = 4
 
-# Pictures that may be in a decoder at once: 16 is what H.264 and H.265 allow to be reordered.
+# Pictures that may be in a decoder at once: H.264 and H.265 allow 16 to be reordered.
 MAXIMUM_TIMES = 64
 
 
 def decoder_name(codec: Codec) -> str | None:
-    """Return the name of the decoder for a codec; None when there is none."""
+    """Return the name of the decoder for a codec, or None."""
     if isinstance(codec, G711):
         return "pcm_mulaw" if codec.mu_law else "pcm_alaw"
     if isinstance(codec, LPCM):
@@ -64,9 +64,9 @@ def decoder_name(codec: Codec) -> str | None:
 
 
 def choose_tracks(tracks: Sequence[Track], *, video: bool, audio: bool) -> dict[int, Track]:
-    """Return the tracks to read, by index: all for ``video`` and ``audio`` both false, which means coded frames.
+    """Return the tracks to read, by index: all if ``video`` and ``audio`` are both false, which means encoded frames.
 
-    Otherwise the first track of each kind that can be decoded. Raises UnsupportedCodec when there is none.
+    Otherwise the first track of each kind that can be decoded. Raises UnsupportedCodec if there is none.
     """
     if not video and not audio:
         return {track.index: track for track in tracks}
@@ -113,7 +113,7 @@ class _Decoder:
         codec = track.codec
         context = self._context
         if codec.kind == "video":
-            # Frame threads would hold back a picture each; slice threads do not.
+            # Frame threads would delay by one picture each; slice threads do not.
             context.thread_type = "SLICE"
             context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS)
             context.flags |= self._av.codec.context.Flags.low_delay
@@ -128,7 +128,7 @@ class _Decoder:
             context.layout = "mono"
 
     def decode(self, frame: Frame) -> list[tuple[Any, int, _Time]]:
-        """Return (native frame, pts, what is known of it) of all that is ready."""
+        """Decode a frame; return (native frame, pts, its times) for everything that is ready."""
         units = self._bitstream.with_parameters(self.codec, frame.units) if frame.key else frame.units
         packet = self._av.Packet(self._bitstream.join(units))
         packet.pts, packet.dts = frame.pts, frame.dts
@@ -144,7 +144,7 @@ class _Decoder:
         ]
 
     def flush(self) -> None:
-        """Forget earlier frames: pictures are missing in between."""
+        """Discard the state of earlier frames, because pictures are missing in between."""
         self._context.flush_buffers()
         self._times.clear()
 
@@ -175,7 +175,7 @@ class Decoding:
         """Frames that could not be decoded."""
 
     def decode(self, arrival: Arrival) -> list[VideoFrame | AudioFrame]:
-        """Return what became ready. Raises UnsupportedCodec."""
+        """Decode a frame; return what is ready. Raises UnsupportedCodec."""
         decoder = self._decoder_for(arrival)
         if arrival.skipped and arrival.track.kind == "video":
             decoder.flush()
@@ -195,7 +195,7 @@ class Decoding:
         decoder = self._decoders.get(track.index)
         if decoder is not None and decoder.codec is not track.codec:
             if track.kind == "video" and type(decoder.codec) is type(track.codec):
-                decoder.codec = track.codec  # the next key frame carries the new parameter sets
+                decoder.codec = track.codec  # the next key frame contains the new parameter sets
             else:
                 decoder = None
         if decoder is None:
@@ -221,7 +221,7 @@ def _unix_seconds(wall: WallTime | None) -> float | None:
 
 
 def _to_floats(native: Any) -> Any:
-    """Return decoded sound as float32, one row for each sample."""
+    """Return decoded audio as float32, one row per sample."""
     import numpy as np
 
     array = native.to_ndarray()

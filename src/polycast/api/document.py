@@ -1,4 +1,4 @@
-"""Writes the API reference of ``docs/library.md`` out of the docstrings: ``python -m polycast.api.document docs``."""
+"""Generates the API reference of ``docs/library.md`` from the docstrings: ``python -m polycast.api.document docs``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGIN = "<!-- reference: begin (made from the docstrings) -->"
 END = "<!-- reference: end -->"
 
 LONGEST_SIGNATURE = 140
-"""Characters; longer ones have one parameter a line."""
+"""Characters; longer signatures have one parameter per line."""
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Servers and streams": ("Server", "publish", "read"),
@@ -72,14 +72,14 @@ def reference() -> str:
 
 
 def updated(text: str) -> str:
-    """Return a document with the reference in its place."""
+    """Return a document with the new reference."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
 
 
 def main(directory: str) -> None:
-    """Renew ``library.md`` in a directory."""
+    """Update ``library.md`` in a directory."""
     path = Path(directory) / "library.md"
     path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
 
@@ -137,7 +137,7 @@ def _members(thing: type) -> Iterator[str]:
 
 
 def _attribute_documents(thing: type) -> dict[str, str]:
-    """Return the strings that stand behind assignments, in the class and in its ``__init__``, by name."""
+    """Return the strings after assignments, in the class and in its ``__init__``, by name."""
     found: dict[str, str] = {}
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
@@ -181,7 +181,7 @@ def _assigned_name(statement: ast.stmt) -> str | None:
 
 
 def _signature(name: str, function: Any) -> str:
-    """Return a signature with one parameter a line."""
+    """Return a signature with one parameter per line."""
     signature = inspect.signature(function)
     parameters = [f"    {text}," for text in _parameters(signature)]
     return "\n".join([f"{name}(", *parameters, f"){_result(signature)}"])
@@ -197,7 +197,7 @@ def _result(signature: inspect.Signature) -> str:
 
 
 def _parameters(signature: inspect.Signature) -> Iterator[str]:
-    """Yield each parameter as it stands in the source, and the star before those with a name only."""
+    """Yield each parameter as in the source, and the star before keyword-only ones."""
     starred = False
     for parameter in signature.parameters.values():
         if parameter.name == "self":

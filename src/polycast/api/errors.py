@@ -46,7 +46,7 @@ NOT_FOUND_STATUS = 404
 
 
 def public_error(error: BaseException) -> PolycastError:
-    """Return the error of the API that says what ``error`` says."""
+    """Return the public error that corresponds to ``error``."""
     if isinstance(error, NotFound | AccessRefused | PublishRefused | UnsupportedCodec | ConnectionFailed | StreamEnded):
         return error
     text = str(error) or type(error).__name__
@@ -68,7 +68,7 @@ def public_error(error: BaseException) -> PolycastError:
     return ConnectionFailed(text)
 
 
-# What servers write, where a protocol has no numbers for it (RTMP), or where the number is in the text only.
+# What servers write if a protocol has no status codes (RTMP), or if the code is only in the text.
 _STATUS_TEXT = re.compile(r"bad status code: (\d{3})")
 _NOT_FOUND_TEXT = re.compile(r"NetStream\.Play\.StreamNotFound")
 _NO_ACCESS_TEXT = re.compile(
@@ -77,7 +77,7 @@ _NO_ACCESS_TEXT = re.compile(
 
 
 def _status_of(error: BaseException) -> int:
-    """Return the number of RTSP and HTTP that says why a server refused; 0 where it did not, or did not say."""
+    """Return the RTSP or HTTP status code with which a server refused; 0 if there is none."""
     if isinstance(error, RemoteProtocolError):
         return error.status
     status = getattr(error, "status", 0)
@@ -93,5 +93,5 @@ def _status_of(error: BaseException) -> int:
 
 
 def is_permanent(error: PolycastError) -> bool:
-    """Whether trying again is of no use until a person changes something."""
+    """Whether retrying is useless until somebody changes something."""
     return isinstance(error, AccessRefused | UnsupportedCodec | MissingDependency | PublishRefused)

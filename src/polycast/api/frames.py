@@ -1,4 +1,4 @@
-"""What readers hand out: decoded pictures, decoded sound, and coded frames."""
+"""What readers return: decoded pictures, decoded audio, and encoded frames."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class VideoFrame:
 
     @property
     def native(self) -> Any:
-        """The ``av.VideoFrame`` underneath."""
+        """The underlying ``av.VideoFrame``."""
         return self._native
 
     def __repr__(self) -> str:
@@ -165,13 +165,13 @@ def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int 
 
 
 ARRAY_FORMATS: Final = ("bgr24", "rgb24", "gray", "bgra", "rgba", "yuv420p", "nv12")
-"""The formats of arrays that are usual; others of FFmpeg's that NumPy can represent work as well."""
+"""The usual array formats; other FFmpeg formats that NumPy can represent work as well."""
 
 
 class PictureConverter:
-    """Turns decoded pictures into arrays. Pictures may be asked for from any thread.
+    """Converts decoded pictures to arrays. May be called from any thread.
 
-    Raises ValueError for a format that arrays cannot have.
+    Raises ValueError for a format that arrays cannot represent.
     """
 
     def __init__(self, av: Any, pixel_format: str) -> None:

@@ -1,4 +1,4 @@
-"""What programs hook into a server: who may do what, and what happens on its paths."""
+"""Hooks of programs that embed a server: authentication, and events on paths."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
 from polycast.log import Log
 
-# Threads in which functions that are not asynchronous decide who may publish and read.
+# Threads for authentication functions that are not asynchronous.
 AUTHENTICATION_THREADS = 8
 
-# Name of the thread in which functions that are not asynchronous are told what happens.
+# Name of the thread for event functions that are not asynchronous.
 WORKER_NAME = "polycast-hooks"
 
-# Seconds that hooks under way get when the server stops.
+# Seconds for running hooks when the server stops.
 GRACE_SECONDS = 5.0
 
 
@@ -45,20 +45,19 @@ class AuthenticationRequest:
 
 
 Authenticate = Callable[[AuthenticationRequest], bool | Awaitable[bool]]
-"""Decides about a client. A coroutine function runs in the event loop of the server, any other in a worker thread."""
+"""Authenticates a client. A coroutine function runs in the server's event loop, any other in a worker thread."""
 
 OnStream = Callable[[StreamStatistics], object]
-"""Is told about a stream. A coroutine function runs in the event loop of the server, any other in a worker thread."""
+"""Called with a stream. A coroutine function runs in the server's event loop, any other in a worker thread."""
 
 OnRead = Callable[[StreamStatistics, str], object]
-"""Is told about a stream and the kind of reader that came, such as ``rtspSession``."""
+"""Called with a stream and the type of a new reader, such as ``rtspSession``."""
 
 
 class Hooks(PathObserver):
     """Calls the functions of the program; an observer of all paths. Lives in the loop's thread.
 
-    Functions are called one after the other, in the order of what happened; a slow one delays the ones after it, never
-    the server.
+    Functions are called sequentially, in the order of events; a slow one delays later ones, but never the server.
     """
 
     def __init__(
@@ -81,12 +80,12 @@ class Hooks(PathObserver):
         self._queue: asyncio.Queue[tuple[Callable[..., Any], tuple[object, ...]] | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self.stops_itself = False
-        """Whether it is a hook that stops the server, which must not wait for itself."""
+        """Whether a hook is stopping the server, which must not wait for that hook."""
         self._worker = concurrent.futures.ThreadPoolExecutor(1, WORKER_NAME)
         self._deciders = concurrent.futures.ThreadPoolExecutor(AUTHENTICATION_THREADS, "polycast-authenticate")
 
     async def authenticate(self, request: AccessRequest) -> bool:
-        """Ask the program."""
+        """Call the program's authentication function."""
         function = self._authenticate
         if function is None:
             return True
@@ -100,7 +99,7 @@ class Hooks(PathObserver):
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
     async def close(self) -> None:
-        """Wait for what is under way, for a few seconds, and end."""
+        """Wait a few seconds for running hooks, and end."""
         if self._task is not None:
             self._queue.put_nowait(None)
         if self._task is not None and not self.stops_itself:

@@ -1,4 +1,4 @@
-"""What waits between the event loop, where frames arrive, and the thread or task that reads them."""
+"""The queue between the event loop, where frames arrive, and the thread or task that reads them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from enum import StrEnum
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 
-# Frames that may wait in newest-first mode, where a key frame drops all before it: a group of pictures of 20 seconds.
+# Frames queued in newest-first mode, where a key frame drops all earlier ones: a group of pictures of 20 seconds.
 MAXIMUM_NEWEST_FRAMES = 600
 
-# Bytes that may wait, in any mode.
+# Bytes that may be queued, in any mode.
 MAXIMUM_BYTES = 64 * 1024 * 1024
 
-# Coded pieces of sound that wait in newest-first mode: about a second.
+# Audio frames queued in newest-first mode: about a second.
 MAXIMUM_NEWEST_SOUND = 50
 
-# Longest single wait, in seconds: on Windows, Ctrl-C does not interrupt one without end.
+# Longest single wait, in seconds: on Windows, Ctrl-C does not interrupt one without a timeout.
 WAIT_SECONDS = 1.0
 
 
@@ -50,19 +50,19 @@ class Event:
 
 @dataclass(slots=True)
 class Arrival:
-    """A coded frame that waits."""
+    """A queued frame."""
 
     track: Track
     frame: Frame
     epoch: int
-    """Changes when the stream begins anew."""
+    """Changes when the stream restarts."""
     skipped: int
-    """Frames dropped directly before it."""
+    """Frames dropped immediately before it."""
 
 
 @dataclass(slots=True)
 class End:
-    """Nothing follows."""
+    """The end of the queue."""
 
     error: Exception | None
 
@@ -71,10 +71,10 @@ Entry = Arrival | Event | End
 
 
 class Inbox:
-    """Holds what the consumer has not taken yet, within limits. ``limit``: frames; None for newest-first.
+    """Queues entries for the consumer, within limits. ``limit``: frames; None for newest-first.
 
-    Newest-first: each key frame drops all waiting frames of its track. With a limit: frames that arrive when it is full
-    are dropped, up to the next key frame.
+    Newest-first: each key frame drops all queued frames of its track. With a limit: frames that arrive when the queue
+    is full are dropped, up to the next key frame.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -90,17 +90,17 @@ class Inbox:
         self._ended = False
         self._wakers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self.dropped = 0
-        """All frames that were dropped so far."""
+        """Number of frames dropped so far."""
 
     @property
     def is_newest_first(self) -> bool:
-        """Whether old frames make room for new ones."""
+        """Whether new frames replace old ones."""
         return self._limit is None
 
     # In the event loop
 
     def begin(self, key_track: int) -> None:
-        """A stream begins: frames of ``key_track`` must start with a key frame; -1 for a stream without video."""
+        """Start a stream: frames of ``key_track`` must start with a key frame; -1 for a stream without video."""
         with self._condition:
             self._key_track = key_track
             self._needs_key = key_track >= 0
@@ -117,8 +117,8 @@ class Inbox:
             if len(self._entries) != before or arrivals:
                 self._wake()
 
-    def tell(self, entry: Event | End) -> None:
-        """Add an event, or the end, in its place between the frames."""
+    def put_event(self, entry: Event | End) -> None:
+        """Add an event, or the end, at its position between the frames."""
         with self._condition:
             if self._ended:
                 return
@@ -195,8 +195,8 @@ class Inbox:
 
     # In the consumer's thread
 
-    def take(self, timeout: float | None, *, one: bool) -> list[Entry]:
-        """Return what waits, in order, waiting up to ``timeout`` seconds for something; empty when nothing came."""
+    def get(self, timeout: float | None, *, one: bool) -> list[Entry]:
+        """Return the queued entries, in order, waiting up to ``timeout`` seconds; empty if nothing arrived."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while not self._entries:
@@ -204,10 +204,10 @@ class Inbox:
                 if rest <= 0:
                     return []
                 self._condition.wait(rest)
-            return self._take(one)
+            return self._get(one)
 
-    async def take_async(self, timeout: float | None, *, one: bool) -> list[Entry]:
-        """Do what `take` does, in an event loop."""
+    async def get_async(self, timeout: float | None, *, one: bool) -> list[Entry]:
+        """Do what `get` does, in an event loop."""
         event = asyncio.Event()
         waker = (asyncio.get_running_loop(), event)
         try:
@@ -215,7 +215,7 @@ class Inbox:
                 while True:
                     with self._condition:
                         if self._entries:
-                            return self._take(one)
+                            return self._get(one)
                         event.clear()
                         self._wakers.add(waker)
                     await event.wait()
@@ -225,7 +225,7 @@ class Inbox:
             with self._condition:
                 self._wakers.discard(waker)
 
-    def _take(self, one: bool) -> list[Entry]:
+    def _get(self, one: bool) -> list[Entry]:
         if one:
             entry = self._entries.popleft()
             if isinstance(entry, Arrival):

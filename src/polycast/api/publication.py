@@ -1,4 +1,4 @@
-"""The publisher's end in the hub: what writers hand their coded frames to."""
+"""The publisher in the hub that writers pass their frames to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from polycast.hub.stream import Reader, Stream
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 
-# Seconds between two key frames that are made because a reader came.
+# Seconds between two key frames that are inserted because a reader joined.
 KEY_REQUEST_SECONDS = 0.5
 
 
-class _Joins(PathObserver):
-    """Tells the publication when somebody begins to read its path."""
+class _ReaderObserver(PathObserver):
+    """Notifies the publication when a reader joins its path."""
 
     def __init__(self, publication: Publication) -> None:
         self._publication = weakref.ref(publication)
@@ -32,23 +32,23 @@ class _Joins(PathObserver):
 
 
 class Publication(Publisher):
-    """Frames of the program itself on a path. Made, written and ended from any thread."""
+    """Publishes frames of the program on a path. May be created, written and ended from any thread."""
 
     def __init__(self, runtime: Runtime, hub: Hub, name: str, tracks: Sequence[Track]) -> None:
         self._runtime = runtime
         self._hub = hub
         self._stream: Stream | None = None
-        self._joins = _Joins(self)
+        self._reader_observer = _ReaderObserver(self)
         self.path: Path | None = None
         self.wants_key = False
-        """Whether somebody began to read since this was last cleared, who would wait for a key frame."""
+        """Whether a reader that needs a key frame has joined since this was last cleared."""
         self.error: PolycastError | None = None
-        """Why it is over; None while it is not."""
+        """Why it has ended; None while it has not."""
         self.on_end: Callable[[], None] | None = None
         runtime.call(self._begin, name, tracks)
 
     def write(self, frames: list[tuple[int, Frame]]) -> None:
-        """Publish frames: (track index, frame) each. Raises StreamEnded, or why the stream was ended."""
+        """Publish frames as (track index, frame). Raises StreamEnded, or the reason for which the stream was ended."""
         if self.error is not None:
             raise self.error
         self._runtime.post(self._write, frames)
@@ -84,7 +84,7 @@ class Publication(Publisher):
                 raise
         except PolycastError as error:
             raise public_error(error) from error
-        self._hub.observers.append(self._joins)
+        self._hub.observers.append(self._reader_observer)
 
     def _write(self, frames: list[tuple[int, Frame]]) -> None:
         stream = self._stream
@@ -99,7 +99,7 @@ class Publication(Publisher):
         if self._stream is None:
             return
         self._stream = None
-        self._hub.observers.remove(self._joins)
+        self._hub.observers.remove(self._reader_observer)
         if self.path is not None:
             self.path.remove_publisher(self, str(self.error))
         if self.on_end is not None:

@@ -1,4 +1,4 @@
-"""The arguments of ``publish``, which a server and the client have in common."""
+"""The arguments of ``publish``, common to the server and the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polycast.media.codec import Codec
 from polycast.media.track import Track
 
 Open = Callable[[Sequence[Track]], Publishing]
-"""Opens what is written to."""
+"""Opens the destination of a writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class PublishOptions:
 
 
 def open_writer(open_publishing: Open, options: PublishOptions) -> Writer:
-    """Open the encoders, then what is written to. Raises ValueError, MissingDependency or UnsupportedCodec."""
+    """Open the encoders, then the destination. Raises ValueError, MissingDependency or UnsupportedCodec."""
     video_settings, audio_settings = _settings(options)
     video = VideoEncoder(video_settings) if video_settings is not None else None
     audio = AudioEncoder(audio_settings) if audio_settings is not None else None
@@ -45,7 +45,7 @@ def open_writer(open_publishing: Open, options: PublishOptions) -> Writer:
 
 
 def open_coded_writer(open_publishing: Open, tracks: Sequence[Codec | Track]) -> CodedWriter:
-    """Open what coded frames are written to. Raises ValueError without tracks."""
+    """Open the destination of encoded frames. Raises ValueError without tracks."""
     if not tracks:
         raise ValueError("publish needs at least one track")
     described = [

@@ -22,7 +22,7 @@ from polycast.media.track import Track
 
 FrameType = TypeVar("FrameType", covariant=True)
 
-# In newest-first mode: how often it is looked for still newer frames after a long run of decoding.
+# In newest-first mode: how often to check for even newer frames after a long run of decoding.
 CATCH_UP_ROUNDS = 3
 
 OnEvent = Callable[[Event], object]
@@ -136,7 +136,7 @@ class Reader(Generic[FrameType]):
 
     def close(self) -> None:
         """Stop reading; a call waiting for a frame returns None. May be called several times, and from any thread."""
-        self._inbox.tell(End(None))
+        self._inbox.put_event(End(None))
         self._finalizer()
 
     def __iter__(self) -> Iterator[FrameType]:
@@ -183,7 +183,7 @@ class Reader(Generic[FrameType]):
             return False
         if deadline is None and limit is not None:
             deadline = time.monotonic() + limit
-        entries = self._inbox.take(_seconds_until(deadline), one=not self._newest)
+        entries = self._inbox.get(_seconds_until(deadline), one=not self._newest)
         if not entries:
             raise ReadTimeout(f"no frame arrived within {limit:g} seconds")
         self._process(entries)
@@ -194,7 +194,7 @@ class Reader(Generic[FrameType]):
             return False
         if deadline is None and limit is not None:
             deadline = time.monotonic() + limit
-        entries = await self._inbox.take_async(_seconds_until(deadline), one=not self._newest)
+        entries = await self._inbox.get_async(_seconds_until(deadline), one=not self._newest)
         if not entries:
             raise ReadTimeout(f"no frame arrived within {limit:g} seconds")
         if self._decoding is None or not any(isinstance(entry, Arrival) for entry in entries):
@@ -215,7 +215,7 @@ class Reader(Generic[FrameType]):
             return False
         self._finalizer()
         if end.error is not None:
-            error, end.error = end.error, None  # told once; after it, the end
+            error, end.error = end.error, None  # raised once; then the end
             raise error
         return True
 
@@ -224,10 +224,10 @@ class Reader(Generic[FrameType]):
             self._process(entries)
 
     def _process(self, entries: list[Entry]) -> None:
-        """Turn entries into frames that are ready, events, or the end."""
+        """Process entries: frames, events, or the end."""
         if self._decoding is None:
             self._ready.extend(_coded(entry) for entry in entries if isinstance(entry, Arrival))
-            self._take_notice(entries)
+            self._process_events(entries)
             return
         pictures: list[VideoFrame] = []
         skipped = self._skipped_before
@@ -241,8 +241,8 @@ class Reader(Generic[FrameType]):
                         else:
                             frame.skipped = entry.skipped
                             self._ready.append(frame)
-            self._take_notice(entries)
-            entries = self._inbox.take(0, one=False) if self._newest and len(entries) > 1 else []
+            self._process_events(entries)
+            entries = self._inbox.get(0, one=False) if self._newest and len(entries) > 1 else []
             if not entries:
                 break
         if not pictures:
@@ -257,7 +257,7 @@ class Reader(Generic[FrameType]):
         pictures[0].skipped = skipped
         self._ready.extend(pictures)
 
-    def _take_notice(self, entries: list[Entry]) -> None:
+    def _process_events(self, entries: list[Entry]) -> None:
         for entry in entries:
             if isinstance(entry, End):
                 self._end = entry
@@ -284,7 +284,7 @@ def _coded(arrival: Arrival) -> CodedFrame:
 
 
 def _close(runtime: Runtime, subscription: Subscription, on_close: Callable[[], None] | None) -> None:
-    # Never at once: the garbage collector may call this in the middle of anything.
+    # Never immediately: the garbage collector may call this at any point.
     runtime.defer(subscription.stop)
     if on_close is not None:
         on_close()

@@ -1,4 +1,4 @@
-"""What a writer for another server writes to: a path of a private hub, and a client that sends it on."""
+"""The destination of a writer for another server: a path of a private hub, and a client that forwards it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polycast.api.inbox import Event, EventKind
 from polycast.api.publication import Publication
 from polycast.api.reader import OnEvent
 from polycast.api.remote_reading import PATH, without_credentials
-from polycast.api.runtime import release_shared, take_shared
+from polycast.api.runtime import acquire_shared, release_shared
 from polycast.config import from_mapping
 from polycast.errors import PolycastError
 from polycast.hub.access import AccessControl
@@ -27,7 +27,7 @@ MakePusher = Callable[[Log], Pusher]
 
 
 def pusher_maker(url: str, fingerprint: str) -> MakePusher:
-    """Return what makes the client for an address. Raises ValueError for one that cannot be published to."""
+    """Return the factory of the client for an address. Raises ValueError if it cannot be published to."""
     scheme = url.partition("://")[0].lower()
     try:
         if scheme in ("rtsp", "rtsps"):
@@ -51,7 +51,7 @@ def pusher_maker(url: str, fingerprint: str) -> MakePusher:
 
 
 class RemotePublishing:
-    """What a writer for another server writes to: a path of a private hub, and the client that sends it on."""
+    """The destination of a writer for another server: a path of a private hub, and the client that forwards it."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class RemotePublishing:
         self._connected: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._last_failure: PolycastError | None = None
         self._ended = threading.Event()
-        self._runtime = take_shared()
+        self._runtime = acquire_shared()
         try:
             self._hub = self._runtime.call(self._make_hub)
             self._publication = Publication(self._runtime, self._hub, PATH, tracks)
@@ -99,7 +99,7 @@ class RemotePublishing:
         self._publication.write(frames)
 
     def end(self, error: PolycastError | None = None) -> None:
-        """Let what was written leave, close the connection. May be called several times."""
+        """Send everything that was written, and close the connection. May be called several times."""
         if self._ended.is_set():
             return
         self._ended.set()

@@ -1,4 +1,4 @@
-"""What a reader of another server reads: a path of a private hub, fed by a client."""
+"""The source of a reader of another server: a path of a private hub, fed by a client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from polycast.api.feed import Feed
 from polycast.api.inbox import Inbox
-from polycast.api.runtime import release_shared, take_shared
+from polycast.api.runtime import acquire_shared, release_shared
 from polycast.api.subscription import Subscription
 from polycast.config import from_mapping, source_kind
 from polycast.errors import PolycastError
@@ -23,7 +23,7 @@ PATH = "stream"
 
 
 class RemoteReading:
-    """A private hub and what feeds it. Raises ValueError if the URL cannot be read."""
+    """A private hub and its client. Raises ValueError if the URL cannot be read."""
 
     def __init__(self, url: str, transport: str, fingerprint: str, *, reconnect: bool) -> None:
         self._puller = _make_puller(url)
@@ -34,11 +34,11 @@ class RemoteReading:
         self._log = Log().child(f"reader of {without_credentials(url)}")
         self._subscription: Subscription | None = None
         self._closed = False
-        self.runtime = take_shared()
+        self.runtime = acquire_shared()
         self._hub = self.runtime.call(self._make_hub)
 
     def subscribe(self, inbox: Inbox, *, video: bool, audio: bool) -> Subscription:
-        """Return what fills the inbox, once it is started."""
+        """Return the subscription that fills the inbox, once it is started."""
         self._subscription = _FedSubscription(
             self.runtime,
             self._hub,
@@ -61,7 +61,7 @@ class RemoteReading:
             release_shared()
 
     def attach(self, path: Path) -> None:
-        """Begin to feed the path. Called in the loop's thread."""
+        """Start feeding the path. Called in the loop's thread."""
         if path.source is None:
             feed = Feed(
                 path,
@@ -84,7 +84,7 @@ class RemoteReading:
 
 
 class _FedSubscription(Subscription):
-    """Starts what feeds its path when reading begins."""
+    """Starts the client that feeds its path when reading starts."""
 
     def __init__(self, *arguments: Any, feed: RemoteReading, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -110,7 +110,7 @@ def _make_puller(url: str) -> Puller:
 
 
 def without_credentials(url: str) -> str:
-    """Return an address as it may stand in a log."""
+    """Return an address without credentials, for logs."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""Where the event loop of the API's objects runs, and how other threads reach it."""
+"""The event loop of the API's objects, and calls to it from other threads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Result = TypeVar("Result")
 
 STOPPED = "the server is stopped"
 
-# Seconds that a loop thread gets to end.
+# Seconds for a loop thread to end.
 JOIN_SECONDS = 5.0
 
-# Seconds that tasks of a loop thread get to end by themselves.
-FAREWELL_SECONDS = 1.0
+# Seconds for the tasks of a loop thread to end by themselves.
+TASK_GRACE_SECONDS = 1.0
 
-# Seconds that the connections of clients get after that; a server waits for its own.
-LINGER_SECONDS = 0.02
+# Seconds for the connections of clients after that; a server waits for its own.
+CONNECTION_GRACE_SECONDS = 0.02
 
 
 class Runtime:
@@ -43,21 +43,22 @@ class Runtime:
         return threading.get_ident() == self._thread_id
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Run a function in the loop's thread soon; at once when this is it. Nothing happens once the loop ended."""
+        """Run a function in the loop's thread soon, immediately if this is that thread. Does nothing after the loop
+        ended."""
         if self.is_here:
             function(*arguments)
         else:
             self.defer(function, *arguments)
 
     def defer(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Run a function in the loop's thread soon, never at once. Nothing happens once the loop ended."""
+        """Run a function in the loop's thread soon, never immediately. Does nothing after the loop ended."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(function, *arguments)
 
     def call(
         self, function: Callable[Parameters, Result], *arguments: Parameters.args, **options: Parameters.kwargs
     ) -> Result:
-        """Run a function in the loop's thread and return its result. Raises StreamEnded once the loop ended."""
+        """Run a function in the loop's thread and return its result. Raises StreamEnded after the loop ended."""
         if self.is_here:
             return function(*arguments, **options)
         future: concurrent.futures.Future[Result] = concurrent.futures.Future()
@@ -95,13 +96,13 @@ class Runtime:
             raise
 
     async def run_async(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine in the loop and await it in the caller's, which may be another one."""
+        """Run a coroutine in the loop and await it in the caller's loop, which may be a different one."""
         if self.is_here:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
     def end(self) -> None:
-        """Fail all calls that wait: the loop runs no more."""
+        """Fail all pending calls, because the loop has ended."""
         with self._lock:
             self._ended = True
             calls = tuple(self._calls)
@@ -138,7 +139,7 @@ def _copy_result(task: asyncio.Task[Result], future: concurrent.futures.Future[R
 
 
 class LoopThread(Runtime):
-    """A runtime with a thread of its own. ``linger``: seconds that transports get in the end."""
+    """A runtime with its own thread. ``linger``: seconds for transports to close at the end."""
 
     def __init__(self, name: str, linger: float = 0.0) -> None:
         loop = new_event_loop()
@@ -150,7 +151,7 @@ class LoopThread(Runtime):
         started.wait()
 
     def stop(self) -> None:
-        """Cancel what still runs, end the loop and wait for the thread. May be called several times."""
+        """Cancel running tasks, end the loop and wait for the thread. May be called several times."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.loop.stop)
         if not self.is_here:
@@ -166,7 +167,7 @@ class LoopThread(Runtime):
         finally:
             try:
                 _finish_tasks(loop)
-                # Transports close in later turns of the loop; those with TLS say goodbye to each other.
+                # Transports close in later turns of the loop, and those with TLS exchange close_notify.
                 loop.run_until_complete(asyncio.sleep(self._linger))
                 loop.set_exception_handler(lambda *_: None)
                 loop.run_until_complete(loop.shutdown_asyncgens())
@@ -179,10 +180,10 @@ class LoopThread(Runtime):
 
 
 def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Let farewells go out: tasks get a moment to end by themselves, then they are cancelled."""
+    """Give tasks time to end by themselves, for example to send a teardown, then cancel them."""
     tasks = asyncio.all_tasks(loop)
     if tasks:
-        _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=FAREWELL_SECONDS))
+        _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=TASK_GRACE_SECONDS))
         for task in pending:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
@@ -190,21 +191,21 @@ def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 _shared: LoopThread | None = None
 _shared_users = 0
-_shared_lock = threading.RLock()  # the garbage collector may release in the middle of a take
+_shared_lock = threading.RLock()  # the garbage collector may call release_shared during acquire_shared
 
 
-def take_shared() -> LoopThread:
-    """Return the loop thread that all clients of other servers share; give it back with `release_shared`."""
+def acquire_shared() -> LoopThread:
+    """Return the loop thread that all clients of other servers share; release it with `release_shared`."""
     global _shared, _shared_users
     with _shared_lock:
         if _shared is None:
-            _shared = LoopThread("polycast-client", LINGER_SECONDS)
+            _shared = LoopThread("polycast-client", CONNECTION_GRACE_SECONDS)
         _shared_users += 1
         return _shared
 
 
 def release_shared() -> None:
-    """Give the shared loop thread back; the last user ends it."""
+    """Release the shared loop thread; the last user ends it."""
     global _shared, _shared_users
     with _shared_lock:
         _shared_users -= 1

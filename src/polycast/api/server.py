@@ -1,4 +1,4 @@
-"""The server as a part of a Python program."""
+"""The server as part of a Python program."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Server:
             else "<Server running>"
         )
 
-    # Life
+    # Lifecycle
 
     @property
     def running(self) -> bool:
@@ -156,7 +156,7 @@ class Server:
         """
         if timeout is not None:
             return self._stopped.wait(timeout)
-        while not self._stopped.wait(1.0):  # a wait without end would not notice Ctrl-C on Windows
+        while not self._stopped.wait(1.0):  # a wait without a timeout would not notice Ctrl-C on Windows
             pass
         return True
 
@@ -225,7 +225,7 @@ class Server:
         """Publish to the path ``name`` directly, without a socket.
 
         Pictures: ``size`` is (width, height) in pixels, both even; ``rate`` in frames a second; ``format`` of the
-        arrays: ``bgr24`` (as OpenCV has it), ``rgb24``, ``gray``, ``bgra``, ``rgba``, ``yuv420p`` or ``nv12``.
+        arrays: ``bgr24`` (as in OpenCV), ``rgb24``, ``gray``, ``bgra``, ``rgba``, ``yuv420p`` or ``nv12``.
         ``codec``: ``h264``, ``h265``, ``vp8``, ``vp9``, ``av1`` or ``mjpeg``; ``encoder``: one of FFmpeg's by name
         (``h264_nvenc``); ``hardware``: use the first working hardware encoder, otherwise the CPU. ``bitrate`` in bit/s;
         default: 0.1 bit per pixel. ``key_interval``: seconds between key frames; one is also inserted when a reader
@@ -426,7 +426,7 @@ class Server:
         self._stopped.set()
 
 
-# Coded frames that wait for a reader that does not say how many: 10 seconds of video with sound.
+# Default buffer of a reader of encoded frames: 10 seconds of video with audio.
 CODED_BUFFER = 600
 
 
@@ -442,7 +442,7 @@ def open_reader(
     on_event: OnEvent | None,
     on_close: Callable[[], None] | None = None,
 ) -> Reader[Any]:
-    """Make a reader from the arguments of ``read``; a server and the client have this in common."""
+    """Create a reader from the arguments of ``read``; common to the server and the client."""
     if decode and not any(kinds):
         raise ValueError("read needs video, audio or both")
     if buffer is not None and buffer < 1:

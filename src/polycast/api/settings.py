@@ -10,7 +10,7 @@ from polycast.config import LoadedConfiguration, from_mapping, load
 from polycast.config.names import ALL_PATHS_ALIAS
 
 EMBEDDED: Mapping[str, Any] = {"rtmpDisable": True, "hlsDisable": True, "paths": {ALL_PATHS_ALIAS: {}}}
-"""What differs from the configuration file's defaults: RTSP only, and every path may be published and read."""
+"""Differences from the configuration file's defaults: only RTSP, and every path may be published and read."""
 
 UDP_PORTS = ("rtpAddress", "rtcpAddress")
 
@@ -23,7 +23,7 @@ def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | No
     values = {**EMBEDDED, **given}
     host, separator, port = str(values.get("rtspAddress", "")).rpartition(":")
     if separator and port == "0":
-        # One port of one's own choice means that the others are not to collide either.
+        # With an automatic RTSP port, the UDP ports must not collide either.
         for key in UDP_PORTS:
             values.setdefault(key, f"{host}:0")
     return LoadedConfiguration(from_mapping(values), None, [], frozenset(given))

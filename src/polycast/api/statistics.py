@@ -1,4 +1,4 @@
-"""Numbers about a running server."""
+"""Statistics about a running server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ServerStatistics:
 
 
 def stream_statistics(path: Path) -> StreamStatistics:
-    """Return what there is to know of a path."""
+    """Return the statistics of a path."""
     stream = path.stream
     tracks = stream.tracks if stream is not None else ()
     return StreamStatistics(

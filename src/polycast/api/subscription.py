@@ -1,4 +1,4 @@
-"""A reader's end in the hub: waits for the stream, takes its frames, reconnects when it starts again."""
+"""The reader in the hub: waits for the stream, receives its frames, reconnects when it restarts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from polycast.hub.path import Path
     from polycast.hub.stream import Stream
 
-# Paths that redirect to others, one after the other.
+# Consecutive redirections from one path to another.
 MAXIMUM_REDIRECTS = 5
 
-# Seconds between two attempts to start an on-demand source that did not start.
+# Seconds between two attempts to start an on-demand source.
 RETRY_SECONDS = 1.0
 
 
 class Subscription(FrameReader, PathObserver):
-    """Reads a path into an inbox. Made anywhere; everything else happens in the loop's thread."""
+    """Reads a path into an inbox. Created in any thread; everything else happens in the loop's thread."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class Subscription(FrameReader, PathObserver):
         reconnect: bool,
         has_feed: bool = False,
     ) -> None:
-        """``video`` and ``audio``: what is decoded; neither: coded frames of all tracks. ``has_feed``: something feeds
-        the path and calls `fail` when it cannot; so that nobody publishes yet is no error.
+        """``video`` and ``audio``: what is decoded; neither: encoded frames of all tracks. ``has_feed``: a client feeds
+        the path and calls `fail` if it cannot, so a missing publisher is not an error.
         """
         self._runtime = runtime
         self._hub = hub
@@ -67,7 +67,7 @@ class Subscription(FrameReader, PathObserver):
         self._ready: asyncio.Event | None = None
         self._over = False
         self.tracks: tuple[Track, ...] = ()
-        """All tracks of the stream as they are described now; empty while there is none."""
+        """The current descriptions of all tracks of the stream; empty while there is none."""
 
     def start(self) -> None:
         """Start reading; frames, events and the end arrive in the inbox."""
@@ -79,7 +79,7 @@ class Subscription(FrameReader, PathObserver):
         self._task = self._runtime.loop.create_task(self._run())
 
     def stop(self, error: PolycastError | None = None) -> None:
-        """End for good."""
+        """End permanently."""
         if self._over:
             return
         self._over = True
@@ -88,10 +88,10 @@ class Subscription(FrameReader, PathObserver):
             self._hub.observers.remove(self)
         if self._task is not None:
             self._task.cancel()
-        self._inbox.tell(End(error))
+        self._inbox.put_event(End(error))
 
     def fail(self, error: PolycastError) -> None:
-        """Take an error of what feeds the path: it ends the reader, or is an event."""
+        """Handle an error of the client that feeds the path: it ends the reader, or becomes an event."""
         if not self._reconnect or is_permanent(error):
             self.stop(error)
         else:
@@ -130,7 +130,7 @@ class Subscription(FrameReader, PathObserver):
 
     def on_path_ready(self, path: Path) -> None:
         if path.on_demand is None and path.name == self._name:
-            self._attach_at_once()  # before the first frame, so that not even that one is missed
+            self._attach_at_once()  # before the first frame, so that it is not missed
         self._wake()
 
     # Connecting
@@ -140,7 +140,7 @@ class Subscription(FrameReader, PathObserver):
             self._ready.set()
 
     def _attach_at_once(self) -> None:
-        """Attach if the stream is live; `_run` reports any obstacle."""
+        """Attach if the stream is live; `_run` reports errors."""
         path = self._hub.paths.get(self._name)
         if self._stream is None and path is not None and path.stream is not None:
             self._path = path
@@ -180,7 +180,7 @@ class Subscription(FrameReader, PathObserver):
     async def _wait(self, ready: asyncio.Event) -> None:
         path = self._path
         if self._stream is None and path is not None and path.on_demand is not None:
-            # Nothing tells when an on-demand source is worth another attempt.
+            # Nothing indicates when to retry an on-demand source.
             await asyncio.sleep(RETRY_SECONDS)
             return
         await ready.wait()
@@ -216,7 +216,7 @@ class Subscription(FrameReader, PathObserver):
         path.attach_reader(self, stream)
 
     def _select(self, descriptions: tuple[Track, ...]) -> dict[int, Track]:
-        """Return the tracks that are read: the first of each kind that is wanted. Raises UnsupportedCodec."""
+        """Return the tracks to read: the first of each requested kind. Raises UnsupportedCodec."""
         from polycast.api.decoding import choose_tracks
 
         return choose_tracks(descriptions, video=self._video, audio=self._audio)
@@ -229,6 +229,6 @@ class Subscription(FrameReader, PathObserver):
 
     def _tell(self, kind: EventKind, reason: str) -> None:
         if kind is EventKind.WAITING:
-            # A server that is away is worth a warning; a program that publishes later is not.
+            # An unreachable server is worth a warning; a program that publishes later is not.
             (self._log.warning if self._has_feed else self._log.info)("%s; waiting for it", reason)
-        self._inbox.tell(Event(kind, reason, time.time()))
+        self._inbox.put_event(Event(kind, reason, time.time()))

@@ -1,4 +1,4 @@
-"""Pictures to coded frames, with settings for live video: no B-frames, no delay, closed groups of pictures."""
+"""Encodes pictures, with settings for live video: no B-frames, no delay, closed groups of pictures."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 CLOCK_RATE = 90_000
 
-# Bits for each pixel where no bit rate is given: 0.9 Mbit/s for 640x480 and 6 Mbit/s for 1080p, at 30 frames a second.
+# Bits per pixel if no bit rate is given: 0.9 Mbit/s for 640x480 and 6 Mbit/s for 1080p, at 30 frames/s.
 BITS_PER_PIXEL = 0.1
 JPEG_BITS_PER_PIXEL = 1.0
 
-# What arrays of red, green and blue are converted with, and what the stream says of it.
+# The colour space to which RGB arrays are converted, and which the stream announces.
 SMPTE_170M = {"colorspace": "smpte170m", "color_primaries": "smpte170m", "color_trc": "smpte170m"}
 
-# Pictures from this size on are cut into slices that several cores encode at once.
+# Pictures of this size and above are split into slices, which several cores encode in parallel.
 SLICED_PIXELS = 1280 * 720
 MAXIMUM_THREADS = 4
 
-# Formats whose arrays have three columns for each pixel, one, or four.
+# Channels of the array formats.
 CHANNELS = {"bgr24": 3, "rgb24": 3, "gray": 1, "bgra": 4, "rgba": 4}
 PLANAR = ("yuv420p", "nv12")
 
@@ -65,9 +65,9 @@ LIVE_OPTIONS: dict[str, dict[str, str]] = {
     "h264_amf": {"usage": "ultralowlatency"},
     "hevc_amf": {"usage": "ultralowlatency"},
 }
-"""Settings of each encoder for live video; others are given none."""
+"""Settings of each encoder for live video; other encoders have none."""
 
-# H264 and H265 NAL unit types of parameter sets and of access unit delimiters, which stay out of frames.
+# H264 and H265 NAL unit types of parameter sets and of access unit delimiters, which are removed from frames.
 _H264_SPS, _H264_PPS, _H264_DELIMITER = 7, 8, 9
 _H265_VPS, _H265_SPS, _H265_PPS, _H265_DELIMITER = 32, 33, 34, 35
 _AV1_TEMPORAL_DELIMITER = 2
@@ -75,7 +75,7 @@ _AV1_TEMPORAL_DELIMITER = 2
 
 @dataclass(frozen=True, slots=True)
 class VideoSettings:
-    """What to encode and how."""
+    """Settings of the video encoder."""
 
     width: int
     height: int
@@ -89,7 +89,7 @@ class VideoSettings:
     options: Mapping[str, str] | None = None
 
     def check(self) -> None:
-        """Raise ValueError when they make no sense."""
+        """Raise ValueError if they are invalid."""
         if self.width < 2 or self.height < 2 or self.width % 2 or self.height % 2:
             raise ValueError(f"the sides of the picture must be even, not {self.width}x{self.height}")
         if not 0 < self.rate <= 1000:
@@ -103,7 +103,7 @@ class VideoSettings:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape that arrays must have."""
+        """The required shape of arrays."""
         if self.format in PLANAR:
             return (self.height * 3 // 2, self.width)
         channels = CHANNELS[self.format]
@@ -111,7 +111,7 @@ class VideoSettings:
 
 
 class VideoEncoder:
-    """An encoder of PyAV. Raises MissingDependency without PyAV, UnsupportedCodec when no encoder can be opened."""
+    """An encoder of PyAV. Raises MissingDependency without PyAV, UnsupportedCodec if no encoder can be opened."""
 
     def __init__(self, settings: VideoSettings) -> None:
         settings.check()
@@ -125,9 +125,9 @@ class VideoEncoder:
         self.codec, self._parameter_sets = _describe(settings, extradata)
 
     def encode(self, array: NDArray[Any], pts: int, *, key: bool) -> list[tuple[tuple[bytes, ...], int, bool]]:
-        """Return what is ready after one more picture: (units, pts, key) each. ``key`` asks for a key frame.
+        """Encode a picture; return the frames that are ready as (units, pts, key). ``key`` requests a key frame.
 
-        Raises ValueError when the array is not what was announced.
+        Raises ValueError if the array does not match the settings.
         """
         shape = self._settings.shape
         if array.shape != shape or array.dtype != "uint8":
@@ -144,11 +144,11 @@ class VideoEncoder:
         return [self._unpack(packet) for packet in self._context.encode(picture)]
 
     def flush(self) -> list[tuple[tuple[bytes, ...], int, bool]]:
-        """Return what the encoder still held; it takes nothing more."""
+        """Return the remaining frames; nothing can be encoded after that."""
         return [self._unpack(packet) for packet in self._context.encode(None)]
 
     def _wrap(self, array: NDArray[Any]) -> Any:
-        """Return the array as a frame without copying it: it is converted before the caller has it back."""
+        """Return the array as a frame without copying it: it is converted before the caller can modify it."""
         name = self._settings.format
         if name in CHANNELS and array.flags["C_CONTIGUOUS"]:
             return self._av.VideoFrame.from_numpy_buffer(array, format=name)
@@ -160,7 +160,7 @@ class VideoEncoder:
         key = bool(packet.is_keyframe)
         units = _split(self.codec, bytes(packet))
         if key and self._parameter_sets:
-            # Readers that missed the session description start here, so the parameter sets go in-band, too.
+            # Readers that missed the session description start here, so the parameter sets are also sent in-band.
             units = self._parameter_sets + tuple(unit for unit in units if unit not in self._parameter_sets)
         return units, int(packet.pts), key
 
@@ -201,7 +201,7 @@ class VideoEncoder:
             if not name.startswith("libvpx"):
                 context.flags |= flags.global_header
             options |= SMPTE_170M
-        if name != "libsvtav1":  # its constant bit rate knows no limit besides
+        if name != "libsvtav1":  # its constant bit rate mode has no additional limit
             options |= {"maxrate": str(bitrate * 5 // 4), "bufsize": str(bitrate)}
         context.options = options | LIVE_OPTIONS.get(name, {}) | dict(settings.options or {})
         context.open()
@@ -219,7 +219,7 @@ def _split(codec: VideoCodec, data: bytes) -> tuple[bytes, ...]:
 
 
 def _describe(settings: VideoSettings, extradata: bytes) -> tuple[VideoCodec, tuple[bytes, ...]]:
-    """Return the codec of the track, and what must stand before each key frame."""
+    """Return the codec of the track, and the parameter sets that must precede each key frame."""
     if settings.codec == "h264":
         h264_sets = {unit[0] & 0x1F: unit for unit in nal.split_annexb(extradata)}
         sps, pps = h264_sets.get(_H264_SPS, b""), h264_sets.get(_H264_PPS, b"")
@@ -229,7 +229,7 @@ def _describe(settings: VideoSettings, extradata: bytes) -> tuple[VideoCodec, tu
         vps, sps, pps = (h265_sets.get(kind, b"") for kind in (_H265_VPS, _H265_SPS, _H265_PPS))
         return H265(vps, sps, pps), tuple(unit for unit in (vps, sps, pps) if unit)
     if settings.codec == "av1":
-        if extradata[:1] == b"\x81":  # the marker and version of a configuration record; else plain OBUs
+        if extradata[:1] == b"\x81":  # marker and version of a configuration record; otherwise plain OBUs
             return av1.parse_configuration_record(extradata), ()
         headers = [unit for unit in av1.split_obus(extradata) if av1.obu_type(unit) == 1]
         return AV1(headers[0] if headers else b""), ()

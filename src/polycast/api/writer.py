@@ -1,4 +1,4 @@
-"""Writers: where a program hands over its pictures and sound, or frames that are coded already."""
+"""Writers, with which a program publishes pictures and audio, or encoded frames."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from polycast.media.track import Track
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Seconds at which the time line of a stream starts: sound may begin a little before the first picture, never below 0.
+# Seconds at which the time line of a stream starts: audio may begin slightly before the first picture, never below 0.
 START_TIME = 1.0
 
-# Seconds by which sound may run away from the clock before it is put right: a capture device that paused.
+# Seconds by which audio may drift from the clock before it is corrected: a capture device that paused.
 MAXIMUM_AUDIO_DRIFT = 0.25
 
-# Key frames are also made by the clock, when pictures arrive so much more slowly than announced.
+# Key frames are also inserted by the clock if pictures arrive this much more slowly than announced.
 KEY_INTERVAL_TOLERANCE = 1.5
 
 
 class Publishing(Protocol):
-    """What a writer writes to: a path of a server, or a connection to another one."""
+    """The destination of a writer: a path of a server, or a connection to another server."""
 
     wants_key: bool
 
@@ -208,7 +208,7 @@ class Writer(_Base):
             raise error
 
     def _position(self, now: float, time: float | None) -> float:
-        """Return where on the time line something belongs, in seconds."""
+        """Return a position on the time line, in seconds."""
         position = START_TIME + now - self._origin
         if time is None:
             return position
@@ -220,7 +220,7 @@ class Writer(_Base):
         if self._settings is None:
             return
         now = clock.monotonic()
-        if self._next_slot <= 0 or now - self._next_slot > 1.0:  # the first one, or the caller paused
+        if self._next_slot <= 0 or now - self._next_slot > 1.0:  # the first picture, or the caller paused
             self._next_slot = now
         if self._next_slot > now:
             self._closed.wait(self._next_slot - now)
@@ -314,5 +314,5 @@ class CodedWriter(_Base):
 
 
 def _wall_time(seconds: float) -> WallTime:
-    """Return Unix seconds as wall-clock time, to the microsecond: a float holds no more of today's times."""
+    """Return Unix seconds as wall-clock time, rounded to microseconds, the precision of a float for current times."""
     return WallTime(round(seconds * 1_000_000) * 1_000)

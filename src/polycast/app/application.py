@@ -1,4 +1,4 @@
-"""The composition root: makes a server out of a configuration, starts it, gives it new settings, stops it."""
+"""The composition root: creates a server from a configuration, starts it, reconfigures it, stops it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Application:
         demo_path: str | None = None,
         loader: Loader | None = None,
     ) -> None:
-        """``loader`` reads the configuration again when its file changes; without one, the file is just read."""
+        """``loader`` reloads the configuration when its file changes; by default, it only reads the file."""
         self._loop = asyncio.get_running_loop()
         self._loaded = loaded
         self.log = log if log is not None else Log()
@@ -81,16 +81,16 @@ class Application:
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration that runs."""
+        """The active configuration."""
         return self.settings.configuration
 
     @property
     def servers(self) -> Mapping[str, Server]:
-        """The protocol servers that run, by name."""
+        """The running protocol servers, by name."""
         return self._servers.running
 
     async def start(self) -> None:
-        """Open everything. Raises StartError; what was opened by then is closed again."""
+        """Start everything. Raises StartError, after stopping what was started."""
         self._configure_log(self.configuration)
         self.log.info("polycast v%s", __version__)
         if self._loaded.source_path is not None:
@@ -111,9 +111,9 @@ class Application:
         self._loop.run_in_executor(None, load_pages, self.configuration)
 
     async def reload(self, configuration: Configuration) -> None:
-        """Take a new configuration: only what it changes is restarted.
+        """Apply a new configuration: only what it changes is restarted.
 
-        Raises StartError when a server cannot be started with it; the old configuration then goes on.
+        Raises StartError if a server cannot be started with it; the old configuration then remains active.
         """
         await self.settings.replace(configuration)
 
@@ -130,7 +130,7 @@ class Application:
             try:
                 await self.control.apply(new)
             except ServiceError as error:
-                await self._servers.put_back(restarted, old)
+                await self._servers.restore(restarted, old)
                 raise StartError(str(error)) from error
         except StartError:
             if changes_log:
@@ -158,7 +158,7 @@ class Application:
         self.settings.start_watching()
 
     async def stop(self, reason: str = "the server stops") -> None:
-        """Close everything, in the other order."""
+        """Stop everything, in reverse order."""
         if self._timer is not None:
             self._timer.cancel()
         await self.settings.close()
@@ -171,7 +171,7 @@ class Application:
 
     def _make_source(self, path: Path) -> Source | None:
         if path.name == self._demo_path:
-            from polycast.demo.publisher import DemoPublisher  # needs PyAV, and time
+            from polycast.demo.publisher import DemoPublisher  # needs PyAV, and is slow to import
 
             return DemoPublisher(path, self._loop)
         return make_source(path, path.configuration.sources, self._source_settings)

@@ -1,4 +1,4 @@
-"""Makes the API's document with all collections that there are: ``python -m polycast.app.openapi_document docs/``."""
+"""Generates the OpenAPI document with all collections: ``python -m polycast.app.openapi_document docs/``."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def document() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return the document as it is written."""
+    """Return the document as text."""
     return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
     """Write ``openapi.json`` into a directory."""
-    parser = argparse.ArgumentParser(description="Make the API's OpenAPI document.")
+    parser = argparse.ArgumentParser(description="Generate the API's OpenAPI document.")
     parser.add_argument("directory", type=Path)
     (parser.parse_args().directory / "openapi.json").write_text(text())
 

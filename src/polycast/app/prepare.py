@@ -1,7 +1,7 @@
-"""Imports what a configuration needs, and reads what its servers keep in memory.
+"""Imports the modules that a configuration needs, and loads what its servers keep in memory.
 
-Imports take tenths of a second, in which no stream must stand still: they are done in a thread, before a configuration
-is put into effect.
+Imports take tenths of a second, for which streams must not be blocked: they are done in a thread, before a
+configuration is applied.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SERVICE_MODULES: Final = {
 
 
 def import_for(configuration: Configuration) -> None:
-    """Import all that servers, services and sources of this configuration need."""
+    """Import the modules for the servers, services and sources of this configuration."""
     for kind in SERVER_KINDS:
         if kind.is_enabled(configuration) and kind.module:
-            with contextlib.suppress(ModuleNotFoundError):  # whoever makes the server says what is missing
+            with contextlib.suppress(ModuleNotFoundError):  # reported when the server is created
                 import_module(kind.module)
     for key, modules in _SERVICE_MODULES.items():
         if SERVICES[key](configuration).is_enabled:
@@ -38,7 +38,7 @@ def import_for(configuration: Configuration) -> None:
     if configuration.external_authentication_url:
         load_http_client()
     if any(path.sources for path in configuration.paths.values()):
-        client_context()  # reads the certificates of the system's authorities, and keeps them
+        client_context()  # loads and caches the certificates of the system's authorities
     for path in configuration.paths.values():
         for url in (*path.sources, path.source_redirect, path.fallback):
             kind_of_source = source_kind(url)
@@ -49,7 +49,7 @@ def import_for(configuration: Configuration) -> None:
 
 
 def load_pages(configuration: Configuration) -> None:
-    """Read and compress the web pages, so that the first visitor does not wait, nor anybody else because of that."""
+    """Load and compress the web pages, so that the first request does not have to wait or delay others."""
     if not configuration.hls_disable:
         from polycast import web
 

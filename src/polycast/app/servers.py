@@ -1,4 +1,4 @@
-"""The protocol servers that run: started, restarted where a new configuration needs it, put back when that fails."""
+"""The running protocol servers: started, restarted if a new configuration requires it, restored if that fails."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Servers:
         self.running: dict[str, Server] = {}
 
     async def start(self, configuration: Configuration) -> None:
-        """Start every server that is wanted. Raises StartError; those that were started stay."""
+        """Start all enabled servers. Raises StartError; those that were started keep running."""
         for kind in self._kinds:
             await self._start(kind, configuration)
 
     async def stop(self, reason: str) -> None:
-        """Stop all at the same time, as each gives its connections a moment for their last bytes."""
+        """Stop all servers in parallel, because each waits for the last bytes of its connections."""
         await asyncio.gather(*(server.stop(reason) for server in reversed(self.running.values())))
         self.running = {}
 
     async def restart(self, old: Configuration, new: Configuration, changed: Set[str]) -> list[ServerKind]:
-        """Restart the servers that the changed keys touch, and return their kinds.
+        """Restart the servers affected by the changed keys, and return their kinds.
 
-        Raises StartError when one cannot be started; then those that ran before run again with ``old``.
+        Raises StartError if one cannot be started; then the previous servers run again with ``old``.
         """
         restarted = [
             kind
@@ -58,12 +58,12 @@ class Servers:
             for kind in restarted:
                 await self._start(kind, new)
         except StartError:
-            await self.put_back(restarted, old)
+            await self.restore(restarted, old)
             raise
         return restarted
 
-    async def put_back(self, kinds: list[ServerKind], configuration: Configuration) -> None:
-        """Replace the servers of some kinds by ones with an older configuration."""
+    async def restore(self, kinds: list[ServerKind], configuration: Configuration) -> None:
+        """Replace the servers of some kinds with ones that have an older configuration."""
         await self._stop(kinds)
         for kind in kinds:
             try:
@@ -92,7 +92,7 @@ class Servers:
         self.running[kind.name] = server
 
     def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
-        """Try new addresses before anything is stopped: a port that is taken must not cost anyone the connection."""
+        """Try new addresses before anything is stopped: a port in use must not disconnect anyone."""
         own_ports = {port for server in self.running.values() for port in server.ports.values()}
         addresses = {yaml_key(name): getattr(new, name) for name in new.__struct_fields__ if name.endswith("_address")}
         for kind in kinds:
@@ -109,7 +109,7 @@ class Servers:
 
 
 def _start_error(kind: ServerKind, configuration: Configuration, error: OSError | ssl.SSLError) -> StartError:
-    """Return the error for the user, with the setting whose address it is about."""
+    """Return the error for the user, with the setting of the address concerned."""
     text = str(error.strerror or error)
     for name in configuration.__struct_fields__:
         key = yaml_key(name)

@@ -22,7 +22,7 @@ from polycast.errors import ConfigurationError
 from polycast.log import printable
 
 DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
-"""Looked for in the working directory when no file is named."""
+"""Files that are looked for in the working directory if none is given."""
 
 
 def _encrypt(arguments: Sequence[str]) -> int:
@@ -55,7 +55,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "top": _top,
     "service": _service,
 }
-"""What the first argument may be besides a file; a file with such a name is reached as ./encrypt."""
+"""Subcommands; a file with such a name must be given as ./encrypt."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,15 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         return _check(loaded)
     with _interruptible():
-        from polycast.cli.serve import run  # imported late: --help and --check stay quick
+        from polycast.cli.serve import run  # imported late, so that --help and --check are fast
 
         return run(loaded, loader, demo=options.demo)
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGINT end the process at once: Python would miss one that comes right before a pipe is waited for, and would
-    show a traceback.
+    """Let SIGINT end the process immediately: Python would miss one that arrives just before it waits for a pipe, and
+    print a traceback otherwise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The commands ``polycast encrypt`` and ``polycast decrypt``: a configuration file with a key, and back."""
+"""The commands ``polycast encrypt`` and ``polycast decrypt``, for configuration files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polycast.errors import ConfigurationError
 
 STANDARD_STREAM = "-"
 
-# Bytes of entropy-poor keys that are still accepted without a word.
+# Bytes of a key below which a warning is printed.
 SHORT_KEY = 16
 
 
@@ -78,7 +78,7 @@ def _write(file: str, content: bytes) -> None:
         sys.stdout.buffer.flush()
         return
     target = Path(os.path.realpath(file))
-    # A whole file or none: the input may be the output.
+    # Written completely or not at all: input and output may be the same file.
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as new:

@@ -1,4 +1,4 @@
-"""What ``polycast --check`` finds beyond the configuration itself: all that a start with it would meet.
+"""The checks of ``polycast --check`` beyond the configuration itself: everything that could make a start fail.
 
 Certificates, ports, files, and the programs of commands. Nothing stays open, and nothing is written.
 """
@@ -31,23 +31,23 @@ from polycast.security.addresses import parse_address
 _SERVICES: Final = ("api", "metrics", "pprof")
 _SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")
 
-# Which of a server's addresses are of UDP, besides those that have it in their name.
+# UDP addresses of servers, in addition to those with UDP in their name.
 _DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress"})
 
-# A program whose name is made of these is known only when the command runs.
+# A program name with variables is only known when the command runs.
 _VARIABLE: Final = "$"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is not as the configuration needs it."""
+    """A problem found by the checks."""
 
     text: str
     is_error: bool
-    """Whether the server could not start."""
+    """Whether it prevents the server from starting."""
 
 
 def preflight(configuration: Configuration, file: Path | None = None) -> list[Finding]:
-    """Look at everything outside the configuration that it names; ``file`` is where it was read from."""
+    """Check everything that the configuration refers to; ``file`` is the file it was loaded from."""
     keys = list(_listening_keys(configuration))
     return [
         *_packages(configuration),
@@ -63,7 +63,7 @@ def _value(configuration: Configuration, key: str) -> object:
 
 
 def _listening_keys(configuration: Configuration) -> Iterator[str]:
-    """The keys of the servers and services that would run: addresses, certificates and what turns these on."""
+    """The keys of the servers and services that would run: addresses, certificates and encryption."""
     known = configuration_fields()
     for kind in SERVER_KINDS:
         if kind.is_enabled(configuration):
@@ -114,9 +114,10 @@ def _ports(configuration: Configuration, keys: list[str]) -> Iterator[Finding]:
             except OSError as error:
                 other = opened.get((is_datagram, port))
                 if error.errno == errno.EADDRINUSE and other is not None:
-                    yield Finding(f"{key}: port {port} is that of {other}, too", is_error=True)
+                    yield Finding(f"{key}: port {port} is also that of {other}", is_error=True)
                 else:
-                    # It may be this server that uses the port, and the one that checks may have fewer rights.
+                    # The port may be used by the running server, and the user of this command may have fewer
+                    # privileges.
                     is_error = error.errno not in (errno.EADDRINUSE, errno.EACCES)
                     yield Finding(f"{key}: {error.strerror or error}", is_error=is_error)
             else:
@@ -132,13 +133,13 @@ def _files(configuration: Configuration, file: Path | None) -> Iterator[Finding]
         if log.is_dir():
             yield Finding(f"logFile: '{log}' is a directory", is_error=True)
         elif not log.absolute().parent.is_dir():
-            yield Finding(f"logFile: there is no directory '{log.absolute().parent}'", is_error=True)
+            yield Finding(f"logFile: the directory '{log.absolute().parent}' does not exist", is_error=True)
         elif not os.access(log if log.exists() else log.absolute().parent, os.W_OK):
             yield Finding(f"logFile: '{log}' cannot be written: Permission denied", is_error=True)
     if LogDestination.SYSLOG in configuration.log_destinations and not any(map(os.path.exists, _SYSLOG_PATHS)):
         yield Finding("logDestinations: there is no system log on this machine (no /dev/log)", is_error=True)
     if configuration.api_persist and file is not None and not os.access(file.parent, os.W_OK):
-        yield Finding(f"apiPersist: changes cannot be kept, as '{file.parent}' cannot be written to", is_error=False)
+        yield Finding(f"apiPersist: changes cannot be saved, because '{file.parent}' is not writable", is_error=False)
 
 
 def _programs(configuration: Configuration) -> Iterator[Finding]:
@@ -156,9 +157,9 @@ def _programs(configuration: Configuration) -> Iterator[Finding]:
         try:
             arguments = shlex.split(command, posix=os.name == "posix")
         except ValueError as error:
-            yield Finding(f"{where}: the command cannot be understood: {error}", is_error=False)
+            yield Finding(f"{where}: the command cannot be parsed: {error}", is_error=False)
             continue
         if not arguments:
             yield Finding(f"{where}: the command is empty", is_error=False)
         elif _VARIABLE not in arguments[0] and shutil.which(arguments[0]) is None:
-            yield Finding(f"{where}: there is no program '{arguments[0]}'", is_error=False)
+            yield Finding(f"{where}: the program '{arguments[0]}' does not exist", is_error=False)

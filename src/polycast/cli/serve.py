@@ -22,12 +22,11 @@ from polycast.net.coalescing import coalesce_reads
 from polycast.net.loop import new_event_loop
 from polycast.service.notify import ServiceManager
 
-# Allocations between two runs of the garbage collector's youngest generation. Packets die by reference counting; the
-# default of 700 would only make it look at the living ones over and over.
+# Allocations between two runs of the garbage collector's youngest generation. Packets are freed by reference counting;
+# with the default of 700, it would only examine the remaining ones again and again.
 GC_THRESHOLD = 10_000
 
-# Ctrl+C reaches the whole process group, and a program that started this one may pass it on: signals that come together
-# are one.
+# Ctrl+C reaches the whole process group, and a parent process may forward it: signals in quick succession count as one.
 SAME_SIGNAL_SECONDS = 0.5
 
 # Seconds for an orderly shutdown. Commands get up to 15, sources 8.
@@ -35,7 +34,7 @@ STOP_SECONDS = 40.0
 
 
 def run(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfiguration], *, demo: bool) -> int:
-    """Run the server; return the exit status. ``loader`` reads the configuration again."""
+    """Run the server; return the exit status. ``loader`` reloads the configuration."""
     _raise_file_limit()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -84,7 +83,7 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
 
 
 def _print_demo_urls(ports: Mapping[str, int], *, web_scheme: str) -> None:
-    """Tell where the demo stream is, for the servers that run; ``ports`` by configuration key."""
+    """Print the addresses of the demo stream; ``ports`` are those of the running servers, by configuration key."""
     addresses = (
         ("in a browser", f"{web_scheme}://", "hlsAddress", "/"),
         ("in VLC, FFmpeg...", "rtsp://", "rtspAddress", ""),
@@ -96,18 +95,18 @@ def _print_demo_urls(ports: Mapping[str, int], *, web_scheme: str) -> None:
         for where, scheme, key, end in addresses
         if key in ports
     ]
-    print("\n".join(["", "The demo stream plays. Open it", *lines, ""]), flush=True)
+    print("\n".join(["", "The demo stream is running. Open it", *lines, ""]), flush=True)
 
 
 def _give_up() -> None:
-    """End the process: a thread hangs in the system (a network file system, say), or something keeps the loop busy."""
+    """End the process: a thread hangs in a system call (a network file system, for example), or the loop is blocked."""
     with contextlib.suppress(OSError):
-        os.write(2, b"polycast: the server did not stop in time, so it was ended\n")
+        os.write(2, b"polycast: the server did not stop in time and was terminated\n")
     os._exit(1)
 
 
 def _on_signals(stop: asyncio.Event, log: Log) -> None:
-    """Stop on SIGINT and SIGTERM; a second signal ends the process at once."""
+    """Stop on SIGINT and SIGTERM; a second signal ends the process immediately."""
     loop = asyncio.get_running_loop()
 
     first = 0.0
@@ -132,7 +131,7 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
 
 
 def _reload_on_signal(application: Application, service_manager: ServiceManager, started: asyncio.Event) -> None:
-    """Read the configuration again on SIGHUP, where there is such a signal; one that is early waits for the start."""
+    """Reload the configuration on SIGHUP, if the platform has it; a signal during the start is deferred."""
     if sys.platform == "win32":
         return
     loop = asyncio.get_running_loop()
@@ -144,7 +143,7 @@ def _reload_on_signal(application: Application, service_manager: ServiceManager,
         try:
             return await application.settings.reload_file(ChangeSource.SIGNAL)
         finally:
-            # What came of it is for `systemctl status`; a bad file does not stop the server.
+            # The result is shown by `systemctl status`; an invalid file does not stop the server.
             service_manager.ready(application.settings.status.error or "running")
 
     def on_hangup() -> None:
@@ -156,7 +155,7 @@ def _reload_on_signal(application: Application, service_manager: ServiceManager,
 
 
 def _raise_file_limit() -> None:
-    """Let the process have as many sockets as the system allows."""
+    """Raise the limit of open files as far as the system allows."""
     if sys.platform == "win32":
         return
     import resource

@@ -19,7 +19,7 @@ WINSW = "winsw"
 DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
 
 HOME_DIRECTORIES = ("/home", "/root", "/run/user")
-"""What systemd's ProtectHome hides."""
+"""Directories hidden by systemd's ProtectHome."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     install = commands.add_parser(
         "install",
         help="write a systemd unit, or the WinSW file on Windows",
-        description="Write the file that makes the server start with the machine: a systemd unit on Linux, "
+        description="Write the file that makes the server start at boot: a systemd unit on Linux, "
         "the configuration of WinSW on Windows. Nothing is started.",
     )
     install.add_argument(
@@ -96,8 +96,8 @@ def _unit(options: argparse.Namespace, command: tuple[str, ...], config: Path | 
     in_home = any(_is_in_home(path) for path in paths)
     if in_home and not options.user:
         print(
-            "WAR: the program or the configuration is in a home directory, which the service's own user may not "
-            "read; give --user, or move it to /opt and /etc",
+            "WAR: the program or the configuration is in a home directory, which the service's user may not be able to "
+            "read; use --user, or move it to /opt and /etc",
             file=sys.stderr,
         )
     return systemd.Unit(
@@ -116,7 +116,9 @@ def _format_of_this_system() -> str:
         return WINSW
     if sys.platform == "linux":
         return SYSTEMD
-    raise ConfigurationError("this system has no known service manager; use --format to choose systemd or winsw")
+    raise ConfigurationError(
+        "no known service manager was found on this system; use --format to choose systemd or winsw"
+    )
 
 
 def _configuration_file(name: str | None) -> Path | None:
@@ -124,21 +126,21 @@ def _configuration_file(name: str | None) -> Path | None:
         name = next((default for default in DEFAULT_FILES if Path(default).is_file()), None)
         if name is None:
             return None
-    file = Path(os.path.abspath(name))  # links stay links: they may be switched over later
+    file = Path(os.path.abspath(name))  # links are kept, because their targets may change later
     if not file.is_file():
-        raise ConfigurationError(f"there is no configuration file {file}")
+        raise ConfigurationError(f"the configuration file {file} does not exist")
     return file
 
 
 def _absolute_directory(name: str) -> str:
     directory = os.path.abspath(name)
     if not Path(directory).is_dir():
-        raise ConfigurationError(f"there is no directory {directory}")
+        raise ConfigurationError(f"the directory {directory} does not exist")
     return directory
 
 
 def _program() -> tuple[str, ...]:
-    """The command that runs this program, with absolute paths."""
+    """Return the command that runs this program, with absolute paths."""
     if getattr(sys, "frozen", False):
         return (os.path.abspath(sys.executable),)
     script = Path(os.path.abspath(sys.argv[0]))
@@ -148,7 +150,7 @@ def _program() -> tuple[str, ...]:
 
 
 def _is_single_executable() -> bool:
-    """Whether this is the executable that unpacks itself and runs the server in a child."""
+    """Whether this is the self-extracting executable, which runs the server in a child process."""
     return bool(getattr(sys, "frozen", False))
 
 
@@ -170,7 +172,7 @@ def _check_user(user: str) -> None:
 def _write(target: Path, text: str, *, force: bool) -> None:
     if not target.parent.is_dir():
         raise ConfigurationError(
-            f"there is no directory {target.parent}; use --print to show the file, or --output to write it elsewhere"
+            f"the directory {target.parent} does not exist; use --print to show the file, or --output for another path"
         )
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if target.read_text("utf-8") == text:
@@ -179,7 +181,7 @@ def _write(target: Path, text: str, *, force: bool) -> None:
         raise ConfigurationError(f"{target} already exists and differs; use --force to replace it")
     name = ""
     try:
-        # A whole file or none.
+        # Written completely or not at all.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as new:
             new.write(text)
@@ -196,7 +198,7 @@ def _write(target: Path, text: str, *, force: bool) -> None:
 def _next_steps(kind: str, target: Path) -> tuple[str, ...]:
     if kind == WINSW:
         return (
-            f"put {winsw.FILE_NAME.replace('.xml', '.exe')} of WinSW v2 beside {target.name}, then, as administrator:",
+            f"put {winsw.FILE_NAME.replace('.xml', '.exe')} of WinSW v2 next to {target.name}, then, as administrator:",
             f"{winsw.FILE_NAME.replace('.xml', '')} install",
             f"{winsw.FILE_NAME.replace('.xml', '')} start",
         )

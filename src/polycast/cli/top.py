@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:9997"
 
-# Sessions that are shown; the busiest come first.
+# Sessions that are shown, the busiest ones first.
 MAXIMUM_ROWS = 40
 
-# Columns of the output where it goes to no terminal.
+# Columns of the output if it is not a terminal.
 PLAIN_WIDTH = 160
 
 PROTOCOLS = {
@@ -33,13 +33,13 @@ PROTOCOLS = {
     "webrtcsessions": "WebRTC",
     "hlsmuxers": "HLS",
 }
-"""What people call the lists of the API. The status page has a copy."""
+"""Display names of the lists of the API. The status page has a copy."""
 
 Json = Mapping[str, Any]
 
 
 class Rates:
-    """Bit rates out of counters that grow."""
+    """Computes bit rates from counters."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, float]] = {}
@@ -107,7 +107,7 @@ def _show(client: httpx2.Client, options: argparse.Namespace) -> int:
     collections = _collections(_get(client, "/v1/openapi.json"))
     table = _table(client, collections, rates)
     if options.once:
-        time.sleep(max(0.2, options.interval))  # rates need two looks
+        time.sleep(max(0.2, options.interval))  # rates need two samples
         console = Console()
         console = console if console.is_terminal else Console(width=PLAIN_WIDTH)
         console.print(_table(client, collections, rates))
@@ -222,14 +222,14 @@ def _count(items: Sized, noun: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text of the server for a table: its brackets are no markup, and nothing in it moves the cursor."""
+    """Return a text of the server for a table, without markup and control characters."""
     from rich.markup import escape
 
     return escape("".join(character if character.isprintable() else "?" for character in text))
 
 
 def bit_rate(value: float) -> str:
-    """Return bit/s for people."""
+    """Format a bit rate."""
     if value >= 1e6:
         return f"{value / 1e6:.1f} Mbit/s"
     return f"{value / 1e3:.0f} kbit/s" if value >= 1e3 else f"{value:.0f} bit/s"

@@ -1,6 +1,6 @@
 """The test picture of the demo stream: colour bars, a bouncing ball, a sweep and a dot-matrix wall clock.
 
-It is drawn straight into planar YUV 4:2:0. Whatever does not move is drawn once; a frame repaints only what does.
+It is drawn directly into planar YUV 4:2:0. Static parts are drawn once; a frame only repaints moving ones.
 Needs numpy, which comes with the ``media`` extra.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.uint8]
 
-# 5 x 7 dots, one row a line, the leftmost dot in bit 4.
+# 5 x 7 dots, one number per row, the leftmost dot in bit 4.
 FONT = {
     " ": (0, 0, 0, 0, 0, 0, 0),
     "-": (0, 0, 0, 0b11111, 0, 0, 0),
@@ -87,13 +87,13 @@ def to_yuv(red: int, green: int, blue: int) -> Color:
 class Picture:
     """A test picture of ``width`` x ``height`` pixels; both even, at least 320 x 180.
 
-    `draw` paints the next frame into `planes` and leaves it there.
+    `draw` paints the next frame into `planes`.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.frame: Plane = np.empty((height * 3 // 2, width), np.uint8)
-        """Planar YUV 4:2:0, as `av.VideoFrame.from_ndarray` takes it."""
+        """Planar YUV 4:2:0, the format of `av.VideoFrame.from_ndarray`."""
         luma, chroma = width * height, width * height // 4
         flat = self.frame.reshape(-1)
         self.planes = (
@@ -112,7 +112,7 @@ class Picture:
         self._ball_box: tuple[int, int] | None = None
 
     def draw(self, seconds: float, wall_time: datetime) -> Plane:
-        """Paint the frame that is ``seconds`` into the stream and shows ``wall_time``; return `frame`."""
+        """Paint the frame at ``seconds`` of the stream, which shows ``wall_time``; return `frame`."""
         self._draw_ball(seconds)
         self._draw_sweep(wall_time.microsecond / 1_000_000)
         clock = f"{wall_time:%H:%M:%S}.{wall_time.microsecond // 1000:03}"
@@ -197,7 +197,8 @@ def _even(value: int) -> int:
 
 
 def _bounce(distance: float, span: int) -> int:
-    """Return where a point that travels back and forth over ``span`` pixels is after ``distance``; even, for chroma."""
+    """Return the position of a point moving back and forth over ``span`` pixels after ``distance``; even, for
+    chroma."""
     position = distance % (2 * span)
     return _even(round(min(position, 2 * span - position)))
 
@@ -211,7 +212,7 @@ def _disc(radius: int, scale: float) -> NDArray[np.float32]:
 
 
 def _glyphs(cell: int, lit: tuple[int, int, int]) -> dict[str, tuple[Plane, Plane, Plane]]:
-    """Return each character of `FONT` as Y, U and V tiles of round dots, ``cell`` pixels a dot."""
+    """Return each character of `FONT` as Y, U and V tiles of round dots, ``cell`` pixels per dot."""
     dot = _disc(cell // 2, 0.92) if cell > 4 else np.ones((cell, cell), np.float32)
     panel, unlit_color, lit_color = to_yuv(*PANEL), to_yuv(*UNLIT_DOT), to_yuv(*lit)
     glyphs = {}

@@ -14,7 +14,7 @@ from polycast.media.frame import Frame
 class DemoPublisher(Source):
     """Publishes a test picture with a clock and a tone on a path.
 
-    Raises PolycastError when it is made without PyAV.
+    Raises PolycastError without PyAV.
     """
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
@@ -39,7 +39,7 @@ class DemoPublisher(Source):
         return Reference("demoSource")
 
     def _on_frames(self, frames: list[tuple[int, Frame]]) -> None:
-        """Hop from the encoder's thread to the event loop."""
+        """Pass frames from the encoder's thread to the event loop."""
         self._loop.call_soon_threadsafe(self._write, frames)
 
     def _write(self, frames: list[tuple[int, Frame]]) -> None:

@@ -20,7 +20,7 @@ from polycast.media.timebase import NANOSECONDS, WallTime, rescale
 from polycast.media.track import Track
 
 OnFrames = Callable[[list[tuple[int, Frame]]], None]
-"""Takes what one tick brought: pairs of track index and frame, in order of time. Called in the demo's own thread."""
+"""Called with the frames of one tick: pairs of track index and frame, in order of time. Runs in the demo's thread."""
 
 VIDEO_BIT_RATE = 1_200_000
 AUDIO_BIT_RATE = 96_000
@@ -33,7 +33,7 @@ PIP_FREQUENCY = 1000
 PIP_LEVEL = 0.25
 PIP_SECONDS = 0.08
 
-# How far the thread may fall behind (the machine was suspended, or is overloaded) before it gives up catching up.
+# How far the thread may fall behind (the machine was suspended, or is overloaded) before frames are skipped.
 MAXIMUM_LAG_SECONDS = 0.5
 
 # H264 NAL unit types 7 and 8 (Rec. ITU-T H.264 table 7-1).
@@ -41,7 +41,7 @@ SPS, PPS = 7, 8
 
 
 class Clock:
-    """The times that a `DemoSource` lives by. Tests put their own in its place."""
+    """The clock of a `DemoSource`. Tests replace it."""
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -59,8 +59,8 @@ class Clock:
 class DemoSource:
     """The demo stream: track 0 is H264 video, track 1 is AAC audio.
 
-    ``width`` and ``height`` are in pixels, even, at least 320 x 180; ``rate`` is in frames a second.
-    Raises `PolycastError` when PyAV or numpy is not installed.
+    ``width`` and ``height`` are in pixels, even, at least 320 x 180; ``rate`` is in frames per second.
+    Raises `PolycastError` if PyAV or numpy is not installed.
     """
 
     def __init__(self, width: int = 1280, height: int = 720, rate: int = 30, *, clock: Clock | None = None) -> None:
@@ -75,14 +75,14 @@ class DemoSource:
         self._thread: threading.Thread | None = None
 
     def start(self, on_frames: OnFrames) -> None:
-        """Start a thread that calls ``on_frames`` in real time, once a picture, until `stop`."""
+        """Start a thread that calls ``on_frames`` in real time, once per picture, until `stop`."""
         if self._thread is not None:
-            raise PolycastError("the demo source has been started already")
+            raise PolycastError("the demo source was already started")
         self._thread = threading.Thread(target=self._run, args=(on_frames,), name="polycast-demo", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and wait for it. ``on_frames`` is not called any more after that."""
+        """Stop the thread and wait for it. ``on_frames`` is not called after that."""
         self._stopped.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -99,7 +99,7 @@ class DemoSource:
             index += 1
 
     def encode(self, index: int, wall_time: WallTime) -> list[tuple[int, Frame]]:
-        """Return the frames that belong to picture ``index`` (from 0, each once and in order), taken at ``wall_time``.
+        """Return the frames for picture ``index`` (from 0, each once and in order), captured at ``wall_time``.
 
         That is one picture, and the audio up to the end of it.
         """
