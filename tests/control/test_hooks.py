@@ -77,7 +77,7 @@ def test_command_lines(text: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "text"), [(0, "exited with code 0"), (3, "exited with code 3"), (-9, "was ended by SIGKILL")]
+    ("code", "text"), [(0, "exited with code 0"), (3, "exited with code 3"), (-9, "was terminated by SIGKILL")]
 )
 def test_exit_codes(code: int, text: str) -> None:
     assert describe_exit(code) == text

@@ -1,1 +1,1 @@
-"""Watching and controlling a running server: API, metrics, profiles, new configurations. Knows no protocol."""
+"""Monitoring and control of a running server: API, metrics, profiles, configuration changes. Protocol-agnostic."""

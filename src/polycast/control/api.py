@@ -26,7 +26,7 @@ from polycast.control.requests import NOT_STORED, RequestError, empty_response, 
 from polycast.control.traffic import Traffic
 from polycast.errors import ConfigurationError, PolycastError
 
-# Characters of a name in a URL; longer ones are no path's.
+# Characters of a name in a URL; path names are shorter.
 MAXIMUM_NAME: Final = 1_024
 
 Handler = Callable[["Api", Request], Awaitable[Response]]
@@ -34,7 +34,7 @@ Handler = Callable[["Api", Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A row of the table of endpoints."""
+    """A row of the endpoint table."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Endpoint:
 
 
 class Api:
-    """Answers requests about the running server. What it shows is asked from the application at each request."""
+    """Answers requests about the running server. It queries the application at each request."""
 
     def __init__(self, controlled: Controlled, traffic: Traffic, events: EventHub, commands: CommandRule) -> None:
         self._controlled = controlled
@@ -99,7 +99,7 @@ class Api:
             raise RequestError(409, str(error)) from None
         except PolycastError as error:
             raise RequestError(409, f"the configuration was not changed: {error}") from None
-        self._commands.note(before, self._controlled.configuration)
+        self._commands.record(before, self._controlled.configuration)
         return empty_response()
 
     # Paths and sessions
@@ -122,7 +122,7 @@ class Api:
         server = self._server(request)
         session = request.path_params["id"]
         if not server.can_kick:
-            raise RequestError(404, f"what is in '{server.collection}' can't be kicked")
+            raise RequestError(404, f"items of '{server.collection}' can't be kicked")
         if not server.kick(session):
             raise RequestError(404, f"there is no '{session[:MAXIMUM_NAME]}' in '{server.collection}'")
         return empty_response()
@@ -132,19 +132,19 @@ class Api:
         for server in self._controlled.servers.values():
             if server.collection == collection:
                 return server
-        raise RequestError(404, f"no server that runs has '{collection[:MAXIMUM_NAME]}'")
+        raise RequestError(404, f"no running server has '{collection[:MAXIMUM_NAME]}'")
 
     # The rest
 
     async def stream_events(self, _: Request) -> Response:
         if self._events.is_full:
-            raise RequestError(503, "too many clients listen to events")
+            raise RequestError(503, "too many clients are listening to events")
         return StreamingResponse(self._events_of_client(), media_type="text/event-stream", headers=NOT_STORED)
 
     async def _events_of_client(self) -> AsyncIterator[bytes]:
         subscriber = self._events.subscribe()
         try:
-            async for event in subscriber.take():
+            async for event in subscriber.events():
                 yield event
         finally:
             self._events.unsubscribe(subscriber)
@@ -203,4 +203,4 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/", Api.get_page),
     Endpoint("GET", "/static/{name}", Api.get_static),
 )
-"""Everything that is served; the OpenAPI document is checked against it."""
+"""All endpoints; the OpenAPI document is checked against this table."""

@@ -1,9 +1,10 @@
-"""Ends the external commands of a server that was killed: a process of its own that outlives it.
+"""Terminates the external commands of a server that was killed: a separate process that outlives the server.
 
-Run as a script with the reading end of a pipe as standard input, and the mark of the server's commands as argument.
-Each line names a process group that begins (``+123``) or has ended (``-123``). When the pipe closes, the server is
-gone: the groups that are left are ended, and so are all processes whose environment has the mark, then this one.
-It imports only the standard library, and little of it, as it runs beside every server that has commands.
+Run as a script with the read end of a pipe as standard input, and the mark of the server's commands as its argument.
+Each line names a process group that starts (``+123``) or has ended (``-123``). When the pipe closes, the server is
+gone: the remaining groups are terminated, and so are all processes with the mark in their environment; then this
+process exits. It only imports a small part of the standard library, because it runs with every server that has
+commands.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import time
 GRACE_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
-# The variable that marks what a server's commands are and start. A server that is killed while it starts commands has
-# not told their groups yet; what is started in a session of its own leaves its group.
+# The variable that marks a server's commands and their children. A server that is killed while it starts commands has
+# not announced their groups yet, and a process that starts its own session leaves its group.
 MARK_NAME = "POLYCAST_COMMANDS"
 
 
@@ -33,12 +34,12 @@ def main() -> None:
             groups.add(group)
         else:
             groups.discard(group)
-    # A command that is just being started holds the pipe until it has its own environment: none is missed.
+    # A command that is being started holds the pipe until it has its own environment, so none is missed.
     end(groups, sys.argv[-1])
 
 
 def end(groups: set[int], mark: str = "") -> None:
-    """End process groups, and those of the processes that have the mark: with SIGINT, then SIGTERM, then SIGKILL."""
+    """Terminate process groups, and those of the processes with the mark: with SIGINT, then SIGTERM, then SIGKILL."""
     groups = living(groups, mark)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if not groups:
@@ -54,17 +55,17 @@ def end(groups: set[int], mark: str = "") -> None:
 
 
 def living(groups: set[int], mark: str = "") -> set[int]:
-    """Return those of the process groups that have processes that live, and the groups of processes with the mark."""
+    """Return the process groups with living processes, and the groups of processes with the mark."""
     found, marked = survey(groups, mark)
     return found.union(*marked.values())
 
 
 def survey(groups: set[int], mark: str = "") -> tuple[set[int], dict[str, set[int]]]:
-    """Look at all processes once. Return those of the groups that live, and groups by the mark of their processes.
+    """Examine all processes once. Return the living groups among ``groups``, and groups by the mark of their processes.
 
-    ``mark`` is what the marks begin with; empty: nobody looks for marks. Dead processes may stay for ever where the
-    first process of a container does not collect them, so they do not count. One look serves all groups: it reads about
-    every process of the machine.
+    ``mark`` is the prefix of the marks; if empty, marks are not examined. Zombies do not count, because they remain
+    forever if the init process of a container does not reap them. One pass serves all groups, because it examines every
+    process of the machine.
     """
     existing = {group for group in groups if _exists(group)}
     marked: dict[str, set[int]] = {}
@@ -73,7 +74,7 @@ def survey(groups: set[int], mark: str = "") -> tuple[set[int], dict[str, set[in
     try:
         entries = [entry for entry in os.listdir("/proc") if entry.isdigit()]
     except OSError:
-        return existing, marked  # no Linux: the answer to the signal has to do
+        return existing, marked  # not Linux: the result of sending a signal must suffice
     found: set[int] = set()
     for entry in entries:
         group = _group_of(entry)
@@ -97,7 +98,7 @@ def _exists(group: int) -> bool:
 
 
 def _group_of(process: str) -> int:
-    """The process group of a process; 0 for one that does not live."""
+    """The process group of a process; 0 if it is not alive."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             # proc(5): the name in parentheses, then the state, the parent and the group.
@@ -108,7 +109,7 @@ def _group_of(process: str) -> int:
 
 
 def _mark_of(process: str) -> str:
-    """The mark in the environment of a process; empty when it has none, or is not ours to look at."""
+    """The mark in the environment of a process; empty if it has none, or cannot be read."""
     try:
         with open(f"/proc/{process}/environ", "rb") as file:
             _, found, rest = (b"\0" + file.read()).partition(f"\0{MARK_NAME}=".encode())

@@ -1,7 +1,7 @@
-"""What external commands print becomes lines of the log, with the path and the command in front.
+"""Logs the output of external commands, line by line, prefixed with the path and the command.
 
-Each command's pipe is read by a thread of its own: a command that prints without end must hold up neither the streams
-nor itself, so what is too much is read and dropped.
+Each command's pipe is read by its own thread: a command that prints without end must block neither the streams nor
+itself, so excess output is read and dropped.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Final
 
 from polycast.log import Log
 
-READ_SIZE: Final = 64 * 1024  # bytes; what a pipe holds
-MAX_LINE: Final = 4096  # bytes; a longer line is cut into several
+READ_SIZE: Final = 64 * 1024  # bytes; the capacity of a pipe
+MAX_LINE: Final = 4096  # bytes; a longer line is split into several
 LINES_PER_SECOND: Final = 100  # a command that logs each frame prints 60
 
-# Seconds between two lines of a progress display, which FFmpeg prints twice a second with a carriage return at the end.
+# Seconds between two logged lines of a progress display, which FFmpeg prints twice a second with a carriage return.
 PROGRESS_SECONDS: Final = 10.0
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class OutputLines:
-    """Takes apart what one command prints. No I/O."""
+    """Splits the output of one command into lines. No I/O."""
 
     def __init__(self) -> None:
         self.last = ""
-        """The last line that was not empty; often the reason why a command has ended."""
+        """The last non-empty line; often the reason why a command has exited."""
         self._rest = b""
         self._window_start = -1.0
         self._lines_in_window = 0
@@ -38,7 +38,7 @@ class OutputLines:
         self._next_progress = 0.0
 
     def receive(self, data: bytes, now: float) -> list[str]:
-        """Return the lines that are complete and to be logged; ``now`` in monotonic seconds."""
+        """Return the complete lines to log; ``now`` in monotonic seconds."""
         buffer = self._rest + data
         lines: list[str] = []
         start = 0
@@ -54,7 +54,7 @@ class OutputLines:
         return lines
 
     def end(self, now: float) -> list[str]:
-        """Return what is left when the command closes its output."""
+        """Return the remaining lines when the command closes its output."""
         lines: list[str] = []
         self._add(self._rest.rstrip(b"\r"), now, lines)
         self._rest = b""
@@ -91,7 +91,7 @@ class OutputLines:
 
 
 class OutputReader:
-    """Reads the pipe of one command until the command, and all that it has started, have closed it."""
+    """Reads the pipe of one command until the command and all its children have closed it."""
 
     def __init__(self, descriptor: int, log: Log, on_end: Callable[[], None]) -> None:
         """``on_end`` is called from another thread."""
@@ -114,7 +114,7 @@ class OutputReader:
             for line in self._lines.end(time.monotonic()):
                 self._log.info("%s", line)
         except OSError:
-            pass  # the server ends
+            pass  # the server is exiting
         finally:
             os.close(self._descriptor)
             self._on_end()

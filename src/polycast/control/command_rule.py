@@ -1,4 +1,4 @@
-"""Who may change commands through the API: setting one means running programs on this machine."""
+"""The rule for changing commands through the API, because setting one means running programs on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIX: Final = "run_on_"
 
 
 def _commands(of: Configuration | PathConfiguration) -> Iterator[tuple[str, str]]:
-    """Yield key and command of those that are set."""
+    """Yield the key and the command of those that are set."""
     for name in of.__struct_fields__:
         value = getattr(of, name)
         if name.startswith(_PREFIX) and isinstance(value, str) and value:
@@ -21,16 +21,17 @@ def _commands(of: Configuration | PathConfiguration) -> Iterator[tuple[str, str]
 
 
 class CommandRule:
-    """Commands are changed with credentials, or where ``apiAllowCommands`` is set; and so is that key itself.
+    """Commands, and ``apiAllowCommands`` itself, can only be changed with credentials, or if ``apiAllowCommands`` is
+    set.
 
-    Credentials that were set through the API by somebody who had none give no right to commands.
+    Credentials that were set through the API without credentials do not count.
     """
 
     def __init__(self) -> None:
         self._untrusted: tuple[str, str] | None = None
 
     def check(self, old: Configuration, new: Configuration) -> None:
-        """Raises RequestError for a change that needs more."""
+        """Raise RequestError for a change that is not allowed."""
         if self._is_trusted(old):
             return
         if new.api_allow_commands and not old.api_allow_commands:
@@ -43,11 +44,11 @@ class CommandRule:
             raise RequestError(
                 403,
                 f"{key} runs a program, so it can be set through the API only with credentials (apiUser), "
-                "or where apiAllowCommands is set",
+                "or if apiAllowCommands is set",
             )
 
-    def note(self, old: Configuration, new: Configuration) -> None:
-        """A change through the API is in effect."""
+    def record(self, old: Configuration, new: Configuration) -> None:
+        """Record a change through the API that is in effect."""
         if not self._is_trusted(old) and (new.api_user or new.api_pass):
             self._untrusted = (new.api_user, new.api_pass)
 

@@ -1,4 +1,4 @@
-"""External commands: started, watched, restarted and ended, together with whatever they started themselves."""
+"""External commands: started, monitored, restarted and terminated, including their child processes."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from polycast.log import Log
 # Before a command that has ended is started again.
 RESTART_PAUSES: Final = RetryPauses(first=5.0, longest=60.0)
 
-# A command that ran for so many seconds has worked: the pause begins anew.
+# A command that has run for this many seconds has worked: the pause is reset.
 SETTLED_SECONDS: Final = 60.0
 
 # Seconds that a command gets to end after each signal before the next, stronger one.
 GRACE_SECONDS: Final = 5.0
 
-# Seconds that the last lines of a command that has ended may take to be read.
+# Seconds for reading the last lines of a command that has exited.
 OUTPUT_SECONDS: Final = 1.0
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGKILL")
 
 
 def expand(text: str, variables: Mapping[str, str]) -> list[str]:
-    """Return the arguments of a command line: ``$NAME`` replaced, then split by the quoting rules of a shell.
+    """Return the arguments of a command line: ``$NAME`` is replaced, then the line is split like in a shell.
 
-    There is no shell, so nothing else of its syntax works. Raises ValueError for quotes that do not close.
+    There is no shell, so no other shell syntax works. Raises ValueError for unclosed quotes.
     """
     if variables:
-        # Longest first, so that $G1 does not take a part of $G10.
+        # Longest first, so that $G1 does not match a part of $G10.
         names = "|".join(sorted(map(re.escape, variables), key=len, reverse=True))
         text = re.sub(rf"\$(?:({names})|\{{({names})\}})", lambda found: variables[found[1] or found[2]], text)
     return shlex.split(text, posix=os.name == "posix")
@@ -58,13 +58,13 @@ class CommandPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._guard: subprocess.Popen[bytes] | None = None
         self.starting = asyncio.Lock()
-        """Held while a command starts: that takes milliseconds each, between which streams go on."""
+        """Held while a command starts: each start takes milliseconds, between which streams are processed."""
         self._mark = secrets.token_hex(16)
         self._marks = 0
         self.groups = GroupWatch(loop, self._mark)
 
     def start(self, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool) -> Command:
-        """Start a command and keep it until `Command.stop`. ``name`` is for the log, ``variables`` its environment."""
+        """Start a command that runs until `Command.stop`. ``name`` is for the log, ``variables`` is its environment."""
         command = Command(self, name, text, variables, log, restarts=restarts)
         task = self._loop.create_task(command.run())
         self._tasks.add(task)
@@ -72,7 +72,7 @@ class CommandPool:
         return command
 
     async def close(self) -> None:
-        """Wait for the commands, which must have been told to stop."""
+        """Wait for the commands, which must have been stopped before."""
         if self._tasks:
             self._log.info("waiting for external commands")
             await asyncio.wait(self._tasks)
@@ -84,15 +84,15 @@ class CommandPool:
             await self._loop.run_in_executor(None, guard.wait)
 
     def new_mark(self) -> str:
-        """Return what marks the processes of one command, in their environment."""
+        """Return a new mark for the processes of one command, to be set in their environment."""
         self._marks += 1
         return f"{self._mark}.{self._marks}."
 
     async def spawn(
         self, arguments: Sequence[str], variables: Mapping[str, str], mark: str, output: int
     ) -> asyncio.subprocess.Process:
-        """Start a process in a group of its own, which prints to a file descriptor. Raises OSError or ValueError."""
-        self._guard_pipe()  # it watches before there is anything to watch
+        """Start a process in its own group, with a file descriptor for its output. Raises OSError or ValueError."""
+        self._guard_pipe()  # the guard must run before the first process
         process = await asyncio.create_subprocess_exec(
             *arguments,
             stdin=subprocess.DEVNULL,
@@ -105,7 +105,7 @@ class CommandPool:
         return process
 
     def on_group_ended(self, group: int) -> None:
-        """Let the guard forget a process group."""
+        """Tell the guard that a process group has ended."""
         if self._guard is not None:
             self._tell(f"-{group}\n")
 
@@ -117,7 +117,7 @@ class CommandPool:
             try:
                 pipe.write(line.encode())
                 pipe.flush()
-            except OSError:  # somebody killed it: a new one watches over what begins from now on
+            except OSError:  # the guard was killed: a new one watches the groups that start from now on
                 self._guard = None
             else:
                 return
@@ -126,19 +126,19 @@ class CommandPool:
         if self._guard is None and os.name == "posix":
             try:
                 self._guard = subprocess.Popen(
-                    # Isolated and without site packages, so that it starts at once.
+                    # Isolated and without site packages, so that it starts quickly.
                     [sys.executable, "-I", "-S", str(Path(command_guard.__file__)), self._mark],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,
                 )
             except OSError as error:
-                self._log.warning("commands would outlive a server that is killed: %s", error)
+                self._log.warning("if the server is killed, commands will outlive it: %s", error)
         return self._guard.stdin if self._guard is not None else None
 
 
 class Command:
-    """One command, with its restarts. Made by `CommandPool.start`."""
+    """One command, with its restarts. Created by `CommandPool.start`."""
 
     def __init__(
         self, pool: CommandPool, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool
@@ -146,7 +146,7 @@ class Command:
         self._pool = pool
         self._name = name
         self._text = text
-        # A client chooses some of them; what reads them is often a shell script.
+        # Clients choose some of the values, and they are often used by shell scripts.
         self._variables = {key: without_controls(value) for key, value in variables.items()}
         self._log = log
         self._restarts = restarts
@@ -155,11 +155,11 @@ class Command:
         self._mark = pool.new_mark()
 
     def stop(self) -> None:
-        """Begin to end the command; `CommandPool.close` waits for it."""
+        """Start terminating the command; `CommandPool.close` waits for it."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Live until the command has ended for good."""
+        """Run until the command has finally ended."""
         try:
             arguments = expand(self._text, self._variables)
         except ValueError as error:
@@ -186,7 +186,7 @@ class Command:
             self._backoff.advance()
 
     async def _run_once(self, arguments: list[str]) -> tuple[Callable[..., None], str]:
-        """Run the command until it ends; return how that is logged unless it was stopped."""
+        """Run the command until it exits; return how to log that unless it was stopped."""
         loop = asyncio.get_running_loop()
         async with self._pool.starting:
             if self._stopping.is_set():
@@ -210,10 +210,10 @@ class Command:
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         exited_by_itself = ended.done()
-        # What the command started goes with it, also when the command itself has ended first.
+        # Child processes are terminated as well, even if the command itself has already exited.
         await self._end(process, ended)
         self._pool.on_group_ended(process.pid)
-        with contextlib.suppress(TimeoutError):  # the last lines come first
+        with contextlib.suppress(TimeoutError):  # the last lines are logged first
             async with asyncio.timeout(OUTPUT_SECONDS):
                 await all_read.wait()
         if not exited_by_itself:
@@ -226,7 +226,7 @@ class Command:
         return self._log.warning, describe_exit(code) + said
 
     async def _end(self, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
-        """End the process group, and what left it: SIGINT, then SIGTERM, then SIGKILL."""
+        """Terminate the process group, and processes that left it: SIGINT, then SIGTERM, then SIGKILL."""
         groups = {process.pid}
         if os.name == "posix":
             groups |= await self._pool.groups.marked(self._mark)
@@ -245,7 +245,7 @@ class Command:
 
 
 def _signal(process: asyncio.subprocess.Process, groups: set[int], name: str) -> bool:
-    """Send a signal to process groups; return whether there is one left. Windows has only the end of a process."""
+    """Send a signal to process groups; return whether any is left. On Windows, a process can only be terminated."""
     if os.name != "posix":
         if process.returncode is not None:
             return False
@@ -273,7 +273,7 @@ def without_controls(text: str) -> str:
 def describe_start_error(program: str, error: Exception) -> str:
     """Return why a program cannot be started."""
     if isinstance(error, FileNotFoundError):
-        return f"there is no program '{program}' (No such file or directory)"
+        return f"the program '{program}' does not exist (No such file or directory)"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"'{program}': {reason}"
 
@@ -283,5 +283,5 @@ def describe_exit(code: int) -> str:
     if code >= 0:
         return f"exited with code {code}"
     with contextlib.suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"was ended by signal {-code}"
+        return f"was terminated by {signal.Signals(-code).name}"
+    return f"was terminated by signal {-code}"

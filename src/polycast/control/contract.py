@@ -1,4 +1,4 @@
-"""What the control services see of the application and of its servers."""
+"""The interfaces of the application and its servers that the control services use."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Controlled(Protocol):
     def log(self) -> Log: ...
     @property
     def servers(self) -> Mapping[str, SessionServer]:
-        """The servers that run now; the mapping is another one after a reload, so ask each time."""
+        """The running servers; a reload replaces the mapping, so do not keep it."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""The services that watch and control a server, started and stopped as the configuration says."""
+"""The control services (API, metrics, profiles), started and stopped according to the configuration."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class _Kind:
 
 
 class Control:
-    """API, metrics and profiles. What they need is imported and made when the first one is started."""
+    """API, metrics and profiles. Their modules are imported when the first one is started."""
 
     def __init__(self, controlled: Controlled) -> None:
         self._controlled = controlled
         self._loop = asyncio.get_running_loop()
         self.services: dict[str, Service] = {}
-        """Those that run, by the prefix of their keys: ``api``, ``metrics``, ``pprof``."""
+        """The running services, by the prefix of their keys: ``api``, ``metrics``, ``pprof``."""
         self._traffic: Traffic | None = None
         self._events: EventHub | None = None
         self._lag: LoopLag | None = None
@@ -57,13 +57,13 @@ class Control:
         return {f"{prefix}Address": service.port for prefix, service in self.services.items()}
 
     async def start(self, configuration: Configuration) -> None:
-        """Start what is wanted. Raises ServiceError."""
+        """Start the enabled services. Raises ServiceError."""
         await self.apply(configuration)
 
     async def apply(self, configuration: Configuration) -> None:
-        """Start, stop and restart services as a new configuration says.
+        """Start, stop and restart services according to a new configuration.
 
-        Raises ServiceError; then those that ran before run as before. Credentials and origins need no restart.
+        Raises ServiceError; then the previous services keep running. Credentials and origins need no restart.
         """
         if self._background:
             await asyncio.wait(self._background)
@@ -82,12 +82,12 @@ class Control:
             await self._undo(changed)
             raise
         for service in unused:
-            # In the background: the request that changed the configuration may be one of its own.
+            # In the background: the service may be answering the request that changed the configuration.
             self._run_in_background(service.stop())
         self._release_unused()
 
     async def stop(self) -> None:
-        """Close everything."""
+        """Stop all services."""
         if self._events is not None:
             self._events.close()
             self._controlled.settings.listeners.remove(self._events.on_configuration)
@@ -100,13 +100,13 @@ class Control:
             await asyncio.wait(self._background)
 
     async def _change(self, kind: _Kind, old: Service | None, wanted: Listening | None) -> bool:
-        """Make the service as it is wanted; return whether the old one is to be stopped."""
+        """Start the new service; return whether to stop the old one."""
         if wanted is None:
             del self.services[kind.prefix]
             return True
         service = self._make(kind, wanted)
         if old is not None and old.port == parse_address(wanted.address)[1]:
-            # The port is the old one's. It is free when the old one has answered the request that it may be in.
+            # The old service uses the same port. It is free when the old one has answered its current request.
             self.services.pop(kind.prefix)
             self._run_in_background(self._take_over(kind, old, service))
             return False
@@ -147,7 +147,7 @@ class Control:
 
     @property
     def traffic(self) -> Traffic:
-        """Totals by path, counted from the first time that somebody wants them."""
+        """Totals by path, counted from the first time they are needed."""
         if self._traffic is None:
             from polycast.control.traffic import Traffic
 
@@ -198,7 +198,7 @@ _KINDS: Final = (
 )
 
 SERVICE_NAMES: Final = {kind.prefix: kind.name for kind in _KINDS}
-"""Names of the services in the log, by the word that begins their keys."""
+"""Names of the services in the log, by the prefix of their keys."""
 
 
 async def _start(service: Service, name: str) -> None:

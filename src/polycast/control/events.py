@@ -13,48 +13,48 @@ from polycast.control.settings import ReloadStatus
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
 
-# Events that may wait for one client. One that falls further behind is cut off, so that it costs no more memory.
+# Events queued for one client. A client that falls further behind is disconnected, to limit memory.
 MAXIMUM_WAITING: Final = 1_000
 
-# Clients that may listen at once.
+# Clients that may listen at the same time.
 MAXIMUM_SUBSCRIBERS: Final = 100
 
 # Seconds between two comments that keep idle connections open.
 KEEP_ALIVE_SECONDS: Final = 15.0
 
-# Seconds between two looks at the sessions, which report no changes themselves.
+# Seconds between two checks of the sessions, which do not report changes themselves.
 POLL_SECONDS: Final = 1.0
 
-# Milliseconds that a client should wait before it connects again.
+# Milliseconds that a client should wait before it reconnects.
 RETRY_MILLISECONDS: Final = 2_000
 
 EVENTS: Final = {
-    "path_created": "A path exists from now on.",
-    "path_closed": "A path is gone.",
-    "path_ready": "A stream can be read.",
-    "path_not_ready": "A stream has ended.",
-    "reader_added": "Somebody reads a path.",
-    "reader_removed": "A reader has left.",
-    "session_created": "A client has a session.",
+    "path_created": "A path was created.",
+    "path_closed": "A path was closed.",
+    "path_ready": "The stream of a path can be read.",
+    "path_not_ready": "The stream of a path has ended.",
+    "reader_added": "A reader has joined a path.",
+    "reader_removed": "A reader has left a path.",
+    "session_created": "A session of a client was created.",
     "session_changed": "The state of a session changed.",
-    "session_closed": "A session is over.",
-    "config_reloaded": "A new configuration runs.",
-    "config_failed": "A new configuration was refused; the old one runs on.",
+    "session_closed": "A session was closed.",
+    "config_reloaded": "A new configuration is in effect.",
+    "config_failed": "A new configuration was rejected; the old one remains in effect.",
 }
-"""Names of events and what they mean. A client that is too slow gets ``overflow`` as its last one."""
+"""Names of events and their meanings. A client that is too slow gets ``overflow`` as its last one."""
 
 Seen = dict[tuple[str, str], str]
 
 
 class Subscriber:
-    """One client. `take` gives its events as they are sent."""
+    """One client. `events` yields its events in the format in which they are sent."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._is_cut = False
 
     def put(self, event: bytes) -> None:
-        """Queue an event, or cut the client off when too many wait."""
+        """Queue an event, or disconnect the client if too many are queued."""
         if self._is_cut:
             return
         if self._queue.qsize() >= MAXIMUM_WAITING:
@@ -63,14 +63,14 @@ class Subscriber:
         self._queue.put_nowait(event)
 
     def close(self, last: bytes = b"") -> None:
-        """End the stream of events; what waits is still sent."""
+        """End the stream of events; queued ones are still sent."""
         if not self._is_cut:
             self._is_cut = True
             if last:
                 self._queue.put_nowait(last)
             self._queue.put_nowait(None)
 
-    async def take(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncIterator[bytes]:
         """Yield events, and comments while there are none."""
         yield b"retry: %d\n\n" % RETRY_MILLISECONDS
         while True:
@@ -85,7 +85,7 @@ class Subscriber:
 
 
 class EventHub(PathObserver):
-    """Tells subscribers what happens. An observer of the hub; idle while nobody listens."""
+    """Sends events to subscribers. An observer of the hub; idle without subscribers."""
 
     def __init__(self, controlled: Controlled) -> None:
         self._controlled = controlled
@@ -98,7 +98,7 @@ class EventHub(PathObserver):
         return len(self._subscribers) >= MAXIMUM_SUBSCRIBERS
 
     def subscribe(self) -> Subscriber:
-        """Begin to collect events for a client."""
+        """Start collecting events for a client."""
         subscriber = Subscriber()
         self._subscribers.add(subscriber)
         if self._poller is None:
@@ -106,7 +106,7 @@ class EventHub(PathObserver):
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a client that has gone."""
+        """Remove a client that has disconnected."""
         self._subscribers.discard(subscriber)
         if not self._subscribers and self._poller is not None:
             self._poller.cancel()
@@ -140,7 +140,7 @@ class EventHub(PathObserver):
             self._tell("reader_removed", path=path.name, reader=reader.reference())
 
     def on_configuration(self, status: ReloadStatus) -> None:
-        """Tell what became of a change of the configuration."""
+        """Send the result of a configuration change."""
         if status.ok:
             self._tell("config_reloaded", source=status.source.value)
         else:

@@ -1,4 +1,4 @@
-"""Which external commands run when: those of the paths, and the one for each connection."""
+"""Starts and stops external commands on events: those of paths, and the one for each connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polycast.log import Log
 
 @dataclass(frozen=True, slots=True)
 class HookVariables:
-    """Names of the variables that commands get."""
+    """Names of the variables that are passed to commands."""
 
     path: str
     port: str
@@ -41,16 +41,16 @@ class Hooks(PathObserver):
         self._configuration = configuration
         self._running: dict[tuple[str, object], Command] = {}
         self._waiting: dict[Path, None] | None = {}
-        """Paths whose first command waits for the listeners; None once these are open."""
+        """Paths whose first command waits until the listeners are open; None after that."""
 
     def open(self) -> None:
-        """Start what has waited: the listeners are there, so commands can reach the server."""
+        """Start the waiting commands: the listeners are open, so commands can reach the server."""
         waiting, self._waiting = self._waiting, None
         for path in waiting or ():
             self.on_path_created(path)
 
     async def close(self) -> None:
-        """End all commands and wait for them."""
+        """Terminate all commands and wait for them."""
         for command in self._running.values():
             command.stop()
         self._running = {}
@@ -89,7 +89,7 @@ class Hooks(PathObserver):
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         configuration = path.configuration
-        # Readers without an id of their own are the server's, not somebody's.
+        # Readers without an id are internal ones, not clients.
         if configuration.run_on_read and reader.reference().id:
             self._start("runOnRead", reader, configuration.run_on_read, path, configuration.run_on_read_restart)
 
@@ -112,7 +112,7 @@ class Hooks(PathObserver):
             )
 
     def on_disconnected(self, connection: object) -> None:
-        """A client's connection is gone."""
+        """A client has disconnected."""
         self._stop("runOnConnect", connection)
 
     # Commands

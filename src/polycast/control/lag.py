@@ -1,4 +1,4 @@
-"""Measures by how much the event loop runs late."""
+"""Measures the lag of the event loop."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 from collections import deque
 from typing import Final
 
-# Seconds between two measurements: what holds the loop for as long is seen in full.
+# Seconds between two measurements: anything that blocks the loop for at least this long is fully measured.
 INTERVAL: Final = 0.05
 
-# Measurements that the maximum is taken of: one minute.
-REMEMBERED: Final = round(60 / INTERVAL)
+# Measurements over which the maximum is computed: one minute.
+MEASUREMENTS: Final = round(60 / INTERVAL)
 
 
 class LoopLag:
-    """A timer that sees how late it is called."""
+    """A timer that measures how late it is called."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._lags: deque[float] = deque(maxlen=REMEMBERED)
+        self._lags: deque[float] = deque(maxlen=MEASUREMENTS)
 
     @property
     def last(self) -> float:
@@ -33,7 +33,7 @@ class LoopLag:
         return max(self._lags, default=0.0)
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start measuring."""
         if self._timer is None:
             self._schedule()
 

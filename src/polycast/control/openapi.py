@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API, made from the settings' schema and from what the servers declare."""
+"""The OpenAPI document of the API, generated from the configuration schema and the declarations of servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHARED: Final = frozenset({Reference.__name__})
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What a server declares about its part of the API."""
+    """The declaration of a server about its part of the API."""
 
     name: str
     can_kick: bool
@@ -36,12 +36,16 @@ def build(collections: Iterable[Collection]) -> Json:
         item = f"{collection.name[:1].upper()}{collection.name[1:]}Item"
         schemas[item] = object_schema(collection.item, _SHARED)
         paths[f"/v1/{collection.name}/list"] = {
-            "get": _operation(f"list {collection.name}", "Lists them by id.", _items(item), {"404"})
+            "get": _operation(f"list {collection.name}", "Lists all by id.", _items(item), {"404"})
         }
         if collection.can_kick:
             paths[f"/v1/{collection.name}/kick/{{id}}"] = {
                 "post": _operation(
-                    f"kick one of {collection.name}", "Closes it.", None, {"404"}, parameters=[_parameter("id")]
+                    f"kick one of {collection.name}",
+                    "Closes one by its id.",
+                    None,
+                    {"404"},
+                    parameters=[_parameter("id")],
                 )
             }
     return {
@@ -49,7 +53,7 @@ def build(collections: Iterable[Collection]) -> Json:
         "info": {
             "title": "Polycast API",
             "version": _version.__version__,
-            "description": "Watches and controls a running server. Changes are in effect when the answer comes.",
+            "description": "Monitors and controls a running server. Changes are in effect when the response arrives.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "http://127.0.0.1:9997"}],
@@ -57,7 +61,7 @@ def build(collections: Iterable[Collection]) -> Json:
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "basic": {"type": "http", "scheme": "basic", "description": "Needed where apiUser or apiPass is set."}
+                "basic": {"type": "http", "scheme": "basic", "description": "Required if apiUser or apiPass is set."}
             },
             "schemas": schemas,
         },
@@ -65,18 +69,18 @@ def build(collections: Iterable[Collection]) -> Json:
 
 
 def _configuration_paths() -> Json:
-    text = "The answer is empty."
+    text = "The response is empty."
     name = [_parameter("name")]
     changed = {"400", "409", "413", "408"}
     conf = _reference("PathConfInput")
     return {
         "/v1/config/get": {
-            "get": _operation("get the configuration", "All keys with their values in effect.", _reference("Conf"))
+            "get": _operation("get the configuration", "All keys with their effective values.", _reference("Conf"))
         },
         "/v1/config/status": {
             "get": _operation(
                 "get the state of the configuration",
-                "Whether the last change (of the file, through the API) was taken, and why not.",
+                "Whether the last change (of the file, or through the API) was applied, and if not, why.",
                 _reference("ConfStatus"),
             )
         },
@@ -95,7 +99,7 @@ def _configuration_paths() -> Json:
         "/v1/config/paths/edit/{name}": {
             "post": _operation(
                 "change keys of a path",
-                f"The entry `all` has the name `~^.*$`; both are understood. {text}",
+                f"The entry `all` has the name `~^.*$`; both are accepted. {text}",
                 None,
                 changed,
                 parameters=name,
@@ -106,7 +110,7 @@ def _configuration_paths() -> Json:
         "/v1/config/paths/replace": {
             "post": _operation(
                 "replace all paths at once",
-                f"The body has the new paths by name. Paths that do not change keep publisher and readers. {text}",
+                f"The body contains the new paths by name. Unchanged paths keep their publisher and readers. {text}",
                 None,
                 changed,
                 body={"type": "object", "additionalProperties": {"anyOf": [conf, {"type": "null"}]}},
@@ -123,7 +127,7 @@ def _path_paths() -> Json:
         "required": ["name", *path["required"]],
     }
     return {
-        "/v1/paths/list": {"get": _operation("list paths", "Lists the paths that exist, by name.", _items("Path"))},
+        "/v1/paths/list": {"get": _operation("list paths", "Lists the existing paths by name.", _items("Path"))},
         "/v1/paths/get/{name}": {
             "get": _operation("get a path", "One path.", named, {"404", "400"}, parameters=[_parameter("name")])
         },
@@ -135,7 +139,7 @@ def _other_paths() -> Json:
     stream = _operation(
         "listen to events",
         "Server-sent events about paths, sessions and the configuration, with a JSON object as data. "
-        f"{events} A client that is too slow gets `overflow` and is cut off.",
+        f"{events} A client that is too slow gets `overflow` and is disconnected.",
         None,
         {"503"},
     )
@@ -177,14 +181,14 @@ def _operation(
 
 
 _ERRORS: Final = {
-    "400": "The request is not valid.",
-    "401": "Credentials are needed.",
-    "403": "The request comes from a web site or names a host that is not allowed, or it would change commands.",
-    "404": "There is no such thing.",
+    "400": "The request is invalid.",
+    "401": "Credentials are required.",
+    "403": "The web site or the host name of the request is not allowed, or it would change commands.",
+    "404": "Not found.",
     "408": "The body did not arrive in time.",
-    "409": "The change is valid but cannot be put into effect or written; nothing has changed.",
+    "409": "The change is valid but cannot be applied or saved; nothing has changed.",
     "413": "The body is too large.",
-    "429": "Too many attempts with wrong credentials came from this address.",
+    "429": "Too many attempts with wrong credentials from this address.",
     "503": "Too many clients.",
 }
 
@@ -195,7 +199,7 @@ def _schemas() -> Json:
     conf["properties"]["paths"] = {"type": "object", "additionalProperties": _reference("PathConf")}
     conf["required"].append("paths")
     return {
-        "Error": _object({"error": {"type": "string", "description": "What is wrong."}}),
+        "Error": _object({"error": {"type": "string", "description": "The reason for the error."}}),
         "Conf": conf,
         "ConfInput": _input(globals_, {"paths": {"description": "Ignored."}}),
         "PathConf": _object({field.key: _output(field) for field in paths}),
@@ -207,7 +211,7 @@ def _schemas() -> Json:
 
 
 def _output(field: Field) -> Json:
-    """What the API shows: one form for each kind of value."""
+    """The schema of output: one form for each kind of value."""
     value = field.kind.dump(field.default)
     if isinstance(value, bool):
         schema: Json = {"type": "boolean"}
@@ -223,7 +227,7 @@ def _output(field: Field) -> Json:
 
 
 def _input(fields: Iterable[Field], more: Json | None = None) -> Json:
-    """What the API takes: every form that the configuration file may have, null for the default."""
+    """The schema of input: every form allowed in the configuration file, null for the default."""
     properties = {
         field.key: {"anyOf": [dict(field.kind.schema), {"type": "null"}], "description": field.description}
         for field in fields

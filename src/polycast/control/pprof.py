@@ -1,4 +1,4 @@
-"""Profiles of the running server over HTTP, as ``go tool pprof`` reads them."""
+"""Profiles of the running server over HTTP, for ``go tool pprof``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ HEAP_IDLE_SECONDS: Final = 600.0
 
 PROFILES: Final = {
     "profile": "CPU time by function: ?seconds=30. Costs 1 to 3 % of a core while it runs.",
-    "heap": "Memory by function. The first request starts the recording of allocations, which makes each of them about "
-    "2 microseconds slower, a busy server several times; it stops ten minutes after the last request, or at once "
-    "with ?stop=1.",
-    "goroutine": "Tasks and threads, and what they wait for; ?debug=1 as text.",
+    "heap": "Memory by function. The first request starts recording allocations, which makes each of them about "
+    "2 microseconds slower, and a busy server several times slower, until ten minutes after the last request or "
+    "until ?stop=1.",
+    "goroutine": "Tasks and threads, and what they are waiting for; as text with ?debug=1.",
     "cmdline": "The command that started the server.",
 }
 
@@ -69,12 +69,12 @@ class Profiles:
         if not 0 < seconds <= MAXIMUM_SECONDS:
             return PlainTextResponse(f"seconds must be more than 0 and at most {MAXIMUM_SECONDS:g}\n", 400)
         if self._sampling is not None:
-            return PlainTextResponse("a profile is being taken already\n", 409)
+            return PlainTextResponse("a profile is already being recorded\n", 409)
         self._sampling = sampling.CpuSampler()
         self._sampling.start()
         try:
             await asyncio.sleep(seconds)
-        finally:  # also when the client has gone
+        finally:  # also if the client has disconnected
             profile = self._sampling.stop()
             self._sampling = None
         return await _answer(profile, "profile")
@@ -82,14 +82,14 @@ class Profiles:
     async def _heap(self, request: Request) -> Response:
         if "stop" in request.query_params:
             self._stop_heap()
-            return PlainTextResponse("allocations are not recorded any more\n")
+            return PlainTextResponse("allocations are no longer recorded\n")
         started = sampling.start_tracing()
         if self._heap_timer is not None:
             self._heap_timer.cancel()
         self._heap_timer = asyncio.get_running_loop().call_later(HEAP_IDLE_SECONDS, self._stop_heap)
         profile = await asyncio.to_thread(sampling.sample_heap)
         if started:
-            profile.comments = (*profile.comments, "the recording has just begun: ask again in a while")
+            profile.comments = (*profile.comments, "the recording has just started: try again later")
         return await _answer(profile, "heap")
 
     def _stop_heap(self) -> None:
@@ -119,7 +119,7 @@ async def _command_line(_: Request) -> Response:
 
 
 async def _symbol(_: Request) -> Response:
-    # pprof asks here for names of addresses; ours are in the profiles.
+    # pprof requests names of addresses here; these profiles already contain names.
     return PlainTextResponse("num_symbols: 1\n")
 
 

@@ -1,4 +1,4 @@
-"""Tells when process groups have ended, all of them with one look at the system's processes."""
+"""Detects when process groups have ended, with one pass over the system's processes for all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from polycast.control import command_guard
 
-# Seconds between two looks: at first, and at most. Nothing tells when the last process of a group ends.
+# Seconds between two passes, initially and at most: there is no notification when the last process of a group ends.
 POLL_SECONDS: Final = 0.01
 LONGEST_POLL_SECONDS: Final = 0.2
 
@@ -16,10 +16,10 @@ _Survey = tuple[set[int], dict[str, set[int]]]
 
 
 class GroupWatch:
-    """Watches the processes of commands. The looks are taken beside the loop, which they would hold up."""
+    """Watches the processes of commands. The passes run in a thread, because they would block the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, mark: str) -> None:
-        """``mark`` begins the marks of all commands."""
+        """``mark`` is the prefix of the marks of all commands."""
         self._loop = loop
         self._mark = mark
         self._waiting: dict[str, tuple[set[int], asyncio.Future[None]]] = {}
@@ -29,16 +29,16 @@ class GroupWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def marked(self, mark: str) -> set[int]:
-        """Return the process groups in which processes with the mark live now."""
+        """Return the process groups with living processes that have the mark."""
         asked: asyncio.Future[dict[str, set[int]]] = self._loop.create_future()
         self._asked.append(asked)
         self._watch_soon()
         return (await asked).get(mark, set())
 
     async def ended(self, groups: set[int], mark: str) -> None:
-        """Return when no process of the groups or with the mark lives. Each mark has one that waits for it.
+        """Wait until no process of the groups or with the mark is alive. Only one caller may wait for a mark.
 
-        Groups in which processes with the mark are found meanwhile are added to ``groups``.
+        Groups of processes with the mark that are found meanwhile are added to ``groups``.
         """
         ended = self._loop.create_future()
         self._waiting[mark] = groups, ended

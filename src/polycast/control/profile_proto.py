@@ -1,6 +1,6 @@
 """Writes profiles in pprof's format: gzip'ed ``profile.proto`` (github.com/google/pprof, proto/profile.proto).
 
-A small protocol-buffer writer of our own, since no maintained library writes this format.
+It has its own small protocol-buffer writer, because no maintained library writes this format.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class Frame:
     """One entry of a call stack."""
 
     function: str
-    """Qualified name with the module in front."""
+    """Qualified name, including the module."""
     file: str
     line: int
     first_line: int = 0
-    """Line at which the function begins; 0 where it is not known."""
+    """Line at which the function begins; 0 if unknown."""
 
 
 Stack = tuple[Frame, ...]
-"""The innermost call first."""
+"""Innermost call first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleType:
-    """What a value of each sample counts: ``cpu`` in ``nanoseconds``."""
+    """The meaning of a value of each sample, such as ``cpu`` in ``nanoseconds``."""
 
     name: str
     unit: str
@@ -48,7 +48,7 @@ class Profile:
     samples: dict[Stack, list[int]] = field(default_factory=dict)
     labels: dict[Stack, Mapping[str, str]] = field(default_factory=dict)
     time_nanoseconds: int = 0
-    """Unix time of the beginning."""
+    """Unix time of the start."""
     duration_nanoseconds: int = 0
     period_type: SampleType | None = None
     period: int = 0
@@ -65,7 +65,7 @@ class Profile:
                 known[index] += value
 
     def encode(self) -> bytes:
-        """Return the profile as pprof reads it."""
+        """Return the profile in pprof's format."""
         return gzip.compress(_Encoder(self).encode(), COMPRESSION_LEVEL, mtime=0)
 
 
@@ -85,7 +85,7 @@ class _Encoder:
             head += _message(1, self._value_type(sample_type))
         for stack, values in profile.samples.items():
             head += _message(2, self._sample(stack, values))
-        # One mapping, which says that names are there already, so that pprof looks for no binary.
+        # One mapping, which declares that names are included, so that pprof does not look for a binary.
         mapping = _integer(1, 1) + _integer(5, self._string("python"))
         mapping += b"".join(_integer(number, 1) for number in (7, 8, 9))
         head += _message(3, mapping)

@@ -1,4 +1,4 @@
-"""Reading requests and writing answers in JSON, with limits on what a client may send."""
+"""Parses JSON requests, within limits, and creates JSON responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAXIMUM_BODY: Final = 1024 * 1024
 
 
 class RequestError(Exception):
-    """The request cannot be served; the text goes to the client."""
+    """The request cannot be served; the text is sent to the client."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -21,17 +21,17 @@ class RequestError(Exception):
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """Return an answer with a JSON body."""
+    """Return a response with a JSON body."""
     return Response(msgspec.json.encode(value), status, media_type="application/json", headers=NOT_STORED)
 
 
 def error_response(status: int, message: str) -> Response:
-    """Return an answer that says what is wrong."""
+    """Return a response with an error text."""
     return json_response({"error": message}, status)
 
 
 def empty_response() -> Response:
-    """Return the answer to a change that was made."""
+    """Return the response to a successful change."""
     return Response(b"", 200, headers=NOT_STORED)
 
 
@@ -39,7 +39,7 @@ NOT_STORED: Final = {"Cache-Control": "no-store"}
 
 
 async def read_map(request: Request) -> dict[str, Any]:
-    """Return the JSON object of the body; an empty body is an empty one. Raises RequestError."""
+    """Return the JSON object in the body; an empty body is an empty object. Raises RequestError."""
     body = await request.body()
     if not body.strip():
         return {}

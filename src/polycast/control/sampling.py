@@ -1,4 +1,4 @@
-"""Looks into the running process: where it spends its time, what holds its memory, what its tasks wait for."""
+"""Samples the running process: where it spends its time, what holds its memory, what its tasks are waiting for."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from polycast.control.source_names import function_at, modules_by_file
 # Samples per second of the CPU profile. Each takes some ten microseconds per thread.
 SAMPLE_RATE: Final = 100
 
-# Frames of one stack that are kept, from the innermost one.
+# Frames of one stack that are recorded, from the innermost one.
 MAXIMUM_DEPTH: Final = 128
 
-# Frames that tracemalloc keeps for each block of memory.
+# Frames that tracemalloc records for each block of memory.
 HEAP_FRAMES: Final = 12
 
 NANOSECONDS: Final = 1_000_000_000
 
 FRAMES_OF_CODE: Final[dict[tuple[CodeType, int], Frame]] = {}
-"""Frames made before; a server has a few thousand lines that run."""
+"""Cache of frames; a server executes a few thousand different lines."""
 
 _MAXIMUM_KNOWN_FRAMES: Final = 100_000
 
@@ -37,8 +37,8 @@ _MAXIMUM_KNOWN_FRAMES: Final = 100_000
 class CpuSampler:
     """Adds up the CPU time of all threads by stack.
 
-    Where there are signals, a timer of the process's CPU time interrupts the main thread, so the sample shows what was
-    running. Elsewhere a thread looks at the others; it gets its turn when they wait, and shows less.
+    On platforms with signals, a timer of the process's CPU time interrupts the main thread, so the sample shows what
+    was running. Elsewhere, a thread samples the others; it mostly runs while they wait, so it shows less.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class CpuSampler:
         self._old_handler: Any = None
 
     def start(self) -> None:
-        """Begin to sample."""
+        """Start sampling."""
         for thread in sys._current_frames():
             self._used[thread] = _thread_cpu_time(thread) or 0
         if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
@@ -74,7 +74,7 @@ class CpuSampler:
             self._thread.join()
         elif sys.platform != "win32":
             signal.setitimer(signal.ITIMER_PROF, 0)
-            # A last signal may be under way, and its default is to end the process.
+            # A last signal may be pending, and its default action is to end the process.
             old = self._old_handler
             signal.signal(signal.SIGPROF, signal.SIG_IGN if old in (None, signal.SIG_DFL) else old)
         self._profile.duration_nanoseconds = round((time.monotonic() - self._begin) * NANOSECONDS)
@@ -93,10 +93,10 @@ class CpuSampler:
                     self._sample(thread, top)
 
     def _sample(self, thread: int, top: FrameType | None) -> None:
-        """Count what the thread used since its last sample for the stack in which it is now."""
+        """Add the CPU time of a thread since its last sample to its current stack."""
         total = _thread_cpu_time(thread)
         if total is None:
-            spent = NANOSECONDS // SAMPLE_RATE  # the platform does not tell: waiting counts, too
+            spent = NANOSECONDS // SAMPLE_RATE  # not available on this platform: waiting counts as well
         else:
             spent = total - self._used.get(thread, total)
             self._used[thread] = total
@@ -105,7 +105,7 @@ class CpuSampler:
 
 
 def sample_heap() -> Profile:
-    """Return what holds the memory that was allocated since `start_tracing`, by stack."""
+    """Return the memory allocated since `start_tracing` and not freed, by stack."""
     profile = Profile(
         (SampleType("inuse_objects", "count"), SampleType("inuse_space", "bytes")),
         time_nanoseconds=time.time_ns(),
@@ -129,7 +129,7 @@ def sample_heap() -> Profile:
 
 
 def start_tracing() -> bool:
-    """Begin to record allocations; return False when that has begun before."""
+    """Start recording allocations; return False if it was already started."""
     if tracemalloc.is_tracing():
         return False
     tracemalloc.start(HEAP_FRAMES)
@@ -137,12 +137,12 @@ def start_tracing() -> bool:
 
 
 def stop_tracing() -> None:
-    """Stop recording allocations and forget them."""
+    """Stop recording allocations and discard them."""
     tracemalloc.stop()
 
 
 def sample_tasks() -> Profile:
-    """Return how many tasks and threads are at each stack. Called on the event loop."""
+    """Return the number of tasks and threads at each stack. Called on the event loop."""
     profile = Profile(
         (SampleType("goroutine", "count"),),
         time_nanoseconds=time.time_ns(),
@@ -156,7 +156,7 @@ def sample_tasks() -> Profile:
 
 
 def describe_tasks() -> str:
-    """Return the stacks of tasks and threads as text, the most frequent first."""
+    """Return the stacks of tasks and threads as text, most frequent first."""
     counts = Counter((kind, stack) for stack, kind in (*_task_stacks(), *_thread_stacks()))
     blocks = [f"{sum(counts.values())} tasks and threads\n"]
     for (kind, stack), count in counts.most_common():
@@ -178,7 +178,7 @@ def _thread_stacks() -> Iterator[tuple[Stack, str]]:
 
 
 def _await_chain(awaited: Any) -> Iterable[tuple[CodeType, int, str]]:
-    """Yield code, line and module of a coroutine and of everything that it waits for, outermost first."""
+    """Yield code, line and module of a coroutine and of everything it awaits, outermost first."""
     for _ in range(MAXIMUM_DEPTH):
         frame = None
         following = None
@@ -213,7 +213,7 @@ def _frame(code: CodeType, line: int, module: str) -> Frame:
 
 
 def _thread_cpu_time(thread: int) -> int | None:
-    """Return the CPU time of a thread in nanoseconds; None where the platform does not tell."""
+    """Return the CPU time of a thread in nanoseconds; None if the platform does not provide it."""
     if sys.platform == "win32" or sys.platform == "darwin":
         return None
     with contextlib.suppress(OSError, OverflowError):

@@ -1,6 +1,7 @@
-"""The one door through which the running configuration changes: from the file, the API, a signal or the program.
+"""All changes of the running configuration: from the file, the API, a signal or the program.
 
-Changes are taken one after the other. One that fails leaves the last good configuration in place and says why.
+Changes are applied sequentially. If one fails, the last valid configuration remains in effect, and the reason is
+logged.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log
 
 Apply = Callable[[Configuration], Awaitable[None]]
-"""Makes a configuration the running one. Raises PolycastError and leaves the old one running when it cannot."""
+"""Applies a configuration. Raises PolycastError if that fails; the old one remains in effect then."""
 
 Check = Callable[[Configuration, Configuration], None]
-"""Asked about a change, with the old and the new configuration."""
+"""Checks a change, given the old and the new configuration."""
 
 Loader = Callable[[], LoadedConfiguration]
-"""Reads the configuration again as it was read at the start. Raises ConfigurationError."""
+"""Reloads the configuration in the same way as at the start. Raises ConfigurationError."""
 
 
 class ChangeSource(StrEnum):
-    """Who wanted the last change."""
+    """The origin of the last change."""
 
     START = "start"
     FILE = "file"
@@ -44,23 +45,23 @@ class ChangeSource(StrEnum):
 
 @dataclass(slots=True)
 class ReloadStatus:
-    """What became of changes so far."""
+    """The results of changes so far."""
 
     ok: bool = True
-    """Whether the last change was taken."""
+    """Whether the last change was applied."""
     error: str = ""
-    """Why the last change was not taken."""
+    """Why the last change was not applied."""
     source: ChangeSource = ChangeSource.START
     time: float = 0.0
     """Unix time of the last attempt, seconds."""
     success_time: float = 0.0
-    """Unix time of the last success, the start included."""
+    """Unix time of the last success, including the start."""
     successes: int = 0
     failures: int = 0
 
 
 class Settings:
-    """The running configuration and what is known of its file."""
+    """The running configuration and the state of its file."""
 
     def __init__(self, loaded: LoadedConfiguration, apply: Apply, log: Log, loader: Loader | None = None) -> None:
         self._apply = apply
@@ -70,15 +71,15 @@ class Settings:
         self._loader = loader
         self.configuration: Configuration = loaded.configuration
         self.file = loaded.source_path if loaded.is_rereadable else None
-        """The configuration file; None when there is none, or a pipe, which can be read only once."""
+        """The configuration file; None if there is none, or for a pipe, which can only be read once."""
         self._digest = loaded.content_digest
         now = time.time()
         self.status = ReloadStatus(time=now, success_time=now)
         self.listeners: list[Callable[[ReloadStatus], None]] = []
-        """Called after each change, taken or not."""
+        """Called after each change, whether it was applied or not."""
 
     def start_watching(self) -> None:
-        """Take changes of the file from now on."""
+        """Start applying changes of the file."""
         if self.file is not None and self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
@@ -89,48 +90,49 @@ class Settings:
             watcher.cancel()
             await asyncio.wait((watcher,))
         async with self._lock:
-            pass  # a change that is under way ends first
+            pass  # a change in progress is completed first
 
     async def replace(self, configuration: Configuration) -> None:
-        """Make a configuration the running one, for the program that embeds the server. Raises PolycastError."""
+        """Apply a configuration, for the program that embeds the server. Raises PolycastError."""
         async with self._lock:
-            await self._take(configuration, ChangeSource.PROGRAM)
+            await self._apply_change(configuration, ChangeSource.PROGRAM)
 
     async def edit(self, edit: Edit, check: Check = lambda old, new: None) -> None:
-        """Take a change through the API, and write it into the file where that is wanted.
+        """Apply a change through the API, and save it to the file if that is enabled.
 
-        ``check`` may refuse what it would change, by an exception.
+        ``check`` may raise an exception to refuse the change.
 
-        Returns once it is in effect. Raises ConfigurationError when it is not valid, PersistError when it cannot be
-        written, and PolycastError when it cannot be put into effect; then nothing has changed.
+        Returns once the change is in effect. Raises ConfigurationError if it is invalid, PersistError if it cannot be
+        saved, and PolycastError if it cannot be applied; then nothing has changed.
         """
         work = asyncio.get_running_loop().create_task(self._edit(edit, check))
         work.add_done_callback(_retrieve)
-        await asyncio.shield(work)  # a client that goes away must not leave half a change
+        await asyncio.shield(work)  # a client that disconnects must not leave a partial change
 
     async def _edit(self, edit: Edit, check: Check) -> None:
         async with self._lock:
             old = self.configuration
-            new = await asyncio.to_thread(edit.apply, old)  # with thousands of paths, it takes tenths of a second
+            new = await asyncio.to_thread(edit.apply, old)  # with thousands of paths, this takes tenths of a second
             check(old, new)
             write = None
             if old.api_persist or new.api_persist:
                 write = await self._prepare(edit, new)
             self._log.info("reloading configuration (API request)")
-            await self._take(new, ChangeSource.API)
+            await self._apply_change(new, ChangeSource.API)
             if write is None:
                 return
             try:
                 await asyncio.to_thread(write.commit)
             except PersistError as error:
-                self._note(ChangeSource.API, str(error))
+                self._record(ChangeSource.API, str(error))
                 await self._apply(old)
                 self.configuration = old
                 raise
             self._digest = write.digest
 
     async def reload_file(self, source: ChangeSource) -> bool:
-        """Read the file again; return whether its configuration is running now. Never raises for a bad file."""
+        """Reload the file; return whether its configuration is in effect now. Never raises because of an invalid
+        file."""
         async with self._lock:
             try:
                 loaded = await asyncio.to_thread(self._load)
@@ -140,28 +142,28 @@ class Settings:
             if source is ChangeSource.FILE and loaded.content_digest == self._digest:
                 if not self.status.ok:
                     self._log.info("the configuration file matches the running configuration again")
-                    self._note(source, "")
-                return True  # else what we wrote ourselves
+                    self._record(source, "")
+                return True  # otherwise, the server wrote it itself
             self._log.info("reloading configuration (%s)", "file changed" if source is ChangeSource.FILE else source)
             for warning in loaded.warnings:
                 self._log.warning("%s", warning)
             try:
-                await self._take(loaded.configuration, source)
+                await self._apply_change(loaded.configuration, source)
             except PolycastError:
                 return False
-            # Only now: as long as the file is not what runs, changes through the API must not be written into it.
+            # Only now: while the file differs from the running configuration, API changes must not be written to it.
             self._digest = loaded.content_digest
             return True
 
-    async def _take(self, configuration: Configuration, source: ChangeSource) -> None:
+    async def _apply_change(self, configuration: Configuration, source: ChangeSource) -> None:
         try:
             await self._apply(configuration)
         except PolycastError as error:
             self._log.error("the configuration was not changed: %s", error)
-            self._note(source, str(error))
+            self._record(source, str(error))
             raise
         self.configuration = configuration
-        self._note(source, "")
+        self._record(source, "")
 
     async def _prepare(self, edit: Edit, new: Configuration) -> PreparedWrite:
         if self.file is None:
@@ -180,9 +182,9 @@ class Settings:
             self._log.error(
                 "the configuration file has an error, the last good configuration stays in effect: %s", error
             )
-        self._note(source, str(error))
+        self._record(source, str(error))
 
-    def _note(self, source: ChangeSource, error: str) -> None:
+    def _record(self, source: ChangeSource, error: str) -> None:
         status = self.status
         status.source = source
         status.time = time.time()
@@ -211,6 +213,6 @@ class Settings:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Look at a task's exception, which nobody may be left to do."""
+    """Retrieve a task's exception, in case nobody else does."""
     if not task.cancelled():
         task.exception()

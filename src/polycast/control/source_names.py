@@ -1,4 +1,4 @@
-"""Names the function in which a line of a source file stands; a record of allocations has only files and lines."""
+"""Finds the function of a source line, because records of allocations only have files and lines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from functools import lru_cache
 from typing import Final
 
-# Files whose definitions are remembered.
-_REMEMBERED_FILES: Final = 2_000
+# Files whose definitions are cached.
+_CACHED_FILES: Final = 2_000
 
 _DEFINITION = re.compile(r"(\s*)(?:async\s+)?(?:def|class)\s+(\w+)")
 
 
 def modules_by_file() -> dict[str, str]:
-    """Return the dotted name of every module that is loaded, by its file."""
+    """Return the dotted name of every loaded module, by its file."""
     return {
         file: name
         for name, module in list(sys.modules.items())
@@ -23,9 +23,9 @@ def modules_by_file() -> dict[str, str]:
 
 
 def function_at(file: str, line: int, modules: dict[str, str]) -> tuple[str, int]:
-    """Return the qualified name, and the first line, of the function that a line belongs to.
+    """Return the qualified name and the first line of the function that contains a line.
 
-    Found by indentation, not by parsing: this runs while every allocation is recorded, and must be quick.
+    Found by indentation rather than by parsing: this runs while all allocations are recorded, and must be fast.
     """
     names: list[str] = []
     first = 1
@@ -34,7 +34,7 @@ def function_at(file: str, line: int, modules: dict[str, str]) -> tuple[str, int
         limit = indents[line - 1][0]
         for number in range(line, 0, -1):
             indent, name = indents[number - 1]
-            # A definition's own line belongs to it: that is where its arguments' defaults and frames are made.
+            # The line of a definition belongs to it, because defaults and frames are created there.
             if name and (indent < limit or number == line):
                 first = first if names else number
                 names.insert(0, name)
@@ -44,9 +44,9 @@ def function_at(file: str, line: int, modules: dict[str, str]) -> tuple[str, int
     return f"{modules.get(file, file)}.{'.'.join(names) or '<module>'}", first
 
 
-@lru_cache(_REMEMBERED_FILES)
+@lru_cache(_CACHED_FILES)
 def _indents(file: str) -> list[tuple[int, str]]:
-    """Return the indentation of each line, and the name that it defines or an empty text."""
+    """Return the indentation of each line, and the name that it defines or an empty string."""
     try:
         with open(file, encoding="utf-8", errors="replace") as source:
             lines = source.read().split("\n")

@@ -1,4 +1,4 @@
-"""What went through each path since it exists, also through publishers and readers that have left."""
+"""Traffic of each path since its creation, including publishers and readers that have left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Traffic(PathObserver):
                     self.on_reader_added(path, reader)
 
     def of(self, path: Path) -> Counters:
-        """Return what went through a path so far."""
+        """Return the traffic of a path so far."""
         counters = Counters()
         _add(counters, self._totals.get(path, counters))
         if path in self._streams:

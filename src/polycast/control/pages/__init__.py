@@ -1,4 +1,4 @@
-"""The status page: static files beside this module, so that it works without internet."""
+"""The status page: static files in this folder, so that it works offline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TYPES: Final = {
     "status.js": "text/javascript; charset=utf-8",
 }
 
-# Scripts and styles only from our own files; a preview is loaded from the streaming servers of this host.
+# Scripts and styles only from this server; a preview is loaded from the streaming servers of this host.
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -32,7 +32,7 @@ def page() -> Response:
 
 
 def static_file(name: str) -> Response | None:
-    """Return a file of the page; None when there is none of this name."""
+    """Return a file of the page; None if there is no such file."""
     if name not in TYPES:
         return None
     content = _content(name)
