@@ -64,7 +64,7 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "media/continuity.py:TrackContinuity": 21,
     "net/budget.py:BudgetedProtocol": 16,
     "net/tls_handshake.py:TlsHandshake": 14,
-    "net/tls_transport.py:TlsTransport": 20,
+    "net/tls_transport.py:TlsTransport": 19,
     "net/udp.py:UdpSocket": 13,
     "protocols/hls/remuxer.py:Remuxer": 20,
     "protocols/rtmp/connection.py:Connection": 13,

@@ -10,6 +10,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.is_lost = False
         self.limits: list[tuple[int | None, int | None]] = []
 
     def write(self, data: bytes) -> None:
@@ -17,6 +18,9 @@ class Transport:
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
+
+    def is_closing(self) -> bool:
+        return self.is_lost
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits.append((high, low))
@@ -78,6 +82,15 @@ def test_stuck_only_when_something_waits_and_nothing_moves() -> None:
     assert outbox.is_stuck(124, 10)
     transport.waiting = 0
     assert not outbox.is_stuck(125, 10)
+
+
+def test_nothing_is_written_to_a_lost_connection() -> None:
+    transport = Transport()
+    outbox = Outbox(transport, 0)
+    outbox.write(b"x")
+    transport.is_lost = True
+    outbox.write(b"y")
+    assert outbox.written == transport.waiting == 1
 
 
 def test_writing_more_is_no_progress() -> None:

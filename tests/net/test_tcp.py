@@ -37,6 +37,12 @@ class Loop:
     def clock(self) -> float:
         return self.now
 
+    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.Handle:
+        return asyncio.Handle(callback, (), cast("asyncio.AbstractEventLoop", self))
+
+    def get_debug(self) -> bool:
+        return False
+
     def turn(self) -> float:
         """Run what is due; return the seconds that it took."""
         began = self.now
@@ -57,17 +63,23 @@ class Transport(asyncio.Transport):
         self.is_paused = False
         self.written = b""
         self.waiting = 0
+        self.has_ended = False
         self.end = ""
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def pause_reading(self) -> None:
         assert not self.is_paused
         self.is_paused = True
 
     def resume_reading(self) -> None:
-        assert self.is_paused
+        assert self.is_paused or self.has_ended
         self.is_paused = False
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert not self.has_ended
         self.written += data
         self.waiting += len(data)
 
@@ -75,6 +87,12 @@ class Transport(asyncio.Transport):
         return self.waiting
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_ended = True
 
     def is_closing(self) -> bool:
         return bool(self.end)
@@ -254,7 +272,7 @@ def test_nothing_is_done_for_a_connection_that_was_closed(loop: Loop) -> None:
     loop.turn()
     assert connection.done == b"1"
     assert not loop.callbacks
-    assert transport.end == "closed"
+    assert transport.has_ended
 
 
 def test_work_goes_on_when_what_it_waited_for_is_there(loop: Loop) -> None:
@@ -324,13 +342,44 @@ def test_closing_lets_the_last_bytes_leave(loop: Loop) -> None:
     assert connection.state is ConnectionState.DRAINING
     connection.data_received(b"ignored")
     assert connection.done == b""
-    assert transport.end == "closed"
+    assert transport.has_ended
+    assert not transport.end
     assert not connection.check_progress(loop.now + CLOSE_GRACE_SECONDS / 2, 10)
-    assert transport.end == "closed"
+    assert not transport.end
     connection.check_progress(loop.now + CLOSE_GRACE_SECONDS, 10)
     assert transport.end == "aborted"
-    connection.connection_lost(None)
+    assert isinstance(transport.protocol, asyncio.Protocol)
+    transport.protocol.connection_lost(None)
     assert connection.told == ["closing: the end", "lost: the end"]
+
+
+def test_closing_after_the_peer_has_ended_its_side_waits_for_nothing(loop: Loop) -> None:
+    connection, transport = connect(loop)
+    connection.eof_received()
+    connection.close("the end")
+    assert not transport.has_ended
+    assert transport.end == "closed"
+
+
+def test_closing_while_reading_is_paused_reads_what_comes(loop: Loop) -> None:
+    connection, transport = connect(loop, SLICE_SECONDS)
+    connection.data_received(b"12345")
+    assert transport.is_paused
+    connection.close("the end")
+    assert not transport.is_paused
+    loop.turn()
+    assert connection.done == b"1"
+    assert not transport.is_paused
+
+
+def test_what_waits_for_a_slice_is_dropped_when_its_work_closes(loop: Loop) -> None:
+    connection, _ = connect(loop, SLICE_SECONDS)
+    connection.data_received(bytes(READ_SIZE + 1))
+    assert connection.waiting_size
+    connection.error = RemoteProtocolError("no such thing")
+    loop.turn()
+    assert not connection.is_open
+    assert not connection.waiting_size
 
 
 def test_aborting_does_not_wait(loop: Loop) -> None:
@@ -364,6 +413,17 @@ def test_a_silent_connection_makes_room(loop: Loop, monkeypatch: pytest.MonkeyPa
     assert len(slots) == 2
 
 
+def test_a_connection_that_is_being_closed_is_evicted_first(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots: ConnectionSlots[SlotHolder] = ConnectionSlots(4, SILENT_SECONDS)
+    monkeypatch.setattr("polycast.net.tcp.connection_slots_of", lambda loop: slots)
+    (first, _), (second, transport) = connect(loop), connect(loop)
+    second.close("the end")
+    assert connect(loop)[0].is_open
+    assert first.is_open
+    assert transport.end == "aborted"
+    assert second.close_reason == "the end"
+
+
 def test_a_connection_without_a_place_is_refused(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -386,7 +446,7 @@ def test_a_broken_protocol_closes(loop: Loop) -> None:
     connection.error = RemoteProtocolError("no such thing")
     connection.data_received(b"1")
     assert connection.close_reason == "invalid data: no such thing"
-    assert transport.end == "closed"
+    assert transport.has_ended
 
 
 def test_a_bug_of_ours_ends_this_connection_only(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:

@@ -564,8 +564,15 @@ def test_a_client_that_sends_nonsense(run: Run) -> None:
         inner = await server.connections.get()
         client.tls.write(b"hello")
         await client.send(client.outgoing.read() + b"\x17\x03\x03\x00\x20" + b"nonsense" * 4)
+        await server.until(lambda: inner.transport.is_closing())
+        for _ in range(3):
+            await client.send(b"more, which must not cost the client the reason")
+            await asyncio.sleep(0)
         with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
             await client.read()
+        assert await client.loop.sock_recv(client.plain, 1) == b""
+        assert not inner.lost.done()  # the client has its time to close its side
+        client.plain.close()
         assert await inner.reason() == "TLS error: DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
         assert inner.received == b"hello"
 
@@ -634,6 +641,43 @@ def test_handshakes_that_fail(run: Run) -> None:
         assert await reason() == "it took longer than 0.01 seconds"
         assert await client.loop.sock_recv(client.plain, 1) == b""
         assert server.connections.empty()
+
+    run(test)
+
+
+def test_a_client_that_sends_more_reads_why_its_handshake_failed(run: Run) -> None:
+    async def test(server: Server) -> None:
+        server.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        client = await server.raw_client(version=ssl.TLSVersion.TLSv1_2)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.do_handshake()
+        await client.send(client.outgoing.read())
+        assert describe_close(await server.failures.get()) == "TLS error: UNSUPPORTED_PROTOCOL"
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await client.send(b"more, which must not cost the client the reason")
+        with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+            await client.shake_hands()
+        assert await client.loop.sock_recv(client.plain, 1) == b""
+        client.plain.close()
+
+    run(test)
+
+
+def test_a_handshake_that_failed_is_evicted(run: Run) -> None:
+    """Its connection has its slot until the client closes it, unless another client needs the slot."""
+
+    async def test(server: Server) -> None:
+        server.listener._slots.limit = 2
+        first = await server.raw_client()
+        await first.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert describe_close(await server.failures.get()) == "TLS error: HTTP_REQUEST"
+        assert len(server.listener._slots) == 1
+        await server.raw_client()
+        await server.client()
+        while len(server.listener._opening) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        assert len(server.listener._slots) == 1
 
     run(test)
 

@@ -133,9 +133,6 @@ class BudgetedProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.is_gathered = self._on_read()
         if not self.is_open:
-            if len(data) >= READ_SIZE:  # discarding takes time as well
-                self.transport.pause_reading()
-                self.loop.call_soon(self.transport.resume_reading)
             return
         now = self.clock()
         if self._pauses & _BUDGET:  # the transport had already read when it was paused
@@ -174,9 +171,11 @@ class BudgetedProtocol(asyncio.Protocol):
         if self._unchecked >= MINIMUM_SIZE:
             self._unchecked = 0
             self.check_memory()
-        if self._has_more or self._held:
-            return self.is_open
-        return False
+        if not (self._has_more or self._held):
+            return False
+        if not self.is_open:
+            self.drop()  # it will not be processed any more
+        return self.is_open
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:
         """Finish what is left, then process ``data`` for as long as the slice lasts; the rest is held."""

@@ -145,6 +145,9 @@ async def _shake_hands(
         raise
     try:
         return cast("_Protocol", await handshake.finished)
+    except OSError:
+        await handshake.wait_closed()
+        raise
     finally:
         handshake.abort()  # when this was cancelled
 

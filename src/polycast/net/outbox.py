@@ -22,6 +22,7 @@ class WriteTransport(Protocol):
     """The part of asyncio's transports that is used here."""
 
     def write(self, data: bytes) -> None: ...
+    def is_closing(self) -> bool: ...
     def get_write_buffer_size(self) -> int: ...
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
@@ -67,9 +68,10 @@ class Outbox:
             self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
 
     def write(self, data: bytes) -> None:
-        """Queue bytes regardless of the limit."""
-        self.written += len(data)
-        self._transport.write(data)
+        """Queue bytes regardless of the limit; after the connection was lost, do nothing."""
+        if not self._transport.is_closing():
+            self.written += len(data)
+            self._transport.write(data)
 
     def pause(self) -> None:
         """The queue is over the limit."""

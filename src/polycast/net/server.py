@@ -180,11 +180,13 @@ class ConnectionServer(ABC):
     async def _wait_for_connections(self) -> None:
         """Give connections time to send their last bytes, then abort the rest."""
         if self._connections:
-            self._all_lost = asyncio.Event()
+            all_lost = self._all_lost = asyncio.Event()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_lost.wait(), STOP_GRACE_SECONDS)
-        for connection in list(self._connections):
-            connection.abort("the server stopped")
+                await asyncio.wait_for(all_lost.wait(), STOP_GRACE_SECONDS)
+            for connection in list(self._connections):
+                connection.abort("the server stopped")
+            with contextlib.suppress(TimeoutError):  # it takes a turn of the loop
+                await asyncio.wait_for(all_lost.wait(), STOP_GRACE_SECONDS)
         if self._listener is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._listener.wait_closed(), STOP_GRACE_SECONDS)

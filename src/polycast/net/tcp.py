@@ -8,6 +8,7 @@ memory limits and the work budget.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -19,11 +20,13 @@ from polycast.net.address import peer_of
 from polycast.net.budget import BudgetedProtocol
 from polycast.net.close_reason import describe_close
 from polycast.net.connection_slots import connection_slots_of
+from polycast.net.lingering import LingeringClose
 from polycast.net.memory import held_memory_of
 from polycast.net.outbox import Outbox
 
 CLOSE_GRACE_SECONDS: Final = 2.0
-"""For the last bytes (a response, a TLS close_notify) to leave a connection that is being closed."""
+"""For the last bytes (a response, a TLS close_notify) to leave a connection that is being closed, and for the peer to
+close its side."""
 
 ANSWER_LIMIT_FACTOR: Final = 2
 """A peer that sends requests but does not read the answers is closed when this many times the outbox's limit is queued;
@@ -37,7 +40,7 @@ class ConnectionState(Enum):
     """There is no transport yet."""
     OPEN = auto()
     DRAINING = auto()
-    """The last bytes are being sent; received data is discarded."""
+    """The last bytes are being sent, and the peer is expected to close its side; received data is discarded."""
     CLOSED = auto()
 
 
@@ -68,6 +71,8 @@ class TcpConnection(BudgetedProtocol):
     """The reason for closing a peer for which too much data is queued."""
     is_accepted: ClassVar[bool] = True
     """Whether it is an incoming connection, which needs a slot (`net.connection_slots`)."""
+    lingers: ClassVar[bool] = True
+    """Whether `close` waits for the peer to close its side, so that it can read the last bytes (`net.lingering`)."""
     outbox: Outbox
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,6 +85,8 @@ class TcpConnection(BudgetedProtocol):
         """The protocol sets it to None as soon as the peer has sent a whole request."""
         self._state = ConnectionState.OPENING
         self._draining_since = 0.0
+        self._has_peer_ended = False
+        """Whether the peer has closed its side."""
         self._memory = held_memory_of(loop)
 
     # For protocols
@@ -101,10 +108,6 @@ class TcpConnection(BudgetedProtocol):
 
     def on_lost(self, reason: str) -> None:
         """The connection is lost."""
-
-    def close_transport(self) -> None:
-        """Close the transport after the last bytes."""
-        self.transport.close()
 
     @property
     def state(self) -> ConnectionState:
@@ -129,7 +132,16 @@ class TcpConnection(BudgetedProtocol):
         """Close after everything queued has been sent."""
         if self._step(_Input.CLOSE, reason):
             self._draining_since = self.clock()
-            self.close_transport()
+            self.silent_since = -math.inf  # it may be evicted for another client at any time
+            self._close_transport()
+
+    def _close_transport(self) -> None:
+        """Close the transport after the last bytes."""
+        transport = self.transport
+        if self._has_peer_ended or not self.lingers or transport.is_closing() or not transport.can_write_eof():
+            transport.close()  # a TLS transport lingers by itself
+        else:
+            LingeringClose(transport, self, self.loop, CLOSE_GRACE_SECONDS)
 
     def abort(self, reason: str) -> None:
         """Close immediately; queued data is lost."""
@@ -214,5 +226,6 @@ class TcpConnection(BudgetedProtocol):
         """Nothing to do: a reader resumes at the next key frame."""
 
     def eof_received(self) -> bool:
+        self._has_peer_ended = True
         self.close_reason = self.close_reason or f"closed by the {self.peer_name}"
         return False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Callable
 from typing import cast
 
+from polycast.net.lingering import LingeringClose
 from polycast.net.tls_transport import TlsTransport, end_of_records
 from polycast.net.work import SLICE_SECONDS, work_queue_of
 
@@ -38,7 +40,6 @@ class TlsHandshake(asyncio.Protocol):
         self._ssl_object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_name is None, server_hostname=server_name
         )
-        self._peer_name = "client" if server_name is None else "server"
         self._plain: asyncio.Transport | None = None
         self._held = b""
         """Data that was not passed to OpenSSL yet."""
@@ -48,11 +49,18 @@ class TlsHandshake(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self.finished: asyncio.Future[asyncio.BaseProtocol] = self._loop.create_future()
         """The protocol, when the handshake is complete. Raises OSError (which includes ssl.SSLError) if it failed."""
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection of a failed handshake is closed."""
+
+    async def wait_closed(self) -> None:
+        """Return when the connection of a failed handshake is closed."""
+        if self._plain is not None:
+            await self._closed
 
     def abort(self) -> None:
-        """Abort a handshake in progress."""
+        """Abort a handshake in progress, or the connection of one that failed."""
         self.finished.cancel()
-        if self.finished.cancelled():
+        if self.finished.cancelled() or self.finished.exception() is not None:
             self._stop_timer()
             if self._plain is not None:
                 self._plain.abort()
@@ -60,6 +68,7 @@ class TlsHandshake(asyncio.Protocol):
     def evict(self) -> None:
         """Abort a handshake whose slot another client needs."""
         self._fail(ConnectionAbortedError("the client was silent while others waited"))
+        self.abort()
 
     # asyncio.Protocol
 
@@ -97,8 +106,11 @@ class TlsHandshake(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        left = ConnectionResetError(f"the {self._peer_name} disconnected during the handshake")
+        peer = "client" if self._ssl_object.server_side else "server"
+        left = ConnectionResetError(f"the {peer} disconnected during the handshake")
         self._fail(exc if isinstance(exc, OSError) else left)
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def _shake_hands(self) -> None:
         try:
@@ -120,9 +132,17 @@ class TlsHandshake(asyncio.Protocol):
             return
         self._stop_timer()
         self.finished.set_exception(error)
-        if self._plain is not None:
-            self._send()  # the alert that tells the client
-            self._plain.abort()
+        self.silent_since = -math.inf  # it may be evicted for another client at any time
+        plain = self._plain
+        if plain is None:
+            return
+        self._send()  # the alert that tells the peer
+        if not isinstance(error, ssl.SSLError) or plain.is_closing():
+            plain.abort()
+        elif self._ssl_object.server_side:
+            LingeringClose(plain, self, self._loop, self._shutdown_timeout)
+        else:
+            plain.close()
 
     def _succeed(self) -> None:
         plain = self._plain
@@ -155,5 +175,5 @@ class TlsHandshake(asyncio.Protocol):
 
     def _send(self) -> None:
         data = self._outgoing.read()
-        if data and self._plain is not None:
+        if data and self._plain is not None and not self._plain.is_closing():
             self._plain.write(data)

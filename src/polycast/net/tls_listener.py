@@ -79,6 +79,7 @@ class TlsListener(Listener):
             await handshake.finished
         except OSError as error:  # also ssl.SSLError
             self._on_failed(address, error)
+            await handshake.wait_closed()
         finally:
             handshake.abort()  # when this task was cancelled
             self._slots.release(handshake)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from polycast.net.lingering import LingeringClose
 from polycast.net.work import LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
 
 RECORD_SIZE: Final = 16 * 1024
@@ -88,8 +89,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     ``ssl_object`` reads from ``incoming`` and writes to ``outgoing``. `close` sends the queued data first, however long
     that takes; `abort` does not wait. After that, the client has ``shutdown_timeout`` seconds to close its side as
-    well: if the socket were closed at once, the kernel would answer further data with a reset, and the client might
-    lose the last bytes.
+    well (see `net.lingering`).
     """
 
     __slots__ = (
@@ -111,7 +111,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_shutdown_timeout",
         "_ssl_object",
         "_take",
-        "_timer",
         "_used_until",
     )
 
@@ -153,7 +152,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Data not passed to OpenSSL yet: less than a record, unless reading is paused or records wait for a slice."""
         self._used_until = 0.0
         """Time until which its share of the loop is used up."""
-        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Hand the connection to the protocol."""
@@ -265,25 +263,28 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def close(self) -> None:
         if self._is_closing:
             return
-        self._is_closing = True
-        plain = self._plain
         try:
             self._ssl_object.unwrap()
         except ssl.SSLError:
             pass  # usually because the client's close_notify has not arrived yet
-        self._send(self._take())
+        self._end()
+
+    def _end(self) -> None:
+        """Close the plain transport after the last bytes, which OpenSSL has ready."""
+        self._is_closing = True
+        self._held = b""
+        plain = self._plain
+        self._send_output()
         if self._has_ended or plain.is_closing():
             plain.close()
-            return
-        try:
-            plain.write_eof()
-        except OSError:  # the client has just gone
-            plain.abort()
-            return
-        plain.resume_reading()
-        plain.set_write_buffer_limits(high=0)  # resume_writing is called when everything has been sent
-        if plain.get_write_buffer_size() == 0:
-            self._wait_for_end()
+        else:
+            LingeringClose(plain, self, self._loop, self._shutdown_timeout)
+
+    def _send_output(self) -> None:
+        """Send what OpenSSL has ready, unless the connection is lost."""
+        data = self._take()
+        if data and not self._plain.is_closing():
+            self._send(data)
 
     def abort(self) -> None:
         self._is_closing = True
@@ -292,14 +293,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if self._is_closing:
             return
-        self._is_closing = True
         self._error = error
-        self._send(self._take())  # the alert that tells the client
-        self._plain.abort()
-
-    def _wait_for_end(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._shutdown_timeout, self._plain.abort)
+        if isinstance(error, ssl.SSLError):
+            self._end()  # after the alert that tells the client
+        else:
+            self.abort()
 
     # asyncio.Protocol of the plain transport. It is not a BufferedProtocol: uvloop already reads into one buffer for
     # all
@@ -307,9 +305,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
-            if len(data) >= READ_SIZE:  # discarding takes time as well
-                self._plain.pause_reading()
-                self._loop.call_soon(self._plain.resume_reading)
             return
         self._held = self._held + data if self._held else data
         if self._is_paused or self._is_queued:
@@ -318,8 +313,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._enqueue()
 
     def eof_received(self) -> bool:
-        if self._is_closing:
-            return False
         self._has_ended = True
         self._resume()
         return True  # `close` closes the plain transport after the last bytes
@@ -329,15 +322,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._is_closing:
-            self._wait_for_end()
-        else:
+        if not self._is_closing:
             self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
-        if self._timer is not None:
-            self._timer.cancel()
         protocol, self._protocol = self._protocol, _NOBODY
         protocol.connection_lost(self._error or exc)
 
@@ -408,7 +397,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _after_read(self, error: ssl.SSLError | None) -> None:
         if self._outgoing.pending:
-            self._send(self._take())  # the answer to a key update
+            self._send_output()  # the answer to a key update
             plain = self._plain
             if plain.get_write_buffer_size() > 2 * plain.get_write_buffer_limits()[1] + UNREAD_SIZE:
                 self._fail(ConnectionAbortedError("the other side does not read the answers of TLS"))

@@ -15,6 +15,7 @@ class OutgoingConnection(TcpConnection):
     """A client's end of a connection. Not usable before `net.dial.connect` has returned it."""
 
     is_accepted: ClassVar[bool] = False
+    lingers: ClassVar[bool] = False
     peer_name: ClassVar[str] = "server"
     unread_reason: ClassVar[str] = "the server does not read what is sent to it"
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from typing import ClassVar
 
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import FrameBatch
@@ -38,6 +39,8 @@ class LoginNeededError(PolycastError):
 
 class PushConnection(OutgoingConnection):
     """A connection around an RTMP client engine."""
+
+    lingers: ClassVar[bool] = True  # or the server may lose the end of the stream
 
     def __init__(self, address: ServerAddress, log: Log, login: ClientLogin) -> None:
         loop = asyncio.get_running_loop()
@@ -151,7 +154,7 @@ class RtmpPusher(Pusher, FrameReader):
 
     def deliver_frames(self, batch: FrameBatch) -> None:
         connection, outbox = self._connection, self._outbox
-        if connection is None or outbox is None or connection.transport.is_closing():
+        if connection is None or outbox is None or not connection.is_open:
             return
         engine = connection.engine
         for index, entry in batch.entries:

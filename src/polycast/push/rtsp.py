@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import PacketBatch
@@ -39,6 +40,8 @@ CHECK_SECONDS = 1.0
 
 class PushConnection(ClientConnection):
     """A client's end that sends bodies."""
+
+    lingers: ClassVar[bool] = True  # or the server may lose the end of the stream
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
@@ -159,7 +162,7 @@ class RtspPusher(Pusher, PacketReader):
 
     def deliver(self, batch: PacketBatch) -> None:
         outbox = self._outbox
-        if outbox is None or self._connection is None or self._connection.transport.is_closing():
+        if outbox is None or self._connection is None or not self._connection.is_open:
             return
         if not outbox.ready:
             if not (batch.has_key and outbox.has_drained()):

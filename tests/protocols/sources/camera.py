@@ -36,6 +36,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.camera.clients.remove(self)
+        self.camera.losses.append(exc)
 
     def data_received(self, data: bytes) -> None:
         self.parser.receive_data(data)
@@ -64,6 +65,8 @@ class Camera:
         self.answers = 0
         """Answers to requests of its own."""
         self.connections = 0
+        self.losses: list[Exception | None] = []
+        """How connections ended: None for the orderly end."""
         self.port = 0
         self.sequence = 100
         self.base = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocols.rtsp.support import VIDEO, key_unit, rtp, running, sdp
+from tests.protocols.rtsp.support import H264_ONLY, VIDEO, key_unit, rtp, running, sdp
 from tests.protocols.sources.camera import Camera, camera
 
 from polycast.push.rtsp import RtspPusher
@@ -48,3 +48,23 @@ async def test_channels(answer: str | None, channels: tuple[int, int]) -> None:
             assert isinstance(parse_compound(report)[0], SenderReport)
         finally:
             await pusher.close(path)
+
+
+async def test_a_server_that_sends_something_when_the_push_ends_reads_all() -> None:
+    """A reset in answer to that could cost the server the end of the stream."""
+
+    def say_much(target: Camera, request: Request) -> None:
+        for _ in range(3):
+            target.clients[0].send_packet(b"a report", 1)
+
+    async with camera() as target, running() as it:
+        target.script["TEARDOWN"] = say_much
+        await it.publisher("cam", H264_ONLY)
+        path = it.path("cam")
+        assert path.stream is not None
+        pusher = RtspPusher(RtspUrl.parse(target.url("there")), path.log, "")
+        await pusher.open(path, path.stream)
+        await pusher.close(path)
+        await it.until(lambda: target.losses)
+        assert target.methods()[-1] == "TEARDOWN"
+        assert target.losses == [None]

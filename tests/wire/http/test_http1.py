@@ -152,7 +152,6 @@ def test_a_mistake_after_a_request_that_is_being_answered() -> None:
     assert engine.next_event() is None
     assert statuses(sent + take(engine)) == [200, 400]
     assert engine.is_finished
-    assert engine.is_discarding
 
 
 def test_shutting_down() -> None:

@@ -42,7 +42,7 @@ def told(known: RequestCache, reads: Sequence[bytes], *, answers: bool) -> list[
             assert isinstance(event, Request)
             said.append((event.method, event.target, event.headers, event.fields))
         said.append((sent, str(error), error.status if error else 0, len(engine.events)))
-        said.append((engine.is_incomplete, engine.is_finished, engine.is_discarding, engine.is_full, engine.is_sending))
+        said.append((engine.is_incomplete, engine.is_finished, engine.is_full, engine.is_sending))
     return said
 
 

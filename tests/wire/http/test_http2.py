@@ -383,7 +383,6 @@ def test_shutting_down() -> None:
     assert not engine.is_finished
     take(engine)
     assert engine.is_finished
-    assert not engine.is_discarding
 
 
 def test_a_client_that_goes_away_gets_its_answers() -> None:

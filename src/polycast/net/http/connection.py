@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
@@ -99,7 +100,7 @@ class HttpConnection(TcpConnection):
         self.abort("internal error")
 
     def eof_received(self) -> bool:
-        self.close_reason = self.close_reason or "closed by the client"
+        super().eof_received()
         engine = self._engine
         if not self.is_open or engine is None or not engine.is_sending or not self.transport.can_write_eof():
             return False
@@ -246,8 +247,7 @@ class HttpConnection(TcpConnection):
             return
         whole = engine.respond_at_once(stream, response, date, head=is_head)
         if whole:
-            self._watch.written += len(whole)
-            self.transport.write(whole)
+            self._write((whole,))
         if not self._is_working and (not whole or engine.events or self._unread or self._is_shutting_down):
             self._continue()
 
@@ -295,26 +295,30 @@ class HttpConnection(TcpConnection):
             pieces = engine.data_to_send(WRITE_SIZE)
             if not pieces:
                 break
-            if len(pieces) == 1:
-                size = len(pieces[0])
-                transport.write(pieces[0])
-            else:
-                size = sum(map(len, pieces))
-                transport.writelines(pieces)
-            self._watch.written += size
-            if size < WRITE_SIZE:
+            if self._write(pieces) < WRITE_SIZE:
                 break
         if self._draining:
             self._wake(engine)
         if self._is_shutting_down and not (self._transactions or engine.is_sending):
             engine.shut_down()
-            for piece in engine.data_to_send(WRITE_SIZE):
-                transport.write(piece)
+            self._write(engine.data_to_send(WRITE_SIZE))
         if engine.is_finished and self.is_open:
             if not self._is_write_paused:
                 transport.set_write_buffer_limits(high=1)  # paused until everything has been sent
             if not self._is_write_paused:
                 super().close("closed after the last response")
+
+    def _write(self, pieces: Sequence[bytes | memoryview]) -> int:
+        """Hand data to the transport; return its size. After the connection was lost nothing is written."""
+        transport = self.transport
+        size = sum(map(len, pieces))
+        if size and not transport.is_closing():
+            self._watch.written += size
+            if len(pieces) == 1:
+                transport.write(pieces[0])
+            else:
+                transport.writelines(pieces)
+        return size
 
     # Life
 
@@ -365,19 +369,6 @@ class HttpConnection(TcpConnection):
         if isinstance(self._engine, Http1Connection):
             self._engine.shut_down()
         # Some HTTP/2 clients abort requests in progress when they receive GOAWAY; so it follows the last response.
-
-    def close_transport(self) -> None:
-        if self._engine is None or not self._engine.is_discarding or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        # If the socket were closed at once, the kernel would answer further data with a reset, and the client might
-        # lose its response.
-        try:
-            self.transport.write_eof()
-        except OSError:  # the client has just gone
-            self.transport.abort()
-        else:
-            self.transport.resume_reading()
 
 
 class _Watch:

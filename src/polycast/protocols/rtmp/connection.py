@@ -102,10 +102,7 @@ class Connection(ServerConnection, Publisher):
         self._analysis.cancel()
         self._leave(reason)
         self._engine.abandon()
-
-    def on_lost(self, reason: str) -> None:
         self.server.remove_client(self)
-        super().on_lost(reason)
 
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
@@ -189,6 +186,7 @@ class Connection(ServerConnection, Publisher):
         if self._task is not None:
             self._task.cancel()
         self._task = self.server.context.loop.create_task(self._guard(coroutine))
+        self._task.add_done_callback(lambda _: coroutine.close())  # the client may go before the task has begun
 
     async def _guard(self, coroutine: Coroutine[None, None, None]) -> None:
         try:

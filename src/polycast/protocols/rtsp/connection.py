@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Coroutine, Mapping
 
 from polycast.errors import RemoteProtocolError
+from polycast.hub.errors import PathError
 from polycast.hub.live_track import LiveTrack
 from polycast.net.address import peer_of
 from polycast.protocols.rtsp.context import SessionContext
@@ -66,9 +67,9 @@ class Connection(ServerConnection):
     def on_closing(self, reason: str) -> None:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
+        self._sessions.remove_connection(self._engine, reason or "not in use")
 
     def on_lost(self, reason: str) -> None:
-        self._sessions.remove_connection(self._engine, reason or "not in use")
         if self.asked_for:
             self.log.warning("left without the credentials that path '%s' asks for", self.asked_for)
         super().on_lost(reason)
@@ -130,6 +131,8 @@ class Connection(ServerConnection):
     def _handle(self, happened: list[events.Event], now: float) -> None:
         self.flush()
         for event in happened:
+            if not self.is_open:
+                return
             if type(event) is InterleavedRun:
                 self._on_interleaved(event, now)
             else:
@@ -160,10 +163,14 @@ class Connection(ServerConnection):
                 self._finish(outcome)
             else:
                 self._task = self.loop.create_task(self._wait_for(outcome))
+                self._task.add_done_callback(lambda _: outcome.close())  # the client may go before the task has begun
 
     async def _wait_for(self, coroutine: Coroutine[None, None, Outcome]) -> None:
         try:
-            outcome = await coroutine
+            try:
+                outcome = await coroutine
+            except (RemoteProtocolError, PathError) as error:
+                outcome = self._handler.refuse(error)
             self._task = None
             if self.is_open:
                 self._finish(outcome)

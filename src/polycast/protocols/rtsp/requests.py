@@ -85,18 +85,21 @@ class RequestHandler:
     reports: ReportSender
 
     def handle(self, event: Request) -> Outcome | Coroutine[None, None, Outcome]:
-        """Do what an event asks for; return what comes of it, or a coroutine that does."""
+        """Do what an event asks for; return what comes of it, or a coroutine that does.
+
+        What the coroutine raises, if it is RemoteProtocolError or PathError, is for `refuse`.
+        """
         try:
             if isinstance(event, events.DescribeRequested):
-                return self._guard(self._describe(event))
+                return self._describe(event)
             if isinstance(event, events.AnnounceRequested):
-                return self._guard(self._announce(event))
+                return self._announce(event)
             session = self.sessions.join(event.session, self.client.peer)
             if isinstance(event, events.SetupRequested):
                 if isinstance(session.media, Recording):
                     self._set_up_recording(event, session, session.media)
                     return []
-                return self._guard(self._set_up_reading(event, session))
+                return self._set_up_reading(event, session)
             if isinstance(event, events.PlayRequested):
                 return self._play(session)
             if isinstance(event, events.RecordRequested):
@@ -106,16 +109,11 @@ class RequestHandler:
             else:
                 self._tear_down(session)
         except (RemoteProtocolError, PathError) as error:
-            return self._refuse(error)
+            return self.refuse(error)
         return []
 
-    async def _guard(self, coroutine: Coroutine[None, None, Outcome]) -> Outcome:
-        try:
-            return await coroutine
-        except (RemoteProtocolError, PathError) as error:
-            return self._refuse(error)
-
-    def _refuse(self, error: RemoteProtocolError | PathError) -> Outcome:
+    def refuse(self, error: RemoteProtocolError | PathError) -> Outcome:
+        """Answer a request that cannot be fulfilled; return what comes of it."""
         if isinstance(error, Redirected):
             self.engine.redirect(error.target)
             return []
@@ -228,7 +226,7 @@ class RequestHandler:
         if is_awaited and session.wire.state is not State.PLAYING:
             now = self.context.loop.time()
             if reading.stream.is_beginning(session.wire.setups, now, FIRST_PACKETS_SECONDS):
-                return self._guard(self._play_later(session, reading))
+                return self._play_later(session, reading)
         self._play_now(session, reading)
         return []
 

@@ -125,8 +125,9 @@ class SignallingHandler:
 
     def handle(self, transaction: Transaction) -> None:
         """Answer a request, now or later."""
-        coroutine = self._finish(transaction, self._answer(transaction))
-        transaction.task = self._server.context.loop.create_task(coroutine)
+        answer = self._answer(transaction)
+        transaction.task = task = self._server.context.loop.create_task(self._finish(transaction, answer))
+        task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun
 
     async def _finish(self, transaction: Transaction, answer: Coroutine[None, None, Response]) -> None:
         try:

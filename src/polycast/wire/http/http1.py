@@ -131,7 +131,6 @@ class Http1Connection:
         if self._is_streaming:
             self._is_streaming = self._is_answering = self._keeps_alive = False
             self._reader.end()
-            self._reader.is_discarding = True
 
     def unsent(self, stream: int) -> int:
         """Return how many bytes of a streamed body have yet to be sent."""
@@ -177,12 +176,6 @@ class Http1Connection:
     def is_incomplete(self) -> bool:
         """Whether a request has been received in part."""
         return self._reader.is_incomplete
-
-    @property
-    def is_discarding(self) -> bool:
-        """Whether the client may be sending data that is ignored; closing at once could lose its response (RFC 9112
-        section 9.6)."""
-        return self._reader.is_discarding
 
     @property
     def has_work(self) -> bool:

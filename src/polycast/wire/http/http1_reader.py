@@ -81,7 +81,6 @@ class RequestReader:
         "error",
         "events",
         "has_ended",
-        "is_discarding",
         "is_incomplete",
         "wants_continue",
     )
@@ -94,8 +93,6 @@ class RequestReader:
         """Whole requests, each with whether the connection is kept alive after it."""
         self.has_ended = False
         """Whether the last request was received: everything after it is ignored."""
-        self.is_discarding = False
-        """Whether the client may be sending data that is ignored."""
         self.is_incomplete = False
         """Whether a request has been received in part."""
         self.wants_continue = False
@@ -132,7 +129,6 @@ class RequestReader:
 
     def _feed(self, data: bytes) -> None:
         if self.has_ended:
-            self.is_discarding = True
             return
         self._message.size += len(data)
         try:
@@ -157,7 +153,6 @@ class RequestReader:
         """End reading with an error, and return it."""
         self.error = (reason, status)
         self.end()
-        self.is_discarding = True
         return RemoteProtocolError(reason, status)
 
     def end(self) -> None:
@@ -256,7 +251,6 @@ class RequestReader:
 
     def _give_up(self, request: Request) -> None:
         """Answer a request without reading the rest of its body."""
-        self.is_discarding = True
         self._complete(request, keeps_alive=False)
 
     def _refuse(self, reason: str, status: int) -> NoReturn:

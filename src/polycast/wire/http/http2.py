@@ -229,12 +229,6 @@ class Http2Connection:
         return self._bodies.size + self._frames.held_size
 
     @property
-    def is_discarding(self) -> bool:
-        """Whether the client may be sending data that is ignored; closing at once could lose the reason of the
-        error."""
-        return bool(self._error)
-
-    @property
     def is_sending(self) -> bool:
         """Whether there is more to send, now or when the client opens its windows."""
         return self._output.is_sending
