@@ -16,8 +16,8 @@ from polycast.codecs import aac
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.mpegts import demuxer as module
+from polycast.wire.mpegts.codecs import make_parser
 from polycast.wire.mpegts.demuxer import Demuxer
-from polycast.wire.mpegts.elementary import make_parser
 from polycast.wire.mpegts.muxer import Muxer
 from polycast.wire.mpegts.packet import PacketWriter
 from polycast.wire.mpegts.pes import build_pes_header

@@ -11,8 +11,9 @@ from polycast.protocols.hls.source_playlist import Piece
 from polycast.protocols.pull import PullError
 from polycast.wire.mp4.demuxer import Demuxer as Mp4Demuxer
 from polycast.wire.mpegts import constants as ts
+from polycast.wire.mpegts.codecs import make_parser
 from polycast.wire.mpegts.demuxer import Demuxer as TsDemuxer
-from polycast.wire.mpegts.elementary import MAXIMUM_INCOMPLETE_SIZE, make_parser
+from polycast.wire.mpegts.elementary import MAXIMUM_INCOMPLETE_SIZE
 from polycast.wire.mpegts.psi import ElementaryStream
 
 # Owner of the ID3 frame with the timestamp of packed audio (RFC 8216 section 3.4).

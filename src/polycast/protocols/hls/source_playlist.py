@@ -17,6 +17,7 @@ from polycast.wire.hls.parsed import (
     ParsedSegment,
     ParsedVariant,
 )
+from polycast.wire.mp4.sample_entries import MAPPINGS
 
 # Target durations before the live edge at which playback starts (RFC 8216 section 6.3.3).
 HOLD_BACK_TARGETS: Final = 3
@@ -26,8 +27,10 @@ SHORTEST_RELOAD_SECONDS: Final = 0.1
 # Segments by which the numbering may go back before the server is assumed to have restarted.
 RESTART_DISTANCE: Final = 2
 
-SUPPORTED_CODECS: Final = (*("avc1", "avc3", "hvc1", "hev1", "av01", "vp09", "mp4a", "opus", "ac-3", "flac", ".mp3"),)
-"""Prefixes of codec strings, in lower case."""
+SUPPORTED_CODECS: Final = tuple(
+    sorted({entry.decode("ascii").lower() for mapping in MAPPINGS for entry in mapping.entries})
+)
+"""Prefixes of codec strings (RFC 6381), in lower case: the sample entries of MP4, also for MPEG-TS."""
 
 
 @dataclass(frozen=True, slots=True)

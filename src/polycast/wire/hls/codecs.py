@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from polycast.codecs import aac
-from polycast.errors import ProtocolError
-from polycast.media.codec import AC3, AV1, FLAC, H264, H265, VP9, Codec, MPEG4Audio, MPEGAudio, Opus
-from polycast.wire.hls.options import Variant
-from polycast.wire.mp4.sample_entries import build_sample_entry
+from typing import Final
 
-_MPEGTS_CODECS = frozenset((H264, H265, MPEG4Audio, MPEGAudio, AC3, Opus))
-_MP4_CODECS = frozenset((H264, H265, AV1, VP9, MPEG4Audio, MPEGAudio, AC3, Opus, FLAC))
+from polycast.errors import ProtocolError
+from polycast.media.codec import Codec, MPEG2Video, MPEG4Video
+from polycast.wire.hls.options import Variant
+from polycast.wire.mp4 import sample_entries as mp4
+from polycast.wire.mpegts import codecs as mpegts
+
+_NOT_PLAYED_IN_MPEGTS: Final[dict[type[Codec], str]] = {
+    MPEG4Video: "players of HLS do not play it",
+    MPEG2Video: "players of HLS do not play it",
+}
+"""Codecs that MPEG-TS carries, but not in HLS, and why."""
 
 
 def supports(variant: Variant, codec: Codec) -> bool:
     """Return whether segments of the variant can carry the codec."""
+    return obstacle(variant, codec) is None
+
+
+def obstacle(variant: Variant, codec: Codec) -> str | None:
+    """Return why segments of the variant cannot carry the codec; None if they can."""
     if variant is not Variant.MPEGTS:
-        return type(codec) in _MP4_CODECS
-    if isinstance(codec, MPEG4Audio) and codec.configuration:
-        try:
-            aac.build_adts_header(codec, 0)
-        except ProtocolError:  # ADTS has no room for newer object types
-            return False
-    return type(codec) in _MPEGTS_CODECS
+        return mp4.CODECS.reason(codec)
+    mapping = mpegts.CODECS.get(codec)
+    if mapping is None:
+        return mpegts.CODECS.reason(codec)
+    return _NOT_PLAYED_IN_MPEGTS.get(type(codec)) or mapping.obstacle(codec)
 
 
 def is_complete(codec: Codec) -> bool:
     """Return whether the codec's parameters are known and valid, so that it can be muxed."""
     try:
-        build_sample_entry(codec)
+        mp4.build_sample_entry(codec)
     except ProtocolError:
         return False
     return True

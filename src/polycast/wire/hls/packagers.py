@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from polycast.codecs import av1
 from polycast.errors import ProtocolError
-from polycast.media.codec import AV1, H264, H265, Codec, Kind
+from polycast.media.codec import Kind
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale
 from polycast.media.track import Track
 from polycast.wire.hls.codecs import is_complete
+from polycast.wire.mp4 import sample_entries as mp4
 from polycast.wire.mp4.fragment import SampleRun, build_fragment
 from polycast.wire.mp4.initialization import InitializationTrack, build_initialization
 from polycast.wire.mpegts.constants import CLOCK_RATE
@@ -51,41 +51,12 @@ class MpegtsPackager:
         self._muxer.update_track(position, track)
 
 
-def _length_prefixed_sample(codec: H264 | H265, frame: Frame) -> bytes:
-    """Return the sample without the parameter sets of the init segment (ISO/IEC 14496-15 section 5.3.2)."""
-    if not frame.key:
-        return frame.avcc()
-    known = (codec.sps, codec.pps, codec.vps) if isinstance(codec, H265) else (codec.sps, codec.pps)
-    pieces: list[bytes] = []
-    for unit in frame.units:
-        if unit not in known:
-            pieces.append(len(unit).to_bytes(4, "big"))
-            pieces.append(unit)
-    return b"".join(pieces)
-
-
-def _obu_sample(codec: AV1, frame: Frame) -> bytes:
-    # a sync sample has a sequence header (AV1 Codec ISO Media File Format Binding section 2.4)
-    return av1.join_obus(av1.with_sequence_header(codec, frame.units) if frame.key else frame.units)
-
-
-def _plain_sample(codec: Codec, frame: Frame) -> bytes:
-    return frame.units[0]
-
-
-_SAMPLES: dict[type[Codec], Callable[..., bytes]] = {
-    H264: _length_prefixed_sample,
-    H265: _length_prefixed_sample,
-    AV1: _obu_sample,
-}
-
-
 class _TrackState:
     __slots__ = ("expected", "full", "run", "sample", "track")
 
     def __init__(self, track: Track) -> None:
         self.track = track
-        self.sample = _SAMPLES.get(type(track.codec), _plain_sample)
+        self.sample = mp4.CODECS[track.codec].sample
         self.full = track.codec.kind is Kind.VIDEO
         self.run: SampleRun | None = None
         self.expected = 0

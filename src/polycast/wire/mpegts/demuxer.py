@@ -10,7 +10,8 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import TimestampExtender
 from polycast.media.track import Track
 from polycast.wire.mpegts import constants as ts
-from polycast.wire.mpegts.elementary import ElementaryParser, language_of, make_parser
+from polycast.wire.mpegts.codecs import make_parser
+from polycast.wire.mpegts.elementary import ElementaryParser, language_of
 from polycast.wire.mpegts.pes import PesHeader, parse_pes_header
 from polycast.wire.mpegts.psi import ProgramMap, SectionAssembler, parse_program_association, parse_program_map
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from polycast.codecs import aac, ac3, h264, h265, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, H264, H265, Codec, MPEG2Video, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
+from polycast.media.codec import AC3, H264, H265, Codec, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale_nearest
 from polycast.wire.mpegts import constants as ts
@@ -64,35 +64,41 @@ class _VideoParser:
         raise NotImplementedError
 
 
-class _H264Parser(_VideoParser):
+class H264Parser(_VideoParser):
+    """H.264 in Annex B form."""
+
     codec: H264
 
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
-        delimiter = h264.NalType.ACCESS_UNIT_DELIMITER
-        units = tuple(unit for unit in nal.split_annexb(payload) if unit[0] & 0x1F != delimiter)
+        units = h264.without_delimiters(nal.split_annexb(payload))
         self.codec = h264.updated(self.codec, units)
         self.ready = bool(self.codec.sps and self.codec.pps)
         return units, h264.is_key(units)
 
 
-class _H265Parser(_VideoParser):
+class H265Parser(_VideoParser):
+    """H.265 in Annex B form."""
+
     codec: H265
 
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
-        delimiter = h265.NalType.ACCESS_UNIT_DELIMITER
-        units = tuple(unit for unit in nal.split_annexb(payload) if h265.nal_type(unit) != delimiter)
+        units = h265.without_delimiters(nal.split_annexb(payload))
         self.codec = h265.updated(self.codec, units)
         self.ready = bool(self.codec.vps and self.codec.sps and self.codec.pps)
         return units, h265.is_key(units)
 
 
-class _MPEG2VideoParser(_VideoParser):
+class MPEG2VideoParser(_VideoParser):
+    """MPEG-1 and MPEG-2 video."""
+
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
         self.ready = True
         return ((payload,) if payload else ()), mpeg2_video.is_key(payload)
 
 
-class _MPEG4VideoParser(_VideoParser):
+class MPEG4VideoParser(_VideoParser):
+    """MPEG-4 Part 2."""
+
     codec: MPEG4Video
 
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
@@ -161,7 +167,9 @@ class _AudioParser:
         raise NotImplementedError
 
 
-class _AacParser(_AudioParser):
+class AacParser(_AudioParser):
+    """AAC in ADTS."""
+
     codec: MPEG4Audio
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
@@ -177,7 +185,9 @@ class _AacParser(_AudioParser):
         return _AudioFrame(header.header_size, header.frame_size, aac.SAMPLES_PER_FRAME, codec)
 
 
-class _MpegAudioParser(_AudioParser):
+class MpegAudioParser(_AudioParser):
+    """MPEG audio, all layers."""
+
     codec: MPEGAudio
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
@@ -194,7 +204,9 @@ class _MpegAudioParser(_AudioParser):
         return rescale_nearest(header.samples, self.codec.sample_rate, ts.CLOCK_RATE)
 
 
-class _Ac3Parser(_AudioParser):
+class Ac3Parser(_AudioParser):
+    """AC-3."""
+
     codec: AC3
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
@@ -208,7 +220,7 @@ class _Ac3Parser(_AudioParser):
         return _AudioFrame(0, header.frame_size, ac3.SAMPLES_PER_FRAME, codec)
 
 
-class _OpusParser(_AudioParser):
+class OpusParser(_AudioParser):
     """Opus access units with control headers (ETSI TS 103 491 annex B; the layout that FFmpeg writes)."""
 
     codec: Opus
@@ -237,45 +249,6 @@ class _OpusParser(_AudioParser):
             offset += 1 + data[offset]
         samples = opus.packet_duration(data[offset : offset + size]) if offset + size <= len(data) else 0
         return _AudioFrame(offset - start, offset - start + size, samples, self.codec)
-
-
-def make_parser(stream: ElementaryStream) -> ElementaryParser | None:
-    """Return a parser for an elementary stream; None if its codec is not supported."""
-    kind = stream.stream_type
-    if kind == ts.STREAM_TYPE_H264:
-        return _H264Parser(H264())
-    if kind == ts.STREAM_TYPE_H265:
-        return _H265Parser(H265())
-    if kind in (ts.STREAM_TYPE_MPEG1_VIDEO, ts.STREAM_TYPE_MPEG2_VIDEO):
-        return _MPEG2VideoParser(MPEG2Video())
-    if kind == ts.STREAM_TYPE_MPEG4_VIDEO:
-        return _MPEG4VideoParser(MPEG4Video())
-    if kind == ts.STREAM_TYPE_AAC_ADTS:
-        return _AacParser(MPEG4Audio())
-    if kind in (ts.STREAM_TYPE_MPEG1_AUDIO, ts.STREAM_TYPE_MPEG2_AUDIO):
-        return _MpegAudioParser(MPEGAudio())
-    if kind == ts.STREAM_TYPE_AC3:
-        return _Ac3Parser(AC3())
-    if kind == ts.STREAM_TYPE_PRIVATE:
-        return _make_private_parser(stream)
-    return None
-
-
-def _make_private_parser(stream: ElementaryStream) -> ElementaryParser | None:
-    registration = b""
-    channels = 2
-    for tag, body in iterate_descriptors(stream.descriptors):
-        if tag == ts.DESCRIPTOR_REGISTRATION:
-            registration = body[:4]
-        elif tag == ts.DESCRIPTOR_DVB_AC3:
-            registration = b"AC-3"
-        elif tag == ts.DESCRIPTOR_DVB_EXTENSION and len(body) >= 2 and body[0] == ts.OPUS_EXTENSION_TAG:
-            channels = body[1] if 0 < body[1] <= 8 else 2
-    if registration == b"Opus":
-        return _OpusParser(Opus(channels))
-    if registration == b"AC-3":
-        return _Ac3Parser(AC3())
-    return None
 
 
 def language_of(stream: ElementaryStream) -> str | None:
