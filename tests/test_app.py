@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.protocols.rtsp.support import Fixture, Lines, loaded, rtp, running, slice_unit
+from tests.protocols.rtsp.support import Fixture, loaded, running
+from tests.support.rtp import rtp, slice_unit
+from tests.support.running import Lines
 
 from polycast.app import Application, StartError
 from polycast.config import LoadedConfiguration

@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.support.waiting import PATIENCE
 
 import polycast
 
 av = pytest.importorskip("av")
 np = pytest.importorskip("numpy")
-
-PATIENCE = 30.0
-"""Seconds that anything may take."""
 
 EMBEDDED: dict[str, Any] = {"rtspAddress": "127.0.0.1:0", "authenticationFailurePause": "5ms"}
 

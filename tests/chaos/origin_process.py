@@ -18,13 +18,14 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.protocols.rtmp.support import running
-from tests.protocols.rtsp.support import rtp, sdp
+from tests.protocols.rtsp.support import sdp
+from tests.support.rtp import PPS, SPS, rtp
 
 FRAMES_PER_SECOND = 25
 
-# Baseline at 640x360, and High at 640x360, both of x264: NAL units of the parameters.
+# Baseline at 320x240, and High at 640x360, both of x264: NAL units of the parameters.
 H264_PARAMETERS = (
-    (bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8"), bytes.fromhex("68ce3c80")),
+    (SPS, PPS),
     (bytes.fromhex("6764001eacd940a02ff9610000030001000003003c8f162d96"), bytes.fromhex("68ebe3cb22c0")),
 )
 # 320x180, of x265: VPS, SPS, PPS.

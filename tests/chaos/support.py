@@ -17,15 +17,14 @@ import httpx2
 import pytest
 from tests.interop.tools import free_port
 from tests.protocols.rtmp.support import Fixture, RtmpClient, running
-from tests.protocols.rtsp.support import RtspClient, key_unit, rtp
+from tests.protocols.rtsp.support import RtspClient
+from tests.support.rtp import key_unit, rtp
+from tests.support.waiting import PATIENCE
 
 from polycast.protocols.hls import remuxer
 from polycast.wire.rtmp.events import FrameReceived
 
 SCRIPT = Path(__file__).with_name("origin_process.py")
-
-PATIENCE = 20.0
-"""Seconds for a process to start, and for a path to recover from it, on a busy machine."""
 
 QUICK = {"sourceRetryPause": "50ms", "sourceRetryPauseMax": "200ms"}
 
@@ -110,21 +109,12 @@ def source_paths(app: Fixture) -> list[str]:
 
 async def all_ready(app: Fixture) -> None:
     """Wait until all sources are ready."""
-    await within(app, lambda: all(app.path(name).stream is not None for name in source_paths(app)))
+    await app.until(lambda: all(app.path(name).stream is not None for name in source_paths(app)))
 
 
 async def none_ready(app: Fixture) -> None:
     """Wait until no source is ready any more."""
-    await within(app, lambda: all(app.path(name).stream is None for name in source_paths(app)))
-
-
-async def within(app: Fixture, condition: Any) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError("it did not happen; the log:\n" + "\n".join(app.log.lines[-50:])) from None
+    await app.until(lambda: all(app.path(name).stream is None for name in source_paths(app)))
 
 
 # Readers
@@ -219,9 +209,9 @@ class Bystander:
 
     async def check(self, publishing: asyncio.Task[None]) -> None:
         """Stop, and see that every single packet has come, in order."""
-        await within(self._app, lambda: self._sent > 20)
+        await self._app.until(lambda: self._sent > 20)
         publishing.cancel()
-        await within(self._app, lambda: len(self._received) >= self._sent)
+        await self._app.until(lambda: len(self._received) >= self._sent)
         assert self._received == list(range(self._sent))
         lines = [line for line in self._app.log.lines if f"[path {self.NAME}]" in line]
         assert not [line for line in lines if "WARNING" in line or "ERROR" in line], lines

@@ -20,7 +20,6 @@ from tests.chaos.support import (
     readers,
     source_paths,
     sources,
-    within,
 )
 from tests.protocols.rtmp.support import running
 from tests.protocols.sources.camera import Camera, camera
@@ -134,7 +133,7 @@ async def test_refusals_of_rtmp() -> None:
             is_allowed = True
             await server.publisher("live/nobody", (VIDEO,))
             for name in ("live/cam", "live/nobody"):
-                await within(server, lambda name=name: bool(server.path(name).readers))  # type: ignore[misc]
+                await server.until(lambda name=name: bool(server.path(name).readers))  # type: ignore[misc]
             assert not app.log.find("internal")
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.support import QUICK, pulling, within
-from tests.protocols.rtsp.support import rtp
+from tests.chaos.support import QUICK, pulling
 from tests.protocols.sources.camera import camera
 from tests.protocols.sources.test_supervision import Frames
+from tests.support.rtp import rtp
 
 FRAMES = 600
 PACKETS_PER_FRAME = 3
@@ -61,7 +61,7 @@ async def test_packets_are_lost_doubled_and_reordered() -> None:
     settings = {"sourceProtocol": "udp", **QUICK}
     async with camera() as cam, pulling({"cam": {"source": cam.url(), **settings}}, readTimeout="10s") as app:
         path = app.path("cam")
-        await within(app, lambda: path.stream is not None)
+        await app.until(lambda: path.stream is not None)
         stream = path.stream
         assert stream is not None
         reader = await app.rtsp()
@@ -76,14 +76,14 @@ async def test_packets_are_lost_doubled_and_reordered() -> None:
                 await asyncio.sleep(0.005)  # not more at once than a socket's buffer takes
         # RTSP readers get what came, in order and once.
         assert await reader.packets(len(survivors)) == survivors
-        await within(app, lambda: stream.tracks[0].packets_lost == lost)
+        await app.until(lambda: stream.tracks[0].packets_lost == lost)
         # The others get whole frames, each that came whole: no half pictures.
         whole = [
             number
             for number in range(FRAMES)
             if all(packet in set(survivors) for packet in sent[3 * number : 3 * number + 3])
         ]
-        await within(app, lambda: len(frames.frames) >= len(whole) - 1)
+        await app.until(lambda: len(frames.frames) >= len(whole) - 1)
         assert {len(frame.units[-1]) for _, frame in frames.frames} == {1 + 3 * 65}
         received = [struct.unpack_from("!I", frame.units[-1], 2)[0] for _, frame in frames.frames]
         assert received == whole[: len(received)]

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from tests.chaos.origin_process import H264_PARAMETERS
-from tests.chaos.support import Readers, all_ready, none_ready, origin, pulling, readers, source_paths, within
+from tests.chaos.support import Readers, all_ready, none_ready, origin, pulling, readers, source_paths
 from tests.protocols.sources.test_supervision import Frames
 
 from polycast.media.codec import H264
@@ -47,7 +47,7 @@ async def test_readers_who_may_wait_stay_until_it_is_back() -> None:
                 await app.log.wait(rf"\[path {name}\] the publisher left .* readers wait up to 20 s")
             await source.start_again()
             continued = "readers continue with the new publisher"
-            await within(app, lambda: sum(continued in line for line in app.log.lines) == len(streams))
+            await app.until(lambda: sum(continued in line for line in app.log.lines) == len(streams))
             await present.get_frames()
             assert {name: app.path(name).stream for name in source_paths(app)} == streams
 
@@ -87,7 +87,7 @@ async def test_the_parameters_of_the_codec_change() -> None:
                 app.path(name).attach_reader(frames[name], stream)
             source.signal(signal.SIGUSR1)
             sps, pps = H264_PARAMETERS[1]
-            await within(app, lambda: all(has_parameters(reader, pps) for reader in frames.values()))
+            await app.until(lambda: all(has_parameters(reader, pps) for reader in frames.values()))
             for name, reader in frames.items():
                 # Everybody stays, and gets the new parameters in the form of the protocol.
                 assert app.path(name).stream is streams[name]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from tests.protocols.rtsp.support import PATIENCE, Lines, RtspClient
+from tests.protocols.rtsp.support import RtspClient
+from tests.support.running import Lines, application
+from tests.support.waiting import PATIENCE, until
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping, load
 from polycast.control.settings import ChangeSource
-from polycast.log import Log
-
-# Seconds for an answer: a heap profile looks at all memory that was allocated, on a machine that may be busy.
-HTTP_PATIENCE = 30.0
 
 BASE: Mapping[str, Any] = {
     "rtspAddress": "127.0.0.1:0",
@@ -60,7 +56,7 @@ class Server:
 
     def http(self, prefix: str, **options: Any) -> httpx2.AsyncClient:
         """Return a client for one of the services; it always goes to the port that the service has now."""
-        client = httpx2.AsyncClient(timeout=HTTP_PATIENCE, trust_env=False, **options)
+        client = httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, **options)
 
         async def aim(request: httpx2.Request) -> None:
             request.url = request.url.copy_with(port=self.app.control.ports[f"{prefix}Address"])
@@ -114,27 +110,16 @@ class Server:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until something holds."""
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        await until(condition, self.log.lines)
 
 
 @contextlib.asynccontextmanager
 async def serving(loaded: LoadedConfiguration, **options: Any) -> AsyncIterator[Server]:
     """Run an application."""
-    logger = logging.Logger("polycast.test", logging.INFO)
-    lines = Lines()
-    logger.addHandler(lines)
-    app = Application(loaded, log=Log(logger), **options)
-    await app.start()
-    server = Server(app, lines)
-    try:
+    async with application(loaded, **options) as (app, lines):
+        server = Server(app, lines)
         async with server.stack:
             yield server
-    finally:
-        await app.stop()
-    internal = [line for line in lines.lines if "internal error" in line or "Traceback" in line]
-    assert not internal, "\n".join(internal)
 
 
 @contextlib.asynccontextmanager

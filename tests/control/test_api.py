@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.control.support import Server, running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 from polycast.config.fields import configuration_fields, path_fields
 from polycast.control.requests import MAXIMUM_BODY

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.control.support import FILE_HEAD, running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 from polycast.cli import main
 from polycast.cli.top import Rates, age, bit_rate

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import Server, running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 SCRAPES = 60
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}

@@ -18,6 +18,7 @@ import pytest
 from tests.control.test_hooks import gone, is_alive, says, shell
 from tests.protocols.rtmp import support as rtmp
 from tests.protocols.rtsp.support import running
+from tests.support.waiting import PATIENCE
 from tests.wire.rtmp.support import VIDEO
 
 from polycast.control import command_guard, commands
@@ -27,8 +28,6 @@ from polycast.hub.retry import RetryPauses
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "rtspAddress: 127.0.0.1:0\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n"
 MANY = 200
-PATIENCE = 20.0
-"""Seconds: a server that has yet to start takes a while on a busy machine."""
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked up in /proc")
 

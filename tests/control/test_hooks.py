@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.protocols.rtsp.support import PATIENCE, Fixture, key_unit, rtp, running
+from tests.protocols.rtsp.support import Fixture, running
+from tests.support.rtp import key_unit, rtp
+from tests.support.waiting import PATIENCE
 
 from polycast.control import command_guard, commands
 from polycast.control.commands import describe_exit, expand

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import Server, running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.path import Path, PathEntry

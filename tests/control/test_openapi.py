@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.control.support import running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 from polycast.app.openapi_document import document, text
 from polycast.control.api import ENDPOINTS

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from tests.control.support import running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 from polycast.cli.top import PROTOCOLS
 from polycast.media.codec import COMMON_NAMES

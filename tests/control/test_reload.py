@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trustme
 from tests.control.support import FILE_HEAD, Server, running, running_file
-from tests.protocols.rtsp.support import RtspClient, key_unit, rtp
+from tests.protocols.rtsp.support import RtspClient
+from tests.support.rtp import key_unit, rtp
 
 from polycast.errors import PolycastError
 

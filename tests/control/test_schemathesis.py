@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.control.support import Server, running
-from tests.protocols.rtsp.support import key_unit, rtp
+from tests.support.rtp import key_unit, rtp
 
 pytest.importorskip("schemathesis")
 

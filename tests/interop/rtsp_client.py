@@ -7,9 +7,9 @@ import struct
 from dataclasses import dataclass
 from types import TracebackType
 
-# SPS, PPS (320 x 240, baseline) and a description with one H264 track.
-SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")
-PPS = bytes.fromhex("68ce3c80")
+from tests.support.rtp import PPS, SPS, rtp
+
+# A description with one H264 track.
 DESCRIPTION = (
     "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=Test\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
@@ -108,16 +108,11 @@ class RtspClient:
         self.buffer += data
 
 
-def rtp_packet(sequence: int, timestamp: int, payload: bytes, *, marker: bool = True) -> bytes:
-    """Return an RTP packet of payload type 96 (RFC 3550 section 5.1)."""
-    return struct.pack("!BBHII", 0x80, 96 | marker << 7, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, 0x1234) + payload
-
-
 def key_frame(sequence: int, timestamp: int) -> list[bytes]:
     """Return the packets of a key frame: SPS, PPS and a slice, one NAL unit each (RFC 6184 section 5.6)."""
     units = (SPS, PPS, b"\x65" + bytes(200))
     return [
-        rtp_packet(sequence + index, timestamp, unit, marker=index == len(units) - 1)
+        rtp(sequence + index, unit, timestamp=timestamp, marker=index == len(units) - 1)
         for index, unit in enumerate(units)
     ]
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 import pytest
 from tests.control.support import Server, running
 from tests.interop import tools
-from tests.protocols.rtsp.support import PATIENCE
+from tests.support.waiting import PATIENCE
 from tests.wire.http.cases import GOAWAY, PING, SETTINGS, START, frame, get, literal
 from tests.wire.rtmp.support import SIMPLE_HANDSHAKE, wire
 

@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import pytest
 import trustme
+from tests.support.waiting import PATIENCE
 
 from polycast.net.close_reason import describe_close
 from polycast.net.listen import open_tcp_listener
 from polycast.net.tls_listener import TlsListener
 from polycast.net.tls_transport import RECORD_SIZE, RECORDS_AT_ONCE, TlsTransport, _records, end_of_records
 
-PATIENCE = 30.0
 LARGE = bytes(range(256)) * 16_000  # 4 MB: more than the kernel's buffers take
 
 Test = Callable[["Server"], Awaitable[None]]

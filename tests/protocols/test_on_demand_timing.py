@@ -14,8 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 from tests.protocols.rtmp.support import Fixture, running
-from tests.protocols.rtsp.support import PATIENCE, key_unit, rtp
 from tests.protocols.sources.camera import SILENCE, Camera, camera
+from tests.support.rtp import key_unit, rtp
+from tests.support.waiting import PATIENCE
 
 from polycast.hub.on_demand import State
 from polycast.protocols.hls import remuxer

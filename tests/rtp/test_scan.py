@@ -7,9 +7,10 @@ import struct
 
 import pytest
 from tests.rtp.codecs import CODECS
+from tests.support.rtp import rtp as make_rtp
 
 from polycast.media.codec import H264, Codec
-from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, build_header, parse_packet
+from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PACKET_SIZE, parse_packet
 from polycast.rtp.payload.base import KEY
 from polycast.rtp.payload.registry import payload_of_codec
 from polycast.rtp.scan import PlainScan, scan_plain
@@ -25,7 +26,7 @@ FIRST_BYTES = (0x00, 0x08, 0x10, 0x40, 0x41, 0x62, 0x65, 0x67, 0x7C, 0x80, 0x90)
 
 
 def rtp(sequence: int, payload: bytes, *, marker: bool = False) -> bytes:
-    return build_header(96, sequence, 3000, 1, marker=marker) + payload
+    return make_rtp(sequence, payload, timestamp=3000, marker=marker)
 
 
 def scan(packets: list[bytes], codec: Codec = VIDEO) -> PlainScan | None:

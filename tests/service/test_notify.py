@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import PATIENCE
 
 from polycast.service.notify import ServiceManager
 
@@ -21,7 +22,6 @@ if sys.platform == "win32":
     pytest.skip("there is no systemd on Windows", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 20.0
 CONFIGURATION = (
     "rtspAddress: 127.0.0.1:0\nrtpAddress: 127.0.0.1:0\nrtcpAddress: 127.0.0.1:0\n"
     "rtmpDisable: yes\nhlsDisable: yes\npaths:\n  all:\n"

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from httpx2 import AsyncClient, RemoteProtocolError
-from tests.protocols.rtsp.support import PATIENCE, Lines
+from tests.support.running import Lines
+from tests.support.waiting import PATIENCE
 
 from polycast.log import Log
 from polycast.net.http import asgi

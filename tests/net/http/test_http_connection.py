@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.interop import tools
-from tests.protocols.rtsp.support import PATIENCE, Clock, Lines
+from tests.support.running import Clock, Lines
+from tests.support.waiting import PATIENCE
 from tests.wire.http.cases import (
     CANCEL,
     DATA,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from tests.protocols.rtsp.support import PATIENCE, Clock, Lines
+from tests.support.running import Clock, Lines, application
+from tests.support.waiting import PATIENCE, until
 from tests.wire.hls.streams import AUDIO, VIDEO, audio, merge, regular, track, video
 
 from polycast.app import Application
@@ -21,7 +22,6 @@ from polycast.hub.access import AuthenticateCallback
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Stream
-from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.protocols.hls.server import HlsServer
@@ -123,9 +123,7 @@ class Fixture:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until a condition holds."""
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.002)
+        await until(condition, self.log.lines)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass and the server do its housekeeping."""
@@ -166,29 +164,20 @@ async def running(
     **values: Any,
 ) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration; ``tls`` is what the client verifies with."""
-    logger = logging.Logger("polycast.test", level)
-    lines = Lines()
-    logger.addHandler(lines)
     loaded = LoadedConfiguration(from_mapping({**BASE, **values}), None, [], frozenset())
-    app = Application(loaded, log=Log(logger), authenticate=authenticate)
-    await app.start()
-    scheme = "https" if tls is not False else "http"
-    port = app.servers["HLS"].ports["hlsAddress"]
-    client = httpx2.AsyncClient(
-        base_url=f"{scheme}://127.0.0.1:{port}",
-        timeout=PATIENCE,
-        trust_env=False,
-        verify=tls if tls is not False else True,
-        limits=httpx2.Limits(max_connections=None),
-    )
-    fixture = Fixture(app, lines, Clock(), client)
-    fixture.server.now = fixture.clock
-    try:
+    async with application(loaded, level=level, authenticate=authenticate) as (app, lines):
+        scheme = "https" if tls is not False else "http"
+        port = app.servers["HLS"].ports["hlsAddress"]
+        client = httpx2.AsyncClient(
+            base_url=f"{scheme}://127.0.0.1:{port}",
+            timeout=PATIENCE,
+            trust_env=False,
+            verify=tls if tls is not False else True,
+            limits=httpx2.Limits(max_connections=None),
+        )
+        fixture = Fixture(app, lines, Clock(), client)
+        fixture.server.now = fixture.clock
         async with client:
             yield fixture
             for task in fixture.tasks:
                 task.cancel()
-    finally:
-        await app.stop()
-    internal = [line for line in lines.lines if "internal error" in line or "a reader failed" in line]
-    assert not internal, "\n".join(internal)

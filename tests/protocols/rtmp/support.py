@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +11,15 @@ from pathlib import Path as FilePath
 from typing import Any, Self, TypeVar, cast
 
 import trustme
-from tests.protocols.rtsp.support import PATIENCE, Clock, Lines, RtspClient, loaded
+from tests.protocols.rtsp.support import RtspClient, loaded
+from tests.support.running import Clock, Lines, application
+from tests.support.waiting import PATIENCE, until
 from tests.wire.rtmp.support import AUDIO, IDR, SEED, SIMPLE_HANDSHAKE, SLICE, VIDEO, messages_of, wire
 
 from polycast.app import Application
 from polycast.errors import RemoteProtocolError
 from polycast.hub.access import AuthenticateCallback
 from polycast.hub.path import Path
-from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.protocols.rtmp.connection import Connection
@@ -139,35 +139,22 @@ class Fixture:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition of the server holds; it is asked at each turn of the loop."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while not condition():  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
-        except TimeoutError:
-            raise AssertionError("the condition does not hold; the log:\n" + "\n".join(self.log.lines)) from None
+        await until(condition, self.log.lines)
 
 
 @contextlib.asynccontextmanager
 async def running(authenticate: AuthenticateCallback | None = None, **values: Any) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration."""
-    logger = logging.Logger("polycast.test", logging.INFO)
-    lines = Lines()
-    logger.addHandler(lines)
-    app = Application(loaded({**RTMP, **values}), log=Log(logger), authenticate=authenticate)
-    await app.start()
-    fixture = Fixture(app, lines, Clock())
-    servers = [server for server in app.servers.values() if isinstance(server, TcpServer)]
-    for server in servers:
-        server.now = fixture.clock
-    try:
-        yield fixture
-    finally:
-        for client in fixture.clients:
-            await client.close()
-        await app.stop()
-    internal = [line for line in lines.lines if "internal error" in line or "a reader failed" in line]
-    assert not internal, "\n".join(internal)
-    assert sum(server.internal_errors for server in servers) == 0
+    async with application(loaded({**RTMP, **values}), authenticate=authenticate) as (app, lines):
+        fixture = Fixture(app, lines, Clock())
+        for server in app.servers.values():
+            if isinstance(server, TcpServer):
+                server.now = fixture.clock
+        try:
+            yield fixture
+        finally:
+            for client in fixture.clients:
+                await client.close()
 
 
 class RtmpClient(asyncio.Protocol):

@@ -7,10 +7,11 @@ import struct
 
 import pytest
 from tests.protocols.rtmp.support import Fixture, RtmpClient, audio_frame, video_frame
-from tests.protocols.rtsp.support import PPS as RTSP_PPS
-from tests.protocols.rtsp.support import SPS as RTSP_SPS
 from tests.protocols.rtsp.support import VIDEO as RTSP_VIDEO
-from tests.protocols.rtsp.support import RtspClient, key_unit, rtp, sdp, slice_unit
+from tests.protocols.rtsp.support import RtspClient, sdp
+from tests.support.rtp import PPS as RTSP_PPS
+from tests.support.rtp import SPS as RTSP_SPS
+from tests.support.rtp import key_unit, rtp, slice_unit
 
 from polycast.media.codec import H264
 from polycast.wire.rtmp.client import Mode

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import ssl
 import struct
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 import pytest
+from tests.support.rtp import PPS as PPS
+from tests.support.rtp import SPS as SPS
+from tests.support.rtp import key_unit as key_unit
+from tests.support.rtp import rtp as rtp
+from tests.support.rtp import slice_unit as slice_unit
+from tests.support.running import Clock, Lines, application
+from tests.support.waiting import PATIENCE, until
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
 from polycast.hub.access import AccessRequest, AuthenticateCallback
 from polycast.hub.live_track import LiveTrack, Train
 from polycast.hub.path import Path
-from polycast.log import Log
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.server import RtspServer
@@ -30,11 +34,6 @@ from polycast.wire.rtsp.headers.transport import Transport, parse_transports
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
 
-PATIENCE = 30.0
-"""Seconds after which something that should happen counts as not happening."""
-
-SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")
-PPS = bytes.fromhex("68ce3c80")
 VIDEO = (
     "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
     "a=fmtp:96 packetization-mode=1; sprop-parameter-sets=Z0LADdoFB+wEQAAAAwBAAAAPA8UKqA==,aM48gA==\r\n"
@@ -71,67 +70,6 @@ def note_trains(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(LiveTrack, "take_train", noted)
     return results
-
-
-def rtp(
-    sequence: int,
-    payload: bytes,
-    *,
-    timestamp: int = 0,
-    marker: bool = True,
-    payload_type: int = 96,
-    ssrc: int = 0x1234,
-) -> bytes:
-    """Return an RTP packet (RFC 3550 section 5.1)."""
-    return struct.pack("!BBHII", 0x80, payload_type | marker << 7, sequence & 0xFFFF, timestamp, ssrc) + payload
-
-
-def slice_unit(size: int = 200) -> bytes:
-    """Return an H264 NAL unit of an ordinary picture."""
-    return b"\x41\x9a" + bytes(size)
-
-
-def key_unit(size: int = 200) -> bytes:
-    """Return an H264 NAL unit of an IDR picture."""
-    return b"\x65\x88" + bytes(size)
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.value = time.monotonic()
-
-    def __call__(self) -> float:
-        return self.value
-
-
-class Lines(logging.Handler):
-    """The log, and a way to wait for a line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self._grown = asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        trace = f"\n{record.exc_info}" if record.exc_info else ""
-        self.lines.append(f"{record.levelname} {record.getMessage()}{trace}")
-        self._grown.set()
-
-    def find(self, pattern: str) -> str | None:
-        return next((line for line in self.lines if re.search(pattern, line)), None)
-
-    async def wait(self, pattern: str) -> str:
-        """Return the first line that matches, waiting for it."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while (line := self.find(pattern)) is None:
-                    self._grown.clear()
-                    await self._grown.wait()
-                return line
-        except TimeoutError:
-            raise AssertionError(f"no line matches {pattern!r} in:\n" + "\n".join(self.lines)) from None
 
 
 @dataclass
@@ -206,9 +144,7 @@ class Fixture:
 
     async def until(self, condition: Any) -> None:
         """Wait until a condition of the server holds; it is asked at each turn of the loop."""
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await until(condition, self.log.lines)
 
     async def publisher(self, path: str, description: str = H264_ONLY, tracks: int = 1) -> RtspClient:
         """Return a client that publishes over TCP."""
@@ -260,27 +196,19 @@ async def running(
     authenticate: AuthenticateCallback | None = None, *, level: int = logging.INFO, **values: Any
 ) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration."""
-    logger = logging.Logger("polycast.test", level)
-    lines = Lines()
-    logger.addHandler(lines)
-    app = Application(loaded(values), log=Log(logger), authenticate=authenticate)
-    await app.start()
-    clock = Clock()
-    fixture = Fixture(app, lines, clock)
-    for server in app.servers.values():
-        if isinstance(server, RtspServer):
-            server.now = clock
-    try:
-        yield fixture
-    finally:
-        for client in fixture.clients:
-            await client.close()
-        for end in fixture.sockets:
-            end.close()
-        await app.stop()
-    internal = [line for line in lines.lines if "internal error" in line or "a reader failed" in line]
-    assert not internal, "\n".join(internal)
-    assert sum(server.internal_errors for server in app.servers.values() if isinstance(server, RtspServer)) == 0
+    async with application(loaded(values), level=level, authenticate=authenticate) as (app, lines):
+        clock = Clock()
+        fixture = Fixture(app, lines, clock)
+        for server in app.servers.values():
+            if isinstance(server, RtspServer):
+                server.now = clock
+        try:
+            yield fixture
+        finally:
+            for client in fixture.clients:
+                await client.close()
+            for end in fixture.sockets:
+                end.close()
 
 
 class RtspClient:

@@ -10,7 +10,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
-from tests.protocols.rtsp.support import H264_ONLY, key_unit, rtp
+from tests.protocols.rtsp.support import H264_ONLY
+from tests.support.rtp import key_unit, rtp
 
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import InterleavedRun, MessageParser

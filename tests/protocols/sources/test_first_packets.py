@@ -6,19 +6,9 @@ import asyncio
 import re
 
 import pytest
-from tests.protocols.rtsp.support import (
-    AUDIO,
-    VIDEO,
-    Fixture,
-    RtspClient,
-    UdpEnd,
-    key_unit,
-    rtp,
-    running,
-    sdp,
-    slice_unit,
-)
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, RtspClient, UdpEnd, running, sdp
 from tests.protocols.sources.camera import Camera, camera
+from tests.support.rtp import key_unit, rtp, slice_unit
 
 from polycast.protocols.rtsp import requests
 from polycast.protocols.rtsp.reading import Reading

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.protocols.rtsp.support import H264_ONLY, VIDEO, key_unit, rtp, running, sdp
+from tests.protocols.rtsp.support import H264_ONLY, VIDEO, running, sdp
 from tests.protocols.sources.camera import Camera, camera
+from tests.support.rtp import key_unit, rtp
 
 from polycast.push.rtsp import RtspPusher
 from polycast.rtp.rtcp import SenderReport, parse_compound

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import trustme
-from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, note_trains, rtp, running, sdp
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, note_trains, running, sdp
 from tests.protocols.sources.camera import SILENCE, Camera, camera
+from tests.support.rtp import key_unit, rtp
 
 from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS

@@ -7,8 +7,9 @@ import struct
 from typing import Any
 
 import pytest
-from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, key_unit, rtp, running, sdp, slice_unit
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, running, sdp
 from tests.protocols.sources.camera import SILENCE, camera
+from tests.support.rtp import key_unit, rtp, slice_unit
 
 from polycast.hub import retry
 from polycast.hub.batch import FrameBatch

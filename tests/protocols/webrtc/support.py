@@ -12,11 +12,12 @@ from typing import Any
 import httpx2
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from tests.protocols.rtsp.support import PATIENCE, Lines, loaded
+from tests.protocols.rtsp.support import loaded
+from tests.support.running import Lines, application
+from tests.support.waiting import PATIENCE, until
 
 from polycast.app import Application
 from polycast.hub.path import Path
-from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.protocols.webrtc.server import WebRtcServer
@@ -55,12 +56,7 @@ class Fixture:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds; it is asked at each turn of the loop."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while not condition():  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
-        except TimeoutError:
-            raise AssertionError("the condition does not hold; the log:\n" + "\n".join(self.log.lines)) from None
+        await until(condition, self.log.lines)
 
 
 class Publication:
@@ -100,19 +96,10 @@ class Publication:
 @contextlib.asynccontextmanager
 async def running(**values: Any) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration."""
-    logger = logging.Logger("polycast.test", logging.DEBUG)
-    lines = Lines()
-    logger.addHandler(lines)
-    app = Application(loaded({**WEBRTC, **values}), log=Log(logger))
-    await app.start()
-    server = app.servers["WebRTC"]
-    port = server.ports["webrtcAddress"]
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
-        try:
+    async with application(loaded({**WEBRTC, **values}), level=logging.DEBUG) as (app, lines):
+        port = app.servers["WebRTC"].ports["webrtcAddress"]
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
             yield Fixture(app, lines, http)
-        finally:
-            await app.stop()
-    assert server.internal_errors == 0, "\n".join(lines.lines)
 
 
 async def exchange(http: httpx2.AsyncClient, peer: RTCPeerConnection, endpoint: str) -> httpx2.Response:
