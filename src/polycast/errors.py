@@ -2,9 +2,9 @@
 
     PolycastError
     ├── ProtocolError
-    │   ├── RemoteProtocolError   the peer broke the protocol; carries the status to answer with
-    │   └── LocalProtocolError    we used an engine wrongly; a bug of ours
-    └── ConfigurationError        what a user wrote in the configuration is wrong
+    │   ├── RemoteProtocolError   the peer violated the protocol; carries the status to answer with
+    │   └── LocalProtocolError    an engine was used wrongly: a bug
+    └── ConfigurationError        an error in the user's configuration
 
 Any other exception out of an engine is a bug: the shell that drives it closes that one session and counts it.
 """

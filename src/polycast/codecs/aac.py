@@ -72,7 +72,7 @@ class AdtsHeader:
     header_size: int
     """In bytes: 7, or 9 with a checksum."""
     frame_size: int
-    """In bytes, header included."""
+    """In bytes, including the header."""
 
     @property
     def codec(self) -> MPEG4Audio:
@@ -223,7 +223,7 @@ def build_audio_specific_config(object_type: int, sample_rate: int, channels: in
 def object_type(codec: MPEG4Audio) -> int:
     """Return the audio object type that the configuration starts with: 2 AAC-LC, 5 HE-AAC, 29 HE-AAC v2.
 
-    2 where the configuration is unknown. Raises `RemoteProtocolError` when it is broken.
+    2 where the configuration is unknown. Raises `RemoteProtocolError` if it is invalid.
     """
     return _read_object_type(BitReader(codec.configuration[:2])) if codec.configuration else AAC_LC
 
@@ -240,7 +240,7 @@ def samples_per_frame(codec: MPEG4Audio) -> int:
 
 
 def codec_string(codec: MPEG4Audio) -> str:
-    """Return the codec's name for the Web, such as ``mp4a.40.2`` (RFC 6381 section 3.3)."""
+    """Return the codec string, such as ``mp4a.40.2`` (RFC 6381 section 3.3)."""
     try:
         return f"mp4a.40.{object_type(codec)}"
     except RemoteProtocolError:
@@ -270,7 +270,7 @@ def parse_adts_header(data: bytes, position: int = 0) -> AdtsHeader:
 def parse_adts(data: bytes) -> list[tuple[AdtsHeader, bytes]]:
     """Split ADTS into frames: each one's header and its raw data block.
 
-    Raises `RemoteProtocolError` when a header is broken, the last frame is cut off, or there are too many.
+    Raises `RemoteProtocolError` if a header is invalid, the last frame is truncated, or there are too many.
     """
     frames: list[tuple[AdtsHeader, bytes]] = []
     position = 0
@@ -289,8 +289,8 @@ def parse_adts(data: bytes) -> list[tuple[AdtsHeader, bytes]]:
 def build_adts_header(codec: MPEG4Audio, payload_size: int) -> bytes:
     """Return the ADTS header for a raw data block of ``payload_size`` bytes.
 
-    Raises `LocalProtocolError` when ADTS cannot express the codec or the size, `RemoteProtocolError` when the codec's
-    configuration is broken.
+    Raises `LocalProtocolError` if ADTS cannot express the codec or the size, `RemoteProtocolError` if the codec's
+    configuration is invalid.
     """
     frame_size = payload_size + _ADTS_HEADER_SIZE
     if frame_size > _MAXIMUM_ADTS_FRAME_SIZE:

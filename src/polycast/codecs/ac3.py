@@ -39,7 +39,7 @@ class SyncFrame:
     channels: int
     """The low frequency channel included."""
     frame_size: int
-    """In bytes, header included."""
+    """In bytes, including the header."""
     sample_rate_code: int
     bit_rate_code: int
     """``frmsizecod`` without its lowest bit."""
@@ -97,7 +97,7 @@ def parse_sync_frame(data: bytes) -> SyncFrame:
 def split_frames(data: bytes) -> list[bytes]:
     """Return the frames in ``data``, which starts with a header and ends with a whole frame.
 
-    Raises `RemoteProtocolError` when a header is broken, the last frame is cut off, or there are too many.
+    Raises `RemoteProtocolError` if a header is invalid, the last frame is truncated, or there are too many.
     """
     frames: list[bytes] = []
     position = 0
@@ -138,12 +138,12 @@ def parse_configuration_record(data: bytes) -> AC3:
 
 
 def codec_string(codec: AC3) -> str:
-    """Return the codec's name for the Web."""
+    """Return the codec string."""
     return "ac-3"
 
 
 def updated(codec: AC3, units: Units) -> AC3:
-    """Return the codec with the number of channels that a frame has; the same object when it is not another one."""
+    """Return the codec with the number of channels that a frame has; the same object if it is unchanged."""
     channels = parse_sync_frame(units[0]).channels
     return codec if channels == codec.channels else AC3(codec.sample_rate, channels)
 

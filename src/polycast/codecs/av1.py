@@ -45,7 +45,7 @@ class ObuType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SequenceHeader:
-    """What a sequence header OBU says about a stream (section 5.5)."""
+    """The fields of a sequence header OBU (section 5.5)."""
 
     profile: int
     level: int
@@ -98,7 +98,7 @@ def split_obus(data: bytes) -> list[bytes]:
     """Return the OBUs of a temporal unit in the low-overhead format (section 5.2), each without its size field.
 
     Temporal delimiters, padding and tile lists are dropped. An OBU without size field reaches to the end.
-    Raises `RemoteProtocolError` when a size reaches over the end or there are too many OBUs or bytes.
+    Raises `RemoteProtocolError` if a size reaches over the end or there are too many OBUs or bytes.
     """
     size = len(data)
     if size > MAXIMUM_TEMPORAL_UNIT_SIZE:
@@ -162,7 +162,7 @@ def with_sequence_header(codec: AV1, units: Sequence[bytes]) -> tuple[bytes, ...
 
 
 def updated(codec: AV1, units: Sequence[bytes]) -> AV1:
-    """Return the codec with the sequence header of this temporal unit; the same object when it is not new.
+    """Return the codec with the sequence header of this temporal unit; the same object if it is unchanged.
 
     A sequence header that cannot be parsed is left out.
     """
@@ -308,7 +308,7 @@ def parse_configuration_record(data: bytes) -> AV1:
 def build_configuration_record(codec: AV1) -> bytes:
     """Return the AV1CodecConfigurationRecord (av1C) of a codec.
 
-    Raises `LocalProtocolError` when the codec has no sequence header yet, `RemoteProtocolError` when it is broken.
+    Raises `LocalProtocolError` if the codec has no sequence header yet, `RemoteProtocolError` if it is invalid.
     """
     if not codec.sequence_header:
         raise LocalProtocolError("the AV1 sequence header is not known yet")
@@ -320,7 +320,7 @@ def build_configuration_record(codec: AV1) -> bytes:
 
 
 def codec_string(codec: AV1) -> str:
-    """Return the codec's name for the Web, such as ``av01.0.04M.08``; ``av01`` when the sequence header is unknown.
+    """Return the codec string, such as ``av01.0.04M.08``; ``av01`` when the sequence header is unknown.
 
     "AV1 Codec ISO Media File Format Binding" section 5.
     """
@@ -332,7 +332,7 @@ def codec_string(codec: AV1) -> str:
 
 
 def resolution(codec: AV1) -> tuple[int, int] | None:
-    """Return width and height in pixels; None when the sequence header is unknown or broken."""
+    """Return width and height in pixels; None if the sequence header is unknown or invalid."""
     try:
         header = parse_sequence_header(codec.sequence_header)
     except RemoteProtocolError:
@@ -341,7 +341,7 @@ def resolution(codec: AV1) -> tuple[int, int] | None:
 
 
 def frame_rate(codec: AV1) -> float | None:
-    """Return pictures per second as the sequence header tells it; None when it does not."""
+    """Return pictures per second from the sequence header; None if it does not contain them."""
     try:
         return parse_sequence_header(codec.sequence_header).frame_rate
     except RemoteProtocolError:

@@ -14,7 +14,7 @@ MAXIMUM_EXP_GOLOMB_ZEROS = 32
 class BitReader:
     """Reads bit fields out of bytes. Reading beyond the end raises `RemoteProtocolError`.
 
-    The bytes must not contain emulation prevention any more (see `polycast.codecs.nal.remove_emulation_prevention`).
+    The bytes must not contain emulation prevention (see `polycast.codecs.nal.remove_emulation_prevention`).
     """
 
     __slots__ = ("_remaining", "_value")
@@ -43,13 +43,13 @@ class BitReader:
         return self.read(1) == 1
 
     def skip(self, count: int) -> None:
-        """Pass over ``count`` bits."""
+        """Skip ``count`` bits."""
         if count > self._remaining:
             raise RemoteProtocolError("a header ends too early")
         self._remaining -= count
 
     def align(self) -> None:
-        """Pass over the bits up to the next whole byte."""
+        """Skip the bits up to the next byte boundary."""
         self._remaining -= self._remaining % 8
 
     def read_ue(self) -> int:
@@ -77,11 +77,11 @@ class BitWriter:
         self._length = 0
 
     def write(self, value: int, count: int) -> None:
-        """Append ``value`` as ``count`` bits; higher bits of ``value`` are cut off."""
+        """Append ``value`` as ``count`` bits; higher bits of ``value`` are ignored."""
         self._value = self._value << count | value & ((1 << count) - 1)
         self._length += count
 
     def to_bytes(self) -> bytes:
-        """Return what was written, filled up with zero bits to whole bytes."""
+        """Return what was written, padded with zero bits to whole bytes."""
         padding = -self._length % 8
         return (self._value << padding).to_bytes((self._length + padding) // 8, "big")

@@ -1,4 +1,4 @@
-"""What the frames of a codec are made of: one object per codec, declared by its module and listed in `registry`."""
+"""The bitstream of a codec: one object per codec, declared by its module and listed in `registry`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _no_codec_string(codec: Codec) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bitstream(Generic[AnyCodec]):
-    """How the frames of one codec are read. The defaults are those of a codec whose frames are not looked into."""
+    """How the frames of one codec are parsed. The defaults are those of a codec whose frames are not parsed."""
 
     codec_type: type[AnyCodec]
 
@@ -65,18 +65,18 @@ class Bitstream(Generic[AnyCodec]):
     """The reverse, as FFmpeg's decoders take it."""
 
     updated: Callable[[AnyCodec, Units], AnyCodec] = _unchanged
-    """The codec as it is from a key frame on: the same object when nothing changed. Raises `RemoteProtocolError` when
+    """The codec as it is from a key frame on: the same object if it is unchanged. Raises `RemoteProtocolError` when
     the frame's headers are broken."""
 
     with_parameters: Callable[[AnyCodec, Units], tuple[bytes, ...]] = _as_they_are
     """The units of a frame, with the codec's parameter sets in front of a key frame that lacks them."""
 
     reorders: Callable[[AnyCodec], bool] = _never
-    """Whether the parameter sets say that pictures are decoded in another order than shown (B-frames)."""
+    """Whether the parameter sets say that the decoding order differs from the presentation order (B-frames)."""
 
     resolution: Callable[[AnyCodec], tuple[int, int] | None] = _nothing_known
     """Width and height in pixels where they are known."""
 
     codec_string: Callable[[AnyCodec], str] = _no_codec_string
-    """The codec's name for the Web (RFC 6381). Raises `LocalProtocolError` for a codec that has none or whose
+    """The codec string (RFC 6381). Raises `LocalProtocolError` for a codec that has none or whose
     parameters are not known, `RemoteProtocolError` where they are broken."""

@@ -69,7 +69,7 @@ def frame_samples(frame: bytes) -> int:
 def build_configuration_record(codec: FLAC) -> bytes:
     """Return the metadata blocks of a dfLa box: STREAMINFO with its header.
 
-    The box has version 0 and flags 0 (4 bytes) in front of it. Raises `LocalProtocolError` when it is not known.
+    The box has version 0 and flags 0 (4 bytes) in front of it. Raises `LocalProtocolError` if it is not known.
     """
     if len(codec.stream_info) != STREAM_INFO_SIZE:
         raise LocalProtocolError("the FLAC STREAMINFO block is not known yet")
@@ -86,7 +86,7 @@ def parse_configuration_record(data: bytes) -> FLAC:
 
 
 def codec_string(codec: FLAC) -> str:
-    """Return the codec's name for the Web."""
+    """Return the codec string."""
     return "fLaC"
 
 

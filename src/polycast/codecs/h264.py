@@ -159,7 +159,7 @@ def _parameter_sets(codec: H264) -> tuple[bytes, ...]:
 
 
 def updated(codec: H264, units: Sequence[bytes]) -> H264:
-    """Return the codec with the parameter sets of this access unit; the same object when they are not new.
+    """Return the codec with the parameter sets of this access unit; the same object if it is unchanged.
 
     A new SPS takes the place of all parameter sets that the access unit has anew; a PPS alone takes the place of the
     one with its number. Parameter sets that cannot be parsed are left out.
@@ -270,7 +270,7 @@ def _read_parameter_sets(data: bytes, position: int, count: int, kind: NalType) 
 def build_configuration_record(codec: H264) -> bytes:
     """Return the AVCDecoderConfigurationRecord (avcC) of a codec, for samples with 4-byte length prefixes.
 
-    Raises `LocalProtocolError` when the codec has no parameter sets yet, `RemoteProtocolError` when its SPS is broken.
+    Raises `LocalProtocolError` if the codec has no parameter sets yet, `RemoteProtocolError` if its SPS is invalid.
     """
     if len(codec.sps) < 4 or not codec.pps:
         raise LocalProtocolError("the H264 parameter sets are not known yet")
@@ -297,12 +297,12 @@ def _length_prefixed(unit: bytes) -> bytes:
 
 
 def codec_string(codec: H264) -> str:
-    """Return the codec's name for the Web, such as ``avc1.42c028`` (RFC 6381 section 3.3); ``avc1`` while unknown."""
+    """Return the codec string, such as ``avc1.42c028`` (RFC 6381 section 3.3); ``avc1`` while unknown."""
     return f"avc1.{codec.sps[1:4].hex()}" if len(codec.sps) >= 4 else "avc1"
 
 
 def resolution(codec: H264) -> tuple[int, int] | None:
-    """Return width and height in pixels; None when the SPS is unknown or broken."""
+    """Return width and height in pixels; None if the SPS is unknown or invalid."""
     try:
         sps = parse_sps(codec.sps)
     except RemoteProtocolError:
@@ -311,7 +311,7 @@ def resolution(codec: H264) -> tuple[int, int] | None:
 
 
 def frame_rate(codec: H264) -> float | None:
-    """Return pictures per second as the SPS tells it; None when it does not."""
+    """Return pictures per second from the SPS; None if it does not contain them."""
     try:
         return parse_sps(codec.sps).frame_rate
     except RemoteProtocolError:
@@ -321,7 +321,7 @@ def frame_rate(codec: H264) -> float | None:
 class DtsExtractor:
     """Computes decoding times, which RTP does not carry. Feed it every access unit in decoding order.
 
-    The SPS is taken from the access units, or from ``codec`` until one comes. Where it tells the reorder depth (x264,
+    The SPS is taken from the access units, or from ``codec`` until one comes. If it contains the reorder depth (x264,
     most hardware encoders) the result is that of the encoder. Where it does not, the depth is learned: a gap in the
     picture order count says that pictures shown earlier are still to come. Without reordering, dts equals pts.
 
@@ -425,7 +425,7 @@ def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def reorders(codec: H264) -> bool:
-    """Return whether the SPS says that pictures are decoded in another order than shown."""
+    """Return whether the SPS says that the decoding order differs from the presentation order."""
     try:
         return bool(codec.sps and parse_sps(codec.sps).reorder_depth)
     except RemoteProtocolError:

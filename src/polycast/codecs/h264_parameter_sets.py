@@ -32,7 +32,7 @@ class VideoUsabilityInformation:
     """The part of the VUI that is of use here (Rec. ITU-T H.264 section E.1.1)."""
 
     frame_rate: float | None = None
-    """Pictures per second, None where the encoder does not tell it."""
+    """Pictures per second, None if the encoder does not signal it."""
     fixed_frame_rate: bool = False
     reorder_depth: int | None = None
     """``max_num_reorder_frames``."""
@@ -40,7 +40,7 @@ class VideoUsabilityInformation:
 
 @dataclass(frozen=True, slots=True)
 class SequenceParameterSet:
-    """What an SPS says about a stream."""
+    """The fields of an SPS that are used here."""
 
     profile: int
     constraints: int
@@ -65,10 +65,10 @@ class SequenceParameterSet:
     """In pixels, after cropping."""
     height: int
     frame_rate: float | None
-    """Pictures per second, None where the encoder does not tell it."""
+    """Pictures per second, None if the encoder does not signal it."""
     fixed_frame_rate: bool
     reorder_depth: int | None
-    """The most pictures that come before one in decoding order and after it in output order; None when unknown."""
+    """The most pictures that come before one in decoding order and after it in output order; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

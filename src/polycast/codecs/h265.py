@@ -101,7 +101,7 @@ def with_parameter_sets(codec: H265, units: Sequence[bytes]) -> tuple[bytes, ...
 
 
 def updated(codec: H265, units: Sequence[bytes]) -> H265:
-    """Return the codec with the parameter sets of this access unit; the same object when they are not new.
+    """Return the codec with the parameter sets of this access unit; the same object if it is unchanged.
 
     The first one of each kind counts. An SPS that cannot be parsed is left out, as are oversized units.
     """
@@ -167,7 +167,7 @@ def parse_configuration_record(data: bytes) -> tuple[H265, int]:
 def build_configuration_record(codec: H265) -> bytes:
     """Return the HEVCDecoderConfigurationRecord (hvcC) of a codec, for samples with 4-byte length prefixes.
 
-    Raises `LocalProtocolError` when the codec has no parameter sets yet, `RemoteProtocolError` when its SPS is broken.
+    Raises `LocalProtocolError` if the codec has no parameter sets yet, `RemoteProtocolError` if its SPS is invalid.
     """
     if not codec.vps or not codec.sps or not codec.pps:
         raise LocalProtocolError("the H265 parameter sets are not known yet")
@@ -189,9 +189,9 @@ def build_configuration_record(codec: H265) -> bytes:
 
 
 def codec_string(codec: H265) -> str:
-    """Return the codec's name for the Web, such as ``hvc1.1.6.L93.B0`` (ISO/IEC 14496-15 annex E).
+    """Return the codec string, such as ``hvc1.1.6.L93.B0`` (ISO/IEC 14496-15 annex E).
 
-    ``hvc1`` when the SPS is unknown or broken.
+    ``hvc1`` when the SPS is unknown or invalid.
     """
     try:
         general = parse_sps(codec.sps).profile_tier_level
@@ -204,7 +204,7 @@ def codec_string(codec: H265) -> str:
 
 
 def resolution(codec: H265) -> tuple[int, int] | None:
-    """Return width and height in pixels; None when the SPS is unknown or broken."""
+    """Return width and height in pixels; None if the SPS is unknown or invalid."""
     try:
         sps = parse_sps(codec.sps)
     except RemoteProtocolError:
@@ -213,7 +213,7 @@ def resolution(codec: H265) -> tuple[int, int] | None:
 
 
 def frame_rate(codec: H265) -> float | None:
-    """Return pictures per second as the SPS tells it; None when it does not."""
+    """Return pictures per second from the SPS; None if it does not contain them."""
     try:
         return parse_sps(codec.sps).frame_rate
     except RemoteProtocolError:
@@ -298,7 +298,7 @@ def without_delimiters(units: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def reorders(codec: H265) -> bool:
-    """Return whether the SPS says that pictures are decoded in another order than shown."""
+    """Return whether the SPS says that the decoding order differs from the presentation order."""
     try:
         return bool(codec.sps and parse_sps(codec.sps).reorder_depth)
     except RemoteProtocolError:

@@ -39,7 +39,7 @@ class ProfileTierLevel:
 
 @dataclass(frozen=True, slots=True)
 class SequenceParameterSet:
-    """What an SPS says about a stream."""
+    """The fields of an SPS that are used here."""
 
     video_parameter_set: int
     identifier: int
@@ -57,7 +57,7 @@ class SequenceParameterSet:
     reorder_depth: int
     """The most pictures that come before one in decoding order and after it in output order."""
     frame_rate: float | None
-    """Pictures per second, None where the encoder does not tell it."""
+    """Pictures per second, None if the encoder does not signal it."""
 
 
 @lru_cache(maxsize=256)

@@ -37,7 +37,7 @@ def parse_size(frame: bytes) -> tuple[int, int]:
 
 
 def resolution(frame: bytes) -> tuple[int, int] | None:
-    """Return width and height of an image in pixels; None when it is broken."""
+    """Return width and height of an image in pixels; None if it is invalid."""
     try:
         return parse_size(frame)
     except RemoteProtocolError:
@@ -45,7 +45,7 @@ def resolution(frame: bytes) -> tuple[int, int] | None:
 
 
 def codec_string(codec: MJPEG) -> str:
-    """Return the codec's name for the Web."""
+    """Return the codec string."""
     return "mjpeg"
 
 

@@ -22,7 +22,7 @@ _SEQUENCE_HEADER_SIZE = 160
 
 @dataclass(frozen=True, slots=True)
 class SequenceHeader:
-    """What a sequence header and its extension say about a stream."""
+    """The fields of a sequence header and its extension."""
 
     width: int
     height: int
@@ -89,7 +89,7 @@ def resolution(frame: bytes) -> tuple[int, int] | None:
 
 
 def codec_string(codec: MPEG2Video) -> str:
-    """Return the codec's name for the Web: MPEG-2 main profile (RFC 6381 section 3.3)."""
+    """Return the codec string: MPEG-2 main profile (RFC 6381 section 3.3)."""
     return "mp4v.61"
 
 

@@ -42,7 +42,7 @@ def configuration(frame: bytes) -> bytes:
 
 
 def updated(codec: MPEG4Video, frame: bytes) -> MPEG4Video:
-    """Return the codec with the headers of this frame; the same object when they are not new."""
+    """Return the codec with the headers of this frame; the same object if it is unchanged."""
     found = configuration(frame)
     if not found or found == codec.configuration:
         return codec
@@ -104,7 +104,7 @@ def parse_resolution(headers: bytes) -> tuple[int, int]:
 
 
 def resolution(codec: MPEG4Video) -> tuple[int, int] | None:
-    """Return width and height in pixels; None when the configuration is unknown or broken."""
+    """Return width and height in pixels; None if the configuration is unknown or invalid."""
     try:
         return parse_resolution(codec.configuration)
     except RemoteProtocolError:
@@ -112,7 +112,7 @@ def resolution(codec: MPEG4Video) -> tuple[int, int] | None:
 
 
 def codec_string(codec: MPEG4Video) -> str:
-    """Return the codec's name for the Web, such as ``mp4v.20.1`` (RFC 6381 section 3.3)."""
+    """Return the codec string, such as ``mp4v.20.1`` (RFC 6381 section 3.3)."""
     return f"mp4v.20.{codec.profile_level:X}"
 
 

@@ -44,7 +44,7 @@ class FrameHeader:
     """In Hz."""
     channels: int
     frame_size: int
-    """In bytes, header included."""
+    """In bytes, including the header."""
     samples: int
     """Per channel."""
 
@@ -87,7 +87,7 @@ def _parse(data: bytes) -> FrameHeader:
 def split_frames(data: bytes) -> list[bytes]:
     """Return the frames in ``data``, which starts with a header and ends with a whole frame.
 
-    Raises `RemoteProtocolError` when a header is broken, the last frame is cut off, or there are too many.
+    Raises `RemoteProtocolError` if a header is invalid, the last frame is truncated, or there are too many.
     """
     frames: list[bytes] = []
     position = 0
@@ -103,7 +103,7 @@ def split_frames(data: bytes) -> list[bytes]:
 
 
 def codec_string(codec: MPEGAudio) -> str:
-    """Return the codec's name for the Web: ``mp4a.6B`` for MPEG-1, ``mp4a.69`` for MPEG-2 (RFC 6381 section 3.3)."""
+    """Return the codec string: ``mp4a.6B`` for MPEG-1, ``mp4a.69`` for MPEG-2 (RFC 6381 section 3.3)."""
     return "mp4a.69" if 0 < codec.sample_rate < 32_000 else "mp4a.6B"
 
 

@@ -34,7 +34,7 @@ def split_annexb(data: bytes) -> list[bytes]:
     """Return the NAL units of an Annex B byte stream (Rec. ITU-T H.264 section B.1), without start codes.
 
     Bytes in front of the first start code, padding zeros and empty units are dropped.
-    Raises `RemoteProtocolError` when there are too many units or bytes.
+    Raises `RemoteProtocolError` if there are too many units or bytes.
     """
     if len(data) > MAXIMUM_FRAME_SIZE:
         raise RemoteProtocolError(f"a frame of {len(data)} bytes is too large")
@@ -58,7 +58,7 @@ def split_length_prefixed(data: bytes, length_size: int = 4, start: int = 0) -> 
     """Return the units of a sample with big-endian length prefixes (ISO/IEC 14496-15 section 5.3.4.2).
 
     ``length_size`` is the size of a prefix in bytes, 1 to 4. The sample begins at ``start``. Empty units are dropped.
-    Raises `RemoteProtocolError` when a length reaches over the end or there are too many units or bytes.
+    Raises `RemoteProtocolError` if a length reaches over the end or there are too many units or bytes.
     """
     size = len(data)
     if size > MAXIMUM_FRAME_SIZE:

@@ -141,7 +141,7 @@ def _parse(data: bytes, order: str, version: int) -> OpusConfiguration:
 
 
 def codec_string(codec: Opus) -> str:
-    """Return the codec's name for the Web."""
+    """Return the codec string."""
     return "opus"
 
 

@@ -39,7 +39,7 @@ BITSTREAMS: Final[tuple[Bitstream[Any], ...]] = (
     ac3.BITSTREAM,
     flac.BITSTREAM,
     g711.BITSTREAM,
-    # Codecs whose frames are not looked into.
+    # Codecs whose frames are not parsed.
     *(Bitstream(codec) for codec in (G722, G726, LPCM, Vorbis, Speex, KLV, MPEGTS, Generic)),
 )
 
@@ -58,7 +58,7 @@ def updated_codec(codec: Codec, frame: Frame) -> Codec:
 
 
 def reorders(codec: Codec) -> bool:
-    """Return whether pictures are decoded in another order than shown; see `Bitstream.reorders`."""
+    """Return whether the decoding order differs from the presentation order; see `Bitstream.reorders`."""
     return _BY_CODEC[type(codec)].reorders(codec)
 
 
@@ -68,5 +68,5 @@ def resolution(codec: Codec) -> tuple[int, int] | None:
 
 
 def codec_string(codec: Codec) -> str:
-    """Return the codec's name for the Web; see `Bitstream.codec_string`."""
+    """Return the codec string; see `Bitstream.codec_string`."""
     return _BY_CODEC[type(codec)].codec_string(codec)

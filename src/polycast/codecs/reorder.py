@@ -1,4 +1,4 @@
-"""Decoding times out of presentation times, for codecs whose pictures are decoded in another order than shown.
+"""Derives decoding times from presentation times, for codecs whose decoding order differs from the presentation order.
 
 A decoder that reorders by at most N pictures shows one picture for every one it decodes, N pictures late. So the
 decoding time of a picture is the presentation time of the one shown at that moment: the smallest of the last N + 1
@@ -38,7 +38,7 @@ class ReorderQueue:
 
     @property
     def last(self) -> int | None:
-        """The decoding time given last."""
+        """The last decoding time returned."""
         return self._last
 
     def set_depth(self, depth: int, pts: int, interval: int) -> None:
@@ -65,7 +65,7 @@ class ReorderQueue:
                 heappush(pending, last + max(first - last, 0) * (index + 1) // (MAXIMUM_REORDER_DEPTH + 1))
 
     def push(self, pts: int) -> int | None:
-        """Return the decoding time of the picture shown at ``pts``; None when it lies before the one given last.
+        """Return the decoding time of the picture shown at ``pts``; None if it lies before the one given last.
 
         None means that the picture came too late to be placed, after lost data or a jump of the time line.
         """

@@ -54,7 +54,7 @@ def resolution(frame: bytes) -> tuple[int, int] | None:
 
 
 def codec_string(codec: VP8) -> str:
-    """Return the codec's name for the Web."""
+    """Return the codec string."""
     return "vp8"
 
 

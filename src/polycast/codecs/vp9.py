@@ -106,7 +106,7 @@ def _read_chroma_subsampling(reader: BitReader, profile: int) -> int:
 
 
 def updated(codec: VP9, frame: bytes) -> VP9:
-    """Return the codec with the picture data of this frame; the same object when nothing is new.
+    """Return the codec with the picture data of this frame; the same object if it is unchanged.
 
     A key frame whose header cannot be parsed changes nothing.
     """
@@ -163,7 +163,7 @@ def build_configuration_record(codec: VP9, frame_rate: float | None = None) -> b
 
 
 def codec_string(codec: VP9, frame_rate: float | None = None) -> str:
-    """Return the codec's name for the Web, such as ``vp09.00.40.08``."""
+    """Return the codec string, such as ``vp09.00.40.08``."""
     return f"vp09.{codec.profile:02d}.{level(codec, frame_rate):02d}.{codec.bit_depth:02d}"
 
 

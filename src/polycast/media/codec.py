@@ -1,6 +1,6 @@
 """Codecs by name, with the parameters that a decoder or a container needs.
 
-A codec is a frozen value. When parameter sets change in mid-stream, the track gets a new value.
+A codec is a frozen value. When parameter sets change mid-stream, the track gets a new value.
 Names are those of the HTTP API (``H264``, ``MPEG4Audio``); ``ffmpeg_name`` is what FFmpeg calls the same thing.
 To add one: a class here, then what `CONTRIBUTING.md` lists under "Add a codec".
 """
@@ -126,7 +126,7 @@ class MPEG2Video(VideoCodec):
 
 @dataclass(frozen=True, slots=True)
 class MJPEG(VideoCodec):
-    """JPEG frames (RFC 2435). The API calls it JPEG, as the reference does."""
+    """JPEG frames (RFC 2435). The API calls it JPEG, like rtsp-simple-server."""
 
     name: ClassVar[str] = "JPEG"
     ffmpeg_name: ClassVar[str] = "mjpeg"
@@ -164,7 +164,7 @@ class Opus(AudioCodec):
 
 @dataclass(frozen=True, slots=True)
 class MPEGAudio(AudioCodec):
-    """MPEG-1 and MPEG-2 audio, layers I to III (RFC 2250). The API calls it MPEG2Audio, as the reference does.
+    """MPEG-1 and MPEG-2 audio, layers I to III (RFC 2250). The API calls it MPEG2Audio, like rtsp-simple-server.
 
     The RTP clock is 90 kHz, regardless of the sample rate.
     """
@@ -350,7 +350,7 @@ COMMON_NAMES: Final[Mapping[str, str]] = {
     "AC3": "AC-3",
     "MPEGTS": "MPEG-TS",
 }
-"""What people call a codec, by its name in the API, where the two differ. The web pages have a copy."""
+"""The display name of a codec, by its name in the API, where the two differ. The web pages have a copy."""
 
 
 MAXIMUM_NAME: Final = 40

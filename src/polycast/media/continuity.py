@@ -1,12 +1,12 @@
-"""Keeps the time line of a stream in one piece when a publisher's clock is set or leaps.
+"""Keeps the time line of a stream continuous when a publisher's clock is set or jumps.
 
-Cameras correct their clock, encoders restart, files are looped, and now and then a single frame has a time that is
-plainly wrong. What comes out of here goes on all the same: times in line with what came before pass as they are, one
-outlier gets the time at which it was due, and where the publisher stays on another time line, a new piece begins there,
-joined to the old one by the time that passed between the two.
+Cameras correct their clock, encoders restart, files are looped, and sometimes a single frame has a wrong timestamp. The
+output continues regardless: times that fit the previous ones are unchanged, a single outlier gets the time at which it
+was due, and if the publisher stays on a different time line, a new piece begins there, joined to the old one by the
+time that passed between the two.
 
-Each track is judged for itself, as its clock may be its own. Yet tracks that leap by the same amount must stay in sync,
-so a track that begins a new piece is moved by exactly what another track was moved by, where that fits.
+Each track is judged separately, because it may have its own clock. Yet tracks that jump by the same amount must stay in
+sync, so a track that begins a new piece is shifted by exactly the same amount as another track, if that is plausible.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ MAXIMUM_STEP_OF_FRAMES = 10.0
 """The same where all tracks share a clock, and frames need not come in real time: files have gaps, and playlists lack
 segments."""
 DOUBTFUL_STEP = 0.5
-"""Seconds of the same that are allowed, but forgotten when the next frame goes on where the track was before."""
+"""Seconds of the same that are allowed, but revoked if the next frame continues where the track was before."""
 MAXIMUM_RESERVE = 30.0
-"""Seconds of delay that are remembered as a reason for a later step forward."""
+"""Seconds of delay that are stored as an explanation of a later step forward."""
 MAXIMUM_LATENESS = 1.0
 """Seconds that a frame may lie before the last one without its clock being in doubt: pictures in decoding order whose
 reordering is not known yet, and rounding."""
@@ -56,7 +56,7 @@ class Continuity:
         frame was moved by."""
 
     def restart(self) -> None:
-        """Begin a new piece with the next frame of each track: another publisher takes over."""
+        """Begin a new piece with the next frame of each track, because another publisher takes over."""
         started = [track for track in self.tracks if track.last is not None]
         if not started:
             return
@@ -82,7 +82,7 @@ class Continuity:
         return shift
 
     def position_of_others(self, track: TrackContinuity, now: float | None) -> int | None:
-        """Return where the other tracks are now, in ticks of ``track``; None when none has begun."""
+        """Return where the other tracks are now, in ticks of ``track``; None if none has begun."""
         positions = [
             rescale_nearest(other.last + other.ticks_since(now), other.rate, track.rate)
             for other in self.tracks
@@ -102,7 +102,7 @@ class Continuity:
 
 
 class _Candidate(NamedTuple):
-    """A frame that was off: perhaps the first one of a new piece."""
+    """A frame that did not fit: perhaps the first one of a new piece."""
 
     time: int
     due: int
@@ -119,7 +119,7 @@ class _Before(NamedTuple):
 
 
 class TrackContinuity:
-    """One track. Made by `Continuity`."""
+    """One track. Created by `Continuity`."""
 
     __slots__ = (
         "_before",
@@ -149,7 +149,7 @@ class TrackContinuity:
         self._continuity = continuity
         self.rate = rate
         self.shift = 0
-        """Ticks that are added to the publisher's times now."""
+        """Ticks that are currently added to the publisher's times."""
         self.moved = 0
         """The same in nanoseconds."""
         self._moved_before = 0
@@ -158,7 +158,7 @@ class TrackContinuity:
         self.last_now: float | None = None
         self.restarts = False
         self.began = False
-        """Whether the frame placed last begins a new piece."""
+        """Whether the last frame begins a new piece."""
         self.leap = 0.0
         """Seconds by which the publisher's time line was off there."""
         self.pieces = 0
@@ -180,11 +180,11 @@ class TrackContinuity:
         """Whether not all frames are key frames."""
 
     def ticks_since(self, now: float | None) -> int:
-        """Return how many ticks the clock went on since the last frame."""
+        """Return how many ticks of the clock have passed since the last frame."""
         return 0 if now is None or self.last_now is None else max(0, round((now - self.last_now) * self.rate))
 
     def move(self, ticks: int) -> None:
-        """Say that the times given from now on lie ``ticks`` later for a good reason."""
+        """Announce that the times from now on are ``ticks`` later for a known reason."""
         if self.last is not None:
             self.last += ticks
             self._high += ticks

@@ -49,9 +49,9 @@ class Frame:
         self.key = key
         """Decoding can start here: IDR, IRAP, key frame. Always true for audio."""
         self.wall_time = wall_time
-        """Capture time where the publisher told it (RTCP sender reports), else None."""
+        """Capture time if the publisher sent it (RTCP sender reports), otherwise None."""
         self.duration = duration
-        """In ticks, where it is known from the codec (audio), else None."""
+        """In ticks, if known from the codec (audio), otherwise None."""
         self.discontinuity = discontinuity
         """Whether the publisher's time line began anew between the frame before and this one: its clock was set, or
         another publisher took over. The times of the frames continue all the same."""
@@ -71,7 +71,7 @@ class Frame:
         return self._cached("avcc", self._build_avcc)
 
     def keep_avcc(self, data: memoryview) -> None:
-        """Take what `avcc` returns from the publisher, who sent the units in this form."""
+        """Set what `avcc` returns: the publisher sent the units in this form."""
         self._sample = data
 
     def avcc_parts(self) -> list[bytes | memoryview]:

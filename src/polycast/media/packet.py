@@ -1,4 +1,4 @@
-"""The RTP packet of the packet lane: an index into the bytes it arrived in."""
+"""The RTP packet of the packet lane: an index into the bytes in which it was received."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RtpPacket:
         self, data: bytes, start: int, payload: int, end: int, sequence: int, timestamp: int, marker: bool, key: bool
     ) -> None:
         self.data = data
-        """The buffer; owned by nobody, never written to."""
+        """The buffer, which is never modified."""
         self.start = start
         """Offset of the first byte of the RTP header in ``data``."""
         self.payload = payload

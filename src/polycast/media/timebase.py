@@ -74,7 +74,7 @@ def ntp_to_wall_time(ntp: int) -> WallTime:
 
 
 class TimestampExtender:
-    """Turns 32-bit (or narrower) wrapping timestamps into integers that go on growing.
+    """Turns 32-bit (or narrower) wrapping timestamps into integers that keep increasing.
 
     Each value is taken as the nearest one to the value before it, so reordering up to half the range is safe.
     The first value is returned as it is, or as the nearest one to ``near``.
@@ -88,7 +88,7 @@ class TimestampExtender:
         self._last = near
 
     def extend(self, value: int) -> int:
-        """Return ``value`` (``bits`` wide) as a growing integer."""
+        """Return ``value`` (``bits`` wide) as an unwrapped integer."""
         last = self._last
         if last is None:
             self._last = value

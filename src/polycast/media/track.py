@@ -48,7 +48,7 @@ class Track:
 
     @property
     def codec_name(self) -> str:
-        """What people call the codec."""
+        """The display name of the codec."""
         return common_name(self.codec)
 
     def __str__(self) -> str:
