@@ -13,7 +13,7 @@ from polycast.api.inbox import Event, EventKind
 from polycast.api.publication import Publication
 from polycast.api.reader import OnEvent
 from polycast.api.remote_reading import PATH, without_credentials
-from polycast.api.runtime import acquire_shared, release_shared
+from polycast.api.runtime import CLIENT_THREAD
 from polycast.config import from_mapping
 from polycast.errors import PolycastError
 from polycast.hub.access import AccessControl
@@ -70,7 +70,7 @@ class RemotePublishing:
         self._connected: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._last_failure: PolycastError | None = None
         self._ended = threading.Event()
-        self._runtime = acquire_shared()
+        self._runtime = CLIENT_THREAD.acquire()
         try:
             self._hub = self._runtime.call(self._make_hub)
             self._publication = Publication(self._runtime, self._hub, PATH, tracks)
@@ -106,7 +106,7 @@ class RemotePublishing:
         publication = getattr(self, "_publication", None)
         if publication is not None and hasattr(self, "_push"):
             self._runtime.defer(self._stop, error)
-        release_shared()
+        CLIENT_THREAD.release()
 
     def _make_hub(self) -> Hub:
         hub = Hub(loop=self._runtime.loop, log=self._log, access=AccessControl())

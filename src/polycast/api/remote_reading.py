@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from polycast.api.feed import Feed
 from polycast.api.inbox import Inbox
-from polycast.api.runtime import acquire_shared, release_shared
+from polycast.api.runtime import CLIENT_THREAD
 from polycast.api.subscription import Subscription
 from polycast.config import from_mapping, source_kind
 from polycast.errors import PolycastError
@@ -34,7 +34,7 @@ class RemoteReading:
         self._log = Log().child(f"reader of {without_credentials(url)}")
         self._subscription: Subscription | None = None
         self._closed = False
-        self.runtime = acquire_shared()
+        self.runtime = CLIENT_THREAD.acquire()
         self._hub = self.runtime.call(self._make_hub)
 
     def subscribe(self, inbox: Inbox, *, video: bool, audio: bool) -> Subscription:
@@ -58,7 +58,7 @@ class RemoteReading:
         if not self._closed:
             self._closed = True
             self.runtime.defer(self._hub.close, "closed")
-            release_shared()
+            CLIENT_THREAD.release()
 
     def attach(self, path: Path) -> None:
         """Start feeding the path. Called in the loop's thread."""

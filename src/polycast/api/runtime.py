@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from polycast.api.errors import StreamEnded
 from polycast.net.loop import new_event_loop
@@ -189,27 +189,30 @@ def _finish_tasks(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
 
 
-_shared: LoopThread | None = None
-_shared_users = 0
-_shared_lock = threading.RLock()  # the garbage collector may call release_shared during acquire_shared
+class SharedThread:
+    """The loop thread that all clients of other servers share: started by the first, ended after the last."""
+
+    def __init__(self) -> None:
+        self._thread: LoopThread | None = None
+        self._users = 0
+        self._lock = threading.RLock()  # the garbage collector may call release during acquire
+
+    def acquire(self) -> LoopThread:
+        """Return the thread; release it with `release`."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = LoopThread("polycast-client", CONNECTION_GRACE_SECONDS)
+            self._users += 1
+            return self._thread
+
+    def release(self) -> None:
+        """Release the thread; the last user ends it."""
+        with self._lock:
+            self._users -= 1
+            if self._users or self._thread is None:
+                return
+            thread, self._thread = self._thread, None
+        thread.stop()
 
 
-def acquire_shared() -> LoopThread:
-    """Return the loop thread that all clients of other servers share; release it with `release_shared`."""
-    global _shared, _shared_users
-    with _shared_lock:
-        if _shared is None:
-            _shared = LoopThread("polycast-client", CONNECTION_GRACE_SECONDS)
-        _shared_users += 1
-        return _shared
-
-
-def release_shared() -> None:
-    """Release the shared loop thread; the last user ends it."""
-    global _shared, _shared_users
-    with _shared_lock:
-        _shared_users -= 1
-        if _shared_users or _shared is None:
-            return
-        shared, _shared = _shared, None
-    shared.stop()
+CLIENT_THREAD: Final = SharedThread()

@@ -28,10 +28,34 @@ HEAP_FRAMES: Final = 12
 
 NANOSECONDS: Final = 1_000_000_000
 
-FRAMES_OF_CODE: Final[dict[tuple[CodeType, int], Frame]] = {}
-"""Cache of frames; a server executes a few thousand different lines."""
-
+# Frames that are kept to be used again; a server has a few thousand lines that run.
 _MAXIMUM_KNOWN_FRAMES: Final = 100_000
+
+
+class _Frames:
+    """Names the frames of a profile; each is made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[CodeType, int], Frame] = {}
+
+    def stack(self, top: FrameType | None) -> Stack:
+        """Return the frames of a stack, from the innermost one."""
+        frames: list[Frame] = []
+        while top is not None and len(frames) < MAXIMUM_DEPTH:
+            frames.append(self.frame(top.f_code, top.f_lineno or 0, top.f_globals.get("__name__", "")))
+            top = top.f_back
+        return tuple(frames)
+
+    def frame(self, code: CodeType, line: int, module: str) -> Frame:
+        """Return the frame of a line."""
+        key = (code, line)
+        known = self._known.get(key)
+        if known is None:
+            name = f"{module}.{code.co_qualname}" if module else code.co_qualname
+            known = Frame(name, code.co_filename, line, code.co_firstlineno)
+            if len(self._known) < _MAXIMUM_KNOWN_FRAMES:
+                self._known[key] = known
+        return known
 
 
 class CpuSampler:
@@ -51,6 +75,7 @@ class CpuSampler:
         )
         self._begin = time.monotonic()
         self._used: dict[int, int] = {}
+        self._frames = _Frames()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._old_handler: Any = None
@@ -101,7 +126,7 @@ class CpuSampler:
             spent = total - self._used.get(thread, total)
             self._used[thread] = total
         if spent > 0 and top is not None:
-            self._profile.add(_stack(top), (1, spent))
+            self._profile.add(self._frames.stack(top), (1, spent))
 
 
 def sample_heap() -> Profile:
@@ -149,7 +174,7 @@ def sample_tasks() -> Profile:
         period_type=SampleType("goroutine", "count"),
         period=1,
     )
-    for stack, kind in (*_task_stacks(), *_thread_stacks()):
+    for stack, kind in _all_stacks():
         profile.add(stack, (1,))
         profile.labels[stack] = {"kind": kind}
     return profile
@@ -157,7 +182,7 @@ def sample_tasks() -> Profile:
 
 def describe_tasks() -> str:
     """Return the stacks of tasks and threads as text, most frequent first."""
-    counts = Counter((kind, stack) for stack, kind in (*_task_stacks(), *_thread_stacks()))
+    counts = Counter((kind, stack) for stack, kind in _all_stacks())
     blocks = [f"{sum(counts.values())} tasks and threads\n"]
     for (kind, stack), count in counts.most_common():
         lines = "".join(f"    {frame.function}  {frame.file}:{frame.line}\n" for frame in stack)
@@ -165,16 +190,15 @@ def describe_tasks() -> str:
     return "\n".join(blocks)
 
 
-def _task_stacks() -> Iterator[tuple[Stack, str]]:
+def _all_stacks() -> Iterator[tuple[Stack, str]]:
+    """Yield the stacks of tasks and threads, and which of both it is."""
+    frames = _Frames()
     for task in asyncio.all_tasks():
-        stack = tuple(reversed([_frame(*entry) for entry in _await_chain(task.get_coro())]))
+        stack = tuple(reversed([frames.frame(*entry) for entry in _await_chain(task.get_coro())]))
         if stack:
             yield stack[:MAXIMUM_DEPTH], "task"
-
-
-def _thread_stacks() -> Iterator[tuple[Stack, str]]:
     for top in sys._current_frames().values():
-        yield _stack(top), "thread"
+        yield frames.stack(top), "thread"
 
 
 def _await_chain(awaited: Any) -> Iterable[tuple[CodeType, int, str]]:
@@ -191,25 +215,6 @@ def _await_chain(awaited: Any) -> Iterable[tuple[CodeType, int, str]]:
             return
         yield frame.f_code, frame.f_lineno, frame.f_globals.get("__name__", "")
         awaited = following
-
-
-def _stack(top: FrameType | None) -> Stack:
-    frames: list[Frame] = []
-    while top is not None and len(frames) < MAXIMUM_DEPTH:
-        frames.append(_frame(top.f_code, top.f_lineno or 0, top.f_globals.get("__name__", "")))
-        top = top.f_back
-    return tuple(frames)
-
-
-def _frame(code: CodeType, line: int, module: str) -> Frame:
-    key = (code, line)
-    known = FRAMES_OF_CODE.get(key)
-    if known is None:
-        name = f"{module}.{code.co_qualname}" if module else code.co_qualname
-        known = Frame(name, code.co_filename, line, code.co_firstlineno)
-        if len(FRAMES_OF_CODE) < _MAXIMUM_KNOWN_FRAMES:
-            FRAMES_OF_CODE[key] = known
-    return known
 
 
 def _thread_cpu_time(thread: int) -> int | None:

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections.abc import Callable
 from typing import Final
+
+from polycast.net.loop_local import LoopLocal
 
 INTERVAL: Final = 0.002
 """Minimum seconds between two polls; no more than a frame may wait for its end in the hub (`FRAME_WAIT_SECONDS`).
@@ -106,15 +107,15 @@ class _NoCoalescing(ReadCoalescing):
 
 
 _NONE: Final = _NoCoalescing(lambda callback: None)
-_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ReadCoalescing]] = weakref.WeakKeyDictionary()
+_COALESCING: Final[LoopLocal[ReadCoalescing]] = LoopLocal("read_coalescing", lambda loop: _NONE)
 
 
 def coalesce_reads(loop: asyncio.AbstractEventLoop) -> None:
     """Coalesce the reads of a loop; call it before its sockets are opened. Only for loops that run nothing but the
     server: everything else on them would be delayed by up to `INTERVAL` as well."""
-    _by_loop[loop] = ReadCoalescing(loop.call_soon)
+    _COALESCING.set(loop, ReadCoalescing(loop.call_soon))
 
 
 def coalescing_of(loop: asyncio.AbstractEventLoop) -> ReadCoalescing:
     """Return the read coalescing of a loop; one that does nothing if `coalesce_reads` was not called for it."""
-    return _by_loop.get(loop, _NONE)
+    return _COALESCING.get(loop)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import sys
-import weakref
 from typing import Final, Generic, Protocol, TypeVar
+
+from polycast.net.loop_local import LoopLocal
 
 MAXIMUM_CONNECTIONS: Final = 16_384
 """Connections of the servers of one process; an idle one takes about 20 kB."""
@@ -101,17 +102,16 @@ class ConnectionSlots(Generic[_Holder]):
         return self._holders.get(_network_of(host), {})
 
 
-_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionSlots[SlotHolder]]] = (
-    weakref.WeakKeyDictionary()
-)
+def _make_slots(loop: asyncio.AbstractEventLoop) -> ConnectionSlots[SlotHolder]:
+    return ConnectionSlots(connection_limit(), SILENT_SECONDS)
+
+
+_SLOTS: Final = LoopLocal("connection_slots", _make_slots)
 
 
 def connection_slots_of(loop: asyncio.AbstractEventLoop) -> ConnectionSlots[SlotHolder]:
     """Return the slots of the connections accepted by the servers of a loop."""
-    slots = _by_loop.get(loop)
-    if slots is None:
-        slots = _by_loop[loop] = ConnectionSlots(connection_limit(), SILENT_SECONDS)
-    return slots
+    return _SLOTS.get(loop)
 
 
 def connection_limit() -> int:

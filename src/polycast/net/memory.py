@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from polycast.net.loop_local import LoopLocal
 
 MINIMUM_SIZE: Final = 256 << 10
 """In bytes. Connections that hold less are not counted; a key frame of a common stream is below that."""
@@ -82,15 +83,12 @@ class HeldMemory:
         largest.abort(f"{size} bytes wait; {what} more than may wait")
 
 
-_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, HeldMemory]] = weakref.WeakKeyDictionary()
+_MEMORY: Final = LoopLocal("held_memory", lambda loop: HeldMemory(_maximum()))
 
 
 def held_memory_of(loop: asyncio.AbstractEventLoop) -> HeldMemory:
     """Return the memory held by the connections of a loop."""
-    memory = _by_loop.get(loop)
-    if memory is None:
-        memory = _by_loop[loop] = HeldMemory(_maximum())
-    return memory
+    return _MEMORY.get(loop)
 
 
 def _maximum() -> int:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from polycast.net.loop_local import LoopLocal
 
 SLICE_SECONDS: Final = 0.001
 """Seconds that one connection works before others are served. One event is never divided, so a client can use this
@@ -96,12 +97,9 @@ class WorkQueue:
                 self.lead = BURST_SECONDS / SHARE
 
 
-_by_loop: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, WorkQueue]] = weakref.WeakKeyDictionary()
+_QUEUES: Final = LoopLocal("work_queue", lambda loop: WorkQueue(loop.call_soon))
 
 
 def work_queue_of(loop: asyncio.AbstractEventLoop) -> WorkQueue:
     """Return the queue of a loop."""
-    queue = _by_loop.get(loop)
-    if queue is None:
-        queue = _by_loop[loop] = WorkQueue(loop.call_soon)
-    return queue
+    return _QUEUES.get(loop)

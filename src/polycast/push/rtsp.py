@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
-from collections.abc import Sequence
 from typing import ClassVar
 
 from polycast.errors import PolycastError, RemoteProtocolError
@@ -21,13 +19,12 @@ from polycast.net.outbox import Outbox
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.description import describe, is_described
 from polycast.protocols.rtsp.readers import InterleavedForm, interleave
-from polycast.protocols.rtsp.source_connection import USER_AGENT, ClientConnection
+from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.headers.transport import Pair, Transport
-from polycast.wire.rtsp.masking import dump
-from polycast.wire.rtsp.message import Headers, Method, Request, Response
+from polycast.wire.rtsp.message import Method, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.url import RtspUrl
 
@@ -39,46 +36,9 @@ CHECK_SECONDS = 1.0
 
 
 class PushConnection(ClientConnection):
-    """A client's end that sends bodies."""
+    """A client's end that sends media."""
 
     lingers: ClassVar[bool] = True  # or the server may lose the end of the stream
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
-    ) -> None:
-        super().__init__(loop, log, credentials, timeout)
-        self._body = b""
-
-    async def announce(self, url: str, description: bytes) -> Response:
-        """Send ANNOUNCE with a session description. Raises as `request`."""
-        self._body = description
-        try:
-            return await self.request(Method.ANNOUNCE, url, [("Content-Type", "application/sdp")])
-        finally:
-            self._body = b""
-
-    def _write(
-        self,
-        method: str,
-        url: str,
-        headers: Sequence[tuple[str, str]],
-        answer: asyncio.Future[Response] | None,
-    ) -> None:
-        if not self._body:
-            super()._write(method, url, headers, answer)
-            return
-        self._cseq += 1
-        cseq = str(self._cseq)
-        items = [("CSeq", cseq), ("User-Agent", USER_AGENT)]
-        if self._challenges and self._authenticator is not None:
-            proof = self._authenticator.authorize(self._challenges, method, url, secrets.token_hex(8))
-            if proof is not None:
-                items.append(("Authorization", proof))
-        request = Request(method, url, Headers([*items, *headers]), self._body)
-        if self.log.is_debug():
-            self.log.debug("[c->s] %s", dump(request))
-        self._pending.append((cseq, answer))
-        self.transport.write(request.serialize())
 
 
 class RtspPusher(Pusher, PacketReader):
@@ -117,7 +77,12 @@ class RtspPusher(Pusher, PacketReader):
         if not tracks:
             raise PullError("the stream has no track that RTP carries")
         await connection.request(Method.OPTIONS, base.serialize(), accept=range(200, 600))
-        await connection.announce(base.serialize(), describe(tracks, base))
+        await connection.request(
+            Method.ANNOUNCE,
+            base.serialize(),
+            [("Content-Type", "application/sdp")],
+            body=describe(tracks, base),
+        )
         channels, report_channels = [-1] * len(stream.tracks), [-1] * len(stream.tracks)
         for position, track in enumerate(tracks):
             offer = Transport("TCP", delivery="unicast", interleaved=(2 * position, 2 * position + 1), mode="record")

@@ -141,6 +141,7 @@ class ClientConnection(OutgoingConnection):
         url: str,
         headers: Sequence[tuple[str, str]] = (),
         *,
+        body: bytes = b"",
         accept: Collection[int] = (200,),
         patience: float | None = None,
     ) -> Response:
@@ -150,9 +151,9 @@ class ClientConnection(OutgoingConnection):
         answer that is not in ``accept``, PullError or TimeoutError.
         """
         patience = self._timeout if patience is None else patience
-        response = await self._exchange(method, url, headers, patience)
+        response = await self._exchange(method, url, headers, body, patience)
         if response.status == 401 and self._learn(response):
-            response = await self._exchange(method, url, headers, patience)
+            response = await self._exchange(method, url, headers, body, patience)
         if response.status not in accept:
             raise StatusError(response)
         return response
@@ -162,11 +163,13 @@ class ClientConnection(OutgoingConnection):
         if not self.transport.is_closing():
             self._write(method, url, headers, None)
 
-    async def _exchange(self, method: str, url: str, headers: Sequence[tuple[str, str]], patience: float) -> Response:
+    async def _exchange(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, patience: float
+    ) -> Response:
         if self.lost.done():
             self.lost.result()
         answer: asyncio.Future[Response] = self.loop.create_future()
-        self._write(method, url, headers, answer)
+        self._write(method, url, headers, answer, body)
         try:
             async with asyncio.timeout(patience):
                 await asyncio.wait((answer, self.lost), return_when=asyncio.FIRST_COMPLETED)
@@ -189,6 +192,7 @@ class ClientConnection(OutgoingConnection):
         url: str,
         headers: Sequence[tuple[str, str]],
         answer: asyncio.Future[Response] | None,
+        body: bytes = b"",
     ) -> None:
         self._cseq += 1
         cseq = str(self._cseq)
@@ -199,7 +203,7 @@ class ClientConnection(OutgoingConnection):
             proof = self._authenticator.authorize(self._challenges, method, url, secrets.token_hex(8))
             if proof is not None:
                 items.append(("Authorization", proof))
-        request = Request(method, url, Headers([*items, *headers]))
+        request = Request(method, url, Headers([*items, *headers]), body)
         if self.log.is_debug():
             self.log.debug("[c->s] %s", dump(request))
         if len(self._pending) >= PENDING_LIMIT:
