@@ -1,4 +1,4 @@
-// Codec strings (RFC 6381), as people call them.
+// Display names of codec strings (RFC 6381).
 
 const NAMES = [
   [/^(avc1|avc3)\./, "H.264 video"],
@@ -19,7 +19,7 @@ export function codecName(codec) {
   return found ? found[1] : codec;
 }
 
-/** Return whether a codec string stands for video. */
+/** Return whether a codec string is that of a video codec. */
 export function isVideo(codec) {
   return /^(avc|hvc|hev|av01|vp0)/.test(codec);
 }
@@ -47,7 +47,7 @@ export function unsupported(codecs) {
   const spelled = (codec) => (codec.toLowerCase() === "flac" ? "flac" : codec);
   return codecs.filter((codec) => {
     const kind = isVideo(codec) ? "video" : "audio";
-    // MP3 in its own container is taken where MP3 in MP4 is not, and the demuxer hands it over so.
+    // Some browsers support MP3 only in its own container, in which the demuxer passes it on.
     const types = [`${kind}/mp4; codecs="${spelled(codec)}"`];
     if (codecName(codec) === "MP3 audio") {
       types.push("audio/mpeg");

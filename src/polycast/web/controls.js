@@ -2,7 +2,7 @@
 
 const IDLE_MS = 3_000;
 const VOLUME_STEP = 0.1;
-// Behind live by more than this: the badge turns into a way back.
+// Behind live by more than this: the badge becomes a button to return to live.
 const BEHIND_SECONDS = 2;
 
 export class Controls {
@@ -27,14 +27,14 @@ export class Controls {
     this.update();
   }
 
-  /** Start playing: with sound when allowed, else without, else wait for the viewer. */
+  /** Start playing: with sound if allowed, otherwise muted, otherwise wait for the viewer. */
   async play() {
     this.#supervisor.wantsToPlay = true;
     try {
       await this.#video.play();
     } catch (error) {
       if (error.name !== "NotAllowedError") {
-        return; // the source changed meanwhile
+        return; // the source has changed meanwhile
       }
       if (this.#video.muted) {
         this.#supervisor.wantsToPlay = false;
@@ -109,7 +109,7 @@ export class Controls {
     }
   }
 
-  /** Bring the buttons in line with the state of the video. */
+  /** Update the buttons to the state of the video. */
   update() {
     const { play, start, mute, volume, unmute, live, info, infoButton, fullscreen, pip } = this.#elements;
     const video = this.#video;
@@ -149,7 +149,7 @@ export class Controls {
     mute.addEventListener("click", () => this.toggleMute());
     unmute.addEventListener("click", () => {
       this.toggleMute();
-      mute.focus(); // the button under the focus goes away
+      mute.focus(); // the focused button is removed
     });
     volume.addEventListener("input", () => {
       video.volume = Number(volume.value);

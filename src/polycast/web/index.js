@@ -4,7 +4,7 @@ import { withPageQuery } from "./options.js";
 
 const REFRESH_MS = 2_000;
 const TIMEOUT_MS = 10_000;
-// From this many streams on there is a field to find one.
+// With this many streams or more, a search field is shown.
 const SEARCH_FROM = 9;
 
 const UNITS = [
@@ -22,7 +22,7 @@ for (const host of document.querySelectorAll(".host")) {
   host.textContent = location.hostname || "localhost";
 }
 
-/** Say a time span in its two largest units: "3 h 12 min". */
+/** Format a duration in its two largest units: "3 h 12 min". */
 export function span(seconds) {
   if (!(seconds >= 60)) {
     return `${Math.max(0, Math.floor(seconds || 0))} s`;
@@ -54,7 +54,7 @@ function fill(card, path) {
   const set = (selector, text) => {
     const element = card.querySelector(selector);
     if (element.textContent !== text) {
-      element.textContent = text; // a screen reader hears only what changed
+      element.textContent = text; // so that screen readers only announce changes
     }
   };
   const left = path.unsupported ?? [];
@@ -104,7 +104,7 @@ async function load() {
     signal: AbortSignal.timeout?.(TIMEOUT_MS),
   });
   if (response.status === 401 || response.status === 403) {
-    throw new Error("You may not see the list. Reload the page to sign in.");
+    throw new Error("You are not allowed to see the list. Reload the page to sign in.");
   }
   if (!response.ok) {
     throw new Error(`The server answered with an error (${response.status}). Trying again…`);
@@ -122,7 +122,7 @@ async function refresh() {
     } catch (error) {
       const unreachable = error instanceof TypeError || error.name === "TimeoutError";
       const text = unreachable ? "The server cannot be reached. Trying again…" : error.message;
-      again = !text.includes("sign in"); // asking again would only bring up the browser's question again
+      again = !text.includes("sign in"); // another request would only show the browser's password prompt again
       elements.trouble.hidden = false;
       if (elements.trouble.textContent !== text) {
         elements.trouble.textContent = text;

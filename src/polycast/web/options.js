@@ -1,13 +1,13 @@
-// What the address of the page may ask for, for pages that embed the player:
+// Options in the address of the page, for pages that embed the player:
 // /<path>/?controls=0&muted=1&autoplay=1&info=0&lowlatency=1&fit=contain
 
 const NO = new Set(["0", "false", "no", "off"]);
 const FITS = new Set(["contain", "cover", "fill"]);
 
-// Parameters of the playlist's own requests, which must not be repeated on others.
+// Parameters of playlist requests, which must not be added to other requests.
 const RESERVED = /^_HLS_/;
 
-/** Read the player's options out of a query string. Unknown ones are left alone. */
+/** Parse the player's options from a query string. Unknown ones are ignored. */
 export function readOptions(search) {
   const query = new URLSearchParams(search);
   const flag = (name, preset) => (query.has(name) ? !NO.has(query.get(name).toLowerCase()) : preset);
@@ -22,9 +22,9 @@ export function readOptions(search) {
 }
 
 /**
- * Return `address` with those parameters of the page's query (tokens, credentials) that it does not have yet, spelled
- * as they are there. A user name and password in the page's address are left out: browsers refuse them in requests,
- * and send what they know by themselves.
+ * Return `address` with those parameters of the page's query (tokens, credentials) that it does not have yet, encoded
+ * as in the page's query. A user name and password in the page's address are omitted: browsers refuse them in requests,
+ * and send stored credentials by themselves.
  */
 export function withPageQuery(address, page) {
   const from = new URL(page);

@@ -1,4 +1,4 @@
-// The player's page: puts the parts together and shows their state.
+// The player page: combines the modules and shows their state.
 
 import { Controls } from "./controls.js";
 import { readOptions, streamName, withPageQuery } from "./options.js";
@@ -7,7 +7,7 @@ import { Statistics } from "./statistics.js";
 import { Supervisor } from "./supervisor.js";
 
 const TICK_MS = 500;
-// A pause in playback this short is not worth a sign.
+// Shorter pauses in playback are not indicated.
 const BUFFERING_MS = 700;
 
 const IDS = ["player", "video", "heading", "name", "figures", "message", "title", "advice", "retry", "start", "unmute",
@@ -26,7 +26,7 @@ elements.info.hidden = !options.info;
 
 let messageTimer = 0;
 
-/** Show what is going on, once what the video has in its buffer is played out; null hides it. */
+/** Show a message, once the video's buffer is played out; null hides it. */
 function showMessage(state, message) {
   clearTimeout(messageTimer);
   if (message === null) {

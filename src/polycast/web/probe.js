@@ -1,17 +1,17 @@
-// Asks the server for the stream's first playlist and says, as one word and a text for people, how things are.
+// Requests the stream's first playlist from the server and returns the state of the stream, with a text for viewers.
 
 import { codecName, codecsOf, unsupported } from "./codecs.js";
 import { describe, describeStatus, skippedTracks } from "./problems.js";
 
 const ACCEPT = "application/vnd.apple.mpegurl, application/problem+json;q=0.9, */*;q=0.5";
 
-// The server holds the request while it starts a stream on demand.
+// The server holds the request while it starts an on-demand stream.
 const TIMEOUT_MS = 30_000;
 
 /**
  * @returns {Promise<{kind: string, title?: string, advice?: string, codecs?: string[], skipped?: object[]}>} kind is
- * `ready`, `waiting` (nobody publishes), `failed` (the source or the publisher), `missing` (no such path), `refused`
- * (asking again would not help), `unsupported` (codecs) or `unreachable`.
+ * `ready`, `waiting` (nobody is publishing), `failed` (the source or the publisher), `missing` (no such path), `refused`
+ * (retrying would not help), `unsupported` (codecs) or `unreachable`.
  */
 export async function probe(address, { signal, checkCodecs, endedPlaylist }) {
   let response;
@@ -49,7 +49,7 @@ function judge(playlist, checkCodecs) {
     return {
       kind: "unreachable",
       title: "The server's answer is not a stream",
-      advice: "Something between you and the server may have changed it. Trying again…",
+      advice: "A proxy between you and the server may have changed it. Trying again…",
     };
   }
   const codecs = codecsOf(playlist);
@@ -57,7 +57,7 @@ function judge(playlist, checkCodecs) {
   return refused.length === 0 ? { kind: "ready", codecs } : { ...incompatible(refused), codecs };
 }
 
-/** Describe that this browser lacks these codecs. */
+/** Describe that this browser does not support these codecs. */
 export function incompatible(codecs) {
   const names = codecs.map(codecName).join(" and ");
   return {
@@ -72,7 +72,7 @@ function explain(response, text) {
     try {
       return describe(JSON.parse(text)) ?? describeStatus(response.status);
     } catch {
-      // Something between us and the server has changed it.
+      // A proxy has changed it.
     }
   }
   return describeStatus(response.status);

@@ -1,4 +1,4 @@
-// What the server says about a stream that cannot be played (problem details, RFC 9457), in words and with a remedy.
+// Texts and remedies for the server's problem details (RFC 9457) about a stream that cannot be played.
 
 import { streamName } from "./options.js";
 
@@ -10,7 +10,7 @@ const UNITS = [
   [1, "second"],
 ];
 
-/** Say a time span in words, in its largest unit: "3 minutes". */
+/** Format a duration in its largest unit: "3 minutes". */
 export function span(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   const [size, unit] = UNITS.find(([length]) => whole >= length) ?? UNITS.at(-1);
@@ -49,7 +49,7 @@ function codecs(problem) {
   };
 }
 
-// By reason: the kind that the supervisor acts on, the title and the advice.
+// By reason: the kind for the supervisor, the title and the advice.
 const TEXTS = {
   "no-publisher": () => ({
     kind: "waiting",
@@ -84,7 +84,7 @@ const TEXTS = {
   "unsupported-codecs": (problem) => ({ kind: "unsupported", ...codecs(problem) }),
   "credentials-required": () => ({
     kind: "refused",
-    title: "This stream needs a user name and password",
+    title: "This stream requires a user name and password",
     advice: "Try again and sign in, or ask the operator of the server.",
   }),
   "credentials-refused": () => ({
@@ -104,8 +104,8 @@ const TEXTS = {
   }),
   "address-refused": ({ address }) => ({
     kind: "refused",
-    title: "You may not watch this stream from here",
-    advice: `Your address (${address}) is not among those that may read it. Ask the operator of the server to add it to readIPs.`,
+    title: "You are not allowed to watch this stream from here",
+    advice: `Your address (${address}) is not in the list of allowed addresses. Ask the operator of the server to add it to readIPs.`,
   }),
   "no-media": () => ({
     kind: "failed",
@@ -119,12 +119,12 @@ const TEXTS = {
   }),
 };
 
-/** Describe a problem: what kind it is, a title and an advice; null for a reason that is not known here. */
+/** Describe a problem: its kind, a title and advice; null for an unknown reason. */
 export function describe(problem) {
   return TEXTS[problem?.reason]?.(problem) ?? null;
 }
 
-/** Describe an answer that has no details. */
+/** Describe a response without details. */
 export function describeStatus(status) {
   if (status === 404) {
     return TEXTS["no-publisher"]();
@@ -142,7 +142,7 @@ export function describeStatus(status) {
   return { kind: "unreachable", title: `The server answered with an error (${status})`, advice: "Trying again…" };
 }
 
-/** Return the problem that the server has put into the page, or null. */
+/** Return the problem that the server has embedded in the page, or null. */
 export function problemOfPage() {
   try {
     return JSON.parse(document.documentElement.dataset.problem ?? "null");
@@ -151,7 +151,7 @@ export function problemOfPage() {
   }
 }
 
-/** Read the header that names tracks which HLS does not carry: `[{kind: "video", name: "VP8"}]`. */
+/** Parse the header with the tracks that HLS does not carry: `[{kind: "video", name: "VP8"}]`. */
 export function skippedTracks(header) {
   return (header ?? "")
     .split(",")

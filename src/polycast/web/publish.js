@@ -1,5 +1,5 @@
-// The page that publishes a camera, a microphone or a screen over WebRTC. Each field of its form is a parameter of its
-// address, too: ?video-device=screen&video-bitrate=3000&autostart=yes
+// The page that publishes a camera, a microphone or a screen over WebRTC. Each field of its form is also a parameter of
+// its address: ?video-device=screen&video-bitrate=3000&autostart=yes
 
 const element = (id) => document.getElementById(id);
 const form = element("form");
@@ -21,7 +21,7 @@ function say(state, text) {
   element("status").textContent = text;
 }
 
-/** Words for what keeps a browser from a device. */
+/** Text for an error of a device. */
 function explainDevice(error) {
   switch (error.name) {
     case "NotAllowedError":
@@ -37,7 +37,7 @@ function explainDevice(error) {
   }
 }
 
-/** Words for what the server or the network says. */
+/** Text for an error of the server or the network. */
 function explainServer(text) {
   if (/is not configured$/.test(text)) return `The server has no path “${name}”: add it to the configuration.`;
   if (/^someone is already publishing/.test(text)) return `Somebody else is publishing “${name}”.`;
@@ -171,7 +171,7 @@ async function start() {
       stop();
       element("login").hidden = false;
       element("user").focus();
-      say("error", "User and password are needed to publish here.");
+      say("error", "A user name and password are required to publish here.");
     },
     onState: (state) => state === "connecting" && say("idle", "Connecting…"),
   });

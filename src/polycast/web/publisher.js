@@ -15,7 +15,7 @@
  *
  * Further options: user and pass, or token; videoCodec ("h264", "vp8", "vp9", "av1", "h265") and audioCodec ("opus",
  * "g722", "pcmu", "pcma"), the browser's choice by default; videoBitrate and audioBitrate in kbit/s; audioVoice for
- * speech instead of music; onState as with the reader. It tries again after errors until closed.
+ * speech instead of music; onState like in the reader. It retries after errors until closed.
  */
 class WebRTCPublisher {
   static RETRY_MILLISECONDS = 2000;
@@ -39,7 +39,7 @@ class WebRTCPublisher {
     this.#tell("closed");
   }
 
-  /** What the browser measures, as RTCPeerConnection.getStats returns it; null while there is no connection. */
+  /** The result of RTCPeerConnection.getStats; null while there is no connection. */
   async statistics() {
     return this.connection === null ? null : this.connection.getStats();
   }
@@ -127,7 +127,7 @@ class WebRTCPublisher {
     try {
       text = (await response.json()).error;
     } catch {
-      // Not ours: a proxy in between.
+      // Not from this server, but from a proxy.
     }
     const error = new Error(text);
     error.status = response.status;
@@ -154,7 +154,7 @@ class WebRTCPublisher {
     this.options.onState?.(state);
   }
 
-  /** The codecs that this browser can send, as {value, label}; without what only protects others. */
+  /** The codecs that this browser can send, as {value, label}, without error correction formats. */
   static codecs(kind) {
     const names = new Set();
     for (const { mimeType } of RTCRtpSender.getCapabilities(kind)?.codecs ?? []) {
@@ -186,5 +186,5 @@ class WebRTCPublisher {
 }
 
 window.WebRTCPublisher = WebRTCPublisher;
-// The name that pages written for another server expect.
+// The name used by pages written for MediaMTX.
 window.MediaMTXWebRTCPublisher = WebRTCPublisher;

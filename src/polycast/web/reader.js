@@ -12,7 +12,7 @@
  *   reader.close();
  *
  * Further options: user and pass, or token, for streams that need credentials; onState, called with "connecting",
- * "running", "waiting" (for the next attempt) or "closed"; onDataChannel. It tries again after errors until closed.
+ * "running", "waiting" (for the next attempt) or "closed"; onDataChannel. It retries after errors until closed.
  */
 class WebRTCReader {
   static RETRY_MILLISECONDS = 2000;
@@ -68,7 +68,7 @@ class WebRTCReader {
   }
 
   #onTrack(event) {
-    // A short buffer: the browser still makes it longer where the network needs it.
+    // A short buffer; the browser still increases it if the network requires that.
     if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = 0;
     this.stream.addTrack(event.track);
     this.options.onTrack?.({ track: event.track, streams: [this.stream], receiver: event.receiver });
@@ -82,7 +82,7 @@ class WebRTCReader {
         this.#tell("running");
         break;
       case "disconnected":
-        // It may recover: the network may have been down for a moment.
+        // It may recover if the network was only down briefly.
         this.timer = setTimeout(() => this.#fail(new Error("the connection was lost")), WebRTCReader.DISCONNECTED_MILLISECONDS);
         break;
       case "failed":
@@ -130,7 +130,7 @@ class WebRTCReader {
     this.options.onState?.(state);
   }
 
-  /** Why a request was refused, in the server's words. */
+  /** The server's reason for refusing a request. */
   static async reason(response) {
     try {
       return (await response.json()).error;
@@ -153,7 +153,7 @@ class WebRTCReader {
     });
   }
 
-  /** Browsers take stereo sound only if they say so. */
+  /** Browsers only receive stereo audio if it is in their offer. */
   static withStereo(sdp) {
     const number = sdp.match(/a=rtpmap:(\d+) opus\/48000\/2/i)?.[1];
     if (number === undefined) return sdp;
@@ -162,5 +162,5 @@ class WebRTCReader {
 }
 
 window.WebRTCReader = WebRTCReader;
-// The name that pages written for another server expect.
+// The name used by pages written for MediaMTX.
 window.MediaMTXWebRTCReader = WebRTCReader;

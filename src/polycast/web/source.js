@@ -1,13 +1,13 @@
-// The two ways to play HLS, behind one set of names: hls.js over Media Source Extensions, and the browser's own.
+// The two ways to play HLS, with one interface: hls.js over Media Source Extensions, and the browser's own player.
 //
 // listeners: failed({kind, status, codecs, endedPlaylist}) when it cannot continue; kind is `network`, `media`,
-// `codecs` or `ended`. stop() takes the source off the video; after it nothing is called any more.
+// `codecs` or `ended`. stop() detaches the source from the video; no listener is called after it.
 
 import { withPageQuery } from "./options.js";
 
-// Faster than real time by this much while behind; sound keeps its pitch.
+// Playback speed while behind live; the pitch of audio is preserved.
 const CATCH_UP_RATE = 1.1;
-// A second failure of the decoder within this time is not mended on the spot again.
+// After a second failure of the decoder within this time, it is not just restarted again.
 const MEDIA_RECOVERY_MS = 10_000;
 // Media seconds over which the bit rate is measured.
 const BIT_RATE_SECONDS = 10;
@@ -41,7 +41,7 @@ export class HlsSource {
     this.hls.on(Events.ERROR, (_, data) => this.#error(data));
     this.hls.on(Events.FRAG_BUFFERED, (_, data) => this.#count(data));
     this.hls.on(Events.LEVEL_LOADED, (_, { details }) => {
-      // A single segment would be over before the next one is there; parts follow soon enough.
+      // A single segment would end before the next one arrives; parts follow soon enough.
       this.hls.config.initialLiveManifestSize = details.partList ? 1 : 2;
     });
     this.hls.loadSource(address);
@@ -60,7 +60,7 @@ export class HlsSource {
     }
   }
 
-  /** Mend a decoder that gave up. Returns false when that was tried a moment ago. */
+  /** Restart a failed decoder. Returns false if that was just tried. */
   recoverDecoder() {
     const now = performance.now();
     if (now - this.#lastRecovery < MEDIA_RECOVERY_MS) {
@@ -75,7 +75,7 @@ export class HlsSource {
     return this.hls.latestLevelDetails?.partList?.length ? "Low-Latency HLS" : "HLS";
   }
 
-  /** Seconds between the newest media that the server has and what is shown; NaN while unknown. */
+  /** Seconds between the newest media on the server and what is shown; NaN while unknown. */
   get latency() {
     return this.hls.latency || NaN;
   }
@@ -88,12 +88,12 @@ export class HlsSource {
     return this.hls.latestLevelDetails?.targetduration ?? NaN;
   }
 
-  /** When the picture on the screen was published, by the server's clock. */
+  /** When the current picture was published, according to the server's clock. */
   get playingDate() {
     return this.hls.playingDate;
   }
 
-  /** Bits per second of what was loaded lately, else what the playlist says. */
+  /** Bits per second of recently loaded media, otherwise according to the playlist. */
   get bitRate() {
     const seconds = this.#loaded.reduce((sum, entry) => sum + entry.seconds, 0);
     const bytes = this.#loaded.reduce((sum, entry) => sum + entry.bytes, 0);
@@ -119,7 +119,7 @@ export class HlsSource {
     }
     const status = data.response?.code ?? 0;
     if (data.details === "levelLoadError" && status >= 400 && status < 500) {
-      // The stream is gone; hls.js would ask a few times more before it says so.
+      // The stream has ended; hls.js would retry a few times before it reports that.
       this.hls.stopLoad();
       this.#listeners.failed({ kind: "network", status });
       return;
@@ -138,7 +138,7 @@ export class HlsSource {
     }
   }
 
-  /** Address of the playlist that was played last. */
+  /** Address of the last playlist. */
   get playlistAddress() {
     return this.hls.latestLevelDetails?.url ?? null;
   }
@@ -161,7 +161,7 @@ function configuration({ lowLatency }) {
     liveDurationInfinity: true,
     backBufferLength: 10,
     enableInterstitialPlayback: false,
-    // The server may hold the first answers until the stream has started.
+    // The server may hold the first requests until the stream has started.
     manifestLoadPolicy: patient(preset.manifestLoadPolicy, 30_000),
     playlistLoadPolicy: patient(preset.playlistLoadPolicy, 30_000),
     xhrSetup: (request, address) => request.open("GET", withPageQuery(address, location.href), true),

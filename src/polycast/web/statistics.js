@@ -1,4 +1,4 @@
-// Figures about what is playing, as text for people.
+// Statistics about playback, as text.
 
 import { codecName } from "./codecs.js";
 
@@ -14,7 +14,7 @@ export class Statistics {
     this.#supervisor = supervisor;
   }
 
-  /** Count frames; to be called about twice a second. */
+  /** Count frames; call it about twice a second. */
   tick() {
     const now = performance.now();
     const frames = this.#quality?.totalVideoFrames ?? 0;

@@ -1,21 +1,21 @@
-// Keeps the stream playing: asks whether it is there, starts a source, notices when it fails or stands still, and
-// starts again. It never gives up, unless asking again would be of no use.
+// Keeps the stream playing: checks whether it is live, starts a source, detects when it fails or stalls, and
+// restarts it. It never gives up unless retrying would be useless.
 
 import { incompatible, probe } from "./probe.js";
 import { describe, problemOfPage } from "./problems.js";
 
-// Between two questions while the stream is away; spread, so that a thousand viewers do not ask at once.
+// Between two checks while the stream is not live; randomised, so that a thousand viewers do not send requests at once.
 const FIRST_DELAY_MS = 1_000;
 const LONGEST_DELAY_MS = 5_000;
 const DELAY_GROWTH = 1.3;
 
-// No progress for this long while it should play: begin again.
+// No progress for this long while it should play: restart.
 const STALL_MS = 8_000;
 const FIRST_FRAME_MS = 20_000;
-// After this long without a failure the delays are short again.
+// After this long without a failure, the delays are reset.
 const HEALTHY_MS = 10_000;
 
-// Behind live by this much more than intended: jump rather than play faster.
+// Behind live by this much more than intended: jump instead of playing faster.
 const JUMP_SECONDS = 4;
 
 const STOPPED = {
@@ -41,7 +41,7 @@ export class Supervisor {
   #endedPlaylist = null;
   #refusedCodecs = null;
 
-  /** `changed(state, message)` is called at each change of state, with what to tell the viewer. */
+  /** `changed(state, message)` is called at each change of state, with the message for the viewer. */
   constructor({ video, address, Source, options, changed }) {
     this.#video = video;
     this.#address = address;
@@ -63,21 +63,21 @@ export class Supervisor {
   start() {
     const told = describe(problemOfPage());
     if (told?.kind === "refused") {
-      this.#enter("blocked", told); // asking again would show the browser's password prompt a second time
+      this.#enter("blocked", told); // another request would show the browser's password prompt again
       return;
     }
     this.#enter("connecting", { title: "Connecting…" });
     this.#ask();
   }
 
-  /** Ask again now, when it is not playing. */
+  /** Check now, if it is not playing. */
   retry() {
     if (this.state !== "playing") {
       this.#ask();
     }
   }
 
-  /** Check playback; to be called about twice a second. */
+  /** Check playback; call it about twice a second. */
   tick() {
     const now = performance.now();
     const video = this.#video;
@@ -124,12 +124,12 @@ export class Supervisor {
         endedPlaylist: this.#endedPlaylist,
       });
     } catch {
-      return; // asked anew meanwhile
+      return; // another check was started meanwhile
     }
     this.codecs = answer.codecs ?? this.codecs;
     this.skipped = answer.skipped ?? this.skipped;
     if (answer.kind === "ready" && this.#refusedCodecs === String(this.codecs)) {
-      answer = incompatible([]); // the playlist names nothing that the browser does not know, yet it refused it
+      answer = incompatible([]); // all codecs of the playlist are supported, yet the browser rejected it
     }
     if (answer.kind === "ready") {
       this.#play();
@@ -162,7 +162,7 @@ export class Supervisor {
 
   #plays() {
     if (this.#waits) {
-      return; // what is left in the buffer
+      return; // the rest of the buffer is still being played
     }
     this.#everPlayed = true;
     this.#startedAt = performance.now();
@@ -186,7 +186,7 @@ export class Supervisor {
       this.#endedPlaylist = failure.kind === "ended" ? (this.source?.playlistAddress ?? null) : null;
       this.#enter("waiting", STOPPED);
     }
-    // The source stays until the next one: what it has buffered is played out, and the last picture remains.
+    // The source is kept until the next one, so that its buffer is played out and the last picture remains.
     this.#askLater();
   }
 

@@ -16,7 +16,7 @@ video.autoplay = flag("autoplay", true);
 video.playsInline = flag("playsinline", true);
 video.disablePictureInPicture = flag("disablepictureinpicture", false);
 
-/** Words for what the server says; the rest is shown as it is. */
+/** Texts for messages of the server; others are shown unchanged. */
 const EXPLANATIONS = [
   [/\(its source failed: (.*)\)$/, (match) => ["The source of this stream has failed", `${match[1]}. Check the camera or server, and its address and password in the configuration.`]],
   [/\(its source has timed out\)$/, () => ["The stream did not start", "The camera, server or command that provides it sent nothing in time. Trying again…"]],

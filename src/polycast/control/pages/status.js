@@ -4,7 +4,7 @@
 const INTERVAL = 2;
 const REMEMBERED = 60;
 
-// What people call the codecs of which the API has another name; the server's own texts use the same names.
+// Display names of codecs with a different name in the API; the server's texts use the same names.
 const CODECS = {
   MPEG4Audio: "AAC",
   MPEG2Audio: "MPEG audio",
@@ -50,7 +50,7 @@ function words(type) {
   return parts.map((part) => (/^(rtsps?|rtmps?|hls|srt)$/.test(part) ? part.toUpperCase() : part)).join(" ");
 }
 
-// The rate of a growing counter since the last request, in bits per second.
+// The rate of a counter since the last request, in bits per second.
 function rate(key, bytes, now) {
   const last = state.totals.get(key);
   state.totals.set(key, { bytes, now });
@@ -90,7 +90,7 @@ function draw(canvas, lines) {
 }
 
 function fill(table, rows) {
-  // On narrow screens each cell is a line with its column's name.
+  // On narrow screens, each cell is a line with the name of its column.
   const labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   for (const cells of rows.map((made) => [...made.cells])) {
     cells.slice(0, -1).forEach((cell, index) => (cell.dataset.label = labels[index]));
@@ -178,7 +178,7 @@ function pathRow(name, path, now, rates) {
   ]);
 }
 
-// Ask before a client is disconnected: rows change their places, and nothing undoes it.
+// Ask before a client is disconnected: rows move, and it cannot be undone.
 function confirmKick(collection, id, item) {
   const dialog = document.getElementById("confirm");
   const doing = { publish: "publishes to", read: "reads" }[item.state];
@@ -256,7 +256,7 @@ async function refresh() {
   }
 }
 
-// The streaming server that a browser can play from, if it runs on a port that is known.
+// The HLS server for the preview, if its port is known.
 function previewAddress(configuration) {
   const port = Number(configuration.hlsAddress.split(":").pop());
   if (configuration.hlsDisable || !port) return null;
