@@ -91,7 +91,7 @@ async def test_a_video_that_is_left_out(server: HlsServer, browser: Browser) -> 
         ("idle", "The stream did not start", ("runOnDemand", "within 1 second")),
         ("live/nobody", "Waiting for the stream", ("Nobody is publishing",)),
         ("elsewhere", "There is no such stream", ("Check the address",)),
-        ("near", "You may not watch this stream from here", ("127.0.0.1", "readIPs")),
+        ("near", "You are not allowed to watch this stream from here", ("127.0.0.1", "readIPs")),
     ],
 )
 async def test_paths(server: HlsServer, browser: Browser, path: str, title: str, advice: tuple[str, ...]) -> None:

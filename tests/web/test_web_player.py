@@ -189,7 +189,7 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
     for status, text, button in (
         (500, "The server answered with an error (500)", False),
         (403, "You may not watch this stream", True),
-        (401, "This stream needs a user name and password", True),
+        (401, "This stream requires a user name and password", True),
     ):
         site.status = status
         await page.call("Page.reload")
@@ -244,7 +244,7 @@ PROBLEMS = [
     (403, {"reason": "host-refused", "address": "evil.example"},
      "This host name is not allowed", "allowedHosts"),
     (403, {"reason": "address-refused", "address": "192.0.2.7"},
-     "You may not watch this stream from here", "Your address (192.0.2.7)"),
+     "You are not allowed to watch this stream from here", "Your address (192.0.2.7)"),
 ]  # fmt: skip
 
 
@@ -263,9 +263,9 @@ async def test_every_reason_of_the_server_is_told_in_words(site: Site, browser: 
 async def test_a_refused_page_tells_the_reason_and_asks_for_nothing(site: Site, browser: Browser) -> None:
     site.page_problem = json.dumps({"reason": "address-refused", "address": '"><b>1.2.3.4'})
     page = await browser.open(f"{site.address}{PREFIX}")
-    await page.wait_for(f"{TITLE} === 'You may not watch this stream from here'")
+    await page.wait_for(f"{TITLE} === 'You are not allowed to watch this stream from here'")
     said = await page.evaluate("document.getElementById('advice').textContent")
-    assert said.startswith('Your address ("><b>1.2.3.4) is not among those')
+    assert said.startswith('Your address ("><b>1.2.3.4) is not in the list')
     assert await page.evaluate("!document.getElementById('retry').hidden")
     assert not [target for target in site.requests if target.endswith(".m3u8")]
 

@@ -94,7 +94,7 @@ const TEXTS = {
   }),
   "externally-refused": () => ({
     kind: "refused",
-    title: "You may not watch this stream",
+    title: "You are not allowed to watch this stream",
     advice: "The authentication server refused your user name, password or token, or did not answer.",
   }),
   "host-refused": ({ address }) => ({
@@ -135,7 +135,7 @@ export function describeStatus(status) {
   if (status === 403) {
     return {
       kind: "refused",
-      title: "You may not watch this stream",
+      title: "You are not allowed to watch this stream",
       advice: "The user name, the token or your address is not allowed to read it.",
     };
   }
