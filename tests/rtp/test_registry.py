@@ -152,6 +152,10 @@ def test_refused(description: Description, message: str) -> None:
             ),
         ),
         (Opus(), RtpFormat(97, "opus", 48_000, 2, "sprop-stereo=1")),
+        (
+            Opus(channels=6),
+            RtpFormat(97, "multiopus", 48_000, 6, "channel_mapping=0,4,1,2,3,5; num_streams=4; coupled_streams=2"),
+        ),
         (G711(mu_law=False), RtpFormat(8, "PCMA", 8000)),
         (G711(sample_rate=16_000), RtpFormat(97, "PCMU", 16_000)),
         (MJPEG(), RtpFormat(26, "JPEG")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from polycast.codecs.bitstream import Bitstream
 from polycast.errors import RemoteProtocolError
@@ -65,23 +66,46 @@ def packet_duration(packet: bytes) -> int:
     return duration
 
 
+class ChannelLayout(NamedTuple):
+    """How channels are spread over the streams of a multistream packet (RFC 7845 section 5.1.1)."""
+
+    streams: int
+    coupled_streams: int
+    """Streams of two channels; they come first."""
+    mapping: tuple[int, ...]
+    """For each output channel the decoded channel."""
+
+
+SURROUND_LAYOUTS = {
+    3: ChannelLayout(2, 1, (0, 2, 1)),
+    4: ChannelLayout(2, 2, (0, 1, 2, 3)),
+    5: ChannelLayout(3, 2, (0, 4, 1, 2, 3)),
+    6: ChannelLayout(4, 2, (0, 4, 1, 2, 3, 5)),
+    7: ChannelLayout(4, 3, (0, 4, 1, 2, 3, 5, 6)),
+    8: ChannelLayout(5, 3, (0, 6, 1, 2, 3, 4, 5, 7)),
+}
+"""By number of channels, for mapping family 1 (RFC 7845 section 5.1.1.2): as libopus encodes it, and with it FFmpeg,
+GStreamer and Chromium. Nobody transmits the layout beside a stream that comes over RTMP or MP4, so it has to be this
+one everywhere."""
+
+
 def configuration_of(codec: Opus) -> OpusConfiguration:
     """Return the configuration for a codec: family 0 for mono and stereo, 1 (Vorbis order) for more channels."""
     if codec.channels <= 2:
         return OpusConfiguration(codec.channels)
-    streams, coupled, order = _SURROUND[min(codec.channels, 8)]
-    return OpusConfiguration(len(order), mapping_family=1, mapping=bytes((streams, coupled, *order)))
+    layout = SURROUND_LAYOUTS[min(codec.channels, 8)]
+    mapping = bytes((layout.streams, layout.coupled_streams, *layout.mapping))
+    return OpusConfiguration(len(layout.mapping), mapping_family=1, mapping=mapping)
 
 
-# Streams, coupled streams and channel mapping by number of channels, as libopus encodes mapping family 1.
-_SURROUND = {
-    3: (2, 1, (0, 2, 1)),
-    4: (2, 2, (0, 1, 2, 3)),
-    5: (3, 2, (0, 4, 1, 2, 3)),
-    6: (4, 2, (0, 4, 1, 2, 3, 5)),
-    7: (4, 3, (0, 4, 1, 2, 3, 5, 6)),
-    8: (5, 3, (0, 6, 1, 2, 3, 4, 5, 7)),
-}
+def multichannel_parameters(channels: int) -> dict[str, str]:
+    """Return the format parameters of ``multiopus``, the form of Chromium for three to eight channels in SDP."""
+    layout = SURROUND_LAYOUTS[channels]
+    return {
+        "channel_mapping": ",".join(map(str, layout.mapping)),
+        "num_streams": str(layout.streams),
+        "coupled_streams": str(layout.coupled_streams),
+    }
 
 
 def build_id_header(configuration: OpusConfiguration) -> bytes:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from polycast.codecs import opus
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1, G711, G722, H264, LPCM, VP8, VP9, Codec, MPEG4Audio, Opus
 from polycast.wire.sdp import parse_sdp
 from polycast.wire.webrtc.candidates import Candidate, host_priority
-from polycast.wire.webrtc.codecs import format_for, supported_formats
+from polycast.wire.webrtc.codecs import format_for, offered_formats, supported_formats
 from polycast.wire.webrtc.description import (
     MID_EXTENSION,
     TRANSPORT_SEQUENCE_EXTENSION,
@@ -119,6 +120,25 @@ def test_multichannel_opus_and_linear_audio_where_they_are_offered() -> None:
     assert format_for(Opus(channels=4), [multichannel]) is None
     assert format_for(LPCM(), [linear]) == linear
     assert format_for(LPCM(sample_rate=44100), [linear]) is None
+
+
+def test_what_is_asked_for_has_payload_types_of_its_own() -> None:
+    formats = [*offered_formats("video"), *offered_formats("audio")]
+    numbers = [number for item in formats for number in (item.payload_type, item.retransmission) if number is not None]
+    assert len(numbers) == len(set(numbers))
+    assert all(number in range(96, 128) or number in (0, 8, 9) for number in numbers)
+    assert [item.encoding for item in formats[:5]] == ["AV1", "VP9", "VP8", "H265", "H264"]
+
+
+@pytest.mark.parametrize("channels", range(3, 9))
+def test_multichannel_opus_is_asked_for_as_encoders_make_it(channels: int) -> None:
+    """Chromium sends nothing if a decoded channel of the layout is used twice or not at all."""
+    asked = next(item for item in offered_formats("audio") if item.channels == channels)
+    mapping = [int(number) for number in (asked.parameter("channel_mapping") or "").split(",")]
+    streams, coupled = int(asked.parameter("num_streams") or 0), int(asked.parameter("coupled_streams") or 0)
+    assert sorted(mapping) == list(range(streams + coupled)) == list(range(channels))
+    header = opus.configuration_of(Opus(channels=channels))
+    assert header.mapping == bytes((streams, coupled, *mapping))
 
 
 def test_formats_that_a_publisher_may_use() -> None:

@@ -13,7 +13,14 @@ from polycast.media.track import Track
 from polycast.protocols.webrtc.inbound import InboundTrack
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.rtp.payload.registry import codec_from_sdp
-from polycast.wire.webrtc.codecs import AUDIO_CODECS, VIDEO_CODECS, format_for, supported_formats
+from polycast.wire.webrtc.codecs import (
+    AUDIO_CODECS,
+    VIDEO_CODECS,
+    answered_format,
+    format_for,
+    offered_formats,
+    supported_formats,
+)
 from polycast.wire.webrtc.description import (
     MID_EXTENSION,
     TRANSPORT_SEQUENCE_EXTENSION,
@@ -29,8 +36,6 @@ NOT_ACCEPTABLE: Final = 406
 """Status for an offer whose media cannot be accepted."""
 
 _RECEIVED_EXTENSIONS: Final = (MID_EXTENSION, TRANSPORT_SEQUENCE_EXTENSION)
-_OPUS_PARAMETERS: Final = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"
-"""Browsers send one channel unless two are requested (RFC 7587 section 7.1)."""
 
 
 def names_of(codecs: Sequence[type[Codec]]) -> str:
@@ -131,8 +136,7 @@ def accept_tracks(offer: RemoteDescription) -> list[ReceivedTrack]:
 
 
 def _accept(index: int, media: RemoteMedia, chosen: Format) -> ReceivedTrack:
-    if chosen.encoding.lower() == "opus":
-        chosen = dataclasses.replace(chosen, parameters=_OPUS_PARAMETERS)
+    chosen = answered_format(chosen, media.kind)
     codec, rtp = codec_from_sdp(
         media.kind, chosen.payload_type, chosen.encoding, chosen.clock_rate, chosen.channels, chosen.parameters
     )
@@ -161,11 +165,10 @@ def received_extension(offer: RemoteDescription, uri: str) -> int | None:
 
 def offer_to_receive() -> list[LocalMedia]:
     """Return the media of an offer to receive one video and one audio track, in all supported codecs."""
-    video = [*_with_retransmission(_OFFERED_VIDEO)]
     extensions = {TRANSPORT_SEQUENCE_EXTENSION: 1, MID_EXTENSION: 2}
     return [
-        LocalMedia("video", "0", "recvonly", video, extensions),
-        LocalMedia("audio", "1", "recvonly", _OFFERED_AUDIO, extensions),
+        LocalMedia("video", "0", "recvonly", offered_formats("video"), extensions),
+        LocalMedia("audio", "1", "recvonly", offered_formats("audio"), extensions),
     ]
 
 
@@ -179,52 +182,3 @@ def accept_answer(answer: RemoteDescription) -> list[ReceivedTrack]:
     if not received:
         raise RemoteProtocolError("the answer has no supported media")
     return received
-
-
-_VIDEO_FEEDBACK: Final = frozenset({"nack", "nack pli", "transport-cc"})
-_OFFERED_VIDEO: Final = (
-    Format(96, "AV1", 90_000, feedback=_VIDEO_FEEDBACK),
-    Format(98, "VP9", 90_000, None, "profile-id=0", _VIDEO_FEEDBACK),
-    Format(100, "VP8", 90_000, feedback=_VIDEO_FEEDBACK),
-    Format(102, "H265", 90_000, None, "level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST", _VIDEO_FEEDBACK),
-    Format(
-        104,
-        "H264",
-        90_000,
-        None,
-        "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
-        _VIDEO_FEEDBACK,
-    ),
-)
-_MULTICHANNEL_OPUS: Final = {
-    3: ("0,2,1", 2, 1),
-    4: ("0,1,2,3", 2, 2),
-    5: ("0,4,1,2,3", 3, 2),
-    6: ("0,4,1,2,3,5", 4, 2),
-    7: ("0,4,1,2,3,5,6", 4, 4),
-    8: ("0,6,1,4,5,2,3,7", 5, 4),
-}
-"""Channel mapping, streams and coupled streams by number of channels, as in Chromium."""
-_OFFERED_AUDIO: Final = (
-    Format(111, "opus", 48_000, 2, _OPUS_PARAMETERS),
-    *(
-        Format(
-            112 + channels - 3,
-            "multiopus",
-            48_000,
-            channels,
-            f"channel_mapping={mapping};num_streams={streams};coupled_streams={coupled}",
-        )
-        for channels, (mapping, streams, coupled) in _MULTICHANNEL_OPUS.items()
-    ),
-    Format(9, "G722", 8_000),
-    Format(0, "PCMU", 8_000),
-    Format(8, "PCMA", 8_000),
-    Format(120, "L16", 8_000, 2),
-    Format(121, "L16", 16_000, 2),
-    Format(122, "L16", 48_000, 2),
-)
-
-
-def _with_retransmission(formats: Sequence[Format]) -> list[Format]:
-    return [dataclasses.replace(item, retransmission=item.payload_type + 1) for item in formats]

@@ -38,6 +38,8 @@ class OpusPayload(RtpPayload[Opus]):
         return SdpEncoding("opus", 2) if codec.channels <= 2 else SdpEncoding("multiopus", codec.channels)
 
     def parameters(self, codec: Opus) -> dict[str, str]:
+        if codec.channels in opus.SURROUND_LAYOUTS:
+            return opus.multichannel_parameters(codec.channels)
         return {"sprop-stereo": "1"} if codec.channels == 2 else {}
 
 
