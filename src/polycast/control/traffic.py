@@ -51,7 +51,7 @@ class Traffic(PathObserver):
             _add_stream(self._totals.setdefault(path, Counters()), stream)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
-        counters = _counters_of(reader)
+        counters = reader.counters
         if counters is not None:
             start = counters.bytes_sent, counters.packets_sent, counters.packets_dropped
             self._readers.setdefault(path, {})[reader] = start
@@ -60,12 +60,6 @@ class Traffic(PathObserver):
         start = self._readers.get(path, {}).pop(reader, None)
         if start is not None:
             _add_reader(self._totals.setdefault(path, Counters()), reader, start)
-
-
-def _counters_of(reader: Reader) -> Counters | None:
-    """Return the counters of the reader's session; readers without any count nothing."""
-    counters = getattr(reader, "counters", None)
-    return counters if isinstance(counters, Counters) else None
 
 
 def _add(total: Counters, part: Counters) -> None:
@@ -85,7 +79,7 @@ def _add_stream(total: Counters, stream: Stream) -> None:
 
 
 def _add_reader(total: Counters, reader: Reader, start: tuple[int, int, int]) -> None:
-    counters = _counters_of(reader)
+    counters = reader.counters
     if counters is not None:
         total.bytes_sent += counters.bytes_sent - start[0]
         total.packets_sent += counters.packets_sent - start[1]

@@ -16,7 +16,7 @@ from polycast.codecs.registry import reorders
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.splice import can_follow
-from polycast.hub.stats import RateMeter, Reference
+from polycast.hub.stats import Counters, RateMeter, Reference
 from polycast.hub.warnings import RepeatedWarning
 from polycast.log import Log
 from polycast.media.codec import Kind
@@ -79,6 +79,8 @@ class Reader(ABC):
     key_frame_interval: float | None = None
     """Seconds after which the reader needs a key frame again, as one that cuts segments does; None when the first one
     is enough. Publishers that make key frames only when asked are asked so often."""
+    counters: Counters | None = None
+    """What went through the reader's session; None for readers that count nothing."""
 
     @abstractmethod
     def close_reader(self, reason: str) -> None:

@@ -101,7 +101,7 @@ class Remuxer(FrameReader):
         self.is_automatic = is_automatic
         """Whether it was created because of ``hlsAlwaysRemux``, not for a request: never idle."""
         self.created = datetime.now(UTC)
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         """What was sent to viewers; the path counts it as well."""
         self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
         self._log = log

@@ -95,7 +95,7 @@ class MessageReader(FrameReader):
     ) -> None:
         self._shared = shared
         self._outbox = outbox
-        self.counters = counters
+        self.counters: Counters = counters
         self._close = close
         self._reference = reference
         self.flowing = False

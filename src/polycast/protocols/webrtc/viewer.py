@@ -69,7 +69,7 @@ class Viewer(FrameReader):
         self._peer = peer
         self._tracks = tuple(tracks)
         self._by_ssrc = {track.outgoing.ssrc: track for track in tracks}
-        self.counters = counters
+        self.counters: Counters = counters
         self._close = close
         self._reference = reference
         self._request_key_frame = request_key_frame
