@@ -22,7 +22,6 @@ from polycast.protocols.rtsp.readers import InterleavedForm, interleave
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
-from polycast.wire.rtsp.headers.session import Session
 from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.message import Method, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
@@ -88,7 +87,7 @@ class RtspPusher(Pusher, PacketReader):
             offer = Transport("TCP", delivery="unicast", interleaved=(2 * position, 2 * position + 1), mode="record")
             control = f"{base.serialize()}/trackID={position}"
             response = await connection.request(Method.SETUP, control, [("Transport", offer.serialize())])
-            agreed = self._take_setup(connection, response, offer)
+            agreed = self._take_setup(response, offer)
             channels[track.index], report_channels[track.index] = agreed
         await connection.request(Method.RECORD, base.serialize(), [("Range", "npt=0.000-")])
         self._channels, self._report_channels = tuple(channels), tuple(report_channels)
@@ -152,10 +151,8 @@ class RtspPusher(Pusher, PacketReader):
         return interleave(batch, self._channels)
 
     @staticmethod
-    def _take_setup(connection: PushConnection, response: Response, offer: Transport) -> Pair:
+    def _take_setup(response: Response, offer: Transport) -> Pair:
         """Return the interleaved channels that were agreed on."""
-        with contextlib.suppress(RemoteProtocolError):
-            connection.session = Session.parse(response.headers.get("Session") or "").identifier
         try:
             agreed = read_transport_answer(response.headers.get_all("Transport"), offer)
         except RemoteProtocolError as error:

@@ -20,8 +20,9 @@ from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.multicast import MulticastAllocator
-from polycast.protocols.rtsp.source_connection import EARLY_MEDIA_LIMIT, PENDING_LIMIT, ClientConnection
+from polycast.protocols.rtsp.source_connection import EARLY_MEDIA_LIMIT, ClientConnection
 from polycast.wire.rtsp.authentication import ServerAuthenticator
+from polycast.wire.rtsp.client import PENDING_LIMIT
 from polycast.wire.rtsp.headers.credentials import Authorization
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.resynchronization import SKIP_LIMIT
@@ -654,8 +655,8 @@ async def test_answers_without_sequence_numbers() -> None:
 @pytest.fixture
 def short_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session timeout of 2 s means a keep-alive every 60 ms."""
-    monkeypatch.setattr("polycast.protocols.rtsp.source.SHORTEST_KEEPALIVE_INTERVAL", 0.01)
-    monkeypatch.setattr("polycast.protocols.rtsp.source.KEEPALIVE_PART", 0.03)
+    monkeypatch.setattr("polycast.wire.rtsp.keep_alive.SHORTEST_INTERVAL", 0.01)
+    monkeypatch.setattr("polycast.wire.rtsp.keep_alive.PART", 0.03)
 
 
 def in_a_session_of_2_seconds(_: Camera, request: Request) -> Response:

@@ -137,8 +137,6 @@ class Connection(ServerConnection):
                 self._on_interleaved(event, now)
             else:
                 self._on_event(event)
-        if self.silent_since is not None and self._engine.has_spoken:
-            self.silent_since = None
 
     def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
         session = self._sessions.find(self._engine.session)

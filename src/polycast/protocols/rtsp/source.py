@@ -15,8 +15,6 @@ from polycast.protocols.rtsp.source_connection import ClientConnection, StatusEr
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_moment
 from polycast.protocols.rtsp.source_media import SourceMedia
 from polycast.security.origins import Origin, may_send_credentials
-from polycast.wire.rtsp.headers.session import Session
-from polycast.wire.rtsp.keep_alive import KeepAlive
 from polycast.wire.rtsp.message import Method, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -25,12 +23,6 @@ from polycast.wire.rtsp.url import RtspUrl, resolve_location
 # Redirections that are followed before it is taken for a loop.
 MAXIMUM_REDIRECTIONS: Final = 5
 REDIRECTIONS: Final = (301, 302, 303, 305, 307, 308)
-
-# Seconds between keep-alives where the server tells no session timeout (RFC 2326 section 12.37 makes that 60), and the
-# part of the timeout where it does.
-KEEPALIVE_INTERVAL: Final = 30.0
-KEEPALIVE_PART: Final = 0.8
-SHORTEST_KEEPALIVE_INTERVAL: Final = 1.0
 
 # Refusals that another transport does not help against: credentials, the path.
 _NOT_ABOUT_TRANSPORT: Final = (401, 403, 404)
@@ -134,7 +126,6 @@ class _Attempt:
         self._protocol = protocol
         self._is_trial = is_trial
         self._public: frozenset[str] = frozenset()
-        self._interval = KEEPALIVE_INTERVAL
         self._connection: ClientConnection
         self._media: SourceMedia | None = None
         self.has_played = False
@@ -190,7 +181,8 @@ class _Attempt:
         self.has_played = True
         try:
             media.start(publish_at_once=not self._is_trial, moment=read_moment(played, description))
-            await first_of(self._keep_alive(connection, base), media.wait(), _wait_for(connection.lost))
+            connection.keep_alive(base, self._public)
+            await first_of(media.wait(), _wait_for(connection.lost))
         except PullError as error:
             # Nothing came, or the camera closed the connection before anything could.
             if self._is_trial and not media.has_received:
@@ -228,7 +220,6 @@ class _Attempt:
                     if error.status != 404 or index or len(bases) == 1:
                         raise
                     del bases[0]
-            self._note_session(connection, response)
             try:
                 media.agree(index, read_transport_answer(response.headers.get_all("Transport"), offer))
             except RemoteProtocolError as error:
@@ -262,19 +253,6 @@ class _Attempt:
                 raise TransportRefused(f"{method}: {error}") from error
             raise
 
-    def _note_session(self, connection: ClientConnection, response: Response) -> None:
-        header = response.headers.get("Session")
-        if header is None:
-            return
-        try:
-            session = Session.parse(header)
-        except RemoteProtocolError:
-            return
-        connection.session = session.identifier
-        if session.timeout:
-            part = session.timeout * KEEPALIVE_PART
-            self._interval = max(SHORTEST_KEEPALIVE_INTERVAL, min(KEEPALIVE_INTERVAL, part))
-
     # PLAY
 
     async def _play(self, connection: ClientConnection, base: str) -> Response:
@@ -284,29 +262,6 @@ class _Attempt:
             if error.status not in _RANGE_REFUSED:
                 raise
             return await self._try(connection, Method.PLAY, base, [])
-
-    async def _keep_alive(self, connection: ClientConnection, url: str) -> None:
-        """Tell the server from time to time that we are there; whether the stream lives is for its packets to say."""
-        keep_alive = KeepAlive(self._public)
-        spent = 0.0
-        while True:
-            await asyncio.sleep(self._interval - spent)
-            began = self._context.loop.time()
-            due = keep_alive.due()
-            statuses = await asyncio.gather(*(self._ask(connection, method, url) for method in due))
-            for method, status in zip(due, statuses, strict=True):
-                if keep_alive.on_answer(method, status):
-                    answer = "not answered" if status is None else f"answered with {status}"
-                    self._context.log.debug("keep-alive %s was %s", method, answer)
-            spent = min(self._interval, self._context.loop.time() - began)
-
-    async def _ask(self, connection: ClientConnection, method: Method, url: str) -> int | None:
-        """Send a request and return the status of its answer; None without one before the next request is due."""
-        try:
-            response = await connection.request(method, url, accept=range(100, 1000), patience=self._interval / 2)
-        except TimeoutError:
-            return None
-        return response.status
 
 
 async def _wait_for(lost: asyncio.Future[None]) -> None:

@@ -7,7 +7,21 @@ from typing import Final
 
 from polycast.wire.rtsp.message import Method
 
+INTERVAL: Final = 30.0
+"""Seconds between keep-alives where the server tells no session timeout; RFC 2326 section 12.37 makes that 60."""
+
+PART: Final = 0.8
+"""Of the timeout, where it does."""
+
+SHORTEST_INTERVAL: Final = 1.0
+"""Seconds."""
+
 _FIRST_ERROR: Final = 400
+
+
+def interval_of(timeout: int | None) -> float:
+    """Return the seconds between keep-alives, given the timeout that the server told, in seconds."""
+    return max(SHORTEST_INTERVAL, min(INTERVAL, timeout * PART)) if timeout else INTERVAL
 
 
 class KeepAlive:
