@@ -22,7 +22,7 @@ run: $(VENV)/.installed ## install into .venv and start the server with a demo s
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
 
 # The inner layers, which need no other programs: what starts one (tests/support/programs.py) is left to "make test".
-UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media) tests/test_layers.py tests/test_programs.py
+UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media security) tests/test_layers.py tests/test_programs.py
 
 check: lint ## style, types and the tests of the inner layers, in less than a minute
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS)

@@ -6,6 +6,7 @@ Imports for type checking only count like all others: whoever needs the type of 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tokenize
 from collections.abc import Container, Iterator
@@ -96,6 +97,12 @@ def modules(folder: str = "") -> list[Path]:
     return sorted((PACKAGE / folder).rglob("*.py")) if folder else sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def parse(text: str) -> ast.Module:
+    """Return the syntax tree of a module, which several rules look at."""
+    return ast.parse(text)
+
+
 def relative(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -110,7 +117,7 @@ def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     Those inside functions and those for type checking only count, too.
     """
     package = ["polycast", *path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, []
@@ -259,7 +266,7 @@ def test_no_function_is_too_long() -> None:
     too_long = {
         f"{relative(path)}:{name}"
         for path in modules()
-        for name, lines in functions(ast.parse(path.read_text()), "")
+        for name, lines in functions(parse(path.read_text()), "")
         if lines > FUNCTION_LINES
     }
     assert too_long - TOO_LONG_FUNCTIONS == set(), f"over {FUNCTION_LINES} lines: split"
@@ -275,7 +282,7 @@ def test_no_modules_import_each_other() -> None:
 
 def attributes(path: Path) -> Iterator[tuple[str, int]]:
     """Yield name and number of attributes of every class of a module that has an ``__init__``."""
-    for owner in ast.walk(ast.parse(path.read_text())):
+    for owner in ast.walk(parse(path.read_text())):
         for method in owner.body if isinstance(owner, ast.ClassDef) else []:
             if isinstance(method, ast.FunctionDef) and method.name == "__init__":
                 own = method.args.args[0].arg

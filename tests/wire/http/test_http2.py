@@ -329,7 +329,7 @@ def test_a_client_that_sends_and_does_not_read() -> None:
             while (event := engine.next_event()) is not None:
                 engine.respond(event.stream, ANSWER, DATE, head=True)
 
-    with pytest.raises(RemoteProtocolError, match="does not read"):
+    with pytest.raises(RemoteProtocolError, match="sends without reading"):
         ask()
     assert len(engine._output.control) < CONTROL_LIMIT + 1000
 
