@@ -188,7 +188,7 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
     await page.wait_for(f"{TITLE} === 'Waiting for the stream'")
     for status, text, button in (
         (500, "The server answered with an error (500)", False),
-        (403, "You may not watch this stream", True),
+        (403, "You are not allowed to watch this stream", True),
         (401, "This stream requires a user name and password", True),
     ):
         site.status = status
@@ -240,7 +240,7 @@ PROBLEMS = [
     (503, {"reason": "no-media"}, "The publisher sends nothing", "no video or audio arrives"),
     (503, {"reason": "no-key-frames"}, "The publisher sends no key frames", "key frame interval"),
     (401, {"reason": "credentials-refused"}, "Wrong user name or password", "sign in"),
-    (401, {"reason": "externally-refused"}, "You may not watch this stream", "authentication server"),
+    (401, {"reason": "externally-refused"}, "You are not allowed to watch this stream", "authentication server"),
     (403, {"reason": "host-refused", "address": "evil.example"},
      "This host name is not allowed", "allowedHosts"),
     (403, {"reason": "address-refused", "address": "192.0.2.7"},
