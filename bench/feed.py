@@ -31,7 +31,7 @@ def run_feed(
     start: dict[str, Any] | None = None,
     media: Media | None = None,
 ) -> None:
-    """Send frames from the command "start" to "stop", then keep everything open until the process is ended."""
+    """Send frames from the command "start" to "stop", then keep everything open until the process is terminated."""
     if media is None:
         media = SyntheticStream()
     if start is None:
@@ -68,4 +68,4 @@ def run_feed(
             )
             latest = 0.0
             if command == "stop":
-                connection.recv()  # blocks until the process is ended
+                connection.recv()  # blocks until the process is terminated

@@ -1,4 +1,4 @@
-"""nginx with files of the sizes that the HLS server has in memory, to be measured beside it."""
+"""nginx with files of the sizes that the HLS server has in memory, to be measured alongside it."""
 
 import atexit
 import os
@@ -47,12 +47,12 @@ http {{
 
 
 def find_low_latency() -> Subject | None:
-    """nginx with parts, over HTTPS; None where it is not installed."""
+    """nginx with parts, over HTTPS; None if it is not installed."""
     return _find(encrypted=True)
 
 
 def find_plain() -> Subject | None:
-    """nginx with segments, over HTTP; None where it is not installed."""
+    """nginx with segments, over HTTP; None if it is not installed."""
     return _find(encrypted=False)
 
 

@@ -90,7 +90,7 @@ class BareServer:
                     self._serve(self._clients[descriptor])
                 elif self._connection.recv()["command"] == "stop":
                     self._connection.send(self._figures())
-                    self._connection.recv()  # blocks until the process is ended
+                    self._connection.recv()  # blocks until the process is terminated
                 else:
                     self._connection.send(self._figures())
 

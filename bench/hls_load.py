@@ -1,7 +1,7 @@
 """HLS viewers: playlists that block and parts (Low-Latency HLS over HTTPS), or playlists by the clock and segments.
 
-Delays are those of blocked playlists: from the moment when the publisher sends the frame that completes a part (the
-first frame after it) to the moment when the kernel has the playlist that lists it ready for a viewer.
+Delays are those of blocked playlists: from when the publisher sends the frame that completes a part (the
+first frame after it) until the kernel has the playlist that lists it ready for a viewer.
 """
 
 import functools
@@ -74,7 +74,7 @@ def read_plain(connection: Connection, port: int, stream_count: int, count: int,
 
 
 class Playlist:
-    """What a viewer makes of a playlist; made once for all that get the same."""
+    """A parsed playlist, cached for all viewers that receive the same one."""
 
     def __init__(self, body: bytes) -> None:
         if body.startswith(_GZIP):
@@ -98,7 +98,7 @@ def _request(name: str) -> bytes:
 
 
 class Viewer:
-    """One connection and where its viewer stands."""
+    """One connection and the state of its viewer."""
 
     __slots__ = (
         "awaited", "awaits_playlist", "due", "index", "last", "length", "pending", "playlist", "sampled", "socket",
@@ -119,7 +119,7 @@ class Viewer:
         self.due = 0.0
 
     def request(self, name: str) -> bytes:
-        """Return what asks for a file."""
+        """Return the request for a file."""
         return _request(name)
 
 
@@ -280,7 +280,7 @@ class Audience:
 
 
 def read_viewers(connection: Connection, port: int, count: int, *, encrypted: bool) -> None:
-    """Connect all viewers, and be them until the process is ended."""
+    """Connect all viewers, and run them until the process is terminated."""
     context = None
     if encrypted:
         context = ssl.create_default_context()
@@ -291,7 +291,7 @@ def read_viewers(connection: Connection, port: int, count: int, *, encrypted: bo
     ]
     connection.send({"ports": []})
     Audience(connection, viewers).run()
-    connection.poll(None)  # keep the connections open until the process is ended
+    connection.poll(None)  # keep the connections open until the process is terminated
 
 
 def connect_viewers(

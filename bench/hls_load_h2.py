@@ -55,11 +55,11 @@ def read_low_latency(connection: Connection, port: int, stream_count: int, count
     ]
     connection.send({"ports": []})
     Http2Audience(connection, viewers).run()
-    connection.poll(None)  # keep the connections open until the process is ended
+    connection.poll(None)  # keep the connections open until the process is terminated
 
 
 class Http2Viewer(Viewer):
-    """One connection and where its viewer stands."""
+    """One connection and the state of its viewer."""
 
     __slots__ = ("body", "buffer", "received", "stream")
 

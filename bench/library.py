@@ -1,4 +1,4 @@
-"""The Python library: delay from drawing a picture to having it decoded again, and its cost beside bare PyAV.
+"""The Python library: delay from drawing a picture to having it decoded again, and its cost compared with bare PyAV.
 
 ``python -m bench.library`` measures everything and prints a table; ``--json FILE`` writes the figures.
 Pictures carry the time at which they were drawn, as a row of black and white squares that any codec leaves legible.
@@ -45,7 +45,7 @@ TARGET_RATIO = 1.15  # CPU seconds of the library in relation to those of bare P
 
 @dataclass
 class Delay:
-    """What one way of reading showed, in milliseconds."""
+    """The result of one way of reading, in milliseconds."""
 
     name: str
     target: float | None

@@ -102,14 +102,14 @@ class Subject:
     configuration: Callable[[Setup], str] | None = None
     """Makes its configuration; None for this project's format."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables that it gets besides those of the benchmark."""
+    """Environment variables in addition to those of the benchmark."""
     protocols: frozenset[str] | None = None
     """The protocols in which it can be measured; None for all."""
 
 
 @dataclass
 class Measurement:
-    """What one window showed; None where a number does not apply."""
+    """The result of one window; None if a number does not apply."""
 
     subject: str
     streams: int = 0

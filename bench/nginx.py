@@ -1,4 +1,4 @@
-"""nginx with its RTMP module (Debian: nginx-light and libnginx-mod-rtmp), measured beside our server."""
+"""nginx with its RTMP module (Debian: nginx-light and libnginx-mod-rtmp), measured alongside our server."""
 
 import shutil
 import tempfile
@@ -31,7 +31,7 @@ rtmp {{
 
 
 def find() -> Subject | None:
-    """nginx as one process with the settings that its module has by default; None where it is not installed."""
+    """nginx as one process with the settings that its module has by default; None if it is not installed."""
     program = shutil.which("nginx", path=SEARCH_PATH)
     module = next((path for path in MODULES if path.exists()), None)
     if program is None or module is None:

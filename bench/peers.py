@@ -1,4 +1,4 @@
-"""MediaMTX and rtsp-simple-server, measured beside our server in the same run with the same load.
+"""MediaMTX and rtsp-simple-server, measured alongside our server in the same run with the same load.
 
 Their executables are named by environment variables, which `make bench` takes as arguments:
 
@@ -29,15 +29,15 @@ _MEDIAMTX_SETTINGS = {
 
 
 class PeerError(Exception):
-    """A peer's executable cannot be used. The text is for the user."""
+    """The executable of a peer cannot be used. The text is for the user."""
 
 
 def find_peers(environment: Mapping[str, str] = os.environ) -> list[Subject]:
-    """Return the servers whose executables are named. Raises PeerError for one that is not there."""
+    """Return the servers whose executables are named. Raises PeerError if one does not exist."""
     peers = []
     mediamtx = _executable(environment, MEDIAMTX)
     if mediamtx is not None:
-        # An older release refuses a key that it does not know, but ignores such a variable.
+        # Older releases refuse unknown keys, but ignore such a variable.
         environment_of_it = {"MTX_MOQ": "no"}
         peers.append(Subject("MediaMTX", [mediamtx, "{config}"], _configure_mediamtx, environment_of_it, PROTOCOLS))
     predecessor = _executable(environment, RTSP_SIMPLE_SERVER)

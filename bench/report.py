@@ -1,4 +1,4 @@
-"""The report: a table for people, JSON for programs."""
+"""The report: a table and JSON."""
 
 import dataclasses
 import json
@@ -60,7 +60,7 @@ def print_scenario(scenario: Scenario, measurements: Sequence[Measurement]) -> N
 
 
 def print_comparison(results: dict[str, list[Measurement]]) -> None:
-    """Print servers side by side as a Markdown table, when there is more than ours."""
+    """Print servers side by side as a Markdown table, if there is more than one."""
     rows = {
         name: {one.subject: one for one in measurements if not one.subject.startswith("floor")}
         for name, measurements in results.items()

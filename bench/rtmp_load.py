@@ -46,7 +46,7 @@ class RtmpConnection:
         self.socket = socket.create_connection((HOST, port), timeout=ANSWER_LIMIT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
-        """Everything that came."""
+        """Everything received."""
         self.sample = RtmpSample()
         self._shake()
         self._connect(port)

@@ -124,7 +124,7 @@ def _payload(packets: list[memoryview]) -> bytes:
 
 
 class RtmpSample:
-    """Reads everything that a server sends, the handshake included: messages, and the stamps of video frames."""
+    """Reads everything that a server sends, including the handshake: messages, and the timestamps of video frames."""
 
     def __init__(self, skip: int = HANDSHAKE_SIZE, chunk_size: int = DEFAULT_CHUNK_SIZE) -> None:
         self.result = SampleResult()
@@ -148,7 +148,7 @@ class RtmpSample:
         del pending[:position]
 
     def _take_chunk(self, position: int, arrival_ns: int) -> int | None:
-        """Take the chunk at `position` and return where it ends; None when it has not come completely."""
+        """Take the chunk at `position` and return where it ends; None if it is incomplete."""
         data = self._pending
         if position >= len(data):
             return None

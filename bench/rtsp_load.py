@@ -34,7 +34,7 @@ class RtspConnection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.session = ""
         self.received = b""
-        """Bytes after the last answer."""
+        """Bytes received after the last response."""
         self._sequence_number = 0
 
     def request(self, method: str, url: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:

@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> list[Measurement]:
-    """All floors and servers, one after the other, as often as wanted; of each the median run."""
+    """All floors and servers, sequentially and repeatedly; the median run of each."""
     measures: list[tuple[str, Callable[[], Measurement]]] = [
         (f"floor: {name}", partial(measure_floor, scenario, name, FLOORS[name], plan.seconds))
         for name in scenario.floors

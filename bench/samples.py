@@ -9,7 +9,7 @@ RTP_CHANNEL = 0
 
 @dataclass(slots=True)
 class SampleResult:
-    """What one sampled reader saw."""
+    """The results of one sampled reader."""
 
     packets: int = 0
     missing: int = 0

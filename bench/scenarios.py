@@ -1,4 +1,4 @@
-"""The scenarios as a table: what is loaded, beside which floors, against which targets."""
+"""The scenarios as a table: load, floors and targets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Protocol:
     publish: Callable[..., None]
     read: Callable[..., None]
     peers: tuple[Callable[[], Subject | None], ...] = ()
-    """Other servers to measure beside ours, where they are installed."""
+    """Other servers to measure for comparison, if they are installed."""
     warm_up: float = WARM_UP
     """Seconds of load before the window."""
 
@@ -47,10 +47,10 @@ class Scenario:
     streams: int
     readers: int
     floors: tuple[str, ...] = ()
-    """The first is the one that the ratio is taken to."""
+    """The ratio refers to the first one."""
     targets: tuple[Target, ...] = ()
     peers: tuple[Callable[[], Subject | None], ...] = ()
-    """More servers to measure beside ours."""
+    """More servers to measure for comparison."""
 
 
 PROTOCOLS = {

@@ -135,7 +135,7 @@ def core_busy_seconds(core: int) -> float:
 
 
 def free_tcp_port() -> int:
-    """A free TCP port; the next one is free, too, for servers that need two."""
+    """A free TCP port; the next one is also free, for servers that need two."""
     while True:
         with socket.create_server((HOST, 0)) as listener:
             port: int = listener.getsockname()[1]
@@ -144,7 +144,8 @@ def free_tcp_port() -> int:
 
 
 def bind_udp_pairs(count: int) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Pairs of bound UDP sockets, on an even port and the next odd one, as RTP and RTCP want (RFC 3550 section 11)."""
+    """Pairs of bound UDP sockets, on an even port and the next odd one, as RTP and RTCP require (RFC 3550 section
+    11)."""
     port = 20_000
     while count > 0:
         if port > 65_000:

@@ -30,7 +30,7 @@ RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key fram
 
 
 class Sample(Protocol):
-    """What parses all that one reader gets."""
+    """A parser of everything that one reader receives."""
 
     @property
     def result(self) -> Any: ...
@@ -49,9 +49,9 @@ class Reader:
 
     media: socket.socket
     make_sample: Callable[[], Sample] | None
-    """None where nothing can be parsed."""
+    """None if nothing is parsed."""
     first_bytes: bytes = b""
-    """What arrived together with the last answer."""
+    """Data received together with the last response."""
     keepalive: Callable[[], None] | None = None
     keep_open: list[socket.socket] = field(default_factory=list)
 
@@ -61,7 +61,7 @@ class Reader:
 
 
 class Sink:
-    """Counts what all readers get; its answers are plain dictionaries."""
+    """Counts what all readers get; it returns plain dictionaries."""
 
     def __init__(self, connection: Connection, readers: list[Reader]) -> None:
         self._connection = connection
@@ -194,12 +194,12 @@ class Sink:
 
 
 def run_sink(connection: Connection, readers: list[Reader]) -> None:
-    """Tell that the readers are connected, then count until told to finish."""
+    """Report that the readers are connected, then count until the command to finish."""
     ports = [reader.media.getsockname()[1] for reader in readers]
     sink = Sink(connection, readers)
     connection.send({"ports": ports})
     sink.run()
-    connection.poll(None)  # keep the readers connected until the process is ended
+    connection.poll(None)  # keep the readers connected until the process is terminated
 
 
 def enlarge_receive_buffer(media: socket.socket) -> None:

@@ -1,4 +1,7 @@
-"""Many sources that the server pulls from one origin: how soon they are there, what they cost, what its death does."""
+"""Many sources that the server pulls from one origin.
+
+Measures how quickly they are ready, what they cost, and what happens when the origin fails.
+"""
 
 import dataclasses
 import json

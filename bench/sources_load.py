@@ -1,4 +1,4 @@
-"""An origin with many RTSP streams that others pull, which dies and returns, and counts who tries to reach it."""
+"""An origin with many RTSP streams that others pull, which fails and returns, and counts connections."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ class _Origin:
         self._stream = SyntheticStream(BITS_PER_SECOND)
         self.is_alive = True
         self.attempts: list[float] = []
-        """When connections came, in monotonic seconds."""
+        """When connections arrived, in monotonic seconds."""
         self.clients: set[_Client] = set()
         self.players: dict[_Client, asyncio.Transport] = {}
         self.last_play = 0.0
@@ -71,7 +71,7 @@ class _Origin:
 
 
 class _Client(asyncio.Protocol):
-    """One connection; reads requests and answers them, all alike for all paths."""
+    """One connection; reads requests and answers them, identically for all paths."""
 
     def __init__(self, origin: _Origin) -> None:
         self._origin = origin

@@ -16,7 +16,7 @@ def enable_stamps(connected: socket.socket) -> None:
 
 
 def arrival_time(ancillary: list[tuple[int, int, bytes]], now: int) -> int:
-    """Return when the last bytes of a `recvmsg` arrived (monotonic ns); ``now`` where the kernel did not say."""
+    """Return when the last bytes of a `recvmsg` arrived (monotonic ns); ``now`` if the kernel did not report it."""
     for _level, kind, value in ancillary:
         if kind == SO_TIMESTAMPNS:
             seconds, nanoseconds = _TIMESPEC.unpack_from(value)
@@ -26,7 +26,7 @@ def arrival_time(ancillary: list[tuple[int, int, bytes]], now: int) -> int:
 
 
 def shake_hands(connected: socket.socket, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
-    """Shake hands over a connection that is blocking, as client or server."""
+    """Perform a handshake over a blocking connection, as client or server."""
     while True:
         try:
             tls.do_handshake()
@@ -42,7 +42,7 @@ class StampedSocket:
     """A connection, with TLS or without, that is read and written like a non-blocking socket."""
 
     def __init__(self, connected: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Shake hands, where there is a context; ``connected`` is still blocking."""
+        """Perform a TLS handshake, if there is a context; ``connected`` is still blocking."""
         self._socket = connected
         self.arrival = 0
         """When the kernel had the last bytes of the last `recv` (monotonic ns)."""
@@ -57,7 +57,7 @@ class StampedSocket:
         return self._socket.fileno()
 
     def recv(self, size: int) -> bytes:
-        """Raises BlockingIOError or ssl.SSLWantReadError when there is nothing."""
+        """Raises BlockingIOError or ssl.SSLWantReadError if there is no data."""
         if self._tls is None:
             return self._receive(size)
         try:

@@ -1,4 +1,4 @@
-"""WebRTC viewers (WHEP): each shakes hands as a browser does; a sample of them decrypts what it gets."""
+"""WebRTC viewers (WHEP): each performs a handshake like a browser; a sample of them decrypts what it receives."""
 
 import http.client
 import secrets

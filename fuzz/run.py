@@ -1,18 +1,19 @@
-"""Fuzz the parsers and engines: throw mutated input at every ``fuzz_*.py`` beside this file.
+"""Fuzz the parsers and engines: feed mutated input to every ``fuzz_*.py`` in this folder.
 
 A target is a module with
 
 * ``fuzz_one(data: bytes) -> None``, which raises when ``data`` shows a defect;
 * ``SEEDS: list[bytes]``, good inputs to start from;
-* optionally ``DICTIONARY: list[bytes]``, words that the format is made of.
+* optionally ``DICTIONARY: list[bytes]``, tokens of the format.
 
 Further inputs lie in ``corpus/<target>/``: those that ``--grow`` found to reach new lines, and ``crash-<hash>``, the
-inputs that once broke something. All of them run in the test suite.
+Further inputs are in ``corpus/<target>/``: those that ``--grow`` kept because they reached new lines, and All of them
+run in the test suite.
 
     python fuzz/run.py                        every target, 10 seconds each
     python fuzz/run.py --seconds 60 sdp       one target, one minute
     python fuzz/run.py sdp --replay FILE      one input, with the traceback
-    python fuzz/run.py --grow --seconds 20    keep inputs that reach lines nobody reached before
+    python fuzz/run.py --grow --seconds 20    keep inputs that reach new lines
     python fuzz/run.py --atheris sdp          coverage-guided with Atheris, where that is installed
 
 The same seed gives the same inputs in the same order.

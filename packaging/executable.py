@@ -1,4 +1,4 @@
-"""Where the single executable begins: what an interpreter on the machine would bring, and this one does not."""
+"""Entry point of the single executable: adds what an installed interpreter has and this one lacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 GUARD_ARGUMENTS = ["-I", "-S"]
-"""What the server puts before the file when it has its interpreter run the guard of the external commands."""
+"""Arguments that the server passes before the file when it runs the guard of external commands."""
 
 CERTIFICATE_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
@@ -15,7 +15,7 @@ CERTIFICATE_FILES = (
     "/etc/ssl/ca-bundle.pem",  # openSUSE
     "/etc/ssl/cert.pem",  # macOS
 )
-"""Authorities that the system trusts. OpenSSL comes along and only knows where the machine that built it has them."""
+"""The system's certificate authorities. The bundled OpenSSL only knows their path on the machine that built it."""
 
 
 def main() -> int:

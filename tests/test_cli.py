@@ -179,7 +179,7 @@ def test_a_pipe_is_read_once(folder: Path, start: Start) -> None:
     assert "listener closed" in out
 
 
-def test_an_interrupt_ends_the_waiting_for_a_pipe(folder: Path, start: Start) -> None:
+def test_an_interrupt_stops_waiting_for_a_pipe(folder: Path, start: Start) -> None:
     os.mkfifo(folder / "pipe")
     process = start("pipe")
     descriptor = os.open(folder / "pipe", os.O_WRONLY)  # waits until the server has it open

@@ -74,6 +74,6 @@ def rows() -> list[str]:
     return lines
 
 
-def test_the_table_says_what_the_code_does() -> None:
+def test_the_table_matches_the_code() -> None:
     table = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")][1:]
     assert table == rows(), "docs/codecs.md should have these rows:\n" + "\n".join(rows())

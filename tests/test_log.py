@@ -146,7 +146,7 @@ def test_several_destinations(
     assert capsys.readouterr().out == file.read_text()
 
 
-def test_file_is_appended_to_and_made_again_when_it_is_moved(
+def test_file_is_appended_to_and_reopened_when_it_is_moved(
     logger: logging.Logger, output: LogOutput, file: Path
 ) -> None:
     file.write_text("before\n")
@@ -201,7 +201,7 @@ def test_no_system_log(logger: logging.Logger, output: LogOutput, monkeypatch: p
         output.configure("info", ["syslog"], "")
 
 
-def test_a_pipe_that_nobody_reads_stops_nothing(
+def test_a_pipe_without_a_reader_blocks_nothing(
     logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
@@ -235,7 +235,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing(
     assert written[-1].endswith("afterwards")
 
 
-def test_a_log_that_is_closed_waits_only_a_moment(
+def test_closing_a_log_waits_only_briefly(
     logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
@@ -261,7 +261,7 @@ def test_a_full_disk_is_reported_once(
     )
 
 
-def test_lines_wait_until_a_file_can_be_written_again(
+def test_lines_are_kept_until_a_file_can_be_written_again(
     logger: logging.Logger, output: LogOutput, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = tmp_path / "logs"

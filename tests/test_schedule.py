@@ -10,7 +10,7 @@ from tests.support import schedule
 from tests.support.schedule import FIRST, TESTS, Scheduler, rank, sort
 
 
-def test_what_takes_long_comes_first() -> None:
+def test_slow_files_are_scheduled_first() -> None:
     names = ["web/test_status_page.py", "interop/test_hls_players.py", "interop/test_copies.py", "wire/test_sdp.py"]
     items = [SimpleNamespace(path=TESTS / name) for name in names]
     mixed = random.Random(1).sample(items, len(items))
@@ -21,7 +21,7 @@ def test_what_takes_long_comes_first() -> None:
 
 
 @pytest.mark.parametrize("name", FIRST)
-def test_what_comes_first_exists(name: str) -> None:
+def test_the_first_reference_exists(name: str) -> None:
     assert (TESTS / name).exists()
 
 

@@ -55,7 +55,7 @@ def test_there_is_no_size(server: polycast.Server) -> None:
 
 
 @pytest.mark.parametrize("form", ["rgb", "bgr", "monow", "", "vaapi"])
-def test_a_wrong_format_is_told_at_once(server: polycast.Server, form: str) -> None:
+def test_a_wrong_format_is_reported_immediately(server: polycast.Server, form: str) -> None:
     with pytest.raises(ValueError, match="is not a format of arrays: use one of bgr24, rgb24, gray") as raised:
         server.read("cam", format=form)
     assert repr(form) in str(raised.value)
@@ -64,7 +64,7 @@ def test_a_wrong_format_is_told_at_once(server: polycast.Server, form: str) -> N
 
 
 @pytest.mark.parametrize("url", [0, None, b"rtsp://host/cam", 3.5])
-def test_what_is_no_address_is_told_at_once(url: Any) -> None:
+def test_an_invalid_address_is_reported_immediately(url: Any) -> None:
     for function in (polycast.read, lambda url: polycast.publish(url, size=(64, 64))):
         with pytest.raises(TypeError, match=r"takes a URL, such as 'rtsp://camera/stream', not ") as raised:
             function(url)

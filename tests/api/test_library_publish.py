@@ -89,7 +89,7 @@ def test_options_reach_the_encoder(server: polycast.Server) -> None:
         assert fine.frames == coarse.frames == 10
 
 
-def test_a_key_frame_for_each_reader_that_comes(server: polycast.Server) -> None:
+def test_every_new_reader_gets_a_key_frame(server: polycast.Server) -> None:
     with server.publish("cam", size=(320, 240), key_interval=100) as video:
         video._last_key = 0.0
         video.write(picture())
@@ -123,7 +123,7 @@ def test_the_key_interval_counts_seconds(server: polycast.Server, monkeypatch: p
         assert frame.pts == pytest.approx(12.0)
 
 
-def test_times_never_go_back(server: polycast.Server) -> None:
+def test_times_never_decrease(server: polycast.Server) -> None:
     with (
         server.publish("cam", size=(64, 64)) as video,
         server.read("cam", decode=False, timeout=PATIENCE) as reader,

@@ -22,7 +22,7 @@ def publish(server: polycast.Server, name: str = "cam", **options: Any) -> polyc
     return server.publish(name, size=(320, 240), rate=30, **options)
 
 
-def test_a_picture_comes_back(server: polycast.Server) -> None:
+def test_a_picture_survives_the_round_trip(server: polycast.Server) -> None:
     image = picture()
     with publish(server) as video, server.read("cam", timeout=PATIENCE) as reader:
         video.write(image, time=1_700_000_000.25)
@@ -53,7 +53,7 @@ def test_formats(server: polycast.Server, form: str, shape: tuple[int, ...]) -> 
             assert psnr(image[:, :, ::-1], frame.image) > 30
 
 
-def test_the_newest_picture_comes_first(server: polycast.Server) -> None:
+def test_the_newest_picture_is_read_first(server: polycast.Server) -> None:
     with publish(server) as video, server.read("cam", timeout=PATIENCE) as reader:
         video.write(picture())
         assert reader.read() is not None
@@ -262,7 +262,7 @@ def test_a_reader_comes_back(server: polycast.Server) -> None:
     ]
 
 
-def test_times_go_on_where_readers_wait_for_the_next_publisher() -> None:
+def test_times_continue_if_readers_wait_for_the_next_publisher() -> None:
     configuration = {**EMBEDDED, "paths": {"all": {"publisherGrace": "10s"}}}
     events: list[str] = []
     with (
@@ -281,7 +281,7 @@ def test_times_go_on_where_readers_wait_for_the_next_publisher() -> None:
         assert events.count("connected") == 1
 
 
-def test_another_size_after_a_comeback(server: polycast.Server) -> None:
+def test_another_size_after_a_reconnect(server: polycast.Server) -> None:
     with server.read("cam", timeout=PATIENCE) as reader:
         for size in ((320, 240), (160, 128)):
             with server.publish("cam", size=size) as video:

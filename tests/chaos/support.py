@@ -65,7 +65,7 @@ class Origin:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it without a farewell."""
+        """Kill it without a clean shutdown."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()

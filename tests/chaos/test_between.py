@@ -146,7 +146,7 @@ def certificate() -> tuple[ssl.SSLContext, str]:
     return context, hashlib.sha256(der).hexdigest()
 
 
-async def test_a_wrong_certificate_that_is_mended(source: Origin) -> None:
+async def test_a_wrong_certificate_that_is_replaced(source: Origin) -> None:
     wrong, wrong_fingerprint = certificate()
     right, fingerprint = certificate()
     async with gates(source.ports, wrong) as between:

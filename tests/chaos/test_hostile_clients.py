@@ -140,7 +140,7 @@ def test_a_flooded_server_ends_in_time(server: Server) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process's memory is read from /proc")
-def test_unique_requests_and_failed_ones_take_no_memory(server: Server) -> None:
+def test_unique_and_failed_requests_are_not_cached(server: Server) -> None:
     """Each used to keep its request or its response until somebody had read it: 260 MB and more."""
 
     def peak() -> int:

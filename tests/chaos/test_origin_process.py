@@ -35,7 +35,7 @@ async def test_it_is_killed_and_comes_back_as_it_was_or_with_another_codec() -> 
             await Readers(app, present.http).join()
 
 
-async def test_readers_who_may_wait_stay_until_it_is_back() -> None:
+async def test_readers_that_may_wait_stay_until_it_is_back() -> None:
     with origin() as source:
         paths = {name: {**path, "publisherGrace": "20s"} for name, path in source.sources().items()}
         async with pulling(paths) as app, readers(app) as present:
@@ -52,7 +52,7 @@ async def test_readers_who_may_wait_stay_until_it_is_back() -> None:
             assert {name: app.path(name).stream for name in source_paths(app)} == streams
 
 
-async def test_it_hangs_and_goes_on() -> None:
+async def test_it_hangs_and_recovers() -> None:
     with origin() as source:
         async with pulling(source.sources()) as app, readers(app) as present:
             await all_ready(app)
@@ -64,7 +64,7 @@ async def test_it_hangs_and_goes_on() -> None:
             assert app.log.find(r"\[path udp\] \[rtsp source\] .* failed: no packets received for 1 s")
             assert app.log.find(r"\[path rtmp\] \[rtmp source\] .* failed: no data for 1 seconds")
             assert app.log.find(r"\[path hls\] \[hls source\] .* failed: no answer within 1 s")
-            # It also hangs for whoever comes now.
+            # New connections also hang.
             await app.log.wait(r"failed: no answer to OPTIONS within 1 s")
             source.signal(signal.SIGCONT)
             await all_ready(app)

@@ -164,7 +164,7 @@ async def test_sessions_are_listed_and_kicked(server: Server) -> None:
     assert (await server.post(f"/v1/rtspsessions/kick/{session}")).status_code == 404
 
 
-async def test_collections_come_and_go_with_their_servers(server: Server) -> None:
+async def test_collections_exist_only_while_their_servers_run(server: Server) -> None:
     for collection in ("rtmpconns", "hlsmuxers"):
         assert await server.get(f"/v1/{collection}/list") == {"items": {}}
     assert (await server.api.get("/v1/rtmpsconns/list")).status_code == 404
@@ -219,7 +219,9 @@ async def test_unknown_things_and_methods(server: Server) -> None:
     assert response.json()["error"]
 
 
-async def test_a_client_that_stops_within_its_body_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_stops_within_its_body_is_disconnected(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("polycast.net.http.server.REQUEST_TIMEOUT", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.app.control.ports["apiAddress"])
     writer.write(b"POST /v1/config/set HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

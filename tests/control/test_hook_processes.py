@@ -97,9 +97,7 @@ async def test_run_on_read_of_a_reader_over_rtmp(tmp_path: Path) -> None:
         await app.log.wait("runOnRead command stopped")
 
 
-async def test_the_pause_begins_anew_after_a_command_that_worked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_pause_is_reset_after_a_command_that_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     wait_for = asyncio.wait_for
 
@@ -143,7 +141,7 @@ async def test_signals_come_in_order_and_reach_what_the_command_has_started(tmp_
 # Many at once
 
 
-async def test_the_loop_goes_on_while_many_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_loop_stays_responsive_while_many_start(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = 0
     starts: list[int] = []
     start = asyncio.create_subprocess_exec
@@ -165,11 +163,11 @@ async def test_the_loop_goes_on_while_many_start(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[threading.Thread] = []
+    threads: list[threading.Thread] = []
     survey = command_guard.survey
 
     def record(groups: set[int], mark: str = "") -> tuple[set[int], dict[str, set[int]]]:
-        looks.append(threading.current_thread())
+        threads.append(threading.current_thread())
         return survey(groups, mark)
 
     monkeypatch.setattr(command_guard, "survey", record)
@@ -182,8 +180,8 @@ async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatc
     assert not any(map(is_alive, processes))
     assert sum("did not exit, SIGTERM was sent" in line for line in app.log.lines) == MANY
     # All of them are looked for at once, and not by the thread of the streams.
-    assert 0 < len(looks) < MANY
-    assert threading.main_thread() not in looks
+    assert 0 < len(threads) < MANY
+    assert threading.main_thread() not in threads
 
 
 async def test_two_hundred_that_fail_for_ever_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +345,7 @@ async def test_none_outlives_a_server_that_ends(tmp_path: Path) -> None:
         assert not server.descendants()
 
 
-async def test_a_guard_that_was_killed_is_replaced_and_knows_of_older_commands(tmp_path: Path) -> None:
+async def test_a_killed_guard_is_replaced_and_knows_older_commands(tmp_path: Path) -> None:
     file = tmp_path / "out"
     # The second one ends, and what it is restarted for tells the server that the guard is gone.
     lines = [shell(f"echo $$ >> {file}; exec sleep 50"), shell(f"echo $$ >> {file}; exec sleep 0.5")]

@@ -283,7 +283,7 @@ async def test_no_command_outlives_a_server_that_is_killed(tmp_path: Path, runne
     await gone(int(process))
 
 
-async def test_the_guard_goes_on_to_stronger_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_guard_escalates_to_stronger_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_guard, "GRACE_SECONDS", 0.1)
     file = tmp_path / "out"
     script = f"trap '' INT TERM; echo $$ >> {file}; while :; do sleep 0.01; done"

@@ -58,7 +58,7 @@ class Scooter:
         return {"1": scoot(), "2": scoot(None)}
 
 
-def test_a_field_is_in_the_json_as_the_schema_says() -> None:
+def test_json_fields_match_the_schema() -> None:
     schema = object_schema(ScootItem)
     value = msgspec.json.decode(msgspec.json.encode(scoot()))
     assert list(value) == list(schema["properties"]) == schema["required"]

@@ -149,7 +149,7 @@ def test_texts_read_back_the_same_in_both_versions_of_yaml(text: str, style: str
 
 
 def test_random_edits_of_random_files() -> None:
-    """Whatever the file looks like: the change is made exactly, or refused."""
+    """For any file, the change is either made exactly or refused."""
     randomness = random.Random(4)
     names = ["door", "yard/north", "flow", "copy", "merged", "empty", "null_path", "all", "n1", "~^x{1}", "1234"]
     paths: list[dict[str, Any]] = [

@@ -109,7 +109,7 @@ class Turns:
         await self._sleep(0)
 
 
-async def test_guesses_of_one_address_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_guesses_of_one_address_are_serialized(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns(monkeypatch)
     path = entry(readUser="u", readPass="p")
     access = AccessControl(failure_pause=100.0)
@@ -179,7 +179,7 @@ async def test_a_defect_in_asking_the_external_server_is_no_denial() -> None:
         await AccessControl("http://127.0.0.1/", post=post).check(request(), entry())
 
 
-def test_an_external_server_that_nobody_can_ask() -> None:
+def test_an_unreachable_external_server() -> None:
     with pytest.raises(ValueError, match="needs something that sends requests"):
         AccessControl("http://127.0.0.1/")
     access = AccessControl()

@@ -29,7 +29,7 @@ def test_memory_is_limited() -> None:
     assert "0" not in tracker._counts
 
 
-def test_attempts_of_one_address_take_turns_however_many_connections_make_them() -> None:
+def test_attempts_of_one_address_are_serialized_over_all_connections() -> None:
     tracker = FailureTracker()
     turns = [tracker.turn("192.0.2.1", 100.0, 2.0) for _ in range(400)]
     waiting = [turn for turn in turns if turn is not None]

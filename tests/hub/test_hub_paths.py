@@ -122,7 +122,7 @@ async def test_matched_path_stays_while_it_is_used() -> None:
     assert not hub.paths
 
 
-async def test_request_that_came_to_nothing() -> None:
+async def test_request_that_was_abandoned() -> None:
     hub = make_hub({"all": {}})
     path = hub.path("cam")
     with pytest.raises(NoOnePublishing, match="no one is publishing to path 'cam'"):

@@ -91,7 +91,7 @@ async def test_use_cancels_the_timer() -> None:
     assert recorder.on_demand._timer is None
 
 
-async def test_being_wanted_again_restarts_the_timer() -> None:
+async def test_a_new_reader_restarts_the_timer() -> None:
     recorder = Recorder()
     recorder.play(Input.WANTED, Input.BECAME_READY)
     first = recorder.on_demand._timer

@@ -110,14 +110,14 @@ async def break_down(thing: Thing) -> None:
     raise ZeroDivisionError("a defect")
 
 
-async def test_the_pause_doubles_up_to_the_longest_and_begins_again_after_a_success() -> None:
+async def test_the_pause_doubles_up_to_the_longest_and_is_reset_after_a_success() -> None:
     thing = await Thing(*[fail] * 6, work, fail, fail).run()
     assert thing.clock.slept == [5, 10, 20, 40, 60, 60, 5, 10, 20]
     assert [ended.pause for ended in thing.ended] == thing.clock.slept
     assert [ended.has_worked for ended in thing.ended] == [False] * 6 + [True] + [False] * 2
 
 
-async def test_failures_have_a_reason_a_beginning_and_a_next_attempt() -> None:
+async def test_failures_have_a_reason_a_start_time_and_a_next_attempt() -> None:
     thing = Thing(fail, fail_with_oserror, work)
     thing.clock.hold = asyncio.Event()
     assert thing.supervisor.failure is None
@@ -137,7 +137,7 @@ async def test_the_end_of_what_worked() -> None:
     assert (ended.reason, str(ended.error), ended.has_worked) == (f"<{STREAM_OVER}>", STREAM_OVER, True)
 
 
-async def test_a_defect_is_logged_and_tried_again() -> None:
+async def test_an_internal_error_is_logged_and_the_attempt_repeated() -> None:
     thing = await Thing(break_down, fail).run()
     assert [ended.reason for ended in thing.ended] == ["internal error", "<refused>"]
     assert isinstance(thing.ended[0].error, ZeroDivisionError)
@@ -225,7 +225,7 @@ async def test_a_start_after_a_stop_begins_with_the_first_pause() -> None:
     assert thing.clock.slept == [5, 10, 5]
 
 
-def test_many_things_do_not_come_back_in_one_moment() -> None:
+def test_retries_of_many_sources_are_spread() -> None:
     backoff = Backoff(random.Random(5).uniform)
     pauses = {round(backoff.pause(PAUSES), 6) for _ in range(50)}
     assert len(pauses) > 40

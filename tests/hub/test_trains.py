@@ -270,7 +270,7 @@ async def test_trains_of_a_large_open_frame_do_not_wait() -> None:
     assert reader.sequences == [list(range(8 * count))]
 
 
-async def test_sequence_numbers_begin_anew_after_the_largest() -> None:
+async def test_sequence_numbers_wrap_after_the_largest() -> None:
     stream, reader = open_stream()
     assert take(stream, packet(65_535, FRAGMENT + b"a"), packet(65_536, FRAGMENT + b"a", marker=True))
     assert take(stream, packet(1, FRAGMENT + b"a"), packet(2, FRAGMENT + b"a", marker=True))
@@ -290,7 +290,7 @@ async def test_an_open_frame_waits_for_its_end() -> None:
     assert not stream.tracks[0].frame_open
 
 
-async def test_an_open_frame_does_not_wait_where_reads_are_gathered() -> None:
+async def test_an_open_frame_does_not_wait_when_reads_are_coalesced() -> None:
     stream, reader = open_stream()
     for sequence in (1, 2, 3):
         assert take(stream, packet(sequence, OTHER_FRAGMENT + bytes(9), marker=sequence == 3), is_gathered=True)
@@ -379,7 +379,7 @@ async def test_key_frames_and_parameters_are_noticed() -> None:
         ),
     ],
 )
-async def test_what_needs_a_closer_look_is_left(packets: list[bytes]) -> None:
+async def test_packets_that_need_a_closer_look_are_left(packets: list[bytes]) -> None:
     stream, reader = open_stream()
     before = seen(stream, reader)
     assert not take(stream, *packets)
@@ -395,7 +395,7 @@ def leaves_alone(stream: Stream, reader: Packets, *packets: bytes) -> bool:
     return not taken and seen(stream, reader) == before
 
 
-async def test_frame_lanes_take_the_general_way() -> None:
+async def test_frame_readers_use_the_slow_path() -> None:
     stream, reader = open_stream()
     lane = Frames()
     stream.add_reader(lane)
@@ -404,7 +404,7 @@ async def test_frame_lanes_take_the_general_way() -> None:
     assert take(stream, packet(1, FRAGMENT + b"a", marker=True))
 
 
-async def test_second_publishers_take_the_general_way() -> None:
+async def test_packets_of_another_ssrc_use_the_slow_path() -> None:
     stream, reader = open_stream()
     assert take(stream, packet(1, FRAGMENT + b"a", marker=True))
     assert stream.resume([Track(0, H264())], publishes_packets=True)
@@ -435,7 +435,7 @@ def hints_of(codec: Codec) -> Hints:
 
 
 @pytest.mark.parametrize("codec", ALL_CODECS, ids=repr)
-def test_columns_say_what_masks_say(codec: Codec) -> None:
+def test_columns_match_masks(codec: Codec) -> None:
     for hint in (hints_of(codec).continuation, hints_of(codec).no_key):
         fits_any = hint.pattern & hint.mask == hint.pattern
         for place in range(4):

@@ -56,7 +56,7 @@ async def describe(page: Page) -> str:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("variant", VARIANTS)
-async def test_players_go_on_when_the_publisher_comes_back(variant: str, tmp_path: Path) -> None:
+async def test_players_continue_when_the_publisher_returns(variant: str, tmp_path: Path) -> None:
     """Each played to its buffer's end meanwhile. The playlist's numbers decreased once, so they stood still for as long
     as they had played before."""
     tools.require("ffmpeg")

@@ -88,6 +88,6 @@ def test_publisher_with_the_wrong_password(server: tools.Server, media: dict[str
     program = tools.run("publish", command, tmp_path, seconds=15, net=server.net)
     assert program.process.returncode not in (0, None)
     assert "401 Unauthorized" in program.errors
-    # Whoever was publishing before goes on.
+    # The previous publisher continues.
     packets, errors = read(server, server.url("hashed", user="viewer:another"), tmp_path)
     assert packets == 5, errors

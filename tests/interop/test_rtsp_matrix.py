@@ -174,7 +174,7 @@ def _paused_too_late(errors: str) -> bool:
 
 
 # Codec, further options of the publishing and of the reading FFmpeg, and how many packets the reader waits for.
-# H264 and H265 are written anew by the metadata filter on both ends, because start codes may have 3 or 4 bytes.
+# H264 and H265 are rewritten by the metadata filter on both ends, because start codes may have 3 or 4 bytes.
 # VP9 needs -copyinkf: FFmpeg does not see which VP9 packets from RTP are key frames, and would wait for one for ever.
 # MJPEG is compared by its decoded pictures: RTP carries no JPEG headers, the reader makes new ones (RFC 2435).
 COPIES = {

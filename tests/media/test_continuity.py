@@ -72,7 +72,7 @@ def test_times_pass_as_they_are() -> None:
 
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, -4.0, -1.5, 5.0, 20.0, 9800.0])
 @pytest.mark.parametrize("at", [50, 60], ids=["at a key frame", "between key frames"])
-def test_a_leap_begins_a_new_piece(seconds: float, at: int) -> None:
+def test_a_time_jump_starts_a_new_timeline(seconds: float, at: int) -> None:
     camera = Camera()
     camera.video_clock = lambda number: seconds if number >= at else 0.0
     camera.run(200)
@@ -85,7 +85,7 @@ def test_a_leap_begins_a_new_piece(seconds: float, at: int) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-0.3, -0.1])
-def test_a_small_step_back_at_a_key_frame_begins_a_new_piece(seconds: float) -> None:
+def test_a_small_step_back_at_a_key_frame_starts_a_new_timeline(seconds: float) -> None:
     camera = Camera()
     camera.in_order_of_presentation = True
     camera.video_clock = lambda number: seconds if number >= 50 else 0.0
@@ -103,7 +103,7 @@ def test_decoding_times_that_a_muxer_guesses_are_no_leaps() -> None:
     assert camera.video == [pytest.approx(number * 0.04 + camera.video_clock(number)) for number in range(200)]
 
 
-def test_a_few_late_frames_are_left_and_more_begin_a_new_piece() -> None:
+def test_a_few_late_frames_are_dropped_and_more_start_a_new_timeline() -> None:
     camera = Camera()
     camera.video_clock = lambda number: -0.9 if number >= 60 else 0.0
     camera.run(70)
@@ -127,7 +127,7 @@ def test_one_outlier_gets_the_time_at_which_it_was_due(seconds: float, sound: bo
 
 @pytest.mark.parametrize("seconds", [20.0, -9800.0])
 @pytest.mark.parametrize("sound", [False, True])
-def test_a_key_frame_that_is_an_outlier_moves_nothing_for_long(seconds: float, sound: bool) -> None:
+def test_a_key_frame_with_an_outlier_time_has_no_lasting_effect(seconds: float, sound: bool) -> None:
     camera = Camera(sound=sound)
     camera.video_clock = lambda number: seconds if number == 50 else 0.0
     camera.run(200)
@@ -163,7 +163,7 @@ def test_outliers_again_and_again() -> None:
     assert camera.continuity.tracks[0].outliers == 10
 
 
-def test_times_that_mean_nothing_are_replaced_by_the_clock() -> None:
+def test_unusable_times_are_replaced_by_the_clock() -> None:
     camera = Camera(gop=1000)
     camera.video_clock = lambda number: (number * 7919 % 1000) * 37.0
     camera.run(300)
@@ -185,7 +185,7 @@ def test_tracks_that_leap_together_stay_in_sync(seconds: float, delay: int) -> N
 
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, -2.0, 20.0, 9800.0])
 @pytest.mark.parametrize("leaps", ["video", "sound"])
-def test_a_track_that_leaps_alone_is_placed_by_the_clock(seconds: float, leaps: str) -> None:
+def test_a_single_track_that_jumps_is_placed_by_the_clock(seconds: float, leaps: str) -> None:
     camera = Camera(sound=True)
     setattr(camera, f"{leaps}_clock", lambda number: seconds if number >= 60 else 0.0)
     camera.run(300)
@@ -210,7 +210,7 @@ def test_a_pause_is_no_leap() -> None:
     assert track.pieces == track.outliers == 0
 
 
-def test_what_was_held_back_may_come_at_once() -> None:
+def test_retained_packets_may_arrive_immediately() -> None:
     track = Continuity([RATE]).tracks[0]
     for number in range(50):
         track.place(number * PICTURE, 1000 + number * 0.04)
@@ -279,7 +279,7 @@ def test_without_a_clock_times_follow_each_other() -> None:
     assert (video.pieces, audio.pieces) == (1, 1)
 
 
-def test_another_publisher_goes_on_where_the_first_one_ended() -> None:
+def test_another_publisher_continues_where_the_first_one_ended() -> None:
     continuity = Continuity([RATE, SOUND_RATE])
     video, audio = continuity.tracks
     video.place(10 * RATE, 1000.0)

@@ -42,7 +42,7 @@ class Loop:
         self.sleeps.clear()
 
 
-def test_a_few_reads_never_wait() -> None:
+def test_a_few_reads_are_never_delayed() -> None:
     loop = Loop()
     for _ in range(20):  # 30 frames a second of one stream, in twelve pieces
         for _ in range(30 * 12):
@@ -51,7 +51,7 @@ def test_a_few_reads_never_wait() -> None:
     assert not loop.sleeps
 
 
-def test_a_burst_does_not_wait() -> None:
+def test_a_burst_is_delivered_immediately() -> None:
     loop = Loop()
     loop.now += 1.0
     for _ in range(MEASURED_READS - 1):
@@ -104,7 +104,7 @@ def test_a_socket_that_has_more_is_polled_without_a_rest() -> None:
     assert loop.sleeps
 
 
-def test_it_ends_when_reads_become_few() -> None:
+def test_it_ends_when_reads_become_rare() -> None:
     loop = Loop()
     loop.get_busy()
     for _ in range(round(2 * MEASURED_SECONDS * 100)):
@@ -116,7 +116,7 @@ def test_it_ends_when_reads_become_few() -> None:
     assert not loop.sleeps
 
 
-def test_it_goes_on_with_the_fewer_reads_that_it_brings_about() -> None:
+def test_it_continues_although_it_makes_reads_rarer() -> None:
     loop = Loop()
     loop.get_busy()
     for _ in range(2000):
@@ -125,7 +125,7 @@ def test_it_goes_on_with_the_fewer_reads_that_it_brings_about() -> None:
 
 
 @pytest.mark.parametrize("make_loop", [new_event_loop, asyncio.new_event_loop])
-def test_a_real_loop_rests_before_it_polls_again(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_a_real_loop_pauses_before_it_polls_again(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def run() -> None:
         rests: list[float] = []
         loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ def fill(slots: ConnectionSlots[Client], host: str, count: int, silent_since: fl
     return clients
 
 
-def test_nobody_gives_way_while_there_is_room() -> None:
+def test_no_connection_is_evicted_while_there_is_room() -> None:
     slots: ConnectionSlots[Client] = ConnectionSlots(10, 1.0)
     fill(slots, "192.0.2.1", 5)
     fill(slots, "192.0.2.2", 5)
@@ -57,7 +57,7 @@ def test_those_who_said_what_they_want_are_spared() -> None:
     assert slots.oldest_silent("192.0.2.1", 100.0) is None
 
 
-def test_one_address_cannot_have_all_places() -> None:
+def test_one_address_cannot_take_all_slots() -> None:
     slots: ConnectionSlots[Client] = ConnectionSlots(10, 1.0)
     own = fill(slots, "192.0.2.1", 6)
     assert slots.is_exceeded("192.0.2.1")
@@ -73,5 +73,5 @@ def test_a_network_of_ipv6_counts_as_one_address(other: str, is_same: bool) -> N
     assert slots.is_exceeded("2001:db8::1") == is_same
 
 
-def test_places_are_limited_by_what_the_process_may_open() -> None:
+def test_slots_are_limited_by_the_open_files_limit() -> None:
     assert 16 <= connection_limit() <= MAXIMUM_CONNECTIONS

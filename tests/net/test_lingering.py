@@ -131,7 +131,7 @@ def test_the_peer_has_gone() -> None:
     assert protocol.lost == [None]
 
 
-def test_much_that_comes_is_discarded_in_turns_up_to_a_limit() -> None:
+def test_incoming_data_is_discarded_in_slices_up_to_a_limit() -> None:
     transport = Transport()
     closing, _ = begin(transport)
     transport.told.clear()

@@ -28,7 +28,7 @@ def test_one_address() -> None:
         assert not listener.getblocking()
 
 
-def test_taken_port_says_so() -> None:
+def test_port_in_use_is_reported() -> None:
     with open_tcp_listener("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(OSError, match=rf"listen on 127\.0\.0\.1:{port}: .*in use by another program"):
@@ -90,7 +90,7 @@ async def test_tls_listener_closes_what_it_accepted(context: ssl.SSLContext, tur
     writer.close()
 
 
-async def test_tls_listener_goes_on_after_failures(context: ssl.SSLContext) -> None:
+async def test_tls_listener_continues_after_failures(context: ssl.SSLContext) -> None:
     failures = Failures()
     listener, port = await serve(context, failures)
     for _ in range(3):

@@ -44,7 +44,7 @@ def test_each_loop_has_its_own_and_keeps_it(make: Callable[[], asyncio.AbstractE
     assert reference() is None
 
 
-def test_a_value_is_made_once_and_can_be_replaced() -> None:
+def test_a_value_is_created_once_and_can_be_replaced() -> None:
     made: list[asyncio.AbstractEventLoop] = []
     local: LoopLocal[list[int]] = LoopLocal("test", lambda loop: made.append(loop) or [])
     loop = asyncio.new_event_loop()

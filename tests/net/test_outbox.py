@@ -103,7 +103,7 @@ def test_writing_more_is_no_progress() -> None:
     assert outbox.is_stuck(10, 10)
 
 
-def test_what_waits_may_be_counted_with_more_than_was_written() -> None:
+def test_the_queue_may_be_larger_than_what_was_written() -> None:
     transport = Transport()
     outbox = Outbox(transport, 0)
     outbox.write(b"x" * 100)

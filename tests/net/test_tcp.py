@@ -148,7 +148,7 @@ def connect(loop: Loop, cost: float = 0.0) -> tuple[Connection, Transport]:
 # The budget
 
 
-def test_little_work_is_done_at_once(loop: Loop) -> None:
+def test_little_work_is_done_immediately(loop: Loop) -> None:
     connection, transport = connect(loop, SLICE_SECONDS / 10)
     connection.data_received(b"12345")
     assert connection.done == b"12345"
@@ -156,7 +156,7 @@ def test_little_work_is_done_at_once(loop: Loop) -> None:
     assert not loop.callbacks
 
 
-def test_more_than_a_slice_waits_for_the_next_turns(loop: Loop) -> None:
+def test_more_than_a_slice_is_left_for_later_iterations(loop: Loop) -> None:
     connection, transport = connect(loop, SLICE_SECONDS / 2)
     connection.data_received(b"123456")
     assert connection.done == b"12"
@@ -172,7 +172,7 @@ def test_more_than_a_slice_waits_for_the_next_turns(loop: Loop) -> None:
     assert not loop.callbacks
 
 
-def test_a_full_read_gives_others_their_turn(loop: Loop) -> None:
+def test_a_full_read_yields_to_other_connections(loop: Loop) -> None:
     connection, transport = connect(loop)
     connection.data_received(bytes(READ_SIZE))
     assert len(connection.done) == READ_SIZE
@@ -224,7 +224,7 @@ def test_a_sustained_share_is_worked_for_in_the_queue_only(loop: Loop) -> None:
     assert connection.done.endswith(b"3")
 
 
-def test_less_is_worked_at_once_while_others_have_work_left(loop: Loop) -> None:
+def test_slices_shrink_while_other_connections_have_work_left(loop: Loop) -> None:
     """Each of hundreds of new connections would have a slice in each turn."""
     many = [connect(loop, SLICE_SECONDS)[0] for _ in range(200)]
     for connection in many:
@@ -275,7 +275,7 @@ def test_nothing_is_done_for_a_connection_that_was_closed(loop: Loop) -> None:
     assert transport.has_ended
 
 
-def test_work_goes_on_when_what_it_waited_for_is_there(loop: Loop) -> None:
+def test_pending_work_resumes_when_its_data_arrives(loop: Loop) -> None:
     connection, transport = connect(loop, SLICE_SECONDS)
     connection.hold_reading()
     connection.buffer = b"12"
@@ -322,7 +322,7 @@ def test_costly_bytes_are_given_in_small_pieces(loop: Loop) -> None:
     assert min(map(int, connection.told)) >= SMALLEST_PIECE_SIZE or len(data) % SMALLEST_PIECE_SIZE
 
 
-def test_cheap_bytes_are_soon_given_as_they_were_read(loop: Loop) -> None:
+def test_cheap_bytes_are_soon_processed_whole(loop: Loop) -> None:
     connection, _ = pieces(loop, 1e-10)
     for _ in range(20):
         connection.data_received(bytes(100_000))
@@ -372,7 +372,7 @@ def test_closing_while_reading_is_paused_reads_what_comes(loop: Loop) -> None:
     assert not transport.is_paused
 
 
-def test_what_waits_for_a_slice_is_dropped_when_its_work_closes(loop: Loop) -> None:
+def test_pending_slices_are_dropped_when_their_owner_closes(loop: Loop) -> None:
     connection, _ = connect(loop, SLICE_SECONDS)
     connection.data_received(bytes(READ_SIZE + 1))
     assert connection.waiting_size
@@ -424,7 +424,7 @@ def test_a_connection_that_is_being_closed_is_evicted_first(loop: Loop, monkeypa
     assert second.close_reason == "the end"
 
 
-def test_a_connection_without_a_place_is_refused(
+def test_a_connection_without_a_slot_is_refused(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     slots: ConnectionSlots[SlotHolder] = ConnectionSlots(2, SILENT_SECONDS)
@@ -458,7 +458,7 @@ def test_a_bug_of_ours_ends_this_connection_only(loop: Loop, caplog: pytest.LogC
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_peer_that_takes_nothing_is_closed(loop: Loop) -> None:
+def test_a_peer_that_reads_nothing_is_disconnected(loop: Loop) -> None:
     connection, transport = connect(loop)
     connection.outbox.write(b"hello")
     assert connection.check_progress(loop.now + 9, 10)

@@ -165,7 +165,7 @@ class Client:
             await self.send(self.outgoing.read())
 
     async def read(self, size: int = 65536) -> bytes:
-        """Return some data; b"" when the server has said farewell. Raises ssl.SSLEOFError when it left without."""
+        """Return some data; b"" after the server's close_notify. Raises ssl.SSLEOFError if it closed without."""
         while True:
             try:
                 return self.tls.read(size)
@@ -180,7 +180,7 @@ class Client:
             received += data
         return bytes(received)
 
-    def farewell(self) -> bytes:
+    def close_notify(self) -> bytes:
         """Return the record that ends our side."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
@@ -282,7 +282,7 @@ async def inner_closes(inner: Inner, client: Client) -> bytes:
     """Let both sides close, the server first; return what the client got until then."""
     inner.transport.close()
     received = await client.read_all()
-    await client.send(client.farewell())
+    await client.send(client.close_notify())
     client.plain.close()
     assert await inner.lost is None
     return received
@@ -308,7 +308,7 @@ def test_records_in_pieces_and_many_at_once(run: Run) -> None:
     run(test)
 
 
-def test_much_at_once_lets_others_have_their_turn(run: Run) -> None:
+def test_much_at_once_yields_to_other_connections(run: Run) -> None:
     async def test(server: Server) -> None:
         greedy, modest = await server.client(), await server.client()
         first, second = await server.connections.get(), await server.connections.get()
@@ -381,7 +381,7 @@ def test_reading_pauses_with_decrypted_data_pending(run: Run) -> None:
         inner = await server.connections.get()
         for _ in range(5):
             client.tls.write(LARGE[:3000])
-        await client.send(client.outgoing.read() + client.farewell())
+        await client.send(client.outgoing.read() + client.close_notify())
         reads = 0
         while len(inner.received) < 15_000:
             await server.until(lambda: inner.reads > reads)  # noqa: B023
@@ -399,7 +399,7 @@ def test_reading_pauses_with_decrypted_data_pending(run: Run) -> None:
     run(test)
 
 
-def test_paused_reading_holds_the_client_back(run: Run) -> None:
+def test_paused_reading_slows_the_client_down(run: Run) -> None:
     async def test(server: Server) -> None:
         client = await server.client()
         inner = await server.connections.get()
@@ -419,7 +419,7 @@ def test_paused_reading_holds_the_client_back(run: Run) -> None:
     run(test)
 
 
-def test_writing_pauses_and_goes_on(run: Run) -> None:
+def test_writing_pauses_and_resumes(run: Run) -> None:
     async def test(server: Server) -> None:
         client = await server.client(receive_buffer=4096)
         inner = await server.connections.get()
@@ -459,7 +459,7 @@ def test_a_slow_client_gets_all_before_the_end(run: Run, is_reading: bool) -> No
         received = await client.read_exactly(len(LARGE) // 2)
         assert not inner.lost.done()
         assert received + await client.read_all() == LARGE
-        assert not inner.lost.done()  # the client has its time to say farewell
+        assert not inner.lost.done()  # the client has time to send its close_notify
         client.plain.close()
         assert await inner.lost is None
         assert not inner.received
@@ -480,7 +480,7 @@ def test_a_client_that_does_not_close_is_cut(run: Run) -> None:
     run(test)
 
 
-def test_abort_loses_what_waits(run: Run) -> None:
+def test_abort_discards_queued_data(run: Run) -> None:
     async def test(server: Server) -> None:
         client = await server.client(receive_buffer=4096)
         inner = await server.connections.get()
@@ -494,7 +494,7 @@ def test_abort_loses_what_waits(run: Run) -> None:
     run(test)
 
 
-def test_abort_ends_a_close_that_waits(run: Run) -> None:
+def test_abort_interrupts_a_pending_close(run: Run) -> None:
     async def test(server: Server) -> None:
         client = await server.client(receive_buffer=4096)
         inner = await server.connections.get()
@@ -507,13 +507,13 @@ def test_abort_ends_a_close_that_waits(run: Run) -> None:
     run(test)
 
 
-def test_a_client_that_says_farewell_gets_what_waits(run: Run) -> None:
+def test_data_that_is_queued_is_sent_after_the_close_notify_of_the_client(run: Run) -> None:
     async def test(server: Server) -> None:
         client = await server.client(receive_buffer=4096)
         inner = await server.connections.get()
         inner.transport.write(LARGE)
         client.tls.write(b"last words")
-        await client.send(client.outgoing.read() + client.farewell())
+        await client.send(client.outgoing.read() + client.close_notify())
         assert await client_reads_on(client) == LARGE
         assert await inner.reason() == "closed by the client"
         assert inner.received == b"last words"
@@ -531,7 +531,7 @@ async def client_reads_on(client: Client) -> bytes:
     return bytes(received)
 
 
-def test_a_client_that_ends_tcp_alone_gets_what_waits(run: Run) -> None:
+def test_queued_data_is_sent_after_a_tcp_half_close(run: Run) -> None:
     async def test(server: Server) -> None:
         client = await server.client(receive_buffer=4096)
         inner = await server.connections.get()
@@ -645,7 +645,7 @@ def test_handshakes_that_fail(run: Run) -> None:
     run(test)
 
 
-def test_a_client_that_sends_more_reads_why_its_handshake_failed(run: Run) -> None:
+def test_a_client_that_keeps_sending_can_read_why_its_handshake_failed(run: Run) -> None:
     async def test(server: Server) -> None:
         server.context.minimum_version = ssl.TLSVersion.TLSv1_3
         client = await server.raw_client(version=ssl.TLSVersion.TLSv1_2)
@@ -738,5 +738,5 @@ def test_whole_records_only() -> None:
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1", b"G", b"\x17\x03\x03\xff\xff"])
-def test_openssl_gets_what_is_no_record_at_once(data: bytes) -> None:
+def test_openssl_gets_invalid_records_immediately(data: bytes) -> None:
     assert end_of_records(data, 0) == len(data)

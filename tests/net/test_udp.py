@@ -124,7 +124,7 @@ async def test_sizes_that_change(ends: tuple[End, End], monkeypatch: pytest.Monk
     assert changes == 0
 
 
-async def test_full_socket_queues_and_goes_on_in_order(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_socket_queues_and_resumes_in_order(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
     sender, receiver = ends
     full = True
     send_now = sender.socket._send_now
@@ -229,7 +229,7 @@ async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
             assert await asyncio.get_running_loop().sock_recv(client, 100) == b"reply"
 
 
-async def test_more_datagrams_than_one_turn_reads_are_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_datagrams_than_one_iteration_reads_are_not_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     coalesce_reads(loop)
     drained_at_poll: list[int] = []

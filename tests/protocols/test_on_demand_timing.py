@@ -315,7 +315,7 @@ async def test_a_description_alone_keeps_it_for_the_delay(kind: str, tmp_path: P
         assert feed.starts == 1
 
 
-async def test_readers_who_do_not_wait_for_it(kind: str, viewer: type[Viewer], tmp_path: Path) -> None:
+async def test_readers_that_do_not_wait_for_it(kind: str, viewer: type[Viewer], tmp_path: Path) -> None:
     async with feeding(kind, tmp_path, works=False, start_timeout="300ms") as (app, feed):
         waiting = asyncio.create_task(viewer(app).join())
         await until(lambda: feed.starts == 1)

@@ -67,7 +67,7 @@ def test_after_a_long_gap_only_a_key_frame_helps() -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_everything_that_was_lost_comes_back(seed: int) -> None:
+def test_everything_that_was_lost_is_sent_again(seed: int) -> None:
     """A publisher and a receiver with 5 % loss either way and 30 ms delay."""
     network = random.Random(seed)
     recovery, received = LossRecovery(), set()

@@ -95,7 +95,7 @@ CASES = [
         lost=1,
     ),
     Case(
-        "a fragment starts anew",
+        "a new fragment starts",
         ((b"\x7c\x85" + IDR[1:9], 5, False), (b"\x7c\xc5" + IDR[1:], 5, True), (IDR, 8, True)),
         ((8, (IDR,)),),
         lost=1,

@@ -53,7 +53,7 @@ def test_gap_ends_with_the_size() -> None:
     assert push(reorderer, 6) == [6]
 
 
-def test_gap_ends_with_the_time_also_when_nobody_flushes() -> None:
+def test_gap_ends_after_the_timeout_without_a_flush() -> None:
     reorderer = Reorderer(timeout=0.1)
     assert push(reorderer, 0, 2, now=5.0) == [0]
     assert push(reorderer, 4, now=5.09) == []
@@ -65,7 +65,7 @@ def test_gap_ends_with_the_time_also_when_nobody_flushes() -> None:
     assert (reorderer.lost, reorderer.reordered) == (1, 1)
 
 
-def test_long_gap_is_skipped_at_once() -> None:
+def test_long_gap_is_skipped_immediately() -> None:
     reorderer = Reorderer(size=64)
     assert push(reorderer, 0, 1000, 1001) == [0, 1000, 1001]
     assert reorderer.lost == 999

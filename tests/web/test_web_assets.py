@@ -117,7 +117,7 @@ def test_the_version_changes_with_any_file(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", ["player.js", "0123456789ab/player.js"])
-def test_without_its_version_an_asset_is_asked_for_again(name: str) -> None:
+def test_without_its_version_an_asset_is_revalidated(name: str) -> None:
     asset = web.asset(name)
     assert asset is not None
     assert asset.cache_control == "no-cache"
@@ -221,7 +221,7 @@ def test_scripts_import_files_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*OWN_SCRIPTS, *STYLES, *web.PAGES, *PICTURES])
-def test_nothing_comes_from_elsewhere(name: str) -> None:
+def test_nothing_is_loaded_from_elsewhere(name: str) -> None:
     found = re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", re.sub(r'xmlns="[^"]*"', "", own(name)))
     assert not found
 

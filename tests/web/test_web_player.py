@@ -270,7 +270,7 @@ async def test_a_refused_page_tells_the_reason_and_asks_for_nothing(site: Site, 
     assert not [target for target in site.requests if target.endswith(".m3u8")]
 
 
-async def test_a_live_stream_that_stands_still_is_begun_again(
+async def test_a_stalled_live_stream_is_restarted(
     site: Site, publisher: Publisher, browser: Browser, tmp_path: Path
 ) -> None:
     publisher.start()

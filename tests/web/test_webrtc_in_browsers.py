@@ -141,7 +141,7 @@ async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
     assert found["gap"] < LONGEST_FREEZE_MS
 
 
-async def test_what_is_lost_comes_back(tmp_path: Path) -> None:
+async def test_lost_data_is_sent_again(tmp_path: Path) -> None:
     """5 % of all packets are lost either way, with a round trip of 60 ms."""
     async with running(**RTSP) as fixture:
         media = fixture.server.ports["webrtcLocalUDPAddress"]

@@ -184,7 +184,7 @@ async def test_requests_under_way_are_answered_when_the_server_stops(client: Asy
         assert not server._connections
 
 
-async def test_one_request_begins_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_request_starts_per_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends many at once shares the loop with others."""
     turn = 0
     begun: list[int] = []

@@ -209,7 +209,7 @@ def test_a_body_that_is_too_large_does_not_cost_the_answer(run: Run, size: int) 
     run(test)
 
 
-def test_a_mistake_does_not_cost_the_answers(run: Run) -> None:
+def test_earlier_responses_are_sent_before_an_error(run: Run) -> None:
     async def test(server: Server) -> None:
         reader, writer = await server.connect()
         writer.write(GET + b"\0" * 1000)

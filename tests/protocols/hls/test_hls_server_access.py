@@ -155,7 +155,7 @@ async def test_addresses_behind_proxies(headers: list[tuple[str, str]], status: 
         assert (await it.client.get("/cam/", headers=headers)).status_code == status
 
 
-async def test_nobody_is_a_proxy_by_default() -> None:
+async def test_no_proxy_is_trusted_by_default() -> None:
     async with running(paths={"cam": {"readIPs": ["10.0.0.0/8"]}}) as it:
         await it.get("/cam/", 403, x_forwarded_for="10.1.2.3", x_real_ip="10.1.2.3")
 

@@ -115,7 +115,7 @@ async def test_a_muxer_is_made_for_a_request_and_closed_when_idle(it: Fixture) -
     assert it.server.remuxers
     await it.get(f"/cam/{names(playlist)[-1]}")
     it.pass_time(59)
-    assert it.server.remuxers, "the request began its time anew"
+    assert it.server.remuxers, "the request restarted the timeout"
     described = it.server.items()["cam"]
     assert described.last_request[:4].isdigit()
     assert datetime.now(UTC) - described.created < timedelta(minutes=1)
@@ -185,7 +185,7 @@ async def test_a_request_is_held_while_a_source_starts() -> None:
         assert "timed out" in answer.text
 
 
-async def test_whoever_waits_is_answered_when_the_stream_ends(it: Fixture) -> None:
+async def test_blocked_requests_are_answered_when_the_stream_ends(it: Fixture) -> None:
     publisher = it.publish("cam")
     waiting = [it.soon("/cam/stream.m3u8") for _ in range(5)]
     await it.held("cam", 5)
@@ -205,7 +205,7 @@ async def test_a_stream_that_stands_still(it: Fixture) -> None:
     assert "has stalled" in answer.text
 
 
-async def test_a_client_that_goes_while_it_waits_is_forgotten(it: Fixture) -> None:
+async def test_a_client_that_disconnects_while_waiting_is_removed(it: Fixture) -> None:
     it.publish("cam")
     waiting = it.soon("/cam/stream.m3u8")
     await it.held("cam", 1)
@@ -237,7 +237,7 @@ async def test_low_latency(tmp_path: Path) -> None:
         also = it.soon(f"/cam/stream.m3u8?other=1&_HLS_part={parts}&_HLS_msn={sequence}")
         part = it.soon(f"/cam/{hint}")  # D2
         await it.held("cam", 3)
-        assert len(it.server.remuxers["cam"]._blocked.groups) == 2, "whoever asks for the same waits together"
+        assert len(it.server.remuxers["cam"]._blocked.groups) == 2, "requests for the same file wait together"
         publisher.play(1)
         assert hint in (await following).text
         assert (await also).content == (await following).content

@@ -74,7 +74,7 @@ async def test_addresses() -> None:
         assert refusal.description == "IP '127.0.0.1' not allowed"
 
 
-async def test_a_refusal_takes_its_time_and_stops_nobody_else() -> None:
+async def test_a_refusal_is_delayed_and_blocks_no_other_client() -> None:
     async with running(authenticationFailurePause="300ms", paths={"closed": PUBLISH, "all": {}}) as it:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -239,7 +239,7 @@ async def test_a_query_between_application_and_key(paths: dict[str, Any], app: s
         assert [connection.path_name for connection in it.connections] == [name]
 
 
-async def test_the_likeliest_meaning_is_refused_in_words() -> None:
+async def test_the_likeliest_mistake_is_refused_with_an_explanation() -> None:
     async with running(paths={"live/cam": PUBLISH}) as it:
         client = await ask(it, "live?user=testuser&pass=wrong", "cam")
         assert b"invalid credentials" in client.received

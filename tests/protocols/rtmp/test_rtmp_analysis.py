@@ -35,7 +35,7 @@ class Timer:
 
 @pytest.fixture
 def demuxer() -> Demuxer:
-    """One that looks for tracks since time 10."""
+    """An analysis that started at time 10."""
     demuxer = Demuxer()
     demuxer.receive(raw(9, video_header()), 10.0)
     return demuxer

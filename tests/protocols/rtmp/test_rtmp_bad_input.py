@@ -224,7 +224,7 @@ async def test_a_client_that_hangs_up_at_any_point(it: Fixture, pair: GoodPair) 
     assert list(it.app.hub.paths) == ["good"]
 
 
-async def test_a_player_that_hangs_up_while_it_is_let_in(it: Fixture, pair: GoodPair) -> None:
+async def test_a_player_that_disconnects_during_authorization(it: Fixture, pair: GoodPair) -> None:
     for _ in range(20):
         client = await it.client(Mode.PLAY, "good")
         client.transport.abort()

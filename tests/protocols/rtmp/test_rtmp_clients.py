@@ -260,7 +260,7 @@ async def test_a_publisher_is_ready_without_a_frame(it: Fixture, is_metadata_las
     assert (await reader.frames(1))[0].frame.units == (IDR,)
 
 
-async def test_a_player_waits_for_a_publisher_that_has_begun(it: Fixture) -> None:
+async def test_a_player_waits_for_a_publisher_that_is_starting(it: Fixture) -> None:
     client = await it.raw()
     client.send_connect("live", "rtmp://127.0.0.1/live")
     client.send_publish("cam")

@@ -87,7 +87,7 @@ async def test_path_is_application_and_stream_key(it: Fixture, publish: str, rea
     assert len(it.path(name).readers) == 1
 
 
-async def test_reader_begins_at_a_key_frame(it: Fixture) -> None:
+async def test_reader_starts_at_a_key_frame(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     reader = await it.reader("cam")
     publisher.send_video([1, 2])
@@ -97,7 +97,7 @@ async def test_reader_begins_at_a_key_frame(it: Fixture) -> None:
     assert [event.frame.units for event in received] == [video_frame(3, key=True).units, video_frame(4).units]
 
 
-async def test_reader_of_audio_begins_at_once(it: Fixture) -> None:
+async def test_reader_of_audio_starts_immediately(it: Fixture) -> None:
     publisher = await it.publisher("radio", [AUDIO])
     reader = await it.reader("radio")
     publisher.send_frame(1, audio_frame(1))

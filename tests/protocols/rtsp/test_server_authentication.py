@@ -263,7 +263,7 @@ async def test_success_resets_the_counter() -> None:
             assert (await client.request("DESCRIBE", it.url("cam"), basic())).status == 200
 
 
-async def test_guessing_on_new_connections_waits_too() -> None:
+async def test_guessing_on_new_connections_is_delayed() -> None:
     async with running(authenticationFailurePause="1h", paths={"all": PUBLISH}) as it:
         for _ in range(10):
             client = await it.client()
@@ -434,7 +434,7 @@ async def test_external_server_that_never_answers() -> None:
         hold.set()
 
 
-async def test_client_that_leaves_while_the_external_server_thinks() -> None:
+async def test_client_that_disconnects_while_the_external_server_decides() -> None:
     hold = asyncio.Event()
     async with external_server(hold=hold) as external, running(externalAuthenticationURL=external.url) as it:
         client = await it.client()

@@ -372,7 +372,7 @@ async def test_stall_half_way_through_a_request(it: Fixture, pair: Pair, data: b
     await it.log.wait(r"closed \((a request was not completed|no request received) in time\)$")
 
 
-async def test_request_that_comes_in_drips(it: Fixture, pair: Pair) -> None:
+async def test_request_that_arrives_byte_by_byte(it: Fixture, pair: Pair) -> None:
     """Who sends a byte now and then holds a connection for no longer than who stalls."""
     client = await it.client()
     await client.sync(it.url("cam"))

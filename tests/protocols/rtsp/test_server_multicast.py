@@ -135,7 +135,7 @@ async def test_packets_and_reports_reach_the_group_once(members: list[socket.soc
             await reader.sync(it.url("cam"))
 
 
-async def test_addresses_come_back_with_the_last_reader() -> None:
+async def test_addresses_are_released_with_the_last_reader() -> None:
     async with running(**settings()) as it:
         await it.publisher("cam")
         first, second = await play(it, "cam"), await play(it, "cam")
@@ -164,7 +164,7 @@ async def test_used_up_range_leaves_other_transports() -> None:
         await client.play(it.url("b"))
 
 
-async def test_publisher_that_goes_closes_the_group() -> None:
+async def test_publisher_that_leaves_closes_the_group() -> None:
     async with running(**settings()) as it:
         publisher = await it.publisher("cam")
         reader = await play(it, "cam")

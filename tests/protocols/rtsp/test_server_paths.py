@@ -52,7 +52,7 @@ async def test_path_of_a_failed_request_goes(it: Fixture, method: str) -> None:
     assert not it.app.hub.paths
 
 
-async def test_path_goes_with_its_last_user(it: Fixture) -> None:
+async def test_path_is_removed_with_its_last_user(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     assert set(it.app.hub.paths) == {"cam"}
     await publisher.close()
@@ -119,7 +119,7 @@ async def test_fallback_to_another_server() -> None:
         assert (response.status, response.headers.get("Location")) == (301, "rtsp://192.0.2.1/x")
 
 
-async def test_fallback_only_while_nobody_publishes() -> None:
+async def test_fallback_only_without_a_publisher() -> None:
     async with running(paths={"cam": {"fallback": "/other"}}) as it:
         await it.publisher("cam")
         client = await it.client()
@@ -198,7 +198,7 @@ async def test_requests_behind_a_held_one_wait_for_it() -> None:
         assert [(await client.response()).cseq for _ in range(2)] == ["1", "2"]
 
 
-async def test_too_much_behind_a_held_request_waits_in_the_socket() -> None:
+async def test_too_much_behind_a_pending_request_stays_in_the_socket() -> None:
     async with running(paths={"cam": {}}) as it:
         source = attach_source(it, "cam")
         client = await it.client()
@@ -215,7 +215,7 @@ async def test_too_much_behind_a_held_request_waits_in_the_socket() -> None:
         assert [(await client.response()).cseq for _ in range(2)] == ["1", "2"]
 
 
-async def test_what_waits_behind_many_requests_is_limited(it: Fixture) -> None:
+async def test_the_queue_behind_many_requests_is_limited(it: Fixture) -> None:
     """Each of them is answered by a task of its own, and bytes arrive between two of these."""
     client = await it.client()
     await client.sync(it.url("cam"))

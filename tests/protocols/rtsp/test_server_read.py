@@ -137,13 +137,13 @@ async def test_udp_without_ports_leaves_tcp_to_be_tried(it: Fixture, transport: 
     assert (await client.request("PLAY", it.url("cam"))).status == 200
 
 
-async def test_describe_says_why(it: Fixture) -> None:
+async def test_describe_returns_the_reason(it: Fixture) -> None:
     client = await it.client()
     await client.request("DESCRIBE", it.url("cam"))
     await it.log.wait(rf"\[conn {client.address}\] request refused \(404\): no one is publishing to path 'cam'$")
 
 
-async def test_connection_goes_on_after_not_found(it: Fixture) -> None:
+async def test_connection_stays_open_after_not_found(it: Fixture) -> None:
     client = await it.client()
     assert (await client.request("DESCRIBE", it.url("cam"))).status == 404
     await it.publisher("cam")
@@ -354,7 +354,7 @@ async def test_play_twice(it: Fixture) -> None:
     assert await reader.packets(2) == [rtp(1, slice_unit()), rtp(2, slice_unit())]
 
 
-async def test_pause_stops_the_frames_and_play_goes_on(it: Fixture) -> None:
+async def test_pause_stops_the_frames_and_play_resumes(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     reader = await it.reader("cam")
     publisher.send_frame(0, rtp(1, slice_unit()))
@@ -464,7 +464,7 @@ async def test_sender_reports_to_readers(it: Fixture) -> None:
     assert report.packet_count == 4
 
 
-async def test_a_track_that_begins_late_is_reported_on_at_once(it: Fixture) -> None:
+async def test_a_late_track_gets_a_report_immediately(it: Fixture) -> None:
     publisher = await it.publisher("cam", sdp(VIDEO, AUDIO), tracks=2)
     reader = await it.reader("cam", tracks=2)
     publisher.send_frame(0, rtp(0, key_unit()))
@@ -481,7 +481,7 @@ async def test_a_track_that_begins_late_is_reported_on_at_once(it: Fixture) -> N
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.4])
-async def test_readers_are_told_at_once_when_the_publisher_moves_a_track(it: Fixture, offset: float) -> None:
+async def test_readers_are_informed_immediately_when_the_publisher_shifts_a_track(it: Fixture, offset: float) -> None:
     publisher = await it.publisher("cam", sdp(VIDEO, AUDIO), tracks=2)
     reader = await it.reader("cam", tracks=2)
     publisher.send_frame(0, rtp(0, key_unit()))

@@ -134,7 +134,7 @@ async def test_a_reader_gets_only_the_tracks_that_it_set_up(it: Fixture, taken: 
     assert session_of(it, reader).counters.packets_sent == 1
 
 
-async def test_a_paused_reader_goes_on_at_a_key_frame(it: Fixture, taken: list[bool]) -> None:
+async def test_a_paused_reader_resumes_at_a_key_frame(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     slow, swift = await it.reader("cam"), await it.reader("cam")
     connection_of(it, slow).pause_writing()
@@ -234,7 +234,7 @@ async def test_trains_of_a_second_publisher_behind_one_that_sent_nothing(taken: 
         assert taken == [False, True, True]
 
 
-async def test_what_waits_when_a_publisher_pauses_is_counted(it: Fixture) -> None:
+async def test_packets_pending_when_a_publisher_pauses_are_counted(it: Fixture) -> None:
     publisher, reader = await publisher_of(it), await it.reader("cam")
     session = session_of(it, publisher)
     pause = f"PAUSE {it.url('cam')} RTSP/1.0\r\nCSeq: 99\r\nSession: {publisher.session}\r\n\r\n".encode()
@@ -243,7 +243,7 @@ async def test_what_waits_when_a_publisher_pauses_is_counted(it: Fixture) -> Non
     assert session.counters.packets_received == 5
 
 
-async def test_a_picture_cut_in_two_waits_only_where_reads_are_not_gathered(it: Fixture, taken: list[bool]) -> None:
+async def test_a_frame_split_over_two_reads_waits_only_without_coalescing(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     stream = it.path("cam").stream
     assert stream is not None

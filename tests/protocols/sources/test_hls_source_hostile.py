@@ -114,7 +114,7 @@ async def test_a_large_segment_is_read_while_it_is_played(
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
-async def test_a_download_that_breaks_off_goes_on_where_it_stopped(
+async def test_an_interrupted_download_resumes(
     knows_ranges: bool, media: dict[str, Any], tmp_path: FilePath, at_once: None
 ) -> None:
     files = package(media, tmp_path)

@@ -1,4 +1,4 @@
-"""The camera of a Raspberry Pi, with a stand-in for its program that emits a real H264 stream."""
+"""The camera of a Raspberry Pi, with a fake program that emits a real H264 stream."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def program(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, recording: bytes) -> FilePath:
-    """The stand-in: it records its arguments, writes the recording and stays. Its script may be changed."""
+    """The fake program: it records its arguments, writes the recording and keeps running. Its script can be changed."""
     (tmp_path / "recording").write_bytes(recording)
     found = tmp_path / "rpicam-vid"
     write(found, f'echo "$@" > {tmp_path}/arguments\ncat {tmp_path}/recording\nexec sleep 60')

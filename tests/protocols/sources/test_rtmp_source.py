@@ -69,7 +69,7 @@ async def test_credentials_of_the_address() -> None:
             await origin.until(lambda: bool(origin.path("live/cam").readers))
 
 
-async def test_a_refusal_is_told_and_tried_again() -> None:
+async def test_a_refusal_is_reported_and_retried() -> None:
     async with running() as origin, running(paths=pulling(url(origin))) as app:
         await app.log.wait(r"\[rtmp source\] .* failed: NetStream\.Play\.\w+: no one is publishing to path 'live/cam'")
         await origin.publisher("live/cam")

@@ -182,7 +182,7 @@ def changes(app: Fixture) -> int:
     return sum("readers continue with the new publisher" in line for line in app.log.lines)
 
 
-async def test_after_the_last_source_comes_the_first() -> None:
+async def test_after_the_last_source_the_first_is_tried() -> None:
     async with camera() as one, camera() as two, camera() as three:
         origins = (one, two, three)
         source = [origin.url() for origin in origins]

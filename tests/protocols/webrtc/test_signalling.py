@@ -172,7 +172,7 @@ async def test_protected_paths_are_used_under_names_of_the_server() -> None:
         assert accepted.status_code == 201
 
 
-async def test_a_session_is_ended_by_whoever_has_its_address() -> None:
+async def test_a_session_can_be_deleted_by_anyone_who_knows_its_address() -> None:
     async with running() as fixture:
         location = await open_session(fixture, "/cam/whip", PUBLISH)
         assert (await fixture.http.get(location)).status_code == 404

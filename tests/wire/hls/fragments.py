@@ -1,4 +1,4 @@
-"""Looks into fragments of MP4 (ISO/IEC 14496-12 sections 8.8.7 and 8.8.8), with as little code as that needs."""
+"""A minimal parser for MP4 fragments (ISO/IEC 14496-12 sections 8.8.7 and 8.8.8)."""
 
 from __future__ import annotations
 

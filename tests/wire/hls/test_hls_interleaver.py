@@ -21,7 +21,7 @@ def times(interleaver: Interleaver[int], position: int, stamps: list[int]) -> li
     return [out for stamp in stamps for out in interleaver.add(position, stamp, 100, stamp)]
 
 
-def test_a_track_waits_for_the_one_that_lags() -> None:
+def test_a_track_waits_for_a_lagging_track() -> None:
     interleaver = Interleaver[int]([1000, 1000], 0)
     assert times(interleaver, 0, [0]) == [(0, 0)], "nothing is known of the other track yet"
     assert times(interleaver, 1, [0]) == [], "the leading one may be about to send something earlier"
@@ -44,7 +44,7 @@ def test_a_silent_track_is_waited_for_once() -> None:
     assert all(found[stamp] == [(0, stamp)] for stamp in range(600, 2000, 40))
 
 
-def test_what_lags_too_far_is_not_waited_for() -> None:
+def test_a_track_that_lags_too_far_is_not_waited_for() -> None:
     interleaver = Interleaver[int]([1000, 1000], 0)
     times(interleaver, 0, [0, 40, 80, 2000])
     assert times(interleaver, 1, [1000]) == [(1, 1000)]

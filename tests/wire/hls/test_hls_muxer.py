@@ -156,7 +156,7 @@ def test_a_blocked_playlist_has_what_was_asked_for() -> None:
                 assert playlist.segments[-1].sequence == wanted
 
 
-def test_a_hinted_part_comes_under_its_name() -> None:
+def test_a_hinted_part_is_served_under_its_name() -> None:
     """D2: the reference answers 404 for the part that its preload hint names."""
     muxer = low_latency(4)
     hints = 0
@@ -236,7 +236,7 @@ def test_gaps_are_for_players_that_need_them() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.5, 2.5, 6.5, 7.5, 9.5])
-def test_gaps_go_one_by_one(seconds: float) -> None:
+def test_gaps_end_one_by_one(seconds: float) -> None:
     muxer = low_latency(seconds)
     plain, full = parse(text(muxer)), parse(filled_up(muxer))
     assert "gap.mp4" not in text(muxer)
@@ -392,7 +392,7 @@ def test_audio_that_falls_silent_for_minutes(variant: Variant) -> None:
     assert all(segment.duration == pytest.approx(1) for segment in playlist.segments)
 
 
-def test_nothing_comes_before_the_first_key_frame() -> None:
+def test_nothing_is_sent_before_the_first_key_frame() -> None:
     muxer = Muxer(Variant.FMP4, BOTH, options())
     for index, frame in merge(RATES, video(0, [(time, False) for time, _ in regular(3)]), audio(1, 3)):
         assert not muxer.write_frame(index, frame, 0.0, START)

@@ -63,7 +63,7 @@ def size(muxer: Muxer, name: str) -> int | None:
 
 @pytest.mark.parametrize("variant", Variant)
 @pytest.mark.parametrize("clock", [0.0, 5000.0])
-def test_the_playlist_goes_on_behind_a_discontinuity(variant: Variant, clock: float) -> None:
+def test_the_playlist_continues_after_a_discontinuity(variant: Variant, clock: float) -> None:
     muxer = Muxer(variant, BOTH, options())
     checker = Checker(lambda name: size(muxer, name), low_latency=variant is Variant.LOW_LATENCY)
     before = play(muxer, session(6.5, 100), 0.0, checker)
@@ -93,7 +93,7 @@ def test_what_was_before_a_pause_leaves_when_enough_follows() -> None:
     assert after.discontinuity_sequence == 0
 
 
-def test_no_segment_leaves_early_where_nobody_paused() -> None:
+def test_no_segment_is_removed_early_without_a_pause() -> None:
     muxer = Muxer(Variant.FMP4, BOTH, options())
     play(muxer, session(7.5, 0), 0.0)
     after = play(muxer, session(5, 7.5, OTHER_SPS, OTHER_PPS), 7.5)
@@ -164,7 +164,7 @@ def test_numbers_are_remembered() -> None:
     assert numbering.begin("a", EPOCH + 101) == numbers_of(EPOCH + 101)
 
 
-def test_the_time_line_goes_on_with_another_publisher() -> None:
+def test_the_timeline_continues_with_another_publisher() -> None:
     timeline = Timeline([90_000, 48_000], 0)
     assert timeline.place(0, 7, 7) == (0, 0)
     assert timeline.place(1, 48_000, 48_000) is not None

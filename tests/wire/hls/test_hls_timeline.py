@@ -74,7 +74,7 @@ def test_a_stall_of_the_leading_track_does_not_cost_the_sync(stall: int) -> None
     assert timeline.counters.discontinuities == timeline.counters.out_of_sync == 0
 
 
-def test_a_moved_track_is_in_sync_again_after_a_jump_of_all() -> None:
+def test_a_shifted_track_is_in_sync_again_after_a_jump_of_all_tracks() -> None:
     timeline = Timeline([90_000, 48_000], 0)
     place(timeline, 0, [0])
     for number in range(1, 100):  # the audio clock is 5000 s ahead: it is moved
@@ -142,7 +142,7 @@ def test_dates_follow_the_capture_time() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1 << 62, -(1 << 62), START - 3600 * NANOSECONDS, START + 2 * NANOSECONDS])
-def test_capture_times_of_a_wrong_clock_are_not_believed(wrong: int) -> None:
+def test_capture_times_of_a_wrong_clock_are_ignored(wrong: int) -> None:
     assert capture_time(WallTime(wrong), START) == START
     assert capture_time(None, START) == START
     assert capture_time(WallTime(START - NANOSECONDS), START) == START - NANOSECONDS

@@ -126,7 +126,7 @@ def test_there_are_never_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("size", [0, 1, SMALL_BODY, SMALL_BODY + 1])
 @pytest.mark.parametrize("head", [False, True])
 @pytest.mark.parametrize("asked", [GET, GET[:-2] + b"Connection: close\r\n\r\n"])
-def test_an_answer_at_once_is_the_same(size: int, head: bool, asked: bytes) -> None:
+def test_an_immediate_answer_is_the_same(size: int, head: bool, asked: bytes) -> None:
     sent = []
     for at_once in (False, True):
         engine = Http1Connection()

@@ -94,7 +94,7 @@ def test_what_clients_send(case: Http2Case, whole: bool) -> None:
 @pytest.mark.parametrize(
     "data", [b"GET / HTTP/1.1\r\n", PREFACE[:-1] + b"\r", PREFACE + get(1), PREFACE + frame(SETTINGS, ACK, 0)]
 )
-def test_what_is_no_beginning(data: bytes) -> None:
+def test_invalid_starts(data: bytes) -> None:
     for size in (1, len(data)):
         events, sent, error = converse(Http2Connection(), pieces(data, size))
         assert error is not None
@@ -225,7 +225,7 @@ def test_a_body_that_is_too_large(length: bytes) -> None:
     assert not engine._bodies.size
 
 
-def test_bodies_have_a_limit_in_sum() -> None:
+def test_bodies_have_a_total_limit() -> None:
     engine = Http2Connection()
     converse(engine, [START])
     for stream in range(1, 2 * BODIES_LIMIT + 1, 2):

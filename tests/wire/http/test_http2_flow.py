@@ -183,7 +183,7 @@ def test_streams_have_their_turns() -> None:
     assert player.order == streams * 10
 
 
-def test_large_frames_for_those_who_take_them() -> None:
+def test_large_frames_for_clients_that_allow_them() -> None:
     player = Player(window=1 << 20)
     player.client.update_settings({CODES.MAX_FRAME_SIZE: 1 << 20})
     player.open(1 << 20)

@@ -21,7 +21,7 @@ REQUEST = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"h"), (
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(FIELDS, st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=6))
-def test_blocks_mean_what_hpack_says(blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]]) -> None:
+def test_header_blocks_decode_like_hpack(blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]]) -> None:
     encoder, decoder = hpack.Encoder(), hpack.Decoder()
     table = HeaderBlockCache().empty
     for fields, huffman, size in blocks:
@@ -107,7 +107,7 @@ def test_large_blocks_are_not_kept() -> None:
     assert not known.empty.known
 
 
-def test_requests_with_bodies_are_not_kept() -> None:
+def test_requests_with_bodies_are_not_cached() -> None:
     known = HeaderBlockCache()
     engine, encoder = Http2Connection(known), hpack.Encoder()
     converse(engine, [START + get(1, encoder.encode([*REQUEST, (b"content-length", b"3")]))])

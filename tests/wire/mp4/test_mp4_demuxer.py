@@ -166,7 +166,7 @@ def test_names_of_samples_are_those_of_the_pairs() -> None:
     assert {audio for _, audio in PAIRS} == set(AUDIO)
 
 
-def test_the_samples_of_a_large_box_are_taken_as_they_come() -> None:
+def test_the_samples_of_a_large_box_are_read_as_they_arrive() -> None:
     """Neither the box nor its samples are held twice."""
     muxer = Muxer(Variant.FMP4, [streams.track(0, streams.VIDEO)], streams.options())
     streams.feed(muxer, streams.video(0, streams.regular(3.1), size=20_000))

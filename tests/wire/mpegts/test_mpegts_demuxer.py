@@ -115,7 +115,7 @@ def test_our_own_streams_byte_by_byte() -> None:
     assert len(whole) == 60 + 94
 
 
-def test_times_go_on_growing_over_the_wrap() -> None:
+def test_times_keep_growing_over_the_wrap() -> None:
     data, _ = ours(start=(1 << 33) - 36_000 - 90_000)
     demuxer, frames = demux(data)
     assert demuxer.tracks is not None

@@ -105,7 +105,7 @@ def test_play(piece: int) -> None:
 
 
 @pytest.mark.parametrize("start", [(1 << 24) - 100, (1 << 32) - 100])
-def test_a_stream_that_starts_before_a_wrap_goes_on_through_it(start: int) -> None:
+def test_a_stream_that_starts_before_a_wrap_continues_after_it(start: int) -> None:
     pair = make_pair(Mode.PLAY)
     start_playing(pair, [VIDEO, AUDIO])
     sent = frames(start, 12)
@@ -183,7 +183,7 @@ def test_a_silent_server_times_out() -> None:
     assert pair.client.next_timeout() == 10.0
 
 
-def test_a_client_that_publishes_waits_for_nothing() -> None:
+def test_a_client_that_publishes_is_not_delayed() -> None:
     pair = make_pair(Mode.PUBLISH)
     start_publishing(pair)
     assert pair.client.next_timeout() is None

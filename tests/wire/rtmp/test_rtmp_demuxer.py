@@ -131,12 +131,12 @@ def test_nothing_usable() -> None:
         demuxer.handle_timeout(1.0)
 
 
-def test_unsupported_codecs_alone_are_told_at_once() -> None:
+def test_only_unsupported_codecs_are_reported_immediately() -> None:
     with pytest.raises(RemoteProtocolError, match="unsupported video codec VP6"):
         demux(Metadata(video=True, audio=False), [(9, b"\x14\x01", 0)])
 
 
-def test_an_unsupported_track_is_told_once_and_left_out() -> None:
+def test_an_unsupported_track_is_reported_once_and_skipped() -> None:
     events = demux(BOTH, [(8, b"\x62\x01", 0), (8, b"\x62\x01", 20), START[0], (9, video_message(IDR), 0)])
     assert events[0] == TrackIgnored("audio", 0, "unsupported audio codec Nellymoser")
     assert [type(event) for event in events[1:]] == [TracksKnown, FrameReceived]
@@ -183,7 +183,7 @@ def test_units_and_times() -> None:
 
 
 @pytest.mark.parametrize("start", [(1 << 24) - 100, (1 << 32) - 100])
-def test_time_goes_on_through_the_wraps(start: int) -> None:
+def test_times_continue_through_the_wraps(start: int) -> None:
     demuxer = started()
     messages: list[tuple[int, bytes, int]] = []
     for time in range(start, start + 400, 40):

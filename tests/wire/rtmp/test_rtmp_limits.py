@@ -70,7 +70,7 @@ def test_chunks_of_no_length_are_taken_some_at_a_time() -> None:
     assert reader.receive(wire(8, b"next"))[0].payload == b"next"
 
 
-def test_bytes_that_come_while_more_is_left_keep_their_order() -> None:
+def test_bytes_that_arrive_during_processing_keep_their_order() -> None:
     server = connected()
     for number in range(500):
         server.receive_data(wire(4, struct.pack(">HI", 6, number), stream_id=0), 0.0)

@@ -127,7 +127,7 @@ def test_who_is_not_asked(methods: tuple[LoginMethod, ...], app: str, more: dict
     assert isinstance(event, ConnectRequested)
 
 
-def test_publishers_are_known_by_their_version_too() -> None:
+def test_publishers_are_also_detected_by_their_version() -> None:
     assert publisher(new_server(LoginMethod.LLNW), "live", type="", flashVer="FMLE/3.0") == [LoginRequested()]
 
 
@@ -163,7 +163,7 @@ def test_our_clients_log_in(method: LoginMethod, app: str, password: str, is_rig
 
 
 @pytest.mark.parametrize("app", [app for program, app in CAPTURED if program != "librtmp"])
-def test_our_clients_answer_as_others_do(app: str) -> None:
+def test_our_clients_answer_like_others(app: str) -> None:
     path, _, query = app.partition("?")
     fields = dict(field.partition("=")[::2] for field in query.split("&"))
     server = login()
@@ -183,7 +183,7 @@ def test_our_clients_answer_as_others_do(app: str) -> None:
         "[ AccessManager.Reject ] : [ code=403 need auth; authmod=other ] : ",
     ],
 )
-def test_rejections_that_no_login_mends(description: str) -> None:
+def test_rejections_that_no_login_resolves(description: str) -> None:
     assert not ClientLogin("me", "secret", "live", "01234567").answer(description)
 
 

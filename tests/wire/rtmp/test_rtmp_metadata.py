@@ -49,7 +49,7 @@ def test_other_data_is_not_metadata(values: list[Value]) -> None:
     assert parse_metadata(values) is None
 
 
-def test_metadata_that_is_not_an_object_says_nothing() -> None:
+def test_metadata_that_is_not_an_object_is_ignored() -> None:
     assert parse_metadata(["onMetaData", "text"]) == Metadata()
 
 

@@ -96,7 +96,7 @@ def test_timestamps_over_the_wraps(milliseconds: int, size: int) -> None:
     assert len(message.payload) == size + 9
 
 
-def test_a_time_line_that_begins_before_zero_is_shifted() -> None:
+def test_a_timeline_that_starts_before_zero_is_shifted() -> None:
     muxer = Muxer([VIDEO, AUDIO])
     assert [muxer.timestamp(0, Frame((IDR,), time, time, key=True)) for time in (-9000, 0, -9900)] == [0, 100, 0]
     assert Muxer([VIDEO], origin=500).timestamp(0, Frame((IDR,), 90_000, 90_000, key=True)) == 500

@@ -32,7 +32,7 @@ def server(*methods: AuthenticationMethod, offer_sha256: bool = False) -> Server
     return ServerAuthenticator(NONCE, methods=methods or ("basic", "digest"), offer_sha256=offer_sha256)
 
 
-def test_challenges_come_in_the_configured_order() -> None:
+def test_challenges_are_sent_in_the_configured_order() -> None:
     basic = 'Basic realm="IPCAM"'
     digest = f'Digest realm="IPCAM", nonce="{NONCE}"'
     assert server("basic", "digest").challenges() == [basic, digest]

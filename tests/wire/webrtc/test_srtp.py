@@ -135,7 +135,7 @@ def test_sequence_numbers_wrap_as_in_libsrtp(profile: Profile) -> None:
 
 
 @every_profile
-def test_packets_of_before_the_wrap_may_come_after_it(profile: Profile) -> None:
+def test_packets_from_before_the_wrap_may_arrive_after_it(profile: Profile) -> None:
     sender, receiver = SrtpSender(profile, master_of(profile)), SrtpReceiver(profile, master_of(profile))
     for index in (0xFFFE, 0x10001, 0xFFFF, 0x10000, 0x10002):
         header = rtp_header(index)
@@ -173,7 +173,7 @@ def test_replayed_and_damaged_packets_are_refused(profile: Profile) -> None:
 
 
 @every_profile
-def test_the_window_is_as_long_as_it_says(profile: Profile) -> None:
+def test_the_window_has_the_announced_length(profile: Profile) -> None:
     sender, receiver = SrtpSender(profile, master_of(profile)), SrtpReceiver(profile, master_of(profile))
     newest = 2 * REPLAY_WINDOW
 
