@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from polycast.api.codecs import AUDIO_ENCODINGS
 from polycast.api.errors import UnsupportedCodec
 from polycast.api.media import import_av
-from polycast.media.codec import G711, AudioCodec, MPEG4Audio, Opus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-AUDIO_CODECS = ("aac", "opus", "pcmu", "pcma")
 
 BITRATE_PER_CHANNEL = 64_000
 OPUS_RATE = 48_000
@@ -33,8 +31,8 @@ class AudioSettings:
 
     def check(self) -> None:
         """Raise ValueError if they are invalid."""
-        if self.codec not in AUDIO_CODECS:
-            raise ValueError(f"unknown audio codec '{self.codec}': one of {', '.join(AUDIO_CODECS)}")
+        if self.codec not in AUDIO_ENCODINGS:
+            raise ValueError(f"unknown audio codec '{self.codec}': one of {', '.join(AUDIO_ENCODINGS)}")
         if self.channels not in (1, 2):
             raise ValueError(f"audio has one or two channels, not {self.channels}")
         if self.codec == "opus" and self.sample_rate != OPUS_RATE:
@@ -51,19 +49,19 @@ class AudioEncoder:
         self._av = import_av()
         self._settings = settings
         self._layout = "mono" if settings.channels == 1 else "stereo"
-        name = {"aac": "aac", "opus": "libopus", "pcmu": "pcm_mulaw", "pcma": "pcm_alaw"}[settings.codec]
-        self._format = {"aac": "fltp", "opus": "flt"}.get(settings.codec, "s16")
+        self._encoding = encoding = AUDIO_ENCODINGS[settings.codec]
+        self._format = encoding.sample_format
         try:
-            self._context = self._open(name)
+            self._context = self._open(encoding.encoder)
         except self._av.error.FFmpegError as error:
-            raise UnsupportedCodec(f"the encoder '{name}' cannot be opened: {error}") from error
+            raise UnsupportedCodec(f"the encoder '{encoding.encoder}' cannot be opened: {error}") from error
         self._frame_size = int(self._context.frame_size) or G711_FRAME
         import numpy as np
 
         self._numpy = np
         self._waiting = np.zeros((0, settings.channels), np.float32)
         self._position = 0
-        self.codec = self._describe()
+        self.codec = encoding.describe(bytes(self._context.extradata or b""), settings.sample_rate, settings.channels)
 
     @property
     def clock_rate(self) -> int:
@@ -129,19 +127,10 @@ class AudioEncoder:
         context.layout = self._layout
         context.format = self._format
         context.time_base = Fraction(1, settings.sample_rate)
-        if not settings.codec.startswith("pcm"):
+        if self._encoding.has_bitrate:
             context.bit_rate = settings.bitrate or BITRATE_PER_CHANNEL * settings.channels
             context.flags |= self._av.codec.context.Flags.global_header
         if name == "libopus":
             context.options = {"application": "lowdelay", "frame_duration": "20"}
         context.open()
         return context
-
-    def _describe(self) -> AudioCodec:
-        settings = self._settings
-        if settings.codec == "aac":
-            configuration = bytes(self._context.extradata or b"")
-            return MPEG4Audio(configuration, settings.sample_rate, settings.channels)
-        if settings.codec == "opus":
-            return Opus(settings.channels)
-        return G711(settings.codec == "pcmu", settings.sample_rate, settings.channels)

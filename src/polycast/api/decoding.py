@@ -8,45 +8,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from polycast.api.codecs import CODECS, LibraryCodec
 from polycast.api.errors import UnsupportedCodec
 from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame
 from polycast.api.inbox import Arrival
 from polycast.api.media import import_av
-from polycast.codecs import opus
 from polycast.codecs.registry import bitstream_of
-from polycast.media.codec import (
-    FLAC,
-    G711,
-    G722,
-    LPCM,
-    Codec,
-    MPEG4Audio,
-    MPEG4Video,
-    Opus,
-    Vorbis,
-)
+from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.media.track import Track, describe_tracks
-
-DECODERS = {
-    "H264": "h264",
-    "H265": "hevc",
-    "AV1": "libdav1d",
-    "VP8": "vp8",
-    "VP9": "vp9",
-    "MPEG4Video": "mpeg4",
-    "MPEG2Video": "mpeg2video",
-    "JPEG": "mjpeg",
-    "MPEG4Audio": "aac",
-    "Opus": "libopus",
-    "MPEG2Audio": "mp3",
-    "AC3": "ac3",
-    "FLAC": "flac",
-    "G722": "g722",
-    "LPCM": "pcm_s16be",
-}
-"""Name of the decoder of each codec; G711 has two."""
 
 MAXIMUM_THREADS = 4
 
@@ -56,11 +27,8 @@ MAXIMUM_TIMES = 64
 
 def decoder_name(codec: Codec) -> str | None:
     """Return the name of the decoder for a codec, or None."""
-    if isinstance(codec, G711):
-        return "pcm_mulaw" if codec.mu_law else "pcm_alaw"
-    if isinstance(codec, LPCM):
-        return {8: "pcm_u8", 16: "pcm_s16be", 24: "pcm_s24be"}.get(codec.bit_depth)
-    return DECODERS.get(codec.name)
+    row = CODECS.get(codec)
+    return row.decoder(codec) if row is not None else None
 
 
 def choose_tracks(tracks: Sequence[Track], *, video: bool, audio: bool) -> dict[int, Track]:
@@ -96,20 +64,21 @@ class _Decoder:
         self._bitstream = bitstream_of(track.codec)
         self._clock_rate = track.clock_rate
         name = decoder_name(track.codec)
-        if name == "libdav1d" and name not in av.codecs_available:
-            name = "av1"
+        row = CODECS.get(track.codec)
+        if row is not None and row.substitute and name not in av.codecs_available:
+            name = row.substitute
         try:
-            if name is None or name not in av.codecs_available:
+            if row is None or name is None or name not in av.codecs_available:
                 raise UnsupportedCodec(f"no decoder for {track.codec_name}")
             self._context = av.CodecContext.create(name, "r")
-            self._configure(track)
+            self._configure(row, track)
             self._context.open()
         except (av.error.FFmpegError, ValueError) as error:
             raise UnsupportedCodec(f"the decoder for {track.codec_name} cannot be opened: {error}") from error
         self._time_base = Fraction(1, self._clock_rate)
         self._times: dict[int, _Time] = {}
 
-    def _configure(self, track: Track) -> None:
+    def _configure(self, row: LibraryCodec[Any], track: Track) -> None:
         codec = track.codec
         context = self._context
         if codec.kind == "video":
@@ -117,15 +86,12 @@ class _Decoder:
             context.thread_type = "SLICE"
             context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS)
             context.flags |= self._av.codec.context.Flags.low_delay
-        extradata = _extradata(codec)
+        extradata = row.extradata(codec)
         if extradata:
             context.extradata = extradata
-        if isinstance(codec, G711 | LPCM):
-            context.sample_rate = codec.sample_rate
-            context.layout = "mono" if codec.channels == 1 else "stereo"
-        elif isinstance(codec, G722):
-            context.sample_rate = 16_000
-            context.layout = "mono"
+        if row.sound is not None:
+            context.sample_rate, channels = row.sound(codec)
+            context.layout = "mono" if channels == 1 else "stereo"
 
     def decode(self, frame: Frame) -> list[tuple[Any, int, _Time]]:
         """Decode a frame; return (native frame, pts, its times) for everything that is ready."""
@@ -151,16 +117,6 @@ class _Decoder:
     def seconds(self, pts: int) -> float:
         """Return a time in seconds."""
         return pts / self._clock_rate
-
-
-def _extradata(codec: Codec) -> bytes:
-    if isinstance(codec, MPEG4Audio | MPEG4Video | Vorbis):
-        return codec.configuration
-    if isinstance(codec, Opus):
-        return opus.build_id_header(opus.configuration_of(codec))
-    if isinstance(codec, FLAC):
-        return codec.stream_info
-    return b""
 
 
 class Decoding:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from polycast.api.codecs import VIDEO_ENCODINGS
 from polycast.api.errors import UnsupportedCodec
 from polycast.api.media import import_av
-from polycast.codecs import av1, nal
-from polycast.media.codec import AV1, H264, H265, MJPEG, VP8, VP9, VideoCodec
+from polycast.codecs.registry import bitstream_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,21 +33,6 @@ MAXIMUM_THREADS = 4
 CHANNELS = {"bgr24": 3, "rgb24": 3, "gray": 1, "bgra": 4, "rgba": 4}
 PLANAR = ("yuv420p", "nv12")
 
-SOFTWARE = {
-    "h264": "libx264",
-    "h265": "libx265",
-    "vp8": "libvpx",
-    "vp9": "libvpx-vp9",
-    "av1": "libsvtav1",
-    "mjpeg": "mjpeg",
-}
-HARDWARE = {
-    "h264": ("h264_nvenc", "h264_videotoolbox", "h264_qsv", "h264_amf", "h264_v4l2m2m"),
-    "h265": ("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv", "hevc_amf", "hevc_v4l2m2m"),
-    "av1": ("av1_nvenc", "av1_qsv", "av1_amf"),
-}
-"""Encoders of graphics cards and boards, in the order in which they are tried."""
-
 LIVE_OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1"},
     "libx265": {"preset": "ultrafast", "tune": "zerolatency", "forced-idr": "1", "x265-params": "log-level=error"},
@@ -66,11 +51,6 @@ LIVE_OPTIONS: dict[str, dict[str, str]] = {
     "hevc_amf": {"usage": "ultralowlatency"},
 }
 """Settings of each encoder for live video; other encoders have none."""
-
-# H264 and H265 NAL unit types of parameter sets and of access unit delimiters, which are removed from frames.
-_H264_SPS, _H264_PPS, _H264_DELIMITER = 7, 8, 9
-_H265_VPS, _H265_SPS, _H265_PPS, _H265_DELIMITER = 32, 33, 34, 35
-_AV1_TEMPORAL_DELIMITER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +76,8 @@ class VideoSettings:
             raise ValueError(f"the rate must be between 0 and 1000 frames a second, not {self.rate}")
         if self.format not in CHANNELS and self.format not in PLANAR:
             raise ValueError(f"unknown format '{self.format}': one of {', '.join([*CHANNELS, *PLANAR])}")
-        if self.codec not in SOFTWARE:
-            raise ValueError(f"unknown codec '{self.codec}': one of {', '.join(SOFTWARE)}")
+        if self.codec not in VIDEO_ENCODINGS:
+            raise ValueError(f"unknown codec '{self.codec}': one of {', '.join(VIDEO_ENCODINGS)}")
         if self.key_interval <= 0:
             raise ValueError("the key interval must be over 0 seconds")
 
@@ -122,7 +102,10 @@ class VideoEncoder:
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._key_type = self._av.video.frame.PictureType.I
         extradata = bytes(self._context.extradata or b"")
-        self.codec, self._parameter_sets = _describe(settings, extradata)
+        self.codec, self._parameter_sets = VIDEO_ENCODINGS[settings.codec].describe(
+            extradata, settings.width, settings.height
+        )
+        self._split = bitstream_of(self.codec).split
 
     def encode(self, array: NDArray[Any], pts: int, *, key: bool) -> list[tuple[tuple[bytes, ...], int, bool]]:
         """Encode a picture; return the frames that are ready as (units, pts, key). ``key`` requests a key frame.
@@ -158,7 +141,7 @@ class VideoEncoder:
 
     def _unpack(self, packet: Any) -> tuple[tuple[bytes, ...], int, bool]:
         key = bool(packet.is_keyframe)
-        units = _split(self.codec, bytes(packet))
+        units = self._split(bytes(packet))
         if key and self._parameter_sets:
             # Readers that missed the session description start here, so the parameter sets are also sent in-band.
             units = self._parameter_sets + tuple(unit for unit in units if unit not in self._parameter_sets)
@@ -168,7 +151,8 @@ class VideoEncoder:
         settings = self._settings
         names = [settings.encoder] if settings.encoder else []
         if not names:
-            names = [*(HARDWARE.get(settings.codec, ()) if settings.hardware else ()), SOFTWARE[settings.codec]]
+            encoding = VIDEO_ENCODINGS[settings.codec]
+            names = [*(encoding.hardware if settings.hardware else ()), encoding.software]
         failure = ""
         for name in names:
             if name not in self._av.codecs_available:
@@ -206,33 +190,3 @@ class VideoEncoder:
         context.options = options | LIVE_OPTIONS.get(name, {}) | dict(settings.options or {})
         context.open()
         return context
-
-
-def _split(codec: VideoCodec, data: bytes) -> tuple[bytes, ...]:
-    if isinstance(codec, H264):
-        return tuple(unit for unit in nal.split_annexb(data) if unit[0] & 0x1F != _H264_DELIMITER)
-    if isinstance(codec, H265):
-        return tuple(unit for unit in nal.split_annexb(data) if unit[0] >> 1 & 0x3F != _H265_DELIMITER)
-    if isinstance(codec, AV1):
-        return tuple(unit for unit in av1.split_obus(data) if av1.obu_type(unit) != _AV1_TEMPORAL_DELIMITER)
-    return (data,)
-
-
-def _describe(settings: VideoSettings, extradata: bytes) -> tuple[VideoCodec, tuple[bytes, ...]]:
-    """Return the codec of the track, and the parameter sets that must precede each key frame."""
-    if settings.codec == "h264":
-        h264_sets = {unit[0] & 0x1F: unit for unit in nal.split_annexb(extradata)}
-        sps, pps = h264_sets.get(_H264_SPS, b""), h264_sets.get(_H264_PPS, b"")
-        return H264(sps, pps), tuple(unit for unit in (sps, pps) if unit)
-    if settings.codec == "h265":
-        h265_sets = {unit[0] >> 1 & 0x3F: unit for unit in nal.split_annexb(extradata)}
-        vps, sps, pps = (h265_sets.get(kind, b"") for kind in (_H265_VPS, _H265_SPS, _H265_PPS))
-        return H265(vps, sps, pps), tuple(unit for unit in (vps, sps, pps) if unit)
-    if settings.codec == "av1":
-        if extradata[:1] == b"\x81":  # marker and version of a configuration record; otherwise plain OBUs
-            return av1.parse_configuration_record(extradata), ()
-        headers = [unit for unit in av1.split_obus(extradata) if av1.obu_type(unit) == 1]
-        return AV1(headers[0] if headers else b""), ()
-    if settings.codec == "vp9":
-        return VP9(width=settings.width, height=settings.height), ()
-    return (VP8() if settings.codec == "vp8" else MJPEG()), ()
