@@ -93,7 +93,7 @@ def on_demand(url: str, **settings: Any) -> dict[str, Any]:
 
 async def test_the_first_reader_starts_it_and_the_last_one_stops_it() -> None:
     async with camera() as origin:
-        paths = on_demand(origin.url(), sourceOnDemandCloseAfter="50ms")
+        paths = on_demand(origin.url(), sourceOnDemandCloseAfter="500ms")
         async with running(paths=paths) as app:
             assert app.log.find("started") is None
             readers = await asyncio.gather(*(app.reader("cam") for _ in range(10)))
