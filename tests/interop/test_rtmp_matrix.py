@@ -47,7 +47,7 @@ READERS = [
 
 FRAMES = 25
 """Pictures that a reader has to decode; less than a second of the stream."""
-READ_SECONDS = 20.0
+READ_SECONDS = 60.0
 """A reader that has not got them by then has failed. Alone, it takes 1 to 3 seconds."""
 
 GSTREAMER_ELEMENTS = ("rtmp2sink", "rtmpsink", "rtmp2src", "rtmpsrc", "gstreamer")

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's packages with GStreamer's bindings are for the system's Python."""
 
-START_SECONDS = 10.0
-STOP_SECONDS = 5.0
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
 POLL_SECONDS = 0.02
 
 
