@@ -26,7 +26,7 @@ from polycast.media.timebase import NANOSECONDS
 from polycast.media.track import Track
 from polycast.protocols.hls import source_player
 from polycast.protocols.hls.source_player import Player
-from polycast.protocols.hls.source_playlist import PlaylistFollower, choose_variant
+from polycast.protocols.hls.source_playlist import SHORTEST_RELOAD_SECONDS, PlaylistFollower, choose_variant
 from polycast.wire.hls.parsed import ParsedMediaPlaylist, ParsedMultivariantPlaylist
 from polycast.wire.hls.parser import parse_playlist
 
@@ -350,6 +350,32 @@ async def test_a_live_playlist_is_followed(
             await app.until(lambda: len(recorder.checksums(0)) > before)
 
 
+async def test_a_segment_that_has_left_the_playlist_is_skipped(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that is late goes on with what is there, without losing its readers."""
+    monkeypatch.setattr(PlaylistFollower, "reload_delay", lambda *_: 0.005)
+    async with web(package(media, tmp_path)) as origin:
+        live = Live(origin, 3)
+
+        def remove(path: str) -> Answer | None:
+            if not path.endswith("stream1.ts") or origin.requests.count("stream1.ts") > 2:
+                return None  # it is asked for twice
+            live.first = 2
+            live.write()
+            return Answer(404)
+
+        origin.script = remove
+        async with running(paths=pulling(origin.url("live.m3u8"))) as app:
+            recorder = Recorder(app)
+            await app.log.wait(r"WARNING .*\[hls source\] 1 segments were missed")
+            await app.until(lambda: len(recorder.checksums(0)) >= 75)
+            numbers = [media["video"].index(checksum) // 25 for checksum in recorder.checksums(0)]
+            assert numbers[:75] == [0] * 25 + [2] * 25 + [0] * 25
+            assert not app.log.find("failed: ")
+            assert len(recorder.descriptions) == 1
+
+
 async def test_a_live_playlist_that_stops(
     media: dict[str, Any], tmp_path: FilePath, at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,6 +580,43 @@ def test_parts_are_taken_one_by_one_and_segments_not_again() -> None:
         ("9.0", False),
     ]
     assert follower.reload_address("http://x/a", complete) == "http://x/a?_HLS_msn=9&_HLS_part=1"
+
+
+def test_the_rest_of_a_segment_whose_parts_have_left_the_playlist_is_in_the_whole() -> None:
+    follower = PlaylistFollower()
+    head = LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\n7\n"
+    follower.update(playlist(head + parts(8, 3)))
+    late = playlist(head + "#EXTINF:4,\n8\n#EXTINF:4,\n9\n")
+    assert [(piece.uri, piece.is_repeated) for piece in follower.update(late)] == [("8", True), ("9", False)]
+    assert follower.update(late) == []
+
+
+def test_a_segment_that_was_taken_in_parts_is_not_taken_again_when_they_have_left_the_playlist() -> None:
+    follower = PlaylistFollower()
+    head = LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\n7\n"
+    follower.update(playlist(head + parts(8, 4)))
+    late = playlist(head + "#EXTINF:4.00001,\n8\n#EXTINF:4,\n9\n")
+    assert [(piece.uri, piece.is_repeated) for piece in follower.update(late)] == [("9", False)]
+
+
+def test_what_is_not_there_any_more_is_looked_for_in_the_next_playlist() -> None:
+    follower = PlaylistFollower()
+    head = LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\n7\n"
+    first = playlist(head + parts(8, 3))
+    pieces = follower.update(first)
+    assert [piece.uri for piece in pieces] == ["7", "8.0", "8.1", "8.2"]
+    assert follower.put_back(pieces[2])
+    assert follower.reload_delay(first, 0) == SHORTEST_RELOAD_SECONDS
+    assert follower.reload_address("http://x/a", first) == "http://x/a?_HLS_msn=8&_HLS_part=1"
+    later = playlist(head + "#EXTINF:4,\n8\n" + parts(9, 1))
+    pieces = follower.update(later)
+    assert [(piece.uri, piece.is_repeated) for piece in pieces] == [("8", True), ("9.0", False)]
+    assert follower.put_back(pieces[0])
+    pieces = follower.update(later)
+    assert [(piece.uri, piece.is_repeated) for piece in pieces] == [("8", True), ("9.0", False)]
+    assert not follower.put_back(pieces[0])
+    gone = playlist(LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:9\n#EXTINF:4,\n9\n")
+    assert [(piece.uri, piece.is_repeated) for piece in follower.update(gone)] == [("9", True)]
 
 
 def test_plain_playlists_are_not_asked_for_what_they_cannot() -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from polycast.errors import RemoteProtocolError
 from polycast.protocols.hls.source_crypto import KEY_SIZE, Decryptor, check_key, decrypt
 from polycast.protocols.hls.source_demuxer import PieceDemuxer
-from polycast.protocols.hls.source_http import Download, Fetcher, resolve
+from polycast.protocols.hls.source_http import Download, Fetcher, MissingFileError, resolve
 from polycast.protocols.hls.source_player import Player, PlayoutQueue
 from polycast.protocols.hls.source_playlist import Piece, PlaylistFollower, choose_variant
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
@@ -216,7 +216,13 @@ class _Rendition:
             initialization = None
             if piece.initialization is not None:
                 initialization = await self._initialization(piece.initialization, base, piece.sequence)
-            await self._segment(piece, base, initialization)
+            try:
+                await self._segment(piece, base, initialization)
+            except MissingFileError as error:
+                if playlist.ended or not self._follower.put_back(piece):
+                    raise
+                self._context.log.debug("reloading the playlist: %s", error)
+                return
 
     async def _segment(self, piece: Piece, base: str, initialization: bytes | None) -> None:
         """Demux a segment while it is downloaded."""
@@ -243,7 +249,8 @@ class _Rendition:
                 break
         if decryptor is not None:
             await self._demux(piece, decryptor.finish())
-        self._queue.receive(self._demuxer.tracks, piece.period, self._demuxer.end(piece))
+        frames = self._demuxer.end(piece)
+        self._queue.receive(self._demuxer.tracks, piece.period, frames, is_repeated=piece.is_repeated)
 
     async def _pieces(self, piece: Piece, url: str, received: int) -> AsyncGenerator[bytes, None]:
         """Yield a segment from byte ``received`` on, at the speed at which it is played."""
@@ -281,7 +288,8 @@ class _Rendition:
             for first in range(0, len(frames), FRAMES_AT_ONCE):
                 if first:
                     await asyncio.sleep(0)
-                self._queue.receive(self._demuxer.tracks, piece.period, frames[first : first + FRAMES_AT_ONCE])
+                some = frames[first : first + FRAMES_AT_ONCE]
+                self._queue.receive(self._demuxer.tracks, piece.period, some, is_repeated=piece.is_repeated)
             start += size
             took = loop.time() - began
             if took > SLICE_SECONDS:

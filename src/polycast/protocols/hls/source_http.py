@@ -41,6 +41,10 @@ _REDIRECTED: Final = "the server redirects to"
 _SCHEMES: Final = ("http", "https")
 
 
+class MissingFileError(PullError):
+    """The server does not have a file (404, 410)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Download:
     """A file, and its final address after redirections."""
@@ -151,7 +155,8 @@ class Fetcher:
                         address = without_credentials(resolve(address, response.headers["Location"], by=_REDIRECTED))
                         continue
                     if response.status_code not in (200, 206):
-                        raise PullError(f"bad status code: {response.status_code} ({address})")
+                        kind = MissingFileError if response.status_code in (404, 410) else PullError
+                        raise kind(f"bad status code: {response.status_code} ({address})")
                     # a server that does not support ranges sends everything
                     window = byte_range if response.status_code == 200 else None
                     async with aclosing(_read(response, limit, window)) as pieces:

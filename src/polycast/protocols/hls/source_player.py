@@ -64,7 +64,8 @@ class PlayoutQueue:
         self._only = only
         self._indexes: dict[int, int] = {}
         """Index among the used tracks by index in the container."""
-        self._last_time: dict[int, int] = {}
+        self._last: dict[int, tuple[int, int]] = {}
+        """Of the last frame by track index: time in nanoseconds, and DTS in the container."""
         self._continuity = Continuity([])
         """Joins jumps without a discontinuity, so that frames can be played out by their times."""
         self._container_tracks: tuple[Track, ...] | None = None
@@ -100,8 +101,16 @@ class PlayoutQueue:
             self.size -= entry[2].size + FRAME_OVERHEAD
         return entry
 
-    def receive(self, tracks: tuple[Track, ...] | None, period: int, frames: Sequence[tuple[int, Frame]]) -> None:
-        """Add the frames of a piece; ``tracks`` are those of its container."""
+    def receive(
+        self,
+        tracks: tuple[Track, ...] | None,
+        period: int,
+        frames: Sequence[tuple[int, Frame]],
+        *,
+        is_repeated: bool = False,
+    ) -> None:
+        """Add the frames of a piece; ``tracks`` are those of its container. Those that were received before are left
+        out if ``is_repeated``."""
         if tracks is None:
             return
         if tracks is not self._container_tracks:
@@ -110,15 +119,18 @@ class PlayoutQueue:
             index = self._indexes.get(container_index)
             if index is None or self.tracks is None:
                 continue
+            last = self._last.get(index)
+            if is_repeated and last is not None and frame.dts <= last[1]:
+                continue
             rate = self.tracks[index].clock_rate
             offset = self._time_line.place(period, rescale_nearest(frame.dts, rate, NANOSECONDS))
             track = self._continuity.tracks[index]
             key = frame.key and self.tracks[index].kind == "video"
             dts = track.place(frame.dts + rescale_nearest(offset, NANOSECONDS, rate), None, key=key)
             time = rescale_nearest(dts, rate, NANOSECONDS)
-            if time < self._last_time.get(index, 0):
+            if last is not None and time < last[0]:
                 continue  # from before the discontinuity, or sent twice
-            self._last_time[index] = time
+            self._last[index] = (time, frame.dts)
             step = frame.duration or rate // 25
             self._time_line.extend(time + rescale_nearest(step, rate, NANOSECONDS))
             begins = track.began or frame.discontinuity
@@ -140,10 +152,10 @@ class PlayoutQueue:
             Track(index, track.codec, language=track.language, title=track.title) for index, track in enumerate(kept)
         )
         if self.tracks is not None and taken != self.tracks:
-            time = self.entries[-1][0] if self.entries else max(self._last_time.values(), default=0)
+            time = self.entries[-1][0] if self.entries else max((time for time, _ in self._last.values()), default=0)
             self.entries.append((time, -1, taken))
         if self.tracks is None or not can_follow(self.tracks, taken):
-            self._last_time = {}
+            self._last = {}
             self._continuity = Continuity([track.clock_rate for track in taken], MAXIMUM_STEP_OF_FRAMES)
         self.tracks = taken
 

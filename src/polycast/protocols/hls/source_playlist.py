@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from polycast.wire.hls.parsed import (
@@ -23,6 +23,9 @@ from polycast.wire.mp4.sample_entries import MAPPINGS
 HOLD_BACK_TARGETS: Final = 3
 
 SHORTEST_RELOAD_SECONDS: Final = 0.1
+
+# Seconds by which the sum of the durations of parts may differ from the duration of their segment, by rounding.
+DURATION_TOLERANCE: Final = 0.001
 
 # Segments by which the numbering may go back before the server is assumed to have restarted.
 RESTART_DISTANCE: Final = 2
@@ -48,6 +51,19 @@ class Piece:
     duration: float
     """Seconds."""
     ends_segment: bool
+    is_repeated: bool = False
+    """Whether it may contain frames that pieces before it have contained."""
+
+
+class _Position(NamedTuple):
+    """Where the next piece starts."""
+
+    sequence: int
+    parts: int
+    """Parts of that segment before it."""
+    seconds: float
+    """Their duration."""
+    period: int | None
 
 
 class PlaylistFollower:
@@ -57,6 +73,13 @@ class PlaylistFollower:
         self._next_sequence: int | None = None
         self._next_part = 0
         """Parts of that segment that were already returned."""
+        self._part_seconds = 0.0
+        """Their duration."""
+        self._positions: dict[Piece, _Position] = {}
+        """Of the pieces that `update` returned last."""
+        self._missing: tuple[int, str, ByteRange | None] | None = None
+        """Sequence number and address of the last piece that was put back."""
+        self._was_put_back = False
         self._last_state: tuple[int, int, bool] | None = None
         self._period: int | None = None
         """Counted here, because servers do not update EXT-X-DISCONTINUITY-SEQUENCE when segments leave the playlist."""
@@ -72,13 +95,15 @@ class PlaylistFollower:
         self.has_changed = state != self._last_state
         self._last_state = state
         if self._next_sequence is None or self._next_sequence > edge + RESTART_DISTANCE:
-            self._next_sequence, self._next_part = _start_of(playlist, edge), 0
+            self._next_sequence, self._next_part, self._part_seconds = _start_of(playlist, edge), 0, 0.0
             if self._period is not None:
                 self._period += 1
         first = playlist.media_sequence + playlist.skipped_segments
         if self._next_sequence < first:
             self.skipped += first - self._next_sequence
-            self._next_sequence, self._next_part = first, 0
+            self._next_sequence, self._next_part, self._part_seconds = first, 0, 0.0
+        self._was_put_back = False
+        self._positions.clear()
         pieces: list[Piece] = []
         for segment in playlist.segments:
             if segment.sequence >= (self._next_sequence or 0):
@@ -86,6 +111,18 @@ class PlaylistFollower:
         if playlist.part_target is not None and self._next_sequence == edge:
             self._add_open_parts(playlist, pieces)
         return pieces
+
+    def put_back(self, piece: Piece) -> bool:
+        """Go back to a piece that the server does not have any more: the next playlist says what there is instead, the
+        whole segment or later ones. Return False if that piece was put back before."""
+        position = self._positions.get(piece)
+        address = (piece.sequence, piece.uri, piece.byte_range)
+        if position is None or address == self._missing:
+            return False
+        self._missing = address
+        self._was_put_back = True
+        self._next_sequence, self._next_part, self._part_seconds, self._period = position
+        return True
 
     def reload_address(self, url: str, playlist: ParsedMediaPlaylist) -> str:
         """Return the address of the next playlist: a blocking request, if the server supports it."""
@@ -104,6 +141,8 @@ class PlaylistFollower:
 
     def reload_delay(self, playlist: ParsedMediaPlaylist, elapsed: float) -> float:
         """Return the seconds to wait, ``elapsed`` seconds after the last download started (RFC 8216 section 6.3.4)."""
+        if self._was_put_back:
+            return SHORTEST_RELOAD_SECONDS
         if playlist.control.can_block_reload and self.has_changed:
             return 0.0
         interval = playlist.target_duration if self.has_changed else playlist.target_duration / 2
@@ -111,7 +150,9 @@ class PlaylistFollower:
 
     def _add_segment(self, segment: ParsedSegment, pieces: list[Piece]) -> None:
         taken, self._next_part = self._next_part, 0
+        seconds, self._part_seconds = self._part_seconds, 0.0
         is_begun = segment.sequence == self._next_sequence and taken > 0
+        position = _Position(segment.sequence, taken, seconds, self._period)
         self._next_sequence = segment.sequence + 1
         if self._period is None:
             self._period = segment.discontinuity_sequence
@@ -119,35 +160,58 @@ class PlaylistFollower:
             self._period += 1
         if segment.gap:
             return
-        if not is_begun:
-            pieces.append(self._piece(segment, segment.uri, segment.byte_range, segment.duration, ends=True))
+        # Parts leave the playlist before their segment. What is missing of it then is only there as a whole.
+        is_cut = is_begun and len(segment.parts) < taken and seconds < segment.duration - DURATION_TOLERANCE
+        if is_cut or not is_begun:
+            piece = self._piece(segment, segment.uri, segment.byte_range, segment.duration, is_repeated=is_begun)
+            self._add(piece, position, pieces)
             return
         rest = segment.parts[taken:]
         for number, part in enumerate(rest, 1):
             if not part.gap:
-                pieces.append(self._piece(segment, part.uri, part.byte_range, part.duration, ends=number == len(rest)))
+                is_last = number == len(rest)
+                piece = self._piece(segment, part.uri, part.byte_range, part.duration, ends_segment=is_last)
+                self._add(piece, position, pieces)
+            position = position._replace(parts=position.parts + 1, seconds=position.seconds + part.duration)
 
     def _add_open_parts(self, playlist: ParsedMediaPlaylist, pieces: list[Piece]) -> None:
         last = playlist.segments[-1] if playlist.segments else None
         new: tuple[ParsedPart, ...] = playlist.open_parts[self._next_part :]
+        sequence = self._next_sequence or 0
         for part in new:
             if not part.gap:
-                pieces.append(
-                    Piece(
-                        part.uri,
-                        part.byte_range,
-                        last.initialization if last is not None else None,
-                        last.key if last is not None else None,
-                        self._next_sequence or 0,
-                        self._period or 0,
-                        part.duration,
-                        ends_segment=False,
-                    )
+                piece = Piece(
+                    part.uri,
+                    part.byte_range,
+                    last.initialization if last is not None else None,
+                    last.key if last is not None else None,
+                    sequence,
+                    self._period or 0,
+                    part.duration,
+                    ends_segment=False,
+                    is_repeated=self._is_missing(sequence),
                 )
-        self._next_part += len(new)
+                self._add(piece, _Position(sequence, self._next_part, self._part_seconds, self._period), pieces)
+            self._next_part += 1
+            self._part_seconds += part.duration
+
+    def _add(self, piece: Piece, position: _Position, pieces: list[Piece]) -> None:
+        self._positions[piece] = position
+        pieces.append(piece)
+
+    def _is_missing(self, sequence: int) -> bool:
+        """Whether a piece of this segment was put back, perhaps after a part of it was received."""
+        return self._missing is not None and self._missing[0] == sequence
 
     def _piece(
-        self, segment: ParsedSegment, uri: str, byte_range: ByteRange | None, duration: float, *, ends: bool
+        self,
+        segment: ParsedSegment,
+        uri: str,
+        byte_range: ByteRange | None,
+        duration: float,
+        *,
+        ends_segment: bool = True,
+        is_repeated: bool = False,
     ) -> Piece:
         return Piece(
             uri,
@@ -157,7 +221,8 @@ class PlaylistFollower:
             segment.sequence,
             self._period or 0,
             duration,
-            ends,
+            ends_segment,
+            is_repeated or self._is_missing(segment.sequence),
         )
 
 
