@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import FLAC, Codec, Generic
+from polycast.media.codec_table import CodecTable
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload import (
@@ -68,10 +69,10 @@ PAYLOADS: Final[tuple[RtpPayload[Any], ...]] = (
 )
 """All formats. Where a codec has several, the first one is used for tracks that do not come from RTP."""
 
-NOT_CARRIED: Final[dict[type[Codec], str]] = {FLAC: "no RTP payload format for FLAC is registered"}
-"""Codecs without a format, and why."""
-
-_BY_CODEC: Final[dict[type[Codec], RtpPayload[Any]]] = {payload.codec_type: payload for payload in reversed(PAYLOADS)}
+CODECS: Final = CodecTable[RtpPayload[Any]](
+    {payload.codec_type: payload for payload in reversed(PAYLOADS)},
+    {"RTP has no payload format for it": (FLAC,)},
+)
 _BY_ENCODING: Final[dict[str, RtpPayload[Any]]] = {
     encoding.upper(): payload for payload in PAYLOADS for encoding in payload.encodings
 }
@@ -79,7 +80,7 @@ _BY_ENCODING: Final[dict[str, RtpPayload[Any]]] = {
 
 def payload_of_codec(codec: Codec) -> RtpPayload[Any]:
     """Return the payload format of a codec; that of unknown ones where RTP cannot carry it."""
-    return _BY_CODEC.get(type(codec), generic.PAYLOAD)
+    return CODECS.get(codec) or generic.PAYLOAD
 
 
 def payload_of(track: Track) -> RtpPayload[Any]:

@@ -1,0 +1,156 @@
+"""The table of codecs in ``docs/codecs.md``, from the rows that the protocols declare.
+
+``python -m polycast.app.codec_document docs/`` writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from polycast.api import codecs as library
+from polycast.media.codec import CODEC_TYPES, COMMON_NAMES, Codec
+from polycast.media.codec_table import CodecTable
+from polycast.media.track import Track
+from polycast.rtp.payload import registry as rtp
+from polycast.wire.hls.codecs import obstacle
+from polycast.wire.hls.options import Variant
+from polycast.wire.mp4 import sample_entries as mp4
+from polycast.wire.mpegts import codecs as mpegts
+from polycast.wire.rtmp import supported as rtmp
+from polycast.wire.webrtc import codecs as webrtc
+
+BEGIN: Final = "<!-- codecs: begin -->\n"
+END: Final = "<!-- codecs: end -->\n"
+
+YES, NO = "yes", "-"
+
+LINE: Final = 128
+"""Characters of a line of the document, where it is no row of the table."""
+
+_NAMES: Final = {
+    **COMMON_NAMES,
+    "MPEG2Audio": "MPEG audio (MP3)",
+    "MPEG4Video": "MPEG-4 Part 2",
+    "MPEG2Video": "MPEG-2",
+    "MPEGTS": "MPEG-TS in RTP",
+    "Generic": "anything else in RTP",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One container."""
+
+    name: str
+    table: CodecTable[Any]
+    cell: Callable[[Codec], str]
+    """What the table says of a codec; ``-`` for one that is not carried."""
+    reason: Callable[[Codec], str | None]
+    """Why it does not carry a codec."""
+
+
+def _rtp_cell(codec: Codec) -> str:
+    if codec not in rtp.CODECS:
+        return NO
+    track = Track(0, codec, rtp.rtp_format_for(codec, 96))
+    has_packetizer = rtp.make_packetizer(track, ssrc=0, initial_sequence=0, initial_timestamp=0) is not None
+    return YES if has_packetizer and rtp.make_depacketizer(track) is not None else "pass-through"
+
+
+def _rtmp_cell(codec: Codec) -> str:
+    mapping = rtmp.CODECS.get(codec)
+    if mapping is None:
+        return NO
+    forms = [form for form, there in (("legacy", mapping.legacy_identifiers), ("enhanced", mapping.four_cc)) if there]
+    return ", ".join(forms) + (f" ({mapping.note})" if mapping.note else "")
+
+
+def _webrtc_cell(codec: Codec) -> str:
+    mapping = webrtc.CODECS.get(codec)
+    return NO if mapping is None else mapping.note or YES
+
+
+def _fmp4_cell(codec: Codec) -> str:
+    return YES if obstacle(Variant.FMP4, codec) is None else NO
+
+
+def _mpegts_cell(codec: Codec) -> str:
+    if obstacle(Variant.MPEGTS, codec) is None:
+        return YES
+    return "sources only" if codec in mpegts.CODECS else NO
+
+
+def _library_cell(codec: Codec) -> str:
+    row = library.CODECS.get(codec)
+    if row is None:
+        return "encoded frames" if codec in rtp.CODECS and _rtp_cell(codec) == YES else NO
+    return "decodes, encodes" if row.video_encoding is not None or row.audio_encodings else "decodes"
+
+
+COLUMNS: Final = (
+    Column("RTSP", rtp.CODECS, _rtp_cell, rtp.CODECS.reason),
+    Column("RTMP", rtmp.CODECS, _rtmp_cell, rtmp.CODECS.reason),
+    Column("WebRTC", webrtc.CODECS, _webrtc_cell, webrtc.CODECS.reason),
+    Column("HLS (fMP4, Low-Latency)", mp4.CODECS, _fmp4_cell, lambda codec: obstacle(Variant.FMP4, codec)),
+    Column("HLS (MPEG-TS)", mpegts.CODECS, _mpegts_cell, lambda codec: obstacle(Variant.MPEGTS, codec)),
+    Column("Python library", library.CODECS, _library_cell, library.CODECS.reason),
+)
+
+
+def missing_rows() -> list[str]:
+    """Return which codecs a container has forgotten: neither carried nor with a reason."""
+    return [
+        f"{column.name}: {codec_type.__name__}"
+        for column in COLUMNS
+        for codec_type in CODEC_TYPES
+        if codec_type not in column.table.carried and codec_type not in column.table.not_carried
+    ]
+
+
+def name_of(codec: Codec) -> str:
+    """Return what the document calls a codec."""
+    return _NAMES.get(codec.name, codec.name)
+
+
+def table() -> str:
+    """Return the table of codecs and containers, and why some do not carry a codec, as Markdown."""
+    lines = ["| codec | " + " | ".join(column.name for column in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for codec_type in CODEC_TYPES:
+        codec = codec_type()
+        lines.append(f"| {name_of(codec)} | " + " | ".join(column.cell(codec) for column in COLUMNS) + " |")
+    return "\n".join([*lines, "", "What is not carried:", "", *_reasons()]) + "\n"
+
+
+def _reasons() -> Iterator[str]:
+    for column in COLUMNS:
+        names: dict[str, list[str]] = {}
+        for codec_type in CODEC_TYPES:
+            reason = column.reason(codec_type())
+            if reason is not None:
+                names.setdefault(reason, []).append(name_of(codec_type()))
+        for reason, codecs in names.items():
+            line = f"- {column.name}: {', '.join(codecs)} ({reason})"
+            yield textwrap.fill(line, LINE, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def updated(text: str) -> str:
+    """Return the document with the table in it replaced. Raises ValueError if it has no place for it."""
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return text[:start] + table() + text[end:]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the document."""
+    parser = argparse.ArgumentParser(description="Write the table of codecs into codecs.md.")
+    parser.add_argument("directory", type=Path, help="directory of the documentation")
+    path = parser.parse_args(arguments).directory / "codecs.md"
+    path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()
