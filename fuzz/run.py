@@ -6,9 +6,8 @@ A target is a module with
 * ``SEEDS: list[bytes]``, good inputs to start from;
 * optionally ``DICTIONARY: list[bytes]``, tokens of the format.
 
-Further inputs lie in ``corpus/<target>/``: those that ``--grow`` found to reach new lines, and ``crash-<hash>``, the
-Further inputs are in ``corpus/<target>/``: those that ``--grow`` kept because they reached new lines, and All of them
-run in the test suite.
+Further inputs are in ``corpus/<target>/``: those that ``--grow`` kept because they reached new lines, and
+``crash-<hash>``, inputs that once caused a failure. All of them run in the test suite.
 
     python fuzz/run.py                        every target, 10 seconds each
     python fuzz/run.py --seconds 60 sdp       one target, one minute

@@ -17,12 +17,12 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 
 
 def secretbox_key(key: str) -> bytes:
-    """The key as the reference server makes it from text: padded with zero bytes, or cut, to 32 bytes."""
+    """The key as the reference server derives it from text: padded with zero bytes or truncated to 32 bytes."""
     return key.encode("utf-8", "surrogateescape")[:KEY_SIZE].ljust(KEY_SIZE, b"\x00")
 
 
 def is_encrypted(content: bytes) -> bool:
-    """Whether the content of a file looks like an encrypted one: a single text of base64."""
+    """Whether the content of a file may be encrypted: a single base64 string."""
     text = b"".join(content.split())
     return len(text) * 3 // 4 >= NONCE_SIZE + TAG_SIZE and _BASE64.fullmatch(text) is not None
 
@@ -35,7 +35,7 @@ def encrypt(plain: bytes, key: str, nonce: bytes | None = None) -> bytes:
 
 
 def decrypt(encrypted: bytes, key: str) -> bytes:
-    """Decrypt a configuration file; raises ConfigurationError ``decryption error`` whatever is wrong."""
+    """Decrypt a configuration file; raises ConfigurationError ``decryption error`` for any failure."""
     from nacl.exceptions import CryptoError
     from nacl.secret import SecretBox
 

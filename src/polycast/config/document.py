@@ -1,6 +1,6 @@
-"""Makes the documents about the configuration from the schema: ``python -m polycast.config.document docs/``.
+"""Generates the documents about the configuration from the schema: ``python -m polycast.config.document docs/``.
 
-Written are ``configuration.md`` and ``configuration.schema.json`` in that directory and ``polycast.yml`` beside it.
+Writes ``configuration.md`` and ``configuration.schema.json`` into that directory, and ``polycast.yml`` next to it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Settings marked *new* do not exist in rtsp-simple-server v0.20.0.
 
 
 def polycast_yml() -> str:
-    """The text of the configuration file that is shipped."""
+    """The text of the default configuration file."""
     lines = [_comment(_YAML_HEAD)]
     for field in configuration_fields().values():
         if field.heading:
@@ -119,7 +119,7 @@ def configuration_schema() -> dict[str, Any]:
 
 
 def documents(directory: Path) -> dict[Path, str]:
-    """Every document with its text; ``directory`` is the one of the documentation."""
+    """The text of each document by its path; ``directory`` is the documentation folder."""
     return {
         directory / "configuration.md": configuration_markdown(),
         directory / "configuration.schema.json": json.dumps(configuration_schema(), indent=2, ensure_ascii=False)
@@ -129,7 +129,7 @@ def documents(directory: Path) -> dict[Path, str]:
 
 
 def default_text(field: Field) -> str:
-    """The default of a setting as it is written in a file."""
+    """The default of a setting as written in a file."""
     value = field.kind.dump(field.default)
     if isinstance(value, bool):
         return "yes" if value else "no"

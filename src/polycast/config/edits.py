@@ -1,4 +1,4 @@
-"""Changes of the configuration as values: they can be tried on the running one, and written into a file."""
+"""Changes of the configuration as values: they can be applied to the running one, and written into a file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RemovePath(msgspec.Struct, frozen=True):
 
 
 class ReplacePaths(msgspec.Struct, frozen=True):
-    """Put exactly these paths in the place of all paths."""
+    """Replace all paths by exactly these."""
 
     paths: Mapping[str, Mapping[str, Any] | None]
 
@@ -70,9 +70,9 @@ class ReplacePaths(msgspec.Struct, frozen=True):
 
 
 Edit = SetKeys | AddPath | EditPath | RemovePath | ReplacePaths
-"""Every one has ``apply(configuration)``, which returns the changed one, or raises ConfigurationError."""
+"""Each has ``apply(configuration)``, which returns the changed one, or raises ConfigurationError."""
 
 
 def loaded_name(name: str) -> str:
-    """Return the name of an entry of ``paths`` as it is once loaded: ``all`` is an alias."""
+    """Return the canonical name of an entry of ``paths``: ``all`` is an alias."""
     return ALL_PATHS if name == ALL_PATHS_ALIAS else name

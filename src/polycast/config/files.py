@@ -1,4 +1,4 @@
-"""Reads configuration files, with limits: what stands in the place of a file may be a pipe, a device or huge."""
+"""Reads configuration files, with limits: the path may lead to a pipe, a device or a huge file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class UnreadableError(ConfigurationError):
 
 
 def read_once(path: str) -> tuple[bytes, bool]:
-    """Read a configuration when the server starts; return its content, and whether it can be read again.
+    """Read a configuration at the start of the server; return its content, and whether it can be read again.
 
-    A pipe (``polycast <(...)``) is read until its other end closes, and is empty ever after. Raises UnreadableError.
+    A pipe (``polycast <(...)``) is read until its other end closes, and cannot be read again. Raises UnreadableError.
     """
     try:
         with open(path, "rb") as file:
@@ -35,7 +35,7 @@ def read_once(path: str) -> tuple[bytes, bool]:
 
 
 def read_again(path: str | os.PathLike[str]) -> bytes:
-    """Read the file of a server that runs. Never waits for another process. Raises UnreadableError."""
+    """Read the file while the server is running. Never waits for another process. Raises UnreadableError."""
     try:
         # Opening a named pipe waits for a writer, unless asked not to.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -58,15 +58,15 @@ class Encoding(msgspec.Struct, frozen=True):
 
     name: str
     mark: bytes = b""
-    """The byte order mark in front."""
+    """The byte order mark at the start."""
 
     def encode(self, text: str) -> bytes:
-        """Return the bytes of a file with this text."""
+        """Return the encoded text."""
         return self.mark + text.encode(self.name)
 
 
 _MARKED: Final = (
-    # The longer mark first: that of UTF-32 begins like that of UTF-16.
+    # The longer mark first: the one of UTF-32 starts like the one of UTF-16.
     Encoding("utf-32-le", codecs.BOM_UTF32_LE),
     Encoding("utf-32-be", codecs.BOM_UTF32_BE),
     Encoding("utf-8", codecs.BOM_UTF8),
@@ -90,12 +90,12 @@ def decode(content: bytes) -> tuple[str, Encoding]:
 
 
 def is_blank(content: bytes) -> bool:
-    """Whether a file has nothing in it, not even a comment."""
+    """Whether a file is empty, without even a comment."""
     return not content.strip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")
 
 
 def empty_file(path: str | os.PathLike[str]) -> str:
-    """Return what is said of a file that became empty."""
+    """Return the message about a file that became empty."""
     return f"the configuration file '{path}' is empty"
 
 

@@ -1,4 +1,4 @@
-"""Settings of other servers, for the error that tells what takes their place here."""
+"""Settings of other servers, for the error that names their equivalent here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _RENAMED_OF_PATH: Final = {
     "runOnUnread": "a command of runOnRead is ended with the reader",
 }
 
-# Beginnings of keys whose feature has no counterpart.
+# Prefixes of keys whose feature has no equivalent.
 _PREFIXES: Final = ("webrtc", "srt", "srtp", "moq", "playback", "record", "auth", "multicastSR", "whep", "rtsp", "rtp")
 _PREFIXES_OF_PATH: Final = (
     "record",
@@ -74,7 +74,7 @@ OTHER_NAMES_OF_ALL: Final = frozenset({"all_others"})
 
 
 def foreign_key(key: str, *, of_path: bool) -> str:
-    """Return what to say of a key that another server has; empty when none of those known has it."""
+    """Return the message about a key of another server; empty if none of the known ones has it."""
     renamed = (_RENAMED_OF_PATH if of_path else _RENAMED).get(key, "")
     if renamed:
         return f"a setting of MediaMTX; {renamed}; {_PAGE}"

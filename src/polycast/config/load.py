@@ -22,26 +22,26 @@ from polycast.errors import ConfigurationError
 
 
 class LoadedConfiguration(msgspec.Struct, frozen=True):
-    """A configuration and how it came about."""
+    """A configuration and where it was loaded from."""
 
     configuration: Configuration
     source_path: Path | None
-    """The absolute path of the file, or None when there is none."""
+    """The absolute path of the file, or None if there is none."""
     warnings: list[str]
     """One line each, for the log."""
     given: frozenset[str]
     """The keys that the user set: ``hlsVariant``, or ``paths.<name>.<key>``."""
     content_digest: str = ""
-    """SHA-256 of the file as it lies on the disk, hexadecimal; empty without a file."""
+    """SHA-256 of the file as stored, hexadecimal; empty without a file."""
     is_rereadable: bool = True
-    """False for a pipe, whose content is there only once."""
+    """False for a pipe, which can be read only once."""
 
 
 def load(path: str | None, environment: Mapping[str, str], *, again: bool = False) -> LoadedConfiguration:
     """Load the file at ``path`` (None: no file) and apply ``environment``. Raises ConfigurationError.
 
-    ``again`` says that a server runs with what was loaded before: it must never wait for a pipe, and a file that has
-    become empty is no configuration.
+    ``again``: the file is reloaded. A running server must never wait for a pipe, and a file that has become empty is
+    no configuration.
     """
     if path is None:
         return _with_doubts(load_bytes(b"", environment))
@@ -63,7 +63,7 @@ def load(path: str | None, environment: Mapping[str, str], *, again: bool = Fals
 def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -> LoadedConfiguration:
     """Load a configuration whose (decrypted) file content is ``content``. Raises ConfigurationError.
 
-    ``name`` is the file's, for errors.
+    ``name`` is the name of the file, for errors.
     """
     values: Any = {}
     variables: Mapping[str, str] = {}

@@ -11,15 +11,15 @@ from polycast.errors import ConfigurationError
 
 ALL_PATHS_ALIAS: Final = "all"
 ALL_PATHS: Final = "~^.*$"
-"""What the entry ``all`` is called once it is loaded; the API and ``confName`` show this name."""
+"""The canonical name of the entry ``all``; the API and ``confName`` show this name."""
 
 _PATH_NAME = re.compile(r"[0-9a-zA-Z_\-/.~]+", re.ASCII)
 
-MAX_NAME: Final = 512  # characters; what a name is compared with takes time that grows with it
+MAX_NAME: Final = 512  # characters; the time for matching a pattern grows with the name
 
 
 def check_path_name(name: str) -> None:
-    """Raise ConfigurationError with the reason when ``name`` cannot be the name of a path."""
+    """Raise ConfigurationError with the reason if ``name`` cannot be the name of a path."""
     if not name:
         raise ConfigurationError("cannot be empty")
     if name.startswith("/"):
@@ -28,7 +28,7 @@ def check_path_name(name: str) -> None:
         raise ConfigurationError("can't end with a slash")
     if not _PATH_NAME.fullmatch(name):
         raise ConfigurationError("can contain only alphanumeric characters, underscore, dot, tilde, minus or slash")
-    # Commands and recordings make file names of it.
+    # Commands and recordings use it in file names.
     if any(segment in (".", "..") for segment in name.split("/")):
         raise ConfigurationError("can't contain dot path segments")
     if len(name) > MAX_NAME:
@@ -44,8 +44,8 @@ def is_pattern(name: str) -> bool:
 def compile_path_pattern(name: str) -> Pattern | None:
     """The compiled expression of a ``~...`` entry, or None for an entry that names one path.
 
-    Use ``search``: as in the reference server, a pattern is anchored only where it says so.
-    Raises ConfigurationError when the expression is not valid.
+    Use ``search``: as in the reference server, a pattern is anchored only by ``^`` and ``$``.
+    Raises ConfigurationError if the expression is not valid.
     """
     if not is_pattern(name):
         return None

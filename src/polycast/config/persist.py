@@ -1,4 +1,4 @@
-"""Writes changes back into the configuration file: comments and layout stay, and nothing that others write is lost."""
+"""Writes changes back into the configuration file: preserves comments, layout and concurrent changes by others."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from polycast.errors import ConfigurationError, PolycastError
 
 
 class PersistError(PolycastError):
-    """The file cannot be written; nothing of it was changed. The text is for the user."""
+    """The file cannot be written and was not changed. The text is for the user."""
 
 
 class ConflictError(PersistError):
-    """Somebody else changed the file since it was loaded."""
+    """The file was changed since it was loaded."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -45,7 +45,7 @@ def digest_of(content: bytes) -> str:
 
 
 class PreparedWrite(msgspec.Struct, frozen=True):
-    """New content for the file, ready to be put there."""
+    """New content for the file, ready to be written."""
 
     path: Path
     old_digest: str
@@ -57,9 +57,9 @@ class PreparedWrite(msgspec.Struct, frozen=True):
         return digest_of(self.content)
 
     def commit(self) -> None:
-        """Replace the file at once and as a whole; its mode stays, and a link to it stays a link.
+        """Replace the file atomically; its mode stays, and a link to it stays a link.
 
-        Raises ConflictError when the file is not the one any more that was edited, or PersistError.
+        Raises ConflictError if the file was changed meanwhile, or PersistError.
         """
         target = Path(os.path.realpath(self.path))
         try:
@@ -93,10 +93,10 @@ def prepare_write(
     configuration: Configuration,
     environment: Mapping[str, str],
 ) -> PreparedWrite:
-    """Make the file's new content. ``configuration`` is the running one with the edit applied.
+    """Create the file's new content. ``configuration`` is the running one with the edit applied.
 
-    An encrypted file (``RTSP_CONFKEY``) is encrypted again with a new nonce. Raises ConflictError when the file is not
-    the one that was loaded, or PersistError when it cannot be read or edited.
+    An encrypted file (``RTSP_CONFKEY``) is encrypted again with a new nonce. Raises ConflictError if the file was
+    changed since it was loaded, or PersistError if it cannot be read or edited.
     """
     try:
         raw = read_again(path)
@@ -117,7 +117,7 @@ def prepare_write(
 def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration) -> bytes:
     """Return the content of a configuration file after an edit; see `prepare_write`.
 
-    Raises UneditableError when the file has a form (an anchor that others use, say) in which it cannot be made.
+    Raises UneditableError if the file has a form that does not allow it (for example an anchor that others use).
     """
     text, encoding = decode(content)
     tree = _tree(text)
@@ -149,7 +149,7 @@ def _changes(tree: Mapping[str, Any], edit: edits.Edit, configuration: Configura
             return {"paths": Patch({found: REMOVED})} if found is not None else {}
         case edits.AddPath(name, values):
             found = _name_in_file(paths, name)
-            # One that is in the file all the same was removed while changes were not written.
+            # One that is nevertheless in the file was removed while changes were not written.
             change = Patch(values) if found is None else Patch(_difference(paths[found] or {}, values))
             return {"paths": Patch({found or name: change})}
         case edits.EditPath(name, values):
@@ -165,7 +165,7 @@ def _replaced_paths(old: Mapping[str, Any], new: Mapping[str, Mapping[str, Any] 
     kept = [name for name in old if name in names.values()]
     changes: dict[str, Any] = {name: REMOVED for name in old if name not in names.values()}
     if kept != [name for name in names.values() if name in old] or list(names.values())[: len(kept)] != kept:
-        # The first expression that matches counts, so the order must be the one that was asked for.
+        # The first expression that matches counts, so the requested order must be kept.
         raise UneditableError("the paths are in another order in the file")
     for name, values in new.items():
         found = names[name]
@@ -190,7 +190,7 @@ def _given(path: PathConfiguration) -> dict[str, Any]:
 
 
 def _applied(tree: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
-    """Return the tree as the changes should make it."""
+    """Return the tree that the changes should result in."""
     new: dict[str, Any] = dict(tree)
     for key, change in changes.items():
         if change is REMOVED:
@@ -203,7 +203,7 @@ def _applied(tree: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
 
 
 def _is_same(key: str, old: Any, new: Any) -> bool:
-    """Whether a new value means what the file says already: then its spelling there stays."""
+    """Whether a new value is equal to the one in the file: then its spelling there stays."""
     field = configuration_fields().get(key) or path_fields().get(key)
     if field is None or new is None:
         return bool(old == new)

@@ -11,15 +11,15 @@ from polycast.errors import ConfigurationError
 
 
 def place_of(error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str) -> str:
-    """Return where the first of an error's settings that somebody wrote stands.
+    """Return the location of the first of an error's settings that was set explicitly.
 
-    ``values`` is what the file says, ``variables`` the environment variable of each setting that one was used for
+    ``values`` is the content of the file, ``variables`` the environment variable of each setting that was set by one
     (named as in ``convert.given_keys``), and ``name`` the name of the file.
     """
     if error.line:
         return _in_file(name, error.line)
     for key in error.keys:
-        # A variable counts more than the file.
+        # A variable overrides the file.
         variable = variables.get(given_path_key(key[1], key[2]) if len(key) > 2 else ".".join(key))
         if variable is not None:
             return variable

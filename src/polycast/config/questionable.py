@@ -1,4 +1,4 @@
-"""Warnings about configurations that are valid, but hardly what their author wants."""
+"""Warnings about configurations that are valid, but probably not intended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from polycast.config.schema import Configuration
 
 
 def questionable(configuration: Configuration, *, has_file: bool) -> list[str]:
-    """Return one line for each thing that the author of a configuration should know."""
+    """Return one warning per line."""
     warnings = []
     paths = configuration.paths
     if has_file and not paths:

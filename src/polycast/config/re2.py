@@ -1,9 +1,9 @@
 """Regular expressions with the syntax and the meaning of RE2, the engine of the reference server.
 
-Not Python's ``re``: its syntax differs in many places, and for some expressions it takes time that grows exponentially
-with the name, which clients choose. Here it grows linearly: all ways to match are followed at once. Whether there is a
-match is answered by a deterministic automaton, made as it is used; where the groups are, by following the ways in the
-order of their preference (https://swtch.com/~rsc/regexp/regexp2.html describes both).
+Not Python's ``re``: its syntax differs in many places, and for some expressions its time grows exponentially with the
+length of the name, which clients choose. Here it grows linearly: all threads are simulated in parallel. A lazily built
+deterministic automaton decides whether there is a match; the positions of groups come from a simulation of threads in
+order of priority (https://swtch.com/~rsc/regexp/regexp2.html describes both).
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from polycast.config.re2_parser import (
 
 __all__ = ["ExpressionError", "Match", "Pattern", "compile_expression"]
 
-MAX_INSTRUCTIONS: Final = 5_000  # what a match takes time for, once per character
-MAX_STATES: Final = 1_000  # of the automaton; then it is made anew
+MAX_INSTRUCTIONS: Final = 5_000  # the time of a match is proportional to it, per character
+MAX_STATES: Final = 1_000  # of the automaton; then it is rebuilt
 
 # Instructions: (_STEP, class), (_SPLIT, preferred, other), (_JUMP, target), (_SAVE, index), (_ASSERT, kind), (_MATCH,).
 _STEP, _SPLIT, _JUMP, _SAVE, _ASSERT, _MATCH = range(6)
 
-# What stands before a place in the text.
+# Kind of the character before a position in the text.
 _START, _NEWLINE, _WORD, _OTHER = range(4)
 
 _WORD_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 _Instruction = tuple[int, object, int]
 _Ends = tuple[int, ...]
-"""Where groups begin and end: two numbers for each, -1 where it took no part."""
+"""Start and end of each group; -1 for a group that did not participate."""
 
 
 class Match:
-    """What a text was found to match."""
+    """A match."""
 
     __slots__ = ("_ends", "_text")
 
@@ -52,7 +52,7 @@ class Match:
         self._ends = ends
 
     def groups(self) -> tuple[str | None, ...]:
-        """Return the text of each group; None for one that took no part."""
+        """Return the text of each group; None for one that did not participate."""
         ends = self._ends
         return tuple(
             self._text[ends[index] : ends[index + 1]] if ends[index] >= 0 <= ends[index + 1] else None
@@ -71,7 +71,7 @@ class Pattern:
         self._automaton = _Automaton(program)
 
     def search(self, text: str) -> Match | None:
-        """Return the leftmost match, which may begin and end anywhere; of several, the preferred one."""
+        """Return the leftmost match, which may start and end anywhere; of several, the preferred one."""
         if not self._automaton.matches(text):
             return None
         return self._search_groups(text) if self._groups else Match(text, ())
@@ -89,7 +89,7 @@ class Pattern:
                     complete = self._follow(index, ends, text, place, arrived, seen)
                     if complete is not None:
                         found = complete
-                        break  # those behind are less preferred
+                        break  # the following ones have lower priority
             else:
                 if found is None:
                     found = self._follow(0, none, text, place, arrived, seen)
@@ -107,7 +107,7 @@ class Pattern:
         arrived: list[tuple[CharacterClass, int, _Ends]],
         seen: set[int],
     ) -> _Ends | None:
-        """Follow all that takes no character, in the order of preference, up to steps and to a match."""
+        """Follow all instructions that consume no character, in order of priority, up to steps and to a match."""
         pending = [(index, ends)]
         while pending:
             index, ends = pending.pop()
@@ -136,7 +136,7 @@ class Pattern:
 
 
 class _State:
-    """A state of the automaton: the instructions to go on from, and what was before."""
+    """A state of the automaton: the instructions to continue from, and the kind of the previous character."""
 
     __slots__ = ("before", "following", "indexes")
 
@@ -144,11 +144,11 @@ class _State:
         self.indexes = indexes
         self.before = before
         self.following: dict[str, _State | None] = {}
-        """By the next character, empty at the end of the text; None when there is a match already."""
+        """By the next character, empty at the end of the text; None if there is a match already."""
 
 
 class _Automaton:
-    """Tells whether a text has a match. States are kept, as names repeat."""
+    """Decides whether a text has a match. States are cached, as names repeat."""
 
     __slots__ = ("_again", "_dead", "_program", "_states")
 
@@ -156,9 +156,9 @@ class _Automaton:
         self._program = program
         self._states: dict[tuple[frozenset[int], int], _State] = {}
         self._dead = _State(frozenset(), _OTHER)
-        """There will be no match any more."""
+        """No match is possible."""
         self._again: frozenset[int] = frozenset(() if self._begins_with_text() else (0,))
-        """Where a match may begin behind the first character."""
+        """Where a match may start after the first character."""
 
     def matches(self, text: str) -> bool:
         state: _State | None = self._state(frozenset((0,)), _START)
@@ -211,7 +211,7 @@ class _Automaton:
         return new
 
     def _begins_with_text(self) -> bool:
-        """Whether every match begins at the beginning of the text."""
+        """Whether every match starts at the start of the text."""
         pending = [0]
         seen: set[int] = set()
         while pending:
@@ -302,7 +302,7 @@ class _Compiler:
                 self.add(node.part)
             self._at_least_once(node)
         elif node.most is None and _may_be_empty(node.part):
-            # So that an empty pass ends the loop, and does not count less than none at all.
+            # So that an empty iteration ends the loop, and has no lower priority than no iteration.
             skip = self.emit(_SPLIT)
             self._at_least_once(node)
             self._aim(skip, node.is_greedy)
@@ -329,7 +329,7 @@ class _Compiler:
         self.program[loop] = (_SPLIT, *((start, behind) if node.is_greedy else (behind, start)))
 
     def _aim(self, split: int, is_greedy: bool) -> None:
-        """Let a split lead into what follows it, or to the present end."""
+        """Set one target of a split to the instruction after it, or to the current end."""
         inner, behind = split + 1, len(self.program)
         self.program[split] = (_SPLIT, *((inner, behind) if is_greedy else (behind, inner)))
 

@@ -1,7 +1,7 @@
 """Character classes of RE2's syntax, by name.
 
-Only ASCII is told apart, as path names have nothing else: a class is a set of ASCII characters, and one answer for all
-other characters.
+Only ASCII is distinguished, as path names contain nothing else: a class is a set of ASCII characters, and one flag for
+all other characters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOT_NEWLINE: Final = CharacterClass(ANY.ascii - {"\n"}, others=True)
 
 
 def of(characters: Iterable[str]) -> CharacterClass:
-    """Return the class of some ASCII characters."""
+    """Return a class of ASCII characters."""
     return CharacterClass(frozenset(characters))
 
 
@@ -51,7 +51,7 @@ def span(first: str, last: str) -> CharacterClass:
 
 
 def union(classes: Iterable[CharacterClass]) -> CharacterClass:
-    """Return the class of what any of the classes accepts."""
+    """Return the union of classes."""
     found: frozenset[str] = frozenset()
     others = False
     for one in classes:
@@ -69,7 +69,7 @@ _WORD: Final = _matching(lambda character: character.isalnum() or character == "
 _SPACE: Final = of("\t\n\f\r ")  # without \v, unlike the class [[:space:]]
 
 PERL: Final = {"d": _DIGIT, "s": _SPACE, "w": _WORD}
-"""The classes that a backslash and a small letter name; the capital letter negates."""
+"""The classes of a backslash and a lower-case letter; the upper-case letter negates."""
 
 POSIX: Final = {
     "alnum": _matching(str.isalnum),

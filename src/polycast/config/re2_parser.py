@@ -1,6 +1,6 @@
 """Parses regular expressions in RE2's syntax (https://github.com/google/re2/wiki/Syntax) as Go's regexp takes it.
 
-What RE2 does not have is refused by its name.
+Unsupported syntax is refused by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from polycast.config import re2_classes
 from polycast.config.re2_classes import CharacterClass
 
 MAX_REPETITIONS: Final = 1000  # of one part, also when repetitions are nested; the limit of RE2
-MAX_DEPTH: Final = 100  # groups within groups; the parts are walked through recursively
+MAX_DEPTH: Final = 100  # nested groups; the tree is traversed recursively
 
 _REPETITION = re.compile(r"\{(0|[1-9][0-9]*)(?:(,)(0|[1-9][0-9]*)?)?\}", re.ASCII)
 _GROUP_NAME = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
@@ -54,7 +54,7 @@ _UNSUPPORTED_ESCAPES: Final = {
 
 
 class ExpressionError(Exception):
-    """The expression is not valid, or uses what RE2 does not have. The text says which."""
+    """The expression is not valid, or uses syntax that RE2 does not have. The text says which."""
 
 
 class Empty(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Assertion(msgspec.Struct, frozen=True):
-    """A place between characters: ``A`` and ``z`` (text), ``^`` and ``$`` (line), ``b`` and ``B`` (word)."""
+    """A position between characters: ``A`` and ``z`` (text), ``^`` and ``$`` (line), ``b`` and ``B`` (word)."""
 
     kind: str
 
@@ -84,7 +84,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A group whose text is kept."""
+    """A capturing group."""
 
     number: int
     part: Node
@@ -108,19 +108,19 @@ class _Flags(msgspec.Struct, frozen=True):
     s: bool = False
     """``.`` matches a line feed."""
     U: bool = False
-    """Repetitions are lazy, and greedy with ``?`` behind them."""
+    """Repetitions are lazy, and greedy if followed by ``?``."""
 
 
 class _Open:
-    """A group that is being read; also the whole expression."""
+    """A group that is being parsed; also the whole expression."""
 
     __slots__ = ("alternatives", "flags", "number", "parts")
 
     def __init__(self, number: int | None, flags: _Flags) -> None:
         self.number = number
-        """Of the group; None when its text is not kept."""
+        """Of the group; None if it does not capture."""
         self.flags = flags
-        """Those that hold again behind the group."""
+        """Those that are restored after the group."""
         self.alternatives: list[Node] = []
         self.parts: list[Node] = []
 
@@ -148,7 +148,7 @@ class _Parser:
         self._stack = [_Open(None, self._flags)]
         self.groups = 0
         self._was_repetition = False
-        """Whether what stands before is a repetition; another one must not follow."""
+        """Whether the previous element is a repetition; another one must not follow."""
 
     def parse(self) -> Node:
         while self._place < len(self._text):
@@ -298,7 +298,7 @@ class _Parser:
                 self._add_character(self._escaped_character())
 
     def _named_class(self) -> CharacterClass | None:
-        """Read ``\\d``, ``\\pL``, ``\\p{Greek}``... when one stands here."""
+        """Parse ``\\d``, ``\\pL``, ``\\p{Greek}``... if one is next."""
         letter = self._text[self._place + 1 : self._place + 2]
         if letter and letter in "dswDSW":
             self._place += 2
@@ -334,7 +334,7 @@ class _Parser:
         if character == "x":
             return self._hexadecimal(start)
         if character in "01234567":
-            # A digit that is not 0, alone, is the number of a group elsewhere.
+            # A single digit other than 0 is a backreference in other syntaxes.
             digits = re.match(r"0[0-7]{0,2}|[1-7][0-7]{1,2}", self._text[start + 1 : start + 4], re.ASCII)
             if digits is None:
                 raise ExpressionError(f"a backreference is not supported: \\{character}")
@@ -411,7 +411,7 @@ _SIGNS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, Non
 
 def _counts(counted: re.Match[str]) -> tuple[int, int | None]:
     numbers = [digits for digits in (counted[1], counted[3]) if digits]
-    # Digits without end would take long to convert.
+    # A very long number would take long to convert.
     if any(len(digits) > 4 or int(digits) > MAX_REPETITIONS for digits in numbers):
         raise ExpressionError(f"more than {MAX_REPETITIONS} repetitions: {counted[0][:16]}")
     least = int(counted[1])
@@ -422,7 +422,7 @@ def _counts(counted: re.Match[str]) -> tuple[int, int | None]:
 
 
 def _largest_count(node: Node) -> int:
-    """The product of the counted repetitions in one another, in the worst branch."""
+    """The product of nested counted repetitions, in the worst branch."""
     if isinstance(node, Sequence | Choice):
         return max((_largest_count(part) for part in node.parts), default=1)
     if isinstance(node, Group):

@@ -1,4 +1,4 @@
-"""Hides passwords in texts that people read: errors, logs."""
+"""Hides passwords in errors and logs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 HIDDEN: Final = "***"
 
-# From the user to the last @, as a password that nobody encoded may have slashes, question marks and @ itself. Also
-# without a scheme, which may be just what is missing.
+# From the user to the last @, as a password that was not encoded may contain slashes, question marks and @. Also
+# without a scheme, which may be what is missing.
 _USERINFO = re.compile(r"((?:^|//?)[^:/?#@]*):(?!//).*@", re.DOTALL)
 
 _SECRET_PARAMETER = re.compile(
@@ -18,5 +18,5 @@ _SECRET_PARAMETER = re.compile(
 
 
 def redact(url: str) -> str:
-    """Return a URL, or what was meant to be one, without the password and without secrets in its query."""
+    """Return a possibly invalid URL without the password and without secrets in its query."""
     return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"\1:{HIDDEN}@", url))

@@ -1,4 +1,4 @@
-"""The settings that the HTTP services have in common: the API, the metrics, the profiles."""
+"""The settings that the HTTP services share: the API, the metrics, the profiles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polycast.config.schema import Configuration
 
 
 class ServiceSettings(Struct, frozen=True):
-    """How one service is served."""
+    """The settings of one service."""
 
     is_enabled: bool
     address: str
@@ -48,4 +48,4 @@ SERVICES: Final[Mapping[str, Callable[[Configuration], ServiceSettings]]] = {
         it.pprof_server_cert,
     ),
 }
-"""Takes the settings of each service out of a configuration; by the word that begins its keys."""
+"""Functions that extract the settings of each service from a configuration, by the prefix of its keys."""

@@ -17,7 +17,7 @@ _CAPITAL_WORDS: Final = {
     "tcp": "TCP",
     "ice": "ICE",
 }
-"""Words that the keys of the reference server write in capitals, when they are not the first word."""
+"""Words that are upper case in the keys of the reference server, unless they are the first word."""
 
 
 def yaml_key(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What to write in the place of a key that does not exist."""
+"""Suggestions for keys that do not exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from polycast.errors import ConfigurationError
 
 
 def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> ConfigurationError:
-    """Return the error for a key that does not exist where it is written; ``is_map`` tells of its value."""
+    """Return the error for a key that does not exist in its context; ``is_map``: its value is a map."""
     here, elsewhere = configuration_fields(), path_fields()
     if of_path:
         here, elsewhere = elsewhere, here
@@ -29,7 +29,7 @@ def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> Con
         hint = "if it is a path, indent it below 'paths:'"
     else:
         hint = "docs/configuration.md lists all settings"
-    shown, colon, _ = key.partition(":")  # what follows may be a password
+    shown, colon, _ = key.partition(":")  # the rest may be a password
     if colon:
         hint = "write a blank after the colon"
     error = ConfigurationError(f"non-existent parameter: '{shown}{colon}{'***' if colon else ''}' ({hint})")

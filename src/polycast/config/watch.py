@@ -1,4 +1,4 @@
-"""Tells when the content of a file changed: edited in place, replaced, or through links (Kubernetes config maps)."""
+"""Detects changes of a file's content: edited in place, replaced, or through links (Kubernetes config maps)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import msgspec
 from polycast.config.files import UnreadableError, empty_file, is_blank, read_again
 from polycast.config.persist import digest_of
 
-# Milliseconds without another event after which a burst of changes counts as over.
+# Milliseconds without another event after which a burst of changes is considered over.
 QUIET_MILLISECONDS: Final = 50
 
-# Seconds over which the content must stay the same before it is taken: an editor may be in the middle of writing.
+# Seconds without a change of the content before it is used: an editor may be in the middle of writing.
 SETTLE_SECONDS: Final = 0.05
 
-# The same for a file that is empty or missing, as one is for a moment while it is written in place or replaced.
+# The same for a file that is empty or missing, as it may be briefly while it is written in place or replaced.
 SETTLE_MISSING_SECONDS: Final = 1.0
 
-# Seconds between two looks without any event: for file systems that send none (network, some containers), and for what
-# happens while the directories to watch are changed.
+# Seconds between two checks without events: for file systems that send none (network, some containers), and for
+# changes while the set of watched directories is updated.
 POLL_SECONDS: Final = 1.0
 
-# Seconds before watching is tried again when it fails: a directory went away.
+# Seconds before watching is retried after a failure: a directory was removed.
 RETRY_SECONDS: Final = 1.0
 
 # Links that are followed from one name.
@@ -38,16 +38,16 @@ Stamp = tuple[str, int, int, int, int]
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """What stands where the configuration file should be."""
+    """The state of the configuration file."""
 
     digest: str
-    """Identifies the content; empty when it cannot be read."""
+    """Identifies the content; empty if it cannot be read."""
     problem: str = ""
     """Why it cannot be loaded, for the log."""
 
 
 async def content_changes(path: Path, known: str) -> AsyncGenerator[FileState]:
-    """Yield the state of the file each time it is another one than before, once it has settled. Ends never.
+    """Yield the state of the file after each change, once it has settled. Never ends.
 
     ``known`` identifies the content that the caller has (``LoadedConfiguration.content_digest``). Changes made while
     the caller works are not lost.
@@ -62,10 +62,10 @@ async def content_changes(path: Path, known: str) -> AsyncGenerator[FileState]:
 
 
 async def _events(path: Path) -> AsyncGenerator[None]:
-    """Yield once at the beginning, and when something happened in a directory on the way to the file."""
+    """Yield once at the start, and after each event in a directory on the way to the file."""
     from watchfiles import awatch
 
-    stamp = _stamp(path)  # before the first look at the content: what happens from now on is seen
+    stamp = _stamp(path)  # before the content is read, so that later changes are detected
     yield
     while True:
         directories = watched_directories(path)
@@ -93,7 +93,7 @@ async def _events(path: Path) -> AsyncGenerator[None]:
 
 
 async def _settled(path: Path) -> FileState:
-    """Return the state of the file, once it stays the same."""
+    """Return the state of the file, once it is stable."""
     last = await asyncio.to_thread(_state, path)
     while True:
         await asyncio.sleep(SETTLE_MISSING_SECONDS if last.problem else SETTLE_SECONDS)
@@ -104,7 +104,7 @@ async def _settled(path: Path) -> FileState:
 
 
 def watched_directories(path: Path) -> list[Path]:
-    """Return the directories whose entries decide what the name means: those of the file and of every link to it."""
+    """Return the directories that determine what the path refers to: those of the file and of every link to it."""
     found: list[Path] = []
     pending = list(reversed(Path(os.path.abspath(path)).parts))
     current = Path(pending.pop())

@@ -1,7 +1,7 @@
 """Changes values in the text of a YAML file and leaves every other character as it is.
 
-The parser tells where each value stands; a change replaces only that piece of the text. Comments, order, quotes, blank
-lines and line ends stay because nothing touches them.
+The parser gives the position of each value; a change replaces only that part of the text. So comments, order, quotes,
+blank lines and line ends stay as they are.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import msgspec
 
 from polycast.config import yaml_text
 
-DEFAULT_STEP: Final = 2  # columns by which a new map is indented when the file shows none
+DEFAULT_STEP: Final = 2  # columns by which a new map is indented if the file has no example
 
 Changes = Mapping[str, Any]
 """What to change in a map, by key: a plain value, `REMOVED`, or a `Patch` of the map below the key."""
 
 
 class Removed:
-    """The key goes."""
+    """The key is removed."""
 
 
 REMOVED: Final = Removed()
 
 
 class Patch(msgspec.Struct, frozen=True):
-    """The map below the key is changed; where there is none, it is made of the values in ``changes``."""
+    """The map of the key is changed; if there is none, it is created from the values in ``changes``."""
 
     changes: Changes
 
 
 class UneditableError(Exception):
-    """The text has a form in which this change cannot be made."""
+    """The form of the text does not allow this change."""
 
 
 class _Splice(msgspec.Struct, frozen=True):
@@ -43,13 +43,13 @@ class _Splice(msgspec.Struct, frozen=True):
 
 
 SameValue = Callable[[str, Any, Any], bool]
-"""Whether a key's (key, old text, new value) mean the same, so that the text may stay."""
+"""Whether a key's (key, old text, new value) are equal, so that the text may stay."""
 
 
 def edit_yaml(text: str, changes: Changes, is_same: SameValue) -> str:
     """Return ``text`` with the changes made in its root map. The text must be valid YAML.
 
-    Raises UneditableError. The caller reads the result again and compares: forms that are not foreseen show there.
+    Raises UneditableError. The caller parses the result and compares, which detects unforeseen forms.
     """
     from ruamel.yaml import YAML
 
@@ -72,8 +72,8 @@ class _Editor:
 
     def result(self) -> str:
         text = self._text
-        # From the end, so that places before stay right. At one place: what is removed goes before something is put in,
-        # and of two insertions the one asked for first comes first.
+        # From the end, so that earlier positions stay valid. At one position: removals before insertions, and
+        # insertions in the order of the changes.
         ordered = sorted(enumerate(self._splices), key=lambda item: (item[1].start, item[1].end, item[0]), reverse=True)
         for _, splice in ordered:
             text = text[: splice.start] + splice.text + text[splice.end :]
@@ -91,7 +91,7 @@ class _Editor:
         if node.flow_style:
             self._replace(node.start_mark.index, node.end_mark.index, yaml_text.flow(_patched(_plain(node), changes)))
             return
-        pairs = {key.value: (key, value) for key, value in node.value}  # of a key written twice, the last one counts
+        pairs = {key.value: (key, value) for key, value in node.value}  # of a duplicate key, the last one counts
         column = node.start_mark.column
         self._learn_step(node)
         additions: dict[str, Any] = {}
@@ -101,7 +101,7 @@ class _Editor:
                     additions[name] = change
                 continue
             if isinstance(change, Removed):
-                # All of them, or one written before would count again.
+                # All duplicates, or an earlier one would count again.
                 for key, value in node.value:
                     if key.value == name:
                         self._remove_pair(key, value)
@@ -152,7 +152,7 @@ class _Editor:
             self._replace(start, self._line_end(self._content_end(value)), "")
 
     def _expand_alias(self, key: Any, change: Any, column: int) -> None:
-        """Write out a value that is an alias: what it stands for stays as it is for the others."""
+        """Replace an alias by its value: the anchored value stays as it is for the other aliases."""
         colon = self._colon(key)
         start = self._text.index("*", colon)
         end = start
@@ -185,7 +185,7 @@ class _Editor:
         return "".join(yaml_text.entry(key, value, indent, self._step, self._newline) for key, value in values.items())
 
     def _insert_line(self, after: int, lines: str) -> None:
-        """Put lines behind the line in which ``after`` is."""
+        """Insert lines after the line of ``after``."""
         place = after if after > 0 and self._text[after - 1 : after] == "\n" else self._line_end(after)
         if place > 0 and self._text[place - 1] != "\n":
             lines = self._newline + lines
@@ -195,7 +195,7 @@ class _Editor:
         self._splices.append(_Splice(start, end, text))
 
     def _line_end(self, index: int) -> int:
-        """Return where the line ends in which ``index`` is, behind its newline."""
+        """Return the end of the line of ``index``, after its newline."""
         if index > 0 and self._text[index - 1] == "\n":
             return index
         end = self._text.find("\n", index)
@@ -208,7 +208,7 @@ class _Editor:
         return colon
 
     def _content_end(self, node: Any) -> int:
-        """Return where the last character of a node's content ends, without the comments and blank lines behind."""
+        """Return the end of a node's content, without the comments and blank lines after it."""
         if type(node).__name__ == "ScalarNode" or node.flow_style or not node.value:
             return int(node.end_mark.index)
         last = node.value[-1]
@@ -243,7 +243,7 @@ def _text_of(value: Any) -> str:
 
 
 def _plain(node: Any) -> Any:
-    """Return what a node holds; scalars as text, null as None."""
+    """Return the value of a node; scalars as text, null as None."""
     kind = type(node).__name__
     if kind == "MappingNode":
         return {key.value: _plain(value) for key, value in node.value}
@@ -253,7 +253,7 @@ def _plain(node: Any) -> Any:
 
 
 def _values(changes: Changes) -> dict[str, Any]:
-    """Return the values that the changes make where there was nothing."""
+    """Return the values that the changes create."""
     return {
         key: _values(change.changes) if isinstance(change, Patch) else change
         for key, change in changes.items()

@@ -1,7 +1,7 @@
 """Reads YAML into plain maps, lists and texts.
 
-Scalars stay text: what ``yes`` or ``0123`` means depends on the key, not on the version of YAML. Only null is told
-apart.
+Scalars stay text: what ``yes`` or ``0123`` means depends on the key, not on the version of YAML. Only null is
+recognized.
 The tree is built from parser events without recursion, so that depth and size have limits and aliases cannot multiply.
 """
 
@@ -16,7 +16,7 @@ from polycast.errors import ConfigurationError
 
 MAX_CHARACTERS: Final = 4 * 1024 * 1024  # some 20,000 paths; reading it takes seconds
 MAX_DEPTH: Final = 16  # levels of maps and lists; a configuration has 4
-MAX_NODES: Final = 500_000  # maps, lists and scalars, where an alias counts as everything that it repeats
+MAX_NODES: Final = 500_000  # maps, lists and scalars; an alias counts as everything that it repeats
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _NOT_TEXT = re.compile(
@@ -95,7 +95,7 @@ def _invalid(problem: str, mark: Any) -> ConfigurationError:
 
 
 class _Builder:
-    """Puts parser events together; one method per kind of event."""
+    """Builds the tree from parser events; one method per kind of event."""
 
     def __init__(self) -> None:
         self.root: Any = None
@@ -143,7 +143,7 @@ class _Builder:
         if self._expects_key():
             raise _invalid("an alias can't be a key", event.start_mark)
         if event.anchor not in self._anchors:
-            # Not by its name: it may be a password that nobody put in quotes.
+            # Without its name: it may be a password that was not quoted.
             raise _invalid(
                 "this alias names no anchor before it; a text that begins with * needs quotes", event.start_mark
             )

@@ -1,4 +1,4 @@
-"""Writes plain values as YAML text that reads back the same in YAML 1.1 and 1.2."""
+"""Writes values as YAML text that is read identically by YAML 1.1 and 1.2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-# What other readers of YAML (1.1 and 1.2) take for something else than text.
+# What parsers of YAML 1.1 or 1.2 do not read as text.
 _SPECIAL_WORDS: Final = frozenset({"", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "="})
 _NUMBER_LIKE = re.compile(r"[-+]?[0-9.][0-9_.:eExXoObBa-fA-F+-]*|[-+]?\.(inf|nan)", re.IGNORECASE)
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/_.^$()+;=~]|[:](?=[^\s,\]}]))[A-Za-z0-9/_.^$()+;=~*:@%!?&|<>\\-]*", re.ASCII)
@@ -51,12 +51,12 @@ def flow(value: Any) -> str:
         return "{" + ", ".join(f"{scalar(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow, value)) + "]"
-    # Only outside of brackets may a plain text begin with a colon.
+    # A plain text may start with a colon only outside of brackets.
     return scalar(value, style="'" if isinstance(value, str) and value.startswith(":") else None)
 
 
 def entry(key: str, value: Any, indent: int, step: int, newline: str) -> str:
-    """Return the lines of one key of a block map, with the newline at the end; maps in it become block maps."""
+    """Return the lines of one key of a block map, with the newline at the end; nested maps become block maps."""
     head = " " * indent + scalar(key) + ":"
     if isinstance(value, Mapping) and value:
         lines = "".join(entry(name, item, indent + step, step, newline) for name, item in value.items())
@@ -67,7 +67,7 @@ def entry(key: str, value: Any, indent: int, step: int, newline: str) -> str:
 
 
 def _is_number_like(text: str) -> bool:
-    # Durations (10s), addresses (127.0.0.1:80) and sizes (50M) are texts to every reader.
+    # Durations (10s), addresses (127.0.0.1:80) and sizes (50M) are text to every parser.
     if not _NUMBER_LIKE.fullmatch(text):
         return False
     return not re.fullmatch(r"[0-9]+(\.[0-9]+){2,}(:[0-9]+)?", text)

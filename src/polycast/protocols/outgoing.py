@@ -1,4 +1,4 @@
-"""What connections to a server have in common: those of sources and of pushes."""
+"""Connections to other servers: base class for those of sources and of pushes."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class OutgoingConnection(TcpConnection):
         """Fails when the connection is lost or the server breaks the protocol."""
         self.lost.add_done_callback(lambda future: future.exception() if not future.cancelled() else None)
         self._gone: asyncio.Future[None] = loop.create_future()
-        """Done when there is no connection any more."""
+        """Done when the connection has ended."""
 
     def fail(self, error: Exception) -> None:
-        """The connection is of no use any more, and why; its owner closes it."""
+        """The connection has become unusable for this reason; its owner closes it."""
         if not self.lost.done():
             self.lost.set_exception(error)
 
     def finish(self) -> None:
-        """Close the connection once what was written is out, or after a moment."""
+        """Close the connection once all data is sent, or after a short time."""
         self.lost.cancel()
         self.close("closed by us")
         if self.transport.get_write_buffer_size():
             self.loop.call_later(CLOSE_GRACE_SECONDS, self.abort, "")
 
     async def finish_within(self, seconds: float) -> None:
-        """Close the connection, and wait until what was written is out, or so many seconds."""
+        """Close the connection, and wait at most so many seconds until all data is sent."""
         self.finish()
         await asyncio.wait((self._gone,), timeout=seconds)
         self.abort("")

@@ -1,4 +1,4 @@
-"""What the sources of a path have in common: one that pulls, and what changes to the next one when it fails."""
+"""The sources of a path: the interface of a puller, and the supervisor that switches to the next source on failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.net.dial import describe_failure
 
-# Seconds that sources get to end when the server stops: a camera's program is killed after six.
+# Seconds for sources to end when the server stops: the program of a camera is killed after six.
 END_SECONDS: Final = 8.0
 
 
@@ -30,7 +30,7 @@ class PullError(PolycastError):
 
 @dataclass(frozen=True, slots=True)
 class PullContext:
-    """What one that pulls gets from the supervisor."""
+    """What a puller gets from the supervisor."""
 
     loop: asyncio.AbstractEventLoop
     log: Log
@@ -66,31 +66,33 @@ class Puller(ABC):
     async def pull(self, context: PullContext) -> None:
         """Pull until the stream ends; always ends with an exception: OSError, TimeoutError or PolycastError.
 
-        Cancelled when the source is to stop; it then closes what it opened.
+        Cancelled to stop the source; it then closes what it opened.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """What a supervisor needs beside the path."""
+    """What a supervisor needs in addition to the path."""
 
     loop: asyncio.AbstractEventLoop
     configuration: Callable[[], Configuration]
-    """Returns the settings of the server as they are now."""
+    """Returns the current settings of the server."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    """What runs, also while it is ending; see `wait_for_end`."""
+    """The running tasks, including those that are ending; see `wait_for_end`."""
 
     async def wait_for_end(self) -> None:
-        """Wait until all sources that were stopped have said farewell and ended their helpers."""
+        """Wait until all stopped sources have closed their connections and processes."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=END_SECONDS)
 
 
 class SupervisedSource(Source):
-    """Keeps a path fed from its sources, in their order: when one fails the next takes over at once, and the first
-    after the last; when all have failed, they are tried again after a pause that doubles from round to round.
+    """Keeps a path supplied from its sources, in order.
 
-    Not always the first: while one that may still be down is tried in vain, readers wait.
+    If one fails, the next takes over immediately, and the first one after the last; if all have failed, they are
+    retried after a pause that doubles from round to round.
+
+    It does not always restart with the first one: readers would wait while a source that may still be down is tried.
     """
 
     def __init__(self, path: Path, pullers: Sequence[Puller], settings: SourceSettings) -> None:
@@ -99,7 +101,7 @@ class SupervisedSource(Source):
         self._settings = settings
         self._current = 0
         self._failures = 0
-        """Sources that failed since one was ready, in this round."""
+        """Sources that failed in this round, since one was last ready."""
         self._supervisor = Supervisor(
             self._attempt, self._on_ended, pauses=self._pauses, describe=describe_failure, log=lambda: self._log
         )
@@ -140,7 +142,7 @@ class SupervisedSource(Source):
     def _log(self) -> Log:
         return self._path.log.child(self._pullers[self._current].label)
 
-    # The life of the source
+    # Life cycle of the source
 
     async def _attempt(self) -> None:
         self.state = "connecting"
@@ -159,7 +161,7 @@ class SupervisedSource(Source):
         self._failures = 1 if ended.has_worked else self._failures + 1
         self._current = (self._current + 1) % len(self._pullers)
         if self._failures < len(self._pullers):
-            # Readers stay for as long as there is another source that may take over.
+            # Readers stay as long as another source may take over.
             self._path.hold_publisher(self, ended.reason)
             failed.warning("failed: %s; the next source takes over", ended.reason)
             self._log.info("takes over from the source that failed")

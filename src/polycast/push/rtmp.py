@@ -25,16 +25,16 @@ from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import LoginRequested, PeerClosedStream, RequestAccepted, RequestRefused
 from polycast.wire.rtmp.login import ClientLogin
 
-# Seconds between two looks at the connection.
+# Seconds between two checks of the connection.
 CHECK_SECONDS = 1.0
 
 
 class PushError(PolycastError):
-    """The server does not take the stream, or is gone."""
+    """The server refused the stream, or disconnected."""
 
 
 class LoginNeededError(PolycastError):
-    """The server wants a login; the next connection makes the next step of it."""
+    """The server requires a login; the next connection makes the next step of it."""
 
 
 class PushConnection(OutgoingConnection):
@@ -81,7 +81,7 @@ class PushConnection(OutgoingConnection):
             self.accepted.set_exception(error)
 
     def flush(self) -> None:
-        """Write what the engine has to say."""
+        """Write the engine's output."""
         data = self.engine.data_to_send()
         if data:
             self.answer(data)
@@ -171,13 +171,13 @@ class RtmpPusher(Pusher, FrameReader):
             outbox.write(data)
 
     def close_reader(self, reason: str) -> None:
-        """The stream is over; the supervisor sees that."""
+        """The stream has ended; the supervisor notices that."""
 
     def reference(self) -> Reference:
         return Reference("rtmpPusher")
 
     def _may_send(self, index: int, frame: Frame, outbox: Outbox) -> bool:
-        """Whether a frame goes out: from a key frame on, and while the server keeps up."""
+        """Whether a frame is sent: from a key frame on, and while the server keeps up."""
         starts = (index == self._key_track and frame.key) or self._key_track < 0
         if not outbox.ready and starts and outbox.has_drained():
             outbox.ready = True

@@ -1,4 +1,4 @@
-"""What all clients that publish have in common: connect, stay connected, come back."""
+"""Keeps clients that publish connected: connects, monitors and reconnects."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from polycast.net.dial import describe_failure
 
 RETRY_PAUSES = RetryPauses(first=0.5, longest=10.0)
 
-# Seconds for a server to answer, and to take what is sent.
+# Seconds for a server to answer, and to read sent data.
 PATIENCE = 10.0
 
-# Seconds for the last bytes of a connection that is closed.
+# Seconds for the last bytes of a connection that is closing.
 CLOSE_SECONDS = 0.5
 
 
 class Pusher(ABC):
-    """Sends a stream to one server, once. Made anew for each attempt."""
+    """Sends a stream to one server, once. Created for each attempt."""
 
     @abstractmethod
     async def open(self, path: Path, stream: Stream) -> None:
-        """Connect and agree, then attach to the stream. Raises OSError, TimeoutError or PolycastError."""
+        """Connect and negotiate, then attach to the stream. Raises OSError, TimeoutError or PolycastError."""
 
     @abstractmethod
     async def wait(self) -> None:
-        """Wait until the connection is lost; always ends with an exception, as `open`."""
+        """Wait until the connection is lost; always ends with an exception, like `open`."""
 
     @abstractmethod
     async def close(self, path: Path) -> None:
-        """Say goodbye and close. Must not raise."""
+        """Close in order. Must not raise."""
 
 
 class Push:
@@ -59,7 +59,7 @@ class Push:
         )
 
     def start(self) -> None:
-        """Begin, in the background."""
+        """Start, in the background."""
         self._supervisor.start(asyncio.get_running_loop())
 
     async def stop(self) -> None:
