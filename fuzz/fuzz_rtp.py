@@ -5,16 +5,20 @@ The input is a row of packets, each behind two bytes of length.
 
 from __future__ import annotations
 
+import itertools
+
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec
+from polycast.media.packet_buffer import Framing, PacketBuffer
 from polycast.media.timebase import WallTime
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header, parse_packet, payload_type_of, rewrite, ssrc_of
 from polycast.rtp.payload.registry import payload_of_codec
 from polycast.rtp.reorder import Reorderer
 from polycast.rtp.reports import ReceiverStatistics, SenderReportSource
-from polycast.rtp.scan import scan_plain
+from polycast.rtp.scan import PacketScanner
 from polycast.rtp.timeline import Timeline
 
+FRAMING = Framing(2, "length")
 CODECS: tuple[Codec, ...] = (H264(), H265(), AV1(), VP8(), VP9())
 
 
@@ -89,21 +93,21 @@ def _scan(data: bytes) -> None:
         position += size + 2
     if not sizes:
         return
-    for codec in CODECS:
-        peek = payload_of_codec(codec).peek_for(codec)
-        payload_type = data[3] & 0x7F if len(data) > 3 else 0
-        continuation = payload_of_codec(codec).hints.continuation
-        found = scan_plain(data, 2, sizes, 2, payload_type, MAXIMUM_PACKET_SIZE, peek, continuation)
+    end = position - 2
+    buffers = [PacketBuffer(FRAMING, data, 0, end, len(sizes), sizes=sizes)]
+    if sizes.count(sizes[0]) == len(sizes) - (sizes[-1] < sizes[0]):
+        buffers.append(PacketBuffer(FRAMING, data, 0, end, len(sizes), sizes[0] + 2))
+    payload_type = data[3] & 0x7F if len(data) > 3 else 0
+    for codec, buffer in itertools.product(CODECS, buffers):
+        payload = payload_of_codec(codec)
+        inspect = payload.peek_for(codec)
+        found = PacketScanner(payload_type, MAXIMUM_PACKET_SIZE, inspect, payload.continuation).scan(buffer)
         if found is None:
             continue
-        packets = []
-        start = 2
-        for size in sizes:
-            packets.append(parse_packet(data, start, start + size))
-            start += size + 2
-        peeks = [(peek(data, packet.payload, packet.end), packet.start, packet.end) for packet in packets]
-        expected = (packets[0].sequence, packets[-1].timestamp, packets[-1].marker, [each for each in peeks if each[0]])
-        # What is between the two is in order: TCP keeps it.
-        last = (packets[0].sequence + len(packets) - 1) & 0xFFFF
-        if found != expected or packets[-1].sequence != last:
-            raise AssertionError("packets looked through at once differ from those parsed one by one")
+        packets = [parse_packet(data, *bounds) for bounds in buffer.bounds()]
+        flags = [(inspect(data, packet.payload, packet.end), packet.start, packet.end) for packet in packets]
+        expected = (packets[0].sequence, packets[-1].timestamp, packets[-1].marker, [each for each in flags if each[0]])
+        if (*found[:3], list(found[3])) != expected:
+            raise AssertionError("packets inspected at once differ from those parsed one by one")
+        if any(packet.sequence != (found[0] + index) & 0xFFFF for index, packet in enumerate(packets)):
+            raise AssertionError("sequence numbers are not consecutive")

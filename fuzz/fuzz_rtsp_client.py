@@ -9,8 +9,9 @@ from itertools import count
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.client import PENDING_LIMIT, Answered, ClientConnection, NotAnswered
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.message import Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser
+from polycast.wire.rtsp.parser import Limits, MessageParser
 
 _CHALLENGE = b'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"\r\n'
 

@@ -10,8 +10,9 @@ from itertools import count
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp import events
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.message import Response
-from polycast.wire.rtsp.parser import InterleavedRun, Limits, MessageParser
+from polycast.wire.rtsp.parser import Limits, MessageParser
 from polycast.wire.rtsp.server import ServerConnection
 from polycast.wire.rtsp.server_session import Endpoint, ServerSession
 from polycast.wire.rtsp.states import State

@@ -76,7 +76,7 @@ async def test_packets_are_lost_doubled_and_reordered() -> None:
                 await asyncio.sleep(0.005)  # not more at once than a socket's buffer takes
         # RTSP readers get what came, in order and once.
         assert await reader.packets(len(survivors)) == survivors
-        await app.until(lambda: stream.tracks[0].packets_lost == lost)
+        await app.until(lambda: stream.tracks[0].counters.lost == lost)
         # The others get whole frames, each that came whole: no half pictures.
         whole = [
             number

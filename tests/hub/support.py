@@ -9,7 +9,7 @@ from typing import Any
 
 from polycast.config import from_mapping
 from polycast.hub.access import AccessControl
-from polycast.hub.batch import FrameBatch, PacketBatch
+from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver, Publisher, Source
 from polycast.hub.stats import Reference
@@ -17,7 +17,9 @@ from polycast.hub.stream import FrameReader, PacketReader, Reader, Stream
 from polycast.log import Log
 from polycast.media.codec import H264, MPEG4Audio
 from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
+from polycast.rtp.header import parse_packet
 
 SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")
 PPS = bytes.fromhex("68ce3c80")
@@ -28,7 +30,18 @@ LOGGER = logging.Logger("polycast.test.hub")
 
 
 def make_stream(*tracks: Track, packets: bool = True) -> Stream:
-    return Stream(tracks, publishes_packets=packets, loop=asyncio.get_running_loop(), log=Log(LOGGER))
+    loop = asyncio.get_running_loop()
+    return Stream(tracks, publishes_packets=packets, loop=loop, log=Log(LOGGER), now=0.0)
+
+
+def publish_packet(stream: Stream, track_index: int, packet: RtpPacket, now: float) -> None:
+    """Publish one packet."""
+    assert stream.publish(PacketRun(track_index, [packet]), now)
+
+
+def publish_data(stream: Stream, track_index: int, data: bytes, now: float) -> None:
+    """Publish one packet that is still to be parsed."""
+    publish_packet(stream, track_index, parse_packet(data, 0, len(data)), now)
 
 
 def make_hub(paths: Mapping[str, Any]) -> Hub:

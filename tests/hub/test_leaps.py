@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from tests.codecs.conftest import encode, encoders  # noqa: F401
 from tests.codecs.media import Encode
-from tests.hub.support import AUDIO, VIDEO, Frames, Packets, make_stream
+from tests.hub.support import AUDIO, VIDEO, Frames, Packets, make_stream, publish_packet
 
 from polycast.codecs import h264
 from polycast.codecs.nal import split_length_prefixed
@@ -56,7 +56,7 @@ def write(stream: Stream, index: int, number: int, off: float, now: float) -> No
     time = round((number * 0.04 + off) * track.clock_rate)
     unit = UNITS[type(track.codec)](number)
     key = track.codec.kind is Kind.AUDIO or number % 25 == 0 or isinstance(track.codec, MJPEG)
-    stream.tracks[index].write_frame(Frame((unit,), time, time, key=key), now)
+    stream.publish_frame(index, Frame((unit,), time, time, key=key), now)
 
 
 def publish(codec: Codec, leap: Leap, *, packets: bool, count: int = 200) -> tuple[Stream, list[Frame]]:
@@ -74,7 +74,7 @@ def publish(codec: Codec, leap: Leap, *, packets: bool, count: int = 200) -> tup
             sender.flush()
             off = round(leap(number) * sender.tracks[0].track.clock_rate)
             for packet in sent.batches[-1].runs[0].packets:
-                stream.tracks[0].add_packet(rewrite(packet, timestamp=packet.timestamp + off), now)
+                publish_packet(stream, 0, rewrite(packet, timestamp=packet.timestamp + off), now)
         stream.flush()
     return stream, [entry for _, entry in reader.entries if isinstance(entry, Frame)]
 
@@ -148,7 +148,7 @@ async def test_a_leap_of_reordered_pictures(encode: Encode, seconds: float, at: 
         frame = Frame(units, round((pts + off) * 90_000), 0, key=h264.is_key(units))
         for packet in packetizer.packetize(frame):
             packet.key = frame.key
-            stream.tracks[0].add_packet(packet, NOW + number * 0.04)
+            publish_packet(stream, 0, packet, NOW + number * 0.04)
         stream.flush()
     frames = [entry for _, entry in reader.entries if isinstance(entry, Frame)]
     assert len(frames) >= len(shown) - 8
@@ -182,7 +182,7 @@ async def test_tracks_stay_in_sync_over_a_leap(seconds: float, delay: int, packe
             sender.flush()
             ticks = round(off * sender.tracks[index].track.clock_rate)
             for packet in sent.batches[-1].runs[0].packets:
-                stream.tracks[index].add_packet(rewrite(packet, timestamp=packet.timestamp + ticks), now)
+                publish_packet(stream, index, rewrite(packet, timestamp=packet.timestamp + ticks), now)
         stream.flush()
     last = {index: entry for index, entry in reader.entries if isinstance(entry, Frame)}
     assert last[0].pts / 90_000 == pytest.approx(last[1].pts / 48_000, abs=0.001)
@@ -207,7 +207,7 @@ async def test_sender_reports_put_a_track_in_sync_that_leapt_alone() -> None:
             off = 500 * rate + rate * 3 // 10 if index == 1 and number >= 112 else 0
             for packet in sent.batches[-1].runs[0].packets:
                 timestamp = (packet.timestamp + off) & 0xFFFFFFFF
-                stream.tracks[index].add_packet(rewrite(packet, timestamp=timestamp), now)
+                publish_packet(stream, index, rewrite(packet, timestamp=timestamp), now)
                 bases[index] = timestamp - round(number * 0.04 * rate)
         if number % 50 == 10:
             for index in (0, 1):
@@ -237,7 +237,7 @@ async def test_what_readers_over_rtp_are_told_does_not_leap(seconds: float) -> N
         off = round(seconds * 90_000) if number >= 140 else 0
         for packet in sent.batches[-1].runs[0].packets:
             timestamp = (packet.timestamp + off) & 0xFFFFFFFF
-            stream.tracks[0].add_packet(rewrite(packet, timestamp=timestamp), now)
+            publish_packet(stream, 0, rewrite(packet, timestamp=timestamp), now)
         if number == 10:
             report = SenderReport(1, wall_time_to_ntp(WallTime(1_700_000_000 * NANOSECONDS)), timestamp, 1, 1)
             stream.on_sender_report(0, report, now)
@@ -270,7 +270,7 @@ async def test_another_publisher_is_a_discontinuity_on_the_same_time_line(first:
                 write(sender, index, number, 0.0, now)
                 sender.flush()
                 for packet in sent.batches[-1].runs[0].packets:
-                    stream.tracks[index].add_packet(packet, now)
+                    publish_packet(stream, index, packet, now)
             stream.flush()
     for index, rate in ((0, 90_000), (1, 48_000)):
         frames = [entry for track, entry in reader.entries if track == index and isinstance(entry, Frame)]

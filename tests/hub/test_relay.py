@@ -6,7 +6,7 @@ import asyncio
 import struct
 
 import pytest
-from tests.hub.support import AUDIO, VIDEO, Client, Frames, Packets, make_hub
+from tests.hub.support import AUDIO, VIDEO, Client, Frames, Packets, make_hub, publish_data
 
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path
@@ -38,7 +38,7 @@ def send(stream: Stream, track: int, timestamp: int, now: float) -> None:
     sequence = (stream.tracks[track].next_sequence or 0) & 0xFFFF
     payload_type, payload = (96, IDR) if track == 0 else (97, SOUND)
     packet = build_header(payload_type, sequence, timestamp, 7 + track, marker=True) + payload
-    stream.tracks[track].write_packet(packet, 0, len(packet), now)
+    publish_data(stream, track, packet, now)
     stream.flush()
 
 

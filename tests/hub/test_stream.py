@@ -8,16 +8,19 @@ import logging
 import struct
 
 import pytest
-from tests.hub.support import AUDIO, PPS, SPS, VIDEO, Frames, Packets, make_stream
+from tests.hub.support import AUDIO, PPS, SPS, VIDEO, Frames, Packets, make_stream, publish_data, publish_packet
 
 from polycast.errors import RemoteProtocolError
-from polycast.hub.batch import MixedBatch, PacketBatch, PacketRun
+from polycast.hub.batch import FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.stream import FRAME_WAIT_BYTES, Stream
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
+from polycast.rtp.header import parse_packet
 from polycast.rtp.rtcp import SenderReport
+from polycast.wire.rtsp.interleaved import InterleavedRun
+from polycast.wire.rtsp.parser import MessageParser
 
 NOW = 1000.0
 IDR = b"\x65\x88" + bytes(range(100))
@@ -30,7 +33,7 @@ def rtp(sequence: int, payload: bytes, *, timestamp: int = 0, marker: bool = Tru
 
 
 def write(stream: Stream, data: bytes, track: int = 0) -> None:
-    stream.tracks[track].write_packet(data, 0, len(data), NOW)
+    publish_data(stream, track, data, NOW)
 
 
 def access_unit(payload: bytes) -> bytes:
@@ -73,19 +76,6 @@ async def test_open_frame_waits_for_its_end() -> None:
     write(stream, rtp(2, SLICE))
     stream.end_of_read()
     assert reader.sequences == [[1, 2]]
-
-
-async def test_open_frame_does_not_wait_where_reads_are_gathered() -> None:
-    stream, reader = make_stream(VIDEO), Packets()
-    stream.add_reader(reader)
-    write(stream, rtp(1, SLICE, marker=False))
-    stream.end_of_read()
-    write(stream, rtp(2, SLICE, marker=False))
-    stream.end_of_read(is_gathered=True)
-    assert reader.sequences == [[1, 2]]
-    write(stream, rtp(3, SLICE))
-    stream.end_of_read(is_gathered=True)
-    assert reader.sequences == [[1, 2], [3]]
 
 
 async def test_open_frame_waits_only_shortly() -> None:
@@ -133,13 +123,13 @@ async def test_removed_reader_gets_nothing() -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)
     stream.add_reader(reader)  # a second time changes nothing
-    assert stream.packet_reader_count == 1
+    assert stream.packet_readers == (reader,)
     stream.remove_reader(reader)
     stream.remove_reader(reader)
     write(stream, rtp(1, SLICE))
     stream.end_of_read()
     assert not reader.batches
-    assert stream.packet_reader_count == 0
+    assert stream.packet_readers == ()
 
 
 @pytest.mark.parametrize("frames", [False, True])
@@ -215,11 +205,8 @@ def packet(sequence: int, *, key: bool = False) -> RtpPacket:
 def batch_of(*runs: tuple[int, list[RtpPacket]]) -> PacketBatch:
     batch = MixedBatch()
     for track_index, packets in runs:
-        run = PacketRun(track_index, -1)
-        run.packets = packets
-        run.size = sum(map(len, packets))
-        run.has_key = track_index == 0 and any(each.key for each in packets)
-        batch.runs.append(run)
+        has_key = track_index == 0 and any(each.key for each in packets)
+        batch.runs.append(PacketRun(track_index, packets, has_key=has_key))
     return batch
 
 
@@ -248,7 +235,8 @@ async def test_garbage_is_refused() -> None:
     stream = make_stream(VIDEO)
     with pytest.raises(RemoteProtocolError):
         write(stream, b"\x00" * 20)
-    assert stream.batch is None
+    stream.flush()
+    assert stream.bytes_received == 0
 
 
 async def test_losses_are_counted() -> None:
@@ -257,8 +245,8 @@ async def test_losses_are_counted() -> None:
         write(stream, rtp(sequence, SLICE))
     stream.flush()
     track = stream.tracks[0]
-    assert track.packets_received == 6
-    assert track.packets_lost in (2, 3)  # 1 and 2 are missing at first; 2 comes late
+    assert track.counters.packets == 6
+    assert track.counters.lost in (2, 3)  # 1 and 2 are missing at first; 2 comes late
     assert track.ssrc == 0x1234
     assert track.next_sequence == 5
 
@@ -268,7 +256,7 @@ async def test_counters_of_a_stream() -> None:
     write(stream, rtp(1, SLICE))
     write(stream, rtp(2, SLICE))
     stream.end_of_read()
-    assert stream.tracks[0].packets_received == 2
+    assert stream.tracks[0].counters.packets == 2
     assert stream.bytes_received == 2 * (12 + len(SLICE))
 
 
@@ -283,7 +271,7 @@ async def test_frames_are_made_only_while_somebody_wants_them() -> None:
     assert entry.units[-1] == IDR
     assert entry.key
     stream.remove_reader(frames)
-    assert stream.tracks[0]._depacketizer is None
+    assert stream.tracks[0]._frame_maker is None
 
 
 async def test_packets_become_frames_of_both_tracks_on_one_time_line() -> None:
@@ -307,9 +295,9 @@ async def test_frames_become_packets_of_both_tracks() -> None:
     stream, packets = make_stream(VIDEO, AUDIO, packets=False), Packets()
     stream.add_reader(packets)
     big = b"\x65\x88" + bytes(4000)
-    stream.tracks[0].write_frame(Frame((SPS, PPS, big), 0, 0, key=True), NOW)
-    stream.tracks[1].write_frame(Frame((b"a" * 50,), 0, 0, key=True), NOW)
-    stream.tracks[0].write_frame(Frame((SLICE,), 3000, 3000, key=False), NOW)
+    stream.publish_frame(0, Frame((SPS, PPS, big), 0, 0, key=True), NOW)
+    stream.publish_frame(1, Frame((b"a" * 50,), 0, 0, key=True), NOW)
+    stream.publish_frame(0, Frame((SLICE,), 3000, 3000, key=False), NOW)
     stream.end_of_read()
     (batch,) = packets.batches
     video = [each for run in batch.runs if run.track_index == 0 for each in run.packets]
@@ -332,13 +320,13 @@ async def test_frame_survives_both_conversions(size: int) -> None:
     receiver.add_reader(frames)
     picture = b"\x65\x88" + bytes(index * 7 & 0xFF for index in range(size))
     for index in range(3):
-        sender.tracks[0].write_frame(Frame((picture,), 3000 * index, 3000 * index, key=True), NOW)
-        sender.tracks[1].write_frame(Frame((bytes([index]) * 30,), 1024 * index, 1024 * index, key=True), NOW)
+        sender.publish_frame(0, Frame((picture,), 3000 * index, 3000 * index, key=True), NOW)
+        sender.publish_frame(1, Frame((bytes([index]) * 30,), 1024 * index, 1024 * index, key=True), NOW)
         sender.end_of_read()
     for batch in packets.batches:
         for run in batch.runs:
             for each in run.packets:
-                receiver.tracks[run.track_index].write_packet(each.data, each.start, each.end, NOW)
+                publish_packet(receiver, run.track_index, parse_packet(each.data, each.start, each.end), NOW)
         receiver.end_of_read()
     receiver.flush()
     video = [frame for index, frame in frames.entries if index == 0 and isinstance(frame, Frame)]
@@ -408,16 +396,19 @@ async def test_reader_that_joins_right_after_a_jump_of_the_timestamps() -> None:
     write(stream, rtp(2, SLICE, timestamp=90_000 * 3600), 0)  # an hour later, before the clock is looked at again
     write(stream, rtp(2, access_unit(b"x"), timestamp=49_024, payload_type=97), 1)
     stream.flush()
-    video, audio = stream.positions((0, 1), 0.0)
+    video, audio = stream.positions((0, 1), 0.0, NOW)
     assert (video.sequence, audio.sequence) == (3, 3)
     assert video.timestamp == pytest.approx(90_000 * 3600, abs=90_000 // 4)
     assert audio.timestamp == pytest.approx(49_024, abs=48_000 // 4)
 
 
-def framed(*packets: bytes) -> tuple[bytes, int, list[int]]:
-    """Return packets as interleaved frames of channel 6: buffer, offset of the first, sizes."""
-    data = b"".join(b"$\x06" + struct.pack(">H", len(each)) + each for each in packets)
-    return data, 4, list(map(len, packets))
+def framed(*packets: bytes) -> FramedRun:
+    """Return packets as a run of interleaved frames."""
+    parser = MessageParser()
+    parser.receive_data(b"".join(b"$\x06" + struct.pack(">H", len(each)) + each for each in packets))
+    run = parser.next_event()
+    assert isinstance(run, InterleavedRun)
+    return FramedRun(0, run)
 
 
 def units(first: int = 1) -> list[bytes]:
@@ -429,19 +420,19 @@ def units(first: int = 1) -> list[bytes]:
 async def test_packets_taken_at_once_are_those_taken_one_by_one() -> None:
     at_once, single = make_stream(Track(0, H264())), make_stream(Track(0, H264()))
     readers = [Packets(), Packets()]
-    data, start, sizes = framed(*units())
+    run = framed(*units())
     for stream, reader in zip((at_once, single), readers, strict=True):
         stream.add_reader(reader)
-    assert at_once.tracks[0].add_packets(data, start, sizes, 6)
+    assert at_once.publish(run, NOW)
     for each in units():
-        single.tracks[0].write_packet(each, 0, len(each), NOW)
+        write(single, each)
     for stream in (at_once, single):
         track = stream.tracks[0]
         assert track.frame_open
         assert track.track.codec == H264(SPS, PPS)
         assert (track.ssrc, track.next_sequence) == (0x1234, 7)
         stream.flush()
-        assert (track.packets_received, track.bytes_received, track.packets_lost) == (6, sum(sizes), 0)
+        assert (track.counters.packets, track.counters.bytes, track.counters.lost) == (6, sum(map(len, units())), 0)
         assert track.last_timestamp == 1
     (first,), (second,) = (reader.batches for reader in readers)
     assert (first.has_key, first.size, first.packet_count) == (second.has_key, second.size, second.packet_count)
@@ -455,38 +446,31 @@ async def test_packets_taken_at_once_are_those_taken_one_by_one() -> None:
     assert fields[0] == fields[1]
     assert first.runs[0].packets is first.runs[0].packets  # made once for all readers
     assert [each.sequence for each in first.from_key(0).runs[0].packets] == [1, 2, 3, 4, 5, 6]
-    (span,) = first.runs[0].framed()
-    assert span == (data, 0, len(data))
+    (piece,) = first.runs[0].framed()
+    assert piece is run.buffer.data
 
 
 async def test_packets_taken_at_once_after_others_are_lost() -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)
     write(stream, rtp(1, SLICE))
-    data, start, sizes = framed(*units(5))
-    assert stream.tracks[0].add_packets(data, start, sizes, 6)
+    assert stream.publish(framed(*units(5)), NOW)
     write(stream, rtp(11, SLICE))
     stream.flush()
-    assert stream.tracks[0].packets_lost == 3
+    assert stream.tracks[0].counters.lost == 3
     assert reader.sequences == [[1, 5, 6, 7, 8, 9, 10, 11]]
 
 
-async def test_what_is_not_simple_is_not_taken_at_once() -> None:
+async def test_what_has_to_be_parsed_is_not_taken_at_once() -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)
-    track = stream.tracks[0]
     packets = units()
-    assert not track.add_packets(*framed(packets[0], packets[2]), 6)
-    frames = Frames()
-    stream.add_reader(frames)
-    assert not track.add_packets(*framed(*packets), 6)  # frames are made packet by packet
-    stream.remove_reader(frames)
+    assert not stream.publish(framed(packets[0], packets[2]), NOW)
+    assert not stream.publish(framed(packets[0], b"\x90" + packets[1][1:]), NOW)
     stream.flush()
     assert not reader.batches
-    assert track.next_sequence is None
-    assert track.add_packets(*framed(*packets), 6)
-    stream.resume((VIDEO,), publishes_packets=True)
-    assert not track.add_packets(*framed(*units(7)), 6)  # the packets of a second publisher are renumbered
+    assert stream.tracks[0].next_sequence is None
+    assert stream.bytes_received == 0
 
 
 async def test_packets_that_cannot_be_read_are_told_once_and_then_from_time_to_time(
@@ -500,8 +484,7 @@ async def test_packets_that_cannot_be_read_are_told_once_and_then_from_time_to_t
         write(stream, rtp(sequence, b"\x00", payload_type=97), track=1)
         write(stream, rtp(sequence, b"\x78\xff\xff\x65"))
     assert lines == ["a packet of track 2 (AAC) cannot be read: AAC packet is too short"]
-    data = rtp(100, b"\x78\xff\xff\x65")
-    stream.tracks[0].write_packet(data, 0, len(data), NOW + 61)
+    publish_data(stream, 0, rtp(100, b"\x78\xff\xff\x65"), NOW + 61)
     assert lines[1:] == ["a packet of track 1 (H264) cannot be read: STAP-A packet is cut off (199 times more before)"]
 
 
@@ -513,7 +496,7 @@ async def test_frames_in_progress_of_all_tracks_have_a_limit_in_sum() -> None:
         for sequence in range(1, 40):
             write(stream, rtp(sequence, b"\x7c\x05" + bytes(60_000), marker=False), track=index)
     stream.flush()
-    depacketizers = [track._depacketizer for track in stream.tracks]
+    depacketizers = [track._frame_maker._depacketizer for track in stream.tracks]  # type: ignore[union-attr]
     held = sum(depacketizer._fragments.size for depacketizer in depacketizers)  # type: ignore[union-attr]
     assert held <= 24 << 20
     assert all(depacketizer is not None and depacketizer.errors == 1 for depacketizer in depacketizers)

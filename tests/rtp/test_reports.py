@@ -158,20 +158,20 @@ def test_mapping_survives_many_wraps() -> None:
 
 def test_tracks_that_are_tied_to_one_moment() -> None:
     source = SenderReportSource(48_000)
-    source.on_moment(5000, wall(100))
+    source.on_sync_point(5000, wall(100))
     # The track arrives late, and unevenly: it stays where the moment puts it.
     source.on_packet(5000 + 24_000, 10.0, wall(101.2))
     source.on_packet(5000 + 48_000, 10.2, wall(101.4))
     assert source.wall_time_of(5000 + 48_000) == wall(101)
     source.on_publisher_report(wall_time_to_ntp(wall(500)), 5000, 11.0)
-    source.on_moment(5000, wall(100))
+    source.on_sync_point(5000, wall(100))
     assert abs((source.wall_time_of(5000) or 0) - wall(500)) <= 1, "the publisher knows better"
 
 
 @pytest.mark.parametrize("late", [-3.0, 3.0])
 def test_a_moment_that_is_made_up(late: float) -> None:
     source = SenderReportSource(48_000)
-    source.on_moment(5000, wall(100))
+    source.on_sync_point(5000, wall(100))
     source.on_packet(5000, 10.0, wall(100 + late))
     assert source.wall_time_of(5000) == wall(100 + late)
     source.on_packet(5000 + 48_000, 11.5, wall(101.5 + late))

@@ -127,14 +127,16 @@ def test_tracks_stay_in_sync_over_a_long_silence(hours: int) -> None:
     assert publisher.packet(AUDIO, seconds, 100.1 + seconds) == pytest.approx(START_TIME + seconds, abs=0.001)
 
 
-def moment(publisher: Publisher, video: float, audio: float) -> None:
-    publisher.timeline.note_moment({VIDEO: publisher.timestamp(VIDEO, video), AUDIO: publisher.timestamp(AUDIO, audio)})
+def sync_point(publisher: Publisher, video: float, audio: float) -> None:
+    publisher.timeline.set_sync_point(
+        {VIDEO: publisher.timestamp(VIDEO, video), AUDIO: publisher.timestamp(AUDIO, audio)}
+    )
 
 
 @pytest.mark.parametrize("first", [VIDEO, AUDIO])
-def test_in_sync_from_the_first_frame_with_a_moment(first: int) -> None:
+def test_in_sync_from_the_first_frame_with_a_sync_point(first: int) -> None:
     publisher = Publisher()
-    moment(publisher, 3.0, 3.0)
+    sync_point(publisher, 3.0, 3.0)
     times = {first: publisher.packet(first, 4.0, 100.0)}
     # The other track arrives 400 ms late, and began 70 ms earlier.
     times[1 - first] = publisher.packet(1 - first, 3.93, 100.4)
@@ -144,16 +146,16 @@ def test_in_sync_from_the_first_frame_with_a_moment(first: int) -> None:
 
 
 @pytest.mark.parametrize("audio", [0.0, 5.0, 9000.0])
-def test_a_moment_that_is_made_up(audio: float) -> None:
+def test_a_sync_point_that_is_made_up(audio: float) -> None:
     publisher = Publisher()
-    moment(publisher, 3.0, audio)
+    sync_point(publisher, 3.0, audio)
     assert publisher.packet(VIDEO, 4.0, 100.0) == START_TIME
     assert publisher.packet(AUDIO, 4.0, 100.1) == pytest.approx(START_TIME + 0.1)
 
 
-def test_reports_correct_a_moment() -> None:
+def test_reports_correct_a_sync_point() -> None:
     publisher = Publisher()
-    moment(publisher, 3.0, 3.5)
+    sync_point(publisher, 3.0, 3.5)
     video = publisher.packet(VIDEO, 4.0, 100.0)
     publisher.packet(AUDIO, 4.0, 100.1)
     publisher.report(VIDEO, 4.0)

@@ -92,7 +92,7 @@ class Publication(Publisher):
             return
         now = self._runtime.loop.time()
         for track_index, frame in frames:
-            stream.tracks[track_index].write_frame(frame, now)
+            stream.publish_frame(track_index, frame, now)
         stream.end_of_read()
 
     def _end(self) -> None:

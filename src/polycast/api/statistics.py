@@ -66,8 +66,8 @@ def stream_statistics(path: Path) -> StreamStatistics:
         publisher=path.publisher.reference().type if path.publisher is not None and stream is not None else "",
         readers=tuple(reader.reference().type for reader in path.readers),
         bytes_received=stream.bytes_received if stream is not None else 0,
-        packets_received=sum(track.packets_received for track in tracks),
-        packets_lost=sum(track.packets_lost for track in tracks),
+        packets_received=sum(track.counters.packets for track in tracks),
+        packets_lost=sum(track.counters.lost for track in tracks),
         bit_rate=stream.rate.bit_rate if stream is not None else 0.0,
         ready_since=None if path.ready_since is None else datetime.fromtimestamp(path.ready_since, UTC),
     )

@@ -149,10 +149,10 @@ def _describe_track(live: LiveTrack) -> TrackItem:
         codec=str(live.track),
         kind=live.track.kind,
         clock_rate=live.track.clock_rate,
-        bytes_received=live.bytes_received,
-        packets_received=live.packets_received,
-        packets_lost=live.packets_lost,
-        packets_foreign=live.packets_foreign,
+        bytes_received=live.counters.bytes,
+        packets_received=live.counters.packets,
+        packets_lost=live.counters.lost,
+        packets_foreign=live.counters.foreign,
         discontinuities=live.discontinuities,
     )
 

@@ -73,9 +73,9 @@ def _add(total: Counters, part: Counters) -> None:
 
 def _add_stream(total: Counters, stream: Stream) -> None:
     for track in stream.tracks:
-        total.bytes_received += track.bytes_received
-        total.packets_received += track.packets_received
-        total.packets_lost += track.packets_lost
+        total.bytes_received += track.counters.bytes
+        total.packets_received += track.counters.packets
+        total.packets_lost += track.counters.lost
 
 
 def _add_reader(total: Counters, reader: Reader, start: tuple[int, int, int]) -> None:

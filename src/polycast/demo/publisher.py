@@ -48,5 +48,5 @@ class DemoPublisher(Source):
             return
         now = self._loop.time()
         for track_index, frame in frames:
-            stream.tracks[track_index].write_frame(frame, now)
+            stream.publish_frame(track_index, frame, now)
         stream.end_of_read()

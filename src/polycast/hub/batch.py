@@ -1,77 +1,21 @@
 """Batches: what one read of a publisher brought, shared by all readers of the stream.
 
-A batch is built once and each wire form of it is built once; every reader gets the same bytes object.
+A batch is built once and each wire form of it is built once; every reader gets the same bytes object. The packets of a
+batch come in runs, those of one track together. A run is a batch by itself: often there is nothing else in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import Framing, PacketBuffer
 from polycast.media.track import Track
 from polycast.rtp.header import parse_packet
 
 Form = TypeVar("Form")
-
-Span = tuple[bytes, int, int]
-"""``data[start:end]``, as (data, start, end)."""
-
-FRAME_HEADER_SIZE = 4
-"""Bytes of the frame header that may stand in front of a packet in the buffer that it came in."""
-
-
-class PacketRun:
-    """Consecutive packets of one track in a batch."""
-
-    __slots__ = ("channel", "has_key", "packets", "size", "track_index")
-
-    def __init__(self, track_index: int, channel: int) -> None:
-        self.track_index = track_index
-        self.channel = channel
-        """When 0 or more: each packet stands in its ``data`` right behind a 4-byte frame header with this channel
-        number, so a reader that uses the same channel can be given the publisher's bytes as they came."""
-        self.packets: list[RtpPacket] = []
-        self.size = 0
-        """Bytes of the packets."""
-        self.has_key = False
-        """Whether a packet is in it at which a reader can begin."""
-
-    @classmethod
-    def of(cls, track_index: int, channel: int, packets: list[RtpPacket], *, has_key: bool) -> PacketRun:
-        """Return a run of these packets."""
-        run = cls(track_index, channel)
-        run.packets = packets
-        run.size = sum(map(len, packets))
-        run.has_key = has_key
-        return run
-
-    @property
-    def count(self) -> int:
-        """Number of packets."""
-        return len(self.packets)
-
-    @property
-    def timestamp(self) -> int:
-        """RTP timestamp of the last packet."""
-        return self.packets[-1].timestamp
-
-    def framed(self) -> Iterator[Span]:
-        """Yield the packets with the frame headers in front of them, in as few pieces as possible.
-
-        Only where ``channel`` is 0 or more.
-        """
-        data = b""
-        start = end = 0
-        for packet in self.packets:
-            if packet.start - FRAME_HEADER_SIZE != end or packet.data is not data:
-                if end:
-                    yield data, start, end
-                data = packet.data
-                start = packet.start - FRAME_HEADER_SIZE
-            end = packet.end
-        yield data, start, end
 
 
 class _Batch:
@@ -92,12 +36,12 @@ class _Batch:
 
 
 class PacketBatch(_Batch):
-    """RTP packets of all tracks, in the order of their arrival: a `MixedBatch`, or a `FramedRun` alone."""
+    """RTP packets of all tracks, in the order of their arrival: a `MixedBatch`, or a run alone."""
 
     __slots__ = ()
 
     @property
-    def runs(self) -> Sequence[PacketRun | FramedRun]:
+    def runs(self) -> Sequence[Run]:
         """The packets, by track: consecutive ones of a track together."""
         raise NotImplementedError
 
@@ -116,11 +60,11 @@ class PacketBatch(_Batch):
 
     def from_key(self, key_track: int) -> PacketBatch:
         """Return this batch from the first key packet of track ``key_track`` on; what came before is left out."""
-        cut: PacketBatch = self.form(("from_key", key_track), lambda _: self._cut(key_track))
-        return cut
+        rest: PacketBatch = self.form(("from_key", key_track), lambda _: self._from_key(key_track))
+        return rest
 
-    def _cut(self, key_track: int) -> PacketBatch:
-        cut = MixedBatch()
+    def _from_key(self, key_track: int) -> PacketBatch:
+        rest = MixedBatch()
         found = False
         for run in self.runs:
             packets = run.packets
@@ -132,57 +76,27 @@ class PacketBatch(_Batch):
                     continue
                 found = True
                 packets = packets[start:]
-            cut.runs.append(PacketRun.of(run.track_index, run.channel, packets, has_key=run.has_key))
-        return cut
+            rest.runs.append(PacketRun(run.track_index, packets, run.framing, has_key=run.has_key))
+        return rest
 
 
-class MixedBatch(PacketBatch):
-    """A batch that is collected run by run."""
+class Run(PacketBatch):
+    """Consecutive packets of one track. Its publisher makes it and gives it away: to `Stream.publish`."""
 
-    __slots__ = ("runs",)
+    __slots__ = ("count", "framing", "has_key", "size", "track_index")
 
-    def __init__(self) -> None:
-        self._forms = None
-        self.runs: list[PacketRun | FramedRun] = []
-
-    @property
-    def has_key(self) -> bool:  # type: ignore[override]
-        return any(run.has_key for run in self.runs)
-
-
-class FramedRun(PacketBatch):
-    """Consecutive packets of one track as they came: ``data[start:end]`` holds them, each behind a 4-byte frame header
-    with the number of ``channel``. A reader that uses the same channel is given these bytes; the packets are made for
-    the first one that asks. It is a batch by itself: often there is nothing else in one."""
-
-    __slots__ = ("channel", "count", "data", "end", "has_key", "key_starts", "start", "timestamp", "track_index")
-
-    def __init__(
-        self, track_index: int, channel: int, data: bytes, start: int, end: int, count: int, timestamp: int
-    ) -> None:
-        self._forms = None
-        self.track_index = track_index
-        self.channel = channel
-        self.data = data
-        self.start = start
-        """Where the frame header of the first packet begins in ``data``."""
-        self.end = end
-        """Where the last packet ends."""
-        self.count = count
-        """Number of packets."""
-        self.timestamp = timestamp
-        """RTP timestamp of the last packet."""
-        self.key_starts: Sequence[int] = ()
-        """Where the packets begin at which decoding can."""
-        self.has_key = False
+    track_index: int
+    count: int
+    """Number of packets."""
+    framing: Framing | None
+    """The framing that each packet has in its buffer, which is thus right for readers with the same; else None."""
+    has_key: bool
+    size: int
+    """Bytes of the packets."""
 
     @property
-    def runs(self) -> Sequence[FramedRun]:
+    def runs(self) -> Sequence[Run]:
         return (self,)
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start - FRAME_HEADER_SIZE * self.count
 
     @property
     def packet_count(self) -> int:
@@ -190,25 +104,118 @@ class FramedRun(PacketBatch):
 
     @property
     def packets(self) -> list[RtpPacket]:
-        """The packets, parsed when they are first asked for."""
+        """The packets, parsed."""
+        raise NotImplementedError
+
+    def framed(self) -> Sequence[bytes | memoryview]:
+        """Return the packets with their headers, in as few pieces as possible; only where there is a ``framing``."""
+        raise NotImplementedError
+
+    def copy(self) -> Run:
+        """Return a run of the same packets for another stream."""
+        raise NotImplementedError
+
+
+class PacketRun(Run):
+    """A run of packets that are parsed already."""
+
+    __slots__ = ("_packets",)
+
+    def __init__(
+        self, track_index: int, packets: list[RtpPacket], framing: Framing | None = None, *, has_key: bool = False
+    ) -> None:
+        self._forms = None
+        self.track_index = track_index
+        self._packets = packets
+        self.count = len(packets)
+        self.size = sum([packet.end - packet.start for packet in packets])
+        self.framing = framing
+        self.has_key = has_key
+
+    @property
+    def packets(self) -> list[RtpPacket]:
+        return self._packets
+
+    def framed(self) -> Sequence[bytes | memoryview]:
+        header_size = self.framing.header_size if self.framing is not None else 0
+        pieces: list[memoryview] = []
+        data = b""
+        start = end = 0
+        for packet in self._packets:
+            if packet.start - header_size != end or packet.data is not data:
+                if end:
+                    pieces.append(memoryview(data)[start:end])
+                data = packet.data
+                start = packet.start - header_size
+            end = packet.end
+        pieces.append(memoryview(data)[start:end])
+        return pieces
+
+    def copy(self) -> PacketRun:
+        return PacketRun(self.track_index, self._packets, self.framing)
+
+    def extend(self, other: PacketRun) -> None:
+        """Add the packets of another run of the track, which came right after these; not once readers have it."""
+        self._packets += other.packets
+        self.count += other.count
+        self.size += other.size
+        self.has_key |= other.has_key
+
+
+class FramedRun(Run):
+    """A run of packets as they stand in the publisher's byte stream; they are parsed for the first one who asks."""
+
+    __slots__ = ("buffer", "key_starts")
+
+    def __init__(self, track_index: int, buffer: PacketBuffer) -> None:
+        self._forms = None
+        self.track_index = track_index
+        self.count = buffer.count
+        self.size = buffer.size
+        self.framing = buffer.framing
+        self.buffer = buffer
+        self.key_starts: Sequence[int] = ()
+        """Where in the buffer the packets begin at which decoding can."""
+        self.has_key = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the buffer holds nothing but these packets and their headers."""
+        return self.buffer.end - self.buffer.start == len(self.buffer.data)
+
+    @property
+    def packets(self) -> list[RtpPacket]:
         return self.form("packets", FramedRun._parse)
 
-    def framed(self) -> Iterator[Span]:
-        """Yield the packets with their frame headers."""
-        yield self.data, self.start, self.end
+    def framed(self) -> Sequence[bytes | memoryview]:
+        buffer = self.buffer
+        return (buffer.data if self.is_whole else memoryview(buffer.data)[buffer.start : buffer.end],)
+
+    def copy(self) -> FramedRun:
+        return FramedRun(self.track_index, self.buffer)
 
     def _parse(self) -> list[RtpPacket]:
         packets: list[RtpPacket] = []
-        data = self.data
-        start = self.start
-        while start < self.end:
-            start += FRAME_HEADER_SIZE
-            end = start + (data[start - 2] << 8 | data[start - 1])
+        data = self.buffer.data
+        for start, end in self.buffer.bounds():
             packet = parse_packet(data, start, end)
             packet.key = start in self.key_starts
             packets.append(packet)
-            start = end
         return packets
+
+
+class MixedBatch(PacketBatch):
+    """A batch of several runs."""
+
+    __slots__ = ("runs",)
+
+    def __init__(self, runs: list[Run] | None = None) -> None:
+        self._forms = None
+        self.runs: list[Run] = [] if runs is None else runs
+
+    @property
+    def has_key(self) -> bool:  # type: ignore[override]
+        return any(run.has_key for run in self.runs)
 
 
 class FrameBatch(_Batch):

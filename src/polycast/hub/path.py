@@ -335,7 +335,9 @@ class Path:
             return self.stream
         if self.stream is not None:
             self._end_stream("the publisher started again")
-        self.stream = Stream(tracks, publishes_packets=publishes_packets, loop=self._loop, log=self.log)
+        self.stream = Stream(
+            tracks, publishes_packets=publishes_packets, loop=self._loop, log=self.log, now=self._loop.time()
+        )
         self.ready_since = time.time()
         if self.on_demand is not None:
             self.on_demand.handle(Input.BECAME_READY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from polycast.hub.batch import FrameBatch, PacketBatch
+from polycast.hub.batch import FrameBatch, PacketBatch, PacketRun
 from polycast.hub.path import Path, Source
 from polycast.hub.retry import Ended, Failure, Next, RetryPauses, Supervisor
 from polycast.hub.stats import Reference
@@ -107,9 +107,9 @@ class _Packets(PacketReader):
         own = self._own
         now = self._relay.now()
         for run in batch.runs:
-            track = own.tracks[run.track_index]
-            for packet in run.packets:
-                track.add_packet(packet, now, run.channel)
+            copy = run.copy()
+            if not own.publish(copy, now):
+                own.publish(PacketRun(copy.track_index, copy.packets, copy.framing), now)
         own.flush()  # what is to wait has waited in the origin
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
@@ -132,9 +132,9 @@ class _Frames(FrameReader):
         now = self._relay.now()
         for index, entry in batch.entries:
             if isinstance(entry, Frame):
-                own.tracks[index].write_frame(entry, now)
+                own.publish_frame(index, entry, now)
             else:
-                own.tracks[index].set_codec(entry.codec)
+                own.set_codec(index, entry.codec)
         own.end_of_read()
 
     def close_reader(self, reason: str) -> None:

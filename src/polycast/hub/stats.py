@@ -38,9 +38,11 @@ class Reference(Struct, frozen=True, omit_defaults=True):
 class RateMeter:
     """Bits per second over the last whole seconds, from a growing byte counter sampled once a second or so."""
 
-    __slots__ = ("_bytes", "_time", "bit_rate")
+    __slots__ = ("_bytes", "_time", "bit_rate", "since")
 
     def __init__(self, now: float) -> None:
+        self.since = now
+        """When it began to measure (monotonic seconds)."""
         self._bytes = 0
         self._time = now
         self.bit_rate = 0.0

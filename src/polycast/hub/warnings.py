@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from polycast.log import Log
+from polycast.media.track import Track
 
 INTERVAL_SECONDS = 60.0
 """Seconds between two warnings of one kind."""
+
+MAXIMUM_FOREIGN_TYPES_LOGGED = 4
+"""Foreign payload types that are named in the log; the packets of all are counted."""
 
 
 class RepeatedWarning:
@@ -25,3 +29,45 @@ class RepeatedWarning:
         self._log.warning(f"{text}%s", *values, more)
         self._untold = 0
         self._next = now + INTERVAL_SECONDS
+
+
+class StreamWarnings:
+    """What the log is told of what a stream's publisher does."""
+
+    __slots__ = ("_foreign_types", "_leaps", "_unreadable", "log")
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self._foreign_types: set[int] = set()
+        """Payload types of packets that were dropped, as far as they were logged."""
+        self._leaps = RepeatedWarning(log)
+        self._unreadable = RepeatedWarning(log)
+
+    def on_foreign_packet(self, track: Track, payload_type: int) -> None:
+        """Say once that packets of a payload type are dropped."""
+        types = self._foreign_types
+        if payload_type not in types and len(types) < MAXIMUM_FOREIGN_TYPES_LOGGED and track.rtp is not None:
+            types.add(payload_type)
+            self.log.warning(
+                "packets with payload type %d are dropped: that of track %d (%s) is %d",
+                payload_type,
+                track.index + 1,
+                track.codec_name,
+                track.rtp.payload_type,
+            )
+
+    def on_leap(self, track: Track, seconds: float, now: float) -> None:
+        """Warn that the clock of the publisher leapt."""
+        self._leaps.tell(
+            now,
+            "the time of track %d (%s) leapt by %+.1f s; the stream goes on with a new part of the time line",
+            track.index + 1,
+            track.codec_name,
+            seconds,
+        )
+
+    def on_unreadable(self, track: Track, reason: str, now: float) -> None:
+        """Warn that frames cannot be made of a packet."""
+        self._unreadable.tell(
+            now, "a packet of track %d (%s) cannot be read: %s", track.index + 1, track.codec_name, reason
+        )

@@ -93,7 +93,7 @@ class RtspPusher(Pusher, PacketReader):
         self._channels, self._report_channels = tuple(channels), tuple(report_channels)
         self._counts = [[0, 0] for _ in stream.tracks]
         self._outbox = connection.outbox
-        connection.set_media_handler(lambda run: None)
+        connection.set_media_handler(lambda run, now: None, lambda: None, self._loop.time())
         self._recording = True
         path.attach_reader(self, stream)
 
@@ -170,7 +170,7 @@ class RtspPusher(Pusher, PacketReader):
             if channel < 0 or track.ssrc is None:
                 complete = complete and channel < 0
                 continue
-            stream.tie_to_clock(track)
+            stream.update_clock(track, now)
             report = track.reports.report(track.ssrc, now, WallTime(time.time_ns()), packets, octets)
             if report is None:
                 complete = False

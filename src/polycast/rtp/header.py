@@ -82,7 +82,12 @@ def payload_type_of(packet: RtpPacket) -> int:
 
 def ssrc_of(packet: RtpPacket) -> int:
     """Return the synchronisation source, 32 bits."""
-    ssrc: int = _unpack_ssrc(packet.data, packet.start + 8)[0]
+    return ssrc_at(packet.data, packet.start)
+
+
+def ssrc_at(data: bytes, start: int) -> int:
+    """Return the synchronisation source of the packet that begins at ``start``, 32 bits."""
+    ssrc: int = _unpack_ssrc(data, start + 8)[0]
     return ssrc
 
 

@@ -14,7 +14,7 @@ from polycast.media.timebase import (
 )
 from polycast.rtp.reorder import MAXIMUM_DROPOUT, MAXIMUM_MISORDER
 from polycast.rtp.rtcp import ReportBlock, SenderReport
-from polycast.rtp.timeline import MAXIMUM_MOMENT_OFFSET
+from polycast.rtp.timeline import MAXIMUM_SYNC_POINT_OFFSET
 
 MAXIMUM_ANCHOR_DRIFT = 0.2
 """Seconds between RTP timestamps and the clock before the two are tied anew. Drift of crystals reaches it in about an
@@ -242,13 +242,13 @@ class SenderReportSource:
         else:
             self._lead = max(highest, lead)
 
-    def on_moment(self, timestamp: int, wall_time: WallTime) -> None:
-        """Take the timestamp of a moment that other tracks are tied to as well; before the first packet.
+    def on_sync_point(self, timestamp: int, wall_time: WallTime) -> None:
+        """Take the RTP timestamp of a sync point, which other tracks have, too; before the first packet.
 
         A packet that comes at quite another time than this says unties it again.
         """
         if self._anchor_wall is None:
-            self._tolerance = MAXIMUM_MOMENT_OFFSET
+            self._tolerance = MAXIMUM_SYNC_POINT_OFFSET
             self._anchor_timestamp = timestamp
             self._anchor_wall = wall_time
 

@@ -1,64 +1,138 @@
-"""Looks through many RTP packets at once: the shortest way for what most publishers send most of the time."""
+"""Inspects RTP packets: one by one, or all packets of a read at once."""
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.base import PayloadPattern, Peek
 
 PLAIN: Final = 0x80
 """First byte of a plain packet: version 2; no padding, no extension, no CSRC list."""
+MARKER: Final = 0x80
+"""The marker bit in the second byte."""
 
-# The first two bytes of the header, and the first four of the payload.
-_START = struct.Struct("!BB10xI")
+MINIMUM_SIZE: Final = HEADER_SIZE + 4
+"""Bytes of the smallest packet whose payload shows whether it is a continuation."""
 
-# What of the header is looked at in the first and in the last packet: marker, sequence number, timestamp.
-_HEADER = struct.Struct("!xBHI")
+# First two bytes, sequence number, and the first four bytes of the payload.
+_unpack = struct.Struct("!BBH8xI").unpack_from
+
+# Second byte, and timestamp.
+_unpack_end = struct.Struct("!xBxxI").unpack_from
+
+_ASCENDING: Final = bytes(range(256))
+"""Low bytes of consecutive sequence numbers with the same high byte."""
 
 
-Noticed = tuple[int, int, int]
-"""(flags, start, end): what the peek saw in the packet ``data[start:end]``."""
+class Flagged(NamedTuple):
+    """A packet about which the inspection has something to say."""
 
-PlainScan = tuple[int, int, bool, list[Noticed]]
-"""Sequence number of the first packet; RTP timestamp and marker bit of the last one; packets that the peek noticed."""
+    flags: int
+    """KEY and PARAMETERS flags (`polycast.rtp.payload.base`)."""
+    start: int
+    """``data[start:end]`` is the packet."""
+    end: int
 
 
-def scan_plain(
-    data: bytes,
-    start: int,
-    sizes: list[int],
-    gap: int,
-    payload_type: int,
-    maximum: int,
-    peek: Peek,
-    continuation: PayloadPattern,
-) -> PlainScan | None:
-    """Look through packets that stand in ``data``: the first at ``start``, each of its size, ``gap`` bytes between two.
+Summary = tuple[int, int, bool, Sequence[Flagged]]
+"""What the packets of a buffer say: sequence number of the first one, which the others continue; RTP timestamp and
+marker bit of the last one; those about which the inspection has something to say. No named type, as one is made for
+each read."""
 
-    ``peek`` and ``continuation`` are those of the codec (`payload.registry`). None where a packet is not plain: its
-    header has more than 12 bytes, it has padding or another payload type, is longer than ``maximum`` or
-    shorter than any useful one, or a sequence number is missing between the first and the last one. Nothing is said of
-    such packets; parse them one by one.
+
+class PacketScanner:
+    """Inspects the packets of one track.
+
+    ``inspect`` and ``continuation`` are those of the track's codec (`payload.registry`).
     """
-    if min(sizes) < _START.size or max(sizes) > maximum:
-        return None
-    unpack = _START.unpack_from
-    mask, pattern = continuation.mask, continuation.pattern
-    noticed: list[Noticed] = []
-    place = start
-    for size in sizes:
-        first, second, payload = unpack(data, place)
-        if first != PLAIN or second & 0x7F != payload_type:
+
+    __slots__ = ("_columns", "_mask", "_pattern", "_second_bytes", "inspect", "maximum_size", "payload_type")
+
+    def __init__(self, payload_type: int, maximum_size: int, inspect: Peek, continuation: PayloadPattern) -> None:
+        self.inspect = inspect
+        self._mask = continuation.mask
+        self._pattern = continuation.pattern
+        self._columns = continuation.columns
+        self.maximum_size = maximum_size
+        """Bytes of a packet at most."""
+        self.set_payload_type(payload_type)
+
+    def set_payload_type(self, payload_type: int) -> None:
+        """Set the payload type that packets must have."""
+        self.payload_type = payload_type
+        self._second_bytes = bytes((payload_type, payload_type | MARKER))
+        """What the second byte of a packet may be."""
+
+    def scan(self, buffer: PacketBuffer) -> Summary | None:
+        """Inspect all packets of a buffer.
+
+        None where a packet is not plain: its header has more than 12 bytes, it has padding or another payload type, is
+        longer than ``maximum_size`` or shorter than `MINIMUM_SIZE`, or the sequence numbers are not consecutive.
+        Nothing is said of such packets; parse them one by one.
+        """
+        if buffer.stride:
+            summary = self._scan_uniform(buffer)
+            if summary is not None:
+                return summary
+        return self._scan_each(buffer)
+
+    def _scan_uniform(self, buffer: PacketBuffer) -> Summary | None:
+        """A shortcut for packets of one size of which all but the first are continuations: each byte of interest is
+        compared for all packets at once. None where it is not that simple."""
+        data = buffer.data
+        stride = buffer.stride
+        end = buffer.end
+        header_size = buffer.framing.header_size
+        start = buffer.start + header_size
+        last = start + stride * (buffer.count - 1)
+        if (
+            end - last < MINIMUM_SIZE
+            or stride - header_size > self.maximum_size
+            or data[start:end:stride].count(PLAIN) != buffer.count
+            or data[start + 1 : end : stride].translate(None, self._second_bytes)
+        ):
             return None
-        if payload & mask != pattern:
-            flags = peek(data, place + HEADER_SIZE, place + size)
-            if flags:
-                noticed.append((flags, place, place + size))
-        place += size + gap
-    _, first_sequence, _ = _HEADER.unpack_from(data, start)
-    second, sequence, timestamp = _HEADER.unpack_from(data, place - gap - sizes[-1])
-    if (sequence - first_sequence & 0xFFFF) != len(sizes) - 1:
-        return None
-    return first_sequence, timestamp, second > 127, noticed
+        high, low = data[start + 2 : end : stride], data[start + 3 : end : stride]
+        first_low = low[0]
+        if low != _ASCENDING[first_low : first_low + buffer.count] or high.count(high[0]) != buffer.count:
+            return None
+        continued = start + HEADER_SIZE + stride
+        for place, fitting in self._columns:
+            if data[continued + place : end : stride].translate(None, fitting):
+                return None
+        first_end = start + stride - header_size
+        if first_end > end:
+            first_end = end
+        flags = self.inspect(data, start + HEADER_SIZE, first_end)
+        second, timestamp = _unpack_end(data, last)
+        flagged = (Flagged(flags, start, first_end),) if flags else ()
+        return high[0] << 8 | first_low, timestamp, second >= MARKER, flagged
+
+    def _scan_each(self, buffer: PacketBuffer) -> Summary | None:
+        data = buffer.data
+        header_size = buffer.framing.header_size
+        sizes = buffer.packet_sizes()
+        if min(sizes) < MINIMUM_SIZE or max(sizes) > self.maximum_size:
+            return None
+        payload_type = self.payload_type
+        mask, pattern = self._mask, self._pattern
+        inspect = self.inspect
+        flagged: list[Flagged] = []
+        start = buffer.start + header_size
+        first_sequence = sequence = data[start + 2] << 8 | data[start + 3]
+        for size in sizes:
+            first, second, its_sequence, payload = _unpack(data, start)
+            if first != PLAIN or second & 0x7F != payload_type or its_sequence != sequence:
+                return None
+            sequence = sequence + 1 & 0xFFFF
+            if payload & mask != pattern:
+                flags = inspect(data, start + HEADER_SIZE, start + size)
+                if flags:
+                    flagged.append(Flagged(flags, start, start + size))
+            start += size + header_size
+        second, timestamp = _unpack_end(data, start - header_size - sizes[-1])
+        return first_sequence, timestamp, second >= MARKER, flagged

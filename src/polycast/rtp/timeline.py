@@ -25,7 +25,7 @@ the time line does more harm than that."""
 MAXIMUM_SILENCE = 600.0
 """Seconds between two packets after which the time that passed counts, too, for the extension of timestamps: far less
 than half of what 32 bits hold, which is 93 minutes at 384 kHz."""
-MAXIMUM_MOMENT_OFFSET = 2.0
+MAXIMUM_SYNC_POINT_OFFSET = 2.0
 """Seconds that arrival times and RTP-Info may disagree by. Servers send the tracks some hundreds of milliseconds apart;
 cameras fill that header with zeros and with old values."""
 MAXIMUM_PLAUSIBLE_OFFSET = 10.0
@@ -42,10 +42,10 @@ class TrackClock:
         "_extender",
         "_last",
         "_last_now",
-        "_moment",
         "_offset",
         "_report_timestamp",
         "_report_wall",
+        "_sync_point",
         "_timeline",
         "aligned",
         "has_report",
@@ -61,8 +61,8 @@ class TrackClock:
         self._last_now = 0.0
         self._offset: int | None = None
         """Ticks to add to extended timestamps; None before the first packet."""
-        self._moment: int | None = None
-        """Timestamp of the moment that `Timeline.note_moment` told."""
+        self._sync_point: int | None = None
+        """RTP timestamp of the sync point (`Timeline.set_sync_point`)."""
         self._report_wall: WallTime | None = None
         self._report_timestamp = 0
         self.aligned = False
@@ -102,7 +102,7 @@ class TrackClock:
             ticks = timestamp_difference(continued - self._report_timestamp)
             self._report_wall = WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
             self._report_timestamp = extended & 0xFFFFFFFF
-        self._moment = None
+        self._sync_point = None
         self._timeline.align_again()
 
     @property
@@ -110,26 +110,26 @@ class TrackClock:
         return None if self._offset is None else self._offset + self._continuity.shift
 
     def _start(self, extended: int, now: float) -> int:
-        """Return where the first packet lies: by the moment that is known of all tracks, else by its arrival."""
+        """Return where the first packet lies: by the sync point that is known of all tracks, else by its arrival."""
         arrival = self._timeline.start_of(now, self._clock_rate)
-        since = self._since_moment(extended)
-        moment = self._timeline.moment()
-        if since is None or moment is None:
+        since = self._since_sync_point(extended)
+        sync_point = self._timeline.sync_point()
+        if since is None or sync_point is None:
             return arrival
-        position = rescale_nearest(moment, NANOSECONDS, self._clock_rate) + since
-        return position if abs(position - arrival) <= MAXIMUM_MOMENT_OFFSET * self._clock_rate else arrival
+        position = rescale_nearest(sync_point, NANOSECONDS, self._clock_rate) + since
+        return position if abs(position - arrival) <= MAXIMUM_SYNC_POINT_OFFSET * self._clock_rate else arrival
 
-    def _since_moment(self, extended: int) -> int | None:
-        """Return how many ticks a time lies after the moment, as far as 32 bits tell; None where there is none."""
-        return None if self._moment is None else timestamp_difference(extended - self._moment)
+    def _since_sync_point(self, extended: int) -> int | None:
+        """Return how many ticks a time lies after the sync point, as far as 32 bits tell; None where there is none."""
+        return None if self._sync_point is None else timestamp_difference(extended - self._sync_point)
 
-    def note_moment(self, timestamp: int) -> None:
-        """See `Timeline.note_moment`."""
-        self._moment = timestamp
+    def set_sync_point(self, timestamp: int) -> None:
+        """See `Timeline.set_sync_point`."""
+        self._sync_point = timestamp
 
-    def moment(self) -> int | None:
-        """Return where the moment lies on the time line, in nanoseconds; None before the first packet."""
-        since = self._since_moment(self._last)
+    def sync_point(self) -> int | None:
+        """Return where the sync point lies on the time line, in nanoseconds; None before the first packet."""
+        since = self._since_sync_point(self._last)
         offset = self._total_offset
         if offset is None or since is None:
             return None
@@ -210,14 +210,14 @@ class Timeline:
         """See `TrackClock.on_sender_report`."""
         self.tracks[track_index].on_sender_report(ntp, rtp_timestamp)
 
-    def note_moment(self, timestamps: Mapping[int, int]) -> None:
+    def set_sync_point(self, timestamps: Mapping[int, int]) -> None:
         """Take the RTP timestamps that tracks have at one moment, by index; before their first packets."""
         for index, timestamp in timestamps.items():
-            self.tracks[index].note_moment(timestamp)
+            self.tracks[index].set_sync_point(timestamp)
 
-    def moment(self) -> int | None:
-        """Return where that moment lies, in nanoseconds; None before the first packet of such a track."""
-        return next((moment for track in self.tracks if (moment := track.moment()) is not None), None)
+    def sync_point(self) -> int | None:
+        """Return where the sync point lies, in nanoseconds; None before the first packet of such a track."""
+        return next((point for track in self.tracks if (point := track.sync_point()) is not None), None)
 
     def wall_time(self, track_index: int, pts: int) -> WallTime | None:
         """See `TrackClock.wall_time`."""

@@ -58,7 +58,7 @@ class FramePublisher(Publisher):
 
     def write(self, frames: Sequence[tuple[int, Frame]]) -> None:
         for index, frame in frames:
-            self.stream.tracks[index].write_frame(frame, asyncio.get_running_loop().time())
+            self.stream.publish_frame(index, frame, asyncio.get_running_loop().time())
             self.stream.flush()
 
     def frames(self, seconds: int, *, size: int = 200, gop: int = 30) -> Iterator[tuple[int, Frame]]:

@@ -105,7 +105,7 @@ async def test_rtsp_readers_are_told_one_moment_for_both_tracks(it: Fixture, is_
         publisher.send_frame(1, audio_frame(number))
     track = it.path("cam").stream
     assert track is not None
-    await it.until(lambda: track.tracks[1].packets_received == 87)
+    await it.until(lambda: track.tracks[1].counters.packets == 87)
     if not is_first:
         other = await it.rtsp()
         await other.play(it.rtsp_url("cam"), 2)

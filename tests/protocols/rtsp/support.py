@@ -24,15 +24,17 @@ from tests.support.waiting import PATIENCE, until
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
 from polycast.hub.access import AccessRequest, AuthenticateCallback
-from polycast.hub.live_track import LiveTrack, Train
+from polycast.hub.batch import FramedRun, Run
 from polycast.hub.path import Path
+from polycast.hub.stream import Stream
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.server import RtspServer
 from polycast.protocols.rtsp.session import Session
 from polycast.wire.rtsp.headers.transport import Transport, parse_transports
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.message import Headers, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import MessageParser
 
 VIDEO = (
     "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
@@ -58,17 +60,18 @@ def sdp(*medias: str, controls: Sequence[str] | None = None) -> str:
 H264_ONLY = sdp(VIDEO)
 
 
-def note_trains(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Return a list that gets whether a track took a train, for each one that it is asked to take from now on."""
+def record_framed_runs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that gets, for each run of interleaved packets from now on, whether it was taken as a whole."""
     results: list[bool] = []
-    take_train = LiveTrack.take_train
+    publish = Stream.publish
 
-    def noted(track: LiveTrack, data: bytes, train: Train, now: float, is_gathered: bool) -> bool:
-        result = take_train(track, data, train, now, is_gathered)
-        results.append(result)
+    def recorded(stream: Stream, run: Run, now: float) -> bool:
+        result = publish(stream, run, now)
+        if isinstance(run, FramedRun):
+            results.append(result)
         return result
 
-    monkeypatch.setattr(LiveTrack, "take_train", noted)
+    monkeypatch.setattr(Stream, "publish", recorded)
     return results
 
 
@@ -103,7 +106,9 @@ class Fixture:
     def recording(self) -> tuple[Session, Recording]:
         """The one session that records, and its recording half."""
         (found,) = [
-            (each, each.media) for each in self.sessions if isinstance(each.media, Recording) and each.media.inputs
+            (each, each.media)
+            for each in self.sessions
+            if isinstance(each.media, Recording) and each.media.receiver is not None
         ]
         return found
 

@@ -290,7 +290,7 @@ async def test_frames_before_record_are_ignored(it: Fixture) -> None:
     assert it.path("cam").stream is not None
     client.send_frame(0, rtp(3, slice_unit()))
     await client.sync(it.url("cam"))
-    assert it.path("cam").stream.tracks[0].packets_received == 1
+    assert it.path("cam").stream.tracks[0].counters.packets == 1
 
 
 async def test_pause_of_the_publisher_ends_the_readers(it: Fixture) -> None:
@@ -513,7 +513,7 @@ async def test_packets_of_other_payload_types_are_dropped(it: Fixture, foreign: 
     assert await reader.packets(8) == pictures
     (stream,) = [path.stream for path in it.app.hub if path.stream is not None]
     track = stream.tracks[0]
-    assert (track.packets_received, track.packets_lost, track.packets_foreign) == (8, 0, 8)
+    assert (track.counters.packets, track.counters.lost, track.counters.foreign) == (8, 0, 8)
     payload_type = foreign[1] & 0x7F
     line = (
         rf"^WARNING \[path cam\] packets with payload type {payload_type} are dropped: that of track 1 \(H264\) is 96$"

@@ -165,7 +165,7 @@ async def test_frames_from_a_connection_that_lost_its_session_are_ignored(it: Fi
     await second.sync(it.url("cam"))
     stream = it.path("cam").stream
     assert stream is not None
-    assert stream.tracks[0].packets_received == 1
+    assert stream.tracks[0].counters.packets == 1
 
 
 async def test_session_that_ended_elsewhere_leaves_nothing_behind(it: Fixture) -> None:

@@ -119,5 +119,5 @@ async def test_stream_without_readers_costs_nothing_to_keep() -> None:
         await publisher.sync(it.url("cam"))
         stream = it.path("cam").stream
         assert stream is not None
-        assert stream.batch is None
-        assert stream.tracks[0].packets_received == 1000
+        assert not stream._runs
+        assert stream.tracks[0].counters.packets == 1000

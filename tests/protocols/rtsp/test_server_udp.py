@@ -156,7 +156,7 @@ async def test_publisher_without_packets_is_closed(it: Fixture) -> None:
     it.pass_time(9)
     rtcp_end.send(serialize_compound([SenderReport(1, 1 << 63, 0, 0, 0)]), ports(it)[1])
     _, media = it.recording
-    await it.until(lambda: media.last_packet == it.clock.value)
+    await it.until(lambda: media.receiver.idle_since == it.clock.value)
     it.pass_time(9)
     assert len(it.sessions) == 2
     it.pass_time(1)
@@ -175,8 +175,8 @@ async def test_receiver_reports_to_the_publisher(it: Fixture) -> None:
         publisher.send(rtp(sequence, slice_unit()), ports(it)[0])
     assert len(await reader.packets(2)) == 2
     session, media = it.recording
-    await it.until(lambda: session.counters.packets_received == 3 and media.inputs[0].has_sender_report)
-    media.last_packet += 20
+    await it.until(lambda: session.counters.packets_received == 3 and media.receiver.tracks[0].has_sender_report)
+    media.receiver.last_activity += 20
     it.pass_time(10)
     report = parse_compound(await rtcp_end.get())[0]
     assert isinstance(report, ReceiverReport)

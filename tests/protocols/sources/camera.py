@@ -13,8 +13,9 @@ from typing import cast
 from tests.protocols.rtsp.support import H264_ONLY
 from tests.support.rtp import key_unit, rtp
 
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.message import Headers, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import MessageParser
 
 Answer = Callable[["Camera", Request], Response | None]
 """What answers a request; None takes the usual answer, and an answer with status 0 is none at all."""

@@ -63,7 +63,7 @@ async def test_rtp_info_names_every_track_and_reports_come_first() -> None:
     async with camera(BOTH) as origin, running(paths=on_demand(origin.url())) as app:
         client, playing = await begin(app, origin)
         pictures = [send(origin, 0, 500, 90_000, key_unit()), send(origin, 0, 501, 93_600, slice_unit())]
-        await app.until(lambda: app.path("cam").stream.packet_reader_count == 1)
+        await app.until(lambda: app.path("cam").stream.packet_readers)
         assert not playing.done()
         sound = send(origin, 2, 900, 48_000, SOUND)
         response = await playing
@@ -80,7 +80,7 @@ async def test_rtp_info_names_every_track_and_reports_come_first() -> None:
         assert all(isinstance(report, SenderReport) for report in reports)
         after = send(origin, 0, 502, 97_200, slice_unit())
         assert await client.packets(1) == [after]
-        assert app.path("cam").stream.packet_reader_count == 1
+        assert len(app.path("cam").stream.packet_readers) == 1
 
 
 async def test_a_silent_track_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,9 @@ async def test_a_relayed_path_tells_the_same() -> None:
             send(origin, 2, 900, 48_000, SOUND)
             assert set(info(await playing)) == {0, 1}
             stream = task.result()
-            assert [position.sequence for position in stream.positions([0, 1], 0.1)] == [501, 901]
+            assert [
+                position.sequence for position in stream.positions([0, 1], 0.1, asyncio.get_running_loop().time())
+            ] == [501, 901]
             await client.close()
             await direct.close()
 

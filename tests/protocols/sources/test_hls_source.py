@@ -517,15 +517,9 @@ async def test_https(media: dict[str, Any], tmp_path: FilePath, at_once: None) -
 
 
 async def test_frames_are_played_out_by_their_times() -> None:
-    class FakeTrack:
-        def __init__(self, index: int) -> None:
-            self.index = index
-
-        def write_frame(self, frame: Frame, now: float) -> None:
-            written.append((now, self.index, frame.dts))
-
     class FakeStream:
-        tracks = (FakeTrack(0), FakeTrack(1))
+        def publish_frame(self, index: int, frame: Frame, now: float) -> None:
+            written.append((now, index, frame.dts))
 
         def end_of_read(self) -> None: ...
 

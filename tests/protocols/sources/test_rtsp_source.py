@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, note_trains, running, sdp
+from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, record_framed_runs, running, sdp
 from tests.protocols.sources.camera import SILENCE, Camera, camera
 from tests.support.rtp import key_unit, rtp
 
@@ -238,7 +238,7 @@ async def test_what_an_answer_to_setup_means(answers: list[str], channels: tuple
             assert stream is not None
             origin.clients[0].send_packet(rtp(1, key_unit()), channels[0])
             origin.clients[0].send_packet(rtp(1, b"\0\x10\0\x20abcd", payload_type=97), channels[1])
-            await app.until(lambda: [track.packets_received for track in stream.tracks] == [1, 1])
+            await app.until(lambda: [track.counters.packets for track in stream.tracks] == [1, 1])
 
 
 async def test_a_server_that_sends_to_other_ports_than_asked_for() -> None:
@@ -260,7 +260,7 @@ async def test_a_server_that_sends_to_other_ports_than_asked_for() -> None:
             stream = (await ready(app)).stream
             assert stream is not None
             origin.send_udp(key_unit(60))
-            await app.until(lambda: stream.tracks[0].packets_received == 1)
+            await app.until(lambda: stream.tracks[0].counters.packets == 1)
 
 
 async def test_automatic_falls_back_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ async def test_packets_from_another_port(any_port: bool) -> None:
             origin.send_udp(key_unit(60))
             stream = path.stream
             assert stream is not None
-            await app.until(lambda: stream.tracks[0].packets_received == (3 if any_port else 2))
+            await app.until(lambda: stream.tracks[0].counters.packets == (3 if any_port else 2))
 
 
 async def test_without_server_ports_any_port_is_needed() -> None:
@@ -318,9 +318,9 @@ async def test_frames_on_the_connection_of_a_session_over_udp_are_nothing() -> N
             origin.clients[0].send_packet(rtp(7, key_unit(300)))
         origin.clients[0].transport.write(Request("OPTIONS", "*", Headers([("CSeq", "7")])).serialize())
         await app.until(lambda: origin.answers == 1)
-        assert stream.tracks[0].packets_received == 0
+        assert stream.tracks[0].counters.packets == 0
         origin.send_udp(key_unit(60))
-        await app.until(lambda: stream.tracks[0].packets_received == 1)
+        await app.until(lambda: stream.tracks[0].counters.packets == 1)
 
 
 async def test_packets_over_udp_are_put_in_order() -> None:
@@ -345,7 +345,7 @@ async def test_other_interleaved_channels_than_asked_for() -> None:
             origin.send_key(channel=4)
             stream = path.stream
             assert stream is not None
-            await app.until(lambda: stream.tracks[0].packets_received == 1)
+            await app.until(lambda: stream.tracks[0].counters.packets == 1)
 
 
 async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None:
@@ -361,7 +361,7 @@ async def test_a_key_frame_right_behind_the_answer_to_play_is_not_lost() -> None
         origin.script["PLAY"] = play
         async with running(paths=pulling(origin.url())) as app:
             path = await ready(app)
-            await app.until(lambda: path.stream is not None and path.stream.tracks[0].packets_received == 2)
+            await app.until(lambda: path.stream is not None and path.stream.tracks[0].counters.packets == 2)
 
 
 async def test_what_is_kept_until_play_is_answered_is_limited() -> None:
@@ -390,14 +390,15 @@ async def test_what_is_kept_until_play_is_answered_is_limited() -> None:
                 await app.until(lambda: len(made[0]._early) > 1)
                 headers = Headers([("CSeq", held[0].cseq or ""), ("Session", "S1")])
                 await app.until(lambda: not origin.clients[0].transport.get_write_buffer_size())
-                assert sum(len(run.data) for run in made[0]._early) <= EARLY_MEDIA_LIMIT
+                reads_kept = {id(run.data): len(run.data) for run in made[0]._early}
+                assert sum(reads_kept.values()) <= EARLY_MEDIA_LIMIT
                 origin.clients[0].transport.write(Response(200, headers).serialize())
                 await ready(app)
 
 
-async def test_trains_of_packets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads of nothing but packets of one size go straight to the track."""
-    results = note_trains(monkeypatch)
+async def test_packets_of_a_read_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep the source alive, and are counted."""
+    results = record_framed_runs(monkeypatch)
     monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
     async with camera() as origin, running(paths=pulling(origin.url()), readTimeout="500ms") as app:
         path = await ready(app)
@@ -597,7 +598,7 @@ async def test_rtp_info_puts_the_tracks_in_sync(urls: tuple[str, ...], is_used: 
             picture, sound = (moment[0] + 90_000) & 0xFFFFFFFF, moment[1] + 48_000 * 6 // 10
             client.send_packet(rtp(1, key_unit(), timestamp=picture))
             client.send_packet(rtp(1, b"\0\x10\0\x20abcd", timestamp=sound, payload_type=97), 2)
-            await app.until(lambda: all(track.packets_received for track in stream.tracks))
+            await app.until(lambda: all(track.counters.packets for track in stream.tracks))
             walls = [
                 track.reports.wall_time_of(time) for track, time in zip(stream.tracks, (picture, sound), strict=True)
             ]
@@ -632,7 +633,7 @@ async def test_datagrams_that_overtake_the_answer_to_play(monkeypatch: pytest.Mo
             origin.clients[0].transport.write(Response(200, headers).serialize())
             stream = (await ready(app)).stream
             assert stream is not None
-            await app.until(lambda: stream.tracks[0].packets_received == 2)
+            await app.until(lambda: stream.tracks[0].counters.packets == 2)
 
 
 async def test_a_long_header_of_an_answer() -> None:
@@ -839,5 +840,5 @@ async def test_packets_of_other_payload_types_are_dropped(protocol: str) -> None
                 else:
                     it.clients[0].send_packet(packet)
         assert await reader.packets(8) == pictures
-        assert stream.tracks[0].packets_foreign == 8
+        assert stream.tracks[0].counters.foreign == 8
         assert app.log.find(r"WARNING \[path cam\] packets with payload type 50 are dropped")

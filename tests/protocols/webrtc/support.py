@@ -85,7 +85,7 @@ class Publication:
 
     def write(self, index: int, frame: Frame) -> None:
         """Write one frame, and send it out."""
-        self.stream.tracks[index].write_frame(frame, asyncio.get_running_loop().time())
+        self.stream.publish_frame(index, frame, asyncio.get_running_loop().time())
         self.stream.end_of_read()
 
     def end(self) -> None:

@@ -15,8 +15,9 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtsp import client, events
 from polycast.wire.rtsp.client import PENDING_LIMIT, Answered, ClientConnection, KeepAliveRefused, NotAnswered
 from polycast.wire.rtsp.headers.transport import Transport
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.message import Headers, Method, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import MessageParser
 from polycast.wire.rtsp.server import ServerConnection
 from polycast.wire.rtsp.server_session import Endpoint
 from polycast.wire.rtsp.states import State, next_state

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.wire.rtsp.cases import AT_THE_LIMIT, INVALID, MESSAGES, InvalidCase, MessageCase
 
 from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp import parser as parser_module
+from polycast.wire.rtsp.interleaved import RUN_LIMIT, InterleavedRun, next_run, uniform_run
 from polycast.wire.rtsp.message import Request, Response
-from polycast.wire.rtsp.parser import _SHAPES_LIMIT, RUN_LIMIT, InterleavedRun, Limits, MessageParser, Train, _shapes
+from polycast.wire.rtsp.parser import INTERLEAVED_LIMIT, Limits, MessageParser
 
 Plain = Request | Response | tuple[int, bytes]
 
@@ -23,7 +25,8 @@ def events(parser: MessageParser) -> list[Plain]:
     found: list[Plain] = []
     while (event := parser.next_event()) is not None:
         if isinstance(event, InterleavedRun):
-            assert event.groups
+            assert event.count == len(list(event.bounds())) > 0
+            assert event.size == sum(end - start for start, end in event.bounds())
             for channel, start, end in event.frames():
                 header = b"$" + bytes([channel]) + (end - start).to_bytes(2, "big")
                 assert event.data[start - 4 : start] == header
@@ -132,14 +135,15 @@ def test_messages_and_frames_cut_anywhere(cuts: list[int]) -> None:
     assert parse(*(STREAM[start:end] for start, end in pairwise(bounds))) == STREAM_EVENTS
 
 
-def test_frames_of_one_read_are_one_run_without_a_copy() -> None:
-    data = frame(0, b"a" * 1400) + frame(1, b"b") + frame(0, b"c" * 200)
+def test_frames_of_one_channel_are_one_run_without_a_copy() -> None:
+    data = frame(0, b"a" * 1400) + frame(0, b"b" * 1500) + frame(1, b"c") + frame(0, b"d" * 200)
     parser = MessageParser()
     parser.receive_data(data)
-    run = parser.next_event()
-    assert isinstance(run, InterleavedRun)
-    assert run.data is data
-    assert [channel for channel, _, _ in run.frames()] == [0, 1, 0]
+    runs = [parser.next_event() for _ in range(3)]
+    for run, channel, count in zip(runs, (0, 1, 0), (2, 1, 1), strict=True):
+        assert isinstance(run, InterleavedRun)
+        assert run.data is data
+        assert (run.channel, run.count, run.is_last) == (channel, count, run is runs[2])
     assert parser.next_event() is None
 
 
@@ -195,44 +199,37 @@ def test_only_remote_errors_come_out(data: bytes) -> None:
         pass
 
 
-# Trains: the short way has to read what the general one reads, or nothing at all.
-
-
-def frames_of(data: bytes, train: Train) -> list[Plain]:
-    channel, stride, count, last = train
-    starts = [*range(0, last, stride), last]
-    assert len(starts) == count
-    return [(channel, data[start + 4 : end]) for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+# Frames of one size: the shortcut has to read what is read frame by frame, or nothing at all.
 
 
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        pytest.param([9], (6, 13, 1, 0), id="one frame"),
-        pytest.param([9, 9, 9], (6, 13, 3, 26), id="one size"),
-        pytest.param([9, 9, 4], (6, 13, 3, 26), id="a shorter last one"),
-        pytest.param([9, 4], (6, 13, 2, 13), id="two"),
-        pytest.param([9] * 64 + [1], (6, 13, 65, 13 * 64), id="as long as possible"),
-        pytest.param([9] * 65, None, id="too long"),
+        pytest.param([9], (1, 13), id="one frame"),
+        pytest.param([9, 9, 9], (3, 13), id="one size"),
+        pytest.param([9, 9, 4], (3, 13), id="a shorter last one"),
+        pytest.param([9, 9, 0], (3, 13), id="an empty last one"),
+        pytest.param([9, 4], (2, 13), id="two"),
+        pytest.param([0, 0], (2, 4), id="empty frames"),
+        pytest.param([9] * (RUN_LIMIT - 1) + [1], (RUN_LIMIT, 13), id="as many as possible"),
+        pytest.param([9] * RUN_LIMIT, None, id="too many"),
         pytest.param([9, 9, 10], None, id="a longer last one"),
         pytest.param([9, 4, 9], None, id="a shorter one in the middle"),
         pytest.param([9, 9, 4, 4], None, id="two shorter ones"),
-        pytest.param([9, 9, 0], None, id="an empty last one"),
-        pytest.param([0, 0], None, id="empty frames"),
-        pytest.param([], None, id="nothing"),
     ],
 )
-def test_train(sizes: list[int], expected: Train | None) -> None:
-    data = b"".join(
-        frame(6, b"\x80" + bytes([index]) * (size - 1) if size else b"") for index, size in enumerate(sizes)
-    )
-    assert MessageParser().take_train(data) == expected
-    assert MessageParser().take_train(data) == expected  # of a shape that is known now
-    if expected is not None:
-        assert frames_of(data, expected) == parse(data)
+def test_frames_of_one_size(sizes: list[int], expected: tuple[int, int] | None) -> None:
+    data = b"".join(frame(6, bytes([index & 0xFF]) * size) for index, size in enumerate(sizes))
+    run = uniform_run(data, 0, INTERLEAVED_LIMIT)
+    assert (None if run is None else (run.count, run.stride)) == expected
+    if run is not None:
+        assert (run.channel, run.start, run.end, run.is_last) == (6, 0, len(data), True)
+        each = next_run(data, 0, INTERLEAVED_LIMIT)
+        assert each is not None
+        assert list(run.frames()) == list(each.frames())
 
 
-TRAIN = [frame(6, b"\x80" + bytes(8)) for _ in range(5)]
+UNIFORM = [frame(6, b"\x80" + bytes(8)) for _ in range(5)]
 
 
 @pytest.mark.parametrize("place", [1, 2, 4])
@@ -240,69 +237,40 @@ TRAIN = [frame(6, b"\x80" + bytes(8)) for _ in range(5)]
     "other",
     [
         pytest.param(frame(7, b"\x80" + bytes(8)), id="another channel"),
-        pytest.param(b"%" + TRAIN[0][1:], id="no frame"),
-        pytest.param(frame(6, b"\x81" + bytes(8)), id="another first byte"),
-        pytest.param(TRAIN[0][:-1], id="cut short"),
+        pytest.param(b"%" + UNIFORM[0][1:], id="no frame"),
+        pytest.param(UNIFORM[0][:3] + b"\x0a" + UNIFORM[0][4:], id="another length"),
+        pytest.param(UNIFORM[0][:2] + b"\x01" + UNIFORM[0][3:], id="a much greater length"),
+        pytest.param(UNIFORM[0][:-1], id="cut short"),
         pytest.param(MESSAGES[0].data, id="a request"),
     ],
 )
-def test_no_train(place: int, other: bytes) -> None:
-    data = b"".join([*TRAIN[:place], other, *TRAIN[place + 1 :]])
-    parser, asked = MessageParser(), MessageParser()
-    assert asked.take_train(data) is None
-    results: list[list[Plain] | int] = []
-    for each in (parser, asked):
-        each.receive_data(data)
-        try:
-            results.append(events(each))
-        except RemoteProtocolError as error:
-            results.append(error.status)
-    assert results[0] == results[1]
-    assert parser.buffered == asked.buffered
+def test_frames_among_which_is_something_else(place: int, other: bytes) -> None:
+    assert uniform_run(b"".join(UNIFORM), 0, INTERLEAVED_LIMIT) is not None
+    data = b"".join([*UNIFORM[:place], other, *UNIFORM[place + 1 :]])
+    assert uniform_run(data, 0, INTERLEAVED_LIMIT) is None
 
 
-def test_a_shorter_last_frame_with_another_first_byte_or_channel_is_of_no_train() -> None:
-    assert MessageParser().take_train(b"".join([*TRAIN, frame(6, b"\x80abc")])) is not None
-    assert MessageParser().take_train(b"".join([*TRAIN, frame(6, b"\x81abc")])) is None
-    assert MessageParser().take_train(b"".join([*TRAIN, frame(7, b"\x80abc")])) is None
+def test_a_shorter_last_frame_of_another_channel_is_a_run_of_its_own() -> None:
+    data = b"".join([*UNIFORM, frame(7, b"\x80abc")])
+    assert uniform_run(data, 0, INTERLEAVED_LIMIT) is None
+    first = next_run(data, 0, INTERLEAVED_LIMIT)
+    assert first is not None
+    assert (first.channel, first.count, first.stride, first.is_last) == (6, 5, 13, False)
 
 
-def test_train_behind_what_is_not_complete() -> None:
-    whole = b"".join(TRAIN)
-    for beginning in (
-        b"$",
-        TRAIN[0][:7],
-        b"OPTIONS * RTSP/1.0\r\n",
-        b"ANNOUNCE * RTSP/1.0\r\nContent-Length: 99\r\n\r\n",
-    ):
-        parser = MessageParser()
-        parser.receive_data(beginning)
-        assert events(parser) == []
-        parser.receive_data(b"")
-        assert parser.take_train(whole) is None
-
-
-def test_no_train_after_an_error() -> None:
+def test_frames_of_one_size_behind_what_is_not_complete() -> None:
+    whole = b"".join(UNIFORM)
     parser = MessageParser()
-    parser.receive_data(b"\0\0\0\0")
-    with pytest.raises(RemoteProtocolError):
-        parser.next_event()
-    assert parser.take_train(b"".join(TRAIN)) is None
-    with pytest.raises(RemoteProtocolError):
-        parser.next_event()
+    parser.receive_data(whole[:7])
+    assert events(parser) == []
+    parser.receive_data(whole[7:] + whole)
+    run = parser.next_event()
+    assert isinstance(run, InterleavedRun)
+    assert (run.count, run.stride, run.is_last) == (10, 13, True)
 
 
-def test_train_after_a_whole_request() -> None:
-    parser = MessageParser()
-    parser.receive_data(MESSAGES[0].data)
-    assert events(parser) == [MESSAGES[0].message]
-    parser.receive_data(TRAIN[0])
-    assert events(parser) == [(6, TRAIN[0][4:])]
-    assert parser.take_train(b"".join(TRAIN)) == (6, 13, 5, 52)
-
-
-BEGINNINGS = (b"$", TRAIN[0][:7], b"\r\n", b"OPTIONS * RTSP/1.0\r\n", MESSAGES[0].data)
-"""What may have come before a train: parts of something, and what is whole."""
+BEGINNINGS = (b"$", UNIFORM[0][:7], b"\r\n", b"OPTIONS * RTSP/1.0\r\n", MESSAGES[0].data)
+"""What may have come before: parts of something, and what is whole."""
 
 Outcome = tuple[list[Plain], int, int, bool]
 
@@ -319,100 +287,62 @@ def outcome(parser: MessageParser, data: bytes) -> Outcome:
     return found, status, parser.buffered, parser.is_incomplete
 
 
-def random_read(randomness: random.Random) -> tuple[bytes, bool]:
-    """Return frames of one channel and size with or without something odd about them, and whether they are a train."""
+def random_read(randomness: random.Random) -> bytes:
+    """Return frames of one channel and size with or without something odd about them."""
     size = randomness.choice((0, 1, 2, 3, 4, 5, 20))
-    count = randomness.choice((0, 1, 1, 2, 3, 4, 5, 63, 64, 65, 66, 70))
+    count = randomness.choice((0, 1, 1, 2, 3, 4, 5, 63, RUN_LIMIT - 1, RUN_LIMIT, RUN_LIMIT + 1))
     channel = randomness.choice((0, 0, 0, 2, 255))
     payloads = [(b"\x80" + randomness.randbytes(19))[:size] for _ in range(count)]
     data = b"".join(frame(channel, payload) for payload in payloads)
-    is_train = size > 0 and 0 < count <= 64
     step = size + 4
     place = randomness.randrange(count) * step if count else 0
     match randomness.randrange(12):
         case 0 if size and count:
             data += frame(channel, payloads[0][: randomness.randrange(1, size + 1)])
-            is_train = is_train and (count < 64 or len(data) < 65 * step)
         case 1:
             data += frame(channel, bytes(size + 1))
-            is_train = False
         case 2:
             data += frame(channel, b"")
-            is_train = False
         case 3 if count > 1:
             data = data[:place] + frame(channel ^ 1, data[place + 4 : place + step]) + data[place + step :]
-            is_train = False
         case 4 if count:
             data = data[:place] + b"%" + data[place + 1 :]
-            is_train = False
         case 5 if data:
             data = data[: -randomness.randrange(1, step + 1)]
-            is_train = is_train and bool(data) and not len(data) % step
-        case 6 if size and count > 1:
-            data = data[: place + 4] + b"\x90" + data[place + 5 :]
-            is_train = False
-        case 7:
+        case 6:
             data += MESSAGES[0].data
-            is_train = False
-        case 8 if size > 1 and count:
-            data += frame(channel, b"\x90" * randomness.randrange(1, size))
-            is_train = False
-        case 9 if data:
+        case 7 if data:
             flipped = randomness.randrange(len(data))
             data = data[:flipped] + randomness.randbytes(1) + data[flipped + 1 :]
-            is_train = False  # or still one, which need not be noticed
-    return data, is_train
+    return data
 
 
-def test_trains_are_what_the_general_way_reads() -> None:
-    randomness = random.Random(5)
+def test_the_shortcut_reads_what_is_read_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = 0
+
+    def counted(data: bytes, start: int, limit: int) -> InterleavedRun | None:
+        nonlocal taken
+        run = uniform_run(data, start, limit)
+        taken += run is not None
+        return run
+
+    randomness = random.Random(5)
     for _ in range(4000):
-        data, is_train = random_read(randomness)
+        data = random_read(randomness)
         before = randomness.choice(BEGINNINGS) if randomness.random() < 0.2 else b""
-        asked, general = MessageParser(), MessageParser()
-        for parser in (asked, general):
-            outcome(parser, before)
-        train = asked.take_train(data)
-        expected = outcome(general, data)
-        if train is not None:
-            taken += 1
-            assert (frames_of(data, train), 0, 0, False) == expected
-        else:
-            assert before or not is_train
-            assert outcome(asked, data) == expected
-        assert outcome(asked, MESSAGES[0].data) == outcome(general, MESSAGES[0].data)
-    assert taken > 500
+        outcomes: list[list[Outcome]] = []
+        for shortcut in (counted, lambda data, start, limit: None):
+            monkeypatch.setattr(parser_module, "uniform_run", shortcut)
+            parser = MessageParser()
+            outcomes.append([outcome(parser, read) for read in (before, data, MESSAGES[0].data)])
+        assert outcomes[0] == outcomes[1]
+    assert taken > 1000
 
 
-def test_a_frame_over_the_limit_is_of_no_train() -> None:
-    parser = MessageParser(interleaved_limit=2048)
+def test_a_frame_over_the_limit_is_not_taken() -> None:
     data = frame(0, b"\x80" * 2049) * 2
-    assert parser.take_train(data) is None
-
-
-def test_shapes_of_trains_do_not_pile_up() -> None:
-    for size in range(1, 2000):
-        data = frame(0, b"\x80" * size) * 2
-        assert MessageParser().take_train(data) == (0, size + 4, 2, size + 4)
-        assert len(_shapes) <= _SHAPES_LIMIT
-
-
-def test_lengths_of_trains_do_not_pile_up() -> None:
-    _shapes.clear()
-    for count in range(2, 200):
-        assert (MessageParser().take_train(frame(0, b"\x80abc") * count) is not None) == (count <= 64)
-    [(_, _, heads)] = _shapes.values()
-    assert len(heads) < 64
-
-
-def test_single_frames_push_no_shape_out() -> None:
-    _shapes.clear()
-    assert MessageParser().take_train(b"".join(TRAIN)) is not None
-    before = dict(_shapes)
-    for size in range(20, 200):
-        assert MessageParser().take_train(frame(0, b"\x80" * size)) == (0, size + 4, 1, 0)
-    assert _shapes == before
+    assert uniform_run(data, 0, 2048) is None
+    assert uniform_run(data, 0, 2049) is not None
 
 
 def test_a_read_of_tiny_frames_is_given_out_in_parts() -> None:
@@ -422,8 +352,13 @@ def test_a_read_of_tiny_frames_is_given_out_in_parts() -> None:
     runs = []
     while (event := parser.next_event()) is not None:
         assert isinstance(event, InterleavedRun)
-        runs.append((len(list(event.frames())), event.is_last))
-    assert runs == [(RUN_LIMIT, False)] * 4 + [(6, True)]
+        runs.append((event.count, event.is_last))
+    assert runs == [(1, False)] * (2 * count - 1) + [(1, True)]
+    parser.receive_data(b"$\0\0\0" * count)
+    for expected in [(RUN_LIMIT, False)] * 2 + [(3, True)]:
+        event = parser.next_event()
+        assert isinstance(event, InterleavedRun)
+        assert (event.count, event.is_last) == expected
 
 
 def test_line_ends_without_end_cost_no_step_each() -> None:

@@ -13,8 +13,9 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtsp import events
 from polycast.wire.rtsp.authentication import ClientAuthenticator
 from polycast.wire.rtsp.deadlines import IDLE_TIMEOUT
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.message import Headers, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import MessageParser
 from polycast.wire.rtsp.server import (
     BYTES_PER_CALL,
     FAILURES_BEFORE_DENIAL,

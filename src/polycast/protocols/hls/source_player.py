@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from polycast.hub.splice import can_follow, retimed
 from polycast.hub.stream import Stream
+from polycast.hub.successor import is_compatible, retimed
 from polycast.media.continuity import MAXIMUM_STEP_OF_FRAMES, Continuity
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, rescale_nearest
@@ -154,7 +154,7 @@ class PlayoutQueue:
         if self.tracks is not None and taken != self.tracks:
             time = self.entries[-1][0] if self.entries else max((time for time, _ in self._last.values()), default=0)
             self.entries.append((time, -1, taken))
-        if self.tracks is None or not can_follow(self.tracks, taken):
+        if self.tracks is None or not is_compatible(self.tracks, taken):
             self._last = {}
             self._continuity = Continuity([track.clock_rate for track in taken], MAXIMUM_STEP_OF_FRAMES)
         self.tracks = taken
@@ -270,7 +270,7 @@ class Player:
             is_first = False
             _, index, entry = queue.pop()
             if isinstance(entry, Frame):
-                stream.tracks[self._first_index(queue) + index].write_frame(entry, now)
+                stream.publish_frame(self._first_index(queue) + index, entry, now)
             elif not self._change_tracks(queue, entry, stream):
                 break
         if self._stream is not None:
@@ -289,10 +289,10 @@ class Player:
     def _change_tracks(self, queue: PlayoutQueue, tracks: tuple[Track, ...], stream: Stream) -> bool:
         """Continue with other tracks; return whether the stream is still the same."""
         position = self.queues.index(queue)
-        if can_follow(self._published[position], tracks):
+        if is_compatible(self._published[position], tracks):
             first = self._first_index(queue)
             for track in tracks:
-                stream.tracks[first + track.index].set_codec(track.codec)
+                stream.set_codec(first + track.index, track.codec)
             self._published[position] = tracks
             return True
         self._published[position] = tracks

@@ -157,7 +157,7 @@ class _Run:
                     continue
                 self._stream = self._context.publish((Track(0, self._codec),), False)
             time = self._clock.time_of(now)
-            self._stream.tracks[0].write_frame(Frame(units, time, time, key=h264.is_key(units)), now)
+            self._stream.publish_frame(0, Frame(units, time, time, key=h264.is_key(units)), now)
             self._context.counters.packets_received += 1
         if self._stream is not None and units_of_pictures:
             self._stream.end_of_read()

@@ -138,11 +138,11 @@ class Connection(ServerConnection, Publisher):
         for event in happened:
             if isinstance(event, events.FrameReceived):
                 if stream is not None:
-                    stream.tracks[event.track].write_frame(event.frame, now)
+                    stream.publish_frame(event.track, event.frame, now)
                     self.counters.packets_received += 1
             elif isinstance(event, events.TrackChanged):
                 if stream is not None:
-                    stream.tracks[event.track].set_codec(event.codec)
+                    stream.set_codec(event.track, event.codec)
             elif isinstance(event, events.TracksKnown):
                 self._start_publishing(event.tracks, now)
                 stream = self._stream

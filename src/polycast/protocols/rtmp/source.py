@@ -158,11 +158,11 @@ class _Connection(OutgoingConnection):
         for event in happened:
             if isinstance(event, events.FrameReceived):
                 if stream is not None:
-                    stream.tracks[event.track].write_frame(event.frame, now)
+                    stream.publish_frame(event.track, event.frame, now)
                     self._context.counters.packets_received += 1
             elif isinstance(event, events.TrackChanged):
                 if stream is not None:
-                    stream.tracks[event.track].set_codec(event.codec)
+                    stream.set_codec(event.track, event.codec)
             elif isinstance(event, events.TracksKnown):
                 stream = self._stream = self._context.publish(event.tracks, False)
             else:

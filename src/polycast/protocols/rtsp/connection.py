@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
-from polycast.hub.live_track import LiveTrack
 from polycast.net.address import peer_of
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.reading import Reading
@@ -18,9 +17,9 @@ from polycast.protocols.rtsp.requests import Outcome, RequestHandler
 from polycast.protocols.rtsp.sessions import Sessions
 from polycast.protocols.tcp_server import ServerConnection, TcpServer
 from polycast.wire.rtsp import events
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun
 from polycast.wire.rtsp.server import ServerConnection as Engine
 
 
@@ -36,8 +35,6 @@ class Connection(ServerConnection):
         self._engine: Engine
         self._handler: RequestHandler
         self._task: asyncio.Task[None] | None = None
-        self._train_tracks: Mapping[int, LiveTrack] = {}
-        """Of the session that records over this connection; empty while none does."""
 
     @property
     def local_host(self) -> str:
@@ -76,12 +73,6 @@ class Connection(ServerConnection):
 
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
-        if self._train_tracks and self._task is None:
-            train = engine.take_train(data)
-            if train is not None:
-                track = self._train_tracks.get(train[0])
-                if track is not None and track.take_train(data, train, now, self.is_gathered):
-                    return False
         self._handle(engine.receive_data(data, now), now)
         return self.go_on(now) if engine.has_more else False
 
@@ -94,6 +85,9 @@ class Connection(ServerConnection):
         return False
 
     def end_slice(self, now: float) -> None:
+        media = self._own_media()
+        if isinstance(media, Recording):
+            media.end_of_read()
         if self._engine.is_full:
             self.hold_reading()
         elif self._task is None:
@@ -139,13 +133,8 @@ class Connection(ServerConnection):
                 self._on_event(event)
 
     def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        session = self._sessions.find(self._engine.session)
-        if session is None:
-            return
-        media = session.media
-        if isinstance(media, Recording):
-            media.on_interleaved(run, now, is_gathered=self.is_gathered)
-        elif media is not None:
+        media = self._own_media()
+        if media is not None:
             media.on_interleaved(run, now)
 
     def _on_event(self, event: events.Event) -> None:
@@ -180,8 +169,6 @@ class Connection(ServerConnection):
     def _finish(self, outcome: Outcome) -> None:
         """A request was answered."""
         self.flush()
-        media = self._own_media()
-        self._train_tracks = media.train_tracks if isinstance(media, Recording) else {}
         for event in outcome:
             self._on_event(event)
 
@@ -198,8 +185,8 @@ class Connection(ServerConnection):
         media = self._own_media()
         self.weight = 1
         if isinstance(media, Recording):
-            if media.stream is not None:
-                self.weight += len(media.stream.readers)
+            if media.receiver is not None:
+                self.weight += len(media.receiver.stream.readers)
         elif media is not None and media.reader is not None:
             self.outbox.set_bit_rate(media.stream.rate.bit_rate, self.server.queue_minimum)
         self._handle(self._engine.handle_timeout(now), now)

@@ -6,19 +6,16 @@ Each wire form of a batch is built by the first reader that needs it and then sh
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from polycast.hub.batch import FRAME_HEADER_SIZE, MixedBatch, PacketBatch, PacketRun, Span
+from polycast.hub.batch import FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
 from polycast.net.outbox import Outbox
 from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS, Address, UdpSocket
-
-_FRAME_HEADER = struct.Struct(">BBH")
-_FRAME_MARK = 0x24
+from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, interleaved_framing
 
 MAXIMUM_PRELUDE_SIZE = 2 * 1024 * 1024
 """Bytes kept for a reader until all tracks have begun: one second at 16 Mbit/s."""
@@ -26,11 +23,24 @@ MAXIMUM_PRELUDE_SIZE = 2 * 1024 * 1024
 Channels = tuple[int, ...]
 """Interleaved channel of each track of the stream, by index; -1 for tracks that the reader did not set up."""
 
-InterleavedForm = tuple[bytes, int]
-"""Bytes and number of packets."""
 
-DatagramForm = tuple[list[tuple[bytes, int]], int, int]
-"""(bytes, segment size) for each system call, number of packets, number of bytes."""
+class InterleavedForm(NamedTuple):
+    """A batch as interleaved frames."""
+
+    data: bytes
+    packets: int
+    """How many they are."""
+
+
+class DatagramForm(NamedTuple):
+    """The packets of one track as datagrams."""
+
+    calls: list[tuple[bytes, int]]
+    """(bytes, segment size) for each system call."""
+    packets: int
+    """How many they are."""
+    size: int
+    """Bytes of the packets."""
 
 
 class Owner(Protocol):
@@ -52,27 +62,20 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
 
     Where the publisher used the same channels, its own bytes are taken as they came, in as few slices as possible.
     """
-    spans: list[Span] = []
+    parts: list[bytes | memoryview] = []
     count = 0
     for run in batch.runs:
         channel = channels[run.track_index]
         if channel < 0:
             continue
         count += run.count
-        if run.channel == channel:
-            spans += run.framed()
+        if run.framing is interleaved_framing(channel):
+            parts += run.framed()
         else:
             for packet in run.packets:
-                header = _FRAME_HEADER.pack(_FRAME_MARK, channel, packet.end - packet.start)
-                spans += (header, 0, FRAME_HEADER_SIZE), (packet.data, packet.start, packet.end)
-    return _join(spans), count
-
-
-def _join(spans: list[Span]) -> bytes:
-    if len(spans) == 1:
-        data, start, end = spans[0]
-        return data[start:end]
-    return b"".join([memoryview(data)[start:end] for data, start, end in spans])
+                parts.append(HEADER.pack(DOLLAR, channel, packet.end - packet.start))
+                parts.append(memoryview(packet.data)[packet.start : packet.end])
+    return InterleavedForm(b"".join(parts), count)
 
 
 def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
@@ -98,7 +101,7 @@ def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
             parts = []
     if parts:
         calls.append((b"".join(parts), segment_size))
-    return calls, len(packets), total
+    return DatagramForm(calls, len(packets), total)
 
 
 def datagram_key(track_index: int) -> str:
@@ -166,7 +169,7 @@ class Prelude(PacketReader):
                 if packets:
                     self._reordered = None
             if packets:
-                rest.runs.append(PacketRun.of(run.track_index, run.channel, packets, has_key=run.has_key))
+                rest.runs.append(PacketRun(run.track_index, packets, run.framing, has_key=run.has_key))
         return rest
 
     def _finish(self) -> None:
@@ -202,21 +205,11 @@ class InterleavedReader(SessionReader):
     ) -> None:
         super().__init__(session)
         self._outbox = outbox
-        self._channels = channels
+        self._framings = tuple(map(interleaved_framing, channels))
         self._report_channels = report_channels
         self._key_track = key_track
         self._form_key = f"interleaved {channels}"  # a string makes its hash once, a tuple each time
         self._interleave = partial(interleave, channels=channels)
-
-    def pass_on(self, data: bytes, track_index: int, channel: int, count: int) -> bool:
-        outbox = self._outbox
-        if not outbox.ready or self._channels[track_index] != channel:
-            return False
-        outbox.write(data)
-        counters = self.counters
-        counters.bytes_sent += len(data)
-        counters.packets_sent += count
-        return True
 
     def deliver(self, batch: PacketBatch) -> None:
         outbox = self._outbox
@@ -225,7 +218,10 @@ class InterleavedReader(SessionReader):
             if resumed is None:
                 return
             batch = resumed
-        data, count = batch.form(self._form_key, self._interleave)
+        if type(batch) is FramedRun and batch.framing is self._framings[batch.track_index] and batch.is_whole:
+            data, count = batch.buffer.data, batch.count  # the publisher's bytes, as they came
+        else:
+            data, count = batch.form(self._form_key, self._interleave)
         if data:
             outbox.write(data)
             counters = self.counters
@@ -235,7 +231,7 @@ class InterleavedReader(SessionReader):
     def send_report(self, track_index: int, report: bytes) -> None:
         channel = self._report_channels[track_index]
         if channel >= 0 and self._outbox.ready:
-            self._outbox.write(_FRAME_HEADER.pack(_FRAME_MARK, channel, len(report)) + report)
+            self._outbox.write(HEADER.pack(DOLLAR, channel, len(report)) + report)
 
     def _resume(self, batch: PacketBatch) -> PacketBatch | None:
         """Drop the batch, or the part of it before a key frame once the queue has drained."""

@@ -13,7 +13,7 @@ from polycast.protocols.rtsp.media_ports import ClientPorts
 from polycast.protocols.rtsp.publishing import receiver_report
 from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, Prelude, SessionReader
 from polycast.protocols.rtsp.reports import ReportSender
-from polycast.wire.rtsp.parser import InterleavedRun
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.server_session import SESSION_TIMEOUT
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -109,14 +109,14 @@ class Reading:
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
         """Take the interleaved frames of one read: what the client reports."""
         if self._session.wire.state is State.PLAYING:
-            for _, start, end in run.frames():
+            for start, end in run.bounds():
                 self._on_report(run.data, start, end, now)
 
     def _on_rtcp(self, data: bytes, start: int, end: int) -> None:
         self._on_report(data, start, end, self._context.clock())
 
     def _on_report(self, data: bytes, start: int, end: int, now: float) -> None:
-        """Take a receiver report: a sign of life, and figures for the statistics."""
+        """Take a receiver report: the client is alive, and figures for the statistics."""
         self._session.wire.last_request = now
         receiver_report(data[start:end], self.stream, self._session.counters, now)
 

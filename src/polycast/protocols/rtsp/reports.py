@@ -36,8 +36,8 @@ class ReportSender:
         for stream, readers in streams.items():
             due, version = times.get(stream, (now, 0))
             self._times[stream] = due, version
-            if now >= due or version != stream.report_version:
-                self._times[stream] = now + REPORT_INTERVAL, stream.report_version
+            if now >= due or version != stream.clock.report_version:
+                self._times[stream] = now + REPORT_INTERVAL, stream.clock.report_version
                 self._report_on(stream, readers, now)
             elif newcomers := [reader for reader in readers if len(reader.reported) < len(stream.tracks)]:
                 # Players put sound and picture together by the reports: who has just come does not wait for the round,
@@ -58,8 +58,8 @@ class ReportSender:
             targets = [reader for reader in readers if not (only_first and track.index in reader.reported)]
             if track.ssrc is None or not targets:
                 continue
-            stream.tie_to_clock(track)
-            report = track.reports.report(track.ssrc, now, wall_time, track.packets_received, track.bytes_received)
+            stream.update_clock(track, now)
+            report = track.reports.report(track.ssrc, now, wall_time, track.counters.packets, track.counters.bytes)
             if report is None:
                 continue
             names = SourceDescription(((track.ssrc, _CANONICAL_NAME),))

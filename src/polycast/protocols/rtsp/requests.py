@@ -247,7 +247,8 @@ class RequestHandler:
     ) -> None:
         # RTP-Info tells the sequence number that comes next, and the timestamps of one moment: the same for all tracks
         # by the clock that the sender reports use, so that a player's time line does not jump with the first report.
-        places = reading.stream.positions(sorted(session.wire.setups), RTP_INFO_LEAD_SECONDS, starts)
+        now = self.context.clock()
+        places = reading.stream.positions(sorted(session.wire.setups), RTP_INFO_LEAD_SECONDS, now, starts)
         positions = [(place.track_index, place.sequence, place.timestamp) for place in places]
         outbox = self.client.outbox
         if session.wire.state is State.PLAYING:

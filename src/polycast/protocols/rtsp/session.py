@@ -46,15 +46,8 @@ class Session(Publisher):
         self._context = context
         self._connection_of = connection_of
         self._on_ended = on_ended
-        self._counters = Counters()
+        self.counters = Counters()
         self._stray_bytes = StrayBytes(self.log)
-
-    @property
-    def counters(self) -> Counters:
-        """What went through the session, up to now: a publisher's tracks are asked each time."""
-        if isinstance(self.media, Recording):
-            self.media.count()
-        return self._counters
 
     @property
     def connection(self) -> SessionConnection | None:
@@ -99,8 +92,6 @@ class Session(Publisher):
             media.tick(now)
         elif now - self.wire.last_request >= SESSION_TIMEOUT:
             self.close("no RTSP requests received in a while")
-        if isinstance(media, Recording):
-            media.tell_bad_packets()
         connection = self.connection
         if connection is not None:
             self._stray_bytes.update(connection.skipped)

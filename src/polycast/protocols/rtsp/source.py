@@ -12,7 +12,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.net.dial import client_context, connect
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
-from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_moment
+from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_sync_point
 from polycast.protocols.rtsp.source_media import SourceMedia
 from polycast.security.origins import Origin, may_send_credentials
 from polycast.wire.rtsp.message import Method, Response
@@ -180,7 +180,7 @@ class _Attempt:
         played = await self._play(connection, base)
         self.has_played = True
         try:
-            media.start(publish_at_once=not self._is_trial, moment=read_moment(played, description))
+            media.start(publish_at_once=not self._is_trial, sync_point=read_sync_point(played, description))
             connection.keep_alive(base, self._public)
             await first_of(media.wait(), _wait_for(connection.lost))
         except PullError as error:

@@ -7,21 +7,24 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from polycast.hub.live_track import LiveTrack
 from polycast.log import Log
 from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullError
 from polycast.wire.rtsp import client
 from polycast.wire.rtsp.client import ClientConnection as Engine
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import REASONS, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun
 
 # Bytes of reads with interleaved frames that are kept from the answer to PLAY until the tracks are published: the first
 # key frame is among them.
 EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
 
-MediaHandler = Callable[[InterleavedRun], None]
+# Bytes that a run of frames takes besides what was read.
+RUN_SIZE: Final = 256
+
+MediaHandler = Callable[[InterleavedRun, float], None]
+"""Takes interleaved frames of one channel, and when they were received (monotonic seconds)."""
 
 
 class StatusError(PullError):
@@ -42,14 +45,13 @@ class ClientConnection(OutgoingConnection):
         self, loop: asyncio.AbstractEventLoop, log: Log, credentials: tuple[str, str] | None, timeout: float
     ) -> None:
         super().__init__(loop, log)
-        self.train_tracks: dict[int, LiveTrack] = {}
-        """By channel, where trains of packets go straight to the tracks."""
         self._engine = Engine(credentials, new_nonce=lambda: secrets.token_hex(8), trace=self._trace)
         self._timeout = timeout
         self._answers: dict[int, asyncio.Future[Response]] = {}
         """Those that are waited for, by number of the request."""
         self._timer: asyncio.TimerHandle | None = None
         self._on_media: MediaHandler | None = None
+        self._on_end_of_read: Callable[[], None] | None = None
         self._early: list[InterleavedRun] = []
         self._early_size = 0
 
@@ -57,13 +59,7 @@ class ClientConnection(OutgoingConnection):
 
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
-        if self.train_tracks:
-            train = engine.take_train(data)
-            if train is not None:
-                track = self.train_tracks.get(train[0])
-                if track is not None and track.take_train(data, train, now, self.is_gathered):
-                    return False
-        self._handle(engine.receive_data(data, now))
+        self._handle(engine.receive_data(data, now), now)
         return self.go_on(now) if engine.has_more else False
 
     def go_on(self, now: float) -> bool:
@@ -71,8 +67,12 @@ class ClientConnection(OutgoingConnection):
         while engine.has_more and self.is_open:
             if self.is_slice_over():
                 return True
-            self._handle(engine.receive_data(b"", now))
+            self._handle(engine.receive_data(b"", now), now)
         return False
+
+    def end_slice(self, now: float) -> None:
+        if self._on_end_of_read is not None:
+            self._on_end_of_read()
 
     @property
     def held_size(self) -> int:
@@ -92,12 +92,12 @@ class ClientConnection(OutgoingConnection):
         if data:
             self.answer(data)
 
-    def _handle(self, happened: list[client.Event]) -> None:
+    def _handle(self, happened: list[client.Event], now: float) -> None:
         self._flush()
         for event in happened:
             if type(event) is InterleavedRun:
                 if self._on_media is not None:
-                    self._on_media(event)
+                    self._on_media(event, now)
                 else:
                     self._keep(event)
             elif isinstance(event, client.Answered):
@@ -125,7 +125,8 @@ class ClientConnection(OutgoingConnection):
         if not self.is_open:
             return
         try:
-            self._handle(self._engine.handle_timeout(self.clock()))
+            now = self.clock()
+            self._handle(self._engine.handle_timeout(now), now)
             self._set_timer()
         except Exception:
             self.on_internal_error()
@@ -142,13 +143,16 @@ class ClientConnection(OutgoingConnection):
         """The server's IP address."""
         return str(self.transport.get_extra_info("peername")[0])
 
-    def set_media_handler(self, handler: MediaHandler) -> None:
-        """Take interleaved frames from now on, those that came early first."""
+    def set_media_handler(self, handler: MediaHandler, on_end_of_read: Callable[[], None], now: float) -> None:
+        """Give interleaved frames to ``handler`` from now on, those that came early first; call ``on_end_of_read`` when
+        one read has been worked through."""
         self._on_media = handler
+        self._on_end_of_read = on_end_of_read
         early, self._early = self._early, []
         self._early_size = 0
         for run in early:
-            handler(run)
+            handler(run, now)
+        on_end_of_read()
 
     def send_interleaved(self, channel: int, data: bytes) -> None:
         """Send one interleaved frame: a receiver report."""
@@ -165,9 +169,11 @@ class ClientConnection(OutgoingConnection):
 
     def _keep(self, run: InterleavedRun) -> None:
         # All of what was read is kept with it, however little of that are frames.
-        if self._early_size + len(run.data) <= EARLY_MEDIA_LIMIT:
+        is_same_read = bool(self._early) and self._early[-1].data is run.data
+        size = RUN_SIZE + (0 if is_same_read else len(run.data))
+        if self._early_size + size <= EARLY_MEDIA_LIMIT:
             self._early.append(run)
-            self._early_size += len(run.data)
+            self._early_size += size
 
     # Requests
 

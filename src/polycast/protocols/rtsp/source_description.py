@@ -78,7 +78,7 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
     return SourceDescription(tuple(tracks), url, tuple(bases), tuple(skipped))
 
 
-def read_moment(response: Response, description: SourceDescription) -> dict[int, int]:
+def read_sync_point(response: Response, description: SourceDescription) -> dict[int, int]:
     """Return the RTP timestamps that the tracks have at one moment, by index, out of the answer to PLAY.
 
     Empty where the server does not tell them for two tracks at least.

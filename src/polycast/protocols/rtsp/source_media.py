@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.hub.stream import Stream
 from polycast.net.loop import sleep_and_read
 from polycast.protocols.pull import PullContext, PullError
-from polycast.protocols.rtsp.publishing import TrackInput, last_sign_of_life
+from polycast.protocols.rtp_receiver import MediaReceiver
+from polycast.protocols.rtsp.publishing import InterleavedInput
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
@@ -17,20 +17,20 @@ from polycast.protocols.rtsp.stray_bytes import StrayBytes
 from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.rtsp.headers.transport import Transport
-from polycast.wire.rtsp.parser import InterleavedRun, frame_bounds
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.transport_answer import free_channels
 from polycast.wire.rtsp.transport_choice import Protocol
 
 # Seconds without a packet after PLAY, after which UDP is taken to be blocked.
 FIRST_PACKET_SECONDS: Final = 3.0
 
-# Seconds between receiver reports, as in rtsp-simple-server; servers take them for a sign of life, too.
+# Seconds between receiver reports, as in rtsp-simple-server; servers also take them as a sign that we are there.
 REPORT_INTERVAL: Final = 10.0
 
-# Seconds between two looks at time-outs and reports.
+# Seconds between two checks of time-outs and reports.
 TICK_SECONDS: Final = 0.5
 
-# Seconds between two looks at packets from UDP that wait for a missing one.
+# Seconds between two checks of packets from UDP that wait for a missing one.
 REORDER_TICK_SECONDS: Final = 0.05
 
 # Datagrams that are kept until PLAY is answered: they may overtake the answer, with the first key frame among them.
@@ -60,19 +60,19 @@ class SourceMedia:
         self._channels: dict[int, int] = {}
         """Track index by interleaved channel of RTP."""
         self._rtcp_channels: dict[int, int] = {}
-        self._inputs: dict[int, TrackInput] = {}
-        """By interleaved channel of RTP over TCP; by track index over UDP."""
-        self._rtcp_inputs: dict[int, TrackInput] = {}
-        self._stream: Stream | None = None
-        self._moment: Mapping[int, int] = {}
+        self._receiver: MediaReceiver | None = None
+        """There once the tracks are published."""
+        self._interleaved: InterleavedInput | None = None
+        """There once the tracks are published, over TCP."""
+        self._sync_point: Mapping[int, int] = {}
         self._early: list[tuple[Callable[[bytes, int, int], None], bytes]] | None = []
         """What came over UDP before PLAY was answered, with what takes it; None from then on."""
         self._publishes_at_once = True
-        self._bad_packets = 0
         self._stray_bytes = StrayBytes(context.log)
         now = context.loop.time()
         self._started = now
-        self._last_packet: float | None = None
+        self._first_report: float | None = None
+        """When RTCP was received before the tracks were published."""
         self._last_reorder_tick = now
         self._next_report = now + REPORT_INTERVAL
         self._is_closed = False
@@ -80,7 +80,8 @@ class SourceMedia:
     @property
     def has_received(self) -> bool:
         """Whether any packet has arrived since PLAY was answered."""
-        return self._last_packet is not None
+        receiver = self._receiver
+        return self._first_report is not None or (receiver is not None and receiver.last_activity is not None)
 
     # Transports
 
@@ -160,19 +161,17 @@ class SourceMedia:
 
     # Media
 
-    def start(self, *, publish_at_once: bool, moment: Mapping[int, int]) -> None:
+    def start(self, *, publish_at_once: bool, sync_point: Mapping[int, int]) -> None:
         """Begin, once PLAY was answered: publish the tracks now, or with the first packet.
 
-        ``moment``: the RTP timestamps of the tracks, by index, at one moment; empty when not known.
+        ``sync_point``: the RTP timestamps of the tracks, by index, at one moment; empty when not known.
         """
-        self._moment = moment
+        self._sync_point = sync_point
         self._publishes_at_once = publish_at_once
         self._started = self._context.loop.time()
         if publish_at_once:
             self._publish()
-        # Over another transport, frames on the connection belong to nothing.
-        is_interleaved = self._protocol is Protocol.TCP
-        self._connection.set_media_handler(self._on_interleaved if is_interleaved else lambda run: None)
+        self._connection.set_media_handler(self._on_interleaved, self._on_end_of_read, self._started)
         early, self._early = self._early or [], None
         for handler, data in early:
             handler(data, 0, len(data))
@@ -187,62 +186,46 @@ class SourceMedia:
     def close(self) -> None:
         """Take nothing more, and close the ports."""
         self._is_closed = True
-        if self._stream is not None:
-            self._stream.flush()  # what waits is counted when it goes out
-        self._connection.train_tracks = {}
-        for track_input in self._inputs.values():
-            track_input.count()
         self._stray_bytes.update(self._connection.skipped)
         self._stray_bytes.close()
         for ports in (*self._ports.values(), *self._told_ports):
             ports.close()
 
-    def _publish(self) -> Stream:
-        stream = self._context.publish([item.track for item in self._description.tracks], True)
-        self._stream = stream
-        stream.begin_together(self._moment)
-        reorders = self._protocol is not Protocol.TCP
-        inputs = [TrackInput(stream, track, self._context.counters, reorders=reorders) for track in stream.tracks]
-        if reorders:
-            self._inputs = dict(enumerate(inputs))
-        else:
-            self._inputs = {channel: inputs[index] for channel, index in self._channels.items()}
-            self._rtcp_inputs = {channel: inputs[index] for channel, index in self._rtcp_channels.items()}
-            self._connection.train_tracks = {channel: stream.tracks[index] for channel, index in self._channels.items()}
-        return stream
+    def _publish(self) -> MediaReceiver:
+        context = self._context
+        stream = context.publish([item.track for item in self._description.tracks], True)
+        stream.set_sync_point(self._sync_point)
+        is_tcp = self._protocol is Protocol.TCP
+        receiver = self._receiver = MediaReceiver(
+            stream, context.counters, context.log, context.loop.time(), reorders=not is_tcp, ignores_short=True
+        )
+        if is_tcp:
+            rtcp = {index: channel for channel, index in self._rtcp_channels.items()}
+            channels = {index: (channel, rtcp[index]) for channel, index in self._channels.items()}
+            self._interleaved = InterleavedInput(receiver, channels)
+        return receiver
 
-    def _on_interleaved(self, run: InterleavedRun) -> None:
-        """Take the interleaved frames of one read, where they are no train. The hot path."""
-        stream = self._stream
-        if stream is None:
-            return
-        data = run.data
-        self._last_packet = now = self._context.loop.time()
-        for channel, start, sizes in run.groups:
-            track_input = self._inputs.get(channel)
-            if track_input is not None:
-                track_input.push_group(data, start, sizes, channel, now, self._on_bad_packet, ignores_short=True)
-            elif channel in self._rtcp_inputs:
-                for begin, end in frame_bounds(start, sizes):
-                    self._on_rtcp(self._rtcp_inputs[channel], data, begin, end)
-        stream.end_of_read(is_gathered=self._connection.is_gathered)
+    def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
+        """Take interleaved frames; over another transport they belong to nothing. The hot path."""
+        if self._interleaved is not None:
+            self._interleaved.receive(run, now)
+
+    def _on_end_of_read(self) -> None:
+        if self._interleaved is not None and self._receiver is not None:
+            self._receiver.end_of_read()
 
     def _make_ports(self, index: int, sockets: tuple[object, object]) -> TrackPorts:
         def on_rtp(data: bytes, start: int, end: int) -> None:
-            if end - start < HEADER_SIZE or self._is_closed:
-                return
-            self._last_packet = now = self._context.loop.time()
-            if self._stream is None:
-                self._publish()
-            try:
-                self._inputs[index].push(data, start, end, -1, now)
-            except RemoteProtocolError as error:
-                self._on_bad_packet(error)
+            if end - start >= HEADER_SIZE and not self._is_closed:
+                receiver = self._receiver or self._publish()
+                receiver.tracks[index].receive_datagram(data, start, end, self._context.loop.time())
 
         def on_rtcp(data: bytes, start: int, end: int) -> None:
-            self._last_packet = self._context.loop.time()
-            if self._stream is not None:
-                self._on_rtcp(self._inputs[index], data, start, end)
+            now = self._context.loop.time()
+            if self._receiver is not None:
+                self._receiver.tracks[index].receive_rtcp(data[start:end], now)
+            else:
+                self._first_report = now
 
         return TrackPorts(self._context.loop, sockets, self._guarded(on_rtp), self._guarded(on_rtcp), self._on_drained)  # type: ignore[arg-type]
 
@@ -262,63 +245,49 @@ class SourceMedia:
         return guarded
 
     def _on_drained(self) -> None:
-        stream = self._stream
-        if stream is None or self._is_closed:
+        receiver = self._receiver
+        if receiver is None or self._is_closed:
             return
         now = self._context.loop.time()
         if now - self._last_reorder_tick >= REORDER_TICK_SECONDS:
             self._last_reorder_tick = now
-            for track_input in self._inputs.values():
-                track_input.tick(now)
-        stream.end_of_read()
-
-    def _on_rtcp(self, track_input: TrackInput, data: bytes, start: int, end: int) -> None:
-        try:
-            track_input.push_rtcp(data[start:end], self._context.loop.time())
-        except RemoteProtocolError as error:
-            self._on_bad_packet(error)
-
-    def _on_bad_packet(self, error: RemoteProtocolError) -> None:
-        if not self._bad_packets:
-            self._context.log.warning("invalid packet received, ignored: %s", error)
-        self._bad_packets += 1
+            receiver.give_up_missing(now)
+        receiver.end_of_read()
 
     # Time
 
     def _tick(self, now: float) -> None:
         self._check_silence(now)
-        for track_input in self._inputs.values():
-            track_input.tick(now)
-            track_input.count()
-        if self._stream is not None:
-            self._stream.end_of_read()
-            self._connection.weight = 1 + len(self._stream.readers)
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.tick(now)
+            self._connection.weight = 1 + len(receiver.stream.readers)
         if now >= self._next_report:
             self._next_report = now + REPORT_INTERVAL
             self._send_reports(now)
-        if self._bad_packets > 1:
-            self._context.log.warning("%d more invalid packets ignored", self._bad_packets - 1)
-            self._bad_packets = 1
         self._stray_bytes.update(self._connection.skipped)
 
     def _check_silence(self, now: float) -> None:
-        if self._last_packet is None and not self._publishes_at_once:
+        if not self.has_received and not self._publishes_at_once:
             if now - self._started >= FIRST_PACKET_SECONDS:
                 raise PullError(f"no packets within {FIRST_PACKET_SECONDS:g} s")
             return
         timeout = self._context.read_timeout
-        last = last_sign_of_life(self._last_packet or self._started, self._connection.train_tracks)
+        receiver = self._receiver
+        last = receiver.idle_since if receiver is not None else self._first_report or self._started
         if now - last >= timeout:
             raise PullError(f"no packets received for {timeout:g} s")
 
     def _send_reports(self, now: float) -> None:
-        if self._protocol is Protocol.TCP:
-            for channel, track_input in self._rtcp_inputs.items():
-                self._connection.send_interleaved(channel, track_input.receiver_report(now))
+        receiver = self._receiver
+        if receiver is None or self._protocol is Protocol.MULTICAST:
             return
-        for index, track_input in self._inputs.items():
-            if self._protocol is Protocol.UDP:
-                self._ports[index].send_report(track_input.receiver_report(now))
+        if self._protocol is Protocol.TCP:
+            for channel, index in self._rtcp_channels.items():
+                self._connection.send_interleaved(channel, receiver.tracks[index].receiver_report(now))
+            return
+        for index, track in enumerate(receiver.tracks):
+            self._ports[index].send_report(track.receiver_report(now))
 
 
 def _is_loopback(host: str) -> bool:

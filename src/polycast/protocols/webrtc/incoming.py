@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from polycast.hub.batch import PacketRun
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket
@@ -105,9 +106,7 @@ class Incoming:
             return
         place = self._places.get(index)
         if place is not None:
-            track = stream.tracks[place]
-            for packet in packets:
-                track.add_packet(packet, now)
+            stream.publish(PacketRun(place, list(packets)), now)
 
     def _begin(self) -> None:
         started = self._media.started

@@ -15,7 +15,6 @@ from polycast.rtp.payload.base import (
     PARAMETERS,
     BaseDepacketizer,
     BasePacketizer,
-    Hints,
     PayloadPattern,
     Peek,
 )
@@ -25,7 +24,7 @@ _CONTINUES = 0x80
 _CONTINUED = 0x40
 _NEW_SEQUENCE = 0x08
 
-HINTS = Hints(continuation=PayloadPattern(_CONTINUES << 24, _CONTINUES << 24))
+CONTINUATION = PayloadPattern(_CONTINUES << 24, _CONTINUES << 24)
 
 _NOT_IN_FRAMES = (ObuType.TEMPORAL_DELIMITER, ObuType.TILE_LIST, ObuType.PADDING)
 _FIRST_IN_FRAME = (ObuType.TEMPORAL_DELIMITER, ObuType.SEQUENCE_HEADER, ObuType.FRAME, ObuType.FRAME_HEADER)
@@ -227,7 +226,7 @@ class AV1Payload(RtpPayload[AV1]):
 
     codec_type = AV1
     encodings = ("AV1",)
-    hints = HINTS
+    continuation = CONTINUATION
     marker_ends_frame = True
     is_self_describing = True
     depacketizer_type = AV1Depacketizer

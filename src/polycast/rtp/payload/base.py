@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from polycast.errors import RemoteProtocolError
@@ -49,16 +48,6 @@ class PayloadPattern:
 
 NO_PATTERN = PayloadPattern(0, 1)
 """Fits no payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hints:
-    """By what most packets are told that need no peek."""
-
-    continuation: PayloadPattern = NO_PATTERN
-    """The packet goes on with what an earlier one began, and the peek has nothing to say about it."""
-    no_key: PayloadPattern = NO_PATTERN
-    """Neither for this packet nor for those behind it that belong to the same picture the peek has anything to say."""
 
 
 class Depacketizer(Protocol):

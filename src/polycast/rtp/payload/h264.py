@@ -12,7 +12,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern, Peek
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, encode_base64_list
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
@@ -42,13 +42,8 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 # The same by FU header, in which only a start bit (RFC 6184 section 5.8) counts.
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x1F] if header & _START_BIT else 0 for header in range(256)]
 
-HINTS = Hints(
-    # A fragment without start bit.
-    continuation=PayloadPattern(0x1F << 24 | _START_BIT << 16, FU_A << 24),
-    # A fragment of a slice that is no key frame's: parameter sets and recovery points come before the first slice of a
-    # picture (Rec. ITU-T H.264 section 7.4.1.2.3).
-    no_key=PayloadPattern(0x1F << 24 | 0x1F << 16, FU_A << 24 | SLICE << 16),
-)
+# A fragment without start bit.
+CONTINUATION = PayloadPattern(0x1F << 24 | _START_BIT << 16, FU_A << 24)
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
@@ -257,7 +252,7 @@ class H264Payload(RtpPayload[H264]):
     codec_type = H264
     encodings = ("H264",)
     requires_parameters = True
-    hints = HINTS
+    continuation = CONTINUATION
     marker_ends_frame = True
     is_self_describing = True
     packetizer_type = H264Packetizer

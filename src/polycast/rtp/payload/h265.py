@@ -12,7 +12,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, Hints, PayloadPattern, Peek
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, decode_integer, encode_base64_list
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
@@ -41,13 +41,8 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x3F] if header & _START_BIT else 0 for header in range(256)]
 
-HINTS = Hints(
-    # A fragment without start bit; the type stands in the middle of the first byte, the start bit in the third one.
-    continuation=PayloadPattern(0x7E << 24 | _START_BIT << 8, FRAGMENTATION_UNIT << 25),
-    # A fragment of a trailing picture's slice (types 0 and 1): what a reader could begin with comes before the first
-    # slice of a picture (Rec. ITU-T H.265 section 7.4.2.4.4).
-    no_key=PayloadPattern(0x7E << 24 | 0x3E << 8, FRAGMENTATION_UNIT << 25),
-)
+# A fragment without start bit; the type stands in the middle of the first byte, the start bit in the third one.
+CONTINUATION = PayloadPattern(0x7E << 24 | _START_BIT << 8, FRAGMENTATION_UNIT << 25)
 
 
 def make_peek(codec: H265) -> Peek:
@@ -256,7 +251,7 @@ class H265Payload(RtpPayload[H265]):
     codec_type = H265
     encodings = ("H265", "HEVC")
     requires_parameters = True
-    hints = HINTS
+    continuation = CONTINUATION
     marker_ends_frame = True
     is_self_describing = True
     packetizer_type = H265Packetizer

@@ -12,12 +12,19 @@ from polycast.media.codec import Codec
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE
-from polycast.rtp.payload.base import KEY, BaseDepacketizer, BasePacketizer, Depacketizer, Hints, Peek, split_evenly
+from polycast.rtp.payload.base import (
+    KEY,
+    NO_PATTERN,
+    BaseDepacketizer,
+    BasePacketizer,
+    Depacketizer,
+    PayloadPattern,
+    Peek,
+    split_evenly,
+)
 from polycast.rtp.refragment import Refragmenter
 
 AnyCodec = TypeVar("AnyCodec", bound=Codec)
-
-NO_HINTS = Hints()
 
 Part = tuple[bytes, int]
 """A payload, and the ticks to add to the timestamp of the packet that it was part of."""
@@ -77,7 +84,9 @@ class RtpPayload(Generic[AnyCodec]):
     requires_parameters = False
     """Whether receivers need the fmtp line even where the publisher had none."""
 
-    hints: Hints = NO_HINTS
+    continuation: PayloadPattern = NO_PATTERN
+    """How the payloads of most packets begin: they go on with what an earlier packet began, and the peek has nothing to
+    say about them."""
     marker_ends_frame = False
     """Whether packets carry the marker bit at the end of a frame, so that a batch may wait for it (RFC 3551 section
     4.1 leaves the meaning to the payload format)."""

@@ -13,7 +13,6 @@ from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import (
     KEY,
     BasePacketizer,
-    Hints,
     MarkedFrameDepacketizer,
     PayloadPattern,
     Peek,
@@ -28,7 +27,7 @@ _TL0_PICTURE_INDEX = 0x40
 _TEMPORAL_LAYER = 0x20
 _KEY_INDEX = 0x10
 
-HINTS = Hints(continuation=PayloadPattern(_START_OF_PARTITION << 24, 0))
+CONTINUATION = PayloadPattern(_START_OF_PARTITION << 24, 0)
 
 
 def descriptor_size(data: bytes, payload: int, end: int) -> int:
@@ -96,7 +95,7 @@ class VP8Payload(RtpPayload[VP8]):
 
     codec_type = VP8
     encodings = ("VP8",)
-    hints = HINTS
+    continuation = CONTINUATION
     marker_ends_frame = True
     is_self_describing = True
     depacketizer_type = VP8Depacketizer

@@ -14,7 +14,6 @@ from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
     BasePacketizer,
-    Hints,
     MarkedFrameDepacketizer,
     PayloadPattern,
     Peek,
@@ -31,7 +30,7 @@ _BEGIN = 0x08
 _END = 0x04
 _SCALABILITY = 0x02
 
-HINTS = Hints(continuation=PayloadPattern(_BEGIN << 24, 0))
+CONTINUATION = PayloadPattern(_BEGIN << 24, 0)
 
 MAXIMUM_REFERENCES = 3
 """Reference indices in one descriptor (RFC 9628 section 4.2)."""
@@ -142,7 +141,7 @@ class VP9Payload(RtpPayload[VP9]):
 
     codec_type = VP9
     encodings = ("VP9",)
-    hints = HINTS
+    continuation = CONTINUATION
     marker_ends_frame = True
     is_self_describing = True
     depacketizer_type = VP9Depacketizer

@@ -10,9 +10,10 @@ from typing import Final
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtsp.authentication import ClientAuthenticator
 from polycast.wire.rtsp.headers.session import Session
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.keep_alive import KeepAlive, interval_of
 from polycast.wire.rtsp.message import Headers, Method, Request, Response
-from polycast.wire.rtsp.parser import CLIENT_LIMITS, InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import CLIENT_LIMITS, MessageParser
 
 USER_AGENT: Final = "polycast"
 
@@ -150,7 +151,6 @@ class ClientConnection:
         self._credentials = _Credentials(credentials, new_nonce)
         self._trace = trace
         self._parser = MessageParser(CLIENT_LIMITS)
-        self.take_train = self._parser.take_train
         self._numbers = 0
         self._sequence = 0
         self._pending: list[_Exchange] = []
@@ -160,9 +160,7 @@ class ClientConnection:
     # Bytes
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the socket and return what they mean, at most one run of interleaved frames. Raises
-        `RemoteProtocolError`.
-        """
+        """Take bytes from the socket and return what they mean. Raises `RemoteProtocolError`."""
         if self.is_closed:
             return []
         if data:
@@ -182,9 +180,9 @@ class ClientConnection:
                 return happened
             if type(found) is InterleavedRun:
                 happened.append(found)
-                self.has_more = not found.is_last
-                return happened
-            if isinstance(found, Response):
+                if found.is_last:
+                    return happened
+            elif isinstance(found, Response):
                 happened += self._on_response(found, now)
             elif isinstance(found, Request):
                 happened += self._on_request(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polycast.wire.rtsp.authentication import GivenCredentials
-from polycast.wire.rtsp.parser import InterleavedRun
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.server_session import ServerSession
 from polycast.wire.rtsp.url import RtspUrl
 from polycast.wire.sdp import SessionDescription

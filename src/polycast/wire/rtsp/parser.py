@@ -6,12 +6,12 @@ Servers and clients use the same parser (RFC 2326 section 4; interleaved frames:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from struct import Struct
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, HEADER_SIZE, InterleavedRun, next_run, uniform_run
 from polycast.wire.rtsp.message import VERSION, Headers, Request, Response
 from polycast.wire.rtsp.resynchronization import Resynchronizer
 
@@ -37,19 +37,6 @@ BODY_LIMIT: Final = 128 * 1024
 INTERLEAVED_LIMIT: Final = 0xFFFF
 """Payload bytes of an interleaved frame: all that its 16-bit length can say."""
 
-RUN_LIMIT: Final = 256
-"""Frames of one event, so that a read of nothing but tiny frames is worked through in parts; a read of 256 KiB has some
-200 packets of video."""
-
-_DOLLAR: Final = 0x24
-_FRAME_HEADER: Final = Struct(">BBH")
-_FRAME_HEADER_SIZE: Final = 4
-_TRAIN_LIMIT: Final = 64
-"""Frames of one size in a train."""
-_SHORTEST_FRAME: Final = 5
-"""Bytes of a frame of a train at least, with its header."""
-_SHAPES_LIMIT: Final = 64
-"""Shapes of trains that are remembered; each takes up to 120 kB."""
 _COLON: Final = 0x3A
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -80,66 +67,6 @@ class HttpRequestError(RemoteProtocolError):
 
     def __init__(self) -> None:
         super().__init__("HTTP request on the RTSP port", 505)
-
-
-Group = tuple[int, int, list[int]]
-"""Frames of one channel: (channel, offset of the first payload, bytes of each payload)."""
-
-
-Train = tuple[int, int, int, int]
-"""Whole frames of one channel, in a buffer of their own: all have one size but the last, which may be smaller, and the
-first byte of all payloads is the same. (channel, bytes from one frame to the next, number of frames, place of the last
-frame). `hub.live_track.Train` is the same, of packets."""
-
-Heads = tuple[Callable[[bytes], tuple[bytes, ...]], tuple[bytes, ...]]
-"""Reads the first five bytes of each frame of a train; what they have to be."""
-
-_unpack_head: Final = Struct("5s").unpack_from
-_unpack_parts: Final = Struct(">BBHB").unpack_from
-_NO_TRAIN: Final[Heads] = Struct("").unpack_from, (b"",)
-"""Fits nothing."""
-
-Shape = tuple[int, int, dict[int, Heads]]
-"""Trains whose frames begin with the same five bytes: (channel, bytes from one frame to the next, `Heads` by number of
-frames)."""
-
-_shapes: Final[dict[bytes, Shape]] = {}
-
-
-class InterleavedRun:
-    """Interleaved frames that stand one after another in one buffer (RFC 2326 section 10.12).
-
-    ``groups`` holds them as ``(channel, start, sizes)``, one for each stretch of frames of the same channel: the first
-    payload begins at ``start``, each has its size in ``sizes``, and the four-byte header of the next one behind it.
-    ``data`` is shared and never changed. Neither ``groups`` nor ``sizes`` is ever empty.
-    """
-
-    __slots__ = ("data", "groups", "is_last", "size")
-
-    def __init__(self, data: bytes, groups: list[Group], size: int, *, is_last: bool = False) -> None:
-        self.data = data
-        self.groups = groups
-        self.size = size
-        """Bytes of all frames, with their headers."""
-        self.is_last = is_last
-        """Whether the parser has nothing more than these, so that it need not be asked again."""
-
-    def frames(self) -> Iterator[tuple[int, int, int]]:
-        """Yield ``(channel, start, end)`` of each frame: ``data[start:end]`` is its payload."""
-        for channel, start, sizes in self.groups:
-            for begin, end in frame_bounds(start, sizes):
-                yield channel, begin, end
-
-    def __repr__(self) -> str:
-        return f"InterleavedRun({len(self.groups)} groups, {self.size} bytes, buffer of {len(self.data)} bytes)"
-
-
-def frame_bounds(start: int, sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield ``(start, end)`` of each payload of a group of an `InterleavedRun`."""
-    for size in sizes:
-        end = start + size
-        yield start, end
-        start = end + _FRAME_HEADER_SIZE
 
 
 class MessageParser:
@@ -208,34 +135,6 @@ class MessageParser:
             self._buffer = self._buffer[self._position :] + data
         self._position = 0
 
-    def take_train(self, data: bytes) -> Train | None:
-        """Take what one read brought where it is nothing but a `Train`: the shortest way for what most publishers send
-        most of the time. None where it is not, and nothing has been taken: then give it to :meth:`receive_data`.
-        """
-        if self._buffer or self._message is not None or self._error is not None:
-            return None
-        if self._resynchronizer is not None and self._resynchronizer.is_lost:
-            return None
-        head = data[:5]
-        shape = _shapes.get(head) or _shape_of(data, head)
-        if shape is None:
-            return None
-        channel, stride, heads = shape
-        if stride - _FRAME_HEADER_SIZE > self._interleaved_limit:
-            return None
-        size = len(data)
-        count, rest = divmod(size, stride)
-        unpack, expected = heads.get(count) or _heads_of(shape, head, count)
-        if unpack(data) != expected:
-            return None
-        if not rest:
-            return channel, stride, count, size - stride
-        last = size - rest
-        tail = _DOLLAR, channel, rest - _FRAME_HEADER_SIZE, head[4]
-        if rest < _SHORTEST_FRAME or _unpack_parts(data, last) != tail:
-            return None
-        return channel, stride, count + 1, last
-
     def next_event(self) -> Request | Response | InterleavedRun | None:
         """Return the next message or run of interleaved frames; None when more bytes are needed.
 
@@ -263,13 +162,15 @@ class MessageParser:
             size = len(buffer)
             if position == size:
                 return None
-            is_frame = buffer[position] == _DOLLAR
+            is_frame = buffer[position] == DOLLAR
             resynchronizer = self._resynchronizer
+            if is_frame and (resynchronizer is None or resynchronizer.is_usual(buffer, position)):
+                return self._next_run()
             # Clients separate messages with stray line ends, and some keep a NAT open with them.
             if not is_frame and (line_ends := _LINE_ENDS.match(buffer, position)):
                 self._position = line_ends.end()
                 continue
-            if resynchronizer is not None and not (is_frame and resynchronizer.is_usual(buffer, position)):
+            if resynchronizer is not None:
                 begins = resynchronizer.begins(buffer, position, is_frame=is_frame)
                 if begins is None:
                     return None
@@ -296,42 +197,24 @@ class MessageParser:
     def _next_run(self) -> InterleavedRun | None:
         data = self._buffer
         position = self._position
-        last_header = len(data) - _FRAME_HEADER_SIZE
-        size = len(data)
+        if len(data) - position < HEADER_SIZE:
+            return None
         limit = self._interleaved_limit
-        unpack = _FRAME_HEADER.unpack_from
-        groups: list[Group] = []
-        sizes: list[int] = []
-        current = -1
-        start = position
-        resynchronizer = self._resynchronizer
-        count = 0
-        while position <= last_header and count < RUN_LIMIT:
-            count += 1
-            dollar, channel, length = unpack(data, position)
-            if dollar != _DOLLAR or length > limit:
-                break
-            end = position + 4 + length
-            if end > size:
-                break
-            if channel != current:
-                if position != start and resynchronizer is not None and channel not in resynchronizer.channels:
-                    break
-                current = channel
-                sizes = []
-                groups.append((channel, position + 4, sizes))
-            sizes.append(length)
-            position = end
-        if not groups:
-            if position <= last_header and unpack(data, position)[2] > limit:
+        run = uniform_run(data, position, limit)
+        if run is not None:
+            self._buffer = b""
+            self._position = 0
+            return run
+        run = next_run(data, position, limit)
+        if run is None:
+            if HEADER.unpack_from(data, position)[2] > limit:
                 raise RemoteProtocolError(f"interleaved frame larger than {limit} bytes", 413)
             return None
-        run = InterleavedRun(data, groups, position - self._position, is_last=position == size)
-        if position == size:
+        if run.is_last:
             self._buffer = b""
             self._position = 0
         else:
-            self._position = position
+            self._position = run.end
         return run
 
     def _begin_message(self) -> Request | Response | None:
@@ -384,35 +267,6 @@ class MessageParser:
         self._position = end + 1
         line = self._buffer[position:end]
         return line[:-1] if line.endswith(b"\r") else line
-
-
-def _shape_of(data: bytes, head: bytes) -> Shape | None:
-    """Return the shape of trains whose frames begin with ``head``; None where no frame begins so.
-
-    It is remembered where ``data`` has more than one such frame.
-    """
-    if len(head) < _SHORTEST_FRAME or head[0] != _DOLLAR:
-        return None
-    stride = int.from_bytes(head[2:4], "big") + _FRAME_HEADER_SIZE
-    if stride < _SHORTEST_FRAME:
-        return None
-    shape: Shape = head[1], stride, {}
-    if data.startswith(head, stride):
-        if len(_shapes) >= _SHAPES_LIMIT:
-            _shapes.clear()
-        _shapes[head] = shape
-    return shape
-
-
-def _heads_of(shape: Shape, head: bytes, count: int) -> Heads:
-    """Return what compares ``count`` frames of a shape; it is remembered there."""
-    _, stride, heads = shape
-    if count == 1:
-        return _unpack_head, (head,)
-    if not 0 < count <= _TRAIN_LIMIT:
-        return _NO_TRAIN
-    made = heads[count] = Struct(f"5s{stride - 5}x" * count).unpack_from, (head,) * count
-    return made
 
 
 def _decode(data: bytes) -> str:

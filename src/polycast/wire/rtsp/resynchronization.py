@@ -45,7 +45,6 @@ class Resynchronizer:
     """Where an RTSP connection goes on behind stray bytes, given the interleaved channels that are in use."""
 
     __slots__ = (
-        "_channels",
         "_false_starts",
         "_frame_or_message",
         "_skipped_in_row",
@@ -57,7 +56,6 @@ class Resynchronizer:
 
     def __init__(self, channels: Collection[int], skipped: int = 0) -> None:
         self.channels = frozenset(channels)
-        self._channels = frozenset(bytes((channel,)) for channel in channels)
         self.skipped = skipped
         """Bytes skipped so far."""
         self.has_skipped = False
@@ -71,7 +69,7 @@ class Resynchronizer:
 
     def is_usual(self, buffer: bytes, position: int) -> bool:
         """Whether the dollar sign at ``position`` certainly begins a frame, as it does nearly always."""
-        return not self.is_lost and buffer[position + 1 : position + 2] in self._channels
+        return not self.is_lost and len(buffer) > position + 1 and buffer[position + 1] in self.channels
 
     def begins(self, buffer: bytes, position: int, *, is_frame: bool) -> bool | None:
         """Whether a frame (``is_frame``: there is a dollar sign) or else a message may begin at ``position``; None

@@ -14,9 +14,10 @@ from polycast.wire.rtsp.deadlines import Deadlines
 from polycast.wire.rtsp.headers.rtp_info import RTPInfo, serialize_rtp_info
 from polycast.wire.rtsp.headers.session import Session as SessionHeader
 from polycast.wire.rtsp.headers.transport import Pair, Transport, parse_transports
+from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.masking import without_secrets
 from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
-from polycast.wire.rtsp.parser import InterleavedRun, MessageParser
+from polycast.wire.rtsp.parser import MessageParser
 from polycast.wire.rtsp.refusal import refusal
 from polycast.wire.rtsp.response_writer import ResponseWriter
 from polycast.wire.rtsp.server_session import SESSION_TIMEOUT, Announcement, Endpoint, ServerSession, TrackSetup
@@ -99,7 +100,6 @@ class ServerConnection:
         self.is_closed = False
         self.authenticator = ServerAuthenticator(nonce, methods=endpoint.authentication_methods, offer_sha256=True)
         self._parser = MessageParser()
-        self.take_train = self._parser.take_train
         self._pending: _Pending | None = None
         self._writer = ResponseWriter(trace)
         self._deadlines = Deadlines(endpoint, now)
@@ -107,8 +107,8 @@ class ServerConnection:
     # Bytes
 
     def receive_data(self, data: bytes, now: float) -> list[events.Event]:
-        """Take bytes from the socket and return what they mean: at most one event that needs an answer, and at most
-        one run of interleaved frames. Raises `RemoteProtocolError`.
+        """Take bytes from the socket and return what they mean: at most one event that needs an answer. Raises
+        `RemoteProtocolError`.
         """
         if self.is_closed:
             return []
@@ -142,9 +142,9 @@ class ServerConnection:
             has_progressed = True
             if type(found) is InterleavedRun:
                 happened.append(found)
-                has_more = not found.is_last
-                break
-            if isinstance(found, Request):
+                if found.is_last:
+                    break
+            elif isinstance(found, Request):
                 happened += self._on_request(found, now)
                 if self._pending is not None or self.is_closed:
                     break

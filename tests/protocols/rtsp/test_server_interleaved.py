@@ -1,4 +1,4 @@
-"""Reads of a publisher over TCP that are nothing but packets of one size, beside all others."""
+"""What one read of a publisher over TCP brings, and how its packets go out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.protocols.rtsp.support import (
     Fixture,
     Held,
     RtspClient,
-    note_trains,
+    record_framed_runs,
     rtp,
     running,
     sdp,
@@ -23,11 +23,12 @@ from tests.protocols.rtsp.support import (
 
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.session import Session
+from polycast.rtp.scan import PacketScanner
 
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    return note_trains(monkeypatch)
+    return record_framed_runs(monkeypatch)
 
 
 def framed(*packets: bytes, channel: int = 0) -> bytes:
@@ -67,15 +68,8 @@ def one_read(it: Fixture, client: RtspClient, data: bytes) -> None:
     connection_of(it, client).data_received(data)
 
 
-def forget_request(it: Fixture, client: RtspClient) -> None:
-    """Make the server's parser let go of the last request, behind which one read would take the general way."""
-    connection_of(it, client)._engine._parser.receive_data(b"")
-
-
 async def publisher_of(it: Fixture, description: str = H264_ONLY, tracks: int = 1) -> RtspClient:
-    client = await it.publisher("cam", description, tracks)
-    forget_request(it, client)
-    return client
+    return await it.publisher("cam", description, tracks)
 
 
 async def reader_on(it: Fixture, channel: int, track: int = 0) -> RtspClient:
@@ -85,7 +79,7 @@ async def reader_on(it: Fixture, channel: int, track: int = 0) -> RtspClient:
     return client
 
 
-async def test_readers_get_a_train_on_their_channel(it: Fixture, taken: list[bool]) -> None:
+async def test_readers_get_packets_on_their_channel(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     same, other = await reader_on(it, 0), await reader_on(it, 6)
     packets = picture(1, key=True) + picture(4)
@@ -96,7 +90,7 @@ async def test_readers_get_a_train_on_their_channel(it: Fixture, taken: list[boo
     assert [await other.frame() for _ in packets] == [(6, packet) for packet in packets]
 
 
-async def test_a_train_goes_out_as_the_bytes_that_came(it: Fixture, taken: list[bool]) -> None:
+async def test_packets_go_out_as_the_bytes_that_came(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     reader = await it.reader("cam")
     data = framed(*picture(1))
@@ -106,7 +100,7 @@ async def test_a_train_goes_out_as_the_bytes_that_came(it: Fixture, taken: list[
     assert taken == [True]
 
 
-async def test_a_train_goes_to_readers_over_udp(it: Fixture, taken: list[bool]) -> None:
+async def test_packets_go_to_readers_over_udp(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     rtp_end, rtcp_end = await it.udp(), await it.udp()
     client = await it.client()
@@ -148,7 +142,7 @@ async def test_a_paused_reader_resumes_at_a_key_frame(it: Fixture, taken: list[b
     assert (counters.packets_dropped, counters.packets_sent) == (6, 6)
 
 
-async def test_a_paused_reader_goes_on_within_a_batch_of_trains(it: Fixture, taken: list[bool]) -> None:
+async def test_a_paused_reader_goes_on_within_a_batch(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     slow = await it.reader("cam")
     connection_of(it, slow).pause_writing()
@@ -156,13 +150,13 @@ async def test_a_paused_reader_goes_on_within_a_batch_of_trains(it: Fixture, tak
     one_read(it, publisher, framed(*lost[:2]))  # waits for the rest of the picture
     one_read(it, publisher, framed(lost[2]) + framed(*key[:2]))
     one_read(it, publisher, framed(key[2]))
-    assert taken == [True, True]  # the second one is no train: the sizes grow
+    assert taken == [True] * 3
     assert [await slow.frame() for _ in key] == [(0, packet) for packet in key]
     counters = session_of(it, slow).counters
     assert (counters.packets_dropped, counters.packets_sent) == (3, 3)
 
 
-def reads_of_trains() -> Iterator[bytes]:
+def reads_of_pictures() -> Iterator[bytes]:
     """Make reads of whole pictures; the packets of one are lost on their way."""
     sequence = 65_500
     for number in range(20):
@@ -192,25 +186,28 @@ async def figures(it: Fixture, reads: list[bytes]) -> dict[str, object]:
     stream = it.path("cam").stream
     assert stream is not None
     track = stream.tracks[0]
-    found["track"] = (track.packets_received, track.bytes_received, track.packets_lost, track.last_timestamp)
+    found["track"] = (track.counters.packets, track.counters.bytes, track.counters.lost, track.last_timestamp)
     assert (await publisher.request("TEARDOWN", it.url("cam"))).status == 200
     assert await reader.ended()
     return found
 
 
-async def test_figures_are_those_of_the_general_way(it: Fixture, taken: list[bool]) -> None:
-    reads = list(reads_of_trains())
-    of_trains = await figures(it, reads)
+async def test_figures_are_those_of_single_packets(
+    it: Fixture, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = list(reads_of_pictures())
+    at_once = await figures(it, reads)
     assert taken == [True] * 19
     taken.clear()
-    general = await figures(it, [piece for read in reads for piece in (read[:1], read[1:])])
-    assert not taken
-    assert of_trains == general
+    monkeypatch.setattr(PacketScanner, "scan", lambda scanner, buffer: None)
+    one_by_one = await figures(it, reads)
+    assert taken == [False] * 19
+    assert at_once == one_by_one
     # Packets without their frame headers, as over UDP.
-    assert of_trains["publisher"] == (len(b"".join(reads)) - 57 * 4, 57, 3, 0, 0, 0)
+    assert at_once["publisher"] == (len(b"".join(reads)) - 57 * 4, 57, 3, 0, 0, 0)
 
 
-async def test_trains_keep_a_publisher_alive(it: Fixture, taken: list[bool]) -> None:
+async def test_media_keeps_a_publisher_alive(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     for number in range(3):
         it.pass_time(9)
@@ -222,7 +219,7 @@ async def test_trains_keep_a_publisher_alive(it: Fixture, taken: list[bool]) -> 
     assert await publisher.ended()
 
 
-async def test_trains_of_a_second_publisher_behind_one_that_sent_nothing(taken: list[bool]) -> None:
+async def test_a_successor_of_a_publisher_that_sent_nothing(taken: list[bool]) -> None:
     async with running(paths={"cam": {"publisherGrace": "10s"}}) as it:
         await it.publisher("cam")
         reader = await it.reader("cam")
@@ -231,7 +228,7 @@ async def test_trains_of_a_second_publisher_behind_one_that_sent_nothing(taken: 
         for each in pictures:
             one_read(it, second, framed(*each))
         assert await reader.packets(9) == [packet for each in pictures for packet in each]
-        assert taken == [False, True, True]
+        assert taken == [True, True, True]
 
 
 async def test_packets_pending_when_a_publisher_pauses_are_counted(it: Fixture) -> None:
@@ -243,26 +240,21 @@ async def test_packets_pending_when_a_publisher_pauses_are_counted(it: Fixture) 
     assert session.counters.packets_received == 5
 
 
-async def test_a_frame_split_over_two_reads_waits_only_without_coalescing(it: Fixture, taken: list[bool]) -> None:
-    publisher = await publisher_of(it)
-    stream = it.path("cam").stream
-    assert stream is not None
-    connection = connection_of(it, publisher)
-    for is_gathered in (False, True):
-        connection._on_read = lambda is_gathered=is_gathered: is_gathered  # type: ignore[misc]
-        one_read(it, publisher, framed(*picture(1)[:2]))
-        assert (stream.batch is None) == is_gathered
-        one_read(it, publisher, framed(*picture(1)[2:]))
-        assert stream.batch is None
-        # Sizes that are no train's.
-        odd = [rtp(4 + index, b"\x41" + bytes(size), marker=False) for index, size in enumerate((20, 40, 30))]
-        one_read(it, publisher, framed(*odd))
-        assert (stream.batch is None) == is_gathered
-        one_read(it, publisher, framed(*picture(7)))
-    assert taken == [True, True, True] * 2
+async def test_a_picture_cut_in_two_waits_for_its_end(it: Fixture, taken: list[bool]) -> None:
+    publisher, reader = await publisher_of(it), await it.reader("cam")
+    counters = session_of(it, reader).counters
+    odd = [rtp(4 + index, b"\x41" + bytes(size), marker=index == 2) for index, size in enumerate((20, 40, 30))]
+    for first, rest in ((picture(1)[:2], picture(1)[2:]), (odd[:2], odd[2:])):
+        before = counters.packets_sent
+        one_read(it, publisher, framed(*first))
+        assert counters.packets_sent == before
+        one_read(it, publisher, framed(*rest))
+        assert counters.packets_sent == before + 3
+    assert taken == [True] * 4
+    assert await reader.packets(6) == picture(1) + odd
 
 
-async def test_trains_wait_for_the_answer_to_a_request(taken: list[bool]) -> None:
+async def test_media_waits_for_the_answer_to_a_request(taken: list[bool]) -> None:
     held = Held("other")
     async with running(held) as it:
         publisher, reader = await publisher_of(it), await it.reader("cam")
@@ -283,10 +275,10 @@ async def test_trains_wait_for_the_answer_to_a_request(taken: list[bool]) -> Non
         assert session.counters.packets_received == 9
         assert await reader.packets(9) == pictures[0] + pictures[1] + pictures[2]
         assert await reader.ended()
-        assert taken == [True]
+        assert taken == [True, True]
 
 
-async def test_trains_behind_the_answer_to_a_request_keep_their_order(taken: list[bool]) -> None:
+async def test_media_behind_the_answer_to_a_request_keeps_its_order(taken: list[bool]) -> None:
     held = Held("other")
     async with running(held) as it:
         publisher, reader = await publisher_of(it), await it.reader("cam")
@@ -299,7 +291,7 @@ async def test_trains_behind_the_answer_to_a_request_keep_their_order(taken: lis
         assert (await publisher.response()).status == 404
         for read in (whole[-9:], framed(*pictures[2]), framed(*pictures[3])):
             one_read(it, publisher, read)
-        assert taken == [True, True]
+        assert taken == [True] * 4
         assert await reader.packets(12) == [packet for each in pictures for packet in each]
 
 
@@ -318,21 +310,19 @@ async def test_media_behind_parts_of_something_keeps_its_order(it: Fixture, take
         wholes[4],
     ):
         one_read(it, publisher, read)
-    assert taken == [True, True, True]
+    assert taken == [True] * 6
     assert (await publisher.response()).cseq == "99"
     assert await reader.packets(15) == [packet for each in pictures for packet in each]
 
 
-async def test_trains_of_a_publisher_that_paused_are_ignored(it: Fixture, taken: list[bool]) -> None:
+async def test_media_of_a_publisher_that_paused_is_ignored(it: Fixture, taken: list[bool]) -> None:
     publisher = await publisher_of(it)
     one_read(it, publisher, framed(*picture(1)))
     session = session_of(it, publisher)
     assert (await publisher.request("PAUSE", it.url("cam"))).status == 200
-    forget_request(it, publisher)
     one_read(it, publisher, framed(*picture(4)))
     assert session.counters.packets_received == 3
     assert (await publisher.request("RECORD", it.url("cam"))).status == 200
-    forget_request(it, publisher)
     reader = await it.reader("cam")
     one_read(it, publisher, framed(*picture(7)))
     assert await reader.packets(3) == picture(7)
@@ -342,7 +332,6 @@ async def test_trains_of_a_publisher_that_paused_are_ignored(it: Fixture, taken:
 
 async def test_reports_of_a_reader_are_no_media(it: Fixture, taken: list[bool]) -> None:
     publisher, reader = await publisher_of(it), await it.reader("cam")
-    forget_request(it, reader)
     one_read(it, reader, framed(*picture(1)))
     one_read(it, publisher, framed(*picture(4), channel=1))  # of RTCP
     one_read(it, publisher, framed(*picture(7), channel=9))
@@ -357,7 +346,7 @@ async def test_packets_behind_an_oversized_one_are_numbered_behind_its_parts(it:
     one_read(it, publisher, framed(*picture(1)))
     one_read(it, publisher, framed(rtp(4, b"\x41\x9a" + bytes(3000), timestamp=1)))
     one_read(it, publisher, framed(*picture(5, timestamp=2)))
-    assert taken == [True, False, False]
+    assert taken == [True, False]  # from there on they are numbered one by one
     received = await reader.packets(9)
     numbers = [int.from_bytes(packet[2:4], "big") for packet in received]
     assert numbers == list(range(1, 1 + len(received)))

@@ -1,0 +1,138 @@
+"""Conversion between the two lanes of a track: RTP packets to frames, frames to RTP packets."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+
+from polycast.hub.frame_order import FrameOrder
+from polycast.hub.successor import RtpPosition
+from polycast.hub.warnings import StreamWarnings
+from polycast.media.codec import Codec
+from polycast.media.frame import Frame
+from polycast.media.packet import RtpPacket
+from polycast.media.timebase import WallTime, wall_time_to_ntp
+from polycast.media.track import Track
+from polycast.rtp.payload.base import Depacketizer, Packetizer
+from polycast.rtp.payload.registry import make_packetizer
+from polycast.rtp.reports import SenderReportSource
+from polycast.rtp.timeline import TrackClock
+
+# Seconds of media between two times that a publisher of frames has its RTP timestamps mapped to the wall clock.
+REPORT_INTERVAL_SECONDS = 10
+
+WallClock = Callable[[Frame, int], WallTime]
+"""Returns when a frame of a track with a clock rate was captured, on one clock for all tracks."""
+
+
+class FrameMaker:
+    """Makes the frames of one track out of its packets."""
+
+    __slots__ = ("_clock", "_depacketizer", "_order", "_track", "_warnings")
+
+    def __init__(
+        self, track: Track, depacketizer: Depacketizer, clock: TrackClock, order: FrameOrder, warnings: StreamWarnings
+    ) -> None:
+        self._track = track
+        self._depacketizer = depacketizer
+        self._clock = clock
+        self._order = order
+        self._warnings = warnings
+
+    def push(self, packet: RtpPacket, now: float) -> Sequence[Frame]:
+        """Take a packet; return the frames that it completes. They are not in order yet: see `finish`."""
+        depacketizer = self._depacketizer
+        order = self._order
+        is_video = order.is_video
+        pts = self._clock.extend(
+            packet.timestamp, now, key=packet.key and is_video, floor=order.last_dts if is_video else None
+        )
+        order.follow(pts, now)
+        errors = depacketizer.errors
+        frames = depacketizer.push(packet, pts)
+        if depacketizer.errors != errors:
+            self._warnings.on_unreadable(self._track, depacketizer.last_error, now)
+        return frames
+
+    def finish(self, frame: Frame) -> Frame | None:
+        """Return a frame as readers get it; None for one that they do not get."""
+        placed = self._order.put(frame)
+        if placed is not None:
+            # Nobody else has the frame yet: what the publisher's clock says of it is part of its making.
+            placed.wall_time = self._clock.wall_time(placed.pts)
+        return placed
+
+
+class PacketMaker:
+    """Makes the packets of one track out of its frames."""
+
+    __slots__ = ("_clock", "_next_report_time", "_origin", "_packetizer", "_position", "_reports", "is_possible")
+
+    def __init__(self, position: RtpPosition, reports: SenderReportSource, clock: WallClock) -> None:
+        self._position = position
+        self._reports = reports
+        self._clock = clock
+        self._packetizer: Packetizer | None = None
+        self._origin = 0
+        """RTP timestamp of the frames' time 0."""
+        self._next_report_time = -(1 << 62)
+        self.is_possible = True
+        """Whether frames of this codec can be carried in RTP, as far as it was tried."""
+
+    def set_codec(self, codec: Codec) -> None:
+        """Take changed parameter sets."""
+        if self._packetizer is not None:
+            self._packetizer.codec = codec
+
+    def restart(self, *, continues: bool) -> None:
+        """Another publisher goes on; ``continues``: this one has frames, too."""
+        self._next_report_time = -(1 << 62)
+        if not continues:
+            self._packetizer = None
+
+    def make(self, track: Track, frame: Frame, now: float) -> list[RtpPacket]:
+        """Return the packets of a frame."""
+        packetizer = self._packetizer or self._open(track, frame, now)
+        packets = packetizer.packetize(frame) if packetizer is not None else []
+        if packets:
+            self._report(track, frame, now)
+            last = packets[-1]
+            position = self._position
+            position.next_sequence = (last.sequence + 1) & 0xFFFF
+            position.timestamp = last.timestamp
+            position.time = now
+        return packets
+
+    def skip(self, track: Track, frame: Frame, now: float) -> None:
+        """Follow the frames that nobody reads as packets, so that the first reader can be told where it begins."""
+        if self._packetizer is None and self._open(track, frame, now) is None:
+            return
+        self._position.timestamp = (frame.dts + self._origin) & 0xFFFFFFFF
+        self._position.time = now
+        self._report(track, frame, now)
+
+    def _open(self, track: Track, frame: Frame, now: float) -> Packetizer | None:
+        if not self.is_possible:
+            return None
+        position = self._position
+        sequence, origin = secrets.randbits(16), secrets.randbits(32)
+        if position.ssrc is None:
+            position.ssrc = secrets.randbits(32)
+        elif position.next_sequence >= 0:  # a publisher of packets came before
+            sequence, origin = position.next_sequence, position.timestamp_at(now, track.clock_rate) - frame.pts
+        packetizer = self._packetizer = make_packetizer(
+            track, ssrc=position.ssrc, initial_sequence=sequence, initial_timestamp=origin & 0xFFFFFFFF
+        )
+        if packetizer is None:
+            self.is_possible = False
+        else:
+            self._origin = origin
+            position.next_sequence = sequence
+        return packetizer
+
+    def _report(self, track: Track, frame: Frame, now: float) -> None:
+        """Map the RTP timestamp of a frame to the wall clock, by the time line that all tracks share."""
+        if frame.pts >= self._next_report_time:
+            self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * track.clock_rate
+            ntp = wall_time_to_ntp(self._clock(frame, track.clock_rate))
+            self._reports.on_publisher_report(ntp, (frame.pts + self._origin) & 0xFFFFFFFF, now)

@@ -1,0 +1,67 @@
+"""The frames of one track in order, on one time line that goes on whatever the publisher's clock does."""
+
+from __future__ import annotations
+
+from polycast.hub.successor import retimed
+from polycast.hub.warnings import StreamWarnings
+from polycast.media.codec import Kind
+from polycast.media.continuity import TrackContinuity
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+
+# Seconds by which sound may begin before the end of the sound before it: rounding, and clocks that are corrected.
+MAXIMUM_OVERLAP_SECONDS = 0.1
+
+
+class FrameOrder:
+    """Puts the frames of one track in order, and marks those that begin a new piece of the time line."""
+
+    __slots__ = ("_continuity", "_piece_start", "_track", "_warnings", "discontinuities", "is_video", "last_dts")
+
+    def __init__(self, track: Track, continuity: TrackContinuity, warnings: StreamWarnings) -> None:
+        self._track = track
+        self._continuity = continuity
+        self._warnings = warnings
+        self.is_video = track.codec.kind is Kind.VIDEO
+        self.discontinuities = 0
+        """How often the publisher's time line began again."""
+        self._piece_start: int | None = None
+        """Where a new piece of the time line begins, until the first frame of it."""
+        self.last_dts: int | None = None
+        """Decoding time of the last frame, in ticks; None before the first one."""
+
+    def place(self, frame: Frame, now: float) -> Frame | None:
+        """Return a frame of a publisher of frames, as readers get it; None for one that they do not get."""
+        position = self._continuity.place(frame.dts, now, key=frame.key and self.is_video)
+        self.follow(position, now)
+        return self.put(frame, position - frame.dts)
+
+    def follow(self, position: int, now: float) -> None:
+        """Note where something was placed: a new piece of the time line may begin there."""
+        continuity = self._continuity
+        if continuity.pieces != self.discontinuities:
+            self.discontinuities = continuity.pieces
+            self._piece_start = position
+            if continuity.leap:
+                self._warnings.on_leap(self._track, continuity.leap, now)
+
+    def begin_again(self) -> None:
+        """Begin a new piece: another publisher goes on."""
+        self._piece_start = self.last_dts
+
+    def put(self, frame: Frame, shift: int = 0) -> Frame | None:
+        """Return a frame, ``shift`` ticks later, as readers may get it; None for sound over which others were heard."""
+        dts = frame.dts + shift
+        last = self.last_dts
+        if last is not None and dts < last:
+            if not self.is_video and last - dts > MAXIMUM_OVERLAP_SECONDS * self._track.clock_rate:
+                return None
+            dts = last
+        pts = max(frame.pts + shift, dts)
+        begins = self._piece_start is not None and pts >= self._piece_start
+        if begins:
+            self._piece_start = None
+        self.last_dts = dts
+        if pts != frame.pts or dts != frame.dts or begins:
+            return retimed(frame, pts, dts, discontinuity=begins or frame.discontinuity)
+        return frame

@@ -1,0 +1,131 @@
+"""What the times of a stream's tracks mean: on the time line that they share, and on the wall clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from polycast.hub.successor import RtpPosition
+from polycast.media.continuity import MAXIMUM_STEP, MAXIMUM_STEP_OF_FRAMES, Continuity
+from polycast.media.frame import Frame
+from polycast.media.timebase import (
+    NANOSECONDS,
+    WallTime,
+    ntp_to_wall_time,
+    rescale_nearest,
+    timestamp_difference,
+    wall_time_to_ntp,
+)
+from polycast.rtp.reports import SenderReportSource
+from polycast.rtp.rtcp import SenderReport
+from polycast.rtp.timeline import Timeline
+
+# Seconds by which the clock of a publisher may differ from what its packets said before; more is a clock being set.
+MAXIMUM_CLOCK_STEP_SECONDS = 10
+
+# Seconds that the first packet may be away from the sync point that RTP-Info tells; more is a header that is made up.
+MAXIMUM_SYNC_POINT_DISTANCE_SECONDS = 10
+
+# Nanoseconds by which a publisher's report has to move a track before readers are told at once: what a viewer notices
+# is several times that (ITU-R BT.1359).
+REPORT_CHANGE_NANOSECONDS = 5_000_000
+
+
+class StreamClock:
+    """The clock of one stream. ``now`` is monotonic seconds."""
+
+    def __init__(self, clock_rates: Sequence[int], *, publishes_packets: bool) -> None:
+        self._rates = tuple(clock_rates)
+        self.continuity = Continuity(clock_rates, _maximum_step(publishes_packets))
+        self.timeline = Timeline(clock_rates, continuity=self.continuity)
+        self.reports = tuple(map(SenderReportSource, clock_rates))
+        """What readers over RTP are told, by track."""
+        self.report_version = 0
+        """Counts how often sender reports of the publisher moved a track: what readers were told holds no longer."""
+        self._offset: int | None = None
+        """Nanoseconds from the clock of an RTP publisher to the one that its readers are told."""
+        self._wall_origin: int | None = None
+        """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
+        self.sync_point: Mapping[int, int] = {}
+        """RTP timestamps of one moment, by track, until the first packet."""
+
+    def set_sync_point(self, timestamps: Mapping[int, int]) -> None:
+        """Take the RTP timestamps that tracks have at one moment; before the first packet."""
+        self.sync_point = dict(timestamps)
+        self.timeline.set_sync_point(timestamps)
+
+    def resume(self, *, publishes_packets: bool) -> None:
+        """Go on with a successor whose times have nothing to do with those so far."""
+        self.continuity.restart()
+        self.continuity.maximum_step = _maximum_step(publishes_packets)
+
+    def on_packet(self, index: int, timestamp: int, now: float) -> None:
+        """Compare a packet that was just received with the wall clock; to be left out before `next_packet_time` of the
+        track's reports."""
+        wall_time = WallTime(time.time_ns())
+        if self.sync_point:
+            self._anchor_sync_point(index, timestamp, wall_time)
+        self.reports[index].on_packet(timestamp, now, wall_time)
+
+    def catch_up(self, index: int, position: RtpPosition, now: float) -> None:
+        """Compare the last packet with the wall clock where that has been left out: it may come after a jump."""
+        if position.time is not None:
+            elapsed = max(0.0, now - position.time)
+            wall_time = WallTime(time.time_ns() - round(elapsed * NANOSECONDS))
+            self.reports[index].on_packet(position.timestamp, position.time, wall_time)
+
+    def on_sender_report(self, index: int, report: SenderReport, timestamp: int, now: float) -> SenderReport:
+        """Take a sender report of the publisher, and its RTP timestamp as readers see it; return the report as readers
+        are told it. It maps the track's timestamps to the wall clock."""
+        reports = self.reports[index]
+        before = reports.wall_time_of(timestamp)
+        ntp = self._to_our_clock(reports, report.ntp, timestamp)
+        reports.on_publisher_report(ntp, timestamp, now)
+        if before is not None and abs(ntp_to_wall_time(ntp) - before) > REPORT_CHANGE_NANOSECONDS:
+            self.report_version += 1
+        self.timeline.on_sender_report(index, report.ntp, timestamp)
+        return replace(report, ntp=ntp, rtp_timestamp=timestamp)
+
+    def wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
+        """Return when a frame of the publisher was captured: as it says, else by the stream's common time line.
+
+        That time line is mapped to the wall clock at its first frame, once for all tracks, so they stay in sync.
+        """
+        if frame.wall_time is not None:
+            return frame.wall_time
+        elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
+        if self._wall_origin is None:
+            self._wall_origin = time.time_ns() - elapsed
+        return WallTime(self._wall_origin + elapsed)
+
+    def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:
+        """Return the NTP time of a publisher's report on the clock that readers have been told so far.
+
+        A publisher's clock may be hours off. Readers that were told ours before its first report, or that saw it being
+        set, must not see their time line jump; the tracks' places relative to each other are the publisher's.
+        """
+        theirs = ntp_to_wall_time(ntp)
+        ours = reports.wall_time_of(timestamp)
+        offset = self._offset
+        if ours is not None and (
+            offset is None or abs(theirs + offset - ours) > MAXIMUM_CLOCK_STEP_SECONDS * NANOSECONDS
+        ):
+            offset = ours - theirs
+        self._offset = offset = offset or 0
+        return wall_time_to_ntp(WallTime(theirs + offset))
+
+    def _anchor_sync_point(self, index: int, timestamp: int, wall_time: WallTime) -> None:
+        """Map all tracks to the wall clock at the first packet of one of them."""
+        sync_point, self.sync_point = self.sync_point, {}
+        if index not in sync_point:
+            return
+        ticks = timestamp_difference(timestamp - sync_point[index])
+        since = rescale_nearest(ticks, self._rates[index], NANOSECONDS)
+        if abs(since) <= MAXIMUM_SYNC_POINT_DISTANCE_SECONDS * NANOSECONDS:
+            for other, its_timestamp in sync_point.items():
+                self.reports[other].on_sync_point(its_timestamp, WallTime(wall_time - since))
+
+
+def _maximum_step(publishes_packets: bool) -> float:
+    return MAXIMUM_STEP if publishes_packets else MAXIMUM_STEP_OF_FRAMES

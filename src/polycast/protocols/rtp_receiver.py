@@ -1,0 +1,206 @@
+"""Receiving a publisher's RTP: from its packets, in whatever way they come, to runs in a stream.
+
+Used by all protocols whose media is RTP. A `MediaReceiver` is for one publisher, its `TrackReceiver` for one track:
+order, loss, size limits, invalid packets, counters, and RTCP in both directions.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from polycast.errors import RemoteProtocolError
+from polycast.hub.batch import FramedRun, PacketRun
+from polycast.hub.live_track import LiveTrack
+from polycast.hub.stats import Counters
+from polycast.hub.stream import Stream
+from polycast.log import Log
+from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import PacketBuffer
+from polycast.rtp.header import HEADER_SIZE, parse_packet
+from polycast.rtp.reception import RtpReception
+from polycast.rtp.repacketize import Oversized
+from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound, serialize_compound
+
+
+class MediaReceiver:
+    """Receives the media of one publisher. ``now`` is monotonic seconds."""
+
+    def __init__(
+        self, stream: Stream, counters: Counters, log: Log, now: float, *, reorders: bool, ignores_short: bool = False
+    ) -> None:
+        """``reorders``: packets come over a network that may reorder them; over TCP there is no need to.
+        ``ignores_short``: leave out what is too short for RTP, as servers send it to open a NAT, without a word."""
+        self.stream = stream
+        self.counters = counters
+        self._log = log
+        self._bad_packets = 0
+        self.ignores_short = ignores_short
+        self._began = now
+        self.last_activity: float | None = None
+        """When anything was received last; None before that."""
+        self.tracks = tuple(TrackReceiver(self, track, reorders=reorders) for track in stream.tracks)
+
+    @property
+    def idle_since(self) -> float:
+        """When anything was received last; at first, when the receiver was made."""
+        return self._began if self.last_activity is None else self.last_activity
+
+    def on_bad_packet(self, error: RemoteProtocolError) -> None:
+        """Count a packet that is invalid or cannot be forwarded; the first one is logged."""
+        if not self._bad_packets:
+            self._log.warning("invalid packet received, ignored: %s", error)
+        self._bad_packets += 1
+
+    def end_of_read(self) -> None:
+        """Say that what one read brought has been received."""
+        self.stream.end_of_read()
+
+    def give_up_missing(self, now: float) -> None:
+        """Wait no longer for packets that have been missing for too long."""
+        for track in self.tracks:
+            track.give_up_missing(now)
+
+    def tick(self, now: float) -> None:
+        """Called about once a second: missing packets, statistics, and what the log has to be told."""
+        self.give_up_missing(now)
+        self.stream.end_of_read()
+        self.counters.packets_lost = sum(track.lost for track in self.tracks)
+        self.counters.jitter = max((track.jitter_seconds for track in self.tracks), default=0.0)
+        if self._bad_packets > 1:
+            self._log.warning("%d more invalid packets ignored", self._bad_packets - 1)
+            self._bad_packets = 1
+
+
+class TrackReceiver:
+    """Receives one track of a publisher."""
+
+    __slots__ = ("_index", "_media", "_own_ssrc", "_reception", "_repacketizer", "_track", "has_sender_report")
+
+    def __init__(self, media: MediaReceiver, track: LiveTrack, *, reorders: bool) -> None:
+        self._media = media
+        self._track = track
+        self._index = track.index
+        self._reception = RtpReception(track.track.clock_rate) if reorders else None
+        self._repacketizer: Oversized | None = None
+        """There from the first packet on that is too large."""
+        self._own_ssrc = secrets.randbits(32)
+        self.has_sender_report = False
+
+    @property
+    def lost(self) -> int:
+        """Packets that never came."""
+        return self._track.counters.lost
+
+    @property
+    def jitter_seconds(self) -> float:
+        """Interarrival jitter in seconds; 0.0 over TCP."""
+        return 0.0 if self._reception is None else self._reception.jitter_seconds
+
+    def receive_buffer(self, buffer: PacketBuffer, now: float) -> None:
+        """Take packets that came in one read over TCP. The hot path of the server."""
+        media = self._media
+        media.last_activity = now
+        run = FramedRun(self._index, buffer)
+        if self._repacketizer is None and media.stream.publish(run, now):
+            counters = media.counters
+            counters.packets_received += run.count
+            counters.bytes_received += run.size
+            return
+        self._receive_each(buffer, now)
+
+    def receive_datagram(self, data: bytes, start: int, end: int, now: float) -> None:
+        """Take the packet ``data[start:end]`` that came in a datagram; what is too short only opens a NAT."""
+        if end - start < HEADER_SIZE:
+            return
+        self._media.last_activity = now
+        try:
+            packet = parse_packet(data, start, end)
+        except RemoteProtocolError as error:
+            self._media.on_bad_packet(error)
+            return
+        if self._track.is_own(packet):
+            counters = self._media.counters
+            counters.packets_received += 1
+            counters.bytes_received += end - start
+            self._publish((packet,) if self._reception is None else self._reception.receive(packet, now), now)
+
+    def receive_rtcp(self, data: bytes, now: float) -> None:
+        """Take a compound RTCP packet of the publisher."""
+        self._media.last_activity = now
+        try:
+            reports = parse_compound(data)
+        except RemoteProtocolError as error:
+            self._media.on_bad_packet(error)
+            return
+        for report in reports:
+            if isinstance(report, SenderReport):
+                self.has_sender_report = True
+                if self._reception is not None:
+                    self._reception.on_sender_report(report, now)
+                self._media.stream.on_sender_report(self._index, report, now)
+
+    def receiver_report(self, now: float) -> bytes:
+        """Return a receiver report about the track."""
+        block = None if self._reception is None else self._reception.report_block(now)
+        return serialize_compound([ReceiverReport(self._own_ssrc, () if block is None else (block,))])
+
+    def give_up_missing(self, now: float) -> None:
+        """Wait no longer for packets that have been missing for too long."""
+        if self._reception is not None:
+            self._publish(self._reception.flush(now), now)
+
+    def _receive_each(self, buffer: PacketBuffer, now: float) -> None:
+        """Take the packets of a buffer one by one, where they cannot be taken all at once."""
+        media = self._media
+        track = self._track
+        payload_type = track.payload_type
+        maximum_size = track.maximum_packet_size
+        data = buffer.data
+        packets: list[RtpPacket] = []
+        is_unchanged = True
+        count = size = 0
+        for start, end in buffer.bounds():
+            if media.ignores_short and end - start < HEADER_SIZE:
+                continue
+            try:
+                packet = parse_packet(data, start, end)
+                if data[start + 1] & 0x7F != payload_type and not track.is_own(packet):
+                    continue
+                count += 1
+                size += end - start
+                if packet.data is not data:  # padding was taken off: the header in front no longer fits
+                    is_unchanged = False
+                if end - start > maximum_size or self._repacketizer is not None:
+                    packets += self._fit(packet)
+                    is_unchanged = False
+                else:
+                    packets.append(packet)
+            except RemoteProtocolError as error:
+                media.on_bad_packet(error)
+        media.counters.packets_received += count
+        media.counters.bytes_received += size
+        if packets:
+            media.stream.publish(PacketRun(self._index, packets, buffer.framing if is_unchanged else None), now)
+
+    def _publish(self, packets: Sequence[RtpPacket], now: float) -> None:
+        """Publish packets, in order."""
+        fitting: list[RtpPacket] = []
+        for packet in packets:
+            try:
+                fitting += self._fit(packet)
+            except RemoteProtocolError as error:
+                self._media.on_bad_packet(error)
+        if fitting:
+            self._media.stream.publish(PacketRun(self._index, fitting), now)
+
+    def _fit(self, packet: RtpPacket) -> Sequence[RtpPacket]:
+        """Return a packet, or what has to be sent in its place because it is too large, or one before it was.
+
+        Raises RemoteProtocolError where it cannot be repacketized.
+        """
+        if self._repacketizer is None:
+            if len(packet) <= self._track.maximum_packet_size:
+                return (packet,)
+            self._repacketizer = Oversized(self._track.track, refuses=self._reception is None)
+        return self._repacketizer.push(packet)

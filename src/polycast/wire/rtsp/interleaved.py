@@ -1,0 +1,116 @@
+"""Interleaved frames: packets on an RTSP connection, each behind a header with a channel number and its size
+(RFC 2326 section 10.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from typing import Final
+
+from polycast.media.packet_buffer import Framing, PacketBuffer
+
+DOLLAR: Final = 0x24
+"""First byte of each frame."""
+HEADER_SIZE: Final = 4
+HEADER: Final = Struct(">BBH")
+"""Dollar sign, channel, bytes of the payload."""
+
+RUN_LIMIT: Final = 256
+"""Frames of one run, so that a read of nothing but tiny frames is worked through in parts; a read of 256 KiB has some
+200 packets of video."""
+
+_FRAMINGS: Final = tuple(Framing(HEADER_SIZE, f"interleaved channel {channel}") for channel in range(256))
+
+_unpack_header: Final = HEADER.unpack_from
+
+
+def interleaved_framing(channel: int) -> Framing | None:
+    """Return the framing of a channel; None for -1, which stands for no channel."""
+    return _FRAMINGS[channel] if channel >= 0 else None
+
+
+class InterleavedRun(PacketBuffer):
+    """Interleaved frames of one channel that stand one after another in one buffer; the payloads are the packets."""
+
+    __slots__ = ("channel", "is_last")
+
+    def __init__(
+        self,
+        channel: int,
+        data: bytes,
+        start: int,
+        end: int,
+        count: int,
+        stride: int = 0,
+        sizes: Sequence[int] = (),
+        *,
+        is_last: bool = False,
+    ) -> None:
+        self.framing = _FRAMINGS[channel]
+        self.channel = channel
+        self.data = data
+        self.start = start
+        self.end = end
+        self.count = count
+        self.stride = stride
+        self.sizes = sizes
+        self.is_last = is_last
+        """Whether the parser has nothing more than these, so that it need not be asked again."""
+
+    def frames(self) -> Iterator[tuple[int, int, int]]:
+        """Yield ``(channel, start, end)`` of each frame: ``data[start:end]`` is its payload."""
+        for start, end in self.bounds():
+            yield self.channel, start, end
+
+
+def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
+    """Return the frames in ``data[start:]``, which begins with the header of one, where it is nothing but frames of
+    one channel and size, the last one perhaps smaller; None where it is not. ``limit``: see `next_run`.
+
+    A shortcut for `next_run`: the headers are compared byte by byte, each byte for all frames at once.
+    """
+    channel, high, low = data[start + 1], data[start + 2], data[start + 3]
+    stride = (high << 8 | low) + HEADER_SIZE
+    end = len(data)
+    count, rest = divmod(end - start, stride)
+    if not 0 < count < RUN_LIMIT or stride - HEADER_SIZE > limit:
+        return None
+    if count > 1:
+        last = end - rest
+        if (
+            data[start:last:stride].count(DOLLAR) != count
+            or data[start + 1 : last : stride].count(channel) != count
+            or data[start + 3 : last : stride].count(low) != count
+            or data[start + 2 : last : stride].count(high) != count
+        ):
+            return None
+    if rest:
+        if rest < HEADER_SIZE or _unpack_header(data, end - rest) != (DOLLAR, channel, rest - HEADER_SIZE):
+            return None
+        count += 1
+    return InterleavedRun(channel, data, start, end, count, stride, is_last=True)
+
+
+def next_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
+    """Return the frames of one channel from ``start`` on, where the header of one is: `RUN_LIMIT` at most, none with a
+    payload of more than ``limit`` bytes. None where not even the first one is whole, or it is over the limit."""
+    size = len(data)
+    last_header = size - HEADER_SIZE
+    sizes: list[int] = []
+    channel = data[start + 1]
+    position = start
+    while position <= last_header and len(sizes) < RUN_LIMIT:
+        dollar, its_channel, length = _unpack_header(data, position)
+        end = position + HEADER_SIZE + length
+        if its_channel != channel or dollar != DOLLAR or length > limit or end > size:
+            break
+        sizes.append(length)
+        position = end
+    count = len(sizes)
+    if not count:
+        return None
+    is_last = position == size
+    first, last = sizes[0], sizes[-1]
+    if last <= first and sizes.count(first) == count - (last < first):
+        return InterleavedRun(channel, data, start, position, count, first + HEADER_SIZE, is_last=is_last)
+    return InterleavedRun(channel, data, start, position, count, 0, sizes, is_last=is_last)
