@@ -271,7 +271,7 @@ async def test_frames_are_made_only_while_somebody_wants_them() -> None:
     assert entry.units[-1] == IDR
     assert entry.key
     stream.remove_reader(frames)
-    assert stream.tracks[0]._frame_maker is None
+    assert not stream.tracks[0]._lane.is_open
 
 
 async def test_packets_become_frames_of_both_tracks_on_one_time_line() -> None:
@@ -496,7 +496,7 @@ async def test_frames_in_progress_of_all_tracks_have_a_limit_in_sum() -> None:
         for sequence in range(1, 40):
             write(stream, rtp(sequence, b"\x7c\x05" + bytes(60_000), marker=False), track=index)
     stream.flush()
-    depacketizers = [track._frame_maker._depacketizer for track in stream.tracks]  # type: ignore[union-attr]
+    depacketizers = [track._lane._depacketizer for track in stream.tracks]
     held = sum(depacketizer._fragments.size for depacketizer in depacketizers)  # type: ignore[union-attr]
     assert held <= 24 << 20
     assert all(depacketizer is not None and depacketizer.errors == 1 for depacketizer in depacketizers)

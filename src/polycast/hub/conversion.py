@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from polycast.hub.frame_order import FrameOrder
+from polycast.hub.stream_clock import StreamClock
 from polycast.hub.successor import RtpPosition
 from polycast.hub.warnings import StreamWarnings
 from polycast.media.codec import Codec
@@ -14,9 +15,8 @@ from polycast.media.packet import RtpPacket
 from polycast.media.timebase import WallTime, wall_time_to_ntp
 from polycast.media.track import Track
 from polycast.rtp.payload.base import Depacketizer, Packetizer
-from polycast.rtp.payload.registry import make_packetizer
+from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.reports import SenderReportSource
-from polycast.rtp.timeline import TrackClock
 
 # Seconds of media between two times that a publisher of frames has its RTP timestamps mapped to the wall clock.
 REPORT_INTERVAL_SECONDS = 10
@@ -25,24 +25,43 @@ WallClock = Callable[[Frame, int], WallTime]
 """Returns when a frame of a track with a clock rate was captured, on one clock for all tracks."""
 
 
-class FrameMaker:
-    """Makes the frames of one track out of its packets."""
+class FrameLane:
+    """The frames of one track: those of its publisher, or made of its packets while it is open."""
 
-    __slots__ = ("_clock", "_depacketizer", "_order", "_track", "_warnings")
+    __slots__ = ("_clock", "_depacketizer", "_track", "_warnings", "order")
 
-    def __init__(
-        self, track: Track, depacketizer: Depacketizer, clock: TrackClock, order: FrameOrder, warnings: StreamWarnings
-    ) -> None:
+    def __init__(self, track: Track, clock: StreamClock, warnings: StreamWarnings) -> None:
         self._track = track
-        self._depacketizer = depacketizer
-        self._clock = clock
-        self._order = order
+        self._clock = clock.timeline.tracks[track.index]
+        self._depacketizer: Depacketizer | None = None
         self._warnings = warnings
+        self.order = FrameOrder(track, clock.continuity.tracks[track.index], warnings)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames are made of packets."""
+        return self._depacketizer is not None
+
+    def open(self, track: Track, frame_limit: int) -> None:
+        """Begin to make frames out of the packets of a track as it is described now, of ``frame_limit`` bytes at most.
+
+        Where its codec is not understood there are none.
+        """
+        if self._depacketizer is None:
+            depacketizer = self._depacketizer = make_depacketizer(track)
+            if depacketizer is not None:
+                depacketizer.limit_frame_size(frame_limit)
+
+    def close(self) -> None:
+        """Stop making frames."""
+        self._depacketizer = None
 
     def push(self, packet: RtpPacket, now: float) -> Sequence[Frame]:
         """Take a packet; return the frames that it completes. They are not in order yet: see `finish`."""
         depacketizer = self._depacketizer
-        order = self._order
+        if depacketizer is None:
+            return ()
+        order = self.order
         is_video = order.is_video
         pts = self._clock.extend(
             packet.timestamp, now, key=packet.key and is_video, floor=order.last_dts if is_video else None
@@ -56,7 +75,7 @@ class FrameMaker:
 
     def finish(self, frame: Frame) -> Frame | None:
         """Return a frame as readers get it; None for one that they do not get."""
-        placed = self._order.put(frame)
+        placed = self.order.put(frame)
         if placed is not None:
             # Nobody else has the frame yet: what the publisher's clock says of it is part of its making.
             placed.wall_time = self._clock.wall_time(placed.pts)

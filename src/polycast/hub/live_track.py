@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from polycast.codecs.registry import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FramedRun, PacketRun, Run
-from polycast.hub.conversion import FrameMaker, PacketMaker
-from polycast.hub.frame_order import FrameOrder
+from polycast.hub.conversion import FrameLane, PacketMaker
 from polycast.hub.stream_clock import StreamClock
 from polycast.hub.successor import Renumbering, RtpPosition, Succession
 from polycast.hub.warnings import StreamWarnings
@@ -21,9 +20,9 @@ from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, TARGET_PACKET_SIZE, payload_type_of, ssrc_at
+from polycast.rtp.header import HEADER_SIZE, TARGET_PACKET_SIZE, ssrc_at
 from polycast.rtp.payload.base import KEY, PARAMETERS
-from polycast.rtp.payload.registry import make_depacketizer, payload_of
+from polycast.rtp.payload.registry import payload_of
 from polycast.rtp.scan import Flagged, PacketScanner
 
 
@@ -44,19 +43,15 @@ class LiveTrack:
     """A track while it is being published. ``now`` is when something was received, in monotonic seconds."""
 
     __slots__ = (
-        "_clock",
-        "_frame_maker",
         "_is_key_track",
-        "_order",
+        "_lane",
         "_packet_maker",
         "_scanner",
         "_succession",
         "_waits_for_marker",
-        "_warnings",
         "counters",
         "entries",
         "frame_open",
-        "index",
         "position",
         "reports",
         "track",
@@ -66,10 +61,7 @@ class LiveTrack:
         """``is_key_track``: see `Stream.key_track`."""
         payload_format = payload_of(track)
         self.track = track
-        self.index = track.index
         self._is_key_track = is_key_track
-        self._clock = clock
-        self._warnings = warnings
         self._scanner = PacketScanner(
             track.rtp.payload_type if track.rtp is not None else 0,
             payload_format.maximum_packet_size,
@@ -77,8 +69,7 @@ class LiveTrack:
             payload_format.continuation,
         )
         self._waits_for_marker = payload_format.marker_ends_frame
-        self._order = FrameOrder(track, clock.continuity.tracks[track.index], warnings)
-        self._frame_maker: FrameMaker | None = None
+        self._lane = FrameLane(track, clock, warnings)
         self._succession: Succession | None = None
         self.position = RtpPosition()
         self.reports = clock.reports[track.index]
@@ -89,6 +80,11 @@ class LiveTrack:
         """Whether the packets so far end in the middle of a frame."""
         self.entries: list[Frame | Track] = []
         """Frames made of packets, and changed descriptions in their place between them; the stream empties it."""
+
+    @property
+    def index(self) -> int:
+        """Its place among the tracks of the stream."""
+        return self.track.index
 
     @property
     def ssrc(self) -> int | None:
@@ -108,12 +104,12 @@ class LiveTrack:
     @property
     def last_dts(self) -> int | None:
         """Decoding time of the last frame, in ticks; None before the first, or where there was no reader of frames."""
-        return self._order.last_dts
+        return self._lane.order.last_dts
 
     @property
     def discontinuities(self) -> int:
         """How often the publisher's time line began again, as far as frames were made."""
-        return self._order.discontinuities
+        return self._lane.order.discontinuities
 
     @property
     def maximum_packet_size(self) -> int:
@@ -126,19 +122,6 @@ class LiveTrack:
         return self._scanner.payload_type
 
     # Packets
-
-    def is_own(self, packet: RtpPacket) -> bool:
-        """Whether a packet has the payload type of the track.
-
-        Others are counted, and not to be published: RTCP among the media, or the private packets of a camera. They have
-        sequence numbers and timestamps of their own, so nothing may be concluded from these.
-        """
-        payload_type = payload_type_of(packet)
-        if payload_type == self._scanner.payload_type:
-            return True
-        self.counters.foreign += 1
-        self._warnings.on_foreign_packet(self.track, payload_type)
-        return False
 
     def receive(self, run: Run, now: float) -> Run | None:
         """Take packets of the publisher; return them as readers get them, which may be another run, or an empty one.
@@ -169,9 +152,9 @@ class LiveTrack:
         if flagged:
             run.key_starts = [start for flags, start, _ in flagged if flags & KEY]
             run.has_key = self._is_key_track and bool(run.key_starts)
-            if self._frame_maker is None:
+            if not self._lane.is_open:
                 self._update_parameters(buffer.data, flagged)
-        if self._frame_maker is not None:
+        if self._lane.is_open:
             self._make_frames_of(run, flagged, now)
         return run
 
@@ -199,7 +182,7 @@ class LiveTrack:
             position.next_sequence = (packet.sequence + 1) & 0xFFFF
             if packet.key and self._is_key_track:
                 received.has_key = True
-            if self._frame_maker is not None:
+            if self._lane.is_open:
                 self._make_frames(packet, now)
         last = packets[-1]
         position.timestamp = last.timestamp
@@ -250,16 +233,11 @@ class LiveTrack:
 
     def open_frame_lane(self, frame_limit: int) -> None:
         """Begin to make frames out of packets, of ``frame_limit`` bytes at most."""
-        if self._frame_maker is None:
-            depacketizer = make_depacketizer(self.track)
-            if depacketizer is not None:
-                depacketizer.limit_frame_size(frame_limit)
-                clock = self._clock.timeline.tracks[self.index]
-                self._frame_maker = FrameMaker(self.track, depacketizer, clock, self._order, self._warnings)
+        self._lane.open(self.track, frame_limit)
 
     def close_frame_lane(self) -> None:
         """Stop making frames: nobody needs them any more."""
-        self._frame_maker = None
+        self._lane.close()
 
     def _make_frames_of(self, run: FramedRun, flagged: Sequence[Flagged], now: float) -> None:
         with_parameters = {each.start: each for each in flagged if each.flags & PARAMETERS}
@@ -269,12 +247,10 @@ class LiveTrack:
             self._make_frames(packet, now)
 
     def _make_frames(self, packet: RtpPacket, now: float) -> None:
-        maker = self._frame_maker
-        if maker is None:
-            return
-        for frame in maker.push(packet, now):
+        lane = self._lane
+        for frame in lane.push(packet, now):
             self._refresh_codec(frame)
-            placed = maker.finish(frame)
+            placed = lane.finish(frame)
             if placed is not None:
                 self.entries.append(placed)
 
@@ -287,7 +263,7 @@ class LiveTrack:
             if not succession.admits(key=frame.key):
                 return None
             self._succession = None
-        placed = self._order.place(frame, now)
+        placed = self._lane.order.place(frame, now)
         if placed is not None:
             self._refresh_codec(placed)
         return placed
@@ -340,8 +316,8 @@ class LiveTrack:
         if track.rtp is not None:
             self._scanner.set_payload_type(track.rtp.payload_type)
         self.frame_open = False
-        self._frame_maker = None
-        self._order.begin_again()
+        self._lane.close()
+        self._lane.order.begin_again()
         self._packet_maker.restart(continues=not publishes_packets)
         position, rtp = self.position, self.track.rtp
         renumbering: Renumbering | None = None

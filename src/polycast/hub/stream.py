@@ -136,7 +136,6 @@ class Stream:
         """``publishes_packets`` says which lane the publisher feeds: RTP packets (True) or frames."""
         tracks = tuple(map(_with_rtp_format, tracks))
         self._warnings = StreamWarnings(log)
-        self.publishes_packets = publishes_packets
         self.clock = StreamClock([track.clock_rate for track in tracks], publishes_packets=publishes_packets)
         self.key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), 0)
         """The track whose key frames are where a reader can begin: the first video track."""
@@ -155,6 +154,11 @@ class Stream:
         self._wait = _FrameWait(loop, self.flush)
         self._closed = False
         self.rate = RateMeter(now)
+
+    @property
+    def publishes_packets(self) -> bool:
+        """Which lane the publisher feeds: RTP packets (True) or frames."""
+        return self.clock.publishes_packets
 
     @property
     def frame_limit(self) -> int:
@@ -270,6 +274,16 @@ class Stream:
             self._frames += [(index, entry) for entry in track.entries]
         track.entries.clear()
 
+    def on_foreign_packet(self, track_index: int, payload_type: int) -> None:
+        """Count a packet that is not published, as its payload type is none of the track's.
+
+        It may be RTCP among the media, or a private packet of a camera. Such packets have sequence numbers and
+        timestamps of their own, so nothing may be concluded from these.
+        """
+        track = self.tracks[track_index]
+        track.counters.foreign += 1
+        self._warnings.on_foreign_packet(track.track, payload_type)
+
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         """Take a sender report of the publisher: it maps the track's timestamps to the wall clock."""
         track = self.tracks[track_index]
@@ -312,8 +326,8 @@ class Stream:
         self.flush()
         # Packets after packets are given timestamps that go on.
         if not (publishes_packets and self.publishes_packets):
-            self.clock.resume(publishes_packets=publishes_packets)
-        self.publishes_packets = publishes_packets
+            self.clock.restart()
+        self.clock.publishes_packets = publishes_packets
         for track, new in zip(self.tracks, tracks, strict=True):
             track.resume(new, publishes_packets=publishes_packets)
             self._collect_entries(track)

@@ -37,7 +37,8 @@ class StreamClock:
 
     def __init__(self, clock_rates: Sequence[int], *, publishes_packets: bool) -> None:
         self._rates = tuple(clock_rates)
-        self.continuity = Continuity(clock_rates, _maximum_step(publishes_packets))
+        self.continuity = Continuity(clock_rates)
+        self.publishes_packets = publishes_packets
         self.timeline = Timeline(clock_rates, continuity=self.continuity)
         self.reports = tuple(map(SenderReportSource, clock_rates))
         """What readers over RTP are told, by track."""
@@ -55,10 +56,19 @@ class StreamClock:
         self.sync_point = dict(timestamps)
         self.timeline.set_sync_point(timestamps)
 
-    def resume(self, *, publishes_packets: bool) -> None:
+    @property
+    def publishes_packets(self) -> bool:
+        """Whether the publisher's times are RTP timestamps."""
+        return self._publishes_packets
+
+    @publishes_packets.setter
+    def publishes_packets(self, value: bool) -> None:
+        self._publishes_packets = value
+        self.continuity.maximum_step = MAXIMUM_STEP if value else MAXIMUM_STEP_OF_FRAMES
+
+    def restart(self) -> None:
         """Go on with a successor whose times have nothing to do with those so far."""
         self.continuity.restart()
-        self.continuity.maximum_step = _maximum_step(publishes_packets)
 
     def on_packet(self, index: int, timestamp: int, now: float) -> None:
         """Compare a packet that was just received with the wall clock; to be left out before `next_packet_time` of the
@@ -125,7 +135,3 @@ class StreamClock:
         if abs(since) <= MAXIMUM_SYNC_POINT_DISTANCE_SECONDS * NANOSECONDS:
             for other, its_timestamp in sync_point.items():
                 self.reports[other].on_sync_point(its_timestamp, WallTime(wall_time - since))
-
-
-def _maximum_step(publishes_packets: bool) -> float:
-    return MAXIMUM_STEP if publishes_packets else MAXIMUM_STEP_OF_FRAMES

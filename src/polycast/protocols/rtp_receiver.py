@@ -119,11 +119,14 @@ class TrackReceiver:
         except RemoteProtocolError as error:
             self._media.on_bad_packet(error)
             return
-        if self._track.is_own(packet):
-            counters = self._media.counters
-            counters.packets_received += 1
-            counters.bytes_received += end - start
-            self._publish((packet,) if self._reception is None else self._reception.receive(packet, now), now)
+        payload_type = data[start + 1] & 0x7F
+        if payload_type != self._track.payload_type:
+            self._media.stream.on_foreign_packet(self._index, payload_type)
+            return
+        counters = self._media.counters
+        counters.packets_received += 1
+        counters.bytes_received += end - start
+        self._publish((packet,) if self._reception is None else self._reception.receive(packet, now), now)
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """Take a compound RTCP packet of the publisher."""
@@ -165,7 +168,8 @@ class TrackReceiver:
                 continue
             try:
                 packet = parse_packet(data, start, end)
-                if data[start + 1] & 0x7F != payload_type and not track.is_own(packet):
+                if data[start + 1] & 0x7F != payload_type:
+                    media.stream.on_foreign_packet(self._index, data[start + 1] & 0x7F)
                     continue
                 count += 1
                 size += end - start
