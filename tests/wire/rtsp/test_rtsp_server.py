@@ -115,9 +115,15 @@ def test_a_publisher() -> None:
     assert session.state is State.RECORDING
     assert session.is_bound
     assert client.response().status == 200
-    (run,) = client.engine.receive_data(b"$\x00\x00\x02ab$\x02\x00\x01c", 0.0)
-    assert isinstance(run, InterleavedRun)
-    assert [(channel, run.data[start:end]) for channel, start, end in run.frames()] == [(0, b"ab"), (2, b"c")]
+    runs = client.engine.receive_data(b"$\x00\x00\x02ab$\x02\x00\x01c", 0.0)
+    found = [
+        (channel, run.data[start:end])
+        for run in runs
+        if isinstance(run, InterleavedRun)
+        for channel, start, end in run.frames()
+    ]
+    assert found == [(0, b"ab"), (2, b"c")]
+    assert not client.engine.has_more
     assert client.send("PAUSE") == [events.PauseRequested(session)]
     client.engine.accept_pause()
     assert session.state is State.PRE_RECORD
@@ -213,16 +219,22 @@ def test_one_call_answers_few_requests(request_bytes: bytes, most: int) -> None:
     assert len(client.responses()) == most
 
 
-def test_one_call_returns_one_run() -> None:
+@pytest.mark.parametrize(
+    ("data", "most"),
+    [(b"$\x00\x00\x00" * 3000, 8 * RUN_LIMIT), (b"$\x00\x00\x00$\x01\x00\x00" * 50, 8)],
+    ids=["one channel", "two channels"],
+)
+def test_one_call_returns_few_frames(data: bytes, most: int) -> None:
     client = Server().connect()
-    happened = client.engine.receive_data(b"$\x00\x00\x00" * 1000, 0.0)
+    happened = client.engine.receive_data(data, 0.0)
     frames = 0
     while happened:
-        (run,) = happened
-        assert isinstance(run, InterleavedRun)
-        frames += len(list(run.frames()))
+        assert all(isinstance(run, InterleavedRun) for run in happened)
+        counts = [run.count for run in happened if isinstance(run, InterleavedRun)]
+        assert sum(counts) <= most
+        frames += sum(counts)
         happened = client.engine.receive_data(b"", 0.0) if client.engine.has_more else []
-    assert frames == 1000
+    assert frames == len(data) // 4
 
 
 @pytest.mark.parametrize(
