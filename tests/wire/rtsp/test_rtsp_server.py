@@ -13,7 +13,7 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtsp import events
 from polycast.wire.rtsp.authentication import ClientAuthenticator
 from polycast.wire.rtsp.deadlines import IDLE_TIMEOUT
-from polycast.wire.rtsp.interleaved import InterleavedRun
+from polycast.wire.rtsp.interleaved import RUN_LIMIT, InterleavedRun
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import MessageParser
 from polycast.wire.rtsp.server import (
