@@ -90,6 +90,8 @@ class Pair:
         """Send interleaved frames to the server."""
         for piece in self._pieces(framed(*frames)):
             self._on_server(self.server.receive_data(piece, self.now))
+            while self.server.has_more:
+                self._on_server(self.server.receive_data(b"", self.now))
 
     def _on_client(self, happened: list[client.Event]) -> None:
         for event in happened:
