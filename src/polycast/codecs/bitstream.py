@@ -80,3 +80,8 @@ class Bitstream(Generic[AnyCodec]):
     codec_string: Callable[[AnyCodec], str] = _no_codec_string
     """The codec string (RFC 6381). Raises `LocalProtocolError` for a codec that has none or whose
     parameters are not known, `RemoteProtocolError` where they are broken."""
+
+    @property
+    def tells_parameters(self) -> bool:
+        """Whether key frames may carry new parameters, so that `updated` is worth a call."""
+        return self.updated is not _unchanged

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from polycast.codecs.registry import codec_string, resolution, updated_codec
+from polycast.codecs.registry import bitstream_of, codec_string, resolution, updated_codec
 from polycast.errors import LocalProtocolError, ProtocolError
-from polycast.media.codec import AC3, Kind, VideoCodec
+from polycast.media.codec import Kind, VideoCodec
 from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import Track
@@ -96,7 +96,7 @@ class _TrackState:
         self.position = position
         """Index in the rendition."""
         self.complete = codecs.is_complete(track.codec)
-        self.inspects = isinstance(track.codec, (VideoCodec, AC3))
+        self.inspects = bitstream_of(track.codec).tells_parameters
         """Whether key frames may carry new parameters."""
 
 
