@@ -14,7 +14,6 @@ from polycast.codecs import (
     ac3,
     av1,
     flac,
-    g711,
     h264,
     h265,
     mjpeg,
@@ -27,7 +26,7 @@ from polycast.codecs import (
     vp9,
 )
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.media.codec import AV1, H264, H265, VP9, MPEG4Audio, MPEG4Video
+from polycast.media.codec import AC3, AV1, H264, H265, VP9, MPEG4Audio, MPEG4Video
 
 
 def _h264_stream(data: bytes) -> None:
@@ -126,7 +125,7 @@ PARSERS: tuple[Callable[[bytes], object], ...] = (
     flac.parse_stream_info,
     flac.frame_samples,
     flac.parse_configuration_record,
-    lambda data: g711.encode(data, mu_law=True),
+    lambda data: ac3.updated(AC3(), (data,)),
     mpeg2_video.parse_sequence_header,
     _mpeg4_frame,
     mjpeg.parse_size,

@@ -49,7 +49,7 @@ def test_parameter_sets_agree_with_ffmpeg(media: Media) -> None:
     stream = media.stream
     assert length_size == 4
     assert h264.resolution(codec) == (stream["width"], stream["height"]) == (320, 180)
-    assert h264.frame_rate(codec) == 25.0
+    assert h264.parse_sps(codec.sps).frame_rate == 25.0
     assert sps.level == stream["level"]
     assert sps.bit_depth_luma == int(stream.get("bits_per_raw_sample", 8))
     assert sps.reorder_depth == stream["has_b_frames"]

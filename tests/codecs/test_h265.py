@@ -42,7 +42,7 @@ def test_parameter_sets_agree_with_ffmpeg(media: Media) -> None:
     stream = media.stream
     assert length_size == 4
     assert h265.resolution(codec) == (stream["width"], stream["height"]) == (320, 180)
-    assert h265.frame_rate(codec) == 25.0
+    assert h265.parse_sps(codec.sps).frame_rate == 25.0
     assert sps.profile_tier_level.level == stream["level"]
     assert sps.reorder_depth == stream["has_b_frames"]
     assert ("10le" in stream["pix_fmt"]) == (sps.bit_depth_luma == 10)
@@ -110,7 +110,6 @@ def test_camera_parameter_sets() -> None:
     assert h265.codec_string(codec) == "hvc1.1.6.L123.B0"
     assert h265.codec_string(H265()) == "hvc1"
     assert h265.resolution(H265()) is None
-    assert h265.frame_rate(H265()) is None
     assert h265.parse_configuration_record(h265.build_configuration_record(codec)) == (codec, 4)
     with pytest.raises(LocalProtocolError):
         h265.build_configuration_record(H265())

@@ -340,14 +340,6 @@ def resolution(codec: AV1) -> tuple[int, int] | None:
     return header.width, header.height
 
 
-def frame_rate(codec: AV1) -> float | None:
-    """Return pictures per second from the sequence header; None if it does not contain them."""
-    try:
-        return parse_sequence_header(codec.sequence_header).frame_rate
-    except RemoteProtocolError:
-        return None
-
-
 _DELIMITER = int(ObuType.TEMPORAL_DELIMITER)
 
 

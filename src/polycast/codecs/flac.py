@@ -38,13 +38,6 @@ def parse_stream_info(data: bytes) -> FLAC:
     return FLAC(stream_info=stream_info, sample_rate=sample_rate, channels=channels)
 
 
-def bit_depth(codec: FLAC) -> int:
-    """Return the bits per sample; 16 when the STREAMINFO block is unknown."""
-    if len(codec.stream_info) < STREAM_INFO_SIZE:
-        return 16
-    return (int.from_bytes(codec.stream_info[12:14], "big") >> 4 & 0x1F) + 1
-
-
 def frame_samples(frame: bytes) -> int:
     """Return how many samples a frame has per channel (section 9.1). Raises `RemoteProtocolError`."""
     reader = BitReader(frame[:16])

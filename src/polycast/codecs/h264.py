@@ -30,7 +30,6 @@ __all__ = [
     "SliceHeader",
     "build_configuration_record",
     "codec_string",
-    "frame_rate",
     "is_key",
     "parse_configuration_record",
     "parse_slice_header",
@@ -308,14 +307,6 @@ def resolution(codec: H264) -> tuple[int, int] | None:
     except RemoteProtocolError:
         return None
     return sps.width, sps.height
-
-
-def frame_rate(codec: H264) -> float | None:
-    """Return pictures per second from the SPS; None if it does not contain them."""
-    try:
-        return parse_sps(codec.sps).frame_rate
-    except RemoteProtocolError:
-        return None
 
 
 class DtsExtractor:

@@ -26,7 +26,6 @@ __all__ = [
     "SequenceParameterSet",
     "build_configuration_record",
     "codec_string",
-    "frame_rate",
     "is_key",
     "nal_type",
     "parse_configuration_record",
@@ -210,14 +209,6 @@ def resolution(codec: H265) -> tuple[int, int] | None:
     except RemoteProtocolError:
         return None
     return sps.width, sps.height
-
-
-def frame_rate(codec: H265) -> float | None:
-    """Return pictures per second from the SPS; None if it does not contain them."""
-    try:
-        return parse_sps(codec.sps).frame_rate
-    except RemoteProtocolError:
-        return None
 
 
 class DtsExtractor:

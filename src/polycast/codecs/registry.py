@@ -9,7 +9,6 @@ from polycast.codecs import (
     ac3,
     av1,
     flac,
-    g711,
     h264,
     h265,
     mjpeg,
@@ -21,7 +20,7 @@ from polycast.codecs import (
     vp9,
 )
 from polycast.codecs.bitstream import Bitstream
-from polycast.media.codec import G722, G726, KLV, LPCM, MPEGTS, Codec, Generic, Speex, Vorbis
+from polycast.media.codec import G711, G722, G726, KLV, LPCM, MPEGTS, Codec, Generic, Speex, Vorbis
 from polycast.media.frame import Frame
 
 BITSTREAMS: Final[tuple[Bitstream[Any], ...]] = (
@@ -38,9 +37,8 @@ BITSTREAMS: Final[tuple[Bitstream[Any], ...]] = (
     mpeg_audio.BITSTREAM,
     ac3.BITSTREAM,
     flac.BITSTREAM,
-    g711.BITSTREAM,
     # Codecs whose frames are not parsed.
-    *(Bitstream(codec) for codec in (G722, G726, LPCM, Vorbis, Speex, KLV, MPEGTS, Generic)),
+    *(Bitstream(codec) for codec in (G711, G722, G726, LPCM, Vorbis, Speex, KLV, MPEGTS, Generic)),
 )
 
 _BY_CODEC: Final[dict[type[Codec], Bitstream[Any]]] = {bitstream.codec_type: bitstream for bitstream in BITSTREAMS}
