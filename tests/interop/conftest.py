@@ -38,6 +38,13 @@ def net() -> Iterator[tools.Network]:
         yield network
 
 
+@pytest.fixture(scope="module")
+def server(net: tools.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Server]:
+    """A server with RTSP and RTMP where everybody may publish and read."""
+    with tools.run_server(tmp_path_factory.mktemp("server"), net=net, rtmp=True) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Short files by codec, and ``h264+aac``; made once per run, also when several workers run the tests."""

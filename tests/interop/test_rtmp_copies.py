@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +60,6 @@ MEDIA = {
 }
 LEGACY = ("h264-aac", "h264-aac-b-frames")
 """What Debian's FFmpeg carries over RTMP, too."""
-
-
-@pytest.fixture(scope="module")
-def server(net: tools.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Server]:
-    with tools.run_server(tmp_path_factory.mktemp("server"), net=net, rtmp=True) as running:
-        yield running
 
 
 @pytest.fixture(scope="module", params=MEDIA)

@@ -130,12 +130,6 @@ def decoded_frames(name: str, output: Path, folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def server(net: tools.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Server]:
-    with tools.run_server(tmp_path_factory.mktemp("server"), net=net, rtmp=True) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def open_folder() -> Iterator[Path]:
     """A folder that VLC may write to: it runs as another user than root, to whom the folders of tests are closed."""
     folder = Path(tempfile.mkdtemp(prefix="polycast-rtmp-", dir="/tmp"))

@@ -81,12 +81,6 @@ def decoded_frames(program: str, output: Path, folder: Path) -> int:
     return len(tools.read_framemd5(hashes.read_text()))
 
 
-@pytest.fixture(scope="module")
-def server(net: tools.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Server]:
-    with tools.run_server(tmp_path_factory.mktemp("server"), net=net) as running:
-        yield running
-
-
 @pytest.fixture(scope="module", params=PUBLISHERS, ids="-".join)
 def published(
     request: pytest.FixtureRequest,
