@@ -1,1 +1,1 @@
-"""RTP tools: headers, RTCP, reordering, statistics, time lines and payload formats. No I/O; time is an argument."""
+"""RTP: headers, RTCP, reordering, statistics, timelines and payload formats. No I/O; time is an argument."""

@@ -11,9 +11,9 @@ _RESERVED: Final = 15
 
 
 def find_extension(packet: bytes, wanted: int) -> bytes | None:
-    """Return the value of the extension element with an identifier, of an RTP packet; None when there is none.
+    """Return the value of the extension element with an identifier in an RTP packet; None if there is none.
 
-    What is cut off is not there.
+    A truncated element counts as absent.
     """
     if len(packet) < _HEADER_SIZE + 4 or not packet[0] & 0x10:
         return None

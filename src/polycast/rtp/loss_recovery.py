@@ -1,17 +1,17 @@
-"""Asks a publisher again for packets that are missing (generic NACK, RFC 4585 section 6.2.1)."""
+"""Requests retransmission of missing packets from a publisher (generic NACK, RFC 4585 section 6.2.1)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 FIRST_REQUEST_SECONDS: Final = 0.01
-"""Seconds that a packet may be late before it is asked for: most are only out of order."""
+"""Seconds that a packet may be late before it is requested: most are only out of order."""
 REPEAT_SECONDS: Final = 0.05
-"""Seconds between two requests for the same packet at least, where the round trip is shorter or unknown."""
+"""Minimum seconds between two requests for the same packet, if the round-trip time is shorter or unknown."""
 MAXIMUM_REQUESTS: Final = 10
-"""How often one packet is asked for."""
+"""Maximum number of requests for one packet."""
 MAXIMUM_MISSING: Final = 512
-"""Packets that are asked for at once. When more are missing, only a new key frame helps."""
+"""Maximum number of missing packets. If there are more, only a new key frame helps."""
 MAXIMUM_SEQUENCES_PER_REQUEST: Final = 256
 """Sequence numbers in one NACK."""
 
@@ -25,7 +25,7 @@ class _Missing:
 
 
 class LossRecovery:
-    """Follows the sequence numbers of one RTP stream, and tells which are to be asked for again."""
+    """Tracks the sequence numbers of one RTP stream, and decides which packets to request again."""
 
     __slots__ = ("_highest", "_missing", "given_up", "needs_key_frame", "recovered", "requested", "round_trip")
 
@@ -33,18 +33,18 @@ class LossRecovery:
         self._highest = -1
         self._missing: dict[int, _Missing] = {}
         self.round_trip = 0.0
-        """Seconds; 0 while it is not known."""
+        """Seconds; 0 if unknown."""
         self.requested = 0
-        """Requests for packets; one that is asked for twice counts twice."""
+        """Requests for packets; a packet that is requested twice counts twice."""
         self.recovered = 0
-        """Packets that came after they had been asked for."""
+        """Packets that arrived after a request."""
         self.given_up = 0
-        """Packets that never came."""
+        """Packets that never arrived."""
         self.needs_key_frame = False
-        """Set when packets were given up; the caller resets it when it has asked for a key frame."""
+        """Set when packets were given up; the caller resets it after requesting a key frame."""
 
     def receive(self, sequence: int, now: float) -> None:
-        """Take the sequence number of a packet that was received."""
+        """Process the sequence number of a received packet."""
         if self._highest < 0:
             self._highest = sequence
             return
@@ -66,11 +66,11 @@ class LossRecovery:
         self._highest = sequence
 
     def next_timeout(self) -> float | None:
-        """Return when `requests` is to be called; None while nothing is missing."""
+        """Return when to call `requests`; None if nothing is missing."""
         return min((missing.next_request for missing in self._missing.values()), default=None)
 
     def requests(self, now: float) -> list[int]:
-        """Return the sequence numbers to ask for now, in order."""
+        """Return the sequence numbers to request now, in order."""
         due: list[int] = []
         for sequence, missing in list(self._missing.items()):
             if now < missing.next_request or len(due) >= MAXIMUM_SEQUENCES_PER_REQUEST:

@@ -1,7 +1,7 @@
-"""Fragments of another size. What is left of one goes in front of the next: hardly more packets come out.
+"""Changes the size of fragments. The rest of one is put before the next, so that hardly more packets result.
 
-For payload formats whose large units travel in fragments. All but the last packet of a unit have one size, which lets
-them leave in one system call.
+For payload formats that send large units in fragments. All but the last packet of a unit have the same size, so that
+they can be sent in one system call.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Piece(NamedTuple):
 
 
 class Refragmenter(Protocol):
-    """Takes the packets of one track in order."""
+    """Processes the packets of one track in order."""
 
     def push(self, packet: RtpPacket) -> list[Piece]:
-        """Return what goes out in place of a packet: nothing where all of it waits for the next one."""
+        """Return the packets to send instead of a packet: none if all of it waits for the next one."""
         ...
 
 
 class UnitRefragmenter:
     """FU-A (RFC 6184 section 5.8) and FU (RFC 7798 section 4.4.3): fragments of a NAL unit, with a start and an end
-    bit in the byte in front of the data."""
+    bit in the byte before the data."""
 
     def __init__(self, room: int, header_size: int, is_fragment: Callable[[bytes, int], bool]) -> None:
         """``room``: bytes of a payload."""
@@ -47,7 +47,7 @@ class UnitRefragmenter:
         self._starts = False
         self._rest = b""
         self._source: RtpPacket | None = None
-        """The packet that ``_rest`` is of."""
+        """The packet that ``_rest`` belongs to."""
 
     def push(self, packet: RtpPacket) -> list[Piece]:
         data, payload = packet.data, packet.payload

@@ -1,4 +1,4 @@
-"""Puts RTP packets from UDP back in order of their sequence numbers."""
+"""Restores the order of RTP packets from UDP by their sequence numbers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from polycast.media.packet import RtpPacket
 
 DEFAULT_SIZE = 64
-"""Packets that are held back at most while one is missing; the reference server holds the same number."""
+"""Maximum number of packets that are held back while one is missing; the same as in the reference server."""
 DEFAULT_TIMEOUT = 0.1
 """Seconds that a missing packet is waited for; reordering in networks is a matter of milliseconds."""
 MAXIMUM_DROPOUT = 3000
-"""Sequence numbers that may be missing before a jump is taken for a restart (RFC 3550 appendix A.1)."""
+"""Sequence numbers that may be missing before a jump is considered a restart (RFC 3550 appendix A.1)."""
 MAXIMUM_MISORDER = 100
-"""Sequence numbers that a packet may be late before it is taken for a restart (RFC 3550 appendix A.1)."""
+"""Sequence numbers that a packet may be late before it is considered a restart (RFC 3550 appendix A.1)."""
 
 
 class Reorderer:
     """Reorders one RTP stream. Push every packet, and call `flush` when `next_timeout` has passed.
 
-    Duplicates and packets that come after their turn are dropped. A jump of the sequence numbers that is too large for
-    loss is a restart of the sender once a second packet confirms it.
+    Duplicates and packets that arrive too late are dropped. A jump of the sequence numbers that is too large for loss
+    is a restart of the sender once a second packet confirms it.
     """
 
     __slots__ = (
@@ -43,19 +43,19 @@ class Reorderer:
         self._held: dict[int, RtpPacket] = {}
         self._deadline: float | None = None
         self._candidate: RtpPacket | None = None
-        """The first packet of what may be a restart."""
+        """The first packet of a possible restart."""
         self._candidate_expected = -1
         self.lost = 0
         """Packets that were given up."""
         self.duplicates = 0
-        """Packets that were dropped because they came twice or too late."""
+        """Packets that were dropped because they were duplicates or too late."""
         self.reordered = 0
-        """Packets that came late but in time."""
+        """Packets that arrived out of order but in time."""
 
     def push(self, packet: RtpPacket, now: float | None = None) -> Sequence[RtpPacket]:
-        """Take one packet; return those whose turn has come, in order.
+        """Process one packet; return those that are next in order.
 
-        ``now`` starts the waiting time after a gap, and ends it; without it the time starts at the next `flush`.
+        ``now`` starts and ends the waiting time after a gap; without it the time starts at the next `flush`.
         """
         if packet.sequence == self._expected and not self._held:
             self._expected = (packet.sequence + 1) & 0xFFFF
@@ -68,13 +68,13 @@ class Reorderer:
         return self._expected >= 0
 
     def next_timeout(self) -> float | None:
-        """Return when `flush` is due, None while nothing is held back; 0.0 (at once) if no time was told yet."""
+        """Return when `flush` is due, None if nothing is held back; 0.0 (immediately) if the time is unknown."""
         if not self._held:
             return None
         return 0.0 if self._deadline is None else self._deadline
 
     def flush(self, now: float) -> Sequence[RtpPacket]:
-        """Give up the packets that were waited for long enough; return what can go on."""
+        """Give up packets that timed out; return those that follow."""
         if not self._held:
             return ()
         if self._deadline is None:
@@ -107,7 +107,7 @@ class Reorderer:
             self._held[sequence] = packet
             while self._held and ((sequence - self._expected) & 0xFFFF) >= self._size:
                 self._skip_gap(released)
-            # Who calls `flush` only now and then must not let readers wait for longer than the time-out.
+            # Rare calls of `flush` must not make readers wait for longer than the timeout.
             if self._held and not released and now is not None and self._deadline is not None and now >= self._deadline:
                 self._skip_gap(released)
         if not self._held:
@@ -120,7 +120,7 @@ class Reorderer:
 
     def _push_after_jump(self, packet: RtpPacket) -> Sequence[RtpPacket]:
         candidate = self._candidate
-        # What came in between went on as before: then the first one was a stray packet.
+        # The packets in between continued as before: the first one was a stray packet.
         confirmed = candidate is not None and self._candidate_expected == self._expected
         if candidate is None or not confirmed or packet.sequence != (candidate.sequence + 1) & 0xFFFF:
             self._candidate = packet

@@ -1,4 +1,4 @@
-"""Makes packets that fit a UDP datagram out of larger ones, which publishers over TCP may send."""
+"""Splits packets that do not fit a UDP datagram; publishers over TCP may send larger ones."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from polycast.rtp.refragment import Piece
 
 
 class Oversized:
-    """Makes packets of at most ``limit`` bytes out of those of one track, and numbers all packets anew.
+    """Splits the packets of one track into packets of at most ``limit`` bytes, and renumbers all packets.
 
-    Fragments are cut anew, so that what is left of one goes in front of the next; other packets are split for
-    themselves, without waiting for the rest of the frame. Those that cannot be split pass if they fit a datagram. SSRC,
-    payload type and timestamp stay, the marker goes to the last part.
+    Fragments are resized, so that the rest of one is put before the next; other packets are split separately, without
+    waiting for the rest of the frame. Those that cannot be split pass if they fit a datagram. SSRC, payload type and
+    timestamp stay, the marker moves to the last part.
     """
 
     def __init__(self, track: Track, limit: int = TARGET_PACKET_SIZE, *, refuses: bool = True) -> None:
-        """``refuses``: raise for packets that no datagram holds and that cannot be split; else they pass, too."""
+        """``refuses``: raise an error for packets that are too large for any datagram and cannot be split."""
         self._limit = limit
         self._refuses = refuses
         self._codec = track.codec
@@ -40,9 +40,9 @@ class Oversized:
         self._shift = 0
 
     def push(self, packet: RtpPacket) -> list[RtpPacket]:
-        """Return the packets to pass on in place of ``packet``: often just that, the same object.
+        """Return the packets to send instead of ``packet``: often the same object.
 
-        Raises `RemoteProtocolError` when it is too large and the payload format does not let it be split.
+        Raises `RemoteProtocolError` if it is too large and the payload format does not allow splitting.
         """
         made: list[RtpPacket] = []
         pieces = (Piece(packet, None, packet.marker),)
@@ -62,12 +62,12 @@ class Oversized:
         return made
 
     def _parts_of(self, packet: RtpPacket) -> Sequence[tuple[bytes | None, int]]:
-        """Return the payloads to make of a packet; None for the packet as it is."""
+        """Return the payloads that replace a packet; None for the unchanged packet."""
         size = packet.end - packet.start
         if size <= self._limit:
             return ((None, 0),)
         if packet.end - packet.payload <= self._limit - HEADER_SIZE:
-            # Only CSRC list or header extension make it too large; they are left out.
+            # Only the CSRC list or header extension makes it too large; they are omitted.
             return ((packet.payload_bytes(), 0),)
         parts = self._payload.split(self._codec, packet)
         if parts and max(len(part) for part, _ in parts) <= MAXIMUM_PAYLOAD_SIZE:

@@ -1,4 +1,4 @@
-"""The last packets of a track, kept once for all readers, and how one reader gets those again that it lost."""
+"""The last packets of a track, kept once for all readers, and their retransmission to one reader."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 from polycast.media.packet import RtpPacket
 
 HISTORY_SIZE: Final = 1024
-"""Packets that are kept for each track: about two seconds of 5 Mbit/s. A power of two."""
+"""Packets that are kept per track: about two seconds of 5 Mbit/s. A power of two."""
 
 MAXIMUM_RESENDS_PER_SECOND: Final = 400
-"""Packets that one reader gets again in a second at most: as many as a stream of 4 Mbit/s has. A reader that loses more
-is better served by the next key frame, and one that asks for everything again and again must not cost more."""
+"""Maximum number of retransmissions to one reader per second: as many as a stream of 4 Mbit/s has. A reader that loses
+more is better served by the next key frame, and repeated requests must not cost more."""
 
 RESEND_INTERVAL: Final = 0.02
-"""Seconds in which the same packet is not resent to the same reader: it is still on its way."""
+"""Seconds in which the same packet is not resent to the same reader: it is still in transit."""
 
 
 class PacketHistory:
@@ -27,19 +27,19 @@ class PacketHistory:
         self._packets: list[RtpPacket | None] = [None] * HISTORY_SIZE
 
     def add(self, packets: Iterable[RtpPacket]) -> None:
-        """Keep packets; each takes the place of an old one."""
+        """Store packets; each replaces an old one."""
         kept = self._packets
         for packet in packets:
             kept[packet.sequence % HISTORY_SIZE] = packet
 
     def find(self, sequence: int) -> RtpPacket | None:
-        """Return the packet with a sequence number; None when it is not kept any more."""
+        """Return the packet with a sequence number; None if it is no longer stored."""
         packet = self._packets[sequence % HISTORY_SIZE]
         return packet if packet is not None and packet.sequence == sequence else None
 
 
 class ResendBudget:
-    """Decides which of the packets that a reader asks for are sent again."""
+    """Decides which of the requested packets are sent again."""
 
     __slots__ = ("_credit", "_credited", "_sent")
 
@@ -47,10 +47,10 @@ class ResendBudget:
         self._credit = float(MAXIMUM_RESENDS_PER_SECOND)
         self._credited = now
         self._sent: dict[int, float] = {}
-        """When packets were resent last, by sequence number."""
+        """When packets were last resent, by sequence number."""
 
     def allows(self, sequence: int, now: float) -> bool:
-        """Return whether a packet is resent, and remember that it is."""
+        """Return whether to resend a packet, and record it."""
         self._credit = min(
             MAXIMUM_RESENDS_PER_SECOND, self._credit + (now - self._credited) * MAXIMUM_RESENDS_PER_SECOND
         )
@@ -66,14 +66,14 @@ class ResendBudget:
 
 
 def retransmission_payload(packet: RtpPacket) -> bytes:
-    """Return the payload of the RTX packet that carries ``packet`` again (RFC 4588 section 4)."""
+    """Return the payload of the RTX packet that retransmits ``packet`` (RFC 4588 section 4)."""
     return packet.sequence.to_bytes(2, "big") + packet.data[packet.payload : packet.end]
 
 
 def original_of(packet: bytes, payload: int, ssrc: int, payload_type: int) -> bytes | None:
-    """Return the RTP packet in an RTX packet, whose payload begins at ``payload``; None when it is empty.
+    """Return the RTP packet in an RTX packet, whose payload starts at ``payload``; None if it is empty.
 
-    Empty ones are sent as padding, to measure the network.
+    Empty ones are padding for bandwidth estimation.
     """
     if len(packet) < payload + 3:
         return None

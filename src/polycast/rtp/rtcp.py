@@ -24,7 +24,7 @@ FIR_FORMAT = 4
 """Feedback message type of a full intra request in PAYLOAD_FEEDBACK (RFC 5104 section 4.3.1)."""
 
 MAXIMUM_COMPOUND_SIZE = 65_535
-"""Bytes of a compound packet: what an interleaved frame of RTSP or a UDP datagram can hold."""
+"""Bytes of a compound packet: the maximum of an interleaved frame or a UDP datagram."""
 MAXIMUM_PACKETS_PER_COMPOUND = 64
 """Packets in one compound packet. Real ones have two or three; the bound keeps a datagram of empty ones cheap."""
 
@@ -36,7 +36,7 @@ _FEEDBACK = struct.Struct("!II")
 
 @dataclass(frozen=True, slots=True)
 class ReportBlock:
-    """How one source is received (RFC 3550 section 6.4.1)."""
+    """Reception statistics of one source (RFC 3550 section 6.4.1)."""
 
     ssrc: int
     fraction_lost: int
@@ -48,7 +48,7 @@ class ReportBlock:
     jitter: int
     """Interarrival jitter in ticks of the RTP clock."""
     last_sender_report: int
-    """Middle 32 bits of the NTP time of the last sender report; 0 when there was none."""
+    """Middle 32 bits of the NTP time of the last sender report; 0 if there was none."""
     delay_since_last_sender_report: int
     """In 1/65536 seconds."""
 
@@ -92,7 +92,7 @@ class Goodbye:
 
 @dataclass(frozen=True, slots=True)
 class PictureLossIndication:
-    """The receiver wants a new intra picture (RFC 4585 section 6.3.1)."""
+    """The receiver requests a new intra picture (RFC 4585 section 6.3.1)."""
 
     sender_ssrc: int
     media_ssrc: int
@@ -100,7 +100,7 @@ class PictureLossIndication:
 
 @dataclass(frozen=True, slots=True)
 class FullIntraRequest:
-    """The receiver wants a decoder refresh point (RFC 5104 section 4.3.1)."""
+    """The receiver requests a decoder refresh point (RFC 5104 section 4.3.1)."""
 
     sender_ssrc: int
     media_ssrc: int
@@ -131,13 +131,13 @@ class TransportFeedback:
 
 @dataclass(frozen=True, slots=True)
 class UnknownPacket:
-    """APP packets and packet types that are not understood; kept as they are."""
+    """APP packets and unknown packet types; kept as they are."""
 
     packet_type: int
     count: int
     """The five bits after the padding bit (count, subtype or format)."""
     body: bytes
-    """What follows the 4-byte header; a multiple of 4 bytes."""
+    """The data after the 4-byte header; a multiple of 4 bytes."""
 
 
 RtcpPacket = (

@@ -1,4 +1,4 @@
-"""Transport-wide congestion control: when packets arrived, told to the publisher, which fits its bit rate to it
+"""Transport-wide congestion control: reports arrival times to the publisher, which adapts its bit rate
 (draft-holmer-rmcat-transport-wide-cc-extensions-01)."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from polycast.rtp.rtcp import TRANSPORT_FEEDBACK, TransportFeedback
 FEEDBACK_INTERVAL: Final = 0.1
 """Seconds between two feedback packets (section 3 of the draft: 50 to 100 ms)."""
 MAXIMUM_PACKETS: Final = 1000
-"""Packets that one feedback tells of; what would be more is told in the next one."""
+"""Maximum number of packets in one feedback; more are reported in the next one."""
 
 TRANSPORT_CC_FORMAT: Final = 15
 """Feedback message type in TRANSPORT_FEEDBACK."""
@@ -27,20 +27,20 @@ _SYMBOLS_PER_VECTOR: Final = 7
 
 
 class ArrivalRecorder:
-    """Collects the arrival times of one transport's packets and makes feedback of them."""
+    """Collects the arrival times of one transport's packets and creates feedback from them."""
 
     __slots__ = ("_arrivals", "_feedback_count", "_highest", "_next")
 
     def __init__(self) -> None:
         self._arrivals: dict[int, float] = {}
-        """Monotonic seconds by extended sequence number, not told yet."""
+        """Monotonic seconds by extended sequence number, not reported yet."""
         self._highest = -1
         self._next: int | None = None
-        """The extended sequence number behind the last one that was told of; None before the first feedback."""
+        """The extended sequence number after the last reported one; None before the first feedback."""
         self._feedback_count = 0
 
     def receive(self, sequence: int, now: float) -> None:
-        """Take the transport-wide sequence number (16 bits) of a packet."""
+        """Process the transport-wide sequence number (16 bits) of a packet."""
         if self._highest < 0:
             self._highest = sequence
         extended = self._highest + ((sequence - self._highest + 0x8000) & 0xFFFF) - 0x8000
@@ -50,7 +50,7 @@ class ArrivalRecorder:
             self._arrivals.setdefault(extended, now)
 
     def feedback(self, sender_ssrc: int, media_ssrc: int) -> TransportFeedback | None:
-        """Return what arrived since the last feedback; None when nothing did."""
+        """Return the feedback on packets since the last one; None if there were none."""
         if not self._arrivals:
             return None
         last = max(self._arrivals)

@@ -1,1 +1,1 @@
-"""Rules of security that several layers need, each in one place. Nothing here does input or output."""
+"""Security rules that several layers share, each in one place. No I/O."""

@@ -1,4 +1,4 @@
-"""Addresses: those that a server listens on, and those that clients may come from."""
+"""Addresses that a server listens on, and address ranges that clients are allowed from."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def is_in_networks(host: str, networks: Iterable[IPNetwork]) -> bool:
-    """Return whether an IP address lies in one of several networks; what is no IP address lies in none.
+    """Return whether an IP address is in one of several networks; false for other text.
 
-    IPv4 mapped into IPv6 counts as IPv4.
+    IPv4-mapped IPv6 addresses count as IPv4.
     """
     try:
         address = ipaddress.ip_address(host)

@@ -1,4 +1,4 @@
-"""User and password: what a configuration may contain of them, how they are compared, how HTTP and RTSP carry them."""
+"""User and password: their forms in the configuration, how they are compared, and how HTTP and RTSP send them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 HASH_PREFIX: Final = "sha256:"
-"""Begins a configured user or password of which only the base64 of the SHA-256 is known."""
+"""Prefix of a configured user or password that is given as the base64 of its SHA-256."""
 
 MAXIMUM_BASIC: Final = 4 * 1024
 """Characters of Basic credentials: base64 of a user, a colon and a password."""
@@ -34,7 +34,7 @@ def secret_matches(configured: str, given: str) -> bool:
 def parse_basic(authorization: str) -> tuple[str, str] | None:
     """Return (user, password) of an Authorization header with the Basic scheme (RFC 7617); None for another scheme.
 
-    The text is UTF-8, or ISO 8859-1 where it cannot be that: RFC 7617 leaves it open, and clients differ. Raises
+    The text is UTF-8, or ISO 8859-1 if it is not valid UTF-8: RFC 7617 leaves it open, and clients differ. Raises
     ValueError for what is not a user, a colon and a password, without control characters.
     """
     scheme, _, token = authorization.strip().partition(" ")

@@ -1,4 +1,5 @@
-"""Where credentials may go when a server names another address: in a redirection, a Location or a playlist."""
+"""Which URLs may receive credentials when a server names another address: in a redirection, a Location or a
+playlist."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ _ENCRYPTED: Final = frozenset({"https", "rtsps"})
 
 
 class Origin(NamedTuple):
-    """Who answers at a URL (RFC 6454 section 4)."""
+    """The origin of a URL (RFC 6454 section 4)."""
 
     scheme: str
     host: str
@@ -18,7 +19,7 @@ class Origin(NamedTuple):
 
 
 def origin_of(url: str) -> Origin:
-    """Return the origin of an HTTP URL. Raises ValueError when it is not one."""
+    """Return the origin of an HTTP URL. Raises ValueError if it is not one."""
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError(f"not an HTTP URL: {url[:200]!r}")
@@ -27,7 +28,7 @@ def origin_of(url: str) -> Origin:
 
 
 def may_send_credentials(origin: Origin, target: Origin, *, remote_host: str = "", any_port: bool = False) -> bool:
-    """Return whether what the user wrote for ``origin`` may go to ``target``.
+    """Return whether the user's credentials for ``origin`` may be sent to ``target``.
 
     Only to the same origin. With ``any_port`` the port may be another one, and the target may be encrypted where the
     origin is not, but not the other way round: RTSP servers redirect to other ports of themselves, and from rtsp to

@@ -1,8 +1,8 @@
 """The AU header section of mpeg4-generic (RFC 3640 section 3.2.1), whose fields the fmtp line configures.
 
-A parameter that the line leaves out is 0 (section 4.1), yet many cameras leave out what their mode prescribes
-(section 3.3). So where parameters are missing both readings are tried, and the packet itself decides: its headers have
-to fill AU-headers-length, and the sizes in them its payload.
+A parameter that the line omits is 0 (section 4.1), but many cameras omit what their mode prescribes (section 3.3). So
+if parameters are missing, both interpretations are tried, and the packet decides: its headers must fill
+AU-headers-length, and the sizes in them its payload.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ MAXIMUM_ACCESS_UNITS = 256
 
 _MAXIMUM_FIELD_BITS = 32
 _MAXIMUM_NUMBER = 1 << 31
-"""Of a parameter that is no number of bits."""
+"""The value of a parameter that is not a valid number of bits."""
 
 
 class AccessUnit(NamedTuple):
-    """What the headers of a packet tell of one access unit."""
+    """One AU header of a packet."""
 
     size: int
-    """In bytes; of the whole unit, also where the packet holds a fragment of it."""
+    """In bytes; of the whole unit, even if the packet has only a fragment of it."""
     place: int
-    """How many access units it comes after the first one of the packet; more than its position when interleaved."""
+    """Offset in access units from the first one of the packet; more than its position if interleaved."""
     offset: int | None
-    """Ticks from the packet's timestamp to that of the unit, where the header tells it."""
+    """Ticks from the packet's timestamp to that of the unit, if the header has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderFormat:
-    """Sizes of the AU header's fields in bits, and what takes their place."""
+    """Sizes of the AU header's fields in bits, and constant values for absent fields."""
 
     size: int = 13
     index: int = 3
@@ -45,9 +45,9 @@ class HeaderFormat:
     stream_state: int = 0
     auxiliary_size: int = 0
     constant_size: int = 0
-    """Bytes of each access unit, where the header does not tell them."""
+    """Bytes of each access unit, if the header does not give them."""
     constant_duration: int = 0
-    """Ticks of each access unit; 0 where that is left to the codec."""
+    """Ticks of each access unit; 0: as defined by the codec."""
     is_interleaved: bool = False
     """Whether access units may come in another order than they are decoded in."""
 
@@ -63,7 +63,7 @@ class HeaderFormat:
 
     @property
     def has_headers(self) -> bool:
-        """Whether there is an AU header section at all: it is left out where each header would be empty."""
+        """Whether there is an AU header section: it is omitted if each header would be empty."""
         return bool(
             self.size
             or self.index
@@ -75,7 +75,7 @@ class HeaderFormat:
         )
 
     def parse(self, data: bytes, position: int, end: int) -> tuple[list[AccessUnit], int]:
-        """Return what the headers tell, and where the access units begin. Raises `RemoteProtocolError`."""
+        """Return the headers, and the offset of the access units. Raises `RemoteProtocolError`."""
         if not self.has_headers:
             position = self._skip_auxiliary(data, position, end)
             return self._units_without_headers(end - position), position
@@ -137,7 +137,7 @@ class HeaderFormat:
 
 
 def header_formats(parameters: Mapping[str, str]) -> tuple[HeaderFormat, ...]:
-    """Return the formats that an fmtp line may mean, the likeliest first. Names are in lower case."""
+    """Return the possible formats of an fmtp line, the most likely first. Names are in lower case."""
 
     def number(name: str, maximum: int) -> int | None:
         text = parameters.get(name, "")
@@ -173,7 +173,7 @@ def header_formats(parameters: Mapping[str, str]) -> tuple[HeaderFormat, ...]:
         index=literal.index if told["index"] is not None else prescribed[1],
         index_delta=literal.index_delta if told["index_delta"] is not None else prescribed[2],
     )
-    # Without headers anything can be read, so that comes last.
+    # Without headers any data is valid, so that comes last.
     return (literal, as_mode) if literal.has_headers else (as_mode, literal)
 
 
@@ -187,11 +187,11 @@ class HeaderParser:
 
     @property
     def format(self) -> HeaderFormat:
-        """The format that fits the packets, as far as is known."""
+        """The format that matches the packets, as far as is known."""
         return self._formats[0]
 
     def parse(self, data: bytes, position: int, end: int) -> tuple[list[AccessUnit], int]:
-        """Return what the headers of a packet tell, and where the access units begin. Raises `RemoteProtocolError`."""
+        """Return the headers of a packet, and the offset of its access units. Raises `RemoteProtocolError`."""
         formats = self._formats
         if len(formats) == 1:
             return formats[0].parse(data, position, end)
@@ -210,7 +210,7 @@ class HeaderParser:
 
 
 def _fit(form: HeaderFormat, units: Sequence[AccessUnit], room: int) -> bool:
-    """Whether what was read can be true: the units fill the packet, or it has a fragment of one."""
+    """Whether the result is plausible: the units fill the packet, or it has a fragment of one."""
     if not form.is_interleaved and units[-1].place != len(units) - 1:
         return False
     return sum(unit.size for unit in units) == room or (len(units) == 1 and units[0].size > room)

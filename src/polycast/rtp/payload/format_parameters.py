@@ -10,11 +10,11 @@ MAXIMUM_PARAMETERS = 64
 """Parameters in one fmtp line; the longest registered formats have about 30."""
 
 MAXIMUM_PARAMETER_SETS = 64
-"""Items of a base64 list, which are parameter sets; two to four are usual, more of them change nothing."""
+"""Items of a base64 list of parameter sets; two to four are usual."""
 
 
 def parse_parameters(text: str) -> dict[str, str]:
-    """Return the parameters by lower-case name; of one that comes twice the first. Never fails."""
+    """Return the parameters by lower-case name; the first one of duplicates. Never fails."""
     parameters: dict[str, str] = {}
     for part in text.split(";", MAXIMUM_PARAMETERS)[:MAXIMUM_PARAMETERS]:
         name, _, value = part.partition("=")
@@ -23,9 +23,9 @@ def parse_parameters(text: str) -> dict[str, str]:
 
 
 def replace_parameters(text: str, values: Mapping[str, str]) -> str:
-    """Return ``text`` with the given parameters set; the same text where they are what they should be.
+    """Return ``text`` with the given parameters set; the same text if they are already set.
 
-    Parameters that are there keep their place, further ones are appended.
+    Existing parameters keep their position, new ones are appended.
     """
     present = parse_parameters(text)
     if all(present.get(name) == value for name, value in values.items()):
@@ -44,7 +44,7 @@ def replace_parameters(text: str, values: Mapping[str, str]) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """Return the bytes of a base64 text, with or without its padding; empty when it is broken."""
+    """Return the bytes of a base64 text, with or without its padding; empty if it is invalid."""
     text = text.strip().rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -53,9 +53,9 @@ def decode_base64(text: str) -> bytes:
 
 
 def decode_base64_list(text: str) -> list[bytes]:
-    """Return the parts of a comma-separated list of base64 texts that are not empty or broken.
+    """Return the valid, non-empty parts of a comma-separated list of base64 texts.
 
-    What is behind MAXIMUM_PARAMETER_SETS is left out.
+    At most MAXIMUM_PARAMETER_SETS.
     """
     items = text.split(",", MAXIMUM_PARAMETER_SETS)[:MAXIMUM_PARAMETER_SETS]
     return [part for item in items if (part := decode_base64(item))]
@@ -67,7 +67,7 @@ def encode_base64_list(parts: list[bytes]) -> str:
 
 
 def decode_hexadecimal(text: str) -> bytes:
-    """Return the bytes of a hexadecimal text; empty when it is broken."""
+    """Return the bytes of a hexadecimal text; empty if it is invalid."""
     try:
         return bytes.fromhex(text)
     except ValueError:

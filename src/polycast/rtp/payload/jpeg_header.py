@@ -1,4 +1,4 @@
-"""The JPEG headers that RFC 2435 leaves out of RTP: rebuilt from its main header (appendices A and B)."""
+"""Rebuilds the JPEG headers that RFC 2435 omits, from its main header (appendices A and B)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _segment(marker: int, body: bytes) -> bytes:
 
 @lru_cache(maxsize=16)
 def build_header(kind: int, width: int, height: int, tables: bytes, restart_interval: int) -> bytes:
-    """Return a JPEG file's beginning, up to the entropy-coded data (appendix B).
+    """Return the headers of a JPEG file, up to the entropy-coded data (appendix B).
 
     ``kind`` is the RTP/JPEG type modulo 64: 0 for 4:2:2, 1 for 4:2:0. ``tables`` are one or two quantization tables
     of 64 bytes. Sizes are in pixels, the restart interval in MCUs (0: none).

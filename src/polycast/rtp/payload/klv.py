@@ -1,4 +1,4 @@
-"""SMPTE 336M metadata in RTP (RFC 6597): KLV units, cut into packets; the marker ends a unit."""
+"""SMPTE 336M metadata in RTP (RFC 6597): KLV units, split into packets; the marker ends a unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class KLVDepacketizer(MarkedFrameDepacketizer):
     """See `Depacketizer`."""
 
     def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
-        # There is no payload header: after a loss, only a universal label (SMPTE 298M) shows that a unit begins.
+        # There is no payload header: after a loss, only a universal label (SMPTE 298M) identifies the start of a unit.
         part = packet.payload_bytes()
         return part, part.startswith(b"\x06\x0e\x2b\x34")
 
@@ -24,7 +24,7 @@ class KLVDepacketizer(MarkedFrameDepacketizer):
 
 
 class KLVPacketizer(BasePacketizer):
-    """Cuts units wherever a packet is full."""
+    """Splits units at the packet size."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         return list(split_evenly(frame.units[0], self._maximum_payload))

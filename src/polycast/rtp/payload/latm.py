@@ -28,18 +28,18 @@ _EXPLICIT_FREQUENCY = 15
 
 @dataclass(frozen=True, slots=True)
 class StreamMuxConfig:
-    """The part of StreamMuxConfig (ISO/IEC 14496-3 table 1.42) that is in use: one program with one layer."""
+    """The supported subset of StreamMuxConfig (ISO/IEC 14496-3 table 1.42): one program with one layer."""
 
     sub_frames: int
     """Access units per AudioMuxElement."""
     audio_specific_config: bytes
     size: int
-    """Bits that the configuration takes."""
+    """Size of the configuration in bits."""
     has_other_data: bool = False
 
 
 def parse_stream_mux_config(data: bytes) -> StreamMuxConfig:
-    """Parse a StreamMuxConfig. Raises `RemoteProtocolError`, also for forms that are not in use."""
+    """Parse a StreamMuxConfig. Raises `RemoteProtocolError`, also for unsupported forms."""
     if len(data) > MAXIMUM_ELEMENT_SIZE:
         raise RemoteProtocolError("LATM configuration is too large")
     reader = BitReader(data)
@@ -56,7 +56,7 @@ def parse_stream_mux_config(data: bytes) -> StreamMuxConfig:
     value = int.from_bytes(data, "big") >> reader.remaining & (1 << size) - 1
     padding = -size % 8
     configuration = (value << padding).to_bytes((size + padding) // 8, "big")
-    # A configuration that ends with the fmtp line may leave out what follows; the defaults are all zero.
+    # A configuration in the fmtp line may omit the rest; the defaults are all zero.
     has_other_data = False
     if reader.remaining >= 3:
         if reader.read(3) != 0:
@@ -80,7 +80,7 @@ def _skip_other_data(reader: BitReader) -> bool:
 
 
 def _skip_audio_specific_config(reader: BitReader) -> None:
-    """Pass over an AudioSpecificConfig (ISO/IEC 14496-3 table 1.15), whose size is not told anywhere."""
+    """Skip an AudioSpecificConfig (ISO/IEC 14496-3 table 1.15), whose size is not given explicitly."""
     object_type = _read_object_type(reader)
     _skip_frequency(reader)
     channels = reader.read(4)
@@ -109,7 +109,7 @@ def _skip_frequency(reader: BitReader) -> None:
 
 
 class LatmDepacketizer(BaseDepacketizer):
-    """See `Depacketizer`. ``configuration`` is None when it comes in-band (``cpresent=1``)."""
+    """See `Depacketizer`. ``configuration`` is None if it is in-band (``cpresent=1``)."""
 
     def __init__(self, codec: MPEG4Audio, clock_rate: int, configuration: StreamMuxConfig | None) -> None:
         super().__init__()
@@ -120,8 +120,8 @@ class LatmDepacketizer(BaseDepacketizer):
         self._damaged = False
 
     def on_loss(self) -> None:
-        # Without a payload header, a lost packet may be the beginning of the element that goes on now; only where the
-        # packet before ended one is it likely that whole elements were lost.
+        # Without a payload header, a lost packet may be the start of the current element; only if the previous packet
+        # ended an element is it likely that whole elements were lost.
         if self._fragments:
             self._damaged = True
 
@@ -215,7 +215,7 @@ class LatmPayload(RtpPayload[MPEG4Audio]):
     def depacketizer(self, codec: MPEG4Audio, track: Track) -> LatmDepacketizer:
         parameters = parse_parameters(track.rtp.parameters) if track.rtp is not None else {}
         configuration = None
-        # RFC 6416 section 7.3: cpresent is 1 unless told otherwise.
+        # RFC 6416 section 7.3: cpresent is 1 by default.
         if parameters.get("cpresent", "1") == "0":
             try:
                 configuration = parse_stream_mux_config(decode_hexadecimal(parameters.get("config", "")))

@@ -17,7 +17,7 @@ from polycast.rtp.payload.rtp_payload import RtpPayload
 from polycast.rtp.refragment import Piece, Refragmenter
 
 MAXIMUM_SEGMENTS = 64
-"""Segments in front of the picture data of one JPEG frame; cameras write about 10."""
+"""Segments before the image data of one JPEG frame; cameras write about 10."""
 
 _HEADER_SIZE = 8
 _RESTART_HEADER_SIZE = 4
@@ -28,7 +28,7 @@ _DYNAMIC_TABLES = 255
 _LARGEST_SIZE = 2040
 _END_OF_IMAGE = b"\xff\xd9"
 _UNALIGNED = b"\xff\xff"
-"""First and last bit, and the count that says that packets and restart intervals begin anywhere (section 3.1.7)."""
+"""First and last bit, and the count for packets that are not aligned with restart intervals (section 3.1.7)."""
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
@@ -111,7 +111,7 @@ class MJPEGDepacketizer(BaseDepacketizer):
         size = int.from_bytes(data[position + 2 : position + 4], "big")
         position += _TABLE_HEADER_SIZE
         if size == 0:
-            # RFC 2435 section 3.1.8: the tables of an earlier frame with this Q, which 255 never refers to.
+            # RFC 2435 section 3.1.8: the tables of an earlier frame with this Q, except for 255.
             tables = self._tables_by_quality.get(quality, b"")
             if not tables or quality == _DYNAMIC_TABLES:
                 raise RemoteProtocolError("JPEG quantization tables are missing")
@@ -204,7 +204,7 @@ def _image(frame: bytes, tables: dict[int, bytes], restart_interval: int, scan: 
 
 
 class MJPEGPacketizer(BasePacketizer):
-    """Q is 255: the quantization tables go with every frame."""
+    """Q is 255: every frame contains the quantization tables."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         image = parse_image(frame.units[0])
@@ -227,13 +227,13 @@ class MJPEGPacketizer(BasePacketizer):
 
 
 class JpegRefragmenter:
-    """Each packet has the offset of its data in the picture, and the first one the quantization tables."""
+    """Each packet has the offset of its data in the image, and the first one the quantization tables."""
 
     def __init__(self, room: int) -> None:
         self._room = room
         self._rest = b""
         self._offset = 0
-        """Of ``_rest`` in the picture."""
+        """Offset of ``_rest`` in the image."""
         self._header = b""
         """Main header without offset, restart header."""
         self._restart = b""

@@ -26,7 +26,7 @@ _END_OF_SLICE = 0x08
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
-    """Return KEY where an intra picture or the headers in front of it begin."""
+    """Return KEY at the start of an intra picture or of the headers before it."""
     if end - payload < _HEADER_SIZE + 4:
         return 0
     if data[payload + 2] & _SEQUENCE_HEADER_PRESENT:
@@ -41,7 +41,7 @@ def peek(data: bytes, payload: int, end: int) -> int:
 def picture_header(frame: bytes) -> tuple[int, int, int]:
     """Return the position of the picture start code, the temporal reference and the picture coding type.
 
-    ISO/IEC 13818-2 section 6.2.3. Raises `RemoteProtocolError` when the frame has no picture header.
+    ISO/IEC 13818-2 section 6.2.3. Raises `RemoteProtocolError` if the frame has no picture header.
     """
     position = frame.find(b"\x00\x00\x01\x00")
     if position < 0 or position + 6 > len(frame):
@@ -74,7 +74,7 @@ class MPEG2VideoDepacketizer(MarkedFrameDepacketizer):
 
 
 class MPEG2VideoPacketizer(BasePacketizer):
-    """Packets begin with a header or a slice where possible; a slice that is too large takes several packets."""
+    """Packets start with a header or a slice where possible; a slice that is too large takes several packets."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         data = frame.units[0]
@@ -108,7 +108,7 @@ def _is_slice(data: bytes, position: int) -> bool:
 
 
 def _cut(data: bytes, room: int) -> list[tuple[bytes, bool, bool]]:
-    """Return parts of at most ``room`` bytes, with whether each begins (after headers) and ends at a slice."""
+    """Return parts of at most ``room`` bytes, with whether each starts (after headers) and ends at a slice."""
     parts: list[tuple[bytes, bool, bool]] = []
     start = 0
     begins = True
@@ -126,7 +126,7 @@ def _cut(data: bytes, room: int) -> list[tuple[bytes, bool, bool]]:
 
 
 def _last_slice_start(data: bytes, start: int, end: int) -> int:
-    """Return the last slice start code in a range that follows another slice; -1 where there is none."""
+    """Return the last slice start code in a range that follows another slice; -1 if there is none."""
     position = data.rfind(_START_CODE, start, end)
     while position >= start:
         if _is_slice(data, position):

@@ -18,7 +18,7 @@ from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_par
 from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
 MAXIMUM_DISPLACED_UNITS = 1024
-"""Access units that wait for earlier ones where a sender interleaves: some 20 s."""
+"""Maximum number of access units that wait for earlier ones if a sender interleaves: some 20 s."""
 
 
 class MPEG4AudioDepacketizer(BaseDepacketizer):
@@ -83,7 +83,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
             self._add_frame(frames, first, time)
 
     def _release(self, frames: list[Frame], pts: int) -> None:
-        """Return what nothing can come before any more: no packet holds a unit from before its own timestamp."""
+        """Return the units that no later packet can precede: no packet has a unit from before its own timestamp."""
         displaced = self._displaced
         while displaced and displaced[0][0] <= pts:
             time, _, unit = heappop(displaced)
@@ -100,7 +100,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
             self.lost_frames += 1
         if not self._fragments:
             if packet.marker and not whole:
-                # RFC 3640 section 3.1: the marker ends a fragmented unit, so its beginning is missing.
+                # RFC 3640 section 3.1: the marker ends a fragmented unit, so its start is missing.
                 self.lost_frames += 1
                 return NO_FRAMES
             self._expected_size = size
@@ -117,7 +117,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         return frames
 
     def _add_unsized(self, packet: RtpPacket, position: int, pts: int) -> Sequence[Frame]:
-        """Take (a fragment of) one access unit whose size nothing tells: fragments share their timestamp."""
+        """Process (a fragment of) one access unit of unknown size: fragments share their timestamp."""
         frames: list[Frame] = []
         if self._fragments and pts != self._fragments_pts:
             self._add_frame(frames, self._fragments.take(), self._fragments_pts)
@@ -137,7 +137,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         if self._in_adts is None:
             self._in_adts = unit[0] == 0xFF and len(unit) > 7 and unit[1] & 0xF6 == 0xF0
         if self._in_adts and unit[0] == 0xFF:
-            # Some devices put ADTS frames where raw ones belong.
+            # Some devices send ADTS frames instead of raw ones.
             for offset, (_, payload) in enumerate(aac.parse_adts(unit)):
                 time = pts + offset * self._duration
                 frames.append(Frame((payload,), time, time, key=True, duration=self._duration))

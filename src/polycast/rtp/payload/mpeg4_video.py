@@ -1,4 +1,4 @@
-"""MPEG-4 Part 2 video in RTP (RFC 6416 section 5): the elementary stream, cut into packets."""
+"""MPEG-4 Part 2 video in RTP (RFC 6416 section 5): the elementary stream, split into packets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _is_configuration(code: int) -> bool:
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
-    """Return KEY where a key frame or the configuration in front of it begins, PARAMETERS with the latter."""
+    """Return KEY at the start of a key frame or of the configuration before it, with PARAMETERS for the latter."""
     if end - payload < 5 or data[payload] or data[payload + 1] or data[payload + 2] != 1:
         return 0
     code = data[payload + 3]
@@ -56,7 +56,7 @@ class MPEG4VideoDepacketizer(MarkedFrameDepacketizer):
 
 
 class MPEG4VideoPacketizer(BasePacketizer):
-    """Cuts frames wherever a packet is full."""
+    """Splits frames at the packet size."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         return list(split_evenly(frame.units[0], self._maximum_payload))

@@ -62,7 +62,7 @@ class MPEGAudioDepacketizer(BaseDepacketizer):
 
     def _add_fragment(self, part: bytes, offset: int) -> Sequence[Frame]:
         if not self._fragments:
-            return NO_FRAMES  # The beginning was lost and counted, or came before this depacketizer.
+            return NO_FRAMES  # The start was lost and counted, or arrived before this depacketizer existed.
         if offset != self._fragments.size:
             self._fragments.clear()
             self.lost_frames += 1

@@ -13,7 +13,7 @@ from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
 
 class OpusDepacketizer(BaseDepacketizer):
-    """See `Depacketizer`. Also for multiopus, whose packets begin like those of Opus."""
+    """See `Depacketizer`. Also for multiopus, whose packets start like those of Opus."""
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         if packet.payload == packet.end:

@@ -34,7 +34,7 @@ class SampleDepacketizer(BaseDepacketizer):
 
 
 class WholePacketDepacketizer(BaseDepacketizer):
-    """Each packet is one frame, of a duration that is not known."""
+    """Each packet is one frame of unknown duration."""
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         if packet.payload == packet.end:

@@ -39,9 +39,9 @@ from polycast.rtp.payload.rtp_payload import Numbering, RtpPayload, SdpMedia
 from polycast.rtp.payload.static_types import STATIC_TYPES
 
 MAXIMUM_CHANNELS: Final = 255
-"""Channels of a track; what an Opus header can tell (RFC 7845 section 5.1), and more than any other format has."""
+"""Channels of a track: the maximum of an Opus header (RFC 7845 section 5.1), and more than any other format has."""
 MAXIMUM_CLOCK_RATE: Final = 10_000_000
-"""In Hz. The highest in use are 384 kHz for audio and 90 kHz for all else."""
+"""In Hz. The highest in use are 384 kHz for audio and 90 kHz otherwise."""
 
 PAYLOADS: Final[tuple[RtpPayload[Any], ...]] = (
     h264.PAYLOAD,
@@ -67,7 +67,7 @@ PAYLOADS: Final[tuple[RtpPayload[Any], ...]] = (
     mpegts.PAYLOAD,
     generic.PAYLOAD,
 )
-"""All formats. Where a codec has several, the first one is used for tracks that do not come from RTP."""
+"""All formats. If a codec has several, the first one is used for tracks that do not come from RTP."""
 
 CODECS: Final = CodecTable[RtpPayload[Any]](
     {payload.codec_type: payload for payload in reversed(PAYLOADS)},
@@ -79,12 +79,12 @@ _BY_ENCODING: Final[dict[str, RtpPayload[Any]]] = {
 
 
 def payload_of_codec(codec: Codec) -> RtpPayload[Any]:
-    """Return the payload format of a codec; that of unknown ones where RTP cannot carry it."""
+    """Return the payload format of a codec; the generic one if RTP cannot carry it."""
     return CODECS.get(codec) or generic.PAYLOAD
 
 
 def payload_of(track: Track) -> RtpPayload[Any]:
-    """Return the payload format of a track: the one that its publisher announced, or its codec's."""
+    """Return the payload format of a track: the one that its publisher announced, or the one of its codec."""
     if track.rtp is not None:
         payload = _BY_ENCODING.get(track.rtp.encoding.upper())
         if payload is not None and payload.codec_type is type(track.codec):
@@ -93,7 +93,7 @@ def payload_of(track: Track) -> RtpPayload[Any]:
 
 
 def make_depacketizer(track: Track) -> Depacketizer | None:
-    """Return a depacketizer for the packets of a track; None where the payload is not understood (Generic...)."""
+    """Return a depacketizer for the packets of a track; None if the payload is not supported (Generic...)."""
     return payload_of(track).depacketizer(track.codec, track)
 
 
@@ -105,7 +105,7 @@ def make_packetizer(
     initial_timestamp: int,
     maximum_payload: int = MAXIMUM_PAYLOAD_SIZE,
 ) -> Packetizer | None:
-    """Return a packetizer for the frames of a track; None where its codec has no payload format in RTP.
+    """Return a packetizer for the frames of a track; None if its codec has no payload format in RTP.
 
     The payload type is that of the track's RTP format, or what `rtp_format_for` gives for 96.
     RTP timestamps are the frames' ``pts`` plus ``initial_timestamp``.
@@ -123,11 +123,11 @@ def make_packetizer(
 def codec_from_sdp(
     media_type: str, payload_type: int, encoding: str, clock_rate: int | None, channels: int | None, fmtp: str
 ) -> tuple[Codec, RtpFormat]:
-    """Return the codec that a media description means, and its RTP format as the description has it.
+    """Return the codec of a media description, and its RTP format as described.
 
     ``encoding``, ``clock_rate`` and ``channels`` are those of the rtpmap line: empty or None without one.
-    ``fmtp`` is the fmtp line after the payload type. Broken parameter sets in it are passed over.
-    Raises `RemoteProtocolError` when the clock rate is not told and the payload type does not imply it.
+    ``fmtp`` is the fmtp line after the payload type. Invalid parameter sets in it are ignored.
+    Raises `RemoteProtocolError` if the clock rate is missing and the payload type does not imply it.
     """
     if clock_rate is not None and not 0 < clock_rate <= MAXIMUM_CLOCK_RATE:
         raise RemoteProtocolError(f"unable to get clock rate: invalid clock rate ({clock_rate})")
@@ -150,7 +150,7 @@ def codec_from_sdp(
 
 
 def rtp_format_for(codec: Codec, payload_type: int) -> RtpFormat | None:
-    """Return how a codec is carried in RTP when its publisher does not speak RTP; None when it cannot be.
+    """Return the RTP format of a codec whose publisher does not use RTP; None if there is none.
 
     ``payload_type`` is a dynamic one (96 to 127); codecs with a static payload type of their own get that, as old
     receivers know no other.
@@ -169,7 +169,7 @@ def rtp_format_for(codec: Codec, payload_type: int) -> RtpFormat | None:
 
 
 def format_parameters(track: Track) -> str:
-    """Return the fmtp text to announce now: the publisher's own, with the parameter sets that are valid now."""
+    """Return the current fmtp text: the publisher's, with the current parameter sets."""
     payload = payload_of(track)
     text = track.rtp.parameters if track.rtp is not None else ""
     if not text:
@@ -181,7 +181,7 @@ def format_parameters(track: Track) -> str:
 
 
 def _announces(form: RtpFormat, codec: Codec) -> bool:
-    """Return whether the publisher's own text says what is valid now."""
+    """Return whether the publisher's text is up to date."""
     announced, _ = codec_from_sdp(
         codec.kind.value, form.payload_type, form.encoding, form.clock_rate, form.channels, form.parameters
     )

@@ -10,7 +10,7 @@ from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
 
 class VorbisPayload(RtpPayload[Vorbis]):
-    """See `RtpPayload`. Only what comes from RTP can go to RTP, since the packets are not understood."""
+    """See `RtpPayload`. Only packets from RTP can be sent as RTP, since they are not parsed."""
 
     codec_type = Vorbis
     encodings = ("vorbis",)

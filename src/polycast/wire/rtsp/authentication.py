@@ -26,12 +26,12 @@ def _sha256(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-# In rising order of strength; names in upper case.
+# In ascending order of strength; names in upper case.
 _HASHES: Final[dict[str, Callable[[str], str]]] = {"MD5": _md5, "SHA-256": _sha256}
 
 
 class ServerAuthenticator:
-    """Challenges clients and checks what they answer. One for each connection, with a nonce of its own."""
+    """Challenges clients and verifies their credentials. One per connection, with its own nonce."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ServerAuthenticator:
         self._methods = tuple(methods)
         self._offer_sha256 = offer_sha256
         self.failures = 0
-        """Requests in a row that were answered with a challenge."""
+        """Consecutive requests that were answered with a challenge."""
 
     def challenges(self, hashed: bool = False) -> list[str]:
         """Return the values of the WWW-Authenticate headers, one for each line.
@@ -83,7 +83,7 @@ class ServerAuthenticator:
         hashed = is_hashed(user) or is_hashed(password)  # only Basic can prove those
         if given.scheme == "Basic":
             offered = hashed or "basic" in self._methods
-            # Both are compared always, so that the time tells nothing.
+            # Always compare both, so that the duration reveals nothing.
             user_matches = secret_matches(user, given.username)
             return secret_matches(password, given.password or "") and user_matches and offered
         return not hashed and "digest" in self._methods and self._verify_digest(given, method, url, user, password)
@@ -111,7 +111,7 @@ class GivenCredentials:
         self._url = url
         self._header = header
         self.needs_basic = False
-        """Whether the credentials asked for are hashed, which only Basic can prove."""
+        """Whether the required credentials are hashed, which only Basic can prove."""
 
     @property
     def user(self) -> str:
@@ -198,7 +198,7 @@ class ClientAuthenticator:
 
 
 def _strength(challenge: WWWAuthenticate) -> int:
-    """Return a higher number for what is harder to break; -1 for what this module cannot answer."""
+    """Return a higher number for stronger schemes; -1 for those that are not supported."""
     if challenge.scheme == "Basic":
         return 0
     algorithm = (challenge.algorithm or "MD5").upper()

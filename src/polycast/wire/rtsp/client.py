@@ -18,20 +18,20 @@ from polycast.wire.rtsp.parser import CLIENT_LIMITS, MessageParser
 USER_AGENT: Final = "polycast"
 
 PENDING_LIMIT: Final = 16
-"""Requests without an answer yet: of a server that never answers keep-alives, the last ones are remembered."""
+"""Unanswered requests that are remembered; matters for servers that never answer keep-alives."""
 
 MESSAGES_PER_CALL: Final = 8
-"""Messages that are taken in one call at most."""
+"""Maximum number of messages per call."""
 
 _ALIVE: Final = (Method.OPTIONS, Method.GET_PARAMETER, Method.SET_PARAMETER, Method.ANNOUNCE)
-"""What servers ask to find out whether we are there, or to tell what we need not know."""
+"""Requests that servers send to check that the client is alive, or with information that is not needed."""
 
 _FAREWELLS: Final = (Method.TEARDOWN, Method.REDIRECT)
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The final answer to a request: with credentials, where the server asked for them and there are some."""
+    """The final answer to a request, after authentication if the server requires it and credentials are available."""
 
     number: int
     """What `send_request` returned."""
@@ -40,12 +40,12 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class NotAnswered:
-    """There was no answer to a request in time; one that still comes is ignored."""
+    """A request was not answered in time; a late answer is ignored."""
 
     number: int
     method: str
     patience: float
-    """Seconds that it was waited for."""
+    """The timeout in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class KeepAliveRefused:
 
     method: str
     status: int | None
-    """None where there was no answer."""
+    """None if there was no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class SessionEnded:
     """The server has ended the session."""
 
     method: str
-    """In which way: TEARDOWN or REDIRECT."""
+    """The method: TEARDOWN or REDIRECT."""
 
 
 Event = Answered | NotAnswered | KeepAliveRefused | SessionEnded | InterleavedRun
@@ -70,24 +70,24 @@ Event = Answered | NotAnswered | KeepAliveRefused | SessionEnded | InterleavedRu
 
 @dataclass(slots=True)
 class _Exchange:
-    """A request, and its answer when it comes."""
+    """A request and, later, its answer."""
 
     number: int
     request: Request
-    """Without the headers that all requests have."""
+    """Without the headers that are common to all requests."""
     patience: float
     deadline: float | None
-    """None where nobody waits for the answer, or any more."""
+    """None if nobody waits for the answer."""
     cseq: str = ""
     has_proof: bool = False
     """Whether it was sent again with credentials."""
     keeps_alive: bool = False
     was_passed: bool = False
-    """Whether an answer to a later request has come, so that those without a number are not for this one."""
+    """Whether a later request was answered, so that answers without a number do not belong to this one."""
 
 
 class _Credentials:
-    """What the server asked for, and how it is answered."""
+    """The server's challenges, and the credentials to answer them with."""
 
     def __init__(self, pair: tuple[str, str] | None, new_nonce: Callable[[], str]) -> None:
         self._authenticator = ClientAuthenticator(*pair) if pair is not None else None
@@ -95,7 +95,7 @@ class _Credentials:
         self._challenges: list[str] = []
 
     def learn(self, response: Response) -> bool:
-        """Take the challenges of a refusal; return whether there is something to answer them with."""
+        """Store the challenges of a response; return whether they can be answered."""
         self._challenges = response.headers.get_all("WWW-Authenticate")
         return bool(self._challenges) and self._authenticator is not None
 
@@ -116,7 +116,7 @@ class _KeepAlives:
         self.next_time = now + interval
 
     def has_come(self, now: float) -> bool:
-        """Whether it is time, once for each interval."""
+        """Return true once per interval."""
         if now < self.next_time:
             return False
         self.next_time = max(self.next_time + self.interval, now)
@@ -126,9 +126,9 @@ class _KeepAlives:
 class ClientConnection:
     """One connection to a server.
 
-    Call `receive_data` with what the socket brought, `handle_timeout` when `next_timeout` has come, and after each of
+    Call `receive_data` with received bytes, `handle_timeout` at `next_timeout`, and after each of
     these and of every other method write `data_to_send` to the socket. `RemoteProtocolError` means that the bytes
-    cannot be read on. While ``has_more`` is true, let others have their turn, then call `receive_data` without bytes.
+    cannot be parsed. While ``has_more`` is true, yield to other connections, then call `receive_data` without bytes.
 
     Requests may be sent at any time, several at once. Answers are matched with them, and those that ask for credentials
     are answered with these; the name of the session that SETUP created goes with all that follow.
@@ -144,9 +144,9 @@ class ClientConnection:
         """``credentials``: user and password. ``new_nonce`` returns random text, for Digest. ``trace`` is called with
         each message, for the log."""
         self.session: Session | None = None
-        """What the server told of it in the answer to SETUP."""
+        """The parameters of the session in the answer to SETUP."""
         self.has_more = False
-        """Whether received bytes wait for another call of `receive_data`."""
+        """Whether received bytes are left for another call of `receive_data`."""
         self.is_closed = False
         self._credentials = _Credentials(credentials, new_nonce)
         self._trace = trace
@@ -200,11 +200,11 @@ class ClientConnection:
 
     @property
     def held_size(self) -> int:
-        """Bytes of the server that no event has taken yet."""
+        """Received bytes that are not part of an event yet."""
         return self._parser.buffered
 
     def expect_frames(self, channels: Collection[int]) -> None:
-        """Skip bytes between interleaved frames of these channels from now on, instead of giving up."""
+        """From now on, skip bytes between interleaved frames of these channels instead of raising an error."""
         self._parser.expect_frames(channels)
 
     @property
@@ -224,9 +224,9 @@ class ClientConnection:
         now: float,
         patience: float | None = None,
     ) -> int:
-        """Send a request; return the number that its answer has.
+        """Send a request; return the number that its answer will have.
 
-        ``patience``: seconds to wait for the answer, and again for the one with credentials; None: it does not matter.
+        ``patience``: timeout in seconds for the answer, and again after authentication; None: no timeout.
         """
         if self.is_closed:
             raise LocalProtocolError("the connection is closed")
@@ -235,13 +235,13 @@ class ClientConnection:
         return exchange.number
 
     def forget(self, number: int) -> None:
-        """Nobody waits for an answer any more."""
+        """Ignore the answers to all pending requests."""
         for exchange in self._pending:
             if exchange.number == number:
                 exchange.deadline = None
 
     def keep_alive(self, url: str, public: Collection[str], now: float) -> None:
-        """Tell the server from now on that we are there, as often as it asked for in the answer to SETUP.
+        """Send keep-alives from now on, at the interval that follows from the answer to SETUP.
 
         ``url``: of the whole presentation. ``public``: the methods that the server announced, in upper case.
         """
@@ -311,11 +311,11 @@ class ClientConnection:
         return [Answered(exchange.number, response)]
 
     def _take_exchange(self, cseq: str) -> _Exchange | None:
-        """Return what a response answers; None when it is nothing that was asked."""
+        """Return the request that a response answers; None if there is none."""
         pending = self._pending
         found = next((exchange for exchange in pending if exchange.cseq == cseq), None)
         if found is None:
-            # Cameras that leave CSeq out or mangle it answer in order.
+            # Cameras that omit or mangle CSeq answer in order.
             found = next((exchange for exchange in pending if not exchange.was_passed), None)
             if found is None:
                 return None
@@ -335,7 +335,7 @@ class ClientConnection:
                 self.session = Session(session.identifier, session.timeout or known)
 
     def _on_request(self, request: Request) -> list[Event]:
-        """Answer a request of the server: some look for signs of life in this way."""
+        """Answer a request of the server: some use requests as keep-alives."""
         if self._trace is not None:
             self._trace(request)
         response = Response(200 if request.method in (*_ALIVE, *_FAREWELLS) else 501)
@@ -347,7 +347,7 @@ class ClientConnection:
     # Time
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        """When to call `handle_timeout`, in the time of ``now``; None: never."""
         if self.is_closed:
             return None
         times = [exchange.deadline for exchange in self._pending if exchange.deadline is not None]
@@ -363,7 +363,7 @@ class ClientConnection:
         for exchange in [*self._pending]:
             if exchange.deadline is None or now < exchange.deadline:
                 continue
-            exchange.deadline = None  # it stays, so that a late answer is known as its own
+            exchange.deadline = None  # kept, so that a late answer is still matched with it
             if exchange.was_passed:
                 self._pending.remove(exchange)
             if exchange.keeps_alive:

@@ -1,6 +1,6 @@
-"""The URLs of a presentation and its tracks, as a client makes them from DESCRIBE's answer (RFC 2326 appendix C.1.1).
+"""The URLs of a presentation and its tracks, derived from the answer to DESCRIBE (RFC 2326 appendix C.1.1).
 
-Scheme, host and port are always those of the connection: cameras write the address of their inner network, or none.
+Scheme, host and port are always those of the connection: cameras write the address of their internal network, or none.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _NOT_IN_URLS: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def presentation_urls(bases: Sequence[str], control: str | None, url: RtspUrl) -> list[str]:
-    """Return the URLs that may be those of the whole presentation, the likeliest first.
+    """Return the possible URLs of the presentation, the most likely first.
 
     ``bases`` are the values of Content-Base and Content-Location, ``control`` is the session's ``a=control`` and
-    ``url`` what was asked for. The last resort is always ``url`` itself: there are cameras whose Content-Base names
-    what they do not know.
+    ``url`` the requested one. The last resort is always ``url`` itself: there are cameras that reject their own
+    Content-Base.
     """
     found = [local for local in (_local(text, url) for text in bases) if local is not None]
     asked = url.without_credentials().serialize()

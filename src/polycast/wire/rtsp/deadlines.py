@@ -1,4 +1,4 @@
-"""How long an RTSP server waits for a client that says nothing, or never the end of something."""
+"""Timeouts of an RTSP server for clients that send nothing, or never complete a message."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final
 from polycast.wire.rtsp.server_session import Endpoint
 
 IDLE_TIMEOUT: Final = 60.0
-"""Seconds a client may keep a connection open without a session, once it has sent a request: long enough for a person
-who types a password."""
+"""Seconds that a connection may stay open without a session after the first request: long enough to type a
+password."""
 
 
 class Deadlines:
-    """Of one connection."""
+    """The timeouts of one connection."""
 
     def __init__(self, endpoint: Endpoint, now: float) -> None:
         self.has_spoken = False
@@ -21,21 +21,21 @@ class Deadlines:
         self._opened_at = now
         self._last_received = now
         self._incomplete_since: float | None = None
-        """Since when a request or frame lacks its end, however often a bit of it came."""
+        """When the incomplete request or frame started; further parts of it do not change this."""
 
     def on_received(self, now: float) -> None:
-        """Bytes have come."""
+        """Bytes were received."""
         self._last_received = now
 
     def on_worked(self, now: float, *, has_progressed: bool, is_incomplete: bool) -> None:
-        """All that has come was looked at. ``has_progressed``: a request or frame was complete."""
+        """All received bytes were processed. ``has_progressed``: a request or frame was complete."""
         if not is_incomplete:
             self._incomplete_since = None
         elif has_progressed or self._incomplete_since is None:
             self._incomplete_since = now
 
     def next_timeout(self, *, has_session: bool) -> float | None:
-        """When `check` has a reason, in the time of ``now``; None when never."""
+        """When `check` will return a reason, in the time of ``now``; None: never."""
         if not self.has_spoken:
             return self._opened_at + self._endpoint.timeout
         times: list[float] = []
@@ -46,7 +46,7 @@ class Deadlines:
         return min(times, default=None)
 
     def check(self, now: float, *, has_session: bool) -> str:
-        """Return why the client is given up; empty when it is not."""
+        """Return the reason for a timeout; empty if there is none."""
         timeout = self._endpoint.timeout
         if not self.has_spoken:
             return "no request received in time" if now >= self._opened_at + timeout else ""

@@ -1,4 +1,4 @@
-"""Which requests keep a session alive (RFC 2326 sections 10.8 and 12.37), given what a server answers to them."""
+"""Which requests keep a session alive (RFC 2326 sections 10.8 and 12.37), depending on the server's answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from polycast.wire.rtsp.message import Method
 
 INTERVAL: Final = 30.0
-"""Seconds between keep-alives where the server tells no session timeout; RFC 2326 section 12.37 makes that 60."""
+"""Seconds between keep-alives if the server gives no session timeout; RFC 2326 section 12.37: 60 by default."""
 
 PART: Final = 0.8
-"""Of the timeout, where it does."""
+"""Fraction of the timeout, if it does."""
 
 SHORTEST_INTERVAL: Final = 1.0
 """Seconds."""
@@ -20,16 +20,16 @@ _FIRST_ERROR: Final = 400
 
 
 def interval_of(timeout: int | None) -> float:
-    """Return the seconds between keep-alives, given the timeout that the server told, in seconds."""
+    """Return the seconds between keep-alives for the server's session timeout in seconds."""
     return max(SHORTEST_INTERVAL, min(INTERVAL, timeout * PART)) if timeout else INTERVAL
 
 
 class KeepAlive:
-    """The requests of one session that only tell the server that we are there.
+    """The keep-alive requests of one session.
 
-    OPTIONS always, since there are cameras that count nothing else, and GET_PARAMETER where it is announced, since
-    there are others that count only that. What is refused or not answered is left out as long as the other is answered:
-    Xiaomi and Thingino cameras announce GET_PARAMETER and answer it with 454 although they stream on.
+    OPTIONS always, since some cameras accept nothing else, and GET_PARAMETER if it is announced, since others accept
+    only that. A method that is refused or not answered is omitted as long as the other one is answered: Xiaomi and
+    Thingino cameras announce GET_PARAMETER and answer it with 454 although they keep streaming.
     """
 
     def __init__(self, public: Collection[str]) -> None:
@@ -38,16 +38,16 @@ class KeepAlive:
         self._methods: tuple[Method, ...] = both if Method.GET_PARAMETER in public else (Method.OPTIONS,)
         self._refused: set[Method] = set()
         self._silent: set[Method] = set()
-        """Those not answered the last time."""
+        """Methods that were not answered the last time."""
 
     def due(self) -> tuple[Method, ...]:
         """Return the methods to send now."""
         return tuple(method for method in self._methods if method not in self._refused) or self._methods
 
     def on_answer(self, method: Method, status: int | None) -> bool:
-        """Take the status of an answer, None when there was none. Return whether the method is left out from now on.
+        """Process the status of an answer, None if there was none. Return whether the method is omitted from now on.
 
-        One answer may be late or lost; the second one in a row that is missing counts.
+        One answer may be late or lost; only the second consecutive missing one counts.
         """
         was_silent = method in self._silent
         (self._silent.add if status is None else self._silent.discard)(method)

@@ -1,4 +1,4 @@
-"""What the log may show of a message: everything but the credentials in it."""
+"""Masks the credentials in messages for the log."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def without_secrets(text: str) -> str:
 
 
 def dump(message: Request | Response) -> str:
-    """Return a message as the debug log shows it."""
+    """Return a message as shown in the debug log."""
     return without_secrets(message.serialize().decode(errors="replace").replace("\r\n", "\n"))

@@ -85,12 +85,12 @@ REASONS: Final[dict[int, str]] = {
 }
 """Status code to reason phrase: RFC 2326 section 7.1.1 and RFC 7826 table 4."""
 
-# What would end a line early: a peer's text that is echoed must not become a header of ours.
+# Line breaks: echoed text of a peer must not become a header.
 _LINE_BREAKERS: Final = frozenset("\r\n\0")
 
 
 class Headers:
-    """The headers of one message: names without regard to case, order and repetition kept."""
+    """The headers of one message: names ignore case, order and repetition are kept."""
 
     __slots__ = ("_items",)
 
@@ -117,7 +117,7 @@ class Headers:
         self._items.append((name, value))
 
     def add(self, name: str, value: str) -> None:
-        """Append a value and keep those that are there."""
+        """Append a value and keep the existing ones."""
         self._items.append((name, value))
 
     def items(self) -> list[tuple[str, str]]:
@@ -134,7 +134,7 @@ class Headers:
         return len(self._items)
 
     def __eq__(self, other: object) -> bool:
-        """Equal when the same pairs come in the same order; names without regard to case."""
+        """Equal if the pairs are equal and in the same order; names ignore case."""
         if not isinstance(other, Headers):
             return NotImplemented
         return [(k.lower(), v) for k, v in self._items] == [(k.lower(), v) for k, v in other._items]
@@ -177,7 +177,7 @@ class Response:
     reason: str | None = None
     """The phrase after the status; None takes the standard one."""
     version: str = VERSION
-    """Another one only to answer what is no RTSP in its own words."""
+    """A different one only to answer other protocols in their own form."""
 
     @property
     def cseq(self) -> str | None:

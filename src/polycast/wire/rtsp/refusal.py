@@ -1,4 +1,4 @@
-"""The last response to a client whose bytes cannot be read on."""
+"""The last response to a client whose bytes cannot be parsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HTTP_BODY: Final = (
 
 
 def refusal(error: RemoteProtocolError) -> Response:
-    """Return the response that goes before the connection is closed."""
+    """Return the response to send before the connection is closed."""
     if not isinstance(error, HttpRequestError):
         return Response(error.status)
     headers = Headers([("Connection", "close"), ("Content-Type", "text/plain")])

@@ -19,14 +19,14 @@ class ResponseWriter:
         self._output: list[bytes] = []
 
     def trace(self, message: Request | Response) -> None:
-        """Show a message to whoever traces them."""
+        """Pass a message to the trace callback."""
         if self._trace is not None:
             self._trace(message)
 
     def send(self, response: Response) -> None:
         """Write a response."""
         response.headers.set("Server", SERVER_NAME)
-        # By name only: the order of the challenges counts.
+        # By name only: the order of the challenges matters.
         response.headers = Headers(sorted(response.headers.items(), key=lambda item: item[0]))
         self._output.append(response.serialize())
         self.trace(response)

@@ -1,6 +1,6 @@
-"""A session of an RTSP server as the protocol knows it, and what all connections of one server have in common.
+"""A session of an RTSP server at the protocol level, and the state that all connections of a server share.
 
-Sessions are no part of a connection (RFC 2326 section 1.1): those whose media go over UDP outlive the one that they
+Sessions are not part of a connection (RFC 2326 section 1.1): those with media over UDP outlive the one that they
 were created on, and are controlled over others.
 """
 
@@ -20,22 +20,21 @@ from polycast.wire.rtsp.transport_choice import ChosenTransport, choose_transpor
 from polycast.wire.rtsp.url import RtspUrl
 
 SESSION_TIMEOUT: Final = 60
-"""Seconds after which a session without any sign of life is gone, where media do not flow over the connection itself;
-told in the Session header."""
+"""Session timeout in seconds, unless media flow over the connection itself; sent in the Session header."""
 
 STREAMING: Final = (State.PLAYING, State.RECORDING)
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """What the connections of one server share: what it offers, and its sessions."""
+    """Shared by the connections of one server: its capabilities and sessions."""
 
     new_secret: Callable[[], str]
-    """Returns a random name for the Session header: who knows it controls the session."""
+    """Returns a random name for the Session header: anyone who knows it controls the session."""
     protocols: frozenset[transport_choice.Protocol] = frozenset(transport_choice.Protocol)
-    """How media may travel."""
+    """The transport protocols that are allowed."""
     is_encrypted: bool = False
-    """Whether connections are TLS, so that media may not leave them."""
+    """Whether connections use TLS, so that media must be interleaved."""
     authentication_methods: tuple[AuthenticationMethod, ...] = ("basic", "digest")
     """The schemes offered, in order."""
     timeout: float = 10.0
@@ -46,7 +45,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class TrackSetup:
-    """What SETUP agreed on for one track."""
+    """The result of SETUP for one track."""
 
     protocol: transport_choice.Protocol
     channels: Pair | None = None
@@ -57,7 +56,7 @@ class TrackSetup:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What ANNOUNCE said of the tracks that SETUP will name."""
+    """The description in ANNOUNCE of the tracks that SETUP will name."""
 
     url: RtspUrl
     controls: Sequence[str | None]
@@ -72,11 +71,11 @@ class Carrier(Protocol):
     carried: set[ServerSession]
 
     def expect_frames(self, session: ServerSession | None) -> None:
-        """Skip what stands between the interleaved frames of a session's channels; None: of no session's."""
+        """Skip bytes between the interleaved frames of a session's channels; None: of no session."""
 
 
 class ServerSession:
-    """What a client has set up, and the state of that. `ServerConnection` makes and drives it."""
+    """What a client has set up, and its state. Created and driven by `ServerConnection`."""
 
     def __init__(self, endpoint: Endpoint, carrier: Carrier, now: float) -> None:
         self.secret = endpoint.new_secret()
@@ -88,10 +87,9 @@ class ServerSession:
         """By index of the track."""
         self.announcement: Announcement | None = None
         self.last_request = now
-        """When the client gave the last sign of life: by a request, or by an RTCP packet that whoever drives the
-        session saw."""
+        """Time of the client's last activity: a request, or an RTCP packet that was reported to the session."""
         self.carrier: Carrier | None = None
-        """The connection that carries it; None for a session over UDP whose connection has gone."""
+        """The connection that carries it; None for a session over UDP whose connection was closed."""
         self._endpoint = endpoint
         self._state = State.INIT
         self._ended_in: State | None = None
@@ -100,7 +98,7 @@ class ServerSession:
 
     @property
     def state(self) -> State:
-        """Changes by `advance` only, so by the table in `states`."""
+        """Changed only by `advance`, according to the table in `states`."""
         return self._state
 
     @property
@@ -123,11 +121,11 @@ class ServerSession:
         return {channel for setup in self.setups.values() for channel in setup.channels or ()}
 
     def advance(self, method: Method) -> None:
-        """A request has succeeded. Raises RemoteProtocolError (455) where it is not valid in this state."""
+        """A request has succeeded. Raises RemoteProtocolError (455) if it is not valid in this state."""
         self._state = next_state(self._state, method)
 
     def choose_transport(self, offers: Sequence[Transport], track: int, *, records: bool) -> ChosenTransport:
-        """Return the first of the transports offered for a track that can be used. Raises RemoteProtocolError."""
+        """Return the first usable transport of those offered for a track. Raises RemoteProtocolError."""
         if track in self.setups:
             raise RemoteProtocolError(f"track {track} has already been setup")
         chosen = choose_transport(
@@ -144,7 +142,7 @@ class ServerSession:
         return chosen
 
     def move_to(self, carrier: Carrier | None) -> None:
-        """Be carried by another connection, or none."""
+        """Move to another connection, or none."""
         old, self.carrier = self.carrier, carrier
         if old is not None:
             old.carried.discard(self)
@@ -154,7 +152,7 @@ class ServerSession:
             carrier.carried.add(self)
 
     def end(self) -> State:
-        """End for whatever reason; that does what TEARDOWN does (RFC 2326 appendix A.2). Return the state before."""
+        """End for any reason, with the effect of TEARDOWN (RFC 2326 appendix A.2). Return the previous state."""
         if self._ended_in is None:
             self._ended_in = self._state
             self.advance(Method.TEARDOWN)

@@ -11,7 +11,7 @@ from polycast.wire.rtsp.message import Method
 
 
 class State(StrEnum):
-    """Where a session stands."""
+    """The state of a session."""
 
     INIT = "init"
     """No track is set up and none announced."""
@@ -26,7 +26,7 @@ class State(StrEnum):
 # Methods that are answered in every state and change none.
 _NEUTRAL: Final = (Method.OPTIONS, Method.DESCRIBE, Method.GET_PARAMETER, Method.SET_PARAMETER)
 
-# Rule: state changes only through this table. A missing pair answers 455 (RFC 2326 section 11.3.6).
+# Rule: the state changes only through this table. A missing pair is answered with 455 (RFC 2326 section 11.3.6).
 TRANSITIONS: Final[Mapping[tuple[State, Method], State]] = {
     **{(state, method): state for state in State for method in _NEUTRAL},
     **{(state, Method.TEARDOWN): State.INIT for state in State},
@@ -47,7 +47,8 @@ _BY_TEXT: Final = {(state, method.value): following for (state, method), followi
 
 
 def next_state(state: State, method: str) -> State:
-    """Return the state after a request succeeded. Raises RemoteProtocolError (455) when it is not valid now."""
+    """Return the state after a successful request. Raises RemoteProtocolError (455) if it is not valid in this
+    state."""
     following = _BY_TEXT.get((state, method))
     if following is None:
         raise RemoteProtocolError(f"{method} is not valid in state {state.value}", 455)

@@ -1,7 +1,7 @@
-"""What a server's answer to SETUP means, given what was asked for (RFC 2326 section 12.39).
+"""Interprets a server's answer to SETUP, given the request (RFC 2326 section 12.39).
 
-Cameras leave out the lower transport, the channels or the whole header, or repeat the channels of another track. What
-the answer can only mean decides, not its letter.
+Cameras omit the lower transport, the channels or the whole header, or repeat the channels of another track. The only
+possible meaning of the answer counts, not its wording.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from polycast.wire.rtsp.headers.transport import Pair, Transport
 def read_transport_answer(headers: Sequence[str], offer: Transport) -> Transport:
     """Return the transport that the values of the Transport headers of an answer mean.
 
-    Raises RemoteProtocolError (461) when the server does another one than was asked for, or none that is known.
+    Raises RemoteProtocolError (461) if the server chose a transport that was not requested or is unknown.
     """
     alternatives = split_unquoted(",".join(headers), ",")
     if not alternatives:
-        return offer  # nothing else was offered, and nothing more is told
+        return offer  # nothing else was offered
     try:
         answer = Transport.parse(alternatives[0], leniently=True)
     except RemoteProtocolError:
@@ -47,8 +47,8 @@ def _read_datagrams(answer: Transport, offer: Transport) -> Transport:
 
 
 def free_channels(answered: Pair | None, offered: Pair, used: Collection[int]) -> Pair:
-    """Return the interleaved channels of a track: those answered, or those offered where the answer repeats the ones
-    of another track.
+    """Return the interleaved channels of a track: those in the answer, or the requested ones if the answer repeats the
+    channels of another track.
 
     Raises RemoteProtocolError (400) when both are in use.
     """

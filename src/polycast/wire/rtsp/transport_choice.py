@@ -1,4 +1,4 @@
-"""Which of the transports that a client offers in SETUP a server takes (RFC 2326 section 12.39)."""
+"""Chooses among the transports that a client offers in SETUP (RFC 2326 section 12.39)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROFILES: Final = frozenset(("AVP", "AVPF"))
 
 
 class Protocol(StrEnum):
-    """How RTP travels; the words of the configuration's ``protocols``."""
+    """The transport protocol of RTP; the values of the configuration's ``protocols``."""
 
     UDP = "udp"
     MULTICAST = "multicast"
@@ -25,11 +25,11 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChosenTransport:
-    """The transport taken for one track."""
+    """The transport chosen for one track."""
 
     protocol: Protocol
     offer: Transport
-    """The client's alternative that was taken."""
+    """The client's alternative that was chosen."""
     interleaved: Pair | None = None
     """Channels of RTP and RTCP; with TCP only."""
     client_port: Pair | None = None
@@ -45,12 +45,12 @@ def choose_transport(
     used_protocol: Protocol | None = None,
     used_channels: Collection[int] = (),
 ) -> ChosenTransport:
-    """Take the first alternative that is acceptable.
+    """Choose the first alternative that is acceptable.
 
-    ``encrypted``: the connection is TLS, so RTP may not leave it. ``used_protocol`` is that of the tracks already set
-    up in the session, ``used_channels`` their interleaved channels.
+    ``encrypted``: the connection uses TLS, so RTP must be interleaved. ``used_protocol`` is that of the tracks already
+    set up in the session, ``used_channels`` their interleaved channels.
 
-    Raises RemoteProtocolError with what is wrong with the first alternative: 461 when the protocol is not available,
+    Raises RemoteProtocolError with the error of the first alternative: 461 if the protocol is not available,
     else 400.
     """
     first_error: RemoteProtocolError | None = None
@@ -90,7 +90,7 @@ def _accept(
             return ChosenTransport(protocol, offer, interleaved=_channels(offer.interleaved, used_channels))
         case Protocol.UDP:
             if offer.client_port is None or 0 in offer.client_port:
-                # Not a broken request: there are clients that go on with TCP (RFC 2326 section 11.3.13).
+                # Not an invalid request: some clients then retry with TCP (RFC 2326 section 11.3.13).
                 raise RemoteProtocolError("transport header does not contain valid client ports", 461)
             return ChosenTransport(protocol, offer, client_port=offer.client_port)
         case Protocol.MULTICAST:
@@ -100,7 +100,7 @@ def _accept(
 def _protocol_of(offer: Transport) -> Protocol:
     if offer.lower_transport == "TCP":
         return Protocol.TCP
-    # RFC 2326 makes multicast the default; every client that leaves it out means unicast.
+    # RFC 2326 makes multicast the default; every client that omits it means unicast.
     return Protocol.MULTICAST if offer.delivery == "multicast" else Protocol.UDP
 
 

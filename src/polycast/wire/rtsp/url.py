@@ -19,7 +19,7 @@ VLC_TEXT: Final = (
 
 _LARGEST_PORT: Final = 0xFFFF
 _SCHEMES: Final[dict[str, Literal["rtsp", "rtsps"]]] = {"rtsp": "rtsp", "rtsps": "rtsps"}
-# The last track in path or query; clients that rebuild the URL put the query behind it.
+# The last track in path or query; clients that rebuild the URL put the query after it.
 _TRACK: Final = re.compile(r"(?P<before>.*)/trackID=(?P<number>[^/?&]*)/?(?P<query>\?.*)?", re.DOTALL)
 _BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 _TRACK_NUMBER: Final = re.compile(r"[0-9]{1,4}")
@@ -35,7 +35,7 @@ class RtspUrl:
     port: int | None = None
     """None when not given; see :attr:`effective_port`."""
     path: str = ""
-    """As sent, without the leading slash; percent-encoded. May hold everything up to the first ``?``."""
+    """As sent, without the leading slash; percent-encoded. Everything up to the first ``?``."""
     query: str = ""
     """As sent, without the ``?``."""
     user: str | None = None
@@ -45,7 +45,7 @@ class RtspUrl:
 
     @classmethod
     def parse(cls, text: str) -> RtspUrl:
-        """Read an absolute RTSP URL. Raises RemoteProtocolError (400) when it is none; ``*`` is none, too."""
+        """Parse an absolute RTSP URL. Raises RemoteProtocolError (400) if it is not one; neither is ``*``."""
         scheme_text, separator, rest = text.partition("://")
         scheme = _SCHEMES.get(scheme_text.lower())
         if scheme is None or not separator:
@@ -76,7 +76,7 @@ class RtspUrl:
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def without_credentials(self) -> RtspUrl:
-        """Return the URL as it goes on the wire: user and password belong into the Authorization header."""
+        """Return the URL as sent: user and password belong in the Authorization header."""
         return replace(self, user=None, password=None)
 
     def serialize(self) -> str:
@@ -120,7 +120,7 @@ def _parse_address(address: str, text: str) -> tuple[str, int | None]:
 def resolve_location(location: str, url: RtspUrl) -> RtspUrl:
     """Return the address that a redirection of ``url`` leads to (RFC 2326 section 11.2).
 
-    A path alone is one of the same server. Raises RemoteProtocolError (400) when it is no RTSP address.
+    A path alone refers to the same server. Raises RemoteProtocolError (400) if it is not an RTSP address.
     """
     if location.startswith("/") and not location.startswith("//"):
         path, query = split_path_query(location[1:])
@@ -135,7 +135,7 @@ def split_path_query(text: str) -> tuple[str, str]:
 
 
 def strip_one_trailing_slash(text: str) -> str:
-    """Remove one slash from the end, if there is one."""
+    """Remove one trailing slash, if there is one."""
     return text.removesuffix("/")
 
 
@@ -143,7 +143,7 @@ def names_same_resource(signed: str, requested: str, method: str) -> bool:
     """Whether ``uri`` of Digest credentials means the resource of the request line (RFC 7616 section 3.4.6).
 
     Behind a NAT or a proxy a client may know another host name, scheme or port than we see; others sign the path alone,
-    leave the query out, or put a slash at the end. VLC (live555) signs SETUP with the URL of the whole presentation.
+    omit the query, or add a trailing slash. VLC (live555) signs SETUP with the URL of the whole presentation.
     """
     signed_path, signed_query, signed_track = _resource(signed)
     path, query, track = _resource(requested)
@@ -172,12 +172,12 @@ def strip_track_id(text: str) -> str:
 
 
 def decode_path(path: str) -> str:
-    """Percent-decode a path; an encoded slash stays encoded, since it separates nothing."""
+    """Percent-decode a path; an encoded slash stays encoded, since it is not a separator."""
     return "%2F".join(unquote(part) for part in re.split("%2F", path, flags=re.IGNORECASE))
 
 
 def describe_path(url: RtspUrl) -> tuple[str, str]:
-    """Return (path, query) that DESCRIBE means; one slash at the end of the path does not count."""
+    """Return (path, query) of a DESCRIBE; one trailing slash of the path is ignored."""
     return decode_path(strip_one_trailing_slash(url.path)), url.query
 
 
