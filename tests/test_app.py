@@ -19,6 +19,7 @@ from polycast.app import Application, StartError
 from polycast.config import LoadedConfiguration
 from polycast.config.schema import Configuration
 from polycast.log import Log
+from polycast.protocols.rtsp.configuration import RtspConfiguration
 
 
 def changed(**values: Any) -> Configuration:
@@ -156,7 +157,7 @@ async def test_reload_to_a_taken_port_leaves_the_old_server_running() -> None:
             with pytest.raises(StartError, match="in use by another program"):
                 await it.app.reload(changed(rtspAddress=f"127.0.0.1:{taken.getsockname()[1]}"))
         await publisher.sync(it.url("cam"))
-        assert it.app.configuration.rtsp_address == "127.0.0.1:0"
+        assert it.app.configuration[RtspConfiguration].rtsp_address == "127.0.0.1:0"
 
 
 async def test_reload_takes_timeouts_at_once() -> None:

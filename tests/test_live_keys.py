@@ -20,7 +20,7 @@ from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
 from polycast.log import Log
 from polycast.protocols.base import ServerContext, ServerKind
-from polycast.protocols.registry import SERVER_KINDS
+from polycast.protocols.registry import server_kinds
 
 FIELDS = configuration_fields()
 
@@ -46,7 +46,7 @@ def test_a_key_that_does_not_say_what_a_change_does_is_no_key(struct: type[msgsp
 
 def test_what_keys_restart_exists() -> None:
     restarted = {name for field in FIELDS.values() for name in field.change.restarts}
-    assert restarted == {kind.name for kind in SERVER_KINDS} | set(SERVICE_NAMES.values())
+    assert restarted == {kind.name for kind in server_kinds()} | set(SERVICE_NAMES.values())
     assert all(field.change == PATH for field in path_fields().values())
 
 
@@ -72,7 +72,7 @@ def test_a_service_listens_anew_exactly_for_the_keys_that_say_so(prefix: str) ->
     for field in FIELDS.values():
         if not field.key.startswith(prefix):
             continue
-        value = not getattr(before, field.name) if isinstance(field.default, bool) else other_value(field)
+        value = not field.of(before) if isinstance(field.default, bool) else other_value(field)
         after = update(before, {field.key: value})
         is_restarted = listening(settings_of(before)) != listening(settings_of(after))
         assert is_restarted == (SERVICE_NAMES[prefix] in field.change.restarts), field.key
@@ -84,6 +84,9 @@ class Recorded:
     def __init__(self, configuration: Any, reads: set[str]) -> None:
         self._configuration = configuration
         self._reads = reads
+
+    def __getitem__(self, section: Any) -> Recorded:
+        return Recorded(self._configuration[section], self._reads)
 
     def __getattr__(self, name: str) -> Any:
         self._reads.add(name)
@@ -104,7 +107,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", SERVER_KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", server_kinds(), ids=lambda kind: kind.name)
 async def test_what_a_server_keeps_from_its_start_restarts_it(kind: ServerKind, certificate: dict[str, str]) -> None:
     """A setting that is read only when the server starts, and not when new settings are applied, must restart it."""
     loop = asyncio.get_running_loop()

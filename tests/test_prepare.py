@@ -12,10 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import asyncio, sys, threading
 
-import msgspec
-
 from polycast.app import Application
-from polycast.config import PathConfiguration, load_bytes, validate
+from polycast.config import PathConfiguration, load_bytes, replace, validate
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
 
 START = (
@@ -44,7 +42,7 @@ async def main():
     await app.start()
     sys.meta_path.insert(0, Watch())
     port = external.sockets[0].getsockname()[1]
-    new = validate(msgspec.structs.replace(
+    new = validate(replace(
         app.configuration, rtmp_disable=False, hls_disable=False, api=True, metrics=True, pprof=True,
         external_authentication_url=f"http://127.0.0.1:{port}/", hls_encryption=False,
         paths={

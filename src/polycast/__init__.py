@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from polycast._version import __version__
+from polycast.providers import provide
 
 if TYPE_CHECKING:
     from polycast.api.client import publish as publish
@@ -52,6 +53,15 @@ if TYPE_CHECKING:
     from polycast.media.codec import MPEGAudio as MPEGAudio
     from polycast.media.codec import Opus as Opus
     from polycast.media.track import Track as Track
+
+
+def _protocols() -> tuple[Any, ...]:
+    from polycast.protocols import registry
+
+    return registry.PROTOCOLS
+
+
+provide(_protocols)
 
 _HOMES = {
     "polycast.api.client": ("publish", "read"),

@@ -243,7 +243,7 @@ def test_importing_the_package_is_light() -> None:
         timeout=PATIENCE,
         check=True,
     )
-    assert done.stdout == "\npolycast._version\n"
+    assert done.stdout == "\npolycast._version polycast.providers\n"
 
 
 def test_every_public_name_is_there() -> None:

@@ -22,6 +22,8 @@ from polycast.config import (
     update,
 )
 from polycast.errors import ConfigurationError
+from polycast.protocols.rtmp.configuration import RtmpConfiguration
+from polycast.protocols.rtsp.configuration import RtspConfiguration
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def test_update(configuration: Configuration) -> None:
     changed = update(
         configuration, {"rtmpDisable": True, "readTimeout": "7s", "protocols": ["tcp"], "paths": {"x": {}}}
     )
-    assert (changed.rtmp_disable, changed.read_timeout, changed.protocols) == (True, 7, {"tcp"})
+    assert changed.read_timeout == 7
+    assert changed[RtmpConfiguration].rtmp_disable is True
+    assert changed[RtspConfiguration].protocols == {"tcp"}
     assert changed.paths == configuration.paths
     assert configuration.read_timeout == 10
     assert changed_keys(configuration, changed) == {"rtmpDisable", "readTimeout", "protocols"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Protocol, Size, load_bytes
+from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Size, load_bytes, replace
 from polycast.errors import ConfigurationError
+from polycast.protocols.rtsp.configuration import Protocol, RtspConfiguration
 
 
 def configured(content: str = "", **variables: str) -> Configuration:
@@ -24,7 +25,8 @@ def test_values_of_every_kind() -> None:
         RTSP_EXTERNALAUTHENTICATIONURL="http://host/",
         RTSP_MULTICASTRTPPORT="9000",
         RTSP_MULTICASTRTCPPORT="9001",
-    ) == Configuration(
+    ) == replace(
+        Configuration(),
         log_file="my.log",
         read_buffer_count=128,
         api=True,
@@ -45,7 +47,7 @@ def test_booleans(text: str, value: bool) -> None:
 
 def test_file_and_environment() -> None:
     configuration = configured("{}", RTSP_PATHS_CAM1_SOURCE="rtsp://testing", RTSP_PROTOCOLS="tcp")
-    assert configuration.protocols == {"tcp"}
+    assert configuration[RtspConfiguration].protocols == {"tcp"}
     assert configuration.paths == {"cam1": PathConfiguration(source="rtsp://testing")}
 
 

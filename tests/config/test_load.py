@@ -12,19 +12,20 @@ import pytest
 from tests.config.cases import OWN_ERRORS, REFERENCE_ERRORS
 
 from polycast.config import (
-    AuthMethod,
     Configuration,
     Duration,
     Encryption,
     PathConfiguration,
-    Protocol,
     Size,
-    SourceKind,
     from_mapping,
     load,
     load_bytes,
 )
+from polycast.config.fields import configuration_fields
 from polycast.errors import ConfigurationError
+from polycast.protocols.hls.configuration import HlsConfiguration
+from polycast.protocols.rtmp.configuration import RtmpConfiguration
+from polycast.protocols.rtsp.configuration import AuthMethod, Protocol, RtspConfiguration
 
 
 def parse(text: str) -> Configuration:
@@ -74,12 +75,13 @@ def test_values_of_every_kind() -> None:
     assert configuration.read_timeout == 90
     assert configuration.read_buffer_count == 1024
     assert configuration.api is True
-    assert configuration.protocols == {Protocol.TCP}
-    assert configuration.encryption is Encryption.OPTIONAL
-    assert configuration.auth_methods == (AuthMethod.DIGEST,)
-    assert configuration.hls_segment_max_size == Size(1536 * 1024**2)
-    assert [str(network) for network in configuration.hls_trusted_proxies] == ["10.0.0.0/8", "::1/128"]
-    assert str(configuration.multicast_ip_range) == "239.0.0.0/24"
+    rtsp, hls = configuration[RtspConfiguration], configuration[HlsConfiguration]
+    assert rtsp.protocols == {Protocol.TCP}
+    assert rtsp.encryption is Encryption.OPTIONAL
+    assert rtsp.auth_methods == (AuthMethod.DIGEST,)
+    assert hls.hls_segment_max_size == Size(1536 * 1024**2)
+    assert [str(network) for network in hls.hls_trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert str(rtsp.multicast_ip_range) == "239.0.0.0/24"
 
 
 @pytest.mark.parametrize(
@@ -91,18 +93,18 @@ def test_values_of_every_kind() -> None:
     ],
 )
 def test_encryption_quoted_or_not(value: str, expected: Encryption) -> None:
-    assert parse(f"protocols: [tcp]\nencryption: {value}").encryption is expected
-    assert parse(f"rtmpEncryption: {value}").rtmp_encryption is expected
+    assert parse(f"protocols: [tcp]\nencryption: {value}")[RtspConfiguration].encryption is expected
+    assert parse(f"rtmpEncryption: {value}")[RtmpConfiguration].rtmp_encryption is expected
 
 
 @pytest.mark.parametrize("word", ["yes", "Yes", "YES", "on", "true", "True"])
 def test_boolean_words_that_mean_yes(word: str) -> None:
-    assert parse(f"hlsAlwaysRemux: {word}").hls_always_remux is True
+    assert parse(f"hlsAlwaysRemux: {word}")[HlsConfiguration].hls_always_remux is True
 
 
 @pytest.mark.parametrize("word", ["no", "off", "false", "FALSE"])
 def test_boolean_words_that_mean_no(word: str) -> None:
-    assert parse(f"rtspDisable: {word}").rtsp_disable is False
+    assert parse(f"rtspDisable: {word}")[RtspConfiguration].rtsp_disable is False
 
 
 def test_text_stays_as_it_was_written() -> None:
@@ -129,7 +131,7 @@ def test_text_stays_as_it_was_written() -> None:
 def test_zero_means_default(text: str, default: object) -> None:
     configuration = parse(text)
     assert configuration == Configuration()
-    assert default in [getattr(configuration, name) for name in configuration.__struct_fields__]
+    assert default in [field.of(configuration) for field in configuration_fields().values()]
 
 
 def test_zero_pause_after_failures_is_a_value() -> None:
@@ -150,7 +152,7 @@ def test_several_sources() -> None:
     configured = parse(path("source: [rtsp://a/x, https://b/y.m3u8]")).paths["mypath"]
     assert configured.source == ("rtsp://a/x", "https://b/y.m3u8")
     assert configured.sources == configured.source
-    assert configured.source_kind is SourceKind.RTSP
+    assert configured.source_kind.name == "RTSP"
     assert parse(path("source: [rtsp://a/x]")).paths["mypath"].source == "rtsp://a/x"
 
 
@@ -278,7 +280,11 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_from_mapping_takes_json_values() -> None:
     configuration = from_mapping({"api": True, "readBufferCount": 64, "protocols": ["tcp"], "paths": {"a": None}})
-    assert (configuration.api, configuration.read_buffer_count, configuration.protocols) == (True, 64, {"tcp"})
+    assert (configuration.api, configuration.read_buffer_count, configuration[RtspConfiguration].protocols) == (
+        True,
+        64,
+        {"tcp"},
+    )
 
 
 def test_import_is_light() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import json
 import re
 import shutil
 import subprocess
 
 import pytest
-from tests.control.support import running
+from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 
-from polycast.cli.top import PROTOCOLS
 from polycast.media.codec import COMMON_NAMES
+from polycast.protocols.registry import server_kinds
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -42,9 +44,23 @@ async def test_the_page_names_codecs_as_the_server_does() -> None:
     table = re.search(r"const CODECS = \{(.*?)\};", script, re.DOTALL)
     assert table is not None
     assert dict(re.findall(r'(\w+): "([^"]+)"', table[1])) == COMMON_NAMES
-    table = re.search(r"const PROTOCOLS = \{(.*?)\};", script, re.DOTALL)
-    assert table is not None
-    assert dict(re.findall(r'(\w+): "([^"]+)"', table[1])) == PROTOCOLS
+
+
+async def test_the_page_knows_the_names_of_all_servers_and_where_a_browser_can_play() -> None:
+    async with running() as server:
+        port = server.app.servers["HLS"].ports["hlsAddress"]
+        names = {kind.collection: kind.name for kind in server_kinds()}
+        assert names["rtspssessions"] == "RTSPS"
+        assert await page_data(server) == {"names": names, "preview": {"scheme": "http", "port": port}}
+        await server.changed("/v1/config/set", {"hlsDisable": True})
+        assert await page_data(server) == {"names": names, "preview": None}
+
+
+async def page_data(server: Server) -> object:
+    """Return what the page is told of the servers."""
+    found = re.search(r'data-servers="([^"]+)"', (await server.api.get("/")).text)
+    assert found is not None
+    return json.loads(html.unescape(found[1]))
 
 
 @pytest.mark.interop

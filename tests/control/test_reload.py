@@ -17,6 +17,7 @@ from tests.control.support import FILE_HEAD, Server, running, running_file
 from tests.protocols.rtsp.support import RtspClient
 from tests.support.rtp import key_unit, rtp
 
+from polycast.config import replace
 from polycast.errors import PolycastError
 
 TAKEN = r"reloading configuration \(file changed\)"
@@ -300,14 +301,13 @@ async def test_a_hangup_takes_back_changes_of_the_api(file: Path) -> None:
 
 
 async def test_a_program_changes_the_configuration() -> None:
-    import msgspec
 
     async with running() as server:
-        changed = msgspec.structs.replace(server.app.configuration, api_allow_origin="*")
+        changed = replace(server.app.configuration, api_allow_origin="*")
         await server.app.reload(changed)
         assert (await server.get("/v1/config/get"))["apiAllowOrigin"] == "*"
         with socket.create_server(("127.0.0.1", 0)) as other:
-            taken = msgspec.structs.replace(changed, rtsp_address=f"127.0.0.1:{other.getsockname()[1]}")
+            taken = replace(changed, rtsp_address=f"127.0.0.1:{other.getsockname()[1]}")
             with pytest.raises(PolycastError, match="Address already in use"):
                 await server.app.reload(taken)
         assert server.app.configuration is changed

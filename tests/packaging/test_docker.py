@@ -22,6 +22,7 @@ from tests.packaging.smoke import running
 from polycast import __version__
 from polycast.config import load
 from polycast.config.env import KEY_VARIABLE
+from polycast.protocols.rtsp.configuration import RtspConfiguration
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCKER = ROOT / "docs" / "docker"
@@ -166,7 +167,7 @@ def test_environment_of_the_compose_example(tmp_path: Path) -> None:
     loaded = load(str(ROOT / "polycast.yml"), environment)
     assert not loaded.warnings
     assert loaded.configuration.metrics
-    assert {protocol.value for protocol in loaded.configuration.protocols} == {"tcp"}
+    assert {protocol.value for protocol in loaded.configuration[RtspConfiguration].protocols} == {"tcp"}
     scraped = yaml(DOCKER / "prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
     assert scraped == [f"polycast{loaded.configuration.metrics_address}"]
     source = yaml(DOCKER / "grafana" / "datasource.yml")["datasources"][0]

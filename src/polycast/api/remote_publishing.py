@@ -21,7 +21,8 @@ from polycast.hub.hub import Hub
 from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.push.supervisor import Push, Pusher
+from polycast.protocols.push import Push, Pusher
+from polycast.protocols.registry import PROTOCOLS
 
 MakePusher = Callable[[Log], Pusher]
 
@@ -29,24 +30,16 @@ MakePusher = Callable[[Log], Pusher]
 def pusher_maker(url: str, fingerprint: str) -> MakePusher:
     """Return the factory of the client for an address. Raises ValueError if it cannot be published to."""
     scheme = url.partition("://")[0].lower()
-    try:
-        if scheme in ("rtsp", "rtsps"):
-            from polycast.push.rtsp import RtspPusher
-            from polycast.wire.rtsp.url import RtspUrl
-
-            rtsp_url = RtspUrl.parse(url)
-            return lambda log: RtspPusher(rtsp_url, log, fingerprint)
-        if scheme in ("rtmp", "rtmps"):
-            from polycast.push.rtmp import RtmpPusher
-            from polycast.wire.rtmp.address import parse_url
-
-            address = parse_url(url)
-            return lambda log: RtmpPusher(address, log, fingerprint)
-    except PolycastError as error:
-        raise ValueError(str(error)) from error
+    pushes = [push for protocol in PROTOCOLS for push in protocol.pushes]
+    for push in pushes:
+        if scheme in push.schemes:
+            try:
+                return push.open(url, fingerprint)
+            except PolycastError as error:
+                raise ValueError(str(error)) from error
+    *schemes, last = (f"{scheme}://" for push in pushes for scheme in push.schemes)
     raise ValueError(
-        f"'{without_credentials(url)}' cannot be published to: the URL must start with rtsp://, rtsps://, rtmp:// or"
-        " rtmps://"
+        f"'{without_credentials(url)}' cannot be published to: the URL must start with {', '.join(schemes)} or {last}"
     )
 
 

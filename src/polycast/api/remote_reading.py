@@ -9,14 +9,14 @@ from polycast.api.feed import Feed
 from polycast.api.inbox import Inbox
 from polycast.api.runtime import CLIENT_THREAD
 from polycast.api.subscription import Subscription
-from polycast.config import from_mapping, source_kind
+from polycast.config import from_mapping
 from polycast.errors import PolycastError
 from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path
 from polycast.log import Log
 from polycast.protocols.pull import Puller
-from polycast.protocols.sources import puller_class
+from polycast.protocols.registry import PROTOCOLS
 
 PATH = "stream"
 """The one path of each private hub."""
@@ -96,17 +96,13 @@ class _FedSubscription(Subscription):
             self._feed.attach(self._hub.path(self._name))
 
 
-SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
-
-
 def _make_puller(url: str) -> Puller:
-    kind = source_kind(url) if url.partition("://")[0] in SCHEMES else None
-    puller = puller_class(kind) if kind is not None else None
-    if puller is None:
-        raise ValueError(
-            f"'{without_credentials(url)}' cannot be read: the URL must start with one of {', '.join(SCHEMES)}"
-        )
-    return puller(url)
+    pulls = [pull for protocol in PROTOCOLS for pull in protocol.pulls if pull.kind.schemes and pull.is_for_library]
+    for pull in pulls:
+        if url.partition("://")[0] in pull.kind.schemes:
+            return pull.load()(url)
+    schemes = ", ".join(scheme for pull in pulls for scheme in pull.kind.schemes)
+    raise ValueError(f"'{without_credentials(url)}' cannot be read: the URL must start with one of {schemes}")
 
 
 def without_credentials(url: str) -> str:

@@ -27,6 +27,7 @@ from polycast.errors import ConfigurationError
 from polycast.media.codec import Codec
 from polycast.media.track import Track
 from polycast.net.coalescing import coalesce_reads
+from polycast.protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:
     from polycast.app import Application
@@ -76,12 +77,10 @@ class Server:
     def __repr__(self) -> str:
         if not self.running:
             return "<Server stopped>"
-        ports = self.ports
-        return (
-            f"<Server running at {self.url()}>"
-            if ports.keys() & {"rtspAddress", "rtspsAddress"}
-            else "<Server running>"
-        )
+        try:
+            return f"<Server running at {self.url()}>"
+        except ConfigurationError:
+            return "<Server running>"
 
     # Lifecycle
 
@@ -96,15 +95,19 @@ class Server:
         application, _ = self._running()
         return {key: port for server in application.servers.values() for key, port in server.ports.items()}
 
-    def url(self, path: str = "", *, host: str = "127.0.0.1") -> str:
-        """Return the RTSP address of a path.
+    def url(self, path: str = "", *, host: str = "127.0.0.1", protocol: str = "RTSP") -> str:
+        """Return the address of a path; for HLS and WebRTC, that of the page that plays it.
 
-        Raises StreamEnded if the server is not running, ConfigurationError if RTSP is disabled.
+        ``protocol``: ``RTSP``, ``RTMP``, ``HLS`` or ``WebRTC``.
+
+        Raises StreamEnded if the server is not running, ConfigurationError if the protocol is disabled.
         """
-        for key, scheme in (("rtspAddress", "rtsp"), ("rtspsAddress", "rtsps")):
-            if key in self.ports:
-                return f"{scheme}://{host}:{self.ports[key]}/{path}"
-        raise ConfigurationError("the server has no RTSP: it is disabled in the configuration")
+        application, _ = self._running()
+        for kind in (kind for each in PROTOCOLS if each.name == protocol for kind in each.servers):
+            if kind.name in application.servers and kind.address is not None:
+                port = application.servers[kind.name].ports[kind.listeners[0].key]
+                return kind.address.url(application.configuration, host, port, path)
+        raise ConfigurationError(f"the server has no {protocol}: it is disabled in the configuration")
 
     def start(self) -> Self:
         """Start in a separate thread; does nothing if it is already running.

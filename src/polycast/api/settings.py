@@ -8,11 +8,15 @@ from typing import Any
 
 from polycast.config import LoadedConfiguration, from_mapping, load
 from polycast.config.names import ALL_PATHS_ALIAS
+from polycast.protocols.registry import PROTOCOLS, server_kinds
 
-EMBEDDED: Mapping[str, Any] = {"rtmpDisable": True, "hlsDisable": True, "paths": {ALL_PATHS_ALIAS: {}}}
-"""Differences from the configuration file's defaults: only RTSP, and every path may be published and read."""
+EVERY_PATH: Mapping[str, Any] = {"paths": {ALL_PATHS_ALIAS: {}}}
+"""Every path may be published and read."""
 
-UDP_PORTS = ("rtpAddress", "rtcpAddress")
+
+def embedded_defaults() -> Mapping[str, Any]:
+    """Return the differences from the configuration file's defaults: only RTSP, and every path may be used."""
+    return {**{key: value for protocol in PROTOCOLS for key, value in protocol.embedded.items()}, **EVERY_PATH}
 
 
 def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | None) -> LoadedConfiguration:
@@ -20,10 +24,10 @@ def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | No
     if isinstance(configuration, str | os.PathLike):
         return load(os.fspath(configuration), {})
     given = dict(configuration or {})
-    values = {**EMBEDDED, **given}
-    host, separator, port = str(values.get("rtspAddress", "")).rpartition(":")
-    if separator and port == "0":
-        # With an automatic RTSP port, the UDP ports must not collide either.
-        for key in UDP_PORTS:
-            values.setdefault(key, f"{host}:0")
+    values = {**embedded_defaults(), **given}
+    for listener in (listener for kind in server_kinds() for listener in kind.listeners if listener.follows):
+        host, separator, port = str(values.get(listener.follows, "")).rpartition(":")
+        if separator and port == "0":
+            # With an automatic port, the other ports must not collide either.
+            values.setdefault(listener.key, f"{host}:0")
     return LoadedConfiguration(from_mapping(values), None, [], frozenset(given))

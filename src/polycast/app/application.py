@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from polycast._version import __version__
 from polycast.app.prepare import import_for, load_pages
@@ -20,9 +21,13 @@ from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.pull import SourceSettings
-from polycast.protocols.registry import SERVER_KINDS
+from polycast.protocols.registry import server_kinds
+from polycast.protocols.rtsp import RTSP
 from polycast.protocols.sources import make_source
 from polycast.security.addresses import parse_address
+
+if TYPE_CHECKING:
+    from polycast.control.pages import Preview
 
 __all__ = ["Application", "StartError"]
 
@@ -75,7 +80,7 @@ class Application:
             configuration=lambda: self.configuration,
         )
         self.hub.observers.append(self._hooks)
-        self._servers = Servers(SERVER_KINDS, ServerContext(self._loop, self.hub, self.log, self._hooks))
+        self._servers = Servers(server_kinds(), ServerContext(self._loop, self.hub, self.log, self._hooks))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,6 +93,22 @@ class Application:
     def servers(self) -> Mapping[str, Server]:
         """The running protocol servers, by name."""
         return self._servers.running
+
+    @property
+    def server_names(self) -> Mapping[str, str]:
+        """The names of all servers that there are, by their collections in the API."""
+        return {kind.collection: kind.name for kind in server_kinds()}
+
+    @property
+    def preview(self) -> Preview | None:
+        """Where a browser can play the streams, if a server that has a page for them runs."""
+        from polycast.control.pages import Preview  # needs Starlette
+
+        for server in self.servers.values():
+            kind = server.kind
+            if kind.address is not None and kind.address.is_page and kind.address.is_shown:
+                return Preview(kind.address.scheme(self.configuration), server.ports[kind.listeners[0].key])
+        return None
 
     async def start(self) -> None:
         """Start everything. Raises StartError, after stopping what was started."""
@@ -180,8 +201,11 @@ class Application:
         return make_source(path, (url,), self._source_settings)
 
     def _rtsp_port(self) -> int:
-        server = self.servers.get("RTSP")
-        return server.ports["rtspAddress"] if server is not None else parse_address(self.configuration.rtsp_address)[1]
+        listener = RTSP.listeners[0]
+        server = self.servers.get(RTSP.name)
+        return (
+            server.ports[listener.key] if server is not None else parse_address(listener.address(self.configuration))[1]
+        )
 
     def _configure_log(self, configuration: Configuration) -> None:
         if self._log_output is None:

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
-from polycast.config.schema import Configuration
 from polycast.control.openapi import Collection, build
-from polycast.hub.access import AccessControl
-from polycast.hub.hub import Hub
-from polycast.log import Log
-from polycast.protocols.base import ServerContext
-from polycast.protocols.registry import SERVER_KINDS
+from polycast.protocols.registry import server_kinds
 
 
 def document() -> dict[str, Any]:
     """Return the document."""
-    loop = asyncio.new_event_loop()
-    try:
-        log = Log()
-        context = ServerContext(loop, Hub(loop=loop, log=log, access=AccessControl()), log)
-        servers = [kind.create(context, Configuration()) for kind in SERVER_KINDS]
-        return build(Collection(server.collection, server.can_kick, server.item) for server in servers)
-    finally:
-        loop.close()
+    return build(Collection(kind.collection, kind.can_kick, kind.item) for kind in server_kinds())
 
 
 def text() -> str:

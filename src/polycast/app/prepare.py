@@ -10,13 +10,12 @@ import contextlib
 from importlib import import_module
 from typing import Final
 
-from polycast.config.path_schema import SourceKind, source_kind
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
+from polycast.config.sources import source_kind
 from polycast.net.dial import client_context
 from polycast.net.http_client import load_http_client
-from polycast.protocols.registry import SERVER_KINDS
-from polycast.protocols.sources import puller_class
+from polycast.protocols.registry import pull_of, server_kinds
 
 _SERVICE_MODULES: Final = {
     "api": ("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
@@ -27,10 +26,10 @@ _SERVICE_MODULES: Final = {
 
 def import_for(configuration: Configuration) -> None:
     """Import the modules for the servers, services and sources of this configuration."""
-    for kind in SERVER_KINDS:
-        if kind.is_enabled(configuration) and kind.module:
+    for kind in server_kinds():
+        if kind.is_enabled(configuration):
             with contextlib.suppress(ModuleNotFoundError):  # reported when the server is created
-                import_module(kind.module)
+                kind.load()
     for key, modules in _SERVICE_MODULES.items():
         if SERVICES[key](configuration).is_enabled:
             for module in modules:
@@ -42,15 +41,15 @@ def import_for(configuration: Configuration) -> None:
     for path in configuration.paths.values():
         for url in (*path.sources, path.source_redirect, path.fallback):
             kind_of_source = source_kind(url)
-            if kind_of_source is not None:
-                puller_class(kind_of_source)
-            if kind_of_source is SourceKind.HLS:
-                load_http_client()
+            pull = pull_of(kind_of_source) if kind_of_source is not None else None
+            if pull is not None:
+                pull.load()
+                if pull.prepare is not None:
+                    pull.prepare()
 
 
 def load_pages(configuration: Configuration) -> None:
     """Load and compress the web pages, so that the first request does not have to wait or delay others."""
-    if not configuration.hls_disable:
-        from polycast import web
-
-        web.preload()
+    for kind in server_kinds():
+        if kind.preload is not None and kind.is_enabled(configuration):
+            kind.preload()

@@ -8,14 +8,10 @@ from collections.abc import Set
 from typing import Final
 
 from polycast.config.schema import Configuration
-from polycast.config.spelling import yaml_key
 from polycast.errors import PolycastError
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.protocols.base import Server, ServerContext, ServerKind
 from polycast.security.addresses import parse_address
-
-# Keys of addresses that are listened on over UDP.
-_DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress", "webrtcLocalUDPAddress"})
 
 _STOP_REASON: Final = "the configuration changed"
 
@@ -94,16 +90,17 @@ class Servers:
     def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
         """Try new addresses before anything is stopped: a port in use must not disconnect anyone."""
         own_ports = {port for server in self.running.values() for port in server.ports.values()}
-        addresses = {yaml_key(name): getattr(new, name) for name in new.__struct_fields__ if name.endswith("_address")}
         for kind in kinds:
             if not kind.is_enabled(new):
                 continue
-            for key in sorted(kind.restart_keys & changed & addresses.keys()):
-                host, port = parse_address(addresses[key])
+            for listener in kind.listeners:
+                if listener.key not in changed or not listener.is_used(new):
+                    continue
+                host, port = parse_address(listener.address(new))
                 if not port or port in own_ports:
                     continue
                 try:
-                    (open_udp_socket if key in _DATAGRAM_KEYS else open_tcp_listener)(host, port).close()
+                    (open_udp_socket if listener.is_datagram else open_tcp_listener)(host, port).close()
                 except OSError as error:
                     raise _start_error(kind, new, error) from error
 
@@ -111,9 +108,7 @@ class Servers:
 def _start_error(kind: ServerKind, configuration: Configuration, error: OSError | ssl.SSLError) -> StartError:
     """Return the error for the user, with the setting of the address concerned."""
     text = str(error.strerror or error)
-    for name in configuration.__struct_fields__:
-        key = yaml_key(name)
-        is_address = key in kind.restart_keys and name.endswith("_address")
-        if is_address and f"listen on {getattr(configuration, name)}:" in text:
-            return StartError(f"[{kind.name}] {key}: {text}")
+    for listener in kind.listeners:
+        if f"listen on {listener.address(configuration)}:" in text:
+            return StartError(f"[{kind.name}] {listener.key}: {text}")
     return StartError(f"[{kind.name}] {text}")

@@ -12,27 +12,23 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from polycast.config import LogDestination, Protocol
-from polycast.config.fields import configuration_fields, path_fields
+from polycast.config import LogDestination
+from polycast.config.fields import path_fields
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration
-from polycast.config.values import Encryption
+from polycast.config.services import SERVICES
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.tls import load_server_context
-from polycast.protocols.registry import SERVER_KINDS
+from polycast.protocols.registry import server_kinds
 from polycast.security.addresses import parse_address
 
-_SERVICES: Final = ("api", "metrics", "pprof")
 _SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")
 
-# UDP addresses of servers, in addition to those with UDP in their name.
-_DATAGRAM_KEYS: Final = frozenset({"rtpAddress", "rtcpAddress"})
 
 # A program name with variables is only known when the command runs.
 _VARIABLE: Final = "$"
@@ -48,67 +44,62 @@ class Finding(msgspec.Struct, frozen=True):
 
 def preflight(configuration: Configuration, file: Path | None = None) -> list[Finding]:
     """Check everything that the configuration refers to; ``file`` is the file it was loaded from."""
-    keys = list(_listening_keys(configuration))
     return [
         *_packages(configuration),
-        *_certificates(configuration, keys),
-        *_ports(configuration, keys),
+        *_certificates(configuration),
+        *_ports(configuration),
         *_files(configuration, file),
         *_programs(configuration),
     ]
 
 
-def _value(configuration: Configuration, key: str) -> object:
-    return getattr(configuration, configuration_fields()[key].name)
-
-
-def _listening_keys(configuration: Configuration) -> Iterator[str]:
-    """The keys of the servers and services that would run: addresses, certificates and encryption."""
-    known = configuration_fields()
-    for kind in SERVER_KINDS:
-        if kind.is_enabled(configuration):
-            yield from sorted(kind.restart_keys & known.keys())
-    for service in _SERVICES:
-        if _value(configuration, service):
-            yield from (f"{service}Address", f"{service}Encryption", f"{service}ServerCert", f"{service}ServerKey")
-
-
 def _packages(configuration: Configuration) -> Iterator[Finding]:
-    for kind in SERVER_KINDS:
-        if kind.is_enabled(configuration) and kind.module:
+    for kind in server_kinds():
+        if kind.is_enabled(configuration):
             try:
-                import_module(kind.module)
+                kind.load()
             except ModuleNotFoundError as error:
                 yield Finding(f"{kind.name} needs a package that is not installed: {error.name}", is_error=True)
 
 
-def _certificates(configuration: Configuration, keys: list[str]) -> Iterator[Finding]:
-    for certificate_key in dict.fromkeys(keys):
-        if not certificate_key.lower().endswith("servercert"):
-            continue
-        prefix = certificate_key[: -len("ServerCert")]
-        encryption = _value(configuration, f"{prefix}Encryption" if prefix else "encryption")
-        if encryption in (False, Encryption.NO):
-            continue
-        private_key = f"{certificate_key[:-4]}Key"
+def _certificates(configuration: Configuration) -> Iterator[Finding]:
+    used: list[tuple[str, str, tuple[str, str]]] = []
+    for kind in server_kinds():
+        certificate = kind.certificate
+        if certificate is not None and kind.is_enabled(configuration) and certificate.is_used(configuration):
+            used.append((certificate.certificate, certificate.key, certificate.files(configuration)))
+    for name, settings_of in SERVICES.items():
+        service = settings_of(configuration)
+        if service.is_enabled and service.is_encrypted:
+            used.append((f"{name}ServerCert", f"{name}ServerKey", (service.certificate, service.key)))
+    for certificate_key, private_key, files in used:
         try:
-            load_server_context(str(_value(configuration, certificate_key)), str(_value(configuration, private_key)))
+            load_server_context(*files)
         except (OSError, ssl.SSLError) as error:
             yield Finding(f"{certificate_key}, {private_key}: {error.strerror or error}", is_error=True)
 
 
-def _ports(configuration: Configuration, keys: list[str]) -> Iterator[Finding]:
+def _addresses(configuration: Configuration) -> Iterator[tuple[str, bool, str]]:
+    """Yield the key of each address that would be listened on, whether it is of UDP, and the address."""
+    for kind in server_kinds():
+        if kind.is_enabled(configuration):
+            for listener in sorted(kind.listeners, key=lambda listener: listener.key):
+                if listener.is_used(configuration):
+                    yield listener.key, listener.is_datagram, listener.address(configuration)
+    for name, settings_of in SERVICES.items():
+        service = settings_of(configuration)
+        if service.is_enabled:
+            yield f"{name}Address", False, service.address
+
+
+def _ports(configuration: Configuration) -> Iterator[Finding]:
     opened: dict[tuple[bool, int], str] = {}
     sockets: list[socket.socket] = []
     try:
-        for key in dict.fromkeys(keys):
-            if not key.endswith("Address") or (key in _DATAGRAM_KEYS and Protocol.UDP not in configuration.protocols):
-                continue
-            address = str(_value(configuration, key))
+        for key, is_datagram, address in _addresses(configuration):
             host, port = parse_address(address) if address else ("", 0)
             if not port:
                 continue
-            is_datagram = key in _DATAGRAM_KEYS or "UDP" in key
             try:
                 sockets.append((open_udp_socket if is_datagram else open_tcp_listener)(host, port))
             except OSError as error:

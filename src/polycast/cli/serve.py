@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from polycast.app.application import Application
 from polycast.config import LoadedConfiguration
@@ -63,10 +63,7 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
         output.close()
         return 1
     if demo:
-        _print_demo_urls(
-            {key: port for server in application.servers.values() for key, port in server.ports.items()},
-            web_scheme="https" if loaded.configuration.hls_encryption else "http",
-        )
+        _print_demo_urls(application)
     started.set()
     gc.collect()
     gc.freeze()
@@ -82,19 +79,17 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     return 0
 
 
-def _print_demo_urls(ports: Mapping[str, int], *, web_scheme: str) -> None:
-    """Print the addresses of the demo stream; ``ports`` are those of the running servers, by configuration key."""
-    addresses = (
-        ("in a browser", f"{web_scheme}://", "hlsAddress", "/"),
-        ("in VLC, FFmpeg...", "rtsp://", "rtspAddress", ""),
-        ("", "rtsps://", "rtspsAddress", ""),
-        ("", "rtmp://", "rtmpAddress", ""),
-    )
-    lines = [
-        f"    {where:20}{scheme}localhost:{ports[key]}/{DEMO_PATH}{end}"
-        for where, scheme, key, end in addresses
-        if key in ports
-    ]
+def _print_demo_urls(application: Application) -> None:
+    """Print the addresses of the demo stream on the running servers, pages first."""
+    lines: list[str] = []
+    for is_page, where in ((True, "in a browser"), (False, "in VLC, FFmpeg...")):
+        label = where
+        for server in application.servers.values():
+            address = server.kind.address
+            if address is not None and address.is_shown and address.is_page is is_page:
+                port = server.ports[server.kind.listeners[0].key]
+                lines.append(f"    {label:20}{address.url(application.configuration, 'localhost', port, DEMO_PATH)}")
+                label = ""
     print("\n".join(["", "The demo stream is running. Open it", *lines, ""]), flush=True)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from polycast.config.redact import redact
 from polycast.errors import missing_packages
 from polycast.media.codec import COMMON_NAMES
+from polycast.protocols.registry import server_kinds
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,16 +25,6 @@ MAXIMUM_ROWS = 40
 
 # Columns of the output if it is not a terminal.
 PLAIN_WIDTH = 160
-
-PROTOCOLS = {
-    "rtspsessions": "RTSP",
-    "rtspssessions": "RTSPS",
-    "rtmpconns": "RTMP",
-    "rtmpsconns": "RTMPS",
-    "webrtcsessions": "WebRTC",
-    "hlsmuxers": "HLS",
-}
-"""Display names of the lists of the API. The status page has a copy."""
 
 Json = Mapping[str, Any]
 
@@ -178,12 +169,13 @@ def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: floa
     columns = ("id", "protocol", "state", "path", "client", "transport")
     table = _new_table(_count(sessions, "session"), columns, ("in", "out", "dropped", "round trip", "age"))
     rows = []
+    names = {kind.collection: kind.name for kind in server_kinds()}
     for collection, key, item in sessions:
         incoming = rates.of(f"{collection} {key} in", item.get("bytesReceived", 0), now)
         outgoing = rates.of(f"{collection} {key} out", item.get("bytesSent", 0), now)
         texts = [
             key,
-            PROTOCOLS.get(collection, collection),
+            names.get(collection, collection),
             *(str(item.get(name, "")) for name in ("state", "path", "remoteAddr", "transport")),
         ]
         trip = item.get("roundTrip")

@@ -5,39 +5,35 @@
 ConfigurationError.
 """
 
+from polycast.config.declarations import SourceKind
 from polycast.config.diff import PathChanges, changed_keys, changed_paths
 from polycast.config.dump import add_path, edit_path, from_mapping, path_to_jsonable, remove_path, to_jsonable, update
+from polycast.config.fields import replace
 from polycast.config.load import LoadedConfiguration, load, load_bytes
 from polycast.config.names import check_path_name, compile_path_pattern
-from polycast.config.path_schema import SourceKind, source_kind
 from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.sources import source_kind
 from polycast.config.validate import validate
 from polycast.config.values import (
-    AuthMethod,
     Duration,
     Encryption,
-    HlsVariant,
     IPNetwork,
     LogDestination,
     LogLevel,
-    Protocol,
     Size,
     SourceProtocol,
 )
 
 __all__ = [
-    "AuthMethod",
     "Configuration",
     "Duration",
     "Encryption",
-    "HlsVariant",
     "IPNetwork",
     "LoadedConfiguration",
     "LogDestination",
     "LogLevel",
     "PathChanges",
     "PathConfiguration",
-    "Protocol",
     "Size",
     "SourceKind",
     "SourceProtocol",
@@ -52,6 +48,7 @@ __all__ = [
     "load_bytes",
     "path_to_jsonable",
     "remove_path",
+    "replace",
     "source_kind",
     "to_jsonable",
     "update",

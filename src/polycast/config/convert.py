@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from polycast.config.fields import Field, configuration_fields, path_fields
+from polycast.config.fields import Field, configuration_fields, path_fields, replace
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.suggest import unknown_key
@@ -58,7 +58,7 @@ def parse_configuration(values: Mapping[str, Any]) -> Configuration:
     check_keys(values)
     settings = parse_fields({key: value for key, value in values.items() if key != "paths"}, configuration_fields())
     paths = {str(name): parse_path(name, path) for name, path in (values.get("paths") or {}).items()}
-    return Configuration(**settings, paths=paths)
+    return replace(Configuration(), **settings, paths=paths)
 
 
 def edit_path(path: PathConfiguration, name: str, values: Mapping[str, Any]) -> PathConfiguration:

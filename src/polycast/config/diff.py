@@ -19,9 +19,7 @@ class PathChanges(msgspec.Struct, frozen=True):
 
 def changed_keys(old: Configuration, new: Configuration) -> frozenset[str]:
     """The global keys whose values differ; ``paths`` is not among them."""
-    return frozenset(
-        key for key, field in configuration_fields().items() if getattr(old, field.name) != getattr(new, field.name)
-    )
+    return frozenset(key for key, field in configuration_fields().items() if field.of(old) != field.of(new))
 
 
 def changed_paths(old: Configuration, new: Configuration) -> PathChanges:

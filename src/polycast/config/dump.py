@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from polycast.config import convert
-from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.fields import configuration_fields, path_fields, replace
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.validate import validate
@@ -17,7 +17,7 @@ from polycast.errors import ConfigurationError
 
 def to_jsonable(configuration: Configuration) -> dict[str, Any]:
     """Every key with its value: sets as sorted lists, durations and sizes as text."""
-    values = {key: field.kind.dump(getattr(configuration, field.name)) for key, field in configuration_fields().items()}
+    values = {key: field.kind.dump(field.of(configuration)) for key, field in configuration_fields().items()}
     values["paths"] = {name: path_to_jsonable(path) for name, path in configuration.paths.items()}
     return values
 
@@ -39,7 +39,7 @@ def update(configuration: Configuration, partial: Mapping[str, Any]) -> Configur
     """
     changes = {key: value for key, value in _map(partial).items() if key != "paths"}
     settings = convert.parse_fields(changes, configuration_fields())
-    return validate(msgspec.structs.replace(configuration, **settings))
+    return validate(replace(configuration, **settings))
 
 
 def add_path(configuration: Configuration, name: str, partial: Mapping[str, Any]) -> Configuration:

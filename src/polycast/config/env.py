@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from polycast.config.convert import given_path_key
-from polycast.config.fields import Field, configuration_fields, path_fields
+from polycast.config.fields import Field, configuration_fields, path_fields, replace
 from polycast.config.kinds import BOOLEAN
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.similar import closest
@@ -49,7 +49,7 @@ def apply_environment(configuration: Configuration, environment: Mapping[str, st
         if variable.startswith(PATHS_PREFIX) and _apply_to_paths(paths, variable, variables[variable], given):
             used.add(variable)
     warnings = [_unused(name) for name in variables if name not in used]
-    return EnvironmentResult(msgspec.structs.replace(configuration, **settings, paths=paths), given, warnings)
+    return EnvironmentResult(replace(configuration, **settings, paths=paths), given, warnings)
 
 
 def _unused(variable: str) -> str:

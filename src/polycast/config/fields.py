@@ -8,10 +8,12 @@ from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
+from polycast.config.declarations import declared_sections
 from polycast.config.kinds import KIND_OF_TYPE, Kind
-from polycast.config.marks import NEW, PATH, ZERO_IS_A_VALUE, Change, Heading
+from polycast.config.marks import NEW, OWN_RULE, PATH, ZERO_IS_A_VALUE, Change, Heading
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
+from polycast.config.section import Section
 
 
 class Field(msgspec.Struct, frozen=True, eq=False):
@@ -32,12 +34,52 @@ class Field(msgspec.Struct, frozen=True, eq=False):
     """Whether rtsp-simple-server does not have the key."""
     zero_is_a_value: bool = False
     """Whether an empty value is not a way to ask for the default."""
+    has_own_rule: bool = False
+    """Whether a rule between keys checks the number."""
+    section: type[Section] | None = None
+    """The settings of a protocol that it belongs to."""
+
+    def of(self, settings: Configuration | PathConfiguration) -> Any:
+        """Return its value."""
+        if self.section is None or isinstance(settings, PathConfiguration):
+            return getattr(settings, self.name)
+        return getattr(settings[self.section], self.name)
+
+
+def configuration_fields() -> Mapping[str, Field]:
+    """The global keys without ``paths``, in the order of the documents: those of the server, then the protocols'."""
+    return _configuration_fields(declared_sections())
 
 
 @cache
-def configuration_fields() -> Mapping[str, Field]:
-    """The global keys without ``paths``, in the order of the documents."""
-    return fields_of(Configuration)
+def _configuration_fields(sections: tuple[type[Section], ...]) -> Mapping[str, Field]:
+    """Raises TypeError when two keys have the same name."""
+    fields = fields_of(Configuration)
+    for section in sections:
+        own = fields_of(section)
+        if taken := fields.keys() & own.keys():
+            raise TypeError(f"{section.__name__} has keys that there are already: {', '.join(sorted(taken))}")
+        fields |= own
+    return fields
+
+
+def field_value(configuration: Configuration, key: str) -> Any:
+    """Return the value of a global key."""
+    return configuration_fields()[key].of(configuration)
+
+
+def replace(configuration: Configuration, **values: Any) -> Configuration:
+    """Return a configuration with other values of some settings, by their Python names; also of protocols' settings."""
+    changed: dict[type[Section], dict[str, Any]] = {}
+    for field in configuration_fields().values():
+        if field.section is not None and field.name in values:
+            changed.setdefault(field.section, {})[field.name] = values.pop(field.name)
+    sections = dict(configuration.sections)
+    for section, its_values in changed.items():
+        sections[section] = msgspec.structs.replace(configuration[section], **its_values)
+    # Without those that say nothing, equal configurations are equal.
+    sections = {section: settings for section, settings in sections.items() if settings != section()}
+    return msgspec.structs.replace(configuration, **values, sections=sections)
 
 
 @cache
@@ -46,7 +88,6 @@ def path_fields() -> Mapping[str, Field]:
     return fields_of(PathConfiguration, PATH)
 
 
-@cache
 def restart_keys(name: str) -> frozenset[str]:
     """The global keys whose change restarts the server or service of this name."""
     return frozenset(key for key, field in configuration_fields().items() if name in field.change.restarts)
@@ -64,11 +105,12 @@ def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dic
 
     Raises TypeError for a key that does not.
     """
-    infos = [info for info in msgspec.structs.fields(struct) if info.encode_name != "paths"]
-    return {info.encode_name: _field(info, change) for info in infos}
+    infos = [info for info in msgspec.structs.fields(struct) if info.encode_name not in ("paths", "sections")]
+    section = struct if issubclass(struct, Section) else None
+    return {info.encode_name: _field(info, change, section) for info in infos}
 
 
-def _field(info: msgspec.structs.FieldInfo, change: Change | None) -> Field:
+def _field(info: msgspec.structs.FieldInfo, change: Change | None, section: type[Section] | None) -> Field:
     marks = _metadata(info)
     changes = [mark for mark in marks if isinstance(mark, Change)] if change is None else [change]
     if len(changes) != 1:
@@ -83,6 +125,8 @@ def _field(info: msgspec.structs.FieldInfo, change: Change | None) -> Field:
         heading=next((mark.title for mark in marks if isinstance(mark, Heading)), ""),
         is_new=NEW in marks,
         zero_is_a_value=ZERO_IS_A_VALUE in marks,
+        has_own_rule=OWN_RULE in marks,
+        section=section,
     )
 
 

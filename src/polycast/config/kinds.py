@@ -16,16 +16,12 @@ from typing import Any, Final, TypeVar
 
 from polycast.config.similar import closest
 from polycast.config.values import (
-    AuthMethod,
     Duration,
     Encryption,
-    HlsVariant,
     InvalidValueError,
     IPNetwork,
     LogDestination,
     LogLevel,
-    Protocol,
-    RtmpAuthMethod,
     Size,
     SourceProtocol,
 )
@@ -236,11 +232,12 @@ def _choice(choices: type[_Choice], message: str) -> Callable[[Json], _Choice]:
     return parse
 
 
-def _choice_kind(label: str, choices: type[_Choice], message: str) -> Kind:
-    return Kind(label, _choice(choices, message), str, {"enum": [choice.value for choice in choices]})
+def choice_kind(choices: type[_Choice], message: str) -> Kind:
+    """Return the kind of values that are one of several; ``message`` is the error, with %s for what was written."""
+    return Kind("choice", _choice(choices, message), str, {"enum": [choice.value for choice in choices]})
 
 
-def _choice_list(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> Kind:
+def choice_list_kind(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> Kind:
     """A list of choices; ``frozenset`` as ``collect`` makes it a set, whose JSON form is sorted."""
     parse_item = _choice(choices, message)
     item_schema = {"enum": [choice.value for choice in choices]}
@@ -271,6 +268,7 @@ def _dump_source(source: str | tuple[str, ...]) -> Json:
 
 BOOLEAN: Final = Kind("boolean", _boolean, bool, {"enum": [True, False, "yes", "no", "on", "off", "true", "false"]})
 INTEGER: Final = Kind("whole number", _integer, int, {"type": "integer"})
+PORT: Final = Kind(INTEGER.label, _integer, int, INTEGER.schema)
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
@@ -287,13 +285,9 @@ MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, str, {"
 SOURCE: Final = Kind(
     "source, or list of sources", _source, _dump_source, {"anyOf": [{"type": "string"}, _TEXT_LIST_SCHEMA]}
 )
-LOG_LEVEL: Final = _choice_kind("choice", LogLevel, "invalid log level: %s")
-SOURCE_PROTOCOL: Final = _choice_kind("choice", SourceProtocol, "invalid protocol '%s'")
-HLS_VARIANT: Final = _choice_kind("choice", HlsVariant, "invalid hlsVariant value: '%s'")
-LOG_DESTINATIONS: Final = _choice_list(LogDestination, "invalid log destination: %s", frozenset)
-PROTOCOLS: Final = _choice_list(Protocol, "invalid protocol: %s", frozenset)
-AUTH_METHODS: Final = _choice_list(AuthMethod, "invalid authentication method: %s", tuple)
-RTMP_AUTH_METHODS: Final = _choice_list(RtmpAuthMethod, "invalid authentication method: %s", tuple)
+LOG_LEVEL: Final = choice_kind(LogLevel, "invalid log level: %s")
+SOURCE_PROTOCOL: Final = choice_kind(SourceProtocol, "invalid protocol '%s'")
+LOG_DESTINATIONS: Final = choice_list_kind(LogDestination, "invalid log destination: %s", frozenset)
 
 KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     bool: BOOLEAN,
@@ -304,11 +298,7 @@ KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     Encryption: ENCRYPTION,
     LogLevel: LOG_LEVEL,
     SourceProtocol: SOURCE_PROTOCOL,
-    HlsVariant: HLS_VARIANT,
     frozenset[LogDestination]: LOG_DESTINATIONS,
-    frozenset[Protocol]: PROTOCOLS,
-    tuple[AuthMethod, ...]: AUTH_METHODS,
-    tuple[RtmpAuthMethod, ...]: RTMP_AUTH_METHODS,
     tuple[IPNetwork, ...]: NETWORKS,
     tuple[str, ...]: TEXTS,
 }

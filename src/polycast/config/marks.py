@@ -47,3 +47,6 @@ NEW: Final = Mark("new")
 
 ZERO_IS_A_VALUE: Final = Mark("zero is a value")
 """An empty value is not a way to ask for the default."""
+
+OWN_RULE: Final = Mark("own rule")
+"""A whole number that a rule between keys checks; the general limits do not apply."""

@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from polycast.config.declarations import SourceKind
 from polycast.config.kinds import CREDENTIAL, SOURCE, URL
 from polycast.config.marks import NEW, Heading
+from polycast.config.sources import PUBLISHER, source_kind
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, IPNetwork, SourceProtocol
-
-
-class SourceKind(Enum):
-    """What feeds a path. The values are the names that error messages use."""
-
-    PUBLISHER = "publisher"
-    REDIRECT = "redirect"
-    RTSP = "RTSP"
-    RTMP = "RTMP"
-    HLS = "HLS"
-    WHEP = "WebRTC"
-    RPI_CAMERA = "rpiCamera"
-
-    @property
-    def is_static(self) -> bool:
-        """Whether the server itself fetches the stream."""
-        return self not in (SourceKind.PUBLISHER, SourceKind.REDIRECT)
-
-
-_KIND_OF_SCHEME = {
-    "rtsp": SourceKind.RTSP,
-    "rtsps": SourceKind.RTSP,
-    "rtmp": SourceKind.RTMP,
-    "rtmps": SourceKind.RTMP,
-    "http": SourceKind.HLS,
-    "https": SourceKind.HLS,
-    "whep": SourceKind.WHEP,
-    "wheps": SourceKind.WHEP,
-}
-
-
-def source_kind(source: str) -> SourceKind | None:
-    """The kind of one ``source`` text, or None when the text is not a source."""
-    scheme, separator, _ = source.partition("://")
-    if separator:
-        return _KIND_OF_SCHEME.get(scheme)
-    if source in ("publisher", "redirect", "rpiCamera"):
-        return SourceKind(source)
-    return None
 
 
 class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
@@ -259,4 +221,4 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def source_kind(self) -> SourceKind:
         """What kind the first source is."""
-        return source_kind(self.sources[0]) or SourceKind.PUBLISHER
+        return source_kind(self.sources[0]) or PUBLISHER

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from polycast.config.fields import Field, configuration_fields, path_fields
-from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, check_address
+from polycast.config.declarations import SourceKind, declared_sections
+from polycast.config.fields import Field, configuration_fields, path_fields, replace
+from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, PORT, check_address
 from polycast.config.names import (
     ALL_PATHS,
     ALL_PATHS_ALIAS,
@@ -18,31 +19,12 @@ from polycast.config.names import (
     compile_path_pattern,
     is_pattern,
 )
-from polycast.config.path_schema import PathConfiguration, SourceKind, source_kind
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
-from polycast.config.values import Encryption, HlsVariant, Protocol
+from polycast.config.sources import REDIRECT, source_kind, source_kinds
 from polycast.errors import ConfigurationError
-from polycast.security.addresses import parse_address
-
-_Settings = TypeVar("_Settings", Configuration, PathConfiguration)
-
-MIN_SEGMENTS: Final = 3
-MIN_LOW_LATENCY_SEGMENTS: Final = 7
-
-_PORTS: Final = frozenset({"multicastRTPPort", "multicastRTCPPort"})
-_CHECKED_NUMBERS: Final = frozenset({"readBufferCount", "hlsSegmentCount"})  # they have rules of their own
-_SOURCES: Final = (
-    "one of: publisher, redirect, rpiCamera, or a URL that begins with rtsp://, rtsps://, rtmp://, rtmps://, http:// "
-    "or https://"
-)
-_SCHEMES: Final = {
-    SourceKind.RTSP: ("rtsp", "rtsps"),
-    SourceKind.RTMP: ("rtmp", "rtmps"),
-    SourceKind.HLS: ("http", "https"),
-    SourceKind.WHEP: ("whep", "wheps"),
-}
 
 
 def validate(configuration: Configuration) -> Configuration:
@@ -50,14 +32,14 @@ def validate(configuration: Configuration) -> Configuration:
 
     Raises ConfigurationError at the first rule that is broken.
     """
-    configuration = msgspec.structs.replace(
-        _fill_defaults(configuration, configuration_fields()), paths=_effective_paths(configuration.paths)
+    configuration = replace(
+        configuration, **_missing(configuration, configuration_fields()), paths=_effective_paths(configuration.paths)
     )
     for field in configuration_fields().values():
-        _check_number(field, getattr(configuration, field.name))
+        _check_number(field, field.of(configuration))
     _check_general(configuration)
-    _check_rtsp(configuration)
-    _check_hls(configuration)
+    for section in declared_sections():
+        configuration[section].check()
     for name, path in configuration.paths.items():
         _check_path(configuration, name, path)
     return configuration
@@ -68,28 +50,26 @@ def _effective_paths(paths: dict[str, PathConfiguration]) -> dict[str, PathConfi
     for name, path in paths.items():
         if name == ALL_PATHS and ALL_PATHS_ALIAS in paths:
             continue  # the alias wins, as in the reference server
-        effective[ALL_PATHS if name == ALL_PATHS_ALIAS else name] = _fill_defaults(path, path_fields())
+        filled = msgspec.structs.replace(path, **_missing(path, path_fields()))
+        effective[ALL_PATHS if name == ALL_PATHS_ALIAS else name] = filled
     return effective
 
 
-def _fill_defaults(settings: _Settings, fields: Mapping[str, Field]) -> _Settings:
-    missing = {
+def _missing(settings: Configuration | PathConfiguration, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Return the defaults of the settings whose values are empty, which stands for the default."""
+    return {
         field.name: field.default
         for field in fields.values()
-        if field.kind is not BOOLEAN
-        and field.default
-        and not getattr(settings, field.name)
-        and not field.zero_is_a_value
+        if field.kind is not BOOLEAN and field.default and not field.of(settings) and not field.zero_is_a_value
     }
-    return msgspec.structs.replace(settings, **missing) if missing else settings
 
 
 def _check_number(field: Field, value: Any) -> None:
     if field.kind is DURATION and value < 0:
         raise ConfigurationError("a duration can't be negative", (field.key,))
-    if field.kind is INTEGER and field.key not in _CHECKED_NUMBERS and not 0 <= value < 2**31:
+    if field.kind in (INTEGER, PORT) and not field.has_own_rule and not 0 <= value < 2**31:
         raise ConfigurationError(f"{value} is out of range (0 to {2**31 - 1})", (field.key,))
-    if field.key in _PORTS and value > 65535:
+    if field.kind is PORT and value > 65535:
         raise ConfigurationError(f"{value} is not a port (1 to 65535)", (field.key,))
     if field.kind is ADDRESS:
         try:
@@ -119,61 +99,6 @@ def _check_general(configuration: Configuration) -> None:
 def _half_credentials(what: str, prefix: str, *, has_user: bool) -> ConfigurationError:
     given, missing = (f"{prefix}User", f"{prefix}Pass") if has_user else (f"{prefix}Pass", f"{prefix}User")
     return ConfigurationError(f"{what} username and password must be both filled (add {missing})", (given,))
-
-
-def _check_rtsp(configuration: Configuration) -> None:
-    protocols, encryption = configuration.protocols, configuration.encryption
-    if encryption is Encryption.STRICT:
-        for protocol, name in ((Protocol.UDP, "UDP"), (Protocol.MULTICAST, "UDP-multicast")):
-            if protocol in protocols:
-                raise ConfigurationError(
-                    f"strict encryption can't be used with the {name} transport protocol (set protocols: [tcp], "
-                    "or encryption: optional)",
-                    ("encryption",),
-                    ("protocols",),
-                )
-    if configuration.rtsp_disable:
-        return
-    if Protocol.UDP in protocols:
-        rtp, rtcp = parse_address(configuration.rtp_address)[1], parse_address(configuration.rtcp_address)[1]
-        _check_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
-    if Protocol.MULTICAST in protocols:
-        _check_port_pair(
-            configuration.multicast_rtp_port,
-            configuration.multicast_rtcp_port,
-            "multicastRTPPort",
-            "multicastRTCPPort",
-        )
-
-
-def _check_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> None:
-    if rtp == rtcp == 0:
-        return  # the system picks a pair
-    if rtp % 2:
-        raise ConfigurationError(f"RTP port must be even (such as {rtp - 1} or {rtp + 1}), not {rtp}", (rtp_key,))
-    if rtcp != rtp + 1:
-        raise ConfigurationError(
-            f"RTP and RTCP ports must be consecutive (with port {rtp} for {rtp_key}, {rtcp_key} has port {rtp + 1})",
-            (rtcp_key,),
-            (rtp_key,),
-        )
-
-
-def _check_hls(configuration: Configuration) -> None:
-    count = configuration.hls_segment_count
-    if configuration.hls_variant is HlsVariant.LOW_LATENCY:
-        if count < MIN_LOW_LATENCY_SEGMENTS:
-            raise ConfigurationError(
-                f"Low-Latency HLS requires at least 7 segments, not {count}", ("hlsSegmentCount",), ("hlsVariant",)
-            )
-        if not configuration.hls_encryption:
-            raise ConfigurationError(
-                "Low-Latency HLS requires encryption (set hlsEncryption: yes, hlsServerKey and hlsServerCert)",
-                ("hlsVariant",),
-                ("hlsEncryption",),
-            )
-    elif count < MIN_SEGMENTS:
-        raise ConfigurationError(f"The minimum number of HLS segments is 3, not {count}", ("hlsSegmentCount",))
 
 
 def _check_path(configuration: Configuration, name: str, path: PathConfiguration) -> None:
@@ -214,23 +139,23 @@ def _check_sources(name: str, path: PathConfiguration) -> None:
     for source in path.sources:
         kind = source_kind(source)
         if kind is None:
-            raise ConfigurationError(f"invalid source: '{redact(source)}' ({_SOURCES})", ("source",))
+            raise ConfigurationError(f"invalid source: '{redact(source)}' ({_source_forms()})", ("source",))
         if len(path.sources) > 1 and not kind.is_static:
             raise ConfigurationError(f"'{source}' can't be one of several sources", ("source",))
-        if kind in _SCHEMES:
+        if kind.schemes:
             if is_pattern(name):
                 raise ConfigurationError(
-                    f"a path with a regular expression (or path 'all') cannot have a {kind.value} source; "
+                    f"a path with a regular expression (or path 'all') cannot have a {kind.name} source; "
                     "use another path",
                     ("source",),
                 )
             _check_url("source", source, kind)
-        elif kind is SourceKind.REDIRECT:
+        elif kind == REDIRECT:
             if not path.source_redirect:
                 raise ConfigurationError(
                     "source redirect must be filled (add sourceRedirect: rtsp://host/path)", ("source",)
                 )
-            _check_url("sourceRedirect", path.source_redirect, SourceKind.RTSP)
+            _check_redirection("sourceRedirect", path.source_redirect)
     if path.source_on_demand and path.source == "publisher":
         raise ConfigurationError(
             "'sourceOnDemand' is useless when source is 'publisher' (add source, or use runOnDemand)",
@@ -240,7 +165,7 @@ def _check_sources(name: str, path: PathConfiguration) -> None:
 
 def _check_fallback(fallback: str) -> None:
     if not fallback.startswith("/"):
-        _check_url("fallback", fallback, SourceKind.RTSP, "; another path of this server begins with a slash")
+        _check_redirection("fallback", fallback, "; another path of this server begins with a slash")
         return
     try:
         check_path_name(fallback[1:])
@@ -248,18 +173,32 @@ def _check_fallback(fallback: str) -> None:
         raise ConfigurationError(f"'{fallback}': {error}", ("fallback",)) from error
 
 
+def _check_redirection(key: str, url: str, hint: str = "") -> None:
+    """Check an address that readers may be sent to, by the rules of a kind that can do so."""
+    kinds = [kind for kind in source_kinds() if kind.redirects]
+    scheme = url.partition("://")[0]
+    _check_url(key, url, next((kind for kind in kinds if scheme in kind.schemes), kinds[0]), hint)
+
+
 def _check_url(key: str, url: str, kind: SourceKind, hint: str = "") -> None:
     parts = _split_url(url)
-    if parts is None or parts.scheme not in _SCHEMES[kind] or (kind is SourceKind.RTSP and parts.fragment):
-        schemes = " or ".join(f"{scheme}://host/path" for scheme in _SCHEMES[kind])
+    if parts is None or parts.scheme not in kind.schemes or (parts.fragment and not kind.allows_fragment):
+        schemes = " or ".join(f"{scheme}://host/path" for scheme in kind.schemes)
         raise ConfigurationError(
-            f"'{redact(url)}' is not a valid {kind.value} URL (write {schemes}{hint}{_url_hint(url)})", (key,)
+            f"'{redact(url)}' is not a valid {kind.name} URL (write {schemes}{hint}{_url_hint(url)})", (key,)
         )
-    # RTSP cameras without a password exist; the other protocols have no such case.
-    if kind is not SourceKind.RTSP and bool(parts.username) != bool(parts.password):
+    if not kind.allows_user_alone and bool(parts.username) != bool(parts.password):
         raise ConfigurationError(
             "username and password must be both provided (write user:password@ before the host)", (key,)
         )
+
+
+def _source_forms() -> str:
+    """Return what can be written as a source."""
+    kinds = source_kinds()
+    words = ", ".join(kind.word for kind in kinds if kind.word)
+    *schemes, last = (f"{scheme}://" for kind in kinds for scheme in kind.schemes)
+    return f"one of: {words}, or a URL that begins with {', '.join(schemes)} or {last}"
 
 
 def _url_hint(url: str) -> str:

@@ -117,14 +117,6 @@ class LogDestination(StrEnum):
     SYSLOG = "syslog"
 
 
-class Protocol(StrEnum):
-    """A transport of RTSP streams."""
-
-    UDP = "udp"
-    MULTICAST = "multicast"
-    TCP = "tcp"
-
-
 class SourceProtocol(StrEnum):
     """The transport with which an RTSP source is pulled."""
 
@@ -140,23 +132,6 @@ class Encryption(StrEnum):
     NO = "no"
     OPTIONAL = "optional"
     STRICT = "strict"
-
-
-class AuthMethod(StrEnum):
-    BASIC = "basic"
-    DIGEST = "digest"
-
-
-class RtmpAuthMethod(StrEnum):
-    QUERY = "query"
-    ADOBE = "adobe"
-    LLNW = "llnw"
-
-
-class HlsVariant(StrEnum):
-    MPEGTS = "mpegts"
-    FMP4 = "fmp4"
-    LOW_LATENCY = "lowLatency"
 
 
 def _decimal(value: int, unit: int) -> str:

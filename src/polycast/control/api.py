@@ -21,7 +21,7 @@ from polycast.control.command_rule import CommandRule
 from polycast.control.contract import Controlled, SessionServer
 from polycast.control.events import EventHub
 from polycast.control.items import describe_path, describe_status
-from polycast.control.pages import page, static_file
+from polycast.control.pages import PageData, page, static_file
 from polycast.control.requests import NOT_STORED, RequestError, empty_response, error_response, json_response, read_map
 from polycast.control.traffic import Traffic
 from polycast.errors import ConfigurationError, PolycastError
@@ -157,7 +157,7 @@ class Api:
         return json_response(openapi.build(collections))
 
     async def get_page(self, _: Request) -> Response:
-        return page()
+        return page(PageData(dict(self._controlled.server_names), self._controlled.preview))
 
     async def get_static(self, request: Request) -> Response:
         found = static_file(request.path_params["name"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from polycast.config.fields import configuration_fields, path_fields
 from polycast.config.schema import Configuration, PathConfiguration
-from polycast.config.spelling import yaml_key
 from polycast.control.requests import RequestError
 
 _PREFIX: Final = "run_on_"
@@ -14,10 +14,10 @@ _PREFIX: Final = "run_on_"
 
 def _commands(of: Configuration | PathConfiguration) -> Iterator[tuple[str, str]]:
     """Yield the key and the command of those that are set."""
-    for name in of.__struct_fields__:
-        value = getattr(of, name)
-        if name.startswith(_PREFIX) and isinstance(value, str) and value:
-            yield yaml_key(name), value
+    for field in (configuration_fields() if isinstance(of, Configuration) else path_fields()).values():
+        value = field.of(of)
+        if field.name.startswith(_PREFIX) and isinstance(value, str) and value:
+            yield field.key, value
 
 
 class CommandRule:

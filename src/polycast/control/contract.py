@@ -13,6 +13,7 @@ from polycast.items import SessionItem
 from polycast.log import Log
 
 if TYPE_CHECKING:
+    from polycast.control.pages import Preview
     from polycast.control.settings import Settings
 
 
@@ -51,6 +52,16 @@ class Controlled(Protocol):
     @property
     def servers(self) -> Mapping[str, SessionServer]:
         """The running servers; a reload replaces the mapping, so do not keep it."""
+        ...
+
+    @property
+    def server_names(self) -> Mapping[str, str]:
+        """The names of all servers that there are, by their collections in the API."""
+        ...
+
+    @property
+    def preview(self) -> Preview | None:
+        """Where a browser can play the streams."""
         ...
 
     @property

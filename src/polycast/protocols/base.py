@@ -1,24 +1,166 @@
-"""What every protocol server is to the rest: something that starts, stops, takes new settings and has sessions."""
+"""What a protocol is to the rest: what it declares of itself, and what its servers do.
+
+All tables of protocols, wherever they are, are made of the declarations. Neither this module nor the ``__init__`` of a
+protocol's folder imports a server or a source, or what these need: that is done when one is started.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from polycast.config.fields import restart_keys
+from polycast.config.declarations import SourceKind
+from polycast.config.fields import field_value, restart_keys
 from polycast.config.schema import Configuration
-from polycast.hub.hub import Hub
+from polycast.config.section import Section
+from polycast.errors import missing_packages
 from polycast.items import SessionItem
-from polycast.log import Log
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from polycast.hub.hub import Hub
+    from polycast.log import Log
+    from polycast.protocols.pull import Puller
+    from polycast.protocols.push import Pusher
 
 
-class ConnectionObserver(Protocol):
+def always(_: Configuration) -> bool:
+    """Whatever the configuration says."""
+    return True
+
+
+class Listener(Struct, frozen=True, eq=False):
+    """An address on which a server listens."""
+
+    key: str
+    """Configuration key of the address, ``host:port``."""
+    is_datagram: bool = False
+    """Whether it is of UDP; else of TCP."""
+    is_used: Callable[[Configuration], bool] = always
+    follows: str = ""
+    """Key of another listener. Where a program sets its port to 0, this one's is 0, too, unless it is set."""
+
+    def address(self, configuration: Configuration) -> str:
+        """Return the configured address."""
+        return str(field_value(configuration, self.key))
+
+
+class Certificate(Struct, frozen=True, eq=False):
+    """The keys that name the files of a server's certificate."""
+
+    certificate: str
+    key: str
+    is_used: Callable[[Configuration], bool] = always
+
+    def files(self, configuration: Configuration) -> tuple[str, str]:
+        """Return the files of the certificate and of its private key."""
+        return str(field_value(configuration, self.certificate)), str(field_value(configuration, self.key))
+
+
+class Address(Struct, frozen=True, eq=False):
+    """How people reach a stream at a server: ``scheme://host:port/path``, at the port of its first listener."""
+
+    scheme: Callable[[Configuration], str]
+    is_page: bool = False
+    """Whether it is a web page that plays the stream; else it is for players."""
+    is_shown: bool = True
+    """Whether the demo and the status page lead there."""
+
+    def url(self, configuration: Configuration, host: str, port: int, path: str) -> str:
+        """Return the address of a path."""
+        return f"{self.scheme(configuration)}://{host}:{port}/{path}{'/' if self.is_page and path else ''}"
+
+
+class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
+    """A server of a protocol; most have one, or one with TLS and one without."""
+
+    name: str
+    """In logs, and for people: ``RTSP``."""
+    collection: str
+    """In the API's URLs: ``rtspsessions``."""
+    metric: str
+    """Name of the metric family that counts its sessions by state, or has its items by name: ``rtsp_sessions``."""
+    is_enabled: Callable[[Configuration], bool]
+    load: Callable[[], Callable[[ServerKind, ServerContext, Configuration], Server]]
+    """Imports the server's class; called beside the loop when a server is started while others run."""
+    listeners: tuple[Listener, ...]
+    """The first one is that for which it is named."""
+    certificate: Certificate | None = None
+    address: Address | None = None
+    item: type[Struct] = SessionItem
+    """What the API lists; a `SessionItem`, or something else if they are no sessions."""
+    can_kick: bool = True
+    """Whether its sessions can be closed by their id."""
+    packages: Mapping[str, str] = {}
+    """Optional packages that it needs: how each is installed, by what is imported of it."""
+    advice: str = ""
+    """What else can be done when one of them is missing."""
+    preload: Callable[[], None] | None = None
+    """Reads what the server keeps in memory; called in a thread."""
+
+    @property
+    def restart_keys(self) -> frozenset[str]:
+        """Configuration keys whose change needs a new server, as they themselves say."""
+        return restart_keys(self.name)
+
+    def create(self, context: ServerContext, configuration: Configuration) -> Server:
+        """Return a server that is not started yet. Raises OSError with a text for the user."""
+        try:
+            made = self.load()
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in self.packages:
+                raise
+            raise OSError(missing_packages(self.name, *self.packages.values()) + self.advice) from error
+        return made(self, context, configuration)
+
+
+class Pull(Struct, frozen=True, eq=False):
+    """A kind of source that a protocol can pull."""
+
+    kind: SourceKind
+    load: Callable[[], type[Puller]]
+    """Imports what pulls it."""
+    prepare: Callable[[], None] | None = None
+    """Imports what it needs later, and would otherwise keep the loop waiting."""
+    is_for_library: bool = True
+    """Whether ``polycast.read`` takes its URLs."""
+
+
+class PushScheme(Struct, frozen=True, eq=False):
+    """URLs of other servers that a protocol can publish to."""
+
+    schemes: tuple[str, ...]
+    open: Callable[[str, str], Callable[[Log], Pusher]]
+    """Takes a URL and the fingerprint of a certificate (or ""). Raises PolycastError for a URL that is not valid."""
+
+
+class Protocol(Struct, frozen=True, eq=False, kw_only=True):
+    """A protocol: a row of the registry."""
+
+    name: str
+    configuration: type[Section] | None = None
+    """Its settings."""
+    servers: tuple[ServerKind, ...] = ()
+    """In the order in which they are started; stopped the other way round."""
+    pulls: tuple[Pull, ...] = ()
+    pushes: tuple[PushScheme, ...] = ()
+    embedded: Mapping[str, Any] = {}
+    """Settings that have another default where a Python program embeds the server."""
+
+    @property
+    def sources(self) -> tuple[SourceKind, ...]:
+        """The kinds of sources that it can pull."""
+        return tuple(pull.kind for pull in self.pulls)
+
+
+class ConnectionObserver(typing.Protocol):
     """Whoever wants to know of clients that connect: the command that runs for each of them."""
 
     def on_connected(self, connection: object, log: Log) -> None: ...
@@ -39,18 +181,35 @@ class ServerContext:
 class Server(ABC):
     """A running protocol server. Made by the `ServerKind` that the registry lists."""
 
-    name: ClassVar[str]
-    """In logs: ``RTSP``."""
-    collection: ClassVar[str]
-    """In the API's URLs: ``rtspsessions``."""
-    metric: ClassVar[str]
-    """Name of the metric family that counts its sessions by state, or has its items by name: ``rtsp_sessions``."""
-    can_kick: ClassVar[bool] = True
-    """Whether its sessions can be closed by their id."""
-    item: ClassVar[type[Struct]] = SessionItem
-    """What `items` gives; a `SessionItem`, or something else if they are no sessions."""
+    kind: ServerKind
+    """Its declaration."""
     internal_errors: int = 0
     """Exceptions that should not have happened; each closed one session only."""
+
+    @property
+    def name(self) -> str:
+        """In logs: ``RTSP``."""
+        return self.kind.name
+
+    @property
+    def collection(self) -> str:
+        """In the API's URLs: ``rtspsessions``."""
+        return self.kind.collection
+
+    @property
+    def metric(self) -> str:
+        """Name of its metric family."""
+        return self.kind.metric
+
+    @property
+    def can_kick(self) -> bool:
+        """Whether its sessions can be closed by their id."""
+        return self.kind.can_kick
+
+    @property
+    def item(self) -> type[Struct]:
+        """What `items` gives."""
+        return self.kind.item
 
     @abstractmethod
     async def start(self) -> None:
@@ -80,22 +239,6 @@ class Server(ABC):
     @abstractmethod
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by configuration key; useful where 0 was configured."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerKind:
-    """A row of the registry: when a server runs, how it is made, and which keys touch it."""
-
-    name: str
-    is_enabled: Callable[[Configuration], bool]
-    create: Callable[[ServerContext, Configuration], Server]
-    module: str = ""
-    """What `create` imports; imported beside the loop when a server is started while others run."""
-
-    @property
-    def restart_keys(self) -> frozenset[str]:
-        """Configuration keys whose change needs a new server, as they themselves say."""
-        return restart_keys(self.name)
 
 
 def new_session_id(taken: Callable[[str], bool]) -> str:

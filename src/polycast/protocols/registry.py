@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from polycast.protocols.base import ServerKind
-from polycast.protocols.hls import HLS_KIND
-from polycast.protocols.rtmp import RTMP_KIND, RTMPS_KIND
-from polycast.protocols.rtsp import RTSP_KIND, RTSPS_KIND
-from polycast.protocols.webrtc import WEBRTC_KIND
+from polycast.config.declarations import SourceKind
+from polycast.protocols import hls, rpicamera, rtmp, rtsp, webrtc
+from polycast.protocols.base import Protocol, Pull, ServerKind
 
-SERVER_KINDS: tuple[ServerKind, ...] = (RTSP_KIND, RTSPS_KIND, RTMP_KIND, RTMPS_KIND, HLS_KIND, WEBRTC_KIND)
-"""In the order in which they are started; stopped the other way round."""
+PROTOCOLS: tuple[Protocol, ...] = (
+    rtsp.PROTOCOL,
+    rtmp.PROTOCOL,
+    hls.PROTOCOL,
+    webrtc.PROTOCOL,
+    rpicamera.PROTOCOL,
+)
+"""In the order in which they are documented and started."""
+
+
+def server_kinds() -> tuple[ServerKind, ...]:
+    """Return the servers of all protocols."""
+    return tuple(kind for protocol in PROTOCOLS for kind in protocol.servers)
+
+
+def pull_of(kind: SourceKind) -> Pull | None:
+    """Return how a kind of source is pulled; None for one that is not."""
+    return next((pull for protocol in PROTOCOLS for pull in protocol.pulls if pull.kind == kind), None)

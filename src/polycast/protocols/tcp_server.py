@@ -8,7 +8,7 @@ from polycast.config.schema import Configuration
 from polycast.net.address import join_host_port
 from polycast.net.server import ClientConnection, ConnectionServer
 from polycast.net.tcp import TcpConnection
-from polycast.protocols.base import Server, ServerContext
+from polycast.protocols.base import Server, ServerContext, ServerKind
 
 # Bytes of a media packet that readBufferCount counts in.
 PACKET_SIZE = 1472
@@ -58,16 +58,20 @@ class TcpServer(ConnectionServer, Server):
 
     tells_observer: ClassVar[bool] = True
     """Whether the command that runs for each client that connects is for these clients, too."""
-    address_key: ClassVar[str]
-    """Configuration key of the listener's address."""
 
-    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        self.kind = kind
         super().__init__(context.loop, context.log.child(self.name))
         self.context = context
         self.configuration = configuration
 
+    def address(self) -> str:
+        return self.kind.listeners[0].address(self.configuration)
+
     def certificate_files(self) -> tuple[str, str]:
-        return self.configuration.server_cert, self.configuration.server_key
+        if self.kind.certificate is None:
+            raise OSError("there is no certificate")
+        return self.kind.certificate.files(self.configuration)
 
     # Settings
 
@@ -96,7 +100,7 @@ class TcpServer(ConnectionServer, Server):
 
     @property
     def ports(self) -> dict[str, int]:
-        return {self.address_key: self.port}
+        return {self.kind.listeners[0].key: self.port}
 
     def add_connection(self, connection: ClientConnection) -> None:
         super().add_connection(connection)

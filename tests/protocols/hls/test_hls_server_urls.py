@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
 import pytest
 from tests.protocols.hls.support import Fixture, running
 
 from polycast import web
+from polycast.config import replace
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_the_allowed_origin_can_be_changed_while_it_runs() -> None:
         await it.playing("cam")
         first = await it.get("/cam/stream.m3u8")
         assert first.headers["access-control-allow-origin"] == "https://one.example"
-        changed = msgspec.structs.replace(it.app.configuration, hls_allow_origin="https://two.example")
+        changed = replace(it.app.configuration, hls_allow_origin="https://two.example")
         await it.app.reload(changed)
         for target in ("/cam/stream.m3u8", "/cam/", "/nothing/stream.m3u8"):
             answer = await it.client.get(target)

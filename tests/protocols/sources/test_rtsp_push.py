@@ -7,7 +7,7 @@ from tests.protocols.rtsp.support import H264_ONLY, VIDEO, running, sdp
 from tests.protocols.sources.camera import Camera, camera
 from tests.support.rtp import key_unit, rtp
 
-from polycast.push.rtsp import RtspPusher
+from polycast.protocols.rtsp.push import RtspPusher
 from polycast.rtp.rtcp import SenderReport, parse_compound
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.url import RtspUrl

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import html
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
+import msgspec
+from msgspec import Struct
 from starlette.responses import Response
 
 TYPES: Final = {
@@ -22,10 +25,27 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 
 
-def page() -> Response:
+class Preview(Struct, frozen=True):
+    """Where a browser can play the streams: at this host, by their paths."""
+
+    scheme: str
+    port: int
+
+
+class PageData(Struct, frozen=True):
+    """What the status page needs to know of the servers."""
+
+    names: dict[str, str]
+    """Their names by their collections in the API."""
+    preview: Preview | None
+    """None: there is no server that runs and has a page."""
+
+
+def page(data: PageData) -> Response:
     """Return the status page."""
+    servers = html.escape(msgspec.json.encode(data).decode()).encode()
     return Response(
-        _content("status.html"),
+        _content("status.html").replace(b"{{servers}}", servers),
         media_type=TYPES["status.html"],
         headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"},
     )

@@ -14,7 +14,9 @@ const CODECS = {
   AC3: "AC-3",
   MPEGTS: "MPEG-TS",
 };
-const PROTOCOLS = { rtspsessions: "RTSP", rtspssessions: "RTSPS", rtmpconns: "RTMP", rtmpsconns: "RTMPS", webrtcsessions: "WebRTC", hlsmuxers: "HLS" };
+// What the servers declare: their names by their lists in the API, and where a browser can play streams.
+const SERVERS = JSON.parse(document.body.dataset.servers);
+const PROTOCOLS = SERVERS.names;
 const STATES = { read: "reading", publish: "publishing", idle: "idle" };
 
 const state = { collections: [], history: new Map(), totals: new Map(), preview: null };
@@ -46,8 +48,10 @@ function age(seconds) {
 
 // "rtspSession" as "RTSP session".
 function words(type) {
-  const parts = type.replace(/([A-Z])/g, " $1").toLowerCase().split(" ");
-  return parts.map((part) => (/^(rtsps?|rtmps?|hls|srt)$/.test(part) ? part.toUpperCase() : part)).join(" ");
+  const known = Object.values(PROTOCOLS).filter((name) => type.toLowerCase().startsWith(name.toLowerCase()));
+  const name = known.sort((one, other) => other.length - one.length)[0] ?? "";
+  const rest = type.slice(name.length).replace(/([A-Z])/g, " $1").toLowerCase().trim();
+  return [name, rest].filter(Boolean).join(" ");
 }
 
 // The rate of a counter since the last request, in bits per second.
@@ -256,21 +260,14 @@ async function refresh() {
   }
 }
 
-// The HLS server for the preview, if its port is known.
-function previewAddress(configuration) {
-  const port = Number(configuration.hlsAddress.split(":").pop());
-  if (configuration.hlsDisable || !port) return null;
-  return `${configuration.hlsEncryption ? "https" : "http"}://${location.hostname}:${port}`;
-}
-
 async function start() {
   document.getElementById("preview-close").addEventListener("click", () => {
     document.getElementById("preview").hidden = true;
     document.getElementById("preview-frame").src = "about:blank";
   });
   try {
-    const [api, configuration] = await Promise.all([get("v1/openapi.json"), get("v1/config/get")]);
-    state.preview = previewAddress(configuration);
+    const api = await get("v1/openapi.json");
+    if (SERVERS.preview) state.preview = `${SERVERS.preview.scheme}://${location.hostname}:${SERVERS.preview.port}`;
     state.collections = Object.keys(api.paths)
       .map((path) => /^\/v1\/([a-z]+)\/list$/.exec(path))
       .filter((match) => match && match[1] !== "paths")

@@ -1,23 +1,66 @@
-"""HLS: streams as playlists and files over HTTP, and the player page.
-
-What the registry needs is here; the server itself is imported when it is started.
-"""
+"""HLS: streams as playlists and files over HTTP, and the player page; sources are pulled."""
 
 from __future__ import annotations
 
-from polycast.config.schema import Configuration
-from polycast.protocols.base import Server, ServerContext, ServerKind
+from typing import TYPE_CHECKING
+
+from polycast.config.declarations import SourceKind
+from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
+from polycast.protocols.hls.configuration import HlsConfiguration
+from polycast.protocols.hls.item import HlsMuxerItem
+
+if TYPE_CHECKING:
+    from polycast.config.schema import Configuration
+    from polycast.protocols.base import Server
+    from polycast.protocols.pull import Puller
 
 
-def _create_hls(context: ServerContext, configuration: Configuration) -> Server:
+def _load_server() -> type[Server]:
     from polycast.protocols.hls.server import HlsServer
 
-    return HlsServer(context, configuration)
+    return HlsServer
 
 
-HLS_KIND = ServerKind(
+def _load_puller() -> type[Puller]:
+    from polycast.protocols.hls.source import HlsPuller
+
+    return HlsPuller
+
+
+def _prepare_puller() -> None:
+    from polycast.net.http_client import load_http_client
+
+    load_http_client()
+
+
+def _load_pages() -> None:
+    from polycast import web
+
+    web.preload()
+
+
+def _is_encrypted(configuration: Configuration) -> bool:
+    return configuration[HlsConfiguration].hls_encryption
+
+
+HLS = ServerKind(
     name="HLS",
-    is_enabled=lambda configuration: not configuration.hls_disable,
-    create=_create_hls,
-    module="polycast.protocols.hls.server",
+    collection="hlsmuxers",
+    metric="hls_muxers",
+    is_enabled=lambda configuration: not configuration[HlsConfiguration].hls_disable,
+    load=_load_server,
+    listeners=(Listener("hlsAddress"),),
+    certificate=Certificate("hlsServerCert", "hlsServerKey", is_used=_is_encrypted),
+    address=Address(lambda configuration: "https" if _is_encrypted(configuration) else "http", is_page=True),
+    item=HlsMuxerItem,
+    can_kick=False,
+    preload=_load_pages,
+)
+
+PROTOCOL = Protocol(
+    name="HLS",
+    configuration=HlsConfiguration,
+    servers=(HLS,),
+    pulls=(Pull(SourceKind(name="HLS", schemes=("http", "https")), _load_puller, _prepare_puller),),
+    embedded={"hlsDisable": True},
 )

@@ -21,6 +21,7 @@ from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.reasons import (
     Problem,
     access_problem,
@@ -68,6 +69,11 @@ class Host(Protocol):
     now: Callable[[], float]
     """Monotonic seconds."""
 
+    @property
+    def settings(self) -> HlsConfiguration:
+        """The settings of HLS as they are now."""
+        ...
+
     async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
         """Return the muxer of a path for a request of a client with this IP address.
 
@@ -90,7 +96,7 @@ class RequestHandler:
         self._hub = server.context.hub
         self._access = server.context.hub.access
         self._remuxers = server.remuxers
-        self._responses = ResponseFactory(server.configuration.hls_allow_origin)
+        self._responses = ResponseFactory(server.settings.hls_allow_origin)
         self._pages: asyncio.Future[None] | None = None
         """Done when the pages are loaded."""
 
@@ -176,7 +182,7 @@ class RequestHandler:
         if name and name != PATHS_DOCUMENT:
             self._run(transaction, self._shared_file(transaction.request, name))
             return None
-        is_listed = self._server.configuration.hls_index
+        is_listed = self._server.settings.hls_index
         if name:
             return self._list_paths(transaction.request) if is_listed else self._not_found()
         answer = self._html(transaction.request, INDEX_PAGE, 0) if is_listed else self._start_page()
@@ -231,7 +237,7 @@ class RequestHandler:
 
     def _list_paths(self, request: Request) -> Response:
         """List the live paths that anybody may read; those with credentials are not listed."""
-        variant = Variant(self._server.configuration.hls_variant.value)
+        variant = Variant(self._server.settings.hls_variant.value)
         items = [
             {
                 "name": path.name,
@@ -322,7 +328,7 @@ class RequestHandler:
     # Authorisation
 
     def _client_of(self, transaction: Transaction) -> str:
-        proxies = self._server.configuration.hls_trusted_proxies
+        proxies = self._server.settings.hls_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
 
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:

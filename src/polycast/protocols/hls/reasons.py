@@ -19,6 +19,8 @@ from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError
 from polycast.hub.path import Path
 from polycast.media.track import Track
 from polycast.net.http.file import ResponseFactory
+from polycast.protocols.hls.configuration import HlsConfiguration
+from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.security.addresses import parse_address
 from polycast.wire.hls.muxer import select_tracks
 from polycast.wire.hls.options import Variant
@@ -120,8 +122,9 @@ def path_problem(error: PathError, path: Path | None) -> Problem:
 
 def codec_problem(detail: str, tracks: Sequence[Track], configuration: Configuration) -> Problem:
     """Return that the variant carries none of the tracks, and which variants do."""
-    variant = Variant(configuration.hls_variant.value)
-    is_on_webrtc = configuration.webrtc and any(isinstance(track.codec, VIDEO_CODECS) for track in tracks)
+    variant = Variant(configuration[HlsConfiguration].hls_variant.value)
+    webrtc = configuration[WebRtcConfiguration]
+    is_on_webrtc = webrtc.webrtc and any(isinstance(track.codec, VIDEO_CODECS) for track in tracks)
     return Problem(
         status=404,
         detail=detail,
@@ -129,8 +132,8 @@ def codec_problem(detail: str, tracks: Sequence[Track], configuration: Configura
         codecs=tuple(dict.fromkeys(track.codec_name for track in tracks))[:MAXIMUM_NAMED_CODECS],
         variant=variant.value,
         other_variants=tuple(other.value for other in Variant if select_tracks(other, tracks)[0]),
-        webrtc_port=parse_address(configuration.webrtc_address)[1] if is_on_webrtc else None,
-        webrtc_is_encrypted=is_on_webrtc and configuration.webrtc_encryption,
+        webrtc_port=parse_address(webrtc.webrtc_address)[1] if is_on_webrtc else None,
+        webrtc_is_encrypted=is_on_webrtc and webrtc.webrtc_encryption,
     )
 
 

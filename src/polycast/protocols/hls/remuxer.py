@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.access import lets_anybody_read
 from polycast.hub.batch import FrameBatch
@@ -22,6 +21,7 @@ from polycast.media.track import Track, describe_tracks
 from polycast.net.http.file import HttpFile
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.hls.blocked_requests import BlockedRequests
+from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.target import ResourceKey
 from polycast.wire.hls.directives import DeliveryDirectives
@@ -74,7 +74,7 @@ class Remuxer(FrameReader):
         self,
         path: Path,
         stream: Stream,
-        configuration: Configuration,
+        settings: HlsConfiguration,
         *,
         numbers: FirstNumbers,
         log: Log,
@@ -88,10 +88,10 @@ class Remuxer(FrameReader):
             prefix=f"{int(time.time()):x}{secrets.token_hex(3)}",
             first_sequence=numbers.sequence,
             first_discontinuity_sequence=numbers.discontinuity_sequence,
-            segment_count=configuration.hls_segment_count,
-            segment_duration=float(configuration.hls_segment_duration),
-            part_duration=float(configuration.hls_part_duration),
-            segment_maximum_size=int(configuration.hls_segment_max_size),
+            segment_count=settings.hls_segment_count,
+            segment_duration=float(settings.hls_segment_duration),
+            part_duration=float(settings.hls_part_duration),
+            segment_maximum_size=int(settings.hls_segment_max_size),
         )
         self.path = path
         self.key_frame_interval = options.segment_duration
@@ -103,7 +103,7 @@ class Remuxer(FrameReader):
         self.created = datetime.now(UTC)
         self.counters: Counters = Counters()
         """What was sent to viewers; the path counts it as well."""
-        self._muxer = Muxer(Variant(configuration.hls_variant.value), stream.descriptions, options)
+        self._muxer = Muxer(Variant(settings.hls_variant.value), stream.descriptions, options)
         self._log = log
         self._now = now
         self._responder = responder

@@ -17,7 +17,8 @@ from polycast.net.close_reason import describe_close
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
 from polycast.net.http.transaction import RequestCaches
-from polycast.protocols.base import ServerContext
+from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.remuxer import Remuxer
@@ -31,18 +32,12 @@ _numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
 class HlsServer(TcpServer, PathObserver):
     """Serves every path's stream over HTTP or HTTPS."""
 
-    name = "HLS"
-    collection = "hlsmuxers"
-    metric = "hls_muxers"
-    can_kick = False
-    address_key = "hlsAddress"
     alpn_protocols = ALPN_PROTOCOLS
     tells_observer = False
-    item = HlsMuxerItem
 
-    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
-        super().__init__(context, configuration)
-        self.is_encrypted = configuration.hls_encryption
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(kind, context, configuration)
+        self.is_encrypted = self.settings.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that are running, or waiting for a publisher to return, by path name."""
         self.handler = RequestHandler(self)
@@ -53,13 +48,12 @@ class HlsServer(TcpServer, PathObserver):
         self._revivals: dict[str, asyncio.Task[None]] = {}
         """Attempts to restart the path of a waiting muxer."""
 
+    @property
+    def settings(self) -> HlsConfiguration:
+        """The settings of HLS as they are now."""
+        return self.configuration[HlsConfiguration]
+
     # TcpServer
-
-    def address(self) -> str:
-        return self.configuration.hls_address
-
-    def certificate_files(self) -> tuple[str, str]:
-        return self.configuration.hls_server_cert, self.configuration.hls_server_key
 
     def listener_kind(self) -> str:
         return "HTTPS" if self.is_encrypted else "HTTP"
@@ -82,7 +76,7 @@ class HlsServer(TcpServer, PathObserver):
     async def start(self) -> None:
         await super().start()
         self.context.hub.observers.append(self)
-        if self.configuration.hls_always_remux:
+        if self.settings.hls_always_remux:
             for path in self.context.hub:
                 self.on_path_ready(path)
 
@@ -103,8 +97,9 @@ class HlsServer(TcpServer, PathObserver):
         return {name: remuxer.item() for name, remuxer in self.remuxers.items() if remuxer.is_live}
 
     def apply(self, configuration: Configuration) -> None:
-        if configuration.hls_allow_origin != self.configuration.hls_allow_origin:
-            self.handler.allow_origin(configuration.hls_allow_origin)
+        allowed = configuration[HlsConfiguration].hls_allow_origin
+        if allowed != self.settings.hls_allow_origin:
+            self.handler.allow_origin(allowed)
         super().apply(configuration)
 
     # Requests
@@ -132,7 +127,7 @@ class HlsServer(TcpServer, PathObserver):
 
     def on_path_ready(self, path: Path) -> None:
         remuxer = self.remuxers.get(path.name)
-        is_wanted = self.configuration.hls_always_remux if remuxer is None else not remuxer.is_live
+        is_wanted = self.settings.hls_always_remux if remuxer is None else not remuxer.is_live
         if is_wanted and path.stream is not None:
             # Not from within the publisher's call: a publisher must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
@@ -166,7 +161,7 @@ class HlsServer(TcpServer, PathObserver):
         return Remuxer(
             path,
             stream,
-            self.configuration,
+            self.settings,
             numbers=self._numbering.begin(path.name, time.time()),
             log=self.log.child(f"muxer {path.name}"),
             now=self.now,

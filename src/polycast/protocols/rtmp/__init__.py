@@ -1,41 +1,80 @@
-"""RTMP and RTMPS: clients publish and read.
-
-What the registry needs is here; the server itself is imported when it is started.
-"""
+"""RTMP and RTMPS: clients publish and read, sources are pulled, streams are pushed."""
 
 from __future__ import annotations
 
-from polycast.config.schema import Configuration
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
-from polycast.protocols.base import Server, ServerContext, ServerKind
+from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.rtmp.configuration import RtmpConfiguration
+
+if TYPE_CHECKING:
+    from polycast.config.schema import Configuration
+    from polycast.log import Log
+    from polycast.protocols.base import Server
+    from polycast.protocols.pull import Puller
+    from polycast.protocols.push import Pusher
 
 
-def _create_rtmp(context: ServerContext, configuration: Configuration) -> Server:
+def _load_rtmp() -> type[Server]:
     from polycast.protocols.rtmp.server import RtmpServer
 
-    return RtmpServer(context, configuration)
+    return RtmpServer
 
 
-def _create_rtmps(context: ServerContext, configuration: Configuration) -> Server:
+def _load_rtmps() -> type[Server]:
     from polycast.protocols.rtmp.server import RtmpsServer
 
-    return RtmpsServer(context, configuration)
+    return RtmpsServer
 
 
-RTMP_KIND = ServerKind(
+def _load_puller() -> type[Puller]:
+    from polycast.protocols.rtmp.source import RtmpPuller
+
+    return RtmpPuller
+
+
+def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+    from polycast.protocols.rtmp.push import RtmpPusher
+    from polycast.wire.rtmp.address import parse_url
+
+    address = parse_url(url)
+    return lambda log: RtmpPusher(address, log, fingerprint)
+
+
+def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
+    settings = configuration[RtmpConfiguration]
+    return not settings.rtmp_disable and settings.rtmp_encryption is not without
+
+
+RTMP = ServerKind(
     name="RTMP",
-    is_enabled=lambda configuration: (
-        not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.STRICT
-    ),
-    create=_create_rtmp,
-    module="polycast.protocols.rtmp.server",
+    collection="rtmpconns",
+    metric="rtmp_conns",
+    is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
+    load=_load_rtmp,
+    listeners=(Listener("rtmpAddress"),),
+    address=Address(lambda _: "rtmp"),
 )
 
-RTMPS_KIND = ServerKind(
+RTMPS = ServerKind(
     name="RTMPS",
-    is_enabled=lambda configuration: (
-        not configuration.rtmp_disable and configuration.rtmp_encryption is not Encryption.NO
-    ),
-    create=_create_rtmps,
-    module="polycast.protocols.rtmp.server",
+    collection="rtmpsconns",
+    metric="rtmps_conns",
+    is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
+    load=_load_rtmps,
+    listeners=(Listener("rtmpsAddress"),),
+    certificate=Certificate("rtmpServerCert", "rtmpServerKey"),
+    address=Address(lambda _: "rtmps", is_shown=False),
+)
+
+PROTOCOL = Protocol(
+    name="RTMP",
+    configuration=RtmpConfiguration,
+    servers=(RTMP, RTMPS),
+    pulls=(Pull(SourceKind(name="RTMP", schemes=("rtmp", "rtmps")), _load_puller),),
+    pushes=(PushScheme(("rtmp", "rtmps"), _open_push),),
+    embedded={"rtmpDisable": True},
 )

@@ -7,11 +7,11 @@ import secrets
 from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
-from polycast.config.values import RtmpAuthMethod
 from polycast.hub.stream import Stream
 from polycast.items import SessionItem
 from polycast.media.track import Track
-from polycast.protocols.base import ServerContext, new_session_id
+from polycast.protocols.base import ServerContext, ServerKind, new_session_id
+from polycast.protocols.rtmp.configuration import RtmpAuthMethod, RtmpConfiguration
 from polycast.protocols.rtmp.connection import Connection, Host
 from polycast.protocols.rtmp.reader import SharedMuxer
 from polycast.wire.rtmp.login import Login, LoginMethod
@@ -20,14 +20,10 @@ from polycast.wire.rtmp.login import Login, LoginMethod
 class RtmpServer(Host):
     """Plain RTMP."""
 
-    name = "RTMP"
-    collection = "rtmpconns"
-    metric = "rtmp_conns"
     session_type = "rtmpConn"
-    address_key = "rtmpAddress"
 
-    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
-        super().__init__(context, configuration)
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(kind, context, configuration)
         self.login = Login(secrets.token_bytes(32))
         self._clients: dict[str, Connection] = {}
         self._muxers: WeakKeyDictionary[Stream, dict[frozenset[int], SharedMuxer]] = WeakKeyDictionary()
@@ -36,11 +32,8 @@ class RtmpServer(Host):
 
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
-        methods = configuration.rtmp_auth_methods
+        methods = configuration[RtmpConfiguration].rtmp_auth_methods
         self.login.methods = tuple(LoginMethod(method) for method in methods if method is not RtmpAuthMethod.QUERY)
-
-    def address(self) -> str:
-        return self.configuration.rtmp_address
 
     def make_connection(self) -> asyncio.Protocol:
         return Connection(self)
@@ -78,14 +71,4 @@ class RtmpServer(Host):
 class RtmpsServer(RtmpServer):
     """RTMP over TLS."""
 
-    name = "RTMPS"
-    collection = "rtmpsconns"
-    metric = "rtmps_conns"
     is_encrypted = True
-    address_key = "rtmpsAddress"
-
-    def address(self) -> str:
-        return self.configuration.rtmps_address
-
-    def certificate_files(self) -> tuple[str, str]:
-        return self.configuration.rtmp_server_cert, self.configuration.rtmp_server_key

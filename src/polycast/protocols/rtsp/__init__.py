@@ -1,39 +1,100 @@
-"""RTSP and RTSPS: clients publish and read.
-
-What the registry needs to know is here; the server itself is imported when it is started.
-"""
+"""RTSP and RTSPS: clients publish and read, sources are pulled, streams are pushed."""
 
 from __future__ import annotations
 
-from polycast.config.schema import Configuration
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
-from polycast.protocols.base import Server, ServerContext, ServerKind
+from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.rtsp.configuration import Protocol as Transport
+from polycast.protocols.rtsp.configuration import RtspConfiguration
+
+if TYPE_CHECKING:
+    from polycast.config.schema import Configuration
+    from polycast.log import Log
+    from polycast.protocols.base import Server
+    from polycast.protocols.pull import Puller
+    from polycast.protocols.push import Pusher
 
 
-def _create_rtsp(context: ServerContext, configuration: Configuration) -> Server:
+def _load_rtsp() -> type[Server]:
     from polycast.protocols.rtsp.server import RtspServer
 
-    return RtspServer(context, configuration)
+    return RtspServer
 
 
-def _create_rtsps(context: ServerContext, configuration: Configuration) -> Server:
+def _load_rtsps() -> type[Server]:
     from polycast.protocols.rtsp.server import RtspsServer
 
-    return RtspsServer(context, configuration)
+    return RtspsServer
 
 
-RTSP_KIND = ServerKind(
+def _load_puller() -> type[Puller]:
+    from polycast.protocols.rtsp.source import RtspPuller
+
+    return RtspPuller
+
+
+def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+    from polycast.protocols.rtsp.push import RtspPusher
+    from polycast.wire.rtsp.url import RtspUrl
+
+    parsed = RtspUrl.parse(url)
+    return lambda log: RtspPusher(parsed, log, fingerprint)
+
+
+def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
+    settings = configuration[RtspConfiguration]
+    return not settings.rtsp_disable and settings.encryption is not without
+
+
+def _uses_udp(configuration: Configuration) -> bool:
+    return Transport.UDP in configuration[RtspConfiguration].protocols
+
+
+RTSP = ServerKind(
     name="RTSP",
-    is_enabled=lambda configuration: (
-        not configuration.rtsp_disable and configuration.encryption is not Encryption.STRICT
+    collection="rtspsessions",
+    metric="rtsp_sessions",
+    is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
+    load=_load_rtsp,
+    listeners=(
+        Listener("rtspAddress"),
+        Listener("rtpAddress", is_datagram=True, is_used=_uses_udp, follows="rtspAddress"),
+        Listener("rtcpAddress", is_datagram=True, is_used=_uses_udp, follows="rtspAddress"),
     ),
-    create=_create_rtsp,
-    module="polycast.protocols.rtsp.server",
+    address=Address(lambda _: "rtsp"),
 )
 
-RTSPS_KIND = ServerKind(
+RTSPS = ServerKind(
     name="RTSPS",
-    is_enabled=lambda configuration: not configuration.rtsp_disable and configuration.encryption is not Encryption.NO,
-    create=_create_rtsps,
-    module="polycast.protocols.rtsp.server",
+    collection="rtspssessions",
+    metric="rtsps_sessions",
+    is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
+    load=_load_rtsps,
+    listeners=(Listener("rtspsAddress"),),
+    certificate=Certificate("serverCert", "serverKey"),
+    address=Address(lambda _: "rtsps"),
+)
+
+PROTOCOL = Protocol(
+    name="RTSP",
+    configuration=RtspConfiguration,
+    servers=(RTSP, RTSPS),
+    pulls=(
+        Pull(
+            # Cameras that have a user without a password exist.
+            SourceKind(
+                name="RTSP",
+                schemes=("rtsp", "rtsps"),
+                redirects=True,
+                allows_user_alone=True,
+                allows_fragment=False,
+            ),
+            _load_puller,
+        ),
+    ),
+    pushes=(PushScheme(("rtsp", "rtsps"), _open_push),),
 )

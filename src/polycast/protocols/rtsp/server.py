@@ -6,10 +6,10 @@ import asyncio
 import secrets
 
 from polycast.config.schema import Configuration
-from polycast.config.values import AuthMethod
 from polycast.items import SessionItem
 from polycast.net.server import Member
-from polycast.protocols.base import ServerContext
+from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.rtsp.configuration import AuthMethod, RtspConfiguration
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.media_ports import MediaPorts
@@ -32,14 +32,10 @@ def _new_secret() -> str:
 class RtspServer(TcpServer):
     """Plain RTSP: media over the connection, over UDP or over multicast."""
 
-    name = "RTSP"
-    collection = "rtspsessions"
-    metric = "rtsp_sessions"
     session_type = "rtspSession"
-    address_key = "rtspAddress"
 
-    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
-        super().__init__(context, configuration)
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(kind, context, configuration)
         self.session_context = SessionContext(
             context.loop,
             self.log,
@@ -48,7 +44,7 @@ class RtspServer(TcpServer):
                 _new_secret,
                 self._allowed_protocols(),
                 self.is_encrypted,
-                _authentication_methods(configuration),
+                _authentication_methods(self.settings),
                 self.read_timeout,
             ),
             self.session_type,
@@ -58,8 +54,10 @@ class RtspServer(TcpServer):
         self._sessions = Sessions(self.session_context)
         self._reports = ReportSender(self.session_context.group_of, self.session_context.clock)
 
-    def address(self) -> str:
-        return self.configuration.rtsp_address
+    @property
+    def settings(self) -> RtspConfiguration:
+        """The settings of RTSP as they are now."""
+        return self.configuration[RtspConfiguration]
 
     def make_connection(self) -> asyncio.Protocol:
         return Connection(self, self._sessions, self.session_context, self._reports)
@@ -81,19 +79,19 @@ class RtspServer(TcpServer):
         await super().stop(reason)
 
     def open_more(self) -> list[str]:
-        configuration, context = self.configuration, self.session_context
+        settings, context = self.settings, self.session_context
         protocols = context.endpoint.protocols
         texts: list[str] = []
         if Protocol.UDP in protocols:
-            rtp, rtcp = parse_address(configuration.rtp_address), parse_address(configuration.rtcp_address)
-            context.ports = MediaPorts(context.loop, rtp, rtcp, int(configuration.udp_read_buffer_size))
+            rtp, rtcp = parse_address(settings.rtp_address), parse_address(settings.rtcp_address)
+            context.ports = MediaPorts(context.loop, rtp, rtcp, int(settings.udp_read_buffer_size))
             numbers = context.ports.numbers
             texts += [f"{rtp[0]}:{numbers[0]} (UDP/RTP)", f"{rtcp[0]}:{numbers[1]} (UDP/RTCP)"]
         if Protocol.MULTICAST in protocols:
             allocator = MulticastAllocator(
                 context.loop,
-                str(configuration.multicast_ip_range),
-                (configuration.multicast_rtp_port, configuration.multicast_rtcp_port),
+                str(settings.multicast_ip_range),
+                (settings.multicast_rtp_port, settings.multicast_rtcp_port),
                 self.log,
             )
             context.groups = MulticastGroups(allocator)
@@ -104,7 +102,7 @@ class RtspServer(TcpServer):
             self.session_context.ports.close()
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
-        return frozenset(Protocol(protocol.value) for protocol in self.configuration.protocols)
+        return frozenset(Protocol(protocol.value) for protocol in self.settings.protocols)
 
     # Sessions
 
@@ -135,22 +133,15 @@ def _is_heard(session: Session) -> bool:
     return connection is None or not connection.is_behind
 
 
-def _authentication_methods(configuration: Configuration) -> tuple[AuthenticationMethod, ...]:
-    return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in configuration.auth_methods)
+def _authentication_methods(settings: RtspConfiguration) -> tuple[AuthenticationMethod, ...]:
+    return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in settings.auth_methods)
 
 
 class RtspsServer(RtspServer):
     """RTSP over TLS: media only over the connection itself."""
 
-    name = "RTSPS"
-    collection = "rtspssessions"
-    metric = "rtsps_sessions"
     session_type = "rtspsSession"
     is_encrypted = True
-    address_key = "rtspsAddress"
-
-    def address(self) -> str:
-        return self.configuration.rtsps_address
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
         return frozenset({Protocol.TCP})

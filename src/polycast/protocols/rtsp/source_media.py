@@ -9,6 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.net.loop import sleep_and_read
 from polycast.protocols.pull import PullContext, PullError
 from polycast.protocols.rtp_receiver import MediaReceiver
+from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.publishing import InterleavedInput
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
@@ -85,13 +86,18 @@ class SourceMedia:
 
     # Transports
 
+    @property
+    def _buffer_size(self) -> int:
+        """Bytes of a UDP socket's buffer in the system."""
+        return int(self._context.configuration[RtspConfiguration].udp_read_buffer_size)
+
     def offer(self, index: int) -> Transport:
         """Return what SETUP of a track asks for. Raises OSError when there are no ports."""
         if self._protocol is Protocol.TCP:
             return Transport("TCP", delivery="unicast", interleaved=(2 * index, 2 * index + 1))
         if self._protocol is Protocol.MULTICAST:
             return Transport(delivery="multicast")
-        sockets = open_pair(int(self._context.configuration.udp_read_buffer_size))
+        sockets = open_pair(self._buffer_size)
         self._ports[index] = self._make_ports(index, sockets)
         return Transport(delivery="unicast", client_port=self._ports[index].numbers)
 
@@ -126,7 +132,7 @@ class SourceMedia:
         if told is None or told == self._ports[index].numbers or told[0] < FIRST_UNPRIVILEGED_PORT:
             return []
         try:
-            sockets = open_pair(int(self._context.configuration.udp_read_buffer_size), told)
+            sockets = open_pair(self._buffer_size, told)
         except OSError as error:
             self._context.log.warning("the server sends to ports %d-%d, which cannot be opened: %s", *told, error)
             return []
@@ -140,7 +146,10 @@ class SourceMedia:
         if group is None or ports is None:
             raise RemoteProtocolError("the server tells no multicast address")
         sockets = open_group_pair(
-            group, ports, self._connection.local_host, int(self._context.configuration.udp_read_buffer_size)
+            group,
+            ports,
+            self._connection.local_host,
+            self._buffer_size,
         )
         self._ports[index] = self._make_ports(index, sockets)
         host = transport.source or self._connection.remote_host

@@ -1,30 +1,55 @@
-"""WebRTC: browsers and other clients publish (WHIP) and watch (WHEP).
-
-What the registry needs to know is here; the server itself is imported when it is started.
-"""
+"""WebRTC: browsers and others publish (WHIP) and watch (WHEP); sources are pulled (WHEP)."""
 
 from __future__ import annotations
 
-from polycast.config.schema import Configuration
-from polycast.errors import missing_packages
-from polycast.protocols.base import Server, ServerContext, ServerKind
+from typing import TYPE_CHECKING
 
-MISSING_PACKAGES = missing_packages("WebRTC", "pyOpenSSL", "cryptography", "ifaddr") + ", or set webrtc: no"
+from polycast.config.declarations import SourceKind
+from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
+from polycast.protocols.webrtc.configuration import WebRtcConfiguration
+from polycast.protocols.webrtc.item import WebRtcSessionItem
 
-
-def _create_webrtc(context: ServerContext, configuration: Configuration) -> Server:
-    try:
-        from polycast.protocols.webrtc.server import WebRtcServer
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("OpenSSL", "cryptography", "ifaddr"):
-            raise
-        raise OSError(MISSING_PACKAGES) from error
-    return WebRtcServer(context, configuration)
+if TYPE_CHECKING:
+    from polycast.config.schema import Configuration
+    from polycast.protocols.base import Server
+    from polycast.protocols.pull import Puller
 
 
-WEBRTC_KIND = ServerKind(
+def _load_server() -> type[Server]:
+    from polycast.protocols.webrtc.server import WebRtcServer
+
+    return WebRtcServer
+
+
+def _load_puller() -> type[Puller]:
+    from polycast.protocols.webrtc.source import WhepPuller
+
+    return WhepPuller
+
+
+def _is_encrypted(configuration: Configuration) -> bool:
+    return configuration[WebRtcConfiguration].webrtc_encryption
+
+
+WEBRTC = ServerKind(
     name="WebRTC",
-    is_enabled=lambda configuration: configuration.webrtc,
-    create=_create_webrtc,
-    module="polycast.protocols.webrtc.server",
+    collection="webrtcsessions",
+    metric="webrtc_sessions",
+    is_enabled=lambda configuration: configuration[WebRtcConfiguration].webrtc,
+    load=_load_server,
+    listeners=(Listener("webrtcAddress"), Listener("webrtcLocalUDPAddress", is_datagram=True)),
+    certificate=Certificate("webrtcServerCert", "webrtcServerKey", is_used=_is_encrypted),
+    address=Address(
+        lambda configuration: "https" if _is_encrypted(configuration) else "http", is_page=True, is_shown=False
+    ),
+    item=WebRtcSessionItem,
+    packages={"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"},
+    advice=", or set webrtc: no",
+)
+
+PROTOCOL = Protocol(
+    name="WebRTC",
+    configuration=WebRtcConfiguration,
+    servers=(WEBRTC,),
+    pulls=(Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps")), _load_puller, is_for_library=False),),
 )

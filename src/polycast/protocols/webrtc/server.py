@@ -21,8 +21,9 @@ from polycast.net.http.server import DateHeader
 from polycast.net.http.transaction import RequestCaches
 from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
-from polycast.protocols.base import ServerContext
+from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.tcp_server import TcpServer
+from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_port import MediaPort
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
@@ -69,23 +70,18 @@ class OutgoingStream:
 class WebRtcServer(TcpServer):
     """Publishers by WHIP, viewers by WHEP."""
 
-    name = "WebRTC"
-    collection = "webrtcsessions"
-    metric = "webrtc_sessions"
-    address_key = "webrtcAddress"
     alpn_protocols = ("h2", "http/1.1")
     tells_observer = False
-    item = WebRtcSessionItem
 
-    def __init__(self, context: ServerContext, configuration: Configuration) -> None:
-        super().__init__(context, configuration)
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(kind, context, configuration)
         self.loop = context.loop
-        self.is_encrypted = configuration.webrtc_encryption
+        self.is_encrypted = self.settings.webrtc_encryption
         self.identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
         self.handler = SignallingHandler(self)
         self.request_caches = RequestCaches()
         self.date = DateHeader()
-        self.pages = Pages(context.loop, configuration.webrtc_allow_origin)
+        self.pages = Pages(context.loop, self.settings.webrtc_allow_origin)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
         self._connecting: set[Session] = set()
@@ -96,12 +92,6 @@ class WebRtcServer(TcpServer):
 
     # TcpServer
 
-    def address(self) -> str:
-        return self.configuration.webrtc_address
-
-    def certificate_files(self) -> tuple[str, str]:
-        return self.configuration.webrtc_server_cert, self.configuration.webrtc_server_key
-
     def listener_kind(self) -> str:
         return "HTTPS" if self.is_encrypted else "HTTP"
 
@@ -109,7 +99,7 @@ class WebRtcServer(TcpServer):
         return HttpConnection(self)
 
     def open_more(self) -> list[str]:
-        host, port = parse_address(self.configuration.webrtc_local_udp_address)
+        host, port = parse_address(self.settings.webrtc_local_udp_address)
         bound = open_udp_socket(host, port, SEND_BUFFER_SIZE, SEND_BUFFER_SIZE)
         self._media = MediaPort(self.context.loop, bound)
         self._hosts = self._find_hosts(host)
@@ -135,20 +125,25 @@ class WebRtcServer(TcpServer):
 
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
-        self.handler.allow_origin(configuration.webrtc_allow_origin)
-        self.pages.allow_origin(configuration.webrtc_allow_origin)
+        self.handler.allow_origin(self.settings.webrtc_allow_origin)
+        self.pages.allow_origin(self.settings.webrtc_allow_origin)
 
     # Settings
 
     @property
+    def settings(self) -> WebRtcConfiguration:
+        """The settings of WebRTC as they are now."""
+        return self.configuration[WebRtcConfiguration]
+
+    @property
     def handshake_timeout(self) -> float:
         """Seconds from the offer to the connection."""
-        return float(self.configuration.webrtc_handshake_timeout)
+        return float(self.settings.webrtc_handshake_timeout)
 
     @property
     def gather_timeout(self) -> float:
         """Seconds from the connection until a publisher's tracks are considered known."""
-        return float(self.configuration.webrtc_track_gather_timeout)
+        return float(self.settings.webrtc_track_gather_timeout)
 
     @property
     def ice_servers(self) -> list[IceServer]:
@@ -161,10 +156,10 @@ class WebRtcServer(TcpServer):
         return [Candidate(host, port, priority=host_priority(order)) for order, host in enumerate(self._hosts)]
 
     def _find_hosts(self, host: str) -> list[str]:
-        configuration = self.configuration
-        hosts = list(configuration.webrtc_additional_hosts)
-        if configuration.webrtc_ips_from_interfaces:
-            names = configuration.webrtc_ips_from_interfaces_list
+        settings = self.settings
+        hosts = list(settings.webrtc_additional_hosts)
+        if settings.webrtc_ips_from_interfaces:
+            names = settings.webrtc_ips_from_interfaces_list
             hosts += [host] if host else interface_addresses(names)
         found: list[str] = []
         for item in hosts:

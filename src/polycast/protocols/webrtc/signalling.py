@@ -26,6 +26,7 @@ from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.session import Session
 from polycast.web import PUBLISH_PAGE, WATCH_PAGE
@@ -89,6 +90,11 @@ class Host(Protocol):
     pages: Pages
 
     @property
+    def settings(self) -> WebRtcConfiguration:
+        """The settings of WebRTC as they are now."""
+        ...
+
+    @property
     def ice_servers(self) -> list[IceServer]:
         """The servers announced to clients."""
         ...
@@ -117,7 +123,7 @@ class SignallingHandler:
     def __init__(self, server: Host) -> None:
         self._server = server
         self._log = server.log
-        self._responses = ResponseFactory(server.configuration.webrtc_allow_origin)
+        self._responses = ResponseFactory(server.settings.webrtc_allow_origin)
 
     def allow_origin(self, origin: str) -> None:
         """Use another ``Access-Control-Allow-Origin`` from now on."""
@@ -254,7 +260,7 @@ class SignallingHandler:
     # Authorisation
 
     def _client_of(self, transaction: Transaction) -> str:
-        proxies = self._server.configuration.webrtc_trusted_proxies
+        proxies = self._server.settings.webrtc_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
 
     @staticmethod

@@ -17,10 +17,10 @@ from polycast.media.timebase import WallTime
 from polycast.net.dial import client_context, connect
 from polycast.net.outbox import Outbox
 from polycast.protocols.pull import PullError
+from polycast.protocols.push import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.protocols.rtsp.description import describe, is_described
 from polycast.protocols.rtsp.readers import InterleavedForm, interleave
 from polycast.protocols.rtsp.source_connection import ClientConnection
-from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.message import Method, Response

@@ -19,7 +19,7 @@ from polycast.media.frame import Frame
 from polycast.net.dial import client_context, connect
 from polycast.net.outbox import Outbox
 from polycast.protocols.outgoing import OutgoingConnection
-from polycast.push.supervisor import CLOSE_SECONDS, PATIENCE, Pusher
+from polycast.protocols.push import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import LoginRequested, PeerClosedStream, RequestAccepted, RequestRefused

@@ -1,0 +1,53 @@
+"""What the configuration has to know of the protocols, as they declare it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from polycast.config.section import Section
+from polycast.providers import protocols
+
+
+class SourceKind(Struct, frozen=True, kw_only=True):
+    """One kind of source."""
+
+    name: str
+    """As error messages name it."""
+    schemes: tuple[str, ...] = ()
+    """Of its URLs."""
+    word: str = ""
+    """What is written in the place of a URL, for a source without addresses."""
+    is_static: bool = True
+    """Whether the server itself fetches the stream."""
+    redirects: bool = False
+    """Whether readers can be sent to such an address themselves."""
+    allows_user_alone: bool = False
+    """Whether a URL may have a user without a password."""
+    allows_fragment: bool = True
+
+
+class DeclaredProtocol(Protocol):
+    """A protocol, as far as the configuration is concerned; declared as ``protocols.base.Protocol``."""
+
+    @property
+    def configuration(self) -> type[Section] | None:
+        """Its settings, if it has any of its own."""
+        ...
+
+    @property
+    def sources(self) -> tuple[SourceKind, ...]:
+        """The kinds of sources that it can pull."""
+        ...
+
+
+def declared_protocols() -> tuple[DeclaredProtocol, ...]:
+    """Return all protocols, in the order of the documents."""
+    return protocols()
+
+
+def declared_sections() -> tuple[type[Section], ...]:
+    """Return the settings of all protocols."""
+    declared = (protocol.configuration for protocol in declared_protocols())
+    return tuple(section for section in declared if section is not None)

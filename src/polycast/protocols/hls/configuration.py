@@ -1,0 +1,124 @@
+"""The settings of HLS."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from polycast.config.kinds import ADDRESS, choice_kind
+from polycast.config.marks import LIVE, NEW, OWN_RULE, Heading, restarts
+from polycast.config.section import Section
+from polycast.config.spelling import yaml_key
+from polycast.config.values import Duration, IPNetwork, Size
+from polycast.errors import ConfigurationError
+
+MIN_SEGMENTS: Final = 3
+MIN_LOW_LATENCY_SEGMENTS: Final = 7
+
+
+class HlsVariant(StrEnum):
+    MPEGTS = "mpegts"
+    FMP4 = "fmp4"
+    LOW_LATENCY = "lowLatency"
+
+
+HLS_VARIANT: Final = choice_kind(HlsVariant, "invalid hlsVariant value: '%s'")
+
+
+class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
+    """The settings of the HLS server."""
+
+    hls_disable: Annotated[bool, Heading("HLS"), restarts("HLS"), Meta(description="Disable HLS.")] = False
+    hls_address: Annotated[str, ADDRESS, restarts("HLS"), Meta(description="Address that HLS listens on.")] = ":8888"
+    hls_always_remux: Annotated[
+        bool,
+        restarts("HLS"),
+        Meta(
+            description=(
+                "Convert every stream to HLS all the time, so that the first viewer does not have to wait. "
+                "Otherwise streams are converted only while somebody is watching."
+            )
+        ),
+    ] = False
+    hls_variant: Annotated[
+        HlsVariant,
+        HLS_VARIANT,
+        restarts("HLS"),
+        Meta(
+            description=(
+                "HLS variant: 'mpegts' (MPEG-TS segments, plays everywhere), 'fmp4' (MP4 segments, more efficient) "
+                "or 'lowLatency' (Low-Latency HLS; it needs hlsEncryption and at least 7 segments)."
+            )
+        ),
+    ] = HlsVariant.MPEGTS
+    hls_segment_count: Annotated[
+        int,
+        OWN_RULE,
+        restarts("HLS"),
+        Meta(description="Number of segments in the playlist, which is how far back a viewer can seek. At least 3."),
+    ] = 7
+    hls_segment_duration: Annotated[
+        Duration,
+        restarts("HLS"),
+        Meta(
+            description=(
+                "Shortest duration of a segment. A segment starts with a key frame, so it is at least as long as "
+                "the key frame interval."
+            )
+        ),
+    ] = Duration(1)
+    hls_part_duration: Annotated[
+        Duration,
+        restarts("HLS"),
+        Meta(description="Shortest duration of a part of a segment, for Low-Latency HLS."),
+    ] = Duration(0.2)
+    hls_segment_max_size: Annotated[
+        Size,
+        restarts("HLS"),
+        Meta(description="Largest size of a segment. Prevents a stream without key frames from exhausting memory."),
+    ] = Size(50 * 1024 * 1024)
+    hls_allow_origin: Annotated[
+        str,
+        LIVE,
+        Meta(description="Origin whose pages may play the streams (Access-Control-Allow-Origin); '*' is every site."),
+    ] = "*"
+    hls_encryption: Annotated[
+        bool, restarts("HLS"), Meta(description="Serve HLS over HTTPS. Low-Latency HLS needs it.")
+    ] = False
+    hls_server_key: Annotated[
+        str, restarts("HLS"), Meta(description="File with the private key for HLS over HTTPS.")
+    ] = "server.key"
+    hls_server_cert: Annotated[
+        str, restarts("HLS"), Meta(description="File with the certificate for HLS over HTTPS.")
+    ] = "server.crt"
+    hls_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the server. The viewer's address is taken from "
+                "their X-Forwarded-For and X-Real-IP headers."
+            )
+        ),
+    ] = ()
+    hls_index: Annotated[
+        bool, LIVE, NEW, Meta(description="List the live streams at the address '/' of the HLS server.")
+    ] = False
+
+    def check(self) -> None:
+        count = self.hls_segment_count
+        if self.hls_variant is HlsVariant.LOW_LATENCY:
+            if count < MIN_LOW_LATENCY_SEGMENTS:
+                raise ConfigurationError(
+                    f"Low-Latency HLS requires at least 7 segments, not {count}", ("hlsSegmentCount",), ("hlsVariant",)
+                )
+            if not self.hls_encryption:
+                raise ConfigurationError(
+                    "Low-Latency HLS requires encryption (set hlsEncryption: yes, hlsServerKey and hlsServerCert)",
+                    ("hlsVariant",),
+                    ("hlsEncryption",),
+                )
+        elif count < MIN_SEGMENTS:
+            raise ConfigurationError(f"The minimum number of HLS segments is 3, not {count}", ("hlsSegmentCount",))

@@ -1,0 +1,150 @@
+"""The settings of RTSP."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import ip_network
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from polycast.config.kinds import ADDRESS, MULTICAST_RANGE, PORT, choice_list_kind
+from polycast.config.marks import NEW, Heading, restarts
+from polycast.config.section import Section
+from polycast.config.spelling import yaml_key
+from polycast.config.values import Encryption, IPNetwork, Size
+from polycast.errors import ConfigurationError
+from polycast.security.addresses import parse_address
+
+
+class Protocol(StrEnum):
+    """A transport of RTSP streams."""
+
+    UDP = "udp"
+    MULTICAST = "multicast"
+    TCP = "tcp"
+
+
+class AuthMethod(StrEnum):
+    BASIC = "basic"
+    DIGEST = "digest"
+
+
+PROTOCOLS: Final = choice_list_kind(Protocol, "invalid protocol: %s", frozenset)
+AUTH_METHODS: Final = choice_list_kind(AuthMethod, "invalid authentication method: %s", tuple)
+
+
+class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
+    """The settings of the RTSP and RTSPS servers."""
+
+    rtsp_disable: Annotated[bool, Heading("RTSP"), restarts("RTSP", "RTSPS"), Meta(description="Disable RTSP.")] = False
+    protocols: Annotated[
+        frozenset[Protocol],
+        PROTOCOLS,
+        restarts("RTSP"),
+        Meta(
+            description=(
+                "Transports that RTSP clients may use: any of 'udp', 'multicast' and 'tcp'. UDP has the lowest "
+                "latency, multicast saves bandwidth on a local network, TCP passes through most firewalls and can "
+                "be encrypted."
+            )
+        ),
+    ] = frozenset(Protocol)
+    encryption: Annotated[
+        Encryption,
+        restarts("RTSP", "RTSPS"),
+        Meta(
+            description=(
+                "Encryption of RTSP: 'no', 'strict' (only encrypted connections; protocols must be [tcp]) or "
+                "'optional' (both, on two addresses)."
+            )
+        ),
+    ] = Encryption.NO
+    rtsp_address: Annotated[str, ADDRESS, restarts("RTSP"), Meta(description="Address that RTSP listens on.")] = ":8554"
+    rtsps_address: Annotated[
+        str, ADDRESS, restarts("RTSPS"), Meta(description="Address that RTSPS (RTSP over TLS) listens on.")
+    ] = ":8322"
+    rtp_address: Annotated[
+        str, ADDRESS, restarts("RTSP"), Meta(description="UDP address for media packets (RTP). The port must be even.")
+    ] = ":8000"
+    rtcp_address: Annotated[
+        str,
+        ADDRESS,
+        restarts("RTSP"),
+        Meta(description="UDP address for reports (RTCP). The port must be the one after rtpAddress."),
+    ] = ":8001"
+    multicast_ip_range: Annotated[
+        IPNetwork,
+        MULTICAST_RANGE,
+        restarts("RTSP"),
+        Meta(description="Multicast addresses that streams are sent to, one address per track."),
+    ] = ip_network("224.1.0.0/16")
+    multicast_rtp_port: Annotated[
+        int, PORT, restarts("RTSP"), Meta(description="Port for media packets sent by multicast. It must be even.")
+    ] = 8002
+    multicast_rtcp_port: Annotated[
+        int,
+        PORT,
+        restarts("RTSP"),
+        Meta(description="Port for reports sent by multicast. It must be the one after multicastRTPPort."),
+    ] = 8003
+    udp_read_buffer_size: Annotated[
+        Size,
+        restarts("RTSP"),
+        NEW,
+        Meta(
+            description=(
+                "Receive buffer of each UDP socket in the system (SO_RCVBUF). If the system's limit is lower, that "
+                "limit applies (on Linux: net.core.rmem_max)."
+            )
+        ),
+    ] = Size(2 * 1024 * 1024)
+    server_key: Annotated[str, restarts("RTSPS"), Meta(description="File with the private key for encrypted RTSP.")] = (
+        "server.key"
+    )
+    server_cert: Annotated[
+        str, restarts("RTSPS"), Meta(description="File with the certificate for encrypted RTSP.")
+    ] = "server.crt"
+    auth_methods: Annotated[
+        tuple[AuthMethod, ...],
+        AUTH_METHODS,
+        restarts("RTSP", "RTSPS"),
+        Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
+    ] = (AuthMethod.BASIC, AuthMethod.DIGEST)
+
+    def check(self) -> None:
+        protocols, encryption = self.protocols, self.encryption
+        if encryption is Encryption.STRICT:
+            for protocol, name in ((Protocol.UDP, "UDP"), (Protocol.MULTICAST, "UDP-multicast")):
+                if protocol in protocols:
+                    raise ConfigurationError(
+                        f"strict encryption can't be used with the {name} transport protocol (set protocols: [tcp], "
+                        "or encryption: optional)",
+                        ("encryption",),
+                        ("protocols",),
+                    )
+        if self.rtsp_disable:
+            return
+        if Protocol.UDP in protocols:
+            rtp, rtcp = parse_address(self.rtp_address)[1], parse_address(self.rtcp_address)[1]
+            _check_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
+        if Protocol.MULTICAST in protocols:
+            _check_port_pair(
+                self.multicast_rtp_port,
+                self.multicast_rtcp_port,
+                "multicastRTPPort",
+                "multicastRTCPPort",
+            )
+
+
+def _check_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> None:
+    if rtp == rtcp == 0:
+        return  # the system picks a pair
+    if rtp % 2:
+        raise ConfigurationError(f"RTP port must be even (such as {rtp - 1} or {rtp + 1}), not {rtp}", (rtp_key,))
+    if rtcp != rtp + 1:
+        raise ConfigurationError(
+            f"RTP and RTCP ports must be consecutive (with port {rtp} for {rtp_key}, {rtcp_key} has port {rtp + 1})",
+            (rtcp_key,),
+            (rtp_key,),
+        )

@@ -1,0 +1,102 @@
+"""The settings of WebRTC."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from polycast.config.kinds import ADDRESS
+from polycast.config.marks import LIVE, NEW, Heading, restarts
+from polycast.config.section import Section
+from polycast.config.spelling import yaml_key
+from polycast.config.values import Duration, IPNetwork
+
+
+class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
+    """The settings of the WebRTC server; sources use its time-outs, too."""
+
+    webrtc: Annotated[
+        bool,
+        Heading("WebRTC"),
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Enable WebRTC: publish from a browser (WHIP) and watch in one (WHEP)."),
+    ] = False
+    webrtc_address: Annotated[
+        str,
+        ADDRESS,
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Address that the WebRTC pages, WHIP and WHEP listen on (TCP)."),
+    ] = ":8889"
+    webrtc_encryption: Annotated[
+        bool,
+        restarts("WebRTC"),
+        NEW,
+        Meta(
+            description=(
+                "Serve the WebRTC pages, WHIP and WHEP over HTTPS. Browsers allow access to camera and microphone "
+                "over HTTPS only, except on localhost. Media are always encrypted."
+            )
+        ),
+    ] = False
+    webrtc_server_key: Annotated[
+        str, restarts("WebRTC"), NEW, Meta(description="File with the private key for WebRTC over HTTPS.")
+    ] = "server.key"
+    webrtc_server_cert: Annotated[
+        str, restarts("WebRTC"), NEW, Meta(description="File with the certificate for WebRTC over HTTPS.")
+    ] = "server.crt"
+    webrtc_allow_origin: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(description="Origin whose pages may publish and watch (Access-Control-Allow-Origin); '*' is every site."),
+    ] = "*"
+    webrtc_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the server. The client's address is taken from "
+                "their X-Forwarded-For and X-Real-IP headers."
+            )
+        ),
+    ] = ()
+    webrtc_local_udp_address: Annotated[
+        str,
+        ADDRESS,
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="UDP address for the media of all clients."),
+    ] = ":8189"
+    webrtc_ips_from_interfaces: Annotated[
+        bool,
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Offer the IP addresses of this machine's network interfaces to clients."),
+    ] = True
+    webrtc_ips_from_interfaces_list: Annotated[
+        tuple[str, ...],
+        restarts("WebRTC"),
+        NEW,
+        Meta(description="Names of the interfaces whose addresses are offered; empty: all of them."),
+    ] = ()
+    webrtc_additional_hosts: Annotated[
+        tuple[str, ...],
+        restarts("WebRTC"),
+        NEW,
+        Meta(
+            description=(
+                "Additional IP addresses or names under which clients reach the server, such as the public address "
+                "of a router, or the address of a container's host."
+            )
+        ),
+    ] = ()
+    webrtc_handshake_timeout: Annotated[
+        Duration, LIVE, NEW, Meta(description="How long a client may take to connect after sending its offer.")
+    ] = Duration(10)
+    webrtc_track_gather_timeout: Annotated[
+        Duration, LIVE, NEW, Meta(description="How long to wait for all tracks of a publisher.")
+    ] = Duration(2)
