@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 
 def _protocols() -> tuple[Any, ...]:
-    from polycast.protocols import registry
+    from polycast.protocols.registry import protocols
 
-    return registry.PROTOCOLS
+    return protocols()
 
 
 provide(_protocols)

@@ -22,7 +22,7 @@ from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.protocols.push import Push, Pusher
-from polycast.protocols.registry import PROTOCOLS
+from polycast.protocols.registry import protocols
 
 MakePusher = Callable[[Log], Pusher]
 
@@ -30,7 +30,7 @@ MakePusher = Callable[[Log], Pusher]
 def pusher_maker(url: str, fingerprint: str) -> MakePusher:
     """Return the factory of the client for an address. Raises ValueError if it cannot be published to."""
     scheme = url.partition("://")[0].lower()
-    pushes = [push for protocol in PROTOCOLS for push in protocol.pushes]
+    pushes = [push for protocol in protocols() for push in protocol.pushes]
     for push in pushes:
         if scheme in push.schemes:
             try:

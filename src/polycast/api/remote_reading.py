@@ -16,7 +16,7 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path
 from polycast.log import Log
 from polycast.protocols.pull import Puller
-from polycast.protocols.registry import PROTOCOLS
+from polycast.protocols.registry import protocols
 
 PATH = "stream"
 """The one path of each private hub."""
@@ -97,7 +97,7 @@ class _FedSubscription(Subscription):
 
 
 def _make_puller(url: str) -> Puller:
-    pulls = [pull for protocol in PROTOCOLS for pull in protocol.pulls if pull.kind.schemes and pull.is_for_library]
+    pulls = [pull for protocol in protocols() for pull in protocol.pulls if pull.kind.schemes and pull.is_for_library]
     for pull in pulls:
         if url.partition("://")[0] in pull.kind.schemes:
             return pull.load()(url)

@@ -27,7 +27,7 @@ from polycast.errors import ConfigurationError
 from polycast.media.codec import Codec
 from polycast.media.track import Track
 from polycast.net.coalescing import coalesce_reads
-from polycast.protocols.registry import PROTOCOLS
+from polycast.protocols.registry import protocols
 
 if TYPE_CHECKING:
     from polycast.app import Application
@@ -103,7 +103,7 @@ class Server:
         Raises StreamEnded if the server is not running, ConfigurationError if the protocol is disabled.
         """
         application, _ = self._running()
-        for kind in (kind for each in PROTOCOLS if each.name == protocol for kind in each.servers):
+        for kind in (kind for each in protocols() if each.name == protocol for kind in each.servers):
             if kind.name in application.servers and kind.address is not None:
                 port = application.servers[kind.name].ports[kind.listeners[0].key]
                 return kind.address.url(application.configuration, host, port, path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from polycast.config import LoadedConfiguration, from_mapping, load
 from polycast.config.names import ALL_PATHS_ALIAS
-from polycast.protocols.registry import PROTOCOLS, server_kinds
+from polycast.protocols.registry import protocols, server_kinds
 
 EVERY_PATH: Mapping[str, Any] = {"paths": {ALL_PATHS_ALIAS: {}}}
 """Every path may be published and read."""
@@ -16,7 +16,7 @@ EVERY_PATH: Mapping[str, Any] = {"paths": {ALL_PATHS_ALIAS: {}}}
 
 def embedded_defaults() -> Mapping[str, Any]:
     """Return the differences from the configuration file's defaults: only RTSP, and every path may be used."""
-    return {**{key: value for protocol in PROTOCOLS for key, value in protocol.embedded.items()}, **EVERY_PATH}
+    return {**{key: value for protocol in protocols() for key, value in protocol.embedded.items()}, **EVERY_PATH}
 
 
 def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | None) -> LoadedConfiguration:

@@ -63,7 +63,7 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
         output.close()
         return 1
     if demo:
-        _print_demo_urls(application)
+        print("\n".join(["", "The demo stream is running. Open it", *demo_addresses(application), ""]), flush=True)
     started.set()
     gc.collect()
     gc.freeze()
@@ -79,8 +79,8 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     return 0
 
 
-def _print_demo_urls(application: Application) -> None:
-    """Print the addresses of the demo stream on the running servers, pages first."""
+def demo_addresses(application: Application) -> list[str]:
+    """Return a line for each address of the demo stream on the running servers, pages first."""
     lines: list[str] = []
     for is_page, where in ((True, "in a browser"), (False, "in VLC, FFmpeg...")):
         label = where
@@ -90,7 +90,7 @@ def _print_demo_urls(application: Application) -> None:
                 port = server.ports[server.kind.listeners[0].key]
                 lines.append(f"    {label:20}{address.url(application.configuration, 'localhost', port, DEMO_PATH)}")
                 label = ""
-    print("\n".join(["", "The demo stream is running. Open it", *lines, ""]), flush=True)
+    return lines
 
 
 def _give_up() -> None:

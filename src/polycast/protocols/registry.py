@@ -16,11 +16,16 @@ PROTOCOLS: tuple[Protocol, ...] = (
 """In the order in which they are documented and started."""
 
 
+def protocols() -> tuple[Protocol, ...]:
+    """Return all protocols; ask each time, since a program or a test may add to them."""
+    return PROTOCOLS
+
+
 def server_kinds() -> tuple[ServerKind, ...]:
     """Return the servers of all protocols."""
-    return tuple(kind for protocol in PROTOCOLS for kind in protocol.servers)
+    return tuple(kind for protocol in protocols() for kind in protocol.servers)
 
 
 def pull_of(kind: SourceKind) -> Pull | None:
     """Return how a kind of source is pulled; None for one that is not."""
-    return next((pull for protocol in PROTOCOLS for pull in protocol.pulls if pull.kind == kind), None)
+    return next((pull for protocol in protocols() for pull in protocol.pulls if pull.kind == kind), None)

@@ -1,0 +1,63 @@
+"""A protocol that exists only for tests: it counts what clients send. It shows all that a protocol declares.
+
+TCP clients send lines; the first one names a path. Datagrams are counted as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.tally.configuration import TallyConfiguration
+from tests.tally.item import TallyItem
+
+from polycast.config.declarations import SourceKind
+from polycast.protocols.base import Address, Listener, Protocol, Pull, PushScheme, ServerKind
+
+if TYPE_CHECKING:
+    from polycast.log import Log
+    from polycast.protocols.base import Server
+    from polycast.protocols.pull import Puller
+    from polycast.protocols.push import Pusher
+
+
+def _load_server() -> type[Server]:
+    from tests.tally.server import TallyServer
+
+    return TallyServer
+
+
+def _load_puller() -> type[Puller]:
+    from tests.tally.clients import TallyPuller
+
+    return TallyPuller
+
+
+def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+    from tests.tally.clients import TallyPusher
+
+    return lambda log: TallyPusher(url)
+
+
+PROTOCOL = Protocol(
+    name="Tally",
+    configuration=TallyConfiguration,
+    servers=(
+        ServerKind(
+            name="Tally",
+            collection="tallysessions",
+            metric="tally_sessions",
+            is_enabled=lambda configuration: not configuration[TallyConfiguration].tally_disable,
+            load=_load_server,
+            listeners=(
+                Listener("tallyAddress"),
+                Listener("tallyDatagramAddress", is_datagram=True, follows="tallyAddress"),
+            ),
+            address=Address(lambda _: "tally"),
+            item=TallyItem,
+        ),
+    ),
+    pulls=(Pull(SourceKind(name="Tally", schemes=("tally",)), _load_puller),),
+    pushes=(PushScheme(("tally",), _open_push),),
+    embedded={"tallyDisable": True},
+)
