@@ -48,6 +48,9 @@ SANS_IO_LAYERS = ("wire", "media", "codecs", "rtp", "security")
 PROTOCOL_NAMES = re.compile(r"rtsp(?!-simple-server)|rtmp|hls|webrtc|srt", re.IGNORECASE)
 """The name of the server that Polycast stands in for is no protocol's."""
 NAMELESS_LAYERS = ("hub", "control")
+ASSEMBLING_LAYERS = ("config", "app", "cli", "api")
+NAMING_MODULES = {"app/application.py"}
+"""Commands get the port of one protocol, as they always did."""
 
 MODULE_LINES = 600
 FUNCTION_LINES = 60
@@ -222,6 +225,22 @@ def test_the_generic_layers_name_no_protocol(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for folder in ASSEMBLING_LAYERS for path in modules(folder) if relative(path) not in NAMING_MODULES],
+    ids=relative,
+)
+def test_what_is_made_of_declarations_names_no_protocol(path: Path) -> None:
+    """Texts for people may; names in the code would be a table of protocols that somebody has to know of."""
+    with path.open("rb") as file:
+        wrong = [
+            f"{relative(path)}:{token.start[0]}: {token.line.strip()}"
+            for token in tokenize.tokenize(file.readline)
+            if token.type == tokenize.NAME and PROTOCOL_NAMES.search(token.string)
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("layer", ["net", "control"])
 def test_the_network_knows_no_streaming_protocol(layer: str) -> None:
     wrong = [
@@ -317,6 +336,10 @@ def test_the_rules_catch_what_they_should(tmp_path: Path, monkeypatch: pytest.Mo
         test_the_generic_layers_name_no_protocol(bad)
     with pytest.raises(AssertionError, match="imports asyncio"):
         test_engines_do_no_input_output(bad)
+    test_what_is_made_of_declarations_names_no_protocol(bad)
+    bad.write_text("rtsp_port = 1\n")
+    with pytest.raises(AssertionError, match="rtsp_port = 1"):
+        test_what_is_made_of_declarations_names_no_protocol(bad)
     bad.write_text("def f():\n" + "    pass\n" * FUNCTION_LINES)
     with pytest.raises(AssertionError, match="split"):
         test_no_function_is_too_long()
