@@ -49,8 +49,8 @@ PROTOCOL_NAMES = re.compile(r"rtsp(?!-simple-server)|rtmp|hls|webrtc|srt", re.IG
 """The name of the server that Polycast stands in for is no protocol's."""
 NAMELESS_LAYERS = ("hub", "control")
 ASSEMBLING_LAYERS = ("config", "app", "cli", "api")
-NAMING_MODULES = {"app/application.py"}
-"""Commands get the port of one protocol, as they always did."""
+NAMING_MODULES = {"app/application.py", "app/codec_document.py"}
+"""Commands get the port of one protocol, as they always did; the table of codecs has a column for each container."""
 
 MODULE_LINES = 600
 FUNCTION_LINES = 60
