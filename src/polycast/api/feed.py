@@ -74,7 +74,7 @@ class Feed(Source):
 
     def _on_ended(self, ended: Ended) -> Next:
         error = _public(ended.error)
-        # The end of a stream that was there is an event for who reconnects, and no error where it was said.
+        # With reconnection, the end of a stream is an event, and no error if it was announced.
         is_end = ended.has_worked and (self._reconnect or str(error) == STREAM_OVER)
         if not is_end or is_permanent(error):
             self._on_error(error)

@@ -1,4 +1,4 @@
-"""Paths as the API shows them, and what it says of reloads: each field is defined here once."""
+"""Paths and reloads as shown by the API: each field is defined here once."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class PathItem(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class StatusItem(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What became of the last change of the configuration."""
+    """The result of the last change of the configuration."""
 
     ok: Annotated[bool, Meta(description="Whether the last change was taken.")]
     error: str | None
@@ -91,7 +91,7 @@ class StatusItem(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def describe_path(path: Path, traffic: Traffic) -> PathItem:
-    """Return a path as the API shows it."""
+    """Return a path as shown by the API."""
     stream = path.stream
     since = path.ready_since
     return PathItem(
@@ -111,7 +111,7 @@ def describe_path(path: Path, traffic: Traffic) -> PathItem:
 
 
 def describe_status(settings: Settings) -> StatusItem:
-    """Return what became of the last change of the configuration."""
+    """Return the result of the last change of the configuration."""
     status = settings.status
     return StatusItem(
         ok=status.ok,
@@ -158,5 +158,5 @@ def _describe_track(live: LiveTrack) -> TrackItem:
 
 
 def _moment(unix_time: float) -> datetime:
-    """Return a time as the API shows it: local time, with its offset."""
+    """Return a time as shown by the API: local time with its offset."""
     return datetime.fromtimestamp(unix_time, UTC).astimezone()

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, made of the live state at each scrape."""
+"""Metrics for Prometheus, computed from the current state at each scrape."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StateCollector(Collector):
         self._lag = lag
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families. Those of a server that does not run are absent."""
+        """Yield all families. Those of a server that is not running are absent."""
         yield from self._paths()
         for server in self._controlled.servers.values():
             yield _contents(server)
@@ -128,7 +128,7 @@ class StateCollector(Collector):
 
 
 def _contents(server: SessionServer) -> Metric:
-    """Return how many sessions a server has in each state; for one whose items are no sessions, the items."""
+    """Return how many sessions a server has in each state; if its items are not sessions, the items."""
     meaning = f"What the {server.name} server has."
     if not issubclass(server.item, SessionItem):
         family = GaugeMetricFamily(server.metric, meaning, labels=("name",))

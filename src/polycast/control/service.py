@@ -1,4 +1,4 @@
-"""What the HTTP services (API, metrics, profiles) have in common: listener, TLS, credentials, origins, access log."""
+"""Base of the HTTP services (API, metrics, profiles): listener, TLS, credentials, origins, access log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from polycast.wire.http.response import Response
 REALM: Final = "polycast"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-# Sent by our own status page and terminal view with what they ask every second, which would fill the log.
+# Sent by the status page and the terminal view with their requests every second, which would fill the log.
 POLL_HEADER: Final = b"polycast-poll"
 
 # Characters of a target in the log.
@@ -36,7 +36,7 @@ LOGGED_TARGET: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The settings of a service that need a new listener when they change."""
+    """The settings of a service whose change requires a new listener."""
 
     address: str
     is_encrypted: bool
@@ -45,7 +45,7 @@ class Listening:
 
 
 def listening(settings: ServiceSettings) -> Listening | None:
-    """Return where and how a service should listen; None when it should not."""
+    """Return where and how a service listens; None if it is disabled."""
     if not settings.is_enabled:
         return None
     certificate, key = (settings.certificate, settings.key) if settings.is_encrypted else ("", "")
@@ -65,7 +65,7 @@ class Service:
         *,
         logs_requests: bool,
     ) -> None:
-        """``prefix`` begins its keys in the configuration, ``name`` stands in the log."""
+        """``prefix`` is the prefix of its keys in the configuration, ``name`` is for the log."""
         self.name = name
         self.prefix = prefix
         self.log = controlled.log.child(name)
@@ -87,12 +87,12 @@ class Service:
         await self.server.start()
 
     async def stop(self) -> None:
-        """Close the listener; requests under way get a moment."""
+        """Close the listener; pending requests get a short time."""
         await self.server.stop("the service stops")
 
 
 class Guard:
-    """Stands before a service's application: who may call it, from which web sites, and what is logged."""
+    """Wraps a service's application: authentication, allowed web sites, and the access log."""
 
     body_limit = MAXIMUM_BODY
 
@@ -143,7 +143,7 @@ class Guard:
         return common
 
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
-        """Return what is answered to requests that a web page of somebody else may have made."""
+        """Return the response to requests that may come from a web page of another site."""
         if not is_host_allowed(request, self._controlled.configuration.allowed_hosts):
             host = host_of(authority_of(request))
             return _error(403, f"'{host}' is not a name of this server; names are added by allowedHosts", common)
@@ -155,7 +155,7 @@ class Guard:
         return self._controlled.configuration.api_allow_origin if self._prefix == "api" else ""
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
-        """Let those with the right credentials pass; guesses of one address take turns."""
+        """Accept valid credentials; guesses of one address are serialized."""
         if not any(self._credentials()):
             self._pass_on(transaction, common)
             return

@@ -1,1 +1,1 @@
-"""The streams: paths, publishers, readers, and the two lanes that join them. Knows no protocol by name."""
+"""Paths, streams, publishers and readers. Does not know any protocol by name."""

@@ -21,10 +21,10 @@ from polycast.log import Log
 from polycast.security.addresses import is_in_networks
 from polycast.security.credentials import secret_matches
 
-# Requests to the external server that may be under way at once; more wait for their turn.
+# Maximum number of concurrent requests to the external server; more are queued.
 EXTERNAL_CONCURRENCY = 64
 
-# Credentials that were right and are remembered, so that guesses from the same address do not hold them up.
+# Valid credentials that are remembered, so that guesses from the same address do not delay them.
 MAXIMUM_PROVEN = 10_000
 
 
@@ -36,19 +36,19 @@ class Action(StrEnum):
 
 
 class Credentials(Protocol):
-    """What a client gave to prove who it is; each protocol has its own form."""
+    """The credentials of a client; each protocol has its own form."""
 
     def matches(self, user: str, password: str) -> bool:
-        """Whether they fit these credentials of the configuration, which may begin with ``sha256:``."""
+        """Whether they match these credentials of the configuration, which may start with ``sha256:``."""
         ...
 
     def plain(self) -> tuple[str, str]:
-        """Return (user, password) in the clear, two empty strings where they are not known."""
+        """Return (user, password) in plain text, two empty strings if they are not known."""
         ...
 
     @property
     def user(self) -> str:
-        """The user name that was given; not proven."""
+        """The given user name; not verified."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlainCredentials:
-    """User and password in the clear, as URLs and HTTP Basic carry them."""
+    """User and password in plain text, as in URLs and HTTP Basic."""
 
     user: str = ""
     password: str = ""
@@ -77,7 +77,7 @@ class PlainCredentials:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """One question: may this client do that?"""
+    """A request for permission."""
 
     action: Action
     path: str
@@ -87,11 +87,11 @@ class AccessRequest:
     """IP address of the client."""
     credentials: Credentials
     asks_again: bool = False
-    """Whether a client without credentials is asked for them: its first request is no attempt then."""
+    """Whether a client without credentials is challenged: its first request does not count as an attempt."""
 
 
 AuthenticateCallback = Callable[[AccessRequest], bool | Awaitable[bool]]
-"""A Python function in the place of the external authentication server."""
+"""A Python function that replaces the external authentication server."""
 
 PostJson = Callable[[str, bytes], Awaitable[int]]
 """Sends JSON to an address of the external authentication server; returns the HTTP status of the answer.
@@ -100,17 +100,18 @@ Raises OSError with a text for the log."""
 
 
 def lets_anybody_publish(path: PathConfiguration) -> bool:
-    """Return whether the configuration of a path asks publishers for nothing; an external server may still do so."""
+    """Return whether anyone may publish according to the configuration of a path; an external server may still
+    refuse."""
     return not (path.publish_user or path.publish_ips)
 
 
 def lets_anybody_read(path: PathConfiguration) -> bool:
-    """Return whether the configuration of a path asks readers for nothing; an external server may still do so."""
+    """Return whether anyone may read according to the configuration of a path; an external server may still refuse."""
     return not (path.read_user or path.read_ips)
 
 
 class AccessControl:
-    """Answers `AccessRequest`. A slow or dead external server delays only the client that waits for it."""
+    """Decides on `AccessRequest`. A slow or unavailable external server delays only the client that waits for it."""
 
     def __init__(
         self,
@@ -122,20 +123,20 @@ class AccessControl:
         failure_pause: float = 0.0,
         log: Log | None = None,
     ) -> None:
-        """``timeout`` and ``failure_pause`` are in seconds. ``post`` is needed where there is an external server."""
+        """``timeout`` and ``failure_pause`` are in seconds. ``post`` is required with an external server."""
         self._callback = callback
         self._post = post
         self._log = log
         self._failures = FailureTracker()
         self._proven: OrderedDict[int, None] = OrderedDict()
-        """Hashes of (address, user, password) that were right."""
+        """Hashes of valid (address, user, password)."""
         self._slots = asyncio.Semaphore(EXTERNAL_CONCURRENCY)
         self.is_external = False
-        """Whether the external server or a callback decides, which needs credentials in the clear."""
+        """Whether the external server or a callback decides, which needs credentials in plain text."""
         self.configure(external_url, timeout, failure_pause)
 
     def configure(self, external_url: str, timeout: float, failure_pause: float) -> None:
-        """Take changed settings; requests under way go on with the old ones."""
+        """Apply changed settings; pending requests continue with the old ones."""
         if external_url and self._post is None:
             raise ValueError("an external authentication server needs something that sends requests")
         self._external_url = external_url
@@ -144,9 +145,9 @@ class AccessControl:
         self.is_external = bool(external_url) or self._callback is not None
 
     async def check(self, request: AccessRequest, path: PathConfiguration) -> None:
-        """Return when the client may; raise AccessDenied when not. Order: external, address, credentials.
+        """Return if the client is allowed; raise AccessDenied if not. Order: external, address, credentials.
 
-        A client that keeps guessing waits for the answer, whether it is right or wrong.
+        A client that guesses repeatedly gets a delayed answer, whether its credentials are valid or not.
         """
         asks_for_credentials = self.is_external or bool(
             path.publish_user if request.action is Action.PUBLISH else path.read_user
@@ -180,8 +181,8 @@ class AccessControl:
     # Guessing
 
     async def _accept(self, request: AccessRequest) -> None:
-        """Let right credentials pass. From an address that guesses, new ones wait: the time of an answer tells nothing,
-        and others at the same address (a company, a proxy) go on with those that they have used before.
+        """Accept valid credentials. From an address that guesses, new ones are delayed, so that the response time
+        reveals nothing; other clients at the same address (a company, a proxy) can use those that were valid before.
         """
         key = hash((request.address, request.credentials.user, request.credentials.plain()))
         now = time.monotonic()
@@ -208,7 +209,7 @@ class AccessControl:
         else:
             log.warning("%s may not %s%s: %s", request.address, request.action, user, denied.detail)
 
-    # Others that decide
+    # External decisions
 
     async def _check_callback(self, callback: AuthenticateCallback, request: AccessRequest) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Why a path cannot be read or published. The texts are those of rtsp-simple-server."""
+"""Reasons why a path cannot be read or published. The texts are those of rtsp-simple-server."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class PathNotConfigured(PathError):
 
 
 class InvalidPathName(PathError):
-    """The name breaks the rules of path names."""
+    """The name violates the rules for path names."""
 
 
 class NoOnePublishing(PathError):
-    """The path exists, but nothing is published on it now."""
+    """The path exists, but nobody is publishing."""
 
     def __init__(self, name: str, failure: str = "") -> None:
-        """``failure`` says why the path's own source does not."""
+        """``failure`` is the reason if the path has a source that failed."""
         self.cause = f" (its source failed: {failure})" if failure else ""
         super().__init__(f"no one is publishing to path '{name}'{self.cause}")
 
@@ -44,14 +44,14 @@ class CannotPublish(PathError):
 
 
 class PathClosed(PathError):
-    """The path went away while the request was held."""
+    """The path was removed while the request was pending."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"path '{name}' was closed")
 
 
 class Redirected(PathError):
-    """The reader should go to another address: ``target`` is a URL, or a path of this server that begins with ``/``."""
+    """The reader is redirected: ``target`` is a URL, or a path of this server that starts with ``/``."""
 
     def __init__(self, target: str) -> None:
         super().__init__(f"redirected to {target}")
@@ -59,7 +59,7 @@ class Redirected(PathError):
 
 
 class Denial(Enum):
-    """What made the access check fail."""
+    """The check that failed."""
 
     ADDRESS = "address"
     CREDENTIALS = "credentials"
@@ -70,7 +70,7 @@ class AccessDenied(PathError):
     """The client may not do this. ``denial`` says which check failed."""
 
     def __init__(self, message: str, denial: Denial, detail: str = "") -> None:
-        """``detail`` is what the log says in place of the message, which the client may see."""
+        """``detail`` is logged instead of the message, which the client may see."""
         super().__init__(message)
         self.denial = denial
         self.detail = detail or message

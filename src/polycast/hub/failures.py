@@ -1,15 +1,15 @@
-"""Failed attempts to authenticate, by IP address: whoever keeps guessing waits, whatever connection is used."""
+"""Failed authentication attempts by IP address: repeated guesses are delayed across all connections."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final
 
-# Failures with credentials within the window that are taken for mistakes; more are guessing.
+# Failures with credentials within the window that count as mistakes; more are guessing.
 TOLERATED_FAILURES: Final = 10
 WINDOW_SECONDS: Final = 60.0
 
-# Attempts of one address that wait for their turn. More are refused, whether they are right or wrong.
+# Queued attempts of one address. More are refused, whether their credentials are valid or not.
 LONGEST_LINE: Final = 30
 
 # Addresses remembered; the oldest are forgotten first.
@@ -17,12 +17,12 @@ MAXIMUM_ADDRESSES: Final = 10_000
 
 
 class FailureTracker:
-    """Counts failures by address over a window of time, and lets guesses of one address take turns."""
+    """Counts failures by address over a window of time, and serializes the guesses of one address."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._turns: OrderedDict[str, float] = OrderedDict()
-        """When the last of the attempts that wait has its turn."""
+        """When the last queued attempt is due."""
 
     def note(self, address: str, now: float) -> bool:
         """Count a failure at ``now`` (monotonic seconds); return whether the address is guessing."""
@@ -35,14 +35,14 @@ class FailureTracker:
         return count + 1 > TOLERATED_FAILURES
 
     def is_guessing(self, address: str, now: float) -> bool:
-        """Return whether the address had too many failures lately."""
+        """Return whether the address had too many recent failures."""
         since, count = self._counts.get(address, (now, 0))
         return count > TOLERATED_FAILURES and now - since <= WINDOW_SECONDS
 
     def turn(self, address: str, now: float, pause: float) -> float | None:
-        """Let an attempt wait for its turn: one each ``pause`` seconds, however many connections make them.
+        """Queue an attempt: one per ``pause`` seconds, over all connections of the address.
 
-        Returns the seconds until then, or None when too many wait.
+        Returns the seconds until it is due, or None if the queue is full.
         """
         last = max(now, self._turns.pop(address, now))
         if last - now > pause * LONGEST_LINE:

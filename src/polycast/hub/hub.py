@@ -1,4 +1,4 @@
-"""The hub: all paths of a server, found by name, made and removed as the configuration says."""
+"""The hub: all paths of a server by name, created and removed according to the configuration."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from polycast.hub.relay import PathRelay
 from polycast.log import Log
 
 SourceFactory = Callable[[Path], Source | None]
-"""Makes the source that a path's configuration asks for; None when it needs none."""
+"""Creates the source of a path's configuration; None if it has none."""
 
 StandInFactory = Callable[[Path, str], Source | None]
-"""Makes the source that pulls what is at the URL of a redirection; None when it cannot."""
+"""Creates the source that pulls from the URL of a redirection; None if it cannot."""
 
 
 class Hub:
-    """Finds and keeps the paths. Touched only from the event loop."""
+    """All paths of a server. Used only from the event loop."""
 
     def __init__(
         self,
@@ -46,13 +46,13 @@ class Hub:
 
     @property
     def paths(self) -> Mapping[str, Path]:
-        """The paths that exist now, by name."""
+        """The existing paths, by name."""
         return self._paths
 
     def configure(self, entries: Mapping[str, PathConfiguration]) -> None:
-        """Take the entries of the configuration, at the start or after a change.
+        """Apply the entries of the configuration, at the start or after a change.
 
-        Paths whose entry did not change keep their publisher and readers; the others are closed, and made anew where
+        Paths whose entry did not change keep their publisher and readers; the others are closed, and created again if
         they are configured by name.
         """
         self._exact = {}
@@ -80,7 +80,7 @@ class Hub:
                 self._create(name, entry, ())
 
     def find_entry(self, name: str) -> tuple[PathEntry, tuple[str, ...]]:
-        """Return the entry for a path name and what its expression's groups matched.
+        """Return the entry for a path name and the groups that its expression matched.
 
         An exact entry wins; then the first matching expression in the order of the file. Raises InvalidPathName or
         PathNotConfigured.
@@ -103,12 +103,12 @@ class Hub:
         return name in self._exact
 
     async def authorize(self, request: AccessRequest) -> None:
-        """Return when the client may do what it asks. Raises AccessDenied, InvalidPathName or PathNotConfigured."""
+        """Return if the client is allowed. Raises AccessDenied, InvalidPathName or PathNotConfigured."""
         entry, _ = self.find_entry(request.path)
         await self.access.check(request, entry.configuration)
 
     def is_protected(self, name: str, action: Action) -> bool:
-        """Whether the configuration asks clients of a path for credentials, or for an address."""
+        """Whether the configuration of a path requires credentials or certain addresses of clients."""
         try:
             entry, _ = self.find_entry(name)
         except PathError:
@@ -117,9 +117,9 @@ class Hub:
         return not is_open(entry.configuration)
 
     def path(self, name: str) -> Path:
-        """Return the path of a name, made when an expression matches and nobody used it before.
+        """Return the path of a name, created if an expression matches and it does not exist yet.
 
-        The caller uses it at once (publishes, reads or waits) or gives it back with `release`.
+        The caller uses it immediately (publishes, reads or waits) or returns it with `release`.
         Raises InvalidPathName or PathNotConfigured.
         """
         path = self._paths.get(name)
@@ -129,7 +129,7 @@ class Hub:
         return path
 
     def release(self, path: Path) -> None:
-        """Remove a path that was made for a request which came to nothing."""
+        """Remove a path that was created for a request that did not use it."""
         self._on_unused(path)
 
     def close(self, reason: str) -> None:
@@ -166,7 +166,7 @@ class Hub:
         return self._pull_redirection(path, target) if self._pull_redirection is not None else None
 
     def _on_unused(self, path: Path) -> None:
-        # A path configured by name stays; one that an expression matched goes with its last user.
+        # A path configured by name stays; one that an expression matched is removed with its last user.
         if path.name not in self._exact and path.is_unused and self._paths.get(path.name) is path:
             self._close(path, "not in use")
 

@@ -1,4 +1,4 @@
-"""The life of something that runs only while readers want it: an on-demand source or an on-demand command."""
+"""The state machine of on-demand sources and commands, which run only while there are readers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class State(Enum):
-    """Where an on-demand source is."""
+    """The state of an on-demand source."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -18,10 +18,10 @@ class State(Enum):
 
 
 class Input(Enum):
-    """What happens to it."""
+    """The events."""
 
     WANTED = "wanted"
-    """A reader asked."""
+    """A reader requested the stream."""
     BECAME_READY = "became ready"
     USED = "used"
     """A reader is attached."""
@@ -30,7 +30,7 @@ class Input(Enum):
     LOST = "lost"
     """The stream ended."""
     TIMED_OUT = "timed out"
-    """The timer of the state ran out."""
+    """The timer of the state expired."""
 
 
 # Rule: the state changes only through this table; a missing pair changes nothing.
@@ -70,7 +70,7 @@ class OnDemand:
         self.state = State.STOPPED
 
     def handle(self, happened: Input) -> None:
-        """Go on by the table."""
+        """Apply the table."""
         old = self.state
         new = TRANSITIONS.get((old, happened))
         if new is None:
@@ -84,7 +84,7 @@ class OnDemand:
             self._stop(
                 "not in use anymore" if old is State.CLOSING else "timed out" if old is State.STARTING else "lost"
             )
-            self._on_stopped()  # whoever still waits would wait for ever
+            self._on_stopped()  # or pending requests would wait forever
 
     def close(self) -> None:
         """Stop without further calls."""

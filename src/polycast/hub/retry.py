@@ -1,7 +1,6 @@
-"""Trying again: what keeps sources, pushes and readers of other servers connected.
+"""Retries: keeps sources, pushes and readers of other servers connected.
 
-There is one rule for all: the pause doubles from failure to failure up to a longest one, begins with the first one
-again after a success, and is longer or shorter at random.
+One rule for all: the pause doubles with each failure up to a maximum, is reset after a success, and has random jitter.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Final
 from polycast.errors import PolycastError
 from polycast.log import Log
 
-# The pause before each attempt is longer or shorter by up to this part of it, at random, so that hundreds of sources
-# of one origin do not all come back in the same moment.
+# Random jitter as a fraction of each pause, so that hundreds of sources of one origin do not all reconnect at the same
+# time.
 JITTER: Final = 0.2
 
-# The pause doubles at most so often; the longest one is reached long before.
+# Limit of the exponent; the longest pause is reached long before.
 MAXIMUM_DOUBLINGS: Final = 30
 
 INTERNAL_ERROR: Final = "internal error"
@@ -31,18 +30,18 @@ STREAM_OVER: Final = "the stream has ended"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something does not work now."""
+    """The current failure."""
 
     error: str
     since: float
-    """Unix time in seconds of the first failure since it last worked."""
+    """Unix time in seconds of the first failure since the last success."""
     next_attempt: float | None = None
-    """Unix time in seconds; None while an attempt is under way, and when none is planned."""
+    """Unix time in seconds; None during an attempt, and if none is planned."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPauses:
-    """How long is waited before another attempt, in seconds."""
+    """The pauses between attempts, in seconds."""
 
     first: float
     """After the first failure; doubled by each further one."""
@@ -50,7 +49,7 @@ class RetryPauses:
 
 
 class Backoff:
-    """The pauses of one thing that is tried again and again."""
+    """The sequence of pauses of one supervised task."""
 
     def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
         """``uniform`` returns a random number between two others."""
@@ -63,11 +62,11 @@ class Backoff:
         return pause * self._uniform(1 - JITTER, 1 + JITTER)
 
     def advance(self) -> None:
-        """Make the next pause longer."""
+        """Double the next pause."""
         self._doublings = min(self._doublings + 1, MAXIMUM_DOUBLINGS)
 
     def reset(self) -> None:
-        """Begin with the first pause again."""
+        """Reset to the first pause."""
         self._doublings = 0
 
 
@@ -79,37 +78,37 @@ class StreamOver(PolycastError):
 
 
 class NothingToDo(PolycastError):
-    """Raised by an attempt when there is nothing to attempt any more: that is the end, and no failure."""
+    """Raised by an attempt to stop retrying, without a failure."""
 
 
 class Next(Enum):
-    """What follows an attempt that has ended."""
+    """What to do after an attempt has ended."""
 
     PAUSE = auto()
-    """The next attempt, after the pause."""
+    """Retry after the pause."""
     AT_ONCE = auto()
-    """The next attempt, which does not count as a repetition: of something else, or because something has changed."""
+    """Retry immediately, without counting a failure: with another target, or because something has changed."""
     STOP = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt has ended."""
+    """The result of an attempt."""
 
     error: Exception
     reason: str
-    """The error in words for the log."""
+    """The error as text for the log."""
     has_worked: bool
-    """Whether it worked for a time."""
+    """Whether it worked for some time."""
     pause: float
-    """Seconds until the next attempt, if there is to be one and not at once."""
+    """Seconds until the next attempt, if there is one and it is not immediate."""
 
 
 class Supervisor:
-    """Attempts something until it is stopped.
+    """Repeats attempts until it is stopped.
 
-    An attempt lasts for as long as it works, and calls `worked` when it does. It ends with OSError, TimeoutError or
-    PolycastError, or returns; any other exception is a bug of ours, which is logged and counts as a failure, too.
+    An attempt lasts as long as it works, and calls `worked` once it does. It ends with OSError, TimeoutError or
+    PolycastError, or returns; any other exception is an internal error, which is logged and also counts as a failure.
     """
 
     def __init__(
@@ -124,9 +123,9 @@ class Supervisor:
         wall_clock: Callable[[], float] = time.time,
         backoff: Backoff | None = None,
     ) -> None:
-        """``describe`` returns an error in words; ``wall_clock`` Unix time in seconds.
+        """``describe`` returns an error as text; ``wall_clock`` Unix time in seconds.
 
-        ``pauses`` and ``log`` are asked each time: settings and names may change.
+        ``pauses`` and ``log`` are called each time, as settings and names may change.
         """
         self._attempt = attempt
         self._on_ended = on_ended
@@ -139,7 +138,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._has_worked = False
         self.failure: Failure | None = None
-        """Why it does not work; None while it does, and before it has failed."""
+        """The current failure; None while it works, and before the first failure."""
 
     @property
     def is_running(self) -> bool:
@@ -147,13 +146,13 @@ class Supervisor:
         return self._task is not None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        """Begin, in the background; return the task. Not to be called while it runs."""
+        """Start, in the background; return the task. Must not be called while it runs."""
         self._backoff.reset()
         self._task = loop.create_task(self._run())
         return self._task
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Cancel the attempt; return the task, which may take a while to end, or None if there is none."""
+        """Cancel the attempt; return the task, which may take some time to end, or None if there is none."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -162,7 +161,7 @@ class Supervisor:
         return task
 
     def worked(self) -> None:
-        """The attempt works now."""
+        """The attempt has succeeded so far."""
         self._has_worked = True
         self.failure = None
 

@@ -1,4 +1,4 @@
-"""What sessions get from their server, and what their reading and recording halves get from the session."""
+"""What sessions get from their server, and what their playing and recording parts get from the session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from polycast.wire.rtsp.server_session import Endpoint, ServerSession
 
 @dataclass(slots=True)
 class SessionContext:
-    """What the sessions of one server share."""
+    """Shared by the sessions of one server."""
 
     loop: asyncio.AbstractEventLoop
     log: Log
@@ -30,11 +30,11 @@ class SessionContext:
     clock: Callable[[], float]
     """Returns monotonic seconds."""
     on_internal_error: Callable[[], None]
-    """Logs and counts the exception that is being handled, a bug of ours."""
+    """Logs and counts the current exception as an internal error."""
     ports: MediaPorts | None = None
-    """None where UDP is disabled, and before the server has started."""
+    """None if UDP is disabled, and before the server has started."""
     groups: MulticastGroups | None = None
-    """None where multicast is disabled, and before the server has started."""
+    """None if multicast is disabled, and before the server has started."""
 
     def group_of(self, stream: Stream) -> MulticastGroup | None:
         """Return the multicast group of a stream, if there is one."""
@@ -48,23 +48,23 @@ class SessionConnection(Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether bytes of the client wait for us, so that its silence is not its own."""
+        """Whether received bytes wait for processing, so that the client must not time out."""
 
     @property
     def skipped(self) -> int:
         """Bytes between interleaved frames that were skipped so far."""
 
     def close(self, reason: str) -> None:
-        """Close once everything queued was sent."""
+        """Close after everything queued was sent."""
 
 
 class MediaOwner(Owner, Protocol):
-    """A session, as its reading and recording halves know it."""
+    """A session, as seen by its playing and recording parts."""
 
     wire: ServerSession
-    """What the protocol knows of it."""
+    """Its state at the protocol level."""
     log: Log
 
     @property
     def transport_name(self) -> str:
-        """How media travel, for the log."""
+        """The transport protocol, for the log."""

@@ -1,4 +1,4 @@
-"""Between session descriptions (SDP) and the tracks of a stream."""
+"""Converts between session descriptions (SDP) and the tracks of a stream."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SESSION_NAME = "Stream"
 # RTP has seven bits for it (RFC 3550 section 5.1).
 LARGEST_PAYLOAD_TYPE = 127
 
-# Formats of one medium that are looked at; cameras list one or two.
+# Maximum number of formats per medium; cameras list one or two.
 MAXIMUM_FORMATS = 8
 
 # Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
 MAXIMUM_DIGITS = 10
 
-# Hz; that of all formats of video (RFC 3551 section 5), which some cameras leave out. Also taken where nothing is told.
+# Hz; of all video formats (RFC 3551 section 5), which some cameras omit. Also the default otherwise.
 VIDEO_CLOCK_RATE = 90_000
 
 # Address that VLC needs in order to ask for multicast (``?vlcmulticast``).
@@ -38,15 +38,14 @@ class AnnouncedTracks:
 
     tracks: tuple[Track, ...]
     notes: tuple[str, ...]
-    """For the log: which media are not understood, and why."""
+    """For the log: which media are not supported, and why."""
 
 
 def tracks_of(description: SessionDescription) -> AnnouncedTracks:
     """Return the tracks that a publisher announced, in order.
 
-    Media whose format is not told or invalid are carried as they are: cameras and drones announce data of their own
-    beside the picture, and set them up, too. Raises RemoteProtocolError (400) when there are no media, or some that
-    are no RTP.
+    Media whose format is missing or invalid are forwarded unchanged: cameras and drones also announce and set up data
+    of their own. Raises RemoteProtocolError (400) if there are no media, or some that are not RTP.
     """
     tracks: list[Track] = []
     notes: list[str] = []
@@ -62,9 +61,9 @@ def tracks_of(description: SessionDescription) -> AnnouncedTracks:
 
 
 def track_of(index: int, media: MediaDescription) -> Track:
-    """Return the track of the first format that can be used; some cameras list several in one medium.
+    """Return the track of the first usable format; some cameras list several in one medium.
 
-    Raises RemoteProtocolError when there is none.
+    Raises RemoteProtocolError if there is none.
     """
     first_error: RemoteProtocolError | None = None
     encodings, parameters_of = media.format_attributes("rtpmap"), media.format_attributes("fmtp")
@@ -111,7 +110,7 @@ def describe(tracks: Sequence[Track], url: RtspUrl, *, over_ipv6: bool = False, 
     """Return the SDP of a stream for a DESCRIBE of ``url``.
 
     ``over_ipv6``: the client is connected over IPv6. GStreamer opens its UDP sockets in the address family of the
-    connection data (RFC 8866 section 5.7), and fails when that of the server's address differs.
+    connection data (RFC 8866 section 5.7), and fails if the one of the server's address differs.
     """
     connection = "IP6 ::" if over_ipv6 else "IP4 0.0.0.0"
     if multicast_hint:
@@ -124,8 +123,8 @@ def describe(tracks: Sequence[Track], url: RtspUrl, *, over_ipv6: bool = False, 
 
 
 def is_described(track: Track) -> bool:
-    """Whether receivers are told of a track: sound or pictures of an unknown format make FFmpeg wait for seconds, in
-    the hope of finding out. Data may be for a receiver that knows what they are.
+    """Whether a track is announced: FFmpeg probes audio or video of an unknown format for seconds. Other data may be
+    for a receiver that knows the format.
     """
     codec = track.codec
     if track.rtp is None:
@@ -137,7 +136,7 @@ def _control(url: RtspUrl, position: int) -> str:
     control = f"trackID={position}"
     if not url.query:
         return control
-    # GStreamer resolves a relative control by RFC 3986, which loses the query and the last part of the path.
+    # GStreamer resolves a relative control by RFC 3986, which drops the query and the last segment of the path.
     return dataclasses.replace(url.without_credentials(), path=f"{url.path.removesuffix('/')}/{control}").serialize()
 
 

@@ -1,4 +1,4 @@
-"""The server's two UDP ports for RTP and RTCP, shared by all sessions, and the part of one session in them."""
+"""The server's two UDP ports for RTP and RTCP, shared by all sessions, and the client addresses of one session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PacketHandler = Callable[[bytes, int, int], None]
 
 
 class MediaPorts:
-    """RTP and RTCP sockets; clients are told apart by IP address and port."""
+    """RTP and RTCP sockets; clients are identified by IP address and port."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class MediaPorts:
         self._rtp_clients: dict[Address, PacketHandler] = {}
         self._rtcp_clients: dict[Address, PacketHandler] = {}
         self._touched: dict[Callable[[], None], None] = {}
-        """What to call once all datagrams of a wake-up were handed out: the streams' `end_of_read`."""
+        """Called after all datagrams of a wake-up were delivered: the streams' `end_of_read`."""
         rtp = open_udp_socket(*rtp_address, receive_buffer_size, SEND_BUFFER_SIZE)
         try:
             if rtcp_address[1] == 0:
@@ -54,7 +54,7 @@ class MediaPorts:
     def register(
         self, rtp_client: Address, on_rtp: PacketHandler, rtcp_client: Address, on_rtcp: PacketHandler
     ) -> None:
-        """Hand the datagrams of a client to a session from now on."""
+        """Deliver the datagrams of a client to a session from now on."""
         self._rtp_clients[rtp_client] = on_rtp
         self._rtcp_clients[rtcp_client] = on_rtcp
 
@@ -99,20 +99,21 @@ class ClientPorts:
         self._registered: list[tuple[Address, Address]] = []
 
     def add(self, track: int, host: str, scope: int, client_port: Pair) -> None:
-        """Note the ports that a track was set up with. Raises RemoteProtocolError when they are in use."""
+        """Store the ports of a track from SETUP. Raises RemoteProtocolError if they are in use."""
         rtp, rtcp = (self.server.rtp.address(host, port, scope) for port in client_port)
         self._check_free((rtp, rtcp))
         self.addresses[track] = rtp, rtcp
 
     def register(self, track: int, on_rtp: PacketHandler, on_rtcp: PacketHandler) -> None:
-        """Take the datagrams of a track from now on. Raises RemoteProtocolError when its ports are in use by now."""
+        """Receive the datagrams of a track from now on. Raises RemoteProtocolError if its ports are in use
+        meanwhile."""
         rtp, rtcp = self.addresses[track]
         self._check_free((rtp, rtcp))
         self.server.register(rtp, on_rtp, rtcp, on_rtcp)
         self._registered.append((rtp, rtcp))
 
     def unregister(self) -> None:
-        """Take no datagrams any more."""
+        """Stop receiving datagrams."""
         registered, self._registered = self._registered, []
         for addresses in registered:
             self.server.unregister(*addresses)

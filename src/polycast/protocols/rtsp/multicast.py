@@ -1,4 +1,4 @@
-"""The multicast groups of a server: their addresses, and which stream goes to which group."""
+"""The multicast groups of a server: their addresses, and the stream of each group."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from polycast.net.udp import Address, UdpSocket
 from polycast.protocols.rtsp.media_ports import SEND_BUFFER_SIZE
 from polycast.protocols.rtsp.readers import MulticastGroup
 
-# Time to live of multicast packets: they stay within the site. rtsp-simple-server sends 16, too.
+# Time to live of multicast packets: they stay within the site. The same as in rtsp-simple-server.
 MULTICAST_TTL = 16
 
 
 class MulticastGroups:
-    """The groups in use, one for each stream that somebody reads over multicast."""
+    """The groups in use, one per stream with multicast readers."""
 
     def __init__(self, allocator: MulticastAllocator) -> None:
         self._allocator = allocator
@@ -36,9 +36,9 @@ class MulticastGroups:
         return self._groups.get(stream)
 
     def join(self, stream: Stream, session: object, local_host: str) -> MulticastGroup:
-        """Return the group of a stream, made for its first reader.
+        """Return the group of a stream, created for its first reader.
 
-        Raises RemoteProtocolError (461) when there is none to be had, so that the client tries another transport.
+        Raises RemoteProtocolError (461) if none is available, so that the client tries another transport.
         """
         group = self._groups.get(stream)
         if group is None:
@@ -51,7 +51,7 @@ class MulticastGroups:
         return group
 
     def leave(self, session: object) -> None:
-        """Take a session out of its group; the last one closes it."""
+        """Remove a session from its group; the last one closes it."""
         for stream, group in list(self._groups.items()):
             group.sessions.discard(session)
             if not group.sessions:
@@ -60,7 +60,7 @@ class MulticastGroups:
 
 
 class MulticastAllocator:
-    """Gives each multicast stream addresses of the configured range."""
+    """Assigns addresses of the configured range to multicast streams."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, network: str, ports: tuple[int, int], log: Log) -> None:
         self._loop = loop
@@ -73,7 +73,7 @@ class MulticastAllocator:
     def open(self, track_indexes: Sequence[int], local_host: str) -> MulticastGroup:
         """Return a group with an address for each track, sending from the interface of ``local_host``.
 
-        Raises OSError when the range is used up or the sockets cannot be opened.
+        Raises OSError if no address is free or the sockets cannot be opened.
         """
         hosts: dict[int, str] = {}
         try:
@@ -88,7 +88,7 @@ class MulticastAllocator:
         except OSError:
             self._used.difference_update(hosts.values())
             raise
-        # Group members answer to the group, so nothing of interest comes back to these sockets.
+        # Group members answer to the group, so nothing of interest arrives at these sockets.
         return MulticastGroup(
             self._loop,
             UdpSocket(self._loop, rtp, _ignore),
@@ -122,7 +122,7 @@ class MulticastAllocator:
         return udp
 
     def _interface(self, local_host: str) -> bytes | None:
-        """The interface of the reader's connection; for a reader on this machine the one that the kernel routes to."""
+        """The interface of the reader's connection; for a local reader the one that the kernel routes to."""
         try:
             address = ipaddress.IPv4Address(local_host)
         except ValueError:
@@ -132,7 +132,7 @@ class MulticastAllocator:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect((str(self._network[1]), 9))
-            except OSError:  # no multicast route: at least programs on this machine that ask for loopback get it
+            except OSError:  # no multicast route: at least local programs that listen on loopback receive it
                 return struct.pack("!I", 0x7F000001)
         return None
 

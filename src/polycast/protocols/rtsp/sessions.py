@@ -12,7 +12,7 @@ from polycast.wire.rtsp.server_session import Carrier, ServerSession
 
 
 class Sessions:
-    """Joins the sessions and connections of the protocol's engine with those of the server."""
+    """Maps the sessions and connections of the engine to those of the server."""
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
@@ -31,11 +31,11 @@ class Sessions:
         return self._by_id.get(session_id)
 
     def find(self, wire: ServerSession | None) -> Session | None:
-        """Return the session that the engine means."""
+        """Return the session of the engine's session."""
         return self._by_wire.get(wire) if wire is not None else None
 
     def join(self, wire: ServerSession, peer: tuple[str, int]) -> Session:
-        """Return the session that the engine means; ``peer`` is whose request it is, should it be a new one."""
+        """Return the session of the engine's session; ``peer`` sent the request, if the session is new."""
         session = self._by_wire.get(wire)
         if session is None:
             session_id = new_session_id(self._by_id.__contains__)
@@ -49,7 +49,7 @@ class Sessions:
         self._connections[engine] = connection
 
     def remove_connection(self, engine: ServerConnection, reason: str) -> None:
-        """A connection is gone: sessions over UDP outlive it until their time-out, others end with it."""
+        """A connection was closed: sessions over UDP outlive it until their timeout, others end with it."""
         for wire in engine.abandon():
             session = self._by_wire.get(wire)
             if session is not None:

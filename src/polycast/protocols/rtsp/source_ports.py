@@ -1,4 +1,4 @@
-"""The UDP sockets on which a source receives one track: its own pair of ports, or a multicast group's."""
+"""The UDP sockets on which a source receives one track: its own pair of ports, or those of a multicast group."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from polycast.net.udp import Address, UdpSocket
 FIRST_PORT: Final = 10_000
 LAST_PORT: Final = 65_534
 
-# Random pairs that are tried before it is taken that there are none.
+# Random pairs that are tried before giving up.
 PAIR_ATTEMPTS: Final = 200
 
 PacketHandler = Callable[[bytes, int, int], None]
 
 
 class TrackPorts:
-    """Receives RTP and RTCP of one track, from its server only."""
+    """Receives RTP and RTCP of one track, only from its server."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class TrackPorts:
         return self._rtp.port, self._rtcp.port
 
     def expect(self, host: str | None, ports: tuple[int, int] | None) -> None:
-        """Take packets of this IP address only (None: of any) and, where ``ports`` are given, of these ports."""
+        """Accept packets only from this IP address (None: any) and, if ``ports`` are given, from these ports."""
         self._host = plain_host(host) if host is not None else None
         self._takes_any = host is None
         if host is not None and ports is not None:
             self._expected = self._rtp.address(host, ports[0]), self._rtcp.address(host, ports[1])
 
     def punch(self, receiver_report: bytes) -> None:
-        """Open the NATs on the way: an empty RTP packet and a receiver report go to the server."""
+        """Open the NATs in between: send an empty RTP packet and a receiver report to the server."""
         rtp, rtcp = self._expected
         if rtp is not None and rtp[1]:
             self._rtp.send(b"\x80\x00" + bytes(10), rtp)
@@ -66,7 +66,7 @@ class TrackPorts:
             self._rtcp.send(receiver_report, rtcp)
 
     def send_report(self, report: bytes) -> None:
-        """Send an RTCP packet to the server, where its port is known."""
+        """Send an RTCP packet to the server, if its port is known."""
         rtcp = self._expected[1]
         if rtcp is not None and rtcp[1]:
             self._rtcp.send(report, rtcp)
@@ -93,7 +93,7 @@ class TrackPorts:
 def open_pair(receive_buffer_size: int, numbers: tuple[int, int] | None = None) -> tuple[socket.socket, socket.socket]:
     """Return a pair of UDP sockets on an even port and the next one, or on the ports ``numbers``.
 
-    Raises OSError when they are not free.
+    Raises OSError if they are not free.
     """
     if numbers is not None:
         return _open_at(numbers, receive_buffer_size)
@@ -139,11 +139,11 @@ def _join(group: str, port: int, local_host: str, receive_buffer_size: int) -> s
             with contextlib.suppress(OSError):
                 joined.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
         try:
-            joined.bind((group, port))  # only this group's packets; Windows does not know it
+            joined.bind((group, port))  # only this group's packets; not possible on Windows
         except OSError:
             joined.bind(("", port))
         joins = 0
-        # The interface of the RTSP connection, and the one that the system takes by itself.
+        # The interface of the RTSP connection, and the default one of the system.
         for interface in dict.fromkeys((plain_host(local_host), "0.0.0.0")):
             with contextlib.suppress(OSError):
                 membership = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(interface))

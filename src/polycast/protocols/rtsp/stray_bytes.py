@@ -1,4 +1,4 @@
-"""Tells in the log that a peer sends bytes which belong to no interleaved frame and no message."""
+"""Logs that a peer sends bytes which belong neither to an interleaved frame nor to a message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from polycast.log import Log
 
 
 class StrayBytes:
-    """One warning when there are the first, and their sum at the end."""
+    """One warning for the first ones, and their sum at the end."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -14,14 +14,14 @@ class StrayBytes:
         """Bytes skipped."""
 
     def update(self, count: int) -> None:
-        """Take the number of bytes that the parser has skipped so far."""
+        """Process the number of bytes that the parser has skipped so far."""
         if count > self.count:
             if not self.count:
                 self._log.warning("bytes between interleaved frames are skipped, %d so far", count)
             self.count = count
 
     def close(self) -> None:
-        """Tell the sum, once."""
+        """Log the sum, once."""
         if self.count:
             self._log.info("%d bytes between interleaved frames were skipped", self.count)
             self.count = 0
