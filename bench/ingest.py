@@ -58,13 +58,16 @@ class EmptyTransport(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def can_write_eof(self) -> bool:
+        return False
+
 
 class Client:
     """An RTSP client in this process."""
 
     def __init__(self, server: RtspServer) -> None:
         self.transport = EmptyTransport()
-        self.connection = Connection(server)
+        self.connection = cast("Connection", server.make_connection())
         self.connection.connection_made(self.transport)
         self._count = 0
         self._session = ""

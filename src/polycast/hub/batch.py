@@ -170,9 +170,9 @@ class FramedRun(Run):
     def __init__(self, track_index: int, buffer: PacketBuffer) -> None:
         self._forms = None
         self.track_index = track_index
-        self.count = buffer.count
-        self.size = buffer.size
-        self.framing = buffer.framing
+        self.count = count = buffer.count
+        self.framing = framing = buffer.framing
+        self.size = buffer.end - buffer.start - framing.header_size * count
         self.buffer = buffer
         self.key_starts: Sequence[int] = ()
         """Where in the buffer the packets begin at which decoding can."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from polycast.codecs.registry import reorders
-from polycast.hub.batch import FrameBatch, MixedBatch, PacketBatch, PacketRun, Run
+from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun, Run
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.stats import Counters, RateMeter, Reference
 from polycast.hub.stream_clock import StreamClock
@@ -193,7 +193,12 @@ class Stream:
             return False
         if track.entries:
             self._collect_entries(track)
-        if received.count:
+        if type(received) is FramedRun:
+            if now >= track.reports.next_packet_time:
+                self.clock.on_packet(run.track_index, track.position.timestamp, now)
+            self._size += received.size
+            self._runs.append(received)
+        elif received.count:
             self._collect(track, received, now)
         return True
 

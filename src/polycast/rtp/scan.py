@@ -74,11 +74,7 @@ class PacketScanner:
         longer than ``maximum_size`` or shorter than `MINIMUM_SIZE`, or the sequence numbers are not consecutive.
         Nothing is said of such packets; parse them one by one.
         """
-        if buffer.stride:
-            summary = self._scan_uniform(buffer)
-            if summary is not None:
-                return summary
-        return self._scan_each(buffer)
+        return (self._scan_uniform(buffer) if buffer.stride else None) or self._scan_each(buffer)
 
     def _scan_uniform(self, buffer: PacketBuffer) -> Summary | None:
         """A shortcut for packets of one size of which all but the first are continuations: each byte of interest is

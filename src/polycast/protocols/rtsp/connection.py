@@ -123,19 +123,17 @@ class Connection(ServerConnection):
     # Events
 
     def _handle(self, happened: list[events.Event], now: float) -> None:
-        self.flush()
+        if self._engine.has_output:
+            self.flush()
         for event in happened:
             if not self.is_open:
                 return
             if type(event) is InterleavedRun:
-                self._on_interleaved(event, now)
+                media = self._own_media()
+                if media is not None:
+                    media.on_interleaved(event, now)
             else:
                 self._on_event(event)
-
-    def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        media = self._own_media()
-        if media is not None:
-            media.on_interleaved(run, now)
 
     def _on_event(self, event: events.Event) -> None:
         if isinstance(event, events.RequestRefused):

@@ -31,6 +31,11 @@ class ResponseWriter:
         self._output.append(response.serialize())
         self.trace(response)
 
+    @property
+    def has_output(self) -> bool:
+        """Whether anything has been written since the last call of `take`."""
+        return bool(self._output)
+
     def take(self) -> bytes:
         """Return what has been written since the last call."""
         output = self._output

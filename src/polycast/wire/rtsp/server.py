@@ -162,6 +162,11 @@ class ServerConnection:
         return self._writer.take()
 
     @property
+    def has_output(self) -> bool:
+        """Whether `data_to_send` has something to return."""
+        return self._writer.has_output
+
+    @property
     def held_size(self) -> int:
         """Bytes of the client that no event has taken yet."""
         return self._parser.buffered
