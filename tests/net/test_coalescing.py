@@ -62,13 +62,6 @@ def test_a_burst_is_delivered_immediately() -> None:
     assert not loop.sleeps
 
 
-def test_reads_are_told_whether_they_are_coalesced() -> None:
-    loop = Loop()
-    assert not loop.coalescing.on_read()
-    loop.get_busy()
-    assert loop.coalescing.on_read()
-
-
 def test_many_reads_make_the_loop_poll_once_an_interval() -> None:
     loop = Loop()
     loop.get_busy()

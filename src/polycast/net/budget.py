@@ -50,8 +50,6 @@ class BudgetedProtocol(asyncio.Protocol):
         self.clock = clock
         self.is_open = False
         """Whether data is received and sent: neither closing nor lost."""
-        self.is_gathered = False
-        """Whether the last read was coalesced: it returned what had arrived over some time (`net.coalescing`)."""
         self.weight = 1
         """The connection may use this many times `SHARE`."""
         self._on_read = coalescing_of(loop).on_read
@@ -131,7 +129,7 @@ class BudgetedProtocol(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        self.is_gathered = self._on_read()
+        self._on_read()
         if not self.is_open:
             return
         now = self.clock()

@@ -60,18 +60,15 @@ class ReadCoalescing:
         self._reads = 0
         self._measured_since = self._last_poll = clock()
 
-    def on_read(self) -> bool:
-        """Count a read of a TCP connection; return whether it was coalesced: late enough for data to accumulate.
-        Called on the loop, in the course of its turn."""
+    def on_read(self) -> None:
+        """Count a read of a TCP connection. Called on the loop, in the course of its turn."""
         self._reads += 1
         if self.is_active:
             if not self._is_scheduled:
                 self._is_scheduled = True
                 self._call_soon(self._before_poll)
-            return True
-        if self._reads >= MEASURED_READS:
+        elif self._reads >= MEASURED_READS:
             self._measure(self._clock())
-        return False
 
     def poll_now(self) -> None:
         """Do not delay the next poll: a socket has more data than one turn may read."""
@@ -98,9 +95,8 @@ class ReadCoalescing:
 
 
 class _NoCoalescing(ReadCoalescing):
-    def on_read(self) -> bool:
-        """Return False: reads are not coalesced on a loop that runs other code."""
-        return False
+    def on_read(self) -> None:
+        """Do nothing: reads are not coalesced on a loop that runs other code."""
 
     def poll_now(self) -> None:
         """Do nothing: polls are not delayed on a loop that runs other code."""

@@ -12,8 +12,8 @@ from polycast.media.packet import RtpPacket
 from polycast.rtp.header import HEADER_SIZE, build_header, parse_packet
 from polycast.rtp.header_extensions import find_extension
 from polycast.rtp.loss_recovery import LossRecovery
+from polycast.rtp.reception import RtpReception
 from polycast.rtp.reorder import Reorderer
-from polycast.rtp.reports import ReceiverStatistics
 from polycast.rtp.retransmission import original_of
 from polycast.rtp.rtcp import (
     GenericNack,
@@ -51,27 +51,23 @@ class InboundTrack:
     """SSRCs announced by the publisher; empty if there are none."""
 
 
-class _Receiver:
+class _Receiver(RtpReception):
     """Reception of one track."""
 
     def __init__(self, track: InboundTrack) -> None:
+        super().__init__(track.format.clock_rate, Reorderer(REORDER_SIZE, REORDER_SECONDS))
         self.track = track
-        self.ssrc: int | None = None
-        self.reorderer = Reorderer(REORDER_SIZE, REORDER_SECONDS)
-        self.statistics = ReceiverStatistics(track.format.clock_rate)
         self.recovery = LossRecovery() if track.kind == "video" and "nack" in track.format.feedback else None
         self._left_out = 0
         """Number of empty packets so far: browsers send them as padding, and later packets are renumbered."""
 
-    def receive(self, packet: RtpPacket, now: float, *, is_resent: bool) -> list[RtpPacket]:
-        if not is_resent:
-            self.statistics.update(packet.sequence, packet.timestamp, now)
+    def receive(self, packet: RtpPacket, now: float, *, is_resent: bool = False) -> list[RtpPacket]:
         if self.recovery is not None:
             self.recovery.receive(packet.sequence, now)
-        return self._clean(self.reorderer.push(packet, now))
+        return self._clean(super().receive(packet, now, is_resent=is_resent))
 
     def flush(self, now: float) -> list[RtpPacket]:
-        return self._clean(self.reorderer.flush(now))
+        return self._clean(super().flush(now))
 
     def _clean(self, ordered: Sequence[RtpPacket]) -> list[RtpPacket]:
         """Remove header extensions and CSRCs, and omit empty packets."""
@@ -133,17 +129,17 @@ class InboundMedia:
     @property
     def started(self) -> set[int]:
         """Indexes of the tracks whose packets were received."""
-        return {receiver.track.index for receiver in self._receivers if receiver.reorderer.has_started}
+        return {receiver.track.index for receiver in self._receivers if receiver.has_started}
 
     @property
     def packets_lost(self) -> int:
         """Number of packets that never arrived, of all tracks."""
-        return sum(receiver.reorderer.lost for receiver in self._receivers)
+        return sum(receiver.lost for receiver in self._receivers)
 
     @property
     def jitter(self) -> float:
         """Interarrival jitter of the worst track, in seconds."""
-        return max((receiver.statistics.jitter_seconds for receiver in self._receivers), default=0.0)
+        return max((receiver.jitter_seconds for receiver in self._receivers), default=0.0)
 
     def receive_rtp(self, data: bytes, now: float) -> tuple[int, list[RtpPacket]]:
         """Process an RTP packet; return the index of its track, and the packets of it that are in order now.
@@ -165,7 +161,7 @@ class InboundMedia:
         receiver = self._find(data, payload_type)
         if receiver is None or payload_type != receiver.track.format.payload_type:
             return -1, []
-        return receiver.track.index, receiver.receive(packet, now, is_resent=False)
+        return receiver.track.index, receiver.receive(packet, now)
 
     def receive_rtcp(self, data: bytes, now: float) -> list[tuple[int, SenderReport]]:
         """Process a compound RTCP packet; return the sender reports in it, with the indexes of their tracks."""
@@ -177,7 +173,7 @@ class InboundMedia:
         for packet in packets:
             receiver = self._by_ssrc.get(packet.ssrc) if isinstance(packet, SenderReport) else None
             if receiver is not None and isinstance(packet, SenderReport):
-                receiver.statistics.on_sender_report(packet.ntp, now)
+                receiver.on_sender_report(packet, now)
                 reports.append((receiver.track.index, packet))
         return reports
 
@@ -189,7 +185,7 @@ class InboundMedia:
         """Return when to call `handle_timeout`."""
         times = [self._next_feedback, self._next_report]
         for receiver in self._receivers:
-            waiting = receiver.reorderer.next_timeout()
+            waiting = receiver.next_timeout()
             missing = receiver.recovery.next_timeout() if receiver.recovery is not None else None
             times += [time for time in (waiting, missing) if time is not None]
         if self._wants_key_frame and self._last_key_request is not None:
@@ -218,11 +214,7 @@ class InboundMedia:
         blocks: tuple[ReportBlock, ...] = ()
         if now >= self._next_report:
             self._next_report = now + REPORT_INTERVAL
-            found = [
-                receiver.statistics.report_block(receiver.ssrc, now)
-                for receiver in self._receivers
-                if receiver.ssrc is not None
-            ]
+            found = [receiver.report_block(now) for receiver in self._receivers]
             blocks = tuple(block for block in found if block is not None)
         if not outgoing and not blocks:
             return []
