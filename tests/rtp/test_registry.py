@@ -218,6 +218,20 @@ def test_latm_without_parameters_gets_none_of_the_other_format_of_aac() -> None:
     assert format_parameters(track(AAC, "", "MP4A-LATM")) == ""
 
 
+def test_parameter_sets_for_readers_that_stay() -> None:
+    vps, sps, pps = b"\x40\x01\x0c", b"\x42\x01\x01", b"\x44\x01\xc0"
+    assert parameter_sets(H264(SPS, PPS)) == (SPS, PPS)
+    assert parameter_sets(H264()) == ()
+    assert parameter_sets(H265(vps, sps, pps)) == (vps, sps, pps)
+    # A packet with a decoding order number of 0 in front would confuse the order of pictures; one without is broken.
+    assert parameter_sets(H265(vps, sps, pps, maximum_don_difference=2)) == ()
+    assert parameter_sets(VP8()) == ()
+
+
+def parameter_sets(codec: Codec) -> tuple[bytes, ...]:
+    return payload_of_codec(codec).parameter_sets(codec)
+
+
 def test_each_encoding_name_means_one_format() -> None:
     names = [encoding.upper() for payload in PAYLOADS for encoding in payload.encodings]
     assert len(names) == len(set(names))

@@ -298,6 +298,8 @@ class H265Payload(RtpPayload[H265]):
         return old.maximum_don_difference == new.maximum_don_difference
 
     def parameter_sets(self, codec: H265) -> tuple[bytes, ...]:
+        if codec.maximum_don_difference:
+            return ()  # They would need decoding order numbers of their own.
         return tuple(unit for unit in (codec.vps, codec.sps, codec.pps) if unit)
 
 
