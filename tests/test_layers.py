@@ -65,7 +65,7 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "app/application.py:Application": 13,
     "hub/path.py:Path": 18,
     "media/continuity.py:TrackContinuity": 21,
-    "net/budget.py:BudgetedProtocol": 16,
+    "net/budget.py:BudgetedProtocol": 15,
     "net/tls_handshake.py:TlsHandshake": 14,
     "net/tls_transport.py:TlsTransport": 19,
     "net/udp.py:UdpSocket": 13,
