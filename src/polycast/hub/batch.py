@@ -1,7 +1,8 @@
-"""Batches: what one read of a publisher brought, shared by all readers of the stream.
+"""Batches: the media of one read of a publisher, shared by all readers of the stream.
 
 A batch is built once and each wire form of it is built once; every reader gets the same bytes object. The packets of a
-batch come in runs, those of one track together. A run is a batch by itself: often there is nothing else in one.
+batch are grouped into runs of consecutive packets of one track. A single run is itself a batch, which is the usual
+case.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ class _Batch:
 
 
 class PacketBatch(_Batch):
-    """RTP packets of all tracks, in the order of their arrival: a `MixedBatch`, or a run alone."""
+    """RTP packets of all tracks, in order of arrival: a `MixedBatch` or a single run."""
 
     __slots__ = ()
 
     @property
     def runs(self) -> Sequence[Run]:
-        """The packets, by track: consecutive ones of a track together."""
+        """The packets as runs: consecutive packets of one track."""
         raise NotImplementedError
 
     has_key: bool
-    """Whether a packet of a video track is in it at which decoding can start (any packet, where there is no video)."""
+    """Whether decoding can start at one of the video packets (at any packet, if there is no video)."""
 
     @property
     def size(self) -> int:
@@ -59,7 +60,7 @@ class PacketBatch(_Batch):
         return sum(run.count for run in self.runs)
 
     def from_key(self, key_track: int) -> PacketBatch:
-        """Return this batch from the first key packet of track ``key_track`` on; what came before is left out."""
+        """Return this batch from the first key packet of track ``key_track`` on, without the earlier packets."""
         rest: PacketBatch = self.form(("from_key", key_track), lambda _: self._from_key(key_track))
         return rest
 
@@ -81,7 +82,7 @@ class PacketBatch(_Batch):
 
 
 class Run(PacketBatch):
-    """Consecutive packets of one track. Its publisher makes it and gives it away: to `Stream.publish`."""
+    """Consecutive packets of one track. Created by the publisher, which passes its ownership to `Stream.publish`."""
 
     __slots__ = ("count", "framing", "has_key", "size", "track_index")
 
@@ -89,7 +90,7 @@ class Run(PacketBatch):
     count: int
     """Number of packets."""
     framing: Framing | None
-    """The framing that each packet has in its buffer, which is thus right for readers with the same; else None."""
+    """The framing of the packets in their buffer, which readers with the same one can use directly; else None."""
     has_key: bool
     size: int
     """Bytes of the packets."""
@@ -108,7 +109,7 @@ class Run(PacketBatch):
         raise NotImplementedError
 
     def framed(self) -> Sequence[bytes | memoryview]:
-        """Return the packets with their headers, in as few pieces as possible; only where there is a ``framing``."""
+        """Return the packets with their headers, in as few pieces as possible; only if there is a ``framing``."""
         raise NotImplementedError
 
     def copy(self) -> Run:
@@ -155,7 +156,7 @@ class PacketRun(Run):
         return PacketRun(self.track_index, self._packets, self.framing)
 
     def extend(self, other: PacketRun) -> None:
-        """Add the packets of another run of the track, which came right after these; not once readers have it."""
+        """Append the packets of the next run of the track; not after readers got this one."""
         self._packets += other.packets
         self.count += other.count
         self.size += other.size
@@ -163,7 +164,7 @@ class PacketRun(Run):
 
 
 class FramedRun(Run):
-    """A run of packets as they stand in the publisher's byte stream; they are parsed for the first one who asks."""
+    """A run of packets as received in the publisher's byte stream; parsed on first use."""
 
     __slots__ = ("buffer", "key_starts")
 
@@ -175,12 +176,12 @@ class FramedRun(Run):
         self.size = buffer.end - buffer.start - framing.header_size * count
         self.buffer = buffer
         self.key_starts: Sequence[int] = ()
-        """Where in the buffer the packets begin at which decoding can."""
+        """Offsets in the buffer of the packets at which decoding can start."""
         self.has_key = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether the buffer holds nothing but these packets and their headers."""
+        """Whether the buffer contains only these packets and their headers."""
         return self.buffer.end - self.buffer.start == len(self.buffer.data)
 
     @property
@@ -219,12 +220,12 @@ class MixedBatch(PacketBatch):
 
 
 class FrameBatch(_Batch):
-    """Frames of all tracks, in the order in which they became complete."""
+    """Frames of all tracks, in the order of their completion."""
 
     __slots__ = ("entries",)
 
     def __init__(self, entries: list[tuple[int, Frame | Track]]) -> None:
         super().__init__()
         self.entries = entries
-        """(track index, frame), or (track index, track) where the description of the track changes: from there on the
-        frames belong to the new one."""
+        """(track index, frame), or (track index, track) if the description of the track changes: the
+        following frames belong to the new one."""

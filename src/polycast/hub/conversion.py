@@ -1,4 +1,4 @@
-"""Conversion between the two lanes of a track: RTP packets to frames, frames to RTP packets."""
+"""Conversion of a track: RTP packets to frames, frames to RTP packets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.reports import SenderReportSource
 
-# Seconds of media between two times that a publisher of frames has its RTP timestamps mapped to the wall clock.
+# Seconds of media between two mappings of RTP timestamps to the wall clock, for a publisher of frames.
 REPORT_INTERVAL_SECONDS = 10
 
 WallClock = Callable[[Frame, int], WallTime]
@@ -26,7 +26,7 @@ WallClock = Callable[[Frame, int], WallTime]
 
 
 class FrameLane:
-    """The frames of one track: those of its publisher, or made of its packets while it is open."""
+    """The frames of one track: from its publisher, or made from its packets while it is open."""
 
     __slots__ = ("_clock", "_depacketizer", "_track", "_warnings", "order")
 
@@ -39,13 +39,13 @@ class FrameLane:
 
     @property
     def is_open(self) -> bool:
-        """Whether frames are made of packets."""
+        """Whether frames are made from packets."""
         return self._depacketizer is not None
 
     def open(self, track: Track, frame_limit: int) -> None:
-        """Begin to make frames out of the packets of a track as it is described now, of ``frame_limit`` bytes at most.
+        """Start making frames from the packets of a track by its current description, of at most ``frame_limit`` bytes.
 
-        Where its codec is not understood there are none.
+        If its codec is not supported, there are none.
         """
         if self._depacketizer is None:
             depacketizer = self._depacketizer = make_depacketizer(track)
@@ -57,7 +57,7 @@ class FrameLane:
         self._depacketizer = None
 
     def push(self, packet: RtpPacket, now: float) -> Sequence[Frame]:
-        """Take a packet; return the frames that it completes. They are not in order yet: see `finish`."""
+        """Process a packet; return the frames that it completes. They are not in order yet: see `finish`."""
         depacketizer = self._depacketizer
         if depacketizer is None:
             return ()
@@ -74,16 +74,16 @@ class FrameLane:
         return frames
 
     def finish(self, frame: Frame) -> Frame | None:
-        """Return a frame as readers get it; None for one that they do not get."""
+        """Return a frame as readers receive it; None if it is dropped."""
         placed = self.order.put(frame)
         if placed is not None:
-            # Nobody else has the frame yet: what the publisher's clock says of it is part of its making.
+            # The frame is not shared yet, so it can still be modified.
             placed.wall_time = self._clock.wall_time(placed.pts)
         return placed
 
 
 class PacketMaker:
-    """Makes the packets of one track out of its frames."""
+    """Makes the packets of one track from its frames."""
 
     __slots__ = ("_clock", "_next_report_time", "_origin", "_packetizer", "_position", "_reports", "is_possible")
 
@@ -96,15 +96,15 @@ class PacketMaker:
         """RTP timestamp of the frames' time 0."""
         self._next_report_time = -(1 << 62)
         self.is_possible = True
-        """Whether frames of this codec can be carried in RTP, as far as it was tried."""
+        """Whether frames of this codec can be sent as RTP, as far as it was tried."""
 
     def set_codec(self, codec: Codec) -> None:
-        """Take changed parameter sets."""
+        """Process changed parameter sets."""
         if self._packetizer is not None:
             self._packetizer.codec = codec
 
     def restart(self, *, continues: bool) -> None:
-        """Another publisher goes on; ``continues``: this one has frames, too."""
+        """Another publisher continues; ``continues``: it also supplies frames."""
         self._next_report_time = -(1 << 62)
         if not continues:
             self._packetizer = None
@@ -123,7 +123,7 @@ class PacketMaker:
         return packets
 
     def skip(self, track: Track, frame: Frame, now: float) -> None:
-        """Follow the frames that nobody reads as packets, so that the first reader can be told where it begins."""
+        """Track the frames that nobody reads as packets, so that the first reader's start position is known."""
         if self._packetizer is None and self._open(track, frame, now) is None:
             return
         self._position.timestamp = (frame.dts + self._origin) & 0xFFFFFFFF
@@ -137,7 +137,7 @@ class PacketMaker:
         sequence, origin = secrets.randbits(16), secrets.randbits(32)
         if position.ssrc is None:
             position.ssrc = secrets.randbits(32)
-        elif position.next_sequence >= 0:  # a publisher of packets came before
+        elif position.next_sequence >= 0:  # after a publisher of packets
             sequence, origin = position.next_sequence, position.timestamp_at(now, track.clock_rate) - frame.pts
         packetizer = self._packetizer = make_packetizer(
             track, ssrc=position.ssrc, initial_sequence=sequence, initial_timestamp=origin & 0xFFFFFFFF
@@ -150,7 +150,7 @@ class PacketMaker:
         return packetizer
 
     def _report(self, track: Track, frame: Frame, now: float) -> None:
-        """Map the RTP timestamp of a frame to the wall clock, by the time line that all tracks share."""
+        """Map the RTP timestamp of a frame to the wall clock, by the common timeline of all tracks."""
         if frame.pts >= self._next_report_time:
             self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * track.clock_rate
             ntp = wall_time_to_ntp(self._clock(frame, track.clock_rate))

@@ -1,4 +1,4 @@
-"""The frames of one track in order, on one time line that goes on whatever the publisher's clock does."""
+"""Keeps the frames of one track in order, on one timeline that continues across jumps of the publisher's clock."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from polycast.media.continuity import TrackContinuity
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 
-# Seconds by which sound may begin before the end of the sound before it: rounding, and clocks that are corrected.
+# Seconds by which audio frames may overlap: rounding, and corrections of clocks.
 MAXIMUM_OVERLAP_SECONDS = 0.1
 
 
 class FrameOrder:
-    """Puts the frames of one track in order, and marks those that begin a new piece of the time line."""
+    """Keeps the frames of one track in order, and marks those that start a new section of the timeline."""
 
     __slots__ = ("_continuity", "_piece_start", "_track", "_warnings", "discontinuities", "is_video", "last_dts")
 
@@ -24,20 +24,20 @@ class FrameOrder:
         self._warnings = warnings
         self.is_video = track.codec.kind is Kind.VIDEO
         self.discontinuities = 0
-        """How often the publisher's time line began again."""
+        """How often the publisher's timeline restarted."""
         self._piece_start: int | None = None
-        """Where a new piece of the time line begins, until the first frame of it."""
+        """Start of a new section of the timeline, until its first frame."""
         self.last_dts: int | None = None
         """Decoding time of the last frame, in ticks; None before the first one."""
 
     def place(self, frame: Frame, now: float) -> Frame | None:
-        """Return a frame of a publisher of frames, as readers get it; None for one that they do not get."""
+        """Return a frame of a publisher of frames as readers receive it; None if it is dropped."""
         position = self._continuity.place(frame.dts, now, key=frame.key and self.is_video)
         self.follow(position, now)
         return self.put(frame, position - frame.dts)
 
     def follow(self, position: int, now: float) -> None:
-        """Note where something was placed: a new piece of the time line may begin there."""
+        """Process a placement: a new section of the timeline may start there."""
         continuity = self._continuity
         if continuity.pieces != self.discontinuities:
             self.discontinuities = continuity.pieces
@@ -46,11 +46,11 @@ class FrameOrder:
                 self._warnings.on_leap(self._track, continuity.leap, now)
 
     def begin_again(self) -> None:
-        """Begin a new piece: another publisher goes on."""
+        """Start a new section: another publisher continues the stream."""
         self._piece_start = self.last_dts
 
     def put(self, frame: Frame, shift: int = 0) -> Frame | None:
-        """Return a frame, ``shift`` ticks later, as readers may get it; None for sound over which others were heard."""
+        """Return a frame, ``shift`` ticks later, as readers receive it; None for audio that overlaps earlier frames."""
         dts = frame.dts + shift
         last = self.last_dts
         if last is not None and dts < last:

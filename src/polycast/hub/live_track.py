@@ -1,7 +1,7 @@
-"""One track of a live stream: its packet lane, its frame lane, and the conversion between them.
+"""One track of a live stream: its packets, its frames, and the conversion between them.
 
-A publisher feeds one lane. The other one exists only while a reader needs it and is computed once for all of them. A
-track does not know its stream: it takes packets or frames, and returns runs and frames.
+A publisher supplies packets or frames. The other form exists only while a reader needs it, and is computed once for all
+readers. A track does not know its stream: it accepts packets or frames, and returns runs and frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from polycast.rtp.scan import Flagged, PacketScanner
 
 
 class TrackCounters:
-    """What was received of one track."""
+    """Counters of what was received of one track."""
 
     __slots__ = ("bytes", "foreign", "lost", "packets")
 
@@ -40,7 +40,7 @@ class TrackCounters:
 
 
 class LiveTrack:
-    """A track while it is being published. ``now`` is when something was received, in monotonic seconds."""
+    """A track while it is being published. ``now`` is the time of reception in monotonic seconds."""
 
     __slots__ = (
         "_is_key_track",
@@ -73,17 +73,17 @@ class LiveTrack:
         self._succession: Succession | None = None
         self.position = RtpPosition()
         self.reports = clock.reports[track.index]
-        """What readers over RTP are told of the track's times."""
+        """The sender reports for readers over RTP."""
         self._packet_maker = PacketMaker(self.position, self.reports, clock.wall_time_of)
         self.counters = TrackCounters()
         self.frame_open = False
         """Whether the packets so far end in the middle of a frame."""
         self.entries: list[Frame | Track] = []
-        """Frames made of packets, and changed descriptions in their place between them; the stream empties it."""
+        """Frames made from packets, and changed descriptions between them; emptied by the stream."""
 
     @property
     def index(self) -> int:
-        """Its place among the tracks of the stream."""
+        """Its index among the tracks of the stream."""
         return self.track.index
 
     @property
@@ -103,17 +103,17 @@ class LiveTrack:
 
     @property
     def last_dts(self) -> int | None:
-        """Decoding time of the last frame, in ticks; None before the first, or where there was no reader of frames."""
+        """Decoding time of the last frame, in ticks; None before the first, or without readers of frames."""
         return self._lane.order.last_dts
 
     @property
     def discontinuities(self) -> int:
-        """How often the publisher's time line began again, as far as frames were made."""
+        """How often the publisher's timeline restarted, as far as frames were made."""
         return self._lane.order.discontinuities
 
     @property
     def maximum_packet_size(self) -> int:
-        """Bytes of a packet of the publisher that may pass as it is; larger ones are repacketized before."""
+        """Maximum size of a packet that is forwarded unchanged; larger ones must be repacketized before."""
         return self._scanner.maximum_size
 
     @property
@@ -124,10 +124,10 @@ class LiveTrack:
     # Packets
 
     def receive(self, run: Run, now: float) -> Run | None:
-        """Take packets of the publisher; return them as readers get them, which may be another run, or an empty one.
+        """Process packets of the publisher; return them as readers receive them, perhaps as another or an empty run.
 
-        None for a `FramedRun` that cannot be taken as a whole, and nothing has been taken: then its packets have to be
-        parsed, those that are of no use left out, and what remains given as a `PacketRun`.
+        None for a `FramedRun` that cannot be processed as a whole; nothing has been processed then. Its packets must be
+        parsed, useless ones dropped, and the rest passed as a `PacketRun`.
         """
         if type(run) is not FramedRun:
             return self._receive_packets(run, now)
@@ -159,7 +159,7 @@ class LiveTrack:
         return run
 
     def _receive_packets(self, run: Run, now: float) -> Run:
-        """Take packets one by one."""
+        """Process packets one by one."""
         packets = list(run.packets)
         framing = run.framing
         if self._succession is not None:
@@ -193,7 +193,7 @@ class LiveTrack:
         return received
 
     def _go_on(self, packets: Sequence[RtpPacket], succession: Succession, now: float) -> list[RtpPacket]:
-        """Return the packets of a successor as they follow those of the publisher before."""
+        """Return the packets of a successor as they continue those of the previous publisher."""
         inspect = self._scanner.inspect
         renumbered: list[RtpPacket] = []
         for packet in packets:
@@ -204,7 +204,7 @@ class LiveTrack:
         return renumbered
 
     def _on_gap(self, data: bytes, start: int, sequence: int) -> None:
-        """Take note of a packet, ``data[start:]``, whose sequence number is not the one that is due."""
+        """Process a packet, ``data[start:]``, whose sequence number is not the expected one."""
         position = self.position
         if position.next_sequence < 0:
             position.ssrc = ssrc_at(data, start)
@@ -214,7 +214,7 @@ class LiveTrack:
             self.counters.lost += missing
 
     def _update_parameters(self, data: bytes, flagged: Sequence[Flagged], payload: int | None = None) -> None:
-        """Take the parameter sets of packets; ``payload``: where that of a single one begins, if not as usual."""
+        """Process the parameter sets of packets; ``payload``: offset of the payload of a single one, if unusual."""
         for flags, start, end in flagged:
             if flags & PARAMETERS:
                 try:
@@ -222,21 +222,21 @@ class LiveTrack:
                         self.track.codec, data, start + HEADER_SIZE if payload is None else payload, end
                     )
                 except RemoteProtocolError:
-                    continue  # a broken parameter set is the decoder's business; the packet passes as it is
+                    continue  # invalid parameter sets are left to the decoder; the packet is forwarded unchanged
                 self.set_codec(codec)
 
     def outgoing_timestamp(self, timestamp: int) -> int | None:
-        """Return an RTP timestamp of the publisher as readers see it; None while that is not known."""
+        """Return an RTP timestamp of the publisher as readers see it; None if unknown."""
         return timestamp if self._succession is None else self._succession.outgoing_timestamp(timestamp)
 
-    # Frames made of packets
+    # Frames made from packets
 
     def open_frame_lane(self, frame_limit: int) -> None:
-        """Begin to make frames out of packets, of ``frame_limit`` bytes at most."""
+        """Start making frames from packets, of at most ``frame_limit`` bytes."""
         self._lane.open(self.track, frame_limit)
 
     def close_frame_lane(self) -> None:
-        """Stop making frames: nobody needs them any more."""
+        """Stop making frames: there are no more readers of frames."""
         self._lane.close()
 
     def _make_frames_of(self, run: FramedRun, flagged: Sequence[Flagged], now: float) -> None:
@@ -257,7 +257,7 @@ class LiveTrack:
     # Frames of the publisher
 
     def place(self, frame: Frame, now: float) -> Frame | None:
-        """Take a frame of the publisher; return it as readers get it, None where they do not."""
+        """Process a frame of the publisher; return it as readers receive it, None if it is dropped."""
         succession = self._succession
         if succession is not None:
             if not succession.admits(key=frame.key):
@@ -269,7 +269,7 @@ class LiveTrack:
         return placed
 
     def packetize(self, frame: Frame, now: float) -> PacketRun | None:
-        """Return a placed frame as packets; None where it makes none."""
+        """Return a placed frame as packets; None if there are none."""
         packets = self._packet_maker.make(self.track, frame, now)
         if not packets:
             return None
@@ -279,7 +279,7 @@ class LiveTrack:
         return run
 
     def count(self, frame: Frame, now: float) -> None:
-        """Take note of a placed frame that nobody needs as packets."""
+        """Process a placed frame that no reader needs as packets."""
         self._packet_maker.skip(self.track, frame, now)
         self.counters.packets += 1
         self.counters.bytes += frame.size
@@ -287,14 +287,14 @@ class LiveTrack:
     # The description
 
     def set_codec(self, codec: Codec) -> None:
-        """Replace the track's description for those who ask from now on: parameter sets changed."""
+        """Replace the track's description for new readers: parameter sets changed."""
         if codec is not self.track.codec and codec != self.track.codec:
             self._packet_maker.set_codec(codec)
             self.track = dataclasses.replace(self.track, codec=codec)
             self.entries.append(self.track)
 
     def _refresh_codec(self, frame: Frame) -> None:
-        """Take the parameter sets of a key frame."""
+        """Process the parameter sets of a key frame."""
         if frame.key:
             try:
                 codec = updated_codec(self.track.codec, frame)
@@ -303,13 +303,13 @@ class LiveTrack:
             self.set_codec(codec)
 
     def fit_datagrams(self) -> None:
-        """Say that there are readers over UDP: packets have to fit what lies on the way."""
+        """There are readers over UDP: from now on packets must fit into datagrams."""
         self._scanner.maximum_size = TARGET_PACKET_SIZE
 
     def resume(self, track: Track, *, publishes_packets: bool) -> None:
-        """Go on with the track of a successor; `successor.is_compatible` has said that it fits.
+        """Continue with the track of a successor, which `successor.is_compatible` has accepted.
 
-        The frame lane is closed.
+        The conversion to frames is closed.
         """
         parameters = payload_of(track).parameter_sets(track.codec) if track.codec != self.track.codec else ()
         self.set_codec(track.codec)

@@ -1,4 +1,4 @@
-"""One path: who publishes on it, who reads it, who waits for it."""
+"""One path: its publisher, its readers, and clients that wait for it."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from polycast.hub.stream import Reader, Stream
 from polycast.log import Log
 from polycast.media.track import Track
 
-# Readers that may wait for one on-demand source; more get an answer at once.
+# Maximum number of readers that wait for one on-demand source; more are refused immediately.
 MAXIMUM_HELD_REQUESTS = 10_000
 
 
 class Publisher(ABC):
-    """Whoever publishes on a path: a client's session, a source that the server pulls, a program's own frames."""
+    """The publisher of a path: a client's session, a source that the server pulls, or the frames of a program."""
 
     @abstractmethod
     def close_publisher(self, reason: str) -> None:
-        """End the publisher: another took over, or the path was closed. Must not raise."""
+        """End the publisher: another one took over, or the path was closed. Must not raise."""
 
     @abstractmethod
     def reference(self) -> Reference:
-        """Return how the API names it."""
+        """Return its name in the API."""
 
     def request_key_frame(self) -> None:
-        """Ask for a key frame, as soon as there can be one. Most publishers cannot be asked."""
+        """Request a key frame as soon as possible. Most publishers do not support this."""
 
 
 class Source(Publisher):
-    """A publisher that the server itself runs: it pulls a stream, or makes one."""
+    """A publisher that the server itself runs: it pulls or generates a stream."""
 
     @property
     def failure(self) -> Failure | None:
-        """Why it does not deliver a stream; None while it does, and before it has failed."""
+        """The current failure; None while it delivers a stream, and before the first failure."""
         return None
 
     @abstractmethod
     def start(self) -> None:
-        """Begin, in the background; call `Path.start_publishing` when the tracks are known, and retry until stopped."""
+        """Start, in the background; call `Path.start_publishing` once the tracks are known, and retry until stopped."""
 
     @abstractmethod
     def stop(self, reason: str) -> None:
@@ -63,29 +63,29 @@ class PathEntry:
 
 
 class PathObserver:
-    """Whoever wants to know what happens to paths: commands, metrics, automatic muxers. Overrides what it needs."""
+    """Observer of paths: commands, metrics, automatic muxers. Subclasses override what they need."""
 
     def on_path_created(self, path: Path) -> None:
-        """The path exists from now on; nobody uses it yet."""
+        """The path was created; nobody uses it yet."""
 
     def on_path_closed(self, path: Path) -> None:
         """The path has ended for good, after its stream."""
 
     def on_path_ready(self, path: Path) -> None:
-        """The path has a stream, of which nothing was published yet."""
+        """The path has a stream; no media was published yet."""
 
     def on_path_not_ready(self, path: Path) -> None:
         """The stream of the path has ended, and its readers were removed."""
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
-        """The reader gets the stream of the path from now on."""
+        """The reader was attached to the stream of the path."""
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
-        """The reader gets nothing any more."""
+        """The reader was detached."""
 
 
 def tell_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
-    """Call ``what`` with each observer. One that fails, a bug of ours, stops neither the others nor the path."""
+    """Call ``what`` with each observer. An internal error in one affects neither the others nor the path."""
     for observer in tuple(observers):
         try:
             what(observer)
@@ -96,7 +96,7 @@ def tell_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[
 class Path:
     """A path that exists: configured by name, or matched by an expression and in use.
 
-    Touched only from the event loop. ``on_unused`` is called when nobody publishes, reads or waits any more.
+    Used only from the event loop. ``on_unused`` is called when nobody publishes, reads or waits.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Path:
         self.name = name
         self.entry = entry
         self.groups = groups
-        """What the groups of the expression matched; commands get them as G1, G2..."""
+        """The groups of the expression; passed to commands as G1, G2..."""
         self.log = log.child(f"path {name}")
         self.publisher: Publisher | None = None
         self.stream: Stream | None = None
@@ -128,10 +128,10 @@ class Path:
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
         self._stand_in: Source | None = None
-        """What feeds the path in the place of a redirection, for readers that cannot be redirected."""
+        """The source that replaces a redirection, for readers that cannot be redirected."""
         self._held: set[asyncio.Future[Stream]] = set()
         self._is_interrupted = False
-        """Whether the stream has no publisher now, but its readers wait for another one."""
+        """Whether the stream has no publisher, but its readers wait for another one."""
         self._grace_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -142,12 +142,12 @@ class Path:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it ends for good: its entry was removed or changed, or nobody used it."""
+        """Whether it has ended for good: its entry was removed or changed, or nobody used it."""
         return self._closed
 
     @property
     def readers(self) -> tuple[Reader, ...]:
-        """Everyone who reads now."""
+        """The current readers."""
         return self.stream.readers if self.stream is not None else ()
 
     def _no_one_publishing(self) -> NoOnePublishing:
@@ -156,7 +156,7 @@ class Path:
 
     @property
     def source_failure(self) -> Failure | None:
-        """Why the source of the path, or the one in place of its redirection, does not deliver a stream."""
+        """The failure of the path's source, or of the one that replaces its redirection."""
         source = self.source or self._stand_in
         return source.failure if source is not None and self.stream is None else None
 
@@ -166,7 +166,7 @@ class Path:
         return self.publisher is None and self.source is None and self.stream is None and not self._held
 
     def attach_source(self, source: Source) -> None:
-        """Give the path a source of its own; it starts at once, or with the first reader when it is on demand."""
+        """Set the source of the path; it starts immediately, or with the first reader if it is on demand."""
         self.source = source
         if self.configuration.source_on_demand:
             self.set_on_demand(
@@ -202,8 +202,8 @@ class Path:
     async def wait_ready(self, *, follows: bool = False, patience: float = 0.0) -> Stream:
         """Return the stream; with an on-demand source, start it and wait.
 
-        With ``follows`` the path is fed from where it redirects to, for readers whose protocol cannot redirect them.
-        ``patience``: seconds to wait for a publisher that is there but has not said what it publishes.
+        With ``follows`` the path pulls from the target of its redirection, for readers whose protocol has no redirects.
+        ``patience``: seconds to wait for a publisher whose tracks are not known yet.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
         is_stand_in = self._stand_in is not None and self.publisher is self._stand_in
@@ -232,14 +232,14 @@ class Path:
 
     @property
     def _redirection(self) -> str:
-        """Where readers are sent now; empty when nowhere."""
+        """The current target of the redirection; empty if there is none."""
         configuration = self.configuration
         if configuration.source == "redirect":
             return configuration.source_redirect
         return configuration.fallback if self.on_demand is None or self._stand_in is not None else ""
 
     def _set_stand_in(self, target: str) -> bool:
-        """Let the server itself get what is at ``target``; return whether it can."""
+        """Let the server pull from ``target``; return whether it can."""
         if self._stand_in is not None:
             return True
         source = self._make_stand_in(self, target) if self._make_stand_in is not None else None
@@ -264,21 +264,21 @@ class Path:
             self._fail_held()
 
     async def add_reader(self, reader: Reader) -> Stream:
-        """Attach a reader, waiting for the stream as `wait_ready` does. The reader gets batches from now on."""
+        """Attach a reader, after waiting for the stream like `wait_ready`. The reader receives batches from now on."""
         stream = await self.wait_ready()
         self.attach_reader(reader, stream)
         return stream
 
     def attach_reader(self, reader: Reader, stream: Stream, *, is_provisional: bool = False) -> None:
-        """Attach a reader to the stream that is published now. Raises NoOnePublishing when that one has ended.
+        """Attach a reader to the current stream. Raises NoOnePublishing if it has ended.
 
-        ``is_provisional``: for a client that is about to read; observers are not told.
+        ``is_provisional``: for a client that is about to read; observers are not notified.
         """
         if self.stream is not stream:
             raise self._no_one_publishing()
         stream.add_reader(reader)
         if self.publisher is not None:
-            self.publisher.request_key_frame()  # the reader begins with one
+            self.publisher.request_key_frame()  # the reader starts with one
         if self.on_demand is not None:
             self.on_demand.handle(Input.USED)
         if not is_provisional:
@@ -301,7 +301,7 @@ class Path:
     def set_publisher(self, publisher: Publisher) -> None:
         """Reserve the path for a client that wants to publish; see `start_publishing`.
 
-        A present publisher is closed, unless ``disablePublisherOverride`` is set. Raises CannotPublish.
+        The current publisher is closed, unless ``disablePublisherOverride`` is set. Raises CannotPublish.
         """
         if self.configuration.source != "publisher" or self.source is not None:
             raise CannotPublish(f"can't publish to path '{self.name}' since 'source' is not 'publisher'")
@@ -318,7 +318,7 @@ class Path:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
             self.log.info("closing existing publisher")
             old = self.publisher
-            # The new one is there before the old one goes: a path that nobody uses would be removed.
+            # The new one is set before the old one leaves: an unused path would be removed.
             self.publisher = publisher
             if not self._begin_grace("the publisher was replaced by another one"):
                 self._end_stream("the publisher was replaced by another one")
@@ -326,7 +326,7 @@ class Path:
         self.publisher = publisher
 
     def start_publishing(self, publisher: Publisher, tracks: Sequence[Track], *, publishes_packets: bool) -> Stream:
-        """Make the path ready with a stream of these tracks. Raises CannotPublish when the path was lost."""
+        """Make the path ready with a stream of these tracks. Raises CannotPublish if the path was lost."""
         if isinstance(publisher, Source) and self.publisher is None:
             self.publisher = publisher
         if self.publisher is not publisher or self._closed:
@@ -355,27 +355,28 @@ class Path:
                 self.on_demand.handle(Input.LOST)
 
     def hold_publisher(self, publisher: Publisher, reason: str) -> None:
-        """The publisher has lost its stream but is about to go on: readers stay until it does, or is removed."""
+        """The publisher has lost its stream but will continue: readers stay until it does, or is removed."""
         if self.publisher is publisher and self.stream is not None:
             self.stream.flush()
             self._is_interrupted = True
             self.log.debug("the stream is interrupted (%s)", reason)
 
     def remove_publisher(self, publisher: Publisher, reason: str, *, for_good: bool = False) -> None:
-        """The publisher is gone; one that is not the path's publisher is ignored.
+        """The publisher has left; one that is not the path's publisher is ignored.
 
-        Readers are closed; with ``publisherGrace`` they wait so long for another publisher, unless ``for_good`` is set.
+        Readers are closed; with ``publisherGrace`` they wait that long for another publisher, unless ``for_good`` is
+        set.
         """
         if self.publisher is not publisher:
             return
         self.publisher = None
         if for_good or not self._begin_grace(reason):
-            # The reason is the publisher's: readers are not those who left.
+            # The reason concerns the publisher, not the readers.
             who = "the source ended" if isinstance(publisher, Source) else "the publisher left"
             self._lose_stream(reason if for_good else f"{who}: {reason}")
 
     def close_publisher(self, reason: str) -> None:
-        """End the stream and whoever publishes it; the server's own source apart."""
+        """End the stream and its publisher, except for the server's own source."""
         self._end_stream(reason)
         publisher, self.publisher = self.publisher, None
         if publisher is not None and publisher is not self.source:
@@ -408,7 +409,7 @@ class Path:
             self._lose_stream(reason)
 
     def _resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
-        """Continue the interrupted stream, if there is one and its readers can go on with these tracks."""
+        """Continue the interrupted stream, if there is one and its readers can use these tracks."""
         if not self._is_interrupted or self.stream is None:
             return False
         if not self.stream.resume(tracks, publishes_packets=publishes_packets):
@@ -460,7 +461,7 @@ class Path:
         self._tell(lambda observer: observer.on_path_not_ready(self))
         if readers and self.on_demand is not None:
             self.on_demand.handle(Input.UNUSED)
-        # Last: a reader that goes gives back the path, which then may close.
+        # Last: a reader that leaves releases the path, which then may close.
         for reader in readers:
             try:
                 reader.close_reader(reason)

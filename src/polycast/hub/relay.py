@@ -13,17 +13,17 @@ from polycast.hub.stream import FrameReader, PacketReader, Reader, Stream
 from polycast.media.frame import Frame
 from polycast.rtp.rtcp import SenderReport
 
-# Before a path that cannot be read is tried again. Always the same: it is in this process.
+# Before a path that cannot be read is retried. Constant, as it is in the same process.
 RETRY_PAUSES = RetryPauses(first=1.0, longest=1.0)
 
 
 class PathRelay(Source):
-    """Reads one path and publishes on another one. Nothing is converted: packets stay packets, frames stay frames."""
+    """Reads one path and publishes on another one, without conversion: packets stay packets, frames stay frames."""
 
     def __init__(
         self, path: Path, find: Callable[[], Path], release: Callable[[Path], None], loop: asyncio.AbstractEventLoop
     ) -> None:
-        """``find`` returns the path to read; ``release`` takes it back when nothing comes of it."""
+        """``find`` returns the path to read; ``release`` returns it if it was not used."""
         self._path = path
         self._find = find
         self._release = release
@@ -70,7 +70,7 @@ class PathRelay(Source):
 
     def _on_ended(self, ended: Ended) -> Next:
         if ended.has_worked:
-            self._supervisor.failure = None  # the next stream may be there already
+            self._supervisor.failure = None  # the next stream may already exist
             return Next.AT_ONCE
         self._path.log.debug("cannot be fed from another path: %s", ended.reason)
         return Next.PAUSE
@@ -91,7 +91,7 @@ class PathRelay(Source):
             origin.remove_reader(reader)
 
     def on_origin_ended(self, reason: str) -> None:
-        """The other stream is over: wait for the next one."""
+        """The other stream has ended: wait for the next one."""
         self._origin = self._reader = None
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
@@ -110,7 +110,7 @@ class _Packets(PacketReader):
             copy = run.copy()
             if not own.publish(copy, now):
                 own.publish(PacketRun(copy.track_index, copy.packets, copy.framing), now)
-        own.flush()  # what is to wait has waited in the origin
+        own.flush()  # delays were applied in the original stream
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         self._own.on_sender_report(track_index, report, now)

@@ -1,4 +1,4 @@
-"""What is counted of sessions and paths, and how publishers and readers are named."""
+"""Counters of sessions and paths, and the names of publishers and readers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from msgspec import Struct
 
 
 class Counters(Struct):
-    """What went through a session or a path since it began. All grow only."""
+    """Traffic of a session or a path since it started. All counters only grow."""
 
     bytes_received: int = 0
     bytes_sent: int = 0
     packets_received: int = 0
     packets_sent: int = 0
     packets_lost: int = 0
-    """Packets that the publisher sent and we did not get, or that a reader reported as lost."""
+    """Packets from the publisher that never arrived, or that a reader reported as lost."""
     packets_dropped: int = 0
     """Packets not sent because the reader was too slow."""
     jitter: float = 0.0
@@ -24,12 +24,12 @@ class Counters(Struct):
     """In seconds, from the last receiver report; None while unknown."""
 
     def fields_of(self, item: type[Struct]) -> dict[str, Any]:
-        """Return those that a kind of item has a field of the same name for."""
+        """Return the counters for which a kind of item has a field of the same name."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name in item.__struct_fields__}
 
 
 class Reference(Struct, frozen=True, omit_defaults=True):
-    """How the API names a publisher, source or reader: a type and, where there are several, an id."""
+    """The name of a publisher, source or reader in the API: a type and, if there are several, an id."""
 
     type: str
     id: str = ""
@@ -42,14 +42,14 @@ class RateMeter:
 
     def __init__(self, now: float) -> None:
         self.since = now
-        """When it began to measure (monotonic seconds)."""
+        """Start of the measurement (monotonic seconds)."""
         self._bytes = 0
         self._time = now
         self.bit_rate = 0.0
         """Smoothed, bit/s."""
 
     def sample(self, total_bytes: int, now: float) -> None:
-        """Take the counter's value at ``now`` (monotonic seconds)."""
+        """Process the counter's value at ``now`` (monotonic seconds)."""
         elapsed = now - self._time
         if elapsed <= 0:
             return

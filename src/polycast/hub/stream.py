@@ -1,7 +1,7 @@
 """A live stream: its tracks, its readers, and the fan-out.
 
-Everything here runs on the event loop, and nothing here awaits: a publisher writes, and at the end of its read the
-batch goes to every reader in a plain loop of direct calls.
+Everything here runs on the event loop, and nothing awaits: a publisher writes, and at the end of its read the batch is
+sent to every reader in a plain loop of direct calls.
 """
 
 from __future__ import annotations
@@ -27,53 +27,53 @@ from polycast.rtp.payload.base import MAXIMUM_FRAMES_SIZE, MINIMUM_FRAME_LIMIT
 from polycast.rtp.payload.registry import rtp_format_for
 from polycast.rtp.rtcp import SenderReport
 
-# A batch that ends within a frame waits at most so long for the rest, and holds at most so much.
+# A batch that ends within a frame waits at most this long for the rest, up to this size.
 FRAME_WAIT_SECONDS = 0.002
 FRAME_WAIT_BYTES = 64 * 1024
 
 # First dynamic payload type (RFC 3551 section 6).
 FIRST_DYNAMIC_PAYLOAD_TYPE = 96
 
-# Seconds by which a track may lag behind the newest one and still count as flowing.
+# Seconds by which a track may lag behind the newest one and still count as active.
 MAXIMUM_TRACK_LAG_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in a track a new reader begins."""
+    """Where a new reader starts in a track."""
 
     track_index: int
     sequence: int
     """Sequence number of the next packet."""
     timestamp: int
-    """RTP timestamp of the moment at which the reader begins."""
+    """RTP timestamp at which the reader starts."""
 
 
 class Reader(ABC):
-    """Whoever reads a stream. Subclasses are `PacketReader` or `FrameReader`."""
+    """A reader of a stream. Subclasses are `PacketReader` and `FrameReader`."""
 
     key_frame_interval: float | None = None
-    """Seconds after which the reader needs a key frame again, as one that cuts segments does; None when the first one
-    is enough. Publishers that make key frames only when asked are asked so often."""
+    """Interval in seconds at which the reader needs key frames, for example to start segments; None if the first one is
+    enough. Publishers that send key frames only on request are asked at this interval."""
     counters: Counters | None = None
-    """What went through the reader's session; None for readers that count nothing."""
+    """The counters of the reader's session; None for readers without counters."""
 
     @abstractmethod
     def close_reader(self, reason: str) -> None:
-        """End the reader: its stream is over, or it failed. Must not raise."""
+        """End the reader: its stream has ended, or it failed. Must not raise."""
 
     @abstractmethod
     def reference(self) -> Reference:
-        """Return how the API names it."""
+        """Return its name in the API."""
 
 
 class PacketReader(Reader):
-    """A reader of the packet lane."""
+    """A reader of packets."""
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
-        """Take a sender report of the publisher, with its times as readers are told them.
+        """Process a sender report of the publisher, with its times as readers see them.
 
-        For readers that publish the stream again; others get reports from `LiveTrack.reports`.
+        For readers that republish the stream; others get reports from `LiveTrack.reports`.
         """
         return
 
@@ -83,15 +83,15 @@ class PacketReader(Reader):
 
 
 class FrameReader(Reader):
-    """A reader of the frame lane."""
+    """A reader of frames."""
 
     @abstractmethod
     def deliver_frames(self, batch: FrameBatch) -> None:
-        """Take frames, and changed track descriptions in their place between them."""
+        """Process frames, and changed track descriptions between them."""
 
 
 class _FrameWait:
-    """The time that a batch waits for the end of its frame."""
+    """The timer of a batch that waits for the end of its frame."""
 
     __slots__ = ("_loop", "_on_over", "timer")
 
@@ -99,15 +99,15 @@ class _FrameWait:
         self._loop = loop
         self._on_over = on_over
         self.timer: asyncio.TimerHandle | None = None
-        """None while nothing waits."""
+        """None if nothing waits."""
 
     def begin(self) -> None:
-        """Begin to wait, unless that has begun."""
+        """Start the timer, unless it is running."""
         if self.timer is None:
             self.timer = self._loop.call_later(FRAME_WAIT_SECONDS, self._on_timer)
 
     def end(self) -> None:
-        """Wait no longer."""
+        """Stop the timer."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -118,10 +118,10 @@ class _FrameWait:
 
 
 class Stream:
-    """What is published on a path, from its start to its end.
+    """The media published on a path, from start to end.
 
     Publishers give it packets by `publish` or frames by `publish_frame`, with the time at which they were received
-    (``now``, monotonic seconds), and call `end_of_read` when one read has been worked through.
+    (``now``, monotonic seconds), and call `end_of_read` after each processed read.
     """
 
     def __init__(
@@ -133,22 +133,22 @@ class Stream:
         log: Log,
         now: float,
     ) -> None:
-        """``publishes_packets`` says which lane the publisher feeds: RTP packets (True) or frames."""
+        """``publishes_packets``: whether the publisher supplies RTP packets (True) or frames."""
         tracks = tuple(map(_with_rtp_format, tracks))
         self._warnings = StreamWarnings(log)
         self.clock = StreamClock([track.clock_rate for track in tracks], publishes_packets=publishes_packets)
         self.key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), 0)
-        """The track whose key frames are where a reader can begin: the first video track."""
+        """The track at whose key frames a reader can start: the first video track."""
         self.tracks = tuple(
             LiveTrack(track, self.clock, self._warnings, is_key_track=track.index == self.key_track) for track in tracks
         )
         self.packet_readers: tuple[PacketReader, ...] = ()
-        """Those that get the batches."""
+        """The readers of packets."""
         self._frame_readers: tuple[FrameReader, ...] = ()
         self._runs: list[Run] = []
         """Packets since the last flush."""
         self._size = 0
-        """Bytes of these."""
+        """Their size in bytes."""
         self._frames: list[tuple[int, Frame | Track]] = []
         """Frames, and changed descriptions, since the last flush."""
         self._wait = _FrameWait(loop, self.flush)
@@ -157,22 +157,22 @@ class Stream:
 
     @property
     def publishes_packets(self) -> bool:
-        """Which lane the publisher feeds: RTP packets (True) or frames."""
+        """Whether the publisher supplies RTP packets (True) or frames."""
         return self.clock.publishes_packets
 
     @property
     def frame_limit(self) -> int:
-        """Bytes of a frame of one track: the tracks share what a stream may keep of frames in progress."""
+        """Maximum bytes of a frame of one track: the tracks share the limit of a stream for frames in progress."""
         return max(MINIMUM_FRAME_LIMIT, MAXIMUM_FRAMES_SIZE // len(self.tracks))
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of all tracks since the stream began."""
+        """Bytes of all tracks since the stream started."""
         return sum(track.counters.bytes for track in self.tracks)
 
     @property
     def descriptions(self) -> tuple[Track, ...]:
-        """The tracks as they are described now."""
+        """The current descriptions of the tracks."""
         return tuple(track.track for track in self.tracks)
 
     @property
@@ -183,9 +183,9 @@ class Stream:
     # Publisher's side.
 
     def publish(self, run: Run, now: float) -> bool:
-        """Take packets of one track that one read brought. The hot path of the server.
+        """Publish packets of one track from one read. The hot path of the server.
 
-        False where a `FramedRun` cannot be taken as a whole; see `LiveTrack.receive`.
+        False if a `FramedRun` cannot be processed as a whole; see `LiveTrack.receive`.
         """
         track = self.tracks[run.track_index]
         received = track.receive(run, now)
@@ -203,7 +203,7 @@ class Stream:
         return True
 
     def publish_frame(self, track_index: int, frame: Frame, now: float) -> None:
-        """Take a frame of a publisher that has frames."""
+        """Publish a frame of a publisher that supplies frames."""
         track = self.tracks[track_index]
         placed = track.place(frame, now)
         if placed is None:
@@ -226,7 +226,7 @@ class Stream:
         self._collect_entries(track)
 
     def end_of_read(self) -> None:
-        """Say that what one read brought has been published: send it out, or wait shortly for the end of the frame."""
+        """One read has been published completely: send it, or wait briefly for the end of the frame."""
         if self._runs:
             for track in self.tracks:
                 if track.frame_open and self._size < FRAME_WAIT_BYTES:
@@ -237,7 +237,7 @@ class Stream:
         self.flush()
 
     def flush(self) -> None:
-        """Send out everything that was collected: the only fan-out."""
+        """Send everything that was collected: the only fan-out."""
         if self._wait.timer is not None:
             self._wait.end()
         runs = self._runs
@@ -260,7 +260,7 @@ class Stream:
                     self._on_reader_failed(frame_reader)
 
     def _collect(self, track: LiveTrack, run: Run, now: float) -> None:
-        """Add packets to what goes out at the next flush."""
+        """Add packets to the next flush."""
         if now >= track.reports.next_packet_time:
             self.clock.on_packet(track.index, track.position.timestamp, now)
         self._size += run.size
@@ -273,24 +273,24 @@ class Stream:
         runs.append(run)
 
     def _collect_entries(self, track: LiveTrack) -> None:
-        """Add frames and changed descriptions to what goes to readers of frames at the next flush."""
+        """Add frames and changed descriptions to the next flush for readers of frames."""
         if self._frame_readers:
             index = track.index
             self._frames += [(index, entry) for entry in track.entries]
         track.entries.clear()
 
     def on_foreign_packet(self, track_index: int, payload_type: int) -> None:
-        """Count a packet that is not published, as its payload type is none of the track's.
+        """Count a packet that is not published, as its payload type is not the track's.
 
-        It may be RTCP among the media, or a private packet of a camera. Such packets have sequence numbers and
-        timestamps of their own, so nothing may be concluded from these.
+        It may be RTCP on the channel of the media, or a private packet of a camera. Such packets have their own
+        sequence numbers and timestamps, which must be ignored.
         """
         track = self.tracks[track_index]
         track.counters.foreign += 1
         self._warnings.on_foreign_packet(track.track, payload_type)
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
-        """Take a sender report of the publisher: it maps the track's timestamps to the wall clock."""
+        """Process a sender report of the publisher: it maps the track's timestamps to the wall clock."""
         track = self.tracks[track_index]
         timestamp = track.outgoing_timestamp(report.rtp_timestamp)
         # A report with NTP time 0 comes from a publisher without a clock (RFC 3550 section 6.4.1).
@@ -301,7 +301,7 @@ class Stream:
                 reader.on_sender_report(track_index, told, now)
 
     def share_clock(self, other: Stream, now: float) -> None:
-        """Tell a stream that will get this one's packets what is known of the times that timestamps mean."""
+        """Copy the mapping of timestamps to times to a stream that will get this one's packets."""
         other.set_sync_point(self.clock.sync_point)
         for track in self.tracks:
             self.update_clock(track, now)
@@ -311,25 +311,25 @@ class Stream:
                 other.on_sender_report(track.index, report, now)
 
     def set_sync_point(self, timestamps: Mapping[int, int]) -> None:
-        """Take the RTP timestamps that tracks have at one moment, by index, as RTP-Info tells (RFC 2326 12.33).
+        """Set the RTP timestamps of the tracks at one sync point, by index, from RTP-Info (RFC 2326 12.33).
 
-        It puts them in sync until the publisher's sender reports do. Only before the first packet.
+        It synchronizes them until the publisher's sender reports do. Only before the first packet.
         """
         if all(track.next_sequence is None for track in self.tracks):
             self.clock.set_sync_point(timestamps)
 
     def update_clock(self, track: LiveTrack, now: float) -> None:
-        """Have the last packet of a track compared with the wall clock, which is done about once a second else."""
+        """Compare the last packet of a track with the wall clock, which otherwise happens about once a second."""
         if self.publishes_packets:
             self.clock.catch_up(track.index, track.position, now)
 
     def resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
-        """Go on with a successor's tracks; False when they do not fit the readers that are there."""
+        """Continue with a successor's tracks; False if they do not suit the current readers."""
         tracks = tuple(map(_with_rtp_format, tracks))
         if not is_compatible(self.descriptions, tracks):
             return False
         self.flush()
-        # Packets after packets are given timestamps that go on.
+        # Packets that follow packets get continuous timestamps.
         if not (publishes_packets and self.publishes_packets):
             self.clock.restart()
         self.clock.publishes_packets = publishes_packets
@@ -341,7 +341,7 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """End the stream: nothing is sent any more."""
+        """End the stream: nothing more is sent."""
         self._closed = True
         self._wait.end()
         self._runs = []
@@ -353,7 +353,7 @@ class Stream:
     # Readers' side.
 
     def add_reader(self, reader: Reader) -> None:
-        """Begin to send to a reader, from the next batch on."""
+        """Start sending to a reader, from the next batch on."""
         self.flush()  # so that the reader's first packet is the next one that arrives
         if self._closed:
             return
@@ -377,14 +377,14 @@ class Stream:
                     track.close_frame_lane()
 
     def fit_datagrams(self) -> None:
-        """Say that there are readers over UDP; see `LiveTrack.fit_datagrams`."""
+        """There are readers over UDP; see `LiveTrack.fit_datagrams`."""
         for track in self.tracks:
             track.fit_datagrams()
 
     def is_beginning(self, track_indexes: Iterable[int], now: float, patience: float) -> bool:
-        """Whether a reader should wait until all tracks have begun: not after ``patience`` seconds.
+        """Whether a reader should wait until all tracks have started: at most ``patience`` seconds.
 
-        So it is while a track has had no packet, and where pictures are reordered, as the first one is left out then.
+        True while a track has no packet, and if pictures are reordered, as the first one is then dropped.
         """
         if now - self.rate.since > patience:
             return False
@@ -398,10 +398,10 @@ class Stream:
         now: float,
         starts: Mapping[int, tuple[int, int]] | None = None,
     ) -> list[Position]:
-        """Return where a reader begins: one moment, ``lead`` seconds before the first packets that it gets.
+        """Return where a reader starts: one sync point, ``lead`` seconds before the first packets that it receives.
 
         These are the next ones of each track, or those in ``starts``: (sequence number, timestamp) by track. Tracks
-        without a packet yet are left out.
+        without a packet yet are omitted.
         """
         self.flush()
         walls: dict[int, WallTime] = {}
@@ -417,7 +417,7 @@ class Stream:
                 walls[index] = wall
         if not walls:
             return []
-        # A track that has been silent for long must not pull the moment into the past.
+        # A track that has been silent for long must not move the sync point into the past.
         newest = max(walls.values())
         moment = min(wall for wall in walls.values() if newest - wall < MAXIMUM_TRACK_LAG_SECONDS * NANOSECONDS)
         moment = WallTime(moment - round(lead * NANOSECONDS))
@@ -429,7 +429,7 @@ class Stream:
         return positions
 
     def _on_reader_failed(self, reader: Reader) -> None:
-        """End a reader that raised the exception which is being handled."""
+        """End a reader that raised the current exception."""
         self._warnings.log.exception("a reader failed; it is closed, the others go on")
         self.remove_reader(reader)
         reader.close_reader("internal error")

@@ -1,4 +1,4 @@
-"""What the times of a stream's tracks mean: on the time line that they share, and on the wall clock."""
+"""Maps the times of a stream's tracks to their common timeline and to the wall clock."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from polycast.rtp.reports import SenderReportSource
 from polycast.rtp.rtcp import SenderReport
 from polycast.rtp.timeline import Timeline
 
-# Seconds by which the clock of a publisher may differ from what its packets said before; more is a clock being set.
+# Seconds by which the clock of a publisher may deviate from earlier packets; more means that the clock was set.
 MAXIMUM_CLOCK_STEP_SECONDS = 10
 
-# Seconds that the first packet may be away from the sync point that RTP-Info tells; more is a header that is made up.
+# Maximum seconds between the first packet and the sync point in RTP-Info; more means that the header is invalid.
 MAXIMUM_SYNC_POINT_DISTANCE_SECONDS = 10
 
-# Nanoseconds by which a publisher's report has to move a track before readers are told at once: what a viewer notices
-# is several times that (ITU-R BT.1359).
+# Nanoseconds by which a publisher's report must shift a track before readers get new reports immediately; viewers only
+# notice several times as much (ITU-R BT.1359).
 REPORT_CHANGE_NANOSECONDS = 5_000_000
 
 
@@ -41,18 +41,18 @@ class StreamClock:
         self.publishes_packets = publishes_packets
         self.timeline = Timeline(clock_rates, continuity=self.continuity)
         self.reports = tuple(map(SenderReportSource, clock_rates))
-        """What readers over RTP are told, by track."""
+        """The reports for readers over RTP, by track."""
         self.report_version = 0
-        """Counts how often sender reports of the publisher moved a track: what readers were told holds no longer."""
+        """How often sender reports of the publisher shifted a track, which outdates the reports sent to readers."""
         self._offset: int | None = None
-        """Nanoseconds from the clock of an RTP publisher to the one that its readers are told."""
+        """Nanoseconds from the clock of an RTP publisher to the clock in the readers' reports."""
         self._wall_origin: int | None = None
         """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
         self.sync_point: Mapping[int, int] = {}
-        """RTP timestamps of one moment, by track, until the first packet."""
+        """RTP timestamps of the sync point, by track, until the first packet."""
 
     def set_sync_point(self, timestamps: Mapping[int, int]) -> None:
-        """Take the RTP timestamps that tracks have at one moment; before the first packet."""
+        """Set the RTP timestamps of the tracks at one sync point; before the first packet."""
         self.sync_point = dict(timestamps)
         self.timeline.set_sync_point(timestamps)
 
@@ -67,11 +67,11 @@ class StreamClock:
         self.continuity.maximum_step = MAXIMUM_STEP if value else MAXIMUM_STEP_OF_FRAMES
 
     def restart(self) -> None:
-        """Go on with a successor whose times have nothing to do with those so far."""
+        """Continue with a successor whose times are unrelated to the previous ones."""
         self.continuity.restart()
 
     def on_packet(self, index: int, timestamp: int, now: float) -> None:
-        """Compare a packet that was just received with the wall clock; to be left out before `next_packet_time` of the
+        """Compare a packet that was just received with the wall clock; not needed before `next_packet_time` of the
         track's reports."""
         wall_time = WallTime(time.time_ns())
         if self.sync_point:
@@ -79,15 +79,15 @@ class StreamClock:
         self.reports[index].on_packet(timestamp, now, wall_time)
 
     def catch_up(self, index: int, position: RtpPosition, now: float) -> None:
-        """Compare the last packet with the wall clock where that has been left out: it may come after a jump."""
+        """Compare the last packet with the wall clock if that was skipped: it may follow a jump."""
         if position.time is not None:
             elapsed = max(0.0, now - position.time)
             wall_time = WallTime(time.time_ns() - round(elapsed * NANOSECONDS))
             self.reports[index].on_packet(position.timestamp, position.time, wall_time)
 
     def on_sender_report(self, index: int, report: SenderReport, timestamp: int, now: float) -> SenderReport:
-        """Take a sender report of the publisher, and its RTP timestamp as readers see it; return the report as readers
-        are told it. It maps the track's timestamps to the wall clock."""
+        """Process a sender report of the publisher, and its RTP timestamp as readers see it; return the report for
+        readers. It maps the track's timestamps to the wall clock."""
         reports = self.reports[index]
         before = reports.wall_time_of(timestamp)
         ntp = self._to_our_clock(reports, report.ntp, timestamp)
@@ -98,9 +98,9 @@ class StreamClock:
         return replace(report, ntp=ntp, rtp_timestamp=timestamp)
 
     def wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
-        """Return when a frame of the publisher was captured: as it says, else by the stream's common time line.
+        """Return when a frame of the publisher was captured: as given by the publisher, else by the common timeline.
 
-        That time line is mapped to the wall clock at its first frame, once for all tracks, so they stay in sync.
+        That timeline is mapped to the wall clock at its first frame, once for all tracks, so they stay in sync.
         """
         if frame.wall_time is not None:
             return frame.wall_time
@@ -110,10 +110,10 @@ class StreamClock:
         return WallTime(self._wall_origin + elapsed)
 
     def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:
-        """Return the NTP time of a publisher's report on the clock that readers have been told so far.
+        """Return the NTP time of a publisher's report on the clock of the readers' reports.
 
-        A publisher's clock may be hours off. Readers that were told ours before its first report, or that saw it being
-        set, must not see their time line jump; the tracks' places relative to each other are the publisher's.
+        A publisher's clock may be hours off. Readers that got reports by our clock before, or while the clock was set,
+        must not see their timeline jump; the offsets between the tracks are the publisher's.
         """
         theirs = ntp_to_wall_time(ntp)
         ours = reports.wall_time_of(timestamp)

@@ -1,7 +1,7 @@
-"""The successor of a publisher: another one that goes on with its stream, so that readers stay.
+"""The successor of a publisher: another one that continues its stream, so that readers stay.
 
-RTP readers keep SSRC, payload type, and sequence numbers and timestamps that continue; frame readers keep one growing
-time line. The pause between the two publishers shows as a gap of the same length.
+For RTP readers, SSRC and payload type stay, and sequence numbers and timestamps continue; readers of frames keep one
+growing timeline. The pause between the two publishers appears as a gap of the same length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from polycast.rtp.payload.registry import payload_of
 
 
 def is_compatible(old: Sequence[Track], new: Sequence[Track]) -> bool:
-    """Whether readers of the tracks ``old`` can go on with ``new``: the same codecs in the same order."""
+    """Whether readers of the tracks ``old`` can continue with ``new``: the same codecs in the same order."""
     return len(old) == len(new) and all(map(_agree, old, new))
 
 
@@ -35,13 +35,13 @@ def _format_key(form: RtpFormat | None) -> tuple[str, str]:
 
 
 class RtpPosition:
-    """How far the packets have come that readers of a track get; whatever publishes next goes on from here."""
+    """The position in the packets of a track as readers see them; the next publisher continues from here."""
 
     __slots__ = ("next_sequence", "ssrc", "time", "timestamp")
 
     def __init__(self) -> None:
         self.ssrc: int | None = None
-        """The SSRC that all readers see; the first publisher's own where it sends RTP."""
+        """The SSRC that all readers see; the first publisher's own if it sends RTP."""
         self.next_sequence = -1
         """Sequence number of the next packet; -1 before the first one."""
         self.timestamp = 0
@@ -50,30 +50,30 @@ class RtpPosition:
         """When the last packet was received (monotonic seconds); None before the first one."""
 
     def timestamp_at(self, now: float, clock_rate: int) -> int:
-        """Return the RTP timestamp of a time, seen from the last packet; it may exceed 32 bits."""
+        """Return the RTP timestamp of a time, relative to the last packet; it may exceed 32 bits."""
         if self.time is None:
             return self.timestamp
         elapsed = max(0.0, now - self.time)
-        # Never the same again: that would look like one more packet of the last frame.
+        # Never the same timestamp: that would look like another packet of the last frame.
         return self.timestamp + max(1, seconds_to_ticks(elapsed, clock_rate))
 
 
 class Renumbering:
-    """Numbers the packets of a track's successor as if they were its first publisher's."""
+    """Renumbers the packets of a track's successor to continue those of its first publisher."""
 
     __slots__ = ("_parameters", "_payload_type", "_sequence", "_ssrc", "offset")
 
     def __init__(self, *, ssrc: int, payload_type: int, sequence: int, parameters: tuple[bytes, ...]) -> None:
-        """``sequence`` is the number of the next packet; ``parameters`` are sent in front of the first one."""
+        """``sequence`` is the number of the next packet; ``parameters`` are sent before the first one."""
         self._ssrc = ssrc
         self._payload_type = payload_type
         self._sequence = sequence
         self._parameters = parameters
         self.offset: int | None = None
-        """What is added to RTP timestamps; None before the first packet."""
+        """The offset of RTP timestamps; None before the first packet."""
 
     def begin(self, packet: RtpPacket, timestamp: int) -> list[RtpPacket]:
-        """Take the first packet, which gets ``timestamp``; return it with the parameter sets in front."""
+        """Process the first packet, which gets ``timestamp``; return it with the parameter sets before it."""
         self.offset = timestamp - packet.timestamp
         packets = [
             build_packet(
@@ -81,7 +81,7 @@ class Renumbering:
             )
             for index, unit in enumerate(self._parameters)
         ]
-        # From here on it is the distance between the two numberings.
+        # From now on it is the offset between the two numberings.
         self._sequence = (self._sequence + len(packets) - packet.sequence) & 0xFFFF
         packets.append(self.renumber(packet))
         return packets
@@ -98,28 +98,28 @@ class Renumbering:
 
 
 class Succession:
-    """What has to be done with the packets or frames of a track's successor before they are like any others."""
+    """Adapts the packets or frames of a track's successor."""
 
     __slots__ = ("_awaits_key", "_renumbering")
 
     def __init__(self, *, awaits_key: bool, renumbering: Renumbering | None) -> None:
-        """``awaits_key``: nothing goes out before a key frame. ``renumbering`` is None where there is nothing that
-        packets would have to go on from."""
+        """``awaits_key``: nothing is sent before a key frame. ``renumbering`` is None if there are no earlier packets
+        to continue."""
         self._awaits_key = awaits_key
         self._renumbering = renumbering
 
     @property
     def is_over(self) -> bool:
-        """Whether packets and frames can pass as they are from now on."""
+        """Whether packets and frames can pass unchanged from now on."""
         return not self._awaits_key and self._renumbering is None
 
     def admits(self, *, key: bool) -> bool:
-        """Whether a frame or packet goes out; ``key``: decoding can start at it."""
+        """Whether a frame or packet is sent; ``key``: decoding can start at it."""
         self._awaits_key = self._awaits_key and not key
         return not self._awaits_key
 
     def renumber(self, packet: RtpPacket, position: RtpPosition, now: float, clock_rate: int) -> list[RtpPacket]:
-        """Return the packets to send in place of one that is admitted."""
+        """Return the packets to send instead of an admitted one."""
         renumbering = self._renumbering
         if renumbering is None:
             return [packet]
@@ -128,7 +128,7 @@ class Succession:
         return [renumbering.renumber(packet)]
 
     def outgoing_timestamp(self, timestamp: int) -> int | None:
-        """Return an RTP timestamp of the publisher as readers see it; None while that is not known."""
+        """Return an RTP timestamp of the publisher as readers see it; None if unknown."""
         if self._renumbering is None:
             return timestamp
         offset = self._renumbering.offset
@@ -136,7 +136,7 @@ class Succession:
 
 
 def retimed(frame: Frame, pts: int, dts: int, *, discontinuity: bool) -> Frame:
-    """Return the frame with other times."""
+    """Return the frame with adapted times."""
     return Frame(
         frame.units,
         pts,

@@ -1,4 +1,4 @@
-"""Warnings about what a publisher may do many times a second: told at once, and then from time to time."""
+"""Rate-limited warnings about a publisher: logged immediately, and then periodically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ INTERVAL_SECONDS = 60.0
 """Seconds between two warnings of one kind."""
 
 MAXIMUM_FOREIGN_TYPES_LOGGED = 4
-"""Foreign payload types that are named in the log; the packets of all are counted."""
+"""Maximum number of unknown payload types in the log; the packets of all are counted."""
 
 
 class RepeatedWarning:
@@ -21,7 +21,7 @@ class RepeatedWarning:
         self._next = 0.0
 
     def tell(self, now: float, text: str, *values: object) -> None:
-        """Log a warning, or count it if the last one was not long ago. ``now``: monotonic seconds."""
+        """Log a warning, or count it if the last one was recent. ``now``: monotonic seconds."""
         if now < self._next:
             self._untold += 1
             return
@@ -32,19 +32,19 @@ class RepeatedWarning:
 
 
 class StreamWarnings:
-    """What the log is told of what a stream's publisher does."""
+    """The warnings about a stream's publisher."""
 
     __slots__ = ("_foreign_types", "_leaps", "_unreadable", "log")
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self._foreign_types: set[int] = set()
-        """Payload types of packets that were dropped, as far as they were logged."""
+        """Payload types of dropped packets that were logged."""
         self._leaps = RepeatedWarning(log)
         self._unreadable = RepeatedWarning(log)
 
     def on_foreign_packet(self, track: Track, payload_type: int) -> None:
-        """Say once that packets of a payload type are dropped."""
+        """Log once that packets of a payload type are dropped."""
         types = self._foreign_types
         if payload_type not in types and len(types) < MAXIMUM_FOREIGN_TYPES_LOGGED and track.rtp is not None:
             types.add(payload_type)
@@ -57,7 +57,7 @@ class StreamWarnings:
             )
 
     def on_leap(self, track: Track, seconds: float, now: float) -> None:
-        """Warn that the clock of the publisher leapt."""
+        """Warn that the clock of the publisher jumped."""
         self._leaps.tell(
             now,
             "the time of track %d (%s) leapt by %+.1f s; the stream goes on with a new part of the time line",
@@ -67,7 +67,7 @@ class StreamWarnings:
         )
 
     def on_unreadable(self, track: Track, reason: str, now: float) -> None:
-        """Warn that frames cannot be made of a packet."""
+        """Warn that a packet cannot be converted to frames."""
         self._unreadable.tell(
             now, "a packet of track %d (%s) cannot be read: %s", track.index + 1, track.codec_name, reason
         )

@@ -1,4 +1,4 @@
-"""Packets as they stand in a byte stream: one after another, each behind a header that tells its size."""
+"""Packets in a byte stream: consecutive, each after a header with its size."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 
 class Framing:
-    """How packets are put into a byte stream: each behind a header of ``header_size`` bytes.
+    """The framing of packets in a byte stream: each after a header of ``header_size`` bytes.
 
-    There is one object for each kind of header, such as one with a certain channel number. Where a reader needs the
-    very framing that a publisher used, the publisher's bytes are right for it.
+    There is one object per kind of header, for example with a certain channel number. If a reader needs the same
+    framing as the publisher, the publisher's bytes can be sent unchanged.
     """
 
     __slots__ = ("header_size", "name")
@@ -25,8 +25,8 @@ class Framing:
 class PacketBuffer:
     """At least one whole packet in one buffer, with ``framing``; ``data`` is shared and never changed.
 
-    Where all packets have one size, the last one perhaps a smaller one, ``stride`` tells it. That is what publishers of
-    video send nearly always, and it lets all packets be inspected at once.
+    If all packets have the same size, except perhaps for a smaller last one, ``stride`` is set. Video publishers nearly
+    always send such packets, and they can all be inspected at once.
     """
 
     __slots__ = ("count", "data", "end", "framing", "sizes", "start", "stride")
@@ -44,16 +44,15 @@ class PacketBuffer:
         self.framing = framing
         self.data = data
         self.start = start
-        """Where the header of the first packet begins in ``data``."""
+        """Offset of the first packet's header in ``data``."""
         self.end = end
-        """Where the last packet ends."""
+        """End of the last packet."""
         self.count = count
         """Number of packets."""
         self.stride = stride
-        """Bytes from one packet to the next, so the size of each with its header, but the last one may be smaller; 0
-        where sizes differ."""
+        """Size of each packet with its header, except that the last one may be smaller; 0 if sizes differ."""
         self.sizes = sizes
-        """Bytes of each packet without its header, where ``stride`` is 0."""
+        """Bytes of each packet without its header, if ``stride`` is 0."""
 
     @property
     def size(self) -> int:
@@ -69,7 +68,7 @@ class PacketBuffer:
         return [self.stride - header_size] * (self.count - 1) + [last - header_size]
 
     def bounds(self) -> Iterator[tuple[int, int]]:
-        """Yield where each packet begins, behind its header, and where it ends."""
+        """Yield the start (after the header) and end of each packet."""
         header_size = self.framing.header_size
         start = self.start
         for size in self.packet_sizes():

@@ -12,8 +12,8 @@ HEADER_SIZE = 12
 MAXIMUM_PACKET_SIZE = 1472
 """Bytes of the largest RTP packet that fits an Ethernet frame over UDP and IPv4: 1500 - 20 - 8."""
 TARGET_PACKET_SIZE = 1440
-"""Bytes of the packets that are made here, and of all that leave over UDP as far as their format lets them be split:
-tunnels and PPPoE take up to 32 bytes of an Ethernet frame, and some proxies keep room for headers of their own."""
+"""Maximum size of generated packets, and of all packets over UDP if their format allows splitting: tunnels and PPPoE
+take up to 32 bytes of an Ethernet frame, and some proxies reserve space for their own headers."""
 MAXIMUM_PAYLOAD_SIZE = TARGET_PACKET_SIZE - HEADER_SIZE
 """Bytes of payload in such a packet."""
 
@@ -27,11 +27,11 @@ _unpack_ssrc = struct.Struct("!I").unpack_from
 
 
 def parse_packet(data: bytes, start: int, end: int) -> RtpPacket:
-    """Parse the RTP packet in ``data[start:end]``; ``key`` is left false for the caller to find out.
+    """Parse the RTP packet in ``data[start:end]``; ``key`` stays false until the caller sets it.
 
-    Padding is stripped. A packet with padding comes back in a buffer of its own, with the padding bit cleared
-    (`normalized`), so what is relayed is always right; all other packets point into ``data``.
-    Raises `RemoteProtocolError` when the packet is short or is not RTP version 2.
+    Padding is stripped. A packet with padding is returned in its own buffer, with the padding bit cleared
+    (`normalized`), so that it can be forwarded; all other packets point into ``data``.
+    Raises `RemoteProtocolError` if the packet is too short or is not RTP version 2.
     """
     if end - start < HEADER_SIZE:
         raise RemoteProtocolError(f"RTP packet is too short: {end - start} bytes")
@@ -62,7 +62,7 @@ def _parse_uncommon(data: bytes, start: int, end: int) -> RtpPacket:
 
 
 def normalized(packet: RtpPacket) -> RtpPacket:
-    """Return a packet without padding bit: the same object where it is clear, else a copy with the bit cleared.
+    """Return a packet without padding bit: the same object if it is clear, else a copy with the bit cleared.
 
     `RtpPacket.end` never includes padding, so bytes that still have the bit set must not be sent.
     """
@@ -86,7 +86,7 @@ def ssrc_of(packet: RtpPacket) -> int:
 
 
 def ssrc_at(data: bytes, start: int) -> int:
-    """Return the synchronisation source of the packet that begins at ``start``, 32 bits."""
+    """Return the synchronisation source of the packet that starts at ``start``, 32 bits."""
     ssrc: int = _unpack_ssrc(data, start + 8)[0]
     return ssrc
 
@@ -100,7 +100,7 @@ def build_header(payload_type: int, sequence: int, timestamp: int, ssrc: int, *,
 def build_packet(
     payload_type: int, sequence: int, timestamp: int, ssrc: int, payload: bytes, *, marker: bool, key: bool = False
 ) -> RtpPacket:
-    """Return a packet in a buffer of its own."""
+    """Return a packet in its own buffer."""
     sequence &= 0xFFFF
     timestamp &= 0xFFFFFFFF
     data = build_header(payload_type, sequence, timestamp, ssrc, marker=marker) + payload

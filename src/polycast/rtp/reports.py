@@ -1,4 +1,4 @@
-"""What RTCP reports are made of: reception statistics, sender reports, round-trip time (RFC 3550 section 6.4)."""
+"""The contents of RTCP reports: reception statistics, sender reports, round-trip time (RFC 3550 section 6.4)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from polycast.rtp.rtcp import ReportBlock, SenderReport
 from polycast.rtp.timeline import MAXIMUM_SYNC_POINT_OFFSET
 
 MAXIMUM_ANCHOR_DRIFT = 0.2
-"""Seconds between RTP timestamps and the clock before the two are tied anew. Drift of crystals reaches it in about an
-hour; pauses and jumps of a publisher are seen with the next packet that is compared."""
+"""Maximum seconds between RTP timestamps and the clock before they are mapped again. Clock drift reaches it in about an
+hour; pauses and jumps of a publisher are detected at the next compared packet."""
 ANCHOR_CHECK_INTERVAL = 1.0
 """Seconds between two packets that are compared with the clock."""
 MAXIMUM_JITTER_JUMP = 10.0
 """Seconds of transit time change that count as jitter; more is a jump of the publisher's clock."""
 MAXIMUM_REMEMBERED_REPORTS = 32
-"""Reports whose time of sending is kept. There is one about every ten seconds, and one a second while readers join;
-receivers answer within some seconds (RFC 3550 section 6.2)."""
+"""Reports whose send time is kept. There is one about every ten seconds, and one per second while readers join;
+receivers answer within a few seconds (RFC 3550 section 6.2)."""
 _SHORT_NTP_UNIT = 1 / 65_536
 
 
@@ -64,7 +64,7 @@ class ReceiverStatistics:
         self._last_report_arrival = 0.0
 
     def update(self, sequence: int, timestamp: int, now: float) -> None:
-        """Take note of a packet, in the order of arrival."""
+        """Process a packet, in order of arrival."""
         ahead = (sequence - self._highest) & 0xFFFF
         if ahead == 1 and self._base >= 0:
             self._highest = sequence
@@ -73,13 +73,13 @@ class ReceiverStatistics:
         elif not self._accept(sequence, ahead):
             return
         self._received += 1
-        # Packets of one frame share their timestamp; only their first one tells about jitter.
+        # Packets of one frame share their timestamp; only the first one is used for the jitter.
         if timestamp != self._last_timestamp:
             self._last_timestamp = timestamp
             self._update_jitter(timestamp, now)
 
     def on_sender_report(self, ntp: int, now: float) -> None:
-        """Take note of a sender report of the source, for the last-report fields."""
+        """Process a sender report of the source, for the last-report fields."""
         self._last_report_ntp = ntp >> 16 & 0xFFFFFFFF
         self._last_report_arrival = now
 
@@ -90,7 +90,7 @@ class ReceiverStatistics:
 
     @property
     def cumulative_lost(self) -> int:
-        """Packets expected less packets received since the start."""
+        """Packets expected minus packets received since the start."""
         return self._expected() - self._received
 
     @property
@@ -99,9 +99,9 @@ class ReceiverStatistics:
         return self._jitter / self._clock_rate
 
     def report_block(self, ssrc: int, now: float) -> ReportBlock | None:
-        """Return what a receiver report says about the source ``ssrc``; None before the first packet.
+        """Return the report block of the source ``ssrc``; None before the first packet.
 
-        The fraction lost is that since the report before.
+        The fraction lost is relative to the previous report.
         """
         if self._base < 0:
             return None
@@ -137,7 +137,7 @@ class ReceiverStatistics:
                 self._cycles += 0x10000
             self._highest = sequence
         elif ahead <= 0x10000 - MAXIMUM_MISORDER:
-            # A very large jump is a restart only when the next packet goes on from it (RFC 3550 appendix A.1).
+            # A very large jump is a restart only if the next packet follows it (RFC 3550 appendix A.1).
             if sequence != self._bad_sequence:
                 self._bad_sequence = (sequence + 1) & 0xFFFF
                 return False
@@ -167,11 +167,11 @@ class ReceiverStatistics:
 
 
 class SenderReportSource:
-    """Makes the sender reports of one track for its readers.
+    """Creates the sender reports of one track for its readers.
 
-    What ties RTP timestamps to the wall clock comes from the publisher's own sender reports where there are any, so
-    audio and video keep the publisher's synchronisation. Otherwise the first packet is tied to its arrival and the
-    timestamps count from there, so that jitter does not get into the reports.
+    RTP timestamps are mapped to the wall clock by the publisher's own sender reports if there are any, so that audio
+    and video keep the publisher's synchronisation. Otherwise the first packet is mapped to its arrival time, and later
+    timestamps count from there, so that the reports contain no jitter.
     """
 
     __slots__ = (
@@ -196,14 +196,14 @@ class SenderReportSource:
         self._last_timestamp: int | None = None
         self._last_now = 0.0
         self._lead: int | None = None
-        """Nanoseconds from arrival to the time by the publisher's reports, for the packets that came soonest."""
+        """Nanoseconds from arrival to the time by the publisher's reports, for the packets with the least delay."""
         self._sent: dict[int, tuple[int, float]] = {}
-        """NTP time and monotonic time of the last reports, by what receivers tell of them."""
+        """NTP time and monotonic time of the last reports, by the value that receivers return."""
         self.next_packet_time = 0.0
-        """When the next packet is wanted; those before may be left out (monotonic seconds)."""
+        """When the next packet is needed; earlier ones may be skipped (monotonic seconds)."""
 
     def on_packet(self, timestamp: int, now: float, wall_time: WallTime) -> None:
-        """Take note of a packet; that of the last one of a batch is enough."""
+        """Process a packet; the last one of a batch is enough."""
         if self._from_publisher and self._last_timestamp is not None:
             self._follow_leap(timestamp, self._last_timestamp, now, wall_time)
         self._last_timestamp = timestamp
@@ -215,7 +215,7 @@ class SenderReportSource:
         if anchor is not None:
             tied = WallTime(anchor + self._nanoseconds_since_anchor(timestamp))
             if abs(wall_time - tied) <= self._tolerance * NANOSECONDS:
-                # Move along, so that the 32-bit difference never gets ambiguous.
+                # Move the reference, so that the 32-bit difference never becomes ambiguous.
                 if (timestamp - self._anchor_timestamp) & 0xFFFFFFFF < 0x40000000:
                     return
                 wall_time = tied
@@ -225,9 +225,9 @@ class SenderReportSource:
         self._anchor_wall = wall_time
 
     def _follow_leap(self, timestamp: int, last: int, now: float, wall_time: WallTime) -> None:
-        """Let timestamps that leapt since the publisher's last report mean the time that it is by that report.
+        """Map timestamps that jumped since the publisher's last report to the current time by that report.
 
-        Packets that were held back and then come at once are no leap: they only make up for their delay.
+        Delayed packets that arrive in a burst are not a jump: they only make up for their delay.
         """
         told = self.wall_time_of(timestamp)
         if told is None:
@@ -243,9 +243,9 @@ class SenderReportSource:
             self._lead = max(highest, lead)
 
     def on_sync_point(self, timestamp: int, wall_time: WallTime) -> None:
-        """Take the RTP timestamp of a sync point, which other tracks have, too; before the first packet.
+        """Set the RTP timestamp of a sync point that other tracks share; before the first packet.
 
-        A packet that comes at quite another time than this says unties it again.
+        A packet at a very different time invalidates it.
         """
         if self._anchor_wall is None:
             self._tolerance = MAXIMUM_SYNC_POINT_OFFSET
@@ -253,7 +253,7 @@ class SenderReportSource:
             self._anchor_wall = wall_time
 
     def on_publisher_report(self, ntp: int, rtp_timestamp: int, now: float) -> None:
-        """Take a sender report of the publisher. One without a clock (NTP time 0) is ignored."""
+        """Process a sender report of the publisher. One without a clock (NTP time 0) is ignored."""
         if ntp == 0:
             return
         self._from_publisher = True
@@ -266,7 +266,7 @@ class SenderReportSource:
     def report(
         self, ssrc: int, now: float, wall_time: WallTime, packet_count: int, octet_count: int
     ) -> SenderReport | None:
-        """Return the sender report of this moment; None before the first packet.
+        """Return the current sender report; None before the first packet.
 
         Without sender reports of the publisher its NTP time is ``wall_time``, else the publisher's clock.
         """
@@ -291,9 +291,9 @@ class SenderReportSource:
             del sent[next(iter(sent))]
 
     def round_trip(self, block: ReportBlock, now: float) -> float | None:
-        """Return the round-trip time in seconds that a receiver's block shows; None when it names no report of ours.
+        """Return the round-trip time in seconds from a report block; None if it does not refer to one of our reports.
 
-        The clock of the reports may be the publisher's, so the time between is measured by ours.
+        The clock of the reports may be the publisher's, so the time in between is measured by ours.
         """
         sent = self._sent.get(block.last_sender_report)
         if sent is None:
@@ -303,7 +303,7 @@ class SenderReportSource:
         return round_trip(block.last_sender_report, block.delay_since_last_sender_report, ntp_now)
 
     def wall_time_of(self, timestamp: int) -> WallTime | None:
-        """Return the wall-clock time that a 32-bit RTP timestamp means; None before the first packet or report."""
+        """Return the wall-clock time of a 32-bit RTP timestamp; None before the first packet or report."""
         if self._anchor_wall is None:
             return None
         return WallTime(self._anchor_wall + self._nanoseconds_since_anchor(timestamp))
@@ -314,7 +314,7 @@ class SenderReportSource:
 
 
 def round_trip(last_sender_report: int, delay_since_last_sender_report: int, ntp_now: int) -> float:
-    """Return the round-trip time in seconds that a report block shows (RFC 3550 section 6.4.1); 0.0 when it shows none.
+    """Return the round-trip time in seconds from a report block (RFC 3550 section 6.4.1); 0.0 if it has none.
 
     The first two arguments are fields of the block; ``ntp_now`` is the 64-bit NTP time of its arrival, on the clock
     that wrote the sender report.
@@ -322,5 +322,5 @@ def round_trip(last_sender_report: int, delay_since_last_sender_report: int, ntp
     if last_sender_report == 0:
         return 0.0
     elapsed = ((ntp_now >> 16) - last_sender_report - delay_since_last_sender_report) & 0xFFFFFFFF
-    # A receiver whose clock runs fast makes it slightly negative.
+    # A fast clock of the receiver makes it slightly negative.
     return elapsed * _SHORT_NTP_UNIT if elapsed < 0x80000000 else 0.0

@@ -1,4 +1,4 @@
-"""Inspects RTP packets: one by one, or all packets of a read at once."""
+"""Scans RTP packets: one by one, or all packets of a read at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKER: Final = 0x80
 """The marker bit in the second byte."""
 
 MINIMUM_SIZE: Final = HEADER_SIZE + 4
-"""Bytes of the smallest packet whose payload shows whether it is a continuation."""
+"""Minimum size of a packet to detect a continuation."""
 
 # First two bytes, sequence number, and the first four bytes of the payload.
 _unpack = struct.Struct("!BBH8xI").unpack_from
@@ -29,7 +29,7 @@ _ASCENDING: Final = bytes(range(256))
 
 
 class Flagged(NamedTuple):
-    """A packet about which the inspection has something to say."""
+    """A packet with flags."""
 
     flags: int
     """KEY and PARAMETERS flags (`polycast.rtp.payload.base`)."""
@@ -39,9 +39,8 @@ class Flagged(NamedTuple):
 
 
 Summary = tuple[int, int, bool, Sequence[Flagged]]
-"""What the packets of a buffer say: sequence number of the first one, which the others continue; RTP timestamp and
-marker bit of the last one; those about which the inspection has something to say. No named type, as one is made for
-each read."""
+"""The result for a buffer: sequence number of the first packet, which the others continue; RTP timestamp and marker bit
+of the last one; the packets with flags. A plain tuple, as one is created per read."""
 
 
 class PacketScanner:
@@ -65,20 +64,20 @@ class PacketScanner:
         """Set the payload type that packets must have."""
         self.payload_type = payload_type
         self._second_bytes = bytes((payload_type, payload_type | MARKER))
-        """What the second byte of a packet may be."""
+        """Allowed values of the second byte of a packet."""
 
     def scan(self, buffer: PacketBuffer) -> Summary | None:
         """Inspect all packets of a buffer.
 
-        None where a packet is not plain: its header has more than 12 bytes, it has padding or another payload type, is
+        None if a packet is not plain: its header has more than 12 bytes, it has padding or another payload type, is
         longer than ``maximum_size`` or shorter than `MINIMUM_SIZE`, or the sequence numbers are not consecutive.
-        Nothing is said of such packets; parse them one by one.
+        Such packets must be parsed one by one.
         """
         return (self._scan_uniform(buffer) if buffer.stride else None) or self._scan_each(buffer)
 
     def _scan_uniform(self, buffer: PacketBuffer) -> Summary | None:
-        """A shortcut for packets of one size of which all but the first are continuations: each byte of interest is
-        compared for all packets at once. None where it is not that simple."""
+        """A shortcut for packets of one size of which all but the first are continuations: each relevant byte is
+        compared for all packets at once. None if it does not apply."""
         data = buffer.data
         stride = buffer.stride
         end = buffer.end

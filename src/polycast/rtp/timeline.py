@@ -1,4 +1,4 @@
-"""Puts the RTP tracks of one publisher onto one time line."""
+"""Maps the RTP tracks of one publisher to one timeline."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from polycast.media.timebase import (
 )
 
 START_TIME = 1.0
-"""Seconds at which the time line of a stream starts. Not 0, so that decoding times of pictures that are shown later,
-and tracks that begin a little before the first one, do not get negative."""
+"""Start of a stream's timeline in seconds. Not 0, so that decoding times of reordered pictures, and tracks that start
+slightly before the first one, do not become negative."""
 CORRECTION_THRESHOLD = 0.1
-"""Seconds that a track must be off before a late sender report moves it. Arrival times are good to some tens of
-milliseconds; an error below 100 ms is close to what viewers do not notice (ITU-R BT.1359: 45 to 125 ms), and a jump of
-the time line does more harm than that."""
+"""Seconds that a track must be off before a late sender report shifts it. Arrival times are accurate to some tens of
+milliseconds; viewers hardly notice an error below 100 ms (ITU-R BT.1359: 45 to 125 ms), and a jump of the timeline is
+more harmful."""
 MAXIMUM_SILENCE = 600.0
-"""Seconds between two packets after which the time that passed counts, too, for the extension of timestamps: far less
-than half of what 32 bits hold, which is 93 minutes at 384 kHz."""
+"""Seconds between two packets after which the elapsed time is used for the extension of timestamps: far less than half
+of the 32-bit range, which is 93 minutes at 384 kHz."""
 MAXIMUM_SYNC_POINT_OFFSET = 2.0
-"""Seconds that arrival times and RTP-Info may disagree by. Servers send the tracks some hundreds of milliseconds apart;
-cameras fill that header with zeros and with old values."""
+"""Maximum seconds between arrival times and RTP-Info. Servers send the tracks some hundreds of milliseconds apart;
+cameras fill the header with zeros and outdated values."""
 MAXIMUM_PLAUSIBLE_OFFSET = 10.0
-"""Seconds that arrival times and sender reports may disagree by. Over it, the reports' clocks are not the same clock
-(some cameras count each track from its own zero) and arrival times are the better truth."""
+"""Maximum seconds between arrival times and sender reports. If it is exceeded, the reports do not share a clock (some
+cameras count each track from its own zero), and arrival times are more reliable."""
 
 
 class TrackClock:
-    """The clock of one track. Made by `Timeline`."""
+    """The clock of one track. Created by `Timeline`."""
 
     __slots__ = (
         "_clock_rate",
@@ -68,7 +68,7 @@ class TrackClock:
         self.aligned = False
         """Whether sender reports were applied to the offset."""
         self.has_report = False
-        """Whether the track had a sender report since its time line began."""
+        """Whether the track had a sender report since the start of its timeline."""
 
     @property
     def started(self) -> bool:
@@ -76,10 +76,10 @@ class TrackClock:
         return self._offset is not None
 
     def extend(self, timestamp: int, now: float, *, key: bool = False, floor: int | None = None) -> int:
-        """Return a 32-bit RTP timestamp as a time on the stream's time line, in ticks of the track.
+        """Return a 32-bit RTP timestamp as a time on the stream's timeline, in ticks of the track.
 
-        ``now`` (monotonic seconds) places the track on the time line where no sender report does: at its first packet,
-        and where its timestamps leap. ``key`` and ``floor``: see `TrackContinuity.place`.
+        ``now`` (monotonic seconds) places the track on the timeline if no sender report does: at its first packet, and
+        when its timestamps jump. ``key`` and ``floor``: see `TrackContinuity.place`.
         """
         if now - self._last_now > MAXIMUM_SILENCE:
             self._pass_silence(now)
@@ -96,9 +96,9 @@ class TrackClock:
         return position
 
     def _begin_piece(self, extended: int, continued: int) -> None:
-        """Go on with timestamps that leapt; ``continued``: what this one would be had they not."""
+        """Continue after a jump of the timestamps; ``continued``: the value without the jump."""
         if self._report_wall is not None:
-            # The old report says when that was; the next one says it better.
+            # The old report gives the time; the next one is more accurate.
             ticks = timestamp_difference(continued - self._report_timestamp)
             self._report_wall = WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
             self._report_timestamp = extended & 0xFFFFFFFF
@@ -110,7 +110,7 @@ class TrackClock:
         return None if self._offset is None else self._offset + self._continuity.shift
 
     def _start(self, extended: int, now: float) -> int:
-        """Return where the first packet lies: by the sync point that is known of all tracks, else by its arrival."""
+        """Return the time of the first packet: by the common sync point of all tracks, else by its arrival."""
         arrival = self._timeline.start_of(now, self._clock_rate)
         since = self._since_sync_point(extended)
         sync_point = self._timeline.sync_point()
@@ -120,7 +120,7 @@ class TrackClock:
         return position if abs(position - arrival) <= MAXIMUM_SYNC_POINT_OFFSET * self._clock_rate else arrival
 
     def _since_sync_point(self, extended: int) -> int | None:
-        """Return how many ticks a time lies after the sync point, as far as 32 bits tell; None where there is none."""
+        """Return the ticks from the sync point to a time, within the 32-bit range; None without a sync point."""
         return None if self._sync_point is None else timestamp_difference(extended - self._sync_point)
 
     def set_sync_point(self, timestamp: int) -> None:
@@ -128,7 +128,7 @@ class TrackClock:
         self._sync_point = timestamp
 
     def sync_point(self) -> int | None:
-        """Return where the sync point lies on the time line, in nanoseconds; None before the first packet."""
+        """Return the sync point on the timeline, in nanoseconds; None before the first packet."""
         since = self._since_sync_point(self._last)
         offset = self._total_offset
         if offset is None or since is None:
@@ -136,7 +136,7 @@ class TrackClock:
         return rescale_nearest(self._last + offset - since, self._clock_rate, NANOSECONDS)
 
     def _pass_silence(self, now: float) -> None:
-        """Carry the extension over a time so long that timestamps may have wrapped unseen."""
+        """Extend timestamps across a gap in which they may have wrapped unnoticed."""
         if self._offset is None:
             return
         target = self._last + seconds_to_ticks(now - self._last_now, self._clock_rate)
@@ -154,7 +154,7 @@ class TrackClock:
             self._timeline.align()
 
     def wall_time(self, pts: int) -> WallTime | None:
-        """Return the capture time of what is shown at ``pts``; None before the first sender report."""
+        """Return the capture time of ``pts``; None before the first sender report."""
         offset = self._total_offset
         if self._report_wall is None or offset is None:
             return None
@@ -162,8 +162,8 @@ class TrackClock:
         return WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
 
     def origin(self) -> int | None:
-        """Return the wall-clock time (nanoseconds) of time 0 by this track's sender reports; None where it has none."""
-        # Seen from a time near the last packet, as the 32-bit difference to the report must not be ambiguous.
+        """Return the wall-clock time (nanoseconds) of time 0 by this track's sender reports; None without reports."""
+        # Relative to a time near the last packet, as the 32-bit difference to the report must not be ambiguous.
         offset = self._total_offset
         if offset is None:
             return None
@@ -172,7 +172,7 @@ class TrackClock:
         return None if wall is None else wall - rescale_nearest(position, self._clock_rate, NANOSECONDS)
 
     def shift(self, nanoseconds: int) -> None:
-        """Move the track on the time line."""
+        """Shift the track on the timeline."""
         if self._offset is not None:
             ticks = rescale_nearest(nanoseconds, NANOSECONDS, self._clock_rate)
             self._offset += ticks
@@ -180,12 +180,12 @@ class TrackClock:
 
 
 class Timeline:
-    """The time line of one stream, shared by its tracks.
+    """The timeline of one stream, shared by its tracks.
 
-    Where sender reports are there before the first packets, or RTP-Info is, tracks are in sync to a tick. Otherwise
-    they are placed by the arrival of their first packets, and a sender report that comes later moves a track once, if
-    it is far off. Tracks are only ever moved forward, as time must not go back. Where timestamps leap, ``continuity``
-    joins what follows, and the next sender reports are applied like the first ones.
+    If sender reports arrive before the first packets, or RTP-Info is available, tracks are in sync to a tick. Otherwise
+    they are placed by the arrival of their first packets, and a later sender report shifts a track once, if it is far
+    off. Tracks are only shifted forward, as times must not decrease. After a jump of timestamps, ``continuity``
+    continues the timeline, and the next sender reports are applied like the first ones.
     """
 
     def __init__(
@@ -211,12 +211,12 @@ class Timeline:
         self.tracks[track_index].on_sender_report(ntp, rtp_timestamp)
 
     def set_sync_point(self, timestamps: Mapping[int, int]) -> None:
-        """Take the RTP timestamps that tracks have at one moment, by index; before their first packets."""
+        """Set the RTP timestamps of the tracks at one sync point, by index; before their first packets."""
         for index, timestamp in timestamps.items():
             self.tracks[index].set_sync_point(timestamp)
 
     def sync_point(self) -> int | None:
-        """Return where the sync point lies, in nanoseconds; None before the first packet of such a track."""
+        """Return the sync point in nanoseconds; None before the first packet of such a track."""
         return next((point for track in self.tracks if (point := track.sync_point()) is not None), None)
 
     def wall_time(self, track_index: int, pts: int) -> WallTime | None:
@@ -224,13 +224,13 @@ class Timeline:
         return self.tracks[track_index].wall_time(pts)
 
     def start_of(self, now: float, clock_rate: int) -> int:
-        """Return where on the time line a track starts whose first packet arrives at ``now``, in its ticks."""
+        """Return the start on the timeline of a track whose first packet arrives at ``now``, in its ticks."""
         if self._first_arrival is None:
             self._first_arrival = now
         return seconds_to_ticks(self._start_time + now - self._first_arrival, clock_rate)
 
     def align_again(self) -> None:
-        """Let the next sender reports of all tracks be applied: those so far are of an earlier time line."""
+        """Apply the next sender reports of all tracks: the previous ones belong to an earlier timeline."""
         self._origin = None
         for track in self.tracks:
             track.aligned = track.has_report = False
@@ -238,7 +238,7 @@ class Timeline:
     def align(self, starting: TrackClock | None = None) -> None:
         """Apply the sender reports of started tracks, once per track.
 
-        ``starting`` is a track that has shown nothing yet, so it can be placed exactly.
+        ``starting`` is a track without output so far, so it can be placed exactly.
         """
         for track in self.tracks:
             if track.aligned or not track.has_report:
