@@ -21,6 +21,8 @@ from tests.protocols.rtsp.support import (
     udp_transport,
 )
 
+from polycast.protocols.rtsp.connection import Connection
+
 
 async def test_cseq_missing(it: Fixture) -> None:
     client = await it.client()
@@ -270,6 +272,16 @@ async def test_responses_of_a_client_are_ignored(it: Fixture) -> None:
     client = await it.client()
     client.send(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n")
     await client.sync(it.url("cam"))
+
+
+async def test_a_client_that_has_sent_a_request_keeps_its_slot(it: Fixture) -> None:
+    client = await it.client()
+    await it.until(lambda: it.connection_count)
+    (connection,) = it.server._connections
+    assert isinstance(connection, Connection)
+    assert connection.silent_since is not None
+    await client.request("OPTIONS", it.url("cam"))
+    assert connection.silent_since is None
 
 
 async def test_connections_and_sessions_leave_nothing_behind(it: Fixture) -> None:

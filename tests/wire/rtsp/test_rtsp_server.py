@@ -18,10 +18,10 @@ from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.parser import MessageParser
 from polycast.wire.rtsp.server import (
     BYTES_PER_CALL,
+    EVENTS_PER_CALL,
     FAILURES_BEFORE_DENIAL,
     FULL_SIZE,
     PUBLIC,
-    REQUESTS_PER_CALL,
     ServerConnection,
 )
 from polycast.wire.rtsp.server_session import Endpoint, ServerSession
@@ -205,8 +205,8 @@ def test_what_waits_behind_a_request_is_limited() -> None:
 @pytest.mark.parametrize(
     ("request_bytes", "most"),
     [
-        (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n", REQUESTS_PER_CALL),
-        (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 20000\r\n\r\n" + bytes(20_000), 1),
+        (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n", EVENTS_PER_CALL),
+        (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 20000\r\n\r\n" + bytes(20_000), 2),
     ],
 )
 def test_one_call_answers_few_requests(request_bytes: bytes, most: int) -> None:

@@ -125,6 +125,8 @@ class Connection(ServerConnection):
     def _handle(self, happened: list[events.Event], now: float) -> None:
         if self._engine.has_output:
             self.flush()
+        if self.silent_since is not None and self._engine.has_spoken:
+            self.silent_since = None
         for event in happened:
             if not self.is_open:
                 return

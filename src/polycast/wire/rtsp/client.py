@@ -174,8 +174,7 @@ class ClientConnection:
                 if not happened:
                     self.is_closed = True
                     raise
-                self.has_more = True  # the next call raises it again
-                return happened
+                break  # the next call raises it again
             if found is None:
                 return happened
             if type(found) is InterleavedRun:

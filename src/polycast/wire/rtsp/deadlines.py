@@ -17,32 +17,29 @@ class Deadlines:
     def __init__(self, endpoint: Endpoint, now: float) -> None:
         self.has_spoken = False
         """Whether the client has sent a request."""
+        self.last_received = now
+        """When bytes were received last."""
+        self.incomplete_since: float | None = None
+        """When the incomplete request or frame started; further parts of it do not change this."""
         self._endpoint = endpoint
         self._opened_at = now
-        self._last_received = now
-        self._incomplete_since: float | None = None
-        """When the incomplete request or frame started; further parts of it do not change this."""
 
-    def on_received(self, now: float) -> None:
-        """Bytes were received."""
-        self._last_received = now
-
-    def on_worked(self, now: float, *, has_progressed: bool, is_incomplete: bool) -> None:
-        """All received bytes were processed. ``has_progressed``: a request or frame was complete."""
+    def on_worked(self, now: float, *, is_incomplete: bool) -> None:
+        """All received bytes were processed. Whoever completes a request or frame sets ``incomplete_since`` to None."""
         if not is_incomplete:
-            self._incomplete_since = None
-        elif has_progressed or self._incomplete_since is None:
-            self._incomplete_since = now
+            self.incomplete_since = None
+        elif self.incomplete_since is None:
+            self.incomplete_since = now
 
     def next_timeout(self, *, has_session: bool) -> float | None:
         """When `check` will return a reason, in the time of ``now``; None: never."""
         if not self.has_spoken:
             return self._opened_at + self._endpoint.timeout
         times: list[float] = []
-        if self._incomplete_since is not None:
-            times.append(self._incomplete_since + self._endpoint.timeout)
+        if self.incomplete_since is not None:
+            times.append(self.incomplete_since + self._endpoint.timeout)
         if not has_session:
-            times.append(self._last_received + IDLE_TIMEOUT)
+            times.append(self.last_received + IDLE_TIMEOUT)
         return min(times, default=None)
 
     def check(self, now: float, *, has_session: bool) -> str:
@@ -50,8 +47,8 @@ class Deadlines:
         timeout = self._endpoint.timeout
         if not self.has_spoken:
             return "no request received in time" if now >= self._opened_at + timeout else ""
-        if self._incomplete_since is not None and now >= self._incomplete_since + timeout:
+        if self.incomplete_since is not None and now >= self.incomplete_since + timeout:
             return "a request was not completed in time"
-        if not has_session and now >= self._last_received + IDLE_TIMEOUT:
+        if not has_session and now >= self.last_received + IDLE_TIMEOUT:
             return "idle for too long"
         return ""

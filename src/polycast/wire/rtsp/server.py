@@ -40,11 +40,11 @@ FULL_SIZE: Final = 64 * 1024
 """Bytes that may wait while a request is being answered; over it, nothing more is to be read. More is sent by nobody
 before the answer, and a read brings up to 256 KiB beyond it."""
 
-REQUESTS_PER_CALL: Final = 8
-"""Requests that are answered in one call at most: some 30 microseconds each."""
+EVENTS_PER_CALL: Final = 8
+"""Requests and runs of frames that one call takes at most: some 30 microseconds each."""
 
 BYTES_PER_CALL: Final = 16 * 1024
-"""Bytes of requests after which a call ends: long headers take time, too."""
+"""Bytes behind the first request or run after which a call ends: long headers take time, too."""
 
 FAILURES_BEFORE_DENIAL: Final = 3
 """Requests without the right credentials that are answered with a challenge; VLC's login prompt makes four requests."""
@@ -112,49 +112,54 @@ class ServerConnection:
         """
         if self.is_closed:
             return []
+        parser, deadlines = self._parser, self._deadlines
         if data:
-            self._deadlines.on_received(now)
-            self._parser.receive_data(data)
+            deadlines.last_received = now
+            parser.receive_data(data)
         if self._pending is not None:
             return []
         try:
-            return self._work(now)
+            found = parser.next_event()
+            if type(found) is InterleavedRun and found.is_last:  # the hot path
+                self.has_more = False
+                deadlines.incomplete_since = None
+                return [found]
+            if found is not None:
+                return self._take_more(found, now)
         except RemoteProtocolError as error:
             self._writer.send(refusal(error))
             self._close()
             raise
+        self.has_more = False
+        deadlines.on_worked(now, is_incomplete=parser.is_incomplete)
+        return []
 
-    def _work(self, now: float) -> list[events.Event]:
+    def _take_more(self, first: Request | Response | InterleavedRun, now: float) -> list[events.Event]:
+        """Take what was found, and as much of what is behind it as one call may."""
         happened: list[events.Event] = []
         parser = self._parser
-        has_more = has_progressed = False
+        self._deadlines.incomplete_since = None
         least = parser.buffered - BYTES_PER_CALL
-        for _ in range(REQUESTS_PER_CALL):
+        found: Request | Response | InterleavedRun | None = first
+        for number in range(1, EVENTS_PER_CALL + 1):
+            if type(found) is InterleavedRun:
+                happened.append(found)
+            elif isinstance(found, Request):
+                happened += self._on_request(found, now)
+            is_waiting = self._pending is not None or self.is_closed
+            if is_waiting or number == EVENTS_PER_CALL or parser.buffered <= least:
+                break
             try:
                 found = parser.next_event()
             except RemoteProtocolError:
                 if not happened:
                     raise
-                has_more = True  # the next call raises it again
-                break
+                break  # the next call raises it again
             if found is None:
-                break
-            has_progressed = True
-            if type(found) is InterleavedRun:
-                happened.append(found)
-                if found.is_last:
-                    break
-            elif isinstance(found, Request):
-                happened += self._on_request(found, now)
-                if self._pending is not None or self.is_closed:
-                    break
-            if parser.buffered <= least:
-                has_more = True
-                break
-        else:
-            has_more = True
-        self.has_more = has_more
-        self._deadlines.on_worked(now, has_progressed=has_progressed, is_incomplete=parser.is_incomplete)
+                self.has_more = False
+                self._deadlines.on_worked(now, is_incomplete=parser.is_incomplete)
+                return happened
+        self.has_more = self._pending is None and not self.is_closed
         return happened
 
     def data_to_send(self) -> bytes:
