@@ -217,7 +217,7 @@ async def test_held_requests_get_the_stream() -> None:
     assert source.events == ["start"]
     stream = path.start_publishing(source, [VIDEO], publishes_packets=False)
     assert await asyncio.gather(*held) == [stream] * 3
-    assert not path._held
+    assert not path._pending
     path.close("end")
 
 
@@ -236,7 +236,7 @@ async def test_cancelled_request_leaves_the_queue() -> None:
     held.cancel()
     with pytest.raises(asyncio.CancelledError):
         await held
-    assert not path._held
+    assert not path._pending
     path.close("end")
 
 

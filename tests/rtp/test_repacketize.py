@@ -18,7 +18,7 @@ from polycast.rtp.header import build_packet, parse_packet, ssrc_of
 from polycast.rtp.payload.h264 import H264Depacketizer
 from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
-from polycast.rtp.repacketize import Oversized
+from polycast.rtp.repacketize import Repacketizer
 
 LARGE = [case for case in CASES if case.encoding in ("H264", "H265", "VP8", "VP9", "MP4V-ES")]
 IMPOSSIBLE = [case for case in CASES if case.encoding in ("mpeg4-generic", "opus", "MPV", "AV1")]
@@ -34,7 +34,7 @@ def large_packets(case: Case) -> tuple[list[tuple[bytes, ...]], list[RtpPacket]]
 def test_split(case: Case) -> None:
     frames, packets = large_packets(case)
     assert max(map(len, packets)) > 1472
-    oversized = Oversized(case.track)
+    oversized = Repacketizer(case.track)
     smaller = [part for packet in packets for part in oversized.push(packet)]
     assert max(map(len, smaller)) <= 1472
     first = packets[0].sequence
@@ -54,11 +54,11 @@ def test_split(case: Case) -> None:
 def test_what_cannot_be_split_is_refused(case: Case) -> None:
     packet = build_packet(96, 0, 0, 1, bytes(1461), marker=True)
     with pytest.raises(RemoteProtocolError, match=r"payload size \(1473\) greater than maximum allowed \(1472\)"):
-        Oversized(case.track).push(packet)
+        Repacketizer(case.track).push(packet)
 
 
 def test_small_packets_pass_untouched() -> None:
-    oversized = Oversized(CASES[0].track)
+    oversized = Repacketizer(CASES[0].track)
     packet = build_packet(96, 5, 0, 1, INTER, marker=True)
     assert oversized.push(packet) == [packet]
     assert oversized.push(packet)[0] is packet
@@ -67,7 +67,7 @@ def test_small_packets_pass_untouched() -> None:
 def test_aggregate_is_taken_apart() -> None:
     large = IDR + b"\x44" * 3000
     packet = build_packet(96, 65_535, 9, 1, stap(SPS, PPS, large), marker=True)
-    oversized = Oversized(CASES[0].track)
+    oversized = Repacketizer(CASES[0].track)
     parts = oversized.push(packet)
     assert [part.payload_bytes()[:2] for part in parts] == [b"\x78\x00", b"\x7c\x85", b"\x7c\x05", b"\x7c\x45"]
     assert [part.sequence for part in parts] == [65_535, 0, 1, 2]
@@ -81,7 +81,7 @@ def test_aggregate_is_taken_apart() -> None:
 def test_samples_get_timestamps_of_their_own() -> None:
     track = Case("audio", 10, "L16", 44_100, "", CASES[0].make).track
     samples = bytes(range(256)) * 16
-    parts = Oversized(track).push(build_packet(10, 1, 1000, 1, samples, marker=False))
+    parts = Repacketizer(track).push(build_packet(10, 1, 1000, 1, samples, marker=False))
     depacketizer = make_depacketizer(track)
     assert depacketizer is not None
     frames = [frame for part in parts for frame in depacketizer.push(part, part.timestamp)]
@@ -97,7 +97,7 @@ def test_large_header_extension_is_left_out() -> None:
     payload = INTER + bytes(1400)
     extension = b"\xbe\xde\x00\x14" + bytes(80)
     wire = b"\x90\xe0\x00\x07" + bytes(8) + extension + payload
-    (packet,) = Oversized(CASES[6].track).push(parse_packet(wire, 0, len(wire)))
+    (packet,) = Repacketizer(CASES[6].track).push(parse_packet(wire, 0, len(wire)))
     assert (packet.payload_bytes(), packet.sequence, packet.marker) == (payload, 7, True)
     assert len(packet) == 12 + len(payload)
 
@@ -147,7 +147,7 @@ def track_of(case: Case) -> Track:
 def test_fragments_are_cut_anew_into_hardly_more_packets(case: Case) -> None:
     frames, packets = packets_of(case, 1472, [70_000, 100, 15_000, 2900, 20, 50_000])
     assert len(frames) == 6
-    oversized = Oversized(track_of(case))
+    oversized = Repacketizer(track_of(case))
     smaller = [part for packet in packets for part in oversized.push(packet)]
     assert max(map(len, packets)) == 1472
     assert max(map(len, smaller)) == 1440
@@ -165,7 +165,7 @@ def test_fragments_are_cut_anew_into_hardly_more_packets(case: Case) -> None:
 def test_lost_fragments_harm_only_their_frame(case: Case, lost: int) -> None:
     frames, packets = packets_of(case, 1472, [20_000] * 6)
     del packets[lost]
-    oversized = Oversized(track_of(case))
+    oversized = Repacketizer(track_of(case))
     smaller = [part for packet in packets for part in oversized.push(packet)]
     steps = [after.sequence - before.sequence & 0xFFFF for before, after in pairwise(smaller)]
     assert sorted(steps)[-2:] == [1, 2]  # the loss shows
@@ -177,16 +177,16 @@ def test_lost_fragments_harm_only_their_frame(case: Case, lost: int) -> None:
 @pytest.mark.parametrize("case", FRAGMENTED, ids=str)
 def test_small_fragments_pass_untouched(case: Case) -> None:
     _, packets = packets_of(case, 1000, [20_000, 500])
-    oversized = Oversized(track_of(case))
+    oversized = Repacketizer(track_of(case))
     assert [part for packet in packets for part in oversized.push(packet)] == packets
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
 def test_what_cannot_be_split_passes_where_it_fits_a_datagram(case: Case) -> None:
     packet = build_packet(96, 0, 0, 1, bytes(1460), marker=True)
-    assert Oversized(case.track).push(packet) == [packet]
+    assert Repacketizer(case.track).push(packet) == [packet]
     larger = build_packet(96, 0, 0, 1, bytes(3000), marker=True)
-    assert Oversized(case.track, refuses=False).push(larger) == [larger]
+    assert Repacketizer(case.track, refuses=False).push(larger) == [larger]
 
 
 @pytest.mark.parametrize("case", LARGE, ids=str)

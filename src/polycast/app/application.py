@@ -70,7 +70,7 @@ class Application:
             log=self.log,
             access=access,
             make_source=self._make_source,
-            make_stand_in=self._make_stand_in,
+            make_fallback=self._make_fallback,
         )
         self._hooks = Hooks(
             self._loop,
@@ -197,7 +197,7 @@ class Application:
             return DemoPublisher(path, self._loop)
         return make_source(path, path.configuration.sources, self._source_settings)
 
-    def _make_stand_in(self, path: Path, url: str) -> Source | None:
+    def _make_fallback(self, path: Path, url: str) -> Source | None:
         return make_source(path, (url,), self._source_settings)
 
     def _rtsp_port(self) -> int:

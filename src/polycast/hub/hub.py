@@ -18,7 +18,7 @@ from polycast.log import Log
 SourceFactory = Callable[[Path], Source | None]
 """Creates the source of a path's configuration; None if it has none."""
 
-StandInFactory = Callable[[Path, str], Source | None]
+FallbackFactory = Callable[[Path, str], Source | None]
 """Creates the source that pulls from the URL of a redirection; None if it cannot."""
 
 
@@ -32,12 +32,12 @@ class Hub:
         log: Log,
         access: AccessControl,
         make_source: SourceFactory | None = None,
-        make_stand_in: StandInFactory | None = None,
+        make_fallback: FallbackFactory | None = None,
     ) -> None:
         self._loop = loop
         self._log = log
         self._make_source = make_source
-        self._pull_redirection = make_stand_in
+        self._pull_redirection = make_fallback
         self._exact: dict[str, PathEntry] = {}
         self._patterns: list[tuple[Pattern, PathEntry]] = []
         self._paths: dict[str, Path] = {}
@@ -149,7 +149,7 @@ class Hub:
             log=self._log,
             observers=self.observers,
             on_unused=self._on_unused,
-            make_stand_in=self._make_stand_in,
+            make_fallback=self._make_fallback,
         )
         self._paths[name] = path
         tell_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))
@@ -159,7 +159,7 @@ class Hub:
                 path.attach_source(source)
         return path
 
-    def _make_stand_in(self, path: Path, target: str) -> Source | None:
+    def _make_fallback(self, path: Path, target: str) -> Source | None:
         if target.startswith("/"):
             name = target[1:]
             return PathRelay(path, lambda: self.path(name), self.release, self._loop)

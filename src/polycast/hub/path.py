@@ -18,7 +18,7 @@ from polycast.log import Log
 from polycast.media.track import Track
 
 # Maximum number of readers that wait for one on-demand source; more are refused immediately.
-MAXIMUM_HELD_REQUESTS = 10_000
+MAXIMUM_PENDING_REQUESTS = 10_000
 
 
 class Publisher(ABC):
@@ -109,10 +109,10 @@ class Path:
         log: Log,
         observers: Sequence[PathObserver],
         on_unused: Callable[[Path], None],
-        make_stand_in: Callable[[Path, str], Source | None] | None = None,
+        make_fallback: Callable[[Path, str], Source | None] | None = None,
     ) -> None:
         self._loop = loop
-        self._make_stand_in = make_stand_in
+        self._make_fallback = make_fallback
         self._observers = observers
         self._on_unused = on_unused
         self.name = name
@@ -127,9 +127,9 @@ class Path:
         """Unix time in seconds."""
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
-        self._stand_in: Source | None = None
+        self._fallback: Source | None = None
         """The source that replaces a redirection, for readers that cannot be redirected."""
-        self._held: set[asyncio.Future[Stream]] = set()
+        self._pending: set[asyncio.Future[Stream]] = set()
         self._is_interrupted = False
         """Whether the stream has no publisher, but its readers wait for another one."""
         self._grace_timer: asyncio.TimerHandle | None = None
@@ -157,13 +157,13 @@ class Path:
     @property
     def source_failure(self) -> Failure | None:
         """The failure of the path's source, or of the one that replaces its redirection."""
-        source = self.source or self._stand_in
+        source = self.source or self._fallback
         return source.failure if source is not None and self.stream is None else None
 
     @property
     def is_unused(self) -> bool:
         """Whether nobody publishes, reads or waits."""
-        return self.publisher is None and self.source is None and self.stream is None and not self._held
+        return self.publisher is None and self.source is None and self.stream is None and not self._pending
 
     def attach_source(self, source: Source) -> None:
         """Set the source of the path; it starts immediately, or with the first reader if it is on demand."""
@@ -186,7 +186,7 @@ class Path:
             self._loop,
             start=start,
             stop=stop,
-            on_stopped=self._fail_held,
+            on_stopped=self._refuse_pending,
             start_timeout=start_timeout,
             close_after=close_after,
         )
@@ -206,28 +206,28 @@ class Path:
         ``patience``: seconds to wait for a publisher whose tracks are not known yet.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
-        is_stand_in = self._stand_in is not None and self.publisher is self._stand_in
-        if self.stream is not None and (follows or not is_stand_in):
+        is_fallback = self._fallback is not None and self.publisher is self._fallback
+        if self.stream is not None and (follows or not is_fallback):
             return self.stream
         target = self._redirection
-        if target and not (follows and self._set_stand_in(target)):
+        if target and not (follows and self._start_fallback(target)):
             raise Redirected(target)
         if self.on_demand is None and (self.publisher is None or not patience):
             raise self._no_one_publishing()
-        if len(self._held) >= MAXIMUM_HELD_REQUESTS:
+        if len(self._pending) >= MAXIMUM_PENDING_REQUESTS:
             raise self._no_one_publishing()
-        held: asyncio.Future[Stream] = self._loop.create_future()
-        self._held.add(held)
+        pending: asyncio.Future[Stream] = self._loop.create_future()
+        self._pending.add(pending)
         try:
             if self.on_demand is not None:
                 self.on_demand.handle(Input.WANTED)
-                return await held
+                return await pending
             async with asyncio.timeout(patience):
-                return await held
+                return await pending
         except TimeoutError:
             raise self._no_one_publishing() from None
         finally:
-            self._held.discard(held)
+            self._pending.discard(pending)
             self._check_unused()
 
     @property
@@ -236,16 +236,16 @@ class Path:
         configuration = self.configuration
         if configuration.source == "redirect":
             return configuration.source_redirect
-        return configuration.fallback if self.on_demand is None or self._stand_in is not None else ""
+        return configuration.fallback if self.on_demand is None or self._fallback is not None else ""
 
-    def _set_stand_in(self, target: str) -> bool:
+    def _start_fallback(self, target: str) -> bool:
         """Let the server pull from ``target``; return whether it can."""
-        if self._stand_in is not None:
+        if self._fallback is not None:
             return True
-        source = self._make_stand_in(self, target) if self._make_stand_in is not None else None
+        source = self._make_fallback(self, target) if self._make_fallback is not None else None
         if source is None:
             return False
-        self._stand_in = source
+        self._fallback = source
         self.set_on_demand(
             start=source.start,
             stop=source.stop,
@@ -254,14 +254,14 @@ class Path:
         )
         return True
 
-    def _remove_stand_in(self, reason: str) -> None:
-        source, self._stand_in = self._stand_in, None
+    def _remove_fallback(self, reason: str) -> None:
+        source, self._fallback = self._fallback, None
         if source is not None:
             if self.on_demand is not None:
                 self.on_demand.close()
                 self.on_demand = None
             source.stop(reason)
-            self._fail_held()
+            self._refuse_pending()
 
     async def add_reader(self, reader: Reader) -> Stream:
         """Attach a reader, after waiting for the stream like `wait_ready`. The reader receives batches from now on."""
@@ -307,12 +307,12 @@ class Path:
             raise CannotPublish(f"can't publish to path '{self.name}' since 'source' is not 'publisher'")
         if self.publisher is publisher:
             return
-        if self._stand_in is not None:
-            if self.publisher is self._stand_in:
+        if self._fallback is not None:
+            if self.publisher is self._fallback:
                 self.publisher = publisher
                 if not self._begin_grace("a publisher has come"):
                     self._end_stream("a publisher has come")
-            self._remove_stand_in("a publisher has come")
+            self._remove_fallback("a publisher has come")
         if self.publisher is not None and self.publisher is not publisher:
             if self.configuration.disable_publisher_override:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
@@ -341,9 +341,9 @@ class Path:
         self.ready_since = time.time()
         if self.on_demand is not None:
             self.on_demand.handle(Input.BECAME_READY)
-        for held in self._held:
-            if not held.done():
-                held.set_result(self.stream)
+        for pending in self._pending:
+            if not pending.done():
+                pending.set_result(self.stream)
         self._tell(lambda observer: observer.on_path_ready(self))
         return self.stream
 
@@ -388,7 +388,7 @@ class Path:
         if self.on_demand is not None:
             self.on_demand.handle(Input.LOST)
         else:
-            self._fail_held(NoOnePublishing)
+            self._refuse_pending(NoOnePublishing)
         self._check_unused()
 
     def _begin_grace(self, reason: str) -> bool:
@@ -433,10 +433,10 @@ class Path:
         if self.on_demand is not None:
             self.on_demand.close()
         self._end_stream(reason)
-        self._remove_stand_in(reason)
-        for held in self._held:
-            if not held.done():
-                held.set_exception(PathClosed(self.name))
+        self._remove_fallback(reason)
+        for pending in self._pending:
+            if not pending.done():
+                pending.set_exception(PathClosed(self.name))
         if self.publisher is not None and self.publisher is not self.source:
             publisher, self.publisher = self.publisher, None
             publisher.close_publisher(reason)
@@ -468,10 +468,10 @@ class Path:
             except Exception:
                 self.log.exception("internal error: a reader failed as it was closed")
 
-    def _fail_held(self, error: type[NoOnePublishing] = SourceTimedOut) -> None:
-        for held in self._held:
-            if not held.done():
-                held.set_exception(error(self.name))
+    def _refuse_pending(self, error: type[NoOnePublishing] = SourceTimedOut) -> None:
+        for pending in self._pending:
+            if not pending.done():
+                pending.set_exception(error(self.name))
 
     def _check_unused(self) -> None:
         if not self._closed and self.is_unused:

@@ -19,7 +19,7 @@ from polycast.media.packet import RtpPacket
 from polycast.media.packet_buffer import PacketBuffer
 from polycast.rtp.header import HEADER_SIZE, parse_packet
 from polycast.rtp.reception import RtpReception
-from polycast.rtp.repacketize import Oversized
+from polycast.rtp.repacketize import Repacketizer
 from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound, serialize_compound
 
 
@@ -82,7 +82,7 @@ class TrackReceiver:
         self._track = track
         self._index = track.index
         self._reception = RtpReception(track.track.clock_rate) if reorders else None
-        self._repacketizer: Oversized | None = None
+        self._repacketizer: Repacketizer | None = None
         """There from the first packet on that is too large."""
         self._own_ssrc = secrets.randbits(32)
         self.has_sender_report = False
@@ -206,5 +206,5 @@ class TrackReceiver:
         if self._repacketizer is None:
             if len(packet) <= self._track.maximum_packet_size:
                 return (packet,)
-            self._repacketizer = Oversized(self._track.track, refuses=self._reception is None)
+            self._repacketizer = Repacketizer(self._track.track, refuses=self._reception is None)
         return self._repacketizer.push(packet)

@@ -21,7 +21,7 @@ from polycast.rtp.payload.registry import payload_of
 from polycast.rtp.refragment import Piece
 
 
-class Oversized:
+class Repacketizer:
     """Splits the packets of one track into packets of at most ``limit`` bytes, and renumbers all packets.
 
     Fragments are resized, so that the rest of one is put before the next; other packets are split separately, without

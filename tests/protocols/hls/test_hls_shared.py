@@ -168,7 +168,7 @@ async def test_a_request_that_waited_for_its_publisher_waits_its_time() -> None:
     async with running(paths={"cam": {"runOnDemand": "sleep 60", "runOnDemandStartTimeout": "50s"}}) as it:
         waiting = it.soon(PLAYLIST)
         path = it.app.hub.paths["cam"]
-        await it.until(lambda: path._held)
+        await it.until(lambda: path._pending)
         it.clock.value += 25
         it.publish("cam")
         await it.held("cam", 1)

@@ -266,7 +266,7 @@ async def test_a_player_waits_for_a_publisher_that_is_starting(it: Fixture) -> N
     client.send_publish("cam")
     await client.receive_until(b"NetStream.Publish.Start")
     reader = await it.client(Mode.PLAY, "live/cam")
-    await it.until(lambda: bool(it.path("live/cam")._held))
+    await it.until(lambda: bool(it.path("live/cam")._pending))
     client.send_message(18, amf0.encode("onMetaData", {"videocodecid": 7.0}))
     client.send_message(9, video_header())
     client.send_message(9, video_message(IDR))
@@ -279,7 +279,7 @@ async def test_a_player_waits_no_longer_than_its_publisher(it: Fixture) -> None:
     client.send_publish("cam")
     await client.receive_until(b"NetStream.Publish.Start")
     reader = await it.client(Mode.PLAY, "live/cam")
-    await it.until(lambda: bool(it.path("live/cam")._held))
+    await it.until(lambda: bool(it.path("live/cam")._pending))
     await client.close()
     assert (await reader.refused()).description == "no one is publishing to path 'live/cam'"
 

@@ -173,7 +173,7 @@ async def test_held_request_of_a_client_that_left() -> None:
         await it.until(lambda: source.events)
         await client.close()
         await it.until(lambda: not it.connection_count and not it.sessions)
-        assert not it.path("cam")._held
+        assert not it.path("cam")._pending
 
 
 async def test_held_request_when_the_path_is_removed() -> None:

@@ -241,10 +241,10 @@ class InterleavedReader(SessionReader):
             self.counters.packets_dropped += batch.packet_count
             return None
         outbox.ready = True
-        cut = batch.from_key(self._key_track)
-        outbox.dropped += batch.packet_count - cut.packet_count
-        self.counters.packets_dropped += batch.packet_count - cut.packet_count
-        return cut
+        rest = batch.from_key(self._key_track)
+        outbox.dropped += batch.packet_count - rest.packet_count
+        self.counters.packets_dropped += batch.packet_count - rest.packet_count
+        return rest
 
 
 class DatagramReader(SessionReader):
