@@ -467,8 +467,8 @@ def test_memory_is_flat_over_an_hour(variant: Variant, audio_tracks: int) -> Non
         start = minute * 60
         frames = merge(
             rates,
-            video(0, regular(60, rate=10, gop=20, start=start * 90_000), size=50),
-            *(audio(each.index, 60, samples=4800, start=start * 48_000, size=20) for each in tracks[1:]),
+            video(0, regular(60, rate=5, gop=10, start=start * 90_000), size=50),
+            *(audio(each.index, 60, samples=9600, start=start * 48_000, size=20) for each in tracks[1:]),
         )
         feed(muxer, frames, rates)
         sizes.append(muxer.size)
