@@ -59,7 +59,7 @@ def elements_of(data: bytes, payload: int, end: int) -> list[bytes]:
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
-    """Return KEY and PARAMETERS where a coded video sequence begins."""
+    """Return KEY and PARAMETERS at the start of a coded video sequence."""
     if end - payload < 2:
         return 0
     first = data[payload]
@@ -92,7 +92,7 @@ class AV1Depacketizer(BaseDepacketizer):
         self._timestamp = -1
         self._pts = 0
         self._damaged = False
-        # Whoever joins in mid-stream has lost what was before.
+        # A reader that joins in mid-stream has no earlier data.
         self._loss = True
         self._started = False
 
@@ -150,7 +150,7 @@ class AV1Depacketizer(BaseDepacketizer):
             return
         kind = _kind(unit)
         if self._loss:
-            # Only these can be the first OBU of a temporal unit; another one may lack what was in front of it.
+            # Only these can be the first OBU of a temporal unit; before another one, something may be missing.
             if not self._units and kind not in _FIRST_IN_FRAME:
                 self._damaged = True
             self._loss = False
@@ -185,7 +185,7 @@ class AV1Depacketizer(BaseDepacketizer):
 
 
 class AV1Packetizer(BasePacketizer):
-    """OBU elements with a length each (W is 0), fragmented where a packet is full."""
+    """OBU elements with a length each (W is 0), fragmented at the packet size."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         payloads: list[bytes] = []
@@ -209,7 +209,7 @@ class AV1Packetizer(BasePacketizer):
         for unit in units:
             position = 0
             while position < len(unit):
-                # Two bytes of length reach up to 16383 bytes, more than a packet holds.
+                # Two bytes of length allow up to 16383 bytes, more than the size of a packet.
                 if room < 3:
                     close(position > 0)
                 size = min(len(unit) - position, room - 2)

@@ -1,4 +1,4 @@
-"""What all payload formats have in common."""
+"""Base classes of the payload formats."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from polycast.media.packet import RtpPacket
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PAYLOAD_SIZE, build_header
 
 MAXIMUM_FRAME_SIZE = 16 * 1024 * 1024
-"""Bytes of one coded frame. An uncompressed 4K picture is 12 MB; no coded one comes near."""
+"""Bytes of one coded frame. An uncompressed 4K picture is 12 MB; coded ones are much smaller."""
 MAXIMUM_FRAMES_SIZE = 24 * 1024 * 1024
-"""Bytes of the frames in progress of all tracks of a stream: what one publisher may make us keep."""
+"""Bytes of the frames in progress of all tracks of a stream: the limit per publisher."""
 MINIMUM_FRAME_LIMIT = 256 * 1024
-"""Bytes that each track may have all the same: sound, and pictures of a camera with many tracks."""
+"""Bytes that each track may use in any case: audio, and video of cameras with many tracks."""
 
 NO_FRAMES: tuple[Frame, ...] = ()
 
 KEY = 1
-"""Flag of a peek: decoding can begin at this packet."""
+"""Flag of a peek: decoding can start at this packet."""
 PARAMETERS = 2
-"""Flag of a peek: the packet carries parameter sets or a sequence header to look at."""
+"""Flag of a peek: the packet contains parameter sets or a sequence header."""
 
 Peek = Callable[[bytes, int, int], int]
 """Takes ``data``, ``payload`` and ``end`` of a packet; returns KEY and PARAMETERS flags."""
 
 
 class PayloadPattern:
-    """What the first four bytes of a payload, as a big-endian number, are under a mask."""
+    """The masked value of the first four bytes of a payload, as a big-endian number."""
 
     __slots__ = ("columns", "mask", "pattern")
 
@@ -43,32 +43,32 @@ class PayloadPattern:
             for index, (wanted, fits) in enumerate(pairs)
             if wanted or fits
         )
-        """The same byte by byte: (place in the payload, values that fit), where not all do."""
+        """The same byte by byte: (offset in the payload, matching values), if not all values match."""
 
 
 NO_PATTERN = PayloadPattern(0, 1)
-"""Fits no payload."""
+"""Matches no payload."""
 
 
 class Depacketizer(Protocol):
     """Turns the RTP packets of one track, in order, into frames."""
 
     errors: int
-    """Payloads that could not be understood."""
+    """Invalid payloads."""
     last_error: str
-    """Why the last one of them could not."""
+    """The error of the last one."""
 
     def limit_frame_size(self, size: int) -> None:
-        """Let frames have at most ``size`` bytes."""
+        """Limit frames to ``size`` bytes."""
 
     lost_frames: int
     """Frames dropped because packets of theirs were lost."""
 
     def push(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
-        """Take a packet; return the frames that it completes.
+        """Process a packet; return the frames that it completes.
 
-        ``pts`` is the packet's timestamp on the time line of the stream, in ticks of the track's clock rate.
-        Never raises on account of the payload: bad ones are counted in ``errors``.
+        ``pts`` is the packet's timestamp on the timeline of the stream, in ticks of the track's clock rate.
+        Never raises because of the payload: invalid ones are counted in ``errors``.
         """
         ...
 
@@ -77,7 +77,7 @@ class Packetizer(Protocol):
     """Turns frames into RTP packets."""
 
     codec: Codec | None
-    """The track's codec; set it anew when parameter sets change."""
+    """The track's codec; replaced when parameter sets change."""
 
     def packetize(self, frame: Frame) -> list[RtpPacket]:
         """Return the packets of a frame. They share one buffer."""
@@ -91,7 +91,7 @@ class BaseDepacketizer:
         self.errors = 0
         self.last_error = ""
         self._fragments = FragmentBuffer()
-        """The frame in progress, where frames are fragmented."""
+        """The frame in progress, for fragmented frames."""
         self.lost_frames = 0
         self._next_sequence = -1
 
@@ -110,11 +110,11 @@ class BaseDepacketizer:
             return NO_FRAMES
 
     def limit_frame_size(self, size: int) -> None:
-        """Let frames have at most ``size`` bytes, if that is less than `MAXIMUM_FRAME_SIZE`."""
+        """Limit frames to ``size`` bytes, if that is less than `MAXIMUM_FRAME_SIZE`."""
         self._fragments.limit = min(size, MAXIMUM_FRAME_SIZE)
 
     def fail(self, error: RemoteProtocolError) -> None:
-        """Count a payload that cannot be understood."""
+        """Count an invalid payload."""
         self.errors += 1
         self.last_error = str(error)
 
@@ -138,13 +138,13 @@ class FragmentBuffer:
         self._parts: list[bytes] = []
         self.size = 0
         self.limit = MAXIMUM_FRAME_SIZE
-        """Bytes that it takes."""
+        """Its size in bytes."""
 
     def __bool__(self) -> bool:
         return bool(self._parts)
 
     def append(self, part: bytes) -> None:
-        """Add a fragment. Raises `RemoteProtocolError` when the frame gets too large."""
+        """Add a fragment. Raises `RemoteProtocolError` if the frame becomes too large."""
         self.size += len(part)
         if self.size > self.limit:
             raise RemoteProtocolError(f"frame is larger than {self.limit} bytes")
@@ -187,7 +187,7 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
         if self._damaged:
             pass
         elif not self._fragments and not begins and (self._loss or part):
-            # The beginning of the frame is missing.
+            # The start of the frame is missing.
             self._damaged = True
         elif part:
             self._fragments.append(part)
@@ -204,7 +204,7 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
 
     def reset(self) -> None:
         self._fragments.clear()
-        # What is left of this frame cannot be used.
+        # The rest of this frame cannot be used.
         self._damaged = self._timestamp >= 0
 
     def _end_frame(self, frames: list[Frame]) -> None:
@@ -223,14 +223,14 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
                 frames.append(frame)
 
     def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
-        """Return the packet's part of the frame, and whether a frame can begin with it.
+        """Return the packet's part of the frame, and whether a frame can start with it.
 
-        ``first`` tells that no part of the frame was received yet.
+        ``first``: no part of the frame was received yet.
         """
         raise NotImplementedError
 
     def finish(self, data: bytes, pts: int) -> Frame | None:
-        """Return the frame made of ``data``; None when it cannot be used yet."""
+        """Return the frame made from ``data``; None if it cannot be used yet."""
         raise NotImplementedError
 
 
@@ -254,14 +254,14 @@ class BasePacketizer:
         self._initial_timestamp = initial_timestamp
         self._maximum_payload = maximum_payload
         self.codec: Codec | None = None
-        """The track's current codec, for formats that send parameter sets in front of key frames."""
+        """The track's current codec, for formats that send parameter sets before key frames."""
 
     def packetize(self, frame: Frame) -> list[RtpPacket]:
         """See `Packetizer.packetize`."""
         return self._build(self.payloads(frame), frame.pts, frame.key)
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
-        """Return the payloads of a frame, payload headers included."""
+        """Return the payloads of a frame, including payload headers."""
         raise NotImplementedError
 
     def _build(self, payloads: Sequence[bytes], pts: int, key: bool) -> list[RtpPacket]:
@@ -279,7 +279,7 @@ class BasePacketizer:
         for index, payload in enumerate(payloads):
             end = start + HEADER_SIZE + len(payload)
             marker = index == last and self.marks_last
-            # A reader can only begin at the first packet of a key frame.
+            # A reader can only start at the first packet of a key frame.
             packets.append(
                 RtpPacket(
                     data,
@@ -298,7 +298,7 @@ class BasePacketizer:
 
 
 class WholeFramePacketizer(BasePacketizer):
-    """One RTP packet per frame, as it is: audio whose frames are small."""
+    """One RTP packet per unchanged frame: audio with small frames."""
 
     # RFC 3551 section 4.1: in audio, the marker is for the first packet after silence.
     marks_last = False

@@ -33,7 +33,7 @@ FU_A = 28
 _START_BIT = 0x80
 _END_BIT = 0x40
 
-# What a packet that carries (the start of) a NAL unit of a type shows to the peek.
+# The flags of a packet with (the start of) a NAL unit, by its type.
 _TYPE_FLAGS = [0] * 32
 _TYPE_FLAGS[IDR_SLICE] = KEY
 _TYPE_FLAGS[SEQUENCE_PARAMETER_SET] = KEY | PARAMETERS
@@ -47,7 +47,7 @@ CONTINUATION = PayloadPattern(0x1F << 24 | _START_BIT << 16, FU_A << 24)
 
 
 def peek(data: bytes, payload: int, end: int) -> int:
-    """Return KEY and PARAMETERS flags of the payload ``data[payload:end]``; made for the hot path."""
+    """Return KEY and PARAMETERS flags of the payload ``data[payload:end]``; optimized for the hot path."""
     if end - payload < 2:
         return 0
     kind = data[payload] & 0x1F
@@ -107,7 +107,7 @@ def units_of(data: bytes, payload: int, end: int) -> list[bytes]:
 
 
 def _split_wrapped(data: bytes) -> list[bytes]:
-    """Return the NAL units of a payload in Annex B form, as some cameras send it; none when it has no start code."""
+    """Return the NAL units of a payload in Annex B form, as sent by some cameras; none without a start code."""
     return split_annexb(data) if data.startswith((b"\x00\x00\x01", b"\x00\x00\x00\x01")) else []
 
 
@@ -115,7 +115,7 @@ def _split_aggregate(data: bytes, position: int, end: int) -> list[bytes]:
     units: list[bytes] = []
     while position < end:
         if end - position < 2:
-            break  # Padding that some senders leave behind.
+            break  # Trailing padding of some senders.
         size = data[position] << 8 | data[position + 1]
         position += 2
         if size == 0:
@@ -135,7 +135,7 @@ class H264Depacketizer(NalUnitDepacketizer):
     def __init__(self, codec: H264, clock_rate: int = 90_000) -> None:
         super().__init__()
         self.codec = codec
-        """With the parameter sets seen so far."""
+        """With the parameter sets received so far."""
         self._dts = h264.DtsExtractor(codec, clock_rate)
 
     def unpack(self, data: bytes, payload: int, end: int) -> None:
@@ -194,7 +194,7 @@ class H264Depacketizer(NalUnitDepacketizer):
 
 
 class H264Packetizer(BasePacketizer):
-    """Packetization mode 1. Parameter sets go in front of every IDR picture that comes without."""
+    """Packetization mode 1. Parameter sets are added before every IDR picture without them."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         units: Sequence[bytes] = frame.units
@@ -204,7 +204,7 @@ class H264Packetizer(BasePacketizer):
 
 
 def payloads_of(units: Sequence[bytes], maximum_payload: int) -> list[bytes]:
-    """Return the payloads that carry NAL units: small ones together, large ones in fragments."""
+    """Return the payloads with the NAL units: small ones aggregated, large ones fragmented."""
     payloads: list[bytes] = []
     for group in aggregate(units, maximum_payload, 1, 2):
         if len(group) > 1:
@@ -230,7 +230,7 @@ def aggregation_packet(units: Sequence[bytes]) -> bytes:
 def fragments(unit: bytes, maximum_payload: int, *, begin: bool = True, finish: bool = True) -> list[bytes]:
     """Return the FU-A payloads of a NAL unit (RFC 6184 section 5.8).
 
-    ``begin`` and ``finish`` tell whether ``unit`` holds the beginning and the end of the NAL unit.
+    ``begin`` and ``finish``: whether ``unit`` contains the start and the end of the NAL unit.
     """
     indicator = unit[0] & 0xE0 | FU_A
     kind = unit[0] & 0x1F

@@ -41,7 +41,7 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x3F] if header & _START_BIT else 0 for header in range(256)]
 
-# A fragment without start bit; the type stands in the middle of the first byte, the start bit in the third one.
+# A fragment without start bit; the type is in the middle of the first byte, the start bit in the third one.
 CONTINUATION = PayloadPattern(0x7E << 24 | _START_BIT << 8, FRAGMENTATION_UNIT << 25)
 
 
@@ -120,14 +120,14 @@ def _split_aggregate(data: bytes, position: int, end: int, donl: int) -> list[by
 
 
 class H265Depacketizer(NalUnitDepacketizer):
-    """See `Depacketizer`. Decoding order numbers are skipped: transmission order is taken for decoding order."""
+    """See `Depacketizer`. Decoding order numbers are ignored: transmission order is used as decoding order."""
 
     minimum_unit_size = _HEADER_SIZE
 
     def __init__(self, codec: H265, clock_rate: int = 90_000) -> None:
         super().__init__()
         self.codec = codec
-        """With the parameter sets seen so far."""
+        """With the parameter sets received so far."""
         self._donl = 2 if codec.maximum_don_difference else 0
         self._dts = h265.DtsExtractor(codec, clock_rate)
 
@@ -192,7 +192,7 @@ class H265Depacketizer(NalUnitDepacketizer):
 
 
 class H265Packetizer(BasePacketizer):
-    """Without decoding order numbers. Parameter sets go in front of every key frame that comes without."""
+    """Without decoding order numbers. Parameter sets are added before every key frame without them."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         units: Sequence[bytes] = frame.units
@@ -202,7 +202,7 @@ class H265Packetizer(BasePacketizer):
 
 
 def payloads_of(units: Sequence[bytes], maximum_payload: int) -> list[bytes]:
-    """Return the payloads that carry NAL units: small ones together, large ones in fragments."""
+    """Return the payloads with the NAL units: small ones aggregated, large ones fragmented."""
     payloads: list[bytes] = []
     for group in aggregate(units, maximum_payload, _HEADER_SIZE, 2):
         if len(group) > 1:
@@ -215,7 +215,7 @@ def payloads_of(units: Sequence[bytes], maximum_payload: int) -> list[bytes]:
 
 
 def aggregation_packet(units: Sequence[bytes]) -> bytes:
-    """Return an aggregation packet's payload (RFC 7798 section 4.4.2); F, LayerId and TID as that section asks."""
+    """Return an aggregation packet's payload (RFC 7798 section 4.4.2); F, LayerId and TID as required there."""
     layer = min((unit[0] & 1) << 5 | unit[1] >> 3 for unit in units)
     temporal = min(unit[1] & 7 for unit in units)
     forbidden = max(unit[0] & 0x80 for unit in units)
@@ -229,7 +229,7 @@ def aggregation_packet(units: Sequence[bytes]) -> bytes:
 def fragments(unit: bytes, maximum_payload: int, *, begin: bool = True, finish: bool = True) -> list[bytes]:
     """Return the fragmentation units of a NAL unit (RFC 7798 section 4.4.3).
 
-    ``begin`` and ``finish`` tell whether ``unit`` holds the beginning and the end of the NAL unit.
+    ``begin`` and ``finish``: whether ``unit`` contains the start and the end of the NAL unit.
     """
     header = bytes((unit[0] & 0x81 | FRAGMENTATION_UNIT << 1, unit[1]))
     kind = unit[0] >> 1 & 0x3F

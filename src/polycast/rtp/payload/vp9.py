@@ -81,7 +81,7 @@ def _scalability_end(data: bytes, position: int) -> int:
 
 def peek(data: bytes, payload: int, end: int) -> int:
     """Return KEY and PARAMETERS at the first packet of a key frame."""
-    # Inter-picture prediction is not used, and the packet begins a frame.
+    # No inter-picture prediction, and the packet starts a frame.
     if payload >= end or data[payload] & (_INTER_PREDICTED | _BEGIN) != _BEGIN:
         return 0
     first = data[payload]
@@ -95,7 +95,7 @@ def peek(data: bytes, payload: int, end: int) -> int:
             layers += 2 if data[layers] & 0x80 else 1
         if data[layers] & 0x0E:
             return 0  # A higher spatial layer of the same picture.
-    # FFmpeg says of no frame that it is predicted, so the frame header has the last word: neither show_existing_frame
+    # FFmpeg marks no frame as predicted, so the frame header decides: neither show_existing_frame
     # nor frame_type is set (VP9 specification section 6.2). Profile 3 has one more bit in front of them.
     flags = 0x06 if header & 0x30 == 0x30 else 0x0C
     return 0 if header & flags else KEY | PARAMETERS
@@ -158,7 +158,7 @@ class VP9Payload(RtpPayload[VP9]):
         return peek
 
     def parameters_from_packet(self, codec: VP9, data: bytes, payload: int, end: int) -> VP9:
-        """The parameters are those of the key frame that begins in the packet."""
+        """The parameters are those of the key frame that starts in the packet."""
         if not peek(data, payload, end):
             return codec
         frame = data[payload + descriptor_size(data, payload, end) : end]

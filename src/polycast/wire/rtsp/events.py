@@ -1,6 +1,6 @@
-"""What a client of an RTSP server asks for: the events of `ServerConnection`.
+"""The requests of an RTSP server's client: the events of `ServerConnection`.
 
-Media is no event of its own kind: an `InterleavedRun` of the parser stands for all frames that came together.
+Media are reported as an `InterleavedRun` of the parser: all frames that were received together.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class SetupRequested:
     path: str
     query: str
     track: int
-    """Of a reader: as the client wrote it, perhaps one that does not exist."""
+    """Of a reader: as sent by the client; it may not exist."""
     records: bool
-    """Whether the track was announced by the client; then it was let in already."""
+    """Whether the track was announced by the client, which is then already authorized."""
     credentials: GivenCredentials
 
 
@@ -65,7 +65,7 @@ class RecordRequested:
 
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
-    """PAUSE. Answer with `accept_pause`, once no more media is sent or taken."""
+    """PAUSE. Answer with `accept_pause`, once no more media is sent or received."""
 
     session: ServerSession
 
@@ -83,7 +83,7 @@ class RequestRefused:
 
     status: int
     reason: str
-    """Without the secrets in it."""
+    """Without credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class MethodUnknown:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEnded:
-    """The socket has to be closed, once what there is to send was sent. The engine takes nothing more."""
+    """The socket must be closed after all data was sent. The engine accepts nothing more."""
 
     reason: str
 

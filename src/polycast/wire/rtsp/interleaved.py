@@ -1,4 +1,4 @@
-"""Interleaved frames: packets on an RTSP connection, each behind a header with a channel number and its size
+"""Interleaved frames: packets on an RTSP connection, each after a header with a channel number and its size
 (RFC 2326 section 10.12)."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEADER: Final = Struct(">BBH")
 """Dollar sign, channel, bytes of the payload."""
 
 RUN_LIMIT: Final = 256
-"""Frames of one run, so that a read of nothing but tiny frames is worked through in parts; a read of 256 KiB has some
+"""Maximum number of frames in one run, so that a read of tiny frames is processed in parts; a read of 256 KiB has about
 200 packets of video."""
 
 _FRAMINGS: Final = tuple(Framing(HEADER_SIZE, f"interleaved channel {channel}") for channel in range(256))
@@ -25,12 +25,12 @@ _unpack_header: Final = HEADER.unpack_from
 
 
 def interleaved_framing(channel: int) -> Framing | None:
-    """Return the framing of a channel; None for -1, which stands for no channel."""
+    """Return the framing of a channel; None for -1, which means no channel."""
     return _FRAMINGS[channel] if channel >= 0 else None
 
 
 class InterleavedRun(PacketBuffer):
-    """Interleaved frames of one channel that stand one after another in one buffer; the payloads are the packets."""
+    """Consecutive interleaved frames of one channel in one buffer; the payloads are the packets."""
 
     __slots__ = ("channel", "is_last")
 
@@ -55,7 +55,7 @@ class InterleavedRun(PacketBuffer):
         self.stride = stride
         self.sizes = sizes
         self.is_last = is_last
-        """Whether the parser has nothing more than these, so that it need not be asked again."""
+        """Whether the parser has nothing more, so that it need not be called again."""
 
     def frames(self) -> Iterator[tuple[int, int, int]]:
         """Yield ``(channel, start, end)`` of each frame: ``data[start:end]`` is its payload."""

@@ -1,4 +1,4 @@
-"""The incremental parser of an RTSP connection: requests, responses and interleaved frames out of one byte stream.
+"""The incremental parser of an RTSP connection: requests, responses and interleaved frames in one byte stream.
 
 Servers and clients use the same parser (RFC 2326 section 4; interleaved frames: section 10.12).
 """
@@ -15,8 +15,8 @@ from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, HEADER_SIZE, Interlea
 from polycast.wire.rtsp.message import VERSION, Headers, Request, Response
 from polycast.wire.rtsp.resynchronization import Resynchronizer
 
-# The limits of the reference server; the longest values seen in practice (URLs with tokens, digest headers) stay below
-# a half of them.
+# The limits of the reference server; the longest values in practice (URLs with tokens, digest headers) are below half
+# of them.
 METHOD_LIMIT: Final = 64
 """Bytes of a method name."""
 URL_LIMIT: Final = 2048
@@ -30,12 +30,12 @@ HEADER_NAME_LIMIT: Final = 512
 HEADER_VALUE_LIMIT: Final = 2048
 """Bytes of a header's value."""
 HEAD_LIMIT: Final = 64 * 1024
-"""Bytes of all headers of one message: what a client that never finishes one can make us keep. The longest heads, with
-tokens and digests, have some 4 KiB."""
+"""Bytes of all headers of one message: limits the memory for a client that never completes one. The longest headers,
+with tokens and digests, have about 4 KiB."""
 BODY_LIMIT: Final = 128 * 1024
 """Bytes of a body: an SDP with dozens of tracks is a few KiB."""
 INTERLEAVED_LIMIT: Final = 0xFFFF
-"""Payload bytes of an interleaved frame: all that its 16-bit length can say."""
+"""Payload bytes of an interleaved frame: the maximum of its 16-bit length."""
 
 _COLON: Final = 0x3A
 _TLS_HANDSHAKE: Final = 0x16
@@ -46,7 +46,7 @@ _LINE_ENDS: Final = re.compile(rb"[\r\n]+")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one message may hold; the fields are the constants of this module, in bytes or headers."""
+    """Limits of one message; the fields are the constants of this module, in bytes or headers."""
 
     method: int = METHOD_LIMIT
     url: int = URL_LIMIT
@@ -59,23 +59,23 @@ class Limits:
 
 
 CLIENT_LIMITS: Final = Limits(header_value=16 * 1024)
-"""For what servers send: RTP-Info has the URL of each track, and recorders have dozens of these."""
+"""For messages of servers: RTP-Info has the URL of each track, and recorders have dozens of tracks."""
 
 
 class HttpRequestError(RemoteProtocolError):
-    """A request of HTTP where RTSP is spoken: a browser, or RTSP tunnelled over HTTP or WebSocket."""
+    """An HTTP request on an RTSP connection: a browser, or RTSP tunnelled over HTTP or WebSocket."""
 
     def __init__(self) -> None:
         super().__init__("HTTP request on the RTSP port", 505)
 
 
 class MessageParser:
-    """Splits what an RTSP connection received.
+    """Splits the received bytes of an RTSP connection.
 
     Call :meth:`receive_data`, then :meth:`next_event` until it returns None. A RemoteProtocolError from
     :meth:`next_event` is final: the position in the stream is lost, so each further call raises it again.
 
-    Bytes that belong to nothing are such an error, unless :meth:`expect_frames` has told the channels in use.
+    Stray bytes are such an error, unless the channels in use were set by :meth:`expect_frames`.
     """
 
     __slots__ = (
@@ -99,14 +99,14 @@ class MessageParser:
         self._message: Request | Response | None = None
         self._body = bytearray()
         self._body_missing = -1
-        """Bytes that the body still lacks; -1 while the headers are not complete."""
+        """Missing bytes of the body; -1 while the headers are not complete."""
         self._head_size = 0
         """Bytes of the headers read so far."""
         self._error: RemoteProtocolError | None = None
         self._resynchronizer: Resynchronizer | None = None
 
     def expect_frames(self, channels: Collection[int]) -> None:
-        """Skip bytes that belong to nothing from now on, up to the next message or frame of one of these channels.
+        """From now on, skip stray bytes up to the next message or frame of one of these channels.
 
         Without channels they are an error again.
         """
@@ -114,21 +114,21 @@ class MessageParser:
 
     @property
     def skipped(self) -> int:
-        """Bytes that belonged to nothing and were skipped, since frames are expected."""
+        """Stray bytes that were skipped since frames are expected."""
         return 0 if self._resynchronizer is None else self._resynchronizer.skipped
 
     @property
     def buffered(self) -> int:
-        """Bytes received that no event has taken yet."""
+        """Received bytes that are not part of an event yet."""
         return len(self._buffer) - self._position + len(self._body)
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a message or frame has begun whose end has not come yet."""
+        """Whether a message or frame is incomplete."""
         return self._message is not None or self._position < len(self._buffer)
 
     def receive_data(self, data: bytes) -> None:
-        """Take what one read brought. ``data`` is kept as it is, not copied, when nothing was left over."""
+        """Process the bytes of one read. ``data`` is kept without a copy if nothing was left over."""
         if self._position == len(self._buffer):
             self._buffer = data
         else:
@@ -136,7 +136,7 @@ class MessageParser:
         self._position = 0
 
     def next_event(self) -> Request | Response | InterleavedRun | None:
-        """Return the next message or run of interleaved frames; None when more bytes are needed.
+        """Return the next message or run of interleaved frames; None if more bytes are needed.
 
         Raises RemoteProtocolError: 413 for a body or frame over the limit, 414 for the URL, 505 for another RTSP
         version or HTTP, else 400.
@@ -218,7 +218,7 @@ class MessageParser:
         return run
 
     def _begin_message(self) -> Request | Response | None:
-        """Parse the start line; None when it is not whole yet."""
+        """Parse the start line; None if it is incomplete."""
         buffer = self._buffer
         position = self._position
         line = self._take_line(self._limits.method + self._limits.url + self._limits.protocol + 2)
@@ -257,7 +257,7 @@ class MessageParser:
         return message
 
     def _take_line(self, limit: int) -> bytes | None:
-        """Take one line off the buffer, without its line end; None when it is not whole yet."""
+        """Remove one line from the buffer, without its line end; None if it is incomplete."""
         position = self._position
         end = self._buffer.find(b"\n", position, position + limit + 2)
         if end < 0:
@@ -277,12 +277,12 @@ def _decode(data: bytes) -> str:
 
 
 def _excerpt(data: bytes) -> str:
-    """Return the start of ``data`` for an error message, with nothing that disturbs a terminal."""
+    """Return the start of ``data`` for an error message, without control characters."""
     return ascii(_decode(data[:64]))
 
 
 def _check_method(method: bytes, limits: Limits) -> None:
-    """Refuse what can never become a start line; ``method`` is its first word, perhaps not whole yet."""
+    """Refuse data that can never become a start line; ``method`` is its first word, perhaps incomplete."""
     if method.startswith(b"RTSP/") or b"RTSP/".startswith(method):
         return
     if method[0] == _TLS_HANDSHAKE:
@@ -341,15 +341,15 @@ def _is_text(data: bytes) -> bool:
 
 
 def _is_no_header(line: bytes) -> bool:
-    """Whether a line among the headers of a response can be left out, as cameras write some: a word, or the rest of the
-    line before it. Requests are not read in this way: a proxy might read them in another one.
+    """Whether an invalid header line of a response can be ignored, as sent by some cameras: a word, or the rest of the
+    previous line. Not for requests: a proxy might interpret them differently.
     """
     return line[0] in _PADDING or line[0] == _COLON or _COLON not in line
 
 
 def _parse_header(line: bytes, limits: Limits) -> tuple[str, str]:
     if line[0] in _PADDING:
-        # Folded headers are obsolete, and a way to smuggle one past a proxy (RFC 7826 section 5.2 forbids them too).
+        # Folded headers are obsolete and allow smuggling headers past a proxy (RFC 7826 section 5.2 also forbids them).
         raise RemoteProtocolError("header continuation lines are not supported")
     name, colon, value = line.partition(b":")
     name = name.rstrip(_PADDING)
@@ -370,7 +370,7 @@ def _content_length(headers: Headers, limit: int) -> int:
     value = values.pop()
     if values or not (value.isascii() and value.isdigit()):
         raise RemoteProtocolError("invalid Content-Length")
-    # Python refuses to convert thousands of digits; twelve say enough.
+    # Python refuses to convert thousands of digits; twelve are enough.
     if len(value) > 12 or int(value) > limit:
         raise RemoteProtocolError(f"body larger than {limit} bytes", 413)
     return int(value)

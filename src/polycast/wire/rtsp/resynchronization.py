@@ -1,7 +1,7 @@
-"""Finding the next message or interleaved frame behind bytes that belong to neither.
+"""Finds the next message or interleaved frame after stray bytes.
 
-Cameras leave such bytes between two frames: padding up to a multiple of four (Canon VB-H47), a block of another
-protocol (TP-Link Tapo C110), the rest of a packet whose length was told too small.
+Cameras send such bytes between two frames: padding to a multiple of four (Canon VB-H47), a block of another protocol
+(TP-Link Tapo C110), the rest of a packet whose length was too small.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.message import Method
 
 SKIP_LIMIT: Final = 256 * 1024
-"""Bytes that may be skipped in a row, four of the largest interleaved frames: a peer that sends more than these
-without a frame or a message does not speak RTSP any more."""
+"""Maximum number of consecutive skipped bytes, four of the largest interleaved frames: a peer that sends more without a
+frame or a message no longer uses RTSP."""
 
 FALSE_START_LIMIT: Final = 32
-"""Beginnings of a message in a row that turn out to be none. By chance there is hardly ever one, and each costs a look
-at a whole line."""
+"""Maximum number of consecutive false starts of a message. There is hardly ever one by chance, and each costs parsing a
+whole line."""
 
 _FRAME_HEADER_SIZE: Final = 4
 
-# Of a frame that is believed after stray bytes: at least the 8 bytes of the shortest RTCP packet, and version 2 of RTP
-# or RTCP in the first two bits.
+# A frame after stray bytes must have at least the 8 bytes of the shortest RTCP packet, and version 2 of RTP or RTCP in
+# the first two bits.
 _LENGTH_AND_VERSION: Final = rb"(?:\x00[\x08-\xff]|[\x01-\xff].)[\x80-\xbf]"
 _METHODS: Final = "|".join(Method).encode()
 _MESSAGE: Final = rb"RTSP/1\.0 [1-5]|(?:" + _METHODS + rb") (?:\*|/|rtsps?://)"
 
 _PARTIAL_SIZE: Final = 32
-"""Bytes, at least as many as the longest beginning of a frame or message that `_PARTIAL` finds."""
+"""At least the length of the longest partial start of a frame or message that `_PARTIAL` finds."""
 _PARTIAL: Final = re.compile(
     rb"(?:\$.{0,4}|[A-Z_]{1,20}(?: [rtsp:/]{0,7})?|RTSP/[0-9. ]{0,4})\Z",
     re.DOTALL,
 )
 
-# Where nothing has been skipped, any word may be a method: one that is not known is answered with 501.
+# If nothing was skipped, any word may be a method: unknown ones are answered with 501.
 _FIRST_WORD: Final = re.compile(rb"(?:RTSP/[0-9.]{3,8}|[A-Za-z0-9_-]{3,64}) ")
 _PARTIAL_FIRST_WORD: Final = re.compile(rb"(?:RTSP/[0-9.]{0,8}|[A-Za-z0-9_-]{1,64})\Z")
 
 
 class Resynchronizer:
-    """Where an RTSP connection goes on behind stray bytes, given the interleaved channels that are in use."""
+    """Finds where an RTSP connection continues after stray bytes, given the interleaved channels in use."""
 
     __slots__ = (
         "_false_starts",
@@ -63,19 +63,19 @@ class Resynchronizer:
         self._skipped_in_row = 0
         self._false_starts = 0
         self.is_lost = False
-        """Whether the next frame or message is still looked for."""
+        """Whether it is searching for the next frame or message."""
         known = b"".join(b"\\x%02x" % channel for channel in sorted(self.channels))
         self._frame_or_message = re.compile(rb"\$[" + known + rb"]" + _LENGTH_AND_VERSION + rb"|" + _MESSAGE, re.DOTALL)
 
     def is_usual(self, buffer: bytes, position: int) -> bool:
-        """Whether the dollar sign at ``position`` certainly begins a frame, as it does nearly always."""
+        """Whether the dollar sign at ``position`` certainly starts a frame, as nearly always."""
         return not self.is_lost and len(buffer) > position + 1 and buffer[position + 1] in self.channels
 
     def begins(self, buffer: bytes, position: int, *, is_frame: bool) -> bool | None:
-        """Whether a frame (``is_frame``: there is a dollar sign) or else a message may begin at ``position``; None
-        where more bytes are needed to tell.
+        """Whether a frame (``is_frame``: there is a dollar sign) or else a message may start at ``position``; None
+        if more bytes are needed.
 
-        Frames of channels that were not set up are let through when RTP or RTCP is in them: some servers send these.
+        Frames of channels that were not set up are accepted if they contain RTP or RTCP: some servers send these.
         """
         if self.is_lost:
             return False
@@ -92,9 +92,9 @@ class Resynchronizer:
         return buffer[position + _FRAME_HEADER_SIZE] >> 6 == 2
 
     def skip(self, buffer: bytes, position: int) -> tuple[int, bool]:
-        """Look for the next frame or message behind the stray byte at ``position``.
+        """Search for the next frame or message after the stray byte at ``position``.
 
-        Return where it is, or from where on the buffer has to be looked at again; and whether it was found. Raises
+        Return its position, or where to continue the search with more bytes; and whether it was found. Raises
         RemoteProtocolError (400) over SKIP_LIMIT or FALSE_START_LIMIT.
         """
         start = position
@@ -116,6 +116,6 @@ class Resynchronizer:
         return end, found is not None
 
     def on_event(self) -> None:
-        """Note that a frame or message was found."""
+        """A frame or message was found."""
         self.has_skipped = False
         self._skipped_in_row = self._false_starts = 0

@@ -1,4 +1,4 @@
-"""The server's side of RTSP (RFC 2326): one connection of a client, without I/O."""
+"""The server side of RTSP (RFC 2326): one connection of a client, without I/O."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ from polycast.wire.sdp import SessionDescription, parse_sdp
 PUBLIC: Final = "DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN"
 
 FULL_SIZE: Final = 64 * 1024
-"""Bytes that may wait while a request is being answered; over it, nothing more is to be read. More is sent by nobody
-before the answer, and a read brings up to 256 KiB beyond it."""
+"""Maximum bytes that wait while a request is being answered; above it, reading must stop. No client sends more before
+the answer, and a read may exceed it by up to 256 KiB."""
 
 EVENTS_PER_CALL: Final = 8
-"""Requests and runs of frames that one call takes at most: some 30 microseconds each."""
+"""Maximum number of requests and runs of frames per call: about 30 microseconds each."""
 
 BYTES_PER_CALL: Final = 16 * 1024
-"""Bytes behind the first request or run after which a call ends: long headers take time, too."""
+"""Bytes after the first request or run after which a call ends: long headers also take time."""
 
 FAILURES_BEFORE_DENIAL: Final = 3
 """Requests without the right credentials that are answered with a challenge; VLC's login prompt makes four requests."""
 
 ADVERTISED_TTL: Final = 127
-"""Time to live told to multicast readers."""
+"""Time to live that is announced to multicast readers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A request that waits for its answer."""
+    """A request that is being answered."""
 
     request: Request
     session: ServerSession | None = None
@@ -69,13 +69,13 @@ class _Pending:
 class ServerConnection:
     """One client.
 
-    Call `receive_data` with what the socket brought, `handle_timeout` when `next_timeout` has come, and after each of
+    Call `receive_data` with received bytes, `handle_timeout` at `next_timeout`, and after each of
     these and of every other method write `data_to_send` to the socket. `RemoteProtocolError` out of `receive_data`
-    means that the bytes cannot be read on: write what is left to send, close, and log its text.
+    means that the bytes cannot be parsed: write the remaining output, close, and log its text.
 
-    Events that ask for something are answered by the method that they name, one at a time: until then, whatever comes
-    is kept. Nothing is granted to the client before. While ``has_more`` is true, let others have their turn, then call
-    `receive_data` without bytes; read no more from the socket while `is_full` is.
+    Requests are answered by the method that the event names, one at a time: until then, received data is queued, and
+    nothing is granted to the client. While ``has_more`` is true, yield to other connections, then call `receive_data`
+    without bytes; read no more from the socket while `is_full` is true.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class ServerConnection:
         self.endpoint = endpoint
         self.remote_host = remote_host
         self.session: ServerSession | None = None
-        """The session that requests without a name mean: whose media flow over this connection, or the last one that
-        was set up on it."""
+        """The session of requests without a session header: the one whose media flow over this connection, or the last
+        one that was set up on it."""
         self.carried: set[ServerSession] = set()
-        """All sessions that live on this connection."""
+        """All sessions on this connection."""
         self.has_more = False
-        """Whether received bytes wait for another call of `receive_data`."""
+        """Whether received bytes are left for another call of `receive_data`."""
         self.is_closed = False
         self.authenticator = ServerAuthenticator(nonce, methods=endpoint.authentication_methods, offer_sha256=True)
         self._parser = MessageParser()
@@ -173,17 +173,17 @@ class ServerConnection:
 
     @property
     def held_size(self) -> int:
-        """Bytes of the client that no event has taken yet."""
+        """Received bytes that are not part of an event yet."""
         return self._parser.buffered
 
     @property
     def is_answering(self) -> bool:
-        """Whether an event waits for its answer."""
+        """Whether a request is being answered."""
         return self._pending is not None
 
     @property
     def is_full(self) -> bool:
-        """Whether more waits behind the request that is being answered than may."""
+        """Whether too much is queued behind the request that is being answered."""
         return self._pending is not None and self._parser.buffered > FULL_SIZE
 
     @property
@@ -200,7 +200,7 @@ class ServerConnection:
         self._parser.expect_frames(session.channels if session is not None else ())
 
     def abandon(self) -> list[ServerSession]:
-        """The connection is gone, or given up. Return the sessions that end with it."""
+        """The connection was closed or is abandoned. Return the sessions that end with it."""
         self._close()
         sessions = [*self.carried]
         for session in sessions:
@@ -211,13 +211,13 @@ class ServerConnection:
     # Time
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` is to be called, in the time of ``now``; None when never."""
+        """When to call `handle_timeout`, in the time of ``now``; None: never."""
         if self.is_closed or self._pending is not None:
             return None
         return self._deadlines.next_timeout(has_session=self.session is not None)
 
     def handle_timeout(self, now: float) -> list[events.Event]:
-        """Do what is due: a client that sends nothing, or never the end of something, is given up."""
+        """Disconnect a client that sends nothing, or never completes a message."""
         if self.is_closed or self._pending is not None:
             return []
         reason = self._deadlines.check(now, has_session=self.session is not None)
@@ -351,7 +351,7 @@ class ServerConnection:
     def _need_session(self, request: Request) -> ServerSession:
         session = self._find_session(request)
         if session is None:
-            # rtsp-simple-server answers 501 here; 454 is what RFC 2326 section 11.3.5 asks for.
+            # rtsp-simple-server answers 501 here; RFC 2326 section 11.3.5 requires 454.
             raise RemoteProtocolError(f"{request.method} needs a session; SETUP creates one", 454)
         return session
 
@@ -364,19 +364,19 @@ class ServerConnection:
         if session is not None and session.remote_host == self.remote_host:
             session.last_request = now
             if session.carrier is None and self.session is None:
-                self._attach(session)  # a UDP session goes on over a new connection
+                self._attach(session)  # a UDP session continues over a new connection
 
     def _attach(self, session: ServerSession) -> None:
-        """Carry a session from now on: requests without a session's name mean this one, and it ends with us."""
+        """Attach a session: requests without a session header refer to it, and it ends with the connection."""
         session.move_to(self)
         self.session = session
 
     # Answers
 
     def check_request(self) -> None:
-        """Call when time has passed since the event, before anything is given to the client.
+        """Call this if time has passed since the event, before granting anything to the client.
 
-        Raises RemoteProtocolError: 454 when the session was ended meanwhile, 455 when a request over another connection
+        Raises RemoteProtocolError: 454 if the session has ended meanwhile, 455 if a request over another connection
         has changed its state.
         """
         pending = self._answered()
@@ -386,9 +386,9 @@ class ServerConnection:
             next_state(pending.session.state, pending.request.method)
 
     def choose_transport(self) -> ChosenTransport:
-        """Return the transport to take for the track of `SetupRequested`.
+        """Return the transport for the track of `SetupRequested`.
 
-        Raises RemoteProtocolError when there is none: 461 when the client may ask for another one, else 400.
+        Raises RemoteProtocolError if there is none: 461 if the client may request another one, else 400.
         """
         pending = self._answered()
         session = self._answered_session()
@@ -425,7 +425,7 @@ class ServerConnection:
         """Set up the track with the transport of `choose_transport`.
 
         ``server_port``: ours, for UDP. ``group``: address and ports of the multicast group. ``ssrc``: of the packets
-        that the client will get, where that is known.
+        that the client will get, if known.
         """
         pending, session = self._answered(), self._answered_session()
         session.advance(Method.SETUP)
@@ -447,9 +447,9 @@ class ServerConnection:
         self._answer(Response(200, Headers([("Transport", transport.serialize())])), session, has_timeout=has_timeout)
 
     def accept_play(self, positions: Iterable[tuple[int, int, int | None]] = ()) -> None:
-        """Answer PLAY. Over TCP, media may follow only after that; before it a player does not expect any.
+        """Answer PLAY. Over TCP, media may only follow after it; players do not expect any before.
 
-        ``positions``: (track, sequence number, RTP timestamp) of where each track begins, as far as that is known.
+        ``positions``: (track, sequence number, RTP timestamp) of the start of each track, as far as known.
         """
         pending, session = self._answered(), self._answered_session()
         response = Response(200)
@@ -479,12 +479,12 @@ class ServerConnection:
         self._answer(Response(200), session)
 
     def accept_teardown(self) -> None:
-        """Answer TEARDOWN. The session has to be ended then."""
+        """Answer TEARDOWN. The session must then be ended."""
         self._answer(Response(200))
 
     def redirect(self, target: str) -> None:
-        """Answer with another address; one that begins with a slash is a path of this server, reached in the way that
-        the request came.
+        """Answer with a redirection; a target that starts with a slash is a path of this server at the address of the
+        request.
         """
         if target.startswith("/"):
             url = RtspUrl.parse(self._answered().request.url)
@@ -493,31 +493,31 @@ class ServerConnection:
 
     @property
     def may_try_again(self) -> bool:
-        """Whether a client without the right credentials is to get a `challenge`, not yet a `deny`."""
+        """Whether a client without valid credentials gets a `challenge` instead of a `deny`."""
         return self.authenticator.failures < FAILURES_BEFORE_DENIAL
 
     def challenge(self, *, basic_only: bool) -> None:
-        """Ask the client for credentials (401). ``basic_only``: for such as only Basic can prove."""
+        """Request credentials from the client (401). ``basic_only``: for credentials that only Basic can prove."""
         self.authenticator.failures += 1
         challenges = self.authenticator.challenges(basic_only)
         self._answer(Response(401, Headers([("WWW-Authenticate", challenge) for challenge in challenges])))
 
     def deny(self, reason: str) -> list[events.Event]:
-        """Refuse what a client asked for that may not (401), and give it up."""
+        """Refuse an unauthorized request (401), and disconnect the client."""
         self._answer(Response(401))
         return self._end(reason)
 
     def refuse(self, status: int, reason: str) -> list[events.Event]:
-        """Refuse what the client asked for. The reason is for the log, and for the client with 461 only."""
+        """Refuse the request. The reason is for the log, and only with 461 for the client."""
         reason = without_secrets(reason)
-        # What to use instead is for the client's log, which shows the reason phrase.
+        # The alternative is for the client's log, which shows the reason phrase.
         self._answer(Response(status, reason=f"{REASONS[status]}: {reason}" if status == 461 else None))
         happened: list[events.Event] = [events.RequestRefused(status, reason)]
-        # After a bad request the client and we may not mean the same thing any more.
+        # After a bad request the states of client and server may differ.
         return happened + self._end(reason) if status == 400 else happened
 
     def fail(self) -> None:
-        """Tell the client of a bug of ours (500), and give it up."""
+        """Report an internal error to the client (500), and disconnect it."""
         if self.is_closed:
             return
         if self._pending is not None:
@@ -561,7 +561,7 @@ class ServerConnection:
         return [events.ConnectionEnded(reason)]
 
     def _close(self) -> None:
-        """Take nothing more. Sessions stay until the connection is abandoned, since media may still be on its way."""
+        """Accept nothing more. Sessions stay until the connection is abandoned, since media may still be in transit."""
         self.is_closed = True
         self.has_more = False
         self._pending = None

@@ -21,7 +21,7 @@ CHALLENGE_LIMIT: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class WWWAuthenticate:
-    """A challenge (RFC 7616 section 3.3). None stands for a parameter that is not there."""
+    """A challenge (RFC 7616 section 3.3). None stands for an absent parameter."""
 
     scheme: Scheme
     realm: str = ""
@@ -35,7 +35,7 @@ class WWWAuthenticate:
 
     @classmethod
     def parse(cls, value: str) -> WWWAuthenticate:
-        """Read the first challenge of a header. Raises RemoteProtocolError (400) when there is none."""
+        """Parse the first challenge of a header. Raises RemoteProtocolError (400) if there is none."""
         challenges = parse_challenges(value)
         if not challenges:
             raise RemoteProtocolError(f"invalid challenge: {value[:100]!r}")
@@ -58,9 +58,9 @@ class WWWAuthenticate:
 
 
 def parse_challenges(value: str) -> list[WWWAuthenticate]:
-    """Read every Basic and Digest challenge of one header line; some servers put several in a line.
+    """Parse all Basic and Digest challenges of one header line; some servers send several in a line.
 
-    Unknown schemes, and Digest without a nonce, are left out. Raises RemoteProtocolError (400) above CHALLENGE_LIMIT.
+    Unknown schemes, and Digest without a nonce, are ignored. Raises RemoteProtocolError (400) above CHALLENGE_LIMIT.
     """
     groups: list[tuple[str, dict[str, str]]] = []
     for part in split_unquoted(value, ","):
@@ -94,7 +94,7 @@ def parse_challenges(value: str) -> list[WWWAuthenticate]:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Credentials (RFC 7617 section 2, RFC 7616 section 3.4). None stands for a parameter that is not there."""
+    """Credentials (RFC 7617 section 2, RFC 7616 section 3.4). None stands for an absent parameter."""
 
     scheme: Scheme
     username: str
@@ -113,7 +113,7 @@ class Authorization:
 
     @classmethod
     def parse(cls, value: str) -> Authorization:
-        """Read the header. Raises RemoteProtocolError (400) when it is neither Basic nor Digest, or lacks a part."""
+        """Parse the header. Raises RemoteProtocolError (400) if it is neither Basic nor Digest, or lacks a part."""
         try:
             basic = parse_basic(value)
         except ValueError as error:
@@ -159,7 +159,7 @@ class Authorization:
             ("cnonce", self.cnonce),
         )
         parts = [f"{name}={quote(text)}" for name, text in quoted if text is not None]
-        # RFC 7616 section 3.4: these three are not quoted, and old servers mind.
+        # RFC 7616 section 3.4: these three must not be quoted; old servers require that.
         bare = (("algorithm", self.algorithm), ("qop", self.qop), ("nc", self.nc))
         parts += [f"{name}={text}" for name, text in bare if text is not None]
         return f"Digest {', '.join(parts)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def split_unquoted(text: str, separator: str) -> list[str]:
-    """Split at each ``separator`` that stands outside double quotes; the parts are stripped, empty ones left out."""
+    """Split at each ``separator`` outside of double quotes; the parts are stripped, empty ones omitted."""
     parts = []
     start = 0
     quoted = False
@@ -24,13 +24,13 @@ def split_unquoted(text: str, separator: str) -> list[str]:
 
 
 def parse_parameter(text: str) -> tuple[str, str | None]:
-    """Return (name in lower case, value without quotes); None where there is no equals sign."""
+    """Return (name in lower case, value without quotes); None without an equals sign."""
     name, equals, value = text.partition("=")
     return name.strip().lower(), unquote(value.strip()) if equals else None
 
 
 def unquote(text: str) -> str:
-    """Take double quotes off.
+    """Remove double quotes.
 
     Only ``\\"`` and ``\\\\`` count as escapes: clients send names such as ``DOMAIN\\user`` as they are.
     """
@@ -53,12 +53,12 @@ def unquote(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Put double quotes round a value."""
+    """Quote a value."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def parse_number(text: str, largest: int, base: int = 10) -> int | None:
-    """Return the number, or None when ``text`` is none or it is larger than ``largest``."""
+    """Return the number, or None if ``text`` is not one or it is larger than ``largest``."""
     if not text.isascii() or not text.isalnum() or len(text) > 20:
         return None
     try:

@@ -18,7 +18,7 @@ _UNITS: Final[dict[str, Unit]] = {
     "smpte-25": "smpte-25",
     "smpte-30-drop": "smpte-30-drop",
 }
-# Frames in a second of each SMPTE time code. Dropped frame numbers are not counted out: nobody seeks that exactly.
+# Frames per second of each SMPTE time code. Drop frames are ignored: nobody seeks that exactly.
 _FRAME_RATES: Final[dict[str, int]] = {"smpte": 30, "smpte-25": 25, "smpte-30-drop": 30}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{0,9})?", re.ASCII)
@@ -31,7 +31,7 @@ _UTC_TIME: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\.\d{0,9}
 class Range:
     """A range of a presentation; both ends in seconds.
 
-    Normal play time and SMPTE count from the beginning, ``clock`` from 1970-01-01 UTC. None leaves an end open.
+    Normal play time and SMPTE count from the start, ``clock`` from 1970-01-01 UTC. None leaves an end open.
     """
 
     unit: Unit = "npt"
@@ -42,7 +42,7 @@ class Range:
 
     @classmethod
     def parse(cls, value: str) -> Range:
-        """Read the header; the ``time`` parameter is left out. Raises RemoteProtocolError (457) when it is invalid."""
+        """Parse the header; the ``time`` parameter is ignored. Raises RemoteProtocolError (457) if it is invalid."""
         unit_text, _, times = value.partition(";")[0].partition("=")
         unit = _UNITS.get(unit_text.strip().lower())
         start_text, dash, end_text = times.partition("-")
@@ -66,7 +66,7 @@ class Range:
 
 
 def _parse_time(unit: Unit, text: str) -> float:
-    """Return seconds; ValueError when ``text`` is not a time of this unit."""
+    """Return seconds; ValueError if ``text`` is not a time of this unit."""
     match unit:
         case "npt":
             if _SECONDS.fullmatch(text):

@@ -13,7 +13,7 @@ from polycast.wire.rtsp.headers.parameters import parse_number
 ENTRY_LIMIT: Final = 64
 """Streams in one header: the limit of media in a session description."""
 
-# URLs may hold commas and semicolons, so entries are told apart by the words that begin them.
+# URLs may contain commas and semicolons, so entries are separated by the words that start them.
 _NEXT_ENTRY: Final = re.compile(r",\s*(?=url\s*=)", re.IGNORECASE)
 _URL: Final = re.compile(r"^\s*url\s*=\s*", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r";\s*(seq|rtptime)\s*=\s*([^;,\s]*)", re.IGNORECASE)
@@ -21,7 +21,7 @@ _PARAMETER: Final = re.compile(r";\s*(seq|rtptime)\s*=\s*([^;,\s]*)", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class RTPInfo:
-    """Where the RTP of one stream begins after PLAY. None stands for a value that is missing or unreadable."""
+    """Where the RTP of one stream starts after PLAY. None stands for a missing or invalid value."""
 
     url: str
     seq: int | None = None
@@ -31,7 +31,7 @@ class RTPInfo:
 
 
 def parse_rtp_info(value: str) -> list[RTPInfo]:
-    """Read the header; entries without a URL are left out. Raises RemoteProtocolError (400) above ENTRY_LIMIT."""
+    """Parse the header; entries without a URL are ignored. Raises RemoteProtocolError (400) above ENTRY_LIMIT."""
     texts = _NEXT_ENTRY.split(value, ENTRY_LIMIT)
     if len(texts) > ENTRY_LIMIT:
         raise RemoteProtocolError(f"RTP-Info with more than {ENTRY_LIMIT} entries")

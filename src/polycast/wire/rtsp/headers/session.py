@@ -13,7 +13,7 @@ _LARGEST_TIMEOUT: Final = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session's name and how long it lives without a sign of life."""
+    """A session's name and timeout."""
 
     identifier: str
     timeout: int | None = None
@@ -21,7 +21,7 @@ class Session:
 
     @classmethod
     def parse(cls, value: str) -> Session:
-        """Read the header; an unreadable timeout counts as none. Raises RemoteProtocolError (400) without a name."""
+        """Parse the header; an invalid timeout is ignored. Raises RemoteProtocolError (400) without a name."""
         identifier, _, rest = value.partition(";")
         identifier = identifier.strip()
         if not identifier:

@@ -31,7 +31,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """One transport, offered or chosen. None stands for a parameter that is not there."""
+    """One transport, offered or chosen. None stands for an absent parameter."""
 
     lower_transport: Literal["UDP", "TCP"] = "UDP"
     profile: str = "AVP"
@@ -52,10 +52,10 @@ class Transport:
 
     @classmethod
     def parse(cls, value: str, *, leniently: bool = False) -> Transport:
-        """Read one transport; names in any case, quotes or not, unknown parameters left out.
+        """Parse one transport; names in any case, with or without quotes, unknown parameters ignored.
 
-        ``leniently``: invalid ports, channels and modes are left out, too. Raises RemoteProtocolError: 461 when it is
-        no RTP over UDP or TCP, 400 for an invalid port, channel or mode.
+        ``leniently``: invalid ports, channels and modes are also ignored. Raises RemoteProtocolError: 461 if it is
+        not RTP over UDP or TCP, 400 for an invalid port, channel or mode.
         """
         parts = split_unquoted(value, ";")
         specifier = parts[0].upper().split("/") if parts else []
@@ -81,7 +81,7 @@ class Transport:
             server_port=_parse_pair(parameters, "server_port"),
             port=_parse_pair(parameters, "port"),
             ttl=parse_number(parameters.get("ttl") or "", 255),
-            # Dahua pads the number with spaces and leaves out leading zeros; an unreadable one only informs.
+            # Dahua pads the number with spaces and omits leading zeros; it is only informative.
             ssrc=parse_number((parameters.get("ssrc") or "").strip(), _LARGEST_SSRC, 16),
             mode=_parse_mode(parameters.get("mode")),
         )
@@ -113,9 +113,9 @@ class Transport:
 
 
 def parse_transports(value: str) -> list[Transport]:
-    """Read the alternatives that a client offers, in its order; those that are not RTP are left out.
+    """Parse the alternatives that a client offers, in its order; those that are not RTP are ignored.
 
-    Raises RemoteProtocolError: 461 when nothing is left, 400 when one that is RTP is invalid.
+    Raises RemoteProtocolError: 461 if nothing is left, 400 if an RTP one is invalid.
     """
     alternatives = split_unquoted(value, ",")
     if len(alternatives) > ALTERNATIVE_LIMIT:
@@ -156,7 +156,7 @@ def _parse_pair(parameters: dict[str, str | None], name: str) -> Pair | None:
     largest = _LARGEST[name]
     first_text, dash, second_text = text.partition("-")
     first = parse_number(first_text.strip(), largest)
-    # A single number means the pair that begins with it.
+    # A single number means the pair that starts with it.
     second = parse_number(second_text.strip(), largest) if dash else None if first is None else first + 1
     if first is None or second is None or second > largest:
         raise RemoteProtocolError(f"invalid {name}: {text[:100]!r}")
@@ -165,7 +165,7 @@ def _parse_pair(parameters: dict[str, str | None], name: str) -> Pair | None:
 
 def _parse_address(parameters: dict[str, str | None], name: str) -> str | None:
     text = parameters.get(name)
-    # An address holds none of these; with one of them it is the rest of a broken header.
+    # An address contains none of these; with one of them it is the rest of an invalid header.
     return text if text and not any(character in ' \t,;="' for character in text) else None
 
 
