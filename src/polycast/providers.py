@@ -1,7 +1,7 @@
-"""Who tells the lower layers which protocols there are: they ask here, and the package answers.
+"""Gives the lower layers access to the declarations of the protocols.
 
-The configuration is made of what the protocols declare, but must not import them; the package (``polycast/__init__``),
-which puts everything together, provides them here before anything else is imported.
+The configuration is built from these declarations, but must not import the protocols; the package
+(``polycast/__init__``) registers them here before anything else is imported.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ _provider: Callable[[], tuple[Any, ...]] | None = None
 
 
 def provide(provider: Callable[[], tuple[Any, ...]]) -> None:
-    """Set who is asked. It is asked each time, and not before somebody needs the protocols."""
+    """Set the function that returns the declarations. It is called on each use, and not before the first one."""
     global _provider
     _provider = provider
 
 
 def protocols() -> tuple[Any, ...]:
-    """Return what the protocols declare; see `config.declarations.DeclaredProtocol`."""
+    """Return the declarations of the protocols; see `config.declarations.DeclaredProtocol`."""
     if _provider is None:
         raise RuntimeError("nobody has said which protocols there are")
     return _provider()

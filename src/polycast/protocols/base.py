@@ -1,7 +1,7 @@
-"""What a protocol is to the rest: what it declares of itself, and what its servers do.
+"""The interface of a protocol: its declarations and its servers.
 
-All tables of protocols, wherever they are, are made of the declarations. Neither this module nor the ``__init__`` of a
-protocol's folder imports a server or a source, or what these need: that is done when one is started.
+All tables of protocols are derived from the declarations. Neither this module nor the ``__init__`` of a protocol's
+folder imports a server or a source, or their dependencies: that happens when one is started.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def always(_: Configuration) -> bool:
-    """Whatever the configuration says."""
+    """Independent of the configuration."""
     return True
 
 
@@ -42,10 +42,10 @@ class Listener(Struct, frozen=True, eq=False):
     key: str
     """Configuration key of the address, ``host:port``."""
     is_datagram: bool = False
-    """Whether it is of UDP; else of TCP."""
+    """Whether it is UDP; else TCP."""
     is_used: Callable[[Configuration], bool] = always
     follows: str = ""
-    """Key of another listener. Where a program sets its port to 0, this one's is 0, too, unless it is set."""
+    """Key of another listener. If a program sets its port to 0, this port is also 0, unless it is set."""
 
     def address(self, configuration: Configuration) -> str:
         """Return the configured address."""
@@ -65,13 +65,13 @@ class Certificate(Struct, frozen=True, eq=False):
 
 
 class Address(Struct, frozen=True, eq=False):
-    """How people reach a stream at a server: ``scheme://host:port/path``, at the port of its first listener."""
+    """The URL of a stream for users: ``scheme://host:port/path``, with the port of the first listener."""
 
     scheme: Callable[[Configuration], str]
     is_page: bool = False
     """Whether it is a web page that plays the stream; else it is for players."""
     is_shown: bool = True
-    """Whether the demo and the status page lead there."""
+    """Whether the demo and the status page link to it."""
 
     def url(self, configuration: Configuration, host: str, port: int, path: str) -> str:
         """Return the address of a path."""
@@ -82,36 +82,36 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
     """A server of a protocol; most have one, or one with TLS and one without."""
 
     name: str
-    """In logs, and for people: ``RTSP``."""
+    """In logs and for users: ``RTSP``."""
     collection: str
     """In the API's URLs: ``rtspsessions``."""
     metric: str
     """Name of the metric family that counts its sessions by state, or has its items by name: ``rtsp_sessions``."""
     is_enabled: Callable[[Configuration], bool]
     load: Callable[[], Callable[[ServerKind, ServerContext, Configuration], Server]]
-    """Imports the server's class; called beside the loop when a server is started while others run."""
+    """Imports the server's class; called in a thread if other servers are running."""
     listeners: tuple[Listener, ...]
-    """The first one is that for which it is named."""
+    """The first one is the main one."""
     certificate: Certificate | None = None
     address: Address | None = None
     item: type[Struct] = SessionItem
-    """What the API lists; a `SessionItem`, or something else if they are no sessions."""
+    """The items in the API; a `SessionItem`, or another type if they are not sessions."""
     can_kick: bool = True
     """Whether its sessions can be closed by their id."""
     packages: Mapping[str, str] = {}
-    """Optional packages that it needs: how each is installed, by what is imported of it."""
+    """Optional packages that it needs: how to install each, by the imported name."""
     advice: str = ""
-    """What else can be done when one of them is missing."""
+    """Advice if one of them is missing."""
     preload: Callable[[], None] | None = None
-    """Reads what the server keeps in memory; called in a thread."""
+    """Loads data that the server keeps in memory; called in a thread."""
 
     @property
     def restart_keys(self) -> frozenset[str]:
-        """Configuration keys whose change needs a new server, as they themselves say."""
+        """Configuration keys whose change requires a new server, as declared by the keys."""
         return restart_keys(self.name)
 
     def create(self, context: ServerContext, configuration: Configuration) -> Server:
-        """Return a server that is not started yet. Raises OSError with a text for the user."""
+        """Return a new server, not started yet. Raises OSError with a text for the user."""
         try:
             made = self.load()
         except ModuleNotFoundError as error:
@@ -126,11 +126,11 @@ class Pull(Struct, frozen=True, eq=False):
 
     kind: SourceKind
     load: Callable[[], type[Puller]]
-    """Imports what pulls it."""
+    """Imports its puller."""
     prepare: Callable[[], None] | None = None
-    """Imports what it needs later, and would otherwise keep the loop waiting."""
+    """Imports later dependencies in advance, which would otherwise block the loop."""
     is_for_library: bool = True
-    """Whether ``polycast.read`` takes its URLs."""
+    """Whether ``polycast.read`` accepts its URLs."""
 
 
 class PushScheme(Struct, frozen=True, eq=False):
@@ -138,7 +138,7 @@ class PushScheme(Struct, frozen=True, eq=False):
 
     schemes: tuple[str, ...]
     open: Callable[[str, str], Callable[[Log], Pusher]]
-    """Takes a URL and the fingerprint of a certificate (or ""). Raises PolycastError for a URL that is not valid."""
+    """Accepts a URL and the fingerprint of a certificate (or ""). Raises PolycastError for an invalid URL."""
 
 
 class Protocol(Struct, frozen=True, eq=False, kw_only=True):
@@ -148,11 +148,11 @@ class Protocol(Struct, frozen=True, eq=False, kw_only=True):
     configuration: type[Section] | None = None
     """Its settings."""
     servers: tuple[ServerKind, ...] = ()
-    """In the order in which they are started; stopped the other way round."""
+    """In the order of starting; stopped in reverse order."""
     pulls: tuple[Pull, ...] = ()
     pushes: tuple[PushScheme, ...] = ()
     embedded: Mapping[str, Any] = {}
-    """Settings that have another default where a Python program embeds the server."""
+    """Settings with a different default if a Python program embeds the server."""
 
     @property
     def sources(self) -> tuple[SourceKind, ...]:
@@ -161,7 +161,7 @@ class Protocol(Struct, frozen=True, eq=False, kw_only=True):
 
 
 class ConnectionObserver(typing.Protocol):
-    """Whoever wants to know of clients that connect: the command that runs for each of them."""
+    """Observer of client connections: the command that runs for each of them."""
 
     def on_connected(self, connection: object, log: Log) -> None: ...
     def on_disconnected(self, connection: object) -> None: ...
@@ -175,16 +175,16 @@ class ServerContext:
     hub: Hub
     log: Log
     connections: ConnectionObserver | None = None
-    """Told of each client that connects over TCP."""
+    """Called for each client that connects over TCP."""
 
 
 class Server(ABC):
-    """A running protocol server. Made by the `ServerKind` that the registry lists."""
+    """A running protocol server. Created by its `ServerKind` in the registry."""
 
     kind: ServerKind
     """Its declaration."""
     internal_errors: int = 0
-    """Exceptions that should not have happened; each closed one session only."""
+    """Internal errors; each closed only one session."""
 
     @property
     def name(self) -> str:
@@ -208,7 +208,7 @@ class Server(ABC):
 
     @property
     def item(self) -> type[Struct]:
-        """What `items` gives."""
+        """The type of `items`."""
         return self.kind.item
 
     @abstractmethod
@@ -221,28 +221,28 @@ class Server(ABC):
 
     @abstractmethod
     def items(self) -> Mapping[str, Struct]:
-        """Return what the API lists in the collection as it is now, by id."""
+        """Return the current items of the API collection, by id."""
 
     def sessions(self) -> dict[str, SessionItem]:
-        """Return all sessions as they are now, by id; none for a server whose items are no sessions."""
+        """Return the current sessions, by id; none for a server whose items are not sessions."""
         return {key: item for key, item in self.items().items() if isinstance(item, SessionItem)}
 
     @abstractmethod
     def kick(self, session_id: str) -> bool:
-        """Close a session; False when there is none with this id."""
+        """Close a session; False if there is none with this id."""
 
     @abstractmethod
     def apply(self, configuration: Configuration) -> None:
-        """Take changed settings that need no restart."""
+        """Apply changed settings that need no restart."""
 
     @property
     @abstractmethod
     def ports(self) -> dict[str, int]:
-        """The ports it listens on, by configuration key; useful where 0 was configured."""
+        """The ports it listens on, by configuration key; useful if 0 was configured."""
 
 
 def new_session_id(taken: Callable[[str], bool]) -> str:
-    """Return a random nine-digit id for logs and the API, as rtsp-simple-server gives them."""
+    """Return a random nine-digit id for logs and the API, as in rtsp-simple-server."""
     while True:
         session_id = str(100_000_000 + secrets.randbelow(899_999_999))
         if not taken(session_id):

@@ -1,4 +1,4 @@
-"""The protocols that there are. A new one is a folder beside this file and a row here."""
+"""The registry of protocols. A new one is a folder next to this file and a row here."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PROTOCOLS: tuple[Protocol, ...] = (
     webrtc.PROTOCOL,
     rpicamera.PROTOCOL,
 )
-"""In the order in which they are documented and started."""
+"""In the order of the documentation and of starting."""
 
 
 def protocols() -> tuple[Protocol, ...]:
-    """Return all protocols; ask each time, since a program or a test may add to them."""
+    """Return all protocols; do not cache them, since a program or a test may add more."""
     return PROTOCOLS
 
 
@@ -27,5 +27,5 @@ def server_kinds() -> tuple[ServerKind, ...]:
 
 
 def pull_of(kind: SourceKind) -> Pull | None:
-    """Return how a kind of source is pulled; None for one that is not."""
+    """Return how a kind of source is pulled; None for one that is not pulled."""
     return next((pull for protocol in protocols() for pull in protocol.pulls if pull.kind == kind), None)

@@ -1,4 +1,4 @@
-"""Receiving a publisher's RTP: from its packets, in whatever way they come, to runs in a stream.
+"""Receives a publisher's RTP: from its packets, over any transport, to runs in a stream.
 
 Used by all protocols whose media is RTP. A `MediaReceiver` is for one publisher, its `TrackReceiver` for one track:
 order, loss, size limits, invalid packets, counters, and RTCP in both directions.
@@ -29,8 +29,8 @@ class MediaReceiver:
     def __init__(
         self, stream: Stream, counters: Counters, log: Log, now: float, *, reorders: bool, ignores_short: bool = False
     ) -> None:
-        """``reorders``: packets come over a network that may reorder them; over TCP there is no need to.
-        ``ignores_short``: leave out what is too short for RTP, as servers send it to open a NAT, without a word."""
+        """``reorders``: restore the order of packets from a network that may change it; not needed over TCP.
+        ``ignores_short``: silently ignore packets that are too short for RTP, as servers send them to open a NAT."""
         self.stream = stream
         self.counters = counters
         self._log = log
@@ -38,12 +38,12 @@ class MediaReceiver:
         self.ignores_short = ignores_short
         self._began = now
         self.last_activity: float | None = None
-        """When anything was received last; None before that."""
+        """When anything was last received; None before that."""
         self.tracks = tuple(TrackReceiver(self, track, reorders=reorders) for track in stream.tracks)
 
     @property
     def idle_since(self) -> float:
-        """When anything was received last; at first, when the receiver was made."""
+        """When anything was last received; initially, when the receiver was created."""
         return self._began if self.last_activity is None else self.last_activity
 
     def on_bad_packet(self, error: RemoteProtocolError) -> None:
@@ -53,16 +53,16 @@ class MediaReceiver:
         self._bad_packets += 1
 
     def end_of_read(self) -> None:
-        """Say that what one read brought has been received."""
+        """One read has been processed completely."""
         self.stream.end_of_read()
 
     def give_up_missing(self, now: float) -> None:
-        """Wait no longer for packets that have been missing for too long."""
+        """Give up packets that have been missing for too long."""
         for track in self.tracks:
             track.give_up_missing(now)
 
     def tick(self, now: float) -> None:
-        """Called about once a second: missing packets, statistics, and what the log has to be told."""
+        """Called about once a second: missing packets, statistics and log messages."""
         self.give_up_missing(now)
         self.stream.end_of_read()
         self.counters.packets_lost = sum(track.lost for track in self.tracks)
@@ -83,13 +83,13 @@ class TrackReceiver:
         self._index = track.index
         self._reception = RtpReception(track.track.clock_rate) if reorders else None
         self._repacketizer: Repacketizer | None = None
-        """There from the first packet on that is too large."""
+        """Created for the first oversized packet."""
         self._own_ssrc = secrets.randbits(32)
         self.has_sender_report = False
 
     @property
     def lost(self) -> int:
-        """Packets that never came."""
+        """Packets that never arrived."""
         return self._track.counters.lost
 
     @property
@@ -98,7 +98,7 @@ class TrackReceiver:
         return 0.0 if self._reception is None else self._reception.jitter_seconds
 
     def receive_buffer(self, buffer: PacketBuffer, now: float) -> None:
-        """Take packets that came in one read over TCP. The hot path of the server."""
+        """Process the packets of one read over TCP. The hot path of the server."""
         media = self._media
         media.last_activity = now
         run = FramedRun(self._index, buffer)
@@ -110,7 +110,7 @@ class TrackReceiver:
         self._receive_each(buffer, now)
 
     def receive_datagram(self, data: bytes, start: int, end: int, now: float) -> None:
-        """Take the packet ``data[start:end]`` that came in a datagram; what is too short only opens a NAT."""
+        """Process the packet ``data[start:end]`` of a datagram; one that is too short only opens a NAT."""
         if end - start < HEADER_SIZE:
             return
         self._media.last_activity = now
@@ -129,7 +129,7 @@ class TrackReceiver:
         self._publish((packet,) if self._reception is None else self._reception.receive(packet, now), now)
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
-        """Take a compound RTCP packet of the publisher."""
+        """Process a compound RTCP packet of the publisher."""
         self._media.last_activity = now
         try:
             reports = parse_compound(data)
@@ -149,12 +149,12 @@ class TrackReceiver:
         return serialize_compound([ReceiverReport(self._own_ssrc, () if block is None else (block,))])
 
     def give_up_missing(self, now: float) -> None:
-        """Wait no longer for packets that have been missing for too long."""
+        """Give up packets that have been missing for too long."""
         if self._reception is not None:
             self._publish(self._reception.flush(now), now)
 
     def _receive_each(self, buffer: PacketBuffer, now: float) -> None:
-        """Take the packets of a buffer one by one, where they cannot be taken all at once."""
+        """Process the packets of a buffer one by one, if they cannot be processed as a run."""
         media = self._media
         track = self._track
         payload_type = track.payload_type
@@ -173,7 +173,7 @@ class TrackReceiver:
                     continue
                 count += 1
                 size += end - start
-                if packet.data is not data:  # padding was taken off: the header in front no longer fits
+                if packet.data is not data:  # padding was removed: the header before it no longer matches
                     is_unchanged = False
                 if end - start > maximum_size or self._repacketizer is not None:
                     packets += self._fit(packet)
@@ -199,9 +199,9 @@ class TrackReceiver:
             self._media.stream.publish(PacketRun(self._index, fitting), now)
 
     def _fit(self, packet: RtpPacket) -> Sequence[RtpPacket]:
-        """Return a packet, or what has to be sent in its place because it is too large, or one before it was.
+        """Return a packet, or the packets that replace it because it, or an earlier one, is too large.
 
-        Raises RemoteProtocolError where it cannot be repacketized.
+        Raises RemoteProtocolError if it cannot be repacketized.
         """
         if self._repacketizer is None:
             if len(packet) <= self._track.maximum_packet_size:

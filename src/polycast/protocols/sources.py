@@ -1,4 +1,4 @@
-"""Makes the source of a path."""
+"""Creates the source of a path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polycast.protocols.registry import pull_of
 
 
 def make_source(path: Path, addresses: Sequence[str], settings: SourceSettings) -> Source | None:
-    """Return the source that feeds a path from these addresses, in their order; None where clients publish."""
+    """Return the source of a path with these addresses, in order; None if clients publish."""
     pullers: list[Puller] = []
     for url in addresses:
         kind = source_kind(url)

@@ -1,4 +1,4 @@
-"""What the servers whose clients connect over TCP have in common."""
+"""Base of the servers whose clients connect over TCP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polycast.net.server import ClientConnection, ConnectionServer
 from polycast.net.tcp import TcpConnection
 from polycast.protocols.base import Server, ServerContext, ServerKind
 
-# Bytes of a media packet that readBufferCount counts in.
+# Bytes per packet, the unit of readBufferCount.
 PACKET_SIZE = 1472
 
 
@@ -24,12 +24,12 @@ class ServerConnection(TcpConnection):
     # For protocols
 
     def on_tick(self, now: float) -> None:
-        """Called about once a second: time-outs. Not while the server owes it work."""
+        """Called about once a second: timeouts. Not while received data is waiting for processing."""
 
     def on_dropped(self, count: int) -> None:
         """Called about once a second while packets or frames are dropped."""
 
-    # The rest
+    # Implementation
 
     def on_connected(self) -> None:
         self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
@@ -57,7 +57,7 @@ class TcpServer(ConnectionServer, Server):
     """The server of a protocol: a listener with its connections, settings and sessions."""
 
     tells_observer: ClassVar[bool] = True
-    """Whether the command that runs for each client that connects is for these clients, too."""
+    """Whether the command for client connections also runs for these clients."""
 
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         self.kind = kind
@@ -87,12 +87,12 @@ class TcpServer(ConnectionServer, Server):
 
     @property
     def failure_pause(self) -> float:
-        """Seconds that a client waits for the answer after it failed to prove who it is."""
+        """Seconds by which the answer to a failed authentication is delayed."""
         return float(self.configuration.authentication_failure_pause)
 
     @property
     def queue_minimum(self) -> int:
-        """Bytes that are queued for a slow reader in any case."""
+        """Minimum queue size for a slow reader in bytes."""
         return self.configuration.read_buffer_count * PACKET_SIZE
 
     def apply(self, configuration: Configuration) -> None:

@@ -1,4 +1,4 @@
-"""One TCP (or TLS) connection of an RTSP client: drives the protocol's engine, and has its requests done."""
+"""One TCP (or TLS) connection of an RTSP client: drives the engine, and passes its requests to the handler."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Connection(ServerConnection):
     def failure_pause(self) -> float:
         return self.server.failure_pause
 
-    # The shell
+    # Base class
 
     def on_connected(self) -> None:
         nonce = secrets.token_hex(16)
@@ -111,7 +111,7 @@ class Connection(ServerConnection):
         super().on_internal_error()
 
     def flush(self) -> None:
-        """Send what the engine has to send."""
+        """Send the engine's output."""
         data = self._engine.data_to_send()
         if data:
             self.answer(data)
@@ -150,7 +150,9 @@ class Connection(ServerConnection):
                 self._finish(outcome)
             else:
                 self._task = self.loop.create_task(self._wait_for(outcome))
-                self._task.add_done_callback(lambda _: outcome.close())  # the client may go before the task has begun
+                self._task.add_done_callback(
+                    lambda _: outcome.close()
+                )  # the client may disconnect before the task starts
 
     async def _wait_for(self, coroutine: Coroutine[None, None, Outcome]) -> None:
         try:
@@ -176,7 +178,7 @@ class Connection(ServerConnection):
         session = self._sessions.find(self._engine.session)
         return session.media if session is not None else None
 
-    # Life
+    # Life cycle
 
     def on_dropped(self, count: int) -> None:
         self.log.warning("the client is too slow to read the stream: %d packets dropped", count)

@@ -1,4 +1,4 @@
-"""RTP and RTCP on the connection itself, and what readers report of theirs."""
+"""RTP and RTCP over the connection itself, and the receiver reports of readers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polycast.wire.rtsp.interleaved import InterleavedRun
 
 
 class InterleavedInput:
-    """Gives the interleaved frames of a publisher to the receivers of its tracks."""
+    """Passes the interleaved frames of a publisher to the receivers of its tracks."""
 
     __slots__ = ("_rtcp", "_rtp")
 
@@ -25,7 +25,7 @@ class InterleavedInput:
         self._rtcp: dict[int, TrackReceiver] = {rtcp: tracks[index] for index, (_, rtcp) in channels.items()}
 
     def receive(self, run: InterleavedRun, now: float) -> None:
-        """Take what one read brought of a channel; one that is not in use is ignored. ``now``: monotonic seconds."""
+        """Process the frames of a channel from one read; unused channels are ignored. ``now``: monotonic seconds."""
         track = self._rtp.get(run.channel)
         if track is not None:
             track.receive_buffer(run, now)
@@ -37,7 +37,7 @@ class InterleavedInput:
 
 
 def receiver_report(data: bytes, stream: Stream, counters: Counters, now: float) -> None:
-    """Take what a reader reports about its reception into its session's counters."""
+    """Add a reader's reception statistics to its session's counters."""
     with contextlib.suppress(RemoteProtocolError):
         for report in parse_compound(data):
             if not isinstance(report, ReceiverReport | SenderReport):

@@ -30,7 +30,7 @@ from polycast.wire.rtsp.url import RtspUrl
 # Seconds between two sender reports: RFC 3550 section 6.2 allows 5 for small sessions.
 REPORT_SECONDS = 5.0
 
-# Seconds between two looks at the connection.
+# Seconds between two checks of the connection.
 CHECK_SECONDS = 1.0
 
 
@@ -142,7 +142,7 @@ class RtspPusher(Pusher, PacketReader):
             count[1] += sum(packet.end - packet.payload for packet in run.packets)
 
     def close_reader(self, reason: str) -> None:
-        """The stream is over; the supervisor sees that."""
+        """The stream has ended; the supervisor notices that."""
 
     def reference(self) -> Reference:
         return Reference("rtspPusher")
@@ -152,7 +152,7 @@ class RtspPusher(Pusher, PacketReader):
 
     @staticmethod
     def _take_setup(response: Response, offer: Transport) -> Pair:
-        """Return the interleaved channels that were agreed on."""
+        """Return the negotiated interleaved channels."""
         try:
             agreed = read_transport_answer(response.headers.get_all("Transport"), offer)
         except RemoteProtocolError as error:

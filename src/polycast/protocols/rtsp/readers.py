@@ -1,4 +1,4 @@
-"""The three ways in which a session gets the packets of a stream: TCP interleaved, UDP, UDP multicast.
+"""The transports by which a session reads a stream: TCP interleaved, UDP, UDP multicast.
 
 Each wire form of a batch is built by the first reader that needs it and then shared by all.
 """
@@ -18,7 +18,7 @@ from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS, Address, UdpSoc
 from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, interleaved_framing
 
 MAXIMUM_PRELUDE_SIZE = 2 * 1024 * 1024
-"""Bytes kept for a reader until all tracks have begun: one second at 16 Mbit/s."""
+"""Bytes kept for a reader until all tracks have started: one second at 16 Mbit/s."""
 
 Channels = tuple[int, ...]
 """Interleaved channel of each track of the stream, by index; -1 for tracks that the reader did not set up."""
@@ -29,7 +29,7 @@ class InterleavedForm(NamedTuple):
 
     data: bytes
     packets: int
-    """How many they are."""
+    """Their number."""
 
 
 class DatagramForm(NamedTuple):
@@ -38,7 +38,7 @@ class DatagramForm(NamedTuple):
     calls: list[tuple[bytes, int]]
     """(bytes, segment size) for each system call."""
     packets: int
-    """How many they are."""
+    """Their number."""
     size: int
     """Bytes of the packets."""
 
@@ -48,19 +48,19 @@ class Owner(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """What went through it."""
+        """Its counters."""
 
     def close(self, reason: str) -> None:
-        """The stream is over."""
+        """The stream has ended."""
 
     def reference(self) -> Reference:
-        """Return how the API names it."""
+        """Return its name in the API."""
 
 
 def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
     """Return a batch as interleaved frames (RFC 2326 section 10.12).
 
-    Where the publisher used the same channels, its own bytes are taken as they came, in as few slices as possible.
+    If the publisher used the same channels, its bytes are used unchanged, in as few slices as possible.
     """
     parts: list[bytes | memoryview] = []
     count = 0
@@ -79,7 +79,7 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
 
 
 def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
-    """Return the packets of one track as runs of equal size, each for one system call (design section 2)."""
+    """Return the packets of one track as runs of equal size, each for one system call."""
     packets = [packet for run in batch.runs if run.track_index == track_index for packet in run.packets]
     calls: list[tuple[bytes, int]] = []
     parts: list[memoryview] = []
@@ -105,30 +105,30 @@ def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
 
 
 def datagram_key(track_index: int) -> str:
-    """Return under which key batches keep `to_datagrams` for all readers over UDP, unicast and multicast.
+    """Return the key under which batches keep `to_datagrams` for all readers over UDP, unicast and multicast.
 
-    A string makes its hash once, a tuple each time.
+    Strings cache their hash, tuples do not.
     """
     return f"datagrams {track_index}"
 
 
 class Prelude(PacketReader):
-    """Keeps what a stream sends until each of the tracks has begun, so that PLAY can tell where they begin.
+    """Keeps the output of a stream until all tracks have started, so that their positions are known to PLAY.
 
-    Used while a stream begins that is there because somebody asked for it: the first reader is to lose nothing. But
-    FFmpeg gives the first picture of an RTSP stream no time, and where pictures are reordered it cannot derive one, so
-    that recordings fail whose first picture is a key frame. There the first key frame is left out.
+    Used at the start of an on-demand stream, so that the first reader loses nothing. But FFmpeg gives the first picture
+    of an RTSP stream no time, and if pictures are reordered it cannot derive one, so that recordings fail if the first
+    picture is a key frame. In that case the first key frame is dropped.
     """
 
     def __init__(
         self, session: Owner, loop: asyncio.AbstractEventLoop, track_indexes: Iterable[int], reordered: int | None
     ) -> None:
-        """``reordered``: index of the track whose pictures are reordered, if that is one of these."""
+        """``reordered``: index of the track whose pictures are reordered, if any."""
         self._session = session
         self._missing = set(track_indexes)
         self._reordered = reordered
         self._left_out: int | None = None
-        """Timestamp of the key frame that is left out."""
+        """Timestamp of the dropped key frame."""
         self._size = 0
         self._done: asyncio.Future[None] = loop.create_future()
         self.batches: list[PacketBatch] = []
@@ -136,7 +136,7 @@ class Prelude(PacketReader):
         """Sequence number and RTP timestamp of the first packet, by track."""
 
     async def wait(self, seconds: float) -> None:
-        """Wait until all tracks have begun, at most for so long."""
+        """Wait until all tracks have started, up to a timeout."""
         await asyncio.wait((self._done,), timeout=seconds)
 
     def deliver(self, batch: PacketBatch) -> None:
@@ -184,7 +184,7 @@ class SessionReader(PacketReader):
         self._session = session
         self.counters: Counters = session.counters
         self.reported: set[int] = set()
-        """Tracks of which it was sent a sender report."""
+        """Tracks with a sender report sent to it."""
 
     def close_reader(self, reason: str) -> None:
         self._session.close(reason)
@@ -193,7 +193,7 @@ class SessionReader(PacketReader):
         return self._session.reference()
 
     def send_report(self, track_index: int, report: bytes) -> None:
-        """Send an RTCP packet about a track, where the reader set that track up."""
+        """Send an RTCP packet about a track, if the reader set that track up."""
         raise NotImplementedError
 
 
@@ -208,7 +208,7 @@ class InterleavedReader(SessionReader):
         self._framings = tuple(map(interleaved_framing, channels))
         self._report_channels = report_channels
         self._key_track = key_track
-        self._form_key = f"interleaved {channels}"  # a string makes its hash once, a tuple each time
+        self._form_key = f"interleaved {channels}"  # strings cache their hash, tuples do not
         self._interleave = partial(interleave, channels=channels)
 
     def deliver(self, batch: PacketBatch) -> None:
@@ -219,7 +219,7 @@ class InterleavedReader(SessionReader):
                 return
             batch = resumed
         if type(batch) is FramedRun and batch.framing is self._framings[batch.track_index] and batch.is_whole:
-            data, count = batch.buffer.data, batch.count  # the publisher's bytes, as they came
+            data, count = batch.buffer.data, batch.count  # the publisher's bytes, unchanged
         else:
             data, count = batch.form(self._form_key, self._interleave)
         if data:
@@ -284,7 +284,7 @@ class DatagramReader(SessionReader):
 
 
 class MulticastGroup:
-    """What one stream sends to multicast addresses, once for all readers that joined them."""
+    """Sends one stream to multicast addresses, once for all readers that joined them."""
 
     def __init__(
         self,
@@ -302,10 +302,10 @@ class MulticastGroup:
         """Multicast IP address of each track, by index."""
         self.ports = ports
         self.sessions: set[object] = set()
-        """Sessions that use the group; the last one's leave closes it."""
+        """Sessions that use the group; it closes when the last one leaves."""
 
     def deliver(self, batch: PacketBatch) -> tuple[int, int]:
-        """Send a batch unless it was sent already; return (packets, bytes) of it."""
+        """Send a batch unless it was already sent; return its (packets, bytes)."""
         return batch.form(self._form_key, self._send)
 
     def send_report(self, track_index: int, report: bytes) -> None:
@@ -343,4 +343,4 @@ class MulticastReader(SessionReader):
         self.counters.bytes_sent += sent_bytes
 
     def send_report(self, track_index: int, report: bytes) -> None:
-        """Reports go to the group, once; see `MulticastGroup.send_report`."""
+        """Reports are sent once to the group; see `MulticastGroup.send_report`."""

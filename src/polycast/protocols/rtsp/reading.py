@@ -1,4 +1,4 @@
-"""The reading half of an RTSP session: from a stream to the client."""
+"""The playing part of an RTSP session: from a stream to the client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reading:
         self.path = path
         self.stream = stream
         self.reader: SessionReader | None = None
-        """There while the stream is played."""
+        """Set while the stream is played."""
         self.ports = ClientPorts(context.ports) if context.ports is not None else None
         self._session = session
         self._context = context
@@ -36,7 +36,7 @@ class Reading:
         self._prelude: Prelude | None = None
 
     def begin_prelude(self) -> Prelude:
-        """Begin to keep what the stream sends, until `start` takes it."""
+        """Start to keep the output of the stream, until `start` uses it."""
         self.end_prelude()
         stream, wire = self.stream, self._session.wire
         if wire.protocol is not Protocol.TCP:
@@ -49,15 +49,15 @@ class Reading:
         return prelude
 
     def end_prelude(self) -> Prelude | None:
-        """Stop keeping; return what was kept."""
+        """Stop; return the kept output."""
         prelude, self._prelude = self._prelude, None
         if prelude is not None:
-            self.stream.flush()  # what waits for the end of its frame is not lost between two readers
+            self.stream.flush()  # so that a pending batch is not lost between two readers
             self.path.remove_reader(prelude, is_provisional=True)
         return prelude
 
     def start(self, outbox: Outbox) -> None:
-        """Attach to the stream; ``outbox`` is that of the connection. Raises NoOnePublishing when the stream has ended
+        """Attach to the stream; ``outbox`` belongs to the connection. Raises NoOnePublishing if the stream has ended
         since SETUP.
         """
         prelude = self.end_prelude()
@@ -107,7 +107,7 @@ class Reading:
         return DatagramReader(session, ports.server.rtp, ports.server.rtcp, ports.addresses)
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Take the interleaved frames of one read: what the client reports."""
+        """Process the interleaved frames of one read: receiver reports of the client."""
         if self._session.wire.state is State.PLAYING:
             for start, end in run.bounds():
                 self._on_report(run.data, start, end, now)
@@ -116,16 +116,16 @@ class Reading:
         self._on_report(data, start, end, self._context.clock())
 
     def _on_report(self, data: bytes, start: int, end: int, now: float) -> None:
-        """Take a receiver report: the client is alive, and figures for the statistics."""
+        """Process a receiver report: it keeps the session alive, and updates the statistics."""
         self._session.wire.last_request = now
         receiver_report(data[start:end], self.stream, self._session.counters, now)
 
     def _on_rtp(self, data: bytes, start: int, end: int) -> None:
-        """Packets that readers send in order to open a NAT."""
+        """Packets that readers send to open a NAT."""
 
     def tick(self, now: float) -> None:
         """Called about once a second while the stream is played."""
         if isinstance(self.reader, InterleavedReader):
-            return  # the connection watches its queue
+            return  # the connection monitors its queue
         if now - self._session.wire.last_request >= SESSION_TIMEOUT:
             self._session.close("no RTSP requests received in a while")

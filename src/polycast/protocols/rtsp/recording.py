@@ -1,4 +1,4 @@
-"""The recording half of an RTSP session: from the client to a stream."""
+"""The recording part of an RTSP session: from the client to a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recording:
     def __init__(self, session: MediaOwner, context: SessionContext, path: Path, tracks: Sequence[Track]) -> None:
         self.path = path
         self.receiver: MediaReceiver | None = None
-        """There between RECORD and PAUSE."""
+        """Set between RECORD and PAUSE."""
         self._interleaved: InterleavedInput | None = None
         """The same, over TCP."""
         self.ports = ClientPorts(context.ports) if context.ports is not None else None
@@ -32,7 +32,7 @@ class Recording:
         self._last_report = context.clock()
 
     def start(self, publisher: Publisher) -> None:
-        """Make the path ready. Raises CannotPublish when the path was lost to another publisher."""
+        """Make the path ready. Raises CannotPublish if another publisher took over the path."""
         session = self._session
         stream = self.path.start_publishing(publisher, self._tracks, publishes_packets=True)
         setups = session.wire.setups
@@ -55,19 +55,19 @@ class Recording:
         )
 
     def stop(self) -> None:
-        """Take nothing more."""
+        """Stop receiving."""
         if self.ports is not None:
             self.ports.unregister()
         self.receiver = None
         self._interleaved = None
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Take interleaved frames. The hot path."""
+        """Process interleaved frames. The hot path."""
         if self._interleaved is not None:
             self._interleaved.receive(run, now)
 
     def end_of_read(self) -> None:
-        """Say that all that one read brought has been taken."""
+        """One read has been processed completely."""
         if self.receiver is not None:
             self.receiver.stream.end_of_read()
 
@@ -91,18 +91,18 @@ class Recording:
                 self._on_internal_error()
 
         ports.register(index, on_rtp, on_rtcp)
-        # An empty RTP packet and a receiver report open the NATs on the way (as rtsp-simple-server does).
+        # An empty RTP packet and a receiver report open the NATs in between (as rtsp-simple-server does).
         rtp, rtcp = ports.addresses[index]
         ports.server.rtp.send(b"\x80\x00" + bytes(10), rtp)
         ports.server.rtcp.send(track.receiver_report(clock()), rtcp)
 
     def _on_internal_error(self) -> None:
-        """Take the exception that is being handled, a bug of ours: it ends this session only."""
+        """Handle the current exception, an internal error: it only ends this session."""
         self._context.on_internal_error()
         self._session.close("internal error")
 
     def tick(self, now: float) -> None:
-        """Called about once a second while the client records: time-outs, reports."""
+        """Called about once a second while the client records: timeouts, reports."""
         session, receiver = self._session, self.receiver
         if receiver is None:
             return

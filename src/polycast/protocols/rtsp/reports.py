@@ -1,4 +1,4 @@
-"""RTCP sender reports to the readers: one for each track, the same bytes for all."""
+"""RTCP sender reports for the readers: one per track, with the same bytes for all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CANONICAL_NAME = "polycast"
 
 
 class ReportSender:
-    """Knows when the readers of each stream are due a report."""
+    """Schedules the reports for the readers of each stream."""
 
     def __init__(self, group_of: Callable[[Stream], MulticastGroup | None], clock: Callable[[], float]) -> None:
         """``group_of`` returns the multicast group of a stream, ``clock`` monotonic seconds."""
@@ -27,7 +27,7 @@ class ReportSender:
         """When the next reports are due, and the version of the last ones."""
 
     def send(self, reading: Iterable[tuple[Stream, SessionReader]], now: float) -> None:
-        """Send what is due, given all that are read and by whom. Called about once a second."""
+        """Send due reports to the readers of all streams. Called about once a second."""
         streams: dict[Stream, list[SessionReader]] = {}
         for stream, reader in reading:
             streams.setdefault(stream, []).append(reader)
@@ -40,18 +40,18 @@ class ReportSender:
                 self._times[stream] = now + REPORT_INTERVAL, stream.clock.report_version
                 self._report_on(stream, readers, now)
             elif newcomers := [reader for reader in readers if len(reader.reported) < len(stream.tracks)]:
-                # Players put sound and picture together by the reports: who has just come does not wait for the round,
-                # nor do those who wait for a track that has just begun.
+                # Players synchronize audio and video by the reports, so new readers, and readers of a track that has
+                # just started, do not wait for the next interval.
                 self._report_on(stream, newcomers, now, only_first=True)
 
     def send_first(self, stream: Stream, reader: SessionReader) -> None:
-        """Send a reader that begins the sender reports that there are: they put sound and picture in sync."""
+        """Send the available sender reports to a new reader: they synchronize audio and video."""
         self._report_on(stream, [reader], self._clock(), only_first=True)
 
     def _report_on(
         self, stream: Stream, readers: Sequence[SessionReader], now: float, *, only_first: bool = False
     ) -> None:
-        """``only_first``: not to those that had a report of that track before."""
+        """``only_first``: only to readers without a report of that track so far."""
         group = self._group_of(stream)
         wall_time = WallTime(time.time_ns())
         for track in stream.tracks:

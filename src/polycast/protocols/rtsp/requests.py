@@ -1,4 +1,4 @@
-"""What the server does for each RTSP request (RFC 2326 section 10), once the protocol's engine has understood it."""
+"""Handles the RTSP requests (RFC 2326 section 10) that the engine has parsed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from polycast.wire.rtsp.server import ServerConnection
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import ChosenTransport
 
-# RTP-Info gives the time of a moment shortly before the first packet, so that no packet lies before it (a B-frame may).
+# RTP-Info gives a sync point shortly before the first packet, so that no packet (such as a B-frame) precedes it.
 RTP_INFO_LEAD_SECONDS = 0.1
 
-# How long PLAY waits for the first packet of each track, so that RTP-Info names them all. Cameras send the first sound
-# some hundred milliseconds after the first picture; a track that is silent must not hold up the others for long.
+# How long PLAY waits for the first packet of each track, so that RTP-Info contains all of them. Cameras send the first
+# audio some hundred milliseconds after the first picture; a silent track must not delay the others for long.
 FIRST_PACKETS_SECONDS = 1.0
 
 Outcome = list[events.Event]
-"""What the log has to tell, and whether the connection ends."""
+"""The result of a request: a text for the log, and whether the connection ends."""
 
 Request = (
     events.DescribeRequested
@@ -56,7 +56,7 @@ class Client(Protocol):
     outbox: Outbox
     peer: tuple[str, int]
     asked_for: str
-    """The path whose credentials the client was asked for and has not given."""
+    """The path for which the client was challenged and gave no credentials."""
 
     @property
     def local_host(self) -> str:
@@ -64,14 +64,14 @@ class Client(Protocol):
 
     @property
     def remote_host(self) -> tuple[str, int]:
-        """The client's IP address as sockets write it, and its scope, 0 for all but link-local ones of IPv6."""
+        """The client's IP address as given by sockets, and its scope, 0 except for link-local IPv6 addresses."""
 
     @property
     def failure_pause(self) -> float:
-        """Seconds that a client waits for the answer after it failed to prove who it is."""
+        """Seconds by which the answer to a failed authentication is delayed."""
 
     def flush(self) -> None:
-        """Send what the engine has to send."""
+        """Send the engine's output."""
 
 
 @dataclass(slots=True)
@@ -85,9 +85,9 @@ class RequestHandler:
     reports: ReportSender
 
     def handle(self, event: Request) -> Outcome | Coroutine[None, None, Outcome]:
-        """Do what an event asks for; return what comes of it, or a coroutine that does.
+        """Handle an event; return its result, or a coroutine that returns it.
 
-        What the coroutine raises, if it is RemoteProtocolError or PathError, is for `refuse`.
+        RemoteProtocolError and PathError of the coroutine are for `refuse`.
         """
         try:
             if isinstance(event, events.DescribeRequested):
@@ -113,7 +113,7 @@ class RequestHandler:
         return []
 
     def refuse(self, error: RemoteProtocolError | PathError) -> Outcome:
-        """Answer a request that cannot be fulfilled; return what comes of it."""
+        """Answer a request that cannot be fulfilled; return the result."""
         if isinstance(error, Redirected):
             self.engine.redirect(error.target)
             return []
@@ -211,7 +211,7 @@ class RequestHandler:
         self.engine.accept_setup(event.path, event.query, chosen, ssrc=ssrc, server_port=server_port, group=group)
 
     def _add_ports(self, media: Reading | Recording, track: int, chosen: ChosenTransport) -> Pair | None:
-        """Note the client's UDP ports; return ours. None with another transport."""
+        """Store the client's UDP ports; return ours. None with another transport."""
         if chosen.client_port is None:
             return None
         if media.ports is None:
@@ -221,7 +221,7 @@ class RequestHandler:
 
     def _play(self, session: Session) -> Outcome | Coroutine[None, None, Outcome]:
         path, reading = _playable(session)
-        # A stream that is there because somebody asked for it may begin only now.
+        # An on-demand stream may only be starting now.
         is_awaited = path.on_demand is not None or isinstance(path.publisher, Source)
         if is_awaited and session.wire.state is not State.PLAYING:
             now = self.context.loop.time()
@@ -245,8 +245,8 @@ class RequestHandler:
     def _play_now(
         self, session: Session, reading: Reading, starts: Mapping[int, tuple[int, int]] | None = None
     ) -> None:
-        # RTP-Info tells the sequence number that comes next, and the timestamps of one moment: the same for all tracks
-        # by the clock that the sender reports use, so that a player's time line does not jump with the first report.
+        # RTP-Info contains the next sequence numbers, and the timestamps of one sync point of all tracks by the clock
+        # of the sender reports, so that a player's timeline does not jump with the first report.
         now = self.context.clock()
         places = reading.stream.positions(sorted(session.wire.setups), RTP_INFO_LEAD_SECONDS, now, starts)
         positions = [(place.track_index, place.sequence, place.timestamp) for place in places]
@@ -257,7 +257,7 @@ class RequestHandler:
             reading.start(outbox)
             self.engine.accept_play(positions)
         else:
-            # The response goes first: players do not expect packets before it.
+            # The response is sent first: players do not expect packets before it.
             self.engine.accept_play(positions)
             self.client.flush()
             try:
@@ -286,7 +286,7 @@ class RequestHandler:
     async def _authorize(
         self, action: Action, path: str, query: str, credentials: GivenCredentials, session: Session | None = None
     ) -> Outcome | None:
-        """Return None when the client may; else it was refused, and what comes of that."""
+        """Return None if the client is allowed; else refuse it and return the result."""
         client = self.client
         request = AccessRequest(action, path, query, client.peer[0], credentials, asks_again=True)
         try:

@@ -1,4 +1,4 @@
-"""The RTSP and RTSPS servers: listeners, connections, sessions and their housekeeping."""
+"""The RTSP and RTSPS servers: listeners, connections, sessions and periodic tasks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RtspServer(TcpServer):
 
     @property
     def settings(self) -> RtspConfiguration:
-        """The settings of RTSP as they are now."""
+        """The current settings of RTSP."""
         return self.configuration[RtspConfiguration]
 
     def make_connection(self) -> asyncio.Protocol:
@@ -116,7 +116,7 @@ class RtspServer(TcpServer):
         session.close("kicked")
         return True
 
-    # Housekeeping
+    # Periodic tasks
 
     def members(self) -> list[Member]:
         return [*super().members(), *filter(_is_heard, self._sessions)]
@@ -128,7 +128,7 @@ class RtspServer(TcpServer):
 
 
 def _is_heard(session: Session) -> bool:
-    """Whether the silence of the session's client is its own."""
+    """Whether the session's client is really silent, with no received data waiting for processing."""
     connection = session.connection
     return connection is None or not connection.is_behind
 

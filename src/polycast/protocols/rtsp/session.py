@@ -1,4 +1,4 @@
-"""An RTSP session: its part in a path, as reader or publisher, and what the log and the API tell of it."""
+"""An RTSP session: reader or publisher of a path, with its log messages and API item."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN_STATES: dict[State, SessionState] = {State.PLAYING: "read", State.RECORDI
 
 
 class Session(Publisher):
-    """One session. What the client asks of it is decided by its protocol engine, and done by `RequestHandler`."""
+    """One session. Requests are parsed by the engine, and executed by `RequestHandler`."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Session(Publisher):
     ) -> None:
         self.wire = wire
         self.id = session_id
-        """The name in logs and in the API."""
+        """Its name in logs and in the API."""
         self.created = datetime.now(UTC)
         self.peer = peer
         """Of the connection that it was created on."""
@@ -83,10 +83,10 @@ class Session(Publisher):
             self.log.info("created by %s", join_host_port(*self.peer))
         self.media = media
 
-    # Life
+    # Life cycle
 
     def tick(self, now: float) -> None:
-        """Called about once a second: time-outs, reports."""
+        """Called about once a second: timeouts, reports."""
         media = self.media
         if media is not None and self.wire.state in STREAMING:
             media.tick(now)
@@ -100,9 +100,9 @@ class Session(Publisher):
         self.close(reason)
 
     def close(self, reason: str, *, keep_connection: bool = False) -> None:
-        """End the session, and with it its connection where media was flowing, unless ``keep_connection`` is set.
+        """End the session, and also its connection if media was flowing, unless ``keep_connection`` is set.
 
-        That holds for UDP, too: a player has no other way to notice that the stream is over.
+        Also with UDP: a player has no other way to notice the end of the stream.
         """
         if self.wire.has_ended:
             return
@@ -117,7 +117,7 @@ class Session(Publisher):
             self._context.groups.leave(self)
         self._on_ended(self)
         self._stray_bytes.close()
-        # One that was never used is a request that was refused, about which the log says more.
+        # An unused session is a request that was refused, which is logged in more detail.
         (self.log.info if self.media is not None else self.log.debug)("destroyed (%s)", reason)
         if connection is not None and is_connections_own and was_streaming and not keep_connection:
             connection.close(reason)

@@ -20,19 +20,19 @@ from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.transport_choice import Protocol
 from polycast.wire.rtsp.url import RtspUrl, resolve_location
 
-# Redirections that are followed before it is taken for a loop.
+# Maximum number of redirections; more are considered a loop.
 MAXIMUM_REDIRECTIONS: Final = 5
 REDIRECTIONS: Final = (301, 302, 303, 305, 307, 308)
 
-# Refusals that another transport does not help against: credentials, the path.
+# Errors that do not depend on the transport: credentials, the path.
 _NOT_ABOUT_TRANSPORT: Final = (401, 403, 404)
 
-# How live encoders refuse a range, which they do not know (RFC 2326 section 11.3.7 has 457).
+# Responses of live encoders that do not support a range (RFC 2326 section 11.3.7: 457).
 _RANGE_REFUSED: Final = (400, 451, 456, 457, 501, 551)
 
 
 class TransportRefused(PullError):
-    """The server does not do this transport."""
+    """The server does not support this transport."""
 
 
 class RtspPuller(Puller):
@@ -44,7 +44,7 @@ class RtspPuller(Puller):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._udp_failed = False
-        """Whether UDP was tried in vain and TCP works; later attempts then begin with TCP."""
+        """Whether UDP failed and TCP works; later attempts then start with TCP."""
         self._has_played = False
         """Whether the server answered PLAY at the last attempt."""
 
@@ -66,7 +66,7 @@ class RtspPuller(Puller):
         try:
             await self._pull_with(context, url, Protocol.TCP)
         finally:
-            # Where TCP does not work either, it may have been the camera that was not ready.
+            # If TCP does not work either, the camera may not have been ready.
             self._udp_failed = self._has_played
 
     async def _pull_with(
@@ -86,7 +86,7 @@ class RtspPuller(Puller):
 
     @staticmethod
     def _with_credentials(context: PullContext, target: RtspUrl, url: RtspUrl, remote_host: str) -> RtspUrl:
-        """Return the address redirected to, with the credentials that may go there."""
+        """Return the target of the redirection, with the credentials that it may receive."""
         if target.user is not None or url.user is None:
             return target
         # The path's other sources may have credentials for that host.
@@ -134,7 +134,7 @@ class _Attempt:
         """The server's IP address."""
 
     async def run(self) -> RtspUrl:
-        """Pull until that ends; returns only where the server redirects us, the new address."""
+        """Pull until the stream ends; only returns after a redirection, with the new address."""
         context, url = self._context, self._url
         tls = None
         if url.scheme == "rtsps":
@@ -184,7 +184,7 @@ class _Attempt:
             connection.keep_alive(base, self._public)
             await first_of(media.wait(), _wait_for(connection.lost))
         except PullError as error:
-            # Nothing came, or the camera closed the connection before anything could.
+            # Nothing arrived, or the camera closed the connection before.
             if self._is_trial and not media.has_received:
                 raise TransportRefused(str(error)) from error
             raise
@@ -216,7 +216,7 @@ class _Attempt:
                     response = await self._try(connection, Method.SETUP, url, [("Transport", offer.serialize())])
                     break
                 except StatusError as error:
-                    # The camera does not know what it named itself.
+                    # The camera rejects the URL from its own description.
                     if error.status != 404 or index or len(bases) == 1:
                         raise
                     del bases[0]
@@ -235,20 +235,20 @@ class _Attempt:
         *,
         passed_on: Collection[int] = (),
     ) -> Response:
-        """Send a request. Raises TransportRefused where the server might take another transport; StatusError for what
-        is ``passed_on``.
+        """Send a request. Raises TransportRefused if the server may accept another transport; StatusError for statuses
+        in ``passed_on``.
         """
         try:
             return await connection.request(method, url, headers)
         except StatusError as error:
             if error.status in passed_on:
                 raise
-            # Some cameras say 400 or 500 where 461 is meant.
+            # Some cameras send 400 or 500 instead of 461.
             if error.status == 461 or (self._is_trial and error.status not in _NOT_ABOUT_TRANSPORT):
                 raise TransportRefused(str(error)) from error
             raise
         except (PullError, OSError) as error:
-            # Others close the connection, or never answer; a time-out is an OSError.
+            # Others close the connection, or never answer; a timeout is an OSError.
             if self._is_trial:
                 raise TransportRefused(f"{method}: {error}") from error
             raise

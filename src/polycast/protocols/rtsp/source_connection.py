@@ -16,15 +16,15 @@ from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import REASONS, Request, Response
 
-# Bytes of reads with interleaved frames that are kept from the answer to PLAY until the tracks are published: the first
-# key frame is among them.
+# Bytes of reads with interleaved frames that are kept from the answer to PLAY until the tracks are published, including
+# the first key frame.
 EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
 
-# Bytes that a run of frames takes besides what was read.
+# Memory overhead of a run of frames in bytes.
 RUN_SIZE: Final = 256
 
 MediaHandler = Callable[[InterleavedRun, float], None]
-"""Takes interleaved frames of one channel, and when they were received (monotonic seconds)."""
+"""Receives interleaved frames of one channel, and their time of reception (monotonic seconds)."""
 
 
 class StatusError(PullError):
@@ -48,14 +48,14 @@ class ClientConnection(OutgoingConnection):
         self._engine = Engine(credentials, new_nonce=lambda: secrets.token_hex(8), trace=self._trace)
         self._timeout = timeout
         self._answers: dict[int, asyncio.Future[Response]] = {}
-        """Those that are waited for, by number of the request."""
+        """Pending answers, by number of the request."""
         self._timer: asyncio.TimerHandle | None = None
         self._on_media: MediaHandler | None = None
         self._on_end_of_read: Callable[[], None] | None = None
         self._early: list[InterleavedRun] = []
         self._early_size = 0
 
-    # The shell
+    # Base class
 
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
@@ -144,8 +144,8 @@ class ClientConnection(OutgoingConnection):
         return str(self.transport.get_extra_info("peername")[0])
 
     def set_media_handler(self, handler: MediaHandler, on_end_of_read: Callable[[], None], now: float) -> None:
-        """Give interleaved frames to ``handler`` from now on, those that came early first; call ``on_end_of_read`` when
-        one read has been worked through."""
+        """Pass interleaved frames to ``handler`` from now on, early ones first; call ``on_end_of_read`` after each
+        processed read."""
         self._on_media = handler
         self._on_end_of_read = on_end_of_read
         early, self._early = self._early, []
@@ -159,7 +159,7 @@ class ClientConnection(OutgoingConnection):
         self.answer(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
 
     def expect_frames(self, channels: Collection[int]) -> None:
-        """Skip bytes between interleaved frames of these channels from now on, instead of giving up."""
+        """From now on, skip bytes between interleaved frames of these channels instead of raising an error."""
         self._engine.expect_frames(channels)
 
     @property
@@ -168,7 +168,7 @@ class ClientConnection(OutgoingConnection):
         return self._engine.skipped
 
     def _keep(self, run: InterleavedRun) -> None:
-        # All of what was read is kept with it, however little of that are frames.
+        # It keeps the complete buffer of the read, even if only a small part is frames.
         is_same_read = bool(self._early) and self._early[-1].data is run.data
         size = RUN_SIZE + (0 if is_same_read else len(run.data))
         if self._early_size + size <= EARLY_MEDIA_LIMIT:
@@ -186,7 +186,7 @@ class ClientConnection(OutgoingConnection):
         body: bytes = b"",
         accept: Collection[int] = (200,),
     ) -> Response:
-        """Send a request and return its answer; credentials are given when they are asked for.
+        """Send a request and return its answer; challenges are answered with the credentials.
 
         Raises StatusError for an answer that is not in ``accept``, PullError or TimeoutError.
         """
@@ -214,7 +214,7 @@ class ClientConnection(OutgoingConnection):
             self._flush()
 
     def keep_alive(self, url: str, public: Collection[str]) -> None:
-        """Tell the server from time to time that we are there; whether the stream lives is for its packets to say.
+        """Send periodic keep-alives to the server; whether the stream is alive is decided by its packets.
 
         ``url``: of the whole presentation. ``public``: the methods that the server announced, in upper case.
         """

@@ -1,4 +1,4 @@
-"""What a camera or server describes, as far as it can be pulled: its tracks, and the URLs to set them up with."""
+"""The description of a camera or server, as far as it can be pulled: its tracks and their URLs for SETUP."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class SourceTrack:
 
     track: Track
     control: str | None
-    """Its ``a=control``, from which `SourceDescription.track_url` makes the URL for SETUP."""
+    """Its ``a=control``, from which `SourceDescription.track_url` derives the URL for SETUP."""
     connection: str | None
     """Address of the ``c=`` line, for multicast; without time to live."""
     port: int
-    """Port of the ``m=`` line, 0 when none is told."""
+    """Port of the ``m=`` line, 0 if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,19 @@ class SourceDescription:
 
     tracks: tuple[SourceTrack, ...]
     url: RtspUrl
-    """What was asked for."""
+    """The requested URL."""
     bases: tuple[str, ...]
-    """URLs that may be those of the whole presentation, for PLAY and TEARDOWN, the likeliest first."""
+    """Possible URLs of the presentation, for PLAY and TEARDOWN, the most likely first."""
     skipped: tuple[str, ...]
-    """Why media are left out, for the log."""
+    """Why media are skipped, for the log."""
 
     def track_url(self, index: int, base: str) -> str:
-        """Return the URL to set up a track with, where ``base`` is the URL of the whole presentation."""
+        """Return the URL for SETUP of a track; ``base`` is the URL of the presentation."""
         return track_url(base, self.tracks[index].control, self.url)
 
 
 def read_description(response: Response, url: RtspUrl) -> SourceDescription:
-    """Take apart the answer to DESCRIBE of ``url``. Raises PullError when there is nothing to pull."""
+    """Parse the answer to DESCRIBE of ``url``. Raises PullError if there is nothing to pull."""
     try:
         description = parse_sdp(response.body)
     except RemoteProtocolError as error:
@@ -79,15 +79,15 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
 
 
 def read_sync_point(response: Response, description: SourceDescription) -> dict[int, int]:
-    """Return the RTP timestamps that the tracks have at one moment, by index, out of the answer to PLAY.
+    """Return the RTP timestamps of the tracks at one sync point, by index, from the answer to PLAY.
 
-    Empty where the server does not tell them for two tracks at least.
+    Empty unless the server gives them for at least two tracks.
     """
     try:
         entries = parse_rtp_info(",".join(response.headers.get_all("RTP-Info")))
     except RemoteProtocolError:
         return {}
-    # The last part is enough: servers write what comes before it in other ways than in the session description.
+    # The last part is enough: servers write the rest differently than in the session description.
     urls = [description.track_url(index, description.bases[0]) for index in range(len(description.tracks))]
     indexes = {_last_part(url): index for index, url in enumerate(urls)}
     if len(indexes) < len(description.tracks):

@@ -1,4 +1,4 @@
-"""The media of a source: transports of its tracks, packets into the stream, reports back, time-outs."""
+"""The media of a source: transports of its tracks, packets into the stream, receiver reports, timeouts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.transport_answer import free_channels
 from polycast.wire.rtsp.transport_choice import Protocol
 
-# Seconds without a packet after PLAY, after which UDP is taken to be blocked.
+# Seconds without a packet after PLAY, after which UDP is considered blocked.
 FIRST_PACKET_SECONDS: Final = 3.0
 
-# Seconds between receiver reports, as in rtsp-simple-server; servers also take them as a sign that we are there.
+# Seconds between receiver reports, as in rtsp-simple-server; servers also use them as keep-alives.
 REPORT_INTERVAL: Final = 10.0
 
-# Seconds between two checks of time-outs and reports.
+# Seconds between two checks of timeouts and reports.
 TICK_SECONDS: Final = 0.5
 
 # Seconds between two checks of packets from UDP that wait for a missing one.
 REORDER_TICK_SECONDS: Final = 0.05
 
-# Datagrams that are kept until PLAY is answered: they may overtake the answer, with the first key frame among them.
+# Datagrams that are kept until PLAY is answered: they may overtake the answer, including the first key frame.
 MAXIMUM_EARLY_DATAGRAMS: Final = 512
 
 # Ports below are those of system services: no server sends media there.
@@ -57,17 +57,17 @@ class SourceMedia:
         self._protocol = protocol
         self._ports: dict[int, TrackPorts] = {}
         self._told_ports: list[TrackPorts] = []
-        """Where a server sends to other ports than it was asked to."""
+        """Additional sockets, for a server that sends to other ports than requested."""
         self._channels: dict[int, int] = {}
         """Track index by interleaved channel of RTP."""
         self._rtcp_channels: dict[int, int] = {}
         self._receiver: MediaReceiver | None = None
-        """There once the tracks are published."""
+        """Set once the tracks are published."""
         self._interleaved: InterleavedInput | None = None
-        """There once the tracks are published, over TCP."""
+        """Set once the tracks are published, over TCP."""
         self._sync_point: Mapping[int, int] = {}
         self._early: list[tuple[Callable[[bytes, int, int], None], bytes]] | None = []
-        """What came over UDP before PLAY was answered, with what takes it; None from then on."""
+        """Datagrams received before PLAY was answered, with their handlers; None from then on."""
         self._publishes_at_once = True
         self._stray_bytes = StrayBytes(context.log)
         now = context.loop.time()
@@ -92,7 +92,7 @@ class SourceMedia:
         return int(self._context.configuration[RtspConfiguration].udp_read_buffer_size)
 
     def offer(self, index: int) -> Transport:
-        """Return what SETUP of a track asks for. Raises OSError when there are no ports."""
+        """Return the transport for SETUP of a track. Raises OSError if there are no free ports."""
         if self._protocol is Protocol.TCP:
             return Transport("TCP", delivery="unicast", interleaved=(2 * index, 2 * index + 1))
         if self._protocol is Protocol.MULTICAST:
@@ -102,7 +102,7 @@ class SourceMedia:
         return Transport(delivery="unicast", client_port=self._ports[index].numbers)
 
     def agree(self, index: int, transport: Transport) -> None:
-        """Take what the server answered. Raises RemoteProtocolError when it cannot be used, or OSError."""
+        """Apply the server's answer. Raises RemoteProtocolError if it cannot be used, or OSError."""
         if self._protocol is Protocol.TCP:
             used = {*self._channels, *self._rtcp_channels}
             channels = free_channels(transport.interleaved, (2 * index, 2 * index + 1), used)
@@ -116,7 +116,7 @@ class SourceMedia:
     def _agree_unicast(self, index: int, transport: Transport) -> None:
         any_port = self._context.path_configuration.source_any_port_enable
         ports = transport.server_port
-        if ports is None or ports[0] <= 1:  # some cameras say 0 or 1 for what they do not know
+        if ports is None or ports[0] <= 1:  # some cameras send 0 or 1 for unknown ports
             if not any_port:
                 raise RemoteProtocolError("server ports have not been provided")
             ports = None
@@ -128,7 +128,7 @@ class SourceMedia:
             pair.expect(host, None if any_port else ports)
 
     def _open_told(self, index: int, told: tuple[int, int] | None) -> list[TrackPorts]:
-        """Receive also on the ports that the server says it will send to, where they are not those asked for."""
+        """Also receive on the ports in the server's answer, if they are not the requested ones."""
         if told is None or told == self._ports[index].numbers or told[0] < FIRST_UNPRIVILEGED_PORT:
             return []
         try:
@@ -153,11 +153,11 @@ class SourceMedia:
         )
         self._ports[index] = self._make_ports(index, sockets)
         host = transport.source or self._connection.remote_host
-        # A server on this machine sends from the address of whatever interface the group is routed to.
+        # A local server sends from the address of the interface that the group is routed to.
         self._ports[index].expect(None if _is_loopback(host) else host, None)
 
     def expect(self) -> None:
-        """Get ready for media, once all tracks are set up: they may come before the answer to PLAY."""
+        """Prepare for media, once all tracks are set up: they may arrive before the answer to PLAY."""
         self._connection.expect_frames((*self._channels, *self._rtcp_channels))
         self.punch()
 
@@ -171,9 +171,9 @@ class SourceMedia:
     # Media
 
     def start(self, *, publish_at_once: bool, sync_point: Mapping[int, int]) -> None:
-        """Begin, once PLAY was answered: publish the tracks now, or with the first packet.
+        """Start, once PLAY was answered: publish the tracks now, or with the first packet.
 
-        ``sync_point``: the RTP timestamps of the tracks, by index, at one moment; empty when not known.
+        ``sync_point``: the RTP timestamps of the tracks, by index, at one sync point; empty if unknown.
         """
         self._sync_point = sync_point
         self._publishes_at_once = publish_at_once
@@ -187,13 +187,13 @@ class SourceMedia:
         self._on_drained()
 
     async def wait(self) -> None:
-        """Do what is to be done from time to time; ends with PullError when the server has gone silent."""
+        """Run the periodic tasks; ends with PullError if the server goes silent."""
         while True:
             await sleep_and_read(TICK_SECONDS)
             self._tick(self._context.loop.time())
 
     def close(self) -> None:
-        """Take nothing more, and close the ports."""
+        """Stop receiving, and close the ports."""
         self._is_closed = True
         self._stray_bytes.update(self._connection.skipped)
         self._stray_bytes.close()
@@ -215,7 +215,7 @@ class SourceMedia:
         return receiver
 
     def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Take interleaved frames; over another transport they belong to nothing. The hot path."""
+        """Process interleaved frames; they are ignored with other transports. The hot path."""
         if self._interleaved is not None:
             self._interleaved.receive(run, now)
 
@@ -239,7 +239,7 @@ class SourceMedia:
         return TrackPorts(self._context.loop, sockets, self._guarded(on_rtp), self._guarded(on_rtcp), self._on_drained)  # type: ignore[arg-type]
 
     def _guarded(self, handler: Callable[[bytes, int, int], None]) -> Callable[[bytes, int, int], None]:
-        """Keep what comes too early, and the exceptions of a handler, bugs of ours, from the other sockets."""
+        """Wrap a handler: keeps early datagrams, and isolates internal errors from the other sockets."""
 
         def guarded(data: bytes, start: int, end: int) -> None:
             if self._early is not None:
