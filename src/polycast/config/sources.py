@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
-from polycast.config.declarations import SourceKind, declared_protocols
+from polycast.config.declarations import DeclaredProtocol, SourceKind, declared_protocols
 
 PUBLISHER: Final = SourceKind(name="publisher", word="publisher", is_static=False)
 REDIRECT: Final = SourceKind(name="redirect", word="redirect", is_static=False)
@@ -18,7 +20,11 @@ def source_kinds() -> tuple[SourceKind, ...]:
 def source_kind(source: str) -> SourceKind | None:
     """Return the kind of one ``source`` text, or None when the text is not a source."""
     scheme, separator, _ = source.partition("://")
-    for kind in source_kinds():
-        if scheme in kind.schemes if separator else source == kind.word:
-            return kind
-    return None
+    return _kinds_by_form(declared_protocols()).get(scheme + separator)
+
+
+@cache
+def _kinds_by_form(_: tuple[DeclaredProtocol, ...]) -> Mapping[str, SourceKind]:
+    """Return the kinds by their words and by their schemes with ``://``; there may be thousands of paths to look up."""
+    words = {kind.word: kind for kind in source_kinds() if kind.word}
+    return words | {f"{scheme}://": kind for kind in source_kinds() for scheme in kind.schemes}

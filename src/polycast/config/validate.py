@@ -32,9 +32,9 @@ def validate(configuration: Configuration) -> Configuration:
 
     Raises ConfigurationError at the first rule that is broken.
     """
-    configuration = replace(
-        configuration, **_missing(configuration, configuration_fields()), paths=_effective_paths(configuration.paths)
-    )
+    fields = _with_defaults(configuration_fields())
+    missing = {field.name: field.default for field in fields if not field.of(configuration)}
+    configuration = replace(configuration, **missing, paths=_effective_paths(configuration.paths))
     for field in configuration_fields().values():
         _check_number(field, field.of(configuration))
     _check_general(configuration)
@@ -47,21 +47,21 @@ def validate(configuration: Configuration) -> Configuration:
 
 def _effective_paths(paths: dict[str, PathConfiguration]) -> dict[str, PathConfiguration]:
     effective = {}
+    fields = _with_defaults(path_fields())
     for name, path in paths.items():
         if name == ALL_PATHS and ALL_PATHS_ALIAS in paths:
             continue  # the alias wins, as in the reference server
-        filled = msgspec.structs.replace(path, **_missing(path, path_fields()))
+        missing = {field.name: field.default for field in fields if not getattr(path, field.name)}
+        filled = msgspec.structs.replace(path, **missing) if missing else path
         effective[ALL_PATHS if name == ALL_PATHS_ALIAS else name] = filled
     return effective
 
 
-def _missing(settings: Configuration | PathConfiguration, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the defaults of the settings whose values are empty, which stands for the default."""
-    return {
-        field.name: field.default
-        for field in fields.values()
-        if field.kind is not BOOLEAN and field.default and not field.of(settings) and not field.zero_is_a_value
-    }
+def _with_defaults(fields: Mapping[str, Field]) -> list[Field]:
+    """Return the settings whose empty value stands for the default."""
+    return [
+        field for field in fields.values() if field.kind is not BOOLEAN and field.default and not field.zero_is_a_value
+    ]
 
 
 def _check_number(field: Field, value: Any) -> None:
