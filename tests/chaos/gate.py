@@ -7,6 +7,8 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
 
+from tests.support.listeners import Listener
+
 RECEIVE_SIZE = 65536
 
 
@@ -15,7 +17,7 @@ class Gate:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: asyncio.Event = asyncio.Event()
@@ -27,14 +29,16 @@ class Gate:
 
     async def open(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen, always on the same port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = Listener(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._serve), port=self.port, tls=tls
+        )
+        self.port = self._listener.port
 
     async def close(self) -> None:
         """Close the listener and reset all connections."""
-        if self._server is not None:
-            self._server.close()
-        self._reset()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close(self._reset)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:

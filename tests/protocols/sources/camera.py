@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 from tests.protocols.rtsp.support import H264_ONLY
+from tests.support.listeners import Listener
 from tests.support.rtp import key_unit, rtp
 
 from polycast.wire.rtsp.interleaved import InterleavedRun
@@ -74,24 +75,25 @@ class Camera:
         self.base = ""
         self.udp: socket.socket | None = None
         self.udp_target: tuple[str, int] | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._grown = asyncio.Event()
 
     async def open(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Client(self), "127.0.0.1", port, ssl=tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = Listener(lambda: Client(self), port=port, tls=tls)
+        self.port = self._listener.port
 
     async def close(self) -> None:
         """Die: the listener and all connections."""
-        if self._server is not None:
-            self._server.close()
-        for client in list(self.clients):
-            client.transport.abort()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close(self._abort)
         if self.udp is not None:
             self.udp.close()
             self.udp = None
-        await asyncio.sleep(0)
+
+    def _abort(self) -> None:
+        for client in self.clients:
+            client.transport.abort()
 
     def url(self, path: str = "cam", user: str = "") -> str:
         return f"rtsp://{user}{'@' if user else ''}127.0.0.1:{self.port}/{path}"

@@ -10,6 +10,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from tests.support.listeners import Listener
+
 
 @dataclass
 class Answer:
@@ -86,12 +88,10 @@ async def web(files: dict[str, bytes] | None = None, *, tls: ssl.SSLContext | No
             connections.discard(task)
             writers.discard(writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    found.port = server.sockets[0].getsockname()[1]
+    listener = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), serve), tls=tls)
+    found.port = listener.port
     try:
         yield found
     finally:
-        server.close()
-        for writer in list(writers):
-            writer.transport.abort()
+        await listener.close(lambda: [writer.transport.abort() for writer in writers])
         await asyncio.gather(*connections, return_exceptions=True)
