@@ -146,7 +146,7 @@ async def test_a_silent_handshake_makes_room(context: ssl.SSLContext, monkeypatc
     client = ssl.create_default_context()
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
-    async with asyncio.timeout(4):  # less than the time-out of a handshake
+    async with asyncio.timeout(4):  # less than the timeout of a handshake
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
     assert len(failures.errors) >= 7
     assert {str(error) for error in failures.errors} == {"the client was silent while others waited"}

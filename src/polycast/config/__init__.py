@@ -1,8 +1,7 @@
-"""The configuration: what can be set, how it is read, checked, compared and shown.
+"""The configuration: its settings, and how it is read, validated, compared and dumped.
 
-``load`` reads a file and environment variables, ``from_mapping`` takes plain values, and ``validate`` completes a
-``Configuration`` that was made by hand. All of them give a ``Configuration`` that keeps every rule, or raise
-ConfigurationError.
+``load`` reads a file and environment variables, ``from_mapping`` converts plain values, and ``validate`` completes a
+``Configuration`` that was created directly. All of them return a valid ``Configuration``, or raise ConfigurationError.
 """
 
 from polycast.config.declarations import SourceKind

@@ -1,4 +1,4 @@
-"""From plain values (of a YAML file, of a JSON body) to the typed configuration."""
+"""Converts plain values (of a YAML file or a JSON body) to the typed configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polycast.errors import ConfigurationError
 
 
 class Key(str):
-    """A key that knows where it was written, so that an error can say so."""
+    """A key with its position in the file, for errors."""
 
     __slots__ = ("line",)
 
@@ -23,7 +23,7 @@ class Key(str):
 
 
 def check_keys(values: Any) -> None:
-    """Raise ConfigurationError at the first key that does not exist, in the order of ``values``."""
+    """Raise ConfigurationError for the first unknown key, in the order of ``values``."""
     if not isinstance(values, Mapping):
         raise ConfigurationError("not a map (write settings as 'key: value', one a line)")
     known = configuration_fields()
@@ -74,7 +74,7 @@ def _parse_path_fields(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
-    """What is set in ``values``: ``hlsVariant`` for a global key, ``paths.<name>.<key>`` for a key of a path."""
+    """The keys that are set in ``values``: ``hlsVariant`` for a global key, ``paths.<name>.<key>`` for a path's key."""
     given = {str(key) for key in values if key != "paths"}
     for name, path in (values.get("paths") or {}).items():
         given.update(given_path_key(name, key) for key in path or ())
@@ -82,7 +82,7 @@ def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
 
 
 def given_path_key(name: str, key: str) -> str:
-    """How ``given_keys`` names a key of a path."""
+    """The name of a path's key in ``given_keys``."""
     return f"paths.{ALL_PATHS if name == ALL_PATHS_ALIAS else name}.{key}"
 
 

@@ -1,4 +1,4 @@
-"""What the configuration has to know of the protocols, as they declare it."""
+"""The declarations of the protocols, as far as the configuration needs them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class SourceKind(Struct, frozen=True, kw_only=True):
     """One kind of source."""
 
     name: str
-    """As error messages name it."""
+    """Its name in error messages."""
     schemes: tuple[str, ...] = ()
-    """Of its URLs."""
+    """The schemes of its URLs."""
     word: str = ""
-    """What is written in the place of a URL, for a source without addresses."""
+    """The word that replaces a URL, for a source without addresses."""
     is_static: bool = True
-    """Whether the server itself fetches the stream."""
+    """Whether the server itself pulls the stream."""
     redirects: bool = False
-    """Whether readers can be sent to such an address themselves."""
+    """Whether readers can be redirected to such an address."""
     allows_user_alone: bool = False
     """Whether a URL may have a user without a password."""
     allows_fragment: bool = True
@@ -33,7 +33,7 @@ class DeclaredProtocol(Protocol):
 
     @property
     def configuration(self) -> type[Section] | None:
-        """Its settings, if it has any of its own."""
+        """Its own settings, if it has any."""
         ...
 
     @property

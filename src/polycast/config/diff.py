@@ -1,4 +1,4 @@
-"""What changed from one configuration to the next, so that only what must is restarted."""
+"""Compares configurations, so that only what is affected is restarted."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class PathChanges(msgspec.Struct, frozen=True):
 
 
 def changed_keys(old: Configuration, new: Configuration) -> frozenset[str]:
-    """The global keys whose values differ; ``paths`` is not among them."""
+    """The global keys whose values differ, without ``paths``."""
     return frozenset(key for key, field in configuration_fields().items() if field.of(old) != field.of(new))
 
 
 def changed_paths(old: Configuration, new: Configuration) -> PathChanges:
-    """Which path entries are new, gone, different and the same."""
+    """The path entries that were added, removed, changed and kept."""
     common = [name for name in new.paths if name in old.paths]
     return PathChanges(
         added=tuple(name for name in new.paths if name not in old.paths),

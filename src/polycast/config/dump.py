@@ -1,4 +1,4 @@
-"""The JSON form of the configuration that the API shows, and changes that come in this form."""
+"""The JSON form of the configuration in the API, and changes in this form."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def path_to_jsonable(path: PathConfiguration) -> dict[str, Any]:
 
 
 def from_mapping(values: Mapping[str, Any]) -> Configuration:
-    """A configuration from values as in a file or in JSON, ``paths`` included. Raises ConfigurationError."""
+    """A configuration from values as in a file or in JSON, including ``paths``. Raises ConfigurationError."""
     return validate(convert.parse_configuration(values))
 
 
 def update(configuration: Configuration, partial: Mapping[str, Any]) -> Configuration:
-    """Change global keys and check the whole again. ``paths`` is ignored, as in the reference API.
+    """Change global keys and validate the whole configuration. ``paths`` is ignored, as in the reference API.
 
     Raises ConfigurationError, also for keys that do not exist.
     """

@@ -20,7 +20,7 @@ PREFIX: Final = "RTSP_"
 PATHS_PREFIX: Final = "RTSP_PATHS_"
 KEY_VARIABLE: Final = "RTSP_CONFKEY"
 _OTHER_VARIABLES: Final = frozenset({KEY_VARIABLE, "RTSP_PATH", "RTSP_PORT"})
-"""Variables with the prefix that are not settings: the key of an encrypted file, and what commands are given."""
+"""Variables with the prefix that are not settings: the key of an encrypted file, and those passed to commands."""
 
 
 class EnvironmentResult(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class EnvironmentResult(msgspec.Struct, frozen=True):
 
 
 def apply_environment(configuration: Configuration, environment: Mapping[str, str]) -> EnvironmentResult:
-    """Set what the variables say; existing paths are changed, not replaced. Raises ConfigurationError."""
+    """Apply the variables; existing paths are changed, not replaced. Raises ConfigurationError."""
     variables = {name: environment[name] for name in sorted(environment) if name.startswith(PREFIX)}
     settings: dict[str, Any] = {}
     used = set(_OTHER_VARIABLES)
@@ -59,7 +59,7 @@ def _unused(variable: str) -> str:
 
 
 def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: str, given: dict[str, str]) -> bool:
-    """Apply one ``RTSP_PATHS_<NAME>[_<KEY>]`` variable; False when it is not one."""
+    """Apply one ``RTSP_PATHS_<NAME>[_<KEY>]`` variable; False if it is not one."""
     upper_name, _, key = variable.removeprefix(PATHS_PREFIX).partition("_")
     if not upper_name or upper_name != upper_name.upper():
         return False

@@ -1,4 +1,4 @@
-"""The settings as a table: one ``Field`` per key, taken from the annotations of the schema."""
+"""The settings as a table: one ``Field`` per key, derived from the annotations of the schema."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Field(msgspec.Struct, frozen=True, eq=False):
     default: Any
     description: str
     change: Change
-    """What a new value does to a server that runs."""
+    """The effect of a new value on a running server."""
     heading: str = ""
-    """Title of the section of the documents that begins with the key; mostly empty."""
+    """Title of the section of the documents that starts with the key; mostly empty."""
     is_new: bool = False
-    """Whether rtsp-simple-server does not have the key."""
+    """Whether rtsp-simple-server lacks the key."""
     zero_is_a_value: bool = False
-    """Whether an empty value is not a way to ask for the default."""
+    """Whether an empty value does not stand for the default."""
     has_own_rule: bool = False
-    """Whether a rule between keys checks the number."""
+    """Whether a rule between keys validates the number."""
     section: type[Section] | None = None
-    """The settings of a protocol that it belongs to."""
+    """The protocol settings that it belongs to."""
 
     def of(self, settings: Configuration | PathConfiguration) -> Any:
         """Return its value."""
@@ -47,13 +47,13 @@ class Field(msgspec.Struct, frozen=True, eq=False):
 
 
 def configuration_fields() -> Mapping[str, Field]:
-    """The global keys without ``paths``, in the order of the documents: those of the server, then the protocols'."""
+    """The global keys without ``paths``, in the order of the documents: those of the server, then of the protocols."""
     return _configuration_fields(declared_sections())
 
 
 @cache
 def _configuration_fields(sections: tuple[type[Section], ...]) -> Mapping[str, Field]:
-    """Raises TypeError when two keys have the same name."""
+    """Raises TypeError if two keys have the same name."""
     fields = fields_of(Configuration)
     for section in sections:
         own = fields_of(section)
@@ -69,7 +69,7 @@ def field_value(configuration: Configuration, key: str) -> Any:
 
 
 def replace(configuration: Configuration, **values: Any) -> Configuration:
-    """Return a configuration with other values of some settings, by their Python names; also of protocols' settings."""
+    """Return a configuration with changed settings, by their Python names; including the settings of protocols."""
     changed: dict[type[Section], dict[str, Any]] = {}
     for field in configuration_fields().values():
         if field.section is not None and field.name in values:
@@ -77,7 +77,7 @@ def replace(configuration: Configuration, **values: Any) -> Configuration:
     sections = dict(configuration.sections)
     for section, its_values in changed.items():
         sections[section] = msgspec.structs.replace(configuration[section], **its_values)
-    # Without those that say nothing, equal configurations are equal.
+    # Without default ones, so that equal configurations compare equal.
     sections = {section: settings for section, settings in sections.items() if settings != section()}
     return msgspec.structs.replace(configuration, **values, sections=sections)
 
@@ -101,7 +101,7 @@ def paths_description() -> str:
 
 
 def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dict[str, Field]:
-    """The fields of a struct by key. ``change`` is that of every key; None: each key says what its own is.
+    """The fields of a struct by key. ``change`` applies to every key; None: each key declares its own.
 
     Raises TypeError for a key that does not.
     """

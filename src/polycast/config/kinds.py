@@ -1,9 +1,8 @@
-"""What a configuration value may look like: one ``Kind`` per sort of value.
+"""The kinds of configuration values.
 
-A kind reads a value (from YAML, from JSON or from an environment variable), writes it in the API's JSON form and
-describes it for the documentation. Plain YAML scalars arrive as text, so a password ``0123`` stays what the user wrote.
-Texts of errors that the reference server also has are the same; all others are InvalidValueError, which get the key
-in front.
+A ``Kind`` parses a value (from YAML, JSON or an environment variable), writes it in the API's JSON form and describes
+it for the documentation. Plain YAML scalars arrive as text, so that a password ``0123`` stays as written. Errors that
+the reference server also has use its texts; all others are InvalidValueError, which are prefixed with the key.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from polycast.errors import ConfigurationError
 from polycast.security.addresses import parse_address
 from polycast.security.credentials import is_hashed
 
-MAX_INTEGER: Final = 2**63 - 1  # what the reference server can hold
+MAX_INTEGER: Final = 2**63 - 1  # the maximum of the reference server
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
 
 _BOOLEANS: Final = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -55,7 +54,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Kind:
-    """One sort of value. ``parse`` raises ConfigurationError; ``dump`` gives the API's JSON form."""
+    """One kind of value. ``parse`` raises ConfigurationError; ``dump`` returns the API's JSON form."""
 
     __slots__ = ("dump", "label", "parse", "schema")
 
@@ -69,7 +68,7 @@ class Kind:
 
 
 def check_address(text: str) -> None:
-    """Raise InvalidValueError when a text is no address to listen on."""
+    """Raise InvalidValueError if a text is not an address to listen on."""
     try:
         parse_address(text)
     except ValueError as error:
@@ -77,7 +76,7 @@ def check_address(text: str) -> None:
 
 
 def parse_network(text: str) -> IPNetwork:
-    """Read an IP address or a CIDR range; host bits of a range are dropped. Raises ConfigurationError."""
+    """Parse an IP address or a CIDR range; host bits of a range are cleared. Raises ConfigurationError."""
     address, slash, prefix = text.partition("/")
     try:
         parsed = ip_address(address)
@@ -133,7 +132,7 @@ def _credential(value: Json) -> str:
 
 
 def _number_text(value: Json) -> str:
-    """A number without its unit becomes text, so that the error can tell how to write it."""
+    """A number without its unit becomes text, so that the error can show the correct form."""
     return str(value) if isinstance(value, float) or type(value) is int else _text(value)
 
 
@@ -161,7 +160,7 @@ def _multicast_range(value: Json) -> IPNetwork:
 
 
 def _items(value: Json) -> list[str]:
-    """A list of texts; a text with commas is taken as a list, as environment variables need it."""
+    """A list of texts; a text with commas is split, for environment variables."""
     if isinstance(value, str):
         return [item.strip() for item in value.split(",")] if value.strip() else []
     if not isinstance(value, list | tuple):
@@ -182,7 +181,7 @@ def _host_names(value: Json) -> tuple[str, ...]:
 
 
 def _url(value: Json) -> str:
-    """A URL, or a word in its place. Blanks around it are a mistake, those of its path are encoded (RFC 3986)."""
+    """A URL, or a word that replaces it. Surrounding spaces are removed, those in its path are encoded (RFC 3986)."""
     scheme, separator, rest = _text(value).strip(" ").partition("://")
     end = next((index for index, character in enumerate(rest) if character in "/?#"), len(rest))
     return scheme + separator + rest[:end] + rest[end:].replace(" ", "%20")
@@ -199,7 +198,7 @@ def _source(value: Json) -> str | tuple[str, ...]:
 
 
 def _allowed(text: str, values: Iterable[str]) -> str:
-    """Return the values that could be written in the place of one that does not exist."""
+    """Return the possible values, for the error about one that does not exist."""
     similar = closest(text, values)
     return f" (one of: {', '.join(values)}{f'; did you mean {similar}?' if similar else ''})"
 
@@ -233,12 +232,12 @@ def _choice(choices: type[_Choice], message: str) -> Callable[[Json], _Choice]:
 
 
 def choice_kind(choices: type[_Choice], message: str) -> Kind:
-    """Return the kind of values that are one of several; ``message`` is the error, with %s for what was written."""
+    """Return the kind of an enumeration; ``message`` is the error, with %s for the given value."""
     return Kind("choice", _choice(choices, message), str, {"enum": [choice.value for choice in choices]})
 
 
 def choice_list_kind(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> Kind:
-    """A list of choices; ``frozenset`` as ``collect`` makes it a set, whose JSON form is sorted."""
+    """A list of choices; with ``frozenset`` as ``collect`` it is a set, whose JSON form is sorted."""
     parse_item = _choice(choices, message)
     item_schema = {"enum": [choice.value for choice in choices]}
     dump: Callable[[Any], Json] = _sorted_texts if collect is frozenset else _texts
@@ -302,4 +301,4 @@ KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     tuple[IPNetwork, ...]: NETWORKS,
     tuple[str, ...]: TEXTS,
 }
-"""The kind that a type implies; other fields name their kind in their annotation."""
+"""The kind of a type; other fields have their kind in their annotation."""

@@ -1,6 +1,6 @@
-"""What a key of the configuration says about itself besides its type, default and description.
+"""Properties of a configuration key in addition to its type, default and description.
 
-Marks stand in the key's annotation: ``Annotated[bool, LIVE, NEW, Meta(description="...")]``.
+Marks are part of the key's annotation: ``Annotated[bool, LIVE, NEW, Meta(description="...")]``.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from msgspec import Struct
 
 
 class Change(Struct, frozen=True):
-    """What a new value does to a server that runs. Every key has exactly one."""
+    """The effect of a new value on a running server. Every key has exactly one."""
 
     restarts: frozenset[str]
     """Names of the servers and services that are restarted, such as ``RTSP``; empty: nothing is interrupted."""
 
 
 LIVE: Final = Change(frozenset())
-"""A new value is used from now on: whoever needs it reads it from the running configuration, or takes it in `apply`."""
+"""A new value is used from now on: it is read from the running configuration, or applied by `apply`."""
 
 
 PATH: Final = Change(frozenset({"path"}))
-"""Of every key of a path: the paths whose settings changed are closed and made anew."""
+"""For every key of a path: the paths whose settings changed are closed and created again."""
 
 
 def restarts(*names: str) -> Change:
-    """A new value needs these servers or services to be started again: listeners and what is read as they start."""
+    """A new value restarts these servers or services: for listeners and values that are read at the start."""
     return Change(frozenset(names))
 
 
@@ -43,10 +43,10 @@ class Mark(Struct, frozen=True):
 
 
 NEW: Final = Mark("new")
-"""rtsp-simple-server does not have the key."""
+"""rtsp-simple-server lacks the key."""
 
 ZERO_IS_A_VALUE: Final = Mark("zero is a value")
-"""An empty value is not a way to ask for the default."""
+"""An empty value does not stand for the default."""
 
 OWN_RULE: Final = Mark("own rule")
-"""A whole number that a rule between keys checks; the general limits do not apply."""
+"""An integer that is validated by a rule between keys; the general limits do not apply."""

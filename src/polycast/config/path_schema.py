@@ -215,10 +215,10 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The sources in the order in which they are tried; most paths have one."""
+        """The sources in the order of attempts; most paths have one."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
     @property
     def source_kind(self) -> SourceKind:
-        """What kind the first source is."""
+        """The kind of the first source."""
         return source_kind(self.sources[0]) or PUBLISHER

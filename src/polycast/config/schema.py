@@ -1,4 +1,4 @@
-"""The settings of the server that belong to no protocol. Those of a protocol are in its own folder.
+"""The settings of the server that do not belong to a protocol. Those of a protocol are in its own folder.
 
 The descriptions are the only copy: every document is made from them.
 """
@@ -24,7 +24,7 @@ _Section = TypeVar("_Section", bound=Section)
 
 
 class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
-    """The whole configuration. Objects that were made by hand go through ``validate`` before they are used."""
+    """The whole configuration. Objects that were created directly must be passed to ``validate`` before use."""
 
     log_level: Annotated[
         LogLevel,
@@ -231,7 +231,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = {}
 
     sections: dict[type[Section], Section] = {}
-    """The settings of protocols, where they are not all at their defaults; read them with ``configuration[...]``."""
+    """The settings of protocols, unless all have their defaults; read them with ``configuration[...]``."""
 
     def __getitem__(self, section: type[_Section]) -> _Section:
         """Return the settings of a protocol: ``configuration[RtspConfiguration].rtsp_address``."""

@@ -1,4 +1,4 @@
-"""What may feed a path: a publisher, a redirection, or what the protocols declare that they can pull."""
+"""The kinds of sources of a path: a publisher, a redirection, or those that the protocols can pull."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ REDIRECT: Final = SourceKind(name="redirect", word="redirect", is_static=False)
 
 
 def source_kinds() -> tuple[SourceKind, ...]:
-    """Return all kinds that there are."""
+    """Return all kinds."""
     return (PUBLISHER, REDIRECT, *(kind for protocol in declared_protocols() for kind in protocol.sources))
 
 
 def source_kind(source: str) -> SourceKind | None:
-    """Return the kind of one ``source`` text, or None when the text is not a source."""
+    """Return the kind of one ``source`` text, or None if the text is not a source."""
     scheme, separator, _ = source.partition("://")
     return _kinds_by_form(declared_protocols()).get(scheme + separator)
 

@@ -1,4 +1,4 @@
-"""The rules between keys, and what empty values stand for. Error texts are those of the reference server."""
+"""The rules between keys, and the defaults for empty values. Error texts are those of the reference server."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from polycast.errors import ConfigurationError
 
 
 def validate(configuration: Configuration) -> Configuration:
-    """The configuration that takes effect: empty values replaced by defaults, ``all`` renamed, every rule checked.
+    """The effective configuration: empty values replaced by defaults, ``all`` renamed, every rule checked.
 
-    Raises ConfigurationError at the first rule that is broken.
+    Raises ConfigurationError for the first violated rule.
     """
     fields = _with_defaults(configuration_fields())
     missing = {field.name: field.default for field in fields if not field.of(configuration)}
@@ -174,7 +174,7 @@ def _check_fallback(fallback: str) -> None:
 
 
 def _check_redirection(key: str, url: str, hint: str = "") -> None:
-    """Check an address that readers may be sent to, by the rules of a kind that can do so."""
+    """Check the target of a redirection, by the rules of a kind that supports redirections."""
     kinds = [kind for kind in source_kinds() if kind.redirects]
     scheme = url.partition("://")[0]
     _check_url(key, url, next((kind for kind in kinds if scheme in kind.schemes), kinds[0]), hint)
@@ -194,7 +194,7 @@ def _check_url(key: str, url: str, kind: SourceKind, hint: str = "") -> None:
 
 
 def _source_forms() -> str:
-    """Return what can be written as a source."""
+    """Return the possible forms of a source."""
     kinds = source_kinds()
     words = ", ".join(kind.word for kind in kinds if kind.word)
     *schemes, last = (f"{scheme}://" for kind in kinds for scheme in kind.schemes)
@@ -202,7 +202,7 @@ def _source_forms() -> str:
 
 
 def _url_hint(url: str) -> str:
-    """What may be wrong with a URL; passwords that are not encoded are the usual case."""
+    """The likely mistake in a URL; usually a password that is not encoded."""
     authority = url.partition("://")[2]
     if authority.count("@") > 1 or "#" in authority or re.search(r"[/?\[\]%](?=[^@]*@)", authority):
         return "; write @ : / ? # % of a user or password as %40 %3A %2F %3F %23 %25"
@@ -210,12 +210,12 @@ def _url_hint(url: str) -> str:
 
 
 def _split_url(url: str) -> SplitResult | None:
-    """The parts of a URL with a host and a possible port, or None."""
+    """The parts of a URL with a host and a valid port, or None."""
     if not url.isprintable():
         return None
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises when it is not a port
+        _ = parts.port  # raises ValueError if it is not a port
     except ValueError:
         return None
     return parts if parts.hostname and " " not in parts.netloc else None

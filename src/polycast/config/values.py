@@ -21,7 +21,7 @@ NANOSECONDS_PER_UNIT: Final = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-MAX_NANOSECONDS: Final = 2**63 - 1  # what the reference server's 64-bit durations can hold, about 292 years
+MAX_NANOSECONDS: Final = 2**63 - 1  # the maximum of the reference server's 64-bit durations, about 292 years
 BYTES_PER_UNIT: Final = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}
 MAX_SIZE: Final = 2**63 - 1  # bytes
 
@@ -30,20 +30,20 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([BKMGTPE])(?:B|IB)?", re.ASC
 
 
 class InvalidValueError(ConfigurationError):
-    """A value does not fit its key. The text does not name the key; whoever knows the key puts it in front."""
+    """A value is not valid for its key. The text does not name the key; the caller prefixes it."""
 
 
 class Duration(float):
     """A length of time in seconds, written as ``10s``, ``200ms`` or ``1m30s``.
 
-    It is a float, so it goes straight into timers. Its text form is the one of Go's ``time.Duration``.
+    A float, so it can be passed to timers. Its text form is the one of Go's ``time.Duration``.
     """
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Read Go's duration text; raises InvalidValueError."""
+        """Parse Go's duration text; raises InvalidValueError."""
         if text == "0":
             return cls(0)
         nanoseconds = 0
@@ -84,7 +84,7 @@ class Size(int):
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Read a number with a unit (B, K, KB, KiB, M, ... E); raises InvalidValueError."""
+        """Parse a number with a unit (B, K, KB, KiB, M, ... E); raises InvalidValueError."""
         match = _SIZE.fullmatch(text.strip().upper())
         if match is None or len(match[1]) > 40:
             raise _not_a_size(text)
@@ -94,7 +94,7 @@ class Size(int):
         return cls(size)
 
     def __str__(self) -> str:
-        # The largest unit that says the number exactly with at most one decimal, so that the text reads back the same.
+        # The largest unit that gives the exact number with at most one decimal, so that parsing returns the same value.
         for unit, factor in reversed(BYTES_PER_UNIT.items()):
             if self >= factor and self * 2 % factor == 0:
                 return f"{self // factor}.5{unit}" if self % factor else f"{self // factor}{unit}"
@@ -127,7 +127,7 @@ class SourceProtocol(StrEnum):
 
 
 class Encryption(StrEnum):
-    """Whether a server speaks TLS: not at all, on a second listener, or only."""
+    """Whether a server uses TLS: not at all, on a second listener, or only."""
 
     NO = "no"
     OPTIONAL = "optional"

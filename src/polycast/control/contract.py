@@ -56,7 +56,7 @@ class Controlled(Protocol):
 
     @property
     def server_names(self) -> Mapping[str, str]:
-        """The names of all servers that there are, by their collections in the API."""
+        """The names of all servers, by their collections in the API."""
         ...
 
     @property

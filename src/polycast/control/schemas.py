@@ -1,4 +1,4 @@
-"""JSON schemas of what the API answers, made of the structs that it answers with."""
+"""JSON schemas of the API's responses, generated from their structs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Json = dict[str, Any]
 
 REFERENCES: Final = "#/components/schemas/"
 
-# Keywords in the order in which they are written; the others come first.
+# Keywords in the order of output; the others come first.
 _ORDER: Final = ("type", "format", "minimum", "items", "properties", "description", "required", "additionalProperties")
 
 
 def object_schema(item: type[Struct], shared: frozenset[str] = frozenset()) -> Json:
-    """Return the schema of a struct, with those of the structs that it has in their places.
+    """Return the schema of a struct, with those of nested structs inlined.
 
-    Those named by ``shared`` are referred to instead: the document has them once.
+    Those in ``shared`` are referenced instead: the document contains them once.
     """
     _, found = msgspec.json.schema_components([item], ref_template=REFERENCES + "{name}")
     simple: Json = _simplified(found[item.__name__], found, shared)
@@ -26,7 +26,7 @@ def object_schema(item: type[Struct], shared: frozenset[str] = frozenset()) -> J
 
 
 def _simplified(schema: Any, found: Json, shared: frozenset[str]) -> Any:
-    """Return a schema without what describes Python's classes, and with ``null`` among the types."""
+    """Return a schema without descriptions of Python classes, and with ``null`` among the types."""
     if isinstance(schema, list):
         return [_simplified(each, found, shared) for each in schema]
     if not isinstance(schema, dict):
@@ -44,7 +44,7 @@ def _simplified(schema: Any, found: Json, shared: frozenset[str]) -> Any:
 
 
 def _nullable(schema: Json) -> Json:
-    """Return ``{"type": [X, "null"]}`` for what may be of one type or null."""
+    """Return ``{"type": [X, "null"]}`` for an optional type."""
     options = schema.get("anyOf", [])
     if len(options) == 2 and options[1] == {"type": "null"} and isinstance(options[0].get("type"), str):
         others = {key: value for key, value in schema.items() if key != "anyOf"}

@@ -148,7 +148,7 @@ class _VideoEncoder:
         for packet in self._context.encode(picture):
             units = tuple(split_annexb(bytes(packet)))
             key = packet.is_keyframe
-            # Readers that missed the session description start here, so the parameter sets go in-band too.
+            # Readers that missed the session description start here, so the parameter sets are also sent in-band.
             yield Frame(
                 self._parameter_sets + units if key else units, packet.pts, packet.pts, key=key, wall_time=wall_time
             )

@@ -172,7 +172,7 @@ class BudgetedProtocol(asyncio.Protocol):
         if not (self._has_more or self._held):
             return False
         if not self.is_open:
-            self.drop()  # it will not be processed any more
+            self.drop()  # it will not be processed
         return self.is_open
 
     def _work_in_pieces(self, data: bytes, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Requests to other HTTP servers. The library for them is large: it is loaded beside the loop, by whoever needs it."""
+"""Requests to other HTTP servers. The library for them is large: it is imported in a thread, on first use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HttpClient:
     async def post_json(self, url: str, body: bytes) -> int:
         """Send JSON; return the status of the answer, whose body is ignored.
 
-        No time-out: the caller has one. Raises OSError with a text for the log.
+        No timeout: the caller has one. Raises OSError with a text for the log.
         """
         client = await self._prepared()
         import httpx2

@@ -22,7 +22,7 @@ from polycast.net.tls_listener import TlsListener
 from polycast.net.work import SLICE_SECONDS, work_queue_of
 from polycast.security.addresses import parse_address
 
-# Seconds between two rounds of time-outs, reports and limits.
+# Seconds between two checks of timeouts, reports and limits.
 HOUSEKEEPING_SECONDS: Final = 1.0
 
 # Seconds for connections to send their last bytes when the server stops.

@@ -14,7 +14,7 @@ from polycast.config.values import Duration, IPNetwork
 
 
 class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
-    """The settings of the WebRTC server; sources use its time-outs, too."""
+    """The settings of the WebRTC server; sources also use its timeouts."""
 
     webrtc: Annotated[
         bool,

@@ -166,7 +166,7 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
     """Frames that are the concatenation of their packets' payloads and end with the marker bit.
 
     Subclasses strip the payload header in `fragment` and build the frame in `finish`. A change of the timestamp ends a
-    frame, too, for senders that forget the marker.
+    frame as well, for senders that omit the marker.
     """
 
     def __init__(self) -> None:

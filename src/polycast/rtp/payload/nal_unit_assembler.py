@@ -29,7 +29,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
         self._size = 0
         self._has_picture = False
         self._damaged = False
-        # Whoever joins in mid-stream has lost what was before.
+        # A reader that joins in mid-stream has no earlier data.
         self._loss = True
         self._timestamp = -1
         self._pts = 0

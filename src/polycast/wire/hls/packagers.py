@@ -71,7 +71,7 @@ class Fmp4Packager:
         self._runs: list[SampleRun] = []
         self._sequence = 0
         self.initialization_changed = True
-        """Whether the next segment needs a new init segment; cleared by whoever creates it."""
+        """Whether the next segment needs a new init segment; cleared when it is created."""
 
     def start_segment(self) -> None:
         """Do nothing: a fragment needs no preparation."""

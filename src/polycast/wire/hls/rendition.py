@@ -66,7 +66,7 @@ class Rendition:
         self.rate = tracks[self.lead].clock_rate
         """Ticks per second of the leading track."""
         self.published = False
-        """Set when something new can be requested; cleared by whoever reads it."""
+        """Set when something new can be requested; cleared by the consumer."""
         self.ended_at: float | None = None
         """Monotonic time at which the last segment was complete; set by the muxer."""
         self.frame_rate: float | None = None

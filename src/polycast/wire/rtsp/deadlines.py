@@ -25,7 +25,7 @@ class Deadlines:
         self._opened_at = now
 
     def on_worked(self, now: float, *, is_incomplete: bool) -> None:
-        """All received bytes were processed. Whoever completes a request or frame sets ``incomplete_since`` to None."""
+        """All received bytes were processed. Completing a request or frame sets ``incomplete_since`` to None."""
         if not is_incomplete:
             self.incomplete_since = None
         elif self.incomplete_since is None:
