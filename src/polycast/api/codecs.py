@@ -62,14 +62,14 @@ class VideoEncoding:
 
 @dataclass(frozen=True, slots=True)
 class AudioEncoding:
-    """How sound is encoded."""
+    """How audio is encoded."""
 
     name: str
     """What ``publish(audio_codec=...)`` calls it."""
     encoder: str
     """FFmpeg's encoder."""
     sample_format: str
-    """FFmpeg's name of the samples that the encoder takes: ``fltp``, ``flt`` or ``s16``."""
+    """FFmpeg's name of the encoder's sample format: ``fltp``, ``flt`` or ``s16``."""
     describe: Callable[[bytes, int, int], AudioCodec]
     """The codec, from the encoder's extradata, sample rate and channels."""
     has_bitrate: bool = True

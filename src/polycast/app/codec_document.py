@@ -30,7 +30,7 @@ END: Final = "<!-- codecs: end -->\n"
 YES, NO = "yes", "-"
 
 LINE: Final = 128
-"""Characters of a line of the document, where it is no row of the table."""
+"""Maximum line length of the document, except for rows of the table."""
 
 _NAMES: Final = {
     **COMMON_NAMES,

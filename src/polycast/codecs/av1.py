@@ -63,7 +63,7 @@ class SequenceHeader:
     frame_rate: float | None
     """Pictures per second where they are equally spaced, else None."""
     initial_presentation_delay: int | None
-    """In frames, where it is told."""
+    """In frames, if given."""
     reduced_still_picture: bool
 
 

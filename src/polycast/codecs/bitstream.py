@@ -58,11 +58,11 @@ class Bitstream(Generic[AnyCodec]):
     """Whether decoding can start at a frame."""
 
     split: Callable[[bytes], tuple[bytes, ...]] = one_unit
-    """The units of a frame in the form that FFmpeg's encoders give: H264 and H265 in Annex B form, AV1 with size
+    """The units of a frame in the form that FFmpeg's encoders return: H264 and H265 in Annex B form, AV1 with size
     fields. Delimiters are left out. Raises `RemoteProtocolError`."""
 
     join: Callable[[Units], bytes] = _join
-    """The reverse, as FFmpeg's decoders take it."""
+    """The reverse, for FFmpeg's decoders."""
 
     updated: Callable[[AnyCodec, Units], AnyCodec] = _unchanged
     """The codec as it is from a key frame on: the same object if it is unchanged. Raises `RemoteProtocolError` when

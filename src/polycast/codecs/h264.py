@@ -160,8 +160,8 @@ def _parameter_sets(codec: H264) -> tuple[bytes, ...]:
 def updated(codec: H264, units: Sequence[bytes]) -> H264:
     """Return the codec with the parameter sets of this access unit; the same object if it is unchanged.
 
-    A new SPS takes the place of all parameter sets that the access unit has anew; a PPS alone takes the place of the
-    one with its number. Parameter sets that cannot be parsed are left out.
+    A new SPS replaces all parameter sets by those of the access unit; a PPS alone replaces the one with its number.
+    Parameter sets that cannot be parsed are ignored.
     """
     found: list[bytes] | None = None
     for unit in units:
@@ -331,7 +331,7 @@ class DtsExtractor:
         self._extender = TimestampExtender()
         """Of the picture order count, whose lower bits slices carry."""
         self._trusted = True
-        """Whether the SPS tells the right reorder depth, as far as is known."""
+        """Whether the SPS has the correct reorder depth, as far as is known."""
         self._started = False
 
     def extract(self, units: Sequence[bytes], pts: int) -> int | None:

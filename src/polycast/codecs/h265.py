@@ -231,7 +231,7 @@ class DtsExtractor:
         self._sps = codec.sps if codec is not None else b""
         self._declared_depth = 0
         self._trusted = False
-        """Whether the SPS tells the right reorder depth, as far as is known."""
+        """Whether the SPS has the correct reorder depth, as far as is known."""
         self._started = False
 
     def extract(self, units: Sequence[bytes], pts: int) -> int | None:

@@ -17,7 +17,7 @@ MAXIMUM_PACKET_DURATION = 5760
 """120 ms in ticks of 48 kHz (RFC 6716 section 3.2.5)."""
 
 PRE_SKIP = 312
-"""Samples that a decoder throws away at the start: the look-ahead of libopus, 6.5 ms."""
+"""Samples that a decoder discards at the start: the look-ahead of libopus, 6.5 ms."""
 
 _ID_HEADER_MAGIC = b"OpusHead"
 _FRAME_DURATIONS = (
@@ -30,7 +30,7 @@ _FRAME_DURATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class OpusConfiguration:
-    """What the Ogg identification header and the dOps box tell (RFC 7845 section 5.1)."""
+    """The contents of the Ogg identification header and the dOps box (RFC 7845 section 5.1)."""
 
     channels: int = 2
     pre_skip: int = PRE_SKIP
@@ -85,7 +85,7 @@ SURROUND_LAYOUTS = {
     8: ChannelLayout(5, 3, (0, 6, 1, 2, 3, 4, 5, 7)),
 }
 """By number of channels, for mapping family 1 (RFC 7845 section 5.1.1.2): as libopus encodes it, and with it FFmpeg,
-GStreamer and Chromium. Nobody transmits the layout beside a stream that comes over RTMP or MP4, so it has to be this
+GStreamer and Chromium. RTMP and MP4 streams do not transmit the layout separately, so it has to be this
 one everywhere."""
 
 

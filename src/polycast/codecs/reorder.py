@@ -84,7 +84,7 @@ class DepthObserver:
 
     Two signs: pictures whose presentation time lies before that of earlier ones; and, before that happens, a gap in
     the picture order count, which says that pictures shown earlier are still to come. A gap that is not filled within
-    a few pictures was a lost or skipped picture; gaps are not believed any more then.
+    a few pictures was a lost or skipped picture; from then on gaps are ignored.
     """
 
     __slots__ = ("_ahead", "_believe_gaps", "_contiguous", "_depth", "_recent", "_sequence_depth", "_step")
@@ -106,7 +106,7 @@ class DepthObserver:
     def observe(self, pts: int, picture_order_count: int | None, starts_sequence: bool) -> int:
         """Take the next picture in decoding order; return the depth that it needs.
 
-        ``starts_sequence`` is true for an IDR picture, from which the picture order count starts anew.
+        ``starts_sequence`` is true for an IDR picture, which resets the picture order count.
         """
         if starts_sequence:
             self._depth, self._sequence_depth = self._sequence_depth, 0

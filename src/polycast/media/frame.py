@@ -53,8 +53,8 @@ class Frame:
         self.duration = duration
         """In ticks, if known from the codec (audio), otherwise None."""
         self.discontinuity = discontinuity
-        """Whether the publisher's time line began anew between the frame before and this one: its clock was set, or
-        another publisher took over. The times of the frames continue all the same."""
+        """Whether the publisher's timeline restarted between the previous frame and this one: its clock was set, or
+        another publisher took over. The times of the frames continue nevertheless."""
         self._cache: dict[str, bytes] | None = None
         self._sample: memoryview | None = None
 

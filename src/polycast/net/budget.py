@@ -9,7 +9,7 @@
   calls `resume_work` when it is done; `hold_reading` and `release_reading` keep the peer from sending more meanwhile.
 - An engine that returns all events of the given bytes at once cannot ask in between. Its protocol sets `is_divisible`;
   `receive` then gets the data in pieces, as large as the time they take allows.
-- `end_slice` is called after the last event of a slice, so that the media of one read goes out to readers together.
+- `end_slice` is called after the last event of a slice, so that the media of one read is sent to readers together.
 - An event is never divided. An engine whose single events may be costly limits them, or returns them in parts.
 
 A connection that has exceeded its share for a while (`SHARE`) is no longer served when it is read, but only in its

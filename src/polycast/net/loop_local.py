@@ -10,7 +10,7 @@ _Value = TypeVar("_Value")
 
 
 class LoopLocal(Generic[_Value]):
-    """A value for each event loop, kept by the loop itself, so that it goes when the loop goes.
+    """A value for each event loop, kept by the loop itself, so that it ends with the loop.
 
     A dictionary with weak keys would keep every loop for ever: the values refer to their loops.
     """
@@ -29,5 +29,5 @@ class LoopLocal(Generic[_Value]):
         return value
 
     def set(self, loop: asyncio.AbstractEventLoop, value: _Value) -> None:
-        """Put another value in the place of the one of a loop."""
+        """Replace the value of a loop."""
         setattr(loop, self._attribute, value)

@@ -113,8 +113,8 @@ class PlaylistFollower:
         return pieces
 
     def put_back(self, piece: Piece) -> bool:
-        """Go back to a piece that the server does not have any more: the next playlist says what there is instead, the
-        whole segment or later ones. Return False if that piece was put back before."""
+        """Go back to a piece that the server no longer has: the next playlist has the whole segment or later ones
+        instead. Return False if that piece was already put back."""
         position = self._positions.get(piece)
         address = (piece.sequence, piece.uri, piece.byte_range)
         if position is None or address == self._missing:

@@ -27,7 +27,7 @@ PROGRAMS: Final = ("rpicam-vid", "libcamera-vid")
 READ_SIZE: Final = 256 * 1024
 """Bytes of one read from the pipe."""
 
-# Seconds without data after which the program has written a whole picture: it writes each one at once, so this is
+# Seconds without data after which the program has written a whole picture: it writes each one in one go, so this is
 # longer than the system may delay it in between, and shorter than the time to the next picture.
 PICTURE_END_SECONDS: Final = 0.02
 
@@ -38,7 +38,7 @@ GRACE_SECONDS: Final = 2.0
 REMEMBERED_LINES: Final = 20
 MAXIMUM_LINE: Final = 500
 
-# How quickly the time line follows the clock: times of arrival have jitter, the camera does not.
+# How quickly the timeline follows the clock: arrival times have jitter, the camera does not.
 _SMOOTHING: Final = 16
 
 

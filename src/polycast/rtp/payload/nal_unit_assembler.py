@@ -67,7 +67,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
         """Add a complete NAL unit to the frame in progress."""
         if len(unit) < self.minimum_unit_size:
             return
-        # Some cameras put whole Annex B byte streams where one NAL unit belongs. Emulation prevention keeps start
+        # Some cameras send whole Annex B byte streams instead of one NAL unit. Emulation prevention keeps start
         # codes out of NAL units; the search is spared for slices, which are large.
         if not self.is_picture(unit) and _START_CODE in unit:
             for part in split_annexb(_START_CODE + unit):
@@ -92,7 +92,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
             self._has_picture = True
 
     def fragment_started(self) -> None:
-        """A fragmented NAL unit begins: one still in progress lost its end."""
+        """A fragmented NAL unit starts: the end of a previous incomplete one was lost."""
         if self._fragments:
             self._damaged = True
             self._fragments.clear()
@@ -126,7 +126,7 @@ class NalUnitDepacketizer(BaseDepacketizer):
         raise NotImplementedError
 
     def finish(self, units: tuple[bytes, ...], pts: int) -> Frame | None:
-        """Return the frame made of ``units``; None while decoding cannot begin."""
+        """Return the frame made from ``units``; None while decoding cannot start."""
         raise NotImplementedError
 
     def unpack(self, data: bytes, payload: int, end: int) -> None:

@@ -75,7 +75,7 @@ class CodecMapping(Generic[AnyCodec]):
     choose: Callable[[AnyCodec, Sequence[Format]], Format | None]
     """The format, among those that a peer can receive, in which to send a track; None if there is none."""
     offered: tuple[Format, ...]
-    """What is asked for where nobody has made an offer; the payload types of all rows differ."""
+    """The format in our own offers; the payload types of all rows differ."""
     note: str = ""
     """Restrictions, for the documentation."""
     answer: Callable[[Format], Format] = _unchanged
