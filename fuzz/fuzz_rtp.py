@@ -1,4 +1,4 @@
-"""Fuzz target: RTP packets through the header parser, the scan, the reorderer, the statistics and the time line.
+"""Fuzz target: RTP packets through the header parser, the scan, the reorderer, the statistics and the timeline.
 
 The input is a row of packets, each behind two bytes of length.
 """

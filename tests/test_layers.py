@@ -188,7 +188,7 @@ def layered_modules() -> list[Path]:
     return [path for path in modules() if layer_of(path) in ALLOWED]
 
 
-def test_there_are_modules_to_look_at() -> None:
+def test_there_are_modules_to_check() -> None:
     assert {"media", "codecs", "rtp", "hub", "wire", "net", "protocols"} <= {layer_of(path) for path in modules()}
 
 

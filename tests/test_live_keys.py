@@ -39,7 +39,7 @@ class Contradicting(msgspec.Struct):
 
 
 @pytest.mark.parametrize(("struct", "name"), [(Forgotten, "forgotten"), (Contradicting, "both")])
-def test_a_key_that_does_not_say_what_a_change_does_is_no_key(struct: type[msgspec.Struct], name: str) -> None:
+def test_every_key_declares_the_effect_of_a_change(struct: type[msgspec.Struct], name: str) -> None:
     with pytest.raises(TypeError, match=f"'{name}' must say what a change of it does"):
         fields_of(struct)
 
@@ -66,7 +66,7 @@ def other_value(field: Field) -> Any:
 
 
 @pytest.mark.parametrize("prefix", SERVICES)
-def test_a_service_listens_anew_exactly_for_the_keys_that_say_so(prefix: str) -> None:
+def test_a_service_restarts_its_listener_exactly_for_the_keys_that_require_it(prefix: str) -> None:
     before = from_mapping({prefix: True, f"{prefix}Encryption": True, f"{prefix}User": "u", f"{prefix}Pass": "p"})
     settings_of = SERVICES[prefix]
     for field in FIELDS.values():

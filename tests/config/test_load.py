@@ -201,7 +201,7 @@ def test_sources_that_are_allowed(name: str, source: str) -> None:
     ("text", "line", "column"),
     [("a: 1\nb: [1\n", 3, 1), ("logLevel: info\n\tapi: yes\n", 2, 1), ("api: *x\n", 1, 6), ("a: \x01\n", 1, 4)],
 )
-def test_syntax_errors_say_where(text: str, line: int, column: int) -> None:
+def test_syntax_errors_name_the_position(text: str, line: int, column: int) -> None:
     assert error_of(text).startswith(f"invalid YAML: line {line}, column {column}: ")
 
 

@@ -116,7 +116,7 @@ async def test_the_log_level_changes_at_once() -> None:
         output.close()
 
 
-async def test_a_port_that_is_taken_costs_nobody_the_connection() -> None:
+async def test_a_port_in_use_does_not_close_connections() -> None:
     async with running(paths={"cam": {}}) as server:
         flow = await Flow.start(server, "cam")
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -171,7 +171,7 @@ async def test_the_api_shows_a_server_after_its_restart(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_the_api_takes_tls_on_its_own_port(tmp_path: Path) -> None:
+async def test_the_api_accepts_tls_on_its_own_port(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert"))
@@ -293,7 +293,7 @@ async def test_a_file_that_cannot_be_put_into_effect_changes_nothing(file: Path)
         assert server.rtsp_port == port
 
 
-async def test_a_hangup_takes_back_changes_of_the_api(file: Path) -> None:
+async def test_sighup_reverts_changes_of_the_api(file: Path) -> None:
     async with running_file(file, FILE_HEAD + "paths: {cam: {}}\n") as server:
         await server.changed("/v1/config/paths/add/new")
         assert await server.reload()

@@ -397,7 +397,7 @@ def continuation_of(codec: Codec) -> PayloadPattern:
 
 
 @pytest.mark.parametrize("codec", ALL_CODECS, ids=repr)
-def test_columns_say_what_masks_say(codec: Codec) -> None:
+def test_columns_match_masks(codec: Codec) -> None:
     pattern = continuation_of(codec)
     fits_any = pattern.pattern & pattern.mask == pattern.pattern
     for place in range(4):

@@ -61,7 +61,7 @@ def first_times(reader: Frames) -> list[float]:
     return [times[0], times[1]]
 
 
-async def test_a_track_that_begins_later_lies_later(clock: Clock) -> None:
+async def test_a_later_track_has_later_times(clock: Clock) -> None:
     hub = make_hub({"origin": {}, "cam": {"fallback": "/origin"}})
     stream, path, own = await relayed(hub)
     direct, relay = Frames(), Frames()

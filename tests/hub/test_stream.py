@@ -107,7 +107,7 @@ async def test_audio_does_not_wait_for_markers() -> None:
     assert reader.sequences == [[1]]
 
 
-async def test_new_reader_begins_with_the_next_packet() -> None:
+async def test_new_reader_starts_with_the_next_packet() -> None:
     stream, first, second = make_stream(VIDEO), Packets(), Packets()
     stream.add_reader(first)
     write(stream, rtp(1, SLICE, marker=False))
@@ -133,7 +133,7 @@ async def test_removed_reader_gets_nothing() -> None:
 
 
 @pytest.mark.parametrize("frames", [False, True])
-async def test_reader_that_fails_is_closed_and_the_others_go_on(frames: bool) -> None:
+async def test_reader_that_fails_is_closed_and_the_others_continue(frames: bool) -> None:
     stream = make_stream(VIDEO)
     bad: Frames | Packets = Frames(fails=True) if frames else Packets(fails=True)
     good = Packets()
@@ -417,7 +417,7 @@ def units(first: int = 1) -> list[bytes]:
     return [rtp(first + index, each, marker=index == 3, timestamp=index // 4) for index, each in enumerate(payloads)]
 
 
-async def test_packets_taken_at_once_are_those_taken_one_by_one() -> None:
+async def test_runs_of_packets_equal_single_packets() -> None:
     at_once, single = make_stream(Track(0, H264())), make_stream(Track(0, H264()))
     readers = [Packets(), Packets()]
     run = framed(*units())
@@ -450,7 +450,7 @@ async def test_packets_taken_at_once_are_those_taken_one_by_one() -> None:
     assert piece is run.buffer.data
 
 
-async def test_packets_taken_at_once_after_others_are_lost() -> None:
+async def test_runs_of_packets_after_a_loss() -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)
     write(stream, rtp(1, SLICE))
@@ -473,7 +473,7 @@ async def test_what_has_to_be_parsed_is_not_taken_at_once() -> None:
     assert stream.bytes_received == 0
 
 
-async def test_packets_that_cannot_be_read_are_told_once_and_then_from_time_to_time(
+async def test_malformed_packets_are_reported_once_and_then_periodically(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""The joined time line of a stream: what passes, what is corrected, and where a new piece begins."""
+"""The joined timeline of a stream: what passes, what is corrected, and where a new piece begins."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_time_jump_starts_a_new_timeline(seconds: float, at: int) -> None:
     assert camera.begins == [(0, at if at == 50 else at + 1)]
     track = camera.continuity.tracks[0]
     assert (track.pieces, track.outliers) == (1, 0)
-    assert track.leap == pytest.approx(seconds, abs=0.05)
+    assert track.jump == pytest.approx(seconds, abs=0.05)
 
 
 @pytest.mark.parametrize("seconds", [-0.3, -0.1])
@@ -94,7 +94,7 @@ def test_a_small_step_back_at_a_key_frame_starts_a_new_timeline(seconds: float) 
     assert camera.begins == [(0, 50)]
 
 
-def test_decoding_times_that_a_muxer_guesses_are_no_leaps() -> None:
+def test_decoding_times_that_a_muxer_guesses_are_no_jumps() -> None:
     # Negative composition times: the decoding time is moved back to the time of presentation.
     camera = Camera()
     camera.video_clock = lambda number: -0.2 if number % 25 == 0 and number else 0.0
@@ -147,7 +147,7 @@ def test_a_step_that_is_taken_back_is_forgotten(seconds: float, sound: bool) -> 
     assert not camera.begins
 
 
-def test_a_leap_long_after_a_gap_is_a_leap() -> None:
+def test_a_jump_long_after_a_gap_is_detected() -> None:
     camera = Camera()
     camera.video_clock = lambda number: 0.0 if number < 60 else 0.7 if number < 260 else -3.3
     camera.run(400)
@@ -173,7 +173,7 @@ def test_unusable_times_are_replaced_by_the_clock() -> None:
 
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, 9800.0])
 @pytest.mark.parametrize("delay", [0, 3, 20], ids=lambda delay: f"sound {delay} pictures later")
-def test_tracks_that_leap_together_stay_in_sync(seconds: float, delay: int) -> None:
+def test_tracks_that_jump_together_stay_in_sync(seconds: float, delay: int) -> None:
     camera = Camera(sound=True)
     camera.video_clock = lambda number: seconds if number >= 60 else 0.0
     camera.sound_clock = lambda number: seconds if number >= 60 + delay else 0.0
@@ -184,16 +184,16 @@ def test_tracks_that_leap_together_stay_in_sync(seconds: float, delay: int) -> N
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, -2.0, 20.0, 9800.0])
-@pytest.mark.parametrize("leaps", ["video", "sound"])
-def test_a_single_track_that_jumps_is_placed_by_the_clock(seconds: float, leaps: str) -> None:
+@pytest.mark.parametrize("jumps", ["video", "sound"])
+def test_a_single_track_that_jumps_is_placed_by_the_clock(seconds: float, jumps: str) -> None:
     camera = Camera(sound=True)
-    setattr(camera, f"{leaps}_clock", lambda number: seconds if number >= 60 else 0.0)
+    setattr(camera, f"{jumps}_clock", lambda number: seconds if number >= 60 else 0.0)
     camera.run(300)
     assert camera.sync() == pytest.approx(0.0, abs=0.05)
-    assert [track for track, _ in camera.begins] == [0 if leaps == "video" else 1]
+    assert [track for track, _ in camera.begins] == [0 if jumps == "video" else 1]
 
 
-def test_a_leap_back_and_forth_ends_where_it_began() -> None:
+def test_a_jump_back_and_forth_ends_where_it_began() -> None:
     camera = Camera(sound=True)
     camera.video_clock = camera.sound_clock = lambda number: 500.0 if 60 <= number < 120 else 0.0
     camera.run(200)
@@ -201,7 +201,7 @@ def test_a_leap_back_and_forth_ends_where_it_began() -> None:
     assert camera.sync() == pytest.approx(0.0, abs=0.001)
 
 
-def test_a_pause_is_no_leap() -> None:
+def test_a_pause_is_no_jump() -> None:
     track = Continuity([RATE]).tracks[0]
     assert track.place(0, 1000.0) == 0
     assert track.place(60 * RATE, 1060.0) == 60 * RATE
@@ -220,7 +220,7 @@ def test_retained_packets_may_arrive_immediately() -> None:
     assert track.pieces == track.outliers == 0
 
 
-def test_a_gap_that_other_tracks_fill_is_no_leap() -> None:
+def test_a_gap_that_other_tracks_fill_is_no_jump() -> None:
     # A file that is sent faster than it plays.
     continuity = Continuity([RATE, SOUND_RATE])
     video, audio = continuity.tracks
@@ -240,7 +240,7 @@ def test_tracks_with_bases_far_apart_are_brought_together() -> None:
     assert not camera.begins
 
 
-def test_tracks_with_bases_far_apart_leap_together() -> None:
+def test_tracks_with_bases_far_apart_jump_together() -> None:
     camera = Camera(sound=True)
     camera.video_clock = lambda number: -500.0 if number >= 60 else 0.0
     camera.sound_clock = lambda number: 36_500.0 if number >= 75 else 37_000.0
@@ -294,7 +294,7 @@ def test_another_publisher_continues_where_the_first_one_ended() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_the_times_are_the_line_neither_leaps_nor_stands_still(seed: int) -> None:
+def test_the_timeline_neither_jumps_nor_stalls_for_any_times(seed: int) -> None:
     randomness = random.Random(seed)
     continuity = Continuity([RATE, SOUND_RATE])
     now, time, time_of_sound = 1000.0, 0, 0

@@ -156,7 +156,7 @@ def test_mapping_survives_many_wraps() -> None:
         assert source.wall_time_of(seconds * 90_000 & 0xFFFFFFFF) == wall(seconds)
 
 
-def test_tracks_that_are_tied_to_one_moment() -> None:
+def test_tracks_that_share_one_sync_point() -> None:
     source = SenderReportSource(48_000)
     source.on_sync_point(5000, wall(100))
     # The track arrives late, and unevenly: it stays where the moment puts it.
@@ -169,7 +169,7 @@ def test_tracks_that_are_tied_to_one_moment() -> None:
 
 
 @pytest.mark.parametrize("late", [-3.0, 3.0])
-def test_a_moment_that_is_made_up(late: float) -> None:
+def test_an_estimated_sync_point(late: float) -> None:
     source = SenderReportSource(48_000)
     source.on_sync_point(5000, wall(100))
     source.on_packet(5000, 10.0, wall(100 + late))

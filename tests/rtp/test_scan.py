@@ -44,7 +44,7 @@ def scan(packets: list[bytes], codec: Codec = VIDEO) -> Summary | None:
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
-def test_what_it_finds_is_what_each_packet_says(codec: Codec) -> None:
+def test_the_scan_matches_the_packets(codec: Codec) -> None:
     randomness = random.Random(1)
     peek = payload_of_codec(codec).peek_for(codec)
     for number in range(2000):
@@ -75,7 +75,7 @@ def test_a_key_frame_is_flagged_where_it_begins() -> None:
     assert scan(packets) == (1, 3000, True, [(KEY, start, start + len(packets[1]))])
 
 
-def test_sequence_numbers_begin_anew_after_the_largest() -> None:
+def test_sequence_numbers_wrap_after_the_largest() -> None:
     for first in (65_534, 254):
         found = scan([rtp(first, FRAGMENT), rtp(first + 1, FRAGMENT), rtp(first + 2 & 0xFFFF, FRAGMENT)])
         assert found is not None

@@ -1,4 +1,4 @@
-"""Audio and video on one time line."""
+"""Audio and video on one timeline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Publisher:
         self.timeline.on_sender_report(track, ntp, self.timestamp(track, seconds))
 
     def packet(self, track: int, seconds: float, now: float) -> float:
-        """Return the time on the time line in seconds."""
+        """Return the time on the timeline in seconds."""
         pts = self.timeline.extend(track, self.timestamp(track, seconds), now)
         return pts / (VIDEO_RATE, AUDIO_RATE)[track]
 
@@ -92,7 +92,7 @@ def test_small_error_stays() -> None:
     assert difference == pytest.approx(CORRECTION_THRESHOLD * 0.9, abs=0.001)
 
 
-def test_reports_of_different_clocks_are_not_believed() -> None:
+def test_reports_of_different_clocks_are_ignored() -> None:
     publisher = Publisher()
     publisher.report(VIDEO, 0.0)
     publisher.report(AUDIO, 0.0, clock=86_400.0)

@@ -25,7 +25,7 @@ from polycast.media.track import Track
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Seconds at which the time line of a stream starts: audio may begin slightly before the first picture, never below 0.
+# Seconds at which the timeline of a stream starts: audio may begin slightly before the first picture, never below 0.
 START_TIME = 1.0
 
 # Seconds by which audio may drift from the clock before it is corrected: a capture device that paused.
@@ -208,7 +208,7 @@ class Writer(_Base):
             raise error
 
     def _position(self, now: float, time: float | None) -> float:
-        """Return a position on the time line, in seconds."""
+        """Return a position on the timeline, in seconds."""
         position = START_TIME + now - self._origin
         if time is None:
             return position

@@ -67,7 +67,7 @@ class ReorderQueue:
     def push(self, pts: int) -> int | None:
         """Return the decoding time of the picture shown at ``pts``; None if it lies before the one given last.
 
-        None means that the picture came too late to be placed, after lost data or a jump of the time line.
+        None means that the picture came too late to be placed, after lost data or a jump of the timeline.
         """
         dts = heappushpop(self._pending, pts)
         last = self._last

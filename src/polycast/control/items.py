@@ -47,7 +47,7 @@ class TrackItem(Struct, frozen=True, kw_only=True, rename="camel"):
         int, Meta(ge=0, description="Packets dropped because their payload type is not that of the track.")
     ]
     discontinuities: Annotated[
-        int, Meta(ge=0, description="How often the clock of the publisher leapt. Seen only while frames are read.")
+        int, Meta(ge=0, description="How often the clock of the publisher jumped. Seen only while frames are read.")
     ]
 
 

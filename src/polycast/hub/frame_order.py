@@ -42,8 +42,8 @@ class FrameOrder:
         if continuity.pieces != self.discontinuities:
             self.discontinuities = continuity.pieces
             self._piece_start = position
-            if continuity.leap:
-                self._warnings.on_leap(self._track, continuity.leap, now)
+            if continuity.jump:
+                self._warnings.on_jump(self._track, continuity.jump, now)
 
     def begin_again(self) -> None:
         """Start a new section: another publisher continues the stream."""

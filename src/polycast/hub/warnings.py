@@ -34,13 +34,13 @@ class RepeatedWarning:
 class StreamWarnings:
     """The warnings about a stream's publisher."""
 
-    __slots__ = ("_foreign_types", "_leaps", "_unreadable", "log")
+    __slots__ = ("_foreign_types", "_jumps", "_unreadable", "log")
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self._foreign_types: set[int] = set()
         """Payload types of dropped packets that were logged."""
-        self._leaps = RepeatedWarning(log)
+        self._jumps = RepeatedWarning(log)
         self._unreadable = RepeatedWarning(log)
 
     def on_foreign_packet(self, track: Track, payload_type: int) -> None:
@@ -56,11 +56,11 @@ class StreamWarnings:
                 track.rtp.payload_type,
             )
 
-    def on_leap(self, track: Track, seconds: float, now: float) -> None:
+    def on_jump(self, track: Track, seconds: float, now: float) -> None:
         """Warn that the clock of the publisher jumped."""
-        self._leaps.tell(
+        self._jumps.tell(
             now,
-            "the time of track %d (%s) leapt by %+.1f s; the stream goes on with a new part of the time line",
+            "the time of track %d (%s) jumped by %+.1f s; the stream continues with a new part of the timeline",
             track.index + 1,
             track.codec_name,
             seconds,

@@ -1,8 +1,8 @@
-"""Keeps the time line of a stream continuous when a publisher's clock is set or jumps.
+"""Keeps the timeline of a stream continuous when a publisher's clock is set or jumps.
 
 Cameras correct their clock, encoders restart, files are looped, and sometimes a single frame has a wrong timestamp. The
 output continues regardless: times that fit the previous ones are unchanged, a single outlier gets the time at which it
-was due, and if the publisher stays on a different time line, a new piece begins there, joined to the old one by the
+was due, and if the publisher stays on a different timeline, a new piece begins there, joined to the old one by the
 time that passed between the two.
 
 Each track is judged separately, because it may have its own clock. Yet tracks that jump by the same amount must stay in
@@ -39,20 +39,20 @@ MAXIMUM_START_DISTANCE = 10.0
 """Seconds from the other tracks at which a track may begin, more or less than the clock says. Farther away it counts
 from a zero of its own."""
 SHARED_TOLERANCE = 1.0
-"""Seconds by which a track may be off after a leap when moved like another one: the delays of tracks differ."""
+"""Seconds by which a track may be off after a jump when moved like another one: the delays of tracks differ."""
 MINIMUM_GAP = 0.1
 """Seconds between the last frame of a publisher and the first one of the next, at least, so that tracks which begin a
 little before the first frame need not go back in time."""
 
 
 class Continuity:
-    """The joined time line of one stream. ``rates`` are the clock rates of its tracks."""
+    """The joined timeline of one stream. ``rates`` are the clock rates of its tracks."""
 
     def __init__(self, rates: Sequence[int], maximum_step: float = MAXIMUM_STEP) -> None:
         self.maximum_step = maximum_step
         self.tracks = tuple(TrackContinuity(self, rate) for rate in rates)
         self._restart: tuple[int, float | None, int | None] | None = None
-        """After `restart`: where the new publisher's time line begins (in nanoseconds, at ``now``), and what its first
+        """After `restart`: where the new publisher's timeline begins (in nanoseconds, at ``now``), and what its first
         frame was moved by."""
 
     def restart(self) -> None:
@@ -134,9 +134,9 @@ class TrackContinuity:
         "_step",
         "_time",
         "began",
+        "jump",
         "last",
         "last_now",
-        "leap",
         "moved",
         "outliers",
         "pieces",
@@ -159,8 +159,8 @@ class TrackContinuity:
         self.restarts = False
         self.began = False
         """Whether the last frame begins a new piece."""
-        self.leap = 0.0
-        """Seconds by which the publisher's time line was off there."""
+        self.jump = 0.0
+        """Seconds by which the publisher's timeline was off there."""
         self.pieces = 0
         """New pieces so far."""
         self.outliers = 0
@@ -208,7 +208,7 @@ class TrackContinuity:
         if self.restarts or self.last is None:
             position = self._start(time, now)
         elif not self._is_in_line(position, now, key, floor):
-            position = self._place_leap(time, now, key)
+            position = self._place_jump(time, now, key)
         else:
             self._candidate = None
         self._time = time
@@ -235,7 +235,7 @@ class TrackContinuity:
             self.restarts = False
             self.began = self.last is not None
             self.pieces += self.began
-            self.leap = 0.0
+            self.jump = 0.0
             self._candidate = None
             self._late = 0
             self._set_shift(continuity.restarted_shift(self, time, now))
@@ -282,7 +282,7 @@ class TrackContinuity:
         self.outliers += 1
         return True
 
-    def _place_leap(self, time: int, now: float | None, key: bool) -> int:
+    def _place_jump(self, time: int, now: float | None, key: bool) -> int:
         """Place a frame that is off: for once, or at the start of a new piece once a second one confirms it."""
         candidate = self._candidate
         next_due = self._high + self._step
@@ -298,19 +298,19 @@ class TrackContinuity:
         self._late = 0
         self.began = True
         self.pieces += 1
-        self.leap = (time + self.shift - due) / self.rate
+        self.jump = (time + self.shift - due) / self.rate
         self._move_to(time, due)
         return time + self.shift
 
     def _goes_on(self, candidate: _Candidate, time: int, now: float | None) -> bool:
-        """Whether a frame is on the same time line as an earlier one that was off."""
+        """Whether a frame is on the same timeline as an earlier one that was off."""
         elapsed = 0.0 if now is None or candidate.now is None else now - candidate.now
         step = (time - candidate.time) / self.rate
         return -MAXIMUM_LATENESS <= step <= elapsed + self._continuity.maximum_step
 
     def _move_to(self, time: int, due: int) -> None:
         """Move the track so that ``time`` lies at ``due``, or near it where another track was moved like that, or this
-        one before: a leap back and forth has to end where it began."""
+        one before: a jump back and forth has to end where it began."""
         exact = rescale_nearest(due - time, self.rate, NANOSECONDS)
         shifts = [self._moved_before]
         for track in self._continuity.tracks:

@@ -24,7 +24,7 @@ class Frame:
     * audio: exactly one element, one coded audio frame (AAC raw_data_block, Opus packet, MPEG audio frame, AC-3
       syncframe, FLAC frame); for sample-based codecs (G711, LPCM: big-endian samples) any whole number of samples.
 
-    Times are in ticks of the track's clock rate (`Track.clock_rate`), not wrapped, on one time line for all tracks of
+    Times are in ticks of the track's clock rate (`Track.clock_rate`), not wrapped, on one timeline for all tracks of
     the stream: equal times mean simultaneous.
     """
 

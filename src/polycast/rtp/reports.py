@@ -205,7 +205,7 @@ class SenderReportSource:
     def on_packet(self, timestamp: int, now: float, wall_time: WallTime) -> None:
         """Process a packet; the last one of a batch is enough."""
         if self._from_publisher and self._last_timestamp is not None:
-            self._follow_leap(timestamp, self._last_timestamp, now, wall_time)
+            self._follow_jump(timestamp, self._last_timestamp, now, wall_time)
         self._last_timestamp = timestamp
         self._last_now = now
         self.next_packet_time = now + ANCHOR_CHECK_INTERVAL
@@ -224,7 +224,7 @@ class SenderReportSource:
         self._anchor_timestamp = timestamp
         self._anchor_wall = wall_time
 
-    def _follow_leap(self, timestamp: int, last: int, now: float, wall_time: WallTime) -> None:
+    def _follow_jump(self, timestamp: int, last: int, now: float, wall_time: WallTime) -> None:
         """Map timestamps that jumped since the publisher's last report to the current time by that report.
 
         Delayed packets that arrive in a burst are not a jump: they only make up for their delay.

@@ -205,7 +205,7 @@ async def test_times_that_jump(it: Fixture) -> None:
     after = (await it.get("/cam/stream.m3u8")).text
     assert "#EXT-X-DISCONTINUITY" in after
     it.pass_time(1)
-    assert it.log.find(r"WARNING \[path cam\] the time of track \d \(\w+\) leapt by \+100000\.\d s")
+    assert it.log.find(r"WARNING \[path cam\] the time of track \d \(\w+\) jumped by \+100000\.\d s")
     assert set(names(before)) != set(names(after))
 
 

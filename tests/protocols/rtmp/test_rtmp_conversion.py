@@ -53,7 +53,7 @@ async def test_parameter_sets_that_come_with_the_first_key_frame(it: Fixture) ->
     await assert_video(late, RTSP_SPS, RTSP_PPS, key_unit(20))
 
 
-async def test_broken_parameter_sets_end_nobody(it: Fixture) -> None:
+async def test_broken_parameter_sets_disconnect_nobody(it: Fixture) -> None:
     """The reader waits for better ones; once it has some, worse ones change nothing."""
     publisher = await it.rtsp()
     await publisher.publish(it.rtsp_url("cam"), sdp(BARE_VIDEO))
@@ -82,7 +82,7 @@ async def test_parameter_sets_that_change(it: Fixture) -> None:
 
 
 async def test_times_of_an_rtsp_publisher(it: Fixture) -> None:
-    """Timestamps that begin anywhere and wrap become one growing time line."""
+    """Timestamps that begin anywhere and wrap become one growing timeline."""
     publisher = await it.rtsp()
     await publisher.publish(it.rtsp_url("cam"), sdp(RTSP_VIDEO))
     reader = await it.reader("cam")
@@ -96,7 +96,7 @@ async def test_times_of_an_rtsp_publisher(it: Fixture) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-async def test_rtsp_readers_are_told_one_moment_for_both_tracks(it: Fixture, is_first: bool) -> None:
+async def test_rtsp_readers_get_one_sync_point_for_both_tracks(it: Fixture, is_first: bool) -> None:
     """Also the first one, before whom nothing was packetized."""
     publisher = await it.publisher("cam")
     for number in range(1, 51):

@@ -40,7 +40,7 @@ async def test_what_is_published_is_read(it: Fixture) -> None:
         assert [frame.dts for frame in video] == [3600 * number for number in range(1, 6)]
         audio = [event.frame for event in received if event.track == 1]
         assert [frame.units for frame in audio] == [audio_frame(number).units for number in range(1, 6)]
-        # Audio and video come from one time line, which RTMP counts in milliseconds.
+        # Audio and video come from one timeline, which RTMP counts in milliseconds.
         for number, frame in enumerate(audio, start=1):
             assert abs(frame.dts - number * 1024) <= 45
     assert readers[0].received[3073:] == readers[1].received[3073:], "one serialisation for all readers"
@@ -367,7 +367,7 @@ async def test_tracks_with_bases_far_apart_are_brought_together(it: Fixture, sec
 
 @pytest.mark.parametrize("seconds", [-3600.0, -4.0, 20.0, 9800.0])
 @pytest.mark.parametrize("tracks", [(0, 1), (0,), (1,)], ids=["both", "picture", "sound"])
-async def test_times_that_leap(it: Fixture, seconds: float, tracks: tuple[int, ...]) -> None:
+async def test_times_that_jump(it: Fixture, seconds: float, tracks: tuple[int, ...]) -> None:
     publisher = await it.publisher("live/cam")
     times = await times_of(
         it, publisher, lambda track, number: 4000 + (seconds if track in tracks and number >= 60 else 0)
@@ -375,4 +375,4 @@ async def test_times_that_leap(it: Fixture, seconds: float, tracks: tuple[int, .
     for track in (0, 1):
         assert times[track] == [pytest.approx(times[0][0], abs=0.07)] * 100
     assert times[0][-1] == pytest.approx(times[1][-1], abs=0.002 if tracks == (0, 1) else 0.05)
-    assert it.log.find(r"WARNING \[path live/cam\] the time of track \d \(\w+\) leapt by")
+    assert it.log.find(r"WARNING \[path live/cam\] the time of track \d \(\w+\) jumped by")

@@ -24,7 +24,7 @@ from tests.protocols.rtsp.support import (
 from polycast.rtp.rtcp import SenderReport, parse_compound, serialize_compound
 
 
-async def test_what_is_published_comes_out_as_it_went_in(it: Fixture) -> None:
+async def test_published_media_is_read_unchanged(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     reader = await it.reader("cam")
     sent = [rtp(index, slice_unit(100 + index)) for index in range(20)]

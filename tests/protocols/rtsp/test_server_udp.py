@@ -211,7 +211,7 @@ async def test_session_survives_its_connection(it: Fixture) -> None:
     assert await reader.get() == rtp(1, slice_unit())
 
 
-async def test_session_goes_on_over_another_connection(it: Fixture) -> None:
+async def test_session_continues_over_another_connection(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     client, reader, _ = await udp_reader(it, "cam")
     await client.close()
@@ -229,7 +229,7 @@ async def test_session_goes_on_over_another_connection(it: Fixture) -> None:
     assert len(it.sessions) == 1
 
 
-async def test_publishing_session_goes_on_over_another_connection(it: Fixture) -> None:
+async def test_publishing_session_continues_over_another_connection(it: Fixture) -> None:
     client, _, _ = await udp_publisher(it, "cam")
     await client.close()
     await it.until(lambda: it.connection_count == 0)

@@ -109,7 +109,7 @@ async def test_the_source_is_not_stopped_while_play_waits() -> None:
 
 
 @pytest.mark.parametrize("end", ["client", "camera"])
-async def test_who_waits_may_leave(end: str) -> None:
+async def test_a_waiting_client_may_leave(end: str) -> None:
     async with camera(BOTH) as origin, running(paths=on_demand(origin.url(), **SHORT)) as app:
         client, playing = await begin(app, origin)
         if end == "client":

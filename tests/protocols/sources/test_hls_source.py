@@ -245,7 +245,7 @@ def moved(segment: bytes, seconds: float, pids: tuple[int, ...] = (256, 257)) ->
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, -1.2, 20.0, 9800.0])
-async def test_times_that_leap_without_a_discontinuity(
+async def test_times_that_jump_without_a_discontinuity(
     media: dict[str, Any], tmp_path: FilePath, at_once: None, seconds: float
 ) -> None:
     files = {

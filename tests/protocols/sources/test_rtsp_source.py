@@ -194,7 +194,7 @@ async def test_automatic_falls_back_when_the_camera_closes_after_play() -> None:
             assert app.log.find(r"UDP does not work \(closed by the server\); tries TCP")
 
 
-async def test_a_camera_that_takes_neither_transport_is_asked_for_both_again() -> None:
+async def test_a_camera_that_refuses_both_transports_is_offered_both_again() -> None:
     async with camera() as origin:
         origin.script["SETUP"] = lambda *_: Response(461)
         async with running(paths=pulling(origin.url(), "automatic")):
@@ -263,7 +263,7 @@ async def test_a_server_that_sends_to_other_ports_than_asked_for() -> None:
             await app.until(lambda: stream.tracks[0].counters.packets == 1)
 
 
-async def test_automatic_falls_back_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_automatic_falls_back_when_no_media_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_media, "FIRST_PACKET_SECONDS", 0.05)
     monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
     async with camera() as origin, running(paths=pulling(origin.url(), "automatic")) as app:
@@ -450,7 +450,7 @@ async def test_track_urls(base: str, control: str, session_control: str | None, 
         assert (await origin.asked("SETUP")).url == expected.format(url=url, port=origin.port)
 
 
-async def test_a_camera_that_does_not_know_what_it_names_itself() -> None:
+async def test_a_camera_that_rejects_the_url_from_its_own_description() -> None:
     async with camera(sdp(VIDEO, AUDIO)) as origin:
         origin.base = "rtsp://127.0.0.1/elsewhere/"
         origin.script["SETUP"] = lambda _, request: Response(404) if "elsewhere" in request.url else None
@@ -685,7 +685,7 @@ async def test_keep_alive(public: str, methods: set[str]) -> None:
 @pytest.mark.usefixtures("short_session")
 @pytest.mark.parametrize("answer", [Response(454), SILENCE], ids=["454", "silence"])
 @pytest.mark.parametrize("refused", [("GET_PARAMETER",), ("GET_PARAMETER", "OPTIONS")])
-async def test_refused_keep_alives_end_nothing(answer: Response, refused: tuple[str, ...]) -> None:
+async def test_refused_keep_alives_close_nothing(answer: Response, refused: tuple[str, ...]) -> None:
     async with camera() as origin:
         origin.script["SETUP"] = in_a_session_of_2_seconds
         async with running(paths=pulling(origin.url())) as app:

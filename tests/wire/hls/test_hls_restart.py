@@ -1,4 +1,4 @@
-"""A publisher that comes back: numbers never decrease, the time line goes on, the pause shows in the dates."""
+"""A publisher that comes back: numbers never decrease, the timeline goes on, the pause shows in the dates."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_times_continue_through_the_wraps(start: int) -> None:
 
 
 def test_times_are_those_of_the_publisher() -> None:
-    # What goes back or leaps is joined in the hub, once for all publishers.
+    # What goes back or jumps is joined in the hub, once for all publishers.
     demuxer = started()
     times = [10_000, 10_040, 0, 40, 3_000_000, 80]
     frames = frames_of(feed(demuxer, [(9, video_message(IDR), time) for time in times]))

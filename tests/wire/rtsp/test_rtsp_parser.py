@@ -158,7 +158,7 @@ def test_a_cut_frame_is_completed_by_the_next_read() -> None:
     assert parser.buffered == 0
 
 
-def test_the_next_message_waits_until_asked_for() -> None:
+def test_the_next_message_is_parsed_only_on_request() -> None:
     parser = MessageParser()
     parser.receive_data(MESSAGES[0].data + MESSAGES[0].data)
     assert parser.next_event() == MESSAGES[0].message

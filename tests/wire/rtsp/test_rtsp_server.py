@@ -190,7 +190,7 @@ def test_a_request_waits_for_the_answer_to_the_one_before() -> None:
     assert not client.engine.has_more
 
 
-def test_what_waits_behind_a_request_is_limited() -> None:
+def test_the_queue_behind_a_request_is_limited() -> None:
     client = Server().connect()
     client.send("DESCRIBE")
     client.engine.receive_data(bytes(FULL_SIZE), 0.0)
@@ -252,7 +252,7 @@ def test_bytes_that_cannot_be_read(data: bytes, status: int) -> None:
     assert client.engine.data_to_send() == b""
 
 
-def test_what_came_before_bytes_that_cannot_be_read() -> None:
+def test_data_before_an_error_is_returned() -> None:
     client = Server().connect()
     data = b"PLAY rtsp://h/cam RTSP/1.0\r\nCSeq: 1\r\n\r\n\xff"
     (refused,) = client.engine.receive_data(data, 0.0)

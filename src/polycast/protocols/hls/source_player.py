@@ -30,12 +30,12 @@ MAXIMUM_WAIT: Final = 2.0
 # Bytes that a frame takes in addition to its payload.
 FRAME_OVERHEAD: Final = 256
 
-# Seconds at which the time line starts, so that no time becomes negative.
+# Seconds at which the timeline starts, so that no time becomes negative.
 START_TIME: Final = 1.0
 
 
 class TimeLine:
-    """One monotonic time line for all renditions, across discontinuities, at which the times restart."""
+    """One monotonic timeline for all renditions, across discontinuities, at which the times restart."""
 
     def __init__(self) -> None:
         self._offsets: dict[int, int] = {}
@@ -50,7 +50,7 @@ class TimeLine:
         return offset
 
     def extend(self, end: int) -> None:
-        """Extend the time line to the end of a frame."""
+        """Extend the timeline to the end of a frame."""
         self._end = max(self._end, end)
 
 

@@ -91,7 +91,7 @@ class _TrackState:
     def __init__(self, track: Track, slot: int, rendition: Rendition, position: int) -> None:
         self.track = track
         self.slot = slot
-        """Index in the time line."""
+        """Index in the timeline."""
         self.rendition = rendition
         self.position = position
         """Index in the rendition."""

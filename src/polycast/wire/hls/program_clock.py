@@ -1,4 +1,4 @@
-"""The wall-clock time of the output time line, for EXT-X-PROGRAM-DATE-TIME."""
+"""The wall-clock time of the output timeline, for EXT-X-PROGRAM-DATE-TIME."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Rendition:
     def write(
         self, position: int, frame: Frame, pts: int, dts: int, wall_time: WallTime, *, discontinuity: bool = False
     ) -> Sequence[SegmentOutput]:
-        """Add a frame of a track, on the output time line; return the segments that ended.
+        """Add a frame of a track, on the output timeline; return the segments that ended.
 
         With ``discontinuity``, a new segment that does not continue the previous one begins with it.
         """

@@ -1,4 +1,4 @@
-"""The output time line of a muxer: it starts at 0 and never goes back, whatever timestamps the publisher sends."""
+"""The output timeline of a muxer: it starts at 0 and never goes back, whatever timestamps the publisher sends."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class _TrackState:
         self.rate = rate
         self.offset = 0
         self.last: int | None = None
-        """Last decoding time returned, on the output time line."""
+        """Last decoding time returned, on the output timeline."""
         self.step = rate // 25
         """Last valid distance between two frames."""
         self.out_of_sync_since: int | None = None
 
 
 class Timeline:
-    """Places frames of several tracks on one output time line, in ticks of each track.
+    """Places frames of several tracks on one output timeline, in ticks of each track.
 
     The leading track decides: at a discontinuity in its times, those of all tracks are shifted so that the output
     continues. Frames of other tracks that are far from it are dropped until they are close again, or shifted if they
@@ -63,7 +63,7 @@ class Timeline:
         self.counters = TimelineCounters()
 
     def place(self, index: int, pts: int, dts: int) -> tuple[int, int] | None:
-        """Return the frame's pts and dts on the output time line; None if the frame is to be dropped.
+        """Return the frame's pts and dts on the output timeline; None if the frame is to be dropped.
 
         Decoding times are 0 or more and always increase within a track; ``pts`` is never before ``dts``.
         """
@@ -129,7 +129,7 @@ class Timeline:
         )
 
     def _jump(self, lead: _TrackState, ticks: int) -> None:
-        """Shift the time line. Equal times of all tracks are simultaneous again, even for a track that was shifted
+        """Shift the timeline. Equal times of all tracks are simultaneous again, even for a track that was shifted
         before."""
         lead.offset += ticks
         for state in self._states:

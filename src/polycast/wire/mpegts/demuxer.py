@@ -56,7 +56,7 @@ class _Stream:
 class Demuxer:
     """Reads the first program of a transport stream.
 
-    Frames are returned with the index of their track. The times of all tracks are on one time line that keeps
+    Frames are returned with the index of their track. The times of all tracks are on one timeline that keeps
     increasing across the 33-bit wrap-around; within a track, they are those of the stream.
     """
 

@@ -69,7 +69,7 @@ class InputTrack:
     def extend(self, timestamp: int, near: int | None) -> int:
         """Return the 32-bit timestamp of a frame as unwrapped milliseconds.
 
-        ``near``: the last time of any track. Backward steps and jumps are handled where the tracks' time lines are
+        ``near``: the last time of any track. Backward steps and jumps are handled where the tracks' timelines are
         joined.
         """
         extender = self._extender

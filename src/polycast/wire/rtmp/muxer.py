@@ -1,7 +1,7 @@
 """Serialises tracks and frames as messages for readers: once, with the same bytes for every reader.
 
 A message has an absolute timestamp and does not depend on earlier ones, so a reader can start with any key frame after
-it has received `Muxer.initial`. Times are those of the media time line in milliseconds, modulo 2^32.
+it has received `Muxer.initial`. Times are those of the media timeline in milliseconds, modulo 2^32.
 """
 
 from __future__ import annotations

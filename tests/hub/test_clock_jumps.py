@@ -1,4 +1,4 @@
-"""Publishers whose clock is set, leaps, or is wrong for one frame: what readers of frames get all the same."""
+"""Publishers whose clock is set, jumps, or is wrong for one frame: what readers of frames get all the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from polycast.rtp.rtcp import SenderReport
 NOW = 1000.0
 JPEG_TABLES = bytes(range(1, 65))
 
-Leap = Callable[[int], float]
+Jump = Callable[[int], float]
 """Seconds by which the clock is off, by number of the frame."""
 
 
@@ -59,7 +59,7 @@ def write(stream: Stream, index: int, number: int, off: float, now: float) -> No
     stream.publish_frame(index, Frame((unit,), time, time, key=key), now)
 
 
-def publish(codec: Codec, leap: Leap, *, packets: bool, count: int = 200) -> tuple[Stream, list[Frame]]:
+def publish(codec: Codec, jump: Jump, *, packets: bool, count: int = 200) -> tuple[Stream, list[Frame]]:
     """Return the stream and the frames that a reader gets of a publisher of packets or of frames."""
     stream, reader = make_stream(Track(0, codec), packets=packets), Frames()
     stream.add_reader(reader)
@@ -68,11 +68,11 @@ def publish(codec: Codec, leap: Leap, *, packets: bool, count: int = 200) -> tup
     for number in range(count):
         now = NOW + number * 0.04
         if not packets:
-            write(stream, 0, number, leap(number), now)
+            write(stream, 0, number, jump(number), now)
         else:
             write(sender, 0, number, 0.0, now)
             sender.flush()
-            off = round(leap(number) * sender.tracks[0].track.clock_rate)
+            off = round(jump(number) * sender.tracks[0].track.clock_rate)
             for packet in sent.batches[-1].runs[0].packets:
                 publish_packet(stream, 0, rewrite(packet, timestamp=packet.timestamp + off), now)
         stream.flush()
@@ -80,7 +80,7 @@ def publish(codec: Codec, leap: Leap, *, packets: bool, count: int = 200) -> tup
 
 
 def check(stream: Stream, frames: list[Frame], count: int) -> None:
-    """Check that the time line goes on in steps of a frame."""
+    """Check that the timeline goes on in steps of a frame."""
     rate = stream.tracks[0].track.clock_rate
     assert len(frames) >= count
     steps = [(after.dts - before.dts) / rate for before, after in itertools.pairwise(frames)]
@@ -91,7 +91,7 @@ def check(stream: Stream, frames: list[Frame], count: int) -> None:
 @pytest.mark.parametrize("packets", [True, False], ids=["packets", "frames"])
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, 20.0, 9800.0])
 @pytest.mark.parametrize("codec", CODECS, ids=repr)
-async def test_a_leap_of_the_clock(
+async def test_a_jump_of_the_clock(
     codec: Codec, seconds: float, packets: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream, frames = publish(codec, lambda number: seconds if number >= 110 else 0.0, packets=packets)
@@ -108,23 +108,23 @@ async def test_one_frame_with_a_wrong_time(codec: Codec, seconds: float, packets
     assert not any(frame.discontinuity for frame in frames)
 
 
-async def test_a_leap_is_told_once_and_then_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_time_jump_is_reported_once_and_then_periodically(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr(
         logging.Logger, "_log", lambda _self, level, text, values, **_: lines.append(f"{level} {text % values}")
     )
     publish(VIDEO.codec, lambda number: number // 25 * -30.0, packets=True, count=25 * 70)
-    warnings = [line for line in lines if "leapt" in line]
+    warnings = [line for line in lines if "jumped" in line]
     assert warnings == [
-        "30 the time of track 1 (H264) leapt by -30.0 s; the stream goes on with a new part of the time line",
-        "30 the time of track 1 (H264) leapt by -30.0 s; the stream goes on with a new part of the time line"
+        "30 the time of track 1 (H264) jumped by -30.0 s; the stream continues with a new part of the timeline",
+        "30 the time of track 1 (H264) jumped by -30.0 s; the stream continues with a new part of the timeline"
         " (59 times more before)",
     ]
 
 
 @pytest.mark.parametrize("at", [30, 33, 40], ids=["key frame", "second picture", "between key frames"])
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, -0.5, 9800.0])
-async def test_a_leap_of_reordered_pictures(encode: Encode, seconds: float, at: int) -> None:  # noqa: F811
+async def test_a_jump_of_reordered_pictures(encode: Encode, seconds: float, at: int) -> None:  # noqa: F811
     media = encode(
         "libx264",
         "mp4",
@@ -165,7 +165,7 @@ async def test_a_leap_of_reordered_pictures(encode: Encode, seconds: float, at: 
 @pytest.mark.parametrize("delay", [0, 2, 10], ids=lambda delay: f"sound {delay} frames later")
 @pytest.mark.parametrize("seconds", [-3600.0, -30.0, 9800.0])
 @pytest.mark.parametrize("packets", [True, False], ids=["packets", "frames"])
-async def test_tracks_stay_in_sync_over_a_leap(seconds: float, delay: int, packets: bool) -> None:
+async def test_tracks_stay_in_sync_over_a_jump(seconds: float, delay: int, packets: bool) -> None:
     sound = Track(1, Opus())
     stream, reader = make_stream(VIDEO, sound, packets=packets), Frames()
     sender, sent = make_stream(VIDEO, sound, packets=False), Packets()
@@ -188,7 +188,7 @@ async def test_tracks_stay_in_sync_over_a_leap(seconds: float, delay: int, packe
     assert last[0].pts / 90_000 == pytest.approx(last[1].pts / 48_000, abs=0.001)
 
 
-async def test_sender_reports_put_a_track_in_sync_that_leapt_alone() -> None:
+async def test_sender_reports_put_a_track_in_sync_that_jumped_alone() -> None:
     sound = Track(1, Opus())
     stream, reader = make_stream(VIDEO, sound), Frames()
     sender, sent = make_stream(VIDEO, sound, packets=False), Packets()
@@ -223,7 +223,7 @@ async def test_sender_reports_put_a_track_in_sync_that_leapt_alone() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, 9800.0])
-async def test_what_readers_over_rtp_are_told_does_not_leap(seconds: float) -> None:
+async def test_reports_for_readers_over_rtp_do_not_jump(seconds: float) -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)
     sender, sent = make_stream(VIDEO, packets=False), Packets()
