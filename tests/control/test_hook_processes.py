@@ -56,7 +56,7 @@ def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_variables_and_restart_of_each_event(event: str, tmp_path: Path) -> None:
     file = tmp_path / "out"
     command = says(file, "RTSP_PATH", "RTSP_PORT", "G1", "G2", then="exit 1")
-    settings = {event: command, f"{event}Restart": True, "runOnDemandCloseAfter": "20ms"}
+    settings = {event: command, f"{event}Restart": True, "runOnDemandCloseAfter": "3s"}
     async with running(paths={"~^(live)/(.+)$": settings}) as app:
         if event == "runOnDemand":
             request = asyncio.create_task(app.reader("live/a"))

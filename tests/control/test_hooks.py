@@ -147,7 +147,7 @@ class OnDemand:
 
 async def test_run_on_demand(tmp_path: Path) -> None:
     file = tmp_path / "out"
-    paths = {"cam": {"runOnDemand": says(file, "RTSP_PATH"), "runOnDemandCloseAfter": "50ms"}}
+    paths = {"cam": {"runOnDemand": says(file, "RTSP_PATH"), "runOnDemandCloseAfter": "3s"}}
     async with running(paths=paths) as app:
         await asyncio.sleep(0.05)
         assert not file.exists()
@@ -173,7 +173,7 @@ async def test_run_on_demand_that_does_not_publish() -> None:
 
 async def test_publisher_grace_does_not_hold_what_is_on_demand(tmp_path: Path) -> None:
     file = tmp_path / "out"
-    settings = {"runOnDemand": says(file), "runOnDemandCloseAfter": "50ms", "publisherGrace": "5s"}
+    settings = {"runOnDemand": says(file), "runOnDemandCloseAfter": "3s", "publisherGrace": "100s"}
     async with running(paths={"cam": settings}) as app:
         publishing = asyncio.create_task(OnDemand(app, file).publish())
         reader = await app.reader("cam")

@@ -146,7 +146,7 @@ async def test_a_program_that_ignores_signals(
     monkeypatch.setattr(source, "GRACE_SECONDS", 0.05)
     script = f"trap '' INT TERM; echo $$ > {tmp_path}/process; while :; do cat {tmp_path}/recording; done"
     write(program, script)
-    paths = {"cam": {"source": "rpiCamera", "sourceOnDemand": True, "sourceOnDemandCloseAfter": "20ms", **QUICK}}
+    paths = {"cam": {"source": "rpiCamera", "sourceOnDemand": True, "sourceOnDemandCloseAfter": "3s", **QUICK}}
     async with running(paths=paths) as app:
         reader = await app.reader("cam")
         await reader.close()
