@@ -25,7 +25,7 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS
 from polycast.media.track import Track
 from polycast.protocols.hls import source_player
-from polycast.protocols.hls.source_player import Player
+from polycast.protocols.hls.source_player import Player, PlayoutQueue, TimeLine
 from polycast.protocols.hls.source_playlist import SHORTEST_RELOAD_SECONDS, PlaylistFollower, choose_variant
 from polycast.wire.hls.parsed import ParsedMediaPlaylist, ParsedMultivariantPlaylist
 from polycast.wire.hls.parser import parse_playlist
@@ -611,6 +611,19 @@ def test_what_is_not_there_any_more_is_looked_for_in_the_next_playlist() -> None
     assert not follower.put_back(pieces[0])
     gone = playlist(LOW_LATENCY + "#EXT-X-MEDIA-SEQUENCE:9\n#EXTINF:4,\n9\n")
     assert [(piece.uri, piece.is_repeated) for piece in follower.update(gone)] == [("9", True)]
+
+
+def test_frames_that_were_received_in_parts_are_left_out_of_the_whole_segment() -> None:
+    queue = PlayoutQueue(TimeLine(), lambda: None)
+    tracks = (Track(0, H264()), Track(1, Opus()))
+    picture = [(0, Frame((b"x",), number * 3600, number * 3600, key=number == 0)) for number in range(10)]
+    sound = [(1, Frame((b"x",), number * 960, number * 960, key=True)) for number in range(20)]
+    queue.receive(tracks, 0, picture[:4] + sound[:9])
+    queue.receive(tracks, 0, picture + sound, is_repeated=True)
+    for track, step in ((0, 3600), (1, 960)):
+        times = [frame.dts for _, index, frame in queue.entries if index == track and isinstance(frame, Frame)]
+        assert times == list(range(times[0], times[0] + len(times) * step, step))
+        assert len(times) == (10, 20)[track]
 
 
 def test_plain_playlists_are_not_asked_for_what_they_cannot() -> None:
