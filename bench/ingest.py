@@ -133,6 +133,12 @@ def single_reads(number: int) -> list[bytes]:
     return [interleaved([packet]) for packet in packets_of(number)]
 
 
+def split_reads(number: int) -> list[bytes]:
+    """Each frame comes in two reads, the first of which ends within a packet."""
+    data = interleaved(packets_of(number))
+    return [data[:9000], data[9000:]]
+
+
 def measure(connection: Connection, reads: Sequence[bytes]) -> float:
     """Return CPU seconds that a connection takes for these reads."""
     receive: Callable[[bytes], None] = connection.data_received
@@ -176,6 +182,8 @@ async def _measure_all(app: Application, rounds: int) -> dict[str, float]:
         "one size": [one_size(number) for number in range(FRAMES)],
         "many sizes": [many_sizes(number) for number in range(FRAMES)],
         "header extensions": [with_extension(number) for number in range(FRAMES)],
+        "two frames a read": [one_size(number) + one_size(number + 1) for number in range(0, FRAMES, 2)],
+        "two reads a frame": [read for number in range(FRAMES) for read in split_reads(number)],
         "single reads": [read for number in range(FRAMES) for read in single_reads(number)],
     }
     best = dict.fromkeys(kinds, float("inf"))

@@ -15,7 +15,7 @@ from polycast.rtp.payload.registry import (
     make_packetizer,
     payload_of_codec,
 )
-from polycast.rtp.repacketize import Oversized
+from polycast.rtp.repacketize import Repacketizer
 
 DESCRIPTIONS: list[tuple[str, int, str, int | None, int | None, str]] = [
     ("video", 96, "H264", 90_000, None, "packetization-mode=1; sprop-parameter-sets=Z0LAKdkAeAIn5YgR,aMuMsg=="),
@@ -127,7 +127,7 @@ def fuzz_one(data: bytes) -> None:
     maximum = 256 if codec.name == "JPEG" else 64
     packetizer = make_packetizer(track, ssrc=1, initial_sequence=0, initial_timestamp=0, maximum_payload=maximum)
     peek = payload_of_codec(codec).peek_for(codec)
-    oversized = Oversized(track)
+    oversized = Repacketizer(track)
     position, sequence, timestamp = 1, 0, 0
     while position + 4 <= len(data):
         flags = data[position]
