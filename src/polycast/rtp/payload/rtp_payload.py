@@ -144,7 +144,7 @@ class RtpPayload(Generic[AnyCodec]):
         """Return a packetizer; None if there is none for the format."""
         return self.packetizer_type(*numbering) if self.packetizer_type is not None else None
 
-    # Repacketizer packets
+    # Oversized packets
 
     def split(self, codec: AnyCodec, packet: RtpPacket) -> Sequence[Part]:
         """Return the payloads that replace an oversized one; none if the format does not allow splitting."""
