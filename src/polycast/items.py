@@ -72,7 +72,7 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """Seconds; None while unknown."""
 
 
-def begun(created: datetime) -> dict[str, Any]:
+def start_fields(created: datetime) -> dict[str, Any]:
     """Return when a session began, and how long ago, as fields of a `SessionItem`; times are shown in local time."""
     uptime = (datetime.now(UTC) - created).total_seconds()
     return {"created": created.astimezone(), "uptime": round(max(0.0, uptime), 3)}

@@ -19,7 +19,7 @@ from polycast.control.items import PathItem
 from polycast.control.metrics import StateCollector
 from polycast.control.schemas import object_schema
 from polycast.hub.stats import Counters
-from polycast.items import Metric, SessionItem, begun, metrics_of
+from polycast.items import Metric, SessionItem, metrics_of, start_fields
 
 
 class ScootItem(SessionItem, frozen=True, kw_only=True, rename="camel"):
@@ -37,7 +37,7 @@ def scoot(level: float | None = 0.5) -> ScootItem:
         user="",
         transport="UDP",
         battery_level=level,
-        **begun(datetime(2026, 5, 4, 3, 2, 1, 250_000, tzinfo=UTC)),
+        **start_fields(datetime(2026, 5, 4, 3, 2, 1, 250_000, tzinfo=UTC)),
         **counters.fields_of(ScootItem),
     )
 

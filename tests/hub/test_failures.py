@@ -7,24 +7,24 @@ from polycast.hub.failures import LONGEST_LINE, MAXIMUM_ADDRESSES, TOLERATED_FAI
 
 def test_mistakes_are_tolerated_guessing_is_not() -> None:
     tracker = FailureTracker()
-    assert [tracker.note("192.0.2.1", 0) for _ in range(TOLERATED_FAILURES + 2)] == [False] * TOLERATED_FAILURES + [
+    assert [tracker.count("192.0.2.1", 0) for _ in range(TOLERATED_FAILURES + 2)] == [False] * TOLERATED_FAILURES + [
         True
     ] * 2
-    assert not tracker.note("192.0.2.2", 0)
+    assert not tracker.count("192.0.2.2", 0)
 
 
 def test_window_ends() -> None:
     tracker = FailureTracker()
     for _ in range(TOLERATED_FAILURES + 1):
-        tracker.note("192.0.2.1", 5)
-    assert tracker.note("192.0.2.1", 5 + WINDOW_SECONDS)
-    assert not tracker.note("192.0.2.1", 5.1 + WINDOW_SECONDS)
+        tracker.count("192.0.2.1", 5)
+    assert tracker.count("192.0.2.1", 5 + WINDOW_SECONDS)
+    assert not tracker.count("192.0.2.1", 5.1 + WINDOW_SECONDS)
 
 
 def test_memory_is_limited() -> None:
     tracker = FailureTracker()
     for number in range(MAXIMUM_ADDRESSES + 100):
-        tracker.note(str(number), 0)
+        tracker.count(str(number), 0)
     assert len(tracker._counts) == MAXIMUM_ADDRESSES
     assert "0" not in tracker._counts
 
@@ -44,7 +44,7 @@ def test_who_guesses() -> None:
     tracker = FailureTracker()
     assert not tracker.is_guessing("192.0.2.1", 0)
     for _ in range(TOLERATED_FAILURES + 1):
-        tracker.note("192.0.2.1", 5)
+        tracker.count("192.0.2.1", 5)
     assert tracker.is_guessing("192.0.2.1", 5 + WINDOW_SECONDS)
     assert not tracker.is_guessing("192.0.2.1", 5.1 + WINDOW_SECONDS)
     for number in range(MAXIMUM_ADDRESSES + 100):

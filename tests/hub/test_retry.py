@@ -17,8 +17,8 @@ from polycast.hub.retry import (
     Ended,
     Failure,
     Next,
-    NothingToDo,
     RetryPauses,
+    StopRetrying,
     Supervisor,
 )
 from polycast.log import Log
@@ -74,7 +74,7 @@ class Thing:
     async def attempt(self) -> None:
         self.seen.append(self.supervisor.failure)
         if not self.steps:
-            raise NothingToDo
+            raise StopRetrying
         await self.steps.pop(0)(self)
 
     def on_ended(self, ended: Ended) -> Next:

@@ -119,9 +119,9 @@ class Connection(TcpConnection):
     def receive(self, data: bytes, now: float) -> bool:
         assert now == self.it.now
         self.buffer += data
-        return self.go_on(now)
+        return self.continue_receiving(now)
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         while self.buffer:
             if self.error is not None:
                 raise self.error

@@ -10,7 +10,7 @@ from tests.tally.item import TallyItem
 
 from polycast.config.schema import Configuration
 from polycast.hub.stats import Counters
-from polycast.items import begun
+from polycast.items import start_fields
 from polycast.net.address import join_host_port
 from polycast.net.listen import open_udp_socket
 from polycast.net.udp import Address, UdpSocket
@@ -54,7 +54,7 @@ class TallyConnection(ServerConnection):
             user="",
             transport="TCP",
             lines_counted=self.lines,
-            **begun(self.created),
+            **start_fields(self.created),
             **self.counters.fields_of(TallyItem),
         )
 

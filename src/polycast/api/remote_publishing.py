@@ -140,7 +140,7 @@ class RemotePublishing:
     def _on_connected(self) -> None:
         if not self._connected.done():
             self._connected.set_result(None)
-        self._tell(EventKind.CONNECTED, "")
+        self._emit(EventKind.CONNECTED, "")
 
     def _on_failed(self, failure: BaseException, was_connected: bool) -> bool:
         from polycast.net.dial import describe_failure
@@ -149,13 +149,13 @@ class RemotePublishing:
         self._last_failure = error
         goes_on = self._reconnect and not is_permanent(error)
         self._log.warning("%s%s", error, "; trying again" if goes_on else "")
-        self._tell(EventKind.DISCONNECTED if was_connected else EventKind.WAITING, str(error))
+        self._emit(EventKind.DISCONNECTED if was_connected else EventKind.WAITING, str(error))
         if not goes_on:
             if not self._connected.done():
                 self._connected.set_exception(error)
             self._publication.end(error)
         return goes_on
 
-    def _tell(self, kind: EventKind, reason: str) -> None:
+    def _emit(self, kind: EventKind, reason: str) -> None:
         if self._on_event is not None:
             self._runtime.loop.run_in_executor(None, self._on_event, Event(kind, reason, time.time()))

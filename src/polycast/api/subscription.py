@@ -95,7 +95,7 @@ class Subscription(FrameReader, PathObserver):
         if not self._reconnect or is_permanent(error):
             self.stop(error)
         else:
-            self._tell(EventKind.WAITING, str(error))
+            self._emit(EventKind.WAITING, str(error))
 
     # FrameReader
 
@@ -120,7 +120,7 @@ class Subscription(FrameReader, PathObserver):
         if not self._reconnect:
             self.stop()
             return
-        self._tell(EventKind.DISCONNECTED, reason)
+        self._emit(EventKind.DISCONNECTED, reason)
         self._wake()
 
     def reference(self) -> Reference:
@@ -164,7 +164,7 @@ class Subscription(FrameReader, PathObserver):
                         return
                     if not told and not self._has_feed:
                         told = True
-                        self._tell(EventKind.WAITING, str(error))
+                        self._emit(EventKind.WAITING, str(error))
                 except PathClosed:
                     self.stop()
                     return
@@ -211,7 +211,7 @@ class Subscription(FrameReader, PathObserver):
         self.tracks = descriptions
         key_track = next((index for index, track in self._tracks.items() if track.kind == "video"), -1)
         self._inbox.begin(key_track)
-        self._tell(EventKind.CONNECTED, "")
+        self._emit(EventKind.CONNECTED, "")
         self._stream = stream
         path.attach_reader(self, stream)
 
@@ -227,7 +227,7 @@ class Subscription(FrameReader, PathObserver):
         if path is not None:
             path.remove_reader(self)
 
-    def _tell(self, kind: EventKind, reason: str) -> None:
+    def _emit(self, kind: EventKind, reason: str) -> None:
         if kind is EventKind.WAITING:
             # An unreachable server is worth a warning; a program that publishes later is not.
             (self._log.warning if self._has_feed else self._log.info)("%s; waiting for it", reason)

@@ -82,6 +82,6 @@ class Bitstream(Generic[AnyCodec]):
     parameters are not known, `RemoteProtocolError` where they are broken."""
 
     @property
-    def tells_parameters(self) -> bool:
+    def has_changing_parameters(self) -> bool:
         """Whether key frames may carry new parameters, so that `updated` is worth a call."""
         return self.updated is not _unchanged

@@ -59,7 +59,7 @@ class OutputLines:
         self._add(self._rest.rstrip(b"\r"), now, lines)
         self._rest = b""
         if self._dropped:
-            lines.append(self._tell_dropped())
+            lines.append(self._report_dropped())
         return lines
 
     def _add(self, line: bytes, now: float, lines: list[str], *, is_progress: bool = False) -> None:
@@ -77,7 +77,7 @@ class OutputLines:
             self._window_start = now
             self._lines_in_window = 0
             if self._dropped:
-                lines.append(self._tell_dropped())
+                lines.append(self._report_dropped())
         self._lines_in_window += 1
         if self._lines_in_window > LINES_PER_SECOND:
             self._dropped += 1
@@ -85,7 +85,7 @@ class OutputLines:
         self.last = line.decode(errors="backslashreplace").rstrip()
         lines.append(self.last)
 
-    def _tell_dropped(self) -> str:
+    def _report_dropped(self) -> str:
         dropped, self._dropped = self._dropped, 0
         return f"({dropped} lines are missing here: more than {LINES_PER_SECOND} in a second)"
 

@@ -101,15 +101,15 @@ class CommandPool:
             env={**os.environ, **variables, command_guard.MARK_NAME: mark},
             start_new_session=os.name == "posix",
         )
-        self._tell(f"+{process.pid}\n")
+        self._send_to_guard(f"+{process.pid}\n")
         return process
 
     def on_group_ended(self, group: int) -> None:
         """Tell the guard that a process group has ended."""
         if self._guard is not None:
-            self._tell(f"-{group}\n")
+            self._send_to_guard(f"-{group}\n")
 
-    def _tell(self, line: str) -> None:
+    def _send_to_guard(self, line: str) -> None:
         for _ in range(2):
             pipe = self._guard_pipe()
             if pipe is None:

@@ -119,34 +119,34 @@ class EventHub(PathObserver):
             self.unsubscribe(subscriber)
 
     def on_path_created(self, path: Path) -> None:
-        self._tell("path_created", path=path.name)
+        self._emit("path_created", path=path.name)
 
     def on_path_closed(self, path: Path) -> None:
-        self._tell("path_closed", path=path.name)
+        self._emit("path_closed", path=path.name)
 
     def on_path_ready(self, path: Path) -> None:
         if self._subscribers and path.stream is not None:
-            self._tell("path_ready", path=path.name, tracks=[str(track) for track in path.stream.descriptions])
+            self._emit("path_ready", path=path.name, tracks=[str(track) for track in path.stream.descriptions])
 
     def on_path_not_ready(self, path: Path) -> None:
-        self._tell("path_not_ready", path=path.name)
+        self._emit("path_not_ready", path=path.name)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         if self._subscribers:
-            self._tell("reader_added", path=path.name, reader=reader.reference())
+            self._emit("reader_added", path=path.name, reader=reader.reference())
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         if self._subscribers:
-            self._tell("reader_removed", path=path.name, reader=reader.reference())
+            self._emit("reader_removed", path=path.name, reader=reader.reference())
 
     def on_configuration(self, status: ReloadStatus) -> None:
         """Send the result of a configuration change."""
         if status.ok:
-            self._tell("config_reloaded", source=status.source.value)
+            self._emit("config_reloaded", source=status.source.value)
         else:
-            self._tell("config_failed", source=status.source.value, error=status.error)
+            self._emit("config_failed", source=status.source.value, error=status.error)
 
-    def _tell(self, name: str, **data: object) -> None:
+    def _emit(self, name: str, **data: object) -> None:
         if self._subscribers:
             event = b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
             for subscriber in self._subscribers:
@@ -157,7 +157,7 @@ class EventHub(PathObserver):
         while True:
             await asyncio.sleep(POLL_SECONDS)
             now = self._sessions()
-            self._tell_changes(seen, now)
+            self._emit_changes(seen, now)
             seen = now
 
     def _sessions(self) -> Seen:
@@ -167,11 +167,11 @@ class EventHub(PathObserver):
             for key, item in server.sessions().items()
         }
 
-    def _tell_changes(self, old: Seen, new: Seen) -> None:
+    def _emit_changes(self, old: Seen, new: Seen) -> None:
         for (collection, session), state in new.items():
             if (collection, session) not in old:
-                self._tell("session_created", collection=collection, id=session, state=state)
+                self._emit("session_created", collection=collection, id=session, state=state)
             elif old[collection, session] != state:
-                self._tell("session_changed", collection=collection, id=session, state=state)
+                self._emit("session_changed", collection=collection, id=session, state=state)
         for collection, session in old.keys() - new.keys():
-            self._tell("session_closed", collection=collection, id=session)
+            self._emit("session_closed", collection=collection, id=session)

@@ -184,7 +184,7 @@ class Guard:
             return
         host = transaction.peer[0]
         self._log.info("[conn %s] invalid credentials", host)
-        self._failures.note(host, self._loop.time())
+        self._failures.count(host, self._loop.time())
         self._refuse_credentials(transaction, common)
 
     def _pass_on(self, transaction: Transaction, common: Sequence[Header]) -> None:

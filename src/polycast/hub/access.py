@@ -155,10 +155,10 @@ class AccessControl:
         try:
             await self._decide(request, path)
         except AccessDenied as denied:
-            self._tell(request, denied)
+            self._log_denial(request, denied)
             if request.credentials.is_given and denied.denial is not Denial.ADDRESS:
                 now = time.monotonic()
-                if self._failures.note(request.address, now):
+                if self._failures.count(request.address, now):
                     await self._wait_for_turn(request, now)
             raise
         if asks_for_credentials and request.credentials.is_given:
@@ -199,7 +199,7 @@ class AccessControl:
             raise AccessDenied("too many failed attempts from this address", Denial.CREDENTIALS)
         await asyncio.sleep(seconds)
 
-    def _tell(self, request: AccessRequest, denied: AccessDenied) -> None:
+    def _log_denial(self, request: AccessRequest, denied: AccessDenied) -> None:
         if self._log is None:
             return
         log = self._log.child(f"path {request.path}")

@@ -24,7 +24,7 @@ class FailureTracker:
         self._turns: OrderedDict[str, float] = OrderedDict()
         """When the last queued attempt is due."""
 
-    def note(self, address: str, now: float) -> bool:
+    def count(self, address: str, now: float) -> bool:
         """Count a failure at ``now`` (monotonic seconds); return whether the address is guessing."""
         since, count = self._counts.pop(address, (now, 0))
         if now - since > WINDOW_SECONDS:

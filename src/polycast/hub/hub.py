@@ -11,7 +11,7 @@ from polycast.config.re2 import Pattern
 from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl, AccessRequest, Action, lets_anybody_publish, lets_anybody_read
 from polycast.hub.errors import InvalidPathName, PathError, PathNotConfigured
-from polycast.hub.path import Path, PathEntry, PathObserver, Source, tell_observers
+from polycast.hub.path import Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
 from polycast.log import Log
 
@@ -152,7 +152,7 @@ class Hub:
             make_fallback=self._make_fallback,
         )
         self._paths[name] = path
-        tell_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))
+        notify_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))
         if self._make_source is not None:
             source = self._make_source(path)
             if source is not None:

@@ -23,7 +23,7 @@ from polycast.media.track import Track
 from polycast.rtp.header import HEADER_SIZE, TARGET_PACKET_SIZE, ssrc_at
 from polycast.rtp.payload.base import KEY, PARAMETERS
 from polycast.rtp.payload.registry import payload_of
-from polycast.rtp.scan import Flagged, PacketScanner
+from polycast.rtp.scan import FlaggedPacket, PacketScanner
 
 
 class TrackCounters:
@@ -163,7 +163,7 @@ class LiveTrack:
         packets = list(run.packets)
         framing = run.framing
         if self._succession is not None:
-            packets = self._go_on(packets, self._succession, now)
+            packets = self._adapt(packets, self._succession, now)
             framing = None
         received = PacketRun(run.track_index, packets, framing)
         if not packets:
@@ -174,7 +174,7 @@ class LiveTrack:
         for packet in packets:
             flags = inspect(packet.data, packet.payload, packet.end)
             if flags & PARAMETERS:
-                self._update_parameters(packet.data, (Flagged(flags, packet.start, packet.end),), packet.payload)
+                self._update_parameters(packet.data, (FlaggedPacket(flags, packet.start, packet.end),), packet.payload)
             if flags & KEY:
                 packet.key = True
             if packet.sequence != position.next_sequence:
@@ -192,7 +192,7 @@ class LiveTrack:
         self.frame_open = not last.marker and self._waits_for_marker
         return received
 
-    def _go_on(self, packets: Sequence[RtpPacket], succession: Succession, now: float) -> list[RtpPacket]:
+    def _adapt(self, packets: Sequence[RtpPacket], succession: Succession, now: float) -> list[RtpPacket]:
         """Return the packets of a successor as they continue those of the previous publisher."""
         inspect = self._scanner.inspect
         renumbered: list[RtpPacket] = []
@@ -213,7 +213,7 @@ class LiveTrack:
         if missing < 0x8000:
             self.counters.lost += missing
 
-    def _update_parameters(self, data: bytes, flagged: Sequence[Flagged], payload: int | None = None) -> None:
+    def _update_parameters(self, data: bytes, flagged: Sequence[FlaggedPacket], payload: int | None = None) -> None:
         """Process the parameter sets of packets; ``payload``: offset of the payload of a single one, if unusual."""
         for flags, start, end in flagged:
             if flags & PARAMETERS:
@@ -239,7 +239,7 @@ class LiveTrack:
         """Stop making frames: there are no more readers of frames."""
         self._lane.close()
 
-    def _make_frames_of(self, run: FramedRun, flagged: Sequence[Flagged], now: float) -> None:
+    def _make_frames_of(self, run: FramedRun, flagged: Sequence[FlaggedPacket], now: float) -> None:
         with_parameters = {each.start: each for each in flagged if each.flags & PARAMETERS}
         for packet in run.packets:
             if packet.start in with_parameters:

@@ -84,7 +84,7 @@ class PathObserver:
         """The reader was detached."""
 
 
-def tell_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
+def notify_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
     """Call ``what`` with each observer. An internal error in one affects neither the others nor the path."""
     for observer in tuple(observers):
         try:
@@ -191,11 +191,11 @@ class Path:
             close_after=close_after,
         )
 
-    def _tell(self, what: Callable[[PathObserver], None]) -> None:
-        tell_observers(self._observers, self.log, what)
+    def _notify(self, what: Callable[[PathObserver], None]) -> None:
+        notify_observers(self._observers, self.log, what)
 
-    def _tell_removed(self, reader: Reader) -> None:
-        self._tell(lambda observer: observer.on_reader_removed(self, reader))
+    def _notify_removed(self, reader: Reader) -> None:
+        self._notify(lambda observer: observer.on_reader_removed(self, reader))
 
     # Readers' side.
 
@@ -282,7 +282,7 @@ class Path:
         if self.on_demand is not None:
             self.on_demand.handle(Input.USED)
         if not is_provisional:
-            self._tell(lambda observer: observer.on_reader_added(self, reader))
+            self._notify(lambda observer: observer.on_reader_added(self, reader))
 
     def remove_reader(self, reader: Reader, *, is_provisional: bool = False) -> None:
         """Detach a reader; one that is not attached is ignored."""
@@ -291,7 +291,7 @@ class Path:
             return
         stream.remove_reader(reader)
         if not is_provisional:
-            self._tell_removed(reader)
+            self._notify_removed(reader)
         if not stream.readers and self.on_demand is not None:
             self.on_demand.handle(Input.UNUSED)
         self._check_unused()
@@ -344,7 +344,7 @@ class Path:
         for pending in self._pending:
             if not pending.done():
                 pending.set_result(self.stream)
-        self._tell(lambda observer: observer.on_path_ready(self))
+        self._notify(lambda observer: observer.on_path_ready(self))
         return self.stream
 
     def stop_publishing(self, publisher: Publisher, reason: str) -> None:
@@ -444,7 +444,7 @@ class Path:
             source, self.source = self.source, None
             source.stop(reason)
         self.publisher = None
-        self._tell(lambda observer: observer.on_path_closed(self))
+        self._notify(lambda observer: observer.on_path_closed(self))
 
     def _end_stream(self, reason: str) -> None:
         stream = self.stream
@@ -457,8 +457,8 @@ class Path:
         self.ready_since = None
         stream.close()
         for reader in readers:
-            self._tell_removed(reader)
-        self._tell(lambda observer: observer.on_path_not_ready(self))
+            self._notify_removed(reader)
+        self._notify(lambda observer: observer.on_path_not_ready(self))
         if readers and self.on_demand is not None:
             self.on_demand.handle(Input.UNUSED)
         # Last: a reader that leaves releases the path, which then may close.

@@ -77,7 +77,7 @@ class StreamOver(PolycastError):
         super().__init__(STREAM_OVER)
 
 
-class NothingToDo(PolycastError):
+class StopRetrying(PolycastError):
     """Raised by an attempt to stop retrying, without a failure."""
 
 
@@ -171,7 +171,7 @@ class Supervisor:
             self._has_worked = False
             error = await self._outcome()
             # Stopped: asyncio.wait_for may swallow a cancellation (before Python 3.12).
-            if self._task is not task or isinstance(error, NothingToDo):
+            if self._task is not task or isinstance(error, StopRetrying):
                 return
             ended = self._end(error)
             following = self._on_ended(ended)

@@ -20,7 +20,7 @@ class RepeatedWarning:
         self._untold = 0
         self._next = 0.0
 
-    def tell(self, now: float, text: str, *values: object) -> None:
+    def warn(self, now: float, text: str, *values: object) -> None:
         """Log a warning, or count it if the last one was recent. ``now``: monotonic seconds."""
         if now < self._next:
             self._untold += 1
@@ -58,7 +58,7 @@ class StreamWarnings:
 
     def on_jump(self, track: Track, seconds: float, now: float) -> None:
         """Warn that the clock of the publisher jumped."""
-        self._jumps.tell(
+        self._jumps.warn(
             now,
             "the time of track %d (%s) jumped by %+.1f s; the stream continues with a new part of the timeline",
             track.index + 1,
@@ -68,6 +68,6 @@ class StreamWarnings:
 
     def on_unreadable(self, track: Track, reason: str, now: float) -> None:
         """Warn that a packet cannot be converted to frames."""
-        self._unreadable.tell(
+        self._unreadable.warn(
             now, "a packet of track %d (%s) cannot be read: %s", track.index + 1, track.codec_name, reason
         )

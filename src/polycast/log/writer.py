@@ -83,7 +83,7 @@ class LogWriter:
             if self._size + len(encoded) + LINE_OVERHEAD > QUEUE_LIMIT:
                 self._dropped += 1
                 return
-            self._tell_dropped()
+            self._report_dropped()
             self._queue(encoded)
             self._changed.notify_all()
 
@@ -104,7 +104,7 @@ class LogWriter:
         self._size += len(encoded) + LINE_OVERHEAD
         self._is_idle = False
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         if self._dropped:
             notice = f"{self._dropped} log lines are missing here: they were not written fast enough"
             self._dropped = 0
@@ -139,7 +139,7 @@ class LogWriter:
             if pending:
                 return True
             if not self._lines:
-                self._tell_dropped()
+                self._report_dropped()
             if not self._lines:
                 self._is_idle = True
                 self._changed.notify_all()

@@ -3,7 +3,8 @@
 - `BudgetedProtocol.receive` is called with the data of one read. It passes the bytes to the engine and processes the
   engine's events until there are none left, or until `is_slice_over` says that other connections are due. Ask before
   each event; the clock is read each time, because events cost from a microsecond to a millisecond.
-- Return True for "there is more to do". Reading is then paused, and `BudgetedProtocol.go_on` is called in later turns
+- Return True for "there is more to do". Reading is then paused, and `BudgetedProtocol.continue_receiving` is called in
+later turns
   of the event loop until it returns False; then reading resumes.
 - Return False when nothing can be done without more bytes, or without an answer that a task is preparing. That task
   calls `resume_work` when it is done; `hold_reading` and `release_reading` keep the peer from sending more meanwhile.
@@ -62,7 +63,7 @@ class BudgetedProtocol(asyncio.Protocol):
         """Data that was read and waits for a slice, from ``_offset`` on."""
         self._offset = 0
         self._has_more = False
-        """Whether `go_on` has something to do."""
+        """Whether `continue_receiving` has something to do."""
         self._piece_size = FIRST_PIECE_SIZE if self.is_divisible else READ_SIZE
         self._slice_end = 0.0
         self._ends_slices = type(self).end_slice is not BudgetedProtocol.end_slice
@@ -78,12 +79,12 @@ class BudgetedProtocol(asyncio.Protocol):
         """
         raise NotImplementedError
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         """Continue with what `receive` left, for another slice; return whether there is still more."""
         return False
 
     def end_slice(self, now: float) -> None:
-        """Called when `receive` or `go_on` has done all it can for now."""
+        """Called when `receive` or `continue_receiving` has done all it can for now."""
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
         """The peer violated the protocol."""
@@ -102,7 +103,8 @@ class BudgetedProtocol(asyncio.Protocol):
         return bool(self._pauses & _BUDGET)
 
     def is_slice_over(self) -> bool:
-        """Whether other connections are due: then return True from `receive` or `go_on`, if anything is left."""
+        """Whether other connections are due: then return True from `receive` or `continue_receiving`, if anything is
+        left."""
         return self.clock() >= self._slice_end
 
     def resume_work(self) -> None:
@@ -179,7 +181,7 @@ class BudgetedProtocol(asyncio.Protocol):
         """Finish what is left, then process ``data`` for as long as the slice lasts; the rest is held."""
         self._held = data
         if self._has_more or not data:
-            self._has_more = self.go_on(now)
+            self._has_more = self.continue_receiving(now)
             now = self.clock()
         size, position = len(data), self._offset
         while position < size and not self._has_more and self.is_open:

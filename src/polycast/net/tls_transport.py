@@ -74,11 +74,11 @@ def _records(pieces: list[bytes | bytearray | memoryview]) -> Iterator[bytes | m
         yield b"".join(gathered)
 
 
-class _Nobody(asyncio.Protocol):
+class _NullProtocol(asyncio.Protocol):
     """Replaces the protocol of a lost connection, so that the two do not keep each other in memory."""
 
 
-_NOBODY: Final = _Nobody()
+_NOBODY: Final = _NullProtocol()
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from polycast.hub.path import Path
-from polycast.hub.retry import Ended, Next, NothingToDo, RetryPauses, Supervisor
+from polycast.hub.retry import Ended, Next, RetryPauses, StopRetrying, Supervisor
 from polycast.hub.stream import Stream
 from polycast.log import Log
 from polycast.net.dial import describe_failure
@@ -71,7 +71,7 @@ class Push:
     async def _attempt(self) -> None:
         stream = self._path.stream
         if stream is None:
-            raise NothingToDo
+            raise StopRetrying
         pusher = self._make_pusher()
         try:
             await pusher.open(self._path, stream)

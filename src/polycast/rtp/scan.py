@@ -28,7 +28,7 @@ _ASCENDING: Final = bytes(range(256))
 """Low bytes of consecutive sequence numbers with the same high byte."""
 
 
-class Flagged(NamedTuple):
+class FlaggedPacket(NamedTuple):
     """A packet with flags."""
 
     flags: int
@@ -38,7 +38,7 @@ class Flagged(NamedTuple):
     end: int
 
 
-Summary = tuple[int, int, bool, Sequence[Flagged]]
+Summary = tuple[int, int, bool, Sequence[FlaggedPacket]]
 """The result for a buffer: sequence number of the first packet, which the others continue; RTP timestamp and marker bit
 of the last one; the packets with flags. A plain tuple, as one is created per read."""
 
@@ -104,7 +104,7 @@ class PacketScanner:
             first_end = end
         flags = self.inspect(data, start + HEADER_SIZE, first_end)
         second, timestamp = _unpack_end(data, last)
-        flagged = (Flagged(flags, start, first_end),) if flags else ()
+        flagged = (FlaggedPacket(flags, start, first_end),) if flags else ()
         return high[0] << 8 | first_low, timestamp, second >= MARKER, flagged
 
     def _scan_each(self, buffer: PacketBuffer) -> Summary | None:
@@ -116,7 +116,7 @@ class PacketScanner:
         payload_type = self.payload_type
         mask, pattern = self._mask, self._pattern
         inspect = self.inspect
-        flagged: list[Flagged] = []
+        flagged: list[FlaggedPacket] = []
         start = buffer.start + header_size
         first_sequence = sequence = data[start + 2] << 8 | data[start + 3]
         for size in sizes:
@@ -127,7 +127,7 @@ class PacketScanner:
             if payload & mask != pattern:
                 flags = inspect(data, start + HEADER_SIZE, start + size)
                 if flags:
-                    flagged.append(Flagged(flags, start, start + size))
+                    flagged.append(FlaggedPacket(flags, start, start + size))
             start += size + header_size
         second, timestamp = _unpack_end(data, start - header_size - sizes[-1])
         return first_sequence, timestamp, second >= MARKER, flagged

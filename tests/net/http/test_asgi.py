@@ -165,11 +165,11 @@ async def test_a_client_that_leaves_ends_the_application(client: AsyncClient) ->
 
 
 async def test_requests_under_way_are_answered_when_the_server_stops(client: AsyncClient) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         begun.set()
-        await go_on.wait()
+        await release.wait()
         await start(send)
         await send({"type": "http.response.body", "body": b"in time"})
 
@@ -178,7 +178,7 @@ async def test_requests_under_way_are_answered_when_the_server_stops(client: Asy
         await begun.wait()
         stopping = asyncio.ensure_future(server.stop("the test says so"))
         await asyncio.sleep(0)
-        go_on.set()
+        release.set()
         assert (await asked).text == "in time"
         await stopping
         assert not server._connections

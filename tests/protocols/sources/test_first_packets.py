@@ -35,10 +35,10 @@ def info(response: Response) -> dict[int, tuple[int, int]]:
     return {int(track): (int(sequence), int(time)) for track, sequence, time in entries}
 
 
-def keeps_prelude(app: Fixture) -> bool:
+def is_buffering(app: Fixture) -> bool:
     """Whether a reader waits for the first packets."""
     halves = [session.media for session in app.sessions]
-    return any(isinstance(half, Reading) and half._prelude is not None for half in halves)
+    return any(isinstance(half, Reading) and half._start_buffer is not None for half in halves)
 
 
 async def begin(app: Fixture, origin: Camera, path: str = "cam") -> tuple[RtspClient, asyncio.Task[Response]]:
@@ -49,7 +49,7 @@ async def begin(app: Fixture, origin: Camera, path: str = "cam") -> tuple[RtspCl
         transport = f"RTP/AVP/TCP;unicast;interleaved={2 * index}-{2 * index + 1}"
         await client.setup(app.url(path), index, transport)
     task = asyncio.create_task(client.request("PLAY", app.url(path)))
-    await app.until(lambda: keeps_prelude(app))
+    await app.until(lambda: is_buffering(app))
     return client, task
 
 
@@ -119,7 +119,7 @@ async def test_a_waiting_client_may_leave(end: str) -> None:
         else:
             origin.clients[0].transport.abort()
             assert (await playing).status in (404, 454)
-        await app.until(lambda: not keeps_prelude(app))
+        await app.until(lambda: not is_buffering(app))
 
 
 async def test_over_udp() -> None:
@@ -131,7 +131,7 @@ async def test_over_udp() -> None:
             ports = f"{ends[-1][0].port}-{ends[-1][1].port}"
             await client.setup(app.url("cam"), index, f"RTP/AVP;unicast;client_port={ports}")
         playing = asyncio.create_task(client.request("PLAY", app.url("cam")))
-        await app.until(lambda: keeps_prelude(app))
+        await app.until(lambda: is_buffering(app))
         picture = send(origin, 0, 500, 90_000, key_unit())
         sound = send(origin, 2, 900, 48_000, SOUND)
         assert set(info(await playing)) == {0, 1}
@@ -209,7 +209,7 @@ async def test_the_first_reader_of_reordered_pictures_waits_also_when_all_tracks
         send(origin, 0, 499, 86_400, slice_unit())
         await app.until(lambda: app.path("cam").stream.tracks[0].next_sequence == 500)
         playing = asyncio.create_task(client.request("PLAY", app.url("cam")))
-        await app.until(lambda: keeps_prelude(app))
+        await app.until(lambda: is_buffering(app))
         send(origin, 0, 500, 90_000, key_unit())
         picture = send(origin, 0, 501, 97_200, slice_unit())
         assert info(await playing)[0][0] == 501

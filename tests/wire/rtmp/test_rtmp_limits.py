@@ -36,7 +36,7 @@ def publishing() -> ServerConnection:
     return server
 
 
-def go_on(server: ServerConnection) -> tuple[list[Event], int]:
+def continue_receiving(server: ServerConnection) -> tuple[list[Event], int]:
     """Let the engine finish; return its events and how many calls it took."""
     events: list[Event] = []
     calls = 0
@@ -51,7 +51,7 @@ def test_pings_are_answered_some_at_a_time() -> None:
     server.receive_data(PING * 5_000, 0.0)
     first = len(messages_of(server.data_to_send(), handshake=False))
     assert 0 < first <= 100
-    _, calls = go_on(server)
+    _, calls = continue_receiving(server)
     assert calls >= 5_000 // first - 1
     pongs = messages_of(server.data_to_send(), handshake=False)
     assert pongs == [UserControl(7, 1)] * (5_000 - first)
@@ -77,7 +77,7 @@ def test_bytes_that_arrive_during_processing_keep_their_order() -> None:
     server.receive_data(
         b"".join(wire(4, struct.pack(">HI", 6, 500 + number), stream_id=0) for number in range(500)), 0.0
     )
-    go_on(server)
+    continue_receiving(server)
     pongs = messages_of(server.data_to_send(), handshake=False)
     assert [pong.value for pong in pongs if isinstance(pong, UserControl)] == list(range(1000))
 
@@ -90,7 +90,7 @@ def test_the_parts_of_an_aggregate_are_handled_some_at_a_time() -> None:
     part = b"\x09" + len(payload).to_bytes(3, "big") + bytes(7) + payload + (len(payload) + 11).to_bytes(4, "big")
     events = server.receive_data(wire(22, part * 400, chunk_size=1 << 20), 0.0)
     assert len(events) <= MAXIMUM_EVENTS
-    more, calls = go_on(server)
+    more, calls = continue_receiving(server)
     assert len(events + more) == 400
     assert calls >= 3
 
@@ -106,12 +106,12 @@ def test_frames_from_before_the_tracks_were_known_are_handed_on_some_at_a_time()
     count = MAXIMUM_HELD_FRAMES - 1
     for _ in range(count):
         events += server.receive_data(wire(9, video_message(IDR)), 0.0)
-    events += go_on(server)[0]
+    events += continue_receiving(server)[0]
     assert events == []
     events = server.handle_timeout(1.0)
     assert isinstance(events[0], TracksKnown)
     assert len(events) <= MAXIMUM_EVENTS
-    more, _ = go_on(server)
+    more, _ = continue_receiving(server)
     assert [type(event) for event in (events + more)[1:]] == [FrameReceived] * count
 
 
@@ -120,7 +120,7 @@ def test_a_flood_of_frames_ends_the_analysis() -> None:
     events = server.receive_data(wire(9, video_header()), 0.0)
     for _ in range(MAXIMUM_HELD_FRAMES):
         events += server.receive_data(wire(9, video_message(IDR)), 0.0)
-    events += go_on(server)[0]
+    events += continue_receiving(server)[0]
     assert len(events) == 1 + MAXIMUM_HELD_FRAMES
 
 
@@ -129,10 +129,10 @@ def test_media_from_before_the_acceptance_is_handled_some_at_a_time() -> None:
     server.receive_data(wire(20, Command("publish", 5.0, None, ("key", "live")).payload()), 0.0)
     server.receive_data(wire(18, amf0.encode("onMetaData", {"videocodecid": 7.0})) + wire(9, video_header()), 0.0)
     server.receive_data(wire(9, video_message(IDR)) * 1_000, 0.0)
-    assert go_on(server)[0] == []
+    assert continue_receiving(server)[0] == []
     events = server.accept_publish(0.0)
     assert len(events) <= MAXIMUM_EVENTS
-    more, calls = go_on(server)
+    more, calls = continue_receiving(server)
     assert len(events + more) == 1_001
     assert calls >= 9
 

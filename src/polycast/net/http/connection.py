@@ -130,13 +130,13 @@ class HttpConnection(TcpConnection):
         engine = self._engine
         if engine is None or self._unread or self._is_working or len(data) > RECEIVE_SIZE:
             self._unread += data
-            return self.go_on(now)
+            return self.continue_receiving(now)
         self._pass(
             engine, data
         )  # most reads are a request or two, which can be processed without a check of the budget
         return self._work_on(engine, now)
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         """Handle what was received, for one slice; an immediate response may let the next request begin."""
         engine = self._engine or self._recognize()
         if engine is None or self._is_working:

@@ -101,12 +101,12 @@ class RequestCaches:
 class Transaction:
     """A request to be answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
 
-    __slots__ = ("begun", "connection", "drained", "is_cancelled", "on_cancelled", "request", "task")
+    __slots__ = ("connection", "drained", "is_cancelled", "on_cancelled", "request", "started", "task")
 
-    def __init__(self, connection: Responder, request: Request, begun: float) -> None:
+    def __init__(self, connection: Responder, request: Request, started: float) -> None:
         self.connection = connection
         self.request = request
-        self.begun = begun
+        self.started = started
         """Monotonic time in seconds."""
         self.task: asyncio.Task[None] | None = None
         """Produces the response; cancelled when the client no longer wants it."""

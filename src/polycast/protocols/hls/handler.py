@@ -125,7 +125,7 @@ class RequestHandler:
             if remuxer is None or not remuxer.is_public or self._access.is_external:
                 self._run(transaction, self._file(transaction, target, key))
                 return None
-            found = remuxer.request(key, transaction, transaction.begun)
+            found = remuxer.request(key, transaction, transaction.started)
             return self._file_response(transaction.request, remuxer, found) if found is not None else None
         if method == "OPTIONS":
             return self._preflight(transaction.request)

@@ -34,7 +34,7 @@ FRAME_OVERHEAD: Final = 256
 START_TIME: Final = 1.0
 
 
-class TimeLine:
+class SourceTimeline:
     """One monotonic timeline for all renditions, across discontinuities, at which the times restart."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class TimeLine:
 class PlayoutQueue:
     """The frames of one rendition that are not due yet."""
 
-    def __init__(self, time_line: TimeLine, on_data: Callable[[], None], *, only: str | None = None) -> None:
+    def __init__(self, time_line: SourceTimeline, on_data: Callable[[], None], *, only: str | None = None) -> None:
         """``only``: use only tracks of this kind (``video``); None for all."""
         self._time_line = time_line
         self._on_data = on_data
@@ -180,7 +180,7 @@ class Player:
         self.started = asyncio.Event()
         """Set when there is a stream."""
         self.queues: list[PlayoutQueue] = []
-        self.time_line = TimeLine()
+        self.time_line = SourceTimeline()
 
     def add_queue(self, *, only: str | None = None) -> PlayoutQueue:
         """Return a queue for a rendition."""

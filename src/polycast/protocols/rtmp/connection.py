@@ -15,7 +15,7 @@ from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redire
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
-from polycast.items import SessionItem, SessionState, begun
+from polycast.items import SessionItem, SessionState, start_fields
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.analysis import AnalysisTimer
@@ -115,7 +115,7 @@ class Connection(ServerConnection, Publisher):
             self._handle(engine.receive_data(b"", now), now)
         return engine.has_more
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         return self.receive(b"", now)
 
     @property
@@ -186,7 +186,7 @@ class Connection(ServerConnection, Publisher):
         if self._task is not None:
             self._task.cancel()
         self._task = self.server.context.loop.create_task(self._guard(coroutine))
-        self._task.add_done_callback(lambda _: coroutine.close())  # the client may go before the task has begun
+        self._task.add_done_callback(lambda _: coroutine.close())  # the client may go before the task has start_fields
 
     async def _guard(self, coroutine: Coroutine[None, None, None]) -> None:
         try:
@@ -369,6 +369,6 @@ class Connection(ServerConnection, Publisher):
             path=self.path_name,
             user=self.user,
             transport=self.server.name,
-            **begun(self.created),
+            **start_fields(self.created),
             **self.counters.fields_of(SessionItem),
         )

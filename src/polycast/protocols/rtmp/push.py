@@ -68,7 +68,7 @@ class PushConnection(OutgoingConnection):
         self.flush()
         return self.engine.has_more
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         return self.receive(b"", now)
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:

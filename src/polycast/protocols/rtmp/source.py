@@ -93,7 +93,7 @@ class _Connection(OutgoingConnection):
             self.fail(error)
         return engine.has_more
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         return self.receive(b"", now)
 
     @property

@@ -74,9 +74,9 @@ class Connection(ServerConnection):
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
         self._handle(engine.receive_data(data, now), now)
-        return self.go_on(now) if engine.has_more else False
+        return self.continue_receiving(now) if engine.has_more else False
 
-    def go_on(self, now: float) -> bool:
+    def continue_receiving(self, now: float) -> bool:
         engine = self._engine
         while engine.has_more and self.is_open:
             if self.is_slice_over():

@@ -112,7 +112,7 @@ def datagram_key(track_index: int) -> str:
     return f"datagrams {track_index}"
 
 
-class Prelude(PacketReader):
+class StartBuffer(PacketReader):
     """Keeps the output of a stream until all tracks have started, so that their positions are known to PLAY.
 
     Used at the start of an on-demand stream, so that the first reader loses nothing. But FFmpeg gives the first picture

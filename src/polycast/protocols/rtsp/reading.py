@@ -11,7 +11,13 @@ from polycast.net.outbox import Outbox
 from polycast.protocols.rtsp.context import MediaOwner, SessionContext
 from polycast.protocols.rtsp.media_ports import ClientPorts
 from polycast.protocols.rtsp.publishing import receiver_report
-from polycast.protocols.rtsp.readers import DatagramReader, InterleavedReader, MulticastReader, Prelude, SessionReader
+from polycast.protocols.rtsp.readers import (
+    DatagramReader,
+    InterleavedReader,
+    MulticastReader,
+    SessionReader,
+    StartBuffer,
+)
 from polycast.protocols.rtsp.reports import ReportSender
 from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.server_session import SESSION_TIMEOUT
@@ -33,34 +39,34 @@ class Reading:
         self._session = session
         self._context = context
         self._reports = reports
-        self._prelude: Prelude | None = None
+        self._start_buffer: StartBuffer | None = None
 
-    def begin_prelude(self) -> Prelude:
+    def start_buffering(self) -> StartBuffer:
         """Start to keep the output of the stream, until `start` uses it."""
-        self.end_prelude()
+        self.stop_buffering()
         stream, wire = self.stream, self._session.wire
         if wire.protocol is not Protocol.TCP:
             stream.fit_datagrams()
         key_track = stream.key_track
         has_reordered = key_track in wire.setups and reorders(stream.tracks[key_track].track.codec)
         reordered = key_track if has_reordered else None
-        prelude = self._prelude = Prelude(self._session, self._context.loop, wire.setups, reordered)
-        self.path.attach_reader(prelude, stream, is_provisional=True)
-        return prelude
+        buffer = self._start_buffer = StartBuffer(self._session, self._context.loop, wire.setups, reordered)
+        self.path.attach_reader(buffer, stream, is_provisional=True)
+        return buffer
 
-    def end_prelude(self) -> Prelude | None:
+    def stop_buffering(self) -> StartBuffer | None:
         """Stop; return the kept output."""
-        prelude, self._prelude = self._prelude, None
-        if prelude is not None:
+        buffer, self._start_buffer = self._start_buffer, None
+        if buffer is not None:
             self.stream.flush()  # so that a pending batch is not lost between two readers
-            self.path.remove_reader(prelude, is_provisional=True)
-        return prelude
+            self.path.remove_reader(buffer, is_provisional=True)
+        return buffer
 
     def start(self, outbox: Outbox) -> None:
         """Attach to the stream; ``outbox`` belongs to the connection. Raises NoOnePublishing if the stream has ended
         since SETUP.
         """
-        prelude = self.end_prelude()
+        buffer = self.stop_buffering()
         if self.reader is not None:
             return
         path, stream, session = self.path, self.stream, self._session
@@ -71,14 +77,14 @@ class Reading:
         session.log.info(
             "is reading from path '%s', with %s, %s", path.name, session.transport_name, describe_tracks(tracks)
         )
-        if prelude is not None:
+        if buffer is not None:
             self._reports.send_first(stream, reader)
-            for batch in prelude.batches:
+            for batch in buffer.batches:
                 reader.deliver(batch)
 
     def stop(self) -> None:
         """Detach from the stream; the set-up stays."""
-        self.end_prelude()
+        self.stop_buffering()
         reader, self.reader = self.reader, None
         if reader is None:
             return

@@ -231,14 +231,14 @@ class RequestHandler:
         return []
 
     async def _play_later(self, session: Session, reading: Reading) -> Outcome:
-        prelude = reading.begin_prelude()
+        buffer = reading.start_buffering()
         try:
-            await prelude.wait(FIRST_PACKETS_SECONDS)
+            await buffer.wait(FIRST_PACKETS_SECONDS)
             self.engine.check_request()
             _playable(session)
-            self._play_now(session, reading, prelude.starts)
+            self._play_now(session, reading, buffer.starts)
         except BaseException:
-            reading.end_prelude()
+            reading.stop_buffering()
             raise
         return []
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
-from polycast.items import SessionItem, SessionState, begun
+from polycast.items import SessionItem, SessionState, start_fields
 from polycast.net.address import join_host_port
 from polycast.protocols.rtsp.context import SessionConnection, SessionContext
 from polycast.protocols.rtsp.reading import Reading
@@ -73,7 +73,7 @@ class Session(Publisher):
             path=self.wire.path_name,
             user=self.user,
             transport=TRANSPORT_NAMES[protocol] if protocol is not None else "",
-            **begun(self.created),
+            **start_fields(self.created),
             **self.counters.fields_of(SessionItem),
         )
 

@@ -162,7 +162,7 @@ class _Attempt:
     async def _talk(self, connection: ClientConnection) -> RtspUrl:
         request_url = self._url.without_credentials()
         options = await connection.request(Method.OPTIONS, request_url.serialize(), accept=range(200, 600))
-        self._note_public(options)
+        self._store_public(options)
         described = await connection.request(
             Method.DESCRIBE,
             request_url.serialize(),
@@ -192,7 +192,7 @@ class _Attempt:
             connection.send(Method.TEARDOWN, base)
         raise PullError("the stream has ended")
 
-    def _note_public(self, options: Response) -> None:
+    def _store_public(self, options: Response) -> None:
         methods = ",".join(options.headers.get_all("Public")) if options.status == 200 else ""
         self._public = frozenset(method.strip().upper() for method in methods.split(","))
 

@@ -56,7 +56,7 @@ class SourceMedia:
         self._description = description
         self._protocol = protocol
         self._ports: dict[int, TrackPorts] = {}
-        self._told_ports: list[TrackPorts] = []
+        self._announced_ports: list[TrackPorts] = []
         """Additional sockets, for a server that sends to other ports than requested."""
         self._channels: dict[int, int] = {}
         """Track index by interleaved channel of RTP."""
@@ -136,8 +136,8 @@ class SourceMedia:
         except OSError as error:
             self._context.log.warning("the server sends to ports %d-%d, which cannot be opened: %s", *told, error)
             return []
-        self._told_ports.append(self._make_ports(index, sockets))
-        return self._told_ports[-1:]
+        self._announced_ports.append(self._make_ports(index, sockets))
+        return self._announced_ports[-1:]
 
     def _agree_multicast(self, index: int, transport: Transport) -> None:
         track = self._description.tracks[index]
@@ -197,7 +197,7 @@ class SourceMedia:
         self._is_closed = True
         self._stray_bytes.update(self._connection.skipped)
         self._stray_bytes.close()
-        for ports in (*self._ports.values(), *self._told_ports):
+        for ports in (*self._ports.values(), *self._announced_ports):
             ports.close()
 
     def _publish(self) -> MediaReceiver:

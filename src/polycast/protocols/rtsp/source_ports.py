@@ -40,7 +40,7 @@ class TrackPorts:
         self._on_rtp = on_rtp
         self._on_rtcp = on_rtcp
         self._host: str | None = None
-        self._takes_any = False
+        self._accepts_any = False
         self._expected: tuple[Address | None, Address | None] = (None, None)
         self._rtp = UdpSocket(loop, sockets[0], self._receive_rtp, on_drained)
         self._rtcp = UdpSocket(loop, sockets[1], self._receive_rtcp, on_drained)
@@ -53,7 +53,7 @@ class TrackPorts:
     def expect(self, host: str | None, ports: tuple[int, int] | None) -> None:
         """Accept packets only from this IP address (None: any) and, if ``ports`` are given, from these ports."""
         self._host = plain_host(host) if host is not None else None
-        self._takes_any = host is None
+        self._accepts_any = host is None
         if host is not None and ports is not None:
             self._expected = self._rtp.address(host, ports[0]), self._rtcp.address(host, ports[1])
 
@@ -87,7 +87,7 @@ class TrackPorts:
     def _is_expected(self, address: Address, expected: Address | None) -> bool:
         if expected is not None:
             return bool(address[:2] == expected[:2])
-        return self._takes_any or (self._host is not None and plain_host(address[0]) == self._host)
+        return self._accepts_any or (self._host is not None and plain_host(address[0]) == self._host)
 
 
 def open_pair(receive_buffer_size: int, numbers: tuple[int, int] | None = None) -> tuple[socket.socket, socket.socket]:

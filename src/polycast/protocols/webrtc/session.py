@@ -13,7 +13,7 @@ from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
-from polycast.items import SessionState, begun
+from polycast.items import SessionState, start_fields
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port, plain_host
@@ -179,7 +179,7 @@ class Session:
             transport="WebRTC",
             peer_connection_established=self.peer.state is PeerState.CONNECTED,
             remote_candidate=self.remote_candidate,
-            **begun(self.created),
+            **start_fields(self.created),
             **self.counters.fields_of(WebRtcSessionItem),
         )
 

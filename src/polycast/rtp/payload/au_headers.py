@@ -57,7 +57,7 @@ class HeaderFormat:
         return not (self.cts_delta or self.dts_delta or self.random_access or self.stream_state or self.auxiliary_size)
 
     @property
-    def tells_size(self) -> bool:
+    def has_size(self) -> bool:
         """Whether the sizes of access units are known, so that several fit in a packet."""
         return bool(self.size or self.constant_size)
 

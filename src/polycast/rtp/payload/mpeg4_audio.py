@@ -51,7 +51,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         data = packet.data
         units, position = self._parse_headers(data, packet.payload, packet.end)
-        if not self._headers.format.tells_size:
+        if not self._headers.format.has_size:
             return self._add_unsized(packet, position, pts)
         room = packet.end - position
         if len(units) == 1 and (units[0].size > room or self._fragments or self._skipping):

@@ -96,7 +96,7 @@ class _TrackState:
         self.position = position
         """Index in the rendition."""
         self.complete = codecs.is_complete(track.codec)
-        self.inspects = bitstream_of(track.codec).tells_parameters
+        self.inspects = bitstream_of(track.codec).has_changing_parameters
         """Whether key frames may carry new parameters."""
 
 

@@ -302,7 +302,7 @@ class ClientConnection:
             self._send(exchange)
             return []
         if exchange.request.method == Method.SETUP and response.status == 200:
-            self._note_session(response)
+            self._store_session(response)
         if not is_awaited:
             return []
         if exchange.keeps_alive:
@@ -325,7 +325,7 @@ class ClientConnection:
         pending.remove(found)
         return found
 
-    def _note_session(self, response: Response) -> None:
+    def _store_session(self, response: Response) -> None:
         header = response.headers.get("Session")
         if header is not None:
             with suppress(RemoteProtocolError):
