@@ -86,12 +86,21 @@ class Runtime:
             tasks.append(task)
             task.add_done_callback(lambda _: _copy_result(task, future))
 
+        def give_up() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:
+                coroutine.close()
+
         try:
             return self._wait(future, lambda: self.loop.call_soon_threadsafe(begin))
-        except BaseException:
-            if tasks:
-                self.post(tasks[0].cancel)
-            else:
+        except BaseException:  # also KeyboardInterrupt, at any point
+            try:
+                if self._ended:
+                    raise RuntimeError
+                # After `begin`, if that was sent: only the loop's thread knows whether the coroutine is running.
+                self.loop.call_soon_threadsafe(give_up)
+            except RuntimeError:  # nothing runs in the loop any more
                 coroutine.close()
             raise
 
