@@ -40,7 +40,7 @@ def test_attempts_of_one_address_are_serialized_over_all_connections() -> None:
     assert tracker.turn("192.0.2.1", 1000.0, 2.0) == 2.0
 
 
-def test_who_guesses() -> None:
+def test_repeated_guesses() -> None:
     tracker = FailureTracker()
     assert not tracker.is_guessing("192.0.2.1", 0)
     for _ in range(TOLERATED_FAILURES + 1):

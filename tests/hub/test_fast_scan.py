@@ -299,7 +299,7 @@ async def test_a_read_is_noted_at_its_time() -> None:
     assert track.reports.next_packet_time > now
 
 
-async def test_an_open_frame_goes_out_by_itself() -> None:
+async def test_an_incomplete_frame_is_sent_by_the_timer() -> None:
     stream, reader = open_stream()
     assert take(stream, packet(1, OTHER_FRAGMENT + bytes(9)), packet(2, OTHER_FRAGMENT + bytes(9)))
     assert not reader.batches
@@ -338,7 +338,7 @@ async def test_an_open_frame_waits_for_its_end() -> None:
     assert not stream.tracks[0].frame_open
 
 
-async def test_a_read_waits_behind_what_waits() -> None:
+async def test_a_read_is_queued_behind_earlier_data() -> None:
     stream, reader = open_stream()
     publish_data(stream, 0, packet(1, b"\x41abcd"), NOW)
     assert take(stream, packet(2, b"\x41abcd", marker=True))
@@ -373,7 +373,7 @@ async def test_key_frames_and_parameters_are_found() -> None:
         pytest.param([packet(1, bytes(MAXIMUM_PACKET_SIZE))], id="too large"),
     ],
 )
-async def test_what_has_to_be_parsed_is_left(packets: list[bytes]) -> None:
+async def test_packets_that_must_be_parsed_are_left(packets: list[bytes]) -> None:
     stream, reader = open_stream()
     before = seen(stream, reader)
     assert not take(stream, *packets)

@@ -74,7 +74,7 @@ async def test_groups_and_the_first_match() -> None:
     assert hub.path("abc").groups == ()
 
 
-async def test_order_of_what_observers_see() -> None:
+async def test_order_of_the_observers_events() -> None:
     hub, observer = make_hub({"all": {}}), Observer()
     hub.observers.append(observer)
     path = hub.path("cam")

@@ -131,7 +131,7 @@ async def test_failures_have_a_reason_a_start_time_and_a_next_attempt() -> None:
     assert [ended.reason for ended in thing.ended] == ["<refused>", "<reset>", "<lost>"]
 
 
-async def test_the_end_of_what_worked() -> None:
+async def test_the_end_of_a_working_attempt() -> None:
     thing = await Thing(work_to_the_end).run()
     (ended,) = thing.ended
     assert (ended.reason, str(ended.error), ended.has_worked) == (f"<{STREAM_OVER}>", STREAM_OVER, True)
@@ -146,7 +146,7 @@ async def test_an_internal_error_is_logged_and_the_attempt_repeated() -> None:
     assert record.exc_info[1] is thing.ended[0].error
 
 
-async def test_what_follows_at_once_does_not_count() -> None:
+async def test_immediate_retries_do_not_count() -> None:
     thing = await Thing(fail, fail, following=Next.AT_ONCE).run()
     assert thing.clock.slept == []
     thing.following, thing.steps = Next.PAUSE, [fail]

@@ -378,7 +378,7 @@ def told(stream: Stream, track: int, timestamp: int) -> int:
     return wall_time
 
 
-async def test_clock_of_the_publisher_does_not_move_what_readers_were_told() -> None:
+async def test_clock_of_the_publisher_does_not_shift_the_readers_clock() -> None:
     stream = begun_stream()
     before = told(stream, 0, 90_000)
     # A camera whose clock began in 1970, and whose sound was captured 50 ms after its picture.
@@ -461,7 +461,7 @@ async def test_runs_of_packets_after_a_loss() -> None:
     assert reader.sequences == [[1, 5, 6, 7, 8, 9, 10, 11]]
 
 
-async def test_what_has_to_be_parsed_is_not_taken_at_once() -> None:
+async def test_packets_that_must_be_parsed_form_no_run() -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)
     packets = units()

@@ -100,7 +100,7 @@ H264_ROWS = (
     Row("gstreamer", "rtsps", "rtsps://{host}:{rtsps}/{media}-all"),
     Row("ffmpeg", "rtmp", "rtmp://127.0.0.1:{rtmp-{media}}/live/{media}"),
     Row("nginx", "rtmp", "rtmp://127.0.0.1:{rtmp}/live/{media}"),
-    # The RTMP module makes audio times anew from the number of samples, unless they are off by more than 2 ms.
+    # The RTMP module recomputes audio times from the number of samples, unless they are off by more than 2 ms.
     Row("nginx", "rtmp-hls", "http://127.0.0.1:{http}/rtmp/{media}.m3u8", tolerance=0.003),
     *(Row("nginx", name, f"http://127.0.0.1:{{http}}/{name}-{{media}}/index.m3u8") for name in origins.HLS_FILES),
     Row("nginx", "https", "https://127.0.0.1:{https}/mpegts-{media}/index.m3u8"),

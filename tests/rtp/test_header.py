@@ -116,7 +116,7 @@ def test_every_cut_is_refused_or_shorter(case: Case) -> None:
             assert parse_packet(wire, 0, end).payload_bytes() == wire[header:end]
 
 
-def test_rewrite_changes_what_it_is_told() -> None:
+def test_rewrite_changes_only_the_given_fields() -> None:
     wire = bytes.fromhex(CASES[4].wire)
     packet = parse_packet(wire, 0, len(wire))
     packet.key = True

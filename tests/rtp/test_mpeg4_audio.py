@@ -197,7 +197,7 @@ def test_packets_without_any_header_section(markers: bool) -> None:
     assert [frame.units[0] for frame in frames] == (units if markers else units[:-1])
 
 
-def test_what_cannot_be_read_is_counted() -> None:
+def test_malformed_packets_are_counted() -> None:
     track = Track(0, CODEC, RtpFormat(97, "mpeg4-generic", 48_000, 2, BASE + ";sizeLength=13"))
     depacketizer = make_depacketizer(track)
     assert depacketizer is not None

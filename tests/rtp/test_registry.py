@@ -208,7 +208,7 @@ def test_parameter_sets_are_added() -> None:
     assert format_parameters(Track(0, H264(SPS, PPS))) == text
 
 
-def test_what_is_not_understood_is_passed_on() -> None:
+def test_unknown_formats_are_forwarded() -> None:
     assert format_parameters(track(Generic(encoding="x"), "a=b;c", "x")) == "a=b;c"
     assert format_parameters(track(Opus(), "", "opus")) == ""
 

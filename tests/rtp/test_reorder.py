@@ -85,7 +85,7 @@ def test_gap_ends_with_the_time() -> None:
     assert reorderer.lost == 2
 
 
-def test_time_starts_at_the_first_flush_where_none_was_told() -> None:
+def test_time_starts_at_the_first_flush_if_it_is_unknown() -> None:
     reorderer = Reorderer(timeout=0.1)
     reorderer.push(packet(0))
     reorderer.push(packet(2))
@@ -109,7 +109,7 @@ def test_stray_packet_does_not_restart() -> None:
 
 
 @given(st.integers(0, 65_535), st.integers(0, 1_000_000), st.lists(st.booleans(), min_size=20, max_size=200))
-def test_displaced_packets_come_out_in_order(first: int, seed: int, kept: list[bool]) -> None:
+def test_displaced_packets_are_put_in_order(first: int, seed: int, kept: list[bool]) -> None:
     kept[1] = True
     kept[::7] = [True] * len(kept[::7])  # gaps and displacement together stay below the size of the buffer
     arrivals = [(index, first + index) for index, keep in enumerate(kept) if keep]

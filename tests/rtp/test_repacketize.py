@@ -51,7 +51,7 @@ def test_split(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
-def test_what_cannot_be_split_is_refused(case: Case) -> None:
+def test_packets_that_cannot_be_split_are_refused(case: Case) -> None:
     packet = build_packet(96, 0, 0, 1, bytes(1461), marker=True)
     with pytest.raises(RemoteProtocolError, match=r"payload size \(1473\) greater than maximum allowed \(1472\)"):
         Repacketizer(case.track).push(packet)
@@ -182,7 +182,7 @@ def test_small_fragments_pass_untouched(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
-def test_what_cannot_be_split_passes_where_it_fits_a_datagram(case: Case) -> None:
+def test_packets_that_cannot_be_split_pass_if_they_fit_a_datagram(case: Case) -> None:
     packet = build_packet(96, 0, 0, 1, bytes(1460), marker=True)
     assert Repacketizer(case.track).push(packet) == [packet]
     larger = build_packet(96, 0, 0, 1, bytes(3000), marker=True)
@@ -190,7 +190,7 @@ def test_what_cannot_be_split_passes_where_it_fits_a_datagram(case: Case) -> Non
 
 
 @pytest.mark.parametrize("case", LARGE, ids=str)
-def test_what_is_made_here_fits_1440_bytes(case: Case) -> None:
+def test_generated_packets_fit_1440_bytes(case: Case) -> None:
     packetizer = make_packetizer(case.track, ssrc=1, initial_sequence=0, initial_timestamp=0)
     assert packetizer is not None
     packets = packetizer.packetize(Frame(case.make(0, 20_000), 0, 0, key=True))

@@ -99,7 +99,7 @@ def test_sequence_numbers_wrap_after_the_largest() -> None:
     ],
     ids=["gap", "repeated", "version", "padding", "extension", "source", "large", "small", "empty", "cut", "nothing"],
 )
-def test_what_is_not_plain_is_refused(odd: bytes) -> None:
+def test_packets_that_are_not_plain_are_refused(odd: bytes) -> None:
     assert scan([rtp(1, FRAGMENT), odd]) is None
     assert scan([odd]) is None or odd in (rtp(3, FRAGMENT), rtp(1, FRAGMENT))
     assert scan([rtp(1, FRAGMENT), odd, rtp(4, FRAGMENT)]) is None

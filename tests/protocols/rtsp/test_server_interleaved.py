@@ -240,7 +240,7 @@ async def test_packets_pending_when_a_publisher_pauses_are_counted(it: Fixture) 
     assert session.counters.packets_received == 5
 
 
-async def test_a_picture_cut_in_two_waits_for_its_end(it: Fixture, taken: list[bool]) -> None:
+async def test_a_frame_split_over_two_reads_waits_for_its_end(it: Fixture, taken: list[bool]) -> None:
     publisher, reader = await publisher_of(it), await it.reader("cam")
     counters = session_of(it, reader).counters
     odd = [rtp(4 + index, b"\x41" + bytes(size), marker=index == 2) for index, size in enumerate((20, 40, 30))]

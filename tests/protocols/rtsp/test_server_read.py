@@ -95,7 +95,7 @@ async def test_description_of_a_url_with_a_query(it: Fixture) -> None:
     ("path", "query", "status"),
     [("cam", "", 404), ("cam/", "", 404), ("cam//", "", 400), ("", "", 400), ("a%00b", "", 400), ("cam", "?x=1", 404)],
 )
-async def test_describe_of_what_is_not_there(it: Fixture, path: str, query: str, status: int) -> None:
+async def test_describe_of_a_missing_path(it: Fixture, path: str, query: str, status: int) -> None:
     client = await it.client()
     assert (await client.request("DESCRIBE", it.url(path + query))).status == status
     await it.log.wait(rf"request refused \({status}\)")
@@ -182,7 +182,7 @@ async def test_setup_paths(it: Fixture, published: str, set_up: str) -> None:
         ("other/trackID=0", 404, "no one is publishing to path 'other'"),
     ],
 )
-async def test_setup_of_what_is_not_there(it: Fixture, path: str, status: int, text: str) -> None:
+async def test_setup_of_a_missing_path(it: Fixture, path: str, status: int, text: str) -> None:
     await it.publisher("cam")
     client = await it.client()
     assert (await client.request("SETUP", it.url(path), {"Transport": TCP_PLAY})).status == status

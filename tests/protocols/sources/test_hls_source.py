@@ -25,7 +25,7 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS
 from polycast.media.track import Track
 from polycast.protocols.hls import source_player
-from polycast.protocols.hls.source_player import Player, PlayoutQueue, TimeLine
+from polycast.protocols.hls.source_player import Player, PlayoutQueue, SourceTimeline
 from polycast.protocols.hls.source_playlist import SHORTEST_RELOAD_SECONDS, PlaylistFollower, choose_variant
 from polycast.wire.hls.parsed import ParsedMediaPlaylist, ParsedMultivariantPlaylist
 from polycast.wire.hls.parser import parse_playlist
@@ -614,7 +614,7 @@ def test_what_is_not_there_any_more_is_looked_for_in_the_next_playlist() -> None
 
 
 def test_frames_that_were_received_in_parts_are_left_out_of_the_whole_segment() -> None:
-    queue = PlayoutQueue(TimeLine(), lambda: None)
+    queue = PlayoutQueue(SourceTimeline(), lambda: None)
     tracks = (Track(0, H264()), Track(1, Opus()))
     picture = [(0, Frame((b"x",), number * 3600, number * 3600, key=number == 0)) for number in range(10)]
     sound = [(1, Frame((b"x",), number * 960, number * 960, key=True)) for number in range(20)]

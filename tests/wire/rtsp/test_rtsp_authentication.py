@@ -145,7 +145,7 @@ def test_urls_that_clients_sign(signed: str, requested: str, method: str, accept
 
 
 @pytest.mark.parametrize("given", [None, "", "Basic", "Basic ä", "Digest x", "Bearer y", 'Digest username="'])
-def test_what_is_no_credential(given: str | None) -> None:
+def test_invalid_credentials(given: str | None) -> None:
     assert not server().verify(given, "PLAY", URL, "", "")
     assert basic_credentials(given) is None
 

@@ -271,7 +271,7 @@ def test_a_request_without_an_answer() -> None:
     assert isinstance(event, Answered)
 
 
-def test_answers_without_numbers_come_in_order() -> None:
+def test_answers_without_numbers_are_matched_in_order() -> None:
     pair = Pair()
     numbers = [pair.client.send_request("OPTIONS", URL, now=0.0, patience=1.0) for _ in range(3)]
     happened = pair.client.receive_data(b"RTSP/1.0 200 OK\r\nCSeq: 2\r\n\r\nRTSP/1.0 200 OK\r\n\r\n", 0.0)
@@ -280,7 +280,7 @@ def test_answers_without_numbers_come_in_order() -> None:
     assert pair.client.handle_timeout(1.0) == [NotAnswered(numbers[0], "OPTIONS", 1.0)]
 
 
-def test_what_is_not_answered_is_limited() -> None:
+def test_unanswered_requests_are_limited() -> None:
     pair = Pair()
     for _ in range(PENDING_LIMIT + 5):
         pair.client.send_request("OPTIONS", URL, now=0.0)

@@ -296,7 +296,7 @@ def test_a_backslash_that_escapes_nothing_stays() -> None:
 
 
 @given(st.text(max_size=200))
-def test_only_remote_errors_come_out(text: str) -> None:
+def test_only_remote_errors_are_raised(text: str) -> None:
     for parse in (
         Transport.parse,
         parse_transports,

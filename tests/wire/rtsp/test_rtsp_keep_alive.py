@@ -20,7 +20,7 @@ def test_methods_that_are_answered() -> None:
 
 @pytest.mark.parametrize("status", [None, 400, 401, 404, 405, 454, 501])
 @pytest.mark.parametrize(("refused", "other"), [(GET, OPTIONS), (OPTIONS, GET)])
-def test_what_is_refused_or_not_answered_is_left_out(status: int | None, refused: Method, other: Method) -> None:
+def test_refused_or_unanswered_methods_are_omitted(status: int | None, refused: Method, other: Method) -> None:
     keep_alive = KeepAlive({"GET_PARAMETER"})
     for method in (refused, other):
         if status is None:

@@ -190,7 +190,7 @@ def test_a_body_that_trickles_in_is_counted_as_buffered() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_only_remote_errors_come_out(data: bytes) -> None:
+def test_only_remote_errors_are_raised(data: bytes) -> None:
     parser = MessageParser()
     parser.receive_data(data)
     try:
@@ -317,7 +317,7 @@ def random_read(randomness: random.Random) -> bytes:
     return data
 
 
-def test_the_shortcut_reads_what_is_read_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shortcut_equals_reading_frame_by_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = 0
 
     def counted(data: bytes, start: int, limit: int) -> InterleavedRun | None:

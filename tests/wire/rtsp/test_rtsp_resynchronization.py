@@ -86,7 +86,7 @@ def test_requests_are_found(method: Method) -> None:
         assert request.method == method
 
 
-def test_what_stands_in_order_is_read_as_always() -> None:
+def test_packets_in_order_are_read_as_usual() -> None:
     """A method that nobody knows, a frame of a channel that was not set up, an empty frame."""
     parser = parser_of(0)
     data = frame(0, b"") + frame(6, PACKET) + b"\r\nx-ping * RTSP/1.0\r\n\r\n" + frame(0, b"no RTP") + frame(6, PACKET)

@@ -174,7 +174,7 @@ def test_a_player_over_udp_and_one_over_multicast() -> None:
     )
 
 
-def test_a_request_waits_for_the_answer_to_the_one_before() -> None:
+def test_a_request_waits_for_the_previous_answer() -> None:
     client = Server().connect()
     (first,) = client.send("DESCRIBE")
     assert isinstance(first, events.DescribeRequested)
@@ -280,7 +280,7 @@ def test_a_bad_request_ends_the_connection() -> None:
     assert not client.engine.is_closed
 
 
-def test_secrets_are_not_told() -> None:
+def test_secrets_are_not_logged() -> None:
     client = Server().connect()
     client.play()
     refused, _ = client.send("PLAY", "rtsp://u:p@h/other")

@@ -75,6 +75,6 @@ def test_what_clients_do(methods: str, end: State) -> None:
         (State.READY, "DANCE"),
     ],
 )
-def test_what_is_refused(state: State, method: str) -> None:
+def test_refused_values(state: State, method: str) -> None:
     with pytest.raises(RemoteProtocolError, match=f"{method} is not valid in state {state.value}"):
         next_state(state, method)

@@ -199,7 +199,7 @@ def test_join_control(base: str, control: str | None, expected: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_only_remote_errors_come_out(text: str) -> None:
+def test_only_remote_errors_are_raised(text: str) -> None:
     try:
         url = RtspUrl.parse("rtsp://" + text)
     except RemoteProtocolError:

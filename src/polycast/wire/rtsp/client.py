@@ -26,7 +26,7 @@ MESSAGES_PER_CALL: Final = 8
 _ALIVE: Final = (Method.OPTIONS, Method.GET_PARAMETER, Method.SET_PARAMETER, Method.ANNOUNCE)
 """Requests that servers send to check that the client is alive, or with information that is not needed."""
 
-_FAREWELLS: Final = (Method.TEARDOWN, Method.REDIRECT)
+_END_METHODS: Final = (Method.TEARDOWN, Method.REDIRECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,11 +337,11 @@ class ClientConnection:
         """Answer a request of the server: some use requests as keep-alives."""
         if self._trace is not None:
             self._trace(request)
-        response = Response(200 if request.method in (*_ALIVE, *_FAREWELLS) else 501)
+        response = Response(200 if request.method in (*_ALIVE, *_END_METHODS) else 501)
         if request.cseq is not None:
             response.headers.set("CSeq", request.cseq)
         self._write(response)
-        return [SessionEnded(request.method)] if request.method in _FAREWELLS else []
+        return [SessionEnded(request.method)] if request.method in _END_METHODS else []
 
     # Time
 
