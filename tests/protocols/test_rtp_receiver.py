@@ -1,0 +1,58 @@
+"""Receiving a publisher's RTP, whatever protocol it comes by."""
+
+from __future__ import annotations
+
+import pytest
+from tests.hub.support import AUDIO, LOGGER, VIDEO, Packets, make_stream
+
+from polycast.hub.stats import Counters
+from polycast.log import Log
+from polycast.protocols.rtp_receiver import MediaReceiver
+from polycast.rtp.header import build_header
+from polycast.wire.rtsp.interleaved import InterleavedRun
+
+NOW = 1000.0
+
+
+def packet(sequence: int, payload_type: int, size: int = 20) -> bytes:
+    return build_header(payload_type, sequence, 3000, 7, marker=True) + b"\x41" * size
+
+
+def receive(receiver: MediaReceiver, track: int, *packets: bytes, is_tcp: bool) -> None:
+    if not is_tcp:
+        for each in packets:
+            receiver.tracks[track].receive_datagram(each, 0, len(each), NOW)
+        return
+    data = b"".join(b"$\0" + len(each).to_bytes(2, "big") + each for each in packets)
+    run = InterleavedRun(0, data, 0, len(data), len(packets), sizes=[len(each) for each in packets])
+    receiver.tracks[track].receive_buffer(run, NOW)
+
+
+@pytest.mark.parametrize("is_tcp", [True, False], ids=["TCP", "UDP"])
+async def test_losses_of_all_tracks_are_counted(is_tcp: bool) -> None:
+    stream, counters = make_stream(VIDEO, AUDIO), Counters()
+    receiver = MediaReceiver(stream, counters, Log(LOGGER), NOW, reorders=not is_tcp)
+    assert receiver.idle_since == NOW
+    for sequence in (1, 2, 5):
+        receive(receiver, 0, packet(sequence, 96), is_tcp=is_tcp)
+    for sequence in (1, 3):
+        receive(receiver, 1, packet(sequence, 97), is_tcp=is_tcp)
+    receiver.tick(NOW)
+    receiver.tick(NOW + 1)  # what is missing is given up
+    assert (counters.packets_received, counters.bytes_received) == (5, 5 * 32)
+    assert counters.packets_lost == 3
+
+
+@pytest.mark.parametrize("is_tcp", [True, False], ids=["TCP", "UDP"])
+async def test_packets_that_cannot_be_used_do_not_keep_others_back(is_tcp: bool) -> None:
+    stream, reader, counters = make_stream(VIDEO), Packets(), Counters()
+    stream.add_reader(reader)
+    receiver = MediaReceiver(stream, counters, Log(LOGGER), NOW, reorders=not is_tcp)
+    foreign, invalid, large = packet(1, 72), b"\x00" + packet(1, 96)[1:], packet(3, 96, 3000)
+    receive(receiver, 0, packet(1, 96), foreign, invalid, packet(2, 96), large, packet(4, 96), is_tcp=is_tcp)
+    receiver.end_of_read()
+    received = [each for batch in reader.sequences for each in batch]
+    assert received == list(range(1, 1 + len(received)))
+    assert len(received) > 4  # the large one is sent in parts, and what follows is renumbered
+    assert stream.tracks[0].counters.foreign == 1
+    assert counters.packets_received == 4
