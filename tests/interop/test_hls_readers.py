@@ -62,7 +62,8 @@ def hash_arguments(output: Path) -> list[str | Path]:
 def read_command(name: str, server: HlsServer, path: str, output: Path) -> list[str | Path]:
     url = server.url(path)
     if name == "copy":
-        return tools.ffmpeg("-i", url, "-t", "4", *hash_arguments(output))
+        # No "-t", which would count from the start of the stream, as timestamps are copied.
+        return tools.ffmpeg("-i", url, "-frames:v", "160", "-frames:a", "260", *hash_arguments(output))
     if name == "ffmpeg":
         return tools.ffmpeg("-i", url, "-map", "0:v", "-frames:v", str(FRAMES), "-f", "framemd5", output)
     if name == "vlc":
