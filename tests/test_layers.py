@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "providers": set(),
     "web": set(LEAVES),
     "service": set(),
-    "protocols": {"items", "web", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "transcode": {"codecs", "media", *LEAVES},
+    "protocols": {"items", "web", "transcode", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "control": {"items", "hub", "media", "wire", "net", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }

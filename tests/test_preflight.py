@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("WAR: no path is configured, so nobody can publish or read")
     assert told[-1] == f"{file} is valid, with 0 paths"
+
+
+def test_packages_that_only_a_setting_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    webrtc = {"webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0"}
+    assert found(**webrtc, webrtcTranscodeAudio=True) == []
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert found(**webrtc) == []
+    ((text, is_error),) = found(**webrtc, webrtcTranscodeAudio=True)
+    assert text.startswith("webrtcTranscodeAudio needs the packages av and numpy: pip install av numpy")
+    assert is_error

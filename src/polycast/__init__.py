@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from polycast.api.client import read as read
     from polycast.api.errors import AccessRefused as AccessRefused
     from polycast.api.errors import ConnectionFailed as ConnectionFailed
-    from polycast.api.errors import MissingDependency as MissingDependency
     from polycast.api.errors import NotFound as NotFound
     from polycast.api.errors import PublishRefused as PublishRefused
     from polycast.api.errors import ReadTimeout as ReadTimeout
     from polycast.api.errors import StreamEnded as StreamEnded
-    from polycast.api.errors import UnsupportedCodec as UnsupportedCodec
     from polycast.api.frames import AudioFrame as AudioFrame
     from polycast.api.frames import CodedFrame as CodedFrame
     from polycast.api.frames import VideoFrame as VideoFrame
@@ -36,7 +34,9 @@ if TYPE_CHECKING:
     from polycast.api.writer import Writer as Writer
     from polycast.app import StartError as StartError
     from polycast.errors import ConfigurationError as ConfigurationError
+    from polycast.errors import MissingDependency as MissingDependency
     from polycast.errors import PolycastError as PolycastError
+    from polycast.errors import UnsupportedCodec as UnsupportedCodec
     from polycast.media.codec import AC3 as AC3
     from polycast.media.codec import AV1 as AV1
     from polycast.media.codec import FLAC as FLAC
@@ -68,12 +68,10 @@ _HOMES = {
     "polycast.api.errors": (
         "AccessRefused",
         "ConnectionFailed",
-        "MissingDependency",
         "NotFound",
         "PublishRefused",
         "ReadTimeout",
         "StreamEnded",
-        "UnsupportedCodec",
     ),
     "polycast.api.frames": ("AudioFrame", "CodedFrame", "VideoFrame"),
     "polycast.api.hooks": ("AuthenticationRequest",),
@@ -83,7 +81,7 @@ _HOMES = {
     "polycast.api.statistics": ("ServerStatistics", "SessionStatistics", "StreamStatistics"),
     "polycast.api.writer": ("CodedWriter", "Writer"),
     "polycast.app": ("StartError",),
-    "polycast.errors": ("ConfigurationError", "PolycastError"),
+    "polycast.errors": ("ConfigurationError", "MissingDependency", "PolycastError", "UnsupportedCodec"),
     "polycast.media.codec": (
         "AC3",
         "AV1",

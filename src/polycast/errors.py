@@ -1,9 +1,11 @@
-"""The errors that leave protocol engines and parsers.
+"""The errors of all layers: those that leave protocol engines and parsers, and those for the user.
 
     PolycastError
     ├── ProtocolError
     │   ├── RemoteProtocolError   the peer violated the protocol; carries the status to answer with
     │   └── LocalProtocolError    an engine was used wrongly: a bug
+    ├── UnsupportedCodec          a codec cannot be decoded, encoded or carried
+    ├── MissingDependency         an optional package is not installed
     └── ConfigurationError        an error in the user's configuration
 
 Any other exception out of an engine is a bug: the shell that drives it closes that one session and counts it.
@@ -36,6 +38,14 @@ class RemoteProtocolError(ProtocolError):
 
 class LocalProtocolError(ProtocolError):
     """An engine was asked to do something that its state or the protocol does not allow."""
+
+
+class UnsupportedCodec(PolycastError):
+    """The stream has no track that can be decoded, encoded or carried as requested."""
+
+
+class MissingDependency(PolycastError, ImportError):
+    """A package is not installed; the message says how to install it."""
 
 
 class ConfigurationError(PolycastError):

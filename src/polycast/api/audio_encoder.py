@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from polycast.api.codecs import AUDIO_ENCODINGS
-from polycast.api.errors import UnsupportedCodec
-from polycast.api.media import import_av
+from polycast.errors import UnsupportedCodec
+from polycast.transcode.codecs import AUDIO_ENCODINGS
+from polycast.transcode.pyav import import_av
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

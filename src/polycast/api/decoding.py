@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from polycast.api.codecs import CODECS, LibraryCodec
-from polycast.api.errors import UnsupportedCodec
 from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame
 from polycast.api.inbox import Arrival
-from polycast.api.media import import_av
 from polycast.codecs.registry import bitstream_of
-from polycast.media.codec import Codec
+from polycast.errors import UnsupportedCodec
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.media.track import Track, describe_tracks
-
-MAXIMUM_THREADS = 4
+from polycast.transcode.decoder import decoder_name, open_decoder
+from polycast.transcode.pyav import import_av
 
 # Pictures that may be in a decoder at once: H.264 and H.265 allow 16 to be reordered.
 MAXIMUM_TIMES = 64
-
-
-def decoder_name(codec: Codec) -> str | None:
-    """Return the name of the decoder for a codec, or None."""
-    row = CODECS.get(codec)
-    return row.decoder(codec) if row is not None else None
 
 
 def choose_tracks(tracks: Sequence[Track], *, video: bool, audio: bool) -> dict[int, Track]:
@@ -63,40 +53,17 @@ class _Decoder:
         self.codec = track.codec
         self._bitstream = bitstream_of(track.codec)
         self._clock_rate = track.clock_rate
-        name = decoder_name(track.codec)
-        row = CODECS.get(track.codec)
-        if row is not None and row.substitute and name not in av.codecs_available:
-            name = row.substitute
-        try:
-            if row is None or name is None or name not in av.codecs_available:
-                raise UnsupportedCodec(f"no decoder for {track.codec_name}")
-            self._context = av.CodecContext.create(name, "r")
-            self._configure(row, track)
-            self._context.open()
-        except (av.error.FFmpegError, ValueError) as error:
-            raise UnsupportedCodec(f"the decoder for {track.codec_name} cannot be opened: {error}") from error
+        self._context = open_decoder(av, track)
         self._time_base = Fraction(1, self._clock_rate)
         self._times: dict[int, _Time] = {}
-
-    def _configure(self, row: LibraryCodec[Any], track: Track) -> None:
-        codec = track.codec
-        context = self._context
-        if codec.kind == "video":
-            # Frame threads would delay by one picture each; slice threads do not.
-            context.thread_type = "SLICE"
-            context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS)
-            context.flags |= self._av.codec.context.Flags.low_delay
-        extradata = row.extradata(codec)
-        if extradata:
-            context.extradata = extradata
-        if row.sound is not None:
-            context.sample_rate, channels = row.sound(codec)
-            context.layout = "mono" if channels == 1 else "stereo"
 
     def decode(self, frame: Frame) -> list[tuple[Any, int, _Time]]:
         """Decode a frame; return (native frame, pts, its times) for everything that is ready."""
         units = self._bitstream.with_parameters(self.codec, frame.units) if frame.key else frame.units
-        packet = self._av.Packet(self._bitstream.join(units))
+        data = self._bitstream.join(units)
+        if not data:
+            return []  # it would mean the end to the decoder
+        packet = self._av.Packet(data)
         packet.pts, packet.dts = frame.pts, frame.dts
         packet.time_base = self._time_base
         times = self._times

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from polycast.errors import PolycastError, RemoteProtocolError
+from polycast.errors import MissingDependency, PolycastError, RemoteProtocolError, UnsupportedCodec
 from polycast.hub.errors import AccessDenied, CannotPublish, NoOnePublishing, PathError, PathNotConfigured, Redirected
 
 
@@ -18,14 +18,6 @@ class AccessRefused(PolycastError):
 
 class PublishRefused(PolycastError):
     """The path or the server does not accept this publisher: it already has one, or the path has its own source."""
-
-
-class UnsupportedCodec(PolycastError):
-    """The stream has no track that can be decoded, encoded or carried as requested."""
-
-
-class MissingDependency(PolycastError, ImportError):
-    """A package is not installed; the message says how to install it."""
 
 
 class ConnectionFailed(PolycastError, ConnectionError):

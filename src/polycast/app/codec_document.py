@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from polycast.api import codecs as library
 from polycast.media.codec import CODEC_TYPES, COMMON_NAMES, Codec
 from polycast.media.codec_table import CodecTable
 from polycast.media.track import Track
 from polycast.rtp.payload import registry as rtp
+from polycast.transcode import codecs as library
 from polycast.wire.hls.codecs import obstacle
 from polycast.wire.hls.options import Variant
 from polycast.wire.mp4 import sample_entries as mp4

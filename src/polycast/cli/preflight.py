@@ -60,6 +60,9 @@ def _packages(configuration: Configuration) -> Iterator[Finding]:
                 kind.load()
             except ModuleNotFoundError as error:
                 yield Finding(f"{kind.name} needs a package that is not installed: {error.name}", is_error=True)
+            missing = kind.find_missing(configuration)
+            if missing:
+                yield Finding(missing, is_error=True)
 
 
 def _certificates(configuration: Configuration) -> Iterator[Finding]:

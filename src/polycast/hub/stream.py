@@ -249,7 +249,7 @@ class Stream:
                 try:
                     reader.deliver(batch)
                 except Exception:
-                    self._on_reader_failed(reader)
+                    self.on_reader_failed(reader)
         if self._frames:
             frames = FrameBatch(self._frames)
             self._frames = []
@@ -257,7 +257,7 @@ class Stream:
                 try:
                     frame_reader.deliver_frames(frames)
                 except Exception:
-                    self._on_reader_failed(frame_reader)
+                    self.on_reader_failed(frame_reader)
 
     def _collect(self, track: LiveTrack, run: Run, now: float) -> None:
         """Add packets to the next flush."""
@@ -428,7 +428,7 @@ class Stream:
             positions.append(Position(index, sequence, (timestamp + ticks) & 0xFFFFFFFF))
         return positions
 
-    def _on_reader_failed(self, reader: Reader) -> None:
+    def on_reader_failed(self, reader: Reader) -> None:
         """End a reader that raised the current exception."""
         self._warnings.log.exception("a reader failed; it is closed, the others go on")
         self.remove_reader(reader)

@@ -102,6 +102,8 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
     """Optional packages that it needs: how to install each, by the imported name."""
     advice: str = ""
     """Advice if one of them is missing."""
+    find_missing: Callable[[Configuration], str] = lambda configuration: ""
+    """Returns which packages are missing that only some settings need, as a text for the user; empty for none."""
     preload: Callable[[], None] | None = None
     """Loads data that the server keeps in memory; called in a thread."""
 
@@ -118,6 +120,9 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
             if error.name is None or error.name.partition(".")[0] not in self.packages:
                 raise
             raise OSError(missing_packages(self.name, *self.packages.values()) + self.advice) from error
+        missing = self.find_missing(configuration)
+        if missing:
+            raise OSError(missing)
         return made(self, context, configuration)
 
 

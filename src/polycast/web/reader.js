@@ -12,7 +12,8 @@
  *   reader.close();
  *
  * Further options: user and pass, or token, for streams that need credentials; onState, called with "connecting",
- * "running", "waiting" (for the next attempt) or "closed"; onDataChannel. It retries after errors until closed.
+ * "running", "waiting" (for the next attempt) or "closed"; onNotice, called with what the viewer should know, such as why
+ * there is no sound; onDataChannel. It retries after errors until closed.
  */
 class WebRTCReader {
   static RETRY_MILLISECONDS = 2000;
@@ -65,6 +66,8 @@ class WebRTCReader {
     const location = response.headers.get("location");
     this.session = location === null ? null : new URL(location, response.url).href;
     await connection.setRemoteDescription({ type: "answer", sdp: await response.text() });
+    const notices = WebRTCReader.notices(response);
+    if (notices.length > 0) this.options.onNotice?.(notices);
   }
 
   #onTrack(event) {
@@ -151,6 +154,12 @@ class WebRTCReader {
       if (match[3] !== undefined) Object.assign(server, { username: unquote(match[3]), credential: unquote(match[4]) });
       return [server];
     });
+  }
+
+  /** What the viewer should know about the session, in sentences. */
+  static notices(response) {
+    const text = response.headers.get("polycast-notice");
+    return text === null ? [] : text.split(/, */).map(decodeURIComponent);
   }
 
   /** Browsers only receive stereo audio if it is in their offer. */

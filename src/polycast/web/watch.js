@@ -23,6 +23,8 @@ const EXPLANATIONS = [
   [/^no stream is available/, () => [`Nobody is publishing “${name}” at the moment`, "Playback starts automatically."]],
   [/is not configured$/, () => [`There is no stream “${name}” on this server`, "Check the address, or add the path to the configuration."]],
   [/^codecs not supported by client: (.*)/, (match) => [`This browser cannot show ${match[1]} over WebRTC`, "Try another browser, or watch the stream over HLS."]],
+  [/^the stream has B-frames/, () => ["Browsers cannot show this stream over WebRTC", "It has B-frames. Encode it without them (“-bf 0”, “-tune zerolatency”), watch it over HLS, or set “webrtcReorder: drop” on the server."]],
+  [/^the stream doesn't contain any supported codec.*; (webrtcTranscodeAudio: yes) converts (.*) to Opus$/, (match) => [`WebRTC cannot carry ${match[2]}`, `Watch the stream over HLS or RTSP, publish it with Opus, or set “${match[1]}” on the server, which converts ${match[2]} to Opus.`]],
   [/^the stream doesn't contain any supported codec/, () => ["WebRTC cannot carry the codecs of this stream", "Watch it over HLS or RTSP, or publish it as H264, VP8, VP9 or AV1 with Opus."]],
   [/^the server does not answer/, () => ["The server does not respond", "It may be restarting. Trying again…"]],
   [/cannot be reached over WebRTC|connection was lost/, () => ["The server's media port cannot be reached", "The connection over UDP port 8189 failed: a firewall or router may block it. See “webrtcAdditionalHosts” in the documentation."]],
@@ -42,6 +44,8 @@ function show(state, title = "", advice = "") {
   element("advice").textContent = advice;
 }
 
+const NOTICE_MILLISECONDS = 15000;
+let noticeTimer = null;
 let reader = null;
 
 function watch(user, pass) {
@@ -66,6 +70,12 @@ function watch(user, pass) {
         return;
       }
       show("waiting", ...explain(text));
+    },
+    onNotice: (notices) => {
+      element("notice").textContent = notices.map((text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`).join(" ");
+      element("notice").hidden = false;
+      clearTimeout(noticeTimer);
+      noticeTimer = setTimeout(() => (element("notice").hidden = true), NOTICE_MILLISECONDS);
     },
     onState: (state) => {
       if (state === "connecting" && player.dataset.state === "running") show("connecting", "Connecting…");

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from urllib.parse import unquote
 
 import av
 import numpy as np
+import pytest
 from aiortc import RTCPeerConnection, RTCRtpSender
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from tests.protocols.webrtc.support import Fixture, exchange, receive, running
@@ -174,3 +176,60 @@ async def test_pictures_that_are_reordered_are_left_out() -> None:
         (session,) = fixture.server.sessions().values()
         assert session.packets_sent > 0
         await fixture.until(lambda: any("B-frames" in line for line in fixture.log.lines))
+
+
+def parameter_sets(b_frames: int) -> H264:
+    """Return H264 as x264 announces it."""
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    context.framerate = 30
+    context.max_b_frames = b_frames
+    context.options = {"preset": "veryfast"}
+    context.flags |= av.codec.context.Flags.global_header
+    context.open()
+    sps, pps = (unit for unit in nal_units(bytes(context.extradata)) if unit[0] & 0x1F in (7, 8))
+    return H264(sps, pps)
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+async def test_streams_with_b_frames_can_be_refused(b_frames: int) -> None:
+    async with running(webrtcReorder="refuse") as fixture, connection() as viewer:
+        fixture.publish("cam", [Track(0, parameter_sets(b_frames))])
+        viewer.addTransceiver("video", "recvonly")
+        response = await exchange(fixture.http, viewer, "/cam/whep")
+        if b_frames:
+            assert response.status_code == 406
+            error = response.json()["error"]
+            assert error.startswith("the stream has B-frames, which browsers cannot show in WebRTC")
+            assert "webrtcReorder" in error
+            await fixture.log.wait("INFO .* offer for path 'cam' refused: the stream has B-frames")
+            assert fixture.server.sessions() == {}
+        else:
+            assert response.status_code == 201
+            assert "polycast-notice" not in response.headers
+
+
+async def test_a_viewer_is_told_of_b_frames_that_are_dropped() -> None:
+    async with running() as fixture, connection() as viewer:
+        fixture.publish("cam", [Track(0, parameter_sets(2))])
+        viewer.addTransceiver("video", "recvonly")
+        response = await exchange(fixture.http, viewer, "/cam/whep")
+        assert response.status_code == 201
+        assert unquote(response.headers["polycast-notice"]).startswith("the stream has B-frames")
+
+
+async def test_b_frames_that_only_appear_later_end_the_session_where_they_are_refused() -> None:
+    async with running(webrtcReorder="refuse") as fixture, connection() as viewer, connection() as other:
+        publication = fixture.publish("cam", [Track(0, VP8())])
+        pictures = encoded("libvpx", 30)
+        viewer.addTransceiver("video", "recvonly")
+        await exchange(fixture.http, viewer, "/cam/whep")
+        await fixture.until(lambda: len(fixture.path("cam").readers) == 1)
+        for number, (data, key) in enumerate(pictures):
+            shown = number if number % 3 == 2 else number + 2
+            publication.write(0, Frame((data,), 3000 * shown, 3000 * number, key=key))
+        await fixture.log.wait(r"closed \(the stream has B-frames.*webrtcReorder")
+        assert fixture.server.sessions() == {}
+        other.addTransceiver("video", "recvonly")
+        response = await exchange(fixture.http, other, "/cam/whep")
+        assert response.status_code == 406

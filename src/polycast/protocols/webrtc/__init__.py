@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polycast.config.declarations import SourceKind
+from polycast.errors import MissingDependency
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
+from polycast.transcode.pyav import import_av
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
@@ -31,6 +33,18 @@ def _is_encrypted(configuration: Configuration) -> bool:
     return configuration[WebRtcConfiguration].webrtc_encryption
 
 
+def _find_missing(configuration: Configuration) -> str:
+    """Return what ``webrtcTranscodeAudio`` needs and is not installed."""
+    if not configuration[WebRtcConfiguration].webrtc_transcode_audio:
+        return ""
+    try:
+        # It is also imported now so that this does not happen when the first viewer comes.
+        import_av("webrtcTranscodeAudio")
+    except MissingDependency as error:
+        return str(error)
+    return ""
+
+
 WEBRTC = ServerKind(
     name="WebRTC",
     collection="webrtcsessions",
@@ -45,6 +59,7 @@ WEBRTC = ServerKind(
     item=WebRtcSessionItem,
     packages={"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"},
     advice=", or set webrtc: no",
+    find_missing=_find_missing,
 )
 
 PROTOCOL = Protocol(

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Final
 
 from msgspec import Meta
 
-from polycast.config.kinds import ADDRESS
+from polycast.config.kinds import ADDRESS, choice_kind
 from polycast.config.marks import LIVE, NEW, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, IPNetwork
+
+
+class WebRtcReorder(StrEnum):
+    """What becomes of streams with B-frames."""
+
+    DROP = "drop"
+    REFUSE = "refuse"
+
+
+WEBRTC_REORDER: Final = choice_kind(WebRtcReorder, "invalid webrtcReorder value: '%s'")
 
 
 class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
@@ -100,3 +111,27 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     webrtc_track_gather_timeout: Annotated[
         Duration, LIVE, NEW, Meta(description="How long to wait for all tracks of a publisher.")
     ] = Duration(2)
+    webrtc_transcode_audio: Annotated[
+        bool,
+        restarts("WebRTC"),
+        NEW,
+        Meta(
+            description=(
+                "Convert sound that WebRTC does not carry, such as AAC, MP3 and AC-3, to Opus: once per stream, while "
+                "somebody watches. It needs the packages av and numpy, and a few per cent of a processor core per "
+                "stream. Otherwise such streams have no sound over WebRTC."
+            )
+        ),
+    ] = False
+    webrtc_reorder: Annotated[
+        WebRtcReorder,
+        WEBRTC_REORDER,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "What to do with streams with B-frames, which browsers cannot show in WebRTC: 'drop' (the B-frames "
+                "are dropped, so the picture is less smooth) or 'refuse' (viewers are told why they see nothing)."
+            )
+        ),
+    ] = WebRtcReorder.DROP

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import Codec, label
+from polycast.media.codec import Codec, common_name, label
 from polycast.media.track import Track
 from polycast.protocols.webrtc.inbound import InboundTrack
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
+from polycast.protocols.webrtc.transcoded import OPUS, can_transcode
 from polycast.rtp.payload.registry import codec_from_sdp
 from polycast.wire.webrtc.codecs import (
     AUDIO_CODECS,
@@ -35,6 +36,10 @@ STREAM_NAME: Final = "polycast"
 NOT_ACCEPTABLE: Final = 406
 """Status for an offer whose media cannot be accepted."""
 
+TRANSCODE_KEY: Final = "webrtcTranscodeAudio"
+"""The setting for converting sound to Opus."""
+
+_CODECS: Final = (("video", VIDEO_CODECS), ("audio", AUDIO_CODECS))
 _RECEIVED_EXTENSIONS: Final = (MID_EXTENSION, TRANSPORT_SEQUENCE_EXTENSION)
 
 
@@ -50,33 +55,70 @@ class SentTrack:
     track: Track
     mid: str
     format: Format
+    is_transcoded: bool = False
+    """Whether it is converted to Opus first."""
 
 
-def choose_tracks(offer: RemoteDescription, tracks: Sequence[Track]) -> list[SentTrack]:
+def choose_tracks(
+    offer: RemoteDescription, tracks: Sequence[Track], *, transcodes_audio: bool = False
+) -> list[SentTrack]:
     """Return the tracks of a stream for the viewer who sent this offer: at most one video and one audio track.
+
+    ``transcodes_audio``: whether sound that cannot be sent as it is is converted to Opus.
 
     Raises RemoteProtocolError if there is none; its text tells whether the stream or the viewer is the reason.
     """
     chosen: list[SentTrack] = []
     refused: list[str] = []
-    for kind, codecs in (("video", VIDEO_CODECS), ("audio", AUDIO_CODECS)):
+    for kind, codecs in _CODECS:
         candidates = [track for track in tracks if isinstance(track.codec, codecs)]
         candidates.sort(key=lambda track: codecs.index(type(track.codec)))
-        media = next((media for media in offer.medias if media.kind == kind and media.receives), None)
-        for track in candidates if media is not None and not media.is_rejected else ():
-            found = format_for(track.codec, media.formats) if media is not None else None
-            if media is not None and found is not None:
+        media = _receiving(offer, kind)
+        if media is None:
+            continue
+        for track in candidates:
+            found = format_for(track.codec, media.formats)
+            if found is not None:
                 chosen.append(SentTrack(track, media.mid, found))
                 break
             refused.append(label(track.codec))
+        else:
+            transcodable = next((track for track in tracks if can_transcode(track.codec)), None)
+            found = format_for(OPUS, media.formats)
+            if kind == "audio" and transcodes_audio and transcodable is not None and found is not None:
+                chosen.append(SentTrack(transcodable, media.mid, found, is_transcoded=True))
     if not chosen:
         if refused:
             raise RemoteProtocolError(f"codecs not supported by client: {', '.join(refused)}")
         raise RemoteProtocolError(
             "the stream doesn't contain any supported codec, which are currently "
-            f"{names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}"
+            f"{names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}{_advice(tracks, transcodes_audio)}"
         )
     return chosen
+
+
+def _receiving(offer: RemoteDescription, kind: str) -> RemoteMedia | None:
+    """Return the first medium of a kind in which the peer receives."""
+    media = next((media for media in offer.medias if media.kind == kind and media.receives), None)
+    return media if media is not None and not media.is_rejected else None
+
+
+def _advice(tracks: Sequence[Track], transcodes_audio: bool) -> str:
+    """Return which setting would make sound audible, as the end of a sentence; empty if there is none."""
+    names = [common_name(track.codec) for track in tracks if can_transcode(track.codec)]
+    return f"; {TRANSCODE_KEY}: yes converts {names[0]} to Opus" if names and not transcodes_audio else ""
+
+
+def missing_sound(
+    offer: RemoteDescription, tracks: Sequence[Track], chosen: Sequence[SentTrack], *, transcodes_audio: bool
+) -> str:
+    """Return why a viewer gets no sound although the stream has some, and which setting changes that; else empty."""
+    sound = [track for track in tracks if track.kind == "audio"]
+    if not sound or _receiving(offer, "audio") is None or any(item.track.kind == "audio" for item in chosen):
+        return ""
+    is_carried = isinstance(sound[0].codec, AUDIO_CODECS)
+    reason = "the viewer does not support" if is_carried else "WebRTC does not carry"
+    return f"there is no sound, because {reason} {sound[0].codec_name}{_advice(sound, transcodes_audio)}"
 
 
 def answer_to_viewer(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from polycast.hub.batch import FrameBatch
+from polycast.hub.stream import FrameReader, Stream
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
@@ -135,6 +136,12 @@ class OutgoingTrack:
     def has_started(self) -> bool:
         """Whether there was a frame."""
         return self._wall_origin is not None
+
+    def attach(self, viewer: FrameReader, stream: Stream) -> None:
+        """A viewer, which reads the stream, will ask for packets."""
+
+    def detach(self, viewer: FrameReader) -> None:
+        """A viewer has left; viewers that were not attached are ignored."""
 
     def index_of(self, sequence: int) -> int:
         """Return the index of one of the last packets, by its sequence number."""

@@ -11,7 +11,9 @@ from weakref import WeakKeyDictionary
 from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import CannotPublish
+from polycast.hub.path import Path
 from polycast.hub.stream import Stream
+from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
 from polycast.media.track import Track
@@ -23,7 +25,7 @@ from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.tcp_server import TcpServer
-from polycast.protocols.webrtc.configuration import WebRtcConfiguration
+from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_port import MediaPort
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
@@ -31,6 +33,7 @@ from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import IceServer, SignallingHandler
+from polycast.protocols.webrtc.transcoded import TranscodedTrack
 from polycast.security.addresses import parse_address
 from polycast.wire.webrtc.candidates import Candidate, host_priority
 from polycast.wire.webrtc.description import parse_description
@@ -51,6 +54,7 @@ class OutgoingStream:
 
     def __init__(self) -> None:
         self._tracks: dict[int, OutgoingTrack] = {}
+        self._transcoded: dict[int, TranscodedTrack] = {}
         self._origin: int | None = None
 
     def track(self, track: Track) -> OutgoingTrack:
@@ -59,6 +63,13 @@ class OutgoingStream:
         if outgoing is None:
             outgoing = self._tracks[track.index] = OutgoingTrack(track, self._wall_time_of)
         return outgoing
+
+    def transcoded(self, track: Track, loop: asyncio.AbstractEventLoop, log: Log) -> TranscodedTrack:
+        """Return an audio track as Opus, created for the first viewer."""
+        transcoded = self._transcoded.get(track.index)
+        if transcoded is None:
+            transcoded = self._transcoded[track.index] = TranscodedTrack(track, self._wall_time_of, loop, log)
+        return transcoded
 
     def _wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
         elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
@@ -146,6 +157,16 @@ class WebRtcServer(TcpServer):
         return float(self.settings.webrtc_track_gather_timeout)
 
     @property
+    def transcodes_audio(self) -> bool:
+        """Whether sound that WebRTC cannot carry is converted to Opus."""
+        return self.settings.webrtc_transcode_audio
+
+    @property
+    def refuses_reordering(self) -> bool:
+        """Whether streams with B-frames are refused, instead of dropping these."""
+        return self.settings.webrtc_reorder is WebRtcReorder.REFUSE
+
+    @property
     def ice_servers(self) -> list[IceServer]:
         """The servers announced to clients."""
         return []
@@ -181,6 +202,11 @@ class WebRtcServer(TcpServer):
     def outgoing(self, stream: Stream, track: Track) -> OutgoingTrack:
         """Return the outgoing track of a stream, shared by all viewers."""
         return self._outgoing.setdefault(stream, OutgoingStream()).track(track)
+
+    def transcoded(self, path: Path, stream: Stream, track: Track) -> TranscodedTrack:
+        """Return an audio track of a stream as Opus, shared by all viewers."""
+        outgoing = self._outgoing.setdefault(stream, OutgoingStream())
+        return outgoing.transcoded(track, self.context.loop, self.log.child(f"path {path.name}"))
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
         """Answer the offer of a viewer. Raises PathError or RemoteProtocolError."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Final, Protocol
 
+from polycast.codecs.registry import reorders
+from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
@@ -23,11 +25,14 @@ from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.negotiation import (
+    NOT_ACCEPTABLE,
     STREAM_NAME,
+    SentTrack,
     accept_tracks,
     answer_to_publisher,
     answer_to_viewer,
     choose_tracks,
+    missing_sound,
     received_extension,
 )
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
@@ -43,11 +48,10 @@ from polycast.wire.webrtc.description import (
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
 
-REORDERING: Final = (
-    "the stream has B-frames, which browsers cannot show in WebRTC; "
-    "they are dropped (encode without B-frames, or read the stream over HLS)"
-)
-
+_B_FRAMES: Final = "the stream has B-frames, which browsers cannot show in WebRTC"
+_B_FRAMES_REMEDY: Final = "encode without B-frames, or read the stream over HLS"
+REORDERING: Final = f"{_B_FRAMES}; they are dropped ({_B_FRAMES_REMEDY})"
+REORDERING_REFUSED: Final = f"{_B_FRAMES} (webrtcReorder is 'refuse'): {_B_FRAMES_REMEDY}"
 
 _TICK_TOLERANCE: Final = 0.5
 """Seconds: `tick` is only called once a second."""
@@ -72,12 +76,26 @@ class Host(Protocol):
         """Seconds from the connection until a publisher's tracks are considered known."""
         ...
 
+    @property
+    def transcodes_audio(self) -> bool:
+        """Whether sound that WebRTC cannot carry is converted to Opus."""
+        ...
+
+    @property
+    def refuses_reordering(self) -> bool:
+        """Whether streams with B-frames are refused, instead of dropping these."""
+        ...
+
     def candidates(self) -> list[Candidate]:
         """Return the server's candidates."""
         ...
 
     def outgoing(self, stream: Stream, track: Track) -> OutgoingTrack:
         """Return the outgoing track of a stream, shared by all viewers."""
+        ...
+
+    def transcoded(self, path: Path, stream: Stream, track: Track) -> OutgoingTrack:
+        """Return an audio track of a stream as Opus, shared by all viewers."""
         ...
 
     def rename(self, session: Session, old_ufrag: str) -> None:
@@ -93,6 +111,8 @@ class Session:
     state: ClassVar[SessionState] = "idle"
     answer: bytes
     """The answer to the offer."""
+    notices: Sequence[str] = ()
+    """What the user should know about the session: sentences."""
 
     def __init__(self, server: Host, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
         """``address`` is the source of the offer."""
@@ -247,14 +267,25 @@ class ViewerSession(Session):
         user: str,
     ) -> None:
         """Raises RemoteProtocolError if the peer cannot receive any track of the stream."""
-        chosen = choose_tracks(offer, stream.descriptions)
+        tracks, transcodes = stream.descriptions, server.transcodes_audio
+        chosen = choose_tracks(offer, tracks, transcodes_audio=transcodes)
+        outgoing = [
+            (server.transcoded(path, stream, item.track) if item.is_transcoded else server.outgoing(stream, item.track))
+            for item in chosen
+        ]
+        has_reordering = _has_reordering(chosen, outgoing)
+        if has_reordering and server.refuses_reordering:
+            raise RemoteProtocolError(REORDERING_REFUSED, NOT_ACCEPTABLE)
         super().__init__(server, path, offer, address, user)
         self._stream = stream
-        outgoing = [server.outgoing(stream, item.track) for item in chosen]
         self.answer = self.describe(answer_to_viewer(offer, chosen, outgoing))
         self._tracks = [ViewerTrack(out, item.format) for out, item in zip(outgoing, chosen, strict=True)]
         self.viewer: Viewer | None = None
         self._has_warned = False
+        no_sound = missing_sound(offer, tracks, chosen, transcodes_audio=transcodes)
+        if no_sound:
+            self.log.warning("%s", no_sound)
+        self.notices = [text for text in (no_sound, REORDERING if has_reordering else "") if text]
 
     def begin(self, now: float) -> None:
         viewer = Viewer(
@@ -269,6 +300,8 @@ class ViewerSession(Session):
         )
         self.path.attach_reader(viewer, self._stream)
         self.viewer = viewer
+        for track in self._tracks:
+            track.outgoing.attach(viewer, self._stream)
         tracks = [track.outgoing.track for track in self._tracks]
         self.log.info("is reading from path '%s', %s", self.path.name, describe_tracks(tracks))
         self._request_key_frame()
@@ -280,6 +313,8 @@ class ViewerSession(Session):
     def leave(self, reason: str) -> None:
         if self.viewer is not None:
             self.path.remove_reader(self.viewer)
+            for track in self._tracks:
+                track.outgoing.detach(self.viewer)
 
     def tick(self, now: float) -> None:
         super().tick(now)
@@ -288,12 +323,20 @@ class ViewerSession(Session):
         self.viewer.tick(now)
         if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
             self._has_warned = True
-            self.log.warning(REORDERING)
+            if self._server.refuses_reordering:
+                self.close(REORDERING_REFUSED)
+            else:
+                self.log.warning(REORDERING)
 
     def _request_key_frame(self) -> None:
         publisher = self.path.publisher
         if publisher is not None:
             publisher.request_key_frame()
+
+
+def _has_reordering(chosen: Sequence[SentTrack], outgoing: Sequence[OutgoingTrack]) -> bool:
+    """Whether a track has B-frames: its parameter sets say so, or there were some already."""
+    return any(out.has_reordering for out in outgoing) or any(reorders(item.track.codec) for item in chosen)
 
 
 class PublisherSession(Session, Publisher):

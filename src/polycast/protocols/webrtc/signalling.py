@@ -42,6 +42,10 @@ METHODS: Final = b"OPTIONS, GET, POST, PATCH, DELETE"
 HEADERS: Final = b"Authorization, Content-Type, If-Match"
 REALM: Final = "polycast"
 
+_NOTICE_CHARACTERS: Final = " ;:()'/"
+"""What is not percent-encoded in the header for the viewer. A comma is, since it separates the values of a header;
+so is everything else, since a publisher may choose the name of a codec."""
+
 _ACTIONS: Final = {"whip": Action.PUBLISH, "whep": Action.READ}
 _SCRIPTS: Final = frozenset({"reader.js", "publisher.js"})
 _TIMED_CREDENTIALS: Final = "AUTH_SECRET"
@@ -200,12 +204,13 @@ class SignallingHandler:
         location = f"/{quote(target.path)}/{target.last}/{session.secret}{query}"
         headers = [
             (b"content-type", OFFER_TYPE.encode()),
-            (b"access-control-expose-headers", b"ETag, ID, Accept-Patch, Link, Location"),
+            (b"access-control-expose-headers", b"ETag, ID, Accept-Patch, Link, Location, Polycast-Notice"),
             (b"etag", b"*"),
             (b"id", session.id.encode()),
             (b"accept-patch", FRAGMENT_TYPE.encode()),
             *self._ice_links(),
             (b"location", location.encode("latin-1", "replace")),
+            *((b"polycast-notice", quote(text, safe=_NOTICE_CHARACTERS).encode()) for text in session.notices),
         ]
         return self._responses.plain(201, headers, session.answer)
 

@@ -1,4 +1,4 @@
-"""What the library decodes and encodes, and with what of FFmpeg: one row per codec."""
+"""What can be decoded and encoded, and with what of FFmpeg: one row per codec."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class AudioEncoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LibraryCodec(Generic[AnyCodec]):
-    """How the library handles a codec."""
+class TranscodableCodec(Generic[AnyCodec]):
+    """How a codec is decoded and encoded."""
 
     codec_type: type[AnyCodec]
     decoder: Callable[[AnyCodec], str | None]
@@ -109,8 +109,8 @@ def _describe_av1(extradata: bytes, width: int, height: int) -> tuple[VideoCodec
     return av1.updated(AV1(), av1.split_obus(extradata)), ()
 
 
-_ROWS: Final[tuple[LibraryCodec[Any], ...]] = (
-    LibraryCodec(
+_ROWS: Final[tuple[TranscodableCodec[Any], ...]] = (
+    TranscodableCodec(
         codec_type=H264,
         decoder=lambda codec: "h264",
         video_encoding=VideoEncoding(
@@ -120,7 +120,7 @@ _ROWS: Final[tuple[LibraryCodec[Any], ...]] = (
             ("h264_nvenc", "h264_videotoolbox", "h264_qsv", "h264_amf", "h264_v4l2m2m"),
         ),
     ),
-    LibraryCodec(
+    TranscodableCodec(
         codec_type=H265,
         decoder=lambda codec: "hevc",
         video_encoding=VideoEncoding(
@@ -130,47 +130,49 @@ _ROWS: Final[tuple[LibraryCodec[Any], ...]] = (
             ("hevc_nvenc", "hevc_videotoolbox", "hevc_qsv", "hevc_amf", "hevc_v4l2m2m"),
         ),
     ),
-    LibraryCodec(
+    TranscodableCodec(
         codec_type=VP8,
         decoder=lambda codec: "vp8",
         video_encoding=VideoEncoding("vp8", "libvpx", lambda extradata, width, height: (VP8(), ())),
     ),
-    LibraryCodec(
+    TranscodableCodec(
         codec_type=VP9,
         decoder=lambda codec: "vp9",
         video_encoding=VideoEncoding(
             "vp9", "libvpx-vp9", lambda extradata, width, height: (VP9(width=width, height=height), ())
         ),
     ),
-    LibraryCodec(
+    TranscodableCodec(
         codec_type=AV1,
         decoder=lambda codec: "libdav1d",
         substitute="av1",
         video_encoding=VideoEncoding("av1", "libsvtav1", _describe_av1, ("av1_nvenc", "av1_qsv", "av1_amf")),
     ),
-    LibraryCodec(
+    TranscodableCodec(
         codec_type=MJPEG,
         decoder=lambda codec: "mjpeg",
         video_encoding=VideoEncoding("mjpeg", "mjpeg", lambda extradata, width, height: (MJPEG(), ())),
     ),
-    LibraryCodec(codec_type=MPEG4Video, decoder=lambda codec: "mpeg4", extradata=lambda codec: codec.configuration),
-    LibraryCodec(codec_type=MPEG2Video, decoder=lambda codec: "mpeg2video"),
-    LibraryCodec(
+    TranscodableCodec(
+        codec_type=MPEG4Video, decoder=lambda codec: "mpeg4", extradata=lambda codec: codec.configuration
+    ),
+    TranscodableCodec(codec_type=MPEG2Video, decoder=lambda codec: "mpeg2video"),
+    TranscodableCodec(
         codec_type=MPEG4Audio,
         decoder=lambda codec: "aac",
         extradata=lambda codec: codec.configuration,
         audio_encodings=(AudioEncoding("aac", "aac", "fltp", MPEG4Audio),),
     ),
-    LibraryCodec(
+    TranscodableCodec(
         codec_type=Opus,
         decoder=lambda codec: "libopus",
         extradata=lambda codec: opus.build_id_header(opus.configuration_of(codec)),
         audio_encodings=(AudioEncoding("opus", "libopus", "flt", lambda extradata, rate, channels: Opus(channels)),),
     ),
-    LibraryCodec(codec_type=MPEGAudio, decoder=lambda codec: "mp3"),
-    LibraryCodec(codec_type=AC3, decoder=lambda codec: "ac3"),
-    LibraryCodec(codec_type=FLAC, decoder=lambda codec: "flac", extradata=lambda codec: codec.stream_info),
-    LibraryCodec(
+    TranscodableCodec(codec_type=MPEGAudio, decoder=lambda codec: "mp3"),
+    TranscodableCodec(codec_type=AC3, decoder=lambda codec: "ac3"),
+    TranscodableCodec(codec_type=FLAC, decoder=lambda codec: "flac", extradata=lambda codec: codec.stream_info),
+    TranscodableCodec(
         codec_type=G711,
         decoder=lambda codec: "pcm_mulaw" if codec.mu_law else "pcm_alaw",
         sound=lambda codec: (codec.sample_rate, codec.channels),
@@ -179,15 +181,15 @@ _ROWS: Final[tuple[LibraryCodec[Any], ...]] = (
             AudioEncoding("pcma", "pcm_alaw", "s16", lambda _, rate, channels: G711(False, rate, channels), False),
         ),
     ),
-    LibraryCodec(codec_type=G722, decoder=lambda codec: "g722", sound=lambda codec: (16_000, 1)),
-    LibraryCodec(
+    TranscodableCodec(codec_type=G722, decoder=lambda codec: "g722", sound=lambda codec: (16_000, 1)),
+    TranscodableCodec(
         codec_type=LPCM,
         decoder=lambda codec: _LPCM_DECODERS.get(codec.bit_depth),
         sound=lambda codec: (codec.sample_rate, codec.channels),
     ),
 )
 
-CODECS: Final = CodecTable[LibraryCodec[Any]](
+CODECS: Final = CodecTable[TranscodableCodec[Any]](
     {row.codec_type: row for row in _ROWS},
     {
         "decoding it is not implemented": (G726, Speex),

@@ -1,0 +1,108 @@
+"""A thread that transcodes the sound of one stream, beside the event loop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.transcode.audio import AudioTranscoder
+
+MAXIMUM_WAITING: Final = 1_000
+"""Frames that wait for the thread: what a publisher sends at once when it begins, about 20 s of sound."""
+
+MAXIMUM_AGE: Final = 1.0
+"""Seconds that a frame waits; older sound would only delay the pictures, or be played too late."""
+
+
+class AudioWorker:
+    """Transcodes batches of frames. All methods are called by one other thread, and none of them waits."""
+
+    def __init__(
+        self,
+        track: Track,
+        *,
+        deliver: Callable[[list[Frame]], None],
+        fail: Callable[[Exception], None],
+        name: str,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``deliver`` gets what was made of each batch, and ``fail`` an exception that ended the thread; both are
+        called in the thread. ``name`` is that of the thread."""
+        self._deliver = deliver
+        self._fail = fail
+        self._now = now
+        self._condition = threading.Condition()
+        self._batches: deque[tuple[float, Sequence[Frame | Track]]] = deque()
+        self._waiting = 0
+        """Number of frames in these batches."""
+        self._is_closed = False
+        self.dropped = 0
+        """Frames that were dropped because the thread could not keep up."""
+        self.errors = 0
+        """Frames that could not be decoded."""
+        self.problem = ""
+        """Why the last one of them could not."""
+        self.thread = threading.Thread(target=self._run, args=(track,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def put(self, entries: Sequence[Frame | Track]) -> None:
+        """Pass on frames, and changed descriptions of the track in their place between them."""
+        with self._condition:
+            count = sum(isinstance(entry, Frame) for entry in entries)
+            if self._waiting + count > MAXIMUM_WAITING:
+                self.dropped += count
+                entries = [entry for entry in entries if isinstance(entry, Track)]
+                count = 0
+            self._waiting += count
+            if entries:
+                self._batches.append((self._now(), entries))
+                self._condition.notify()
+
+    def close(self) -> None:
+        """End the thread after the frame on which it works; nothing is delivered from then on."""
+        with self._condition:
+            self._is_closed = True
+            self._batches.clear()
+            self._condition.notify()
+
+    def _run(self, track: Track) -> None:
+        try:
+            transcoder = AudioTranscoder(track)
+            while (batch := self._next()) is not None:
+                frames = self._transcode(transcoder, *batch)
+                if frames and not self._is_closed:
+                    self._deliver(frames)
+        except Exception as error:
+            if not self._is_closed:
+                self._fail(error)
+
+    def _next(self) -> tuple[float, Sequence[Frame | Track]] | None:
+        """Wait for the next batch; None when closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._batches or self._is_closed)
+            if self._is_closed:
+                return None
+            batch = self._batches.popleft()
+            self._waiting -= sum(isinstance(entry, Frame) for entry in batch[1])
+            return batch
+
+    def _transcode(self, transcoder: AudioTranscoder, received: float, entries: Sequence[Frame | Track]) -> list[Frame]:
+        frames: list[Frame] = []
+        for entry in entries:
+            if isinstance(entry, Track):
+                transcoder.update(entry)
+            elif self._now() - received > MAXIMUM_AGE:
+                with self._condition:
+                    self.dropped += 1
+            elif not self._is_closed:
+                frames += transcoder.transcode(entry)
+        self.errors, self.problem = transcoder.errors, transcoder.problem
+        return frames

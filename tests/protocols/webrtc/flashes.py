@@ -1,0 +1,57 @@
+"""Publishes pictures that flash and sound that clicks at the beginning of each second, in real time, until killed.
+
+Called with the URL and FFmpeg's name of the container.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+SIZE = 96
+PICTURES_PER_SECOND = 25
+RATE = 44_100
+FRAME_SIZE = 1024
+
+
+def publish(url: str, container: str) -> None:
+    """Never returns."""
+    from tests.transcode.sound import clicks
+
+    second = clicks([0.0], 1.0, RATE)
+    with av.open(url, "w", format=container, options={"rtsp_transport": "tcp"}) as output:
+        video: Any = output.add_stream("libx264", rate=PICTURES_PER_SECOND)
+        video.width = video.height = SIZE
+        video.pix_fmt = "yuv420p"
+        video.gop_size = 10
+        video.options = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
+        audio: Any = output.add_stream("aac", rate=RATE)
+        audio.layout = "stereo"
+        begin = time.monotonic()
+        number = sent = 0
+        while True:
+            level = 235 if number % PICTURES_PER_SECOND == 0 else 16
+            plane = np.full((SIZE * 3 // 2, SIZE), 128, np.uint8)
+            plane[:SIZE] = level
+            picture = av.VideoFrame.from_ndarray(plane, format="yuv420p")
+            picture.pts, picture.time_base = number, Fraction(1, PICTURES_PER_SECOND)
+            output.mux(video.encode(picture))
+            number += 1
+            while sent < RATE * number // PICTURES_PER_SECOND:
+                block = np.ascontiguousarray(np.take(second, range(sent, sent + FRAME_SIZE), axis=1, mode="wrap"))
+                sound = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
+                sound.sample_rate, sound.pts, sound.time_base = RATE, sent, Fraction(1, RATE)
+                output.mux(audio.encode(sound))
+                sent += FRAME_SIZE
+            time.sleep(max(0.0, begin + number / PICTURES_PER_SECOND - time.monotonic()))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    publish(*sys.argv[1:])

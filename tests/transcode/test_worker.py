@@ -1,0 +1,155 @@
+"""The thread that transcodes: it takes what is put, in order, drops what it cannot manage, and ends when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from tests.support.waiting import PATIENCE
+
+from polycast.media.codec import MPEG4Audio
+from polycast.media.frame import Frame
+from polycast.media.track import Track
+from polycast.transcode import worker as module
+from polycast.transcode.worker import MAXIMUM_AGE, MAXIMUM_WAITING, AudioWorker
+
+TRACK = Track(0, MPEG4Audio())
+OTHER = Track(0, MPEG4Audio(channels=1))
+
+
+class Transcoder:
+    """Returns the frames that it gets, once it may."""
+
+    def __init__(self, track: Track) -> None:
+        self.errors = 0
+        self.problem = ""
+        self.seen.put(track)
+
+    seen: SimpleQueue[Track | Frame]
+    may_work: threading.Event
+    clock: float
+
+    def update(self, track: Track) -> None:
+        self.seen.put(track)
+
+    def transcode(self, frame: Frame) -> list[Frame]:
+        self.seen.put(frame)
+        assert self.may_work.wait(PATIENCE)
+        if frame.units == (b"broken",):
+            self.errors += 1
+            self.problem = "it is broken"
+            return []
+        if frame.units == (b"bug",):
+            raise KeyError("bug")
+        return [frame]
+
+
+def frame(data: bytes = b"sound") -> Frame:
+    return Frame((data,), 0, 0, key=True)
+
+
+class Running:
+    """A worker and what it delivered."""
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+        self.delivered: SimpleQueue[list[Frame]] = SimpleQueue()
+        self.failures: SimpleQueue[Exception] = SimpleQueue()
+        self.worker = AudioWorker(
+            TRACK, deliver=self.delivered.put, fail=self.failures.put, name="test", now=lambda: self.clock
+        )
+        self.worker.start()
+
+    def next(self) -> list[Frame]:
+        return self.delivered.get(timeout=PATIENCE)
+
+    def join(self) -> None:
+        self.worker.thread.join(PATIENCE)
+        assert not self.worker.thread.is_alive()
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    Transcoder.seen = SimpleQueue()
+    Transcoder.may_work = threading.Event()
+    Transcoder.may_work.set()
+    monkeypatch.setattr(module, "AudioTranscoder", Transcoder)
+    started = Running()
+    yield started
+    Transcoder.may_work.set()
+    started.worker.close()
+    started.join()
+
+
+def seen() -> Any:
+    return Transcoder.seen.get(timeout=PATIENCE)
+
+
+def test_batches_are_delivered_in_order(running: Running) -> None:
+    first, second, third = frame(), frame(), frame()
+    running.worker.put([first, OTHER, second])
+    running.worker.put([third])
+    assert running.next() == [first, second]
+    assert running.next() == [third]
+    assert [seen() for _ in range(5)] == [TRACK, first, OTHER, second, third]
+    assert running.worker.dropped == 0
+
+
+def test_what_waits_too_long_is_dropped_but_not_the_parameters(running: Running) -> None:
+    Transcoder.may_work.clear()
+    slow, late, fresh = frame(), frame(), frame()
+    running.worker.put([slow])
+    assert (seen(), seen()) == (TRACK, slow)
+    running.worker.put([late, OTHER])
+    running.clock = MAXIMUM_AGE + 0.1
+    running.worker.put([fresh])
+    Transcoder.may_work.set()
+    assert running.next() == [slow]
+    assert running.next() == [fresh]
+    assert (seen(), seen()) == (OTHER, fresh)
+    assert running.worker.dropped == 1
+
+
+def test_the_queue_is_limited(running: Running) -> None:
+    Transcoder.may_work.clear()
+    running.worker.put([frame()])
+    assert seen() == TRACK
+    seen()
+    for _ in range(MAXIMUM_WAITING):
+        running.worker.put([frame()])
+    running.worker.put([OTHER, frame(), frame()])
+    assert running.worker.dropped == 2
+    Transcoder.may_work.set()
+    for _ in range(MAXIMUM_WAITING + 1):
+        assert len(running.next()) == 1
+    running.worker.put([frame()])
+    assert len(running.next()) == 1
+    assert [seen() for _ in range(MAXIMUM_WAITING + 1)][-1] == OTHER
+
+
+def test_errors_are_told(running: Running) -> None:
+    running.worker.put([frame(b"broken"), good := frame()])
+    assert running.next() == [good]
+    assert (running.worker.errors, running.worker.problem) == (1, "it is broken")
+
+
+def test_a_bug_ends_the_thread_and_is_told(running: Running) -> None:
+    running.worker.put([frame(b"bug")])
+    assert isinstance(running.failures.get(timeout=PATIENCE), KeyError)
+    running.join()
+
+
+def test_nothing_is_delivered_after_closing(running: Running) -> None:
+    Transcoder.may_work.clear()
+    running.worker.put([frame(), frame(b"bug")])
+    running.worker.put([frame()])
+    assert seen() == TRACK
+    seen()
+    running.worker.close()
+    Transcoder.may_work.set()
+    running.join()
+    assert running.delivered.empty()
+    assert running.failures.empty()
