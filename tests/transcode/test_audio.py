@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tests.transcode.sound import TONE_HERTZ, clicks, decode_opus, encode, find_clicks, pitch
 
+from polycast.api.decoding import Decoding
+from polycast.api.inbox import Arrival
 from polycast.media.codec import AC3, FLAC, G722, LPCM, AudioCodec, MPEG4Audio, MPEGAudio
 from polycast.media.frame import Frame
 from polycast.media.track import Track
@@ -190,6 +192,19 @@ def test_empty_frames_are_no_end() -> None:
     empty = [Frame((b"",), frame.pts, frame.dts, key=True) for frame in frames[3:5]]
     made = transcode(AudioTranscoder(track), frames[:3] + empty + frames[5:])
     assert times_of(made) == pytest.approx(CLICKS, abs=TOLERANCE)
+
+
+def test_empty_frames_are_no_end_for_the_library_either() -> None:
+    track, frames = aac(48_000)
+    empty = [Frame((b"",), frame.pts, frame.dts, key=True) for frame in frames[3:5]]
+    decoding = Decoding("bgr24")
+    sounds = [
+        sound
+        for frame in frames[:3] + empty + frames[5:]
+        for sound in decoding.decode(Arrival(track, frame, epoch=0, skipped=0))
+    ]
+    assert len(sounds) > 10
+    assert decoding.errors == 0
 
 
 def test_a_configuration_that_cannot_be_used_is_an_error_until_the_next() -> None:

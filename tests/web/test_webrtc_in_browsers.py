@@ -65,12 +65,12 @@ WATCH = """(() => new Promise((resolve) => {
 
 
 @contextlib.contextmanager
-def ffmpeg(port: int, name: str, *codecs: str) -> Any:
+def ffmpeg(port: int, name: str, *codecs: str, sound_codec: str = "libopus") -> Any:
     """Publish colour bars over RTSP."""
     picture = ("-re", "-f", "lavfi", "-i", "smptebars=size=640x360:rate=30")
     sound = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
     command = (
-        "ffmpeg", "-hide_banner", "-loglevel", "error", *picture, *sound, *codecs, "-c:a", "libopus", "-ac", "2",
+        "ffmpeg", "-hide_banner", "-loglevel", "error", *picture, *sound, *codecs, "-c:a", sound_codec, "-ac", "2",
         "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{port}/{name}",
     )  # fmt: skip
     with subprocess.Popen(command) as process:
@@ -125,6 +125,46 @@ async def test_chromium_watches_what_ffmpeg_publishes(tmp_path: Path, codecs: tu
     check_bars(found)
     assert found["frames"] > 10 * WATCH_SECONDS
     assert found["gap"] < LONGEST_FREEZE_MS
+
+
+HEARD = "document.querySelector('#video').srcObject.getAudioTracks().some((track) => !track.muted)"
+"""A track is muted until its first packets arrive."""
+
+
+@pytest.mark.parametrize("is_converted", [False, True])
+async def test_chromium_hears_what_is_converted_and_else_says_why_not(tmp_path: Path, is_converted: bool) -> None:
+    async with running(**RTSP, webrtcTranscodeAudio=is_converted) as fixture:
+        port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+        with ffmpeg(port, "cam", *H264, sound_codec="aac"):
+            await published(fixture, "cam")
+            async with chromium(tmp_path) as browser:
+                page = await browser.open(address(fixture, "cam"))
+                await page.wait_for("document.querySelector('#player').dataset.state === 'running'", 30)
+                if is_converted:
+                    await page.wait_for(f"({HEARD})", 30)
+                    assert await page.evaluate("document.querySelector('#notice').hidden")
+                else:
+                    await page.wait_for("!document.querySelector('#notice').hidden", 30)
+                    notice = await page.evaluate("document.querySelector('#notice').textContent")
+                    assert notice == (
+                        "There is no sound, because WebRTC does not carry AAC; "
+                        "webrtcTranscodeAudio: yes converts AAC to Opus."
+                    )
+                    assert not await page.evaluate(HEARD)
+
+
+async def test_chromium_is_told_of_b_frames(tmp_path: Path) -> None:
+    async with running(**RTSP, webrtcReorder="refuse") as fixture:
+        port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+        with ffmpeg(port, "cam", *_X264, "-preset", "veryfast", "-bf", "2"):
+            await published(fixture, "cam")
+            async with chromium(tmp_path) as browser:
+                page = await browser.open(address(fixture, "cam"))
+                title = "Browsers cannot show this stream over WebRTC"
+                await page.wait_for(f"document.querySelector('#title').textContent === '{title}'", 30)
+                advice = await page.evaluate("document.querySelector('#advice').textContent")
+                assert "B-frames" in advice
+                assert "webrtcReorder: drop" in advice
 
 
 async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         Meta(
             description=(
                 "Convert sound that WebRTC does not carry, such as AAC, MP3 and AC-3, to Opus: once per stream, while "
-                "somebody watches. It needs the packages av and numpy, and a few per cent of a processor core per "
+                "somebody watches. It needs the packages av and numpy, and about 1 % of a processor core per "
                 "stream. Otherwise such streams have no sound over WebRTC."
             )
         ),
