@@ -33,7 +33,8 @@ def test_there_are_programs() -> None:
 @pytest.mark.parametrize("program", programs(), ids=lambda program: program.splitlines()[-1].strip()[:30])
 def test_programs_print_the_documented_output(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     image = picture(640, 480)
-    with polycast.Server(EMBEDDED) as server, server.publish("camera", size=(640, 480), pace=True) as video:
+    path = "demo" if "8554/demo" in program else "camera"
+    with polycast.Server(EMBEDDED) as server, server.publish(path, size=(640, 480), pace=True) as video:
         here = program.replace("rtsp://localhost:8554/", server.url())
         here = here.replace("polycast.Server(", f"polycast.Server({EMBEDDED!r}, ").replace(", )", ")")
         here = here.replace(f"({EMBEDDED!r}, {{", "({")  # a program that brings its own configuration

@@ -59,8 +59,8 @@ class Reader(Generic[FrameType]):
         self._on_event = on_event
         self._lock = threading.RLock()  # on_event may call back
         self._ready: deque[Any] = deque()
-        self._pending: deque[Entry] = deque()
         self._end: End | None = None
+        self._trouble = ""  # why there is no stream; empty while there is one
         self._passed_over = 0
         self._skipped_before = 0
         self._finalizer = weakref.finalize(self, _close, runtime, subscription, on_close)
@@ -185,7 +185,7 @@ class Reader(Generic[FrameType]):
             deadline = time.monotonic() + limit
         entries = self._inbox.get(_seconds_until(deadline), one=not self._newest)
         if not entries:
-            raise ReadTimeout(f"no frame arrived within {limit:g} seconds")
+            raise self._timed_out(limit)
         self._process(entries)
         return True
 
@@ -196,12 +196,16 @@ class Reader(Generic[FrameType]):
             deadline = time.monotonic() + limit
         entries = await self._inbox.get_async(_seconds_until(deadline), one=not self._newest)
         if not entries:
-            raise ReadTimeout(f"no frame arrived within {limit:g} seconds")
+            raise self._timed_out(limit)
         if self._decoding is None or not any(isinstance(entry, Arrival) for entry in entries):
             self._process(entries)
         else:
             await asyncio.to_thread(self._process_locked, entries)
         return True
+
+    def _timed_out(self, limit: float | None) -> ReadTimeout:
+        cause = f" (last error: {self._trouble})" if self._trouble else ""
+        return ReadTimeout(f"no frame arrived within {limit or 0:g} seconds{cause}")
 
     def _check_has_pictures(self) -> None:
         if self._decoding is None:
@@ -261,8 +265,10 @@ class Reader(Generic[FrameType]):
         for entry in entries:
             if isinstance(entry, End):
                 self._end = entry
-            elif isinstance(entry, Event) and self._on_event is not None:
-                self._on_event(entry)
+            elif isinstance(entry, Event):
+                self._trouble = entry.reason
+                if self._on_event is not None:
+                    self._on_event(entry)
 
 
 def _seconds_until(deadline: float | None) -> float | None:
