@@ -13,7 +13,7 @@ SYSTEM_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer
 	gir1.2-gst-rtsp-server-1.0 python3-gi $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test lint format bench fuzz executable docker-lint clean
+.PHONY: help run check test lint format documents bench fuzz executable docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,14 @@ run: $(VENV)/.installed ## install into .venv and start the server with a demo s
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
 
 # The inner layers, which need no other programs: what starts one (tests/support/programs.py) is left to "make test".
-UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media security) tests/test_layers.py tests/test_programs.py
+UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media security test_layers.py test_programs.py)
+# What forgets nothing: the rows of a codec, the effects of settings, the fields of the API, the generated documents.
+COMPLETENESS_TESTS := $(addprefix tests/,test_codec_table.py test_live_keys.py test_documents.py \
+	test_protocol_of_its_own.py control/test_items.py control/test_openapi.py control/test_page.py \
+	api/test_library_document.py)
 
-check: lint ## style, types and the tests of the inner layers, in less than a minute
-	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS)
+check: lint ## style, types, the tests of the inner layers, and whether anything was forgotten, in about a minute
+	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS) $(COMPLETENESS_TESTS)
 
 # Most tests wait for other programs or for pictures that are played, so that three workers do not disturb each other on
 # two processors. tests/support/schedule.py says who gets what, and what begins first.
@@ -42,6 +46,12 @@ lint: $(VENV)/.test ## check style and types
 format: $(VENV)/.test ## bring the code into shape
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+
+documents: $(VENV)/.test ## make the documents that are generated from the code
+	@$(PYTHON) -m polycast.config.document docs
+	@$(PYTHON) -m polycast.api.document docs
+	@$(PYTHON) -m polycast.app.openapi_document docs
+	@$(PYTHON) -m polycast.app.codec_document docs
 
 bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured; MEDIAMTX=, RTSP_SIMPLE_SERVER= for executables to compare with)
 	@$(PYTHON) -m bench $(ARGS)

@@ -8,6 +8,7 @@ import pytest
 
 from polycast.app import codec_document
 from polycast.app.codec_document import COLUMNS, NO, Column, missing_rows, updated
+from polycast.media import codec_table
 from polycast.media.codec import CODEC_TYPES, Codec
 from polycast.media.codec_table import CodecTable
 
@@ -27,8 +28,8 @@ def test_no_container_has_forgotten_a_codec() -> None:
 
 def test_a_forgotten_codec_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     table = CodecTable(dict.fromkeys(CODEC_TYPES[1:-1]), {"a reason": CODEC_TYPES[-1:]})
-    monkeypatch.setattr(codec_document, "COLUMNS", (Column("X", table, lambda codec: NO, table.reason),))
-    assert missing_rows() == [f"X: {CODEC_TYPES[0].__name__}"]
+    monkeypatch.setattr(codec_document, "COLUMNS", (Column("X", codec_table, table, lambda codec: NO, table.reason),))
+    assert missing_rows() == [f"X: {CODEC_TYPES[0].__name__}; see CODECS in polycast.media.codec_table"]
 
 
 @pytest.mark.parametrize(("column", "codec_type"), CELLS, ids=lambda item: getattr(item, "name", ""))

@@ -7,7 +7,7 @@ whose sessions have more to say extends `SessionItem`; one whose items are no se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -70,12 +70,6 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
         Metric("round_trip_seconds", "Round-trip time"),
     ]
     """Seconds; None while unknown."""
-
-
-def start_fields(created: datetime) -> dict[str, Any]:
-    """Return when a session began, and how long ago, as fields of a `SessionItem`; times are shown in local time."""
-    uptime = (datetime.now(UTC) - created).total_seconds()
-    return {"created": created.astimezone(), "uptime": round(max(0.0, uptime), 3)}
 
 
 @cache

@@ -48,7 +48,9 @@ def test_documents_are_written_where_they_belong(tmp_path: Path) -> None:
 
 
 def test_every_key_of_the_reference_is_there() -> None:
-    assert set(REFERENCE_KEYS) == {key for key, field in FIELDS.items() if not field.is_new}
+    without_mark = {key for key, field in FIELDS.items() if not field.is_new}
+    assert without_mark - set(REFERENCE_KEYS) == set(), "keys that rtsp-simple-server does not have need NEW"
+    assert set(REFERENCE_KEYS) - without_mark == set(), "keys of rtsp-simple-server are missing, or have NEW"
 
 
 def test_shipped_file_has_every_key_once_with_its_default() -> None:

@@ -19,7 +19,8 @@ from polycast.control.items import PathItem
 from polycast.control.metrics import StateCollector
 from polycast.control.schemas import object_schema
 from polycast.hub.stats import Counters
-from polycast.items import Metric, SessionItem, metrics_of, start_fields
+from polycast.items import Metric, SessionItem, metrics_of
+from polycast.protocols.session_fields import session_fields
 
 
 class ScootItem(SessionItem, frozen=True, kw_only=True, rename="camel"):
@@ -37,8 +38,7 @@ def scoot(level: float | None = 0.5) -> ScootItem:
         user="",
         transport="UDP",
         battery_level=level,
-        **start_fields(datetime(2026, 5, 4, 3, 2, 1, 250_000, tzinfo=UTC)),
-        **counters.fields_of(ScootItem),
+        **session_fields(datetime(2026, 5, 4, 3, 2, 1, 250_000, tzinfo=UTC), counters),
     )
 
 
@@ -88,7 +88,7 @@ def test_a_field_is_in_the_statistics_of_the_library() -> None:
 
 @pytest.mark.parametrize("item", [SessionItem, PathItem])
 def test_what_is_counted_has_a_metric(item: type[Struct]) -> None:
-    counted = {name for name in Counters().fields_of(item) if name not in ("jitter", "round_trip")}
+    counted = set(Counters.__struct_fields__) & set(item.__struct_fields__) - {"jitter", "round_trip"}
     assert {name for name, metric in metrics_of(item).items() if metric.grows} == counted
     assert len(counted) == 6
 

@@ -10,11 +10,11 @@ from tests.tally.item import TallyItem
 
 from polycast.config.schema import Configuration
 from polycast.hub.stats import Counters
-from polycast.items import start_fields
 from polycast.net.address import join_host_port
 from polycast.net.listen import open_udp_socket
 from polycast.net.udp import Address, UdpSocket
 from polycast.protocols.base import ServerContext, ServerKind, new_session_id
+from polycast.protocols.session_fields import session_fields
 from polycast.protocols.tcp_server import ServerConnection, TcpServer
 from polycast.security.addresses import parse_address
 
@@ -54,8 +54,7 @@ class TallyConnection(ServerConnection):
             user="",
             transport="TCP",
             lines_counted=self.lines,
-            **start_fields(self.created),
-            **self.counters.fields_of(TallyItem),
+            **session_fields(self.created, self.counters),
         )
 
 

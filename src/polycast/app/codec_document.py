@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from polycast.media.codec import CODEC_TYPES, COMMON_NAMES, Codec
@@ -47,6 +48,8 @@ class Column:
     """One container."""
 
     name: str
+    module: ModuleType
+    """Where its table is: ``CODECS``."""
     table: CodecTable[Any]
     cell: Callable[[Codec], str]
     """What the table says of a codec; ``-`` for one that is not carried."""
@@ -93,19 +96,19 @@ def _library_cell(codec: Codec) -> str:
 
 
 COLUMNS: Final = (
-    Column("RTSP", rtp.CODECS, _rtp_cell, rtp.CODECS.reason),
-    Column("RTMP", rtmp.CODECS, _rtmp_cell, rtmp.CODECS.reason),
-    Column("WebRTC", webrtc.CODECS, _webrtc_cell, webrtc.CODECS.reason),
-    Column("HLS (fMP4, Low-Latency)", mp4.CODECS, _fmp4_cell, lambda codec: obstacle(Variant.FMP4, codec)),
-    Column("HLS (MPEG-TS)", mpegts.CODECS, _mpegts_cell, lambda codec: obstacle(Variant.MPEGTS, codec)),
-    Column("Python library", library.CODECS, _library_cell, library.CODECS.reason),
+    Column("RTSP", rtp, rtp.CODECS, _rtp_cell, rtp.CODECS.reason),
+    Column("RTMP", rtmp, rtmp.CODECS, _rtmp_cell, rtmp.CODECS.reason),
+    Column("WebRTC", webrtc, webrtc.CODECS, _webrtc_cell, webrtc.CODECS.reason),
+    Column("HLS (fMP4, Low-Latency)", mp4, mp4.CODECS, _fmp4_cell, lambda codec: obstacle(Variant.FMP4, codec)),
+    Column("HLS (MPEG-TS)", mpegts, mpegts.CODECS, _mpegts_cell, lambda codec: obstacle(Variant.MPEGTS, codec)),
+    Column("Python library", library, library.CODECS, _library_cell, library.CODECS.reason),
 )
 
 
 def missing_rows() -> list[str]:
-    """Return which codecs a container has forgotten: neither carried nor with a reason."""
+    """Return which codecs a container has forgotten, neither carried nor with a reason, and where to add them."""
     return [
-        f"{column.name}: {codec_type.__name__}"
+        f"{column.name}: {codec_type.__name__}; see CODECS in {column.module.__name__}"
         for column in COLUMNS
         for codec_type in CODEC_TYPES
         if codec_type not in column.table.carried and codec_type not in column.table.not_carried

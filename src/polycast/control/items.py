@@ -94,6 +94,7 @@ def describe_path(path: Path, traffic: Traffic) -> PathItem:
     """Return a path as shown by the API."""
     stream = path.stream
     since = path.ready_since
+    counters = traffic.of(path)
     return PathItem(
         conf_name=path.entry.name,
         conf=path_to_jsonable(path.configuration),
@@ -106,7 +107,12 @@ def describe_path(path: Path, traffic: Traffic) -> PathItem:
         uptime=round(max(0.0, time.time() - since), 3) if since is not None else 0.0,
         bit_rate=round(stream.rate.bit_rate) if stream is not None else 0,
         track_details=[_describe_track(track) for track in stream.tracks] if stream is not None else [],
-        **traffic.of(path).fields_of(PathItem),
+        bytes_received=counters.bytes_received,
+        bytes_sent=counters.bytes_sent,
+        packets_received=counters.packets_received,
+        packets_sent=counters.packets_sent,
+        packets_lost=counters.packets_lost,
+        packets_dropped=counters.packets_dropped,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
 
@@ -22,10 +20,6 @@ class Counters(Struct):
     """Interarrival jitter in seconds, as measured or as last reported (RFC 3550 section 6.4.1)."""
     round_trip: float | None = None
     """In seconds, from the last receiver report; None while unknown."""
-
-    def fields_of(self, item: type[Struct]) -> dict[str, Any]:
-        """Return the counters for which a kind of item has a field of the same name."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name in item.__struct_fields__}
 
 
 class Reference(Struct, frozen=True, omit_defaults=True):

@@ -15,12 +15,13 @@ from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redire
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
-from polycast.items import SessionItem, SessionState, start_fields
+from polycast.items import SessionItem, SessionState
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.protocols.rtmp.credentials import LoginCredentials
 from polycast.protocols.rtmp.reader import MessageReader, SharedMuxer
+from polycast.protocols.session_fields import session_fields
 from polycast.protocols.tcp_server import ServerConnection, TcpServer
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import Target
@@ -186,7 +187,7 @@ class Connection(ServerConnection, Publisher):
         if self._task is not None:
             self._task.cancel()
         self._task = self.server.context.loop.create_task(self._guard(coroutine))
-        self._task.add_done_callback(lambda _: coroutine.close())  # the client may go before the task has start_fields
+        self._task.add_done_callback(lambda _: coroutine.close())  # the client may go before the task has begun
 
     async def _guard(self, coroutine: Coroutine[None, None, None]) -> None:
         try:
@@ -369,6 +370,5 @@ class Connection(ServerConnection, Publisher):
             path=self.path_name,
             user=self.user,
             transport=self.server.name,
-            **start_fields(self.created),
-            **self.counters.fields_of(SessionItem),
+            **session_fields(self.created, self.counters),
         )

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
-from polycast.items import SessionItem, SessionState, start_fields
+from polycast.items import SessionItem, SessionState
 from polycast.net.address import join_host_port
 from polycast.protocols.rtsp.context import SessionConnection, SessionContext
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.stray_bytes import StrayBytes
+from polycast.protocols.session_fields import session_fields
 from polycast.wire.rtsp.server_session import SESSION_TIMEOUT, STREAMING, ServerSession
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -73,8 +74,7 @@ class Session(Publisher):
             path=self.wire.path_name,
             user=self.user,
             transport=TRANSPORT_NAMES[protocol] if protocol is not None else "",
-            **start_fields(self.created),
-            **self.counters.fields_of(SessionItem),
+            **session_fields(self.created, self.counters),
         )
 
     def begin(self, media: Reading | Recording) -> None:

@@ -15,12 +15,13 @@ from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
-from polycast.items import SessionState, start_fields
+from polycast.items import SessionState
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port, plain_host
 from polycast.net.dtls import DtlsIdentity
 from polycast.protocols.base import ServerContext
+from polycast.protocols.session_fields import session_fields
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.item import WebRtcSessionItem
@@ -199,8 +200,7 @@ class Session:
             transport="WebRTC",
             peer_connection_established=self.peer.state is PeerState.CONNECTED,
             remote_candidate=self.remote_candidate,
-            **start_fields(self.created),
-            **self.counters.fields_of(WebRtcSessionItem),
+            **session_fields(self.created, self.counters),
         )
 
     # PeerOwner
