@@ -34,9 +34,10 @@ FRAME_SIZE: Final = 960
 MAXIMUM_GAP: Final = 0.5
 """Seconds without sound that are filled with silence; after longer gaps, the sound begins anew."""
 
-_RESAMPLING: Final = f"{CLOCK_RATE}:async={CLOCK_RATE // 100}:min_comp=0.005:min_hard_comp=0.015"
+_RESAMPLING: Final = f"{CLOCK_RATE}:async={CLOCK_RATE // 100}:min_comp=0.005:min_hard_comp=0.015:flags=res"
 """Times are rounded to milliseconds by some protocols, so less than 5 ms is no deviation; more is corrected slowly,
-15 ms at once. Viewers notice sound that is early by 45 ms or late by 125 ms (ITU-R BT.1359)."""
+15 ms at once. The resampler is always there (``res``): inserted for the first correction only, it would lose some sound
+then. Viewers notice sound that is early by 45 ms or late by 125 ms (ITU-R BT.1359)."""
 _FORMAT: Final = f"sample_fmts=flt:channel_layouts=stereo:sample_rates={CLOCK_RATE}"
 
 
