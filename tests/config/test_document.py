@@ -54,7 +54,7 @@ def test_every_key_of_the_reference_is_there() -> None:
 
 
 def test_shipped_file_has_every_key_once_with_its_default() -> None:
-    settings = re.findall(r"^(?: {4})?([a-zA-Z]+):(?: (.*))?$", SHIPPED.read_text(), re.MULTILINE)
+    settings = re.findall(r"^(?: {4})?([a-zA-Z0-9]+):(?: (.*))?$", SHIPPED.read_text(), re.MULTILINE)
     assert settings == [
         *[(key, default_text(field)) for key, field in configuration_fields().items()],
         ("paths", ""),

@@ -45,6 +45,9 @@ override the file, and also work without one:
 
 - The variable of a setting is `RTSP_` and the setting in upper case: `RTSP_HLSVARIANT=fmp4`.
 - Lists are separated by commas: `RTSP_PROTOCOLS=tcp,udp`.
+- Lists of maps are JSON: `RTSP_WEBRTCICESERVERS2=[{"url": "stun:stun.example.com"}]`. Each value of an item also has
+  its own variable, with the number of the item from 0: `RTSP_WEBRTCICESERVERS2_0_URL=stun:stun.example.com`. It changes
+  an item of the list, or adds the next one.
 - The variable of a path's setting is `RTSP_PATHS_<NAME>_<SETTING>`: `RTSP_PATHS_CAM1_SOURCE=rtsp://camera/stream`. The
   name is converted to lower case and cannot contain underscores. `RTSP_PATHS_CAM1=` alone creates the path.
 
@@ -58,6 +61,7 @@ Values:
 | address | `host:port`, `[IPv6]:port`, or `:port` for every interface |
 | credential | letters, digits and `!$()*+.;<=>[]^_-{}`; or `sha256:` followed by the base64-encoded SHA-256 hash |
 | list, set | `[one, two]`; an empty list means the default |
+| list of maps | `[{key: value, ...}, ...]` |
 
 `0`, `0s` and an empty string mean the default unless stated otherwise.
 

@@ -1,4 +1,7 @@
-"""Settings from environment variables: ``RTSP_HLSVARIANT``, ``RTSP_PATHS_CAM1_SOURCE``."""
+"""Settings from environment variables: ``RTSP_HLSVARIANT``, ``RTSP_PATHS_CAM1_SOURCE``.
+
+Items of a list of maps have variables of their own: ``RTSP_WEBRTCICESERVERS2_0_URL``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from polycast.config.kinds import BOOLEAN
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.similar import closest
 from polycast.config.spelling import environment_name
+from polycast.config.struct_lists import MAXIMUM_ITEMS, StructListKind
 from polycast.config.values import InvalidValueError
 from polycast.errors import ConfigurationError
 
@@ -21,6 +25,7 @@ PATHS_PREFIX: Final = "RTSP_PATHS_"
 KEY_VARIABLE: Final = "RTSP_CONFKEY"
 _OTHER_VARIABLES: Final = frozenset({KEY_VARIABLE, "RTSP_PATH", "RTSP_PORT"})
 """Variables with the prefix that are not settings: the key of an encrypted file, and those passed to commands."""
+_INDEXES: Final = frozenset(map(str, range(MAXIMUM_ITEMS)))
 
 
 class EnvironmentResult(msgspec.Struct, frozen=True):
@@ -44,12 +49,58 @@ def apply_environment(configuration: Configuration, environment: Mapping[str, st
             settings[field.name] = _parse(variable, field, variables[variable])
             used.add(variable)
             given[field.key] = variable
+        if isinstance(field.kind, StructListKind):
+            items = settings.get(field.name, field.of(configuration))
+            names = _variables_of_items(variable, field.kind, len(items), variables)
+            if names:
+                settings[field.name] = _with_items(variable, field.kind, items, names, variables)
+                used.update(names)
+                given.setdefault(field.key, next(iter(names)))
     paths = dict(configuration.paths)
     for variable in variables:
         if variable.startswith(PATHS_PREFIX) and _apply_to_paths(paths, variable, variables[variable], given):
             used.add(variable)
     warnings = [_unused(name) for name in variables if name not in used]
     return EnvironmentResult(replace(configuration, **settings, paths=paths), given, warnings)
+
+
+def _variables_of_items(
+    prefix: str, kind: StructListKind[Any], count: int, variables: Mapping[str, str]
+) -> dict[str, tuple[int, str]]:
+    """Return index and key of each variable ``<prefix>_<index>_<KEY>``: of an existing item, or of one to append."""
+    keys = {key.upper(): key for key in kind.keys}
+    found: list[tuple[int, str, str]] = []
+    for variable in variables:
+        number, _, key = variable.removeprefix(f"{prefix}_").partition("_")
+        if variable.startswith(f"{prefix}_") and number in _INDEXES and key in keys:
+            found.append((int(number), keys[key], variable))
+    names = {}
+    for index, key, variable in sorted(found):
+        if index > count:
+            break  # an index is missing before it
+        count = max(count, index + 1)
+        names[variable] = (index, key)
+    return names
+
+
+def _with_items(
+    prefix: str,
+    kind: StructListKind[Any],
+    items: Any,
+    names: Mapping[str, tuple[int, str]],
+    variables: Mapping[str, str],
+) -> Any:
+    """Return a list of maps with the items changed that variables name."""
+    values: list[dict[str, Any]] = kind.dump(items)
+    for variable, (index, key) in names.items():
+        if index == len(values):
+            values.append({})
+        values[index][key] = variables[variable]
+    try:
+        return kind.parse(values)
+    except ConfigurationError as error:
+        error.place = f"{prefix}_..."
+        raise
 
 
 def _unused(variable: str) -> str:

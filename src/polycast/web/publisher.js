@@ -173,14 +173,17 @@ class WebRTCPublisher {
 
   /** The STUN and TURN servers in the Link headers of a response. */
   static iceServers(response) {
-    const text = response.headers.get("link");
-    if (text === null) return [];
-    return text.split(/, (?=<)/).flatMap((link) => {
-      const match = link.match(/^<(.+?)>; rel="ice-server"(; username=("(?:[^"\\]|\\.)*"); credential=("(?:[^"\\]|\\.)*"))?/i);
-      if (match === null) return [];
-      const server = { urls: [match[1]] };
-      if (match[3] !== undefined) Object.assign(server, { username: JSON.parse(match[3]), credential: JSON.parse(match[4]) });
-      return [server];
+    // Text in quotes may contain commas, semicolons and angle brackets.
+    const value = /"(?:[^"\\]|\\.)*"|[^",;\s]*/.source;
+    const links = (response.headers.get("link") ?? "").matchAll(new RegExp(`<([^>]*)>((?:\\s*;\\s*[\\w-]+=(?:${value}))*)`, "g"));
+    return [...links].flatMap(([, url, text]) => {
+      const parameters = {};
+      for (const [, name, quoted] of text.matchAll(new RegExp(`;\\s*([\\w-]+)=(${value})`, "g"))) {
+        parameters[name.toLowerCase()] = quoted.startsWith('"') ? JSON.parse(quoted) : quoted;
+      }
+      const { rel, username, credential } = parameters;
+      if (rel !== "ice-server") return [];
+      return [username === undefined ? { urls: [url] } : { urls: [url], username, credential }];
     });
   }
 }

@@ -10,7 +10,7 @@ from tests.protocols.webrtc.support import Fixture, running
 
 from polycast.media.codec import H264, H265, MPEG4Audio
 from polycast.media.track import Track
-from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target, timed_credentials
+from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target
 from polycast.wire.webrtc.description import parse_description, parse_fragment
 
 OFFERS = Path(__file__).parents[2] / "wire" / "webrtc" / "offers"
@@ -248,13 +248,3 @@ async def test_pages_and_scripts() -> None:
 def test_targets(target: bytes, parts: tuple[str, str, str, str]) -> None:
     found = read_target(target)
     assert (found.path, found.last, found.secret, found.query) == parts
-
-
-def test_credentials_of_turn_servers_hold_for_a_day() -> None:
-    import base64
-    import hashlib
-    import hmac
-
-    user, password = timed_credentials("secret", 1_000_000.0)
-    assert user.partition(":")[0] == "1086400"
-    assert password == base64.b64encode(hmac.new(b"secret", user.encode(), hashlib.sha1).digest()).decode()

@@ -12,6 +12,8 @@ from polycast.config.marks import LIVE, NEW, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, IPNetwork
+from polycast.errors import ConfigurationError
+from polycast.protocols.webrtc.ice_servers import ICE_SERVERS, IceServer, parse_old_ice_servers
 
 
 class WebRtcReorder(StrEnum):
@@ -105,6 +107,31 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = ()
+    webrtc_ice_servers2: Annotated[
+        tuple[IceServer, ...],
+        ICE_SERVERS,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "STUN and TURN servers for clients, each with 'url' (stun:host:port, turn:host:port or "
+                "turns:host:port), 'username' and 'password'. With the user name AUTH_SECRET, each client gets "
+                "credentials that are valid for a day, derived from the password, which is the secret shared with "
+                "the TURN server. The server itself uses none of them, so 'clientOnly' changes nothing."
+            )
+        ),
+    ] = ()
+    webrtc_ice_servers: Annotated[
+        tuple[str, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Deprecated, use webrtcICEServers2: STUN and TURN servers as texts 'scheme:host:port' or "
+                "'scheme:user:password:host:port', in addition to those of webrtcICEServers2."
+            )
+        ),
+    ] = ()
     webrtc_handshake_timeout: Annotated[
         Duration, LIVE, NEW, Meta(description="How long a client may take to connect after sending its offer.")
     ] = Duration(10)
@@ -135,3 +162,14 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = WebRtcReorder.DROP
+
+    def check(self) -> None:
+        try:
+            parse_old_ice_servers(self.webrtc_ice_servers)
+        except ConfigurationError as error:
+            raise error.within("webrtcICEServers") from None
+
+    @property
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        """The STUN and TURN servers for clients."""
+        return self.webrtc_ice_servers2 + parse_old_ice_servers(self.webrtc_ice_servers)

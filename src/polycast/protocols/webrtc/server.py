@@ -32,7 +32,7 @@ from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
-from polycast.protocols.webrtc.signalling import IceServer, SignallingHandler
+from polycast.protocols.webrtc.signalling import SignallingHandler
 from polycast.protocols.webrtc.transcoded import TranscodedTrack
 from polycast.security.addresses import parse_address
 from polycast.wire.webrtc.candidates import Candidate, host_priority
@@ -165,11 +165,6 @@ class WebRtcServer(TcpServer):
     def refuses_reordering(self) -> bool:
         """Whether streams with B-frames are refused, instead of dropping these."""
         return self.settings.webrtc_reorder is WebRtcReorder.REFUSE
-
-    @property
-    def ice_servers(self) -> list[IceServer]:
-        """The servers announced to clients."""
-        return []
 
     def candidates(self) -> list[Candidate]:
         """Return the server's candidates."""

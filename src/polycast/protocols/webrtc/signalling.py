@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
-import secrets
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
@@ -48,8 +43,6 @@ so is everything else, since a publisher may choose the name of a codec."""
 
 _ACTIONS: Final = {"whip": Action.PUBLISH, "whep": Action.READ}
 _SCRIPTS: Final = frozenset({"reader.js", "publisher.js"})
-_TIMED_CREDENTIALS: Final = "AUTH_SECRET"
-_CREDENTIALS_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +69,6 @@ def read_target(target: bytes) -> Target:
     return Target(folder, last, "", query)
 
 
-@dataclass(frozen=True, slots=True)
-class IceServer:
-    """A STUN or TURN server that is announced to clients."""
-
-    url: str
-    username: str = ""
-    password: str = ""
-
-
 class Host(Protocol):
     """The server, as the handler uses it."""
 
@@ -96,11 +80,6 @@ class Host(Protocol):
     @property
     def settings(self) -> WebRtcConfiguration:
         """The settings of WebRTC as they are now."""
-        ...
-
-    @property
-    def ice_servers(self) -> list[IceServer]:
-        """The servers announced to clients."""
         ...
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
@@ -307,7 +286,8 @@ class SignallingHandler:
     # Responses
 
     def _ice_links(self) -> list[Header]:
-        return [(b"link", _ice_link(item, time.time())) for item in self._server.ice_servers]
+        now = time.time()
+        return [(b"link", server.link(now)) for server in self._server.settings.ice_servers]
 
     def _error(self, status: int, text: str, headers: Sequence[Header] = ()) -> Response:
         return self._json(status, {"status": "error", "error": text}, headers)
@@ -323,24 +303,3 @@ def _allowed() -> list[Header]:
 
 def _content_type(request: Request) -> str:
     return request.fields.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-
-
-def _ice_link(server: IceServer, now: float) -> bytes:
-    """Return the value of a Link header (RFC 9725 section 4.6)."""
-    text = f'<{server.url}>; rel="ice-server"'
-    if server.username:
-        user, password = server.username, server.password
-        if user == _TIMED_CREDENTIALS:
-            user, password = timed_credentials(password, now)
-        text += f'; username={json.dumps(user)}; credential={json.dumps(password)}; credential-type="password"'
-    return text.encode("utf-8")
-
-
-def timed_credentials(secret: str, now: float) -> tuple[str, str]:
-    """Return user and password for a TURN server that shares a secret with this server; they are valid for a day.
-
-    ``now`` is Unix time in seconds. The scheme is that of draft-uberti-behave-turn-rest-00.
-    """
-    user = f"{int(now) + _CREDENTIALS_SECONDS}:{secrets.token_hex(10)}"
-    digest = hmac.digest(secret.encode(), user.encode(), hashlib.sha1)
-    return user, base64.b64encode(digest).decode()
