@@ -102,6 +102,19 @@ async def test_certificate_that_is_none(tmp_path: Path) -> None:
         await Application(loaded(values)).start()
 
 
+async def test_commands_that_cannot_run_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app = Application(loaded({"paths": {"a": {"runOnReady": "no-such-program"}}}))
+    await app.start()
+    assert "path 'a': runOnReady: the program 'no-such-program' does not exist" in caplog.text
+    caplog.clear()
+    await app.reload(
+        loaded({"paths": {"a": {"runOnReady": "no-such-program"}, "b": {"runOnRead": "sh '"}}}).configuration
+    )
+    assert "path 'b': runOnRead: the command cannot be parsed: No closing quotation" in caplog.text
+    assert "no-such-program" not in caplog.text
+    await app.stop()
+
+
 async def test_disabled_server() -> None:
     app = Application(loaded({"rtspDisable": True}))
     await app.start()

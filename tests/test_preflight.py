@@ -107,11 +107,22 @@ def test_programs_of_commands() -> None:
         "cam": {"runOnInit": "ffmepg -i x", "runOnReady": "sh -c 'exit 0'"},
         "~^a": {"runOnDemand": "sh -c 'unclosed"},
         "b": {"runOnRead": "$PROGRAM x"},
+        "c": {"runOnRead": "sh -c true > /dev/null"},
+        "d": {"runOnRead": "sh -c 'true && true > x' && sh"},
+        "e": {"runOnRead": "sh -c true 2>&1"},
+        "f": {"runOnRead": "sh -c true | sh"},
+        "g": {"runOnRead": "sh -c 'true > x; true | true' a>b --filter='a > b'"},
+        "h": {"runOnRead": "sh -c true '>' \"|\""},
     }
+    remedy = "use sh -c '...'"
     assert found(runOnConnect="no-such-program $RTSP_PORT", paths=paths) == [
         ("runOnConnect: the program 'no-such-program' does not exist", False),
         ("path 'cam': runOnInit: the program 'ffmepg' does not exist", False),
         ("path '~^a': runOnDemand: the command cannot be parsed: No closing quotation", False),
+        *(
+            (f"path '{path}': runOnRead: commands run without a shell, so '{operator}' is an argument; {remedy}", False)
+            for path, operator in (("c", ">"), ("d", "&&"), ("e", "2>&1"), ("f", "|"))
+        ),
     ]
 
 

@@ -111,3 +111,18 @@ def test_errors(variable: str, text: str, message: str) -> None:
         configured(**{variable: text})
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{variable}: ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("RTSP_PATHS_CAM_SUORCE", "(did you mean RTSP_PATHS_CAM_SOURCE?)"),
+        (
+            "RTSP_PATHS_MY_CAM_SOURCE",
+            "(names of paths in variables cannot contain underscores; use a configuration file)",
+        ),
+    ],
+)
+def test_hints_about_variables_of_paths(variable: str, hint: str) -> None:
+    (warning,) = load_bytes(b"{}", {variable: "x"}).warnings
+    assert warning == f"environment variable {variable} is not a setting {hint}"

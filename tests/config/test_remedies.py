@@ -41,6 +41,18 @@ def error_of(text: str, **environment: str) -> str:
         ("hlsVariant: lowLatency\n", ["hlsEncryption: yes"]),
         ("paths: {cam: {source: rtp://h/}}\n", ["key cam: source: ", "rtsp://", "rtmp://", "https://"]),
         ("paths: {cam: {publishPass: 'a b', publishUser: u}}\n", ["key cam: publishPass: ", "a-z", "sha256:"]),
+        ("paths: {cam: {readPass: 'a b', readUser: u}}\n", ["a blank", "openssl dgst -sha256 -binary | base64"]),
+        ("paths: {cam: {readPass: 'a#b', readUser: u}}\n", ["besides a-z: '#'", "openssl dgst"]),
+        ("apiUser: u\napiPass: 'a:b'\n", ["line 2: apiPass: ", "besides a-z: ':'"]),
+        (f"apiUser: sha256:{'0a' * 32}\n", ["line 1: apiUser: the hash is hexadecimal", "base64"]),
+        ("apiPass: 'sha256:'\n", ["apiPass: the hash is not the base64 of a SHA-256 hash", "openssl dgst"]),
+        (f"apiPass: sha256:{'A' * 43}\n", ["the hash is not the base64"]),
+        (f"apiPass: sha256:{'A' * 42}B=\n", ["the hash is not the base64"]),  # not how 32 bytes are encoded
+        (f"apiPass: sha256:{'-' * 43}=\n", ["the hash is not the base64"]),  # base64url
+        ("apiPass: argon2:$argon2id$v=19$m=4096,t=3,p=1$c2FsdA$aGFzaA\n", ["argon2 hashes are not supported"]),
+        ("authMethod: internal\n", ["MediaMTX", "externalAuthenticationURL"]),
+        ("paths: {'^cam': }\n", ["invalid path name", "a regular expression begins with ~"]),
+        ("paths: {'cam(a)': }\n", ["a regular expression begins with ~"]),
         ("QUJD" * 20, ["encrypted", "RTSP_CONFKEY"]),
     ],
 )

@@ -11,6 +11,7 @@ from polycast.app.prepare import import_for, load_pages
 from polycast.app.servers import Servers, StartError
 from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.schema import Configuration
+from polycast.control.command_check import command_problems
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
@@ -116,7 +117,7 @@ class Application:
         self.log.info("polycast v%s", __version__)
         if self._loaded.source_path is not None:
             self.log.info("configuration loaded from %s", self._loaded.source_path)
-        for warning in self._loaded.warnings:
+        for warning in (*self._loaded.warnings, *command_problems(self.configuration)):
             self.log.warning("%s", warning)
         try:
             await asyncio.to_thread(import_for, self.configuration)
@@ -164,6 +165,10 @@ class Application:
             float(new.authentication_failure_pause),
         )
         self.hub.configure(new.paths)
+        known = set(command_problems(old))
+        for problem in command_problems(new):
+            if problem not in known:
+                self.log.warning("%s", problem)
         for server in self.servers.values():
             server.apply(new)
 

@@ -126,7 +126,8 @@ def _load(config: str | None, *, demo: bool, again: bool = False) -> LoadedConfi
     warnings = list(loaded.warnings)
     configuration = loaded.configuration
     if found is None:
-        warnings.insert(0, "configuration file not found, using the default configuration")
+        looked_for = f"{' and '.join(DEFAULT_FILES)} in {Path.cwd()}"
+        warnings.insert(0, f"configuration file not found, using the default configuration (looked for {looked_for})")
         if not configuration.paths:
             configuration = msgspec.structs.replace(configuration, paths={ALL_PATHS: PathConfiguration()})
     if demo and DEMO_PATH not in configuration.paths:

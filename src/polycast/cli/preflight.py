@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
-import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,20 +16,15 @@ from typing import Final
 import msgspec
 
 from polycast.config import LogDestination
-from polycast.config.fields import path_fields
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
+from polycast.control.command_check import command_problems
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.tls import load_server_context
 from polycast.protocols.registry import server_kinds
 from polycast.security.addresses import parse_address
 
 _SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")
-
-
-# A program name with variables is only known when the command runs.
-_VARIABLE: Final = "$"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -49,7 +42,7 @@ def preflight(configuration: Configuration, file: Path | None = None) -> list[Fi
         *_certificates(configuration),
         *_ports(configuration),
         *_files(configuration, file),
-        *_programs(configuration),
+        *(Finding(problem, is_error=False) for problem in command_problems(configuration)),
     ]
 
 
@@ -134,26 +127,3 @@ def _files(configuration: Configuration, file: Path | None) -> Iterator[Finding]
         yield Finding("logDestinations: there is no system log on this machine (no /dev/log)", is_error=True)
     if configuration.api_persist and file is not None and not os.access(file.parent, os.W_OK):
         yield Finding(f"apiPersist: changes cannot be saved, because '{file.parent}' is not writable", is_error=False)
-
-
-def _programs(configuration: Configuration) -> Iterator[Finding]:
-    commands = [("runOnConnect", configuration.run_on_connect)]
-    for name, path in configuration.paths.items():
-        shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
-        commands += [
-            (f"path '{shown}': {key}", getattr(path, field.name))
-            for key, field in path_fields().items()
-            if key.startswith("runOn") and isinstance(getattr(path, field.name), str)
-        ]
-    for where, command in commands:
-        if not command:
-            continue
-        try:
-            arguments = shlex.split(command, posix=os.name == "posix")
-        except ValueError as error:
-            yield Finding(f"{where}: the command cannot be parsed: {error}", is_error=False)
-            continue
-        if not arguments:
-            yield Finding(f"{where}: the command is empty", is_error=False)
-        elif _VARIABLE not in arguments[0] and shutil.which(arguments[0]) is None:
-            yield Finding(f"{where}: the program '{arguments[0]}' does not exist", is_error=False)

@@ -104,9 +104,23 @@ def _with_items(
 
 
 def _unused(variable: str) -> str:
-    similar = closest(variable, map(environment_name, configuration_fields()))
-    hint = f" (did you mean {similar}?)" if similar and not variable.startswith(PATHS_PREFIX) else ""
+    hint = _hint_of_path(variable) if variable.startswith(PATHS_PREFIX) else _did_you_mean("", variable)
     return f"environment variable {variable} is not a setting{hint}"
+
+
+def _did_you_mean(prefix: str, variable: str) -> str:
+    known = _path_fields_by_variable() if prefix else map(environment_name, configuration_fields())
+    similar = closest(variable, known)
+    return f" (did you mean {prefix}{similar}?)" if similar else ""
+
+
+def _hint_of_path(variable: str) -> str:
+    name, _, key = variable.removeprefix(PATHS_PREFIX).partition("_")
+    if key in _path_fields_by_variable():
+        return ""
+    if "_" in key and key.rpartition("_")[2] in _path_fields_by_variable():
+        return " (names of paths in variables cannot contain underscores; use a configuration file)"
+    return _did_you_mean(f"{PATHS_PREFIX}{name}_", key)
 
 
 def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: str, given: dict[str, str]) -> bool:

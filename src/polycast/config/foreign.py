@@ -73,11 +73,17 @@ OTHER_NAMES_OF_ALL: Final = frozenset({"all_others"})
 """What another server calls the entry ``all``."""
 
 
+def renamed_key(key: str, *, of_path: bool) -> str:
+    """Return the message about a key of MediaMTX with an equivalent of another name here; otherwise empty."""
+    renamed = (_RENAMED_OF_PATH if of_path else _RENAMED).get(key, "")
+    return f"a setting of MediaMTX; {renamed}; {_PAGE}" if renamed else ""
+
+
 def foreign_key(key: str, *, of_path: bool) -> str:
     """Return the message about a key of another server; empty if none of the known ones has it."""
-    renamed = (_RENAMED_OF_PATH if of_path else _RENAMED).get(key, "")
+    renamed = renamed_key(key, of_path=of_path)
     if renamed:
-        return f"a setting of MediaMTX; {renamed}; {_PAGE}"
+        return renamed
     prefixes = _PREFIXES_OF_PATH if of_path else _PREFIXES
     if key in _OTHER or any(key.startswith(prefix) and key[len(prefix) :][:1].isupper() for prefix in prefixes):
         return f"a setting of MediaMTX that does not exist here; {_PAGE}"

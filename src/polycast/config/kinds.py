@@ -8,6 +8,7 @@ the reference server also has use its texts; all others are InvalidValueError, w
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -26,7 +27,7 @@ from polycast.config.values import (
 )
 from polycast.errors import ConfigurationError
 from polycast.security.addresses import parse_address
-from polycast.security.credentials import is_hashed
+from polycast.security.credentials import HASH_PREFIX, is_hashed
 
 MAX_INTEGER: Final = 2**63 - 1  # the maximum of the reference server
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
@@ -44,6 +45,9 @@ _ENCRYPTIONS: Final = {
 }
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
 _CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
+_HEXADECIMAL_HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_HASH_SIZE: Final = 32  # bytes of SHA-256
+_HASH_RECIPE: Final = "write sha256: followed by the output of: echo -n 'text' | openssl dgst -sha256 -binary | base64"
 _HOST_NAME = re.compile(r"\*|(?:\*\.)?[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*", re.ASCII)
 _NEXT_SOURCE = re.compile(r" *,(?= *[a-z]+://)")
 
@@ -123,12 +127,31 @@ def _address(value: Json) -> str:
 
 def _credential(value: Json) -> str:
     text = _text(value)
-    if text and not is_hashed(text) and not _CREDENTIAL.fullmatch(text):
+    if is_hashed(text):
+        _check_hash(text.removeprefix(HASH_PREFIX))
+    elif text.startswith(("argon2:", "$argon2")):
+        raise InvalidValueError(f"argon2 hashes are not supported; {_HASH_RECIPE}")
+    elif text and not _CREDENTIAL.fullmatch(text):
+        # Only the first one: this is a secret.
+        character = next(character for character in text if not _CREDENTIAL.fullmatch(character))
+        shown = "a blank" if character == " " else repr(character)
         raise ConfigurationError(
             f"contains unsupported characters (supported are {SUPPORTED_CREDENTIAL_CHARACTERS}) "
-            "besides a-z; any other text can be given as its hash, sha256:..."
+            f"besides a-z: {shown}; any other text can be given as its hash: {_HASH_RECIPE}"
         )
     return text
+
+
+def _check_hash(text: str) -> None:
+    """Raise InvalidValueError if no user or password can match a hash; its text does not contain the hash."""
+    if _HEXADECIMAL_HASH.fullmatch(text):
+        raise InvalidValueError(f"the hash is hexadecimal; it must be base64: {_HASH_RECIPE}")
+    try:
+        is_valid = len(data := b64decode(text, validate=True)) == _HASH_SIZE and b64encode(data).decode() == text
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise InvalidValueError(f"the hash is not the base64 of a SHA-256 hash (44 characters): {_HASH_RECIPE}")
 
 
 def _number_text(value: Json) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.fields import configuration_fields, path_fields
-from polycast.config.foreign import foreign_key
+from polycast.config.foreign import foreign_key, renamed_key
 from polycast.config.similar import closest
 from polycast.errors import ConfigurationError
 
@@ -19,6 +19,8 @@ def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> Con
             if of_path
             else f"a setting of a path: write it below 'paths:' and the name of the path, as in 'all: {{{key}: ...}}'"
         )
+    elif renamed := renamed_key(key, of_path=of_path):
+        hint = renamed
     elif similar := closest(key, here if of_path else (*here, "paths"), 0.9):
         hint = f"did you mean '{similar}'?"
     elif foreign := foreign_key(key, of_path=of_path):

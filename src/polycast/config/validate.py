@@ -132,7 +132,8 @@ def _check_name(name: str) -> None:
     try:
         check_path_name(name)
     except ConfigurationError as error:
-        raise ConfigurationError(f"invalid path name: {error} ({name})") from error
+        hint = "; a regular expression begins with ~" if re.search(r"[\^$\[(+*|\\]", name) else ""
+        raise ConfigurationError(f"invalid path name: {error} ({name}){hint}") from error
 
 
 def _check_sources(name: str, path: PathConfiguration) -> None:

@@ -19,17 +19,59 @@ def load_server_context(certificate: str, key: str, protocols: tuple[str, ...] =
                 "    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost"
                 f" -keyout {key} -out {certificate}"
             )
+    problem = _problem_of_files(certificate, key)
+    if problem:
+        raise _unusable(certificate, key, problem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # costs a server far more than a client, and is gone from TLS 1.3
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:
-        raise ssl.SSLError(f"the TLS certificate '{certificate}' and key '{key}' cannot be used: {error}") from None
+        does_not_belong = error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+        problem = "the key does not belong to the certificate" if does_not_belong else f"damaged: {error}"
+        raise _unusable(certificate, key, problem) from None
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
 
+
+def _unusable(certificate: str, key: str, problem: str) -> ssl.SSLError:
+    # With a single argument, its text would be that of a tuple.
+    return ssl.SSLError(
+        ssl.SSL_ERROR_SSL, f"the TLS certificate '{certificate}' and key '{key}' cannot be used: {problem}"
+    )
+
+
+def _problem_of_files(certificate: str, key: str) -> str:
+    """Return what is wrong with PEM files at first sight, which OpenSSL does not say in words; empty: nothing.
+
+    Raises OSError whose text names the file.
+    """
+    chain, secret = _read(certificate), _read(key)
+    if _CERTIFICATE not in chain:
+        if _PRIVATE_KEY in chain and _CERTIFICATE in secret:
+            return "certificate and key are swapped"
+        return f"'{certificate}' is not a certificate in PEM form (it has no line '-----BEGIN CERTIFICATE-----')"
+    if _PRIVATE_KEY not in secret:
+        return f"'{key}' is not a private key in PEM form (it has no line '-----BEGIN PRIVATE KEY-----')"
+    for path, content in ((certificate, chain), (key, secret)):
+        if content.count(b"-----BEGIN ") != content.count(b"-----END "):
+            return f"'{path}' is truncated (an END line is missing)"
+    if b"ENCRYPTED" in secret:
+        return f"'{key}' is protected by a passphrase; remove it with 'openssl pkey -in {key} -out new.key'"
+    return ""
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(error.errno, f"the file '{path}' cannot be read: {error.strerror}") from None
+
+
+_CERTIFICATE: Final = b"CERTIFICATE-----"  # also TRUSTED CERTIFICATE and X509 CERTIFICATE
+_PRIVATE_KEY: Final = b"PRIVATE KEY-----"
 
 # Seconds between two checks of the certificate files.
 CERTIFICATE_CHECK_SECONDS: Final = 10.0
