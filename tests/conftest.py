@@ -34,11 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(guard)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    return schedule.make_scheduler(config, log)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     programs.mark(items)
