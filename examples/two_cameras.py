@@ -35,7 +35,7 @@ class Aligner:
         self._last: collections.deque[polycast.VideoFrame] = collections.deque(maxlen=60)
 
     def at(self, moment: float) -> polycast.VideoFrame | None:
-        """Return the picture of a moment (Unix seconds); None when the camera has skipped it."""
+        """Return the picture of a moment (Unix seconds); None if the camera has skipped it."""
         while not self._last or (self._last[-1].time or 0.0) < moment - TOLERANCE:
             frame = self._frames.read()
             if frame is None:

@@ -320,7 +320,7 @@ def test_no_object_has_too_many_attributes() -> None:
         if count > INITIAL_ATTRIBUTES
     }
     more = {name: count for name, count in found.items() if count > TOO_MANY_ATTRIBUTES.get(name, INITIAL_ATTRIBUTES)}
-    assert more == {}, f"over {INITIAL_ATTRIBUTES} attributes, or more than there were: split by subject"
+    assert more == {}, "too many attributes, or more than there were: group some in an object of their own"
     fewer = {name: count for name, count in TOO_MANY_ATTRIBUTES.items() if found.get(name, 0) < count}
     assert fewer == {}, "fewer than the list says: write down what there is now, or take it off the list"
 
@@ -407,12 +407,12 @@ def test_attributes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(INITIAL_ATTRIBUTES)
     test_no_object_has_too_many_attributes()
     write(INITIAL_ATTRIBUTES + 1)
-    with pytest.raises(AssertionError, match="split by subject"):
+    with pytest.raises(AssertionError, match="in an object of their own"):
         test_no_object_has_too_many_attributes()
     monkeypatch.setattr(f"{__name__}.TOO_MANY_ATTRIBUTES", {"large.py:Large": INITIAL_ATTRIBUTES + 1})
     test_no_object_has_too_many_attributes()
     write(INITIAL_ATTRIBUTES + 2)
-    with pytest.raises(AssertionError, match="split by subject"):
+    with pytest.raises(AssertionError, match="in an object of their own"):
         test_no_object_has_too_many_attributes()
     write(INITIAL_ATTRIBUTES)
     with pytest.raises(AssertionError, match="fewer than the list says"):

@@ -68,7 +68,7 @@ class AdtsHeader:
     sample_rate: int
     """In Hz."""
     channels: int
-    """0 when the frame itself tells the channels (a program configuration element)."""
+    """0 if the frame itself tells the channels (a program configuration element)."""
     header_size: int
     """In bytes: 7, or 9 with a checksum."""
     frame_size: int

@@ -298,7 +298,7 @@ def _read_colour_config(reader: BitReader, profile: int) -> tuple[int, bool, int
 def parse_configuration_record(data: bytes) -> AV1:
     """Parse an AV1CodecConfigurationRecord (av1C, "AV1 Codec ISO Media File Format Binding" section 2.3).
 
-    The sequence header stays empty where the record has none. Raises `RemoteProtocolError`.
+    The sequence header stays empty if the record has none. Raises `RemoteProtocolError`.
     """
     if len(data) < 4 or data[0] != 0x81:
         raise RemoteProtocolError("not an AV1 codec configuration record")

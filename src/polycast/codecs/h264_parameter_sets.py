@@ -78,7 +78,7 @@ class SliceHeader:
     slice_type: int
     """0 P, 1 B, 2 I, 3 SP, 4 SI."""
     poc_lsb: int | None
-    """``pic_order_cnt_lsb``; None where the POC type has none."""
+    """``pic_order_cnt_lsb``; None if the POC type has none."""
 
 
 @lru_cache(maxsize=256)
@@ -247,7 +247,7 @@ def _read_vui(reader: BitReader) -> VideoUsabilityInformation:
 
 
 def plausible_frame_rate(time_scale: int, units: int) -> float | None:
-    """Return ``time_scale / units``, or None when that is no frame rate."""
+    """Return ``time_scale / units``, or None if that is no frame rate."""
     if units == 0 or time_scale == 0:
         return None
     rate = time_scale / units

@@ -36,7 +36,7 @@ class SequenceHeader:
 
 
 def picture_type(frame: bytes) -> int | None:
-    """Return the type of a frame's first picture: 1 I, 2 P, 3 B; None where there is no picture."""
+    """Return the type of a frame's first picture: 1 I, 2 P, 3 B; None if there is no picture."""
     position = frame.find(_PICTURE) + 5
     return frame[position] >> 3 & 7 if 5 <= position < len(frame) else None
 

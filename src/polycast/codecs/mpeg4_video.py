@@ -29,7 +29,7 @@ def is_key(frame: bytes) -> bool:
 
 
 def configuration(frame: bytes) -> bytes:
-    """Return the headers at the start of a frame, up to its first group or picture; empty where there are none."""
+    """Return the headers at the start of a frame, up to its first group or picture; empty if there are none."""
     if not frame.startswith(_PREFIX) or len(frame) < 4:
         return b""
     end = frame.find(_PLANE, 0, MAXIMUM_CONFIGURATION_SIZE)
@@ -50,7 +50,7 @@ def updated(codec: MPEG4Video, frame: bytes) -> MPEG4Video:
 
 
 def profile_level(headers: bytes) -> int | None:
-    """Return ``profile_and_level_indication``, None where the headers do not tell it."""
+    """Return ``profile_and_level_indication``; None if the headers do not tell it."""
     position = headers.find(_VISUAL_OBJECT_SEQUENCE) + 4
     return headers[position] if 4 <= position < len(headers) else None
 

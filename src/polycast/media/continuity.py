@@ -196,7 +196,7 @@ class TrackContinuity:
 
         A frame that lies a little before the last one is left there.
 
-        ``now``: when it came (monotonic seconds), None where that means nothing. ``key``: whether nothing before this
+        ``now``: when it came (monotonic seconds), None if that means nothing. ``key``: whether nothing before this
         frame is needed to decode it; never for sound, whose frames are all of this kind. ``floor``: the decoding time
         reached so far, where times are those of presentation.
         """

@@ -4,8 +4,7 @@
   engine's events until there are none left, or until `is_slice_over` says that other connections are due. Ask before
   each event; the clock is read each time, because events cost from a microsecond to a millisecond.
 - Return True for "there is more to do". Reading is then paused, and `BudgetedProtocol.continue_receiving` is called in
-later turns
-  of the event loop until it returns False; then reading resumes.
+  later turns of the event loop until it returns False; then reading resumes.
 - Return False when nothing can be done without more bytes, or without an answer that a task is preparing. That task
   calls `resume_work` when it is done; `hold_reading` and `release_reading` keep the peer from sending more meanwhile.
 - An engine that returns all events of the given bytes at once cannot ask in between. Its protocol sets `is_divisible`;

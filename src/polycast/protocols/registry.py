@@ -1,4 +1,4 @@
-"""The registry of protocols. A new one is a folder next to this file and a row here."""
+"""The registry of protocols. A new one is a folder next to this file and a line here."""
 
 from __future__ import annotations
 

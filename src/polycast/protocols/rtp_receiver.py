@@ -1,7 +1,7 @@
 """Receives a publisher's RTP: from its packets, over any transport, to runs in a stream.
 
-Used by all protocols whose media is RTP. A `MediaReceiver` is for one publisher, its `TrackReceiver` for one track:
-order, loss, size limits, invalid packets, counters, and RTCP in both directions.
+Used for clients and sources of RTSP; WebRTC has `webrtc/incoming.py`. A `MediaReceiver` is for one publisher, its
+`TrackReceiver` for one track: order, loss, size limits, invalid packets, counters, and RTCP in both directions.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class AudioWorker:
                 self._fail(error)
 
     def _next(self) -> tuple[float, Sequence[Frame | Track]] | None:
-        """Wait for the next batch; None when closed."""
+        """Return the next batch, waiting for it; None if closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._batches or self._is_closed)
             if self._is_closed:

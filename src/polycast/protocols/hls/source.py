@@ -272,7 +272,7 @@ class _Rendition:
                 deadline += loop.time() - before
 
     async def _demux(self, piece: Piece, data: bytes) -> None:
-        """Pass bytes of a segment to the demuxer in slices that take about a millisecond each."""
+        """Pass bytes of a segment to the demuxer in pieces that take about a millisecond each."""
         loop = self._context.loop
         view = memoryview(data)
         start = 0

@@ -60,7 +60,7 @@ class Owner(Protocol):
 def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
     """Return a batch as interleaved frames (RFC 2326 section 10.12).
 
-    If the publisher used the same channels, its bytes are used unchanged, in as few slices as possible.
+    If the publisher used the same channels, its bytes are used unchanged, in as few pieces as possible.
     """
     parts: list[bytes | memoryview] = []
     count = 0

@@ -18,7 +18,7 @@ class PesHeader(NamedTuple):
 
     stream_id: int
     packet_size: int
-    """Size of the whole PES packet in bytes, 0 when unbounded."""
+    """Size of the whole PES packet in bytes, 0 if unbounded."""
     payload: int
     """Offset of the first payload byte."""
     pts: int | None

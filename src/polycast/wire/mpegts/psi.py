@@ -97,7 +97,7 @@ def _checked_body(section: bytes, table: int) -> bytes | None:
 
 
 def parse_program_association(section: bytes) -> list[tuple[int, int]] | None:
-    """Return (program number, PMT PID) of each program; None when the section is not a PAT in force.
+    """Return (program number, PMT PID) of each program; None if the section is not a PAT in force.
 
     Raises RemoteProtocolError when the CRC is wrong.
     """
@@ -113,7 +113,7 @@ def parse_program_association(section: bytes) -> list[tuple[int, int]] | None:
 
 
 def parse_program_map(section: bytes) -> ProgramMap | None:
-    """Return the program map; None when the section is not a PMT in force.
+    """Return the program map; None if the section is not a PMT in force.
 
     Raises RemoteProtocolError when the CRC is wrong or a length does not fit.
     """

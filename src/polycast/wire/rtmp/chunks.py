@@ -1,8 +1,8 @@
 """The chunk stream (Adobe RTMP 1.0 section 5.3): parses and serialises messages.
 
-Reading is a hot path: consecutive continuation chunks of one message are read with a fixed number of slice operations,
-however small the chunks are. Serialised messages do not depend on earlier ones (header type 0, absolute timestamp), so
-that the same bytes are sent to every reader.
+Reading is a hot path: consecutive continuation chunks of one message are read with a fixed number of copies and
+comparisons, however small the chunks are. Serialised messages do not depend on earlier ones (header type 0, absolute
+timestamp), so that the same bytes are sent to every reader.
 """
 
 from __future__ import annotations
@@ -355,7 +355,7 @@ class ChunkReader:
 def _has_headers(data: bytes, position: int, end: int, continuation: bytes, count: int, stride: int) -> bool:
     """Whether ``data[position:end]`` has ``count`` headers ``continuation``, one every ``stride`` bytes.
 
-    This takes a fixed number of slice operations, however small the chunks are.
+    This takes a fixed number of comparisons, however small the chunks are.
     """
     for index in range(len(continuation)):
         if data[position + index : end : stride][:count] != continuation[index : index + 1] * count:

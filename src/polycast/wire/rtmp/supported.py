@@ -37,7 +37,7 @@ AUDIO_FOUR_CCS: Final[dict[bytes, type[Codec]]] = {
 
 
 def obstacle(codec: Codec) -> str | None:
-    """Return why RTMP cannot carry ``codec``, or None when it can."""
+    """Return why RTMP cannot carry ``codec``, or None if it can."""
     mapping = CODECS.get(codec)
     return CODECS.reason(codec) if mapping is None else mapping.obstacle(codec)
 
@@ -63,7 +63,7 @@ def select_tracks(
     ``multitrack``: the peer announced that it understands several tracks of a kind.
     ``four_ccs``: the enhanced codecs that it announced; ``*`` is any.
     ``sound_formats``: the legacy audio codecs that it announced, as the bits of ``audioCodecs`` (Adobe RTMP 1.0
-    section 7.2.1.1); 0 when it named none, which excludes none.
+    section 7.2.1.1); 0 if it named none, which excludes none.
 
     A peer that announced no enhanced codecs may understand them all the same (FFmpeg from 6.1 on says nothing), or may
     fail at the first enhanced message (FFmpeg before that). So it gets them where it would get nothing else, as with

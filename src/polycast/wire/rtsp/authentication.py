@@ -105,7 +105,7 @@ class GivenCredentials:
     """The Authorization header of a request, checked against what is asked for."""
 
     def __init__(self, authenticator: ServerAuthenticator, method: str, url: str, header: str | None) -> None:
-        """``method`` and ``url`` are those of the request line, ``header`` is None where there is none."""
+        """``method`` and ``url`` are those of the request line, ``header`` is None if there is none."""
         self._authenticator = authenticator
         self._method = method
         self._url = url
@@ -158,7 +158,7 @@ class ClientAuthenticator:
         self._nonce_count = 0
 
     def authorize(self, challenges: Sequence[str], method: str, url: str, cnonce: str = "") -> str | None:
-        """Return the value of the Authorization header; None when no challenge can be answered.
+        """Return the value of the Authorization header; None if no challenge can be answered.
 
         ``challenges`` are the values of the WWW-Authenticate headers; ``url`` is that of the request line, without
         credentials. ``cnonce`` is fresh random text: with it, ``qop=auth`` is used where it is offered; without it,

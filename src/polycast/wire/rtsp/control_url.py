@@ -45,7 +45,7 @@ def track_url(base: str, control: str | None, url: RtspUrl) -> str:
 
 
 def _local(text: str, url: RtspUrl) -> str | None:
-    """Return a URL or absolute path with scheme, host and port of ``url``; None where it is neither."""
+    """Return a URL or absolute path with scheme, host and port of ``url``; None if it is neither."""
     text = text.strip(_WRAPPERS)
     found = _ADDRESS.fullmatch(text)
     if found is not None:

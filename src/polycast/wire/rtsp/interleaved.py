@@ -64,8 +64,8 @@ class InterleavedRun(PacketBuffer):
 
 
 def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
-    """Return the frames in ``data[start:]``, which begins with the header of one, where it is nothing but frames of
-    one channel and size, the last one perhaps smaller; None where it is not. ``limit``: see `next_run`.
+    """Return the frames in ``data[start:]``, which begins with the header of one, if it is nothing but frames of
+    one channel and size, the last one perhaps smaller; otherwise None. ``limit``: see `next_run`.
 
     A shortcut for `next_run`: the headers are compared byte by byte, each byte for all frames at once.
     """
@@ -93,7 +93,7 @@ def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
 
 def next_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
     """Return the frames of one channel from ``start`` on, where the header of one is: `RUN_LIMIT` at most, none with a
-    payload of more than ``limit`` bytes. None where not even the first one is whole, or it is over the limit."""
+    payload of more than ``limit`` bytes. None if not even the first one is whole, or it is over the limit."""
     size = len(data)
     last_header = size - HEADER_SIZE
     sizes: list[int] = []

@@ -33,7 +33,7 @@ class RtspUrl:
     host: str
     """Name or address; an IPv6 address without its brackets."""
     port: int | None = None
-    """None when not given; see :attr:`effective_port`."""
+    """None if not given; see :attr:`effective_port`."""
     path: str = ""
     """As sent, without the leading slash; percent-encoded. Everything up to the first ``?``."""
     query: str = ""
@@ -41,7 +41,7 @@ class RtspUrl:
     user: str | None = None
     """Percent-decoded; None without credentials."""
     password: str | None = None
-    """Percent-decoded; None when there is no colon."""
+    """Percent-decoded; None if there is no colon."""
 
     @classmethod
     def parse(cls, text: str) -> RtspUrl:
@@ -239,7 +239,7 @@ def join_control(base: str, control: str | None) -> str:
 
 
 def match_record_control(url: RtspUrl, base: RtspUrl, controls: Sequence[str | None]) -> int | None:
-    """Return the index of the announced track that SETUP for recording means; None when it is none of them.
+    """Return the index of the announced track that SETUP for recording means; None if it is none of them.
 
     ``base`` is the URL of ANNOUNCE and ``controls`` are the ``a=control`` values of its tracks. Scheme, host and
     credentials do not count: publishers behind NAT write their own idea of them into absolute controls.

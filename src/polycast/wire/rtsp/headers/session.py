@@ -17,7 +17,7 @@ class Session:
 
     identifier: str
     timeout: int | None = None
-    """Seconds; None when not given (60 by RFC 2326)."""
+    """Seconds; None if not given (60 by RFC 2326)."""
 
     @classmethod
     def parse(cls, value: str) -> Session:
