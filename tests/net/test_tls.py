@@ -34,6 +34,8 @@ LOCKED_KEY = KEY.replace(b"PRIVATE", b"ENCRYPTED PRIVATE").replace(b"EC ENCRYPTE
         (CERTIFICATE, LOCKED_KEY, "'server.key' is protected by a passphrase"),
         (CERTIFICATE.replace(b"A", b"", 1), KEY, "damaged: "),
     ],
+    # Without the keys in them, which differ in each process: parallel runs need the same names.
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_unusable_files(
     certificate: bytes, key: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
