@@ -205,6 +205,54 @@ def test_syntax_errors_name_the_position(text: str, line: int, column: int) -> N
     assert error_of(text).startswith(f"invalid YAML: line {line}, column {column}: ")
 
 
+_INDENTATION = "wrong indentation: settings that belong together begin in the same column, with spaces"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("logLevel: info\n  api: yes\n", f"invalid YAML: line 2, column 6: {_INDENTATION}"),
+        ("paths:\n  a:\n    source: x\n   b:\n", f"invalid YAML: line 4, column 4: {_INDENTATION}"),
+        ("paths:\n  a:\n    readUser: x\n     readPass: y\n", f"invalid YAML: line 4, column 14: {_INDENTATION}"),
+        ("paths:\n\tall:\n", "invalid YAML: line 2, column 1: a tab; indent with spaces"),
+        ("logLevel:debug\n# x\n\nrtspAddress: :8554\n", "invalid YAML: line 1: a space is missing after the colon"),
+        ("api: yes\nlogLevel:debug\n", "invalid YAML: line 2: a space is missing after the colon"),
+        ("api: yes\nlogLevel:debug\nhls: x\n", "invalid YAML: line 2: a space is missing after the colon"),
+        ("logLevel:debug\n", "not a map (a space is missing after the colon)"),
+        ("api: yes\nnonsense\nhls: x\n", "invalid YAML: line 2: this line is not of the form 'key: value'"),
+        ("runOnConnect: echo a: b\n", "invalid YAML: line 1, column 21: a text that contains ': ' needs quotes"),
+        ("api: @x\n", "invalid YAML: line 1, column 6: a text that begins with @ needs quotes"),
+        ("api: no\nlogFile: 'x\n", "invalid YAML: line 2, column 10: the closing quote is missing"),
+        ("paths: {\n", "invalid YAML: line 2, column 1: a closing bracket is missing"),
+        ("api: 'x' y\n", "invalid YAML: line 1, column 10: unexpected text after a value"),
+        ("[server]\nport = 1\n", "invalid YAML: line 1: this looks like TOML or INI; write 'key: value', one a line"),
+        ('logLevel = "debug"\n', "not a map (this looks like TOML or INI; write settings as 'key: value', one a line)"),
+        ("- a\n", "not a map (write settings as 'key: value', one a line)"),
+        ("api: no\n\0", "invalid YAML: line 2: the file contains the character NUL"),
+        (
+            "paths:\n  a:\n    readUser: x\n    readPass: #secret\n",
+            "line 3: parameter paths, key a: readUser: read username and password must be both filled (add readPass)"
+            "; line 4: 'readPass' is empty: a text that begins with # is a comment unless it is in quotes",
+        ),
+    ],
+)
+def test_errors_of_the_syntax_in_words(text: str, message: str) -> None:
+    assert error_of(text).startswith(message)
+
+
+def test_credentials_that_are_comments() -> None:
+    loaded = load_bytes(b"apiUser: #admin\napiPass: # none\nmetricsPass:\n", {})
+    assert loaded.warnings == [
+        "line 1: 'apiUser' is empty: a text that begins with # is a comment unless it is in quotes"
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark(encoding: str) -> None:
+    with pytest.raises(ConfigurationError, match="the file is UTF-16 without a byte order mark"):
+        load_bytes("api: no\n".encode(encoding), {})
+
+
 def test_not_utf8() -> None:
     with pytest.raises(ConfigurationError, match="line 2: the file is not UTF-8 text"):
         load_bytes(b"api: no\nlogFile: \xff\n", {})

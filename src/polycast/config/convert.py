@@ -11,6 +11,7 @@ from polycast.config.fields import Field, configuration_fields, path_fields, rep
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.suggest import unknown_key
+from polycast.config.yaml_problems import SPACE_IS_MISSING, is_assignment, is_space_missing
 from polycast.errors import ConfigurationError
 
 
@@ -25,7 +26,7 @@ class Key(str):
 def check_keys(values: Any) -> None:
     """Raise ConfigurationError for the first unknown key, in the order of ``values``."""
     if not isinstance(values, Mapping):
-        raise ConfigurationError("not a map (write settings as 'key: value', one a line)")
+        raise ConfigurationError(f"not a map ({_map_hint(values)})")
     known = configuration_fields()
     for key, value in values.items():
         if key == "paths":
@@ -102,6 +103,13 @@ def _check_path_keys(key: str, paths: Any) -> None:
         for key in path:
             if key not in known:
                 raise unknown_key(key, of_path=True).within("paths", name)
+
+
+def _map_hint(values: Any) -> str:
+    form = "write settings as 'key: value', one a line"
+    if isinstance(values, str) and is_assignment(values):
+        return f"this looks like TOML or INI; {form}"
+    return SPACE_IS_MISSING if isinstance(values, str) and is_space_missing(values) else form
 
 
 def _path_hint(name: str, value: Any) -> str:

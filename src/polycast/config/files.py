@@ -79,6 +79,11 @@ def decode(content: bytes) -> tuple[str, Encoding]:
     """Return the text of a file, without its byte order mark, and its encoding. Raises ConfigurationError."""
     encoding = next((marked for marked in _MARKED if content.startswith(marked.mark)), Encoding("utf-8"))
     body = content[len(encoding.mark) :]
+    if encoding.name == "utf-8" and b"\0" in body:
+        line = body[: body.index(0)].count(b"\n") + 1
+        is_utf16 = body[:4].count(0) == 2  # two of the first characters have a byte of 0 each
+        what = "is UTF-16 without a byte order mark" if is_utf16 else "contains the character NUL, so it is not text"
+        raise ConfigurationError(f"invalid YAML: line {line}: the file {what} (save it in the encoding UTF-8)")
     try:
         return body.decode(encoding.name), encoding
     except UnicodeDecodeError as error:

@@ -66,6 +66,7 @@ def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -
     ``name`` is the name of the file, for errors.
     """
     values: Any = {}
+    warnings: list[str] = []
     variables: Mapping[str, str] = {}
     try:
         text, _ = decode(content)
@@ -78,6 +79,8 @@ def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -
         configuration = validate(applied.configuration)
     except ConfigurationError as error:
         error.place = error.place or place_of(error, values, variables, name)
+        if any(key[-1].endswith(("User", "Pass")) for key in error.keys):
+            error.message += "".join(f"; {warning}" for warning in warnings if "begins with #" in warning)
         raise
     return LoadedConfiguration(
         configuration=configuration,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from polycast.config.convert import Key
+from polycast.config.yaml_problems import explain, lines_of
 from polycast.errors import ConfigurationError
 
 MAX_CHARACTERS: Final = 4 * 1024 * 1024  # some 20,000 paths; reading it takes seconds
@@ -31,6 +32,7 @@ _STANDARD_TAGS: Final = frozenset(
     for name in ("str", "null", "bool", "int", "float", "map", "seq")
 )
 _MERGE: Final = "<<"
+_COMMENT: Final = re.compile(r":[ \t]+#[^\s#]")  # without a blank after the #, so perhaps meant as a value
 
 
 class _Open:
@@ -66,6 +68,13 @@ def read_yaml(text: str) -> tuple[Any, list[str]]:
         builder.warnings.append("the configuration file has several YAML documents; only the first one is used")
     if builder.key_error is not None:
         raise builder.key_error
+    if builder.empty_credentials:
+        lines = lines_of(text)
+        builder.warnings += [
+            f"line {key.line}: '{key}' is empty: a text that begins with # is a comment unless it is in quotes"
+            for key in builder.empty_credentials
+            if _COMMENT.search(lines[key.line - 1])
+        ]
     return builder.root, builder.warnings
 
 
@@ -77,8 +86,10 @@ def _events(text: str) -> Iterator[Any]:
     try:
         yield from YAML(typ="safe", pure=True).parse(text)
     except MarkedYAMLError as error:
-        problem = " ".join(part for part in (error.problem, error.context) if part)
-        raise _invalid(problem, error.problem_mark or error.context_mark) from error
+        problem = explain(text, error)
+        at_column = f", column {problem.column}" if problem.column else ""
+        where = f"line {problem.line}{at_column}: " if problem.line else ""
+        raise ConfigurationError(f"invalid YAML: {where}{problem.text}") from error
     except ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
@@ -101,6 +112,7 @@ class _Builder:
         self.root: Any = None
         self.warnings: list[str] = []
         self.key_error: ConfigurationError | None = None
+        self.empty_credentials: list[Key] = []
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._nodes = 0
@@ -187,6 +199,8 @@ class _Builder:
                 raise _invalid("'<<' needs a map or a list of maps", event.start_mark)
             top.merged.extend(sources)
             return
+        if value is None and key.endswith(("User", "Pass")):
+            self.empty_credentials.append(key)
         if key in top.container:
             self.warnings.append(f"line {key.line}: '{key}' is written more than once; the last one counts")
             del top.container[key]
