@@ -115,6 +115,48 @@ async def test_commands_that_cannot_run_are_logged(caplog: pytest.LogCaptureFixt
     await app.stop()
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"rtspAddress": ":5", "hlsAddress": ":5"}, "hlsAddress: port 5 is also that of rtspAddress"),
+        (
+            {"rtspAddress": "127.0.0.1:5", "rtmpDisable": False, "rtmpAddress": ":5"},
+            "rtmpAddress: port 5 is also that of rtspAddress",
+        ),
+        ({"api": True, "apiAddress": ":5", "hlsAddress": ":5"}, "apiAddress: port 5 is also that of hlsAddress"),
+    ],
+)
+async def test_two_settings_with_one_port(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(StartError) as caught:
+        await Application(loaded({"hlsDisable": False, **values})).start()
+    assert str(caught.value) == text
+    app = Application(loaded({"hlsDisable": True}))
+    await app.start()
+    with pytest.raises(StartError) as caught:
+        await app.reload(loaded({"hlsDisable": False, **values}).configuration)
+    assert str(caught.value) == text
+    assert "RTSP" in app.servers
+    await app.stop()
+
+
+async def test_the_port_of_tcp_is_reported_first() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+    ):
+        datagrams.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        first = datagrams.getsockname()[1] & ~1
+        values = {
+            "rtspAddress": address,
+            "protocols": ["udp", "tcp"],
+            "rtpAddress": f"127.0.0.1:{first}",
+            "rtcpAddress": f"127.0.0.1:{first + 1}",
+        }
+        with pytest.raises(StartError, match=rf"rtspAddress: listen on {address}: .*is another polycast running\?"):
+            await Application(loaded(values)).start()
+
+
 async def test_disabled_server() -> None:
     app = Application(loaded({"rtspDisable": True}))
     await app.start()

@@ -11,6 +11,7 @@ from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.protocols.base import Server, ServerContext, ServerKind
+from polycast.protocols.listening import shared_port
 from polycast.security.addresses import parse_address
 
 _STOP_REASON: Final = "the configuration changed"
@@ -30,6 +31,7 @@ class Servers:
 
     async def start(self, configuration: Configuration) -> None:
         """Start all enabled servers. Raises StartError; those that were started keep running."""
+        _check_ports(configuration)
         for kind in self._kinds:
             await self._start(kind, configuration)
 
@@ -48,6 +50,7 @@ class Servers:
             for kind in self._kinds
             if changed & kind.restart_keys or (kind.name not in self.running and kind.is_enabled(new))
         ]
+        _check_ports(new)
         self._check_addresses(restarted, new, changed)
         await self._stop(restarted)
         try:
@@ -103,6 +106,13 @@ class Servers:
                     (open_udp_socket if listener.is_datagram else open_tcp_listener)(host, port).close()
                 except OSError as error:
                     raise _start_error(kind, new, error) from error
+
+
+def _check_ports(configuration: Configuration) -> None:
+    """Name two settings with the same port before the system says that it is in use, without saying by what."""
+    conflict = shared_port(configuration)
+    if conflict:
+        raise StartError(conflict)
 
 
 def _start_error(kind: ServerKind, configuration: Configuration, error: OSError | ssl.SSLError) -> StartError:

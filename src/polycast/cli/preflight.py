@@ -21,6 +21,7 @@ from polycast.config.services import SERVICES
 from polycast.control.command_check import command_problems
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.tls import load_server_context
+from polycast.protocols.listening import listening_addresses
 from polycast.protocols.registry import server_kinds
 from polycast.security.addresses import parse_address
 
@@ -75,24 +76,11 @@ def _certificates(configuration: Configuration) -> Iterator[Finding]:
             yield Finding(f"{certificate_key}, {private_key}: {error.strerror or error}", is_error=True)
 
 
-def _addresses(configuration: Configuration) -> Iterator[tuple[str, bool, str]]:
-    """Yield the key of each address that would be listened on, whether it is of UDP, and the address."""
-    for kind in server_kinds():
-        if kind.is_enabled(configuration):
-            for listener in sorted(kind.listeners, key=lambda listener: listener.key):
-                if listener.is_used(configuration):
-                    yield listener.key, listener.is_datagram, listener.address(configuration)
-    for name, settings_of in SERVICES.items():
-        service = settings_of(configuration)
-        if service.is_enabled:
-            yield f"{name}Address", False, service.address
-
-
 def _ports(configuration: Configuration) -> Iterator[Finding]:
     opened: dict[tuple[bool, int], str] = {}
     sockets: list[socket.socket] = []
     try:
-        for key, is_datagram, address in _addresses(configuration):
+        for key, is_datagram, address in listening_addresses(configuration):
             host, port = parse_address(address) if address else ("", 0)
             if not port:
                 continue

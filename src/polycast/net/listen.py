@@ -75,7 +75,7 @@ def _resolve(kind: socket.SocketKind, host: str, port: int) -> list[tuple[int, s
 def _explain(error: OSError, host: str, port: int) -> OSError:
     hint = ""
     if error.errno == errno.EADDRINUSE:
-        hint = " (the port is in use by another program, or by another server of this one)"
+        hint = " (the port is in use by another program; is another polycast running?)"
     elif error.errno == errno.EACCES:
         hint = " (binding ports below 1024 requires a privilege)"
     return OSError(error.errno, f"listen on {host}:{port}: {error.strerror or error}{hint}")

@@ -118,9 +118,10 @@ class ConnectionServer(ABC):
         host, port = parse_address(self.address())
         if self.is_encrypted:
             self._certificate = ServerCertificate(*self.certificate_files(), self.alpn_protocols)
-        texts = self.open_more()
+        # First, since the error about its port is the clearest one if another server runs.
         listener = open_tcp_listener(host, port)
         try:
+            texts = self.open_more()
             self._listener = self._create_listener(listener)
         except BaseException:
             listener.close()
