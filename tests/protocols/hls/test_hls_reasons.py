@@ -185,3 +185,30 @@ async def test_a_name_in_a_refused_page_cannot_end_the_attribute() -> None:
     async with running(paths={"other": {}}) as it:
         answer = await it.get("/%22%3E%3Cscript%3Ealert(1)%3C/script%3E/", 404, accept=BROWSER)
         assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "text"),
+    [
+        ("/locked/index.m3u8", 401, "authentication is needed"),
+        ("/locked/", 401, "authentication is needed"),
+        ("/other/index.m3u8", 404, "path 'other' is not configured"),
+        ("/other/", 404, "path 'other' is not configured"),
+        ("/cam/index.m3u8", 404, "the stream doesn't contain a track with a codec that HLS can carry (VP8)"),
+    ],
+)
+async def test_a_refusal_is_logged_once(target: str, status: int, text: str) -> None:
+    async with running(paths={"cam": {}, "locked": {"readUser": "u", "readPass": "p"}}) as it:
+        it.publish("cam", [Track(0, VP8())])
+        for _ in range(3):
+            await it.get(target, status)
+        lines = [line for line in it.log.lines if "refused" in line]
+        name = target.split("/")[1]
+        (line,) = lines
+        assert line.startswith(f"INFO [HLS] [conn 127.0.0.1] request for path '{name}' refused ({status}): {text}")
+
+
+async def test_waiting_for_a_publisher_is_not_logged() -> None:
+    async with running() as it:
+        await it.get("/cam/index.m3u8", 404)
+        assert it.log.find("refused") is None

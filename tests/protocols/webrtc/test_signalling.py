@@ -112,6 +112,23 @@ async def test_refusals(endpoint: str, offer: bytes, headers: dict[str, str], st
         assert not fixture.server.sessions()
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "line"),
+    [
+        ("/other/whep", "request for path 'other' refused: path 'other' is not configured"),
+        ("/locked/whep", "request for path 'locked' refused: authentication is needed"),
+        ("/aac/whep", "offer for path 'aac' refused: the stream doesn't contain any supported codec"),
+    ],
+)
+async def test_a_refusal_is_logged_once(endpoint: str, line: str) -> None:
+    async with running(paths={"aac": {}, "locked": {"readUser": "u", "readPass": "p"}}) as fixture:
+        fixture.publish("aac", [Track(0, MPEG4Audio())])
+        for _ in range(3):
+            assert (await fixture.http.post(endpoint, content=VIEW, headers=SDP)).status_code >= 400
+        (found,) = [told for told in fixture.log.lines if "refused" in told]
+        assert found.startswith(f"INFO [WebRTC] [conn 127.0.0.1] {line}")
+
+
 async def test_a_viewer_is_told_why_the_source_fails() -> None:
     # Nothing listens on port 1.
     async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x"}}) as fixture:

@@ -23,6 +23,7 @@ from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.reasons import (
+    LOGGED_REASONS,
     Problem,
     access_problem,
     codec_problem,
@@ -35,6 +36,7 @@ from polycast.protocols.hls.reasons import (
 )
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
+from polycast.protocols.refusals import Refusals
 from polycast.web import (
     ASSETS_FOLDER,
     CONTENT_SECURITY_POLICY,
@@ -97,6 +99,7 @@ class RequestHandler:
         self._access = server.context.hub.access
         self._remuxers = server.remuxers
         self._responses = ResponseFactory(server.settings.hls_allow_origin)
+        self._refusals = Refusals()
         self._pages: asyncio.Future[None] | None = None
         """Done when the pages are loaded."""
 
@@ -213,6 +216,7 @@ class RequestHandler:
         problem = await self._authorize(transaction, target)
         if problem is None:
             return await self._html(request, PLAYER_PAGE, depth)
+        self._log_refusal(transaction, target, problem)
         if b"text/html" not in request.fields.get(b"accept", b""):
             return refuse(self._responses, request, problem)
         await self._load_pages()
@@ -263,6 +267,7 @@ class RequestHandler:
         request = transaction.request
         problem = await self._authorize(transaction, target)
         if problem is not None:
+            self._log_refusal(transaction, target, problem)
             return refuse(self._responses, request, problem)
         remuxer = self._remuxers.get(path_name)
         if remuxer is None:
@@ -272,7 +277,9 @@ class RequestHandler:
                 remuxer = await self._server.make_remuxer(path_name, self._client_of(transaction))
             except (PathError, LocalProtocolError) as error:
                 self._log.debug("%s: %s", target.path, error)
-                return refuse(self._responses, request, self._problem_of(error, path_name))
+                problem = self._problem_of(error, path_name)
+                self._log_refusal(transaction, target, problem)
+                return refuse(self._responses, request, problem)
         found = remuxer.request(key, transaction, self._server.now())
         return self._file_response(request, remuxer, found) if found is not None else None
 
@@ -330,6 +337,21 @@ class RequestHandler:
     def _client_of(self, transaction: Transaction) -> str:
         proxies = self._server.settings.hls_trusted_proxies
         return client_of(transaction.request, transaction.peer[0], proxies)
+
+    def _log_refusal(self, transaction: Transaction, target: Target, problem: Problem) -> None:
+        """Log a refusal that is not logged elsewhere: `AccessControl` logs those of credentials and addresses."""
+        if problem.reason not in LOGGED_REASONS:
+            return
+        text = f"{problem.detail} ({', '.join(problem.codecs)})" if problem.codecs else problem.detail
+        address, now = self._client_of(transaction), self._server.context.loop.time()
+        if self._refusals.is_worth_telling(address, target.folder, text, now):
+            self._log.info(
+                "[conn %s] request for path '%s' refused (%d): %s",
+                address,
+                target.folder,
+                problem.status,
+                text,
+            )
 
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
         """Return None if the client may read, otherwise the reason for refusing it."""

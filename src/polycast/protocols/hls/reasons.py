@@ -58,6 +58,12 @@ class Reason(StrEnum):
     OTHER = "other"
 
 
+LOGGED_REASONS: Final = frozenset(
+    {Reason.NOT_CONFIGURED, Reason.UNSUPPORTED_CODECS, Reason.CREDENTIALS_REQUIRED, Reason.HOST_REFUSED}
+)
+"""What an operator can find out only from the log of this server."""
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """A refusal: the members of RFC 9457 and additional ones. Times are durations, independent of the viewer's
     clock."""

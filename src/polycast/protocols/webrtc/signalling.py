@@ -14,13 +14,14 @@ import msgspec
 from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
+from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.refusals import Refusals
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.session import Session
@@ -107,6 +108,7 @@ class SignallingHandler:
         self._server = server
         self._log = server.log
         self._responses = ResponseFactory(server.settings.webrtc_allow_origin)
+        self._refusals = Refusals()
 
     def allow_origin(self, origin: str) -> None:
         """Use another ``Access-Control-Allow-Origin`` from now on."""
@@ -174,10 +176,10 @@ class SignallingHandler:
             self._log.debug("[conn %s] %s", address, error)
             return self._error(404, f"no stream is available on path '{target.path}'{error.cause}")
         except RemoteProtocolError as error:
-            self._log.info("[conn %s] offer for path '%s' refused: %s", address, target.path, error)
+            self._log_refusal("offer", address, target, str(error))
             return self._error(error.status, str(error))
         except PathError as error:
-            self._log.info("[conn %s] offer for path '%s' refused: %s", address, target.path, error)
+            self._log_refusal("offer", address, target, str(error))
             return self._error(400, str(error))
         query = f"?{target.query}" if target.query else ""
         location = f"/{quote(target.path)}/{target.last}/{session.secret}{query}"
@@ -266,22 +268,32 @@ class SignallingHandler:
     async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
         """Return None if the client is authorised, otherwise the response."""
         server = self._server
+        address = self._client_of(transaction)
         allowed = server.configuration.allowed_hosts
         if not is_host_allowed(transaction.request, allowed) and server.context.hub.is_protected(target.path, action):
             host = host_of(authority_of(transaction.request))
-            return self._error(403, f"'{host}' is not a name of this server; the setting allowedHosts adds names")
-        address = self._client_of(transaction)
+            text = f"'{host}' is not a name of this server; the setting allowedHosts adds names"
+            self._log_refusal("request", address, target, text)
+            return self._error(403, text)
         credentials = PlainCredentials(*self._credentials(transaction.request, target))
         try:
             await server.context.hub.authorize(
                 AccessRequest(action, target.path, target.query, address, credentials, asks_again=True)
             )
-        except AccessDenied:
+        except AccessDenied as denied:
+            # `AccessControl` logs those that have credentials, or a wrong address.
+            if not credentials.is_given and denied.denial is not Denial.ADDRESS:
+                self._log_refusal("request", address, target, "authentication is needed")
             challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
             return self._error(401, "authentication error", [challenge])
         except PathError as error:
+            self._log_refusal("request", address, target, str(error))
             return self._error(404, str(error))
         return None
+
+    def _log_refusal(self, what: str, address: str, target: Target, reason: str) -> None:
+        if self._refusals.is_worth_telling(address, target.path, reason, self._server.context.loop.time()):
+            self._log.info("[conn %s] %s for path '%s' refused: %s", address, what, target.path, reason)
 
     # Responses
 
