@@ -225,3 +225,24 @@ async def test_junk_in_headers(name: str) -> None:
                 for method in ("GET", "OPTIONS"):
                     answer = await it.client.request(method, target, headers={name: value})
                     assert answer.status_code < 500, (method, target, value)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (
+            b"OPTIONS rtsp://localhost:8888/cam RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+            r"request refused \(505\): the peer speaks RTSP, but this is an HTTP port",
+        ),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00",
+            r"request refused \(400\): the peer speaks TLS, but this port is not encrypted",
+        ),
+    ],
+)
+async def test_clients_of_other_protocols_are_logged(data: bytes, line: str) -> None:
+    async with running() as it:
+        _, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(data)
+        await it.log.wait(rf"^INFO \[HLS\] \[conn .*\] {line}")
+        writer.close()

@@ -117,6 +117,13 @@ async def test_tls_client_on_the_plain_port(it: Fixture, pair: Pair) -> None:
     await it.log.wait(r"closed \(invalid data: TLS handshake on the plain port; use the rtsps:// address\)$")
 
 
+async def test_rtmp_client_on_the_rtsp_port(it: Fixture, pair: Pair) -> None:
+    client = await it.client()
+    client.send(b"\x03" + bytes(1536))
+    reason = "the peer speaks RTMP, but this is an RTSP port; that of RTMP is usually 1935"
+    await it.log.wait(rf"\[conn {client.address}\] closed \(invalid data: {reason}\)$")
+
+
 async def test_bad_request_in_mid_stream_ends_only_its_session(it: Fixture, pair: Pair) -> None:
     publisher = await it.publisher("cam")
     reader = await it.reader("cam")

@@ -98,6 +98,7 @@ HTTP1_CASES = [
     Http1Case("two Hosts", _with(b"Host: h"), [], 400, goes_on=False),
     Http1Case("HTTP/0.9", b"GET /\r\n\r\n", [], 505, goes_on=False),
     Http1Case("HTTP/2.0", b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", [], 505, goes_on=False),
+    Http1Case("RTSP", b"OPTIONS rtsp://h:8888/cam RTSP/1.0\r\nCSeq: 1\r\n\r\n", [], 505, goes_on=False),
     Http1Case("bare LF", b"GET / HTTP/1.1\nHost: h\n\n", [], 400, goes_on=False),
     Http1Case("folded header", _with(b"A: b\r\n c"), [], 400, goes_on=False),
     Http1Case("space before colon", _with(b"A : b"), [], 400, goes_on=False),

@@ -190,7 +190,9 @@ class HttpConnection(TcpConnection):
             engine.receive_data(data)
         except RemoteProtocolError as error:
             self._unread = b""  # the engine answers the requests before it, and then it is finished
-            self.close_reason = self.close_reason or f"invalid data: {error}"
+            if not self.close_reason:
+                self.log.info("request refused (%d): %s", error.status, error)
+                self.close_reason = f"invalid data: {error}"
 
     def _handle_requests(self, engine: Engine, now: float) -> bool:
         """Handle the requests that the engine has read; return whether there are no more for now."""

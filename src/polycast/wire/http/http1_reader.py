@@ -23,6 +23,8 @@ HEAD_LIMIT: Final = TARGET_LIMIT + HEADERS_LIMIT
 # Bytes of the syntax around a body (chunk extensions, trailers) without any bytes of the body in between.
 SYNTAX_LIMIT: Final = HEADERS_LIMIT
 
+_TLS_HANDSHAKE: Final = 0x16  # the first byte of a TLS record with a handshake
+
 # Bytes of a read that is cached with its request. Players' requests have a few hundred.
 KNOWN_SIZE: Final = 2 * 1024
 
@@ -131,11 +133,16 @@ class RequestReader:
         if self.has_ended:
             return
         self._message.size += len(data)
+        is_first = not self.is_incomplete
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             if not self.has_ended:
-                raise self.fail(*(self._refusal or (f"not an HTTP request: {error}", 400))) from None
+                is_tls = is_first and data[0] == _TLS_HANDSHAKE
+                problem = (
+                    "the peer speaks TLS, but this port is not encrypted" if is_tls else f"not an HTTP request: {error}"
+                )
+                raise self.fail(*(self._refusal or (problem, 400))) from None
         message = self._message
         if self.is_incomplete and message.size > (HEAD_LIMIT if message.request is None else SYNTAX_LIMIT + HEAD_LIMIT):
             raise self.fail(*_too_long(message.target))
@@ -214,6 +221,8 @@ class RequestReader:
 
     def _check(self, request: Request, version: str) -> None:
         fields = request.fields
+        if request.target.startswith((b"rtsp://", b"rtsps://")):  # the parser also knows RTSP
+            self._refuse("the peer speaks RTSP, but this is an HTTP port; that of RTSP is usually 8554", 505)
         if version != "1.1":
             if version != "1.0":
                 self._refuse(f"HTTP version {version}", 505)

@@ -38,6 +38,7 @@ INTERLEAVED_LIMIT: Final = 0xFFFF
 """Payload bytes of an interleaved frame: the maximum of its 16-bit length."""
 
 _COLON: Final = 0x3A
+_RTMP_VERSION: Final = 3  # the first byte of its handshake
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PADDING: Final = b" \t"
@@ -290,6 +291,8 @@ def _check_method(method: bytes, limits: Limits) -> None:
             raise RemoteProtocolError("TLS handshake on the plain port; use the rtsps:// address")
         if len(method) == 1:
             return
+    if method[0] == _RTMP_VERSION:
+        raise RemoteProtocolError("the peer speaks RTMP, but this is an RTSP port; that of RTMP is usually 1935")
     if len(method) > limits.method:
         raise RemoteProtocolError(f"method longer than {limits.method} bytes")
     if not _METHOD_BYTES.issuperset(method):
