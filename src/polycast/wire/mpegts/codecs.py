@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from polycast.codecs import aac, h264, h265
+from polycast.codecs.nal import join_annexb
 from polycast.errors import ProtocolError
 from polycast.media.codec import (
     AC3,
@@ -61,21 +62,18 @@ _OPUS_CONTROL_PREFIX = b"\x7f\xe0"
 
 
 def _h264_payload(codec: H264, frame: Frame) -> bytes:
-    if not frame.key:
-        return _H264_DELIMITER + frame.annexb()
-    units = h264.with_parameter_sets(codec, frame.units)
-    if units == frame.units:
-        return _H264_DELIMITER + frame.annexb()
-    return _H264_DELIMITER + ANNEX_B_START_CODE + ANNEX_B_START_CODE.join(units)
+    units = h264.with_parameter_sets(codec, frame.units) if frame.key else frame.units
+    return _H264_DELIMITER + _annexb(frame, units)
 
 
 def _h265_payload(codec: H265, frame: Frame) -> bytes:
-    if not frame.key:
-        return _H265_DELIMITER + frame.annexb()
-    units = h265.with_parameter_sets(codec, frame.units)
-    if units == frame.units:
-        return _H265_DELIMITER + frame.annexb()
-    return _H265_DELIMITER + ANNEX_B_START_CODE + ANNEX_B_START_CODE.join(units)
+    units = h265.with_parameter_sets(codec, frame.units) if frame.key else frame.units
+    return _H265_DELIMITER + _annexb(frame, units)
+
+
+def _annexb(frame: Frame, units: tuple[bytes, ...]) -> bytes:
+    """Return units in Annex B form; the frame keeps that form of its own units for all readers."""
+    return frame.annexb() if units == frame.units else join_annexb(units)
 
 
 def _aac_payload(codec: MPEG4Audio, frame: Frame) -> bytes:
