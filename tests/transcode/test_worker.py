@@ -130,6 +130,25 @@ def test_the_queue_is_limited(running: Running) -> None:
     assert [seen() for _ in range(MAXIMUM_WAITING + 1)][-1] == OTHER
 
 
+def test_descriptions_of_the_track_are_limited(running: Running) -> None:
+    """A publisher may change its parameters with each message, faster than decoders can be opened."""
+    Transcoder.may_work.clear()
+    running.worker.put([frame()])
+    assert seen() == TRACK
+    seen()
+    for _ in range(3 * MAXIMUM_WAITING):
+        running.worker.put([TRACK])
+    running.worker.put([TRACK, frame(), OTHER])
+    assert running.worker.dropped == 1
+    Transcoder.may_work.set()
+    assert len(running.next()) == 1
+    running.worker.put([last := frame()])
+    assert running.next() == [last]
+    received = [seen() for _ in range(Transcoder.seen.qsize())]
+    assert received[-2:] == [OTHER, last]
+    assert len(received) <= MAXIMUM_WAITING + 2
+
+
 def test_errors_are_told(running: Running) -> None:
     running.worker.put([frame(b"broken"), good := frame()])
     assert running.next() == [good]

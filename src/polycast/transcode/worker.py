@@ -13,7 +13,8 @@ from polycast.media.track import Track
 from polycast.transcode.audio import AudioTranscoder
 
 MAXIMUM_WAITING: Final = 1_000
-"""Frames that wait for the thread: what a publisher sends at once when it begins, about 20 s of sound."""
+"""Frames and descriptions of the track that wait for the thread: what a publisher sends at once when it begins, about
+20 s of sound."""
 
 MAXIMUM_AGE: Final = 1.0
 """Seconds that a frame waits; older sound would only delay the pictures, or be played too late."""
@@ -39,7 +40,7 @@ class AudioWorker:
         self._condition = threading.Condition()
         self._batches: deque[tuple[float, Sequence[Frame | Track]]] = deque()
         self._waiting = 0
-        """Number of frames in these batches."""
+        """Number of entries in these batches."""
         self._is_closed = False
         self.dropped = 0
         """Frames that were dropped because the thread could not keep up."""
@@ -54,15 +55,18 @@ class AudioWorker:
         self.thread.start()
 
     def put(self, entries: Sequence[Frame | Track]) -> None:
-        """Pass on frames, and changed descriptions of the track in their place between them."""
+        """Pass on frames, and changed descriptions of the track in their place between them.
+
+        If too many are waiting, the frames are dropped, and of the descriptions only the last one is kept.
+        """
         with self._condition:
-            count = sum(isinstance(entry, Frame) for entry in entries)
-            if self._waiting + count > MAXIMUM_WAITING:
-                self.dropped += count
-                entries = [entry for entry in entries if isinstance(entry, Track)]
-                count = 0
-            self._waiting += count
+            if self._waiting + len(entries) > MAXIMUM_WAITING:
+                self.dropped += sum(isinstance(entry, Frame) for entry in entries)
+                entries = [entry for entry in entries if isinstance(entry, Track)][-1:]
+                if entries and self._batches and all(isinstance(entry, Track) for entry in self._batches[-1][1]):
+                    self._waiting -= len(self._batches.pop()[1])
             if entries:
+                self._waiting += len(entries)
                 self._batches.append((self._now(), entries))
                 self._condition.notify()
 
@@ -91,7 +95,7 @@ class AudioWorker:
             if self._is_closed:
                 return None
             batch = self._batches.popleft()
-            self._waiting -= sum(isinstance(entry, Frame) for entry in batch[1])
+            self._waiting -= len(batch[1])
             return batch
 
     def _transcode(self, transcoder: AudioTranscoder, received: float, entries: Sequence[Frame | Track]) -> list[Frame]:
