@@ -179,11 +179,8 @@ class RtmpPusher(Pusher, FrameReader):
     def _may_send(self, index: int, frame: Frame, outbox: Outbox) -> bool:
         """Whether a frame is sent: from a key frame on, and while the server keeps up."""
         starts = (index == self._key_track and frame.key) or self._key_track < 0
-        if not outbox.ready and starts and outbox.has_drained():
-            outbox.ready = True
-            self._flowing = True
-        if not self._flowing and starts:
-            self._flowing = True
+        if starts and (outbox.ready or outbox.has_drained()):
+            outbox.ready = self._flowing = True
         if not outbox.ready:
             self._flowing = False
             outbox.dropped += 1
