@@ -23,12 +23,10 @@ def _without(units: Container[bytes], frame: Frame) -> bytes:
 
 
 def _h264_samples(codec: H264, length_size: int) -> Samples:
-    has_parameter_sets = bool(codec.sps and codec.pps)
-
     def read(data: bytes) -> tuple[tuple[bytes, ...], bool]:
         units = h264.without_delimiters(nal.split_length_prefixed(data, length_size))
         key = h264.is_key(units)
-        return (h264.with_parameter_sets(codec, units) if key and has_parameter_sets else units), key
+        return (h264.with_parameter_sets(codec, units) if key else units), key
 
     return read
 
