@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from polycast.errors import LocalProtocolError
 from polycast.media.codec import Kind, label
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.mpegts import constants as ts
-from polycast.wire.mpegts.codecs import CODECS
+from polycast.wire.mpegts.codecs import CODECS, CodecMapping
 from polycast.wire.mpegts.packet import PacketWriter
 from polycast.wire.mpegts.pes import build_pes_header
 from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program_association, build_program_map
@@ -22,8 +23,8 @@ MAXIMUM_PCR_INTERVAL = 9_000
 """Ticks of 90 kHz (100 ms) between two PCR (ISO/IEC 13818-1 section 2.7.2); longer gaps get a packet of their own."""
 
 
-def _descriptors(track: Track) -> bytes:
-    descriptors = CODECS[track.codec].descriptors(track.codec)
+def _descriptors(mapping: CodecMapping[Any], track: Track) -> bytes:
+    descriptors = mapping.descriptors(track.codec)
     language = (track.language or "").encode("ascii", "ignore")
     if len(language) == 3:  # ISO 639-2
         descriptors += bytes((ts.DESCRIPTOR_LANGUAGE, 4)) + language + b"\x00"
@@ -45,7 +46,6 @@ class Muxer:
             if track.codec not in CODECS:
                 raise LocalProtocolError(f"MPEG-TS cannot carry {label(track.codec)}")
         self._tracks = list(tracks)
-        self._codecs = [track.codec for track in tracks]
         self._mappings = [CODECS[track.codec] for track in tracks]
         self._writers = [PacketWriter(ts.FIRST_ELEMENTARY_PID + index) for index in range(len(tracks))]
         self._table_writers = PacketWriter(ts.PROGRAM_ASSOCIATION_PID), PacketWriter(ts.PROGRAM_MAP_PID)
@@ -57,9 +57,9 @@ class Muxer:
     def _build_tables(self) -> None:
         streams = tuple(
             ElementaryStream(
-                CODECS[track.codec].stream_type(track.codec), ts.FIRST_ELEMENTARY_PID + index, _descriptors(track)
+                mapping.stream_type(track.codec), ts.FIRST_ELEMENTARY_PID + index, _descriptors(mapping, track)
             )
-            for index, track in enumerate(self._tracks)
+            for index, (mapping, track) in enumerate(zip(self._mappings, self._tracks, strict=True))
         )
         self._sections = (
             build_program_association(ts.PROGRAM_MAP_PID),
@@ -68,10 +68,9 @@ class Muxer:
 
     def update_track(self, index: int, track: Track) -> None:
         """Take new codec parameters of a track, from its next frame on; the codec stays of its kind."""
-        if type(track.codec) is not type(self._codecs[index]):
+        if type(track.codec) is not type(self._tracks[index].codec):
             raise LocalProtocolError("a track of a transport stream cannot change its codec")
         self._tracks[index] = track
-        self._codecs[index] = track.codec
         self._build_tables()
 
     def tables(self) -> bytes:
@@ -83,7 +82,7 @@ class Muxer:
     def write_frame(self, index: int, frame: Frame, pts: int, dts: int) -> bytes:
         """Return the packets of one frame of the track at ``index``; ``pts`` and ``dts`` in ticks of 90 kHz."""
         mapping = self._mappings[index]
-        payload = mapping.payload(self._codecs[index], frame)
+        payload = mapping.payload(self._tracks[index].codec, frame)
         header = build_pes_header(mapping.stream_id, len(payload), pts + DECODER_DELAY, dts + DECODER_DELAY)
         writer = self._writers[index]
         if index == self._pcr_index:
