@@ -156,9 +156,8 @@ class PackedAudioDemuxer:
         if parser is None:
             raise RemoteProtocolError("it is neither MPEG-TS nor MP4 nor packed audio")
         frames: list[Frame] = []
-        for start in range(
-            0, len(data), MAXIMUM_INCOMPLETE_SIZE
-        ):  # a parser processes a limited number of frames at once
+        # A parser processes a limited number of frames at once.
+        for start in range(0, len(data), MAXIMUM_INCOMPLETE_SIZE):
             frames += parser.parse(data[start : start + MAXIMUM_INCOMPLETE_SIZE], time, time)
             time = None
         if parser.ready:
