@@ -1,10 +1,12 @@
-"""The web pages of the HLS server: a player for each path, a list of the live paths, and their assets.
+"""The web pages of the HLS server (a player for each path, a list of the live paths) and of the WebRTC server (pages to
+watch and to publish), and their assets.
 
 Nothing is loaded from other servers, so they work offline. Files are read once, when first requested.
 
 Where they are served, relative to the server's root::
 
-    /<path>/                      page(PLAYER_PAGE, depth), depth = number of segments in <path>
+    /<path>/                      page(PLAYER_PAGE, depth), depth = number of segments in <path>; WATCH_PAGE for WebRTC
+    /<path>/publish               page(PUBLISH_PAGE, depth), WebRTC only
     /                             page(INDEX_PAGE, 0), or page(START_PAGE, 0) if the list is disabled
     /_polycast/<name>             asset(name), name may contain one slash
     /_polycast/paths.json         not in this module: a JSON array that the index page requests every few seconds

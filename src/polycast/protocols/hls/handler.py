@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -36,28 +35,16 @@ from polycast.protocols.hls.reasons import (
 )
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
+from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.protocols.refusals import Refusals
-from polycast.web import (
-    ASSETS_FOLDER,
-    CONTENT_SECURITY_POLICY,
-    INDEX_PAGE,
-    PLAYER_PAGE,
-    START_PAGE,
-    Asset,
-    asset,
-    page,
-    page_with_problem,
-    preload,
-)
+from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
 from polycast.wire.hls.muxer import select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
-from polycast.wire.http.message import Header, Request
+from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 
 PATHS_DOCUMENT: Final = "paths.json"
-
-_POLICY: Final = CONTENT_SECURITY_POLICY.encode()
 
 
 class Host(Protocol):
@@ -100,12 +87,12 @@ class RequestHandler:
         self._remuxers = server.remuxers
         self._responses = ResponseFactory(server.settings.hls_allow_origin)
         self._refusals = Refusals()
-        self._pages: asyncio.Future[None] | None = None
-        """Done when the pages are loaded."""
+        self._pages = Pages(server.context.loop, server.settings.hls_allow_origin)
 
     def allow_origin(self, origin: str) -> None:
         """Use another ``Access-Control-Allow-Origin`` from now on."""
         self._responses = ResponseFactory(origin)
+        self._pages.allow_origin(origin)
         for remuxer in self._remuxers.values():
             remuxer.forget_answers()
 
@@ -183,61 +170,32 @@ class RequestHandler:
     def _shared(self, transaction: Transaction, name: str) -> Response | None:
         """Answer a request for the list of paths, or for a file of the pages."""
         if name and name != PATHS_DOCUMENT:
-            self._run(transaction, self._shared_file(transaction.request, name))
+            self._run(transaction, self._pages.asset(transaction.request, name))
             return None
         is_listed = self._server.settings.hls_index
         if name:
             return self._list_paths(transaction.request) if is_listed else self._not_found()
-        answer = self._html(transaction.request, INDEX_PAGE, 0) if is_listed else self._start_page()
+        answer = self._pages.page(transaction.request, INDEX_PAGE, 0) if is_listed else self._start_page()
         self._run(transaction, answer)
         return None
 
     async def _start_page(self) -> Response:
         """Explain where streams are; the status is that of rtsp-simple-server, which has no page here."""
-        await self._load_pages()
-        headers = [(b"content-security-policy", _POLICY)]
-        return self._responses.document(404, b"text/html; charset=utf-8", page(START_PAGE).body, headers)
-
-    async def _shared_file(self, request: Request, name: str) -> Response:
-        await self._load_pages()
-        found = asset(name)
-        return self._asset(request, found) if found is not None else self._not_found()
-
-    async def _load_pages(self) -> None:
-        """Load the pages at the first request, in a thread, so that streams are not delayed."""
-        if self._pages is None:
-            self._pages = self._server.context.loop.run_in_executor(None, preload)
-        if not self._pages.done():
-            await asyncio.shield(self._pages)
+        await self._pages.load()
+        return self._responses.document(404, b"text/html; charset=utf-8", page(START_PAGE).body, [POLICY_HEADER])
 
     async def _page(self, transaction: Transaction, target: Target) -> Response:
         request = transaction.request
         depth = target.folder.count("/") + 1
         problem = await self._authorize(transaction, target)
         if problem is None:
-            return await self._html(request, PLAYER_PAGE, depth)
+            return await self._pages.page(request, PLAYER_PAGE, depth)
         self._log_refusal(transaction, target, problem)
         if b"text/html" not in request.fields.get(b"accept", b""):
             return refuse(self._responses, request, problem)
-        await self._load_pages()
+        await self._pages.load()
         body = page_with_problem(depth, msgspec.json.encode(problem).decode())
-        return refuse_page(self._responses, problem, body, [(b"content-security-policy", _POLICY)])
-
-    async def _html(self, request: Request, name: str, depth: int) -> Response:
-        """Return a page ``depth`` folders below the root."""
-        await self._load_pages()
-        return self._asset(request, page(name, depth), [(b"content-security-policy", _POLICY)])
-
-    def _asset(self, request: Request, found: Asset, headers: Sequence[Header] = ()) -> Response:
-        return self._responses.file(
-            found.body,
-            found.content_type,
-            cache=found.cache_control,
-            etag=found.etag,
-            is_compressible=True,
-            packed=found.gzip_body,
-            headers=headers,
-        ).respond(request)
+        return refuse_page(self._responses, problem, body, [POLICY_HEADER])
 
     def _list_paths(self, request: Request) -> Response:
         """List the live paths that anybody may read; those with credentials are not listed."""

@@ -24,12 +24,12 @@ from polycast.net.http.transaction import RequestCaches
 from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
 from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.pages import Pages
 from polycast.protocols.tcp_server import TcpServer
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_port import MediaPort
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
-from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler

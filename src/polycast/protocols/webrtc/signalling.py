@@ -21,11 +21,11 @@ from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
 from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.pages import Pages
 from polycast.protocols.refusals import Refusals
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
-from polycast.protocols.webrtc.pages import Pages
 from polycast.protocols.webrtc.session import Session
-from polycast.web import PUBLISH_PAGE, WATCH_PAGE
+from polycast.web import ASSETS_FOLDER, PUBLISH_PAGE, WATCH_PAGE
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 
@@ -44,6 +44,8 @@ so is everything else, since a publisher may choose the name of a codec."""
 
 _ACTIONS: Final = {"whip": Action.PUBLISH, "whep": Action.READ}
 _SCRIPTS: Final = frozenset({"reader.js", "publisher.js"})
+"""Scripts that the pages of other servers embed."""
+_SCRIPT_CACHE: Final = "max-age=3600"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +135,9 @@ class SignallingHandler:
         target = read_target(request.target)
         if request.method == "OPTIONS" and b"access-control-request-method" in request.fields:
             return self._responses.empty(204, _allowed())
-        shared = await self._server.pages.asset(request, target.path, target.last)
-        if shared is not None:
-            return shared
+        root, _, version = target.path.partition("/")
+        if root == ASSETS_FOLDER:
+            return await self._server.pages.asset(request, f"{version}/{target.last}" if version else target.last)
         if target.last in _ACTIONS and target.path:
             if target.secret:
                 return self._session(request, target)
@@ -226,12 +228,12 @@ class SignallingHandler:
     # Pages
 
     async def _page(self, transaction: Transaction, target: Target) -> Response:
-        pages = self._server.pages
+        pages, depth = self._server.pages, target.path.count("/") + 1
         if target.last in _SCRIPTS:
-            return await pages.script(transaction.request, target.last)
+            return await pages.asset(transaction.request, target.last, cache=_SCRIPT_CACHE)
         if target.last == "publish" and target.path:
             refusal = await self._authorize(transaction, target, Action.PUBLISH)
-            return refusal or await pages.page(transaction.request, PUBLISH_PAGE, target.path)
+            return refusal or await pages.page(transaction.request, PUBLISH_PAGE, depth)
         if target.last == "favicon.ico":
             return self._error(404, "not found")
         if target.last:
@@ -241,7 +243,7 @@ class SignallingHandler:
         if not target.path:
             return self._error(404, "not found")
         refusal = await self._authorize(transaction, target, Action.READ)
-        return refusal or await pages.page(transaction.request, WATCH_PAGE, target.path)
+        return refusal or await pages.page(transaction.request, WATCH_PAGE, depth)
 
     # Authorisation
 
