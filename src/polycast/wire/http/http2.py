@@ -293,12 +293,12 @@ class Http2Connection:
             raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "the client sends without reading")
 
     def _count_idle_frame(self) -> None:
-        misuse = self._abuse
-        misuse.idle_frames += 1
-        if misuse.idle_frames > IDLE_FRAME_LIMIT:
-            misuse.on_data_sent(self._output.frames_sent)
+        abuse = self._abuse
+        abuse.idle_frames += 1
+        if abuse.idle_frames > IDLE_FRAME_LIMIT:
+            abuse.on_data_sent(self._output.frames_sent)
             self._output.frames_sent = 0
-            if misuse.idle_frames > IDLE_FRAME_LIMIT:
+            if abuse.idle_frames > IDLE_FRAME_LIMIT:
                 raise self._fail(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without effect")
 
     def _count_reset(self) -> None:
