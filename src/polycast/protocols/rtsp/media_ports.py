@@ -33,8 +33,6 @@ class MediaPorts:
         """Called after all datagrams of a wake-up were delivered: the streams' `end_of_read`."""
         rtp = open_udp_socket(*rtp_address, receive_buffer_size, SEND_BUFFER_SIZE)
         try:
-            if rtcp_address[1] == 0:
-                rtcp_address = (rtcp_address[0], 0)
             rtcp = open_udp_socket(*rtcp_address, receive_buffer_size, SEND_BUFFER_SIZE)
         except OSError:
             rtp.close()

@@ -36,7 +36,7 @@ RTP_INFO_LEAD_SECONDS = 0.1
 FIRST_PACKETS_SECONDS = 1.0
 
 Outcome = list[events.Event]
-"""The result of a request: a text for the log, and whether the connection ends."""
+"""The result of a request: what the engine reports after the answer."""
 
 Request = (
     events.DescribeRequested

@@ -137,8 +137,9 @@ class FragmentBuffer:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self.size = 0
+        """Bytes of the fragments so far."""
         self.limit = MAXIMUM_FRAME_SIZE
-        """Its size in bytes."""
+        """Maximum bytes of the frame."""
 
     def __bool__(self) -> bool:
         return bool(self._parts)

@@ -214,7 +214,7 @@ class MJPEGPacketizer(BasePacketizer):
         tail = bytes((kind, _DYNAMIC_TABLES, (image.width + 7) // 8, (image.height + 7) // 8))
         if image.restart_interval:
             # F and L set, count 0x3FFF: frames are decoded whole (section 3.1.7).
-            tail += image.restart_interval.to_bytes(2, "big") + b"\xff\xff"
+            tail += image.restart_interval.to_bytes(2, "big") + _UNALIGNED
         tables = struct.pack("!BBH", 0, 0, len(image.tables)) + image.tables
         payloads: list[bytes] = []
         position = 0

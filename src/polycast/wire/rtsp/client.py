@@ -234,7 +234,7 @@ class ClientConnection:
         return exchange.number
 
     def forget(self, number: int) -> None:
-        """Ignore the answers to all pending requests."""
+        """Ignore the answer to a request, by its number."""
         for exchange in self._pending:
             if exchange.number == number:
                 exchange.deadline = None

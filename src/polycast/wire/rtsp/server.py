@@ -20,7 +20,14 @@ from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Respon
 from polycast.wire.rtsp.parser import MessageParser
 from polycast.wire.rtsp.refusal import refusal
 from polycast.wire.rtsp.response_writer import ResponseWriter
-from polycast.wire.rtsp.server_session import SESSION_TIMEOUT, Announcement, Endpoint, ServerSession, TrackSetup
+from polycast.wire.rtsp.server_session import (
+    SESSION_TIMEOUT,
+    STREAMING,
+    Announcement,
+    Endpoint,
+    ServerSession,
+    TrackSetup,
+)
 from polycast.wire.rtsp.states import State, next_state
 from polycast.wire.rtsp.transport_choice import ChosenTransport, Protocol
 from polycast.wire.rtsp.url import (
@@ -204,7 +211,7 @@ class ServerConnection:
         self._close()
         sessions = [*self.carried]
         for session in sessions:
-            if session.state in (State.PLAYING, State.RECORDING) and session.protocol is not Protocol.TCP:
+            if session.state in STREAMING and session.protocol is not Protocol.TCP:
                 session.move_to(None)
         return [session for session in sessions if session.carrier is self]
 
