@@ -13,7 +13,7 @@ from tests.hub.support import AUDIO, PPS, SPS, VIDEO, Frames, Packets, make_stre
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FramedRun, MixedBatch, PacketBatch, PacketRun
 from polycast.hub.stream import FRAME_WAIT_BYTES, Stream
-from polycast.media.codec import H264
+from polycast.media.codec import AV1, H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
@@ -502,3 +502,15 @@ async def test_frames_in_progress_of_all_tracks_have_a_limit_in_sum() -> None:
     assert all(depacketizer is not None and depacketizer.errors == 1 for depacketizer in depacketizers)
     assert stream.frame_limit == 1 << 20
     assert make_stream(VIDEO, AUDIO).frame_limit == 12 << 20
+
+
+async def test_temporal_units_of_av1_have_the_same_limit() -> None:
+    stream = make_stream(*(Track(index, AV1()) for index in range(24)))
+    stream.add_reader(Frames())
+    for index in range(24):
+        for sequence in range(40):
+            write(stream, rtp(sequence, b"\x10\x30" + bytes(60_000), marker=False), track=index)
+    stream.flush()
+    depacketizers = [track._lane._depacketizer for track in stream.tracks]
+    assert sum(depacketizer._size for depacketizer in depacketizers) <= 24 << 20  # type: ignore[union-attr]
+    assert all(depacketizer is not None and depacketizer.errors for depacketizer in depacketizers)

@@ -157,7 +157,7 @@ class AV1Depacketizer(BaseDepacketizer):
         if kind in _NOT_IN_FRAMES:
             return
         self._size += len(unit)
-        if len(self._units) == av1.MAXIMUM_OBUS_PER_TEMPORAL_UNIT or self._size > av1.MAXIMUM_TEMPORAL_UNIT_SIZE:
+        if len(self._units) == av1.MAXIMUM_OBUS_PER_TEMPORAL_UNIT or self._size > self._fragments.limit:
             self._forget_frame()
             raise RemoteProtocolError("AV1 temporal unit is too large")
         self._units.append(unit)
