@@ -54,8 +54,7 @@ _SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")
 SEEDS: list[bytes] = [
     b"\0\xff" + _picture(254, b"\x7c\x85\x88", b"\x7c\x05\x88") + _picture(258, b"\x7c\x81\x9a", b"\x7c\x01\x9a"),
     b"\0\x40" + _picture(65_534, b"\x7c\x81\x9a", b"\x7c\x01\x9a", 6) + _picture(8, b"\x65\x88", b"\x65\x04"),
-    b"\0\xff"
-    + _frames(*_packets(1, [_SPS, b"\x68\xce\x3c\x80"])),
+    b"\0\xff" + _frames(*_packets(1, [_SPS, b"\x68\xce\x3c\x80"])),
     b"\1\xff" + _picture(1, b"\x62\x01\x93\xaf", b"\x62\x01\x13\xaf") + _picture(5, b"\x62\x01\x81", b"\x62\x01\x01"),
     b"\2\x80" + _picture(1, b"\x18\x0a\x01", b"\x90\x00") + _picture(5, b"\x10\x32", b"\x90\x01"),
     b"\3\x80" + _picture(1, b"\x10\x10\x02", b"\x00\x10") + _picture(5, b"\x10\x11", b"\x00\x11"),
