@@ -448,6 +448,11 @@ async def test_runs_of_packets_equal_single_packets() -> None:
     assert [each.sequence for each in first.from_key(0).runs[0].packets] == [1, 2, 3, 4, 5, 6]
     (piece,) = first.runs[0].framed()
     assert piece is run.buffer.data
+    assert (
+        first.runs[0].payload_size
+        == second.runs[0].payload_size
+        == sum(each.end - each.payload for each in run.packets)
+    )
 
 
 async def test_runs_of_packets_after_a_loss() -> None:

@@ -14,7 +14,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.packet_buffer import Framing, PacketBuffer
 from polycast.media.track import Track
-from polycast.rtp.header import parse_packet
+from polycast.rtp.header import HEADER_SIZE, parse_packet
 
 Form = TypeVar("Form")
 
@@ -108,6 +108,11 @@ class Run(PacketBatch):
         """The packets, parsed."""
         raise NotImplementedError
 
+    @property
+    def payload_size(self) -> int:
+        """Bytes of the payloads, as counted by sender reports (RFC 3550 section 6.4.1)."""
+        return sum(packet.end - packet.payload for packet in self.packets)
+
     def framed(self) -> Sequence[bytes | memoryview]:
         """Return the packets with their headers, in as few pieces as possible; only if there is a ``framing``."""
         raise NotImplementedError
@@ -187,6 +192,11 @@ class FramedRun(Run):
     @property
     def packets(self) -> list[RtpPacket]:
         return self.form("packets", FramedRun._parse)
+
+    @property
+    def payload_size(self) -> int:
+        # Without parsing: a track accepts a buffer only if all packets are plain, see `PacketScanner.scan`.
+        return self.size - HEADER_SIZE * self.count
 
     def framed(self) -> Sequence[bytes | memoryview]:
         buffer = self.buffer

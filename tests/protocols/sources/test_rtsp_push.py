@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.protocols.rtsp.support import H264_ONLY, VIDEO, running, sdp
 from tests.protocols.sources.camera import Camera, camera
-from tests.support.rtp import key_unit, rtp
+from tests.support.rtp import key_unit, rtp, slice_unit
 
+from polycast.hub.batch import PacketRun
+from polycast.media.packet import RtpPacket
 from polycast.protocols.rtsp.push import RtspPusher
+from polycast.protocols.rtsp.readers import interleaved_key
+from polycast.rtp.header import parse_packet
 from polycast.rtp.rtcp import SenderReport, parse_compound
 from polycast.wire.rtsp.message import Headers, Request, Response
 from polycast.wire.rtsp.url import RtspUrl
@@ -46,9 +50,58 @@ async def test_channels(answer: str | None, channels: tuple[int, int]) -> None:
             await it.until(lambda: len(target.frames) == 2)
             channel, report = target.frames[1]
             assert channel == channels[1]
-            assert isinstance(parse_compound(report)[0], SenderReport)
+            sent = parse_compound(report)[0]
+            assert isinstance(sent, SenderReport)
+            assert (sent.packet_count, sent.octet_count) == (1, len(key_unit()))
         finally:
             await pusher.close(path)
+
+
+def _packet(sequence: int, unit: bytes) -> RtpPacket:
+    data = rtp(sequence, unit)
+    return parse_packet(data, 0, len(data))
+
+
+async def test_a_slow_server_gets_nothing_before_the_next_key_frame() -> None:
+    packets = [_packet(sequence, unit) for sequence, unit in ((5, slice_unit()), (6, key_unit()))]
+    packets[1].key = True
+    async with camera() as target, running() as it:
+        await it.publisher("cam", H264_ONLY)
+        path = it.path("cam")
+        assert path.stream is not None
+        pusher = RtspPusher(RtspUrl.parse(target.url("there")), path.log, "")
+        try:
+            await pusher.open(path, path.stream)
+            assert pusher._outbox is not None
+            pusher._outbox.ready = False
+            pusher.deliver(PacketRun(0, packets[:1]))
+            pusher.deliver(PacketRun(0, packets, has_key=True))
+            await it.until(lambda: target.frames)
+            assert target.frames == [(0, rtp(6, key_unit()))]
+            assert pusher._outbox.dropped == 2
+            assert pusher._counts == [[1, len(key_unit())]]
+        finally:
+            await pusher.close(path)
+
+
+async def test_pushes_with_the_same_channels_share_their_bytes() -> None:
+    packets = [_packet(1, key_unit())]
+    batch = PacketRun(0, packets, has_key=True)
+    async with camera() as target, running() as it:
+        await it.publisher("cam", H264_ONLY)
+        path = it.path("cam")
+        assert path.stream is not None
+        pushers = [RtspPusher(RtspUrl.parse(target.url(name)), path.log, "") for name in ("here", "there")]
+        try:
+            for pusher in pushers:
+                await pusher.open(path, path.stream)
+                pusher.deliver(batch)
+            assert batch._forms is not None
+            assert [*batch._forms] == [interleaved_key((0,))]
+            await it.until(lambda: len(target.frames) == 2)
+        finally:
+            for pusher in pushers:
+                await pusher.close(path)
 
 
 async def test_a_server_that_sends_something_when_the_push_ends_reads_all() -> None:

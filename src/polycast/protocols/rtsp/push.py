@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import ClassVar
 
 from polycast.errors import PolycastError, RemoteProtocolError
@@ -19,7 +20,7 @@ from polycast.net.outbox import Outbox
 from polycast.protocols.pull import PullError
 from polycast.protocols.push import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.protocols.rtsp.description import describe, is_described
-from polycast.protocols.rtsp.readers import InterleavedForm, interleave
+from polycast.protocols.rtsp.readers import interleave, interleaved_key, resume
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.rtp.rtcp import serialize_compound
 from polycast.wire.rtsp.headers.transport import Pair, Transport
@@ -51,9 +52,10 @@ class RtspPusher(Pusher, PacketReader):
         self._connection: PushConnection | None = None
         self._outbox: Outbox | None = None
         self._stream: Stream | None = None
-        self._channels: tuple[int, ...] = ()
-        """Interleaved channel of each track's RTP, by index; -1 for tracks that are not sent."""
+        self._form_key = ""
+        self._interleave = partial(interleave, channels=())
         self._report_channels: tuple[int, ...] = ()
+        """Interleaved channel of each track's RTCP, by index; -1 for tracks that are not sent."""
         self._counts: list[list[int]] = []
         self._recording = False
 
@@ -90,7 +92,9 @@ class RtspPusher(Pusher, PacketReader):
             agreed = self._take_setup(response, offer)
             channels[track.index], report_channels[track.index] = agreed
         await connection.request(Method.RECORD, base.serialize(), [("Range", "npt=0.000-")])
-        self._channels, self._report_channels = tuple(channels), tuple(report_channels)
+        self._form_key = interleaved_key(tuple(channels))
+        self._interleave = partial(interleave, channels=tuple(channels))
+        self._report_channels = tuple(report_channels)
         self._counts = [[0, 0] for _ in stream.tracks]
         self._outbox = connection.outbox
         connection.set_media_handler(lambda run, now: None, lambda: None, self._loop.time())
@@ -125,30 +129,27 @@ class RtspPusher(Pusher, PacketReader):
     # PacketReader
 
     def deliver(self, batch: PacketBatch) -> None:
-        outbox = self._outbox
-        if outbox is None or self._connection is None or not self._connection.is_open:
+        stream, outbox = self._stream, self._outbox
+        if stream is None or outbox is None or self._connection is None or not self._connection.is_open:
             return
         if not outbox.ready:
-            if not (batch.has_key and outbox.has_drained()):
-                outbox.dropped += batch.packet_count
+            resumed = resume(batch, outbox, stream.key_track)
+            if resumed is None:
                 return
-            outbox.ready = True
-        data, _ = self._form(batch)
+            batch = resumed
+        data, _ = batch.form(self._form_key, self._interleave)
         if data:
             outbox.write(data)
         for run in batch.runs:
             count = self._counts[run.track_index]
             count[0] += run.count
-            count[1] += sum(packet.end - packet.payload for packet in run.packets)
+            count[1] += run.payload_size
 
     def close_reader(self, reason: str) -> None:
         """The stream has ended; the supervisor notices that."""
 
     def reference(self) -> Reference:
         return Reference("rtspPusher")
-
-    def _form(self, batch: PacketBatch) -> InterleavedForm:
-        return interleave(batch, self._channels)
 
     @staticmethod
     def _take_setup(response: Response, offer: Transport) -> Pair:

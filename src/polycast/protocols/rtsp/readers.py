@@ -78,6 +78,26 @@ def interleave(batch: PacketBatch, channels: Channels) -> InterleavedForm:
     return InterleavedForm(b"".join(parts), count)
 
 
+def interleaved_key(channels: Channels) -> str:
+    """Return the key under which batches keep `interleave` for all readers with these channels.
+
+    Strings cache their hash, tuples do not.
+    """
+    return f"interleaved {channels}"
+
+
+def resume(batch: PacketBatch, outbox: Outbox, key_track: int) -> PacketBatch | None:
+    """Return what a reader whose queue was full gets of a batch: None until the queue has drained, then the part from a
+    key frame on. The rest counts as dropped."""
+    if not (batch.has_key and outbox.has_drained()):
+        outbox.dropped += batch.packet_count
+        return None
+    outbox.ready = True
+    rest = batch.from_key(key_track)
+    outbox.dropped += batch.packet_count - rest.packet_count
+    return rest
+
+
 def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
     """Return the packets of one track as runs of equal size, each for one system call."""
     packets = [packet for run in batch.runs if run.track_index == track_index for packet in run.packets]
@@ -208,7 +228,7 @@ class InterleavedReader(SessionReader):
         self._framings = tuple(map(interleaved_framing, channels))
         self._report_channels = report_channels
         self._key_track = key_track
-        self._form_key = f"interleaved {channels}"  # strings cache their hash, tuples do not
+        self._form_key = interleaved_key(channels)
         self._interleave = partial(interleave, channels=channels)
 
     def deliver(self, batch: PacketBatch) -> None:
@@ -236,14 +256,9 @@ class InterleavedReader(SessionReader):
     def _resume(self, batch: PacketBatch) -> PacketBatch | None:
         """Drop the batch, or the part of it before a key frame once the queue has drained."""
         outbox = self._outbox
-        if not (batch.has_key and outbox.has_drained()):
-            outbox.dropped += batch.packet_count
-            self.counters.packets_dropped += batch.packet_count
-            return None
-        outbox.ready = True
-        rest = batch.from_key(self._key_track)
-        outbox.dropped += batch.packet_count - rest.packet_count
-        self.counters.packets_dropped += batch.packet_count - rest.packet_count
+        before = outbox.dropped
+        rest = resume(batch, outbox, self._key_track)
+        self.counters.packets_dropped += outbox.dropped - before
         return rest
 
 
