@@ -17,6 +17,9 @@ take up to 32 bytes of an Ethernet frame, and some proxies reserve space for the
 MAXIMUM_PAYLOAD_SIZE = TARGET_PACKET_SIZE - HEADER_SIZE
 """Bytes of payload in such a packet."""
 
+EMPTY_PACKET = b"\x80" + bytes(HEADER_SIZE - 1)
+"""A header without payload, sent to open the NATs in between, as rtsp-simple-server does."""
+
 _VERSION_2 = 0x80
 _PADDING_BIT = 0x20
 _EXTENSION_BIT = 0x10

@@ -15,7 +15,7 @@ from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader
 from polycast.net.outbox import Outbox
 from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS, Address, UdpSocket
-from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, interleaved_framing
+from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, interleaved_frame, interleaved_framing
 
 MAXIMUM_PRELUDE_SIZE = 2 * 1024 * 1024
 """Bytes kept for a reader until all tracks have started: one second at 16 Mbit/s."""
@@ -251,7 +251,7 @@ class InterleavedReader(SessionReader):
     def send_report(self, track_index: int, report: bytes) -> None:
         channel = self._report_channels[track_index]
         if channel >= 0 and self._outbox.ready:
-            self._outbox.write(HEADER.pack(DOLLAR, channel, len(report)) + report)
+            self._outbox.write(interleaved_frame(channel, report))
 
     def _resume(self, batch: PacketBatch) -> PacketBatch | None:
         """Drop the batch, or the part of it before a key frame once the queue has drained."""

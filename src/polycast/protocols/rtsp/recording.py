@@ -12,6 +12,7 @@ from polycast.protocols.rtsp.context import MediaOwner, SessionContext
 from polycast.protocols.rtsp.media_ports import ClientPorts
 from polycast.protocols.rtsp.publishing import InterleavedInput
 from polycast.protocols.rtsp.reports import REPORT_INTERVAL
+from polycast.rtp.header import EMPTY_PACKET
 from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.transport_choice import Protocol
 
@@ -93,7 +94,7 @@ class Recording:
         ports.register(index, on_rtp, on_rtcp)
         # An empty RTP packet and a receiver report open the NATs in between (as rtsp-simple-server does).
         rtp, rtcp = ports.addresses[index]
-        ports.server.rtp.send(b"\x80\x00" + bytes(10), rtp)
+        ports.server.rtp.send(EMPTY_PACKET, rtp)
         ports.server.rtcp.send(track.receiver_report(clock()), rtcp)
 
     def _on_internal_error(self) -> None:

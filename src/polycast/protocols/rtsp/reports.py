@@ -10,7 +10,8 @@ from polycast.media.timebase import WallTime
 from polycast.protocols.rtsp.readers import MulticastGroup, MulticastReader, SessionReader
 from polycast.rtp.rtcp import SourceDescription, serialize_compound
 
-# Seconds between RTCP reports (RFC 3550 section 6.2 allows 5 and more; the reference's 10).
+# Seconds between RTCP reports of both kinds, as in rtsp-simple-server (RFC 3550 section 6.2 allows 5 and more). Servers
+# that are pulled also use them as keep-alives.
 REPORT_INTERVAL = 10.0
 
 _CANONICAL_NAME = "polycast"

@@ -12,7 +12,7 @@ from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullError
 from polycast.wire.rtsp import client
 from polycast.wire.rtsp.client import ClientConnection as Engine
-from polycast.wire.rtsp.interleaved import InterleavedRun
+from polycast.wire.rtsp.interleaved import InterleavedRun, interleaved_frame
 from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import REASONS, Request, Response
 
@@ -155,8 +155,8 @@ class ClientConnection(OutgoingConnection):
         on_end_of_read()
 
     def send_interleaved(self, channel: int, data: bytes) -> None:
-        """Send one interleaved frame: a receiver report."""
-        self.answer(b"$" + bytes((channel,)) + len(data).to_bytes(2, "big") + data)
+        """Send one interleaved frame: an RTCP packet."""
+        self.answer(interleaved_frame(channel, data))
 
     def expect_frames(self, channels: Collection[int]) -> None:
         """From now on, skip bytes between interleaved frames of these channels instead of raising an error."""

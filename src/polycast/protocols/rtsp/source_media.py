@@ -11,6 +11,7 @@ from polycast.protocols.pull import PullContext, PullError
 from polycast.protocols.rtp_receiver import MediaReceiver
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.publishing import InterleavedInput
+from polycast.protocols.rtsp.reports import REPORT_INTERVAL
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
@@ -24,9 +25,6 @@ from polycast.wire.rtsp.transport_choice import Protocol
 
 # Seconds without a packet after PLAY, after which UDP is considered blocked.
 FIRST_PACKET_SECONDS: Final = 3.0
-
-# Seconds between receiver reports, as in rtsp-simple-server; servers also use them as keep-alives.
-REPORT_INTERVAL: Final = 10.0
 
 # Seconds between two checks of timeouts and reports.
 TICK_SECONDS: Final = 0.5

@@ -15,6 +15,7 @@ from typing import Final
 from polycast.net.address import plain_host
 from polycast.net.listen import open_udp_socket
 from polycast.net.udp import Address, UdpSocket
+from polycast.rtp.header import EMPTY_PACKET
 
 # Range of the local ports, as in rtsp-simple-server; the first of a pair is even (RFC 3550 section 11).
 FIRST_PORT: Final = 10_000
@@ -61,7 +62,7 @@ class TrackPorts:
         """Open the NATs in between: send an empty RTP packet and a receiver report to the server."""
         rtp, rtcp = self._expected
         if rtp is not None and rtp[1]:
-            self._rtp.send(b"\x80\x00" + bytes(10), rtp)
+            self._rtp.send(EMPTY_PACKET, rtp)
         if rtcp is not None and rtcp[1]:
             self._rtcp.send(receiver_report, rtcp)
 

@@ -24,6 +24,11 @@ _FRAMINGS: Final = tuple(Framing(HEADER_SIZE, f"interleaved channel {channel}") 
 _unpack_header: Final = HEADER.unpack_from
 
 
+def interleaved_frame(channel: int, payload: bytes) -> bytes:
+    """Return one frame of at most 65535 bytes of payload."""
+    return HEADER.pack(DOLLAR, channel, len(payload)) + payload
+
+
 def interleaved_framing(channel: int) -> Framing | None:
     """Return the framing of a channel; None for -1, which means no channel."""
     return _FRAMINGS[channel] if channel >= 0 else None
