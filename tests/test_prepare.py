@@ -1,4 +1,4 @@
-"""What is imported while streams run is imported beside the loop."""
+"""What is imported while streams run is imported beside the loop; a start loads only what it needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,9 +68,10 @@ asyncio.run(main())
 """
 
 
-def test_nothing_is_imported_on_the_loop_when_a_configuration_changes() -> None:
+def run(program: str) -> str:
+    """Return what a program prints."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -76,4 +79,39 @@ def test_nothing_is_imported_on_the_loop_when_a_configuration_changes() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()
+
+
+def test_nothing_is_imported_on_the_loop_when_a_configuration_changes() -> None:
+    assert run(PROGRAM) == "[]"
+
+
+def loaded_for(configuration: str) -> str:
+    """Return what a start of the server with this configuration has loaded: packages, and the authorities."""
+    program = (
+        "import sys\n"
+        "import polycast.cli.serve\n"
+        "from polycast.app.prepare import import_for\n"
+        "from polycast.config import load_bytes\n"
+        "from polycast.net import dial\n"
+        f"import_for(load_bytes({configuration.encode()!r}, {{}}).configuration)\n"
+        "print(*(name for name in ('av', 'httpx2', 'numpy', 'starlette') if name in sys.modules))\n"
+        "print(dial._verifying_context.cache_info().currsize, 'list of authorities')\n"
+    )
+    return run(program).replace("\n", " ").strip()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        ("paths: {all: {}}", "0 list of authorities"),
+        ("paths: {a: {source: rpiCamera}}", "0 list of authorities"),
+        ("api: yes\npaths: {all: {}}", "starlette 0 list of authorities"),
+        ("paths: {a: {source: 'rtsps://127.0.0.1/a'}}", "1 list of authorities"),
+        ("paths: {a: {source: redirect, sourceRedirect: 'rtsps://127.0.0.1/a'}}", "1 list of authorities"),
+        ("paths: {a: {fallback: 'rtsps://127.0.0.1/a'}}", "1 list of authorities"),
+        ("paths: {a: {source: 'https://127.0.0.1/a'}}", "httpx2 1 list of authorities"),
+    ],
+)
+def test_a_start_loads_what_its_configuration_needs_and_nothing_else(configuration: str, expected: str) -> None:
+    assert loaded_for(configuration) == expected

@@ -16,7 +16,7 @@ from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 
 from polycast.config.fields import configuration_fields, path_fields
-from polycast.control.requests import MAXIMUM_BODY
+from polycast.control.service import MAXIMUM_BODY
 
 
 @pytest.fixture

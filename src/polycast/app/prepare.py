@@ -12,9 +12,9 @@ from typing import Final
 
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
-from polycast.config.sources import source_kind
 from polycast.net.dial import client_context
 from polycast.net.http_client import load_http_client
+from polycast.protocols.base import Pull
 from polycast.protocols.registry import pull_of, server_kinds
 
 _SERVICE_MODULES: Final = {
@@ -36,16 +36,19 @@ def import_for(configuration: Configuration) -> None:
                 import_module(module)
     if configuration.external_authentication_url:
         load_http_client()
-    if any(path.sources for path in configuration.paths.values()):
-        client_context()  # loads and caches the certificates of the system's authorities
     for path in configuration.paths.values():
-        for url in (*path.sources, path.source_redirect, path.fallback):
-            kind_of_source = source_kind(url)
-            pull = pull_of(kind_of_source) if kind_of_source is not None else None
+        for source in (*path.sources, path.source_redirect, path.fallback):
+            pull = pull_of(source)
             if pull is not None:
-                pull.load()
-                if pull.prepare is not None:
-                    pull.prepare()
+                _load_pull(pull)
+
+
+def _load_pull(pull: Pull) -> None:
+    pull.load()
+    if pull.prepare is not None:
+        pull.prepare()
+    if pull.kind.schemes:  # another server, perhaps with TLS
+        client_context()  # loads and caches the certificates of the system's authorities
 
 
 def load_pages(configuration: Configuration) -> None:

@@ -19,10 +19,11 @@ from polycast.config.persist import PersistError
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
 from polycast.control.contract import Controlled, SessionServer
+from polycast.control.errors import RequestError
 from polycast.control.events import EventHub
 from polycast.control.items import describe_path, describe_status
 from polycast.control.pages import PageData, page, static_file
-from polycast.control.requests import NOT_STORED, RequestError, empty_response, error_response, json_response, read_map
+from polycast.control.requests import NOT_STORED, empty_response, error_response, json_response, read_map
 from polycast.control.traffic import Traffic
 from polycast.errors import ConfigurationError, PolycastError
 

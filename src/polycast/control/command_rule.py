@@ -7,7 +7,7 @@ from typing import Final
 
 from polycast.config.fields import configuration_fields, path_fields
 from polycast.config.schema import Configuration, PathConfiguration
-from polycast.control.requests import RequestError
+from polycast.control.errors import RequestError
 
 _PREFIX: Final = "run_on_"
 

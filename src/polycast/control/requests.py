@@ -8,16 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-# Bytes of a request's body: the configuration of some thousand paths.
-MAXIMUM_BODY: Final = 1024 * 1024
-
-
-class RequestError(Exception):
-    """The request cannot be served; the text is sent to the client."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+from polycast.control.errors import RequestError
 
 
 def json_response(value: object, status: int = 200) -> Response:

@@ -11,7 +11,6 @@ import msgspec
 
 from polycast.config.services import SERVICES, ServiceSettings
 from polycast.control.contract import Controlled
-from polycast.control.requests import MAXIMUM_BODY
 from polycast.hub.access import PlainCredentials
 from polycast.hub.failures import FailureTracker
 from polycast.log import Log
@@ -29,6 +28,9 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Sent by the status page and the terminal view with their requests every second, which would fill the log.
 POLL_HEADER: Final = b"polycast-poll"
+
+# Bytes of a request's body: the configuration of some thousand paths.
+MAXIMUM_BODY: Final = 1024 * 1024
 
 # Characters of a target in the log.
 LOGGED_TARGET: Final = 2048

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polycast.config.declarations import SourceKind
+from polycast.config.sources import source_kind
 from polycast.protocols import hls, rpicamera, rtmp, rtsp, webrtc
 from polycast.protocols.base import Protocol, Pull, ServerKind
 
@@ -26,6 +26,7 @@ def server_kinds() -> tuple[ServerKind, ...]:
     return tuple(kind for protocol in protocols() for kind in protocol.servers)
 
 
-def pull_of(kind: SourceKind) -> Pull | None:
-    """Return how a kind of source is pulled; None for one that is not pulled."""
+def pull_of(source: str) -> Pull | None:
+    """Return how a source is pulled; None for one that is not pulled."""
+    kind = source_kind(source)
     return next((pull for protocol in protocols() for pull in protocol.pulls if pull.kind == kind), None)
