@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
 import stat
 from typing import Final
@@ -92,6 +93,11 @@ def decode(content: bytes) -> tuple[str, Encoding]:
         raise ConfigurationError(
             f"invalid YAML: line {line}: the file is not {name} text (save it in the encoding UTF-8)"
         ) from error
+
+
+def digest_of(content: bytes) -> str:
+    """Return what identifies the content of a file (``LoadedConfiguration.content_digest``)."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def is_blank(content: bytes) -> bool:

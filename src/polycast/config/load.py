@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 from polycast.config.convert import given_keys, parse_configuration
 from polycast.config.crypto import decrypt, is_encrypted
 from polycast.config.env import KEY_VARIABLE, apply_environment
-from polycast.config.files import UnreadableError, decode, empty_file, is_blank, read_again, read_once
+from polycast.config.files import UnreadableError, decode, digest_of, empty_file, is_blank, read_again, read_once
 from polycast.config.places import place_of
 from polycast.config.questionable import questionable
 from polycast.config.schema import Configuration
@@ -54,7 +53,7 @@ def load(path: str | None, environment: Mapping[str, str], *, again: bool = Fals
         msgspec.structs.replace(
             loaded,
             source_path=Path(path).absolute(),
-            content_digest=hashlib.sha256(content).hexdigest(),
+            content_digest=digest_of(content),
             is_rereadable=is_regular,
         )
     )

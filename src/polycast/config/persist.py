@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from polycast.config import crypto, edits
 from polycast.config.convert import parse_configuration
 from polycast.config.env import KEY_VARIABLE
 from polycast.config.fields import configuration_fields, path_fields
-from polycast.config.files import UnreadableError, decode, read_again
+from polycast.config.files import UnreadableError, decode, digest_of, read_again
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
@@ -37,11 +36,6 @@ class ConflictError(PersistError):
             "the configuration file was changed and is not loaded yet (or cannot be, see /v1/config/status); "
             "nothing was changed"
         )
-
-
-def digest_of(content: bytes) -> str:
-    """Return what identifies the content of a file (``LoadedConfiguration.content_digest``)."""
-    return hashlib.sha256(content).hexdigest()
 
 
 class PreparedWrite(msgspec.Struct, frozen=True):

@@ -12,8 +12,7 @@ from typing import Final
 
 import msgspec
 
-from polycast.config.files import UnreadableError, empty_file, is_blank, read_again
-from polycast.config.persist import digest_of
+from polycast.config.files import UnreadableError, digest_of, empty_file, is_blank, read_again
 
 # Milliseconds without another event after which a burst of changes is considered over.
 QUIET_MILLISECONDS: Final = 50
