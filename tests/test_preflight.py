@@ -13,6 +13,7 @@ import trustme
 from polycast.cli import main
 from polycast.cli.preflight import preflight
 from polycast.config import from_mapping
+from polycast.log import writer as log_writer
 
 QUIET = {
     "rtspAddress": "127.0.0.1:0",
@@ -37,6 +38,15 @@ def free_ports() -> tuple[int, int]:
 
 def test_nothing_to_find() -> None:
     assert found() == []
+
+
+def test_a_system_log_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    monkeypatch.setattr(log_writer, "_SYSLOG_PATHS", (str(path),))
+    missing = "logDestinations: there is no system log on this machine (no /dev/log)"
+    assert found(logDestinations=["syslog"]) == [(missing, True)]
+    path.touch()
+    assert found(logDestinations=["syslog"]) == []
 
 
 @pytest.mark.parametrize(

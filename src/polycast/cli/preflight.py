@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -19,13 +18,12 @@ from polycast.config import LogDestination
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.control.command_check import command_problems
+from polycast.log.writer import find_syslog
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.tls import load_server_context
 from polycast.protocols.listening import listening_addresses
 from polycast.protocols.registry import server_kinds
 from polycast.security.addresses import parse_address
-
-_SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -111,7 +109,10 @@ def _files(configuration: Configuration, file: Path | None) -> Iterator[Finding]
             yield Finding(f"logFile: the directory '{log.absolute().parent}' does not exist", is_error=True)
         elif not os.access(log if log.exists() else log.absolute().parent, os.W_OK):
             yield Finding(f"logFile: '{log}' cannot be written: Permission denied", is_error=True)
-    if LogDestination.SYSLOG in configuration.log_destinations and not any(map(os.path.exists, _SYSLOG_PATHS)):
-        yield Finding("logDestinations: there is no system log on this machine (no /dev/log)", is_error=True)
+    if LogDestination.SYSLOG in configuration.log_destinations:
+        try:
+            find_syslog()
+        except OSError as error:
+            yield Finding(f"logDestinations: {error}", is_error=True)
     if configuration.api_persist and file is not None and not os.access(file.parent, os.W_OK):
         yield Finding(f"apiPersist: changes cannot be saved, because '{file.parent}' is not writable", is_error=False)

@@ -256,10 +256,7 @@ class Syslog:
 
     def __init__(self) -> None:
         """Raises OSError if there is none."""
-        path = next((path for path in _SYSLOG_PATHS if Path(path).exists()), None)
-        if path is None:
-            raise OSError("there is no system log on this machine (no /dev/log)")
-        self._path = path
+        self._path = find_syslog()
         self._socket = self._connect()
 
     def encode(self, level: int, line: str) -> bytes:
@@ -295,6 +292,14 @@ class Syslog:
             else:
                 return connection
         raise last
+
+
+def find_syslog() -> str:
+    """Return the path of the system log's socket. Raises OSError if there is none."""
+    path = next((path for path in _SYSLOG_PATHS if Path(path).exists()), None)
+    if path is None:
+        raise OSError("there is no system log on this machine (no /dev/log)")
+    return path
 
 
 def standard_output() -> Destination:
