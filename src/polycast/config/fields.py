@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 import msgspec
 
+from polycast.config.annotations import description_of, kind_of, metadata_of
 from polycast.config.declarations import declared_sections
-from polycast.config.kinds import KIND_OF_TYPE, Kind
+from polycast.config.kinds import Kind
 from polycast.config.marks import NEW, OWN_RULE, PATH, ZERO_IS_A_VALUE, Change, Heading
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
@@ -97,7 +98,7 @@ def restart_keys(name: str) -> frozenset[str]:
 def paths_description() -> str:
     """The description of the key ``paths``."""
     info = next(info for info in msgspec.structs.fields(Configuration) if info.encode_name == "paths")
-    return _description(info)
+    return description_of(info)
 
 
 def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dict[str, Field]:
@@ -111,16 +112,16 @@ def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dic
 
 
 def _field(info: msgspec.structs.FieldInfo, change: Change | None, section: type[Section] | None) -> Field:
-    marks = _metadata(info)
+    marks = metadata_of(info)
     changes = [mark for mark in marks if isinstance(mark, Change)] if change is None else [change]
     if len(changes) != 1:
         raise TypeError(f"'{info.encode_name}' must say what a change of it does: LIVE or restarts(...)")
     return Field(
         info.encode_name,
         info.name,
-        _kind(info),
+        kind_of(info),
         info.default,
-        _description(info),
+        description_of(info),
         changes[0],
         heading=next((mark.title for mark in marks if isinstance(mark, Heading)), ""),
         is_new=NEW in marks,
@@ -128,16 +129,3 @@ def _field(info: msgspec.structs.FieldInfo, change: Change | None, section: type
         has_own_rule=OWN_RULE in marks,
         section=section,
     )
-
-
-def _metadata(info: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
-    return get_args(info.type) if get_origin(info.type) is Annotated else (info.type,)
-
-
-def _kind(info: msgspec.structs.FieldInfo) -> Kind:
-    plain_type, *metadata = _metadata(info)
-    return next((item for item in metadata if isinstance(item, Kind)), None) or KIND_OF_TYPE[plain_type]
-
-
-def _description(info: msgspec.structs.FieldInfo) -> str:
-    return next(item.description or "" for item in _metadata(info) if isinstance(item, msgspec.Meta))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin
+from typing import Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from polycast.config.kinds import KIND_OF_TYPE, Json, Kind
+from polycast.config.annotations import description_of, kind_of
+from polycast.config.kinds import Json, Kind
 from polycast.config.similar import closest
 from polycast.config.values import InvalidValueError
 from polycast.errors import ConfigurationError
@@ -63,7 +64,7 @@ class StructListKind(Kind, Generic[Item]):
             if value is None:
                 continue
             try:
-                parsed[info.name] = _kind(info).parse(value)
+                parsed[info.name] = kind_of(info).parse(value)
             except ConfigurationError as error:
                 raise _at(key, InvalidValueError(f"item {number}: {key}: {error.message}")) from error.__cause__
         first = next(iter(values), "")
@@ -85,28 +86,18 @@ class StructListKind(Kind, Generic[Item]):
         return _at(key, InvalidValueError(f"item {number}: non-existent parameter: '{shown}{hidden}' ({hint})"))
 
     def _dump(self, items: tuple[Item, ...]) -> Json:
-        return [{key: _kind(info).dump(getattr(item, info.name)) for key, info in self.keys.items()} for item in items]
+        return [
+            {key: kind_of(info).dump(getattr(item, info.name)) for key, info in self.keys.items()} for item in items
+        ]
 
     def _schema(self) -> Mapping[str, Json]:
         properties = {
-            key: {"description": _description(info), "anyOf": [dict(_kind(info).schema), {"type": "null"}]}
+            key: {"description": description_of(info), "anyOf": [dict(kind_of(info).schema), {"type": "null"}]}
             for key, info in self.keys.items()
         }
         required = [key for key, info in self.keys.items() if info.required]
         item = {"type": "object", "additionalProperties": False, "properties": properties, "required": required}
         return {"type": "array", "items": item}
-
-
-def _metadata(info: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
-    return get_args(info.type) if get_origin(info.type) is not None else (info.type,)
-
-
-def _kind(info: msgspec.structs.FieldInfo) -> Kind:
-    return KIND_OF_TYPE[_metadata(info)[0]]
-
-
-def _description(info: msgspec.structs.FieldInfo) -> str:
-    return next(item.description or "" for item in _metadata(info) if isinstance(item, msgspec.Meta))
 
 
 def _at(key: str, error: ConfigurationError) -> ConfigurationError:
