@@ -16,12 +16,12 @@ from polycast.config.validate import validate
 from polycast.config.values import (
     Duration,
     Encryption,
-    IPNetwork,
     LogDestination,
     LogLevel,
     Size,
     SourceProtocol,
 )
+from polycast.security.addresses import IPNetwork
 
 __all__ = [
     "Configuration",

@@ -19,14 +19,13 @@ from polycast.config.values import (
     Duration,
     Encryption,
     InvalidValueError,
-    IPNetwork,
     LogDestination,
     LogLevel,
     Size,
     SourceProtocol,
 )
 from polycast.errors import ConfigurationError
-from polycast.security.addresses import parse_address
+from polycast.security.addresses import IPNetwork, parse_address
 from polycast.security.credentials import HASH_PREFIX, is_hashed
 
 MAX_INTEGER: Final = 2**63 - 1  # the maximum of the reference server

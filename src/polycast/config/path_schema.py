@@ -11,7 +11,8 @@ from polycast.config.kinds import CREDENTIAL, SOURCE, URL
 from polycast.config.marks import NEW, Heading
 from polycast.config.sources import PUBLISHER, source_kind
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, IPNetwork, SourceProtocol
+from polycast.config.values import Duration, SourceProtocol
+from polycast.security.addresses import IPNetwork
 
 
 class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from polycast.errors import ConfigurationError
-
-IPNetwork = IPv4Network | IPv6Network
 
 NANOSECONDS_PER_UNIT: Final = {
     "ns": 1,

@@ -11,8 +11,9 @@ from polycast.config.kinds import ADDRESS, choice_kind
 from polycast.config.marks import LIVE, NEW, OWN_RULE, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, IPNetwork, Size
+from polycast.config.values import Duration, Size
 from polycast.errors import ConfigurationError
+from polycast.security.addresses import IPNetwork
 
 MIN_SEGMENTS: Final = 3
 MIN_LOW_LATENCY_SEGMENTS: Final = 7

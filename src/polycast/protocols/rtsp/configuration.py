@@ -12,9 +12,9 @@ from polycast.config.kinds import ADDRESS, MULTICAST_RANGE, PORT, choice_list_ki
 from polycast.config.marks import NEW, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Encryption, IPNetwork, Size
+from polycast.config.values import Encryption, Size
 from polycast.errors import ConfigurationError
-from polycast.security.addresses import parse_address
+from polycast.security.addresses import IPNetwork, parse_address
 
 
 class Protocol(StrEnum):

@@ -11,9 +11,10 @@ from polycast.config.kinds import ADDRESS, choice_kind
 from polycast.config.marks import LIVE, NEW, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, IPNetwork
+from polycast.config.values import Duration
 from polycast.errors import ConfigurationError
 from polycast.protocols.webrtc.ice_servers import ICE_SERVERS, IceServer, parse_old_ice_servers
+from polycast.security.addresses import IPNetwork
 
 
 class WebRtcReorder(StrEnum):
