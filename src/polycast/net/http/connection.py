@@ -131,9 +131,8 @@ class HttpConnection(TcpConnection):
         if engine is None or self._unread or self._is_working or len(data) > RECEIVE_SIZE:
             self._unread += data
             return self.continue_receiving(now)
-        self._pass(
-            engine, data
-        )  # most reads are a request or two, which can be processed without a check of the budget
+        # Most reads are a request or two, which can be processed without a check of the budget.
+        self._pass(engine, data)
         return self._work_on(engine, now)
 
     def continue_receiving(self, now: float) -> bool:
