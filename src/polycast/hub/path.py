@@ -212,9 +212,8 @@ class Path:
         target = self._redirection
         if target and not (follows and self._start_fallback(target)):
             raise Redirected(target)
-        if self.on_demand is None and (self.publisher is None or not patience):
-            raise self._no_one_publishing()
-        if len(self._pending) >= MAXIMUM_PENDING_REQUESTS:
+        can_wait = self.on_demand is not None or (self.publisher is not None and patience)
+        if not can_wait or len(self._pending) >= MAXIMUM_PENDING_REQUESTS:
             raise self._no_one_publishing()
         pending: asyncio.Future[Stream] = self._loop.create_future()
         self._pending.add(pending)
@@ -434,9 +433,7 @@ class Path:
             self.on_demand.close()
         self._end_stream(reason)
         self._remove_fallback(reason)
-        for pending in self._pending:
-            if not pending.done():
-                pending.set_exception(PathClosed(self.name))
+        self._refuse_pending(PathClosed)
         if self.publisher is not None and self.publisher is not self.source:
             publisher, self.publisher = self.publisher, None
             publisher.close_publisher(reason)
@@ -468,7 +465,7 @@ class Path:
             except Exception:
                 self.log.exception("internal error: a reader failed as it was closed")
 
-    def _refuse_pending(self, error: type[NoOnePublishing] = SourceTimedOut) -> None:
+    def _refuse_pending(self, error: type[NoOnePublishing | PathClosed] = SourceTimedOut) -> None:
         for pending in self._pending:
             if not pending.done():
                 pending.set_exception(error(self.name))

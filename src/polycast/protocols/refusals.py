@@ -19,17 +19,19 @@ class Refusals:
     """The refusals of the last minute by address of the client."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[str, tuple[float, set[tuple[str, str]]]] = OrderedDict()
+        self._told: OrderedDict[str, tuple[float, set[int]]] = OrderedDict()
+        """Start of the window, and hashes of (path, reason): paths have any length that requests may have."""
 
     def is_worth_telling(self, address: str, path: str, reason: str, now: float) -> bool:
         """Return whether to log that a client was refused a path; ``now`` is in monotonic seconds."""
-        since, told = self._told.get(address, (now, set()))
-        if now - since >= WINDOW_SECONDS or address not in self._told:
+        window = self._told.get(address)
+        if window is None or now - window[0] >= WINDOW_SECONDS:
             self._told.pop(address, None)
-            since, told = self._told[address] = (now, set())
+            window = self._told[address] = (now, set())
             if len(self._told) > MAXIMUM_ADDRESSES:
                 self._told.popitem(last=False)
-        if (path, reason) in told or len(told) >= MAXIMUM_OF_ADDRESS:
+        told, refusal = window[1], hash((path, reason))
+        if refusal in told or len(told) >= MAXIMUM_OF_ADDRESS:
             return False
-        told.add((path, reason))
+        told.add(refusal)
         return True

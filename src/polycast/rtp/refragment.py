@@ -33,6 +33,15 @@ class Refragmenter(Protocol):
         ...
 
 
+def follows(packet: RtpPacket, earlier: RtpPacket | None) -> bool:
+    """Whether a packet is the next one of the same frame."""
+    return (
+        earlier is not None
+        and packet.sequence == (earlier.sequence + 1) & 0xFFFF
+        and packet.timestamp == earlier.timestamp
+    )
+
+
 class UnitRefragmenter:
     """FU-A (RFC 6184 section 5.8) and FU (RFC 7798 section 4.4.3): fragments of a NAL unit, with a start and an end
     bit in the byte before the data."""
@@ -58,7 +67,7 @@ class UnitRefragmenter:
             pieces.append(Piece(packet, None, packet.marker))
             return pieces
         header = data[start - 1]
-        if header & _START or not self._goes_on(packet):
+        if header & _START or not follows(packet, self._source):
             self._flush(pieces)
             self._starts = header & _START != 0
         if not self._rest and packet.end - start <= self._room:
@@ -78,14 +87,6 @@ class UnitRefragmenter:
         self._rest = rest
         self._source = packet
         return pieces
-
-    def _goes_on(self, packet: RtpPacket) -> bool:
-        source = self._source
-        return (
-            source is not None
-            and packet.sequence == (source.sequence + 1) & 0xFFFF
-            and packet.timestamp == source.timestamp
-        )
 
     def _flush(self, pieces: list[Piece]) -> None:
         if self._rest and self._source is not None:

@@ -14,7 +14,7 @@ from polycast.rtp.header import TARGET_PACKET_SIZE
 from polycast.rtp.payload.base import KEY, NO_FRAMES, BaseDepacketizer, BasePacketizer, Peek
 from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES, build_header, quantization_tables
 from polycast.rtp.payload.rtp_payload import RtpPayload
-from polycast.rtp.refragment import Piece, Refragmenter
+from polycast.rtp.refragment import Piece, Refragmenter, follows
 
 MAXIMUM_SEGMENTS = 64
 """Segments before the image data of one JPEG frame; cameras write about 10."""
@@ -260,7 +260,7 @@ class JpegRefragmenter:
             self._flush(pieces)
             pieces.append(Piece(packet, None, packet.marker))
             return pieces
-        if not self._goes_on(packet, offset):
+        if not follows(packet, self._source) or offset != self._offset + len(self._rest):
             self._flush(pieces)
             self._offset = offset
         if not self._rest and packet.end - payload <= self._room:
@@ -281,15 +281,6 @@ class JpegRefragmenter:
         self._rest = rest
         self._source = packet
         return pieces
-
-    def _goes_on(self, packet: RtpPacket, offset: int) -> bool:
-        source = self._source
-        return (
-            source is not None
-            and offset == self._offset + len(self._rest)
-            and packet.timestamp == source.timestamp
-            and packet.sequence == (source.sequence + 1) & 0xFFFF
-        )
 
     def _flush(self, pieces: list[Piece]) -> None:
         if self._rest and self._source is not None:

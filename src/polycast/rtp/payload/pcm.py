@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
 
 
@@ -53,7 +54,7 @@ class SamplePacketizer(BasePacketizer):
         ssrc: int,
         initial_sequence: int,
         initial_timestamp: int,
-        maximum_payload: int = 1460,
+        maximum_payload: int = MAXIMUM_PAYLOAD_SIZE,
         *,
         block_size: int,
     ) -> None:
