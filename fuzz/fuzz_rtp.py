@@ -75,8 +75,8 @@ def fuzz_one(data: bytes) -> None:
         reports.report(1, now, WallTime(int(now * 1e9)), sent, sent)
         if packet.marker:
             timeline.on_sender_report(packet.sequence & 1, packet.timestamp << 32, packet.timestamp)
-        pts = timeline.extend(packet.sequence & 1, packet.timestamp, now)
-        timeline.wall_time(packet.sequence & 1, pts)
+        pts = timeline.tracks[packet.sequence & 1].extend(packet.timestamp, now)
+        timeline.tracks[packet.sequence & 1].wall_time(pts)
     if received > sent:
         raise AssertionError("the reorderer gave out more packets than it got")
 

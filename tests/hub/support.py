@@ -154,3 +154,10 @@ class Observer(PathObserver):
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         self.events.append(f"{path.name} reader removed")
+
+
+async def read(path: Path, reader: Reader) -> Stream:
+    """Wait for the stream of a path, and attach a reader."""
+    stream = await path.wait_ready()
+    path.attach_reader(reader, stream)
+    return stream

@@ -15,6 +15,7 @@ from tests.hub.support import (
     Packets,
     TestSource,
     make_hub,
+    read,
 )
 
 from polycast.config import from_mapping
@@ -90,7 +91,7 @@ async def test_order_of_the_observers_events() -> None:
 
     readers = [Leaving(), Leaving()]
     for reader in readers:
-        await path.add_reader(reader)
+        await read(path, reader)
     path.remove_publisher(client, "gone")
     assert observer.events == [
         "cam created",
@@ -111,7 +112,7 @@ async def test_matched_path_stays_while_it_is_used() -> None:
     path = hub.path("cam")
     client, _ = publish(path)
     reader = Packets()
-    await path.add_reader(reader)
+    await read(path, reader)
     hub.release(path)
     assert set(hub.paths) == {"cam"}
     path.remove_reader(reader)
@@ -153,7 +154,7 @@ async def test_second_publisher_replaces_the_first(paths: dict[str, dict[str, ob
 
     first.close_publisher = leave  # type: ignore[method-assign]
     reader = Packets()
-    await path.add_reader(reader)
+    await read(path, reader)
     second, stream = publish(path)
     assert reader.closed == "the publisher was replaced by another one"
     assert path.publisher is second
@@ -253,7 +254,7 @@ async def test_closing_the_path_answers_held_requests() -> None:
 async def test_source_runs_as_long_as_it_is_read() -> None:
     path, source = with_source(make_hub({"cam": {}}), close_after=0.005)
     reader = Packets()
-    held = asyncio.create_task(path.add_reader(reader))
+    held = asyncio.create_task(read(path, reader))
     await asyncio.sleep(0)
     path.start_publishing(source, [VIDEO], publishes_packets=False)
     await held
@@ -267,7 +268,7 @@ async def test_source_runs_as_long_as_it_is_read() -> None:
 async def test_source_that_is_lost_can_be_wanted_again() -> None:
     path, source = with_source(make_hub({"cam": {}}))
     reader = Frames()
-    held = asyncio.create_task(path.add_reader(reader))
+    held = asyncio.create_task(read(path, reader))
     await asyncio.sleep(0)
     path.start_publishing(source, [VIDEO], publishes_packets=False)
     await held
@@ -300,7 +301,7 @@ async def test_publisher_on_demand_that_is_replaced_and_never_starts() -> None:
     path = make_hub({"cam": {}}).path("cam")
     path.set_on_demand(start=lambda: None, stop=lambda _: None, start_timeout=1, close_after=0.005)
     reader = Packets()
-    held = asyncio.create_task(path.add_reader(reader))
+    held = asyncio.create_task(read(path, reader))
     await asyncio.sleep(0)
     publish(path)
     await held
@@ -350,7 +351,7 @@ async def test_close_ends_everything() -> None:
     hub.observers.append(observer)
     client, _ = publish(hub.path("b"))
     reader = Packets()
-    await hub.path("b").add_reader(reader)
+    await read(hub.path("b"), reader)
     hub.close("the server stops")
     assert client.closed == reader.closed == "the server stops"
     assert not hub.paths

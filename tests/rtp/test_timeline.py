@@ -29,7 +29,7 @@ class Publisher:
 
     def packet(self, track: int, seconds: float, now: float) -> float:
         """Return the time on the timeline in seconds."""
-        pts = self.timeline.extend(track, self.timestamp(track, seconds), now)
+        pts = self.timeline.tracks[track].extend(self.timestamp(track, seconds), now)
         return pts / (VIDEO_RATE, AUDIO_RATE)[track]
 
 
@@ -54,7 +54,7 @@ def test_by_arrival_without_reports() -> None:
     publisher = Publisher()
     assert publisher.packet(VIDEO, 4.0, 100.0) == START_TIME
     assert publisher.packet(AUDIO, 9.0, 100.25) == pytest.approx(START_TIME + 0.25)
-    assert publisher.timeline.wall_time(VIDEO, 90_000) is None
+    assert publisher.timeline.tracks[VIDEO].wall_time(90_000) is None
 
 
 @pytest.mark.parametrize("late", [0.4, 5.0])
@@ -104,7 +104,7 @@ def test_wall_time() -> None:
     publisher = Publisher()
     publisher.report(VIDEO, 1.0)
     publisher.packet(VIDEO, 4.0, 100.0)
-    wall_time = publisher.timeline.wall_time(VIDEO, round((START_TIME + 2.0) * VIDEO_RATE))
+    wall_time = publisher.timeline.tracks[VIDEO].wall_time(round((START_TIME + 2.0) * VIDEO_RATE))
     assert wall_time is not None
     assert abs(wall_time - (EPOCH + 6 * NANOSECONDS)) < 20_000
 
@@ -112,8 +112,8 @@ def test_wall_time() -> None:
 def test_report_without_a_clock_is_ignored() -> None:
     timeline = Timeline([VIDEO_RATE])
     timeline.on_sender_report(0, 0, 0)
-    timeline.extend(0, 0, 1.0)
-    assert timeline.wall_time(0, 0) is None
+    timeline.tracks[0].extend(0, 1.0)
+    assert timeline.tracks[0].wall_time(0) is None
 
 
 @pytest.mark.parametrize("hours", [5, 7, 13, 14, 100])
@@ -142,7 +142,7 @@ def test_in_sync_from_the_first_frame_with_a_sync_point(first: int) -> None:
     times[1 - first] = publisher.packet(1 - first, 3.93, 100.4)
     assert times[first] == START_TIME
     assert times[1 - first] - times[first] == pytest.approx(-0.07, abs=0.001)
-    assert publisher.timeline.wall_time(first, 90_000) is None, "it tells nothing of the wall clock"
+    assert publisher.timeline.tracks[first].wall_time(90_000) is None, "it tells nothing of the wall clock"
 
 
 @pytest.mark.parametrize("audio", [0.0, 5.0, 9000.0])

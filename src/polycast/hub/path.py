@@ -262,15 +262,10 @@ class Path:
             source.stop(reason)
             self._refuse_pending()
 
-    async def add_reader(self, reader: Reader) -> Stream:
-        """Attach a reader, after waiting for the stream like `wait_ready`. The reader receives batches from now on."""
-        stream = await self.wait_ready()
-        self.attach_reader(reader, stream)
-        return stream
-
     def attach_reader(self, reader: Reader, stream: Stream, *, is_provisional: bool = False) -> None:
-        """Attach a reader to the current stream. Raises NoOnePublishing if it has ended.
+        """Attach a reader to the current stream: it receives batches from now on.
 
+        Raises NoOnePublishing if the stream has ended.
         ``is_provisional``: for a client that is about to read; observers are not notified.
         """
         if self.stream is not stream:

@@ -200,12 +200,6 @@ class Timeline:
         self._origin: int | None = None
         """Wall-clock time of time 0 by sender reports, in nanoseconds."""
 
-    def extend(
-        self, track_index: int, timestamp: int, now: float, *, key: bool = False, floor: int | None = None
-    ) -> int:
-        """See `TrackClock.extend`."""
-        return self.tracks[track_index].extend(timestamp, now, key=key, floor=floor)
-
     def on_sender_report(self, track_index: int, ntp: int, rtp_timestamp: int) -> None:
         """See `TrackClock.on_sender_report`."""
         self.tracks[track_index].on_sender_report(ntp, rtp_timestamp)
@@ -218,10 +212,6 @@ class Timeline:
     def sync_point(self) -> int | None:
         """Return the sync point in nanoseconds; None before the first packet of such a track."""
         return next((point for track in self.tracks if (point := track.sync_point()) is not None), None)
-
-    def wall_time(self, track_index: int, pts: int) -> WallTime | None:
-        """See `TrackClock.wall_time`."""
-        return self.tracks[track_index].wall_time(pts)
 
     def start_of(self, now: float, clock_rate: int) -> int:
         """Return the start on the timeline of a track whose first packet arrives at ``now``, in its ticks."""
