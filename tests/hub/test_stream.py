@@ -78,6 +78,19 @@ async def test_open_frame_waits_for_its_end() -> None:
     assert reader.sequences == [[1, 2]]
 
 
+async def test_open_frame_does_not_wait_if_reads_are_coalesced() -> None:
+    stream, reader = make_stream(VIDEO), Packets()
+    stream.add_reader(reader)
+    write(stream, rtp(1, SLICE, marker=False))
+    stream.end_of_read()
+    write(stream, rtp(2, SLICE, marker=False))
+    stream.end_of_read(coalesced=True)
+    assert reader.sequences == [[1, 2]]
+    write(stream, rtp(3, SLICE))
+    stream.end_of_read(coalesced=True)
+    assert reader.sequences == [[1, 2], [3]]
+
+
 async def test_open_frame_waits_only_shortly() -> None:
     stream, reader = make_stream(VIDEO), Packets()
     stream.add_reader(reader)

@@ -225,13 +225,17 @@ class Stream:
         track.set_codec(codec)
         self._collect_entries(track)
 
-    def end_of_read(self) -> None:
-        """One read has been published completely: send it, or wait briefly for the end of the frame."""
+    def end_of_read(self, *, coalesced: bool = False) -> None:
+        """One read has been published completely: send it, or wait briefly for the end of the frame.
+
+        ``coalesced``: the read was delayed until more had arrived, so that waiting once more would save nothing.
+        """
         if self._runs:
-            for track in self.tracks:
-                if track.frame_open and self._size < FRAME_WAIT_BYTES:
-                    self._wait.begin()
-                    return
+            if not coalesced and self._size < FRAME_WAIT_BYTES:
+                for track in self.tracks:
+                    if track.frame_open:
+                        self._wait.begin()
+                        return
         elif not self._frames:
             return
         self.flush()

@@ -52,7 +52,7 @@ class BudgetedProtocol(asyncio.Protocol):
         """Whether data is received and sent: neither closing nor lost."""
         self.weight = 1
         """The connection may use this many times `SHARE`."""
-        self._on_read = coalescing_of(loop).on_read
+        self._coalescing = coalescing_of(loop)
         self._queue = work_queue_of(loop)
         self._unchecked = 0
         """Bytes received since the held memory was last checked."""
@@ -97,6 +97,11 @@ class BudgetedProtocol(asyncio.Protocol):
         """Called from time to time while much data is received."""
 
     @property
+    def is_coalesced(self) -> bool:
+        """Whether reads are coalesced: each returns what has arrived over some time (`net.coalescing`)."""
+        return self._coalescing.is_active
+
+    @property
     def is_behind(self) -> bool:
         """Whether received data is waiting to be processed, so that silence is not the peer's fault."""
         return bool(self._pauses & _BUDGET)
@@ -130,7 +135,7 @@ class BudgetedProtocol(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        self._on_read()
+        self._coalescing.on_read()
         if not self.is_open:
             return
         now = self.clock()

@@ -52,9 +52,9 @@ class MediaReceiver:
             self._log.warning("invalid packet received, ignored: %s", error)
         self._bad_packets += 1
 
-    def end_of_read(self) -> None:
-        """One read has been processed completely."""
-        self.stream.end_of_read()
+    def end_of_read(self, *, coalesced: bool = False) -> None:
+        """One read has been processed completely; see `Stream.end_of_read`."""
+        self.stream.end_of_read(coalesced=coalesced)
 
     def give_up_missing(self, now: float) -> None:
         """Give up packets that have been missing for too long."""

@@ -21,6 +21,7 @@ from tests.protocols.rtsp.support import (
     transport_of,
 )
 
+from polycast.net.coalescing import coalesce_reads, coalescing_of
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.session import Session
 from polycast.rtp.scan import PacketScanner
@@ -98,6 +99,21 @@ async def test_packets_go_out_as_the_bytes_that_came(it: Fixture, taken: list[bo
     async with asyncio.timeout(30):
         assert await reader.reader.readexactly(len(data)) == data
     assert taken == [True]
+
+
+@pytest.mark.parametrize("coalesced", [False, True])
+async def test_an_incomplete_picture_waits_unless_reads_are_coalesced(it: Fixture, coalesced: bool) -> None:
+    loop = asyncio.get_running_loop()
+    coalesce_reads(loop)
+    publisher, reader = await publisher_of(it), await it.reader("cam")
+    counters = session_of(it, reader).counters
+    for number in range(2):
+        coalescing_of(loop).is_active = coalesced
+        one_read(it, publisher, framed(*picture(1 + 3 * number)[:2]))
+        assert counters.packets_sent == 3 * number + (2 if coalesced else 0)
+        one_read(it, publisher, framed(*picture(1 + 3 * number)[2:]))
+        assert counters.packets_sent == 3 * number + 3
+    assert await reader.packets(6) == picture(1) + picture(4)
 
 
 async def test_packets_go_to_readers_over_udp(it: Fixture, taken: list[bool]) -> None:

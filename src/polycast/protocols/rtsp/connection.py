@@ -87,7 +87,7 @@ class Connection(ServerConnection):
     def end_slice(self, now: float) -> None:
         media = self._own_media()
         if isinstance(media, Recording):
-            media.end_of_read()
+            media.end_of_read(coalesced=self.is_coalesced)
         if self._engine.is_full:
             self.hold_reading()
         elif self._task is None:

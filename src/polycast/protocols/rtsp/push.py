@@ -97,7 +97,7 @@ class RtspPusher(Pusher, PacketReader):
         self._report_channels = tuple(report_channels)
         self._counts = [[0, 0] for _ in stream.tracks]
         self._outbox = connection.outbox
-        connection.set_media_handler(lambda run, now: None, lambda: None, self._loop.time())
+        connection.set_media_handler(lambda run, now: None, lambda coalesced: None, self._loop.time())
         self._recording = True
         path.attach_reader(self, stream)
 

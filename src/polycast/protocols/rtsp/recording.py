@@ -67,10 +67,10 @@ class Recording:
         if self._interleaved is not None:
             self._interleaved.receive(run, now)
 
-    def end_of_read(self) -> None:
-        """One read has been processed completely."""
+    def end_of_read(self, *, coalesced: bool = False) -> None:
+        """One read has been processed completely; see `Stream.end_of_read`."""
         if self.receiver is not None:
-            self.receiver.stream.end_of_read()
+            self.receiver.stream.end_of_read(coalesced=coalesced)
 
     def _register(self, index: int, track: TrackReceiver, receiver: MediaReceiver) -> None:
         ports, clock = self.ports, self._context.clock

@@ -26,6 +26,9 @@ RUN_SIZE: Final = 256
 MediaHandler = Callable[[InterleavedRun, float], None]
 """Receives interleaved frames of one channel, and their time of reception (monotonic seconds)."""
 
+EndOfReadHandler = Callable[[bool], None]
+"""Called after each processed read: whether it was coalesced (see `Stream.end_of_read`)."""
+
 
 class StatusError(PullError):
     """The server answered a request with an error."""
@@ -51,7 +54,7 @@ class ClientConnection(OutgoingConnection):
         """Pending answers, by number of the request."""
         self._timer: asyncio.TimerHandle | None = None
         self._on_media: MediaHandler | None = None
-        self._on_end_of_read: Callable[[], None] | None = None
+        self._on_end_of_read: EndOfReadHandler | None = None
         self._early: list[InterleavedRun] = []
         self._early_size = 0
 
@@ -72,7 +75,7 @@ class ClientConnection(OutgoingConnection):
 
     def end_slice(self, now: float) -> None:
         if self._on_end_of_read is not None:
-            self._on_end_of_read()
+            self._on_end_of_read(self.is_coalesced)
 
     @property
     def held_size(self) -> int:
@@ -143,7 +146,7 @@ class ClientConnection(OutgoingConnection):
         """The server's IP address."""
         return str(self.transport.get_extra_info("peername")[0])
 
-    def set_media_handler(self, handler: MediaHandler, on_end_of_read: Callable[[], None], now: float) -> None:
+    def set_media_handler(self, handler: MediaHandler, on_end_of_read: EndOfReadHandler, now: float) -> None:
         """Pass interleaved frames to ``handler`` from now on, early ones first; call ``on_end_of_read`` after each
         processed read."""
         self._on_media = handler
@@ -152,7 +155,7 @@ class ClientConnection(OutgoingConnection):
         self._early_size = 0
         for run in early:
             handler(run, now)
-        on_end_of_read()
+        on_end_of_read(False)
 
     def send_interleaved(self, channel: int, data: bytes) -> None:
         """Send one interleaved frame: an RTCP packet."""

@@ -217,9 +217,9 @@ class SourceMedia:
         if self._interleaved is not None:
             self._interleaved.receive(run, now)
 
-    def _on_end_of_read(self) -> None:
+    def _on_end_of_read(self, coalesced: bool) -> None:
         if self._interleaved is not None and self._receiver is not None:
-            self._receiver.end_of_read()
+            self._receiver.end_of_read(coalesced=coalesced)
 
     def _make_ports(self, index: int, sockets: tuple[object, object]) -> TrackPorts:
         def on_rtp(data: bytes, start: int, end: int) -> None:
