@@ -17,8 +17,6 @@ from polycast.net.server import ClientConnection, ConnectionServer
 # Seconds for a request to arrive, and for the first one of a connection.
 REQUEST_TIMEOUT: Final = 10.0
 
-ALPN_PROTOCOLS: Final = ("h2", "http/1.1")
-
 
 class DateHeader:
     """The ``Date`` header of responses, formatted once a second."""
@@ -38,10 +36,32 @@ class DateHeader:
         return self._text
 
 
-class HttpServer(ConnectionServer):
-    """Serves a handler on an address. It is started and stopped once."""
+class HttpListener(ConnectionServer):
+    """Base of the servers for HTTP: a listener whose connections are `HttpConnection`, and what these share."""
 
-    alpn_protocols: ClassVar[tuple[str, ...]] = ALPN_PROTOCOLS
+    alpn_protocols: ClassVar[tuple[str, ...]] = ("h2", "http/1.1")
+    handler: HttpHandler
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+        super().__init__(loop, log)
+        self.request_caches = RequestCaches()
+        self.date = DateHeader()
+
+    def make_connection(self) -> asyncio.BaseProtocol:
+        return HttpConnection(self)
+
+    def listener_kind(self) -> str:
+        return "HTTPS" if self.is_encrypted else "HTTP"
+
+    def on_handshake_failed(self, address: object, error: Exception) -> None:
+        # Browsers try once and ask their user if they do not know the certificate: not worth a line at info level.
+        self.log.debug(
+            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_close(error)
+        )
+
+
+class HttpServer(HttpListener):
+    """Serves a handler on an address. It is started and stopped once."""
 
     def __init__(
         self,
@@ -56,17 +76,12 @@ class HttpServer(ConnectionServer):
         """``certificate`` and ``key`` are PEM files; with them, the server only speaks TLS."""
         super().__init__(loop if loop is not None else asyncio.get_running_loop(), log)
         self.handler = handler
-        self.request_caches = RequestCaches()
-        self.date = DateHeader()
         self._address = address
         self._files = (certificate, key)
         self.is_encrypted = bool(certificate)
 
     def address(self) -> str:
         return self._address
-
-    def make_connection(self) -> asyncio.BaseProtocol:
-        return HttpConnection(self)
 
     def certificate_files(self) -> tuple[str, str]:
         return self._files
@@ -75,15 +90,6 @@ class HttpServer(ConnectionServer):
     def read_timeout(self) -> float:
         return REQUEST_TIMEOUT
 
-    def listener_kind(self) -> str:
-        return "HTTPS" if self.is_encrypted else "HTTP"
-
     def close_connection(self, connection: ClientConnection, reason: str) -> None:
         if isinstance(connection, HttpConnection):
             connection.shut_down(reason)
-
-    def on_handshake_failed(self, address: object, error: Exception) -> None:
-        # Browsers try once and ask their user if they do not know the certificate: not worth a line at info level.
-        self.log.debug(
-            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_close(error)
-        )

@@ -12,11 +12,7 @@ from polycast.hub.errors import PathError
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Stream
-from polycast.net.address import join_host_port, peer_of
-from polycast.net.close_reason import describe_close
-from polycast.net.http.connection import HttpConnection
-from polycast.net.http.server import ALPN_PROTOCOLS, DateHeader
-from polycast.net.http.transaction import RequestCaches
+from polycast.net.http.server import HttpListener
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.handler import RequestHandler
@@ -29,11 +25,11 @@ _numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
 """By hub, which lives as long as the application: a server is replaced when its settings change."""
 
 
-class HlsServer(TcpServer, PathObserver):
+class HlsServer(TcpServer, HttpListener, PathObserver):
     """Serves every path's stream over HTTP or HTTPS."""
 
-    alpn_protocols = ALPN_PROTOCOLS
     tells_observer = False
+    handler: RequestHandler
 
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(kind, context, configuration)
@@ -41,8 +37,6 @@ class HlsServer(TcpServer, PathObserver):
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that are running, or waiting for a publisher to return, by path name."""
         self.handler = RequestHandler(self)
-        self.request_caches = RequestCaches()
-        self.date = DateHeader()
         self._stopping = False
         self._numbering = _numberings.setdefault(context.hub, Numbering())
         self._revivals: dict[str, asyncio.Task[None]] = {}
@@ -54,18 +48,6 @@ class HlsServer(TcpServer, PathObserver):
         return self.configuration[HlsConfiguration]
 
     # TcpServer
-
-    def listener_kind(self) -> str:
-        return "HTTPS" if self.is_encrypted else "HTTP"
-
-    def make_connection(self) -> asyncio.BaseProtocol:
-        return HttpConnection(self)
-
-    def on_handshake_failed(self, address: object, error: Exception) -> None:
-        # Browsers try once and ask their user if they do not know the certificate: not worth a line at info level.
-        self.log.debug(
-            "[conn %s] closed (TLS handshake failed: %s)", join_host_port(*peer_of(address)), describe_close(error)
-        )
 
     def on_second(self, now: float) -> None:
         for remuxer in list(self.remuxers.values()):
