@@ -222,6 +222,9 @@ def test_parameter_sets_for_readers_that_stay() -> None:
     vps, sps, pps = b"\x40\x01\x0c", b"\x42\x01\x01", b"\x44\x01\xc0"
     assert parameter_sets(H264(SPS, PPS)) == (SPS, PPS)
     assert parameter_sets(H264()) == ()
+    extension, second = b"\x6d\x01", b"\x68\x52"
+    several = H264(SPS, PPS, extra_parameter_sets=(second, extension))
+    assert parameter_sets(several) == (SPS, extension, PPS, second)
     assert parameter_sets(H265(vps, sps, pps)) == (vps, sps, pps)
     # A packet with a decoding order number of 0 in front would confuse the order of pictures; one without is broken.
     assert parameter_sets(H265(vps, sps, pps, maximum_don_difference=2)) == ()

@@ -144,17 +144,19 @@ def with_parameter_sets(codec: H264, units: Sequence[bytes]) -> tuple[bytes, ...
     kinds = {unit[0] & 0x1F for unit in units if unit}
     if NalType.SPS in kinds and NalType.PPS in kinds:
         return tuple(units)
-    return (*_parameter_sets(codec), *(unit for unit in units if unit and unit[0] & 0x1F not in _PARAMETER_SET_KINDS))
+    return (*parameter_sets(codec), *(unit for unit in units if unit and unit[0] & 0x1F not in _PARAMETER_SET_KINDS))
 
 
-def _parameter_sets(codec: H264) -> tuple[bytes, ...]:
+def parameter_sets(codec: H264) -> tuple[bytes, ...]:
+    """Return all parameter sets of a codec, those of sequences first."""
     extra = codec.extra_parameter_sets
-    return (
+    sets = (
         codec.sps,
         *(unit for unit in extra if unit[0] & 0x1F != NalType.PPS),
         codec.pps,
         *(unit for unit in extra if unit[0] & 0x1F == NalType.PPS),
     )
+    return tuple(unit for unit in sets if unit)
 
 
 def updated(codec: H264, units: Sequence[bytes]) -> H264:
@@ -194,7 +196,9 @@ def _merged(codec: H264, units: list[bytes]) -> H264:
             picture_sets[number] = unit
     old_pictures = [unit for unit in (codec.pps, *codec.extra_parameter_sets) if unit and unit[0] & 0x1F == NalType.PPS]
     if not sequence_sets:
-        sequence_sets = [unit for unit in (codec.sps, *codec.extra_parameter_sets) if unit and unit[0] & 0x1F == 7]
+        sequence_sets = [
+            unit for unit in (codec.sps, *codec.extra_parameter_sets) if unit and unit[0] & 0x1F == NalType.SPS
+        ]
         old_numbers = {_picture_parameter_set_number(unit): unit for unit in old_pictures}
         picture_sets = {number: unit for number, unit in (old_numbers | picture_sets).items() if number is not None}
     pictures = list(picture_sets.values()) or old_pictures
@@ -274,7 +278,7 @@ def build_configuration_record(codec: H264) -> bytes:
     if len(codec.sps) < 4 or not codec.pps:
         raise LocalProtocolError("the H264 parameter sets are not known yet")
     sets: dict[int, list[bytes]] = {NalType.SPS: [], NalType.PPS: [], NalType.SPS_EXTENSION: []}
-    for unit in _parameter_sets(codec):
+    for unit in parameter_sets(codec):
         if unit[0] & 0x1F in sets:
             sets[unit[0] & 0x1F].append(unit)
     sequence_sets = sets[NalType.SPS][:31]

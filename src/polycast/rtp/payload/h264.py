@@ -296,7 +296,7 @@ class H264Payload(RtpPayload[H264]):
         return UnitRefragmenter(room, 2, lambda data, payload: data[payload] & 0x1F == FU_A)
 
     def parameter_sets(self, codec: H264) -> tuple[bytes, ...]:
-        return tuple(unit for unit in (codec.sps, codec.pps) if unit)
+        return h264.parameter_sets(codec)
 
 
 PAYLOAD = H264Payload()
