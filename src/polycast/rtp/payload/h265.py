@@ -14,7 +14,7 @@ from polycast.media.track import Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, decode_integer, encode_base64_list
-from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, aggregate
+from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, packetize_units
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
@@ -203,15 +203,7 @@ class H265Packetizer(BasePacketizer):
 
 def payloads_of(units: Sequence[bytes], maximum_payload: int) -> list[bytes]:
     """Return the payloads with the NAL units: small ones aggregated, large ones fragmented."""
-    payloads: list[bytes] = []
-    for group in aggregate(units, maximum_payload, _HEADER_SIZE, 2):
-        if len(group) > 1:
-            payloads.append(aggregation_packet(group))
-        elif len(group[0]) <= maximum_payload:
-            payloads.append(group[0])
-        else:
-            payloads.extend(fragments(group[0], maximum_payload))
-    return payloads
+    return packetize_units(units, maximum_payload, _HEADER_SIZE, aggregation_packet, fragments)
 
 
 def aggregation_packet(units: Sequence[bytes]) -> bytes:

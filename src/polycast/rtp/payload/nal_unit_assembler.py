@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
 from polycast.errors import RemoteProtocolError
@@ -146,22 +146,39 @@ class NalUnitDepacketizer(BaseDepacketizer):
         raise NotImplementedError
 
 
-def aggregate(
-    units: Iterable[bytes], maximum_payload: int, header_size: int, overhead: int
-) -> Iterable[tuple[bytes, ...]]:
-    """Group NAL units so that each group of several fits an aggregation packet.
+def packetize_units(
+    units: Iterable[bytes],
+    maximum_payload: int,
+    header_size: int,
+    aggregation_packet: Callable[[Sequence[bytes]], bytes],
+    fragments: Callable[[bytes, int], list[bytes]],
+) -> list[bytes]:
+    """Return the payloads with NAL units: small ones aggregated, large ones fragmented.
 
-    ``header_size`` is that of the aggregation packet's own header, ``overhead`` is per unit. A unit that is too large
-    for one packet comes alone.
+    ``header_size`` is that of an aggregation packet's own header, after which each unit has two bytes for its size.
     """
+    payloads: list[bytes] = []
+    for group in _aggregate(units, maximum_payload, header_size):
+        if len(group) > 1:
+            payloads.append(aggregation_packet(group))
+        elif len(group[0]) <= maximum_payload:
+            payloads.append(group[0])
+        else:
+            payloads.extend(fragments(group[0], maximum_payload))
+    return payloads
+
+
+def _aggregate(units: Iterable[bytes], maximum_payload: int, header_size: int) -> Iterable[tuple[bytes, ...]]:
+    """Group NAL units so that each group of several fits an aggregation packet. A unit that is too large for one packet
+    comes alone."""
     group: list[bytes] = []
     size = header_size
     for unit in units:
-        if group and size + overhead + len(unit) > maximum_payload:
+        if group and size + 2 + len(unit) > maximum_payload:
             yield tuple(group)
             group = []
             size = header_size
         group.append(unit)
-        size += overhead + len(unit)
+        size += 2 + len(unit)
     if group:
         yield tuple(group)
