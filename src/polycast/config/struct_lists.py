@@ -50,7 +50,7 @@ class StructListKind(Kind, Generic[Item]):
         """Parse the text of an environment variable."""
         try:
             return msgspec.json.decode(text) if text.strip() else []
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             raise InvalidValueError(f"not a list of maps (as JSON: [{self._example}])") from None
 
     def _item(self, number: int, values: Json) -> Item:

@@ -155,7 +155,9 @@ def test_invalid_servers(item: Any, message: str) -> None:
     assert SECRET not in text
 
 
-@pytest.mark.parametrize("value", [SECRET, f'["{SECRET}"', {"url": "stun:a"}, f'{{"password": "{SECRET}"}}', 3])
+@pytest.mark.parametrize(
+    "value", [SECRET, f'["{SECRET}"', {"url": "stun:a"}, f'{{"password": "{SECRET}"}}', 3, "[" * 100_000]
+)
 def test_not_a_list(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="not a list of maps") as caught:
         from_mapping({"webrtcICEServers2": value})
