@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
 from typing import Final
 
-from polycast.config.fields import path_fields
+from polycast.config.fields import Field, configuration_fields, path_fields
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
-from polycast.config.schema import Configuration
+from polycast.config.schema import Configuration, PathConfiguration
 from polycast.control.commands import expand
+
+_PREFIX: Final = "run_on_"
 
 # A program name with variables is only known when the command runs.
 _VARIABLE: Final = "$"
@@ -21,20 +23,35 @@ _VARIABLE: Final = "$"
 _SHELL_OPERATOR: Final = re.compile(r"\|\|?|&&?|;|<|[0-9&]?>>?([&/.\w].*)?", re.ASCII)
 
 
+def commands_of(settings: Configuration | PathConfiguration) -> Iterator[tuple[str, str]]:
+    """Yield the key and the command of those that are set; of the server's settings, without those of paths."""
+    is_path = isinstance(settings, PathConfiguration)
+    for field in _path_commands() if is_path else _commands_among(configuration_fields()):
+        command = field.of(settings)
+        if command:
+            yield field.key, command
+
+
+@cache
+def _path_commands() -> tuple[Field, ...]:
+    # There may be thousands of paths, each with some fifty keys.
+    return _commands_among(path_fields())
+
+
+def _commands_among(fields: Mapping[str, Field]) -> tuple[Field, ...]:
+    return tuple(
+        field for field in fields.values() if field.name.startswith(_PREFIX) and isinstance(field.default, str)
+    )
+
+
 def command_problems(configuration: Configuration) -> Iterator[str]:
     """Yield a line for each command that cannot run, or will not do what it seems to do."""
-    commands = [("runOnConnect", configuration.run_on_connect)]
+    commands = list(commands_of(configuration))
     for name, path in configuration.paths.items():
         shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
-        commands += [
-            (f"path '{shown}': {key}", getattr(path, field.name))
-            for key, field in path_fields().items()
-            if key.startswith("runOn") and isinstance(getattr(path, field.name), str)
-        ]
+        commands += [(f"path '{shown}': {key}", command) for key, command in commands_of(path)]
     exists = lru_cache(lambda program: shutil.which(program) is not None)  # many paths have the same command
     for where, command in commands:
-        if not command:
-            continue
         try:
             arguments = expand(command, {})
         except ValueError as error:

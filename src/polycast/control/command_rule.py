@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
-
-from polycast.config.fields import configuration_fields, path_fields
-from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.schema import Configuration
+from polycast.control.command_check import commands_of
 from polycast.control.errors import RequestError
-
-_PREFIX: Final = "run_on_"
-
-
-def _commands(of: Configuration | PathConfiguration) -> Iterator[tuple[str, str]]:
-    """Yield the key and the command of those that are set."""
-    for field in (configuration_fields() if isinstance(of, Configuration) else path_fields()).values():
-        value = field.of(of)
-        if field.name.startswith(_PREFIX) and isinstance(value, str) and value:
-            yield field.key, value
 
 
 class CommandRule:
@@ -36,10 +23,10 @@ class CommandRule:
             return
         if new.api_allow_commands and not old.api_allow_commands:
             raise RequestError(403, "apiAllowCommands can be set through the API only with credentials (apiUser)")
-        before = {("", *command) for command in _commands(old)}
-        before |= {(name, *command) for name, path in old.paths.items() for command in _commands(path)}
-        after = {("", *command) for command in _commands(new)}
-        after |= {(name, *command) for name, path in new.paths.items() for command in _commands(path)}
+        before = {("", *command) for command in commands_of(old)}
+        before |= {(name, *command) for name, path in old.paths.items() for command in commands_of(path)}
+        after = {("", *command) for command in commands_of(new)}
+        after |= {(name, *command) for name, path in new.paths.items() for command in commands_of(path)}
         for _, key, _ in sorted(after - before):
             raise RequestError(
                 403,
