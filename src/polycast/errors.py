@@ -63,6 +63,10 @@ class ConfigurationError(PolycastError):
         """Where the setting is: file and line, or environment variable."""
         self.line = 0
         """Line of the file, from 1; 0 while unknown, then that of one of the keys applies."""
+        self.others: tuple[ConfigurationError, ...] = ()
+        """Further errors of the same value, for example of other items of a list."""
+        self.report: tuple[str, ...] = ()
+        """The texts of all errors of the configuration, this one included, sorted by line; set by ``config.load``."""
 
     def within(self, *prefix: str) -> Self:
         """Put a prefix in front of the keys, for an error of a part of the configuration; return the error."""

@@ -233,10 +233,11 @@ async def test_a_bad_file_changes_nothing_and_is_reported(file: Path) -> None:
     async with running_file(file, FILE_HEAD + "paths: {cam: {}}\n") as server:
         flow = await Flow.start(server, "cam")
         flow.send()
-        file.write_text(FILE_HEAD + "logLevel: loud\n")
-        await server.log.wait(
-            "ERROR the configuration file has an error, the last good configuration stays in effect: "
-        )
+        file.write_text(FILE_HEAD + "logLevel: loud\nreadTimeout: soon\n")
+        head = "ERROR the configuration file has an error, the last good configuration stays in effect: "
+        lines = len(FILE_HEAD.splitlines())
+        await server.log.wait(f"{head}{file}: line {lines + 1}: logLevel: invalid log level: loud")
+        await server.log.wait(f"{head}{file}: line {lines + 2}: readTimeout: 'soon' is not a duration")
         status = await server.get("/v1/config/status")
         assert status["ok"] is False
         assert "invalid log level: loud" in status["error"]

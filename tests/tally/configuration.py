@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -35,6 +36,6 @@ class TallyConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     tally_mode: Annotated[TallyMode, TALLY_MODE, LIVE, NEW, Meta(description="What is counted.")] = TallyMode.LINES
     tally_step: Annotated[int, LIVE, NEW, Meta(description="What each one counts for.")] = 1
 
-    def check(self) -> None:
+    def broken_rules(self) -> Iterator[ConfigurationError]:
         if self.tally_mode is TallyMode.BYTES and self.tally_step != 1:
-            raise ConfigurationError("bytes count for one each", ("tallyStep",), ("tallyMode",))
+            yield ConfigurationError("bytes count for one each", ("tallyStep",), ("tallyMode",))

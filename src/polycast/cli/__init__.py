@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _interruptible():
             loaded = _load(options.config, demo=options.demo)
     except ConfigurationError as error:
-        print(f"ERR: {printable(str(error))}")
+        for text in error.report or (str(error),):
+            print(f"ERR: {printable(text)}")
         return 1
     loader = functools.partial(_load, options.config, demo=options.demo, again=True)
     if options.check:

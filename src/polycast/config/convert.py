@@ -9,6 +9,7 @@ import msgspec
 
 from polycast.config.fields import Field, configuration_fields, path_fields, replace
 from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.reports import Report, raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.suggest import unknown_key
 from polycast.config.yaml_problems import SPACE_IS_MISSING, is_assignment, is_space_missing
@@ -23,55 +24,51 @@ class Key(str):
     line: int
 
 
-def check_keys(values: Any) -> None:
-    """Raise ConfigurationError for the first unknown key, in the order of ``values``."""
-    if not isinstance(values, Mapping):
-        raise ConfigurationError(f"not a map ({_map_hint(values)})")
-    known = configuration_fields()
-    for key, value in values.items():
-        if key == "paths":
-            _check_path_keys(key, value)
-        elif key not in known:
-            raise unknown_key(key, is_map=isinstance(value, Mapping))
+def parse_fields(
+    values: Mapping[str, Any], fields: Mapping[str, Field], *within: str, report: Report = raise_error
+) -> dict[str, Any]:
+    """The Python names and typed values of the keys in ``values``; null stands for the default.
 
-
-def parse_fields(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The Python names and typed values of the keys in ``values``; null stands for the default. Keys must be known."""
+    ``within`` is where they are, for errors, such as ``"paths", "cam"``. ``report`` is called with each error.
+    """
     parsed = {}
     for key, value in values.items():
         field = fields.get(key)
         if field is None:
-            raise unknown_key(key, of_path=fields is path_fields())
+            error = unknown_key(key, of_path=fields is path_fields())
+            report(error.within(*within) if within else error)
+            continue
         try:
             parsed[field.name] = field.default if value is None else field.kind.parse(value)
         except ConfigurationError as error:
-            raise error.within(key) from error.__cause__
+            errors = (error, *error.others)
+        else:
+            continue
+        for each in errors:
+            report(each.within(*within, key))
     return parsed
 
 
-def parse_path(name: str, values: Mapping[str, Any] | None) -> PathConfiguration:
+def parse_path(name: str, values: Mapping[str, Any] | None, report: Report = raise_error) -> PathConfiguration:
     """The settings of one path. Rules between keys are not checked here."""
-    return PathConfiguration(**_parse_path_fields(name, values or {}))
+    return PathConfiguration(**parse_fields(values or {}, path_fields(), "paths", name, report=report))
 
 
-def parse_configuration(values: Mapping[str, Any]) -> Configuration:
-    """The whole configuration. Rules between keys are not checked here."""
-    check_keys(values)
-    settings = parse_fields({key: value for key, value in values.items() if key != "paths"}, configuration_fields())
-    paths = {str(name): parse_path(name, path) for name, path in (values.get("paths") or {}).items()}
-    return replace(Configuration(), **settings, paths=paths)
+def parse_configuration(values: Any, report: Report = raise_error) -> Configuration:
+    """The whole configuration. Rules between keys are not checked here.
+
+    ``report`` is called with each error; unless it raises, the key concerned keeps its default.
+    """
+    known = _known_keys(values, report)
+    paths = known.pop("paths", None) or {}
+    settings = parse_fields(known, configuration_fields(), report=report)
+    parsed = {str(name): parse_path(name, path, report) for name, path in paths.items()}
+    return replace(Configuration(), **settings, paths=parsed)
 
 
 def edit_path(path: PathConfiguration, name: str, values: Mapping[str, Any]) -> PathConfiguration:
     """``path`` with the keys of ``values`` changed."""
-    return msgspec.structs.replace(path, **_parse_path_fields(name, values))
-
-
-def _parse_path_fields(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return parse_fields(values, path_fields())
-    except ConfigurationError as error:
-        raise error.within("paths", name) from error.__cause__
+    return msgspec.structs.replace(path, **parse_fields(values, path_fields(), "paths", name))
 
 
 def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
@@ -87,22 +84,44 @@ def given_path_key(name: str, key: str) -> str:
     return f"paths.{ALL_PATHS if name == ALL_PATHS_ALIAS else name}.{key}"
 
 
-def _check_path_keys(key: str, paths: Any) -> None:
+def _known_keys(values: Any, report: Report) -> dict[str, Any]:
+    """Return ``values`` without unknown keys, all of which are reported before any value is parsed."""
+    if not isinstance(values, Mapping):
+        report(ConfigurationError(f"not a map ({_map_hint(values)})"))
+        return {}
+    found: dict[str, Any] = {}
+    known = configuration_fields()
+    for key, value in values.items():
+        if key == "paths":
+            found[key] = _known_path_keys(key, value, report)
+        elif key in known:
+            found[key] = value
+        else:
+            report(unknown_key(key, is_map=isinstance(value, Mapping)))
+    return found
+
+
+def _known_path_keys(key: str, paths: Any, report: Report) -> dict[str, dict[str, Any]]:
     if paths is None:
-        return
+        return {}
     if not isinstance(paths, Mapping):
         error = ConfigurationError("parameter paths is not a map (write the names of paths below it, indented)")
         error.line = getattr(key, "line", 0)
-        raise error
+        report(error)
+        return {}
     known = path_fields()
+    found: dict[str, dict[str, Any]] = {}
     for name, path in paths.items():
-        if path is None:
+        if path is not None and not isinstance(path, Mapping):
+            report(ConfigurationError(f"not a map ({_path_hint(name, path)})", ("paths", name)))
             continue
-        if not isinstance(path, Mapping):
-            raise ConfigurationError(f"not a map ({_path_hint(name, path)})", ("paths", name))
-        for key in path:
-            if key not in known:
-                raise unknown_key(key, of_path=True).within("paths", name)
+        found[name] = {}
+        for key, value in (path or {}).items():
+            if key in known:
+                found[name][key] = value
+            else:
+                report(unknown_key(key, of_path=True).within("paths", name))
+    return found
 
 
 def _map_hint(values: Any) -> str:

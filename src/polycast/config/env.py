@@ -13,6 +13,7 @@ import msgspec
 from polycast.config.convert import given_path_key
 from polycast.config.fields import Field, configuration_fields, path_fields, replace
 from polycast.config.kinds import BOOLEAN
+from polycast.config.reports import Report, SettingKey, raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.similar import closest
 from polycast.config.spelling import environment_name
@@ -37,8 +38,10 @@ class EnvironmentResult(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
-def apply_environment(configuration: Configuration, environment: Mapping[str, str]) -> EnvironmentResult:
-    """Apply the variables; existing paths are changed, not replaced. Raises ConfigurationError."""
+def apply_environment(
+    configuration: Configuration, environment: Mapping[str, str], report: Report = raise_error
+) -> EnvironmentResult:
+    """Apply the variables; existing paths are changed, not replaced. ``report`` is called with each error."""
     variables = {name: environment[name] for name in sorted(environment) if name.startswith(PREFIX)}
     settings: dict[str, Any] = {}
     used = set(_OTHER_VARIABLES)
@@ -46,19 +49,19 @@ def apply_environment(configuration: Configuration, environment: Mapping[str, st
     for field in configuration_fields().values():
         variable = environment_name(field.key)
         if variable in variables:
-            settings[field.name] = _parse(variable, field, variables[variable])
             used.add(variable)
             given[field.key] = variable
+            settings[field.name] = _parse(variable, field, variables[variable], (field.key,), report)
         if isinstance(field.kind, StructListKind):
             items = settings.get(field.name, field.of(configuration))
             names = _variables_of_items(variable, field.kind, len(items), variables)
             if names:
-                settings[field.name] = _with_items(variable, field.kind, items, names, variables)
                 used.update(names)
+                settings[field.name] = _with_items(variable, field.kind, items, names, variables, report)
                 given.setdefault(field.key, next(iter(names)))
     paths = dict(configuration.paths)
     for variable in variables:
-        if variable.startswith(PATHS_PREFIX) and _apply_to_paths(paths, variable, variables[variable], given):
+        if variable.startswith(PATHS_PREFIX) and _apply_to_paths(paths, variable, variables[variable], given, report):
             used.add(variable)
     warnings = [_unused(name) for name in variables if name not in used]
     return EnvironmentResult(replace(configuration, **settings, paths=paths), given, warnings)
@@ -89,6 +92,7 @@ def _with_items(
     items: Any,
     names: Mapping[str, tuple[int, str]],
     variables: Mapping[str, str],
+    report: Report,
 ) -> Any:
     """Return a list of maps with the items changed that variables name."""
     values: list[dict[str, Any]] = kind.dump(items)
@@ -99,8 +103,10 @@ def _with_items(
     try:
         return kind.parse(values)
     except ConfigurationError as error:
-        error.place = f"{prefix}_..."
-        raise
+        for each in (error, *error.others):
+            each.place = f"{prefix}_..."
+            report(each)
+        return items
 
 
 def _unused(variable: str) -> str:
@@ -123,7 +129,9 @@ def _hint_of_path(variable: str) -> str:
     return _did_you_mean(f"{PATHS_PREFIX}{name}_", key)
 
 
-def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: str, given: dict[str, str]) -> bool:
+def _apply_to_paths(
+    paths: dict[str, PathConfiguration], variable: str, text: str, given: dict[str, str], report: Report
+) -> bool:
     """Apply one ``RTSP_PATHS_<NAME>[_<KEY>]`` variable; False if it is not one."""
     upper_name, _, key = variable.removeprefix(PATHS_PREFIX).partition("_")
     if not upper_name or upper_name != upper_name.upper():
@@ -135,7 +143,8 @@ def _apply_to_paths(paths: dict[str, PathConfiguration], variable: str, text: st
     field = _path_fields_by_variable().get(key)
     if field is None:
         return False
-    paths[name] = msgspec.structs.replace(path, **{field.name: _parse(variable, field, text)})
+    value = _parse(variable, field, text, ("paths", name, field.key), report)
+    paths[name] = msgspec.structs.replace(path, **{field.name: value})
     given[given_path_key(name, field.key)] = variable
     return True
 
@@ -144,10 +153,15 @@ def _path_fields_by_variable() -> dict[str, Field]:
     return {key.upper(): field for key, field in path_fields().items()}
 
 
-def _parse(variable: str, field: Field, text: str) -> Any:
+def _parse(variable: str, field: Field, text: str, key: SettingKey, report: Report) -> Any:
+    """Return the value of a variable; after an error the default."""
     try:
         return field.kind.parse(text)
     except ConfigurationError as error:
-        shown = InvalidValueError(f"invalid value '{text}' (write yes or no)") if field.kind is BOOLEAN else error
-        shown.place = variable
-        raise shown from None
+        errors: tuple[ConfigurationError, ...] = (error, *error.others)
+    if field.kind is BOOLEAN:
+        errors = (InvalidValueError(f"invalid value '{text}' (write yes or no)"),)
+    for each in errors:
+        each.place = variable
+        report(each, key)
+    return field.default

@@ -54,6 +54,7 @@ _TEXT_LIST_SCHEMA: Final = {"type": "array", "items": {"type": "string"}}
 
 Json = Any
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_Item = TypeVar("_Item")
 
 
 class Kind:
@@ -187,19 +188,36 @@ def _items(value: Json) -> list[str]:
         return [item.strip() for item in value.split(",")] if value.strip() else []
     if not isinstance(value, list | tuple):
         raise InvalidValueError(f"{_quote(value)} is not a list")
-    return [_text(item) for item in value]
+    return parse_each(_text, value)
+
+
+def parse_each(parse: Callable[[Json], _Item], values: Iterable[Json]) -> list[_Item]:
+    """Parse the items of a list. Raises the error of the first bad item; it has those of the others in ``others``."""
+    parsed: list[_Item] = []
+    errors: list[ConfigurationError] = []
+    for value in values:
+        try:
+            parsed.append(parse(value))
+        except ConfigurationError as error:
+            errors += (error, *error.others)
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0] from errors[0].__cause__
+    return parsed
 
 
 def _networks(value: Json) -> tuple[IPNetwork, ...]:
-    return tuple(parse_network(item) for item in _items(value))
+    return tuple(parse_each(parse_network, _items(value)))
+
+
+def _host_name(name: str) -> str:
+    if not _HOST_NAME.fullmatch(name):
+        raise InvalidValueError(f"{_quote(name)} is not a host name, such as media.example.com or *.example.com")
+    return name
 
 
 def _host_names(value: Json) -> tuple[str, ...]:
-    names = tuple(_items(value))
-    for name in names:
-        if not _HOST_NAME.fullmatch(name):
-            raise InvalidValueError(f"{_quote(name)} is not a host name, such as media.example.com or *.example.com")
-    return names
+    return tuple(parse_each(_host_name, _items(value)))
 
 
 def _url(value: Json) -> str:
@@ -215,7 +233,7 @@ def _source(value: Json) -> str | tuple[str, ...]:
         return _url(sources)
     if not isinstance(sources, list | tuple):
         raise InvalidValueError(f"{_quote(value)} is neither a source nor a list of sources")
-    texts = tuple(_url(source) for source in sources)
+    texts = tuple(parse_each(_url, sources))
     return "" if not texts else texts[0] if len(texts) == 1 else texts
 
 
@@ -266,7 +284,7 @@ def choice_list_kind(choices: type[_Choice], message: str, collect: Callable[[It
     label = "set" if collect is frozenset else "list"
 
     def parse(value: Json) -> Any:
-        return collect(dict.fromkeys(parse_item(item) for item in _items(value)))
+        return collect(dict.fromkeys(parse_each(parse_item, _items(value))))
 
     return Kind(label, parse, dump, {"type": "array", "items": item_schema})
 

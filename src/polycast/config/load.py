@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from polycast.config.convert import given_keys, parse_configuration
 from polycast.config.crypto import decrypt, is_encrypted
 from polycast.config.env import KEY_VARIABLE, apply_environment
 from polycast.config.files import UnreadableError, decode, digest_of, empty_file, is_blank, read_again, read_once
-from polycast.config.places import place_of
+from polycast.config.places import locate
 from polycast.config.questionable import questionable
+from polycast.config.reports import ErrorCollector, TooManyErrors
 from polycast.config.schema import Configuration
-from polycast.config.validate import validate
+from polycast.config.validate import broken_rules, completed
 from polycast.config.yaml_reader import read_yaml
 from polycast.errors import ConfigurationError
 
@@ -60,33 +62,62 @@ def load(path: str | None, environment: Mapping[str, str], *, again: bool = Fals
 
 
 def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -> LoadedConfiguration:
-    """Load a configuration whose (decrypted) file content is ``content``. Raises ConfigurationError.
+    """Load a configuration whose (decrypted) file content is ``content``.
+
+    Raises the first ConfigurationError; its ``report`` lists all errors that can be found without correcting one.
 
     ``name`` is the name of the file, for errors.
     """
-    values: Any = {}
-    warnings: list[str] = []
-    variables: Mapping[str, str] = {}
-    try:
-        text, _ = decode(content)
-        tree, warnings = (None, []) if not text.strip() else read_yaml(text)
-        values = {} if tree is None else tree
-        if isinstance(values, str) and is_encrypted(content):
-            raise ConfigurationError(f"the file is encrypted; put its key into the environment variable {KEY_VARIABLE}")
-        applied = apply_environment(parse_configuration(values), environment)
-        variables = applied.variables
-        configuration = validate(applied.configuration)
-    except ConfigurationError as error:
-        error.place = error.place or place_of(error, values, variables, name)
-        if any(key[-1].endswith(("User", "Pass")) for key in error.keys):
-            error.message += "".join(f"; {warning}" for warning in warnings if "begins with #" in warning)
-        raise
+    reading = _Reading(name)
+    collector = ErrorCollector(reading.position)
+    with contextlib.suppress(TooManyErrors):
+        try:
+            configuration = _read(content, environment, reading, collector)
+        except ConfigurationError as error:  # nothing can be read after it
+            collector(error)
+    if collector.errors:
+        first = collector.errors[0]
+        first.report = collector.lines()
+        raise first from first.__cause__
     return LoadedConfiguration(
         configuration=configuration,
         source_path=None,
-        warnings=[*warnings, *applied.warnings],
-        given=given_keys(values) | frozenset(variables),
+        warnings=reading.warnings,
+        given=given_keys(reading.values) | frozenset(reading.variables),
     )
+
+
+class _Reading:
+    """What is known about a file so far, for the positions of errors."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values: Any = {}
+        self.warnings: list[str] = []
+        self.variables: Mapping[str, str] = {}
+
+    def position(self, error: ConfigurationError) -> tuple[int, int]:
+        if any(key[-1].endswith(("User", "Pass")) for key in error.keys):
+            error.message += "".join(f"; {warning}" for warning in self.warnings if "begins with #" in warning)
+        return locate(error, self.values, self.variables, self.name)
+
+
+def _read(
+    content: bytes, environment: Mapping[str, str], reading: _Reading, collector: ErrorCollector
+) -> Configuration:
+    """Read a configuration; it is valid if the collector has no errors afterwards."""
+    text, _ = decode(content)
+    tree, reading.warnings = read_yaml(text, collector) if text.strip() else (None, [])
+    reading.values = {} if tree is None else tree
+    if isinstance(tree, str) and is_encrypted(content):
+        raise ConfigurationError(f"the file is encrypted; put its key into the environment variable {KEY_VARIABLE}")
+    applied = apply_environment(parse_configuration(reading.values, collector), environment, collector)
+    reading.variables = applied.variables
+    reading.warnings += applied.warnings
+    configuration = completed(applied.configuration)
+    for error in broken_rules(configuration):
+        collector.add_rule(error)
+    return configuration
 
 
 def _with_doubts(loaded: LoadedConfiguration) -> LoadedConfiguration:

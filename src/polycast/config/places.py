@@ -10,27 +10,27 @@ from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.errors import ConfigurationError
 
 
-def place_of(error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str) -> str:
-    """Return the location of the first of an error's settings that was set explicitly.
+def locate(error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str) -> tuple[int, int]:
+    """Set place and line of an error to those of the first of its settings that was set explicitly.
+
+    Returns a value by which errors are sorted: those of the whole file, then by line, then those of variables.
 
     ``values`` is the content of the file, ``variables`` the environment variable of each setting that was set by one
     (named as in ``convert.given_keys``), and ``name`` the name of the file.
     """
-    if error.line:
-        return _in_file(name, error.line)
-    for key in error.keys:
+    if error.place:
+        return 2, 0
+    for key in error.keys if not error.line else ():
         # A variable overrides the file.
         variable = variables.get(given_path_key(key[1], key[2]) if len(key) > 2 else ".".join(key))
         if variable is not None:
-            return variable
-        line = _line_of(values, key)
-        if line:
-            return _in_file(name, line)
-    return name
-
-
-def _in_file(name: str, line: int) -> str:
-    return f"{name}: line {line}" if name else f"line {line}"
+            error.place = variable
+            return 2, 0
+        error.line = _line_of(values, key)
+        if error.line:
+            break
+    error.place = ": ".join(part for part in (name, f"line {error.line}" if error.line else "") if part)
+    return min(error.line, 1), error.line
 
 
 def _line_of(values: Any, key: tuple[str, ...]) -> int:

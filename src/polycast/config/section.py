@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 
 from polycast.config.spelling import yaml_key
+from polycast.errors import ConfigurationError
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
@@ -13,5 +16,9 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     A protocol declares its own subclass. Each field has a default and, in its annotation, a description and marks.
     """
 
-    def check(self) -> None:
-        """Check the rules between keys; raises ConfigurationError. Values of single keys are already valid."""
+    def broken_rules(self) -> Iterator[ConfigurationError]:
+        """Yield an error for each broken rule between keys. Values of single keys are already valid.
+
+        The keys of an error are all whose values the rule depends on, the one to change first.
+        """
+        yield from ()

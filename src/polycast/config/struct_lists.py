@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from polycast.config.annotations import description_of, kind_of
-from polycast.config.kinds import Json, Kind
+from polycast.config.kinds import Json, Kind, parse_each
 from polycast.config.similar import closest
 from polycast.config.values import InvalidValueError
 from polycast.errors import ConfigurationError
@@ -44,7 +44,7 @@ class StructListKind(Kind, Generic[Item]):
             raise InvalidValueError(f"not a list of maps (write [{self._example}])")
         if len(items) > MAXIMUM_ITEMS:
             raise InvalidValueError(f"more than {MAXIMUM_ITEMS} items")
-        return tuple(self._item(number, item) for number, item in enumerate(items, 1))
+        return tuple(parse_each(lambda numbered: self._item(*numbered), enumerate(items, 1)))
 
     def _read(self, text: str) -> Json:
         """Parse the text of an environment variable."""
@@ -56,17 +56,8 @@ class StructListKind(Kind, Generic[Item]):
     def _item(self, number: int, values: Json) -> Item:
         if not isinstance(values, Mapping):
             raise InvalidValueError(f"item {number} is not a map (write {self._example})")
-        parsed = {}
-        for key, value in values.items():
-            info = self.keys.get(key)
-            if info is None:
-                raise self._unknown(number, key)
-            if value is None:
-                continue
-            try:
-                parsed[info.name] = kind_of(info).parse(value)
-            except ConfigurationError as error:
-                raise _at(key, InvalidValueError(f"item {number}: {key}: {error.message}")) from error.__cause__
+        pairs = parse_each(lambda pair: self._value(number, *pair), values.items())
+        parsed = {name: value for name, value in pairs if value is not None}
         first = next(iter(values), "")
         for key, info in self.keys.items():
             if info.required and info.name not in parsed:
@@ -77,6 +68,16 @@ class StructListKind(Kind, Generic[Item]):
         except ConfigurationError as error:
             raise _at(first, error) from error.__cause__
         return item
+
+    def _value(self, number: int, key: str, value: Json) -> tuple[str, Any]:
+        """Return the name of a field and its value; None: the default."""
+        info = self.keys.get(key)
+        if info is None:
+            raise self._unknown(number, key)
+        try:
+            return info.name, None if value is None else kind_of(info).parse(value)
+        except ConfigurationError as error:
+            raise _at(key, InvalidValueError(f"item {number}: {key}: {error.message}")) from error.__cause__
 
     def _unknown(self, number: int, key: str) -> ConfigurationError:
         similar = closest(key, self.keys)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from polycast.config.fields import configuration_fields, path_fields
 from polycast.config.foreign import foreign_key, renamed_key
+from polycast.config.reports import UnknownKeyError
 from polycast.config.similar import closest
-from polycast.errors import ConfigurationError
 
 
-def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> ConfigurationError:
+def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> UnknownKeyError:
     """Return the error for a key that does not exist in its context; ``is_map``: its value is a map."""
+    meant = ""
     here, elsewhere = configuration_fields(), path_fields()
     if of_path:
         here, elsewhere = elsewhere, here
@@ -21,12 +22,12 @@ def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> Con
         )
     elif renamed := renamed_key(key, of_path=of_path):
         hint = renamed
-    elif similar := closest(key, here if of_path else (*here, "paths"), 0.9):
-        hint = f"did you mean '{similar}'?"
+    elif meant := closest(key, here if of_path else (*here, "paths"), 0.9):
+        hint = f"did you mean '{meant}'?"
     elif foreign := foreign_key(key, of_path=of_path):
         hint = foreign
-    elif similar := closest(key, here if of_path else (*here, "paths")):
-        hint = f"did you mean '{similar}'?"
+    elif meant := closest(key, here if of_path else (*here, "paths")):
+        hint = f"did you mean '{meant}'?"
     elif is_map and not of_path:
         hint = "if it is a path, indent it below 'paths:'"
     else:
@@ -34,6 +35,6 @@ def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> Con
     shown, colon, _ = key.partition(":")  # the rest may be a password
     if colon:
         hint = "write a blank after the colon"
-    error = ConfigurationError(f"non-existent parameter: '{shown}{colon}{'***' if colon else ''}' ({hint})")
+    error = UnknownKeyError(f"non-existent parameter: '{shown}{colon}{'***' if colon else ''}' ({hint})", meant)
     error.line = getattr(key, "line", 0)
     return error

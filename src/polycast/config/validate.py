@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -32,17 +32,37 @@ def validate(configuration: Configuration) -> Configuration:
 
     Raises ConfigurationError for the first violated rule.
     """
+    configuration = completed(configuration)
+    for error in broken_rules(configuration):
+        raise error from error.__cause__
+    return configuration
+
+
+def completed(configuration: Configuration) -> Configuration:
+    """Return a configuration with defaults for empty values, and with the path ``all`` renamed."""
     fields = _with_defaults(configuration_fields())
     missing = {field.name: field.default for field in fields if not field.of(configuration)}
-    configuration = replace(configuration, **missing, paths=_effective_paths(configuration.paths))
+    return replace(configuration, **missing, paths=_effective_paths(configuration.paths))
+
+
+def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
+    """Yield an error for each violated rule of a completed configuration.
+
+    Its keys are all whose values the rule depends on, the one to change first.
+    """
     for field in configuration_fields().values():
-        _check_number(field, field.of(configuration))
-    _check_general(configuration)
+        yield from _number_errors(field, field.of(configuration))
+    yield from _general_errors(configuration)
     for section in declared_sections():
-        configuration[section].check()
+        yield from configuration[section].broken_rules()
     for name, path in configuration.paths.items():
-        _check_path(configuration, name, path)
-    return configuration
+        shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
+        for error in _path_errors(name, path):
+            yield error.within("paths", shown)
+        if configuration.external_authentication_url:
+            for error in _external_authentication_errors(path):
+                error.within("paths", shown).keys += (("externalAuthenticationURL",),)
+                yield error
 
 
 def _effective_paths(paths: dict[str, PathConfiguration]) -> dict[str, PathConfiguration]:
@@ -64,132 +84,135 @@ def _with_defaults(fields: Mapping[str, Field]) -> list[Field]:
     ]
 
 
-def _check_number(field: Field, value: Any) -> None:
+def _number_errors(field: Field, value: Any) -> Iterator[ConfigurationError]:
     if field.kind is DURATION and value < 0:
-        raise ConfigurationError("a duration can't be negative", (field.key,))
-    if field.kind in (INTEGER, PORT) and not field.has_own_rule and not 0 <= value < 2**31:
-        raise ConfigurationError(f"{value} is out of range (0 to {2**31 - 1})", (field.key,))
-    if field.kind is PORT and value > 65535:
-        raise ConfigurationError(f"{value} is not a port (1 to 65535)", (field.key,))
-    if field.kind is ADDRESS:
+        yield ConfigurationError("a duration can't be negative", (field.key,))
+    elif field.kind in (INTEGER, PORT) and not field.has_own_rule and not 0 <= value < 2**31:
+        yield ConfigurationError(f"{value} is out of range (0 to {2**31 - 1})", (field.key,))
+    elif field.kind is PORT and value > 65535:
+        yield ConfigurationError(f"{value} is not a port (1 to 65535)", (field.key,))
+    elif field.kind is ADDRESS:
         try:
             check_address(value)
         except ConfigurationError as error:
-            raise error.within(field.key) from None
+            yield error.within(field.key)
 
 
-def _check_general(configuration: Configuration) -> None:
+def _general_errors(configuration: Configuration) -> Iterator[ConfigurationError]:
     count = configuration.read_buffer_count
     if count <= 0 or count & (count - 1):
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"'ReadBufferCount' must be a power of two, such as 512 or 1024, not {count}", ("readBufferCount",)
         )
     url = configuration.external_authentication_url
     if url and (not url.startswith(("http://", "https://")) or _split_url(url) is None):
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"'externalAuthenticationURL' must be a HTTP URL (http://host/path or https://...), not '{redact(url)}'",
             ("externalAuthenticationURL",),
         )
     for name, settings_of in SERVICES.items():
         service = settings_of(configuration)
         if bool(service.user) != bool(service.password):
-            raise _half_credentials(name, name, has_user=bool(service.user))
+            yield _half_credentials(name, name, has_user=bool(service.user))
 
 
 def _half_credentials(what: str, prefix: str, *, has_user: bool) -> ConfigurationError:
     given, missing = (f"{prefix}User", f"{prefix}Pass") if has_user else (f"{prefix}Pass", f"{prefix}User")
-    return ConfigurationError(f"{what} username and password must be both filled (add {missing})", (given,))
+    return ConfigurationError(f"{what} username and password must be both filled (add {missing})", (given,), (missing,))
 
 
-def _check_path(configuration: Configuration, name: str, path: PathConfiguration) -> None:
-    try:
-        _check_name(name)
-        for field in path_fields().values():
-            _check_number(field, getattr(path, field.name))
-        _check_sources(name, path)
-        if path.fallback:
-            _check_fallback(path.fallback)
-        _check_credentials(configuration, path)
-        if path.run_on_init and is_pattern(name):
-            raise ConfigurationError(
-                "a path with a regular expression does not support option 'runOnInit'; use another path",
-                ("runOnInit",),
-            )
-        if path.run_on_demand and path.source != "publisher":
-            raise ConfigurationError(
-                "'runOnDemand' can be used only when source is 'publisher' (for a source on demand: sourceOnDemand)",
-                ("runOnDemand",),
-            )
-    except ConfigurationError as error:
-        shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
-        raise error.within("paths", shown) from error.__cause__
-
-
-def _check_name(name: str) -> None:
-    if is_pattern(name):
-        compile_path_pattern(name)
-        return
-    try:
-        check_path_name(name)
-    except ConfigurationError as error:
-        hint = "; a regular expression begins with ~" if re.search(r"[\^$\[(+*|\\]", name) else ""
-        raise ConfigurationError(f"invalid path name: {error} ({name}){hint}") from error
-
-
-def _check_sources(name: str, path: PathConfiguration) -> None:
+def _path_errors(name: str, path: PathConfiguration) -> Iterator[ConfigurationError]:
+    yield from _name_errors(name)
+    for field in path_fields().values():
+        yield from _number_errors(field, getattr(path, field.name))
     for source in path.sources:
-        kind = source_kind(source)
-        if kind is None:
-            raise ConfigurationError(f"invalid source: '{redact(source)}' ({_source_forms()})", ("source",))
-        if len(path.sources) > 1 and not kind.is_static:
-            raise ConfigurationError(f"'{source}' can't be one of several sources", ("source",))
-        if kind.schemes:
-            if is_pattern(name):
-                raise ConfigurationError(
-                    f"a path with a regular expression (or path 'all') cannot have a {kind.name} source; "
-                    "use another path",
-                    ("source",),
-                )
-            _check_url("source", source, kind)
-        elif kind == REDIRECT:
-            if not path.source_redirect:
-                raise ConfigurationError(
-                    "source redirect must be filled (add sourceRedirect: rtsp://host/path)", ("source",)
-                )
-            _check_redirection("sourceRedirect", path.source_redirect)
+        yield from _source_errors(name, path, source)
     if path.source_on_demand and path.source == "publisher":
-        raise ConfigurationError(
+        yield ConfigurationError(
             "'sourceOnDemand' is useless when source is 'publisher' (add source, or use runOnDemand)",
             ("sourceOnDemand",),
+            ("source",),
+        )
+    if path.fallback:
+        yield from _fallback_errors(path.fallback)
+    yield from _credential_errors(path)
+    if path.run_on_init and is_pattern(name):
+        yield ConfigurationError(
+            "a path with a regular expression does not support option 'runOnInit'; use another path",
+            ("runOnInit",),
+        )
+    if path.run_on_demand and path.source != "publisher":
+        yield ConfigurationError(
+            "'runOnDemand' can be used only when source is 'publisher' (for a source on demand: sourceOnDemand)",
+            ("runOnDemand",),
+            ("source",),
         )
 
 
-def _check_fallback(fallback: str) -> None:
+def _name_errors(name: str) -> Iterator[ConfigurationError]:
+    try:
+        if is_pattern(name):
+            compile_path_pattern(name)
+        else:
+            check_path_name(name)
+    except ConfigurationError as error:
+        if is_pattern(name):
+            yield error
+            return
+        hint = "; a regular expression begins with ~" if re.search(r"[\^$\[(+*|\\]", name) else ""
+        yield ConfigurationError(f"invalid path name: {error} ({name}){hint}")
+
+
+def _source_errors(name: str, path: PathConfiguration, source: str) -> Iterator[ConfigurationError]:
+    kind = source_kind(source)
+    if kind is None:
+        yield ConfigurationError(f"invalid source: '{redact(source)}' ({_source_forms()})", ("source",))
+    elif len(path.sources) > 1 and not kind.is_static:
+        yield ConfigurationError(f"'{source}' can't be one of several sources", ("source",))
+    elif kind.schemes:
+        if is_pattern(name):
+            yield ConfigurationError(
+                f"a path with a regular expression (or path 'all') cannot have a {kind.name} source; use another path",
+                ("source",),
+            )
+        yield from _url_errors("source", source, kind)
+    elif kind == REDIRECT:
+        if path.source_redirect:
+            yield from _redirection_errors("sourceRedirect", path.source_redirect)
+        else:
+            yield ConfigurationError(
+                "source redirect must be filled (add sourceRedirect: rtsp://host/path)",
+                ("source",),
+                ("sourceRedirect",),
+            )
+
+
+def _fallback_errors(fallback: str) -> Iterator[ConfigurationError]:
     if not fallback.startswith("/"):
-        _check_redirection("fallback", fallback, "; another path of this server begins with a slash")
+        yield from _redirection_errors("fallback", fallback, "; another path of this server begins with a slash")
         return
     try:
         check_path_name(fallback[1:])
     except ConfigurationError as error:
-        raise ConfigurationError(f"'{fallback}': {error}", ("fallback",)) from error
+        yield ConfigurationError(f"'{fallback}': {error}", ("fallback",))
 
 
-def _check_redirection(key: str, url: str, hint: str = "") -> None:
+def _redirection_errors(key: str, url: str, hint: str = "") -> Iterator[ConfigurationError]:
     """Check the target of a redirection, by the rules of a kind that supports redirections."""
     kinds = [kind for kind in source_kinds() if kind.redirects]
     scheme = url.partition("://")[0]
-    _check_url(key, url, next((kind for kind in kinds if scheme in kind.schemes), kinds[0]), hint)
+    return _url_errors(key, url, next((kind for kind in kinds if scheme in kind.schemes), kinds[0]), hint)
 
 
-def _check_url(key: str, url: str, kind: SourceKind, hint: str = "") -> None:
+def _url_errors(key: str, url: str, kind: SourceKind, hint: str = "") -> Iterator[ConfigurationError]:
     parts = _split_url(url)
     if parts is None or parts.scheme not in kind.schemes or (parts.fragment and not kind.allows_fragment):
         schemes = " or ".join(f"{scheme}://host/path" for scheme in kind.schemes)
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"'{redact(url)}' is not a valid {kind.name} URL (write {schemes}{hint}{_url_hint(url)})", (key,)
         )
-    if not kind.allows_user_alone and bool(parts.username) != bool(parts.password):
-        raise ConfigurationError(
+    elif not kind.allows_user_alone and bool(parts.username) != bool(parts.password):
+        yield ConfigurationError(
             "username and password must be both provided (write user:password@ before the host)", (key,)
         )
 
@@ -222,29 +245,33 @@ def _split_url(url: str) -> SplitResult | None:
     return parts if parts.hostname and " " not in parts.netloc else None
 
 
-def _check_credentials(configuration: Configuration, path: PathConfiguration) -> None:
-    external = configuration.external_authentication_url
+def _credential_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:
     for what, user, password in (
         ("publish", path.publish_user, path.publish_pass),
         ("read", path.read_user, path.read_pass),
     ):
         if bool(user) != bool(password):
-            raise _half_credentials(what, what, has_user=bool(user))
+            yield _half_credentials(what, what, has_user=bool(user))
     for key, value in (("publishUser", path.publish_user), ("publishIPs", path.publish_ips)):
         if value and path.source != "publisher":
-            raise ConfigurationError(
+            yield ConfigurationError(
                 f"'{key}' is useless when source is not 'publisher', "
                 "since the stream is not provided by a publisher, but by a fixed source",
                 (key,),
+                ("source",),
             )
+
+
+def _external_authentication_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:
+    """Yield an error for each key of a path that cannot be combined with external authentication."""
     for key, value in (
         ("publishUser", path.publish_user),
         ("publishIPs", path.publish_ips),
         ("readUser", path.read_user),
         ("readIPs", path.read_ips),
     ):
-        if value and external:
-            raise ConfigurationError(
+        if value:
+            yield ConfigurationError(
                 f"'{key}' can't be used with 'externalAuthenticationURL', which decides alone (remove one of them)",
                 (key,),
             )

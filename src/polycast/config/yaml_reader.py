@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from polycast.config.convert import Key
+from polycast.config.reports import MAXIMUM_ERRORS, Report, raise_error
 from polycast.config.yaml_problems import explain, lines_of
 from polycast.errors import ConfigurationError
 
@@ -49,10 +50,11 @@ class _Open:
         self.merged: list[dict[str, Any]] = []
 
 
-def read_yaml(text: str) -> tuple[Any, list[str]]:
+def read_yaml(text: str, report: Report = raise_error) -> tuple[Any, list[str]]:
     """Parse the first document of ``text``. Returns the tree and warnings.
 
-    Raises ConfigurationError with line and column. Maps have ``Key`` keys in file order. An empty document is None.
+    ``report`` is called with errors after which the rest can still be read. Raises ConfigurationError with line and
+    column for the others. Maps have ``Key`` keys in file order. An empty document is None.
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigurationError(f"the configuration is too large (limit: {MAX_CHARACTERS} characters)")
@@ -66,8 +68,8 @@ def read_yaml(text: str) -> tuple[Any, list[str]]:
             builder.add(name, event)
     if documents > 1:
         builder.warnings.append("the configuration file has several YAML documents; only the first one is used")
-    if builder.key_error is not None:
-        raise builder.key_error
+    for error in builder.key_errors:
+        report(error)
     if builder.empty_credentials:
         lines = lines_of(text)
         builder.warnings += [
@@ -111,7 +113,7 @@ class _Builder:
     def __init__(self) -> None:
         self.root: Any = None
         self.warnings: list[str] = []
-        self.key_error: ConfigurationError | None = None
+        self.key_errors: list[ConfigurationError] = []
         self.empty_credentials: list[Key] = []
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
@@ -142,11 +144,12 @@ class _Builder:
 
     def _key(self, event: Any, value: str | None, plain: bool) -> None:
         top = self._stack[-1]
-        if (value is None or (plain and _NOT_TEXT.fullmatch(value))) and self.key_error is None:
+        if (value is None or (plain and _NOT_TEXT.fullmatch(value))) and len(self.key_errors) < MAXIMUM_ERRORS:
             shown = "<nil>" if value is None else value
             hint = f"; write it in quotes: '{shown}'" if value is not None else ""
-            self.key_error = ConfigurationError(f"integer keys are not supported ({shown}){hint}")
-            self.key_error.line = event.start_mark.line + 1
+            error = ConfigurationError(f"integer keys are not supported ({shown}){hint}")
+            error.line = event.start_mark.line + 1
+            self.key_errors.append(error)
         top.key = Key(value or "")
         top.key.line = event.start_mark.line + 1
         top.is_merge = plain and value == _MERGE

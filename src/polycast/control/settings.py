@@ -179,9 +179,10 @@ class Settings:
         if isinstance(error, UnreadableError):
             self._log.warning("%s; the last good configuration stays in effect", error)
         else:
-            self._log.error(
-                "the configuration file has an error, the last good configuration stays in effect: %s", error
-            )
+            for text in error.report or (str(error),):
+                self._log.error(
+                    "the configuration file has an error, the last good configuration stays in effect: %s", text
+                )
         self._record(source, str(error))
 
     def _record(self, source: ChangeSource, error: str) -> None:

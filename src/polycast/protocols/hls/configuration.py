@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -108,18 +109,19 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         bool, LIVE, NEW, Meta(description="List the live streams at the address '/' of the HLS server.")
     ] = False
 
-    def check(self) -> None:
+    def broken_rules(self) -> Iterator[ConfigurationError]:
         count = self.hls_segment_count
         if self.hls_variant is HlsVariant.LOW_LATENCY:
             if count < MIN_LOW_LATENCY_SEGMENTS:
-                raise ConfigurationError(
+                yield ConfigurationError(
                     f"Low-Latency HLS requires at least 7 segments, not {count}", ("hlsSegmentCount",), ("hlsVariant",)
                 )
             if not self.hls_encryption:
-                raise ConfigurationError(
+                yield ConfigurationError(
                     "Low-Latency HLS requires encryption (set hlsEncryption: yes, hlsServerKey and hlsServerCert)",
                     ("hlsVariant",),
                     ("hlsEncryption",),
                 )
         elif count < MIN_SEGMENTS:
-            raise ConfigurationError(f"The minimum number of HLS segments is 3, not {count}", ("hlsSegmentCount",))
+            text = f"The minimum number of HLS segments is 3, not {count}"
+            yield ConfigurationError(text, ("hlsSegmentCount",), ("hlsVariant",))

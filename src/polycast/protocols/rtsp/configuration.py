@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Final
@@ -112,12 +113,12 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
     ] = (AuthMethod.BASIC, AuthMethod.DIGEST)
 
-    def check(self) -> None:
+    def broken_rules(self) -> Iterator[ConfigurationError]:
         protocols, encryption = self.protocols, self.encryption
         if encryption is Encryption.STRICT:
             for protocol, name in ((Protocol.UDP, "UDP"), (Protocol.MULTICAST, "UDP-multicast")):
                 if protocol in protocols:
-                    raise ConfigurationError(
+                    yield ConfigurationError(
                         f"strict encryption can't be used with the {name} transport protocol (set protocols: [tcp], "
                         "or encryption: optional)",
                         ("encryption",),
@@ -127,9 +128,9 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             return
         if Protocol.UDP in protocols:
             rtp, rtcp = parse_address(self.rtp_address)[1], parse_address(self.rtcp_address)[1]
-            _check_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
+            yield from _broken_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
         if Protocol.MULTICAST in protocols:
-            _check_port_pair(
+            yield from _broken_port_pair(
                 self.multicast_rtp_port,
                 self.multicast_rtcp_port,
                 "multicastRTPPort",
@@ -137,14 +138,13 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
 
 
-def _check_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> None:
+def _broken_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> Iterator[ConfigurationError]:
     if rtp == rtcp == 0:
         return  # the system picks a pair
+    others = (("protocols",), ("rtspDisable",))
     if rtp % 2:
-        raise ConfigurationError(f"RTP port must be even (such as {rtp - 1} or {rtp + 1}), not {rtp}", (rtp_key,))
-    if rtcp != rtp + 1:
-        raise ConfigurationError(
-            f"RTP and RTCP ports must be consecutive (with port {rtp} for {rtp_key}, {rtcp_key} has port {rtp + 1})",
-            (rtcp_key,),
-            (rtp_key,),
-        )
+        text = f"RTP port must be even (such as {rtp - 1} or {rtp + 1}), not {rtp}"
+        yield ConfigurationError(text, (rtp_key,), *others)
+    elif rtcp != rtp + 1:
+        text = f"RTP and RTCP ports must be consecutive (with port {rtp} for {rtp_key}, {rtcp_key} has port {rtp + 1})"
+        yield ConfigurationError(text, (rtcp_key,), (rtp_key,), *others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -164,11 +165,12 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         ),
     ] = WebRtcReorder.DROP
 
-    def check(self) -> None:
+    def broken_rules(self) -> Iterator[ConfigurationError]:
         try:
             parse_old_ice_servers(self.webrtc_ice_servers)
         except ConfigurationError as error:
-            raise error.within("webrtcICEServers") from None
+            for each in (error, *error.others):
+                yield each.within("webrtcICEServers")
 
     @property
     def ice_servers(self) -> tuple[IceServer, ...]:

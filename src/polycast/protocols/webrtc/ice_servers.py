@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from polycast.config.kinds import parse_each
 from polycast.config.redact import HIDDEN, redact
 from polycast.config.spelling import yaml_key
 from polycast.config.struct_lists import StructListKind
@@ -99,22 +100,23 @@ def parse_old_ice_servers(texts: Iterable[str]) -> tuple[IceServer, ...]:
 
     Raises ConfigurationError, which contains no password.
     """
-    servers = []
-    for number, text in enumerate(texts, 1):
-        parts = text.split(":")
-        if len(parts) == 5 and "[" not in text:
-            scheme, user, password, host, port = parts
-            server = IceServer(url=f"{scheme}:{host}:{port}", username=user, password=password)
-        elif len(parts) <= 3 or "[" in text:
-            server = IceServer(url=text)
-        else:
-            raise ConfigurationError(
-                f"item {number} has {len(parts)} parts (write scheme:host:port or scheme:user:password:host:port, or "
-                "use webrtcICEServers2)"
-            )
-        check_ice_server(server)
-        servers.append(server)
-    return tuple(servers)
+    return tuple(parse_each(lambda numbered: _parse_old_ice_server(*numbered), enumerate(texts, 1)))
+
+
+def _parse_old_ice_server(number: int, text: str) -> IceServer:
+    parts = text.split(":")
+    if len(parts) == 5 and "[" not in text:
+        scheme, user, password, host, port = parts
+        server = IceServer(url=f"{scheme}:{host}:{port}", username=user, password=password)
+    elif len(parts) <= 3 or "[" in text:
+        server = IceServer(url=text)
+    else:
+        raise ConfigurationError(
+            f"item {number} has {len(parts)} parts (write scheme:host:port or scheme:user:password:host:port, or "
+            "use webrtcICEServers2)"
+        )
+    check_ice_server(server)
+    return server
 
 
 ICE_SERVERS: Final = StructListKind(IceServer, check_ice_server, _EXAMPLE)
