@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,6 +155,25 @@ async def test_a_refusal_is_one_warning_with_path_user_address_and_reason() -> N
         "WARNING [path p] 127.0.0.1 may not read: invalid credentials",
         "DEBUG [path p] 127.0.0.1 is asked for credentials to read",
     ]
+
+
+async def test_refusals_that_are_repeated_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = Lines()
+    logger = logging.Logger("test")
+    logger.addHandler(lines)
+    access = AccessControl(log=Log(logger))
+    locked = entry(readUser="u", readPass="p")
+    now = 0.0
+    monkeypatch.setattr(access_module, "time", SimpleNamespace(monotonic=lambda: now))
+    for number in range(1, 182):  # a player that asks once a second, for three minutes
+        now = float(number)
+        await denial(locked, request(user="bob", password=f"wrong{number}"), access)
+    text = "WARNING [path p] 127.0.0.1 may not read as user 'bob': invalid credentials"
+    more = " (and 59 more refused requests of this address before)"
+    assert lines.lines == [text, text + more, text + more, text + more]
+    await denial(locked, request(user="bob", address="192.0.2.7"), access)
+    await denial(entry(readIPs=["10.0.0.1"]), request(user="bob"), access)
+    assert len(lines.lines) == 6
 
 
 async def test_an_external_server_that_is_down_is_named_without_its_password() -> None:

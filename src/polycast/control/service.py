@@ -13,6 +13,7 @@ from polycast.config.services import SERVICES, ServiceSettings
 from polycast.control.contract import Controlled
 from polycast.hub.access import PlainCredentials
 from polycast.hub.failures import FailureTracker
+from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.address import join_host_port
 from polycast.net.http.asgi import Application, AsgiHandler
@@ -115,6 +116,7 @@ class Guard:
         self._loop = loop
         self._logs_requests = logs_requests
         self._failures = FailureTracker()
+        self._refusals = Refusals()
 
     def handle(self, transaction: Transaction) -> None:
         request = transaction.request
@@ -185,8 +187,11 @@ class Guard:
             self._pass_on(transaction, common)
             return
         host = transaction.peer[0]
-        self._log.info("[conn %s] invalid credentials", host)
-        self._failures.count(host, self._loop.time())
+        now = self._loop.time()
+        suffix = self._refusals.log_suffix(host, "", "invalid credentials", now)
+        if suffix is not None:
+            self._log.info("[conn %s] invalid credentials%s", host, suffix)
+        self._failures.count(host, now)
         self._refuse_credentials(transaction, common)
 
     def _pass_on(self, transaction: Transaction, common: Sequence[Header]) -> None:

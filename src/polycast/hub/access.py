@@ -17,6 +17,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.hub.failures import FailureTracker
+from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.security.addresses import is_in_networks
 from polycast.security.credentials import secret_matches
@@ -127,6 +128,8 @@ class AccessControl:
         self._callback = callback
         self._post = post
         self._log = log
+        self.refusals = Refusals()
+        """Those for missing or wrong credentials and for addresses, over all protocols."""
         self._failures = FailureTracker()
         self._proven: OrderedDict[int, None] = OrderedDict()
         """Hashes of valid (address, user, password)."""
@@ -207,7 +210,10 @@ class AccessControl:
         if request.asks_again and not request.credentials.is_given and denied.denial is not Denial.ADDRESS:
             log.debug("%s is asked for credentials to %s", request.address, request.action)
         else:
-            log.warning("%s may not %s%s: %s", request.address, request.action, user, denied.detail)
+            reason = f"{request.action} {request.credentials.is_given} {denied.detail}"
+            suffix = self.refusals.log_suffix(request.address, request.path, reason, time.monotonic())
+            if suffix is not None:
+                log.warning("%s may not %s%s: %s%s", request.address, request.action, user, denied.detail, suffix)
 
     # External decisions
 

@@ -13,6 +13,7 @@ from polycast.errors import LocalProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials, lets_anybody_read
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
+from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
@@ -36,7 +37,6 @@ from polycast.protocols.hls.reasons import (
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.protocols.pages import POLICY_HEADER, Pages
-from polycast.protocols.refusals import Refusals
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
 from polycast.wire.hls.muxer import select_tracks
 from polycast.wire.hls.options import Variant
@@ -302,13 +302,15 @@ class RequestHandler:
             return
         text = f"{problem.detail} ({', '.join(problem.codecs)})" if problem.codecs else problem.detail
         address, now = self._client_of(transaction), self._server.context.loop.time()
-        if self._refusals.is_worth_telling(address, target.folder, text, now):
+        suffix = self._refusals.log_suffix(address, target.folder, text, now)
+        if suffix is not None:
             self._log.info(
-                "[conn %s] request for path '%s' refused (%d): %s",
+                "[conn %s] request for path '%s' refused (%d): %s%s",
                 address,
                 target.folder,
                 problem.status,
                 text,
+                suffix,
             )
 
     async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:

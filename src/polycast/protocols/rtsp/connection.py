@@ -68,7 +68,10 @@ class Connection(ServerConnection):
 
     def on_lost(self, reason: str) -> None:
         if self.asked_for:
-            self.log.warning("left without the credentials that path '%s' asks for", self.asked_for)
+            refusals = self._context.hub.access.refusals
+            suffix = refusals.log_suffix(self.peer[0], self.asked_for, "left without credentials", self.clock())
+            if suffix is not None:
+                self.log.warning("left without the credentials that path '%s' asks for%s", self.asked_for, suffix)
         super().on_lost(reason)
 
     def receive(self, data: bytes, now: float) -> bool:

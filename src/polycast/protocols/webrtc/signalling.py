@@ -15,6 +15,7 @@ from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.access import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError
+from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
@@ -22,7 +23,6 @@ from polycast.net.http.request import basic_credentials, client_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.pages import Pages
-from polycast.protocols.refusals import Refusals
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.session import Session
 from polycast.web import ASSETS_FOLDER, PUBLISH_PAGE, WATCH_PAGE
@@ -294,8 +294,9 @@ class SignallingHandler:
         return None
 
     def _log_refusal(self, what: str, address: str, target: Target, reason: str) -> None:
-        if self._refusals.is_worth_telling(address, target.path, reason, self._server.context.loop.time()):
-            self._log.info("[conn %s] %s for path '%s' refused: %s", address, what, target.path, reason)
+        suffix = self._refusals.log_suffix(address, target.path, reason, self._server.context.loop.time())
+        if suffix is not None:
+            self._log.info("[conn %s] %s for path '%s' refused: %s%s", address, what, target.path, reason, suffix)
 
     # Responses
 
