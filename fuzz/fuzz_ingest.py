@@ -19,7 +19,7 @@ from polycast.log import Log
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec, Opus
 from polycast.media.track import Track
 from polycast.protocols.rtp_receiver import MediaReceiver
-from polycast.protocols.rtsp.publishing import InterleavedInput
+from polycast.protocols.rtsp.publishing import channel_handlers
 from polycast.rtp.header import build_header
 from polycast.rtp.scan import PacketScanner
 from polycast.wire.rtsp.interleaved import InterleavedRun
@@ -131,16 +131,17 @@ def _ingest(codec: Codec, reads: list[bytes], *, with_frames: bool) -> list[obje
         stream.add_reader(frames)
     counters = Counters()
     receiver = MediaReceiver(stream, counters, _LOG, _NOW, reorders=False)
-    interleaved = InterleavedInput(receiver, CHANNELS)
+    handlers = channel_handlers(receiver, CHANNELS)
     parser = MessageParser()
     parser.expect_frames([channel for pair in CHANNELS.values() for channel in pair])
     error = 0
     try:
         for read in reads:
-            parser.receive_data(read)
-            while (event := parser.next_event()) is not None:
-                if isinstance(event, InterleavedRun):
-                    interleaved.receive(event, _NOW)
+            run = parser.receive_run(read)
+            while (event := run or parser.next_event()) is not None:
+                run = None
+                if isinstance(event, InterleavedRun) and event.channel in handlers:
+                    handlers[event.channel](event, _NOW)
             stream.end_of_read()
     except RemoteProtocolError as raised:
         error = raised.status

@@ -59,8 +59,13 @@ def _read(
     found: list[object] = []
     try:
         for piece in pieces:
-            parser.receive_data(piece)
-            while (event := parser.next_event()) is not None:
+            run = None
+            if has_shortcut:
+                run = parser.receive_run(piece)
+            else:
+                parser.receive_data(piece)
+            while (event := run or parser.next_event()) is not None:
+                run = None
                 if isinstance(event, InterleavedRun):
                     found += [(channel, event.data[start:end]) for channel, start, end in event.frames()]
                 else:
@@ -91,8 +96,8 @@ def fuzz_one(data: bytes) -> None:
             raise ValueError("frames of one size are read differently")
     # With stray bytes skipped, too.
     skipping = _read([data], channels=(0, 4))
-    for reads in (pieces, _cut_at_frames(data)):
-        if _read(reads, channels=(0, 4)) != skipping:
+    for reads in ([data], pieces, _cut_at_frames(data)):
+        if any(_read(reads, has_shortcut=shortcut, channels=(0, 4)) != skipping for shortcut in (True, False)):
             raise ValueError("pieces are read differently where stray bytes are skipped")
     for event in (*whole, *skipping):
         if isinstance(event, Request | Response):

@@ -171,23 +171,21 @@ class PacketRun(Run):
 class FramedRun(Run):
     """A run of packets as received in the publisher's byte stream; parsed on first use."""
 
-    __slots__ = ("buffer", "key_starts")
+    __slots__ = ("buffer", "is_whole", "key_starts")
 
     def __init__(self, track_index: int, buffer: PacketBuffer) -> None:
         self._forms = None
         self.track_index = track_index
         self.count = count = buffer.count
         self.framing = framing = buffer.framing
-        self.size = buffer.end - buffer.start - framing.header_size * count
+        framed_size = buffer.end - buffer.start
+        self.size = framed_size - framing.header_size * count
         self.buffer = buffer
+        self.is_whole = framed_size == len(buffer.data)
+        """Whether the buffer contains only these packets and their headers."""
         self.key_starts: Sequence[int] = ()
         """Offsets in the buffer of the packets at which decoding can start."""
         self.has_key = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the buffer contains only these packets and their headers."""
-        return self.buffer.end - self.buffer.start == len(self.buffer.data)
 
     @property
     def packets(self) -> list[RtpPacket]:

@@ -128,6 +128,11 @@ class TrackReceiver:
         counters.bytes_received += end - start
         self._publish((packet,) if self._reception is None else self._reception.receive(packet, now), now)
 
+    def receive_reports(self, buffer: PacketBuffer, now: float) -> None:
+        """Process the RTCP packets of one read over TCP."""
+        for start, end in buffer.bounds():
+            self.receive_rtcp(buffer.data[start:end], now)
+
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """Process a compound RTCP packet of the publisher."""
         self._media.last_activity = now

@@ -73,7 +73,8 @@ class PacketScanner:
         longer than ``maximum_size`` or shorter than `MINIMUM_SIZE`, or the sequence numbers are not consecutive.
         Such packets must be parsed one by one.
         """
-        return (self._scan_uniform(buffer) if buffer.stride else None) or self._scan_each(buffer)
+        summary = self._scan_uniform(buffer) if buffer.stride and buffer.count > 1 else None
+        return self._scan_each(buffer) if summary is None else summary
 
     def _scan_uniform(self, buffer: PacketBuffer) -> Summary | None:
         """A shortcut for packets of one size of which all but the first are continuations: each relevant byte is

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
+from polycast.hub.stream import Stream
 from polycast.net.address import peer_of
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.reading import Reading
@@ -35,6 +36,9 @@ class Connection(ServerConnection):
         self._engine: Engine
         self._handler: RequestHandler
         self._task: asyncio.Task[None] | None = None
+        """Prepares the answer to a request."""
+        self._stream: Stream | None = None
+        """The stream that received media in this slice."""
 
     @property
     def local_host(self) -> str:
@@ -88,12 +92,14 @@ class Connection(ServerConnection):
         return False
 
     def end_slice(self, now: float) -> None:
-        media = self._own_media()
-        if isinstance(media, Recording):
-            media.end_of_read(coalesced=self.is_coalesced)
-        if self._engine.is_full:
-            self.hold_reading()
-        elif self._task is None:
+        stream = self._stream
+        if stream is not None:
+            self._stream = None
+            stream.end_of_read(coalesced=self._coalescing.is_active)
+        if self._task is not None:
+            if self._engine.is_full:
+                self.hold_reading()
+        elif self._pauses:
             self.release_reading()
 
     @property
@@ -126,7 +132,7 @@ class Connection(ServerConnection):
     # Events
 
     def _handle(self, happened: list[events.Event], now: float) -> None:
-        if self._engine.has_output:
+        if self._engine.output:
             self.flush()
         if self.silent_since is not None and self._engine.has_spoken:
             self.silent_since = None
@@ -137,6 +143,8 @@ class Connection(ServerConnection):
                 media = self._own_media()
                 if media is not None:
                     media.on_interleaved(event, now)
+                    if type(media) is Recording and media.receiver is not None:
+                        self._stream = media.receiver.stream
             else:
                 self._on_event(event)
 

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
-from polycast.protocols.rtp_receiver import MediaReceiver, TrackReceiver
+from polycast.media.packet_buffer import PacketBuffer
+from polycast.protocols.rtp_receiver import MediaReceiver
 from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound
-from polycast.wire.rtsp.interleaved import InterleavedRun
+
+ChannelHandlers = Mapping[int, Callable[[PacketBuffer, float], None]]
+"""What processes the interleaved frames of one read, by channel, with the time in monotonic seconds."""
 
 
-class InterleavedInput:
-    """Passes the interleaved frames of a publisher to the receivers of its tracks."""
-
-    __slots__ = ("_rtcp", "_rtp")
-
-    def __init__(self, receiver: MediaReceiver, channels: Mapping[int, tuple[int, int]]) -> None:
-        """``channels``: those of RTP and RTCP, by index of the track."""
-        tracks = receiver.tracks
-        self._rtp: dict[int, TrackReceiver] = {rtp: tracks[index] for index, (rtp, _) in channels.items()}
-        self._rtcp: dict[int, TrackReceiver] = {rtcp: tracks[index] for index, (_, rtcp) in channels.items()}
-
-    def receive(self, run: InterleavedRun, now: float) -> None:
-        """Process the frames of a channel from one read; unused channels are ignored. ``now``: monotonic seconds."""
-        track = self._rtp.get(run.channel)
-        if track is not None:
-            track.receive_buffer(run, now)
-            return
-        track = self._rtcp.get(run.channel)
-        if track is not None:
-            for start, end in run.bounds():
-                track.receive_rtcp(run.data[start:end], now)
+def channel_handlers(receiver: MediaReceiver, channels: Mapping[int, tuple[int, int]]) -> ChannelHandlers:
+    """Return the handlers of a publisher's channels. ``channels``: those of RTP and RTCP, by index of the track."""
+    tracks = receiver.tracks
+    handlers = {rtcp: tracks[index].receive_reports for index, (_, rtcp) in channels.items()}
+    return handlers | {rtp: tracks[index].receive_buffer for index, (rtp, _) in channels.items()}
 
 
 def receiver_report(data: bytes, stream: Stream, counters: Counters, now: float) -> None:

@@ -10,7 +10,7 @@ from polycast.media.track import Track, describe_tracks
 from polycast.protocols.rtp_receiver import MediaReceiver, TrackReceiver
 from polycast.protocols.rtsp.context import MediaOwner, SessionContext
 from polycast.protocols.rtsp.media_ports import ClientPorts
-from polycast.protocols.rtsp.publishing import InterleavedInput
+from polycast.protocols.rtsp.publishing import ChannelHandlers, channel_handlers
 from polycast.protocols.rtsp.reports import REPORT_INTERVAL
 from polycast.rtp.header import EMPTY_PACKET
 from polycast.wire.rtsp.interleaved import InterleavedRun
@@ -24,8 +24,8 @@ class Recording:
         self.path = path
         self.receiver: MediaReceiver | None = None
         """Set between RECORD and PAUSE."""
-        self._interleaved: InterleavedInput | None = None
-        """The same, over TCP."""
+        self._handlers: ChannelHandlers = {}
+        """Of interleaved channels, between RECORD and PAUSE."""
         self.ports = ClientPorts(context.ports) if context.ports is not None else None
         self._tracks = tracks
         self._session = session
@@ -43,7 +43,7 @@ class Recording:
         )
         if is_tcp:
             channels = {index: setup.channels for index, setup in setups.items() if setup.channels is not None}
-            self._interleaved = InterleavedInput(receiver, channels)
+            self._handlers = channel_handlers(receiver, channels)
         else:
             for index, setup in setups.items():
                 if setup.client_port is not None:
@@ -60,17 +60,13 @@ class Recording:
         if self.ports is not None:
             self.ports.unregister()
         self.receiver = None
-        self._interleaved = None
+        self._handlers = {}
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Process interleaved frames. The hot path."""
-        if self._interleaved is not None:
-            self._interleaved.receive(run, now)
-
-    def end_of_read(self, *, coalesced: bool = False) -> None:
-        """One read has been processed completely; see `Stream.end_of_read`."""
-        if self.receiver is not None:
-            self.receiver.stream.end_of_read(coalesced=coalesced)
+        """Process interleaved frames; those of unused channels are ignored. The hot path."""
+        handler = self._handlers.get(run.channel)
+        if handler is not None:
+            handler(run, now)
 
     def _register(self, index: int, track: TrackReceiver, receiver: MediaReceiver) -> None:
         ports, clock = self.ports, self._context.clock

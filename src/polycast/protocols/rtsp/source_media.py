@@ -10,7 +10,7 @@ from polycast.net.loop import sleep_and_read
 from polycast.protocols.pull import PullContext, PullError
 from polycast.protocols.rtp_receiver import MediaReceiver
 from polycast.protocols.rtsp.configuration import RtspConfiguration
-from polycast.protocols.rtsp.publishing import InterleavedInput
+from polycast.protocols.rtsp.publishing import ChannelHandlers, channel_handlers
 from polycast.protocols.rtsp.reports import REPORT_INTERVAL
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceDescription
@@ -61,8 +61,8 @@ class SourceMedia:
         self._rtcp_channels: dict[int, int] = {}
         self._receiver: MediaReceiver | None = None
         """Set once the tracks are published."""
-        self._interleaved: InterleavedInput | None = None
-        """Set once the tracks are published, over TCP."""
+        self._handlers: ChannelHandlers = {}
+        """Of interleaved channels; set once the tracks are published."""
         self._sync_point: Mapping[int, int] = {}
         self._early: list[tuple[Callable[[bytes, int, int], None], bytes]] | None = []
         """Datagrams received before PLAY was answered, with their handlers; None from then on."""
@@ -209,16 +209,17 @@ class SourceMedia:
         if is_tcp:
             rtcp = {index: channel for channel, index in self._rtcp_channels.items()}
             channels = {index: (channel, rtcp[index]) for channel, index in self._channels.items()}
-            self._interleaved = InterleavedInput(receiver, channels)
+            self._handlers = channel_handlers(receiver, channels)
         return receiver
 
     def _on_interleaved(self, run: InterleavedRun, now: float) -> None:
         """Process interleaved frames; they are ignored with other transports. The hot path."""
-        if self._interleaved is not None:
-            self._interleaved.receive(run, now)
+        handler = self._handlers.get(run.channel)
+        if handler is not None:
+            handler(run, now)
 
     def _on_end_of_read(self, coalesced: bool) -> None:
-        if self._interleaved is not None and self._receiver is not None:
+        if self._handlers and self._receiver is not None:
             self._receiver.end_of_read(coalesced=coalesced)
 
     def _make_ports(self, index: int, sockets: tuple[object, object]) -> TrackPorts:

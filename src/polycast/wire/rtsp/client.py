@@ -163,13 +163,12 @@ class ClientConnection:
         """Take bytes from the socket and return what they mean. Raises `RemoteProtocolError`."""
         if self.is_closed:
             return []
-        if data:
-            self._parser.receive_data(data)
-        happened: list[Event] = []
         self.has_more = False
+        happened: list[Event] = []
+        run = self._parser.receive_run(data) if data else None
         for _ in range(MESSAGES_PER_CALL):
             try:
-                found = self._parser.next_event()
+                found, run = run or self._parser.next_event(), None
             except RemoteProtocolError:
                 if not happened:
                     self.is_closed = True

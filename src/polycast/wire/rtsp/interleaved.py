@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -72,28 +73,29 @@ def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
     """Return the frames in ``data[start:]``, which begins with the header of one, if it is nothing but frames of
     one channel and size, the last one perhaps smaller; otherwise None. ``limit``: see `next_run`.
 
-    A shortcut for `next_run`: the headers are compared byte by byte, each byte for all frames at once.
+    A shortcut for `next_run`: all headers are read and compared at once.
     """
-    channel, high, low = data[start + 1], data[start + 2], data[start + 3]
-    stride = (high << 8 | low) + HEADER_SIZE
+    head = data[start : start + HEADER_SIZE]
+    stride = (head[2] << 8 | head[3]) + HEADER_SIZE
     end = len(data)
     count, rest = divmod(end - start, stride)
     if not 0 < count < RUN_LIMIT or stride - HEADER_SIZE > limit:
         return None
-    if count > 1:
-        last = end - rest
-        if (
-            data[start:last:stride].count(DOLLAR) != count
-            or data[start + 1 : last : stride].count(channel) != count
-            or data[start + 3 : last : stride].count(low) != count
-            or data[start + 2 : last : stride].count(high) != count
-        ):
-            return None
+    if count > 1 and _unpack_headers(stride, count)(data, start).count(head) != count:
+        return None
+    channel = head[1]
     if rest:
         if rest < HEADER_SIZE or _unpack_header(data, end - rest) != (DOLLAR, channel, rest - HEADER_SIZE):
             return None
         count += 1
     return InterleavedRun(channel, data, start, end, count, stride, is_last=True)
+
+
+@lru_cache(maxsize=4096)
+def _unpack_headers(stride: int, count: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """Return a function that returns the headers of ``count`` frames of ``stride`` bytes."""
+    between = f"{HEADER_SIZE}s{stride - HEADER_SIZE}x"
+    return Struct(between * (count - 1) + f"{HEADER_SIZE}s").unpack_from
 
 
 def next_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:

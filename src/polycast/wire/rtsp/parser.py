@@ -128,6 +128,30 @@ class MessageParser:
         """Whether a message or frame is incomplete."""
         return self._message is not None or self._position < len(self._buffer)
 
+    def receive_run(self, data: bytes) -> InterleavedRun | None:
+        """Process the bytes of one read; return the run of frames at its start, if it begins with one: a shortcut for
+        `receive_data` and `next_event`. None: call `next_event`."""
+        if (
+            self._position != len(self._buffer)
+            or len(data) < HEADER_SIZE
+            or data[0] != DOLLAR
+            or self._message is not None
+            or self._error is not None
+        ):
+            self.receive_data(data)
+            return None
+        resynchronizer, limit = self._resynchronizer, self._interleaved_limit
+        run = None
+        if resynchronizer is None or (data[1] in resynchronizer.channels and not resynchronizer.has_skipped):
+            run = uniform_run(data, 0, limit)
+            if run is not None:
+                return run
+            run = next_run(data, 0, limit)
+        if run is None or not run.is_last:
+            self._buffer = data
+            self._position = 0 if run is None else run.end
+        return run
+
     def receive_data(self, data: bytes) -> None:
         """Process the bytes of one read. ``data`` is kept without a copy if nothing was left over."""
         if self._position == len(self._buffer):

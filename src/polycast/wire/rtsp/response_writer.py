@@ -16,7 +16,8 @@ class ResponseWriter:
     def __init__(self, trace: Callable[[Request | Response], None] | None = None) -> None:
         """``trace`` is called with each message, for the log."""
         self._trace = trace
-        self._output: list[bytes] = []
+        self.output: list[bytes] = []
+        """What has been written since the last call of `take`."""
 
     def trace(self, message: Request | Response) -> None:
         """Pass a message to the trace callback."""
@@ -28,17 +29,12 @@ class ResponseWriter:
         response.headers.set("Server", SERVER_NAME)
         # By name only: the order of the challenges matters.
         response.headers = Headers(sorted(response.headers.items(), key=lambda item: item[0]))
-        self._output.append(response.serialize())
+        self.output.append(response.serialize())
         self.trace(response)
-
-    @property
-    def has_output(self) -> bool:
-        """Whether anything has been written since the last call of `take`."""
-        return bool(self._output)
 
     def take(self) -> bytes:
         """Return what has been written since the last call."""
-        output = self._output
+        output = self.output
         if not output:
             return b""
         data = output[0] if len(output) == 1 else b"".join(output)

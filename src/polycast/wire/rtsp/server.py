@@ -109,6 +109,8 @@ class ServerConnection:
         self._parser = MessageParser()
         self._pending: _Pending | None = None
         self._writer = ResponseWriter(trace)
+        self.output = self._writer.output
+        """What `data_to_send` will return."""
         self._deadlines = Deadlines(endpoint, now)
 
     # Bytes
@@ -122,11 +124,12 @@ class ServerConnection:
         parser, deadlines = self._parser, self._deadlines
         if data:
             deadlines.last_received = now
-            parser.receive_data(data)
         if self._pending is not None:
+            if data:
+                parser.receive_data(data)
             return []
         try:
-            found = parser.next_event()
+            found = (parser.receive_run(data) if data else None) or parser.next_event()
             if type(found) is InterleavedRun and found.is_last:  # the hot path
                 self.has_more = False
                 deadlines.incomplete_since = None
@@ -172,11 +175,6 @@ class ServerConnection:
     def data_to_send(self) -> bytes:
         """Return the bytes to write to the socket, once. They end where a response ends."""
         return self._writer.take()
-
-    @property
-    def has_output(self) -> bool:
-        """Whether `data_to_send` has something to return."""
-        return self._writer.has_output
 
     @property
     def held_size(self) -> int:
