@@ -127,6 +127,34 @@ async def test_chromium_watches_what_ffmpeg_publishes(tmp_path: Path, codecs: tu
     assert found["gap"] < LONGEST_FREEZE_MS
 
 
+ONLY_TCP: dict[str, Any] = {"webrtcLocalUDPAddress": "", "webrtcLocalTCPAddress": "127.0.0.1:0"}
+
+
+async def test_chromium_publishes_and_watches_over_tcp(tmp_path: Path) -> None:
+    """The server has no UDP port, as if a firewall blocked it."""
+    async with running(**ONLY_TCP) as fixture, chromium(tmp_path) as browser:
+        publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes&video-width=640")
+        await published(fixture, "cam")
+        viewer = await browser.open(address(fixture, "cam"))
+        found = await watch(viewer)
+        candidates = [item.remote_candidate for item in fixture.server.items().values()]
+        await publisher.close()
+    assert [candidate.rpartition("/")[0] for candidate in candidates] == ["prflx/tcp/127.0.0.1"] * 2
+    assert found["frames"] > 10 * WATCH_SECONDS
+    assert found["gap"] < LONGEST_FREEZE_MS
+
+
+async def test_chromium_prefers_udp(tmp_path: Path) -> None:
+    async with running(**RTSP, webrtcLocalTCPAddress="127.0.0.1:0") as fixture:
+        port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+        with ffmpeg(port, "cam", *VP8):
+            await published(fixture, "cam")
+            async with chromium(tmp_path) as browser:
+                await watch(await browser.open(address(fixture, "cam")))
+                (item,) = fixture.server.items().values()
+    assert item.remote_candidate.startswith("prflx/udp/")
+
+
 HEARD = "document.querySelector('#video').srcObject.getAudioTracks().some((track) => !track.muted)"
 """A track is muted until its first packets arrive."""
 

@@ -91,7 +91,7 @@ def _number_errors(field: Field, value: Any) -> Iterator[ConfigurationError]:
         yield ConfigurationError(f"{value} is out of range (0 to {2**31 - 1})", (field.key,))
     elif field.kind is PORT and value > 65535:
         yield ConfigurationError(f"{value} is not a port (1 to 65535)", (field.key,))
-    elif field.kind is ADDRESS:
+    elif field.kind is ADDRESS and value:
         try:
             check_address(value)
         except ConfigurationError as error:

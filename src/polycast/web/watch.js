@@ -27,7 +27,7 @@ const EXPLANATIONS = [
   [/^the stream doesn't contain any supported codec.*; (webrtcTranscodeAudio: yes) converts (.*) to Opus$/, (match) => [`WebRTC cannot carry ${match[2]}`, `Watch the stream over HLS or RTSP, publish it with Opus, or set “${match[1]}” on the server, which converts ${match[2]} to Opus.`]],
   [/^the stream doesn't contain any supported codec/, () => ["WebRTC cannot carry the codecs of this stream", "Watch it over HLS or RTSP, or publish it as H264, VP8, VP9 or AV1 with Opus."]],
   [/^the server does not answer/, () => ["The server does not respond", "It may be restarting. Trying again…"]],
-  [/cannot be reached over WebRTC|connection was lost/, () => ["The server's media port cannot be reached", "The connection over UDP port 8189 failed: a firewall or router may block it. See “webrtcAdditionalHosts” in the documentation."]],
+  [/cannot be reached over WebRTC|connection was lost/, () => ["The server's media port cannot be reached", "The connection over UDP port 8189 failed: a firewall or router may block it. See “webrtcAdditionalHosts” and “webrtcLocalTCPAddress” in the documentation."]],
 ];
 
 function explain(text) {

@@ -51,7 +51,18 @@ WEBRTC = ServerKind(
     metric="webrtc_sessions",
     is_enabled=lambda configuration: configuration[WebRtcConfiguration].webrtc,
     load=_load_server,
-    listeners=(Listener("webrtcAddress"), Listener("webrtcLocalUDPAddress", is_datagram=True)),
+    listeners=(
+        Listener("webrtcAddress"),
+        Listener(
+            "webrtcLocalUDPAddress",
+            is_datagram=True,
+            is_used=lambda configuration: bool(configuration[WebRtcConfiguration].webrtc_local_udp_address),
+        ),
+        Listener(
+            "webrtcLocalTCPAddress",
+            is_used=lambda configuration: bool(configuration[WebRtcConfiguration].webrtc_local_tcp_address),
+        ),
+    ),
     certificate=Certificate("webrtcServerCert", "webrtcServerKey", is_used=_is_encrypted),
     address=Address(
         lambda configuration: "https" if _is_encrypted(configuration) else "http", is_page=True, is_shown=False

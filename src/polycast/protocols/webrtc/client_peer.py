@@ -10,7 +10,8 @@ from polycast.errors import RemoteProtocolError
 from polycast.net.address import plain_host
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.listen import open_udp_socket
-from polycast.net.udp import Address, UdpSocket
+from polycast.net.udp import Address
+from polycast.protocols.webrtc.media_socket import DatagramSocket
 from polycast.protocols.webrtc.peer import Peer, PeerOwner
 from polycast.wire.webrtc.description import RemoteDescription
 from polycast.wire.webrtc.ice import ControllingAgent, Credentials
@@ -36,7 +37,7 @@ class ClientPeer(Peer):
         """``credentials`` are those of the offer. Raises OSError if no socket can be opened."""
         super().__init__(identity, answer.fingerprint, owner, is_dtls_client=answer.setup == "passive")
         self._loop = loop
-        self._udp = UdpSocket(
+        self._udp = DatagramSocket(
             loop, bound or open_udp_socket("", 0, BUFFER_SIZE, BUFFER_SIZE), self._on_datagram, self.end_of_read
         )
         self._ice = ControllingAgent(
@@ -59,12 +60,8 @@ class ClientPeer(Peer):
         datagram = data[start:end]
         if is_stun(datagram):
             self._on_check(datagram, address, now)
-        elif address != self.address or not datagram:
-            return
-        elif 128 <= datagram[0] <= 191:
-            self.receive_media(datagram, now)
-        elif 20 <= datagram[0] <= 63:
-            self.receive_dtls(datagram, now)
+        elif address == self.address:
+            self.receive(datagram, now)
 
     def _on_check(self, datagram: bytes, address: Address, now: float) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from polycast.config.kinds import ADDRESS, choice_kind
-from polycast.config.marks import LIVE, NEW, Heading, restarts
+from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration
@@ -84,8 +84,21 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         ADDRESS,
         restarts("WebRTC"),
         NEW,
-        Meta(description="UDP address for the media of all clients."),
+        ZERO_IS_A_VALUE,
+        Meta(description="UDP address for the media of all clients; empty: no UDP."),
     ] = ":8189"
+    webrtc_local_tcp_address: Annotated[
+        str,
+        ADDRESS,
+        restarts("WebRTC"),
+        NEW,
+        Meta(
+            description=(
+                "TCP address for the media of clients that cannot send UDP, such as ':8189'; empty: no TCP. With UDP, "
+                "the delay is shorter and losses do less harm, so clients only use TCP if UDP does not work."
+            )
+        ),
+    ] = ""
     webrtc_ips_from_interfaces: Annotated[
         bool,
         restarts("WebRTC"),
@@ -171,6 +184,17 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         except ConfigurationError as error:
             for each in (error, *error.others):
                 yield each.within("webrtcICEServers")
+        if not (self.webrtc_local_udp_address or self.webrtc_local_tcp_address):
+            yield ConfigurationError(
+                "at least one of 'webrtcLocalUDPAddress' and 'webrtcLocalTCPAddress' must be set: media need a port",
+                ("webrtcLocalUDPAddress",),
+            )
+        if not (self.webrtc_ips_from_interfaces or self.webrtc_additional_hosts):
+            yield ConfigurationError(
+                "at least one of 'webrtcIPsFromInterfaces' and 'webrtcAdditionalHosts' must be set: clients need an "
+                "address of the server",
+                ("webrtcAdditionalHosts",),
+            )
 
     @property
     def ice_servers(self) -> tuple[IceServer, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from polycast.hub.batch import FrameBatch
 from polycast.hub.stream import FrameReader, Stream
@@ -22,6 +22,7 @@ from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS
 from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.registry import make_packetizer
 from polycast.rtp.retransmission import PacketHistory
+from polycast.wire.webrtc.framing import SIZE_BYTES
 from polycast.wire.webrtc.srtp_ciphers import Sealing, position_of
 
 MAXIMUM_PAYLOAD_SIZE: Final = 1188
@@ -46,19 +47,32 @@ class OutgoingPackets:
     """Bytes of all payloads."""
 
 
+class PacketForm(NamedTuple):
+    """What the packets of a track have in common for some viewers."""
+
+    payload_type: int
+    tag_size: int
+    """Bytes that the cipher appends."""
+    is_framed: bool
+    """Whether each packet follows its size (RFC 4571), as over TCP."""
+
+
 class CipherPlan:
-    """Packets of a batch, laid out in a buffer for viewers with the same payload type and tag size."""
+    """Packets of a batch, laid out in a buffer for viewers with the same form of packets."""
 
     __slots__ = ("calls", "sealings")
 
-    def __init__(self, packets: Sequence[RtpPacket], payload_type: int, ssrc: int, index: int, tag_size: int) -> None:
+    def __init__(self, packets: Sequence[RtpPacket], form: PacketForm, ssrc: int, index: int) -> None:
         """``index`` is the packet index of the first packet, as counted by these viewers."""
-        sizes = [HEADER_SIZE + packet.end - packet.payload + tag_size for packet in packets]
-        view = memoryview(bytearray(sum(sizes)))
+        sizes = [HEADER_SIZE + packet.end - packet.payload + form.tag_size for packet in packets]
+        view = memoryview(bytearray(sum(sizes) + SIZE_BYTES * len(sizes) * form.is_framed))
         sealings: list[Sealing] = []
         start = 0
         for packet, size in zip(packets, sizes, strict=True):
-            header = _header(packet, payload_type)
+            if form.is_framed:
+                view[start : start + SIZE_BYTES] = size.to_bytes(SIZE_BYTES, "big")
+                start += SIZE_BYTES
+            header = _header(packet, form.payload_type)
             payload = start + HEADER_SIZE
             view[start:payload] = header
             end = start + size
@@ -69,7 +83,7 @@ class CipherPlan:
             start = end
         self.sealings = sealings
         """The packets for a viewer's cipher."""
-        self.calls = _segmented(view, sizes)
+        self.calls = [(view, len(view))] if form.is_framed else _segmented(view, sizes)
         """What to send then: (bytes, size of each datagram), for one system call each."""
 
 
@@ -157,7 +171,7 @@ class OutgoingTrack:
         """Return the packets of a batch, built for the first viewer that asks; None if it has none of this track."""
         return batch.form(self._form_key, self._build)
 
-    def plan(self, batch: FrameBatch, payload_type: int, index_offset: int, tag_size: int) -> CipherPlan | None:
+    def plan(self, batch: FrameBatch, form: PacketForm, index_offset: int) -> CipherPlan | None:
         """Return the cipher plan of a batch for viewers who joined ``index_offset`` packets (a multiple
         of 65,536) after the first index."""
 
@@ -166,9 +180,9 @@ class OutgoingTrack:
             if outgoing is None:
                 return None
             index = outgoing.first_index - index_offset
-            return CipherPlan(outgoing.packets, payload_type, self.ssrc, index, tag_size)
+            return CipherPlan(outgoing.packets, form, self.ssrc, index)
 
-        return batch.form(f"{self._form_key} {payload_type} {index_offset} {tag_size}", build)
+        return batch.form((self._form_key, form, index_offset), build)
 
     def _build(self, batch: FrameBatch) -> OutgoingPackets | None:
         packets: list[RtpPacket] = []

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from polycast.errors import RemoteProtocolError
 from polycast.net.dtls import DtlsConnection, DtlsError, DtlsIdentity, DtlsState
 from polycast.net.udp import Address
+from polycast.protocols.webrtc.media_socket import MediaSocket
 from polycast.wire.webrtc.description import RemoteDescription
 from polycast.wire.webrtc.ice import Credentials, LiteAgent
 from polycast.wire.webrtc.srtp import SrtpReceiver, SrtpSender
@@ -16,6 +17,9 @@ from polycast.wire.webrtc.stun import Message
 
 MAXIMUM_SILENT_DATAGRAMS: Final = 64
 """DTLS datagrams accepted during the handshake; a handshake with retransmissions has a dozen."""
+
+RECONNECT_SECONDS: Final = 10.0
+"""Seconds for a peer whose TCP connection was lost to open another one; browsers try for five."""
 
 
 class PeerState(Enum):
@@ -48,13 +52,6 @@ class PeerOwner(Protocol):
         """The connection has ended."""
 
 
-class MediaSocket(Protocol):
-    """The UDP port, or the TCP connection, to the peer."""
-
-    def send(self, data: bytes, address: Address) -> None: ...
-    def send_segments(self, data: bytes | memoryview, segment_size: int, address: Address) -> None: ...
-
-
 class Peer:
     """DTLS and SRTP of a connection; subclasses implement ICE."""
 
@@ -71,6 +68,8 @@ class Peer:
         self.sender: SrtpSender | None = None
         """Set while connected."""
         self._receiver: SrtpReceiver | None = None
+        self.weight = 1
+        """Share of a TCP connection: see `net.budget`."""
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -79,7 +78,21 @@ class Peer:
         """Number of replayed, forged or damaged SRTP packets."""
         return self._receiver.refused if self._receiver is not None else 0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self.state is PeerState.CLOSED
+
     # Datagrams
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        """Process a packet of the peer that is not STUN (RFC 7983)."""
+        if not datagram:
+            return
+        if 128 <= datagram[0] <= 191:
+            self.receive_media(datagram, now)
+        elif 20 <= datagram[0] <= 63:
+            self.receive_dtls(datagram, now)
 
     def receive_dtls(self, datagram: bytes, now: float) -> None:
         """Process a DTLS datagram."""
@@ -199,6 +212,9 @@ class LitePeer(Peer):
         # If the peer offers to be passive, this side starts the handshake (RFC 8842 section 5.2).
         super().__init__(identity, remote.fingerprint, owner, is_dtls_client=remote.setup == "passive")
         self.ice = LiteAgent(credentials, now)
+        self._lost_at: float | None = None
+        """When the TCP connection was lost; None while there is a connection, or UDP."""
+        self._lost_reason = ""
 
     def receive_check(
         self, message: Message, source: tuple[str, int], address: Address, socket: MediaSocket, now: float
@@ -213,7 +229,22 @@ class LitePeer(Peer):
         socket.send(answer, address)
         if self.ice.selected == source:
             self.reach(socket, address, now)
-        return self.ice.selected == source
+        return not self.is_closed
+
+    def reach(self, socket: MediaSocket, address: Address, now: float) -> None:
+        self._lost_at = None
+        super().reach(socket, address, now)
+
+    def lose(self, socket: MediaSocket, reason: str, now: float) -> None:
+        """A TCP connection was lost. If it was in use, the peer has some seconds to open another one."""
+        if self.socket is socket:
+            self.socket = None
+            self._lost_at, self._lost_reason = now, reason
+
+    def tick(self, now: float) -> None:
+        if self._lost_at is not None and now - self._lost_at >= RECONNECT_SECONDS:
+            self.close(self._lost_reason)
+        super().tick(now)
 
     def has_expired(self, now: float) -> bool:
         return self.ice.has_expired(now)

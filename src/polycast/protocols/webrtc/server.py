@@ -1,10 +1,11 @@
-"""The WebRTC server: signalling over HTTP, media over one UDP port."""
+"""The WebRTC server: signalling over HTTP, media over one UDP port and one TCP port."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -22,20 +23,18 @@ from polycast.net.http.connection import HttpConnection
 from polycast.net.http.server import DateHeader
 from polycast.net.http.transaction import RequestCaches
 from polycast.net.interfaces import interface_addresses
-from polycast.net.listen import open_udp_socket
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.pages import Pages
 from polycast.protocols.tcp_server import TcpServer
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
-from polycast.protocols.webrtc.media_port import MediaPort
+from polycast.protocols.webrtc.media_ports import MediaPorts
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
 from polycast.protocols.webrtc.transcoded import TranscodedTrack
-from polycast.security.addresses import parse_address
-from polycast.wire.webrtc.candidates import Candidate, host_priority
+from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import parse_description
 from polycast.wire.webrtc.srtp_profiles import PROFILES
 
@@ -44,9 +43,6 @@ HANDSHAKE_TICK: Final = 0.05
 
 MAXIMUM_UNCONNECTED: Final = 1_000
 """Sessions that are not connected yet; each uses about 50 KB for up to ``webrtcHandshakeTimeout``."""
-
-SEND_BUFFER_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of the socket's buffers: key frames for some hundred viewers at once."""
 
 
 class OutgoingStream:
@@ -97,7 +93,7 @@ class WebRtcServer(TcpServer):
         self._by_secret: dict[str, Session] = {}
         self._connecting: set[Session] = set()
         self._outgoing: WeakKeyDictionary[Stream, OutgoingStream] = WeakKeyDictionary()
-        self._media: MediaPort | None = None
+        self._media: MediaPorts | None = None
         self._hosts: list[str] = []
         self._handshake_timer: asyncio.TimerHandle | None = None
 
@@ -110,24 +106,30 @@ class WebRtcServer(TcpServer):
         return HttpConnection(self)
 
     def open_more(self) -> list[str]:
-        host, port = parse_address(self.settings.webrtc_local_udp_address)
-        bound = open_udp_socket(host, port, SEND_BUFFER_SIZE, SEND_BUFFER_SIZE)
-        self._media = MediaPort(self.context.loop, bound)
-        self._hosts = self._find_hosts(host)
-        return [f"{host}:{self._media.port} (ICE/UDP)"]
+        self._media = MediaPorts(self, self.settings)
+        self._hosts = self._find_hosts(self._media.hosts)
+        return self._media.texts
+
+    async def stop(self, reason: str) -> None:
+        self._close_sessions(reason)  # before their TCP connections
+        if self._media is not None:
+            self._media.stop_accepting()
+        await super().stop(reason)
 
     def close_more(self) -> None:
-        for session in list(self._sessions.values()):
-            session.close("the server stopped")
+        self._close_sessions("the server stopped")
         if self._handshake_timer is not None:
             self._handshake_timer.cancel()
         if self._media is not None:
             self._media.close()
 
+    def _close_sessions(self, reason: str) -> None:
+        for session in list(self._sessions.values()):
+            session.close(reason)
+
     @property
     def ports(self) -> dict[str, int]:
-        media = self._media.port if self._media is not None else 0
-        return {**super().ports, "webrtcLocalUDPAddress": media}
+        return {**super().ports, **(self._media.ports if self._media is not None else {})}
 
     def on_second(self, now: float) -> None:
         for session in list(self._sessions.values()):
@@ -168,15 +170,15 @@ class WebRtcServer(TcpServer):
 
     def candidates(self) -> list[Candidate]:
         """Return the server's candidates."""
-        port = self._media.port if self._media is not None else 0
-        return [Candidate(host, port, priority=host_priority(order)) for order, host in enumerate(self._hosts)]
+        return self._media.candidates(self._hosts) if self._media is not None else []
 
-    def _find_hosts(self, host: str) -> list[str]:
+    def _find_hosts(self, listening: Sequence[str]) -> list[str]:
         settings = self.settings
         hosts = list(settings.webrtc_additional_hosts)
         if settings.webrtc_ips_from_interfaces:
             names = settings.webrtc_ips_from_interfaces_list
-            hosts += [host] if host else interface_addresses(names)
+            for host in listening:
+                hosts += [host] if host else interface_addresses(names)
         found: list[str] = []
         for item in hosts:
             for address in self._resolve(item):

@@ -39,7 +39,7 @@ from polycast.protocols.webrtc.negotiation import (
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.peer import LitePeer, PeerState
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
-from polycast.wire.webrtc.candidates import Candidate
+from polycast.wire.webrtc.candidates import TCP, UDP, Candidate
 from polycast.wire.webrtc.description import (
     MID_EXTENSION,
     TRANSPORT_SEQUENCE_EXTENSION,
@@ -80,6 +80,11 @@ class Host(Protocol):
     @property
     def transcodes_audio(self) -> bool:
         """Whether sound that WebRTC cannot carry is converted to Opus."""
+        ...
+
+    @property
+    def queue_minimum(self) -> int:
+        """Minimum queue size for a slow reader in bytes."""
         ...
 
     @property
@@ -183,8 +188,10 @@ class Session:
     @property
     def remote_candidate(self) -> str:
         """The selected candidate, as in logs and the API; empty before it is known."""
-        address = self.peer.address
-        return f"prflx/udp/{plain_host(address[0])}/{address[1]}" if address else ""
+        address, socket = self.peer.address, self.peer.socket
+        if not address or socket is None:
+            return ""
+        return f"prflx/{UDP if socket.outbox is None else TCP}/{plain_host(address[0])}/{address[1]}"
 
     def reference(self) -> Reference:
         """Return its reference in the API."""
@@ -321,6 +328,9 @@ class ViewerSession(Session):
         if self.viewer is None:
             return
         self.viewer.tick(now)
+        socket = self.peer.socket
+        if socket is not None and socket.outbox is not None:
+            socket.outbox.set_bit_rate(self._stream.rate.bit_rate, self._server.queue_minimum)
         if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
             self._has_warned = True
             if self._server.refuses_reordering:
@@ -388,6 +398,7 @@ class PublisherSession(Session, Publisher):
         stream = self.incoming.stream
         if stream is None:
             return
+        self.peer.weight = 1 + len(stream.readers)
         # Browsers only send key frames on request.
         intervals = [reader.key_frame_interval for reader in stream.readers if reader.key_frame_interval is not None]
         if intervals and now - self._last_key_request >= min(intervals) - _TICK_TOLERANCE:

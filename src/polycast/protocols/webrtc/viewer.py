@@ -11,7 +11,9 @@ from polycast.hub.batch import FrameBatch
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import FrameReader
 from polycast.media.timebase import WallTime, wall_time_to_ntp
-from polycast.protocols.webrtc.outgoing import CipherPlan, OutgoingPackets, OutgoingTrack
+from polycast.net.outbox import Outbox
+from polycast.protocols.webrtc.media_socket import MediaSocket
+from polycast.protocols.webrtc.outgoing import CipherPlan, OutgoingPackets, OutgoingTrack, PacketForm
 from polycast.protocols.webrtc.peer import Peer
 from polycast.rtp.header import build_header
 from polycast.rtp.reports import round_trip
@@ -31,6 +33,9 @@ from polycast.wire.webrtc.description import Format
 
 REPORT_INTERVAL: Final = 2.0
 """Seconds between two sender reports, which keep audio and video in sync."""
+MAXIMUM_GAP: Final = 1 << 14
+"""Packets that may be dropped in a row: half of the jump in sequence numbers that SRTP follows (RFC 3711 section
+3.3.1)."""
 MAXIMUM_NACKS: Final = 512
 """Sequence numbers of one RTCP packet that are processed."""
 
@@ -38,7 +43,7 @@ MAXIMUM_NACKS: Final = 512
 class ViewerTrack:
     """One track of a viewer."""
 
-    __slots__ = ("format", "index_offset", "octets", "outgoing", "packets", "retransmission_index")
+    __slots__ = ("dropped_from", "format", "index_offset", "octets", "outgoing", "packets", "retransmission_index")
 
     def __init__(self, outgoing: OutgoingTrack, chosen: Format) -> None:
         self.outgoing = outgoing
@@ -49,6 +54,8 @@ class ViewerTrack:
         self.packets = 0
         self.octets = 0
         """Payload bytes sent (RFC 3550 section 6.4.1)."""
+        self.dropped_from: int | None = None
+        """Index of the first dropped packet; None if the last packet was sent."""
 
 
 class Viewer(FrameReader):
@@ -77,8 +84,13 @@ class Viewer(FrameReader):
         self._budget = ResendBudget(now)
         self._key_track = next((track for track in tracks if track.outgoing.track.kind == "video"), None)
         self._next_report = now
-        self.is_flowing = False
+        self._waits_for_key = True
+        """Whether it starts, or continues after a drop, with the next key frame."""
+
+    @property
+    def is_flowing(self) -> bool:
         """Whether it has started, which it does at the first key frame."""
+        return any(track.packets for track in self._tracks)
 
     # FrameReader
 
@@ -89,39 +101,71 @@ class Viewer(FrameReader):
         return self._reference()
 
     def deliver_frames(self, batch: FrameBatch) -> None:
-        sender = self._peer.sender
+        sender, socket = self._peer.sender, self._peer.socket
         if sender is None:
             return
-        if not self.is_flowing and not self._can_begin(batch):
+        outbox = socket.outbox if socket is not None else None
+        starts = self._waits_for_key or socket is None or (outbox is not None and not outbox.ready)
+        if starts and not self._can_start(batch, socket):
             return
-        tag_size = sender.profile.tag_size
+        tag_size, is_framed = sender.profile.tag_size, outbox is not None
         for track in self._tracks:
             outgoing = track.outgoing.packets_of(batch)
             if outgoing is None:
                 continue
-            if not track.packets:
-                self._begin(track, outgoing, tag_size)
+            form = PacketForm(track.format.payload_type, tag_size, is_framed)
+            if starts or not track.packets:
+                self._start(track, outgoing, form)
                 continue
-            plan = track.outgoing.plan(batch, track.format.payload_type, track.index_offset, tag_size)
+            plan = track.outgoing.plan(batch, form, track.index_offset)
             if plan is not None:
                 self._send(track, plan, outgoing.payload_size)
 
-    def _can_begin(self, batch: FrameBatch) -> bool:
+    def _can_start(self, batch: FrameBatch, socket: MediaSocket | None) -> bool:
+        """Whether to send from the key frame in this batch on; otherwise it is dropped."""
+        self._waits_for_key = True
+        outbox = socket.outbox if socket is not None else None
+        if socket is None or (outbox is not None and not (outbox.ready or outbox.has_drained())):
+            self._drop(batch, outbox)
+            return False
         key_track = self._key_track
         if key_track is not None:
             outgoing = key_track.outgoing.packets_of(batch)
             if outgoing is None or outgoing.key < 0:
+                if self.is_flowing:
+                    self._drop(batch, outbox)
+                    self._request_key_frame()
                 return False
-        self.is_flowing = True
+        if outbox is not None:
+            outbox.ready = True
+        self._waits_for_key = False
         return True
 
-    def _begin(self, track: ViewerTrack, outgoing: OutgoingPackets, tag_size: int) -> None:
-        """Send the first packets of a track: those from the key frame on."""
+    def _drop(self, batch: FrameBatch, outbox: Outbox | None) -> None:
+        """Drop a batch: the connection is too slow for it, or lost."""
+        for track in self._tracks:
+            outgoing = track.outgoing.packets_of(batch)
+            if outgoing is None or not track.packets:
+                continue
+            if track.dropped_from is None:
+                track.dropped_from = outgoing.first_index
+            count = len(outgoing.packets)
+            self.counters.packets_dropped += count
+            if outbox is not None:
+                outbox.dropped += count
+
+    def _start(self, track: ViewerTrack, outgoing: OutgoingPackets, form: PacketForm) -> None:
+        """Send the first packets of a track, those from the key frame on, at the beginning or after a drop."""
         skipped = max(0, outgoing.key) if track is self._key_track else 0
         index = outgoing.first_index + skipped
-        track.index_offset = index & ~0xFFFF
+        if not track.packets:
+            track.index_offset = index & ~0xFFFF
+        dropped_from, track.dropped_from = track.dropped_from, None
+        if dropped_from is not None and index - dropped_from > MAXIMUM_GAP:
+            self._close("the viewer was too slow for too long")
+            return
         packets = outgoing.packets[skipped:]
-        plan = CipherPlan(packets, track.format.payload_type, track.outgoing.ssrc, index - track.index_offset, tag_size)
+        plan = CipherPlan(packets, form, track.outgoing.ssrc, index - track.index_offset)
         self._send_report()
         self._send(track, plan, sum(packet.end - packet.payload for packet in packets))
 
@@ -198,6 +242,9 @@ class Viewer(FrameReader):
             counters.round_trip = round_trip(block.last_sender_report, block.delay_since_last_sender_report, ntp)
 
     def _resend(self, nack: GenericNack, now: float) -> None:
+        socket = self._peer.socket
+        if socket is None or socket.outbox is not None:
+            return  # over TCP, only packets that were dropped are missing
         track = self._by_ssrc.get(nack.media_ssrc)
         if track is None or not track.packets:
             return

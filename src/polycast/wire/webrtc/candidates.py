@@ -12,6 +12,8 @@ from polycast.errors import RemoteProtocolError
 HOST: Final = "host"
 UDP: Final = "udp"
 TCP: Final = "tcp"
+PASSIVE: Final = "passive"
+"""The type of a TCP candidate to which the other side connects."""
 
 _TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, "srflx": 100, "relay": 0}
 """RFC 8445 section 5.1.2.2."""

@@ -1,0 +1,110 @@
+"""The ports for media: one for UDP and one for TCP, either of which may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from polycast.net.listen import open_tcp_listener, open_udp_socket
+from polycast.protocols.tcp_server import TcpServer
+from polycast.protocols.webrtc.configuration import WebRtcConfiguration
+from polycast.protocols.webrtc.datagram_port import DatagramPort
+from polycast.protocols.webrtc.peer import LitePeer
+from polycast.protocols.webrtc.peers import Peers
+from polycast.protocols.webrtc.stream_port import StreamPort
+from polycast.security.addresses import parse_address
+from polycast.wire.webrtc.candidates import PASSIVE, TCP, Candidate, host_priority
+
+BUFFER_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of the UDP socket's buffers: key frames for some hundred viewers at once."""
+
+_TCP_FOUNDATION: Final = "2"
+"""Candidates of different transports have different foundations (RFC 8445 section 5.1.1.3)."""
+
+
+class MediaPorts:
+    """What the sessions of a server receive media on."""
+
+    def __init__(self, server: TcpServer, settings: WebRtcConfiguration) -> None:
+        """Open the ports. Raises OSError."""
+        self._peers = Peers()
+        self._datagrams: DatagramPort | None = None
+        self._streams: StreamPort | None = None
+        self.texts: list[str] = []
+        """The ports, for the log."""
+        self.hosts: list[str] = []
+        """The addresses that are listened on; an empty one is every interface."""
+        if settings.webrtc_local_udp_address:
+            host, port = parse_address(settings.webrtc_local_udp_address)
+            bound = open_udp_socket(host, port, BUFFER_SIZE, BUFFER_SIZE)
+            self._datagrams = DatagramPort(server.loop, self._peers, bound)
+            self._add_text(host, self._datagrams.port, "UDP")
+        if settings.webrtc_local_tcp_address:
+            host, port = parse_address(settings.webrtc_local_tcp_address)
+            try:
+                listener = open_tcp_listener(host, port)
+            except OSError:
+                self.close()
+                raise
+            self._streams = StreamPort(server, self._peers, listener)
+            self._add_text(host, self._streams.port, "TCP")
+
+    def _add_text(self, host: str, port: int, kind: str) -> None:
+        self.texts.append(f"{host}:{port} (ICE/{kind})")
+        self.hosts.append(host)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports by configuration key; 0 for those that are not used."""
+        return {
+            "webrtcLocalUDPAddress": self._datagrams.port if self._datagrams is not None else 0,
+            "webrtcLocalTCPAddress": self._streams.port if self._streams is not None else 0,
+        }
+
+    def candidates(self, hosts: Sequence[str]) -> list[Candidate]:
+        """Return the candidates of a server with these IP addresses, the best first."""
+        candidates = []
+        if self._datagrams is not None:
+            port = self._datagrams.port
+            candidates += [Candidate(host, port, priority=host_priority(order)) for order, host in enumerate(hosts)]
+        if self._streams is not None:
+            port = self._streams.port
+            candidates += [
+                Candidate(
+                    host,
+                    port,
+                    TCP,
+                    priority=host_priority(order, TCP),
+                    foundation=_TCP_FOUNDATION,
+                    tcp_type=PASSIVE,
+                )
+                for order, host in enumerate(hosts)
+            ]
+        return candidates
+
+    def add(self, peer: LitePeer) -> None:
+        """Start receiving for a connection."""
+        self._peers.add(peer)
+
+    def rename(self, peer: LitePeer, old_ufrag: str) -> None:
+        """Set the new username fragment of a connection after an ICE restart."""
+        self._peers.rename(peer, old_ufrag)
+
+    def remove(self, peer: LitePeer) -> None:
+        """Remove a connection."""
+        self._peers.remove(peer)
+        if self._datagrams is not None:
+            self._datagrams.remove(peer)
+        if self._streams is not None:
+            self._streams.remove(peer)
+
+    def stop_accepting(self) -> None:
+        """Accept no further TCP connections."""
+        if self._streams is not None:
+            self._streams.close()
+
+    def close(self) -> None:
+        """Close the ports."""
+        self.stop_accepting()
+        if self._datagrams is not None:
+            self._datagrams.close()
