@@ -16,7 +16,7 @@ import asyncio, sys, threading
 
 from polycast.app import Application
 from polycast.config import PathConfiguration, load_bytes, replace, validate
-from polycast.hub.access import AccessRequest, Action, PlainCredentials
+from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 
 START = (
     "rtspAddress: 127.0.0.1:0\\nprotocols: [tcp]\\nrtmpDisable: yes\\nhlsDisable: yes\\napiAddress: 127.0.0.1:0\\n"

@@ -25,7 +25,7 @@ from tests.protocols.rtmp.support import running
 from tests.protocols.sources.camera import Camera, camera
 from tests.wire.rtmp.support import VIDEO
 
-from polycast.hub.access import AccessRequest
+from polycast.hub.access_request import AccessRequest
 from polycast.wire.rtsp.message import Request, Response
 
 HOST = "127.0.0.1"

@@ -49,7 +49,10 @@ def error_of(text: str, **environment: str) -> str:
         (f"apiPass: sha256:{'A' * 43}\n", ["the hash is not the base64"]),
         (f"apiPass: sha256:{'A' * 42}B=\n", ["the hash is not the base64"]),  # not how 32 bytes are encoded
         (f"apiPass: sha256:{'-' * 43}=\n", ["the hash is not the base64"]),  # base64url
-        ("apiPass: argon2:$argon2id$v=19$m=4096,t=3,p=1$c2FsdA$aGFzaA\n", ["argon2 hashes are not supported"]),
+        (
+            "apiPass: argon2:$argon2id$v=19$m=4096,t=3,p=1$c2FsdA$aGFzaA\n",
+            ["invalid argon2 hash (write argon2:$argon2id$"],
+        ),
         ("authMethod: internal\n", ["MediaMTX", "externalAuthenticationURL"]),
         ("paths: {'^cam': }\n", ["invalid path name", "a regular expression begins with ~"]),
         ("paths: {'cam(a)': }\n", ["a regular expression begins with ~"]),

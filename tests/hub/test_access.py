@@ -12,9 +12,10 @@ import pytest
 from tests.hub.support import make_hub
 from tests.protocols.rtsp.support import Lines
 
-from polycast.config import PathConfiguration, from_mapping
+from polycast.config import Configuration, PathConfiguration, from_mapping
 from polycast.hub import access as access_module
-from polycast.hub.access import AccessControl, AccessRequest, Action, PlainCredentials
+from polycast.hub.access import AccessControl
+from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathNotConfigured
 from polycast.log import Log
 
@@ -24,6 +25,10 @@ HASHED_PASSWORD = "sha256:E9JJ8stBJ7QM+nV4ZoUCeHk/gU3tPFh/5YieiJp6n2w="
 
 def entry(**values: Any) -> PathConfiguration:
     return from_mapping({"paths": {"p": values}}).paths["p"]
+
+
+def external(url: str) -> Configuration:
+    return from_mapping({"externalAuthenticationURL": url})
 
 
 def request(
@@ -88,7 +93,7 @@ async def test_function_that_waits(answer: bool) -> None:
         return answer
 
     access = AccessControl(callback=authenticate)
-    assert access.is_external
+    assert access.needs_plain
     assert await denial(entry(), request(), access) is (None if answer else Denial.EXTERNAL)
 
 
@@ -113,7 +118,7 @@ class Turns:
 async def test_guesses_of_one_address_are_serialized(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns(monkeypatch)
     path = entry(readUser="u", readPass="p")
-    access = AccessControl(failure_pause=100.0)
+    access = AccessControl(from_mapping({"authenticationFailurePause": "100s"}))
     assert await denial(path, request(user="u", password="p"), access) is None
     for number in range(10):
         assert await denial(path, request(user="u", password=str(number)), access) is Denial.CREDENTIALS
@@ -161,7 +166,7 @@ async def test_refusals_that_are_repeated_are_counted(monkeypatch: pytest.Monkey
     lines = Lines()
     logger = logging.Logger("test")
     logger.addHandler(lines)
-    access = AccessControl(log=Log(logger))
+    access = AccessControl(from_mapping({"authenticationFailurePause": "0s"}), log=Log(logger))
     locked = entry(readUser="u", readPass="p")
     now = 0.0
     monkeypatch.setattr(access_module, "time", SimpleNamespace(monotonic=lambda: now))
@@ -184,7 +189,7 @@ async def test_an_external_server_that_is_down_is_named_without_its_password() -
     async def post(url: str, body: bytes) -> int:
         raise ConnectionRefusedError("All connection attempts failed")
 
-    access = AccessControl("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET", post=post, log=Log(logger))
+    access = AccessControl(external("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET"), post=post, log=Log(logger))
     with pytest.raises(AccessDenied) as caught:
         await access.check(request(), entry())
     assert "127.0.0.1:1" not in str(caught.value)
@@ -196,15 +201,15 @@ async def test_a_defect_in_asking_the_external_server_is_no_denial() -> None:
         raise TypeError("a defect")
 
     with pytest.raises(TypeError, match="a defect"):
-        await AccessControl("http://127.0.0.1/", post=post).check(request(), entry())
+        await AccessControl(external("http://127.0.0.1/"), post=post).check(request(), entry())
 
 
 def test_an_unreachable_external_server() -> None:
     with pytest.raises(ValueError, match="needs something that sends requests"):
-        AccessControl("http://127.0.0.1/")
+        AccessControl(external("http://127.0.0.1/"))
     access = AccessControl()
     with pytest.raises(ValueError, match="needs something that sends requests"):
-        access.configure("http://127.0.0.1/", 1.0, 0.0)
+        access.configure(external("http://127.0.0.1/"))
 
 
 async def test_hub_finds_the_rules_of_the_path() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polycast.api.statistics import StreamStatistics, stream_statistics
-from polycast.hub.access import AccessRequest
+from polycast.hub.access_request import AccessRequest
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
 from polycast.log import Log

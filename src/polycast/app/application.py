@@ -57,14 +57,7 @@ class Application:
         self._log_output = log_output
         self._demo_path = demo_path
         self._http_client = HttpClient()
-        access = AccessControl(
-            self.configuration.external_authentication_url,
-            float(self.configuration.external_authentication_timeout),
-            authenticate,
-            post=self._http_client.post_json,
-            failure_pause=float(self.configuration.authentication_failure_pause),
-            log=self.log,
-        )
+        access = AccessControl(self.configuration, authenticate, post=self._http_client.post_json, log=self.log)
         self._source_settings = SourceSettings(self._loop, lambda: self.configuration)
         self.hub = Hub(
             loop=self._loop,
@@ -159,11 +152,7 @@ class Application:
                 self._configure_log(old)
             raise
         await self._prepare_http_client(new)
-        self.hub.access.configure(
-            new.external_authentication_url,
-            float(new.external_authentication_timeout),
-            float(new.authentication_failure_pause),
-        )
+        self.hub.access.configure(new)
         self.hub.configure(new.paths)
         known = set(command_problems(old))
         for problem in command_problems(new):
@@ -193,6 +182,7 @@ class Application:
         self.hub.close(reason)
         await self._source_settings.wait_for_end()
         await self._hooks.close()
+        self.hub.access.close()
         await self._http_client.close()
 
     def _make_source(self, path: Path) -> Source | None:

@@ -59,7 +59,7 @@ Values:
 | duration | numbers with units: `200ms`, `10s`, `1m30s`, `2h` |
 | size | a number with a unit: `512K`, `50M`, `1.5G`; all units are multiples of 1024 |
 | address | `host:port`, `[IPv6]:port`, or `:port` for every interface |
-| credential | letters, digits and `!$()*+.;<=>[]^_-{}`; or `sha256:` followed by the base64-encoded SHA-256 hash |
+| credential | letters, digits and `!$()*+.;<=>[]^_-{}`, or [a hash](authentication.md#hashed-credentials) |
 | list, set | `[one, two]`; an empty list means the default |
 | list of maps | `[{key: value, ...}, ...]` |
 
@@ -138,11 +138,20 @@ def default_text(field: Field) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return f"[{', '.join(str(item) for item in value)}]"
+        return _flow(value)
     if isinstance(field.default, Duration):
         return re.sub(r"(?<=[hm])0[ms]", "", re.sub(r"(?<=m)0s", "", value))
     if value == "" or field.kind is ENCRYPTION or not re.match(r"[\w:.]", str(value)) or field.key == "rpiCameraLevel":
         return f'"{value}"' if value else ""
+    return str(value)
+
+
+def _flow(value: Any) -> str:
+    """Return a list or map in YAML's flow style, without the keys whose values are empty."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items() if item not in ('', []))}}}"
     return str(value)
 
 

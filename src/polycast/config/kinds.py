@@ -26,10 +26,12 @@ from polycast.config.values import (
 )
 from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork, parse_address
-from polycast.security.credentials import HASH_PREFIX, is_hashed
+from polycast.security.credentials import ARGON2_PREFIX, HASH_PREFIX, is_argon2, is_argon2_text, is_hashed
 
 MAX_INTEGER: Final = 2**63 - 1  # the maximum of the reference server
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
+SUPPORTED_LOGIN_CHARACTERS: Final = 'A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,",",@,#,&'
+"""As the reference server names them."""
 
 _BOOLEANS: Final = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _ENCRYPTIONS: Final = {
@@ -44,6 +46,7 @@ _ENCRYPTIONS: Final = {
 }
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
 _CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
+_LOGIN = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}@#&]+", re.ASCII)
 _HEXADECIMAL_HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _HASH_SIZE: Final = 32  # bytes of SHA-256
 _HASH_RECIPE: Final = "write sha256: followed by the output of: echo -n 'text' | openssl dgst -sha256 -binary | base64"
@@ -127,10 +130,8 @@ def _address(value: Json) -> str:
 
 def _credential(value: Json) -> str:
     text = _text(value)
-    if is_hashed(text):
-        _check_hash(text.removeprefix(HASH_PREFIX))
-    elif text.startswith(("argon2:", "$argon2")):
-        raise InvalidValueError(f"argon2 hashes are not supported; {_HASH_RECIPE}")
+    if is_hashed(text) or text.startswith("$argon2"):
+        _check_hash(text)
     elif text and not _CREDENTIAL.fullmatch(text):
         # Only the first one: this is a secret.
         character = next(character for character in text if not _CREDENTIAL.fullmatch(character))
@@ -142,8 +143,31 @@ def _credential(value: Json) -> str:
     return text
 
 
+def _login(value: Json) -> str:
+    text = _text(value)
+    if is_hashed(text) or text.startswith("$argon2"):
+        _check_hash(text)
+    elif text and not _LOGIN.fullmatch(text):
+        raise ConfigurationError(
+            "credential contains unsupported characters. Supported are: "
+            f"{SUPPORTED_LOGIN_CHARACTERS} (any other text can be given as its hash: {_HASH_RECIPE})"
+        )
+    return text
+
+
 def _check_hash(text: str) -> None:
     """Raise InvalidValueError if no user or password can match a hash; its text does not contain the hash."""
+    if text.startswith("$argon2"):
+        raise InvalidValueError(f"an argon2 hash begins with {ARGON2_PREFIX}")
+    if not is_argon2(text):
+        _check_sha256(text.removeprefix(HASH_PREFIX))
+    elif not is_argon2_text(text.removeprefix(ARGON2_PREFIX)):
+        raise InvalidValueError(
+            "invalid argon2 hash (write argon2:$argon2id$v=19$m=65536,t=3,p=1$salt$hash; argon2i is possible, too)"
+        )
+
+
+def _check_sha256(text: str) -> None:
     if _HEXADECIMAL_HASH.fullmatch(text):
         raise InvalidValueError(f"the hash is hexadecimal; it must be base64: {_HASH_RECIPE}")
     try:
@@ -311,6 +335,7 @@ PORT: Final = Kind(INTEGER.label, _integer, int, INTEGER.schema)
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
+LOGIN: Final = Kind("credential", _login, str, {"type": ["string", "number", "boolean"]})
 URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(
     "duration", _duration, str, {"type": "string", "pattern": "^0$|^([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$"}

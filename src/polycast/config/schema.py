@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
 
+from polycast.config.authentication import DEFAULT_USERS, USERS, InternalUser
 from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, URL
 from polycast.config.marks import LIVE, NEW, OWN_RULE, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.path_schema import PathConfiguration
@@ -78,6 +79,23 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Duration(5)
+    auth_internal_users: Annotated[
+        tuple[InternalUser, ...],
+        USERS,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Who may do what: a list of users with user, pass, ips and permissions. The first user counts whose "
+                "ips include the client's address, who has the permission, and whose name and password the client "
+                "has sent; the user 'any' needs neither. A permission is an action (publish, read, playback, api, "
+                "metrics or pprof) and a path: a name, a regular expression after '~', or empty for every path. "
+                "The list replaces the default, which allows everything. It cannot be combined with publishUser, "
+                "readUser and the like."
+            )
+        ),
+    ] = DEFAULT_USERS
     authentication_failure_pause: Annotated[
         Duration,
         LIVE,

@@ -16,6 +16,9 @@ _CAPITAL_WORDS: Final = {
     "udp": "UDP",
     "tcp": "TCP",
     "ice": "ICE",
+    "http": "HTTP",
+    "jwt": "JWT",
+    "jwks": "JWKS",
 }
 """Words that are upper case in the keys of the reference server, unless they are the first word."""
 

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from polycast.config.access_rules import access_errors, path_access_errors
 from polycast.config.declarations import SourceKind, declared_sections
 from polycast.config.fields import Field, configuration_fields, path_fields, replace
 from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, PORT, check_address
@@ -59,10 +60,8 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
         shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
         for error in _path_errors(name, path):
             yield error.within("paths", shown)
-        if configuration.external_authentication_url:
-            for error in _external_authentication_errors(path):
-                error.within("paths", shown).keys += (("externalAuthenticationURL",),)
-                yield error
+        for text, key, other in path_access_errors(configuration, path):
+            yield ConfigurationError(text, ("paths", shown, key), (other,))
 
 
 def _effective_paths(paths: dict[str, PathConfiguration]) -> dict[str, PathConfiguration]:
@@ -114,6 +113,7 @@ def _general_errors(configuration: Configuration) -> Iterator[ConfigurationError
         service = settings_of(configuration)
         if bool(service.user) != bool(service.password):
             yield _half_credentials(name, name, has_user=bool(service.user))
+    yield from access_errors(configuration)
 
 
 def _half_credentials(what: str, prefix: str, *, has_user: bool) -> ConfigurationError:
@@ -259,19 +259,4 @@ def _credential_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:
                 "since the stream is not provided by a publisher, but by a fixed source",
                 (key,),
                 ("source",),
-            )
-
-
-def _external_authentication_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:
-    """Yield an error for each key of a path that cannot be combined with external authentication."""
-    for key, value in (
-        ("publishUser", path.publish_user),
-        ("publishIPs", path.publish_ips),
-        ("readUser", path.read_user),
-        ("readIPs", path.read_ips),
-    ):
-        if value:
-            yield ConfigurationError(
-                f"'{key}' can't be used with 'externalAuthenticationURL', which decides alone (remove one of them)",
-                (key,),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polycast.config.authentication import ANYBODY, Action
 from polycast.config.schema import Configuration
 from polycast.control.command_check import commands_of
 from polycast.control.errors import RequestError
@@ -15,7 +16,7 @@ class CommandRule:
     """
 
     def __init__(self) -> None:
-        self._untrusted: tuple[str, str] | None = None
+        self._untrusted: tuple[object, ...] | None = None
 
     def check(self, old: Configuration, new: Configuration) -> None:
         """Raise RequestError for a change that is not allowed."""
@@ -36,9 +37,18 @@ class CommandRule:
 
     def record(self, old: Configuration, new: Configuration) -> None:
         """Record a change through the API that is in effect."""
-        if not self._is_trusted(old) and (new.api_user or new.api_pass):
-            self._untrusted = (new.api_user, new.api_pass)
+        credentials = _credentials(new)
+        if credentials and not self._is_trusted(old):
+            self._untrusted = credentials
 
     def _is_trusted(self, configuration: Configuration) -> bool:
-        credentials = (configuration.api_user, configuration.api_pass)
-        return configuration.api_allow_commands or (any(credentials) and credentials != self._untrusted)
+        credentials = _credentials(configuration)
+        return configuration.api_allow_commands or (bool(credentials) and credentials != self._untrusted)
+
+
+def _credentials(configuration: Configuration) -> tuple[object, ...]:
+    """Return the credentials that the API demands; empty if it can be used without."""
+    if configuration.api_user or configuration.api_pass:
+        return configuration.api_user, configuration.api_pass
+    users = tuple(user for user in configuration.auth_internal_users if user.may(Action.API, ""))
+    return () if any(user.user == ANYBODY for user in users) else users

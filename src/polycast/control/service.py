@@ -9,16 +9,15 @@ from typing import Final
 
 import msgspec
 
-from polycast.config.services import SERVICES, ServiceSettings
+from polycast.config.services import ServiceSettings
 from polycast.control.contract import Controlled
-from polycast.hub.access import PlainCredentials
-from polycast.hub.failures import FailureTracker
-from polycast.hub.refusals import Refusals
+from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
+from polycast.hub.errors import AccessDenied, Denial
 from polycast.log import Log
-from polycast.net.address import join_host_port
+from polycast.net.address import join_host_port, plain_host
 from polycast.net.http.asgi import Application, AsgiHandler
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed, is_origin_allowed
-from polycast.net.http.request import basic_credentials
+from polycast.net.http.request import http_credentials
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import Transaction
 from polycast.wire.http.message import Header, Request
@@ -32,6 +31,9 @@ POLL_HEADER: Final = b"polycast-poll"
 
 # Bytes of a request's body: the configuration of some thousand paths.
 MAXIMUM_BODY: Final = 1024 * 1024
+
+# Requests whose credentials are checked at the same time.
+MAXIMUM_CHECKS: Final = 1024
 
 # Characters of a target in the log.
 LOGGED_TARGET: Final = 2048
@@ -111,12 +113,13 @@ class Guard:
     ) -> None:
         self._application = application
         self._prefix = prefix
+        self._action = Action(prefix)
+        self._checking = 0
+        """Requests whose credentials are being checked."""
         self._controlled = controlled
         self._log = log
         self._loop = loop
         self._logs_requests = logs_requests
-        self._failures = FailureTracker()
-        self._refusals = Refusals()
 
     def handle(self, transaction: Transaction) -> None:
         request = transaction.request
@@ -159,40 +162,38 @@ class Guard:
         return self._controlled.configuration.api_allow_origin if self._prefix == "api" else ""
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
-        """Accept valid credentials; guesses of one address are serialized."""
-        if not any(self._credentials()):
+        """Pass the request on at once if anybody may use the service, otherwise after a check."""
+        if self._controlled.hub.access.is_open(self._action):
             self._pass_on(transaction, common)
-            return
-        if basic_credentials(transaction.request) is None:
-            self._refuse_credentials(transaction, common)
-            return
-        host, now = transaction.peer[0], self._loop.time()
-        if not self._failures.is_guessing(host, now):
-            self._verify(transaction, common)
-            return
-        pause = float(self._controlled.configuration.authentication_failure_pause)
-        seconds = self._failures.turn(host, now, pause)
-        if seconds is None:
-            transaction.respond(_error(429, "too many attempts with wrong credentials", common))
+        elif self._checking >= MAXIMUM_CHECKS:
+            transaction.respond(_error(503, "too many requests", common))
         else:
-            self._loop.call_later(seconds, self._verify, transaction, common)
+            self._checking += 1
+            transaction.task = task = self._loop.create_task(self._check(transaction, common))
+            task.add_done_callback(self._on_checked)
 
-    def _credentials(self) -> tuple[str, str]:
-        settings = SERVICES[self._prefix](self._controlled.configuration)
-        return settings.user, settings.password
+    def _on_checked(self, task: asyncio.Task[None]) -> None:
+        self._checking -= 1
 
-    def _verify(self, transaction: Transaction, common: Sequence[Header]) -> None:
-        given = PlainCredentials(*(basic_credentials(transaction.request) or ()))
-        if given.matches(*self._credentials()):
+    async def _check(self, transaction: Transaction, common: Sequence[Header]) -> None:
+        request = transaction.request
+        host = plain_host(transaction.peer[0])
+        query = request.target.decode("latin-1").partition("?")[2]
+        credentials = PlainCredentials(*http_credentials(request))
+        access = AccessRequest(self._action, "", query, host, credentials, asks_again=True)
+        try:
+            await self._controlled.hub.access.check(access)
+        except AccessDenied as denied:
+            if denied.denial is Denial.LIMIT:
+                transaction.respond(_error(429, str(denied), common))
+            else:
+                self._refuse_credentials(transaction, common)
+        except Exception:
+            self._log.exception("internal error")
+            transaction.respond(_error(500, "internal error", common))
+        else:
+            transaction.task = None
             self._pass_on(transaction, common)
-            return
-        host = transaction.peer[0]
-        now = self._loop.time()
-        suffix = self._refusals.log_suffix(host, "", "invalid credentials", now)
-        if suffix is not None:
-            self._log.info("[conn %s] invalid credentials%s", host, suffix)
-        self._failures.count(host, now)
-        self._refuse_credentials(transaction, common)
 
     def _pass_on(self, transaction: Transaction, common: Sequence[Header]) -> None:
         if transaction.request.is_truncated:

@@ -1,4 +1,4 @@
-"""Who may publish and read: address lists, user and password, and the external authentication server."""
+"""Who may do what: publish and read a path, and use the HTTP services. The one place that decides for all protocols."""
 
 from __future__ import annotations
 
@@ -8,88 +8,27 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
 
 import msgspec
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
+from polycast.config.schema import Configuration
+from polycast.config.services import SERVICES
+from polycast.hub.access_request import AccessRequest, Action
+from polycast.hub.argon2 import Argon2Verifier, TooManyVerifications
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.hub.failures import FailureTracker
+from polycast.hub.internal_users import InternalUsers, knows
 from polycast.hub.refusals import Refusals
 from polycast.log import Log
-from polycast.security.addresses import is_in_networks
-from polycast.security.credentials import secret_matches
+from polycast.security.addresses import IPNetwork, is_in_networks
 
 # Maximum number of concurrent requests to the external server; more are queued.
 EXTERNAL_CONCURRENCY = 64
 
 # Valid credentials that are remembered, so that guesses from the same address do not delay them.
 MAXIMUM_PROVEN = 10_000
-
-
-class Action(StrEnum):
-    """What a client wants to do on a path."""
-
-    PUBLISH = "publish"
-    READ = "read"
-
-
-class Credentials(Protocol):
-    """The credentials of a client; each protocol has its own form."""
-
-    def matches(self, user: str, password: str) -> bool:
-        """Whether they match these credentials of the configuration, which may start with ``sha256:``."""
-        ...
-
-    def plain(self) -> tuple[str, str]:
-        """Return (user, password) in plain text, two empty strings if they are not known."""
-        ...
-
-    @property
-    def user(self) -> str:
-        """The given user name; not verified."""
-        ...
-
-    @property
-    def is_given(self) -> bool:
-        """Whether there are any."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class PlainCredentials:
-    """User and password in plain text, as in URLs and HTTP Basic."""
-
-    user: str = ""
-    password: str = ""
-
-    def matches(self, user: str, password: str) -> bool:
-        return secret_matches(user, self.user) & secret_matches(password, self.password)
-
-    def plain(self) -> tuple[str, str]:
-        return self.user, self.password
-
-    @property
-    def is_given(self) -> bool:
-        return bool(self.user or self.password)
-
-
-@dataclass(frozen=True, slots=True)
-class AccessRequest:
-    """A request for permission."""
-
-    action: Action
-    path: str
-    query: str
-    """The raw query of the URL, without ``?``."""
-    address: str
-    """IP address of the client."""
-    credentials: Credentials
-    asks_again: bool = False
-    """Whether a client without credentials is challenged: its first request does not count as an attempt."""
-
 
 AuthenticateCallback = Callable[[AccessRequest], bool | Awaitable[bool]]
 """A Python function that replaces the external authentication server."""
@@ -100,15 +39,18 @@ PostJson = Callable[[str, bytes], Awaitable[int]]
 Raises OSError with a text for the log."""
 
 
-def lets_anybody_publish(path: PathConfiguration) -> bool:
-    """Return whether anyone may publish according to the configuration of a path; an external server may still
-    refuse."""
-    return not (path.publish_user or path.publish_ips)
+@dataclass(frozen=True, slots=True)
+class OwnRule:
+    """The credentials and addresses that a path, or an HTTP service, has of its own."""
 
+    user: str
+    password: str
+    networks: tuple[IPNetwork, ...] = ()
 
-def lets_anybody_read(path: PathConfiguration) -> bool:
-    """Return whether anyone may read according to the configuration of a path; an external server may still refuse."""
-    return not (path.read_user or path.read_ips)
+    @property
+    def is_open(self) -> bool:
+        """Whether it demands nothing."""
+        return not (self.user or self.networks)
 
 
 class AccessControl:
@@ -116,15 +58,13 @@ class AccessControl:
 
     def __init__(
         self,
-        external_url: str = "",
-        timeout: float = 5.0,
+        configuration: Configuration | None = None,
         callback: AuthenticateCallback | None = None,
         *,
         post: PostJson | None = None,
-        failure_pause: float = 0.0,
         log: Log | None = None,
     ) -> None:
-        """``timeout`` and ``failure_pause`` are in seconds. ``post`` is required with an external server."""
+        """``post`` is required with an external server. Without a configuration, its defaults apply."""
         self._callback = callback
         self._post = post
         self._log = log
@@ -134,88 +74,143 @@ class AccessControl:
         self._proven: OrderedDict[int, None] = OrderedDict()
         """Hashes of valid (address, user, password)."""
         self._slots = asyncio.Semaphore(EXTERNAL_CONCURRENCY)
-        self.is_external = False
-        """Whether the external server or a callback decides, which needs credentials in plain text."""
-        self.configure(external_url, timeout, failure_pause)
+        self._argon2 = Argon2Verifier()
+        self.configure(configuration or Configuration())
 
-    def configure(self, external_url: str, timeout: float, failure_pause: float) -> None:
+    def configure(self, configuration: Configuration) -> None:
         """Apply changed settings; pending requests continue with the old ones."""
-        if external_url and self._post is None:
+        if configuration.external_authentication_url and self._post is None:
             raise ValueError("an external authentication server needs something that sends requests")
-        self._external_url = external_url
-        self._timeout = timeout
-        self._failure_pause = failure_pause
-        self.is_external = bool(external_url) or self._callback is not None
+        self._configuration = configuration
+        self._users = InternalUsers(configuration.auth_internal_users, self._argon2)
 
-    async def check(self, request: AccessRequest, path: PathConfiguration) -> None:
+    def close(self) -> None:
+        """Stop what runs in the background."""
+        self._argon2.close()
+
+    @property
+    def needs_plain(self) -> bool:
+        """Whether credentials are needed in plain text, since somebody else decides on them."""
+        return self._is_external
+
+    @property
+    def _is_external(self) -> bool:
+        """Whether the external server or a callback decides on paths."""
+        return bool(self._configuration.external_authentication_url) or self._callback is not None
+
+    def is_open(self, action: Action, path_name: str = "", path: PathConfiguration | None = None) -> bool:
+        """Return whether anybody may do this, from everywhere and without credentials, so that `check` can be left out.
+
+        ``path`` is the configuration of the path; None for an HTTP service.
+        """
+        return not (path is not None and self._is_external) and self.is_unprotected(action, path_name, path)
+
+    def is_unprotected(self, action: Action, path_name: str = "", path: PathConfiguration | None = None) -> bool:
+        """Return whether the configuration demands nothing of clients; an external server may still refuse them."""
+        return self._own_rule(action, path).is_open and self._users.is_open(action, path_name)
+
+    def _own_rule(self, action: Action, path: PathConfiguration | None) -> OwnRule:
+        if path is None:
+            service = SERVICES[action.value](self._configuration) if action.value in SERVICES else None
+            return OwnRule(service.user, service.password) if service is not None else OwnRule("", "")
+        if action is Action.PUBLISH:
+            return OwnRule(path.publish_user, path.publish_pass, path.publish_ips)
+        return OwnRule(path.read_user, path.read_pass, path.read_ips)
+
+    async def check(self, request: AccessRequest, path: PathConfiguration | None = None) -> None:
         """Return if the client is allowed; raise AccessDenied if not. Order: external, address, credentials.
 
-        A client that guesses repeatedly gets a delayed answer, whether its credentials are valid or not.
+        ``path`` is the configuration of the path; None for an HTTP service. The attempts of a client that guesses are
+        delayed, whether its credentials are valid or not.
         """
-        asks_for_credentials = self.is_external or bool(
-            path.publish_user if request.action is Action.PUBLISH else path.read_user
+        own = self._own_rule(request.action, path)
+        is_external = path is not None and self._is_external
+        counts = request.credentials.is_given and (
+            is_external or bool(own.user) or (own.is_open and self._users.asks_for_credentials(request))
         )
+        has_waited = counts and await self._wait_if_guessing(request)
         try:
-            await self._decide(request, path)
+            if is_external:
+                await self._check_external(request)
+            await self._check_rule(request, own)
         except AccessDenied as denied:
             self._log_denial(request, denied)
-            if request.credentials.is_given and denied.denial is not Denial.ADDRESS:
+            if request.credentials.is_given and denied.denial not in (Denial.ADDRESS, Denial.LIMIT):
                 now = time.monotonic()
-                if self._failures.count(request.address, now):
+                if self._failures.count(request.address, now) and not has_waited:
                     await self._wait_for_turn(request, now)
             raise
-        if asks_for_credentials and request.credentials.is_given:
-            await self._accept(request)
+        if counts:
+            self._remember(request)
 
-    async def _decide(self, request: AccessRequest, path: PathConfiguration) -> None:
-        if self._callback is not None:
-            await self._check_callback(self._callback, request)
-        if self._external_url and self._post is not None:
-            await self._check_external(self._post, request)
-        if request.action is Action.PUBLISH:
-            networks, user, password = path.publish_ips, path.publish_user, path.publish_pass
-        else:
-            networks, user, password = path.read_ips, path.read_user, path.read_pass
-        if networks and not is_in_networks(request.address, networks):
-            raise AccessDenied(f"IP '{request.address}' not allowed", Denial.ADDRESS)
-        if user and not request.credentials.matches(user, password):
-            raise AccessDenied("invalid credentials", Denial.CREDENTIALS)
+    async def _check_rule(self, request: AccessRequest, own: OwnRule) -> None:
+        try:
+            if own.is_open:
+                await self._users.check(request)
+                return
+            if own.networks and not is_in_networks(request.address, own.networks):
+                raise AccessDenied(f"IP '{request.address}' not allowed", Denial.ADDRESS)
+            if own.user and not await knows(request, own.user, own.password, self._argon2):
+                raise AccessDenied("invalid credentials", Denial.CREDENTIALS)
+        except TooManyVerifications as error:
+            raise AccessDenied(str(error), Denial.LIMIT) from None
 
     # Guessing
 
-    async def _accept(self, request: AccessRequest) -> None:
-        """Accept valid credentials. From an address that guesses, new ones are delayed, so that the response time
-        reveals nothing; other clients at the same address (a company, a proxy) can use those that were valid before.
+    async def _wait_if_guessing(self, request: AccessRequest) -> bool:
+        """Wait for the turn of an attempt from an address that guesses; return whether that was necessary.
+
+        Valid credentials wait, too, or a quick answer would reveal them; but other clients at the same address (a
+        company, a proxy) can use those that were valid before.
         """
-        key = hash((request.address, request.credentials.user, request.credentials.plain()))
         now = time.monotonic()
-        if key not in self._proven and self._failures.is_guessing(request.address, now):
-            await self._wait_for_turn(request, now)
+        if self._key(request) in self._proven or not self._failures.is_guessing(request.address, now):
+            return False
+        await self._wait_for_turn(request, now)
+        return True
+
+    def _remember(self, request: AccessRequest) -> None:
+        """Remember valid credentials."""
+        key = self._key(request)
         self._proven[key] = None
         self._proven.move_to_end(key)
         if len(self._proven) > MAXIMUM_PROVEN:
             self._proven.popitem(last=False)
 
+    @staticmethod
+    def _key(request: AccessRequest) -> int:
+        given = request.credentials
+        return hash((request.address, given.user, given.plain(), given.token))
+
     async def _wait_for_turn(self, request: AccessRequest, now: float) -> None:
-        seconds = self._failures.turn(request.address, now, self._failure_pause)
+        pause = float(self._configuration.authentication_failure_pause)
+        seconds = self._failures.turn(request.address, now, pause)
         if seconds is None:
-            raise AccessDenied("too many failed attempts from this address", Denial.CREDENTIALS)
+            raise AccessDenied("too many failed attempts from this address", Denial.LIMIT)
         await asyncio.sleep(seconds)
 
     def _log_denial(self, request: AccessRequest, denied: AccessDenied) -> None:
         if self._log is None:
             return
-        log = self._log.child(f"path {request.path}")
+        log = self._log.child(f"path {request.path}") if request.path else self._log
+        wish = request.action.value if request.path else f"use the service '{request.action}'"
         user = f" as user '{request.credentials.user}'" if request.credentials.user else ""
         if request.asks_again and not request.credentials.is_given and denied.denial is not Denial.ADDRESS:
-            log.debug("%s is asked for credentials to %s", request.address, request.action)
+            log.debug("%s is asked for credentials to %s", request.address, wish)
         else:
             reason = f"{request.action} {request.credentials.is_given} {denied.detail}"
             suffix = self.refusals.log_suffix(request.address, request.path, reason, time.monotonic())
             if suffix is not None:
-                log.warning("%s may not %s%s: %s%s", request.address, request.action, user, denied.detail, suffix)
+                log.warning("%s may not %s%s: %s%s", request.address, wish, user, denied.detail, suffix)
 
     # External decisions
+
+    async def _check_external(self, request: AccessRequest) -> None:
+        if self._callback is not None:
+            await self._check_callback(self._callback, request)
+        url = self._configuration.external_authentication_url
+        if url and self._post is not None:
+            await self._check_server(self._post, url, request)
 
     async def _check_callback(self, callback: AuthenticateCallback, request: AccessRequest) -> None:
         try:
@@ -228,31 +223,33 @@ class AccessControl:
         if not allowed:
             raise AccessDenied("refused by the authenticate function", Denial.EXTERNAL)
 
-    async def _check_external(self, post: PostJson, request: AccessRequest) -> None:
+    async def _check_server(self, post: PostJson, url: str, request: AccessRequest) -> None:
         user, password = request.credentials.plain()
         body = msgspec.json.encode(
             {
                 "ip": request.address,
-                "user": user,
+                "user": user or request.credentials.token,
                 "password": password,
                 "path": request.path,
                 "action": request.action.value,
                 "query": request.query,
             }
         )
+        timeout = float(self._configuration.external_authentication_timeout)
         try:
-            async with asyncio.timeout(self._timeout), self._slots:
-                status = await post(self._external_url, body)
+            async with asyncio.timeout(timeout), self._slots:
+                status = await post(url, body)
         except TimeoutError:
-            raise self._external_denial(f"no answer within {self._timeout:g} s") from None
+            raise self._external_denial(url, f"no answer within {timeout:g} s") from None
         except OSError as error:
-            raise self._external_denial(str(error)) from error
+            raise self._external_denial(url, str(error)) from error
         if not 200 <= status <= 299:
-            raise self._external_denial(f"bad status code: {status}")
+            raise self._external_denial(url, f"bad status code: {status}")
 
-    def _external_denial(self, reason: str) -> AccessDenied:
+    @staticmethod
+    def _external_denial(url: str, reason: str) -> AccessDenied:
         return AccessDenied(
             f"external authentication failed: {reason}",
             Denial.EXTERNAL,
-            f"external authentication failed: {reason} ({redact(self._external_url)})",
+            f"external authentication failed: {reason} ({redact(url)})",
         )

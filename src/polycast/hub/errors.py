@@ -64,6 +64,8 @@ class Denial(Enum):
     ADDRESS = "address"
     CREDENTIALS = "credentials"
     EXTERNAL = "external"
+    LIMIT = "limit"
+    """Too many attempts; whether the credentials are valid was not looked at."""
 
 
 class AccessDenied(PathError):

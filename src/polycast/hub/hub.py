@@ -9,7 +9,8 @@ from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.re2 import Pattern
 from polycast.errors import ConfigurationError
-from polycast.hub.access import AccessControl, AccessRequest, Action, lets_anybody_publish, lets_anybody_read
+from polycast.hub.access import AccessControl
+from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.errors import InvalidPathName, PathError, PathNotConfigured
 from polycast.hub.path import Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
@@ -113,8 +114,7 @@ class Hub:
             entry, _ = self.find_entry(name)
         except PathError:
             return False
-        is_open = lets_anybody_publish if action is Action.PUBLISH else lets_anybody_read
-        return not is_open(entry.configuration)
+        return not self.access.is_unprotected(action, name, entry.configuration)
 
     def path(self, name: str) -> Path:
         """Return the path of a name, created if an expression matches and it does not exist yet.

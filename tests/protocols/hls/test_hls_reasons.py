@@ -11,7 +11,7 @@ import pytest
 from tests.protocols.hls.support import BOTH, Fixture, running
 from tests.protocols.hls.test_hls_server_access import basic
 
-from polycast.hub.access import AccessRequest
+from polycast.hub.access_request import AccessRequest
 from polycast.media.codec import G711, MJPEG, VP8, VP9, Generic
 from polycast.media.track import Track
 

@@ -10,7 +10,7 @@ import json
 import pytest
 from tests.protocols.hls.support import Fixture, running
 
-from polycast.hub.access import AccessRequest
+from polycast.hub.access_request import AccessRequest
 from polycast.log import Log
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import BODY_LIMIT, Transaction

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.protocols.rtmp.support import Fixture, RawClient, running
 
-from polycast.hub.access import AccessRequest
+from polycast.hub.access_request import AccessRequest
 from polycast.wire.rtmp.client import Mode
 from polycast.wire.rtmp.messages import Command
 

@@ -23,7 +23,8 @@ from tests.support.waiting import PATIENCE, until
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
-from polycast.hub.access import AccessRequest, AuthenticateCallback
+from polycast.hub.access import AuthenticateCallback
+from polycast.hub.access_request import AccessRequest
 from polycast.hub.batch import FramedRun, Run
 from polycast.hub.path import Path
 from polycast.hub.stream import Stream

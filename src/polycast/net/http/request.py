@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from polycast.net.address import plain_host
 from polycast.security.addresses import IPNetwork, is_in_networks
@@ -38,6 +38,28 @@ def basic_credentials(request: Request) -> tuple[str, str] | None:
         return parse_basic(request.fields.get(b"authorization", b"").decode("latin-1"))
     except ValueError:
         return "", ""
+
+
+class HttpCredentials(NamedTuple):
+    """The credentials of a request, each empty if it is absent."""
+
+    user: str = ""
+    password: str = ""
+    token: str = ""
+    """A bearer token (RFC 6750)."""
+
+
+def http_credentials(request: Request) -> HttpCredentials:
+    """Return the credentials in the Authorization header: Basic, a bearer token, or ``user:password`` in its place, as
+    WHIP clients send it that have a field for a token only."""
+    basic = basic_credentials(request)
+    if basic is not None:
+        return HttpCredentials(*basic)
+    scheme, _, value = request.fields.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer":
+        return HttpCredentials()
+    user, colon, password = value.strip().decode("utf-8", "replace").partition(":")
+    return HttpCredentials(user, password) if colon else HttpCredentials(token=user)
 
 
 def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxies: Sequence[IPNetwork]) -> str:

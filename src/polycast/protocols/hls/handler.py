@@ -10,7 +10,7 @@ import msgspec
 
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
-from polycast.hub.access import AccessRequest, Action, PlainCredentials, lets_anybody_read
+from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
 from polycast.hub.refusals import Refusals
@@ -18,7 +18,7 @@ from polycast.log import Log
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
-from polycast.net.http.request import basic_credentials, client_of
+from polycast.net.http.request import client_of, http_credentials
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.configuration import HlsConfiguration
@@ -112,7 +112,7 @@ class RequestHandler:
         method = transaction.request.method
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
-            if remuxer is None or not remuxer.is_public or self._access.is_external:
+            if remuxer is None or not remuxer.is_public:
                 self._run(transaction, self._file(transaction, target, key))
                 return None
             found = remuxer.request(key, transaction, transaction.started)
@@ -209,15 +209,15 @@ class RequestHandler:
                 "readers": len(path.readers),
             }
             for path in self._hub
-            if path.stream is not None and self._is_public(path)
+            if path.stream is not None and self.is_public(path)
         ]
         body = msgspec.json.encode(items)
         return self._responses.file(body, "application/json", is_compressible=True).respond(request)
 
     # Files of muxers
 
-    def _is_public(self, path: Path) -> bool:
-        return lets_anybody_read(path.configuration) and not self._access.is_external
+    def is_public(self, path: Path) -> bool:
+        return self._access.is_open(Action.READ, path.name, path.configuration)
 
     async def _file(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
         """Answer a request for a file that needs authorisation first, or a muxer."""
@@ -324,7 +324,7 @@ class RequestHandler:
             target.folder,
             target.query,
             self._client_of(transaction),
-            PlainCredentials(*(basic_credentials(request) or ())),
+            PlainCredentials(*http_credentials(request)),
             asks_again=True,
         )
         try:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from polycast.config.schema import Configuration
-from polycast.hub.access import AccessRequest
+from polycast.hub.access_request import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError, PathNotConfigured, SourceTimedOut
 from polycast.hub.path import Path
 from polycast.media.track import Track

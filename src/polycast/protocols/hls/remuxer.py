@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from polycast.errors import LocalProtocolError
-from polycast.hub.access import lets_anybody_read
 from polycast.hub.batch import FrameBatch
 from polycast.hub.path import Path
 from polycast.hub.stats import Counters, Reference
@@ -62,6 +61,10 @@ class Responder(Protocol):
         """Return a file of the muxer with its headers; ``skipped`` are the tracks that are not carried."""
         ...
 
+    def is_public(self, path: Path) -> bool:
+        """Return whether reading the path needs no authorisation."""
+        ...
+
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited."""
         ...
@@ -95,9 +98,8 @@ class Remuxer(FrameReader):
         )
         self.path = path
         self.key_frame_interval = options.segment_duration
-        self.is_public = lets_anybody_read(path.configuration)
-        """Whether reading needs no authorisation. The configuration remains the same as long as the path and its
-        readers exist."""
+        self.is_public = responder.is_public(path)
+        """Whether its files need no authorisation."""
         self.is_automatic = is_automatic
         """Whether it was created because of ``hlsAlwaysRemux``, not for a request: never idle."""
         self.created = datetime.now(UTC)
@@ -147,8 +149,8 @@ class Remuxer(FrameReader):
         if self._muxer.closed or not self._muxer.resume(stream.descriptions):
             return False
         self.path = path
-        self.is_public = lets_anybody_read(path.configuration)
         self._ended = None
+        self.update_access()
         self._used = self.last_delivery = self._now()
         self.forget_answers()
         self._log_tracks()
@@ -220,6 +222,10 @@ class Remuxer(FrameReader):
             awaited = self._muxer.next_sequence(name)
         gaps = _APPLE_SESSION in transaction.request.fields
         return (name, directives._replace(gaps=gaps, awaited=awaited)) if gaps or awaited is not None else key
+
+    def update_access(self) -> None:
+        """Find out again whether its files need authorisation, after a change of the settings."""
+        self.is_public = self.is_live and self._responder.is_public(self.path)
 
     def forget_answers(self) -> None:
         """Discard the cached responses."""

@@ -83,6 +83,8 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         if allowed != self.settings.hls_allow_origin:
             self.handler.allow_origin(allowed)
         super().apply(configuration)
+        for remuxer in self.remuxers.values():
+            remuxer.update_access()
 
     # Requests
 

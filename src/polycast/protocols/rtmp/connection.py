@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.hub.access import AccessRequest, Action, Credentials, PlainCredentials
+from polycast.hub.access_request import AccessRequest, Action, Credentials, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference

@@ -25,5 +25,9 @@ class LoginCredentials:
         return self._response.user
 
     @property
+    def token(self) -> str:
+        return ""
+
+    @property
     def is_given(self) -> bool:
         return True

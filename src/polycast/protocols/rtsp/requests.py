@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.hub.access import AccessRequest, Action
+from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathClosed, PathError, Redirected
 from polycast.hub.path import Path, Source
 from polycast.hub.stream import Stream
@@ -307,8 +307,8 @@ class RequestHandler:
             await asyncio.sleep(self.client.failure_pause)
             return self.engine.deny(str(denied))
         if self.engine.may_try_again:
-            is_external = self.context.hub.access.is_external
-            self.engine.challenge(basic_only=credentials.needs_basic or is_external)
+            needs_plain = self.context.hub.access.needs_plain
+            self.engine.challenge(basic_only=credentials.needs_basic or needs_plain)
             return []
         self.client.log.info("authentication failed: %s", denied)
         await asyncio.sleep(self.client.failure_pause)

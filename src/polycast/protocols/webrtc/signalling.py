@@ -13,13 +13,13 @@ import msgspec
 
 from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
-from polycast.hub.access import AccessRequest, Action, PlainCredentials
+from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError
 from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
-from polycast.net.http.request import basic_credentials, client_of
+from polycast.net.http.request import client_of, http_credentials
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.pages import Pages
@@ -168,7 +168,7 @@ class SignallingHandler:
     async def _open(self, transaction: Transaction, target: Target, action: Action) -> Response:
         server = self._server
         address = self._client_of(transaction)
-        user = self._credentials(transaction.request, target)[0]
+        user = self._credentials(transaction.request, target).user
         try:
             if action is Action.PUBLISH:
                 session = await server.open_publisher(target.path, transaction.request.body, address, user)
@@ -252,20 +252,15 @@ class SignallingHandler:
         return client_of(transaction.request, transaction.peer[0], proxies)
 
     @staticmethod
-    def _credentials(request: Request, target: Target) -> tuple[str, str]:
-        """Return user and password: of HTTP Basic, of a Bearer token ``user:password``, or of the query."""
-        basic = basic_credentials(request)
-        if basic is not None:
-            return basic
-        scheme, _, token = request.fields.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer":
-            user, _, password = token.strip().decode("utf-8", "replace").partition(":")
-            return user, password
+    def _credentials(request: Request, target: Target) -> PlainCredentials:
+        """Return the credentials of the Authorization header, otherwise user and password of the query."""
+        if b"authorization" in request.fields:
+            return PlainCredentials(*http_credentials(request))
         try:
             values = parse_qs(target.query, keep_blank_values=True, max_num_fields=64)
         except ValueError:  # too many fields
-            return "", ""
-        return values.get("user", [""])[0], values.get("pass", [""])[0]
+            return PlainCredentials()
+        return PlainCredentials(values.get("user", [""])[0], values.get("pass", [""])[0])
 
     async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
         """Return None if the client is authorised, otherwise the response."""
@@ -277,7 +272,7 @@ class SignallingHandler:
             text = f"'{host}' is not a name of this server; the setting allowedHosts adds names"
             self._log_refusal("request", address, target, text)
             return self._error(403, text)
-        credentials = PlainCredentials(*self._credentials(transaction.request, target))
+        credentials = self._credentials(transaction.request, target)
         try:
             await server.context.hub.authorize(
                 AccessRequest(action, target.path, target.query, address, credentials, asks_again=True)

@@ -111,7 +111,7 @@ class GivenCredentials:
         self._url = url
         self._header = header
         self.needs_basic = False
-        """Whether the required credentials are hashed, which only Basic can prove."""
+        """Whether credentials that they were compared with are hashed, which only Basic can prove."""
 
     @property
     def user(self) -> str:
@@ -124,13 +124,17 @@ class GivenCredentials:
             return ""
 
     @property
+    def token(self) -> str:
+        return ""
+
+    @property
     def is_given(self) -> bool:
         """Whether there are any."""
         return self._header is not None
 
     def matches(self, user: str, password: str) -> bool:
         """Whether they prove that the client knows ``user`` and ``password``, which may be ``sha256:`` ones."""
-        self.needs_basic = is_hashed(user) or is_hashed(password)
+        self.needs_basic = self.needs_basic or is_hashed(user) or is_hashed(password)
         return self._authenticator.verify(self._header, self._method, self._url, user, password)
 
     def plain(self) -> tuple[str, str]:
