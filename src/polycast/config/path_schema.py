@@ -223,3 +223,9 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def source_kind(self) -> SourceKind:
         """The kind of the first source."""
         return source_kind(self.sources[0]) or PUBLISHER
+
+    @property
+    def starts_on_demand(self) -> bool:
+        """Whether a reader's request can start a source or a command, or leads to another stream."""
+        redirects = self.source == "redirect" or bool(self.fallback)
+        return self.source_on_demand or bool(self.run_on_demand) or redirects

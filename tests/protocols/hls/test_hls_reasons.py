@@ -12,6 +12,7 @@ from tests.protocols.hls.support import BOTH, Fixture, running
 from tests.protocols.hls.test_hls_server_access import basic
 
 from polycast.hub.access_request import AccessRequest
+from polycast.hub.on_demand import State
 from polycast.media.codec import G711, MJPEG, VP8, VP9, Generic
 from polycast.media.track import Track
 
@@ -179,6 +180,50 @@ async def test_a_refused_page_is_the_page_with_the_reason(cam: dict[str, Any] | 
         attribute = re.search(r'data-problem="([^"]*)"', answer.text)
         assert attribute is not None
         assert json.loads(html.unescape(attribute[1]))["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("cam", "is_live", "status"),
+    [
+        ({}, False, 404),
+        ({"source": "rtsp://127.0.0.1:1/cam"}, False, 404),
+        ({"source": "rtsp://127.0.0.1:1/cam", "sourceOnDemand": True}, False, 200),
+        ({"runOnDemand": "true"}, False, 200),
+        ({"fallback": "/other"}, False, 200),
+        ({"source": "redirect", "sourceRedirect": "rtsp://127.0.0.1:1/cam"}, False, 200),
+        ({}, True, 200),
+    ],
+)
+async def test_the_page_has_the_status_of_the_stream(cam: dict[str, Any], is_live: bool, status: int) -> None:
+    """As in rtsp-simple-server, whose tests ask for the page of a path that nobody publishes. The page is sent anyway:
+    it waits for the publisher. It starts nothing itself; the playlist, which it asks for next, does."""
+    async with running(paths={"cam": cam}) as it:
+        if is_live:
+            it.publish("cam")
+        page = await it.get("/cam/", status, accept=BROWSER)
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "player.js" in page.text
+        assert ("data-problem" in page.text) == (status == 404)
+        plain = await it.get("/cam/", status)
+        assert plain.headers["content-type"].startswith("text/plain") == (status == 404)
+        path = it.server.context.hub.paths["cam"]
+        assert path.on_demand is None or path.on_demand.state is State.STOPPED
+
+
+async def test_the_page_of_a_stream_that_hls_cannot_carry() -> None:
+    async with running() as it:
+        it.publish("cam", [Track(0, VP8())])
+        page = await it.get("/cam/", 404, accept=BROWSER)
+        assert "unsupported-codecs" in page.text
+
+
+async def test_the_page_of_a_path_that_only_an_expression_matches() -> None:
+    """The page creates no path: what is created for it would stay, or has to be removed."""
+    paths: dict[str, Any] = {"~^demand": {"runOnDemand": "true"}, "all": {}}
+    async with running(paths=paths) as it:
+        await it.get("/demand1/")
+        await it.get("/nobody/", 404)
+        assert not it.server.context.hub.paths
 
 
 async def test_a_name_in_a_refused_page_cannot_end_the_attribute() -> None:

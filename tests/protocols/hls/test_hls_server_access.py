@@ -153,6 +153,7 @@ async def test_the_external_server_is_asked() -> None:
 async def test_addresses_behind_proxies(headers: list[tuple[str, str]], status: int) -> None:
     paths = {"cam": {"readIPs": ["10.0.0.0/8"]}}
     async with running(paths=paths, hlsTrustedProxies=["127.0.0.1", "192.168.0.0/16"]) as it:
+        it.publish("cam")
         assert (await it.client.get("/cam/", headers=headers)).status_code == status
 
 
@@ -167,6 +168,7 @@ async def test_protected_streams_are_asked_for_by_names_of_the_server(locked: di
     right = basic("viewer", "secret")
     async with running(paths={"cam": locked, "open": {}}, allowedHosts=["media.example.com"]) as it:
         await it.playing("open")
+        it.publish("cam")
         for target in (*TARGETS, "/cam/"):
             refused = await it.get(target, 403, host="evil.example", authorization=right)
             assert "'evil.example' is not a name of this server; the setting allowedHosts" in refused.text

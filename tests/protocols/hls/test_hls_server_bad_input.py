@@ -139,6 +139,7 @@ async def test_heads_that_never_end(it: Fixture, monkeypatch: pytest.MonkeyPatch
         writer.write(garbage)
         writer.write_eof()
         writer.close()
+    it.publish("cam")
     await it.get("/cam/")
 
 

@@ -29,6 +29,7 @@ async def test_a_path_without_its_slash_is_redirected(it: Fixture, target: str, 
 
 async def test_pages_and_what_they_load(it: Fixture) -> None:
     for path, depth in (("/cam/", 1), ("/yard/cam/", 2)):
+        it.publish(path.strip("/"))
         page = await it.get(path)
         assert page.text.encode() == web.page(web.PLAYER_PAGE, depth).body
         assert page.headers["content-type"] == "text/html; charset=utf-8"

@@ -11,7 +11,7 @@ import msgspec
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, PathError
+from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
 from polycast.hub.path import Path
 from polycast.hub.refusals import Refusals
 from polycast.log import Log
@@ -38,7 +38,7 @@ from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
-from polycast.wire.hls.muxer import select_tracks
+from polycast.wire.hls.muxer import NOTHING_TO_CARRY, select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Request
@@ -187,7 +187,7 @@ class RequestHandler:
     async def _page(self, transaction: Transaction, target: Target) -> Response:
         request = transaction.request
         depth = target.folder.count("/") + 1
-        problem = await self._authorize(transaction, target)
+        problem = await self._authorize(transaction, target) or self._absence(target.folder)
         if problem is None:
             return await self._pages.page(request, PLAYER_PAGE, depth)
         self._log_refusal(transaction, target, problem)
@@ -196,6 +196,22 @@ class RequestHandler:
         await self._pages.load()
         body = page_with_problem(depth, msgspec.json.encode(problem).decode())
         return refuse_page(self._responses, problem, body, [POLICY_HEADER])
+
+    def _absence(self, path_name: str) -> Problem | None:
+        """Return why a playlist of this configured path would be refused now; None if it would not, or if a source or a
+        command would be started for it. Nothing is started here."""
+        path = self._hub.paths.get(path_name)
+        if path_name in self._remuxers:
+            return None
+        if path is not None and path.stream is not None:
+            tracks = path.stream.descriptions
+            if select_tracks(Variant(self._server.settings.hls_variant.value), tracks)[0]:
+                return None
+            return codec_problem(NOTHING_TO_CARRY, tracks, self._server.configuration)
+        configuration = self._hub.find_entry(path_name)[0].configuration
+        if configuration.starts_on_demand:
+            return None
+        return path_problem(NoOnePublishing(path_name), path)
 
     def _list_paths(self, request: Request) -> Response:
         """List the live paths that anybody may read; those with credentials are not listed."""

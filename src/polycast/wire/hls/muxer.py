@@ -27,6 +27,8 @@ from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Answer, Refusal, R
 from polycast.wire.hls.segmenter import SegmentOutput
 from polycast.wire.hls.timeline import Timeline
 
+NOTHING_TO_CARRY = "the stream doesn't contain a track with a codec that HLS can carry"
+"""Why a stream without such a track cannot be read over HLS."""
 MAXIMUM_AUDIO_TRACKS = 8
 """Audio renditions of one stream; further ones are skipped."""
 INDEX_NAME = "index.m3u8"
@@ -114,7 +116,7 @@ class Muxer:
         """Create a muxer. Raises LocalProtocolError if none of the tracks can be carried."""
         carried, skipped = select_tracks(variant, tracks)
         if not carried:
-            raise LocalProtocolError("the stream doesn't contain a track with a codec that HLS can carry")
+            raise LocalProtocolError(NOTHING_TO_CARRY)
         self.variant = variant
         self.tracks = tuple(carried)
         """The tracks that are carried."""
