@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import PATIENCE
 
 from polycast import __version__
 from polycast.cli import main
@@ -148,7 +149,7 @@ def test_signals_stop_it_cleanly(folder: Path, start: Start, number: signal.Sign
         if "listener opened" in line:
             break
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert err == ""
     text = "".join(first) + out
@@ -174,7 +175,7 @@ def test_a_pipe_is_read_once(folder: Path, start: Start) -> None:
             break
     assert "is not a regular file, so it is not read again" in lines[-1]
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     assert "listener closed" in out
 
@@ -184,7 +185,7 @@ def test_an_interrupt_stops_waiting_for_a_pipe(folder: Path, start: Start) -> No
     process = start("pipe")
     descriptor = os.open(folder / "pipe", os.O_WRONLY)  # waits until the server has it open
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     os.close(descriptor)
     assert (process.returncode, out, err) == (-signal.SIGINT, "", "")
 
@@ -215,7 +216,7 @@ def test_a_thread_that_hangs_does_not_keep_the_server_from_ending(folder: Path) 
             if "listener opened" in line:
                 break
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert "listener closed" in out
     assert err == "polycast: the server did not stop in time and was terminated\n"
     assert process.returncode == 1
@@ -228,7 +229,7 @@ def test_taken_port_ends_with_an_error(folder: Path, start: Start) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         (folder / "my.yml").write_text(QUIET.replace("127.0.0.1:0", address, 1))
         process = start("my.yml")
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert f"ERR [RTSP] rtspAddress: listen on {address}: " in out
     assert "Traceback" not in out + err
@@ -237,7 +238,7 @@ def test_taken_port_ends_with_an_error(folder: Path, start: Start) -> None:
 def test_log_file_that_cannot_be_opened(folder: Path, start: Start) -> None:
     (folder / "my.yml").write_text(QUIET + "logDestinations: [file]\nlogFile: missing/x.log\n")
     process = start("my.yml")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert out.startswith("ERR: the log cannot be opened: ")
     assert "Traceback" not in out + err

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.support.waiting import PATIENCE
 
 from polycast.demo.source import Clock, DemoSource
 from polycast.errors import PolycastError
@@ -136,7 +137,7 @@ def run(clock: FakeClock) -> list[tuple[float, int]]:
 
     source.start(on_frames)
     assert source._thread is not None
-    source._thread.join(timeout=10)
+    source._thread.join(PATIENCE)
     source.stop()
     return pictures
 

@@ -11,8 +11,6 @@ from tests.api.conftest import EMBEDDED, Loop, picture
 import polycast
 from polycast.api.document import SECTIONS, updated
 
-pytestmark = pytest.mark.timeout(30)
-
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "library.md"
 

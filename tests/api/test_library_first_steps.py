@@ -13,8 +13,6 @@ import polycast
 
 av = pytest.importorskip("av")
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.mark.parametrize("codec", ["h264", "vp8", "mjpeg"])
 def test_the_size_is_known_before_the_first_frame(server: polycast.Server, codec: str) -> None:

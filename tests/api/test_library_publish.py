@@ -11,8 +11,6 @@ from tests.api.conftest import PATIENCE, picture, psnr, settle
 
 import polycast
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.mark.parametrize("form", ["bgr24", "rgb24", "gray", "bgra", "yuv420p", "nv12"])
 def test_formats(server: polycast.Server, form: str) -> None:

@@ -15,8 +15,6 @@ from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, psnr, settle
 
 import polycast
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def publish(server: polycast.Server, name: str = "cam", **options: Any) -> polycast.Writer:
     return server.publish(name, size=(320, 240), rate=30, **options)

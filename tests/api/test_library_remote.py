@@ -20,8 +20,6 @@ from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, psnr
 
 import polycast
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.fixture
 def both() -> Iterator[polycast.Server]:

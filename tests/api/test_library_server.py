@@ -18,8 +18,6 @@ from tests.api.conftest import EMBEDDED, PATIENCE, picture, psnr, settle
 
 import polycast
 
-pytestmark = pytest.mark.timeout(30)
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -74,7 +74,7 @@ class Caller:
                 try_examples(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE), call)
 
     def call(self, seen: set[int], case: Any) -> None:
-        response = case.call(base_url=self.base, timeout=10)
+        response = case.call(base_url=self.base, timeout=60)
         seen.add(response.status_code)
         case.validate_response(response, checks=CHECKS)
 

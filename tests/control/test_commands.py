@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.control.support import FILE_HEAD, running
 from tests.support.rtp import key_unit, rtp
+from tests.support.waiting import PATIENCE
 
 from polycast.cli import main
 from polycast.cli.top import Rates, age, bit_rate
@@ -33,7 +34,7 @@ async def test_a_hangup_signal_reloads(tmp_path: Path) -> None:
 
     async def wait_for(text: str) -> None:
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while text not in (line := (await process.stdout.readline()).decode()):
                 assert line, f"the server ended before it wrote {text!r}"
 
@@ -44,7 +45,7 @@ async def test_a_hangup_signal_reloads(tmp_path: Path) -> None:
         await wait_for("reloading configuration (signal)")
         process.send_signal(signal.SIGTERM)
         await wait_for("shutting down gracefully")
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     finally:
         if process.returncode is None:
             process.kill()

@@ -187,9 +187,9 @@ async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatc
 async def test_two_hundred_that_fail_for_ever_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "RESTART_PAUSES", RetryPauses(1.0, 60.0))
     paths = {f"cam{index}": {"runOnInit": "false", "runOnInitRestart": True} for index in range(MANY)}
+    began = asyncio.get_running_loop().time()
     async with running(paths=paths) as app:
         # After 1 s (0.8 at least), then 2 s (1.6 at least): in 2 s of any machine each runs twice at most.
-        began = asyncio.get_running_loop().time()
         await app.until(lambda: sum("exited with code 1" in line for line in app.log.lines) >= MANY + 1)
         await asyncio.sleep(began + 2.0 - asyncio.get_running_loop().time())
         seconds = asyncio.get_running_loop().time() - began
@@ -268,7 +268,7 @@ async def test_output_of_commands_is_logged_line_by_line(tmp_path: Path) -> None
     async with server_process(tmp_path, [shell(script)]) as server:
         await until(lambda: "error" in (tmp_path / "stdout").read_text())
         server.process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(server.process.wait(), 20) == 0
+        assert await asyncio.wait_for(server.process.wait(), PATIENCE) == 0
     lines = [line[20:] for line in (tmp_path / "stdout").read_text().splitlines()]
     prefix = "INF [path cam0] [runOnInit] "
     printed = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
@@ -346,13 +346,18 @@ async def test_none_outlives_a_server_that_ends(tmp_path: Path) -> None:
 
 
 async def test_a_killed_guard_is_replaced_and_knows_older_commands(tmp_path: Path) -> None:
-    file = tmp_path / "out"
-    # The second one ends, and what it is restarted for tells the server that the guard is gone.
-    lines = [shell(f"echo $$ >> {file}; exec sleep 50"), shell(f"echo $$ >> {file}; exec sleep 0.5")]
+    # Which of them writes first is up to the machine: each has a file of its own.
+    older, other, killed = tmp_path / "older", tmp_path / "other", tmp_path / "killed"
+    # The other one ends once the guard is gone, and the server notices that when it tells the guard.
+    until_killed = f"echo $$ >> {other}; until test -e {killed}; do sleep 0.02; done"
+    lines = [shell(f"echo $$ >> {older}; exec sleep 50"), shell(until_killed)]
     async with server_process(tmp_path, lines) as server:
-        (leader, _) = (int(line) for line in await written(file, 2))
+        (leader,) = (int(line) for line in await written(older))
+        await written(other)
         (guard,) = server.guards()
         os.kill(guard, signal.SIGKILL)
+        await gone(guard)
+        killed.touch()
         await until(lambda: server.guards() not in ([], [guard]))
         assert is_alive(leader)
         await server.kill()

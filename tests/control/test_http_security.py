@@ -14,6 +14,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.control.support import running
+from tests.support.waiting import PATIENCE
 
 from polycast.net.http import hosts
 from polycast.net.http.hosts import is_host_allowed, is_origin_allowed
@@ -191,9 +192,9 @@ async def test_clients_that_ask_for_nothing_are_closed(service: str, monkeypatch
         half = await asyncio.open_connection("127.0.0.1", port)
         half[1].write(b"GET / HTTP/1.1\r\nHost: ")
         for reader, writer in silent:
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
             writer.close()
-        assert (await asyncio.wait_for(half[0].read(), 10)).startswith(b"HTTP/1.1 408 ")
+        assert (await asyncio.wait_for(half[0].read(), PATIENCE)).startswith(b"HTTP/1.1 408 ")
         half[1].close()
 
 
@@ -230,7 +231,7 @@ async def test_a_certificate_with_another_type_of_key_is_presented(tmp_path: Pat
 
     def presented(port: int) -> bool:
         """Whether the certificate has an EC key."""
-        pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=10)
+        pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=PATIENCE)
         return isinstance(x509.load_pem_x509_certificate(pem.encode()).public_key(), ec.EllipticCurvePublicKey)
 
     renew(trustme.KeyType.RSA)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.support.waiting import PATIENCE
 
 from polycast.errors import PolycastError
 from polycast.hub.retry import (
@@ -82,7 +83,7 @@ class Thing:
         return self.following
 
     async def run(self) -> Thing:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.supervisor.start(asyncio.get_running_loop())
         return self
 

@@ -70,7 +70,7 @@ def make_media(files: dict[str, Path], folder: Path) -> None:
     seconds = ("-t", str(SECONDS_OF_MEDIA))
 
     def make(name: str, *arguments: str | Path) -> None:
-        program = tools.run(f"make-{name}", tools.ffmpeg(*arguments, files[name]), folder, seconds=60)
+        program = tools.run(f"make-{name}", tools.ffmpeg(*arguments, files[name]), folder)
         assert program.process.returncode == 0, program.describe()
 
     for name, encoder in VIDEO_ENCODERS.items():

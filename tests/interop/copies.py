@@ -32,7 +32,7 @@ def hashes_of_file(path: Path, video_filter: str) -> list[HashedPacket]:
     """Return the packets of a media file."""
     output = path.with_suffix(".md5")
     command = tools.ffmpeg("-i", path, *hash_arguments(video_filter, output))
-    made = tools.run("hash", command, path.parent, seconds=20)
+    made = tools.run("hash", command, path.parent)
     assert made.process.returncode == 0, made.describe()
     return tools.read_framemd5(output.read_text())
 

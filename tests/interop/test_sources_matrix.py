@@ -33,7 +33,6 @@ SETTLING = {copies.VIDEO: 45, copies.AUDIO: 75}
 """Packets at the start, 1.5 s, whose times do not count: players put the tracks together by the first sender reports,
 which come within a second."""
 READY_SECONDS = 60.0
-READ_SECONDS = 60.0
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=30")
 # A rising tone, so that no two packets are alike.
@@ -187,7 +186,7 @@ def pull_all(name: str, net: tools.Network, media: Path, tmp_path_factory: pytes
                 if wait_until_ready(server, row, deadline):
                     command = read_command(server, row, home / f"{row.path}.md5")
                     results.readers[row.path] = stack.enter_context(tools.start(row.path, command, home, net=net))
-            deadline = time.monotonic() + READ_SECONDS
+            deadline = time.monotonic() + tools.RUN_SECONDS
             for reader in results.readers.values():
                 reader.wait(max(0.0, deadline - time.monotonic()))
             results.log, results.origin_log = server.log, origin.log
@@ -252,7 +251,7 @@ def test_each_transport_was_used(results: Callable[[str], Results], net: tools.N
 def test_ffmpeg_serves_no_rtsp(net: tools.Network, media: Path, tmp_path: Path) -> None:
     url = f"rtsp://127.0.0.1:{tools.free_port()}/cam"
     muxer = tools.ffmpeg("-i", media / "h264-aac.mp4", "-c", "copy", "-f", "rtsp", "-rtsp_flags", "listen", url)
-    dialled = tools.run("mux", muxer, tmp_path, seconds=10, net=net)
+    dialled = tools.run("mux", muxer, tmp_path, net=net)
     assert dialled.process.returncode != 0
     assert "Connection refused" in dialled.errors, "as a muxer it is a client whatever its flags say"
     demuxer = tools.ffmpeg("-rtsp_flags", "listen", "-i", url, "-f", "null", "-")
@@ -261,6 +260,6 @@ def test_ffmpeg_serves_no_rtsp(net: tools.Network, media: Path, tmp_path: Path) 
         tools.start("demux", demuxer, tmp_path, net=net) as waiting,
         tools.run_server(tmp_path, settings, net=net) as server,
     ):
-        assert waiting.wait(10), server.log
+        assert waiting.wait(), server.log
         assert "Unexpected command in Idle State DESCRIBE" in waiting.errors
         server.program.wait_until(lambda: "] failed: " in server.log, "end of the source")

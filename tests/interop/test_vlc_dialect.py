@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from tests.interop import tools
 from tests.interop.rtsp_client import RtspClient, key_frame, publish
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.interop
 
@@ -83,7 +84,7 @@ def test_udp(server: tools.Server, publisher: tuple[str, RtspClient]) -> None:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
     ):
         receiver.bind(("127.0.0.1", port))
-        receiver.settimeout(5)
+        receiver.settimeout(PATIENCE)
         description, base = describe(client, url)
         transport = f"RTP/AVP;unicast;client_port={port}-{port + 1}"
         setup = client.request("SETUP", track_url(description, base), {"Transport": transport})

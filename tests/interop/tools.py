@@ -24,6 +24,8 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's packages with GStreamer's bindings are for the system's Python."""
 
 START_SECONDS = 60.0
+RUN_SECONDS = 60.0
+"""A program that should end by itself and has not by then hangs."""
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.02
 
@@ -164,7 +166,7 @@ class Program:
                 pytest.fail(f"{self.name}: no {what} within {seconds} s\n{self.describe()}")
             time.sleep(POLL_SECONDS)
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float = RUN_SECONDS) -> bool:
         """Wait for the end; return whether it came in time."""
         try:
             self.process.wait(seconds)
@@ -219,7 +221,7 @@ def run(
     command: Sequence[str | Path],
     folder: Path,
     *,
-    seconds: float,
+    seconds: float = RUN_SECONDS,
     net: Network = Network(),
 ) -> Program:
     """Run a program to its end; one that takes longer than ``seconds`` is killed, so its exit status is not 0."""
@@ -372,6 +374,20 @@ def gstreamer(*pipeline: str | Path) -> list[str | Path]:
     return ["gst-launch-1.0", "-e", "-q", *pipeline]
 
 
+def rtspsrc(url: str, protocols: str) -> list[str]:
+    """Return GStreamer's element that reads from ``url`` over RTSP."""
+    # It would interrupt its own TEARDOWN after 0.1 s, and call that a failure: here it may take 20 s (in nanoseconds).
+    return ["rtspsrc", f"location={url}", f"protocols={protocols}", "teardown-timeout=20000000000"]
+
+
+def has_interrupted_its_pause(program: Program) -> bool:
+    """Whether GStreamer says that it failed although it had all that it wanted: if it is about to close the connection
+    before it has sent its own PAUSE, it interrupts that, and calls it a failure."""
+    return "gst_rtspsrc_pause ()" in program.errors and any(
+        text in program.errors for text in ("Received end-of-file", "Could not send message")
+    )
+
+
 VLC_ENVIRONMENT = {"HOME": "/tmp", "SUDO_UID": "65534", "SUDO_GID": "65534"}
 
 
@@ -385,7 +401,7 @@ def vlc(*arguments: str | Path) -> list[str | Path]:
 
 def vlc_has_rtsp(folder: Path) -> bool:
     """Return whether this VLC can read RTSP: that needs its live555 module, which Debian leaves out since 2021."""
-    listing = run("vlc-list", vlc("--list"), folder, seconds=20)
+    listing = run("vlc-list", vlc("--list"), folder)
     return "live555" in listing.output + listing.errors
 
 

@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 import trustme
+from tests.support.waiting import PATIENCE
 
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.listener import ACCEPTS_AT_ONCE, Listener
@@ -17,9 +18,9 @@ from polycast.net.tls_listener import TlsListener
 def test_all_interfaces_means_both_families() -> None:
     with open_tcp_listener("", 0) as listener:
         port = listener.getsockname()[1]
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
         if socket.has_ipv6 and listener.family == socket.AF_INET6:
-            socket.create_connection(("::1", port), 5).close()
+            socket.create_connection(("::1", port), PATIENCE).close()
 
 
 def test_one_address() -> None:
@@ -69,7 +70,9 @@ class Failures:
 async def serve(context: ssl.SSLContext, failures: Failures) -> tuple[TlsListener, int]:
     bound = open_tcp_listener("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    listener = TlsListener(bound, context, asyncio.Protocol, failures, handshake_timeout=lambda: 5, shutdown_timeout=1)
+    listener = TlsListener(
+        bound, context, asyncio.Protocol, failures, handshake_timeout=lambda: 2 * PATIENCE, shutdown_timeout=1
+    )
     return listener, port
 
 
@@ -82,7 +85,7 @@ async def test_tls_listener_closes_what_it_accepted(context: ssl.SSLContext, tur
     listener.close()
     await listener.wait_closed()
     assert listener.sockets == ()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         try:
             assert await reader.read() == b""
         except ConnectionResetError:
@@ -97,7 +100,7 @@ async def test_tls_listener_continues_after_failures(context: ssl.SSLContext) ->
         failures.grown.clear()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await failures.grown.wait()
             await reader.read()
         writer.close()
@@ -130,7 +133,7 @@ async def test_tls_listener_survives_a_lack_of_descriptors(
     listener, port = await serve(context, failures)
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"no TLS")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await failures.grown.wait()
     writer.close()
     listener.close()
@@ -146,7 +149,7 @@ async def test_a_silent_handshake_makes_room(context: ssl.SSLContext, monkeypatc
     client = ssl.create_default_context()
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
-    async with asyncio.timeout(4):  # less than the timeout of a handshake
+    async with asyncio.timeout(PATIENCE):  # less than the timeout of a handshake
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
     assert len(failures.errors) >= 7
     assert {str(error) for error in failures.errors} == {"the client was silent while others waited"}
@@ -171,7 +174,7 @@ async def test_few_connections_are_accepted_in_one_turn() -> None:
 
     listener = Listener(bound, Opened)
     most = before = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while len(opened) < len(clients):
             await asyncio.sleep(0)
             most = max(most, len(opened) - before)

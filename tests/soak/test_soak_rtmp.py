@@ -25,6 +25,7 @@ from tests.soak.test_soak_rtsp import (
     wait_for_rest,
     watches_file,
 )
+from tests.support.waiting import PATIENCE
 from tests.wire.rtmp.support import AUDIO, IDR, SEED, VIDEO, wire
 
 from polycast.media.frame import Frame
@@ -53,7 +54,7 @@ class Client:
 
     def __init__(self, url: str, mode: Mode, tls: ssl.SSLContext | None = None) -> None:
         address = parse_url(url)
-        plain = socket.create_connection((address.host, address.port), timeout=5)
+        plain = socket.create_connection((address.host, address.port), timeout=PATIENCE)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=address.host)
         self.engine = ClientConnection(address, mode, 0.0, seed=SEED)

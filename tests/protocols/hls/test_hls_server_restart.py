@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.protocols.hls.support import Fixture, names, running
 from tests.protocols.hls.test_hls_server_files import low_latency
+from tests.support.waiting import PATIENCE
 from tests.wire.hls.checker import Playlist, parse
 from tests.wire.hls.streams import OPUS, audio, track
 
@@ -128,7 +129,7 @@ async def test_a_missing_segment_is_skipped(it: Fixture) -> None:
     it.pass_time(1.0)
     assert not held.done()
     it.pass_time(0.3)
-    response = await asyncio.wait_for(held, 10)
+    response = await asyncio.wait_for(held, PATIENCE)
     assert (response.status_code, response.text) == (200, text)
     it.clock.value += 5
     assert (await it.get("/cam/stream.m3u8")).text == text

@@ -7,6 +7,7 @@ import pytest
 from tests.protocols.rtmp.support import Fixture, RtmpClient, running, video_frame
 from tests.protocols.rtsp.support import RtspClient
 from tests.protocols.sources.camera import Camera, camera
+from tests.support.waiting import PATIENCE
 from tests.wire.rtmp.support import VIDEO
 
 from polycast.wire.rtmp.client import Mode
@@ -46,7 +47,7 @@ async def test_an_address_is_pulled_for_hls() -> None:
     hls = {"hlsDisable": False, "hlsAddress": "127.0.0.1:0", "hlsSegmentDuration": "10ms"}
     async with camera() as origin, running(paths={"cam": {**QUICK, "fallback": origin.url()}}, **hls) as app:
         port = app.app.servers["HLS"].ports["hlsAddress"]
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=PATIENCE) as client:
             response = await client.get(f"http://127.0.0.1:{port}/cam/index.m3u8")
         assert response.status_code == 200
         assert "stream.m3u8" in response.text

@@ -98,7 +98,8 @@ async def running(**values: Any) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration."""
     async with application(loaded({**WEBRTC, **values}), level=logging.DEBUG) as (app, lines):
         port = app.servers["WebRTC"].ports["webrtcAddress"]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        address = f"http://127.0.0.1:{port}"
+        async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as http:
             yield Fixture(app, lines, http)
 
 
