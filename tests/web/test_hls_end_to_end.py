@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser import Browser, Page, launch
+from tests.browser import CLOCK, Browser, Page, launch
 from tests.interop import tools
 from tests.interop.hls_server import HlsServer, run_hls_server
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.interop
 
@@ -42,37 +43,36 @@ COLOUR_TOLERANCE = 45
 DELAYS = {"mpegts": 5.0, "fmp4": 5.0, "lowLatency": 1.5}
 """Seconds from the moment when the server got a picture to the moment when it is on the screen, at most."""
 
-WATCH = """(() => {
+WATCH = f"""(() => {{
+  {CLOCK}
   const video = polycast.video, frames = () => video.getVideoPlaybackQuality().totalVideoFrames;
-  const found = { done: false, stall: 0, waits: 0, delays: [], time: video.currentTime, frames: frames() };
-  let last = video.currentTime, moved = performance.now();
-  const begin = moved;
+  const found = {{
+    done: false, seconds: 0, stall: 0, waits: 0, delays: [], time: video.currentTime, frames: frames(),
+  }};
+  let last = video.currentTime, still = 0;
   video.addEventListener("waiting", () => found.waits++);
-  const timer = setInterval(() => {
-    const now = performance.now();
-    if (video.currentTime !== last) {
-      last = video.currentTime;
-      moved = now;
-    }
-    found.stall = Math.max(found.stall, now - moved);
+  const stop = ticking(40, (step) => {{
+    found.seconds += step / 1000;
+    still = video.currentTime === last ? still + step : 0;
+    last = video.currentTime;
+    found.stall = Math.max(found.stall, still);
     const date = polycast.supervisor.source?.playingDate;
     if (date) found.delays.push((Date.now() - date.getTime()) / 1000);
-    if (now - begin > %d) {
-      clearInterval(timer);
+    if (found.seconds > %f) {{
+      stop();
       found.time = video.currentTime - found.time;
       found.frames = frames() - found.frames;
-      found.seconds = (now - begin) / 1000;
       found.done = true;
-    }
-  }, 40);
+    }}
+  }});
   self.found = found;
-})()"""
+}})()"""
 
 
 async def watch(page: Page, seconds: float) -> dict[str, Any]:
     """Watch the video for some seconds; return what was seen."""
-    await page.evaluate(WATCH % (seconds * 1000))
-    found: dict[str, Any] = await page.wait_for("self.found.done && self.found", seconds + 10)
+    await page.evaluate(WATCH % seconds)
+    found: dict[str, Any] = await page.wait_for("self.found.done && self.found", seconds + PATIENCE)
     return found
 
 
