@@ -56,3 +56,44 @@ async def test_packets_that_cannot_be_used_do_not_keep_others_back(is_tcp: bool)
     assert len(received) > 4  # the large one is sent in parts, and what follows is renumbered
     assert stream.tracks[0].counters.foreign == 1
     assert counters.packets_received == 4
+
+
+class Types:
+    """Scripts of payload types that a publisher of a track announced as 96, beside one announced as 97, sends."""
+
+    ANOTHER = (98, 98, 98)
+    ANOTHER_ONLY_AT_FIRST = (98, 96, 98, 96)
+    ANOTHER_LATER = (96, 98, 98, 96)
+    TWO_OTHERS = (98, 99, 98)
+    OF_ANOTHER_TRACK = (97, 97)
+    STATIC = (50, 72, 0)
+
+
+@pytest.mark.parametrize("is_tcp", [True, False], ids=["TCP", "UDP"])
+@pytest.mark.parametrize("together", [True, False], ids=["one read", "a read each"])
+@pytest.mark.parametrize(
+    ("types", "accepted"),
+    [
+        (Types.ANOTHER, (0, 1, 2)),
+        (Types.ANOTHER_ONLY_AT_FIRST, (0, 1, 3)),
+        (Types.ANOTHER_LATER, (0, 3)),
+        (Types.TWO_OTHERS, (0, 2)),
+        (Types.OF_ANOTHER_TRACK, ()),
+        (Types.STATIC, ()),
+    ],
+)
+async def test_a_publisher_that_sends_another_type_than_it_announced(
+    types: tuple[int, ...], accepted: tuple[int, ...], together: bool, is_tcp: bool
+) -> None:
+    stream, reader, counters = make_stream(VIDEO, AUDIO), Packets(), Counters()
+    stream.add_reader(reader)
+    receiver = MediaReceiver(stream, counters, Log(LOGGER), NOW, reorders=not is_tcp)
+    packets = [packet(number, payload_type, 20 + number) for number, payload_type in enumerate(types)]
+    for each in [packets] if together else [[one] for one in packets]:
+        receive(receiver, 0, *each, is_tcp=is_tcp)
+    receiver.tick(NOW + 1)  # what is missing is given up
+    received = [each for batch in reader.batches for run in batch.runs for each in run.packets]
+    assert [len(each.payload_bytes()) - 20 for each in received] == list(accepted)
+    assert {each.data[each.start + 1] & 0x7F for each in received} <= {96}, "readers get the announced type"
+    assert stream.tracks[0].counters.foreign == len(types) - len(accepted)
+    assert counters.packets_received == len(accepted)

@@ -293,6 +293,10 @@ class Stream:
         track.counters.foreign += 1
         self._warnings.on_foreign_packet(track.track, payload_type)
 
+    def on_unannounced_type(self, track_index: int, payload_type: int) -> None:
+        """Log that packets are accepted although their payload type is not the one announced for the track."""
+        self._warnings.on_unannounced_type(self.tracks[track_index].track, payload_type)
+
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         """Process a sender report of the publisher: it maps the track's timestamps to the wall clock."""
         track = self.tracks[track_index]

@@ -56,6 +56,17 @@ class StreamWarnings:
                 track.rtp.payload_type,
             )
 
+    def on_unannounced_type(self, track: Track, payload_type: int) -> None:
+        """Log that the publisher sends another payload type than it has announced."""
+        if track.rtp is not None:
+            self.log.warning(
+                "track %d (%s) was announced with payload type %d, but is sent with %d, which is accepted",
+                track.index + 1,
+                track.codec_name,
+                track.rtp.payload_type,
+                payload_type,
+            )
+
     def on_jump(self, track: Track, seconds: float, now: float) -> None:
         """Warn that the clock of the publisher jumped."""
         self._jumps.warn(

@@ -13,7 +13,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FramedRun, PacketRun
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.stats import Counters
-from polycast.hub.stream import Stream
+from polycast.hub.stream import FIRST_DYNAMIC_PAYLOAD_TYPE, Stream
 from polycast.log import Log
 from polycast.media.packet import RtpPacket
 from polycast.media.packet_buffer import PacketBuffer
@@ -75,13 +75,32 @@ class MediaReceiver:
 class TrackReceiver:
     """Receives one track of a publisher."""
 
-    __slots__ = ("_index", "_media", "_own_ssrc", "_reception", "_repacketizer", "_track", "has_sender_report")
+    __slots__ = (
+        "_actual_type",
+        "_index",
+        "_is_plain",
+        "_is_undecided",
+        "_media",
+        "_own_ssrc",
+        "_packets_before",
+        "_reception",
+        "_repacketizer",
+        "_track",
+        "has_sender_report",
+    )
 
     def __init__(self, media: MediaReceiver, track: LiveTrack, *, reorders: bool) -> None:
         self._media = media
         self._track = track
         self._index = track.index
         self._reception = RtpReception(track.track.clock_rate) if reorders else None
+        self._is_plain = True
+        """Whether packets may be published as they are."""
+        self._actual_type: int | None = None
+        """The payload type that the publisher sends instead of the announced one."""
+        self._is_undecided = True
+        """Whether no packet of the announced type has been seen; runs that are published as they are do not count."""
+        self._packets_before = track.counters.packets
         self._repacketizer: Repacketizer | None = None
         """Created for the first oversized packet."""
         self._own_ssrc = secrets.randbits(32)
@@ -102,7 +121,7 @@ class TrackReceiver:
         media = self._media
         media.last_activity = now
         run = FramedRun(self._index, buffer)
-        if self._repacketizer is None and media.stream.publish(run, now):
+        if self._is_plain and media.stream.publish(run, now):
             counters = media.counters
             counters.packets_received += run.count
             counters.bytes_received += run.size
@@ -120,9 +139,10 @@ class TrackReceiver:
             self._media.on_bad_packet(error)
             return
         payload_type = data[start + 1] & 0x7F
-        if payload_type != self._track.payload_type:
-            self._media.stream.on_foreign_packet(self._index, payload_type)
-            return
+        if payload_type != self._track.payload_type or self._is_undecided:
+            if not self._is_accepted(payload_type):
+                return
+            packet = self._with_announced_type(packet)
         counters = self._media.counters
         counters.packets_received += 1
         counters.bytes_received += end - start
@@ -158,6 +178,43 @@ class TrackReceiver:
         if self._reception is not None:
             self._publish(self._reception.flush(now), now)
 
+    def _is_accepted(self, payload_type: int) -> bool:
+        """Whether packets of a payload type are the track's, although it was not announced, or another one is in use.
+
+        Some publishers announce one dynamic type and send another. Theirs is used as long as the announced one does not
+        appear; types that the description assigns to other tracks never are.
+        """
+        track = self._track
+        announced = track.payload_type
+        if payload_type == announced:
+            self._is_undecided = False
+            if self._actual_type is not None:  # what came before was foreign; its numbers may be unrelated
+                self._actual_type = None
+                self._is_plain = self._repacketizer is None
+                self._reception = self._reception and RtpReception(track.track.clock_rate)
+            return True
+        if payload_type == self._actual_type:
+            return True
+        stream = self._media.stream
+        is_first = self._is_undecided and self._actual_type is None and track.counters.packets == self._packets_before
+        is_dynamic = payload_type >= FIRST_DYNAMIC_PAYLOAD_TYPE <= announced
+        if is_first and is_dynamic and all(other.payload_type != payload_type for other in stream.tracks):
+            self._actual_type = payload_type
+            self._is_plain = False
+            stream.on_unannounced_type(self._index, payload_type)
+            return True
+        stream.on_foreign_packet(self._index, payload_type)
+        return False
+
+    def _with_announced_type(self, packet: RtpPacket) -> RtpPacket:
+        """Return a packet with the announced payload type, which readers rely on."""
+        data, start = packet.data, packet.start
+        payload_type = self._track.payload_type
+        if data[start + 1] & 0x7F == payload_type:
+            return packet
+        header = bytes((data[start], data[start + 1] & 0x80 | payload_type))
+        return parse_packet(header + data[start + 2 : packet.end], 0, len(packet))
+
     def _receive_each(self, buffer: PacketBuffer, now: float) -> None:
         """Process the packets of a buffer one by one, if they cannot be processed as a run."""
         media = self._media
@@ -173,9 +230,10 @@ class TrackReceiver:
                 continue
             try:
                 packet = parse_packet(data, start, end)
-                if data[start + 1] & 0x7F != payload_type:
-                    media.stream.on_foreign_packet(self._index, data[start + 1] & 0x7F)
-                    continue
+                if data[start + 1] & 0x7F != payload_type or self._is_undecided:
+                    if not self._is_accepted(data[start + 1] & 0x7F):
+                        continue
+                    packet = self._with_announced_type(packet)
                 count += 1
                 size += end - start
                 if packet.data is not data:  # padding was removed: the header before it no longer matches
@@ -212,4 +270,5 @@ class TrackReceiver:
             if len(packet) <= self._track.maximum_packet_size:
                 return (packet,)
             self._repacketizer = Repacketizer(self._track.track, refuses=self._reception is None)
+            self._is_plain = False
         return self._repacketizer.push(packet)
