@@ -26,7 +26,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             description=(
                 "Where the stream comes from. 'publisher': a client publishes it. A URL starting with rtsp://, "
                 "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL starting "
-                "with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
+                "with rtsp+http://, rtsps+http://, rtsp+ws:// or rtsps+ws://: RTSP through HTTP or WebSocket. A URL "
+                "starting with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
                 "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: when "
                 "one fails, the next one takes over until it fails in turn; after the last one, the list starts "
                 "over. An on-demand source always starts with the first URL."

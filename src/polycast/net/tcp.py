@@ -126,6 +126,15 @@ class TcpConnection(BudgetedProtocol):
         if self.transport.get_write_buffer_size() > ANSWER_LIMIT_FACTOR * self.outbox.limit:
             self.abort(self.unread_reason)
 
+    def layer(self, transport: asyncio.Transport, *, encodes: bool) -> None:
+        """Use a transport that passes through the old one from now on (`net.layered`).
+
+        ``encodes``: what is sent also passes through it.
+        """
+        self.transport = transport
+        if encodes:
+            self.outbox = Outbox(transport, self.clock())
+
     # Life
 
     def close(self, reason: str) -> None:

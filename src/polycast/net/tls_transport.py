@@ -14,7 +14,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from polycast.net.lingering import LingeringClose
 from polycast.net.work import LONGEST_SECONDS, READ_SIZE, SHARE, SLICE_SECONDS, work_queue_of
@@ -158,6 +158,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._plain.set_protocol(self)
         self._protocol.connection_made(self)
         self._resume()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
 
     # asyncio.Transport: writing
 

@@ -239,7 +239,7 @@ def test_one_call_returns_few_frames(data: bytes, most: int) -> None:
 
 @pytest.mark.parametrize(
     ("data", "status"),
-    [(b"\xff\xfe", 400), (b"OPTIONS * RTSP/3.0\r\n", 505), (b"GET / HTTP/1.1\r\n", 501)],
+    [(b"\xff\xfe", 400), (b"OPTIONS * RTSP/3.0\r\n", 505)],
 )
 def test_bytes_that_cannot_be_read(data: bytes, status: int) -> None:
     client = Server().connect()
@@ -250,6 +250,33 @@ def test_bytes_that_cannot_be_read(data: bytes, status: int) -> None:
     assert client.engine.is_closed
     assert client.send("OPTIONS") == []
     assert client.engine.data_to_send() == b""
+
+
+def test_a_connection_that_begins_with_http() -> None:
+    """RTSP over HTTP or WebSocket: the engine continues with what the tunnel carries, but only once."""
+    client = Server().connect()
+    request = b"GET /cam HTTP/1.1\r\nx-sessioncookie: a\r\n\r\n"
+    assert client.engine.receive_data(request, 0.0) == [events.HttpReceived(request)]
+    assert client.engine.is_tunnelled
+    assert client.engine.data_to_send() == b""
+    (event,) = client.send("SETUP", f"{URL}/trackID=0", Transport="RTP/AVP;unicast;client_port=6000-6001")
+    assert isinstance(event, events.SetupRequested)
+    with pytest.raises(RemoteProtocolError, match="can't be used in a tunnel; use TCP") as raised:
+        client.engine.choose_transport()
+    assert raised.value.status == 461
+    client.engine.refuse(461, "x")
+    with pytest.raises(RemoteProtocolError, match="HTTP request on the RTSP port"):
+        client.engine.receive_data(request, 0.0)
+    assert client.engine.is_closed
+
+
+def test_http_after_a_request() -> None:
+    client = Server().connect()
+    client.send("OPTIONS")
+    assert client.response().status == 200
+    with pytest.raises(RemoteProtocolError, match="HTTP request on the RTSP port"):
+        client.engine.receive_data(b"GET / HTTP/1.1\r\n\r\n", 0.0)
+    assert [response.status for response in client.responses()] == [505]
 
 
 def test_data_before_an_error_is_returned() -> None:

@@ -95,6 +95,15 @@ PROTOCOL = Protocol(
             ),
             _load_puller,
         ),
+        Pull(
+            SourceKind(
+                name="tunnelled RTSP",
+                schemes=("rtsp+http", "rtsps+http", "rtsp+ws", "rtsps+ws"),
+                allows_user_alone=True,
+                allows_fragment=False,
+            ),
+            _load_puller,
+        ),
     ),
     pushes=(PushScheme(("rtsp", "rtsps"), _open_push),),
 )

@@ -16,6 +16,7 @@ from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.reports import ReportSender
 from polycast.protocols.rtsp.requests import Outcome, RequestHandler
 from polycast.protocols.rtsp.sessions import Sessions
+from polycast.protocols.rtsp.tunnels import TunnelEnd, Tunnels
 from polycast.protocols.tcp_server import ServerConnection, TcpServer
 from polycast.wire.rtsp import events
 from polycast.wire.rtsp.interleaved import InterleavedRun
@@ -27,12 +28,22 @@ from polycast.wire.rtsp.server import ServerConnection as Engine
 class Connection(ServerConnection):
     """A client's connection."""
 
-    def __init__(self, server: TcpServer, sessions: Sessions, context: SessionContext, reports: ReportSender) -> None:
+    def __init__(
+        self,
+        server: TcpServer,
+        sessions: Sessions,
+        context: SessionContext,
+        reports: ReportSender,
+        tunnels: Tunnels,
+    ) -> None:
         super().__init__(server)
         self.asked_for = ""
         self._sessions = sessions
         self._context = context
         self._reports = reports
+        self._tunnels = tunnels
+        self._tunnel: TunnelEnd | None = None
+        """What carries it through HTTP or WebSocket."""
         self._engine: Engine
         self._handler: RequestHandler
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +80,8 @@ class Connection(ServerConnection):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._sessions.remove_connection(self._engine, reason or "not in use")
+        if self._tunnel is not None:
+            self._tunnel.leave()
 
     def on_lost(self, reason: str) -> None:
         if self.asked_for:
@@ -108,7 +121,8 @@ class Connection(ServerConnection):
 
     @property
     def held_size(self) -> int:
-        return self._engine.held_size
+        held = self._engine.held_size
+        return held if self._tunnel is None else held + self._tunnel.held_size
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
         self.flush()
@@ -124,6 +138,11 @@ class Connection(ServerConnection):
         data = self._engine.data_to_send()
         if data:
             self.answer(data)
+
+    def retire(self) -> None:
+        """It is the POST connection of a tunnel: what it brings is passed to the GET connection."""
+        self.silent_since = None
+        self._engine.abandon()
 
     def _trace(self, message: Request | Response) -> None:
         if self.log.is_debug():
@@ -153,6 +172,8 @@ class Connection(ServerConnection):
             self.log.info("request refused (%d): %s", event.status, event.reason)
         elif isinstance(event, events.MethodUnknown):
             self.log.debug("method %s is not implemented", event.method)
+        elif isinstance(event, events.HttpReceived):
+            self._tunnel = self._tunnels.begin(self, event.data)
         elif isinstance(event, events.ConnectionEnded):
             self.close(event.reason)
         elif not isinstance(event, InterleavedRun):
@@ -202,4 +223,6 @@ class Connection(ServerConnection):
                 self.weight += len(media.receiver.stream.readers)
         elif media is not None and media.reader is not None:
             self.outbox.set_bit_rate(media.stream.rate.bit_rate, self.server.queue_minimum)
+        if self._tunnel is not None:
+            self._tunnel.tick(now)
         self._handle(self._engine.handle_timeout(now), now)

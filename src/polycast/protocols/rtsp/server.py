@@ -18,6 +18,7 @@ from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.reports import ReportSender
 from polycast.protocols.rtsp.session import Session
 from polycast.protocols.rtsp.sessions import Sessions
+from polycast.protocols.rtsp.tunnels import Tunnels
 from polycast.protocols.tcp_server import TcpServer
 from polycast.security.addresses import parse_address
 from polycast.wire.rtsp.authentication import AuthenticationMethod
@@ -52,6 +53,7 @@ class RtspServer(TcpServer):
             self.on_internal_error,
         )
         self._sessions = Sessions(self.session_context)
+        self._tunnels = Tunnels(lambda: self.read_timeout)
         self._reports = ReportSender(self.session_context.group_of, self.session_context.clock)
 
     @property
@@ -60,7 +62,7 @@ class RtspServer(TcpServer):
         return self.configuration[RtspConfiguration]
 
     def make_connection(self) -> asyncio.Protocol:
-        return Connection(self, self._sessions, self.session_context, self._reports)
+        return Connection(self, self._sessions, self.session_context, self._reports, self._tunnels)
 
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)

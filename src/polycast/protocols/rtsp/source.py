@@ -9,11 +9,12 @@ from typing import ClassVar, Final
 
 from polycast.config.values import SourceProtocol
 from polycast.errors import RemoteProtocolError
-from polycast.net.dial import client_context, connect
+from polycast.net.dial import client_context
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_sync_point
 from polycast.protocols.rtsp.source_media import SourceMedia
+from polycast.protocols.rtsp.source_tunnel import open_connection
 from polycast.security.origins import Origin, may_send_credentials
 from polycast.wire.rtsp.message import Method, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
@@ -50,11 +51,11 @@ class RtspPuller(Puller):
 
     async def pull(self, context: PullContext) -> None:
         try:
-            url = RtspUrl.parse(self.url)
+            url = RtspUrl.parse_source(self.url)
         except RemoteProtocolError as error:
             raise PullError(str(error)) from error
         configured = context.path_configuration.source_protocol
-        if url.scheme == "rtsps" or configured is not SourceProtocol.AUTOMATIC:
+        if url.tunnel or url.scheme == "rtsps" or configured is not SourceProtocol.AUTOMATIC:
             await self._pull_with(context, url, _protocol_for(url, configured))
             return
         if not self._udp_failed:
@@ -79,7 +80,7 @@ class RtspPuller(Puller):
             finally:
                 self._has_played = attempt.has_played
             context.log.info("redirected to %s", target.without_credentials())
-            if target.scheme == "rtsps":
+            if target.scheme == "rtsps" or url.tunnel:
                 protocol, is_trial = _protocol_for(target, context.path_configuration.source_protocol), False
             url = self._with_credentials(context, target, url, attempt.remote_host)
         raise PullError("too many redirections")
@@ -90,7 +91,7 @@ class RtspPuller(Puller):
         if target.user is not None or url.user is None:
             return target
         # The path's other sources may have credentials for that host.
-        for written in (url, *map(RtspUrl.parse, _rtsp_sources(context))):
+        for written in (url, *map(RtspUrl.parse_source, _rtsp_sources(context))):
             host = remote_host if written is url else ""
             may = may_send_credentials(_origin_of(written), _origin_of(target), remote_host=host, any_port=True)
             if written.user is not None and may:
@@ -106,10 +107,15 @@ def _origin_of(url: RtspUrl) -> Origin:
 
 
 def _rtsp_sources(context: PullContext) -> list[str]:
-    return [source for source in context.path_configuration.sources if source.startswith(("rtsp://", "rtsps://"))]
+    schemes = ("rtsp:", "rtsps:", "rtsp+", "rtsps+")
+    return [source for source in context.path_configuration.sources if source.startswith(schemes)]
 
 
 def _protocol_for(url: RtspUrl, configured: SourceProtocol) -> Protocol:
+    if url.tunnel and configured not in (SourceProtocol.AUTOMATIC, SourceProtocol.TCP):
+        raise PullError("RTSP over HTTP or WebSocket can be used only with TCP")
+    if url.tunnel:
+        return Protocol.TCP
     if url.scheme == "rtsps":
         if configured not in (SourceProtocol.AUTOMATIC, SourceProtocol.TCP):
             raise PullError("RTSPS can be used only with TCP")
@@ -144,10 +150,9 @@ class _Attempt:
                 raise PullError(str(error)) from error
         credentials = (url.user, url.password or "") if url.user is not None else None
         context.log.debug("connecting")
-        connection = self._connection = await connect(
+        connection = self._connection = await open_connection(
             lambda: ClientConnection(context.loop, context.log, credentials, context.read_timeout),
-            url.host,
-            url.effective_port,
+            url,
             tls=tls,
             timeout=context.read_timeout,
         )
@@ -199,9 +204,14 @@ class _Attempt:
     def _redirection(self, response: Response) -> RtspUrl:
         location = (response.headers.get("Location") or "").strip()
         try:
-            return resolve_location(location, self._url)
+            target = resolve_location(location, self._url)
         except RemoteProtocolError as error:
             raise PullError(f"redirected to an {error}") from error
+        if self._url.tunnel and not target.tunnel:
+            # The server names its RTSP address, but it can only be reached through the tunnel.
+            port = self._url.port if target.host == self._url.host else target.port
+            target = dataclasses.replace(target, tunnel=self._url.tunnel, port=port)
+        return target
 
     # SETUP
 

@@ -78,6 +78,15 @@ class TeardownRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpReceived:
+    """The connection begins with an HTTP request (`wire.rtsp.tunnel`). The engine continues with what the tunnel
+    carries."""
+
+    data: bytes
+    """The bytes from the start of the request on, as far as they were received."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRefused:
     """A request was answered with an error; for the log."""
 
@@ -108,6 +117,7 @@ Event = (
     | RecordRequested
     | PauseRequested
     | TeardownRequested
+    | HttpReceived
     | RequestRefused
     | MethodUnknown
     | ConnectionEnded

@@ -7,7 +7,7 @@ import re
 from polycast.wire.rtsp.message import Request, Response
 
 _SECRETS = re.compile(
-    r"(?P<header>^(?:proxy-)?authorization:[ \t]*\w*)[^\r\n]*|(?P<url>\brtsps?://)[^/\s?]*@",
+    r"(?P<header>^(?:proxy-)?authorization:[ \t]*\w*)[^\r\n]*|(?P<url>\brtsps?(?:\+(?:http|ws))?://)[^/\s?]*@",
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -68,6 +68,8 @@ class HttpRequestError(RemoteProtocolError):
 
     def __init__(self) -> None:
         super().__init__("HTTP request on the RTSP port", 505)
+        self.data = b""
+        """The bytes from the start of the request on, as far as they were received."""
 
 
 class MessageParser:
@@ -90,9 +92,14 @@ class MessageParser:
         "_message",
         "_position",
         "_resynchronizer",
+        "is_tunnelled",
     )
 
-    def __init__(self, limits: Limits = Limits(), interleaved_limit: int = INTERLEAVED_LIMIT) -> None:
+    def __init__(
+        self, limits: Limits = Limits(), interleaved_limit: int = INTERLEAVED_LIMIT, *, is_tunnelled: bool = False
+    ) -> None:
+        """``is_tunnelled``: the bytes come through HTTP or WebSocket; only for who asks."""
+        self.is_tunnelled = is_tunnelled
         self._limits = limits
         self._interleaved_limit = interleaved_limit
         self._buffer = b""
@@ -250,7 +257,11 @@ class MessageParser:
         if line is None:
             _check_method(buffer[position : position + self._limits.method + 1].partition(b" ")[0], self._limits)
             return None
-        return _parse_start_line(line, self._limits)
+        try:
+            return _parse_start_line(line, self._limits)
+        except HttpRequestError as error:
+            error.data = buffer[position:]
+            raise
 
     def _continue_message(self, message: Request | Response) -> Request | Response | None:
         limits = self._limits

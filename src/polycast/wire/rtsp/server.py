@@ -17,8 +17,7 @@ from polycast.wire.rtsp.headers.transport import Pair, Transport, parse_transpor
 from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.masking import without_secrets
 from polycast.wire.rtsp.message import REASONS, Headers, Method, Request, Response
-from polycast.wire.rtsp.parser import MessageParser
-from polycast.wire.rtsp.refusal import refusal
+from polycast.wire.rtsp.parser import HttpRequestError, MessageParser
 from polycast.wire.rtsp.response_writer import ResponseWriter
 from polycast.wire.rtsp.server_session import (
     SESSION_TIMEOUT,
@@ -137,12 +136,19 @@ class ServerConnection:
             if found is not None:
                 return self._take_more(found, now)
         except RemoteProtocolError as error:
-            self._writer.send(refusal(error))
+            if isinstance(error, HttpRequestError) and not deadlines.has_spoken and not self.is_tunnelled:
+                return self._begin_tunnel(error.data)
+            self._writer.send(Response(error.status))
             self._close()
             raise
         self.has_more = False
         deadlines.on_worked(now, is_incomplete=parser.is_incomplete)
         return []
+
+    def _begin_tunnel(self, data: bytes) -> list[events.Event]:
+        self.has_more = False
+        self._parser = MessageParser(is_tunnelled=True)
+        return [events.HttpReceived(data)]
 
     def _take_more(self, first: Request | Response | InterleavedRun, now: float) -> list[events.Event]:
         """Take what was found, and as much of what is behind it as one call may."""
@@ -180,6 +186,11 @@ class ServerConnection:
     def held_size(self) -> int:
         """Received bytes that are not part of an event yet."""
         return self._parser.buffered
+
+    @property
+    def is_tunnelled(self) -> bool:
+        """Whether the bytes come through HTTP or WebSocket, so that media must be interleaved."""
+        return self._parser.is_tunnelled
 
     @property
     def is_answering(self) -> bool:
@@ -397,7 +408,8 @@ class ServerConnection:
         """
         pending = self._answered()
         session = self._answered_session()
-        return session.choose_transport(pending.offers, pending.track, records=session.announcement is not None)
+        records = session.announcement is not None
+        return session.choose_transport(pending.offers, pending.track, records=records, is_tunnelled=self.is_tunnelled)
 
     def accept_describe(self, body: bytes) -> None:
         """Answer with a session description."""

@@ -124,7 +124,9 @@ class ServerSession:
         """A request has succeeded. Raises RemoteProtocolError (455) if it is not valid in this state."""
         self._state = next_state(self._state, method)
 
-    def choose_transport(self, offers: Sequence[Transport], track: int, *, records: bool) -> ChosenTransport:
+    def choose_transport(
+        self, offers: Sequence[Transport], track: int, *, records: bool, is_tunnelled: bool = False
+    ) -> ChosenTransport:
         """Return the first usable transport of those offered for a track. Raises RemoteProtocolError."""
         if track in self.setups:
             raise RemoteProtocolError(f"track {track} has already been setup")
@@ -133,6 +135,7 @@ class ServerSession:
             allowed=self._endpoint.protocols,
             encrypted=self._endpoint.is_encrypted,
             record=records,
+            tunnelled=is_tunnelled,
             used_protocol=self.protocol,
             used_channels=self.channels,
         )

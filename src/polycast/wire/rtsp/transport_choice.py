@@ -42,12 +42,14 @@ def choose_transport(
     allowed: Collection[Protocol],
     encrypted: bool,
     record: bool,
+    tunnelled: bool = False,
     used_protocol: Protocol | None = None,
     used_channels: Collection[int] = (),
 ) -> ChosenTransport:
     """Choose the first alternative that is acceptable.
 
-    ``encrypted``: the connection uses TLS, so RTP must be interleaved. ``used_protocol`` is that of the tracks already
+    ``encrypted``: the connection uses TLS, so RTP must be interleaved; so it must be if it is ``tunnelled`` over HTTP
+    or WebSocket. ``used_protocol`` is that of the tracks already
     set up in the session, ``used_channels`` their interleaved channels.
 
     Raises RemoteProtocolError with the error of the first alternative: 461 if the protocol is not available,
@@ -56,7 +58,12 @@ def choose_transport(
     first_error: RemoteProtocolError | None = None
     for offer in offers:
         try:
-            return _accept(offer, allowed, encrypted, record, used_protocol, used_channels)
+            protocol = _protocol_of(offer)
+            if tunnelled and protocol is not Protocol.TCP:
+                raise RemoteProtocolError(
+                    f"transport protocol {protocol.value} can't be used in a tunnel; use TCP", 461
+                )
+            return _accept(offer, protocol, allowed, encrypted, record, used_protocol, used_channels)
         except RemoteProtocolError as error:
             first_error = first_error or error
     raise first_error or RemoteProtocolError("no transport offered", 461)
@@ -64,13 +71,13 @@ def choose_transport(
 
 def _accept(
     offer: Transport,
+    protocol: Protocol,
     allowed: Collection[Protocol],
     encrypted: bool,
     record: bool,
     used_protocol: Protocol | None,
     used_channels: Collection[int],
 ) -> ChosenTransport:
-    protocol = _protocol_of(offer)
     if offer.profile not in _PROFILES:
         raise RemoteProtocolError(f"SRTP ({offer.profile}) is not supported; use rtsps:// over TCP", 461)
     if encrypted and protocol is not Protocol.TCP:

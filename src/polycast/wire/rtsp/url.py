@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote
 from polycast.errors import RemoteProtocolError
 
 DEFAULT_PORTS: Final = {"rtsp": 554, "rtsps": 322}
+TUNNEL_PORTS: Final = {"rtsp": 80, "rtsps": 443}
+"""The ports of HTTP, for servers that are reached through a tunnel."""
 
 VLC_TEXT: Final = (
     "path of a SETUP request must end with a slash. This typically happens when VLC fails a request, "
@@ -19,6 +21,7 @@ VLC_TEXT: Final = (
 
 _LARGEST_PORT: Final = 0xFFFF
 _SCHEMES: Final[dict[str, Literal["rtsp", "rtsps"]]] = {"rtsp": "rtsp", "rtsps": "rtsps"}
+_TUNNELS: Final[dict[str, Literal["", "http", "ws"]]] = {"": "", "http": "http", "ws": "ws"}
 # The last track in path or query; clients that rebuild the URL put the query after it.
 _TRACK: Final = re.compile(r"(?P<before>.*)/trackID=(?P<number>[^/?&]*)/?(?P<query>\?.*)?", re.DOTALL)
 _BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
@@ -42,6 +45,9 @@ class RtspUrl:
     """Percent-decoded; None without credentials."""
     password: str | None = None
     """Percent-decoded; None if there is no colon."""
+    tunnel: Literal["", "http", "ws"] = ""
+    """What the connection to the server is tunnelled through. Not part of the serialised URL: it is not for the server.
+    """
 
     @classmethod
     def parse(cls, text: str) -> RtspUrl:
@@ -65,10 +71,25 @@ class RtspUrl:
             unquote(password_text) if at and colon else None,
         )
 
+    @classmethod
+    def parse_source(cls, text: str) -> RtspUrl:
+        """Parse the URL of a server to connect to, whose scheme may name a tunnel: ``rtsp+http``, ``rtsps+ws``.
+
+        Raises RemoteProtocolError (400).
+        """
+        scheme, separator, rest = text.partition("://")
+        plain, _, tunnel_text = scheme.partition("+")
+        tunnel = _TUNNELS.get(tunnel_text.lower())
+        if tunnel is None:
+            raise RemoteProtocolError(f"invalid URL: {text[:200]!r}")
+        return replace(cls.parse(plain + separator + rest), tunnel=tunnel)
+
     @property
     def effective_port(self) -> int:
-        """The port to connect to: 554, or 322 for ``rtsps``, when none is given."""
-        return DEFAULT_PORTS[self.scheme] if self.port is None else self.port
+        """The port to connect to. If none is given: 554, or 322 for ``rtsps``; through a tunnel 80, or 443."""
+        if self.port is not None:
+            return self.port
+        return (TUNNEL_PORTS if self.tunnel else DEFAULT_PORTS)[self.scheme]
 
     @property
     def path_and_query(self) -> str:
