@@ -10,6 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from polycast.media.codec import AudioCodec, MPEG4Audio, Opus
 from polycast.media.frame import Frame
 
 CLICK_SECONDS = 0.01
@@ -46,20 +47,25 @@ def encode(encoder: str, samples: NDArray[np.float32], rate: int) -> tuple[list[
     return [(bytes(packet), int(packet.pts)) for packet in packets], bytes(context.extradata or b"")
 
 
-def decode_opus(frames: Sequence[Frame]) -> NDArray[np.float32]:
-    """Return the samples at 48 kHz, from the time of the first frame on, silence in the gaps; one row per channel."""
-    decoder: Any = av.CodecContext.create("libopus", "r")
+def decode(frames: Sequence[Frame], codec: AudioCodec) -> NDArray[np.float32]:
+    """Return the samples of stereo sound at 48 kHz, from the time of the first frame on, silence in the gaps; one row
+    per channel."""
+    decoder: Any = av.CodecContext.create("libopus" if isinstance(codec, Opus) else "aac", "r")
+    if isinstance(codec, MPEG4Audio):
+        decoder.extradata = codec.configuration
     first = frames[0].pts
-    samples = np.zeros((2, frames[-1].pts - first + 960), np.float32)
+    size = frames[0].duration
+    assert size is not None
+    samples = np.zeros((2, frames[-1].pts - first + size), np.float32)
     for frame in frames:
         for sound in decoder.decode(av.Packet(frame.units[0])):
-            assert (sound.sample_rate, sound.layout.name, sound.samples) == (48_000, "stereo", 960)
+            assert (sound.sample_rate, sound.layout.name, sound.samples) == (48_000, "stereo", size)
             start = frame.pts - first
             array = sound.to_ndarray().astype(np.float32)
             if not sound.format.is_planar:
                 array = array.reshape(-1, 2).T
             scale = 32768 if sound.format.name.startswith("s16") else 1
-            samples[:, start : start + 960] = array / scale
+            samples[:, start : start + size] = array / scale
     return samples
 
 

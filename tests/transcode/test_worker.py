@@ -13,8 +13,7 @@ from tests.support.waiting import PATIENCE
 from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.transcode import worker as module
-from polycast.transcode.worker import MAXIMUM_AGE, MAXIMUM_WAITING, AudioWorker
+from polycast.transcode.worker import MAXIMUM_AGE, MAXIMUM_WAITING, Worker
 
 TRACK = Track(0, MPEG4Audio())
 OTHER = Track(0, MPEG4Audio(channels=1))
@@ -58,8 +57,12 @@ class Running:
         self.clock = 0.0
         self.delivered: SimpleQueue[list[Frame]] = SimpleQueue()
         self.failures: SimpleQueue[Exception] = SimpleQueue()
-        self.worker = AudioWorker(
-            TRACK, deliver=self.delivered.put, fail=self.failures.put, name="test", now=lambda: self.clock
+        self.worker = Worker(
+            lambda: Transcoder(TRACK),
+            deliver=self.delivered.put,
+            fail=self.failures.put,
+            name="test",
+            now=lambda: self.clock,
         )
         self.worker.start()
 
@@ -72,11 +75,10 @@ class Running:
 
 
 @pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def running() -> Iterator[Running]:
     Transcoder.seen = SimpleQueue()
     Transcoder.may_work = threading.Event()
     Transcoder.may_work.set()
-    monkeypatch.setattr(module, "AudioTranscoder", Transcoder)
     started = Running()
     yield started
     Transcoder.may_work.set()

@@ -30,6 +30,7 @@ def import_for(configuration: Configuration) -> None:
         if kind.is_enabled(configuration):
             with contextlib.suppress(ModuleNotFoundError):  # reported when the server is created
                 kind.load()
+            kind.find_missing(configuration)  # imports what it finds
     for key, modules in _SERVICE_MODULES.items():
         if SERVICES[key](configuration).is_enabled:
             for module in modules:

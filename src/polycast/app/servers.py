@@ -52,6 +52,7 @@ class Servers:
         ]
         _check_ports(new)
         self._check_addresses(restarted, new, changed)
+        self._check_packages(new)
         await self._stop(restarted)
         try:
             for kind in restarted:
@@ -89,6 +90,13 @@ class Servers:
             await server.stop("the server could not be started")
             raise _start_error(kind, configuration, error) from error
         self.running[kind.name] = server
+
+    def _check_packages(self, new: Configuration) -> None:
+        """Find packages that only some settings need, also of servers that keep running: settings of paths."""
+        for kind in self._kinds:
+            missing = kind.find_missing(new) if kind.is_enabled(new) else ""
+            if missing:
+                raise StartError(f"[{kind.name}] {missing}")
 
     def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
         """Try new addresses before anything is stopped: a port in use must not disconnect anyone."""

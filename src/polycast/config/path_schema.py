@@ -126,6 +126,21 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = ""
 
+    transcode_audio: Annotated[
+        bool,
+        Heading("Conversion"),
+        NEW,
+        Meta(
+            description=(
+                "Convert sound that a reader does not support: over RTMP and HLS to AAC, over WebRTC to Opus (as "
+                "webrtcTranscodeAudio does on all paths). So the Opus of browsers can be heard by RTMP clients that do "
+                "not announce it, and over HLS in MPEG-TS. The sound is converted once per stream and codec, while "
+                "somebody reads it. It needs the packages av and numpy, and 1 to 2 % of a processor core. Otherwise "
+                "such readers get no sound."
+            )
+        ),
+    ] = False
+
     rpi_camera_cam_id: Annotated[
         int, Heading("Raspberry Pi Camera"), Meta(description="Number of the camera on boards with more than one.")
     ] = 0

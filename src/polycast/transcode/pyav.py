@@ -16,3 +16,15 @@ def import_av(purpose: str = "encoding and decoding") -> Any:
     except ImportError as error:
         raise MissingDependency(f"{missing_packages(purpose, 'av', 'numpy')} ({error})") from error
     return av
+
+
+def missing_for(key: str) -> str:
+    """Return what a key of the configuration needs and is not installed, as a text for the user; empty for nothing.
+
+    What is installed is imported, so that this does not happen when the first reader comes.
+    """
+    try:
+        import_av(key)
+    except MissingDependency as error:
+        return str(error)
+    return ""

@@ -1,4 +1,4 @@
-"""A thread that transcodes the sound of one stream, beside the event loop."""
+"""A thread that transcodes one track of a stream, beside the event loop."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.transcode.audio import AudioTranscoder
 
 MAXIMUM_WAITING: Final = 1_000
 """Frames and descriptions of the track that wait for the thread: what a publisher sends at once when it begins, about
@@ -20,20 +19,36 @@ MAXIMUM_AGE: Final = 1.0
 """Seconds that a frame waits; older sound would only delay the pictures, or be played too late."""
 
 
-class AudioWorker:
+class Transcoder(Protocol):
+    """What transcodes frames. Used by one thread at a time."""
+
+    errors: int
+    """Frames that could not be decoded."""
+    problem: str
+    """Why the last one of them could not."""
+
+    def update(self, track: Track) -> None:
+        """Use the new description of the track for the following frames."""
+
+    def transcode(self, frame: Frame) -> list[Frame]:
+        """Return the frames that are ready after this frame."""
+        ...
+
+
+class Worker:
     """Transcodes batches of frames. All methods are called by one other thread, and none of them waits."""
 
     def __init__(
         self,
-        track: Track,
+        open_transcoder: Callable[[], Transcoder],
         *,
         deliver: Callable[[list[Frame]], None],
         fail: Callable[[Exception], None],
         name: str,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``deliver`` gets what was made of each batch, and ``fail`` an exception that ended the thread; both are
-        called in the thread. ``name`` is that of the thread."""
+        """``open_transcoder`` is called in the thread. ``deliver`` gets what was made of each batch, and ``fail`` an
+        exception that ended the thread; both are called in the thread. ``name`` is that of the thread."""
         self._deliver = deliver
         self._fail = fail
         self._now = now
@@ -48,7 +63,7 @@ class AudioWorker:
         """Frames that could not be decoded."""
         self.problem = ""
         """Why the last one of them could not."""
-        self.thread = threading.Thread(target=self._run, args=(track,), name=name, daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(open_transcoder,), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -77,9 +92,9 @@ class AudioWorker:
             self._batches.clear()
             self._condition.notify()
 
-    def _run(self, track: Track) -> None:
+    def _run(self, open_transcoder: Callable[[], Transcoder]) -> None:
         try:
-            transcoder = AudioTranscoder(track)
+            transcoder = open_transcoder()
             while (batch := self._next()) is not None:
                 frames = self._transcode(transcoder, *batch)
                 if frames and not self._is_closed:
@@ -98,7 +113,7 @@ class AudioWorker:
             self._waiting -= len(batch[1])
             return batch
 
-    def _transcode(self, transcoder: AudioTranscoder, received: float, entries: Sequence[Frame | Track]) -> list[Frame]:
+    def _transcode(self, transcoder: Transcoder, received: float, entries: Sequence[Frame | Track]) -> list[Frame]:
         frames: list[Frame] = []
         for entry in entries:
             if isinstance(entry, Track):

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +19,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtp import RtcpSrPacket
 from tests.protocols.webrtc.support import Fixture, exchange, running
 from tests.support.waiting import PATIENCE
+from tests.transcode.programs import TOLERANCE, publishing, transcoder_threads
 from tests.transcode.sound import TONE_HERTZ, clicks, encode, find_clicks, pitch
 
 from polycast.app import StartError
@@ -27,27 +27,9 @@ from polycast.media.codec import AC3, H264, MPEG4Audio, Opus, Speex
 from polycast.media.frame import Frame
 from polycast.media.timebase import timestamp_difference
 from polycast.media.track import Track
-from polycast.protocols.webrtc.transcoded import TranscodedTrack
-
-TOLERANCE = 0.02
-"""Seconds between flash and click."""
-THREAD_NAME = "audio transcoder"
-
-
-def transcoder_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
-
-
-@contextlib.asynccontextmanager
-async def publishing(url: str, container: str) -> AsyncIterator[None]:
-    """Publish flashes and clicks with FFmpeg, in a process of its own: PyAV holds the interpreter while it connects."""
-    script = Path(__file__).with_name("flashes.py")
-    process = await asyncio.create_subprocess_exec(sys.executable, str(script), url, container)
-    try:
-        yield
-    finally:
-        process.kill()
-        await process.wait()
+from polycast.protocols.webrtc.transcoded import TranscodedOutgoingTrack
+from polycast.transcode import audio
+from polycast.transcode.worker import MAXIMUM_WAITING
 
 
 @dataclass
@@ -186,8 +168,8 @@ def worker_of(fixture: Fixture, name: str) -> Any:
     stream = fixture.path(name).stream
     assert stream is not None
     track = fixture.server.transcoded(fixture.path(name), stream, stream.descriptions[0])
-    assert isinstance(track, TranscodedTrack)
-    return track._worker
+    assert isinstance(track, TranscodedOutgoingTrack)
+    return track.transcoded.worker
 
 
 async def test_two_viewers_share_an_encoder_and_the_last_ends_it() -> None:
@@ -208,6 +190,14 @@ async def test_two_viewers_share_an_encoder_and_the_last_ends_it() -> None:
             async with viewer(fixture, "mic") as third:
                 await fixture.until(lambda: len(third.sounds) > 10)
         assert len([line for line in fixture.log.lines if "is converted to Opus" in line]) == 2
+        await fixture.until(lambda: not transcoder_threads())
+
+
+async def test_a_path_can_have_its_sound_converted() -> None:
+    async with running(paths={"mic": {"transcodeAudio": True}, "all": {}}) as fixture:
+        feed = Feeding(fixture, "mic")
+        async with feeding(feed), viewer(fixture, "mic") as received:
+            await fixture.until(lambda: len(received.sounds) > 10)
         await fixture.until(lambda: not transcoder_threads())
 
 
@@ -244,21 +234,19 @@ async def test_garbage_and_new_parameters_do_not_end_anything() -> None:
 
 
 async def test_a_slow_machine_drops_sound_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from polycast.transcode import worker as module
-
     may_work = threading.Event()
 
-    class Slow(module.AudioTranscoder):
+    class Slow(audio.AudioTranscoder):
         def transcode(self, frame: Frame) -> list[Frame]:
             assert may_work.wait(PATIENCE)
             return super().transcode(frame)
 
-    monkeypatch.setattr(module, "AudioTranscoder", Slow)
+    monkeypatch.setattr(audio, "AudioTranscoder", Slow)
     async with running(webrtcTranscodeAudio=True) as fixture:
         feed = Feeding(fixture, "mic")
         async with viewer(fixture, "mic") as received:
             await fixture.until(lambda: len(fixture.path("mic").readers) == 1)
-            feed.write(module.MAXIMUM_WAITING + 50)
+            feed.write(MAXIMUM_WAITING + 50)
             worker = worker_of(fixture, "mic")
             assert worker.dropped >= 49
             may_work.set()

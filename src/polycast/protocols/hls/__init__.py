@@ -8,6 +8,7 @@ from polycast.config.declarations import SourceKind
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
+from polycast.transcode.pyav import missing_for
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
@@ -43,6 +44,12 @@ def _is_encrypted(configuration: Configuration) -> bool:
     return configuration[HlsConfiguration].hls_encryption
 
 
+def _find_missing(configuration: Configuration) -> str:
+    """Return what ``transcodeAudio`` needs and is not installed."""
+    is_used = any(path.transcode_audio for path in configuration.paths.values())
+    return missing_for("transcodeAudio") if is_used else ""
+
+
 HLS = ServerKind(
     name="HLS",
     collection="hlsmuxers",
@@ -54,6 +61,7 @@ HLS = ServerKind(
     address=Address(lambda configuration: "https" if _is_encrypted(configuration) else "http", is_page=True),
     item=HlsMuxerItem,
     can_kick=False,
+    find_missing=_find_missing,
     preload=_load_pages,
 )
 

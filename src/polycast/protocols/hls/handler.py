@@ -35,6 +35,7 @@ from polycast.protocols.hls.reasons import (
     stall_problem,
 )
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
+from polycast.protocols.hls.sound import planned_tracks
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
@@ -221,7 +222,7 @@ class RequestHandler:
                 "name": path.name,
                 "ready_since": path.ready_since,
                 "tracks": [track.codec_name for track in path.stream.descriptions],
-                "unsupported": [track.codec_name for track in select_tracks(variant, path.stream.descriptions)[1]],
+                "unsupported": [track.codec_name for track in select_tracks(variant, planned_tracks(variant, path))[1]],
                 "readers": len(path.readers),
             }
             for path in self._hub

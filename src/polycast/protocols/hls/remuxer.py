@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from polycast.net.http.transaction import Transaction
 from polycast.protocols.hls.blocked_requests import BlockedRequests
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
+from polycast.protocols.hls.sound import ConvertedSound, advice
 from polycast.protocols.hls.target import ResourceKey
 from polycast.wire.hls.directives import DeliveryDirectives
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
@@ -80,6 +82,7 @@ class Remuxer(FrameReader):
         settings: HlsConfiguration,
         *,
         numbers: FirstNumbers,
+        loop: asyncio.AbstractEventLoop,
         log: Log,
         now: Callable[[], float],
         responder: Responder,
@@ -105,17 +108,19 @@ class Remuxer(FrameReader):
         self.created = datetime.now(UTC)
         self.counters: Counters = Counters()
         """What was sent to viewers; the path counts it as well."""
-        self._muxer = Muxer(Variant(settings.hls_variant.value), stream.descriptions, options)
+        variant = Variant(settings.hls_variant.value)
+        self._sound = ConvertedSound(variant, loop)
+        self._muxer = Muxer(variant, self._sound.tracks_of(path, stream), options)
         self._log = log
         self._now = now
         self._responder = responder
         self._on_closed = on_closed
         self._on_wanted = on_wanted
         """Called if there are requests after the stream has ended."""
-        self._used = self._started = now()
+        self._used = now()
         self._ended: float | None = None
         """When the stream ended; None while it is live."""
-        self.last_delivery = self._started
+        self.last_delivery = self._used
         """When the publisher's last frames arrived; monotonic seconds."""
         self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests(
             self._look_up_again, self._deliver, self._give_up
@@ -130,7 +135,10 @@ class Remuxer(FrameReader):
     def _log_tracks(self) -> None:
         for track in self._muxer.skipped:
             self._log.warning(
-                "track %d (%s) is skipped: HLS cannot carry it in this variant", track.index + 1, track.codec_name
+                "track %d (%s) is skipped: HLS cannot carry it in this variant%s",
+                track.index + 1,
+                track.codec_name,
+                "" if self.path.configuration.transcode_audio else advice(self._muxer.variant, track),
             )
         self._log.info("is converting to HLS, %s", describe_tracks(self._muxer.tracks))
 
@@ -146,7 +154,7 @@ class Remuxer(FrameReader):
 
     def resume(self, path: Path, stream: Stream) -> bool:
         """Continue with another stream of the path, once attached to it; False if its codecs differ."""
-        if self._muxer.closed or not self._muxer.resume(stream.descriptions):
+        if self._muxer.closed or not self._muxer.resume(self._sound.tracks_of(path, stream)):
             return False
         self.path = path
         self._ended = None
@@ -156,7 +164,12 @@ class Remuxer(FrameReader):
         self._log_tracks()
         return True
 
+    def begin(self, stream: Stream) -> None:
+        """It was attached to the stream."""
+        self._sound.begin(self, stream, self._muxer.tracks)
+
     def deliver_frames(self, batch: FrameBatch) -> None:
+        self._sound.take(batch)
         muxer = self._muxer
         now = self.last_delivery = self._now()
         wall_time = WallTime(time.time_ns())
@@ -178,7 +191,7 @@ class Remuxer(FrameReader):
     @property
     def last_request(self) -> datetime:
         """Time of the last request for a file."""
-        return self.created + timedelta(seconds=self._used - self._started)
+        return datetime.now(UTC) - timedelta(seconds=self._now() - self._used)
 
     def item(self) -> HlsMuxerItem:
         """Return the item for the API."""
@@ -270,6 +283,7 @@ class Remuxer(FrameReader):
         self._log.info("created %s", "automatically" if address is None else f"(requested by {address})")
 
     def close_reader(self, reason: str) -> None:
+        self._sound.end(self)
         is_over = self.path.is_closed or self.path.stream is not None  # its settings changed, or this reader failed
         if is_over or self._muxer.closed or not self._muxer.has_content:
             self.close(reason)
@@ -310,6 +324,7 @@ class Remuxer(FrameReader):
         self._muxer.close()
         self.forget_answers()
         self.path.remove_reader(self)
+        self._sound.end(self)
         self._blocked.wake()
         self._on_closed(self)
         self._log.info("destroyed (%s)", reason)

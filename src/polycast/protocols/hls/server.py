@@ -138,6 +138,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         if remuxer is None:
             remuxer = self._make(path, stream, is_automatic=is_automatic)
         path.attach_reader(remuxer, stream)
+        remuxer.begin(stream)
         self.remuxers[path.name] = remuxer
         return remuxer
 
@@ -147,6 +148,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
             stream,
             self.settings,
             numbers=self._numbering.begin(path.name, time.time()),
+            loop=self.context.loop,
             log=self.log.child(f"muxer {path.name}"),
             now=self.now,
             responder=self.handler,

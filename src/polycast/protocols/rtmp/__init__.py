@@ -9,6 +9,7 @@ from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.rtmp.configuration import RtmpConfiguration
+from polycast.transcode.pyav import missing_for
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
@@ -49,6 +50,12 @@ def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
     return not settings.rtmp_disable and settings.rtmp_encryption is not without
 
 
+def _find_missing(configuration: Configuration) -> str:
+    """Return what ``transcodeAudio`` needs and is not installed."""
+    is_used = any(path.transcode_audio for path in configuration.paths.values())
+    return missing_for("transcodeAudio") if is_used else ""
+
+
 RTMP = ServerKind(
     name="RTMP",
     collection="rtmpconns",
@@ -57,6 +64,7 @@ RTMP = ServerKind(
     load=_load_rtmp,
     listeners=(Listener("rtmpAddress"),),
     address=Address(lambda _: "rtmp"),
+    find_missing=_find_missing,
 )
 
 RTMPS = ServerKind(
@@ -68,6 +76,7 @@ RTMPS = ServerKind(
     listeners=(Listener("rtmpsAddress"),),
     certificate=Certificate("rtmpServerCert", "rtmpServerKey"),
     address=Address(lambda _: "rtmps", is_shown=False),
+    find_missing=_find_missing,
 )
 
 PROTOCOL = Protocol(

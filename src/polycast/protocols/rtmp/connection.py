@@ -21,14 +21,17 @@ from polycast.net.address import join_host_port
 from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.protocols.rtmp.credentials import LoginCredentials
 from polycast.protocols.rtmp.reader import MessageReader, SharedMuxer
+from polycast.protocols.rtmp.selection import advice, select_converted
 from polycast.protocols.session_fields import session_fields
 from polycast.protocols.tcp_server import ServerConnection, TcpServer
+from polycast.protocols.transcoding import TranscodedTrack, transcoded_track
+from polycast.transcode.audio import AAC
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import Target
 from polycast.wire.rtmp.login import Login, Response
 from polycast.wire.rtmp.server import PLAY_NOT_FOUND, PLAY_REFUSED, PUBLISH_DENIED, PUBLISH_REFUSED
 from polycast.wire.rtmp.server import ServerConnection as Engine
-from polycast.wire.rtmp.supported import NOTHING_TO_CARRY
+from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, Selection
 
 KEY_FRAME_PATIENCE = 10.0
 """Seconds without a key frame after which a warning is logged; encoders send one every 1 to 5 seconds."""
@@ -62,8 +65,13 @@ class Host(TcpServer):
         """Remove a lost connection."""
 
     @abstractmethod
-    def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
-        """Return the muxer that serves these tracks of a stream. Raises LocalProtocolError."""
+    def shared_muxer(
+        self, stream: Stream, tracks: tuple[Track, ...], transcoded: tuple[TranscodedTrack, ...]
+    ) -> SharedMuxer:
+        """Return the muxer that serves these tracks of a stream; ``transcoded`` are those that are converted.
+
+        Raises LocalProtocolError.
+        """
 
 
 class Connection(ServerConnection, Publisher):
@@ -256,25 +264,40 @@ class Connection(ServerConnection, Publisher):
             self.user = target.user
 
     def _start_playing(self, path: Path, stream: Stream) -> None:
-        selection = self._engine.select_tracks(stream.descriptions)
-        for track, reason in selection.skipped:
-            self.log.warning("track %d (%s) is skipped: %s", track.index + 1, track.codec_name, reason)
+        selection, transcoded = self._select_tracks(path, stream)
         if not selection.tracks:
             raise PathError(NOTHING_TO_CARRY)
         try:
-            shared = self.server.shared_muxer(stream, selection.tracks)
+            shared = self.server.shared_muxer(stream, selection.tracks, transcoded)
             tracks = self._engine.accept_play(selection.tracks)
         except LocalProtocolError as error:
             raise PathError(str(error)) from None
         self._flush()
         reader = MessageReader(shared, self.outbox, self.counters, close=self._end_of_stream, reference=self.reference)
         path.attach_reader(reader, stream)
+        reader.begin(stream)
         self._reader = reader
         self._waiting_since = self.clock()
         self._stream = stream
         self.path, self.path_name = path, path.name
         self.mode = "read"
         self.log.info("is reading from path '%s', %s", path.name, describe_tracks(tracks))
+
+    def _select_tracks(self, path: Path, stream: Stream) -> tuple[Selection, tuple[TranscodedTrack, ...]]:
+        """Return the tracks for the client, and those among them that are converted for it."""
+        tracks, engine = stream.descriptions, self._engine
+        transcodes = path.configuration.transcode_audio
+        if transcodes:
+            loop = self.server.context.loop
+            selection, transcoded = select_converted(
+                engine, tracks, lambda track: transcoded_track(stream, track, AAC, loop, path.log)
+            )
+        else:
+            selection, transcoded = engine.select_tracks(tracks), ()
+        for track, reason in selection.skipped:
+            remedy = "" if transcodes else advice(track, selection)
+            self.log.warning("track %d (%s) is skipped: %s%s", track.index + 1, track.codec_name, reason, remedy)
+        return selection, transcoded
 
     def _end_of_stream(self, reason: str) -> None:
         self._reader = None
@@ -330,6 +353,7 @@ class Connection(ServerConnection, Publisher):
             return
         if reader is not None:
             path.remove_reader(reader)
+            reader.end()
         path.remove_publisher(self, reason)
         self.server.context.hub.release(path)
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from polycast.errors import LocalProtocolError
 from polycast.hub.batch import FrameBatch
 from polycast.hub.stats import Counters, Reference
-from polycast.hub.stream import FrameReader
+from polycast.hub.stream import FrameReader, Stream
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.net.outbox import Outbox
+from polycast.protocols.transcoding import TranscodedTrack
 from polycast.wire.rtmp.muxer import Muxer
 
 
@@ -34,8 +35,10 @@ class MessageForm(NamedTuple):
 class SharedMuxer:
     """Serialises a stream for all readers with the same tracks."""
 
-    def __init__(self, tracks: tuple[Track, ...]) -> None:
+    def __init__(self, tracks: tuple[Track, ...], transcoded: tuple[TranscodedTrack, ...] = ()) -> None:
+        """``transcoded``: those among the tracks that are made of others."""
         self.muxer = Muxer(tracks)
+        self.transcoded = transcoded
         self.indexes = frozenset(track.index for track in tracks)
         self._key_track = next((track.index for track in tracks if track.kind == "video"), None)
         self._form_key = ("messages", id(self))
@@ -51,6 +54,8 @@ class SharedMuxer:
         return batch.form(self._form_key, self._build)
 
     def _build(self, batch: FrameBatch) -> MessageForm:
+        for track in self.transcoded:
+            track.take(batch)
         muxer = self.muxer
         parts: list[bytes] = []
         offset = 0
@@ -103,7 +108,18 @@ class MessageReader(FrameReader):
         self._is_stale = False
         """Whether parameters changed after the client got the sequence headers, while nothing was sent to it."""
 
+    def begin(self, stream: Stream) -> None:
+        """The reader was attached to the stream."""
+        for track in self._shared.transcoded:
+            track.attach(self, stream)
+
+    def end(self) -> None:
+        """The reader was detached."""
+        for track in self._shared.transcoded:
+            track.detach(self)
+
     def close_reader(self, reason: str) -> None:
+        self.end()
         self._close(reason)
 
     def reference(self) -> Reference:

@@ -14,6 +14,7 @@ from polycast.protocols.base import ServerContext, ServerKind, new_session_id
 from polycast.protocols.rtmp.configuration import RtmpAuthMethod, RtmpConfiguration
 from polycast.protocols.rtmp.connection import Connection, Host
 from polycast.protocols.rtmp.reader import SharedMuxer
+from polycast.protocols.transcoding import TranscodedTrack
 from polycast.wire.rtmp.login import Login, LoginMethod
 
 
@@ -47,12 +48,14 @@ class RtmpServer(Host):
     def remove_client(self, connection: Connection) -> None:
         self._clients.pop(connection.id, None)
 
-    def shared_muxer(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedMuxer:
+    def shared_muxer(
+        self, stream: Stream, tracks: tuple[Track, ...], transcoded: tuple[TranscodedTrack, ...]
+    ) -> SharedMuxer:
         muxers = self._muxers.setdefault(stream, {})
         indexes = frozenset(track.index for track in tracks)
         shared = muxers.get(indexes)
         if shared is None:
-            shared = muxers[indexes] = SharedMuxer(tracks)
+            shared = muxers[indexes] = SharedMuxer(tracks, transcoded)
         else:
             shared.refresh(tracks)
         return shared

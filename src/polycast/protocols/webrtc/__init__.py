@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polycast.config.declarations import SourceKind
-from polycast.errors import MissingDependency
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
-from polycast.transcode.pyav import import_av
+from polycast.transcode.pyav import missing_for
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
@@ -34,15 +33,11 @@ def _is_encrypted(configuration: Configuration) -> bool:
 
 
 def _find_missing(configuration: Configuration) -> str:
-    """Return what ``webrtcTranscodeAudio`` needs and is not installed."""
-    if not configuration[WebRtcConfiguration].webrtc_transcode_audio:
-        return ""
-    try:
-        # It is also imported now so that this does not happen when the first viewer comes.
-        import_av("webrtcTranscodeAudio")
-    except MissingDependency as error:
-        return str(error)
-    return ""
+    """Return what ``webrtcTranscodeAudio`` and ``transcodeAudio`` need and is not installed."""
+    if configuration[WebRtcConfiguration].webrtc_transcode_audio:
+        return missing_for("webrtcTranscodeAudio")
+    is_used = any(path.transcode_audio for path in configuration.paths.values())
+    return missing_for("transcodeAudio") if is_used else ""
 
 
 WEBRTC = ServerKind(

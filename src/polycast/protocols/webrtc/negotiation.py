@@ -12,8 +12,8 @@ from polycast.media.codec import Codec, common_name, label
 from polycast.media.track import Track
 from polycast.protocols.webrtc.inbound import InboundTrack
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
-from polycast.protocols.webrtc.transcoded import OPUS, can_transcode
 from polycast.rtp.payload.registry import codec_from_sdp
+from polycast.transcode.audio import OPUS
 from polycast.wire.webrtc.codecs import (
     AUDIO_CODECS,
     VIDEO_CODECS,
@@ -83,8 +83,8 @@ def choose_tracks(
                 break
             refused.append(label(track.codec))
         else:
-            transcodable = next((track for track in tracks if can_transcode(track.codec)), None)
-            found = format_for(OPUS, media.formats)
+            transcodable = next((track for track in tracks if OPUS.can_be_made_of(track.codec)), None)
+            found = format_for(OPUS.codec, media.formats)
             if kind == "audio" and transcodes_audio and transcodable is not None and found is not None:
                 chosen.append(SentTrack(transcodable, media.mid, found, is_transcoded=True))
     if not chosen:
@@ -105,7 +105,7 @@ def _receiving(offer: RemoteDescription, kind: str) -> RemoteMedia | None:
 
 def _advice(tracks: Sequence[Track], transcodes_audio: bool) -> str:
     """Return which setting would make sound audible, as the end of a sentence; empty if there is none."""
-    names = [common_name(track.codec) for track in tracks if can_transcode(track.codec)]
+    names = [common_name(track.codec) for track in tracks if OPUS.can_be_made_of(track.codec)]
     return f"; {TRANSCODE_KEY}: yes converts {names[0]} to Opus" if names and not transcodes_audio else ""
 
 

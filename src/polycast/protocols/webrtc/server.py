@@ -14,7 +14,6 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import CannotPublish
 from polycast.hub.path import Path
 from polycast.hub.stream import Stream
-from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
 from polycast.media.track import Track
@@ -26,6 +25,7 @@ from polycast.net.interfaces import interface_addresses
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.pages import Pages
 from polycast.protocols.tcp_server import TcpServer
+from polycast.protocols.transcoding import TranscodedTrack, transcoded_track
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_ports import MediaPorts
@@ -33,7 +33,8 @@ from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
-from polycast.protocols.webrtc.transcoded import TranscodedTrack
+from polycast.protocols.webrtc.transcoded import TranscodedOutgoingTrack
+from polycast.transcode.audio import OPUS
 from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import parse_description
 from polycast.wire.webrtc.srtp_profiles import PROFILES
@@ -50,7 +51,6 @@ class OutgoingStream:
 
     def __init__(self) -> None:
         self._tracks: dict[int, OutgoingTrack] = {}
-        self._transcoded: dict[int, TranscodedTrack] = {}
         self._origin: int | None = None
 
     def track(self, track: Track) -> OutgoingTrack:
@@ -60,12 +60,13 @@ class OutgoingStream:
             outgoing = self._tracks[track.index] = OutgoingTrack(track, self._wall_time_of)
         return outgoing
 
-    def transcoded(self, track: Track, loop: asyncio.AbstractEventLoop, log: Log) -> TranscodedTrack:
-        """Return an audio track as Opus, created for the first viewer."""
-        transcoded = self._transcoded.get(track.index)
-        if transcoded is None:
-            transcoded = self._transcoded[track.index] = TranscodedTrack(track, self._wall_time_of, loop, log)
-        return transcoded
+    def transcoded(self, transcoded: TranscodedTrack) -> OutgoingTrack:
+        """Return a transcoded track, created for the first viewer."""
+        track = transcoded.track
+        outgoing = self._tracks.get(track.index)
+        if outgoing is None:
+            outgoing = self._tracks[track.index] = TranscodedOutgoingTrack(transcoded, self._wall_time_of)
+        return outgoing
 
     def _wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
         elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
@@ -160,7 +161,7 @@ class WebRtcServer(TcpServer):
 
     @property
     def transcodes_audio(self) -> bool:
-        """Whether sound that WebRTC cannot carry is converted to Opus."""
+        """Whether sound that WebRTC cannot carry is converted to Opus on all paths."""
         return self.settings.webrtc_transcode_audio
 
     @property
@@ -200,10 +201,10 @@ class WebRtcServer(TcpServer):
         """Return the outgoing track of a stream, shared by all viewers."""
         return self._outgoing.setdefault(stream, OutgoingStream()).track(track)
 
-    def transcoded(self, path: Path, stream: Stream, track: Track) -> TranscodedTrack:
+    def transcoded(self, path: Path, stream: Stream, track: Track) -> OutgoingTrack:
         """Return an audio track of a stream as Opus, shared by all viewers."""
-        outgoing = self._outgoing.setdefault(stream, OutgoingStream())
-        return outgoing.transcoded(track, self.context.loop, self.log.child(f"path {path.name}"))
+        transcoded = transcoded_track(stream, track, OPUS, self.context.loop, path.log)
+        return self._outgoing.setdefault(stream, OutgoingStream()).transcoded(transcoded)
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
         """Answer the offer of a viewer. Raises PathError or RemoteProtocolError."""

@@ -79,7 +79,7 @@ class Host(Protocol):
 
     @property
     def transcodes_audio(self) -> bool:
-        """Whether sound that WebRTC cannot carry is converted to Opus."""
+        """Whether sound that WebRTC cannot carry is converted to Opus on all paths."""
         ...
 
     @property
@@ -274,7 +274,8 @@ class ViewerSession(Session):
         user: str,
     ) -> None:
         """Raises RemoteProtocolError if the peer cannot receive any track of the stream."""
-        tracks, transcodes = stream.descriptions, server.transcodes_audio
+        tracks = stream.descriptions
+        transcodes = server.transcodes_audio or path.configuration.transcode_audio
         chosen = choose_tracks(offer, tracks, transcodes_audio=transcodes)
         outgoing = [
             (server.transcoded(path, stream, item.track) if item.is_transcoded else server.outgoing(stream, item.track))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from polycast.errors import ProtocolError
-from polycast.media.codec import Codec, MPEG2Video, MPEG4Video
+from polycast.media.codec import FLAC, Codec, MPEG2Video, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
 from polycast.wire.hls.options import Variant
 from polycast.wire.mp4 import sample_entries as mp4
 from polycast.wire.mpegts import codecs as mpegts
@@ -15,6 +15,8 @@ _NOT_PLAYED_IN_MPEGTS: Final[dict[type[Codec], str]] = {
     MPEG2Video: "players of HLS do not play it",
 }
 """Codecs that MPEG-TS carries, but not in HLS, and why."""
+_SOUND_FOR_ALL: Final = (MPEG4Audio, MPEGAudio)
+"""Codecs that all players play in all variants."""
 
 
 def supports(variant: Variant, codec: Codec) -> bool:
@@ -30,6 +32,18 @@ def obstacle(variant: Variant, codec: Codec) -> str | None:
     if mapping is None:
         return mpegts.CODECS.reason(codec)
     return _NOT_PLAYED_IN_MPEGTS.get(type(codec)) or mapping.obstacle(codec)
+
+
+def is_sound_for_all(variant: Variant, codec: Codec) -> bool:
+    """Return whether all current players can be expected to play sound of the codec in this variant.
+
+    In MPEG-TS, hls.js and Safari do not play Opus. In MP4, Safari plays it from version 17 on.
+    """
+    if not supports(variant, codec):
+        return False
+    return isinstance(
+        codec, (MPEG4Audio, MPEGAudio) if variant is Variant.MPEGTS else (MPEG4Audio, MPEGAudio, Opus, FLAC)
+    )
 
 
 def is_complete(codec: Codec) -> bool:

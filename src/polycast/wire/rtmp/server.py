@@ -222,14 +222,18 @@ class ServerConnection(Connection):
             self.abandon()
             raise
 
-    def select_tracks(self, tracks: Iterable[Track]) -> Selection:
-        """Return the tracks that the client can receive, according to what it announced when it connected."""
+    def select_tracks(self, tracks: Iterable[Track], *, presumes_enhanced_audio: bool = True) -> Selection:
+        """Return the tracks that the client can receive, according to what it announced when it connected.
+
+        ``presumes_enhanced_audio`` is that of `supported.select_tracks`.
+        """
         announced = self.capabilities
         return select_tracks(
             tracks,
             multitrack=announced.multitrack,
             four_ccs=announced.four_ccs,
             sound_formats=announced.sound_formats,
+            presumes_enhanced_audio=presumes_enhanced_audio,
         )
 
     def accept_play(self, tracks: Sequence[Track]) -> tuple[Track, ...]:

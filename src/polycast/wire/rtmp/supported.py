@@ -57,6 +57,7 @@ def select_tracks(
     multitrack: bool = False,
     four_ccs: frozenset[str] = frozenset(),
     sound_formats: int = 0,
+    presumes_enhanced_audio: bool = True,
 ) -> Selection:
     """Choose the tracks that a peer can take: of each kind the first, or more for one that understands more.
 
@@ -67,7 +68,8 @@ def select_tracks(
 
     A peer that announced no enhanced codecs may understand them all the same (FFmpeg from 6.1 on says nothing), or may
     fail at the first enhanced message (FFmpeg before that). So it gets them where it would get nothing else, as with
-    H265; but no enhanced audio beside a legacy video track, because the picture alone is better than nothing.
+    H265; but no enhanced audio beside a legacy video track, because the picture alone is better than nothing, and none
+    at all without ``presumes_enhanced_audio``, for those who have something better.
     """
     chosen: list[Track] = []
     skipped: list[tuple[Track, str]] = []
@@ -80,8 +82,8 @@ def select_tracks(
         if reason is None and number > 0:
             reason = _multitrack_obstacle(track, multitrack)
         if reason is None:
-            is_picture_at_risk = has_legacy_video and not multitrack
-            reason = _codec_obstacle(track, number, four_ccs, sound_formats, is_picture_at_risk)
+            is_audio_presumed = multitrack or (presumes_enhanced_audio and not has_legacy_video)
+            reason = _codec_obstacle(track, number, four_ccs, sound_formats, is_audio_presumed=is_audio_presumed)
         if reason is not None:
             skipped.append((track, reason))
             continue
@@ -107,7 +109,7 @@ def _multitrack_obstacle(track: Track, multitrack: bool) -> str | None:
 
 
 def _codec_obstacle(
-    track: Track, number: int, four_ccs: frozenset[str], sound_formats: int, is_picture_at_risk: bool
+    track: Track, number: int, four_ccs: frozenset[str], sound_formats: int, *, is_audio_presumed: bool
 ) -> str | None:
     codec = track.codec
     if number == 0 and _is_written_legacy(codec):
@@ -117,7 +119,7 @@ def _codec_obstacle(
     name = CODECS[codec].four_cc.decode("ascii")
     if four_ccs:
         return None if name in four_ccs or "*" in four_ccs else f"the peer did not announce support for {name}"
-    if track.kind == "audio" and is_picture_at_risk:
+    if track.kind == "audio" and not is_audio_presumed:
         return f"the peer did not announce Enhanced RTMP, which {codec.name} needs"
     return None
 

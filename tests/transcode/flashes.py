@@ -1,6 +1,6 @@
 """Publishes pictures that flash and sound that clicks at the beginning of each second, in real time, until killed.
 
-Called with the URL and FFmpeg's name of the container.
+Called with the URL, FFmpeg's name of the container and that of the encoder of the sound.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import numpy as np
 
 SIZE = 96
 PICTURES_PER_SECOND = 25
-RATE = 44_100
-FRAME_SIZE = 1024
 
 
-def publish(url: str, container: str) -> None:
+def publish(url: str, container: str, sound_encoder: str) -> None:
     """Never returns."""
     from tests.transcode.sound import clicks
 
-    second = clicks([0.0], 1.0, RATE)
+    rate, frame_size = (48_000, 960) if sound_encoder == "libopus" else (44_100, 1024)
+    second = clicks([0.0], 1.0, rate)
     with av.open(url, "w", format=container, options={"rtsp_transport": "tcp"}) as output:
         video: Any = output.add_stream("libx264", rate=PICTURES_PER_SECOND)
         video.width = video.height = SIZE
         video.pix_fmt = "yuv420p"
         video.gop_size = 10
         video.options = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
-        audio: Any = output.add_stream("aac", rate=RATE)
+        audio: Any = output.add_stream(sound_encoder, rate=rate)
         audio.layout = "stereo"
         begin = time.monotonic()
         number = sent = 0
@@ -43,15 +42,15 @@ def publish(url: str, container: str) -> None:
             picture.pts, picture.time_base = number, Fraction(1, PICTURES_PER_SECOND)
             output.mux(video.encode(picture))
             number += 1
-            while sent < RATE * number // PICTURES_PER_SECOND:
-                block = np.ascontiguousarray(np.take(second, range(sent, sent + FRAME_SIZE), axis=1, mode="wrap"))
+            while sent < rate * number // PICTURES_PER_SECOND:
+                block = np.ascontiguousarray(np.take(second, range(sent, sent + frame_size), axis=1, mode="wrap"))
                 sound = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
-                sound.sample_rate, sound.pts, sound.time_base = RATE, sent, Fraction(1, RATE)
+                sound.sample_rate, sound.pts, sound.time_base = rate, sent, Fraction(1, rate)
                 output.mux(audio.encode(sound))
-                sent += FRAME_SIZE
+                sent += frame_size
             time.sleep(max(0.0, begin + number / PICTURES_PER_SECOND - time.monotonic()))
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     publish(*sys.argv[1:])
