@@ -274,7 +274,7 @@ def test_lines_are_kept_until_a_file_can_be_written_again(
     assert "No such file or directory" in told
     directory.mkdir()
     Log(logger).info("two")
-    assert output._handlers[0].writer.flush(30)
+    assert next(iter(output._current.handlers)).writer.flush(30)
     assert [line[-3:] for line in lines(directory / "log", output)] == ["one", "two"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -70,9 +71,10 @@ class TallyServer(TcpServer):
     def make_connection(self) -> TallyConnection:
         return TallyConnection(self)
 
-    def open_more(self) -> list[str]:
+    async def open_more(self) -> list[str]:
         host, port = parse_address(self.configuration[TallyConfiguration].tally_datagram_address)
-        self._socket = UdpSocket(self.context.loop, open_udp_socket(host, port), self._on_datagram)
+        bound = await asyncio.to_thread(open_udp_socket, host, port)
+        self._socket = UdpSocket(self.context.loop, bound, self._on_datagram)
         return [f"{host}:{self._socket.port} (UDP)"]
 
     def close_more(self) -> None:

@@ -106,11 +106,12 @@ class Application:
 
     async def start(self) -> None:
         """Start everything. Raises StartError, after stopping what was started."""
-        self._configure_log(self.configuration)
+        await self._configure_log(self.configuration)
         self.log.info("polycast v%s", __version__)
         if self._loaded.source_path is not None:
             self.log.info("configuration loaded from %s", self._loaded.source_path)
-        for warning in (*self._loaded.warnings, *command_problems(self.configuration)):
+        problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
+        for warning in (*self._loaded.warnings, *problems):
             self.log.warning("%s", warning)
         try:
             await asyncio.to_thread(import_for, self.configuration)
@@ -139,7 +140,7 @@ class Application:
         await asyncio.to_thread(load_pages, new)
         changes_log = changed & {"logLevel", "logDestinations", "logFile"}
         if changes_log:
-            self._configure_log(new)
+            await self._configure_log(new)
         try:
             restarted = await self._servers.restart(old, new, changed)
             try:
@@ -149,15 +150,13 @@ class Application:
                 raise StartError(str(error)) from error
         except StartError:
             if changes_log:
-                self._configure_log(old)
+                await self._configure_log(old)
             raise
         await self._prepare_http_client(new)
         self.hub.access.configure(new)
         self.hub.configure(new.paths)
-        known = set(command_problems(old))
-        for problem in command_problems(new):
-            if problem not in known:
-                self.log.warning("%s", problem)
+        for problem in await asyncio.to_thread(_new_command_problems, old, new):
+            self.log.warning("%s", problem)
         for server in self.servers.values():
             server.apply(new)
 
@@ -202,14 +201,17 @@ class Application:
             server.ports[listener.key] if server is not None else parse_address(listener.address(self.configuration))[1]
         )
 
-    def _configure_log(self, configuration: Configuration) -> None:
-        if self._log_output is None:
+    async def _configure_log(self, configuration: Configuration) -> None:
+        output = self._log_output
+        if output is None:
             return
         destinations = [destination.value for destination in configuration.log_destinations]
         try:
-            self._log_output.configure(configuration.log_level.value, destinations, configuration.log_file)
+            opened = await asyncio.to_thread(output.open, destinations, configuration.log_file)
         except OSError as error:
             raise StartError(f"the log cannot be opened: {error}") from error
+        replaced = output.use(configuration.log_level.value, opened)
+        await asyncio.to_thread(replaced.close)
 
     def _sample_rates(self) -> None:
         self._timer = self._loop.call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
@@ -217,3 +219,9 @@ class Application:
         for path in self.hub:
             if path.stream is not None:
                 path.stream.rate.sample(path.stream.bytes_received, now)
+
+
+def _new_command_problems(old: Configuration, new: Configuration) -> list[str]:
+    """Return the problems with commands that the old configuration did not have. Looks for programs on disks."""
+    known = set(command_problems(old))
+    return [problem for problem in command_problems(new) if problem not in known]

@@ -57,3 +57,7 @@ def load_pages(configuration: Configuration) -> None:
     for kind in server_kinds():
         if kind.preload is not None and kind.is_enabled(configuration):
             kind.preload()
+    if configuration.api:
+        from polycast.control.pages import preload
+
+        preload()

@@ -51,7 +51,7 @@ class Servers:
             if changed & kind.restart_keys or (kind.name not in self.running and kind.is_enabled(new))
         ]
         _check_ports(new)
-        self._check_addresses(restarted, new, changed)
+        await self._check_addresses(restarted, new, changed)
         self._check_packages(new)
         await self._stop(restarted)
         try:
@@ -98,7 +98,7 @@ class Servers:
             if missing:
                 raise StartError(f"[{kind.name}] {missing}")
 
-    def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
+    async def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
         """Try new addresses before anything is stopped: a port in use must not disconnect anyone."""
         own_ports = {port for server in self.running.values() for port in server.ports.values()}
         for kind in kinds:
@@ -110,8 +110,9 @@ class Servers:
                 host, port = parse_address(listener.address(new))
                 if not port or port in own_ports:
                     continue
+                open_socket = open_udp_socket if listener.is_datagram else open_tcp_listener
                 try:
-                    (open_udp_socket if listener.is_datagram else open_tcp_listener)(host, port).close()
+                    (await asyncio.to_thread(open_socket, host, port)).close()
                 except OSError as error:
                     raise _start_error(kind, new, error) from error
 

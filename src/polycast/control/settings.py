@@ -113,7 +113,7 @@ class Settings:
         async with self._lock:
             old = self.configuration
             new = await asyncio.to_thread(edit.apply, old)  # with thousands of paths, this takes tenths of a second
-            check(old, new)
+            await asyncio.to_thread(check, old, new)
             write = None
             if old.api_persist or new.api_persist:
                 write = await self._prepare(edit, new)

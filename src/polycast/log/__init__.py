@@ -125,6 +125,18 @@ class _QueueHandler(logging.Handler):
         super().close()
 
 
+class LogHandlers:
+    """Open destinations. Opening and closing them may block."""
+
+    def __init__(self, handlers: Collection[_QueueHandler]) -> None:
+        self.handlers = handlers
+
+    def close(self) -> None:
+        """Write the remaining lines, for a limited time, and close the destinations."""
+        for handler in self.handlers:
+            handler.end()
+
+
 class LogOutput:
     """Connects a logger to the destinations of a configuration; `close` undoes it."""
 
@@ -132,13 +144,17 @@ class LogOutput:
         """``others`` are written to the same destinations: the loggers of libraries, if the program is the server."""
         self._logger = logger
         self._others = others
-        self._handlers: list[_QueueHandler] = []
+        self._current = LogHandlers(())
 
     def configure(self, level: str, destinations: Collection[str], file: str) -> None:
-        """Replace the level and destinations (``stdout``, ``file``, ``syslog``).
+        """Replace the level and destinations (``stdout``, ``file``, ``syslog``). May block.
 
         Raises OSError if a destination cannot be opened; the old ones remain then.
         """
+        self.use(level, self.open(destinations, file)).close()
+
+    def open(self, destinations: Collection[str], file: str) -> LogHandlers:
+        """Open destinations, without using them yet; may block. Raises OSError."""
         opened: list[tuple[Destination, _Formatter]] = []
         try:
             for name in sorted(destinations):
@@ -148,26 +164,32 @@ class LogOutput:
             for destination, _ in opened:
                 destination.close()
             raise
-        self.close()
-        self._handlers = [_QueueHandler(*one) for one in opened]
-        for handler in self._handlers:
-            for logger in (self._logger, *self._others):
+        return LogHandlers([_QueueHandler(*one) for one in opened])
+
+    def use(self, level: str, handlers: LogHandlers) -> LogHandlers:
+        """Write further lines to these destinations. Returns the previous ones, which the caller closes."""
+        previous, self._current = self._current, handlers
+        for logger in (self._logger, *self._others):
+            for handler in previous.handlers:
+                logger.removeHandler(handler)
+            for handler in handlers.handlers:
                 logger.addHandler(handler)
         self._logger.setLevel(LEVELS[level])
         self._logger.propagate = False
+        return previous
 
     def flush(self) -> None:
         """Wait until all lines are written, for a limited time."""
-        for handler in self._handlers:
+        for handler in self._current.handlers:
             handler.writer.flush()
 
     def close(self) -> None:
         """Flush and close the destinations."""
-        for handler in self._handlers:
-            for logger in (self._logger, *self._others):
+        previous, self._current = self._current, LogHandlers(())
+        for logger in (self._logger, *self._others):
+            for handler in previous.handlers:
                 logger.removeHandler(handler)
-            handler.end()
-        self._handlers = []
+        previous.close()
 
 
 def _open(destination: str, file: str) -> Destination:

@@ -16,7 +16,9 @@ MAXIMUM_IGNORED_BODY: Final = 64 * 1024
 
 def load_http_client() -> None:
     """Import the library, and what it would import with its first request. Takes tenths of a second; for a thread."""
-    import_module("httpx2")
+    import httpx2
+
+    httpx2.AsyncClient(verify=False, trust_env=False)  # imports the rest
     with contextlib.suppress(ImportError):
         import_module("anyio._backends._asyncio")
 

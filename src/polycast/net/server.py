@@ -70,6 +70,8 @@ class ConnectionServer(ABC):
         self._round: Iterator[Member] = iter(())
         """Members that have yet to be called in this second."""
         self._certificate: ServerCertificate | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        """Looks for a new certificate; a file system that hangs may delay it."""
 
     # For subclasses
 
@@ -94,8 +96,11 @@ class ConnectionServer(ABC):
         """Return what the log calls the listener."""
         return "TCP/TLS" if self.is_encrypted else "TCP"
 
-    def open_more(self) -> list[str]:
-        """Open other sockets before the listener; return their descriptions for the log. Raises OSError."""
+    async def open_more(self) -> list[str]:
+        """Open other sockets before the listener; return their descriptions for the log. Raises OSError.
+
+        Addresses may be names, whose resolution blocks: sockets are opened in a thread.
+        """
         return []
 
     def close_more(self) -> None:
@@ -117,11 +122,12 @@ class ConnectionServer(ABC):
     async def start(self) -> None:
         host, port = parse_address(self.address())
         if self.is_encrypted:
-            self._certificate = ServerCertificate(*self.certificate_files(), self.alpn_protocols)
+            files = self.certificate_files()
+            self._certificate = await asyncio.to_thread(ServerCertificate, *files, self.alpn_protocols)
         # First, since the error about its port is the clearest one if another server runs.
-        listener = open_tcp_listener(host, port)
+        listener = await asyncio.to_thread(open_tcp_listener, host, port)
         try:
-            texts = self.open_more()
+            texts = await self.open_more()
             self._listener = self._create_listener(listener)
         except BaseException:
             listener.close()
@@ -135,6 +141,8 @@ class ConnectionServer(ABC):
         self._round = iter(())
         if self._timer is not None:
             self._timer.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
         if self._listener is not None:
             self._listener.close()
         for connection in list(self._connections):
@@ -223,18 +231,19 @@ class ConnectionServer(ABC):
             self.on_second(now)
         except Exception:
             self.on_internal_error()
-        if self._certificate is not None and self._certificate.is_check_due(now):
-            self._renew(self._certificate)
+        is_renewing = self._renewal is not None and not self._renewal.done()
+        if self._certificate is not None and not is_renewing and self._certificate.is_check_due(now):
+            self._renewal = self.loop.create_task(self._renew(self._certificate))
 
     def on_internal_error(self) -> None:
         """Log and count the exception that is being handled, a bug."""
         self.log.exception("internal error")
         self.internal_errors += 1
 
-    def _renew(self, certificate: ServerCertificate) -> None:
+    async def _renew(self, certificate: ServerCertificate) -> None:
         """Use a renewed certificate for new connections; if it cannot be loaded, log that and keep the old one."""
         try:
-            has_changed = certificate.renew()
+            has_changed = await asyncio.to_thread(certificate.renew)
         except (OSError, ssl.SSLError) as error:
             self.log.warning("the new certificate cannot be used: %s", error)
         else:

@@ -146,6 +146,8 @@ def preload() -> None:
     version()
     for file in _ASSETS:
         _load(file)
+    for name in PAGES:
+        _read(name)
 
 
 @cache

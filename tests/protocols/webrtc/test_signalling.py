@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import uuid
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tests.protocols.webrtc.support import Fixture, running
 
 from polycast.media.codec import H264, H265, MPEG4Audio
 from polycast.media.track import Track
+from polycast.protocols.webrtc import server as server_module
 from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target
 from polycast.wire.webrtc.description import parse_description, parse_fragment
 
@@ -34,6 +37,26 @@ async def test_options_tell_what_is_allowed() -> None:
         assert response.status_code == 204
         assert response.headers["accept-post"] == "application/sdp"
         assert response.headers["access-control-allow-methods"] == "OPTIONS, GET, POST, PATCH, DELETE"
+
+
+async def test_additional_hosts_are_resolved_beside_the_loop_and_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(host: str, *_: object, **__: object) -> list[object]:
+        if host == "slow.example":
+            await asyncio.get_running_loop().create_future()
+        if host == "wrong.example":
+            raise socket.gaierror("Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (host, 0))] * 2
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(server_module, "RESOLVE_SECONDS", 0.01)
+    hosts = ["slow.example", "wrong.example", "192.0.2.9", "192.0.2.8"]
+    async with running(webrtcAdditionalHosts=hosts, webrtcIPsFromInterfaces=False) as fixture:
+        assert [candidate.address for candidate in fixture.server.candidates()] == ["192.0.2.9", "192.0.2.8"]
+        failed = "webrtcAdditionalHosts: '{}' cannot be resolved: {}"
+        assert fixture.log.find(failed.format("slow.example", "no answer within 0.01 s"))
+        assert fixture.log.find(failed.format("wrong.example", "Name or service not known"))
 
 
 async def test_preflight_needs_no_credentials() -> None:

@@ -60,6 +60,12 @@ def static_file(name: str) -> Response | None:
     return Response(content, media_type=TYPES[name], headers={"Cache-Control": "no-cache", "ETag": f'"{etag}"'})
 
 
+def preload() -> None:
+    """Read the files, so that no request waits for a disk."""
+    for name in TYPES:
+        _content(name)
+
+
 @cache
 def _content(name: str) -> bytes:
     return files(__package__).joinpath(name).read_bytes()

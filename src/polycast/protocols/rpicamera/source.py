@@ -83,6 +83,10 @@ def arguments(configuration: PathConfiguration) -> list[str]:
     return [*pairs, "--inline", "--flush", "--nopreview"]
 
 
+def _find_program() -> str | None:
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
 class RpiCameraPuller(Puller):
     """The camera with the settings of the path."""
 
@@ -90,7 +94,7 @@ class RpiCameraPuller(Puller):
     type_name: ClassVar[str] = "rpiCameraSource"
 
     async def pull(self, context: PullContext) -> None:
-        program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+        program = await asyncio.to_thread(_find_program)
         if program is None:
             raise PullError(
                 f"neither {PROGRAMS[0]} nor {PROGRAMS[1]} is installed; on a Raspberry Pi: apt install rpicam-apps"

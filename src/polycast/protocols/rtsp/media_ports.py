@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from polycast.errors import RemoteProtocolError
@@ -17,26 +18,26 @@ PacketHandler = Callable[[bytes, int, int], None]
 """Called with (data, start, end) for each datagram of a registered client."""
 
 
+def open_media_sockets(
+    rtp_address: tuple[str, int], rtcp_address: tuple[str, int], receive_buffer_size: int
+) -> tuple[socket.socket, socket.socket]:
+    """Return bound sockets for RTP and RTCP. Resolves names, so it may block. Raises OSError."""
+    rtp = open_udp_socket(*rtp_address, receive_buffer_size, SEND_BUFFER_SIZE)
+    try:
+        return rtp, open_udp_socket(*rtcp_address, receive_buffer_size, SEND_BUFFER_SIZE)
+    except OSError:
+        rtp.close()
+        raise
+
+
 class MediaPorts:
     """RTP and RTCP sockets; clients are identified by IP address and port."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        rtp_address: tuple[str, int],
-        rtcp_address: tuple[str, int],
-        receive_buffer_size: int,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, rtp: socket.socket, rtcp: socket.socket) -> None:
         self._rtp_clients: dict[Address, PacketHandler] = {}
         self._rtcp_clients: dict[Address, PacketHandler] = {}
         self._touched: dict[Callable[[], None], None] = {}
         """Called after all datagrams of a wake-up were delivered: the streams' `end_of_read`."""
-        rtp = open_udp_socket(*rtp_address, receive_buffer_size, SEND_BUFFER_SIZE)
-        try:
-            rtcp = open_udp_socket(*rtcp_address, receive_buffer_size, SEND_BUFFER_SIZE)
-        except OSError:
-            rtp.close()
-            raise
         self.rtp = UdpSocket(loop, rtp, self._on_rtp, self._on_drained)
         self.rtcp = UdpSocket(loop, rtcp, self._on_rtcp, self._on_drained)
 

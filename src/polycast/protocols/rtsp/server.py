@@ -12,7 +12,7 @@ from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.rtsp.configuration import AuthMethod, RtspConfiguration
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.context import SessionContext
-from polycast.protocols.rtsp.media_ports import MediaPorts
+from polycast.protocols.rtsp.media_ports import MediaPorts, open_media_sockets
 from polycast.protocols.rtsp.multicast import MulticastAllocator, MulticastGroups
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.reports import ReportSender
@@ -80,13 +80,14 @@ class RtspServer(TcpServer):
             session.close(reason)
         await super().stop(reason)
 
-    def open_more(self) -> list[str]:
+    async def open_more(self) -> list[str]:
         settings, context = self.settings, self.session_context
         protocols = context.endpoint.protocols
         texts: list[str] = []
         if Protocol.UDP in protocols:
             rtp, rtcp = parse_address(settings.rtp_address), parse_address(settings.rtcp_address)
-            context.ports = MediaPorts(context.loop, rtp, rtcp, int(settings.udp_read_buffer_size))
+            size = int(settings.udp_read_buffer_size)
+            context.ports = MediaPorts(context.loop, *await asyncio.to_thread(open_media_sockets, rtp, rtcp, size))
             numbers = context.ports.numbers
             texts += [f"{rtp[0]}:{numbers[0]} (UDP/RTP)", f"{rtcp[0]}:{numbers[1]} (UDP/RTCP)"]
         if Protocol.MULTICAST in protocols:

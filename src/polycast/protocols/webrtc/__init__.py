@@ -28,6 +28,18 @@ def _load_puller() -> type[Puller]:
     return WhepPuller
 
 
+def _prepare_puller() -> None:
+    from polycast.net.http_client import load_http_client
+
+    load_http_client()
+
+
+def _load_pages() -> None:
+    from polycast import web
+
+    web.preload()
+
+
 def _is_encrypted(configuration: Configuration) -> bool:
     return configuration[WebRtcConfiguration].webrtc_encryption
 
@@ -66,11 +78,14 @@ WEBRTC = ServerKind(
     packages={"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"},
     advice=", or set webrtc: no",
     find_missing=_find_missing,
+    preload=_load_pages,
 )
 
 PROTOCOL = Protocol(
     name="WebRTC",
     configuration=WebRtcConfiguration,
     servers=(WEBRTC,),
-    pulls=(Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps")), _load_puller, is_for_library=False),),
+    pulls=(
+        Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps")), _load_puller, _prepare_puller, is_for_library=False),
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,8 +26,8 @@ _TCP_FOUNDATION: Final = "2"
 class MediaPorts:
     """What the sessions of a server receive media on."""
 
-    def __init__(self, server: TcpServer, settings: WebRtcConfiguration) -> None:
-        """Open the ports. Raises OSError."""
+    def __init__(self, server: TcpServer) -> None:
+        self._server = server
         self._peers = Peers()
         self._datagrams: DatagramPort | None = None
         self._streams: StreamPort | None = None
@@ -34,19 +35,22 @@ class MediaPorts:
         """The ports, for the log."""
         self.hosts: list[str] = []
         """The addresses that are listened on; an empty one is every interface."""
+
+    async def open(self, settings: WebRtcConfiguration) -> None:
+        """Open the ports. Raises OSError."""
         if settings.webrtc_local_udp_address:
             host, port = parse_address(settings.webrtc_local_udp_address)
-            bound = open_udp_socket(host, port, BUFFER_SIZE, BUFFER_SIZE)
-            self._datagrams = DatagramPort(server.loop, self._peers, bound)
+            bound = await asyncio.to_thread(open_udp_socket, host, port, BUFFER_SIZE, BUFFER_SIZE)
+            self._datagrams = DatagramPort(self._server.loop, self._peers, bound)
             self._add_text(host, self._datagrams.port, "UDP")
         if settings.webrtc_local_tcp_address:
             host, port = parse_address(settings.webrtc_local_tcp_address)
             try:
-                listener = open_tcp_listener(host, port)
+                listener = await asyncio.to_thread(open_tcp_listener, host, port)
             except OSError:
                 self.close()
                 raise
-            self._streams = StreamPort(server, self._peers, listener)
+            self._streams = StreamPort(self._server, self._peers, listener)
             self._add_text(host, self._streams.port, "TCP")
 
     def _add_text(self, host: str, port: int, kind: str) -> None:

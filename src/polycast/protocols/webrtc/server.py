@@ -45,6 +45,9 @@ HANDSHAKE_TICK: Final = 0.05
 MAXIMUM_UNCONNECTED: Final = 1_000
 """Sessions that are not connected yet; each uses about 50 KB for up to ``webrtcHandshakeTimeout``."""
 
+RESOLVE_SECONDS: Final = 5.0
+"""Seconds that the start waits for the addresses of ``webrtcAdditionalHosts``."""
+
 
 class OutgoingStream:
     """The tracks of one stream for all viewers, on one clock."""
@@ -106,10 +109,12 @@ class WebRtcServer(TcpServer):
     def make_connection(self) -> asyncio.BaseProtocol:
         return HttpConnection(self)
 
-    def open_more(self) -> list[str]:
-        self._media = MediaPorts(self, self.settings)
-        self._hosts = self._find_hosts(self._media.hosts)
-        return self._media.texts
+    async def open_more(self) -> list[str]:
+        ports = MediaPorts(self)
+        await ports.open(self.settings)
+        self._media = ports
+        self._hosts = await self._find_hosts(ports.hosts)
+        return ports.texts
 
     async def stop(self, reason: str) -> None:
         self._close_sessions(reason)  # before their TCP connections
@@ -173,25 +178,23 @@ class WebRtcServer(TcpServer):
         """Return the server's candidates."""
         return self._media.candidates(self._hosts) if self._media is not None else []
 
-    def _find_hosts(self, listening: Sequence[str]) -> list[str]:
+    async def _find_hosts(self, listening: Sequence[str]) -> list[str]:
         settings = self.settings
         hosts = list(settings.webrtc_additional_hosts)
         if settings.webrtc_ips_from_interfaces:
             names = settings.webrtc_ips_from_interfaces_list
             for host in listening:
                 hosts += [host] if host else interface_addresses(names)
-        found: list[str] = []
-        for item in hosts:
-            for address in self._resolve(item):
-                if address not in found:
-                    found.append(address)
-        return found
+        found = await asyncio.gather(*map(self._resolve, hosts))
+        return list(dict.fromkeys(address for addresses in found for address in addresses))
 
-    def _resolve(self, host: str) -> list[str]:
+    async def _resolve(self, host: str) -> list[str]:
         try:
-            infos = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                infos = await self.loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
         except OSError as error:
-            self.log.warning("webrtcAdditionalHosts: '%s' cannot be resolved: %s", host, error)
+            reason = f"no answer within {RESOLVE_SECONDS:g} s" if isinstance(error, TimeoutError) else error
+            self.log.warning("webrtcAdditionalHosts: '%s' cannot be resolved: %s", host, reason)
             return []
         return [str(info[4][0]) for info in infos]
 
