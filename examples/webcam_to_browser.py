@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--any-port", action="store_true", help="let the system choose the ports")
     options = parser.parse_args()
 
-    configuration: dict[str, object] = {"hlsDisable": False}
+    configuration: dict[str, object] = {"hls": True}
     if options.any_port:
         configuration |= {"rtspAddress": "127.0.0.1:0", "hlsAddress": "127.0.0.1:0"}
     camera = pictures(None if options.synthetic else options.camera)

@@ -66,7 +66,7 @@ def test_check_without_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the default configuration is valid, with 1 path" in text
 
 
-@pytest.mark.parametrize("name", ["rtsp-simple-server.yml", "polycast.yml"])
+@pytest.mark.parametrize("name", ["rtsp-simple-server.yml", "mediamtx.yml", "polycast.yml"])
 def test_default_files(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / name).write_text("paths:\n  a:\n  b:\n")
     assert main(["--check"]) == 0
@@ -78,6 +78,36 @@ def test_reference_s_file_comes_first(folder: Path, capsys: pytest.CaptureFixtur
     (folder / "polycast.yml").write_text("paths:\n  a:\n  b:\n")
     assert main(["--check"]) == 0
     assert "rtsp-simple-server.yml is valid, with 1 path" in capsys.readouterr().out
+
+
+def test_the_dialect_is_chosen_by_name_key_or_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("mediamtx.yml", "polycast.yml"):
+        (folder / name).write_text("rtsp: no\npaths: {all_others: }\n")
+        assert main(["--check", name]) == 0
+    assert main(["--check", "--dialect", "rtsp-simple-server", "mediamtx.yml"]) == 1
+    assert "mediamtx.yml: line 1: non-existent parameter: 'rtsp' (a setting of MediaMTX" in capsys.readouterr().out
+    (folder / "rtsp-simple-server.yml").write_text("dialect: mediamtx\nrtsp: no\npaths: {all_others: }\n")
+    assert main(["--check"]) == 0
+    (folder / "mediamtx.yml").write_text("\ndialect: mediamtxx\n")
+    assert main(["--check", "mediamtx.yml"]) == 1
+    assert "mediamtx.yml: line 2: invalid dialect: 'mediamtxx' (one of: " in capsys.readouterr().out
+    assert main(["--check", "--dialect", "x"]) == 1
+
+
+def test_a_server_that_is_on_by_default_may_lack_its_packages(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polycast.app.optional.find_spec", lambda name: None if name == "OpenSSL" else name)
+    off = "WAR: WebRTC is off: WebRTC needs the package pyOpenSSL: pip install pyOpenSSL, or set webrtc: no"
+    for name, content, is_off in (
+        ("polycast.yml", "paths: {all: }", True),
+        ("mediamtx.yml", "webrtc: yes\npaths: {all: }", True),
+        ("polycast.yml", "webrtc: yes\npaths: {all: }", False),
+        ("rtsp-simple-server.yml", "paths: {all: }", False),
+    ):
+        (folder / name).write_text(content)
+        main(["--check", name])
+        assert (off in capsys.readouterr().out) is is_off
 
 
 def test_named_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

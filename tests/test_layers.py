@@ -50,8 +50,14 @@ PROTOCOL_NAMES = re.compile(r"rtsp(?!-simple-server)|rtmp|hls|webrtc|srt", re.IG
 """The name of the server that Polycast stands in for is no protocol's."""
 NAMELESS_LAYERS = ("hub", "control")
 ASSEMBLING_LAYERS = ("config", "app", "cli", "api")
-NAMING_MODULES = {"app/application.py", "app/codec_document.py"}
-"""Commands get the port of one protocol, as they always did; the table of codecs has a column for each container."""
+NAMING_MODULES = {
+    "app/application.py",
+    "app/codec_document.py",
+    "config/path_schema.py",
+    "config/dialects/mediamtx_unsupported.py",
+}
+"""Commands get the port of one protocol, as they always did; the table of codecs has a column for each container; the
+settings of a path have the names that users know, and another server has protocols that do not exist here."""
 
 MODULE_LINES = 600
 FUNCTION_LINES = 60

@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from polycast.config import Configuration, from_mapping, update
+from polycast.config.dialects.polycast import POLYCAST
 from polycast.config.fields import Field, configuration_fields, fields_of, path_fields
 from polycast.config.marks import LIVE, PATH, restarts
 from polycast.config.services import SERVICES
@@ -59,6 +60,8 @@ def other_value(field: Field) -> Any:
         return str(Duration(default + 1))
     if isinstance(default, int):
         return default * 2
+    if isinstance(default, tuple):
+        return ["other"]
     if field.key.endswith("Address"):
         return "127.0.0.9:9"
     assert isinstance(default, str), field.key
@@ -67,13 +70,14 @@ def other_value(field: Field) -> Any:
 
 @pytest.mark.parametrize("prefix", SERVICES)
 def test_a_service_restarts_its_listener_exactly_for_the_keys_that_require_it(prefix: str) -> None:
-    before = from_mapping({prefix: True, f"{prefix}Encryption": True, f"{prefix}User": "u", f"{prefix}Pass": "p"})
+    values = {prefix: True, f"{prefix}Encryption": True, f"{prefix}User": "u", f"{prefix}Pass": "p"}
+    before = from_mapping(values, POLYCAST)
     settings_of = SERVICES[prefix]
     for field in FIELDS.values():
         if not field.key.startswith(prefix):
             continue
         value = not field.of(before) if isinstance(field.default, bool) else other_value(field)
-        after = update(before, {field.key: value})
+        after = update(before, {field.key: value}, POLYCAST)
         is_restarted = listening(settings_of(before)) != listening(settings_of(after))
         assert is_restarted == (SERVICE_NAMES[prefix] in field.change.restarts), field.key
 
@@ -113,12 +117,12 @@ async def test_what_a_server_keeps_from_its_start_restarts_it(kind: ServerKind, 
     loop = asyncio.get_running_loop()
     values = {key: "127.0.0.1:0" for key in FIELDS if key.endswith("Address")}
     encrypted = {
-        "encryption": "optional",
+        "rtspEncryption": "optional",
         "rtmpEncryption": "optional",
         "hlsEncryption": True,
         "webrtcEncryption": True,
     }
-    configuration = from_mapping({**values, **certificate, **encrypted, "webrtc": True})
+    configuration = from_mapping({**values, **certificate, **encrypted, "webrtc": True}, POLYCAST)
     assert kind.is_enabled(configuration)
     context = ServerContext(loop, Hub(loop=loop, log=Log(), access=AccessControl()), Log())
     at_start: set[str] = set()

@@ -45,7 +45,7 @@ async def main():
     sys.meta_path.insert(0, Watch())
     port = external.sockets[0].getsockname()[1]
     new = validate(replace(
-        app.configuration, rtmp_disable=False, hls_disable=False, api=True, metrics=True, pprof=True,
+        app.configuration, rtmp=True, hls=True, api=True, metrics=True, pprof=True,
         external_authentication_url=f"http://127.0.0.1:{port}/", hls_encryption=False,
         paths={
             "all": PathConfiguration(),

@@ -81,7 +81,7 @@ def test_its_keys_are_documented() -> None:
     markdown = configuration_markdown()
     assert "## Tally\n\n### `tallyDisable` *(new)*\n\nDisable Tally.\n" in markdown
     assert markdown.index("webrtcAddress") < markdown.index("### `tallyMode`") < markdown.index("## Paths")
-    assert "values: `lines`, `bytes`; variable: `RTSP_TALLYMODE`" in markdown
+    assert "values: `lines`, `bytes`; variable: `POLYCAST_TALLYMODE`" in markdown
     assert configuration_schema()["properties"]["tallyStep"]["anyOf"][0] == {"type": "integer"}
     assert re.search(r"^## Tally #+$", polycast_yml(), re.MULTILINE)
     assert "\ntallyAddress: :7001\n" in polycast_yml()

@@ -1,4 +1,4 @@
-# Polycast with FFmpeg, for commands of the configuration (runOnDemand, runOnReady...):
+# Polycast with FFmpeg, for commands of the configuration (runOnDemand, runOnAvailable...):
 #
 #     docker build -t polycast .
 #     docker build -t polycast:ffmpeg -f docs/docker/ffmpeg.Dockerfile docs/docker

@@ -76,7 +76,7 @@ def test_a_wrong_configuration() -> None:
 
 
 def test_a_configuration_file(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     file.write_text(
         "rtspAddress: 127.0.0.1:0\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n  cam: {}\n"
     )

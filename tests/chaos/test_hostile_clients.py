@@ -61,11 +61,11 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     tools.make_certificate(tmp_path)
-    (tmp_path / "polycast.yml").write_text(
+    (tmp_path / "server.yml").write_text(
         "rtspAddress: 127.0.0.1:0\nrtspsAddress: 127.0.0.1:0\nrtmpAddress: 127.0.0.1:0\nhlsAddress: 127.0.0.1:0\n"
         "protocols: [tcp]\nencryption: optional\nmetrics: yes\nmetricsAddress: 127.0.0.1:0\npaths:\n  all:\n"
     )
-    with tools.start("polycast", [sys.executable, "-m", "polycast", "polycast.yml"], tmp_path) as program:
+    with tools.start("polycast", [sys.executable, "-m", "polycast", "server.yml"], tmp_path) as program:
         for name in ("RTSP", "RTSPS", "RTMP", "HLS", "metrics"):
             program.wait_until(lambda name=name: f"[{name}] listener opened" in program.output, f"{name} listener")
         yield Server(program)

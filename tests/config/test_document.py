@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from polycast.config import Configuration, PathConfiguration, load
+from polycast.config import PathConfiguration, load
+from polycast.config.dialects.registry import LEGACY, POLYCAST
+from polycast.config.dialects.views import view_of
 from polycast.config.document import default_text, documents, main
-from polycast.config.fields import configuration_fields, path_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "polycast.yml"
-FIELDS = {**configuration_fields(), **path_fields()}
+OWN = view_of(POLYCAST)
+REFERENCE = view_of(LEGACY)
+FIELDS = {**REFERENCE.fields, **REFERENCE.path_fields}
 
 # Every key of rtsp-simple-server v0.20.0, as its users write it.
 REFERENCE_KEYS = re.findall(
@@ -56,16 +60,16 @@ def test_every_key_of_the_reference_is_there() -> None:
 def test_shipped_file_has_every_key_once_with_its_default() -> None:
     settings = re.findall(r"^(?: {4})?([a-zA-Z0-9]+):(?: (.*))?$", SHIPPED.read_text(), re.MULTILINE)
     assert settings == [
-        *[(key, default_text(field)) for key, field in configuration_fields().items()],
+        *[(key, default_text(field)) for key, field in OWN.fields.items()],
         ("paths", ""),
-        *[(key, default_text(field)) for key, field in path_fields().items()],
+        *[(key, default_text(field)) for key, field in OWN.path_fields.items()],
     ]
 
 
 def test_shipped_file_is_the_defaults() -> None:
     loaded = load(str(SHIPPED), {})
     assert loaded.warnings == []
-    assert loaded.configuration == Configuration(paths={"~^.*$": PathConfiguration()})
+    assert loaded.configuration == msgspec.structs.replace(OWN.defaults, paths={"~^.*$": PathConfiguration()})
 
 
 def test_every_description_is_prose() -> None:

@@ -59,11 +59,11 @@ def test_update(configuration: Configuration) -> None:
         configuration, {"rtmpDisable": True, "readTimeout": "7s", "protocols": ["tcp"], "paths": {"x": {}}}
     )
     assert changed.read_timeout == 7
-    assert changed[RtmpConfiguration].rtmp_disable is True
-    assert changed[RtspConfiguration].protocols == {"tcp"}
+    assert changed[RtmpConfiguration].rtmp is False
+    assert changed[RtspConfiguration].rtsp_transports == {"tcp"}
     assert changed.paths == configuration.paths
     assert configuration.read_timeout == 10
-    assert changed_keys(configuration, changed) == {"rtmpDisable", "readTimeout", "protocols"}
+    assert changed_keys(configuration, changed) == {"rtmp", "readTimeout", "rtspTransports"}
 
 
 @pytest.mark.parametrize(

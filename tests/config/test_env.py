@@ -28,11 +28,11 @@ def test_values_of_every_kind() -> None:
     ) == replace(
         Configuration(),
         log_file="my.log",
-        read_buffer_count=128,
+        write_queue_size=128,
         api=True,
         read_timeout=Duration(22),
         hls_segment_max_size=Size(10 * 1024**2),
-        protocols=frozenset({Protocol.TCP, Protocol.UDP}),
+        rtsp_transports=frozenset({Protocol.TCP, Protocol.UDP}),
         rtmp_encryption=Encryption.OPTIONAL,
         external_authentication_url="http://host/",
         multicast_rtp_port=9000,
@@ -47,7 +47,7 @@ def test_booleans(text: str, value: bool) -> None:
 
 def test_file_and_environment() -> None:
     configuration = configured("{}", RTSP_PATHS_CAM1_SOURCE="rtsp://testing", RTSP_PROTOCOLS="tcp")
-    assert configuration[RtspConfiguration].protocols == {"tcp"}
+    assert configuration[RtspConfiguration].rtsp_transports == {"tcp"}
     assert configuration.paths == {"cam1": PathConfiguration(source="rtsp://testing")}
 
 

@@ -62,7 +62,7 @@ def test_file_with_a_path() -> None:
         10,
         10,
     )
-    assert (cam1.run_on_demand_close_after, cam1.rpi_camera_width, cam1.rpi_camera_level) == (10, 1280, "4.1")
+    assert (cam1.run_on_demand_close_after, cam1.rpi_camera_width, cam1.rpi_camera_h264_level) == (10, 1280, "4.1")
 
 
 def test_values_of_every_kind() -> None:
@@ -73,12 +73,12 @@ def test_values_of_every_kind() -> None:
     )
     assert configuration.log_destinations == {"file", "syslog"}
     assert configuration.read_timeout == 90
-    assert configuration.read_buffer_count == 1024
+    assert configuration.write_queue_size == 1024
     assert configuration.api is True
     rtsp, hls = configuration[RtspConfiguration], configuration[HlsConfiguration]
-    assert rtsp.protocols == {Protocol.TCP}
-    assert rtsp.encryption is Encryption.OPTIONAL
-    assert rtsp.auth_methods == (AuthMethod.DIGEST,)
+    assert rtsp.rtsp_transports == {Protocol.TCP}
+    assert rtsp.rtsp_encryption is Encryption.OPTIONAL
+    assert rtsp.rtsp_auth_methods == (AuthMethod.DIGEST,)
     assert hls.hls_segment_max_size == Size(1536 * 1024**2)
     assert [str(network) for network in hls.hls_trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert str(rtsp.multicast_ip_range) == "239.0.0.0/24"
@@ -93,7 +93,7 @@ def test_values_of_every_kind() -> None:
     ],
 )
 def test_encryption_quoted_or_not(value: str, expected: Encryption) -> None:
-    assert parse(f"protocols: [tcp]\nencryption: {value}")[RtspConfiguration].encryption is expected
+    assert parse(f"protocols: [tcp]\nencryption: {value}")[RtspConfiguration].rtsp_encryption is expected
     assert parse(f"rtmpEncryption: {value}")[RtmpConfiguration].rtmp_encryption is expected
 
 
@@ -104,12 +104,12 @@ def test_boolean_words_that_mean_yes(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["no", "off", "false", "FALSE"])
 def test_boolean_words_that_mean_no(word: str) -> None:
-    assert parse(f"rtspDisable: {word}")[RtspConfiguration].rtsp_disable is False
+    assert parse(f"rtspDisable: {word}")[RtspConfiguration].rtsp is True
 
 
 def test_text_stays_as_it_was_written() -> None:
     written = parse(path("publishUser: 0123\npublishPass: 1_000\nrunOnReady: yes")).paths["mypath"]
-    assert (written.publish_user, written.publish_pass, written.run_on_ready) == ("0123", "1_000", "yes")
+    assert (written.publish_user, written.publish_pass, written.run_on_available) == ("0123", "1_000", "yes")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_text_stays_as_it_was_written() -> None:
         ("readBufferCount: 0", 512),
         ("hlsSegmentMaxSize: 0B", 50 * 1024**2),
         ("rtspAddress: ''", ":8554"),
-        ("hlsAllowOrigin: ''", "*"),
+        ("hlsAllowOrigin: ''", ("*",)),
         ("protocols: []", frozenset(Protocol)),
         ("authMethods: []", (AuthMethod.BASIC, AuthMethod.DIGEST)),
         ("serverKey:", "server.key"),
@@ -282,7 +282,7 @@ def test_warnings() -> None:
 
 
 def test_load_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "rtsp-simple-server.yml"
     file.write_bytes(b"\xef\xbb\xbfpaths:\r\n  Cam_1:\r\n    source: publisher\r\n  all:\r\n    fallback: /x\r\n")
     loaded = load(str(file), {"RTSP_LOGLEVEL": "warn"})
     assert loaded.source_path == file
@@ -328,7 +328,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_from_mapping_takes_json_values() -> None:
     configuration = from_mapping({"api": True, "readBufferCount": 64, "protocols": ["tcp"], "paths": {"a": None}})
-    assert (configuration.api, configuration.read_buffer_count, configuration[RtspConfiguration].protocols) == (
+    assert (configuration.api, configuration.write_queue_size, configuration[RtspConfiguration].rtsp_transports) == (
         True,
         64,
         {"tcp"},

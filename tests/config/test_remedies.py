@@ -168,6 +168,7 @@ def test_a_configuration_without_paths_is_worth_a_warning(tmp_path: Path) -> Non
     assert "no path is configured" in warning
     assert "'paths:'" in warning
     assert "'  all:'" in warning
+    file = tmp_path / "rtsp-simple-server.yml"
     file.write_text("paths:\n  all_others:\n")
     (warning,) = load(str(file), {}).warnings
     assert "'all'" in warning

@@ -15,7 +15,8 @@ import pytest
 from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 
-from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.dialects.legacy import LEGACY
+from polycast.config.dialects.views import view_of
 from polycast.control.service import MAXIMUM_BODY
 
 
@@ -34,13 +35,13 @@ def is_moment(text: str) -> bool:
 
 async def test_configuration_has_every_key(server: Server) -> None:
     shown = await server.get("/v1/config/get")
-    assert set(shown) == {*configuration_fields(), "paths"}
+    assert set(shown) == {*view_of(LEGACY).fields, "paths"}
     assert shown["readTimeout"] == "10s"
     assert shown["protocols"] == ["tcp"]
     assert shown["hlsSegmentMaxSize"] == "50M"
     assert shown["encryption"] == "no"
     assert list(shown["paths"]) == ["~^.*$", "cam", "a/b"]
-    assert set(shown["paths"]["cam"]) == set(path_fields())
+    assert set(shown["paths"]["cam"]) == set(view_of(LEGACY).path_fields)
 
 
 async def test_headers_and_access_log(server: Server) -> None:
@@ -105,7 +106,7 @@ async def test_paths_show_publisher_readers_and_counters(server: Server) -> None
     item = (await server.get("/v1/paths/list"))["items"]["cam"]
     assert {"confName", "conf", "source", "sourceReady", "tracks", "readers"} <= set(item)
     assert item["confName"] == "cam"
-    assert set(item["conf"]) == set(path_fields())
+    assert set(item["conf"]) == set(view_of(LEGACY).path_fields)
     assert set(item["source"]) == {"type", "id"}
     assert item["source"]["type"] == "rtspSession"
     assert item["sourceReady"] is True

@@ -20,7 +20,7 @@ from polycast.cli.top import Rates, age, bit_rate
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
 async def test_a_hangup_signal_reloads(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     file.write_text(FILE_HEAD)
     process = await asyncio.create_subprocess_exec(
         sys.executable,

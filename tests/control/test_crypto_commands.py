@@ -36,7 +36,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 
 async def test_a_server_starts_with_what_libsodium_encrypted(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     text = f"{FILE_HEAD}logLevel: debug\npaths:\n  cam:\n"
     file.write_bytes(base64.b64encode(nacl.secret.SecretBox(KEY.encode()).encrypt(text.encode())))
     async with serving(load(str(file), {"RTSP_CONFKEY": KEY})) as server:

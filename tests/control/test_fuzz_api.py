@@ -10,7 +10,8 @@ from typing import Any
 from tests.control.support import FILE_HEAD, running, running_file
 
 from polycast.config import load
-from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.dialects.legacy import LEGACY
+from polycast.config.dialects.views import view_of
 
 KEPT = {"api", "apiAddress", "apiEncryption", "apiUser", "apiPass", "apiPersist", "logDestinations", "logFile"}
 """Keys that would lock the test itself out, or write files."""
@@ -31,8 +32,10 @@ def body(randomness: random.Random, keys: list[str]) -> Any:
 
 async def test_random_requests() -> None:
     randomness = random.Random(17)
-    keys = sorted({*configuration_fields(), "nonsense", "paths"} - KEPT)
-    path_keys = sorted({*path_fields(), "nonsense"} - {"runOnInit", "runOnReady", "runOnRead", "runOnDemand"})
+    keys = sorted({*view_of(LEGACY).fields, "nonsense", "paths"} - KEPT)
+    path_keys = sorted(
+        {*view_of(LEGACY).path_fields, "nonsense"} - {"runOnInit", "runOnReady", "runOnRead", "runOnDemand"}
+    )
     seen: set[int] = set()
     async with running() as server:
         for _ in range(400):
@@ -58,7 +61,7 @@ async def test_random_requests() -> None:
 
 
 async def test_many_clients_at_once(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     async with running_file(file, FILE_HEAD + "apiPersist: yes\npaths:\n  # kept\n") as server:
         adds = [server.post(f"/v1/config/paths/add/p{number}") for number in range(30)]
         reads = [server.api.get("/v1/paths/list") for _ in range(30)]

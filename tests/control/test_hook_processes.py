@@ -237,7 +237,7 @@ class ServerProcess:
 
 @contextlib.asynccontextmanager
 async def server_process(tmp_path: Path, commands: list[str]) -> AsyncIterator[ServerProcess]:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     file.write_text(
         HEAD + "".join(f"  cam{index}:\n    runOnInit: {command}\n" for index, command in enumerate(commands))
     )

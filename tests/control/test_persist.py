@@ -193,7 +193,7 @@ HEAD = FILE_HEAD + "apiPersist: yes\n"
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "polycast.yml"
+    return tmp_path / "server.yml"
 
 
 async def test_changes_are_written_and_not_loaded_again(file: Path) -> None:
@@ -213,7 +213,7 @@ async def test_changes_are_written_and_not_loaded_again(file: Path) -> None:
         file.write_text(expected.replace("20s", "30s"))
         await server.until(lambda: float(server.app.configuration.read_timeout) == 30)
         assert sum("file changed" in line for line in server.log.lines) == 1
-        assert [path.name for path in file.parent.iterdir()] == ["polycast.yml"]
+        assert [path.name for path in file.parent.iterdir()] == ["server.yml"]
 
 
 async def test_without_the_setting_nothing_is_written(file: Path) -> None:
@@ -262,7 +262,7 @@ async def test_what_cannot_be_written_is_not_put_into_effect(file: Path, monkeyp
         assert refused.json()["error"] == "the configuration file can't be written: Permission denied"
         assert float(server.app.configuration.write_timeout) == 10
         assert file.read_text() == HEAD
-        assert [path.name for path in file.parent.iterdir()] == ["polycast.yml"]
+        assert [path.name for path in file.parent.iterdir()] == ["server.yml"]
 
 
 def test_a_change_at_the_last_moment_is_a_conflict(file: Path) -> None:

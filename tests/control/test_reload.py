@@ -52,7 +52,7 @@ class Flow:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "polycast.yml"
+    return tmp_path / "server.yml"
 
 
 CHANGES: list[tuple[str, Mapping[str, Any]]] = [
@@ -200,16 +200,16 @@ async def test_edits_in_place_renames_and_links(file: Path, tmp_path: Path) -> N
     for directory in versions.values():
         directory.mkdir()
     target = FILE_HEAD + "paths: {a: {}}\n"
-    (versions["..v1"] / "polycast.yml").write_text(target)
+    (versions["..v1"] / "server.yml").write_text(target)
     (tmp_path / "..data").symlink_to("..v1")
-    file.symlink_to("..data/polycast.yml")  # as Kubernetes does it
+    file.symlink_to("..data/server.yml")  # as Kubernetes does it
     async with running_file(file) as server:
         assert list(server.app.hub.paths) == ["a"]
-        (versions["..v2"] / "polycast.yml").write_text(target.replace("a:", "b:"))
+        (versions["..v2"] / "server.yml").write_text(target.replace("a:", "b:"))
         (tmp_path / "..new").symlink_to("..v2")
         os.replace(tmp_path / "..new", tmp_path / "..data")
         await server.until(lambda: list(server.app.hub.paths) == ["b"])
-        (versions["..v2"] / "polycast.yml").write_text(target.replace("a:", "c:"))
+        (versions["..v2"] / "server.yml").write_text(target.replace("a:", "c:"))
         await server.until(lambda: list(server.app.hub.paths) == ["c"])
         new = tmp_path / "new"
         new.write_text(target.replace("a:", "d:"))
@@ -304,7 +304,7 @@ async def test_sighup_reverts_changes_of_the_api(file: Path) -> None:
 async def test_a_program_changes_the_configuration() -> None:
 
     async with running() as server:
-        changed = replace(server.app.configuration, api_allow_origin="*")
+        changed = replace(server.app.configuration, api_allow_origins=("*",))
         await server.app.reload(changed)
         assert (await server.get("/v1/config/get"))["apiAllowOrigin"] == "*"
         with socket.create_server(("127.0.0.1", 0)) as other:

@@ -60,7 +60,7 @@ def run_hls_server(folder: Path, variant: str, settings: str = "", paths: str = 
     tools.make_certificate(folder)
     port, rtsp_port, rtmp_port = tools.free_port(), tools.free_port(), tools.free_port()
     encryption = "hlsEncryption: yes\nhlsServerKey: server.key\nhlsServerCert: server.crt\n"
-    configuration = folder / "polycast.yml"
+    configuration = folder / "server.yml"
     configuration.write_text(
         f"rtspAddress: 127.0.0.1:{rtsp_port}\nprotocols: [tcp]\nrtmpAddress: 127.0.0.1:{rtmp_port}\n"
         f"hlsAddress: 127.0.0.1:{port}\nhlsVariant: {variant}\nhlsAlwaysRemux: yes\n"

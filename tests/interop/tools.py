@@ -347,7 +347,7 @@ def run_server(
         hls_settings = f'hlsAddress: "{host}:{hls_port}"\nhlsVariant: {hls}\nhlsAlwaysRemux: yes\n'
     if hls == "lowLatency":
         hls_settings += "hlsEncryption: yes\nhlsServerKey: server.key\nhlsServerCert: server.crt\n"
-    configuration = folder / "polycast.yml"
+    configuration = folder / "server.yml"
     configuration.write_text(
         f'rtspAddress: "{host}:{port}"\nrtspsAddress: "{host}:{tls_port}"\nencryption: "optional"\n'
         f'rtpAddress: "{host}:{rtp}"\nrtcpAddress: "{host}:{rtp + 1}"\n'

@@ -40,7 +40,7 @@ def test_version(tmp_path: Path) -> None:
 
 
 def test_check(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     file.write_text("paths:\n  cam:\n")
     assert run("--check", cwd=tmp_path).stdout == f"{file} is valid, with 1 path\n"
     file.write_text("nonsense: 1\n")
@@ -51,7 +51,7 @@ def test_check(tmp_path: Path) -> None:
 
 
 def test_other_commands(tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     file.write_text("paths:\n  cam:\n")
     (tmp_path / "key").write_text("0123456789abcdef0123456789abcdef\n")
     assert run("encrypt", "--key-file", "key", file, "encrypted", cwd=tmp_path).returncode == 0

@@ -144,7 +144,7 @@ async def test_no_watchdog_is_wanted(listener: Listener) -> None:
 
 def test_a_whole_life(listener: Listener, tmp_path: Path) -> None:
     """Started, reloaded twice (well, and with a broken file), stopped: by a real process."""
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     file.write_text(CONFIGURATION)
     environment = {
         **os.environ,
@@ -183,7 +183,7 @@ def test_a_whole_life(listener: Listener, tmp_path: Path) -> None:
 
 
 def test_a_failed_start_is_never_ready(listener: Listener, tmp_path: Path) -> None:
-    file = tmp_path / "polycast.yml"
+    file = tmp_path / "server.yml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         file.write_text(CONFIGURATION.replace("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}", 1))
         done = subprocess.run(

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, choice_kind
 from polycast.config.marks import LIVE, NEW, Heading, restarts
 from polycast.config.section import Section
@@ -36,6 +37,6 @@ class TallyConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     tally_mode: Annotated[TallyMode, TALLY_MODE, LIVE, NEW, Meta(description="What is counted.")] = TallyMode.LINES
     tally_step: Annotated[int, LIVE, NEW, Meta(description="What each one counts for.")] = 1
 
-    def broken_rules(self) -> Iterator[ConfigurationError]:
+    def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         if self.tally_mode is TallyMode.BYTES and self.tally_step != 1:
             yield ConfigurationError("bytes count for one each", ("tallyStep",), ("tallyMode",))

@@ -10,6 +10,7 @@ from polycast.api.inbox import Inbox
 from polycast.api.runtime import CLIENT_THREAD
 from polycast.api.subscription import Subscription
 from polycast.config import from_mapping
+from polycast.config.dialects.polycast import POLYCAST
 from polycast.errors import PolycastError
 from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
@@ -28,7 +29,7 @@ class RemoteReading:
     def __init__(self, url: str, transport: str, fingerprint: str, *, reconnect: bool) -> None:
         self._puller = _make_puller(url)
         self._configuration = from_mapping(
-            {"paths": {PATH: {"source": url, "sourceProtocol": transport, "sourceFingerprint": fingerprint}}}
+            {"paths": {PATH: {"source": url, "rtspTransport": transport, "sourceFingerprint": fingerprint}}}, POLYCAST
         )
         self._reconnect = reconnect
         self._log = Log().child(f"reader of {without_credentials(url)}")

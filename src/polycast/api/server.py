@@ -41,7 +41,7 @@ class Server:
 
     ``configuration``: keys of the configuration file as a mapping, or the name of such a file. A file is used exactly
     as the command uses it. A mapping, or nothing, starts from defaults for embedding: RTSP at port 8554, RTMP and HLS
-    disabled (enable them with ``{"rtmpDisable": False, "hlsDisable": False}``), and every path may be published and
+    disabled (enable them with ``{"rtmp": True, "hls": True}``), and every path may be published and
     read. Any address may have port 0: the system then picks one, see `ports`. With port 0 for ``rtspAddress``, the UDP
     ports are picked as well.
 

@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from polycast.config import LoadedConfiguration, from_mapping, load
+from polycast.app.optional import without_missing
+from polycast.config import LoadedConfiguration, load
+from polycast.config.dialects.polycast import POLYCAST
+from polycast.config.dump import read_mapping
 from polycast.config.names import ALL_PATHS_ALIAS
 from polycast.protocols.registry import protocols, server_kinds
 
@@ -22,7 +25,7 @@ def embedded_defaults() -> Mapping[str, Any]:
 def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | None) -> LoadedConfiguration:
     """Return the configuration from a mapping, a file, or none. Raises ConfigurationError."""
     if isinstance(configuration, str | os.PathLike):
-        return load(os.fspath(configuration), {})
+        return without_missing(load(os.fspath(configuration), {}))
     given = dict(configuration or {})
     values = {**embedded_defaults(), **given}
     for listener in (listener for kind in server_kinds() for listener in kind.listeners if listener.follows):
@@ -30,4 +33,5 @@ def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | No
         if separator and port == "0":
             # With an automatic port, the other ports must not collide either.
             values.setdefault(listener.key, f"{host}:0")
-    return LoadedConfiguration(from_mapping(values), None, [], frozenset(given))
+    parsed, warnings = read_mapping(values, POLYCAST)
+    return LoadedConfiguration(parsed, None, warnings, frozenset(given))

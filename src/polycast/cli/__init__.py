@@ -15,13 +15,16 @@ from pathlib import Path
 import msgspec
 
 from polycast._version import __version__
-from polycast.config import LoadedConfiguration, PathConfiguration, load
+from polycast.config import LoadedConfiguration, load
+from polycast.config.detect import dialect_named
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import DIALECTS
 from polycast.config.names import ALL_PATHS
 from polycast.demo import DEMO_PATH
 from polycast.errors import ConfigurationError
 from polycast.log import printable
 
-DEFAULT_FILES = ("rtsp-simple-server.yml", "polycast.yml")
+DEFAULT_FILES = tuple(dialect.file for dialect in DIALECTS.values())
 """Files that are looked for in the working directory if none is given."""
 
 
@@ -68,12 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with _interruptible():
-            loaded = _load(options.config, demo=options.demo)
+            dialect = dialect_named(options.dialect) if options.dialect else None
+            loaded = _load(options.config, demo=options.demo, dialect=dialect)
     except ConfigurationError as error:
         for text in error.report or (str(error),):
             print(f"ERR: {printable(text)}")
         return 1
-    loader = functools.partial(_load, options.config, demo=options.demo, again=True)
+    loader = functools.partial(_load, options.config, demo=options.demo, again=True, dialect=dialect)
     if options.check:
         return _check(loaded)
     with _interruptible():
@@ -111,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"configuration file (default: {' or '.join(DEFAULT_FILES)} in the working directory, if it exists)",
     )
     parser.add_argument("--version", action="version", version=f"v{__version__}")
+    parser.add_argument(
+        "--dialect",
+        metavar="NAME",
+        help=f"the server whose names and defaults the file has: {', '.join(DIALECTS)} (default: by the file's name)",
+    )
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument(
         "--demo", action="store_true", help=f"publish a test picture and tone on the path '{DEMO_PATH}' (needs PyAV)"
@@ -118,23 +127,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(config: str | None, *, demo: bool, again: bool = False) -> LoadedConfiguration:
+def _load(
+    config: str | None, *, demo: bool, again: bool = False, dialect: Dialect | None = None
+) -> LoadedConfiguration:
     if config is not None and not (config == DEFAULT_FILES[0] and not Path(config).exists()):
         found: str | None = config
     else:
         found = next((name for name in DEFAULT_FILES if Path(name).is_file()), None)
-    loaded = load(found, os.environ, again=again)
+    loaded = load(found, os.environ, again=again, dialect=dialect)
     warnings = list(loaded.warnings)
     configuration = loaded.configuration
     if found is None:
         looked_for = f"{' and '.join(DEFAULT_FILES)} in {Path.cwd()}"
         warnings.insert(0, f"configuration file not found, using the default configuration (looked for {looked_for})")
         if not configuration.paths:
-            configuration = msgspec.structs.replace(configuration, paths={ALL_PATHS: PathConfiguration()})
+            configuration = msgspec.structs.replace(configuration, paths={ALL_PATHS: configuration.path_defaults})
     if demo and DEMO_PATH not in configuration.paths:
-        paths = {DEMO_PATH: PathConfiguration(), **configuration.paths}
+        paths = {DEMO_PATH: configuration.path_defaults, **configuration.paths}
         configuration = msgspec.structs.replace(configuration, paths=paths)
-    return msgspec.structs.replace(loaded, configuration=configuration, warnings=warnings)
+    from polycast.app.optional import without_missing
+
+    return without_missing(msgspec.structs.replace(loaded, configuration=configuration, warnings=warnings))
 
 
 def _check(loaded: LoadedConfiguration) -> int:

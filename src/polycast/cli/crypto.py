@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polycast.config.crypto import KEY_SIZE, decrypt, encrypt
-from polycast.config.env import KEY_VARIABLE
+from polycast.config.env import KEY_VARIABLE, key_variable
 from polycast.errors import ConfigurationError
 
 STANDARD_STREAM = "-"
@@ -62,7 +62,7 @@ def _key(file: str | None) -> str:
         lines = Path(file).read_text("utf-8", "surrogateescape").splitlines()
         key = lines[0] if lines else ""
     else:
-        key = os.environ.get(KEY_VARIABLE, "")
+        key = os.environ.get(key_variable(os.environ), "")
     if not key:
         raise ConfigurationError(f"there is no key: set {KEY_VARIABLE}, or give --key-file")
     return key

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from polycast.config import LogDestination
+from polycast.config.dialects.registry import dialect_of
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.control.command_check import command_problems
@@ -58,6 +59,7 @@ def _packages(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _certificates(configuration: Configuration) -> Iterator[Finding]:
+    dialect = dialect_of(configuration.dialect)
     used: list[tuple[str, str, tuple[str, str]]] = []
     for kind in server_kinds():
         certificate = kind.certificate
@@ -71,7 +73,8 @@ def _certificates(configuration: Configuration) -> Iterator[Finding]:
         try:
             load_server_context(*files)
         except (OSError, ssl.SSLError) as error:
-            yield Finding(f"{certificate_key}, {private_key}: {error.strerror or error}", is_error=True)
+            keys = f"{dialect.key(certificate_key)}, {dialect.key(private_key)}"
+            yield Finding(f"{keys}: {error.strerror or error}", is_error=True)
 
 
 def _ports(configuration: Configuration) -> Iterator[Finding]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polycast.config.authentication import DEFAULT_USERS
+from polycast.config.dialects.registry import dialect_of
+from polycast.config.dialects.views import view_of
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
@@ -13,7 +14,8 @@ from polycast.errors import ConfigurationError
 
 def _deciding_key(configuration: Configuration) -> str:
     """Return the key that decides about every request alone; empty if there is none."""
-    return "authInternalUsers" if configuration.auth_internal_users != DEFAULT_USERS else ""
+    defaults = view_of(dialect_of(configuration.dialect)).defaults
+    return "authInternalUsers" if configuration.auth_internal_users != defaults.auth_internal_users else ""
 
 
 def access_errors(configuration: Configuration) -> Iterator[ConfigurationError]:

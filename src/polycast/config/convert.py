@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from polycast.config.fields import Field, configuration_fields, path_fields, replace
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
-from polycast.config.reports import Report, raise_error
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.views import View, view_of
+from polycast.config.fields import Field, replace
+from polycast.config.names import ALL_PATHS, loaded_name
+from polycast.config.reports import Report, SettingKey, raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.suggest import unknown_key
+from polycast.config.unsupported import check_unsupported
 from polycast.config.yaml_problems import SPACE_IS_MISSING, is_assignment, is_space_missing
 from polycast.errors import ConfigurationError
+
+PATHS: Final = "paths"
+PATH_DEFAULTS: Final = "pathDefaults"
+DIALECT: Final = "dialect"
 
 
 class Key(str):
@@ -24,22 +31,66 @@ class Key(str):
     line: int
 
 
-def parse_fields(
-    values: Mapping[str, Any], fields: Mapping[str, Field], *within: str, report: Report = raise_error
-) -> dict[str, Any]:
-    """The Python names and typed values of the keys in ``values``; null stands for the default.
+class Reading:
+    """What is known about a configuration while it is read, besides its values."""
 
-    ``within`` is where they are, for errors, such as ``"paths", "cam"``. ``report`` is called with each error.
+    def __init__(self, dialect: Dialect, report: Report = raise_error) -> None:
+        """``report`` is called with each error; unless it raises, the key concerned keeps its default."""
+        self.dialect: Final = dialect
+        self.view: Final[View] = view_of(dialect)
+        self.report: Final = report
+        self.warnings: list[str] = []
+        self._written: dict[SettingKey, str] = {}
+
+    def note(self, field: Field, key: str, *within: str) -> None:
+        """Note the key under which a setting was given; warn once about a former name."""
+        new = self.dialect.replaced.get(key, "")
+        if field.is_former:
+            self._written[*self._scope(within), field.canonical] = key
+            new = self.dialect.key(field.canonical)
+        if new:
+            self.warn(f"parameter '{key}' is deprecated and has been replaced with '{new}'")
+
+    def warn(self, text: str) -> None:
+        """Add a warning, unless it was added before."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def as_written(self, key: SettingKey) -> SettingKey:
+        """Return a setting, named by its canonical key, under the name by which it was given."""
+        *within, last = key
+        return (*within, self._written.get((*self._scope(tuple(within)), last)) or self.dialect.key(last))
+
+    def _scope(self, within: tuple[str, ...]) -> SettingKey:
+        return within if len(within) < 2 else (within[0], loaded_name(within[1], self.dialect.names_of_all))
+
+
+def parse_fields(
+    values: Mapping[str, Any],
+    view: View,
+    *within: str,
+    base: Configuration | PathConfiguration,
+    reading: Reading | None = None,
+) -> dict[str, Any]:
+    """The Python names and typed values of the keys in ``values``, where null stands for the value in ``base``.
+
+    They are global settings or those of a path, as ``base``. ``within`` is where they are, for errors, such as
+    ``"paths", "cam"``. Without ``reading``, the first error is raised.
     """
+    is_path = isinstance(base, PathConfiguration)
+    fields = view.path_accepted if is_path else view.accepted
+    report = raise_error if reading is None else reading.report
     parsed = {}
-    for key, value in values.items():
-        field = fields.get(key)
+    for key in sorted(values, key=lambda key: key in fields and fields[key].is_former):
+        field, value = fields.get(key), values[key]
         if field is None:
-            error = unknown_key(key, of_path=fields is path_fields())
+            error = unknown_key(key, view, of_path=is_path)
             report(error.within(*within) if within else error)
             continue
+        if reading is not None:
+            reading.note(field, key, *within)
         try:
-            parsed[field.name] = field.default if value is None else field.kind.parse(value)
+            parsed[field.name] = field.of(base) if value is None else field.kind.parse(value)
         except ConfigurationError as error:
             errors = (error, *error.others)
         else:
@@ -49,79 +100,110 @@ def parse_fields(
     return parsed
 
 
-def parse_path(name: str, values: Mapping[str, Any] | None, report: Report = raise_error) -> PathConfiguration:
-    """The settings of one path. Rules between keys are not checked here."""
-    return PathConfiguration(**parse_fields(values or {}, path_fields(), "paths", name, report=report))
+def parse_path(
+    name: str, values: Mapping[str, Any] | None, view: View, base: PathConfiguration, reading: Reading | None = None
+) -> PathConfiguration:
+    """``base`` with the settings of one path. Rules between keys are not checked here."""
+    return msgspec.structs.replace(base, **parse_fields(values or {}, view, PATHS, name, base=base, reading=reading))
 
 
-def parse_configuration(values: Any, report: Report = raise_error) -> Configuration:
-    """The whole configuration. Rules between keys are not checked here.
-
-    ``report`` is called with each error; unless it raises, the key concerned keeps its default.
-    """
-    known = _known_keys(values, report)
-    paths = known.pop("paths", None) or {}
-    settings = parse_fields(known, configuration_fields(), report=report)
-    parsed = {str(name): parse_path(name, path, report) for name, path in paths.items()}
-    return replace(Configuration(), **settings, paths=parsed)
-
-
-def edit_path(path: PathConfiguration, name: str, values: Mapping[str, Any]) -> PathConfiguration:
-    """``path`` with the keys of ``values`` changed."""
-    return msgspec.structs.replace(path, **parse_fields(values, path_fields(), "paths", name))
+def parse_configuration(values: Any, reading: Reading) -> Configuration:
+    """The whole configuration. Rules between keys are not checked here."""
+    view = reading.view
+    known = _known_keys(values, reading)
+    paths = known.pop(PATHS, None) or {}
+    given_defaults = known.pop(PATH_DEFAULTS, None) or {}
+    known.pop(DIALECT, None)
+    settings = parse_fields(known, view, base=view.defaults, reading=reading)
+    base = view.defaults.path_defaults
+    base = msgspec.structs.replace(
+        base, **parse_fields(given_defaults, view, PATH_DEFAULTS, base=base, reading=reading)
+    )
+    parsed = {str(name): parse_path(name, path, view, base, reading) for name, path in paths.items()}
+    return replace(view.defaults, **settings, path_defaults=base, paths=parsed)
 
 
 def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
     """The keys that are set in ``values``: ``hlsVariant`` for a global key, ``paths.<name>.<key>`` for a path's key."""
-    given = {str(key) for key in values if key != "paths"}
-    for name, path in (values.get("paths") or {}).items():
+    given = {str(key) for key in values if key not in (PATHS, PATH_DEFAULTS)}
+    given.update(f"{PATH_DEFAULTS}.{key}" for key in values.get(PATH_DEFAULTS) or ())
+    for name, path in (values.get(PATHS) or {}).items():
         given.update(given_path_key(name, key) for key in path or ())
     return frozenset(given)
 
 
-def given_path_key(name: str, key: str) -> str:
+def given_path_key(name: str, key: str, names_of_all: tuple[str, ...] = ("all",)) -> str:
     """The name of a path's key in ``given_keys``."""
-    return f"paths.{ALL_PATHS if name == ALL_PATHS_ALIAS else name}.{key}"
+    return f"{PATHS}.{loaded_name(name, names_of_all)}.{key}"
 
 
-def _known_keys(values: Any, report: Report) -> dict[str, Any]:
+def _known_keys(values: Any, reading: Reading) -> dict[str, Any]:
     """Return ``values`` without unknown keys, all of which are reported before any value is parsed."""
     if not isinstance(values, Mapping):
-        report(ConfigurationError(f"not a map ({_map_hint(values)})"))
+        reading.report(ConfigurationError(f"not a map ({_map_hint(values)})"))
         return {}
     found: dict[str, Any] = {}
-    known = configuration_fields()
+    known, dialect = reading.view.accepted, reading.dialect
     for key, value in values.items():
-        if key == "paths":
-            found[key] = _known_path_keys(key, value, report)
-        elif key in known:
+        if key == PATHS:
+            found[key] = _known_paths(key, value, reading)
+        elif key == PATH_DEFAULTS and dialect.has_path_defaults:
+            found[key] = _known_defaults(key, value, reading)
+        elif key in known or key == DIALECT:
             found[key] = value
+        elif key in dialect.unsupported:
+            check_unsupported(key, value, dialect.unsupported[key], reading)
         else:
-            report(unknown_key(key, is_map=isinstance(value, Mapping)))
+            reading.report(unknown_key(key, reading.view, is_map=isinstance(value, Mapping)))
     return found
 
 
-def _known_path_keys(key: str, paths: Any, report: Report) -> dict[str, dict[str, Any]]:
+def _known_defaults(key: str, values: Any, reading: Reading) -> dict[str, Any]:
+    if values is not None and not isinstance(values, Mapping):
+        reading.report(
+            _at_line(key, ConfigurationError("not a map (write settings of paths below it, indented)", (key,)))
+        )
+        return {}
+    return _known_keys_of_path(values or {}, reading, key)
+
+
+def _known_paths(key: str, paths: Any, reading: Reading) -> dict[str, dict[str, Any]]:
     if paths is None:
         return {}
     if not isinstance(paths, Mapping):
-        error = ConfigurationError("parameter paths is not a map (write the names of paths below it, indented)")
-        error.line = getattr(key, "line", 0)
-        report(error)
+        text = "parameter paths is not a map (write the names of paths below it, indented)"
+        reading.report(_at_line(key, ConfigurationError(text)))
         return {}
-    known = path_fields()
     found: dict[str, dict[str, Any]] = {}
+    aliases = (*reading.dialect.names_of_all, ALL_PATHS)
     for name, path in paths.items():
         if path is not None and not isinstance(path, Mapping):
-            report(ConfigurationError(f"not a map ({_path_hint(name, path)})", ("paths", name)))
+            hint = _path_hint(name, path, reading.view)
+            reading.report(ConfigurationError(f"not a map ({hint})", (PATHS, name)))
             continue
-        found[name] = {}
-        for key, value in (path or {}).items():
-            if key in known:
-                found[name][key] = value
-            else:
-                report(unknown_key(key, of_path=True).within("paths", name))
+        if len(reading.dialect.names_of_all) > 1 and name in aliases and any(other in found for other in aliases):
+            reading.report(ConfigurationError("all_others, all and '~^.*$' are aliases", (PATHS, name)))
+            continue
+        found[name] = _known_keys_of_path(path or {}, reading, PATHS, name)
     return found
+
+
+def _known_keys_of_path(values: Mapping[str, Any], reading: Reading, *within: str) -> dict[str, Any]:
+    known, unsupported = reading.view.path_accepted, reading.dialect.path_unsupported
+    found = {}
+    for key, value in values.items():
+        if key in known:
+            found[key] = value
+        elif key in unsupported:
+            check_unsupported(key, value, unsupported[key], reading, *within)
+        else:
+            reading.report(unknown_key(key, reading.view, of_path=True).within(*within))
+    return found
+
+
+def _at_line(key: str, error: ConfigurationError) -> ConfigurationError:
+    error.line = getattr(key, "line", 0)
+    return error
 
 
 def _map_hint(values: Any) -> str:
@@ -131,8 +213,8 @@ def _map_hint(values: Any) -> str:
     return SPACE_IS_MISSING if isinstance(values, str) and is_space_missing(values) else form
 
 
-def _path_hint(name: str, value: Any) -> str:
-    if name in path_fields():
+def _path_hint(name: str, value: Any, view: View) -> str:
+    if name in view.path_fields:
         return f"'{name}' is a setting of a path: indent it more than the name of the path"
     if isinstance(value, str) and "://" in value:
         return "write 'source: ' and the address below it, indented"

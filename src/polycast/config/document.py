@@ -13,23 +13,34 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from polycast.config.fields import Field, configuration_fields, path_fields, paths_description
-from polycast.config.kinds import BOOLEAN, ENCRYPTION
-from polycast.config.names import ALL_PATHS_ALIAS
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import DIALECTS, LEGACY, MEDIAMTX, POLYCAST
+from polycast.config.dialects.views import view_of
+from polycast.config.fields import Field, paths_description
+from polycast.config.kinds import BOOLEAN
+from polycast.config.names import ALL_OTHERS
 from polycast.config.spelling import environment_name
-from polycast.config.values import Duration
+from polycast.config.values import Duration, Encryption
+
+_PREFIX: Final = POLYCAST.prefixes[-1]
+_DIALECT: Final = "The server whose names and defaults the file has, if its name does not tell."
+_PATH_DEFAULTS: Final = """\
+`pathDefaults`: settings of all paths that have no value of their own, such as `pathDefaults: {sourceOnDemand: yes}`.
+The variable of one is `POLYCAST_PATHDEFAULTS_<SETTING>`.
+"""
 
 YAML_WIDTH: Final = 100  # characters; comment lines of polycast.yml are not longer
 
 _YAML_HEAD: Final = """\
 Configuration of Polycast. Every setting is listed with its default value; settings that you do not change can be
-left out. Any setting can also be given as an environment variable, for example RTSP_RTSPADDRESS=:9554 for rtspAddress
-or RTSP_PATHS_CAM1_SOURCE=rtsp://camera/stream for the source of the path 'cam1'. Durations have a unit (200ms, 10s,
-1m30s), as do sizes (512K, 50M, 1G; multiples of 1024). An address is host:port, or :port for every interface.
+left out. Any setting can also be given as an environment variable, for example POLYCAST_RTSPADDRESS=:9554 for
+rtspAddress or POLYCAST_PATHS_CAM1_SOURCE=rtsp://camera/stream for the source of the path 'cam1'. Durations have a unit
+(200ms, 10s, 1m30s, 1d), as do sizes (512K, 50M, 1G; multiples of 1024). An address is host:port, or :port for every
+interface.
 """
 
 _PATHS_EXAMPLE: Final = """\
-A path for one camera, in addition to 'all', looks like this:
+A path for one camera, in addition to 'all_others', looks like this:
   cam1:
     source: rtsp://user:password@192.168.1.20:554/stream
 """
@@ -43,13 +54,34 @@ For editor support, there is also a JSON schema: [configuration.schema.json](con
 The configuration is a YAML file. Settings missing from the file use their default values. Environment variables
 override the file, and also work without one:
 
-- The variable of a setting is `RTSP_` and the setting in upper case: `RTSP_HLSVARIANT=fmp4`.
-- Lists are separated by commas: `RTSP_PROTOCOLS=tcp,udp`.
-- Lists of maps are JSON: `RTSP_WEBRTCICESERVERS2=[{"url": "stun:stun.example.com"}]`. Each value of an item also has
-  its own variable, with the number of the item from 0: `RTSP_WEBRTCICESERVERS2_0_URL=stun:stun.example.com`. It changes
-  an item of the list, or adds the next one.
-- The variable of a path's setting is `RTSP_PATHS_<NAME>_<SETTING>`: `RTSP_PATHS_CAM1_SOURCE=rtsp://camera/stream`. The
-  name is converted to lower case and cannot contain underscores. `RTSP_PATHS_CAM1=` alone creates the path.
+- The variable of a setting is `POLYCAST_` and the setting in upper case: `POLYCAST_HLSVARIANT=fmp4`.
+- Lists are separated by commas: `POLYCAST_RTSPTRANSPORTS=tcp,udp`.
+- Lists of maps are JSON: `POLYCAST_WEBRTCICESERVERS2=[{"url": "stun:stun.example.com"}]`. Each value of an item also
+  has its own variable, with the number of the item from 0: `POLYCAST_WEBRTCICESERVERS2_0_URL=stun:stun.example.com`. It
+  changes an item of the list, or adds the next one.
+- The variable of a path's setting is `POLYCAST_PATHS_<NAME>_<SETTING>`:
+  `POLYCAST_PATHS_CAM1_SOURCE=rtsp://camera/stream`. The name is converted to lower case and cannot contain underscores.
+  `POLYCAST_PATHS_CAM1=` alone creates the path.
+
+## Dialects
+
+The names on this page are those of MediaMTX v1, and Polycast's own. A file may also be written as for the other
+servers:
+
+| dialect | file | variables |
+|---|---|---|
+| `polycast`: this page | `polycast.yml` | `POLYCAST_...` |
+| `mediamtx`: MediaMTX v1 | `mediamtx.yml` | `MTX_...` (and, before them, `RTSP_...`) |
+| `rtsp-simple-server`: rtsp-simple-server v0.20 | `rtsp-simple-server.yml` | `RTSP_...` |
+
+The name of the file chooses the dialect; the setting `dialect: mediamtx` or the option `--dialect mediamtx` overrides
+it.
+The settings of a file with another name tell which one it is; if they can't, the prefix of the variables does, and
+otherwise it is that of rtsp-simple-server. Without a file, the variables choose, and otherwise it is `polycast`.
+
+Names and defaults that differ are listed here at each setting, and for each of the other servers in
+[migrate.md](migrate.md). `polycast migrate old.yml` translates a file. The former names of settings are accepted with a
+warning.
 
 Values:
 
@@ -65,24 +97,26 @@ Values:
 
 `0`, `0s` and an empty string mean the default unless stated otherwise.
 
-If the variable `RTSP_CONFKEY` is set, the file is [encrypted](encrypted-configuration.md).
+If the variable `POLYCAST_CONFKEY`, `MTX_CONFKEY` or `RTSP_CONFKEY` is set, the file is
+[encrypted](encrypted-configuration.md).
 
-Settings marked *new* do not exist in rtsp-simple-server v0.20.0.
+Settings marked *new* do not exist in rtsp-simple-server v0.20.0, but are accepted in its dialect.
 """
 
 
 def polycast_yml() -> str:
     """The text of the default configuration file."""
     lines = [_comment(_YAML_HEAD)]
-    for field in configuration_fields().values():
+    view = view_of(POLYCAST)
+    for field in view.fields.values():
         if field.heading:
             lines.append(_yaml_section(field.heading, ""))
         lines.append(_yaml_setting(field, ""))
     lines.append(_yaml_section("Paths", ""))
     example = textwrap.indent(_PATHS_EXAMPLE, "# ")
     lines.append(f"{_comment(paths_description())}#\n{example}")
-    lines.append(f"paths:\n  {ALL_PATHS_ALIAS}:\n")
-    for field in path_fields().values():
+    lines.append(f"paths:\n  {ALL_OTHERS}:\n")
+    for field in view.path_fields.values():
         if field.heading:
             lines.append(_yaml_section(field.heading, "    "))
         lines.append(_yaml_setting(field, "    "))
@@ -92,23 +126,30 @@ def polycast_yml() -> str:
 def configuration_markdown() -> str:
     """The text of ``configuration.md``."""
     sections = [_MARKDOWN_HEAD]
-    for field in configuration_fields().values():
+    view = view_of(POLYCAST)
+    for field in view.fields.values():
         if field.heading:
             sections.append(f"## {field.heading}\n")
-        sections.append(_markdown_setting(field, environment_name(field.key)))
-    sections.append(f"## Paths\n\n`paths`: {paths_description()}\n")
-    for field in path_fields().values():
+        sections.append(_markdown_setting(field, environment_name(field.key, _PREFIX)))
+    sections.append(f"## Paths\n\n`paths`: {paths_description()}\n\n{_PATH_DEFAULTS}")
+    for field in view.path_fields.values():
         if field.heading:
             sections.append(f"## Paths: {field.heading}\n")
-        sections.append(_markdown_setting(field, f"{environment_name('paths')}_<NAME>_{field.key.upper()}"))
+        sections.append(_markdown_setting(field, f"{environment_name('paths', _PREFIX)}_<NAME>_{field.key.upper()}"))
     return "\n".join(sections)
 
 
 def configuration_schema() -> dict[str, Any]:
     """The JSON Schema of configuration files."""
-    path = _object_schema(path_fields().values())
+    view = view_of(POLYCAST)
+    path = _object_schema(view.path_accepted.values())
     path["type"] = ["object", "null"]
-    schema = _object_schema(configuration_fields().values())
+    schema = _object_schema(view.accepted.values())
+    schema["properties"]["dialect"] = {"description": _DIALECT, "enum": list(DIALECTS)}
+    schema["properties"]["pathDefaults"] = {
+        "description": "Settings of all paths that have no value of their own.",
+        "$ref": "#/$defs/path",
+    }
     schema["properties"]["paths"] = {
         "description": paths_description(),
         "type": ["object", "null"],
@@ -141,7 +182,12 @@ def default_text(field: Field) -> str:
         return _flow(value)
     if isinstance(field.default, Duration):
         return re.sub(r"(?<=[hm])0[ms]", "", re.sub(r"(?<=m)0s", "", value))
-    if value == "" or field.kind is ENCRYPTION or not re.match(r"[\w:.]", str(value)) or field.key == "rpiCameraLevel":
+    if (
+        value == ""
+        or isinstance(field.default, Encryption)
+        or not re.match(r"[\w:.]", str(value))
+        or field.canonical == "rpiCameraH264Level"
+    ):
         return f'"{value}"' if value else ""
     return str(value)
 
@@ -152,14 +198,14 @@ def _flow(value: Any) -> str:
         return f"[{', '.join(map(_flow, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items() if item not in ('', []))}}}"
-    return str(value)
+    return str(value) if re.match(r"[\w:.]", str(value)) else json.dumps(value)
 
 
 def allowed_values(field: Field) -> list[str]:
     """The values that a choice, or an item of a list of choices, can have; empty for all other settings."""
-    if field.kind is BOOLEAN:
+    if field.kind.label == BOOLEAN.label:
         return []
-    if field.kind is ENCRYPTION:
+    if isinstance(field.default, Encryption):
         return ["no", "optional", "strict"]
     values: list[str] = field.kind.schema.get("enum") or field.kind.schema.get("items", {}).get("enum") or []
     return values
@@ -187,7 +233,25 @@ def _markdown_setting(field: Field, variable: str) -> str:
         facts.append("values: " + ", ".join(f"`{value}`" for value in allowed_values(field)))
     facts.append(f"variable: `{variable}`")
     new = " *(new)*" if field.is_new else ""
-    return f"### `{field.key}`{new}\n\n{field.description}\n\n{'; '.join(facts)}.\n"
+    elsewhere = "".join(f" {text}" for dialect in (LEGACY, MEDIAMTX) if (text := _elsewhere(field, dialect)))
+    return f"### `{field.key}`{new}\n\n{field.description}\n\n{'; '.join(facts)}.{elsewhere}\n"
+
+
+def _elsewhere(field: Field, dialect: Dialect) -> str:
+    """Return what differs in another dialect; empty if nothing does."""
+    other = in_dialect(field, dialect)
+    facts = [f"`{other.key}`"] if other.key != field.key else []
+    if default_text(other) != default_text(field) or (facts and other.kind.dump is not field.kind.dump):
+        facts.append(f"default: {f'`{default_text(other)}`' if default_text(other) else 'empty'}")
+    return f"In `{dialect.file}`: {', '.join(facts)}." if facts else ""
+
+
+def in_dialect(field: Field, dialect: Dialect) -> Field:
+    """Return the same setting in another dialect."""
+    view = view_of(dialect)
+    is_global = any(each.canonical == field.canonical and each.name == field.name for each in view.fields.values())
+    fields = view.fields if is_global else view.path_fields
+    return next(each for each in fields.values() if each.canonical == field.canonical)
 
 
 def _object_schema(fields: Iterable[Field]) -> dict[str, Any]:
@@ -203,6 +267,7 @@ def _property_schema(field: Field) -> dict[str, Any]:
         "description": field.description,
         "default": field.kind.dump(field.default),
         "anyOf": [dict(field.kind.schema), {"type": "null"}],
+        **({"deprecated": True} if field.is_former else {}),
     }
 
 

@@ -2,80 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from polycast.config import convert
-from polycast.config.fields import configuration_fields, path_fields, replace
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import LEGACY, dialect_of
+from polycast.config.dialects.views import view_of
+from polycast.config.fields import replace
+from polycast.config.names import loaded_name
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.validate import validate
 from polycast.errors import ConfigurationError
 
 
-def to_jsonable(configuration: Configuration) -> dict[str, Any]:
+def to_jsonable(configuration: Configuration, dialect: Dialect = LEGACY) -> dict[str, Any]:
     """Every key with its value: sets as sorted lists, durations and sizes as text."""
-    values = {key: field.kind.dump(field.of(configuration)) for key, field in configuration_fields().items()}
-    values["paths"] = {name: path_to_jsonable(path) for name, path in configuration.paths.items()}
+    view = view_of(dialect)
+    values = {key: field.kind.dump(field.of(configuration)) for key, field in view.fields.items()}
+    values["paths"] = {name: path_to_jsonable(path, dialect) for name, path in configuration.paths.items()}
     return values
 
 
-def path_to_jsonable(path: PathConfiguration) -> dict[str, Any]:
+def path_to_jsonable(path: PathConfiguration, dialect: Dialect = LEGACY) -> dict[str, Any]:
     """Every key of a path with its value."""
-    return {key: field.kind.dump(getattr(path, field.name)) for key, field in path_fields().items()}
+    return {key: field.kind.dump(getattr(path, field.name)) for key, field in view_of(dialect).path_fields.items()}
 
 
-def from_mapping(values: Mapping[str, Any]) -> Configuration:
+def from_mapping(values: Mapping[str, Any], dialect: Dialect = LEGACY) -> Configuration:
     """A configuration from values as in a file or in JSON, including ``paths``. Raises ConfigurationError."""
-    return validate(convert.parse_configuration(values))
+    return read_mapping(values, dialect)[0]
 
 
-def update(configuration: Configuration, partial: Mapping[str, Any]) -> Configuration:
+def read_mapping(values: Mapping[str, Any], dialect: Dialect) -> tuple[Configuration, list[str]]:
+    """The same with the warnings, one line each."""
+    reading = convert.Reading(dialect)
+    configuration = convert.parse_configuration(values, reading)
+    return _named(validate, configuration, reading.as_written), reading.warnings
+
+
+def update(configuration: Configuration, partial: Mapping[str, Any], dialect: Dialect = LEGACY) -> Configuration:
     """Change global keys and validate the whole configuration. ``paths`` is ignored, as in the reference API.
 
     Raises ConfigurationError, also for keys that do not exist.
     """
     changes = {key: value for key, value in _map(partial).items() if key != "paths"}
-    settings = convert.parse_fields(changes, configuration_fields())
-    return validate(replace(configuration, **settings))
+    defaults = view_of(dialect_of(configuration.dialect)).defaults
+    settings = convert.parse_fields(changes, view_of(dialect), base=defaults)
+    return _validated(replace(configuration, **settings), dialect)
 
 
-def add_path(configuration: Configuration, name: str, partial: Mapping[str, Any]) -> Configuration:
+def add_path(
+    configuration: Configuration, name: str, partial: Mapping[str, Any], dialect: Dialect = LEGACY
+) -> Configuration:
     """Add the path ``name`` after all others. Raises ConfigurationError, also if it exists."""
-    name = _loaded_name(name)
+    name = _loaded_name(configuration, name)
     if name in configuration.paths:
         raise ConfigurationError(f"path '{name}' already exists")
-    return _with_paths(configuration, {**configuration.paths, name: convert.parse_path(name, _map(partial))})
+    path = convert.parse_path(name, _map(partial), view_of(dialect), configuration.path_defaults)
+    return with_paths(configuration, {**configuration.paths, name: path}, dialect)
 
 
-def edit_path(configuration: Configuration, name: str, partial: Mapping[str, Any]) -> Configuration:
+def edit_path(
+    configuration: Configuration, name: str, partial: Mapping[str, Any], dialect: Dialect = LEGACY
+) -> Configuration:
     """Change the keys of ``partial`` in the path ``name``. Raises ConfigurationError, also if it does not exist."""
     name, path = _existing(configuration, name)
-    return _with_paths(configuration, {**configuration.paths, name: convert.edit_path(path, name, _map(partial))})
+    defaults = configuration.path_defaults
+    changes = convert.parse_fields(_map(partial), view_of(dialect), "paths", name, base=defaults)
+    return with_paths(configuration, {**configuration.paths, name: msgspec.structs.replace(path, **changes)}, dialect)
 
 
 def remove_path(configuration: Configuration, name: str) -> Configuration:
     """Remove the path ``name``. Raises ConfigurationError if it does not exist."""
     name, _ = _existing(configuration, name)
-    return _with_paths(configuration, {key: path for key, path in configuration.paths.items() if key != name})
+    paths = {key: path for key, path in configuration.paths.items() if key != name}
+    return with_paths(configuration, paths, LEGACY)
 
 
-def _with_paths(configuration: Configuration, paths: dict[str, PathConfiguration]) -> Configuration:
-    return validate(msgspec.structs.replace(configuration, paths=paths))
+def with_paths(configuration: Configuration, paths: dict[str, PathConfiguration], dialect: Dialect) -> Configuration:
+    """Return a valid configuration with these paths. ``dialect`` is that of the names in errors."""
+    return _validated(msgspec.structs.replace(configuration, paths=paths), dialect)
+
+
+def _validated(configuration: Configuration, dialect: Dialect) -> Configuration:
+    return _named(validate, configuration, lambda key: (*key[:-1], dialect.key(key[-1])))
+
+
+def _named(
+    check: Callable[[Configuration], Configuration],
+    configuration: Configuration,
+    name_of: Callable[[tuple[str, ...]], tuple[str, ...]],
+) -> Configuration:
+    """Call ``check``; its errors get the names of the settings that the user knows."""
+    try:
+        return check(configuration)
+    except ConfigurationError as error:
+        error.keys = tuple(map(name_of, error.keys))
+        raise
 
 
 def _existing(configuration: Configuration, name: str) -> tuple[str, PathConfiguration]:
-    name = _loaded_name(name)
+    name = _loaded_name(configuration, name)
     path = configuration.paths.get(name)
     if path is None:
         raise ConfigurationError(f"path '{name}' does not exist")
     return name, path
 
 
-def _loaded_name(name: str) -> str:
-    return ALL_PATHS if name == ALL_PATHS_ALIAS else name
+def _loaded_name(configuration: Configuration, name: str) -> str:
+    return loaded_name(name, ("all", *dialect_of(configuration.dialect).names_of_all))
 
 
 def _map(values: Any) -> Mapping[str, Any]:

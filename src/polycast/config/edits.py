@@ -1,4 +1,7 @@
-"""Changes of the configuration as values: they can be applied to the running one, and written into a file."""
+"""Changes of the configuration as values: they can be applied to the running one, and written into a file.
+
+Their names are those of the API, which may not be those of the file: ``dialect`` says which.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from typing import Any
 import msgspec
 
 from polycast.config import convert, dump
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import LEGACY, dialect_of
+from polycast.config.dialects.views import view_of
+from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS, loaded_name
 from polycast.config.schema import Configuration
-from polycast.config.validate import validate
 from polycast.errors import ConfigurationError
 
 
@@ -18,9 +23,10 @@ class SetKeys(msgspec.Struct, frozen=True):
     """Change global keys; ``paths`` is ignored, as in the reference API."""
 
     values: Mapping[str, Any]
+    dialect: Dialect = LEGACY
 
     def apply(self, configuration: Configuration) -> Configuration:
-        return dump.update(configuration, self.values)
+        return dump.update(configuration, self.values, self.dialect)
 
 
 class AddPath(msgspec.Struct, frozen=True):
@@ -28,9 +34,10 @@ class AddPath(msgspec.Struct, frozen=True):
 
     name: str
     values: Mapping[str, Any]
+    dialect: Dialect = LEGACY
 
     def apply(self, configuration: Configuration) -> Configuration:
-        return dump.add_path(configuration, self.name, self.values)
+        return dump.add_path(configuration, self.name, self.values, self.dialect)
 
 
 class EditPath(msgspec.Struct, frozen=True):
@@ -38,9 +45,10 @@ class EditPath(msgspec.Struct, frozen=True):
 
     name: str
     values: Mapping[str, Any]
+    dialect: Dialect = LEGACY
 
     def apply(self, configuration: Configuration) -> Configuration:
-        return dump.edit_path(configuration, self.name, self.values)
+        return dump.edit_path(configuration, self.name, self.values, self.dialect)
 
 
 class RemovePath(msgspec.Struct, frozen=True):
@@ -56,6 +64,7 @@ class ReplacePaths(msgspec.Struct, frozen=True):
     """Replace all paths by exactly these."""
 
     paths: Mapping[str, Mapping[str, Any] | None]
+    dialect: Dialect = LEGACY
 
     def apply(self, configuration: Configuration) -> Configuration:
         if not isinstance(self.paths, Mapping):
@@ -65,14 +74,18 @@ class ReplacePaths(msgspec.Struct, frozen=True):
         for name, values in self.paths.items():
             if values is not None and not isinstance(values, Mapping):
                 raise ConfigurationError(f"parameter paths, key {name}: not a map")
-        paths = {loaded_name(name): convert.parse_path(name, values) for name, values in self.paths.items()}
-        return validate(msgspec.structs.replace(configuration, paths=paths))
+        names, view = names_of_all(configuration.dialect), view_of(self.dialect)
+        paths = {
+            loaded_name(name, names): convert.parse_path(name, values, view, configuration.path_defaults)
+            for name, values in self.paths.items()
+        }
+        return dump.with_paths(configuration, paths, self.dialect)
 
 
 Edit = SetKeys | AddPath | EditPath | RemovePath | ReplacePaths
 """Each has ``apply(configuration)``, which returns the changed one, or raises ConfigurationError."""
 
 
-def loaded_name(name: str) -> str:
-    """Return the canonical name of an entry of ``paths``: ``all`` is an alias."""
-    return ALL_PATHS if name == ALL_PATHS_ALIAS else name
+def names_of_all(dialect: str) -> tuple[str, ...]:
+    """Return what the entry of all paths may be called in an edit of a configuration in this dialect."""
+    return (ALL_PATHS_ALIAS, *dialect_of(dialect).names_of_all)

@@ -1,6 +1,6 @@
-"""Settings from environment variables: ``RTSP_HLSVARIANT``, ``RTSP_PATHS_CAM1_SOURCE``.
+"""Settings from environment variables: ``MTX_HLSVARIANT``, ``MTX_PATHS_CAM1_SOURCE``, ``RTSP_PROTOCOLS``.
 
-Items of a list of maps have variables of their own: ``RTSP_WEBRTCICESERVERS2_0_URL``.
+Items of a list of maps have variables of their own: ``MTX_WEBRTCICESERVERS2_0_URL``. The dialect determines the prefix.
 """
 
 from __future__ import annotations
@@ -10,22 +10,32 @@ from typing import Any, Final
 
 import msgspec
 
-from polycast.config.convert import given_path_key
-from polycast.config.fields import Field, configuration_fields, path_fields, replace
+from polycast.config.convert import PATH_DEFAULTS, Reading, given_path_key
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.views import View
+from polycast.config.fields import Field, replace
 from polycast.config.kinds import BOOLEAN
-from polycast.config.reports import Report, SettingKey, raise_error
+from polycast.config.names import ALL_PATHS
+from polycast.config.reports import SettingKey
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.similar import closest
 from polycast.config.spelling import environment_name
 from polycast.config.struct_lists import MAXIMUM_ITEMS, StructListKind
+from polycast.config.unsupported import check_unsupported
 from polycast.config.values import InvalidValueError
 from polycast.errors import ConfigurationError
 
-PREFIX: Final = "RTSP_"
-PATHS_PREFIX: Final = "RTSP_PATHS_"
-KEY_VARIABLE: Final = "RTSP_CONFKEY"
-_OTHER_VARIABLES: Final = frozenset({KEY_VARIABLE, "RTSP_PATH", "RTSP_PORT"})
-"""Variables with the prefix that are not settings: the key of an encrypted file, and those passed to commands."""
+KEY_VARIABLES: Final = ("RTSP_CONFKEY", "MTX_CONFKEY", "POLYCAST_CONFKEY")
+"""Variables with the key of an encrypted file, in the order in which they are tried."""
+KEY_VARIABLE: Final = KEY_VARIABLES[0]
+
+_OTHER_NAMES: Final = frozenset(
+    {
+        *("CONFKEY", "PATH", "PORT", "QUERY", "CONN_TYPE", "CONN_ID", "SOURCE_TYPE", "SOURCE_ID"),
+        *("READER_TYPE", "READER_ID", "SEGMENT_PATH", "SEGMENT_DURATION"),
+    }
+)
+"""Variables with a prefix that are not settings: the key of an encrypted file, and those passed to commands."""
 _INDEXES: Final = frozenset(map(str, range(MAXIMUM_ITEMS)))
 
 
@@ -35,36 +45,239 @@ class EnvironmentResult(msgspec.Struct, frozen=True):
     configuration: Configuration
     variables: Mapping[str, str]
     """The variable of each key that was set; keys in the form of ``convert.given_keys``."""
-    warnings: list[str]
+
+
+def key_variable(environment: Mapping[str, str]) -> str:
+    """Return the name of the variable with the key of an encrypted file; empty if there is none."""
+    return next((name for name in KEY_VARIABLES if name in environment), "")
 
 
 def apply_environment(
-    configuration: Configuration, environment: Mapping[str, str], report: Report = raise_error
+    configuration: Configuration, environment: Mapping[str, str], reading: Reading
 ) -> EnvironmentResult:
-    """Apply the variables; existing paths are changed, not replaced. ``report`` is called with each error."""
-    variables = {name: environment[name] for name in sorted(environment) if name.startswith(PREFIX)}
-    settings: dict[str, Any] = {}
-    used = set(_OTHER_VARIABLES)
-    given: dict[str, str] = {}
-    for field in configuration_fields().values():
-        variable = environment_name(field.key)
-        if variable in variables:
-            used.add(variable)
-            given[field.key] = variable
-            settings[field.name] = _parse(variable, field, variables[variable], (field.key,), report)
+    """Apply the variables of the dialect; existing paths are changed, not replaced."""
+    variables: dict[str, str] = {}
+    for prefix in reading.dialect.prefixes:
+        applied = _Prefix(prefix, environment, reading)
+        configuration = applied.apply(configuration)
+        variables.update(applied.given)
+    return EnvironmentResult(configuration, variables)
+
+
+class _Prefix:
+    """The variables with one prefix."""
+
+    def __init__(self, prefix: str, environment: Mapping[str, str], reading: Reading) -> None:
+        self._prefix = prefix
+        self._variables = {name: environment[name] for name in sorted(environment) if name.startswith(prefix)}
+        self._reading = reading
+        self._view: View = reading.view
+        self._used = {prefix + name for name in _OTHER_NAMES}
+        self.given: dict[str, str] = {}
+        """The variable of each key that was set."""
+
+    def apply(self, configuration: Configuration) -> Configuration:
+        """Return the configuration with the variables applied, and add warnings."""
+        settings: dict[str, Any] = {}
+        for field in self._view.accepted.values():
+            self._apply_to(field, configuration, settings)
+        configuration = self._apply_path_defaults(replace(configuration, **settings))
+        paths = dict(configuration.paths)
+        for variable, text in self._variables.items():
+            if variable.startswith(self._paths_prefix) and self._apply_to_paths(
+                paths, configuration.path_defaults, variable, text
+            ):
+                self._used.add(variable)
+        self._check_unsupported()
+        for name in self._variables:
+            if name not in self._used:
+                self._reading.warn(self._unused(name))
+        if self._prefix in self._reading.dialect.old_prefixes:
+            self._warn_of_old_names()
+        return replace(configuration, paths=paths)
+
+    @property
+    def _paths_prefix(self) -> str:
+        return f"{self._prefix}PATHS_"
+
+    def _apply_to(self, field: Field, configuration: Configuration, settings: dict[str, Any]) -> None:
+        variable = environment_name(field.key, self._prefix)
+        if variable in self._variables:
+            self._used.add(variable)
+            self.given[field.key] = variable
+            self._reading.note(field, field.key)
+            settings[field.name] = self._parse(variable, field, (field.key,))
         if isinstance(field.kind, StructListKind):
             items = settings.get(field.name, field.of(configuration))
-            names = _variables_of_items(variable, field.kind, len(items), variables)
+            names = _variables_of_items(variable, field.kind, len(items), self._variables)
             if names:
-                used.update(names)
-                settings[field.name] = _with_items(variable, field.kind, items, names, variables, report)
-                given.setdefault(field.key, next(iter(names)))
-    paths = dict(configuration.paths)
-    for variable in variables:
-        if variable.startswith(PATHS_PREFIX) and _apply_to_paths(paths, variable, variables[variable], given, report):
-            used.add(variable)
-    warnings = [_unused(name) for name in variables if name not in used]
-    return EnvironmentResult(replace(configuration, **settings, paths=paths), given, warnings)
+                self._used.update(names)
+                settings[field.name] = self._with_items(variable, field.kind, items, names)
+                self.given.setdefault(field.key, next(iter(names)))
+
+    def _apply_path_defaults(self, configuration: Configuration) -> Configuration:
+        """Apply ``<PREFIX>PATHDEFAULTS_<KEY>`` to the defaults and to the paths that do not have another value."""
+        if not self._reading.dialect.has_path_defaults:
+            return configuration
+        changed: dict[str, Any] = {}
+        for field in self._view.path_accepted.values():
+            variable = environment_name(f"{PATH_DEFAULTS}_{field.key}", self._prefix)
+            if variable in self._variables:
+                self._used.add(variable)
+                self.given[f"{PATH_DEFAULTS}.{field.key}"] = variable
+                self._reading.note(field, field.key, PATH_DEFAULTS)
+                changed[field.name] = self._parse(variable, field, (PATH_DEFAULTS, field.key))
+        if not changed:
+            return configuration
+        old = configuration.path_defaults
+        new = msgspec.structs.replace(old, **changed)
+        paths = {name: _with_new_defaults(path, old, changed) for name, path in configuration.paths.items()}
+        return replace(configuration, path_defaults=new, paths=paths)
+
+    def _apply_to_paths(
+        self, paths: dict[str, PathConfiguration], base: PathConfiguration, variable: str, text: str
+    ) -> bool:
+        """Apply one ``<PREFIX>PATHS_<NAME>[_<KEY>]`` variable; False if it is not one."""
+        upper_name, _, key = variable.removeprefix(self._paths_prefix).partition("_")
+        if not upper_name or upper_name != upper_name.upper():
+            return False
+        name = self._name_in(paths, upper_name.lower())
+        if not key:
+            paths.setdefault(name, base)
+            return True
+        field = self._path_fields_by_variable().get(key)
+        if field is None:
+            return key in {each.upper() for each in self._reading.dialect.path_unsupported}
+        self._reading.note(field, field.key, "paths", name)
+        value = self._parse(variable, field, ("paths", name, field.key))
+        paths[name] = msgspec.structs.replace(paths.get(name, base), **{field.name: value})
+        self.given[given_path_key(name, field.key, self._reading.dialect.names_of_all)] = variable
+        return True
+
+    def _name_in(self, paths: Mapping[str, PathConfiguration], name: str) -> str:
+        """Return the name of an entry as the file has it; the one for all paths may have several."""
+        names = self._reading.dialect.names_of_all
+        if name not in names or len(names) == 1:
+            return name
+        return next((known for known in paths if known in (*names, ALL_PATHS)), name)
+
+    def _check_unsupported(self) -> None:
+        dialect = self._reading.dialect
+        for key, setting in dialect.unsupported.items():
+            variable = environment_name(key, self._prefix)
+            if variable in self._variables:
+                self._used.add(variable)
+                check_unsupported(
+                    key, _list_or_text(self._variables[variable], setting.default), setting, self._reading
+                )
+            self._used.update(name for name in self._variables if name.startswith(f"{variable}_"))
+        for key, setting in dialect.path_unsupported.items():
+            for variable, text in self._variables.items():
+                if variable.startswith((self._paths_prefix, f"{self._prefix}PATHDEFAULTS_")) and variable.endswith(
+                    f"_{key.upper()}"
+                ):
+                    self._used.add(variable)
+                    check_unsupported(key, _list_or_text(text, setting.default), setting, self._reading)
+
+    def _warn_of_old_names(self) -> None:
+        dialect = self._reading.dialect
+        for key, variable in self.given.items():
+            canonical = self._canonical_name(key)
+            new = environment_name(canonical.replace(".", "_"), dialect.prefixes[-1])
+            self._reading.warn(f"environment variable {variable} is deprecated and has been replaced with {new}")
+
+    def _canonical_name(self, key: str) -> str:
+        *within, last = key.split(".") if key.startswith(("paths.", PATH_DEFAULTS)) else [key]
+        fields = self._view.path_accepted if within else self._view.accepted
+        return ".".join((*within, fields[last].canonical if last in fields else last))
+
+    def _with_items(
+        self, prefix: str, kind: StructListKind[Any], items: Any, names: Mapping[str, tuple[int, str]]
+    ) -> Any:
+        """Return a list of maps with the items changed that variables name."""
+        values: list[dict[str, Any]] = kind.dump(items)
+        for variable, (index, key) in names.items():
+            if index == len(values):
+                values.append({})
+            values[index][key] = self._variables[variable]
+        try:
+            return kind.parse(values)
+        except ConfigurationError as error:
+            for each in (error, *error.others):
+                each.place = f"{prefix}_..."
+                self._reading.report(each)
+            return items
+
+    def _unused(self, variable: str) -> str:
+        hint = (
+            self._hint_of_path(variable)
+            if variable.startswith(self._paths_prefix)
+            else self._did_you_mean("", variable, (environment_name(key, self._prefix) for key in self._view.fields))
+        )
+        return f"environment variable {variable} is not a setting{hint}"
+
+    def _did_you_mean(self, before: str, text: str, known: Any) -> str:
+        similar = closest(text, known)
+        return f" (did you mean {before}{similar}?)" if similar else ""
+
+    def _hint_of_path(self, variable: str) -> str:
+        name, _, key = variable.removeprefix(self._paths_prefix).partition("_")
+        known = self._path_fields_by_variable()
+        if key in known:
+            return ""
+        if "_" in key and key.rpartition("_")[2] in known:
+            return " (names of paths in variables cannot contain underscores; use a configuration file)"
+        return self._did_you_mean(f"{self._paths_prefix}{name}_", key, known)
+
+    def _path_fields_by_variable(self) -> dict[str, Field]:
+        return {key.upper(): field for key, field in self._view.path_accepted.items()}
+
+    def _parse(self, variable: str, field: Field, key: SettingKey) -> Any:
+        """Return the value of a variable; after an error the default."""
+        text = self._variables[variable]
+        try:
+            return field.kind.parse(text)
+        except ConfigurationError as error:
+            errors: tuple[ConfigurationError, ...] = (error, *error.others)
+        if field.kind.label == BOOLEAN.label:
+            errors = (InvalidValueError(f"invalid value '{text}' (write yes or no)"),)
+        for each in errors:
+            each.place = variable
+            self._reading.report(each, key)
+        return field.default
+
+
+def is_setting_variable(variable: str, prefix: str) -> bool:
+    """Whether a variable with this prefix could be a setting."""
+    return variable.startswith(prefix) and variable.removeprefix(prefix) not in _OTHER_NAMES
+
+
+def other_variables(dialect: Dialect, others: Mapping[str, Dialect], environment: Mapping[str, str]) -> list[str]:
+    """Return a warning for each prefix of another dialect whose variables are set but not read."""
+    warnings = []
+    for other in others.values():
+        prefix = other.prefixes[-1]
+        if prefix in dialect.prefixes:
+            continue
+        names = [name for name in sorted(environment) if is_setting_variable(name, prefix)]
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            warnings.append(
+                f"environment variable {names[0]}{more} is not read, because the dialect is '{dialect.name}': use "
+                f"{dialect.prefixes[-1]}..., or start with --dialect {other.name}"
+            )
+    return warnings
+
+
+def _with_new_defaults(
+    path: PathConfiguration, old: PathConfiguration, changed: Mapping[str, Any]
+) -> PathConfiguration:
+    kept = {name: value for name, value in changed.items() if getattr(path, name) == getattr(old, name)}
+    return msgspec.structs.replace(path, **kept)
+
+
+def _list_or_text(text: str, default: Any) -> Any:
+    return [item.strip() for item in text.split(",") if item.strip()] if isinstance(default, list) else text
 
 
 def _variables_of_items(
@@ -84,84 +297,3 @@ def _variables_of_items(
         count = max(count, index + 1)
         names[variable] = (index, key)
     return names
-
-
-def _with_items(
-    prefix: str,
-    kind: StructListKind[Any],
-    items: Any,
-    names: Mapping[str, tuple[int, str]],
-    variables: Mapping[str, str],
-    report: Report,
-) -> Any:
-    """Return a list of maps with the items changed that variables name."""
-    values: list[dict[str, Any]] = kind.dump(items)
-    for variable, (index, key) in names.items():
-        if index == len(values):
-            values.append({})
-        values[index][key] = variables[variable]
-    try:
-        return kind.parse(values)
-    except ConfigurationError as error:
-        for each in (error, *error.others):
-            each.place = f"{prefix}_..."
-            report(each)
-        return items
-
-
-def _unused(variable: str) -> str:
-    hint = _hint_of_path(variable) if variable.startswith(PATHS_PREFIX) else _did_you_mean("", variable)
-    return f"environment variable {variable} is not a setting{hint}"
-
-
-def _did_you_mean(prefix: str, variable: str) -> str:
-    known = _path_fields_by_variable() if prefix else map(environment_name, configuration_fields())
-    similar = closest(variable, known)
-    return f" (did you mean {prefix}{similar}?)" if similar else ""
-
-
-def _hint_of_path(variable: str) -> str:
-    name, _, key = variable.removeprefix(PATHS_PREFIX).partition("_")
-    if key in _path_fields_by_variable():
-        return ""
-    if "_" in key and key.rpartition("_")[2] in _path_fields_by_variable():
-        return " (names of paths in variables cannot contain underscores; use a configuration file)"
-    return _did_you_mean(f"{PATHS_PREFIX}{name}_", key)
-
-
-def _apply_to_paths(
-    paths: dict[str, PathConfiguration], variable: str, text: str, given: dict[str, str], report: Report
-) -> bool:
-    """Apply one ``RTSP_PATHS_<NAME>[_<KEY>]`` variable; False if it is not one."""
-    upper_name, _, key = variable.removeprefix(PATHS_PREFIX).partition("_")
-    if not upper_name or upper_name != upper_name.upper():
-        return False
-    name = upper_name.lower()
-    path = paths.setdefault(name, PathConfiguration())
-    if not key:
-        return True
-    field = _path_fields_by_variable().get(key)
-    if field is None:
-        return False
-    value = _parse(variable, field, text, ("paths", name, field.key), report)
-    paths[name] = msgspec.structs.replace(path, **{field.name: value})
-    given[given_path_key(name, field.key)] = variable
-    return True
-
-
-def _path_fields_by_variable() -> dict[str, Field]:
-    return {key.upper(): field for key, field in path_fields().items()}
-
-
-def _parse(variable: str, field: Field, text: str, key: SettingKey, report: Report) -> Any:
-    """Return the value of a variable; after an error the default."""
-    try:
-        return field.kind.parse(text)
-    except ConfigurationError as error:
-        errors: tuple[ConfigurationError, ...] = (error, *error.others)
-    if field.kind is BOOLEAN:
-        errors = (InvalidValueError(f"invalid value '{text}' (write yes or no)"),)
-    for each in errors:
-        each.place = variable
-        report(each, key)
-    return field.default

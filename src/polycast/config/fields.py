@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,12 +16,17 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.section import Section
 
+_NO_SETTINGS: Final = frozenset({"paths", "sections", "dialect", "pathDefaults"})
+"""Fields of ``Configuration`` that are read in their own ways."""
+
 
 class Field(msgspec.Struct, frozen=True, eq=False):
     """One key of the configuration."""
 
     key: str
-    """The key in files and in the API, such as ``hlsVariant``."""
+    """The key in files and in the API, such as ``hlsVariant``; in the table of a dialect, its name there."""
+    canonical: str
+    """The canonical key."""
     name: str
     """The Python name, such as ``hls_variant``."""
     kind: Kind
@@ -37,6 +42,8 @@ class Field(msgspec.Struct, frozen=True, eq=False):
     """Whether an empty value does not stand for the default."""
     has_own_rule: bool = False
     """Whether a rule between keys validates the number."""
+    is_former: bool = False
+    """Whether the key is a former name of the setting, which wins over the present one."""
     section: type[Section] | None = None
     """The protocol settings that it belongs to."""
 
@@ -106,7 +113,7 @@ def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dic
 
     Raises TypeError for a key that does not.
     """
-    infos = [info for info in msgspec.structs.fields(struct) if info.encode_name not in ("paths", "sections")]
+    infos = [info for info in msgspec.structs.fields(struct) if info.encode_name not in _NO_SETTINGS]
     section = struct if issubclass(struct, Section) else None
     return {info.encode_name: _field(info, change, section) for info in infos}
 
@@ -117,6 +124,7 @@ def _field(info: msgspec.structs.FieldInfo, change: Change | None, section: type
     if len(changes) != 1:
         raise TypeError(f"'{info.encode_name}' must say what a change of it does: LIVE or restarts(...)")
     return Field(
+        info.encode_name,
         info.encode_name,
         info.name,
         kind_of(info),

@@ -191,12 +191,32 @@ def _size(value: Json) -> Size:
     return Size.parse(_number_text(value))
 
 
-def _encryption(value: Json) -> Encryption:
-    text = str(value).lower() if isinstance(value, bool) else _text(value)
-    known = _ENCRYPTIONS.get(text)
-    if known is None:
-        raise ConfigurationError(f"invalid encryption value: '{text}'{_allowed(text, Encryption)}")
-    return known
+def _duration_with_days(value: Json) -> Duration:
+    return Duration.parse_with_days(_number_text(value))
+
+
+def _duration_or_empty(value: Json) -> Duration:
+    return Duration(0) if value == "" else _duration_with_days(value)
+
+
+def _dump_or_empty(value: Duration) -> Json:
+    return value.text_with_days() if value else ""
+
+
+def _bytes(value: Json) -> Size:
+    text = _number_text(value)
+    return Size.parse(f"{text}B" if text.isascii() and text.isdigit() else text)
+
+
+def _encryption_kind(message: str) -> Kind:
+    def parse(value: Json) -> Encryption:
+        text = str(value).lower() if isinstance(value, bool) else _text(value)
+        known = _ENCRYPTIONS.get(text)
+        if known is None:
+            raise ConfigurationError(message % text + _allowed(text, Encryption))
+        return known
+
+    return Kind("choice", parse, str, {"enum": ["no", "optional", "strict", "yes", True, False]})
 
 
 def _multicast_range(value: Json) -> IPNetwork:
@@ -295,13 +315,31 @@ def _choice(choices: type[_Choice], message: str) -> Callable[[Json], _Choice]:
     return parse
 
 
-def choice_kind(choices: type[_Choice], message: str) -> Kind:
+class ChoiceKind(Kind):
+    """A choice, or a list of choices."""
+
+    __slots__ = ("with_message",)
+
+    def __init__(self, make: Callable[[str], Kind], message: str) -> None:
+        """``make`` returns the kind with the error ``message``."""
+        kind = make(message)
+        super().__init__(kind.label, kind.parse, kind.dump, kind.schema)
+        self.with_message: Callable[[str], Kind] = make
+        """Returns the same kind with another message."""
+
+
+def choice_kind(choices: type[_Choice], message: str) -> ChoiceKind:
     """Return the kind of an enumeration; ``message`` is the error, with %s for the given value."""
-    return Kind("choice", _choice(choices, message), str, {"enum": [choice.value for choice in choices]})
+    schema = {"enum": [choice.value for choice in choices]}
+    return ChoiceKind(lambda message: Kind("choice", _choice(choices, message), str, schema), message)
 
 
-def choice_list_kind(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> Kind:
+def choice_list_kind(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> ChoiceKind:
     """A list of choices; with ``frozenset`` as ``collect`` it is a set, whose JSON form is sorted."""
+    return ChoiceKind(lambda message: _choice_list_kind(choices, message, collect), message)
+
+
+def _choice_list_kind(choices: type[_Choice], message: str, collect: Callable[[Iterable[_Choice]], Any]) -> Kind:
     parse_item = _choice(choices, message)
     item_schema = {"enum": [choice.value for choice in choices]}
     dump: Callable[[Any], Json] = _sorted_texts if collect is frozenset else _texts
@@ -330,6 +368,8 @@ def _dump_source(source: str | tuple[str, ...]) -> Json:
 
 
 BOOLEAN: Final = Kind("boolean", _boolean, bool, {"enum": [True, False, "yes", "no", "on", "off", "true", "false"]})
+NEGATED: Final = Kind(BOOLEAN.label, lambda value: not _boolean(value), lambda value: not value, BOOLEAN.schema)
+"""A boolean with the opposite meaning, for dialects."""
 INTEGER: Final = Kind("whole number", _integer, int, {"type": "integer"})
 PORT: Final = Kind(INTEGER.label, _integer, int, INTEGER.schema)
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
@@ -340,17 +380,31 @@ URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(
     "duration", _duration, str, {"type": "string", "pattern": "^0$|^([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$"}
 )
+DURATION_WITH_DAYS: Final = Kind(
+    DURATION.label,
+    _duration_with_days,
+    Duration.text_with_days,
+    {"type": "string", "pattern": "^0$|^([0-9]+d)?([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))*$"},
+)
+DURATION_OR_EMPTY: Final = Kind(DURATION.label, _duration_or_empty, _dump_or_empty, DURATION_WITH_DAYS.schema)
+"""A duration whose zero is an empty text, for dialects."""
+BYTES: Final = Kind("number of bytes", _bytes, int, {"type": ["integer", "string"]})
+"""A size that may be written without a unit, for dialects."""
 SIZE: Final = Kind("size", _size, str, {"type": "string", "pattern": "^[0-9.]+ *[BbKkMmGgTtPpEe]([Ii]?[Bb])?$"})
-ENCRYPTION: Final = Kind("choice", _encryption, str, {"enum": ["no", "optional", "strict", "yes", True, False]})
+ENCRYPTION: Final = ChoiceKind(_encryption_kind, "invalid encryption: '%s'")
 TEXTS: Final = Kind("list", lambda value: tuple(_items(value)), _texts, _TEXT_LIST_SCHEMA)
+ORIGIN: Final = Kind(
+    TEXT.label, lambda value: tuple(filter(None, (_text(value),))), lambda value: ", ".join(value), TEXT.schema
+)
+"""One origin instead of a list of them, for dialects."""
 NETWORKS: Final = Kind("list of IP addresses or ranges", _networks, _network_texts, _TEXT_LIST_SCHEMA)
 HOST_NAMES: Final = Kind("list of host names", _host_names, _texts, _TEXT_LIST_SCHEMA)
 MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, str, {"type": "string"})
 SOURCE: Final = Kind(
     "source, or list of sources", _source, _dump_source, {"anyOf": [{"type": "string"}, _TEXT_LIST_SCHEMA]}
 )
-LOG_LEVEL: Final = choice_kind(LogLevel, "invalid log level: %s")
-SOURCE_PROTOCOL: Final = choice_kind(SourceProtocol, "invalid protocol '%s'")
+LOG_LEVEL: Final = choice_kind(LogLevel, "invalid log level: '%s'")
+SOURCE_PROTOCOL: Final = choice_kind(SourceProtocol, "invalid transport '%s'")
 LOG_DESTINATIONS: Final = choice_list_kind(LogDestination, "invalid log destination: %s", frozenset)
 
 KIND_OF_TYPE: Final[Mapping[object, Kind]] = {

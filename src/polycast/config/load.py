@@ -9,9 +9,12 @@ from typing import Any
 
 import msgspec
 
-from polycast.config.convert import given_keys, parse_configuration
+from polycast.config.convert import Reading, given_keys, parse_configuration
 from polycast.config.crypto import decrypt, is_encrypted
-from polycast.config.env import KEY_VARIABLE, apply_environment
+from polycast.config.detect import chosen_dialect
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import DIALECTS, LEGACY
+from polycast.config.env import KEY_VARIABLE, KEY_VARIABLES, apply_environment, other_variables
 from polycast.config.files import UnreadableError, decode, digest_of, empty_file, is_blank, read_again, read_once
 from polycast.config.places import locate
 from polycast.config.questionable import questionable
@@ -38,19 +41,21 @@ class LoadedConfiguration(msgspec.Struct, frozen=True):
     """False for a pipe, which can be read only once."""
 
 
-def load(path: str | None, environment: Mapping[str, str], *, again: bool = False) -> LoadedConfiguration:
+def load(
+    path: str | None, environment: Mapping[str, str], *, again: bool = False, dialect: Dialect | None = None
+) -> LoadedConfiguration:
     """Load the file at ``path`` (None: no file) and apply ``environment``. Raises ConfigurationError.
 
     ``again``: the file is reloaded. A running server must never wait for a pipe, and a file that has become empty is
-    no configuration.
+    no configuration. ``dialect``: what the file is written in, whatever its name.
     """
     if path is None:
-        return _with_doubts(load_bytes(b"", environment))
+        return _with_doubts(_load(b"", environment, "", dialect))
     content, is_regular = (read_again(path), True) if again else read_once(path)
     if again and is_blank(content):
         raise UnreadableError(empty_file(path))
     plain = _decrypted(content, path, environment)
-    loaded = load_bytes(plain, environment, path)
+    loaded = _load(plain, environment, path, dialect)
     return _with_doubts(
         msgspec.structs.replace(
             loaded,
@@ -61,18 +66,24 @@ def load(path: str | None, environment: Mapping[str, str], *, again: bool = Fals
     )
 
 
-def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -> LoadedConfiguration:
+def load_bytes(
+    content: bytes, environment: Mapping[str, str], name: str = "", dialect: Dialect = LEGACY
+) -> LoadedConfiguration:
     """Load a configuration whose (decrypted) file content is ``content``.
 
     Raises the first ConfigurationError; its ``report`` lists all errors that can be found without correcting one.
 
     ``name`` is the name of the file, for errors.
     """
-    reading = _Reading(name)
-    collector = ErrorCollector(reading.position)
+    return _load(content, environment, name, dialect)
+
+
+def _load(content: bytes, environment: Mapping[str, str], name: str, dialect: Dialect | None) -> LoadedConfiguration:
+    source = _Source(name)
+    collector = ErrorCollector(source.position)
     with contextlib.suppress(TooManyErrors):
         try:
-            configuration = _read(content, environment, reading, collector)
+            configuration = _read(content, environment, source, collector, dialect)
         except ConfigurationError as error:  # nothing can be read after it
             collector(error)
     if collector.errors:
@@ -82,12 +93,12 @@ def load_bytes(content: bytes, environment: Mapping[str, str], name: str = "") -
     return LoadedConfiguration(
         configuration=configuration,
         source_path=None,
-        warnings=reading.warnings,
-        given=given_keys(reading.values) | frozenset(reading.variables),
+        warnings=source.warnings,
+        given=given_keys(source.values) | frozenset(source.variables),
     )
 
 
-class _Reading:
+class _Source:
     """What is known about a file so far, for the positions of errors."""
 
     def __init__(self, name: str) -> None:
@@ -103,19 +114,26 @@ class _Reading:
 
 
 def _read(
-    content: bytes, environment: Mapping[str, str], reading: _Reading, collector: ErrorCollector
+    content: bytes,
+    environment: Mapping[str, str],
+    source: _Source,
+    collector: ErrorCollector,
+    dialect: Dialect | None,
 ) -> Configuration:
     """Read a configuration; it is valid if the collector has no errors afterwards."""
     text, _ = decode(content)
-    tree, reading.warnings = read_yaml(text, collector) if text.strip() else (None, [])
-    reading.values = {} if tree is None else tree
+    tree, source.warnings = read_yaml(text, collector) if text.strip() else (None, [])
+    source.values = {} if tree is None else tree
     if isinstance(tree, str) and is_encrypted(content):
         raise ConfigurationError(f"the file is encrypted; put its key into the environment variable {KEY_VARIABLE}")
-    applied = apply_environment(parse_configuration(reading.values, collector), environment, collector)
-    reading.variables = applied.variables
-    reading.warnings += applied.warnings
+    reading = Reading(dialect or chosen_dialect(source.name, source.values, environment), collector)
+    parsed = parse_configuration(source.values, reading)
+    applied = apply_environment(parsed, environment, reading)
+    source.variables = applied.variables
+    source.warnings += [*reading.warnings, *other_variables(reading.dialect, DIALECTS, environment)]
     configuration = completed(applied.configuration)
     for error in broken_rules(configuration):
+        error.keys = tuple(map(reading.as_written, error.keys))
         collector.add_rule(error)
     return configuration
 
@@ -126,15 +144,15 @@ def _with_doubts(loaded: LoadedConfiguration) -> LoadedConfiguration:
 
 
 def _decrypted(content: bytes, path: str, environment: Mapping[str, str]) -> bytes:
-    if KEY_VARIABLE not in environment:
-        return content
-    try:
-        return decrypt(content, environment[KEY_VARIABLE])
-    except ConfigurationError as error:
-        error.message += (
-            f" (is the key in {KEY_VARIABLE} the one that 'polycast encrypt' was given?)"
-            if is_encrypted(content)
-            else f" (the file is not encrypted: unset {KEY_VARIABLE}, or run 'polycast encrypt')"
-        )
-        error.place = path
-        raise
+    for variable in (name for name in KEY_VARIABLES if name in environment):
+        try:
+            content = decrypt(content, environment[variable])
+        except ConfigurationError as error:
+            error.message += (
+                f" (is the key in {variable} the one that 'polycast encrypt' was given?)"
+                if is_encrypted(content)
+                else f" (the file is not encrypted: unset {variable}, or run 'polycast encrypt')"
+            )
+            error.place = path
+            raise
+    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
@@ -12,6 +13,9 @@ from polycast.errors import ConfigurationError
 ALL_PATHS_ALIAS: Final = "all"
 ALL_PATHS: Final = "~^.*$"
 """The canonical name of the entry ``all``; the API and ``confName`` show this name."""
+
+ALL_OTHERS: Final = "all_others"
+"""What MediaMTX calls it."""
 
 _PATH_NAME = re.compile(r"[0-9a-zA-Z_\-/.~]+", re.ASCII)
 
@@ -33,6 +37,11 @@ def check_path_name(name: str) -> None:
         raise ConfigurationError("can't contain dot path segments")
     if len(name) > MAX_NAME:
         raise ConfigurationError(f"can't be longer than {MAX_NAME} characters")
+
+
+def loaded_name(name: str, names_of_all: Collection[str] = (ALL_PATHS_ALIAS,)) -> str:
+    """Return the canonical name of an entry of ``paths``; ``names_of_all`` are what its dialect calls `ALL_PATHS`."""
+    return ALL_PATHS if name in names_of_all else name
 
 
 def is_pattern(name: str) -> bool:

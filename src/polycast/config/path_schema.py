@@ -34,7 +34,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = "publisher"
-    source_protocol: Annotated[
+    rtsp_transport: Annotated[
         SourceProtocol,
         Meta(
             description=(
@@ -43,7 +43,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = SourceProtocol.AUTOMATIC
-    source_any_port_enable: Annotated[
+    rtsp_any_port: Annotated[
         bool,
         Meta(
             description=(
@@ -98,12 +98,15 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     source_retry_pause_max: Annotated[
         Duration, NEW, Meta(description="The longest pause between two attempts to reach a source.")
     ] = Duration(60)
-    disable_publisher_override: Annotated[
+    override_publisher: Annotated[
         bool,
         Meta(
-            description=("Refuse a second publisher while one is publishing, instead of letting the new one take over.")
+            description=(
+                "Let a second publisher take over while another one is publishing. Otherwise, the second one is "
+                "refused."
+            )
         ),
-    ] = False
+    ] = True
     publisher_grace: Annotated[
         Duration,
         NEW,
@@ -149,8 +152,10 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rpi_camera_fps: Annotated[int, Meta(description="Frames per second.")] = 30
     rpi_camera_idr_period: Annotated[int, Meta(description="Number of frames from one key frame to the next.")] = 60
     rpi_camera_bitrate: Annotated[int, Meta(description="Bit rate, in bits per second.")] = 1_000_000
-    rpi_camera_profile: Annotated[str, Meta(description="H264 profile: baseline, main or high.")] = "main"
-    rpi_camera_level: Annotated[str, Meta(description="H264 level: 4.0, 4.1 or 4.2.")] = "4.1"
+    rpi_camera_h264_profile: Annotated[
+        str, Meta(description="H264 profile: baseline, main, high, or auto (the encoder's choice).")
+    ] = "main"
+    rpi_camera_h264_level: Annotated[str, Meta(description="H264 level: 4.0, 4.1 or 4.2.")] = "4.1"
 
     publish_user: Annotated[
         str,
@@ -210,7 +215,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     run_on_demand_close_after: Annotated[
         Duration, Meta(description="How long the runOnDemand command keeps running after the last reader has left.")
     ] = Duration(10)
-    run_on_ready: Annotated[
+    run_on_available: Annotated[
         str,
         Meta(
             description=(
@@ -219,7 +224,9 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = ""
-    run_on_ready_restart: Annotated[bool, Meta(description="Restart the runOnReady command when it exits.")] = False
+    run_on_available_restart: Annotated[bool, Meta(description="Restart the runOnAvailable command when it exits.")] = (
+        False
+    )
     run_on_read: Annotated[
         str,
         Meta(

@@ -13,12 +13,15 @@ from typing import Any
 import msgspec
 
 from polycast.config import crypto, edits
-from polycast.config.convert import parse_configuration
-from polycast.config.env import KEY_VARIABLE
-from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.convert import Reading, parse_configuration
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import dialect_of
+from polycast.config.dialects.views import view_of
+from polycast.config.env import key_variable
+from polycast.config.fields import Field
 from polycast.config.files import UnreadableError, decode, digest_of, read_again
-from polycast.config.path_schema import PathConfiguration
-from polycast.config.schema import Configuration
+from polycast.config.names import loaded_name
+from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
 from polycast.config.yaml_reader import read_yaml
 from polycast.errors import ConfigurationError, PolycastError
@@ -89,8 +92,8 @@ def prepare_write(
 ) -> PreparedWrite:
     """Create the file's new content. ``configuration`` is the running one with the edit applied.
 
-    An encrypted file (``RTSP_CONFKEY``) is encrypted again with a new nonce. Raises ConflictError if the file was
-    changed since it was loaded, or PersistError if it cannot be read or edited.
+    An encrypted file (see ``env.KEY_VARIABLES``) is encrypted again with a new nonce. Raises ConflictError if the
+    file was changed since it was loaded, or PersistError if it cannot be read or edited.
     """
     try:
         raw = read_again(path)
@@ -99,7 +102,7 @@ def prepare_write(
     old_digest = digest_of(raw)
     if old_digest != expected_digest:
         raise ConflictError
-    key = environment.get(KEY_VARIABLE)
+    key = environment.get(key_variable(environment))
     try:
         plain = raw if key is None else crypto.decrypt(raw, key)
         new = edit_content(plain, edit, configuration)
@@ -115,10 +118,11 @@ def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration)
     """
     text, encoding = decode(content)
     tree = _tree(text)
-    changes = _changes(tree, edit, configuration)
-    new = edit_yaml(text, changes, _is_same)
+    dialect = dialect_of(configuration.dialect)
+    changes = _Changes(tree, configuration, dialect).of(edit)
+    new = edit_yaml(text, changes, lambda key, old, new: _is_same(dialect, key, old, new))
     try:
-        is_right = parse_configuration(_tree(new)) == parse_configuration(_applied(tree, changes))
+        is_right = _parsed(_tree(new), dialect) == _parsed(_applied(tree, changes), dialect)
     except ConfigurationError as error:
         raise UneditableError(f"its format does not allow this change ({error}); edit it by hand") from error
     if not is_right:
@@ -131,56 +135,101 @@ def _tree(text: str) -> dict[str, Any]:
     return tree or {}
 
 
-def _changes(tree: Mapping[str, Any], edit: edits.Edit, configuration: Configuration) -> Changes:
-    paths = tree.get("paths") or {}
-    match edit:
-        case edits.SetKeys(values):
-            return {key: value for key, value in values.items() if key != "paths"}
-        case edits.ReplacePaths(new):
-            return {"paths": Patch(_replaced_paths(paths, new))}
-        case edits.RemovePath(name):
-            found = _name_in_file(paths, name)
-            return {"paths": Patch({found: REMOVED})} if found is not None else {}
-        case edits.AddPath(name, values):
-            found = _name_in_file(paths, name)
-            # One that is nevertheless in the file was removed while changes were not written.
-            change = Patch(values) if found is None else Patch(_difference(paths[found] or {}, values))
-            return {"paths": Patch({found or name: change})}
-        case edits.EditPath(name, values):
-            found = _name_in_file(paths, name)
-            if found is not None:
-                return {"paths": Patch({found: Patch(values)})}
-            # It came from the environment or was added while changes were not written: written in full.
-            return {"paths": Patch({name: Patch(_given(configuration.paths[edits.loaded_name(name)]))})}
+def _parsed(tree: Mapping[str, Any], dialect: Dialect) -> Configuration:
+    return parse_configuration(tree, Reading(dialect))
 
 
-def _replaced_paths(old: Mapping[str, Any], new: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
-    names = {name: _name_in_file(old, name) or name for name in new}
-    kept = [name for name in old if name in names.values()]
-    changes: dict[str, Any] = {name: REMOVED for name in old if name not in names.values()}
-    if kept != [name for name in names.values() if name in old] or list(names.values())[: len(kept)] != kept:
-        # The first expression that matches counts, so the requested order must be kept.
-        raise UneditableError("the paths are in another order in the file")
-    for name, values in new.items():
-        found = names[name]
-        changes[found] = Patch(_difference(old[found] or {}, values or {}) if found in old else values or {})
-    return changes
+class _Changes:
+    """Makes changes of a file of an edit, whose names may be those of another dialect."""
+
+    def __init__(self, tree: Mapping[str, Any], configuration: Configuration, dialect: Dialect) -> None:
+        """``dialect`` is that of the file, ``tree`` its content."""
+        self._tree = tree
+        self._paths: Mapping[str, Any] = tree.get("paths") or {}
+        self._configuration = configuration
+        self._dialect = dialect
+        self._view = view_of(dialect)
+
+    def of(self, edit: edits.Edit) -> Changes:
+        """Return what to change in the file."""
+        match edit:
+            case edits.SetKeys(values, dialect):
+                values = {key: value for key, value in values.items() if key != "paths"}
+                return self._translated(values, view_of(dialect).accepted, self._view.accepted, self._tree)
+            case edits.ReplacePaths(new, dialect):
+                return {"paths": Patch(self._replaced(new, dialect))}
+            case edits.RemovePath(name):
+                found = self._name_in_file(name)
+                return {"paths": Patch({found: REMOVED})} if found is not None else {}
+            case edits.AddPath(name, values, dialect):
+                found = self._name_in_file(name)
+                # One that is nevertheless in the file was removed while changes were not written.
+                old = (self._paths[found] or {}) if found is not None else {}
+                change = self._of_path(values, dialect, old)
+                return {"paths": Patch({found or name: Patch(change if found is None else _difference(old, change))})}
+            case edits.EditPath(name, values, dialect):
+                found = self._name_in_file(name)
+                if found is not None:
+                    return {"paths": Patch({found: Patch(self._of_path(values, dialect, self._paths[found] or {}))})}
+                # It came from the environment or was added while changes were not written: written in full.
+                path = self._configuration.paths[self._loaded_name(name)]
+                return {"paths": Patch({name: Patch(self._given(path))})}
+
+    def _of_path(self, values: Mapping[str, Any], dialect: Dialect, old: Mapping[str, Any]) -> dict[str, Any]:
+        return self._translated(values, view_of(dialect).path_accepted, self._view.path_accepted, old)
+
+    def _translated(
+        self,
+        values: Mapping[str, Any],
+        origin: Mapping[str, Field],
+        target: Mapping[str, Field],
+        old: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return values under the names of the file; ``old`` is the map in the file that they are for."""
+        new = {}
+        for key, value in values.items():
+            field = origin[key]
+            # A setting that the file has under a former name stays there: that name would win.
+            names = [name for name, each in target.items() if each.canonical == field.canonical]
+            name = next((name for name in reversed(names) if name in old), names[0])
+            kind = target[name].kind
+            is_alike = kind is field.kind or value is None or (name == key and kind.label == field.kind.label)
+            new[name] = value if is_alike else kind.dump(field.kind.parse(value))
+        return new
+
+    def _replaced(self, new: Mapping[str, Mapping[str, Any] | None], dialect: Dialect) -> dict[str, Any]:
+        old = self._paths
+        names = {name: self._name_in_file(name) or name for name in new}
+        kept = [name for name in old if name in names.values()]
+        changes: dict[str, Any] = {name: REMOVED for name in old if name not in names.values()}
+        if kept != [name for name in names.values() if name in old] or list(names.values())[: len(kept)] != kept:
+            # The first expression that matches counts, so the requested order must be kept.
+            raise UneditableError("the paths are in another order in the file")
+        for name, values in new.items():
+            found = names[name]
+            before = old.get(found) or {}
+            change = self._of_path(values or {}, dialect, before)
+            changes[found] = Patch(_difference(before, change)) if found in old else change
+        return changes
+
+    def _name_in_file(self, name: str) -> str | None:
+        wanted = self._loaded_name(name)
+        return next((known for known in self._paths if self._loaded_name(known) == wanted), None)
+
+    def _loaded_name(self, name: str) -> str:
+        return loaded_name(name, edits.names_of_all(self._dialect.name))
+
+    def _given(self, path: PathConfiguration) -> dict[str, Any]:
+        defaults = self._configuration.path_defaults
+        return {
+            key: field.kind.dump(field.of(path))
+            for key, field in self._view.path_fields.items()
+            if field.of(path) != field.of(defaults)
+        }
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: REMOVED for key in old if key not in new}, **new}
-
-
-def _name_in_file(paths: Mapping[str, Any], name: str) -> str | None:
-    return next((known for known in paths if edits.loaded_name(known) == edits.loaded_name(name)), None)
-
-
-def _given(path: PathConfiguration) -> dict[str, Any]:
-    return {
-        key: field.kind.dump(getattr(path, field.name))
-        for key, field in path_fields().items()
-        if getattr(path, field.name) != field.default
-    }
 
 
 def _applied(tree: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
@@ -196,9 +245,10 @@ def _applied(tree: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     return new
 
 
-def _is_same(key: str, old: Any, new: Any) -> bool:
+def _is_same(dialect: Dialect, key: str, old: Any, new: Any) -> bool:
     """Whether a new value is equal to the one in the file: then its spelling there stays."""
-    field = configuration_fields().get(key) or path_fields().get(key)
+    view = view_of(dialect)
+    field = view.accepted.get(key) or view.path_accepted.get(key)
     if field is None or new is None:
         return bool(old == new)
     try:

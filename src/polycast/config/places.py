@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from polycast.config.convert import given_path_key
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.names import ALL_OTHERS, ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.errors import ConfigurationError
+
+_NAMES_OF_ALL: Final = (ALL_PATHS_ALIAS, ALL_OTHERS, ALL_PATHS)
 
 
 def locate(error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str) -> tuple[int, int]:
@@ -38,7 +40,7 @@ def _line_of(values: Any, key: tuple[str, ...]) -> int:
     for part in key:
         if not isinstance(values, Mapping):
             return 0
-        names = (ALL_PATHS_ALIAS, ALL_PATHS) if part in (ALL_PATHS_ALIAS, ALL_PATHS) else (part,)
+        names = _NAMES_OF_ALL if part in _NAMES_OF_ALL and part not in values else (part,)
         written = next((known for known in values if known in names), None)
         if written is None:
             return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.names import ALL_OTHERS, ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.errors import ConfigurationError
 
 MAXIMUM_ERRORS: Final = 50
@@ -98,5 +98,8 @@ class ErrorCollector:
         self._positions.append(self._position(error))
 
 
+_NAMES_OF_ALL: Final = (("paths", ALL_PATHS), ("paths", ALL_OTHERS))
+
+
 def _canonical(key: SettingKey) -> SettingKey:
-    return ("paths", ALL_PATHS_ALIAS, *key[2:]) if key[:2] == ("paths", ALL_PATHS) else key
+    return ("paths", ALL_PATHS_ALIAS, *key[2:]) if key[:2] in _NAMES_OF_ALL else key

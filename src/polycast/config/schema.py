@@ -45,7 +45,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     write_timeout: Annotated[
         Duration, LIVE, Meta(description="A connection that accepts no data for this long is closed.")
     ] = Duration(10)
-    read_buffer_count: Annotated[
+    write_queue_size: Annotated[
         int,
         OWN_RULE,
         LIVE,
@@ -156,24 +156,24 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     api_server_cert: Annotated[
         str, restarts("API"), NEW, Meta(description="File with the certificate for the API over HTTPS.")
     ] = "server.crt"
-    api_allow_origin: Annotated[
-        str,
+    api_allow_origins: Annotated[
+        tuple[str, ...],
         LIVE,
         NEW,
         Meta(
             description=(
-                "Origin that may call the API from a browser (Access-Control-Allow-Origin); '*' is every site. "
-                "Empty: no site."
+                "Origins that may call the API from a browser (Access-Control-Allow-Origin), such as "
+                "'https://example.com' or 'https://*.example.com'; '*' is every site. Empty: no site."
             )
         ),
-    ] = ""
+    ] = ()
     api_allow_commands: Annotated[
         bool,
         LIVE,
         NEW,
         Meta(
             description=(
-                "Allow commands (runOnInit, runOnReady...) to be changed through an API without credentials. If "
+                "Allow commands (runOnInit, runOnAvailable...) to be changed through an API without credentials. If "
                 "apiUser is set, this is always allowed."
             )
         ),
@@ -242,11 +242,17 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(
             description=(
                 "The streams, by name. A name starting with '~' is a regular expression that applies to every "
-                "matching name; of several that match, the first one in the file wins. 'all' stands for every name "
-                "(it is short for '~^.*$'). Clients can only use paths that match an entry here."
+                "matching name; of several that match, the first one in the file wins. 'all_others' or 'all' stands "
+                "for every name (it is short for '~^.*$'). Clients can only use paths that match an entry here."
             )
         ),
     ] = {}
+
+    dialect: str = "rtsp-simple-server"
+    """The dialect of the file, `dialects.Dialect.name`: its rules apply where the dialects' rules differ."""
+
+    path_defaults: PathConfiguration = PathConfiguration()
+    """The settings of a path for which nothing is set."""
 
     sections: dict[type[Section], Section] = {}
     """The settings of protocols, unless all have their defaults; read them with ``configuration[...]``."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from polycast.config.dialects.base import Dialect
 from polycast.config.spelling import yaml_key
 from polycast.errors import ConfigurationError
 
@@ -16,9 +17,10 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     A protocol declares its own subclass. Each field has a default and, in its annotation, a description and marks.
     """
 
-    def broken_rules(self) -> Iterator[ConfigurationError]:
+    def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         """Yield an error for each broken rule between keys. Values of single keys are already valid.
 
-        The keys of an error are all whose values the rule depends on, the one to change first.
+        ``dialect`` is that of the file, whose rules may differ. The keys of an error are all whose values the rule
+        depends on, the one to change first.
         """
         yield from ()

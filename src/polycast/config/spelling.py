@@ -29,6 +29,6 @@ def yaml_key(name: str) -> str:
     return first + "".join(_CAPITAL_WORDS.get(word) or word.capitalize() for word in others)
 
 
-def environment_name(key: str) -> str:
+def environment_name(key: str, prefix: str) -> str:
     """The environment variable of a global key."""
-    return "RTSP_" + key.upper()
+    return prefix + key.upper()

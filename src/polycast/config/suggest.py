@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.dialects.views import View
 from polycast.config.foreign import foreign_key, renamed_key
 from polycast.config.reports import UnknownKeyError
 from polycast.config.similar import closest
 
 
-def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> UnknownKeyError:
+def unknown_key(key: str, view: View, *, of_path: bool = False, is_map: bool = False) -> UnknownKeyError:
     """Return the error for a key that does not exist in its context; ``is_map``: its value is a map."""
     meant = ""
-    here, elsewhere = configuration_fields(), path_fields()
+    here, elsewhere = view.accepted, view.path_accepted
     if of_path:
         here, elsewhere = elsewhere, here
+    candidates = tuple(key for key, field in here.items() if not field.is_former)
+    if not of_path:
+        candidates += ("paths",)
     if key in elsewhere:
         hint = (
             "a setting of the whole server: write it at the top, not below a path"
@@ -22,11 +25,11 @@ def unknown_key(key: str, *, of_path: bool = False, is_map: bool = False) -> Unk
         )
     elif renamed := renamed_key(key, of_path=of_path):
         hint = renamed
-    elif meant := closest(key, here if of_path else (*here, "paths"), 0.9):
+    elif meant := closest(key, candidates, 0.9):
         hint = f"did you mean '{meant}'?"
     elif foreign := foreign_key(key, of_path=of_path):
         hint = foreign
-    elif meant := closest(key, here if of_path else (*here, "paths")):
+    elif meant := closest(key, candidates):
         hint = f"did you mean '{meant}'?"
     elif is_map and not of_path:
         hint = "if it is a path, indent it below 'paths:'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -11,14 +11,17 @@ import msgspec
 
 from polycast.config.access_rules import access_errors, path_access_errors
 from polycast.config.declarations import SourceKind, declared_sections
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import dialect_of
+from polycast.config.dialects.views import view_of
 from polycast.config.fields import Field, configuration_fields, path_fields, replace
 from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, PORT, check_address
 from polycast.config.names import (
     ALL_PATHS,
-    ALL_PATHS_ALIAS,
     check_path_name,
     compile_path_pattern,
     is_pattern,
+    loaded_name,
 )
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
@@ -40,46 +43,72 @@ def validate(configuration: Configuration) -> Configuration:
 
 
 def completed(configuration: Configuration) -> Configuration:
-    """Return a configuration with defaults for empty values, and with the path ``all`` renamed."""
-    fields = _with_defaults(configuration_fields())
+    """Return a configuration with defaults for empty values, and with the entry for all paths renamed."""
+    dialect = dialect_of(configuration.dialect)
+    view = view_of(dialect)
+    fields = _with_defaults(view.fields, dialect)
     missing = {field.name: field.default for field in fields if not field.of(configuration)}
-    return replace(configuration, **missing, paths=_effective_paths(configuration.paths))
+    path_fields_ = _with_defaults(view.path_fields, dialect)
+    return replace(
+        configuration,
+        **missing,
+        path_defaults=_filled(configuration.path_defaults, path_fields_),
+        paths=_effective_paths(configuration.paths, dialect, path_fields_),
+    )
 
 
 def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
     """Yield an error for each violated rule of a completed configuration.
 
-    Its keys are all whose values the rule depends on, the one to change first.
+    Its keys are all whose values the rule depends on, the one to change first; they are canonical.
     """
+    dialect = dialect_of(configuration.dialect)
     for field in configuration_fields().values():
         yield from _number_errors(field, field.of(configuration))
-    yield from _general_errors(configuration)
+    yield from _general_errors(configuration, dialect)
     for section in declared_sections():
-        yield from configuration[section].broken_rules()
+        yield from configuration[section].broken_rules(dialect)
     for name, path in configuration.paths.items():
-        shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
-        for error in _path_errors(name, path):
+        shown = dialect.names_of_all[0] if name == ALL_PATHS else name
+        for error in _path_errors(name, path, dialect):
             yield error.within("paths", shown)
         for text, key, other in path_access_errors(configuration, path):
             yield ConfigurationError(text, ("paths", shown, key), (other,))
 
 
-def _effective_paths(paths: dict[str, PathConfiguration]) -> dict[str, PathConfiguration]:
+def _effective_paths(
+    paths: dict[str, PathConfiguration], dialect: Dialect, fields: Sequence[Field]
+) -> dict[str, PathConfiguration]:
     effective = {}
-    fields = _with_defaults(path_fields())
     for name, path in paths.items():
-        if name == ALL_PATHS and ALL_PATHS_ALIAS in paths:
+        if name == ALL_PATHS and any(alias in paths for alias in dialect.names_of_all):
             continue  # the alias wins, as in the reference server
-        missing = {field.name: field.default for field in fields if not getattr(path, field.name)}
-        filled = msgspec.structs.replace(path, **missing) if missing else path
-        effective[ALL_PATHS if name == ALL_PATHS_ALIAS else name] = filled
+        effective[loaded_name(name, dialect.names_of_all)] = _filled(path, fields)
+    if dialect.sorts_expressions:
+        return dict(sorted(effective.items(), key=_order_of_expressions))
     return effective
 
 
-def _with_defaults(fields: Mapping[str, Field]) -> list[Field]:
+def _order_of_expressions(item: tuple[str, PathConfiguration]) -> tuple[int, str]:
+    """Return a value by which expressions are sorted by their text, the one that matches everything last."""
+    name = item[0]
+    return (2, "") if name == ALL_PATHS else (1, name) if is_pattern(name) else (0, "")
+
+
+def _filled(path: PathConfiguration, fields: Sequence[Field]) -> PathConfiguration:
+    missing = {field.name: field.default for field in fields if not field.of(path)}
+    return msgspec.structs.replace(path, **missing) if missing else path
+
+
+def _with_defaults(fields: Mapping[str, Field], dialect: Dialect) -> list[Field]:
     """Return the settings whose empty value stands for the default."""
     return [
-        field for field in fields.values() if field.kind is not BOOLEAN and field.default and not field.zero_is_a_value
+        field
+        for field in fields.values()
+        if field.kind.label != BOOLEAN.label
+        and field.default
+        and not field.zero_is_a_value
+        and (dialect.empty_is_default or field.canonical in dialect.empty_defaults)
     ]
 
 
@@ -97,12 +126,15 @@ def _number_errors(field: Field, value: Any) -> Iterator[ConfigurationError]:
             yield error.within(field.key)
 
 
-def _general_errors(configuration: Configuration) -> Iterator[ConfigurationError]:
-    count = configuration.read_buffer_count
+def _general_errors(configuration: Configuration, dialect: Dialect) -> Iterator[ConfigurationError]:
+    count = configuration.write_queue_size
     if count <= 0 or count & (count - 1):
-        yield ConfigurationError(
-            f"'ReadBufferCount' must be a power of two, such as 512 or 1024, not {count}", ("readBufferCount",)
-        )
+        shown = dialect.shown.get("writeQueueSize", "writeQueueSize")
+        rule = "greater than zero" if count <= 0 and not dialect.empty_is_default else "a power of two"
+        yield ConfigurationError(f"'{shown}' must be {rule}, such as 512 or 1024, not {count}", ("writeQueueSize",))
+    for key, value in (("readTimeout", configuration.read_timeout), ("writeTimeout", configuration.write_timeout)):
+        if not value:
+            yield ConfigurationError(f"'{key}' must be greater than zero", (key,))
     url = configuration.external_authentication_url
     if url and (not url.startswith(("http://", "https://")) or _split_url(url) is None):
         yield ConfigurationError(
@@ -111,6 +143,9 @@ def _general_errors(configuration: Configuration) -> Iterator[ConfigurationError
         )
     for name, settings_of in SERVICES.items():
         service = settings_of(configuration)
+        if service.is_enabled and not service.address:
+            what = {"api": "API is", "metrics": "metrics are", "pprof": "pprof is"}[name]
+            yield ConfigurationError(f"'{name}Address' must be set when {what} enabled", (f"{name}Address",), (name,))
         if bool(service.user) != bool(service.password):
             yield _half_credentials(name, name, has_user=bool(service.user))
     yield from access_errors(configuration)
@@ -121,12 +156,12 @@ def _half_credentials(what: str, prefix: str, *, has_user: bool) -> Configuratio
     return ConfigurationError(f"{what} username and password must be both filled (add {missing})", (given,), (missing,))
 
 
-def _path_errors(name: str, path: PathConfiguration) -> Iterator[ConfigurationError]:
+def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterator[ConfigurationError]:
     yield from _name_errors(name)
     for field in path_fields().values():
         yield from _number_errors(field, getattr(path, field.name))
     for source in path.sources:
-        yield from _source_errors(name, path, source)
+        yield from _source_errors(name, path, source, dialect)
     if path.source_on_demand and path.source == "publisher":
         yield ConfigurationError(
             "'sourceOnDemand' is useless when source is 'publisher' (add source, or use runOnDemand)",
@@ -163,7 +198,7 @@ def _name_errors(name: str) -> Iterator[ConfigurationError]:
         yield ConfigurationError(f"invalid path name: {error} ({name}){hint}")
 
 
-def _source_errors(name: str, path: PathConfiguration, source: str) -> Iterator[ConfigurationError]:
+def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dialect) -> Iterator[ConfigurationError]:
     kind = source_kind(source)
     if kind is None:
         yield ConfigurationError(f"invalid source: '{redact(source)}' ({_source_forms()})", ("source",))
@@ -172,7 +207,8 @@ def _source_errors(name: str, path: PathConfiguration, source: str) -> Iterator[
     elif kind.schemes:
         if is_pattern(name):
             yield ConfigurationError(
-                f"a path with a regular expression (or path 'all') cannot have a {kind.name} source; use another path",
+                f"a path with a regular expression (or path '{dialect.names_of_all[0]}') cannot have "
+                f"a {kind.name} source; use another path",
                 ("source",),
             )
         yield from _url_errors("source", source, kind)

@@ -19,6 +19,8 @@ NANOSECONDS_PER_UNIT: Final = {
     "h": 3_600_000_000_000,
 }
 MAX_NANOSECONDS: Final = 2**63 - 1  # the maximum of the reference server's 64-bit durations, about 292 years
+SECONDS_PER_DAY: Final = 86_400
+MAX_DAYS: Final = MAX_NANOSECONDS // 1_000_000_000 // SECONDS_PER_DAY
 BYTES_PER_UNIT: Final = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}
 MAX_SIZE: Final = 2**63 - 1  # bytes
 
@@ -56,6 +58,30 @@ class Duration(float):
         if not text or nanoseconds > MAX_NANOSECONDS:
             raise _not_a_duration(text)
         return cls(nanoseconds / 1_000_000_000)
+
+    @classmethod
+    def parse_with_days(cls, text: str) -> Duration:
+        """Parse Go's duration text with a number of days in front of it, as in ``1d12h``; raises InvalidValueError."""
+        days, letter, rest = text.partition("d")
+        if not letter:
+            return cls.parse(text)
+        if not (days.isascii() and days.isdigit()) or len(days) > len(str(MAX_DAYS)):
+            raise _not_a_duration(text)
+        try:
+            seconds = int(days) * SECONDS_PER_DAY + (cls.parse(rest) if rest else 0)
+        except InvalidValueError:
+            raise _not_a_duration(text) from None
+        if seconds * 1_000_000_000 > MAX_NANOSECONDS:
+            raise _not_a_duration(text)
+        return cls(seconds)
+
+    def text_with_days(self) -> str:
+        """Return the text with days, as in ``1d12h0m0s``."""
+        days = int(self // SECONDS_PER_DAY)
+        if days < 1:
+            return str(self)
+        rest = Duration(self - days * SECONDS_PER_DAY)
+        return f"{days}d{rest or ''}"
 
     def __str__(self) -> str:
         nanoseconds = round(self * 1_000_000_000)

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Final
 
+from polycast.config.dialects.registry import dialect_of
 from polycast.config.fields import Field, configuration_fields, path_fields
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.names import ALL_PATHS
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.control.commands import expand
 
@@ -24,7 +25,7 @@ _SHELL_OPERATOR: Final = re.compile(r"\|\|?|&&?|;|<|[0-9&]?>>?([&/.\w].*)?", re.
 
 
 def commands_of(settings: Configuration | PathConfiguration) -> Iterator[tuple[str, str]]:
-    """Yield the key and the command of those that are set; of the server's settings, without those of paths."""
+    """Yield the canonical key and the text of each command; of the server's settings, without those of paths."""
     is_path = isinstance(settings, PathConfiguration)
     for field in _path_commands() if is_path else _commands_among(configuration_fields()):
         command = field.of(settings)
@@ -46,10 +47,11 @@ def _commands_among(fields: Mapping[str, Field]) -> tuple[Field, ...]:
 
 def command_problems(configuration: Configuration) -> Iterator[str]:
     """Yield a line for each command that cannot run, or will not do what it seems to do."""
-    commands = list(commands_of(configuration))
+    dialect = dialect_of(configuration.dialect)
+    commands = [(dialect.key(key), command) for key, command in commands_of(configuration)]
     for name, path in configuration.paths.items():
-        shown = ALL_PATHS_ALIAS if name == ALL_PATHS else name
-        commands += [(f"path '{shown}': {key}", command) for key, command in commands_of(path)]
+        shown = dialect.names_of_all[0] if name == ALL_PATHS else name
+        commands += [(f"path '{shown}': {dialect.key(key)}", command) for key, command in commands_of(path)]
     exists = lru_cache(lambda program: shutil.which(program) is not None)  # many paths have the same command
     for where, command in commands:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.authentication import ANYBODY, Action
+from polycast.config.dialects.legacy import LEGACY
 from polycast.config.schema import Configuration
 from polycast.control.command_check import commands_of
 from polycast.control.errors import RequestError
@@ -31,8 +32,8 @@ class CommandRule:
         for _, key, _ in sorted(after - before):
             raise RequestError(
                 403,
-                f"{key} runs a program, so it can be set through the API only with credentials (apiUser), "
-                "or if apiAllowCommands is set",
+                f"{LEGACY.key(key)} runs a program, so it can be set through the API only with "
+                "credentials (apiUser), or if apiAllowCommands is set",
             )
 
     def record(self, old: Configuration, new: Configuration) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from polycast.config.dialects.registry import dialect_of
 from polycast.config.schema import Configuration
 from polycast.control.commands import Command, CommandPool
 from polycast.hub.path import Path, PathObserver
@@ -76,16 +77,18 @@ class Hooks(PathObserver):
     def on_path_closed(self, path: Path) -> None:
         if self._waiting is not None:
             self._waiting.pop(path, None)
-        for event in ("runOnInit", "runOnDemand", "runOnReady"):
+        for event in ("runOnInit", "runOnDemand", "runOnAvailable"):
             self._stop(event, path)
 
     def on_path_ready(self, path: Path) -> None:
         configuration = path.configuration
-        if configuration.run_on_ready:
-            self._start("runOnReady", path, configuration.run_on_ready, path, configuration.run_on_ready_restart)
+        if configuration.run_on_available:
+            self._start(
+                "runOnAvailable", path, configuration.run_on_available, path, configuration.run_on_available_restart
+            )
 
     def on_path_not_ready(self, path: Path) -> None:
-        self._stop("runOnReady", path)
+        self._stop("runOnAvailable", path)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         configuration = path.configuration
@@ -132,7 +135,8 @@ class Hooks(PathObserver):
             self._names.port: str(self._port()),
             **{f"{self._names.group}{number}": group for number, group in enumerate(path.groups, 1)},
         }
-        self._running[event, key] = self._pool.start(event, text, variables, path.log, restarts=restarts)
+        name = dialect_of(self._configuration().dialect).key(event)
+        self._running[event, key] = self._pool.start(name, text, variables, path.log, restarts=restarts)
 
     def _stop(self, event: str, key: object) -> None:
         command = self._running.pop((event, key), None)

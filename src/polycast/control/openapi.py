@@ -9,7 +9,9 @@ from typing import Final
 from msgspec import Struct
 
 from polycast import _version
-from polycast.config.fields import Field, configuration_fields, path_fields
+from polycast.config.dialects.legacy import LEGACY
+from polycast.config.dialects.views import view_of
+from polycast.config.fields import Field
 from polycast.control.events import EVENTS
 from polycast.control.items import PathItem, StatusItem
 from polycast.control.schemas import REFERENCES, Json, object_schema
@@ -194,7 +196,8 @@ _ERRORS: Final = {
 
 
 def _schemas() -> Json:
-    globals_, paths = configuration_fields().values(), path_fields().values()
+    view = view_of(LEGACY)
+    globals_, paths = view.fields.values(), view.path_fields.values()
     conf = _object({field.key: _output(field) for field in globals_})
     conf["properties"]["paths"] = {"type": "object", "additionalProperties": _reference("PathConf")}
     conf["required"].append("paths")

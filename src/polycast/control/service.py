@@ -17,6 +17,7 @@ from polycast.log import Log
 from polycast.net.address import join_host_port, plain_host
 from polycast.net.http.asgi import Application, AsgiHandler
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed, is_origin_allowed
+from polycast.net.http.origins import AllowedOrigins, allowed_origins
 from polycast.net.http.request import http_credentials
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import Transaction
@@ -124,7 +125,7 @@ class Guard:
     def handle(self, transaction: Transaction) -> None:
         request = transaction.request
         self._log_request(transaction)
-        common = self._common_headers()
+        common = self._common_headers(request)
         refusal = self._refusal(request, common)
         if refusal is not None:
             transaction.respond(refusal)
@@ -140,26 +141,21 @@ class Guard:
         target = request.target[:LOGGED_TARGET].decode("latin-1")
         write("[conn %s] %s %s", join_host_port(*transaction.peer), request.method, target)
 
-    def _common_headers(self) -> list[Header]:
+    def _common_headers(self, request: Request) -> list[Header]:
         common = [(b"server", b"polycast"), (b"x-content-type-options", b"nosniff")]
-        allowed = self._allowed_origin()
-        if allowed:
-            common.append((b"access-control-allow-origin", allowed.encode("latin-1", "replace")))
-            if allowed != "*":
-                common += [(b"vary", b"Origin"), (b"access-control-allow-credentials", b"true")]
-        return common
+        return common + self._allowed_origins().headers(request)
 
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
         """Return the response to requests that may come from a web page of another site."""
         if not is_host_allowed(request, self._controlled.configuration.allowed_hosts):
             host = host_of(authority_of(request))
             return _error(403, f"'{host}' is not a name of this server; names are added by allowedHosts", common)
-        if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origin()):
-            return _error(403, "requests from other web sites are not allowed (see apiAllowOrigin)", common)
+        if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins()):
+            return _error(403, "requests from other web sites are not allowed (see apiAllowOrigins)", common)
         return None
 
-    def _allowed_origin(self) -> str:
-        return self._controlled.configuration.api_allow_origin if self._prefix == "api" else ""
+    def _allowed_origins(self) -> AllowedOrigins:
+        return allowed_origins(self._controlled.configuration.api_allow_origins if self._prefix == "api" else ())
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
         """Pass the request on at once if anybody may use the service, otherwise after a check."""

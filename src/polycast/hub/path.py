@@ -295,7 +295,7 @@ class Path:
     def set_publisher(self, publisher: Publisher) -> None:
         """Reserve the path for a client that wants to publish; see `start_publishing`.
 
-        The current publisher is closed, unless ``disablePublisherOverride`` is set. Raises CannotPublish.
+        The current publisher is closed, unless ``overridePublisher`` is off. Raises CannotPublish.
         """
         if self.configuration.source != "publisher" or self.source is not None:
             raise CannotPublish(f"can't publish to path '{self.name}' since 'source' is not 'publisher'")
@@ -308,7 +308,7 @@ class Path:
                     self._end_stream("a publisher has come")
             self._remove_fallback("a publisher has come")
         if self.publisher is not None and self.publisher is not publisher:
-            if self.configuration.disable_publisher_override:
+            if not self.configuration.override_publisher:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
             self.log.info("closing existing publisher")
             old = self.publisher

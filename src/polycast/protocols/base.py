@@ -100,6 +100,8 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
     """Whether its sessions can be closed by their id."""
     packages: Mapping[str, str] = {}
     """Optional packages that it needs: how to install each, by the imported name."""
+    switch: str = ""
+    """Key that enables it, for a server that some dialects enable by default although it needs optional packages."""
     advice: str = ""
     """Advice if one of them is missing."""
     find_missing: Callable[[Configuration], str] = lambda configuration: ""

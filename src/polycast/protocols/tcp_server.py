@@ -93,7 +93,7 @@ class TcpServer(ConnectionServer, Server):
     @property
     def queue_minimum(self) -> int:
         """Minimum queue size for a slow reader in bytes."""
-        return self.configuration.read_buffer_count * PACKET_SIZE
+        return self.configuration.write_queue_size * PACKET_SIZE
 
     def apply(self, configuration: Configuration) -> None:
         self.configuration = configuration

@@ -89,7 +89,7 @@ async def test_the_allowed_origin_can_be_changed_while_it_runs() -> None:
         await it.playing("cam")
         first = await it.get("/cam/stream.m3u8")
         assert first.headers["access-control-allow-origin"] == "https://one.example"
-        changed = replace(it.app.configuration, hls_allow_origin="https://two.example")
+        changed = replace(it.app.configuration, hls_allow_origins=("https://two.example",))
         await it.app.reload(changed)
         for target in ("/cam/stream.m3u8", "/cam/", "/nothing/stream.m3u8"):
             answer = await it.client.get(target)

@@ -118,7 +118,7 @@ async def test_settings_are_passed_on(program: FilePath, tmp_path: FilePath) -> 
 
 
 def test_defaults() -> None:
-    given = arguments(PathConfiguration(source="rpiCamera", rpi_camera_level="4.0"))
+    given = arguments(PathConfiguration(source="rpiCamera", rpi_camera_h264_level="4.0"))
     options = dict(itertools.pairwise(given))
     assert (options["--width"], options["--height"], options["--framerate"]) == ("1280", "720", "30")
     assert (options["--bitrate"], options["--profile"], options["--level"]) == ("1000000", "main", "4")

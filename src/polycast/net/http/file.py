@@ -87,12 +87,14 @@ class ResponseFactory:
     """Makes responses with their common headers."""
 
     def __init__(self, allow_origin: str) -> None:
-        self._common: list[Header] = [
-            (b"server", b"polycast"),
-            (b"access-control-allow-origin", allow_origin.encode("latin-1", "replace")),
-            (b"access-control-allow-credentials", b"true"),
-            (b"x-content-type-options", b"nosniff"),
-        ]
+        """``allow_origin``: who may read the responses; empty if that depends on the request (`AllowedOrigins`)."""
+        self._common: list[Header] = [(b"server", b"polycast")]
+        if allow_origin:
+            self._common += [
+                (b"access-control-allow-origin", allow_origin.encode("latin-1", "replace")),
+                (b"access-control-allow-credentials", b"true"),
+            ]
+        self._common.append((b"x-content-type-options", b"nosniff"))
 
     def text(self, status: int, text: str, headers: Sequence[Header] = ()) -> Response:
         """Return a response with one line of text for people."""

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
 
+from polycast.net.http.origins import ANY, AllowedOrigins, origin_of
 from polycast.wire.http.message import Request
 
 # Suffixes of names that exist only in local networks: RFC 6761 (localhost), RFC 6762 (local, and appendix G: those
@@ -25,8 +26,6 @@ _LOCAL_SUFFIXES: Final = (
 
 # Bytes of the part of an http URL before its path that is examined.
 _MAXIMUM_AUTHORITY: Final = 512
-
-ANY: Final = "*"
 
 
 def authority_of(request: Request) -> str:
@@ -56,14 +55,14 @@ def is_host_allowed(request: Request, allowed: Collection[str]) -> bool:
     return any(_matches(host, name.lower()) for name in allowed)
 
 
-def is_origin_allowed(request: Request, allowed: str) -> bool:
-    """Return whether a request comes from no web page, from one of this server, or from one of the origin ``allowed``.
+def is_origin_allowed(request: Request, allowed: AllowedOrigins) -> bool:
+    """Return whether a request comes from no web page, from one of this server, or from one of an allowed origin.
 
-    ``*`` is every origin. For requests that may change something: without this, every web page that somebody opens on
+    For requests that may change something: without this, every web page that somebody opens on
     this machine could make them.
     """
-    origin = request.fields.get(b"origin", b"").decode("latin-1")
-    if not origin or allowed in (ANY, origin):
+    origin = origin_of(request)
+    if not origin or allowed.fixed == ANY or allowed.match(origin):
         return True
     own = authority_of(request)
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from polycast.log import Log
+from polycast.net.http.origins import AllowedOrigins
 from polycast.net.server import ClientConnection
 from polycast.wire.http.http1_reader import RequestCache
 from polycast.wire.http.http2_headers import HeaderBlockCache
@@ -101,7 +102,7 @@ class RequestCaches:
 class Transaction:
     """A request to be answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
 
-    __slots__ = ("connection", "drained", "is_cancelled", "on_cancelled", "request", "started", "task")
+    __slots__ = ("connection", "drained", "is_cancelled", "on_cancelled", "origins", "request", "started", "task")
 
     def __init__(self, connection: Responder, request: Request, started: float) -> None:
         self.connection = connection
@@ -113,6 +114,8 @@ class Transaction:
         self.is_cancelled = False
         self.on_cancelled: Callable[[Transaction], None] | None = None
         """Called when the client no longer wants the response."""
+        self.origins: AllowedOrigins | None = None
+        """Whose pages may read the response, if that depends on the request."""
         self.drained: asyncio.Future[None] | None = None
         """The future that `drain` waits for."""
 
@@ -123,6 +126,8 @@ class Transaction:
 
     def respond(self, response: Response) -> None:
         """Send the response. Does nothing if the client is gone or was already answered."""
+        if self.origins is not None:
+            response = self.origins.adapt(self.request, response)
         self.connection.respond(self, response)
 
     def send(self, data: bytes) -> None:

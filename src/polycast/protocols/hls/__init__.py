@@ -54,7 +54,7 @@ HLS = ServerKind(
     name="HLS",
     collection="hlsmuxers",
     metric="hls_muxers",
-    is_enabled=lambda configuration: not configuration[HlsConfiguration].hls_disable,
+    is_enabled=lambda configuration: configuration[HlsConfiguration].hls,
     load=_load_server,
     listeners=(Listener("hlsAddress"),),
     certificate=Certificate("hlsServerCert", "hlsServerKey", is_used=_is_encrypted),
@@ -70,5 +70,5 @@ PROTOCOL = Protocol(
     configuration=HlsConfiguration,
     servers=(HLS,),
     pulls=(Pull(SourceKind(name="HLS", schemes=("http", "https")), _load_puller, _prepare_puller),),
-    embedded={"hlsDisable": True},
+    embedded={"hls": False},
 )

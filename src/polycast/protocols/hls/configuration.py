@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, choice_kind
 from polycast.config.marks import LIVE, NEW, OWN_RULE, Heading, restarts
 from polycast.config.section import Section
@@ -26,13 +27,13 @@ class HlsVariant(StrEnum):
     LOW_LATENCY = "lowLatency"
 
 
-HLS_VARIANT: Final = choice_kind(HlsVariant, "invalid hlsVariant value: '%s'")
+HLS_VARIANT: Final = choice_kind(HlsVariant, "invalid HLS variant: '%s'")
 
 
 class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     """The settings of the HLS server."""
 
-    hls_disable: Annotated[bool, Heading("HLS"), restarts("HLS"), Meta(description="Disable HLS.")] = False
+    hls: Annotated[bool, Heading("HLS"), restarts("HLS"), Meta(description="Enable HLS.")] = True
     hls_address: Annotated[str, ADDRESS, restarts("HLS"), Meta(description="Address that HLS listens on.")] = ":8888"
     hls_always_remux: Annotated[
         bool,
@@ -81,11 +82,16 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         restarts("HLS"),
         Meta(description="Largest size of a segment. Prevents a stream without key frames from exhausting memory."),
     ] = Size(50 * 1024 * 1024)
-    hls_allow_origin: Annotated[
-        str,
+    hls_allow_origins: Annotated[
+        tuple[str, ...],
         LIVE,
-        Meta(description="Origin whose pages may play the streams (Access-Control-Allow-Origin); '*' is every site."),
-    ] = "*"
+        Meta(
+            description=(
+                "Origins whose pages may play the streams (Access-Control-Allow-Origin), such as "
+                "'https://example.com' or 'https://*.example.com'; '*' is every site."
+            )
+        ),
+    ] = ("*",)
     hls_encryption: Annotated[
         bool, restarts("HLS"), Meta(description="Serve HLS over HTTPS. Low-Latency HLS needs it.")
     ] = False
@@ -109,14 +115,16 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         bool, LIVE, NEW, Meta(description="List the live streams at the address '/' of the HLS server.")
     ] = False
 
-    def broken_rules(self) -> Iterator[ConfigurationError]:
+    def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
+        if self.hls and not self.hls_address:
+            yield ConfigurationError("'hlsAddress' must be set when HLS is enabled", ("hlsAddress",), ("hls",))
         count = self.hls_segment_count
         if self.hls_variant is HlsVariant.LOW_LATENCY:
             if count < MIN_LOW_LATENCY_SEGMENTS:
                 yield ConfigurationError(
                     f"Low-Latency HLS requires at least 7 segments, not {count}", ("hlsSegmentCount",), ("hlsVariant",)
                 )
-            if not self.hls_encryption:
+            if not self.hls_encryption and dialect.requires_encryption_for_low_latency:
                 yield ConfigurationError(
                     "Low-Latency HLS requires encryption (set hlsEncryption: yes, hlsServerKey and hlsServerCert)",
                     ("hlsVariant",),

@@ -18,6 +18,7 @@ from polycast.log import Log
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
+from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import client_of, http_credentials
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
@@ -86,19 +87,22 @@ class RequestHandler:
         self._hub = server.context.hub
         self._access = server.context.hub.access
         self._remuxers = server.remuxers
-        self._responses = ResponseFactory(server.settings.hls_allow_origin)
+        self._origins = allowed_origins(server.settings.hls_allow_origins)
+        self._responses = ResponseFactory(self._origins.fixed)
         self._refusals = Refusals()
-        self._pages = Pages(server.context.loop, server.settings.hls_allow_origin)
+        self._pages = Pages(server.context.loop, self._origins.fixed)
 
-    def allow_origin(self, origin: str) -> None:
-        """Use another ``Access-Control-Allow-Origin`` from now on."""
-        self._responses = ResponseFactory(origin)
-        self._pages.allow_origin(origin)
+    def allow_origins(self, origins: tuple[str, ...]) -> None:
+        """Allow pages of other sites from now on."""
+        self._origins = allowed_origins(origins)
+        self._responses = ResponseFactory(self._origins.fixed)
+        self._pages.allow_origin(self._origins.fixed)
         for remuxer in self._remuxers.values():
             remuxer.forget_answers()
 
     def handle(self, transaction: Transaction) -> None:
         """Answer a request, now or later."""
+        transaction.origins = self._origins
         try:
             response = self._answer(transaction)
         except Exception:

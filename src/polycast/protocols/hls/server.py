@@ -79,9 +79,9 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         return {name: remuxer.item() for name, remuxer in self.remuxers.items() if remuxer.is_live}
 
     def apply(self, configuration: Configuration) -> None:
-        allowed = configuration[HlsConfiguration].hls_allow_origin
-        if allowed != self.settings.hls_allow_origin:
-            self.handler.allow_origin(allowed)
+        allowed = configuration[HlsConfiguration].hls_allow_origins
+        if allowed != self.settings.hls_allow_origins:
+            self.handler.allow_origins(allowed)
         super().apply(configuration)
         for remuxer in self.remuxers.values():
             remuxer.update_access()

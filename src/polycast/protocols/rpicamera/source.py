@@ -65,20 +65,22 @@ class CameraClock:
 
 def arguments(configuration: PathConfiguration) -> list[str]:
     """Return the options of the program for the settings of a path."""
-    options = {
+    options: dict[str, str | int] = {
         "camera": configuration.rpi_camera_cam_id,
         "width": configuration.rpi_camera_width,
         "height": configuration.rpi_camera_height,
         "framerate": configuration.rpi_camera_fps,
         "intra": configuration.rpi_camera_idr_period,
         "bitrate": configuration.rpi_camera_bitrate,
-        "profile": configuration.rpi_camera_profile,
+        "profile": configuration.rpi_camera_h264_profile,
         # The program says 4 for 4.0.
-        "level": configuration.rpi_camera_level.removesuffix(".0"),
+        "level": configuration.rpi_camera_h264_level.removesuffix(".0"),
         "codec": "h264",
         "timeout": 0,
         "output": "-",
     }
+    if configuration.rpi_camera_h264_profile == "auto":
+        del options["profile"]  # the encoder's own choice
     pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     return [*pairs, "--inline", "--flush", "--nopreview"]
 

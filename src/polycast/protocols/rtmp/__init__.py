@@ -47,7 +47,7 @@ def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
 
 def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
     settings = configuration[RtmpConfiguration]
-    return not settings.rtmp_disable and settings.rtmp_encryption is not without
+    return settings.rtmp and settings.rtmp_encryption is not without
 
 
 def _find_missing(configuration: Configuration) -> str:
@@ -85,5 +85,5 @@ PROTOCOL = Protocol(
     servers=(RTMP, RTMPS),
     pulls=(Pull(SourceKind(name="RTMP", schemes=("rtmp", "rtmps")), _load_puller),),
     pushes=(PushScheme(("rtmp", "rtmps"), _open_push),),
-    embedded={"rtmpDisable": True},
+    embedded={"rtmp": False},
 )

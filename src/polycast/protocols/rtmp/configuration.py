@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final
 
 from msgspec import Meta
 
+from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, choice_list_kind
 from polycast.config.marks import LIVE, NEW, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Encryption
+from polycast.errors import ConfigurationError
 
 
 class RtmpAuthMethod(StrEnum):
@@ -26,7 +29,7 @@ AUTH_METHODS: Final = choice_list_kind(RtmpAuthMethod, "invalid authentication m
 class RtmpConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     """The settings of the RTMP and RTMPS servers."""
 
-    rtmp_disable: Annotated[bool, Heading("RTMP"), restarts("RTMP", "RTMPS"), Meta(description="Disable RTMP.")] = False
+    rtmp: Annotated[bool, Heading("RTMP"), restarts("RTMP", "RTMPS"), Meta(description="Enable RTMP.")] = True
     rtmp_address: Annotated[str, ADDRESS, restarts("RTMP"), Meta(description="Address that RTMP listens on.")] = ":1935"
     rtmp_encryption: Annotated[
         Encryption,
@@ -60,3 +63,11 @@ class RtmpConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     rtmp_server_cert: Annotated[
         str, restarts("RTMPS"), Meta(description="File with the certificate for encrypted RTMP.")
     ] = "server.crt"
+
+    def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
+        for key, value, is_needed in (
+            ("rtmpAddress", self.rtmp_address, self.rtmp_encryption is not Encryption.STRICT),
+            ("rtmpsAddress", self.rtmps_address, self.rtmp_encryption is not Encryption.NO),
+        ):
+            if self.rtmp and is_needed and not value:
+                yield ConfigurationError(f"'{key}' must be set when RTMP is enabled", (key,), ("rtmp",))

@@ -47,11 +47,11 @@ def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
 
 def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
     settings = configuration[RtspConfiguration]
-    return not settings.rtsp_disable and settings.encryption is not without
+    return settings.rtsp and settings.rtsp_encryption is not without
 
 
 def _uses_udp(configuration: Configuration) -> bool:
-    return Transport.UDP in configuration[RtspConfiguration].protocols
+    return Transport.UDP in configuration[RtspConfiguration].rtsp_transports
 
 
 RTSP = ServerKind(
@@ -75,7 +75,7 @@ RTSPS = ServerKind(
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtsps,
     listeners=(Listener("rtspsAddress"),),
-    certificate=Certificate("serverCert", "serverKey"),
+    certificate=Certificate("rtspServerCert", "rtspServerKey"),
     address=Address(lambda _: "rtsps"),
 )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, MULTICAST_RANGE, PORT, choice_list_kind
 from polycast.config.marks import NEW, Heading, restarts
 from polycast.config.section import Section
@@ -31,15 +32,19 @@ class AuthMethod(StrEnum):
     DIGEST = "digest"
 
 
-PROTOCOLS: Final = choice_list_kind(Protocol, "invalid protocol: %s", frozenset)
-AUTH_METHODS: Final = choice_list_kind(AuthMethod, "invalid authentication method: %s", tuple)
+PROTOCOLS: Final = choice_list_kind(Protocol, "invalid transport: %s", frozenset)
+AUTH_METHODS: Final = choice_list_kind(AuthMethod, "invalid authentication method: '%s'", tuple)
+
+
+_UDP: Final = "UDP is enabled and RTSP encryption is 'no' or 'optional'"
+_MULTICAST: Final = "UDP multicast is enabled and RTSP encryption is 'no' or 'optional'"
 
 
 class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     """The settings of the RTSP and RTSPS servers."""
 
-    rtsp_disable: Annotated[bool, Heading("RTSP"), restarts("RTSP", "RTSPS"), Meta(description="Disable RTSP.")] = False
-    protocols: Annotated[
+    rtsp: Annotated[bool, Heading("RTSP"), restarts("RTSP", "RTSPS"), Meta(description="Enable RTSP.")] = True
+    rtsp_transports: Annotated[
         frozenset[Protocol],
         PROTOCOLS,
         restarts("RTSP"),
@@ -51,12 +56,12 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = frozenset(Protocol)
-    encryption: Annotated[
+    rtsp_encryption: Annotated[
         Encryption,
         restarts("RTSP", "RTSPS"),
         Meta(
             description=(
-                "Encryption of RTSP: 'no', 'strict' (only encrypted connections; protocols must be [tcp]) or "
+                "Encryption of RTSP: 'no', 'strict' (only encrypted connections; only over TCP) or "
                 "'optional' (both, on two addresses)."
             )
         ),
@@ -100,33 +105,37 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = Size(2 * 1024 * 1024)
-    server_key: Annotated[str, restarts("RTSPS"), Meta(description="File with the private key for encrypted RTSP.")] = (
-        "server.key"
-    )
-    server_cert: Annotated[
+    rtsp_server_key: Annotated[
+        str, restarts("RTSPS"), Meta(description="File with the private key for encrypted RTSP.")
+    ] = "server.key"
+    rtsp_server_cert: Annotated[
         str, restarts("RTSPS"), Meta(description="File with the certificate for encrypted RTSP.")
     ] = "server.crt"
-    auth_methods: Annotated[
+    rtsp_auth_methods: Annotated[
         tuple[AuthMethod, ...],
         AUTH_METHODS,
         restarts("RTSP", "RTSPS"),
         Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
     ] = (AuthMethod.BASIC, AuthMethod.DIGEST)
 
-    def broken_rules(self) -> Iterator[ConfigurationError]:
-        protocols, encryption = self.protocols, self.encryption
-        if encryption is Encryption.STRICT:
+    def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
+        protocols = self.rtsp_transports
+        if self.rtsp_encryption is Encryption.STRICT and dialect.requires_plain_transports:
             for protocol, name in ((Protocol.UDP, "UDP"), (Protocol.MULTICAST, "UDP-multicast")):
                 if protocol in protocols:
+                    transports, encryption = dialect.key("rtspTransports"), dialect.key("rtspEncryption")
                     yield ConfigurationError(
-                        f"strict encryption can't be used with the {name} transport protocol (set protocols: [tcp], "
-                        "or encryption: optional)",
-                        ("encryption",),
-                        ("protocols",),
+                        f"strict encryption can't be used with the {name} transport protocol "
+                        f"(set {transports}: [tcp], or {encryption}: optional)",
+                        ("rtspEncryption",),
+                        ("rtspTransports",),
                     )
-        if self.rtsp_disable:
+        if not self.rtsp:
             return
-        if Protocol.UDP in protocols:
+        yield from self._missing_addresses()
+        if not self.rtsp_auth_methods:
+            yield ConfigurationError("at least one 'rtspAuthMethods' must be provided", ("rtspAuthMethods",))
+        if Protocol.UDP in protocols and self.rtp_address and self.rtcp_address:
             rtp, rtcp = parse_address(self.rtp_address)[1], parse_address(self.rtcp_address)[1]
             yield from _broken_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
         if Protocol.MULTICAST in protocols:
@@ -137,11 +146,31 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                 "multicastRTCPPort",
             )
 
+    def _missing_addresses(self) -> Iterator[ConfigurationError]:
+        """Yield an error for each address that is needed and empty, if that does not mean the default."""
+        plain, encrypted = self.rtsp_encryption is not Encryption.STRICT, self.rtsp_encryption is not Encryption.NO
+        udp, multicast = Protocol.UDP in self.rtsp_transports, Protocol.MULTICAST in self.rtsp_transports
+        for key, value, is_needed, condition in (
+            ("rtspAddress", self.rtsp_address, plain, "RTSP is enabled and RTSP encryption is 'no' or 'optional'"),
+            (
+                "rtspsAddress",
+                self.rtsps_address,
+                encrypted,
+                "RTSP is enabled and RTSP encryption is 'optional' or 'strict'",
+            ),
+            ("rtpAddress", self.rtp_address, plain and udp, _UDP),
+            ("rtcpAddress", self.rtcp_address, plain and udp, _UDP),
+            ("multicastRTPPort", self.multicast_rtp_port, plain and multicast, _MULTICAST),
+            ("multicastRTCPPort", self.multicast_rtcp_port, plain and multicast, _MULTICAST),
+        ):
+            if is_needed and not value:
+                yield ConfigurationError(f"'{key}' must be set when {condition}", (key,), ("rtsp",))
+
 
 def _broken_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> Iterator[ConfigurationError]:
     if rtp == rtcp == 0:
         return  # the system picks a pair
-    others = (("protocols",), ("rtspDisable",))
+    others = (("rtspTransports",), ("rtsp",))
     if rtp % 2:
         text = f"RTP port must be even (such as {rtp - 1} or {rtp + 1}), not {rtp}"
         yield ConfigurationError(text, (rtp_key,), *others)

@@ -105,7 +105,7 @@ class RtspServer(TcpServer):
             self.session_context.ports.close()
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
-        return frozenset(Protocol(protocol.value) for protocol in self.settings.protocols)
+        return frozenset(Protocol(protocol.value) for protocol in self.settings.rtsp_transports)
 
     # Sessions
 
@@ -137,7 +137,7 @@ def _is_heard(session: Session) -> bool:
 
 
 def _authentication_methods(settings: RtspConfiguration) -> tuple[AuthenticationMethod, ...]:
-    return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in settings.auth_methods)
+    return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in settings.rtsp_auth_methods)
 
 
 class RtspsServer(RtspServer):

@@ -54,7 +54,7 @@ class RtspPuller(Puller):
             url = RtspUrl.parse_source(self.url)
         except RemoteProtocolError as error:
             raise PullError(str(error)) from error
-        configured = context.path_configuration.source_protocol
+        configured = context.path_configuration.rtsp_transport
         if url.tunnel or url.scheme == "rtsps" or configured is not SourceProtocol.AUTOMATIC:
             await self._pull_with(context, url, _protocol_for(url, configured))
             return
@@ -81,7 +81,7 @@ class RtspPuller(Puller):
                 self._has_played = attempt.has_played
             context.log.info("redirected to %s", target.without_credentials())
             if target.scheme == "rtsps" or url.tunnel:
-                protocol, is_trial = _protocol_for(target, context.path_configuration.source_protocol), False
+                protocol, is_trial = _protocol_for(target, context.path_configuration.rtsp_transport), False
             url = self._with_credentials(context, target, url, attempt.remote_host)
         raise PullError("too many redirections")
 

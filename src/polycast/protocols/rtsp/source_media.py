@@ -112,7 +112,7 @@ class SourceMedia:
             self._agree_unicast(index, transport)
 
     def _agree_unicast(self, index: int, transport: Transport) -> None:
-        any_port = self._context.path_configuration.source_any_port_enable
+        any_port = self._context.path_configuration.rtsp_any_port
         ports = transport.server_port
         if ports is None or ports[0] <= 1:  # some cameras send 0 or 1 for unknown ports
             if not any_port:

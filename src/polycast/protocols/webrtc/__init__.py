@@ -76,6 +76,7 @@ WEBRTC = ServerKind(
     ),
     item=WebRtcSessionItem,
     packages={"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"},
+    switch="webrtc",
     advice=", or set webrtc: no",
     find_missing=_find_missing,
     preload=_load_pages,
@@ -85,6 +86,7 @@ PROTOCOL = Protocol(
     name="WebRTC",
     configuration=WebRtcConfiguration,
     servers=(WEBRTC,),
+    embedded={"webrtc": False},
     pulls=(
         Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps")), _load_puller, _prepare_puller, is_for_library=False),
     ),

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, choice_kind
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.section import Section
@@ -62,12 +63,17 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     webrtc_server_cert: Annotated[
         str, restarts("WebRTC"), NEW, Meta(description="File with the certificate for WebRTC over HTTPS.")
     ] = "server.crt"
-    webrtc_allow_origin: Annotated[
-        str,
+    webrtc_allow_origins: Annotated[
+        tuple[str, ...],
         LIVE,
         NEW,
-        Meta(description="Origin whose pages may publish and watch (Access-Control-Allow-Origin); '*' is every site."),
-    ] = "*"
+        Meta(
+            description=(
+                "Origins whose pages may publish and watch (Access-Control-Allow-Origin), such as "
+                "'https://example.com' or 'https://*.example.com'; '*' is every site."
+            )
+        ),
+    ] = ("*",)
     webrtc_trusted_proxies: Annotated[
         tuple[IPNetwork, ...],
         LIVE,
@@ -178,7 +184,10 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         ),
     ] = WebRtcReorder.DROP
 
-    def broken_rules(self) -> Iterator[ConfigurationError]:
+    def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
+        if self.webrtc and not self.webrtc_address:
+            text = "'webrtcAddress' must be set when WebRTC is enabled"
+            yield ConfigurationError(text, ("webrtcAddress",), ("webrtc",))
         try:
             parse_old_ice_servers(self.webrtc_ice_servers)
         except ConfigurationError as error:

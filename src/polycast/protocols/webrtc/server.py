@@ -19,6 +19,7 @@ from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
 from polycast.media.track import Track
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.http.connection import HttpConnection
+from polycast.net.http.origins import allowed_origins
 from polycast.net.http.server import DateHeader
 from polycast.net.http.transaction import RequestCaches
 from polycast.net.interfaces import interface_addresses
@@ -92,7 +93,7 @@ class WebRtcServer(TcpServer):
         self.handler = SignallingHandler(self)
         self.request_caches = RequestCaches()
         self.date = DateHeader()
-        self.pages = Pages(context.loop, self.settings.webrtc_allow_origin)
+        self.pages = Pages(context.loop, allowed_origins(self.settings.webrtc_allow_origins).fixed)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
         self._connecting: set[Session] = set()
@@ -144,8 +145,8 @@ class WebRtcServer(TcpServer):
 
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
-        self.handler.allow_origin(self.settings.webrtc_allow_origin)
-        self.pages.allow_origin(self.settings.webrtc_allow_origin)
+        self.handler.allow_origins(self.settings.webrtc_allow_origins)
+        self.pages.allow_origin(allowed_origins(self.settings.webrtc_allow_origins).fixed)
 
     # Settings
 

@@ -19,6 +19,7 @@ from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
+from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import client_of, http_credentials
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
@@ -109,15 +110,17 @@ class SignallingHandler:
     def __init__(self, server: Host) -> None:
         self._server = server
         self._log = server.log
-        self._responses = ResponseFactory(server.settings.webrtc_allow_origin)
+        self.allow_origins(server.settings.webrtc_allow_origins)
         self._refusals = Refusals()
 
-    def allow_origin(self, origin: str) -> None:
-        """Use another ``Access-Control-Allow-Origin`` from now on."""
-        self._responses = ResponseFactory(origin)
+    def allow_origins(self, origins: tuple[str, ...]) -> None:
+        """Allow pages of other sites from now on."""
+        self._origins = allowed_origins(origins)
+        self._responses = ResponseFactory(self._origins.fixed)
 
     def handle(self, transaction: Transaction) -> None:
         """Answer a request, now or later."""
+        transaction.origins = self._origins
         answer = self._answer(transaction)
         transaction.task = task = self._server.context.loop.create_task(self._finish(transaction, answer))
         task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun

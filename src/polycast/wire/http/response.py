@@ -45,7 +45,7 @@ class Response:
     A whole one may be sent any number of times, on any number of connections.
     """
 
-    __slots__ = ("_date", "_date2", "_head", "_head2", "_whole", "body", "headers", "is_streamed", "status")
+    __slots__ = ("_date", "_date2", "_head", "_head2", "_whole", "body", "headers", "is_streamed", "status", "variants")
 
     def __init__(
         self,
@@ -63,8 +63,15 @@ class Response:
         """All headers but ``date``."""
         if status not in _BODILESS and not is_streamed:
             self.headers.append((b"content-length", b"%d" % len(body)))
+        self.variants: dict[str, Response] | None = None
+        """Copies with other headers, by the origin of the request, if it determines them."""
         self._date = self._date2 = b""
         self._head = self._head2 = self._whole = b""
+
+    def with_headers(self, headers: Sequence[Header]) -> Response:
+        """Return a copy with additional headers."""
+        own = [field for field in self.headers if field[0] != b"content-length"]
+        return Response(self.status, [*own, *headers], self.body, is_streamed=self.is_streamed)
 
     def http1_head(self, date: bytes) -> bytes:
         """Return the status line, the headers (RFC 9112 sections 4, 5) and the empty line; ``date`` is an HTTP-date."""

@@ -1,0 +1,156 @@
+"""The settings of MediaMTX v1 without a feature here. A row goes when its feature comes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from polycast.config.dialects.base import Unsupported
+
+_NO_RECORDING: Final = "nothing is recorded"
+_NO_SRT: Final = "there is no SRT server"
+_NO_MOQ: Final = "there is no MoQ server"
+_NO_PLAYBACK: Final = "there is no playback server"
+_NOT_RUN: Final = "the command never runs"
+_ADDRESS_OF_PROXY: Final = "every client would seem to have the address of the proxy"
+_SERVICES: Final = ("metrics", "pprof")
+
+
+def _detail(default: object) -> Unsupported:
+    return Unsupported(default, is_detail=True)
+
+
+UNSUPPORTED: Final = {
+    "logStructured": Unsupported("no", "the log is written as text"),
+    "sysLogPrefix": Unsupported("mediamtx", harmless=("polycast",)),
+    "dumpPackets": Unsupported("no", "nothing is written"),
+    "udpMaxPayloadSize": Unsupported("1452"),
+    "runOnDisconnect": Unsupported("", _NOT_RUN),
+    "authMethod": Unsupported(
+        "internal", "users are those of authInternalUsers, or decided by externalAuthenticationURL", is_error=True
+    ),
+    # Without authMethod they are not used.
+    "authHTTPAddress": _detail(""),
+    "authHTTPFingerprint": _detail(""),
+    "authHTTPExclude": _detail([]),
+    "authJWTJWKS": _detail(""),
+    "authJWTJWKSFingerprint": _detail(""),
+    "authJWTClaimKey": _detail("mediamtx_permissions"),
+    "authJWTExclude": _detail([]),
+    "authJWTIssuer": _detail(""),
+    "authJWTAudience": _detail(""),
+    "authJWTInHTTPQuery": _detail("no"),
+    "apiTrustedProxies": Unsupported([], _ADDRESS_OF_PROXY, is_error=True),
+    **{f"{name}AllowOrigins": Unsupported(["*"], "no web page of another site may read it") for name in _SERVICES},
+    **{f"{name}AllowOrigin": Unsupported("*", "no web page of another site may read it") for name in _SERVICES},
+    **{f"{name}TrustedProxies": Unsupported([], _ADDRESS_OF_PROXY, is_error=True) for name in _SERVICES},
+    "playback": Unsupported("no", _NO_PLAYBACK),
+    "playbackAddress": _detail(":9996"),
+    "playbackEncryption": _detail("no"),
+    "playbackServerKey": _detail("server.key"),
+    "playbackServerCert": _detail("server.crt"),
+    "playbackAllowOrigins": _detail(["*"]),
+    "playbackAllowOrigin": _detail("*"),
+    "playbackTrustedProxies": _detail([]),
+    "srtpAddress": Unsupported(":8004", "there is no SRTP: encrypted RTSP uses TCP"),
+    "srtcpAddress": Unsupported(":8005", "there is no SRTP: encrypted RTSP uses TCP"),
+    "multicastSRTPPort": Unsupported("8006", "there is no SRTP: encrypted RTSP uses TCP"),
+    "multicastSRTCPPort": Unsupported("8007", "there is no SRTP: encrypted RTSP uses TCP"),
+    "rtspTrustedProxies": Unsupported([], "connections with a PROXY header would be refused", is_error=True),
+    "rtmpTrustedProxies": Unsupported([], "connections with a PROXY header would be refused", is_error=True),
+    "hlsDirectory": Unsupported("", "segments are kept in memory"),
+    "hlsMuxerCloseAfter": Unsupported("60s"),
+    "hlsCDNSecret": Unsupported("", "the CDN must have credentials like every other client"),
+    "webrtcSTUNGatherTimeout": Unsupported("5s"),
+    "srt": Unsupported("yes", _NO_SRT, harmless=("no",)),
+    "srtAddress": Unsupported(":8890", _NO_SRT),
+    "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
+    "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),
+    "moqHTTP3Address": Unsupported(":8892", _NO_MOQ),
+    "moqHTTPS2Address": Unsupported(":8892", _NO_MOQ),
+    "moqHTTPS3Address": Unsupported(":8892", _NO_MOQ),
+    "moqQUICAddress": Unsupported(":8893", _NO_MOQ),
+    "moqServerKey": Unsupported("auto.key", _NO_MOQ),
+    "moqServerCert": Unsupported("auto.crt", _NO_MOQ),
+    "moqAllowOrigins": Unsupported(["*"], _NO_MOQ),
+    "moqTrustedProxies": Unsupported([], _NO_MOQ),
+    # Former names of settings of paths, which were once global.
+    "record": Unsupported("no", _NO_RECORDING),
+    "recordPath": _detail(""),
+    "recordFormat": _detail("fmp4"),
+    "recordPartDuration": _detail("1s"),
+    "recordSegmentDuration": _detail("1h"),
+    "recordDeleteAfter": _detail("1d"),
+}
+
+UNSUPPORTED_OF_PATH: Final = {
+    "maxReaders": Unsupported("0", "the number of readers is not limited"),
+    "srtReadPassphrase": Unsupported("", _NO_SRT),
+    "useAbsoluteTimestamp": Unsupported("no"),
+    "alwaysAvailable": Unsupported("no", "readers get no stream while nobody publishes"),
+    "alwaysAvailableTracks": _detail([]),
+    "alwaysAvailableFile": _detail(""),
+    "forward": Unsupported([], "the stream is not sent to other servers"),
+    "record": Unsupported("no", _NO_RECORDING),
+    "recordPath": _detail("./recordings/%path/%Y-%m-%d_%H-%M-%S-%f"),
+    "recordFormat": _detail("fmp4"),
+    "recordPartDuration": _detail("1s"),
+    "recordMaxPartSize": _detail("50M"),
+    "recordSegmentDuration": _detail("1h"),
+    "recordDeleteAfter": _detail("1d"),
+    "playback": Unsupported("", _NO_PLAYBACK, harmless=("no", "yes")),
+    "srtPublishPassphrase": Unsupported("", _NO_SRT),
+    "rtspDemuxMpegts": Unsupported("no"),
+    "rtspRangeType": Unsupported(""),
+    "rtspRangeStart": Unsupported(""),
+    "rtspScale": Unsupported(""),
+    "rtspUDPSourcePortRange": Unsupported(["32768", "60999"], "the system picks the ports"),
+    "rtpSDP": Unsupported(""),
+    "moqTransport": _detail("quic"),
+    "whepSTUNGatherTimeout": Unsupported("5s"),
+    "whepHandshakeTimeout": Unsupported("10s", "webrtcHandshakeTimeout applies"),
+    "whepTrackGatherTimeout": Unsupported("2s", "webrtcTrackGatherTimeout applies"),
+    "rtspUDPReadBufferSize": Unsupported("0", "udpReadBufferSize applies"),
+    "mpegtsUDPReadBufferSize": Unsupported("0"),
+    "rtpUDPReadBufferSize": Unsupported("0"),
+    "rpiCameraSecondary": Unsupported("no"),
+    "rpiCameraHFlip": Unsupported("no"),
+    "rpiCameraVFlip": Unsupported("no"),
+    "rpiCameraBrightness": Unsupported("0"),
+    "rpiCameraContrast": Unsupported("1"),
+    "rpiCameraSaturation": Unsupported("1"),
+    "rpiCameraSharpness": Unsupported("1"),
+    "rpiCameraExposure": Unsupported("normal"),
+    "rpiCameraAWB": Unsupported("auto"),
+    "rpiCameraAWBGains": Unsupported(["0", "0"]),
+    "rpiCameraDenoise": Unsupported("off"),
+    "rpiCameraShutter": Unsupported("0"),
+    "rpiCameraMetering": Unsupported("centre"),
+    "rpiCameraGain": Unsupported("0"),
+    "rpiCameraEV": Unsupported("0"),
+    "rpiCameraROI": Unsupported(""),
+    "rpiCameraHDR": Unsupported("no"),
+    "rpiCameraTuningFile": Unsupported(""),
+    "rpiCameraMode": Unsupported(""),
+    "rpiCameraAfMode": Unsupported("continuous"),
+    "rpiCameraAfRange": Unsupported("normal"),
+    "rpiCameraAfSpeed": Unsupported("normal"),
+    "rpiCameraLensPosition": Unsupported("0"),
+    "rpiCameraAfWindow": Unsupported(""),
+    "rpiCameraFlickerPeriod": Unsupported("0"),
+    "rpiCameraTextOverlayEnable": Unsupported("no"),
+    "rpiCameraTextOverlay": _detail(""),
+    "rpiCameraCodec": Unsupported("auto", "the stream is H264", harmless=("hardwareH264",)),
+    "rpiCameraMJPEGQuality": _detail("60"),
+    "rpiCameraJPEGQuality": _detail("60"),
+    "rpiCameraSoftwareH264Profile": _detail("baseline"),
+    "rpiCameraSoftwareH264Level": _detail("4.1"),
+    "runOnUnDemand": Unsupported("", _NOT_RUN),
+    "runOnUnavailable": Unsupported("", _NOT_RUN),
+    "runOnNotReady": Unsupported("", _NOT_RUN),
+    "runOnOnline": Unsupported("", _NOT_RUN),
+    "runOnOnlineRestart": _detail("no"),
+    "runOnOffline": Unsupported("", _NOT_RUN),
+    "runOnUnread": Unsupported("", _NOT_RUN),
+    "runOnRecordSegmentCreate": Unsupported("", _NOT_RUN),
+    "runOnRecordSegmentComplete": Unsupported("", _NOT_RUN),
+}

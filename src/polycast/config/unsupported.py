@@ -1,0 +1,55 @@
+"""Settings of a dialect whose feature does not exist here: they must not be ignored silently."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from polycast.config.dialects.base import Unsupported
+from polycast.config.reports import Report
+from polycast.errors import ConfigurationError
+
+_TRUE = frozenset({"yes", "true", "on"})
+_FALSE = frozenset({"no", "false", "off"})
+_ZERO = re.compile(r"0(\.0*)?(ns|us|ms|s|m|h|d|[BKMGT])?")
+
+
+class Warned(Protocol):
+    """Collects errors and warnings."""
+
+    @property
+    def report(self) -> Report: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+def check_unsupported(key: str, value: Any, setting: Unsupported, to: Warned, *within: str) -> None:
+    """Report the value of a setting that has no effect here, unless it is that of an unused feature."""
+    if value is None or setting.is_detail or plain(value) in (plain(setting.default), *map(plain, setting.harmless)):
+        return
+    text = f"this version does not support it{f': {setting.text}' if setting.text else ''}"
+    if setting.is_error:
+        error = ConfigurationError(text, (*within, key))
+        error.line = getattr(key, "line", 0)
+        to.report(error)
+    else:
+        line = getattr(key, "line", 0)
+        where = f"line {line}: " if line else ""
+        to.warn(f"{where}'{key}' has no effect: {text}")
+
+
+def plain(value: Any) -> Any:
+    """Return a value in a form that is equal for all ways to write it: ``yes`` and true, ``0`` and ``0s``."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items() if plain(item) not in ("", [], None)}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None:
+        return ""
+    text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    if text.lower() in _TRUE:
+        return "yes"
+    if text.lower() in _FALSE:
+        return "no"
+    return "" if _ZERO.fullmatch(text) else text

@@ -1,0 +1,288 @@
+"""The settings of MediaMTX v1.20.1: each is accepted, or known by name and reported when it would have an effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from tests.config.mediamtx_keys import DEPRECATED, DEPRECATED_OF_PATH, GLOBAL, PATH
+
+from polycast.config import Configuration, load_bytes, to_jsonable
+from polycast.config.dialects.registry import MEDIAMTX, POLYCAST
+from polycast.config.dialects.views import view_of
+from polycast.config.load import LoadedConfiguration
+from polycast.errors import ConfigurationError
+
+VIEW = view_of(MEDIAMTX)
+
+
+def loaded(content: str, **variables: str) -> LoadedConfiguration:
+    return load_bytes(content.encode(), variables, "mediamtx.yml", MEDIAMTX)
+
+
+def error_of(content: str, **variables: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(content, **variables)
+    return str(caught.value)
+
+
+def shipped() -> str:
+    """Return the content of the file that MediaMTX ships, without its comments."""
+    from io import StringIO
+
+    stream = StringIO()
+    YAML(typ="safe", pure=True).dump({**GLOBAL, "pathDefaults": PATH, "paths": {"all_others": None}}, stream)
+    return stream.getvalue()
+
+
+def test_the_shipped_file_is_valid_as_it_is() -> None:
+    found = loaded(shipped())
+    assert found.warnings == []
+    assert found.configuration == _defaults_with_all_paths()
+
+
+def _defaults_with_all_paths() -> Configuration:
+    import msgspec
+
+    return msgspec.structs.replace(VIEW.defaults, paths={"~^.*$": VIEW.defaults.path_defaults})
+
+
+@pytest.mark.parametrize("key", GLOBAL)
+def test_each_global_setting_is_accepted_or_known(key: str) -> None:
+    assert (key in VIEW.fields) != (key in MEDIAMTX.unsupported)
+
+
+@pytest.mark.parametrize("key", PATH)
+def test_each_setting_of_a_path_is_accepted_or_known(key: str) -> None:
+    assert (key in VIEW.path_fields) != (key in MEDIAMTX.path_unsupported)
+
+
+def test_deprecated_settings_are_accepted_or_known() -> None:
+    assert {key for key in DEPRECATED if key not in VIEW.accepted and key not in MEDIAMTX.unsupported} == set()
+    known = {*VIEW.path_accepted, *MEDIAMTX.path_unsupported}
+    assert {key for key in DEPRECATED_OF_PATH if key not in known} == set()
+
+
+def test_the_list_names_only_settings_of_mediamtx() -> None:
+    assert set(MEDIAMTX.unsupported) - set(GLOBAL) - DEPRECATED == set()
+    assert set(MEDIAMTX.path_unsupported) - set(PATH) - DEPRECATED_OF_PATH == set()
+
+
+@pytest.mark.parametrize("key", [key for key in GLOBAL if key in VIEW.fields])
+def test_defaults_of_global_settings(key: str) -> None:
+    assert _dumped(to_jsonable(VIEW.defaults, MEDIAMTX)[key]) == _dumped(VIEW.fields[key].kind.dump(_parsed(key)))
+
+
+def _parsed(key: str) -> Any:
+    value = VIEW.fields[key].kind.parse(GLOBAL[key])
+    return value or VIEW.fields[key].default if key == "udpReadBufferSize" else value
+
+
+def _dumped(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) and value and isinstance(value[0], str) else value
+
+
+@pytest.mark.parametrize("key", [key for key in PATH if key in VIEW.path_fields])
+def test_defaults_of_settings_of_a_path(key: str) -> None:
+    field = VIEW.path_fields[key]
+    assert field.of(VIEW.defaults.path_defaults) == field.kind.parse(PATH[key])
+
+
+@pytest.mark.parametrize(
+    ("content", "variables"),
+    [
+        ("authMethod: jwt\n", {}),
+        ("authMethod: http\n", {}),
+        ("", {"MTX_AUTHMETHOD": "http"}),
+        ("apiTrustedProxies: [10.0.0.0/8]\n", {}),
+        ("", {"MTX_APITRUSTEDPROXIES": "10.0.0.1"}),
+        ("rtspTrustedProxies: [10.0.0.0/8]\n", {}),
+    ],
+)
+def test_what_would_be_unsafe_to_ignore_is_an_error(content: str, variables: dict[str, str]) -> None:
+    assert "this version does not support it" in error_of(content, **variables)
+
+
+@pytest.mark.parametrize(
+    ("content", "warning"),
+    [
+        ("playback: yes\n", "line 1: 'playback' has no effect: this version does not support it: there is no playback"),
+        ("srtAddress: :9000\n", "line 1: 'srtAddress' has no effect: "),
+        ("paths: {a: {record: yes}}\n", "line 1: 'record' has no effect: this version does not support it: nothing is"),
+        ("pathDefaults: {record: true, recordPath: /x/%path/%s}\n", "line 1: 'record' has no effect: "),
+        ("paths:\n  a:\n    forward:\n    - dest: rtmp://host/app\n", "line 3: 'forward' has no effect: "),
+    ],
+)
+def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:
+    (text,) = loaded(content).warnings
+    assert text.startswith(warning)
+
+
+@pytest.mark.parametrize("content", ["srt: no\n", "moq: false\n", "paths: {a: {record: off, recordPath: /x/%path}}\n"])
+def test_what_changes_nothing_is_not_mentioned(content: str) -> None:
+    assert loaded(content).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "value"),
+    [
+        ("readBufferCount: 1024\n", "writeQueueSize", 1024),
+        ("rtspDisable: yes\n", "rtsp", False),
+        ("rtmpDisable: yes\n", "rtmp", False),
+        ("hlsDisable: yes\n", "hls", False),
+        ("webrtcDisable: yes\n", "webrtc", False),
+        ("protocols: [tcp]\n", "rtspTransports", ["tcp"]),
+        ("encryption: optional\n", "rtspEncryption", "optional"),
+        ("authMethods: [digest]\n", "rtspAuthMethods", ["digest"]),
+        ("serverKey: a\n", "rtspServerKey", "a"),
+        ("serverCert: a\n", "rtspServerCert", "a"),
+        ("apiAllowOrigin: https://a\n", "apiAllowOrigins", ["https://a"]),
+        ("hlsAllowOrigin: https://a\n", "hlsAllowOrigins", ["https://a"]),
+        ("webrtcAllowOrigin: https://a\n", "webrtcAllowOrigins", ["https://a"]),
+        ("webrtcICEUDPMuxAddress: :1\n", "webrtcLocalUDPAddress", ":1"),
+        ("webrtcICETCPMuxAddress: :1\n", "webrtcLocalTCPAddress", ":1"),
+        ("webrtcICEHostNAT1To1IPs: [1.2.3.4]\n", "webrtcAdditionalHosts", ["1.2.3.4"]),
+        ("rtspUDPReadBufferSize: 4096\n", "udpReadBufferSize", 4096),
+    ],
+)
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_deprecated_settings_win_over_the_new_ones(content: str, key: str, value: Any, order: str) -> None:
+    default = GLOBAL[key] if isinstance(GLOBAL[key], bool | int) else "[]" if isinstance(GLOBAL[key], list) else ":9"
+    new = f"{key}: {str(default).lower() if key != 'rtspEncryption' else 'strict'}\n"
+    new = "" if key == "rtspAuthMethods" else new
+    found = loaded(new + content if order == "before" else content + new)
+    assert to_jsonable(found.configuration, MEDIAMTX)[key] == value
+    old = content.partition(":")[0]
+    assert found.warnings == [f"parameter '{old}' is deprecated and has been replaced with '{key}'"]
+
+
+def test_deprecated_settings_of_paths_are_said_once() -> None:
+    found = loaded(
+        "paths:\n"
+        "  a: {source: rtsp://h/, sourceProtocol: tcp, sourceAnyPortEnable: yes}\n"
+        "  b: {disablePublisherOverride: yes, runOnReady: x, runOnReadyRestart: yes}\n"
+        "  c: {sourceProtocol: udp}\n"
+    )
+    a, b, c = (found.configuration.paths[name] for name in "abc")
+    assert (a.rtsp_transport, a.rtsp_any_port, c.rtsp_transport) == ("tcp", True, "udp")
+    assert (b.override_publisher, b.run_on_available, b.run_on_available_restart) == (False, "x", True)
+    assert len(found.warnings) == 5
+
+
+def test_path_defaults() -> None:
+    found = loaded(
+        "pathDefaults:\n  sourceOnDemand: yes\n  rtspTransport: tcp\n  sourceOnDemandCloseAfter: 1d\n"
+        "paths:\n  a: {source: rtsp://h/}\n  b: {source: rtsp://h/, rtspTransport: udp, sourceOnDemandCloseAfter: ~}\n",
+        MTX_PATHDEFAULTS_RTSPANYPORT="yes",
+        MTX_PATHS_C_SOURCE="rtsp://h/",
+    ).configuration
+    assert [path.rtsp_transport for path in found.paths.values()] == ["tcp", "udp", "tcp"]
+    assert {path.source_on_demand for path in found.paths.values()} == {True}
+    assert {path.source_on_demand_close_after for path in found.paths.values()} == {86400}
+    assert {path.rtsp_any_port for path in found.paths.values()} == {True}
+
+
+def test_expressions_are_tried_in_the_order_of_their_text() -> None:
+    found = loaded("paths:\n  all_others:\n  ~b:\n  z:\n  ~a:\n")
+    assert list(found.configuration.paths) == ["z", "~a", "~b", "~^.*$"]
+
+
+@pytest.mark.parametrize("names", [("all", "all_others"), ("all_others", "'~^.*$'"), ("'~^.*$'", "all")])
+def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
+    assert "all_others, all and '~^.*$' are aliases" in error_of(f"paths:\n  {names[0]}:\n  {names[1]}:\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("logLevel: x\n", "invalid log level: 'x'"),
+        ("logDestinations: [x]\n", "invalid log destination: x"),
+        ("readTimeout: 0s\n", "'readTimeout' must be greater than zero"),
+        ("readTimeout: ''\n", "'readTimeout' must be greater than zero"),
+        ("writeTimeout: 0s\n", "'writeTimeout' must be greater than zero"),
+        ("writeQueueSize: 0\n", "'writeQueueSize' must be greater than zero"),
+        ("writeQueueSize: 1000\n", "'writeQueueSize' must be a power of two"),
+        ("api: yes\napiAddress: ''\n", "'apiAddress' must be set when API is enabled"),
+        ("metrics: yes\nmetricsAddress: ''\n", "'metricsAddress' must be set when metrics are enabled"),
+        ("pprof: yes\npprofAddress: ''\n", "'pprofAddress' must be set when pprof is enabled"),
+        ("rtspTransports: [x]\n", "invalid transport: x"),
+        ("rtspEncryption: x\n", "invalid encryption: 'x'"),
+        (
+            "rtspAddress: ''\n",
+            "'rtspAddress' must be set when RTSP is enabled and RTSP encryption is 'no' or 'optional'",
+        ),
+        (
+            "rtspEncryption: strict\nrtspsAddress: ''\n",
+            "'rtspsAddress' must be set when RTSP is enabled and RTSP encryption is 'optional' or 'strict'",
+        ),
+        ("rtpAddress: ''\n", "'rtpAddress' must be set when UDP is enabled and RTSP encryption is 'no' or 'optional'"),
+        (
+            "multicastRTPPort: 0\n",
+            "'multicastRTPPort' must be set when UDP multicast is enabled and RTSP encryption is 'no' or 'optional'",
+        ),
+        ("rtspAuthMethods: []\n", "at least one 'rtspAuthMethods' must be provided"),
+        ("rtspAuthMethods: [x]\n", "invalid authentication method: 'x'"),
+        ("rtmpAddress: ''\n", "'rtmpAddress' must be set when RTMP is enabled"),
+        ("hlsAddress: ''\n", "'hlsAddress' must be set when HLS is enabled"),
+        ("hlsVariant: x\n", "invalid HLS variant: 'x'"),
+        ("webrtcAddress: ''\n", "'webrtcAddress' must be set when WebRTC is enabled"),
+        ("paths: {a: {rtspTransport: x}}\n", "invalid transport 'x'"),
+        ("paths: {a: {source: x}}\n", "invalid source: 'x'"),
+        ("invalid: x\n", "non-existent parameter: 'invalid'"),
+    ],
+)
+def test_texts_of_errors(content: str, message: str) -> None:
+    error = error_of(content)
+    assert message in error
+    assert error.startswith("mediamtx.yml: line ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["rtsp: no\nrtspAddress: ''\n", "rtspEncryption: strict\n", "hls: no\nhlsAddress: ''\n", "rtspTransports: []\n"],
+)
+def test_what_the_older_server_refuses_is_valid(content: str) -> None:
+    assert loaded(content).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1d", 86400), ("7d18h53m20s", 672800), ("1.5h", 5400), ("300ms", 0.3), ("0d1s", 1)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert loaded(f"readTimeout: {text}\n").configuration.read_timeout == seconds
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(86400, "1d"), (93600, "1d2h0m0s"), (10, "10s"), (3600, "1h0m0s")])
+def test_durations_are_shown_with_days(seconds: int, text: str) -> None:
+    found = loaded(f"readTimeout: {seconds}s\n").configuration
+    assert to_jsonable(found, MEDIAMTX)["readTimeout"] == text
+
+
+@pytest.mark.parametrize("text", ["d", "1d1d", "1dd", "-1d", "1.5d", "1d-1s", "999999999d"])
+def test_bad_durations(text: str) -> None:
+    assert f"'{text}' is not a duration" in error_of(f"readTimeout: {text}\n")
+
+
+def test_variables_of_both_prefixes() -> None:
+    found = loaded("", RTSP_PROTOCOLS="tcp", RTSP_LOGLEVEL="warn", MTX_LOGLEVEL="debug", MTX_RTMPDISABLE="yes")
+    values = to_jsonable(found.configuration, MEDIAMTX)
+    assert (values["rtspTransports"], values["logLevel"], values["rtmp"]) == (["tcp"], "debug", False)
+    assert found.warnings == [
+        "parameter 'protocols' is deprecated and has been replaced with 'rtspTransports'",
+        "parameter 'rtmpDisable' is deprecated and has been replaced with 'rtmp'",
+    ]
+
+
+def test_users_in_variables() -> None:
+    found = loaded(
+        "",
+        MTX_AUTHINTERNALUSERS_0_USER="me",
+        MTX_AUTHINTERNALUSERS_0_PASS="secret",
+    ).configuration
+    assert [user.user for user in found.auth_internal_users] == ["me", "any"]
+
+
+def test_polycast_knows_the_same_settings() -> None:
+    assert set(POLYCAST.unsupported) == set(MEDIAMTX.unsupported)
+    assert set(view_of(POLYCAST).fields) == set(VIEW.fields)
