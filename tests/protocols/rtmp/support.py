@@ -237,7 +237,10 @@ class RtmpClient(asyncio.Protocol):
         statuses = [
             item for item in messages_of(self.received) if isinstance(item, Command) and item.name == "onStatus"
         ]
-        assert [status.arguments[0]["level"] for status in statuses] == ["error"]  # type: ignore[index,call-overload]
+        informations: list[Any] = [status.arguments[0] for status in statuses]
+        plays = self.engine.mode is Mode.PLAY
+        assert [each["level"] for each in informations] == (["status", "error"] if plays else ["error"])
+        assert {(each["code"], each["description"]) for each in informations} == {(refusal.code, refusal.description)}
         return refusal
 
     async def tracks(self) -> tuple[Track, ...]:

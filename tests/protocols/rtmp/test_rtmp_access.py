@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from tests.protocols.rtmp.support import Fixture, RawClient, running
+from tests.wire.rtmp.support import video_header
 
 from polycast.hub.access_request import AccessRequest
+from polycast.wire.rtmp.amf import Value
 from polycast.wire.rtmp.client import Mode
 from polycast.wire.rtmp.messages import Command
 
@@ -200,10 +202,10 @@ async def test_credentials_of_the_url_count_as_well() -> None:
         await client.receive_until(b"onStatus")
 
 
-async def ask(it: Fixture, app: str, key: str) -> RawClient:
+async def ask(it: Fixture, app: str, key: str, **values: Value) -> RawClient:
     """Ask to publish, with a query wherever a client puts it."""
     client = await it.raw()
-    client.send_connect(app, f"rtmp://127.0.0.1/{app}")
+    client.send_connect(app, f"rtmp://127.0.0.1/{app}", **(values or {"type": "nonprivate"}))
     client.send_publish(key)
     await client.receive_until(b"onStatus")
     return client
@@ -245,6 +247,25 @@ async def test_the_likeliest_mistake_is_refused_with_an_explanation() -> None:
         assert b"invalid credentials" in client.received
 
 
+async def test_a_simple_publisher_is_told_to_start_and_then_refused() -> None:
+    """As by rtsp-simple-server; encoders, which announce their type, are told the reason instead of the start."""
+    async with running(paths={"live/cam": PUBLISH}) as it:
+        client = await it.raw()
+        client.send_connect("live", "rtmp://127.0.0.1/live")
+        client.send_publish("cam?user=testuser&pass=wrong")
+        await client.receive_until(b"NetStream.Publish.Start")
+        client.send_message(9, video_header())
+        await client.receive_all()
+        statuses = [item for item in client.messages() if isinstance(item, Command) and item.name == "onStatus"]
+        informations: list[Any] = [status.arguments[0] for status in statuses]
+        assert [(each["level"], each["code"]) for each in informations] == [
+            ("status", "NetStream.Publish.Start"),
+            ("error", "NetStream.Publish.Denied"),
+        ]
+        assert informations[1]["description"] == "invalid credentials"
+        assert it.path("live/cam").publisher is None
+
+
 async def reject(it: Fixture, app: str) -> str:
     """Connect as a publisher does and return the words of the rejection, after which the connection is closed."""
     client = await it.raw()
@@ -266,7 +287,7 @@ async def log_in(it: Fixture, user: str, password: str) -> RawClient:
     digest = hashlib.md5(f"{salted}{fields['opaque']}01234567".encode()).digest()
     response = base64.b64encode(digest).decode()
     query = f"authmod=adobe&user={user}&challenge=01234567&response={response}&opaque={fields['opaque']}"
-    return await ask(it, f"live?{query}", "cam")
+    return await ask(it, f"live?{query}", "cam", flashVer="a client that does not announce what it is")
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,28 @@ def test_play_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="the stream doesn't contain an H264 track or an AAC track"):
         server.accept_play([Track(0, Generic())])
     server.refuse(PLAY_REFUSED, "no one is publishing to path 'live/key'")
-    assert answers(server) == [on_status("error", PLAY_REFUSED, "no one is publishing to path 'live/key'")]
+    # GStreamer goes by the code, FFmpeg by the level, and rtsp-simple-server's client only by the level of the first.
+    assert answers(server) == [
+        on_status(level, PLAY_REFUSED, "no one is publishing to path 'live/key'") for level in ("status", "error")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("announced", "is_encoder"),
+    [
+        ({"type": "nonprivate", "flashVer": ""}, True),
+        ({"type": "", "flashVer": "FMLE/3.0 (compatible; Lavf60.16.100)"}, True),
+        ({"type": "", "flashVer": "LNX 9,0,124,2"}, False),
+    ],
+)
+def test_when_a_publisher_is_told_to_start(announced: dict[str, Value], is_encoder: bool) -> None:
+    """Encoders show the reason of a refusal only if it comes in place of the start; others wait for the start."""
+    server = connected(announced)
+    started = on_status("status", "NetStream.Publish.Start", "publish start")
+    feed(server, command("publish", 5.0, None, "key", "live", stream_id=1))
+    assert answers(server) == ([] if is_encoder else [started])
+    server.accept_publish(0.0)
+    assert answers(server) == ([started] if is_encoder else [])
 
 
 def test_a_playing_client_is_still_read() -> None:

@@ -67,8 +67,8 @@ PLAY_NOT_FOUND = "NetStream.Play.StreamNotFound"
 class ServerConnection(Connection):
     """One client. See `Connection` for how to use it.
 
-    After `PublishRequested` or `PlayRequested`, call `accept_publish`, `accept_play` or `refuse`; nothing is granted to
-    the client before that. Data of a client that plays is still read, so that its pings are answered.
+    After `PublishRequested` or `PlayRequested`, call `accept_publish`, `accept_play` or `refuse`; the client's media is
+    not used, and it gets none, before that. Data of a client that plays is still read, so that its pings are answered.
     """
 
     def __init__(self, now: float, *, seed: bytes, timeout: float = 10.0, login: Login | None = None) -> None:
@@ -78,6 +78,8 @@ class ServerConnection(Connection):
         self.app = ""
         self.capabilities = Capabilities()
         self._tc_url = ""
+        self._is_encoder = False
+        """Whether the client publishes as encoders do: it shows the reason if it is refused in place of the start."""
         self._login = login
         self._login_response: Response | None = None
         self._early: list[RawMessage] = []
@@ -103,6 +105,7 @@ class ServerConnection(Connection):
             self._send(Command("_error", command.transaction_id, None, (information,)))
             return [LoginRequested()]
         self._advance(Input.CONNECT)
+        self._is_encoder = _is_publisher(values) or self._login_response is not None
         # Some encoders leave quotation marks around the URL.
         self._tc_url = _checked(text_member(values, "tcUrl", "tcurl")).strip("'\"")
         if self._tc_url:
@@ -150,6 +153,9 @@ class ServerConnection(Connection):
         key = _checked(command.text(0))
         targets = parse_targets(self.app, key, self._tc_url)
         self._expect_media(Demuxer(), MAXIMUM_EARLY_SIZE)
+        if not self._is_encoder:
+            # Simple clients expect an immediate start, as from rtsp-simple-server. A refusal follows it.
+            self._send_publish_start()
         return [PublishRequested(self.app, key, targets, command.text(1) or "live", self._login_response)]
 
     def on_play(self, command: Command) -> list[Event]:
@@ -200,6 +206,9 @@ class ServerConnection(Connection):
         self._early = []
         self._early_size = 0
 
+    def _send_publish_start(self) -> None:
+        self._send_status("status", "NetStream.Publish.Start", "publish start")
+
     def _send_status(self, level: str, code: str, description: str) -> None:
         self._send(on_status(status(level, code, description)), STATUS_CHUNK_STREAM, STREAM_ID)
 
@@ -212,7 +221,8 @@ class ServerConnection(Connection):
             raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
         self._now = now
         self._advance(Input.ACCEPTED)
-        self._send_status("status", "NetStream.Publish.Start", "publish start")
+        if self._is_encoder:
+            self._send_publish_start()
         self._reader.partial_limit = MAXIMUM_PARTIAL_SIZE
         self._backlog[:0] = self._early
         self._early, self._early_size = [], 0
@@ -265,8 +275,12 @@ class ServerConnection(Connection):
         """Refuse the client's request with an ``onStatus`` error. Close the socket then."""
         if self.state not in (State.PUBLISH_REQUESTED, State.PLAY_REQUESTED):
             raise LocalProtocolError(f"nothing to refuse in state '{self.state.value}'")
+        plays = self.state is State.PLAY_REQUESTED
         self._advance(Input.REFUSED)
         self._forget_stream()
+        if plays:
+            # Some players take an error in place of the first status for a failed connection. Others go by the code.
+            self._send_status("status", code, description)
         self._send_status("error", code, description)
 
     def end_play(self, description: str = "stream ended") -> None:
