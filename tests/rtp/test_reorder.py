@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polycast.media.packet import RtpPacket
 from polycast.rtp.header import build_packet
-from polycast.rtp.reorder import Reorderer
+from polycast.rtp.reorder import MAXIMUM_HELD_SIZE, Reorderer
 
 
 def packet(sequence: int) -> RtpPacket:
@@ -51,6 +51,19 @@ def test_gap_ends_with_the_size() -> None:
     assert reorderer.lost == 1
     assert push(reorderer, 1) == []
     assert push(reorderer, 6) == [6]
+
+
+def test_gap_ends_with_the_bytes_that_are_held_back() -> None:
+    reorderer = Reorderer()
+    large = bytes(60_000)
+    push(reorderer, 0)
+    for start in (2, 40):  # twice: what was released no longer counts
+        held = MAXIMUM_HELD_SIZE // len(large)
+        sequences = range(start, start + held + 1)
+        packets = [build_packet(96, sequence, 0, 1, large, marker=False) for sequence in sequences]
+        released = [out.sequence for each in packets for out in reorderer.push(each, 0.0)]
+        assert released == list(sequences)
+        assert reorderer.next_timeout() is None
 
 
 def test_gap_ends_after_the_timeout_without_a_flush() -> None:

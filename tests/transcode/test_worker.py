@@ -13,7 +13,7 @@ from tests.support.waiting import PATIENCE
 from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.transcode.worker import MAXIMUM_AGE, MAXIMUM_WAITING, Worker
+from polycast.transcode.worker import MAXIMUM_AGE, MAXIMUM_WAITING, MAXIMUM_WAITING_SIZE, Worker
 
 TRACK = Track(0, MPEG4Audio())
 OTHER = Track(0, MPEG4Audio(channels=1))
@@ -130,6 +130,26 @@ def test_the_queue_is_limited(running: Running) -> None:
     running.worker.put([frame()])
     assert len(running.next()) == 1
     assert [seen() for _ in range(MAXIMUM_WAITING + 1)][-1] == OTHER
+
+
+def test_the_bytes_in_the_queue_are_limited(running: Running) -> None:
+    Transcoder.may_work.clear()
+    running.worker.put([frame()])
+    assert seen() == TRACK
+    seen()
+    count = 64
+    large = bytes(MAXIMUM_WAITING_SIZE // count)
+    for _ in range(count):
+        running.worker.put([frame(large)])
+    assert running.worker.dropped == 0
+    running.worker.put([frame(), OTHER])
+    assert running.worker.dropped == 1
+    Transcoder.may_work.set()
+    for _ in range(count + 1):
+        assert len(running.next()) == 1
+    running.worker.put([frame(large)])
+    assert len(running.next()) == 1
+    assert running.worker.dropped == 1
 
 
 def test_descriptions_of_the_track_are_limited(running: Running) -> None:

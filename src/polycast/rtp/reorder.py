@@ -8,6 +8,8 @@ from polycast.media.packet import RtpPacket
 
 DEFAULT_SIZE = 64
 """Maximum number of packets that are held back while one is missing; the same as in the reference server."""
+MAXIMUM_HELD_SIZE = 1 << 20
+"""Bytes that are held back while a packet is missing: ten times as much as that many packets of 1,500 bytes."""
 DEFAULT_TIMEOUT = 0.1
 """Seconds that a missing packet is waited for; reordering in networks is a matter of milliseconds."""
 MAXIMUM_DROPOUT = 3000
@@ -29,6 +31,7 @@ class Reorderer:
         "_deadline",
         "_expected",
         "_held",
+        "_held_size",
         "_size",
         "_timeout",
         "duplicates",
@@ -41,6 +44,7 @@ class Reorderer:
         self._timeout = timeout
         self._expected = -1
         self._held: dict[int, RtpPacket] = {}
+        self._held_size = 0
         self._deadline: float | None = None
         self._candidate: RtpPacket | None = None
         """The first packet of a possible restart."""
@@ -105,7 +109,10 @@ class Reorderer:
             self._release_from(packet, released)
         else:
             self._held[sequence] = packet
-            while self._held and ((sequence - self._expected) & 0xFFFF) >= self._size:
+            self._held_size += len(packet)
+            while self._held and (
+                ((sequence - self._expected) & 0xFFFF) >= self._size or self._held_size > MAXIMUM_HELD_SIZE
+            ):
                 self._skip_gap(released)
             # Rare calls of `flush` must not make readers wait for longer than the timeout.
             if self._held and not released and now is not None and self._deadline is not None and now >= self._deadline:
@@ -139,7 +146,9 @@ class Reorderer:
         held, expected = self._held, self._expected
         first = min(held, key=lambda sequence: (sequence - expected) & 0xFFFF)
         self.lost += (first - expected) & 0xFFFF
-        self._release_from(held.pop(first), released)
+        packet = held.pop(first)
+        self._held_size -= len(packet)
+        self._release_from(packet, released)
 
     def _release_from(self, packet: RtpPacket | None, released: list[RtpPacket]) -> None:
         held = self._held
@@ -148,4 +157,6 @@ class Reorderer:
             released.append(packet)
             sequence = (sequence + 1) & 0xFFFF
             packet = held.pop(sequence, None)
+            if packet is not None:
+                self._held_size -= len(packet)
         self._expected = sequence

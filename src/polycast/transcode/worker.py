@@ -15,6 +15,9 @@ MAXIMUM_WAITING: Final = 1_000
 """Frames and descriptions of the track that wait for the thread: what a publisher sends at once when it begins, about
 20 s of sound."""
 
+MAXIMUM_WAITING_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of frames that wait for the thread: far more than 20 s of any sound."""
+
 MAXIMUM_AGE: Final = 1.0
 """Seconds that a frame waits; older sound would only delay the pictures, or be played too late."""
 
@@ -56,6 +59,8 @@ class Worker:
         self._batches: deque[tuple[float, Sequence[Frame | Track]]] = deque()
         self._waiting = 0
         """Number of entries in these batches."""
+        self._waiting_size = 0
+        """Bytes of the frames among them."""
         self._is_closed = False
         self.dropped = 0
         """Frames that were dropped because the thread could not keep up."""
@@ -75,13 +80,16 @@ class Worker:
         If too many are waiting, the frames are dropped, and of the descriptions only the last one is kept.
         """
         with self._condition:
-            if self._waiting + len(entries) > MAXIMUM_WAITING:
+            size = _size_of(entries)
+            if self._waiting + len(entries) > MAXIMUM_WAITING or self._waiting_size + size > MAXIMUM_WAITING_SIZE:
+                size = 0
                 self.dropped += sum(isinstance(entry, Frame) for entry in entries)
                 entries = [entry for entry in entries if isinstance(entry, Track)][-1:]
                 if entries and self._batches and all(isinstance(entry, Track) for entry in self._batches[-1][1]):
                     self._waiting -= len(self._batches.pop()[1])
             if entries:
                 self._waiting += len(entries)
+                self._waiting_size += size
                 self._batches.append((self._now(), entries))
                 self._condition.notify()
 
@@ -111,6 +119,7 @@ class Worker:
                 return None
             batch = self._batches.popleft()
             self._waiting -= len(batch[1])
+            self._waiting_size -= _size_of(batch[1])
             return batch
 
     def _transcode(self, transcoder: Transcoder, received: float, entries: Sequence[Frame | Track]) -> list[Frame]:
@@ -125,3 +134,8 @@ class Worker:
                 frames += transcoder.transcode(entry)
         self.errors, self.problem = transcoder.errors, transcoder.problem
         return frames
+
+
+def _size_of(entries: Sequence[Frame | Track]) -> int:
+    """Return the bytes of the frames among some entries."""
+    return sum(entry.size for entry in entries if isinstance(entry, Frame))

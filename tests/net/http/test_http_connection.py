@@ -362,6 +362,23 @@ def connections(server: Server) -> list[connection.HttpConnection]:
     return [each for each in server.http._connections if isinstance(each, connection.HttpConnection)]
 
 
+def test_bodies_count_as_held_until_their_requests_are_answered(run: Run) -> None:
+    async def test(server: Server) -> None:
+        answer = asyncio.get_running_loop().create_future()
+        server.handler.later = lambda: answer
+        reader, writer = await server.connect()
+        writer.write(b"POST /later HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\n" + bytes(50_000))
+        await server.until(lambda: server.handled)
+        (held,) = connections(server)
+        assert held.held_size == 50_000
+        answer.set_result(Response(200, [], b"later"))
+        await read_answer(reader)
+        assert held.held_size == 0
+        writer.close()
+
+    run(test)
+
+
 def test_a_client_that_only_connects(run: Run, encrypted: bool) -> None:
     async def test(server: Server) -> None:
         reader, writer = await server.connect()

@@ -17,10 +17,11 @@ from tests.support.rtp import key_unit, rtp
 
 from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS
+from polycast.protocols.early_media import EARLY_MEDIA_LIMIT
 from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.multicast import MulticastAllocator
-from polycast.protocols.rtsp.source_connection import EARLY_MEDIA_LIMIT, ClientConnection
+from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.wire.rtsp.authentication import ServerAuthenticator
 from polycast.wire.rtsp.client import PENDING_LIMIT
 from polycast.wire.rtsp.headers.credentials import Authorization

@@ -68,7 +68,8 @@ class HttpConnection(TcpConnection):
 
     @property
     def held_size(self) -> int:
-        return len(self._unread) + (self._engine.held_size if self._engine is not None else 0)
+        bodies = sum(len(transaction.request.body) for transaction in self._transactions.values())
+        return len(self._unread) + bodies + (self._engine.held_size if self._engine is not None else 0)
 
     def on_connected(self) -> None:
         self.transport.set_write_buffer_limits(high=QUEUE_LIMIT, low=QUEUE_LIMIT // 2)

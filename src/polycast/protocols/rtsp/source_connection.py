@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
 
 from polycast.log import Log
+from polycast.protocols.early_media import EarlyMedia
 from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullError
 from polycast.wire.rtsp import client
@@ -15,13 +15,6 @@ from polycast.wire.rtsp.client import ClientConnection as Engine
 from polycast.wire.rtsp.interleaved import InterleavedRun, interleaved_frame
 from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import REASONS, Request, Response
-
-# Bytes of reads with interleaved frames that are kept from the answer to PLAY until the tracks are published, including
-# the first key frame.
-EARLY_MEDIA_LIMIT: Final = 4 * 1024 * 1024
-
-# Memory overhead of a run of frames in bytes.
-RUN_SIZE: Final = 256
 
 MediaHandler = Callable[[InterleavedRun, float], None]
 """Receives interleaved frames of one channel, and their time of reception (monotonic seconds)."""
@@ -55,8 +48,9 @@ class ClientConnection(OutgoingConnection):
         self._timer: asyncio.TimerHandle | None = None
         self._on_media: MediaHandler | None = None
         self._on_end_of_read: EndOfReadHandler | None = None
-        self._early: list[InterleavedRun] = []
-        self._early_size = 0
+        self._early: EarlyMedia[InterleavedRun] = EarlyMedia()
+        """Received from the answer to PLAY until the tracks are published."""
+        self._last_early_read = b""
 
     # Base class
 
@@ -79,7 +73,7 @@ class ClientConnection(OutgoingConnection):
 
     @property
     def held_size(self) -> int:
-        return self._engine.held_size + self._early_size
+        return self._engine.held_size + self._early.size
 
     def on_lost(self, reason: str) -> None:
         if self._timer is not None:
@@ -151,9 +145,8 @@ class ClientConnection(OutgoingConnection):
         processed read."""
         self._on_media = handler
         self._on_end_of_read = on_end_of_read
-        early, self._early = self._early, []
-        self._early_size = 0
-        for run in early:
+        self._last_early_read = b""
+        for run in self._early.take():
             handler(run, now)
         on_end_of_read(False)
 
@@ -172,11 +165,8 @@ class ClientConnection(OutgoingConnection):
 
     def _keep(self, run: InterleavedRun) -> None:
         # It keeps the complete buffer of the read, even if only a small part is frames.
-        is_same_read = bool(self._early) and self._early[-1].data is run.data
-        size = RUN_SIZE + (0 if is_same_read else len(run.data))
-        if self._early_size + size <= EARLY_MEDIA_LIMIT:
-            self._early.append(run)
-            self._early_size += size
+        if self._early.add(run, 0 if run.data is self._last_early_read else len(run.data)):
+            self._last_early_read = run.data
 
     # Requests
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.net.loop import sleep_and_read
+from polycast.protocols.early_media import EarlyMedia
 from polycast.protocols.pull import PullContext, PullError
 from polycast.protocols.rtp_receiver import MediaReceiver
 from polycast.protocols.rtsp.configuration import RtspConfiguration
@@ -31,9 +32,6 @@ TICK_SECONDS: Final = 0.5
 
 # Seconds between two checks of packets from UDP that wait for a missing one.
 REORDER_TICK_SECONDS: Final = 0.05
-
-# Datagrams that are kept until PLAY is answered: they may overtake the answer, including the first key frame.
-MAXIMUM_EARLY_DATAGRAMS: Final = 512
 
 # Ports below are those of system services: no server sends media there.
 FIRST_UNPRIVILEGED_PORT: Final = 1024
@@ -64,8 +62,8 @@ class SourceMedia:
         self._handlers: ChannelHandlers = {}
         """Of interleaved channels; set once the tracks are published."""
         self._sync_point: Mapping[int, int] = {}
-        self._early: list[tuple[Callable[[bytes, int, int], None], bytes]] | None = []
-        """Datagrams received before PLAY was answered, with their handlers; None from then on."""
+        self._early: EarlyMedia[tuple[Callable[[bytes, int, int], None], bytes]] | None = EarlyMedia()
+        """Datagrams that have overtaken the answer to PLAY, with their handlers; None from then on."""
         self._publishes_at_once = True
         self._stray_bytes = StrayBytes(context.log)
         now = context.loop.time()
@@ -179,8 +177,8 @@ class SourceMedia:
         if publish_at_once:
             self._publish()
         self._connection.set_media_handler(self._on_interleaved, self._on_end_of_read, self._started)
-        early, self._early = self._early or [], None
-        for handler, data in early:
+        early, self._early = self._early, None
+        for handler, data in early or ():
             handler(data, 0, len(data))
         self._on_drained()
 
@@ -242,8 +240,7 @@ class SourceMedia:
 
         def guarded(data: bytes, start: int, end: int) -> None:
             if self._early is not None:
-                if len(self._early) < MAXIMUM_EARLY_DATAGRAMS:
-                    self._early.append((guarded, data[start:end]))
+                self._early.add((guarded, data[start:end]), end - start)
                 return
             try:
                 handler(data, start, end)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from polycast.hub.batch import PacketRun
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
+from polycast.protocols.early_media import EarlyMedia
 from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.protocols.webrtc.peer import Peer
-
-EARLY_PACKETS: Final = 2_000
-"""Packets that are held until the tracks are known: two seconds of 8 Mbit/s."""
 
 
 class Incoming:
@@ -45,7 +42,8 @@ class Incoming:
         self._gather_seconds = gather_seconds
         self._gathered_at = 0.0
         """Latest time at which the tracks are known; 0 before the connection is established."""
-        self._early: list[tuple[int, Sequence[RtpPacket], float]] = []
+        self._early: EarlyMedia[tuple[int, Sequence[RtpPacket], float]] = EarlyMedia()
+        """Packets received before the tracks are known."""
         self._stream: Stream | None = None
         self._places: dict[int, int] = {}
         """Index in the stream by index of the medium."""
@@ -96,13 +94,12 @@ class Incoming:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._early.clear()
+        self._early.take()
 
     def _process(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
         stream = self._stream
         if stream is None:
-            if len(self._early) < EARLY_PACKETS:
-                self._early.append((index, packets, now))
+            self._early.add((index, packets, now), sum(map(len, packets)))
             return
         place = self._places.get(index)
         if place is not None:
@@ -117,8 +114,7 @@ class Incoming:
         if stream is None or self._is_closed:
             return
         self._stream = stream
-        early, self._early = self._early, []
-        for index, packets, now in early:
+        for index, packets, now in self._early.take():
             self._process(index, packets, now)
         stream.end_of_read()
 
