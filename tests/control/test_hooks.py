@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import signal
 import sys
@@ -15,7 +16,7 @@ from tests.protocols.rtsp.support import Fixture, running
 from tests.support.rtp import key_unit, rtp
 from tests.support.waiting import PATIENCE
 
-from polycast.control import command_guard, commands
+from polycast.control import command_guard, commands, hooks
 from polycast.control.commands import describe_exit, expand
 from polycast.hub.retry import RetryPauses
 
@@ -131,6 +132,86 @@ async def test_run_on_connect(tmp_path: Path) -> None:
         await app.log.wait("runOnConnect command stopped")
 
 
+# After something has ended
+
+
+async def test_commands_about_a_publisher_that_has_left(tmp_path: Path) -> None:
+    """They run in the order online, offline, not ready, with the variables of the publisher."""
+    file = tmp_path / "out"
+    names = ("MTX_PATH", "RTSP_PATH", "MTX_SOURCE_TYPE", "MTX_QUERY")
+    keys = ("runOnOnline", "runOnOffline", "runOnNotReady")
+    settings = {key: says(tmp_path / key, *names, then=f"echo {key} >> {file}") for key in keys}
+    async with running(paths={"all": settings}) as app:
+        publisher = await app.publisher("live?a=b&c=d+e")
+        await app.log.wait("runOnOnline command exited with code 0")
+        await publisher.close()
+        assert await written(file, 3) == list(keys)
+    for key in keys:
+        assert (tmp_path / key).read_text() == "live live rtspSession a%3Db%26c%3Dd%2Be\n"
+    environment = Path(f"{tmp_path / 'runOnOffline'}.env").read_text()
+    assert re.search(r"^MTX_SOURCE_ID=[0-9]+$", environment, re.MULTILINE)
+
+
+async def test_with_publisher_grace_a_stream_without_publisher_is_ready_but_offline(tmp_path: Path) -> None:
+    settings = {"publisherGrace": "100s"}
+    settings |= {key: says(tmp_path / key, then="exit 0") for key in ("runOnOnline", "runOnOffline", "runOnNotReady")}
+    async with running(paths={"all": settings}) as app:
+        publisher = await app.publisher("live")
+        await app.reader("live")
+        await publisher.close()
+        await written(tmp_path / "runOnOffline")
+        await app.publisher("live")
+        await written(tmp_path / "runOnOnline", 2)
+        assert not (tmp_path / "runOnNotReady").exists()
+
+
+async def test_commands_about_a_reader_that_has_left(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    names = ("MTX_READER_TYPE", "MTX_READER_ID", "MTX_QUERY")
+    settings = {"runOnRead": says(file, *names), "runOnUnread": says(file, *names, then="exit 0")}
+    async with running(paths={"all": settings}) as app:
+        await app.publisher("live")
+        reader = await app.reader("live?who=me")
+        (first,) = await written(file)
+        await reader.close()
+        lines = await written(file, 2)
+    assert lines == [first, first]
+    assert re.fullmatch(r"rtspSession [0-9]+ who%3Dme", first)
+
+
+async def test_commands_about_a_connection(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    names = ("RTSP_PORT", "MTX_CONN_TYPE", "MTX_CONN_ID")
+    settings = {"runOnConnect": says(file, *names), "runOnDisconnect": says(file, *names, then="exit 0")}
+    async with running(**settings) as app:
+        client = await app.client()
+        (first,) = await written(file)
+        await client.close()
+        assert await written(file, 2) == [first, first]
+        assert re.fullmatch(rf"{app.port} rtspConn [0-9a-f-]{{36}}", first)
+
+
+async def test_a_command_about_an_end_is_ended_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "LAST_COMMANDS_SECONDS", 0.1)
+    file = tmp_path / "out"
+    async with running(runOnDisconnect=says(file)) as app:
+        client = await app.client()
+        await client.close()
+        await written(file)
+    assert app.log.find("runOnDisconnect command stopped")
+
+
+async def test_a_changed_command_replaces_the_one_that_runs(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with running(paths={"cam": {"runOnInit": says(first), "runOnReady": says(first)}}) as app:
+        await app.publisher("cam")
+        await written(first, 2)
+        await app.reload(paths={"cam": {"runOnInit": says(second), "runOnReady": says(second)}})
+        await written(second, 2)
+        await app.log.wait("runOnReady command stopped")
+        assert app.path("cam").publisher is not None
+
+
 class OnDemand:
     """Publishes when the command of runOnDemand runs, in its place."""
 
@@ -160,6 +241,23 @@ async def test_run_on_demand(tmp_path: Path) -> None:
         await app.log.wait("runOnDemand command stopped")
         await app.until(lambda: app.path("cam").publisher is None)
         assert app.log.find("destroyed .not in use anymore.")
+
+
+async def test_run_on_un_demand(tmp_path: Path) -> None:
+    file, after = tmp_path / "out", tmp_path / "after"
+    settings = {
+        "runOnDemand": says(file, "MTX_QUERY"),
+        "runOnUnDemand": says(after, "MTX_PATH", "MTX_QUERY", then="exit 0"),
+        "runOnDemandCloseAfter": "10ms",
+    }
+    async with running(paths={"cam": settings}) as app:
+        publishing = asyncio.create_task(OnDemand(app, file).publish())
+        reader = await app.reader("cam?x=1")
+        await publishing
+        assert await written(file) == ["x%3D1"]
+        assert not after.exists()
+        await reader.close()
+        assert await written(after) == ["cam x%3D1"]
 
 
 async def test_run_on_demand_that_does_not_publish() -> None:

@@ -82,16 +82,33 @@ async def test_an_untouched_path_loses_nothing(values: Mapping[str, Any]) -> Non
         await flow.check()
 
 
+LIVE_CHANGES = [
+    {"maxReaders": 1},
+    {"runOnReady": "true", "runOnNotReady": "true", "runOnRead": "true", "runOnUnread": "true"},
+    {"disablePublisherOverride": True, "publisherGrace": "5s"},
+]
+
+
+@pytest.mark.parametrize("values", LIVE_CHANGES, ids=lambda values: next(iter(values)))
+async def test_live_settings_of_a_path_disconnect_nobody(values: Mapping[str, Any]) -> None:
+    async with running(paths={"cam": {}}, apiAllowCommands=True) as server:
+        flow = await Flow.start(server, "cam")
+        sending = asyncio.create_task(flow.keep_sending())
+        await server.changed("/v1/config/paths/edit/cam", values)
+        sending.cancel()
+        await flow.check()
+
+
 async def test_edits_of_other_paths_lose_nothing() -> None:
     async with running(paths={"cam": {}, "other": {}, "~^a": {}}) as server:
         flow, other, matched = [await Flow.start(server, name) for name in ("cam", "other", "abc")]
         sending = asyncio.create_task(flow.keep_sending())
         await server.changed("/v1/config/paths/add/new")
-        await server.changed("/v1/config/paths/edit/other", {"disablePublisherOverride": True})
+        await server.changed("/v1/config/paths/edit/other", {"fallback": "/cam"})
         assert await other.reader.ended()
         assert await other.publisher.ended()
         assert "abc" in server.app.hub.paths
-        await server.changed("/v1/config/paths/edit/~%5Ea", {"disablePublisherOverride": True})
+        await server.changed("/v1/config/paths/edit/~%5Ea", {"fallback": "/cam"})
         assert await matched.reader.ended()
         assert "abc" not in server.app.hub.paths
         await server.changed("/v1/config/paths/remove/new")

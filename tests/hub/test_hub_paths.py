@@ -19,7 +19,9 @@ from tests.hub.support import (
 )
 
 from polycast.config import from_mapping
+from polycast.hub.stats import Reference
 from polycast.hub.errors import (
+    TooManyReaders,
     CannotPublish,
     InvalidPathName,
     NoOnePublishing,
@@ -327,6 +329,31 @@ async def test_unchanged_entries_keep_their_sessions() -> None:
     # "c" is no longer configured by name: another entry stands for it now.
     assert clients["c"].closed == "the configuration of the path changed"
     assert set(hub.paths) == {"a", "b", "d"}
+
+
+class NamedPackets(Packets):
+    """A client's reader; internal ones have no id."""
+
+    def reference(self) -> Reference:
+        return Reference("test", "1")
+
+
+async def test_more_readers_than_allowed_are_refused() -> None:
+    hub = make_hub({"cam": {"maxReaders": 2}})
+    path = hub.path("cam")
+    _, stream = publish(path)
+    first, second = NamedPackets(), NamedPackets()
+    path.attach_reader(Packets(), stream)  # does not count
+    path.attach_reader(first, stream)
+    path.attach_reader(second, stream)
+    with pytest.raises(TooManyReaders, match="maximum reader count reached: path 'cam' allows 2"):
+        path.attach_reader(NamedPackets(), stream)
+    path.remove_reader(first)
+    path.attach_reader(NamedPackets(), stream)
+    hub.configure(from_mapping({"paths": {"cam": {"maxReaders": 1}}}).paths)
+    assert second in path.readers
+    hub.configure(from_mapping({"paths": {"cam": {}}}).paths)
+    path.attach_reader(NamedPackets(), stream)
 
 
 async def test_removed_entries_close_their_paths() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from polycast.config.fields import configuration_fields
+from polycast.config.fields import configuration_fields, path_fields
+from polycast.config.marks import LIVE
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 
 
@@ -31,3 +33,8 @@ def changed_paths(old: Configuration, new: Configuration) -> PathChanges:
         changed=tuple(name for name in common if old.paths[name] != new.paths[name]),
         unchanged=tuple(name for name in common if old.paths[name] == new.paths[name]),
     )
+
+
+def restarts_path(old: PathConfiguration, new: PathConfiguration) -> bool:
+    """Whether a change of a path's settings interrupts its stream."""
+    return any(field.change != LIVE and field.of(old) != field.of(new) for field in path_fields().values())

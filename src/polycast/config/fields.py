@@ -109,9 +109,9 @@ def paths_description() -> str:
 
 
 def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dict[str, Field]:
-    """The fields of a struct by key. ``change`` applies to every key; None: each key declares its own.
+    """The fields of a struct by key. ``change`` applies to the keys that declare none.
 
-    Raises TypeError for a key that does not.
+    Raises TypeError for a key without either.
     """
     infos = [info for info in msgspec.structs.fields(struct) if info.encode_name not in _NO_SETTINGS]
     section = struct if issubclass(struct, Section) else None
@@ -120,7 +120,9 @@ def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dic
 
 def _field(info: msgspec.structs.FieldInfo, change: Change | None, section: type[Section] | None) -> Field:
     marks = metadata_of(info)
-    changes = [mark for mark in marks if isinstance(mark, Change)] if change is None else [change]
+    changes = [mark for mark in marks if isinstance(mark, Change)]
+    if not changes and change is not None:
+        changes = [change]
     if len(changes) != 1:
         raise TypeError(f"'{info.encode_name}' must say what a change of it does: LIVE or restarts(...)")
     return Field(

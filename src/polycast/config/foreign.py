@@ -27,9 +27,8 @@ _RENAMED_OF_PATH: Final = {
     "overridePublisher": "here: disablePublisherOverride, with the opposite value",
     "rtspTransport": "here: sourceProtocol",
     "rtspAnyPort": "here: sourceAnyPortEnable",
-    "runOnUnDemand": "a command of runOnDemand is ended after the last reader",
-    "runOnNotReady": "a command of runOnReady is ended with the stream",
-    "runOnUnread": "a command of runOnRead is ended with the reader",
+    "runOnAvailable": "here: runOnReady",
+    "runOnUnavailable": "here: runOnNotReady",
 }
 
 # Prefixes of keys whose feature has no equivalent.
@@ -43,8 +42,6 @@ _PREFIXES_OF_PATH: Final = (
     "rtp",
     "alwaysAvailable",
     "forward",
-    "runOn",
-    "maxRe",
 )
 
 _OTHER: Final = frozenset(
@@ -53,7 +50,6 @@ _OTHER: Final = frozenset(
         "sysLogPrefix",
         "dumpPackets",
         "udpMaxPayloadSize",
-        "runOnDisconnect",
         "rtmpTrustedProxies",
         "hlsDirectory",
         "hlsMuxerCloseAfter",
@@ -64,7 +60,6 @@ _OTHER: Final = frozenset(
         "metricsTrustedProxies",
         "pprofTrustedProxies",
         "useAbsoluteTimestamp",
-        "maxReaders",
     }
 )
 _GO2RTC: Final = frozenset({"streams", "ffmpeg", "homekit", "ngrok", "hass", "preload", "publish"})

@@ -22,7 +22,7 @@ LIVE: Final = Change(frozenset())
 
 
 PATH: Final = Change(frozenset({"path"}))
-"""For every key of a path: the paths whose settings changed are closed and created again."""
+"""For keys of a path that are not `LIVE`: the paths whose settings changed are closed and created again."""
 
 
 def restarts(*names: str) -> Change:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from polycast.config.declarations import SourceKind
 from polycast.config.kinds import CREDENTIAL, SOURCE, URL
-from polycast.config.marks import NEW, Heading
+from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
 from polycast.config.sources import PUBLISHER, source_kind
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, SourceProtocol
@@ -100,6 +100,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = Duration(60)
     override_publisher: Annotated[
         bool,
+        LIVE,
         Meta(
             description=(
                 "Let a second publisher take over while another one is publishing. Otherwise, the second one is "
@@ -107,8 +108,21 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = True
+    max_readers: Annotated[
+        int,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Maximum number of clients that read the path at the same time; more are refused. 0: no limit. Clients "
+                "that are already reading stay when the number is lowered."
+            )
+        ),
+    ] = 0
     publisher_grace: Annotated[
         Duration,
+        LIVE,
         NEW,
         Meta(
             description=(
@@ -189,6 +203,7 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     run_on_init: Annotated[
         str,
+        LIVE,
         Heading("Commands of the path"),
         Meta(
             description=(
@@ -197,14 +212,15 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = ""
-    run_on_init_restart: Annotated[bool, Meta(description="Restart the runOnInit command when it exits.")] = False
+    run_on_init_restart: Annotated[bool, LIVE, Meta(description="Restart the runOnInit command when it exits.")] = False
     run_on_demand: Annotated[
         str,
         Meta(
             description=(
                 "Command started when a reader requests the path and nobody is publishing; the command is expected "
-                "to publish to it. It is stopped when there are no readers left. RTSP_PATH, RTSP_PORT and the "
-                "groups of a regular expression (G1, G2, ...) are in its environment."
+                "to publish to it. It is stopped when there are no readers left. RTSP_PATH (also as MTX_PATH), "
+                "RTSP_PORT, the groups of a regular expression (G1, G2, ...) and MTX_QUERY (the query of the first "
+                "reader's URL, percent-encoded) are in its environment."
             )
         ),
     ] = ""
@@ -215,27 +231,73 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     run_on_demand_close_after: Annotated[
         Duration, Meta(description="How long the runOnDemand command keeps running after the last reader has left.")
     ] = Duration(10)
+    run_on_un_demand: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(description="Command that runs once after the runOnDemand command was stopped, with its variables."),
+    ] = ""
     run_on_available: Annotated[
         str,
+        LIVE,
         Meta(
             description=(
-                "Command that runs while the stream can be read; it is stopped when the stream ends. The same "
-                "variables as for runOnDemand are available."
+                "Command that runs while the stream can be read; it is stopped when the stream ends. The variables of "
+                "runOnDemand are available, and MTX_SOURCE_TYPE, MTX_SOURCE_ID and MTX_QUERY (that of the publisher's "
+                "URL)."
             )
         ),
     ] = ""
-    run_on_available_restart: Annotated[bool, Meta(description="Restart the runOnAvailable command when it exits.")] = (
-        False
-    )
+    run_on_available_restart: Annotated[
+        bool, LIVE, Meta(description="Restart the runOnAvailable command when it exits.")
+    ] = False
+    run_on_unavailable: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(description="Command that runs once when the stream has ended, with the variables of runOnAvailable."),
+    ] = ""
+    run_on_online: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Command that runs while a publisher or source delivers the stream. It differs from runOnAvailable where "
+                "the stream can also be read without one, for example with publisherGrace. The same variables."
+            )
+        ),
+    ] = ""
+    run_on_online_restart: Annotated[
+        bool, LIVE, NEW, Meta(description="Restart the runOnOnline command when it exits.")
+    ] = False
+    run_on_offline: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Command that runs once when the publisher or source has gone, with the variables of runOnOnline."
+            )
+        ),
+    ] = ""
     run_on_read: Annotated[
         str,
+        LIVE,
         Meta(
             description=(
-                "Command that runs for each reader while it reads. The same variables as for runOnDemand are available."
+                "Command that runs for each reader while it reads. The variables of runOnDemand are available, and "
+                "MTX_READER_TYPE, MTX_READER_ID and MTX_QUERY (that of the reader's URL)."
             )
         ),
     ] = ""
-    run_on_read_restart: Annotated[bool, Meta(description="Restart the runOnRead command when it exits.")] = False
+    run_on_unread: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(description="Command that runs once when a reader has left, with the variables of runOnRead."),
+    ] = ""
+    run_on_read_restart: Annotated[bool, LIVE, Meta(description="Restart the runOnRead command when it exits.")] = False
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, LogDestination, LogLevel
+from polycast.config.webhooks import WEBHOOKS, Webhook
 
 __all__ = ["Configuration", "PathConfiguration"]
 
@@ -228,14 +229,33 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         LIVE,
         Meta(
             description=(
-                "Command that runs for each client that connects, until it disconnects. The RTSP port is passed in "
-                "RTSP_PORT."
+                "Command that runs for each client that connects over RTSP or RTMP, until it disconnects. The RTSP "
+                "port is passed in RTSP_PORT, the kind of the connection and its id in MTX_CONN_TYPE and MTX_CONN_ID."
             )
         ),
     ] = ""
     run_on_connect_restart: Annotated[
         bool, LIVE, Meta(description="Restart the runOnConnect command when it exits.")
     ] = False
+    run_on_disconnect: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(description="Command that runs once when a client has disconnected, with the variables of runOnConnect."),
+    ] = ""
+
+    webhooks: Annotated[
+        tuple[Webhook, ...],
+        WEBHOOKS,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Addresses that get a POST request for each event, as an alternative to commands: a list of maps with "
+                "'url', 'events' (all, if empty) and 'secret' (see docs/hooks.md)."
+            )
+        ),
+    ] = ()
 
     paths: Annotated[
         dict[str, PathConfiguration],

@@ -63,12 +63,23 @@ class CommandPool:
         self._marks = 0
         self.groups = GroupWatch(loop, self._mark)
 
-    def start(self, name: str, text: str, variables: Mapping[str, str], log: Log, *, restarts: bool) -> Command:
+    def start(
+        self,
+        name: str,
+        text: str,
+        variables: Mapping[str, str],
+        log: Log,
+        *,
+        restarts: bool,
+        on_ended: Callable[[Command], None] | None = None,
+    ) -> Command:
         """Start a command that runs until `Command.stop`. ``name`` is for the log, ``variables`` is its environment."""
         command = Command(self, name, text, variables, log, restarts=restarts)
         task = self._loop.create_task(command.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if on_ended is not None:
+            task.add_done_callback(lambda _: on_ended(command))
         return command
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polycast.control.lag import LoopLag
     from polycast.control.pprof import Profiles
     from polycast.control.traffic import Traffic
+    from polycast.control.webhooks import Webhooks
 
 
 class ServiceError(PolycastError):
@@ -46,6 +47,7 @@ class Control:
         """The running services, by the prefix of their keys: ``api``, ``metrics``, ``pprof``."""
         self._traffic: Traffic | None = None
         self._events: EventHub | None = None
+        self._webhooks: Webhooks | None = None
         self._lag: LoopLag | None = None
         self._profiles: Profiles | None = None
         self._commands = CommandRule()
@@ -85,19 +87,38 @@ class Control:
             # In the background: the service may be answering the request that changed the configuration.
             self._run_in_background(service.stop())
         self._release_unused()
+        await self._apply_webhooks(configuration)
+
+    async def _apply_webhooks(self, configuration: Configuration) -> None:
+        if self._webhooks is None and not configuration.webhooks:
+            return
+        if self._webhooks is None:
+            from polycast.control.webhooks import Webhooks
+
+            self._webhooks = Webhooks(self._controlled.log)
+        await self._webhooks.configure(configuration.webhooks)
+        self.events.set_listener(self._webhooks.emit if configuration.webhooks else None)
 
     async def stop(self) -> None:
         """Stop all services."""
         if self._events is not None:
             self._events.close()
-            self._controlled.settings.listeners.remove(self._events.on_configuration)
-            self._controlled.hub.observers.remove(self._events)
-            self._events = None
         services, self.services = self.services, {}
         self._release_unused()
         await asyncio.gather(*(service.stop() for service in services.values()))
         if self._background:
             await asyncio.wait(self._background)
+
+    async def close(self) -> None:
+        """Stop telling about events; after everything else has stopped."""
+        if self._events is not None:
+            self._events.set_listener(None)
+            self._controlled.settings.listeners.remove(self._events.on_configuration)
+            self._controlled.hub.observers.remove(self._events)
+            self._events = None
+        if self._webhooks is not None:
+            webhooks, self._webhooks = self._webhooks, None
+            await webhooks.close()
 
     async def _change(self, kind: _Kind, old: Service | None, wanted: Listening | None) -> bool:
         """Start the new service; return whether to stop the old one."""
@@ -155,16 +176,22 @@ class Control:
             self._controlled.hub.observers.append(self._traffic)
         return self._traffic
 
-    def api(self) -> Application:
-        """Return the application of the API."""
-        from polycast.control.api import Api
-        from polycast.control.events import EventHub
-
+    @property
+    def events(self) -> EventHub:
+        """What is told about events."""
         if self._events is None:
+            from polycast.control.events import EventHub
+
             self._events = EventHub(self._controlled)
             self._controlled.hub.observers.append(self._events)
             self._controlled.settings.listeners.append(self._events.on_configuration)
-        return Api(self._controlled, self.traffic, self._events, self._commands).application()
+        return self._events
+
+    def api(self) -> Application:
+        """Return the application of the API."""
+        from polycast.control.api import Api
+
+        return Api(self._controlled, self.traffic, self.events, self._commands).application()
 
     def metrics(self) -> Application:
         """Return the application of the metrics."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import msgspec
 
+from polycast.config.webhooks import EventName
 from polycast.control.contract import Controlled
 from polycast.control.settings import ReloadStatus
 from polycast.hub.path import Path, PathObserver
@@ -29,21 +30,25 @@ POLL_SECONDS: Final = 1.0
 RETRY_MILLISECONDS: Final = 2_000
 
 EVENTS: Final = {
-    "path_created": "A path was created.",
-    "path_closed": "A path was closed.",
-    "path_ready": "The stream of a path can be read.",
-    "path_not_ready": "The stream of a path has ended.",
-    "reader_added": "A reader has joined a path.",
-    "reader_removed": "A reader has left a path.",
-    "session_created": "A session of a client was created.",
-    "session_changed": "The state of a session changed.",
-    "session_closed": "A session was closed.",
-    "config_reloaded": "A new configuration is in effect.",
-    "config_failed": "A new configuration was rejected; the old one remains in effect.",
+    EventName.PATH_CREATED: "A path was created.",
+    EventName.PATH_CLOSED: "A path was closed.",
+    EventName.PATH_READY: "The stream of a path can be read.",
+    EventName.PATH_NOT_READY: "The stream of a path has ended.",
+    EventName.PATH_ONLINE: "A publisher or source delivers the stream of a path.",
+    EventName.PATH_OFFLINE: "The publisher or source of a path has gone.",
+    EventName.READER_ADDED: "A reader has joined a path.",
+    EventName.READER_REMOVED: "A reader has left a path.",
+    EventName.SESSION_CREATED: "A session of a client was created.",
+    EventName.SESSION_CHANGED: "The state of a session changed.",
+    EventName.SESSION_CLOSED: "A session was closed.",
+    EventName.CONFIG_RELOADED: "A new configuration is in effect.",
+    EventName.CONFIG_FAILED: "A new configuration was rejected; the old one remains in effect.",
 }
 """Names of events and their meanings. A client that is too slow gets ``overflow`` as its last one."""
 
 Seen = dict[tuple[str, str], str]
+Listener = Callable[[str, Mapping[str, object]], None]
+"""Called with the name of an event and what belongs to it."""
 
 
 class Subscriber:
@@ -85,11 +90,12 @@ class Subscriber:
 
 
 class EventHub(PathObserver):
-    """Sends events to subscribers. An observer of the hub; idle without subscribers."""
+    """Sends events to subscribers and webhooks. An observer of the hub; idle without any."""
 
     def __init__(self, controlled: Controlled) -> None:
         self._controlled = controlled
         self._subscribers: set[Subscriber] = set()
+        self._listener: Listener | None = None
         self._poller: asyncio.Task[None] | None = None
 
     @property
@@ -101,16 +107,30 @@ class EventHub(PathObserver):
         """Start collecting events for a client."""
         subscriber = Subscriber()
         self._subscribers.add(subscriber)
-        if self._poller is None:
-            self._poller = asyncio.get_running_loop().create_task(self._poll())
+        self._set_polling()
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Remove a client that has disconnected."""
         self._subscribers.discard(subscriber)
-        if not self._subscribers and self._poller is not None:
-            self._poller.cancel()
-            self._poller = None
+        self._set_polling()
+
+    def set_listener(self, listener: Listener | None) -> None:
+        """Call ``listener`` with each event."""
+        self._listener = listener
+        self._set_polling()
+
+    @property
+    def _is_observed(self) -> bool:
+        return bool(self._subscribers) or self._listener is not None
+
+    def _set_polling(self) -> None:
+        if not self._is_observed:
+            if self._poller is not None:
+                self._poller.cancel()
+                self._poller = None
+        elif self._poller is None:
+            self._poller = asyncio.get_running_loop().create_task(self._poll())
 
     def close(self) -> None:
         """End all streams of events."""
@@ -119,34 +139,43 @@ class EventHub(PathObserver):
             self.unsubscribe(subscriber)
 
     def on_path_created(self, path: Path) -> None:
-        self._emit("path_created", path=path.name)
+        self._emit(EventName.PATH_CREATED, path=path.name)
 
     def on_path_closed(self, path: Path) -> None:
-        self._emit("path_closed", path=path.name)
+        self._emit(EventName.PATH_CLOSED, path=path.name)
 
     def on_path_ready(self, path: Path) -> None:
-        if self._subscribers and path.stream is not None:
-            self._emit("path_ready", path=path.name, tracks=[str(track) for track in path.stream.descriptions])
+        if self._is_observed and path.stream is not None:
+            self._emit(EventName.PATH_READY, path=path.name, tracks=[str(track) for track in path.stream.descriptions])
 
     def on_path_not_ready(self, path: Path) -> None:
-        self._emit("path_not_ready", path=path.name)
+        self._emit(EventName.PATH_NOT_READY, path=path.name)
+
+    def on_path_online(self, path: Path) -> None:
+        if self._is_observed and path.publisher is not None:
+            self._emit(EventName.PATH_ONLINE, path=path.name, source=path.publisher.reference())
+
+    def on_path_offline(self, path: Path) -> None:
+        self._emit(EventName.PATH_OFFLINE, path=path.name)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
-        if self._subscribers:
-            self._emit("reader_added", path=path.name, reader=reader.reference())
+        if self._is_observed:
+            self._emit(EventName.READER_ADDED, path=path.name, reader=reader.reference())
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
-        if self._subscribers:
-            self._emit("reader_removed", path=path.name, reader=reader.reference())
+        if self._is_observed:
+            self._emit(EventName.READER_REMOVED, path=path.name, reader=reader.reference())
 
     def on_configuration(self, status: ReloadStatus) -> None:
         """Send the result of a configuration change."""
         if status.ok:
-            self._emit("config_reloaded", source=status.source.value)
+            self._emit(EventName.CONFIG_RELOADED, source=status.source.value)
         else:
-            self._emit("config_failed", source=status.source.value, error=status.error)
+            self._emit(EventName.CONFIG_FAILED, source=status.source.value, error=status.error)
 
-    def _emit(self, name: str, **data: object) -> None:
+    def _emit(self, name: EventName, **data: object) -> None:
+        if self._listener is not None:
+            self._listener(name, data)
         if self._subscribers:
             event = b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
             for subscriber in self._subscribers:
@@ -170,8 +199,8 @@ class EventHub(PathObserver):
     def _emit_changes(self, old: Seen, new: Seen) -> None:
         for (collection, session), state in new.items():
             if (collection, session) not in old:
-                self._emit("session_created", collection=collection, id=session, state=state)
+                self._emit(EventName.SESSION_CREATED, collection=collection, id=session, state=state)
             elif old[collection, session] != state:
-                self._emit("session_changed", collection=collection, id=session, state=state)
+                self._emit(EventName.SESSION_CHANGED, collection=collection, id=session, state=state)
         for collection, session in old.keys() - new.keys():
-            self._emit("session_closed", collection=collection, id=session)
+            self._emit(EventName.SESSION_CLOSED, collection=collection, id=session)

@@ -1,27 +1,25 @@
-"""Starts and stops external commands on events: those of paths, and the one for each connection."""
+"""Starts and stops external commands on events: those of paths, and those for each connection."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import quote_plus
 
 from polycast.config.dialects.registry import dialect_of
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.control.commands import Command, CommandPool
 from polycast.hub.path import Path, PathObserver
+from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader
 from polycast.log import Log
 
+LAST_COMMANDS_SECONDS: Final = 5.0
+"""When the server stops, commands about what has ended (`runOnDisconnect` and so on) may run for this long."""
 
-@dataclass(frozen=True, slots=True)
-class HookVariables:
-    """Names of the variables that are passed to commands."""
-
-    path: str
-    port: str
-    group: str = "G"
-    """Followed by the number of the group."""
+Variables = Mapping[str, str]
 
 
 class Hooks(PathObserver):
@@ -32,15 +30,20 @@ class Hooks(PathObserver):
         loop: asyncio.AbstractEventLoop,
         log: Log,
         *,
-        variables: HookVariables,
         port: Callable[[], int],
         configuration: Callable[[], Configuration],
     ) -> None:
+        self._loop = loop
         self._pool = CommandPool(loop, log)
-        self._names = variables
         self._port = port
         self._configuration = configuration
         self._running: dict[tuple[str, object], Command] = {}
+        self._last: set[Command] = set()
+        """Commands that run once, about something that has ended."""
+        self._sources: dict[Path, Variables] = {}
+        """The variables of what publishes, or published last, on a path that is ready."""
+        self._demanded: set[Path] = set()
+        """Paths that were demanded and are still in use."""
         self._waiting: dict[Path, None] | None = {}
         """Paths whose first command waits until the listeners are open; None after that."""
 
@@ -55,7 +58,13 @@ class Hooks(PathObserver):
         for command in self._running.values():
             command.stop()
         self._running = {}
+        timer = self._loop.call_later(LAST_COMMANDS_SECONDS, self._stop_last)
         await self._pool.close()
+        timer.cancel()
+
+    def _stop_last(self) -> None:
+        for command in self._last:
+            command.stop()
 
     # PathObserver
 
@@ -72,73 +81,156 @@ class Hooks(PathObserver):
             if self._waiting is not None:
                 self._waiting[path] = None
             else:
-                self._start("runOnInit", path, configuration.run_on_init, path, configuration.run_on_init_restart)
+                self._start_on_init(path)
 
     def on_path_closed(self, path: Path) -> None:
         if self._waiting is not None:
             self._waiting.pop(path, None)
-        for event in ("runOnInit", "runOnDemand", "runOnAvailable"):
-            self._stop(event, path)
+        self._stop("runOnInit", path)
+        self._end_demand(path)
+
+    def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
+        new = path.configuration
+        if new.run_on_init != old.run_on_init and (self._waiting is None or path not in self._waiting):
+            self._start_on_init(path)
+        if path in self._sources:
+            if new.run_on_available != old.run_on_available:
+                self._start_on_available(path)
+            if new.run_on_online != old.run_on_online and path.is_online:
+                self._start_on_online(path)
 
     def on_path_ready(self, path: Path) -> None:
-        configuration = path.configuration
-        if configuration.run_on_available:
-            self._start(
-                "runOnAvailable", path, configuration.run_on_available, path, configuration.run_on_available_restart
-            )
+        self._sources[path] = _source_variables(path)
+        self._start_on_available(path)
+
+    def on_path_online(self, path: Path) -> None:
+        self._sources[path] = _source_variables(path)
+        self._start_on_online(path)
+
+    def on_path_offline(self, path: Path) -> None:
+        self._stop("runOnOnline", path)
+        self._run_once("runOnOffline", path.configuration.run_on_offline, path, self._sources.get(path, {}))
 
     def on_path_not_ready(self, path: Path) -> None:
         self._stop("runOnAvailable", path)
+        variables = self._sources.pop(path, {})
+        self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, variables)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
-        configuration = path.configuration
-        # Readers without an id are internal ones, not clients.
-        if configuration.run_on_read and reader.reference().id:
-            self._start("runOnRead", reader, configuration.run_on_read, path, configuration.run_on_read_restart)
+        reference = reader.reference()
+        if reference.id:  # the others are internal ones, not clients
+            configuration = path.configuration
+            variables = _reader_variables(reader, reference)
+            restarts = configuration.run_on_read_restart
+            self._start("runOnRead", reader, configuration.run_on_read, path, variables, restarts=restarts)
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         self._stop("runOnRead", reader)
+        reference = reader.reference()
+        if reference.id:
+            text = path.configuration.run_on_unread
+            self._run_once("runOnUnread", text, path, _reader_variables(reader, reference))
 
     # Connections
 
-    def on_connected(self, connection: object, log: Log) -> None:
+    def on_connected(self, connection: object, kind: str, identifier: str, log: Log) -> None:
         """A client has connected; ``log`` is that of its connection."""
         configuration = self._configuration()
         if configuration.run_on_connect:
-            variables = {self._names.path: "", self._names.port: str(self._port())}
             self._running["runOnConnect", connection] = self._pool.start(
                 "runOnConnect",
                 configuration.run_on_connect,
-                variables,
+                {"RTSP_PATH": "", **self._connection_variables(kind, identifier)},
                 log,
                 restarts=configuration.run_on_connect_restart,
             )
 
-    def on_disconnected(self, connection: object) -> None:
+    def on_disconnected(self, connection: object, kind: str, identifier: str, log: Log) -> None:
         """A client has disconnected."""
         self._stop("runOnConnect", connection)
+        text = self._configuration().run_on_disconnect
+        if text:
+            self._start_last("runOnDisconnect", text, self._connection_variables(kind, identifier), log)
+
+    def _connection_variables(self, kind: str, identifier: str) -> Variables:
+        return {"RTSP_PORT": str(self._port()), "MTX_CONN_TYPE": kind, "MTX_CONN_ID": identifier}
 
     # Commands
 
+    def _start_on_init(self, path: Path) -> None:
+        configuration = path.configuration
+        self._start("runOnInit", path, configuration.run_on_init, path, restarts=configuration.run_on_init_restart)
+
+    def _start_on_available(self, path: Path) -> None:
+        configuration = path.configuration
+        restarts = configuration.run_on_available_restart
+        self._start("runOnAvailable", path, configuration.run_on_available, path, self._sources[path], restarts=restarts)
+
+    def _start_on_online(self, path: Path) -> None:
+        configuration = path.configuration
+        restarts = configuration.run_on_online_restart
+        self._start("runOnOnline", path, configuration.run_on_online, path, self._sources[path], restarts=restarts)
+
     def _start_on_demand(self, path: Path) -> None:
         configuration = path.configuration
-        self._start("runOnDemand", path, configuration.run_on_demand, path, configuration.run_on_demand_restart)
+        self._demanded.add(path)
+        restarts = configuration.run_on_demand_restart
+        self._start("runOnDemand", path, configuration.run_on_demand, path, _demand_variables(path), restarts=restarts)
 
     def _stop_on_demand(self, path: Path, reason: str) -> None:
-        self._stop("runOnDemand", path)
+        self._end_demand(path)
         path.close_publisher(reason)
 
-    def _start(self, event: str, key: object, text: str, path: Path, restarts: bool) -> None:
+    def _end_demand(self, path: Path) -> None:
+        self._stop("runOnDemand", path)
+        if path in self._demanded:
+            self._demanded.remove(path)
+            self._run_once("runOnUnDemand", path.configuration.run_on_un_demand, path, _demand_variables(path))
+
+    def _start(
+        self, event: str, key: object, text: str, path: Path, variables: Variables | None = None, *, restarts: bool
+    ) -> None:
+        """Start the command of an event, in place of the one that runs."""
         self._stop(event, key)
-        variables = {
-            self._names.path: path.name,
-            self._names.port: str(self._port()),
-            **{f"{self._names.group}{number}": group for number, group in enumerate(path.groups, 1)},
-        }
-        name = dialect_of(self._configuration().dialect).key(event)
-        self._running[event, key] = self._pool.start(name, text, variables, path.log, restarts=restarts)
+        if text:
+            variables = self._path_variables(path, variables or {})
+            self._running[event, key] = self._pool.start(self._name_of(event), text, variables, path.log, restarts=restarts)
 
     def _stop(self, event: str, key: object) -> None:
         command = self._running.pop((event, key), None)
         if command is not None:
             command.stop()
+
+    def _run_once(self, event: str, text: str, path: Path, variables: Variables) -> None:
+        """Run a command about something that has ended."""
+        if text:
+            self._start_last(event, text, self._path_variables(path, variables), path.log)
+
+    def _start_last(self, event: str, text: str, variables: Variables, log: Log) -> None:
+        name = self._name_of(event)
+        command = self._pool.start(name, text, variables, log, restarts=False, on_ended=self._last.discard)
+        self._last.add(command)
+
+    def _name_of(self, event: str) -> str:
+        """Return what the user calls the setting of an event."""
+        return dialect_of(self._configuration().dialect).key(event)
+
+    def _path_variables(self, path: Path, variables: Variables) -> Variables:
+        groups = {f"G{number}": group for number, group in enumerate(path.groups, 1)}
+        return {"RTSP_PATH": path.name, "MTX_PATH": path.name, "RTSP_PORT": str(self._port()), **variables, **groups}
+
+
+def _source_variables(path: Path) -> Variables:
+    publisher = path.publisher
+    if publisher is None:
+        return {}
+    reference = publisher.reference()
+    return {"MTX_SOURCE_TYPE": reference.type, "MTX_SOURCE_ID": reference.id, "MTX_QUERY": quote_plus(publisher.query)}
+
+
+def _reader_variables(reader: Reader, reference: Reference) -> Variables:
+    return {"MTX_READER_TYPE": reference.type, "MTX_READER_ID": reference.id, "MTX_QUERY": quote_plus(reader.query)}
+
+
+def _demand_variables(path: Path) -> Variables:
+    return {"MTX_QUERY": quote_plus(path.demand_query)}

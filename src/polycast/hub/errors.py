@@ -39,6 +39,13 @@ class SourceTimedOut(NoOnePublishing):
         PathError.__init__(self, f"source of path '{name}' has timed out")
 
 
+class TooManyReaders(PathError):
+    """The path has as many readers as its ``maxReaders`` allows."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(f"maximum reader count reached: path '{name}' allows {limit}")
+
+
 class CannotPublish(PathError):
     """Publishing on the path is refused; the text says why."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
+from polycast.config.diff import restarts_path
 from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.re2 import Pattern
@@ -53,8 +54,8 @@ class Hub:
     def configure(self, entries: Mapping[str, PathConfiguration]) -> None:
         """Apply the entries of the configuration, at the start or after a change.
 
-        Paths whose entry did not change keep their publisher and readers; the others are closed, and created again if
-        they are configured by name.
+        Paths whose entry is the same, or differs only in settings that can change at any time, keep their publisher and
+        readers; the others are closed, and created again if they are configured by name.
         """
         self._exact = {}
         self._patterns = []
@@ -71,11 +72,10 @@ class Hub:
             except PathNotConfigured:
                 self._close(path, "the path was removed from the configuration")
                 continue
-            if entry.name != path.entry.name or entry.configuration != path.configuration:
+            if entry.name != path.entry.name or restarts_path(path.configuration, entry.configuration):
                 self._close(path, "the configuration of the path changed")
             else:
-                path.entry = entry
-                path.groups = groups
+                path.reconfigure(entry, groups)
         for name, entry in self._exact.items():
             if name not in self._paths:
                 self._create(name, entry, ())

@@ -9,8 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polycast.config.path_schema import PathConfiguration
-from polycast.hub.errors import CannotPublish, NoOnePublishing, PathClosed, Redirected, SourceTimedOut
-from polycast.hub.on_demand import Input, OnDemand
+from polycast.hub.errors import (
+    CannotPublish,
+    NoOnePublishing,
+    PathClosed,
+    Redirected,
+    SourceTimedOut,
+    TooManyReaders,
+)
+from polycast.hub.on_demand import Input, OnDemand, State
 from polycast.hub.retry import Failure
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
@@ -23,6 +30,9 @@ MAXIMUM_PENDING_REQUESTS = 10_000
 
 class Publisher(ABC):
     """The publisher of a path: a client's session, a source that the server pulls, or the frames of a program."""
+
+    query: str = ""
+    """The query of its URL, without ``?``; for commands."""
 
     @abstractmethod
     def close_publisher(self, reason: str) -> None:
@@ -71,8 +81,17 @@ class PathObserver:
     def on_path_closed(self, path: Path) -> None:
         """The path has ended for good, after its stream."""
 
+    def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
+        """Settings of the path changed that interrupt nothing; ``old`` are those before."""
+
     def on_path_ready(self, path: Path) -> None:
         """The path has a stream; no media was published yet."""
+
+    def on_path_online(self, path: Path) -> None:
+        """A publisher or source delivers the stream; after `on_path_ready`, if the stream is a new one."""
+
+    def on_path_offline(self, path: Path) -> None:
+        """The publisher or source has gone; before `on_path_not_ready`, if the stream ends as well."""
 
     def on_path_not_ready(self, path: Path) -> None:
         """The stream of the path has ended, and its readers were removed."""
@@ -127,6 +146,10 @@ class Path:
         """Unix time in seconds."""
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
+        self.demand_query = ""
+        """The query of the reader that started the on-demand source; for commands."""
+        self.is_online = False
+        """Whether a publisher or source delivers the stream."""
         self._fallback: Source | None = None
         """The source that replaces a redirection, for readers that cannot be redirected."""
         self._pending: set[asyncio.Future[Stream]] = set()
@@ -154,6 +177,13 @@ class Path:
         failure = self.source_failure
         return NoOnePublishing(self.name, failure.error if failure is not None else "")
 
+    def check_reader_limit(self) -> None:
+        """Raise TooManyReaders if no more clients may read the path."""
+        limit = self.configuration.max_readers
+        # Internal readers have no id.
+        if limit and sum(bool(reader.reference().id) for reader in self.readers) >= limit:
+            raise TooManyReaders(self.name, limit)
+
     @property
     def source_failure(self) -> Failure | None:
         """The failure of the path's source, or of the one that replaces its redirection."""
@@ -164,6 +194,12 @@ class Path:
     def is_unused(self) -> bool:
         """Whether nobody publishes, reads or waits."""
         return self.publisher is None and self.source is None and self.stream is None and not self._pending
+
+    def reconfigure(self, entry: PathEntry, groups: tuple[str, ...]) -> None:
+        """Use new settings, which differ only in those that can change at any time (`config.diff.restarts_path`)."""
+        old, self.entry, self.groups = self.configuration, entry, groups
+        if old != self.configuration:
+            self._notify(lambda observer: observer.on_path_reconfigured(self, old))
 
     def attach_source(self, source: Source) -> None:
         """Set the source of the path; it starts immediately, or with the first reader if it is on demand."""
@@ -194,16 +230,24 @@ class Path:
     def _notify(self, what: Callable[[PathObserver], None]) -> None:
         notify_observers(self._observers, self.log, what)
 
+    def _set_online(self, is_online: bool) -> None:
+        if is_online != self.is_online:
+            self.is_online = is_online
+            if is_online:
+                self._notify(lambda observer: observer.on_path_online(self))
+            else:
+                self._notify(lambda observer: observer.on_path_offline(self))
+
     def _notify_removed(self, reader: Reader) -> None:
         self._notify(lambda observer: observer.on_reader_removed(self, reader))
 
     # Readers' side.
 
-    async def wait_ready(self, *, follows: bool = False, patience: float = 0.0) -> Stream:
+    async def wait_ready(self, *, follows: bool = False, patience: float = 0.0, query: str = "") -> Stream:
         """Return the stream; with an on-demand source, start it and wait.
 
         With ``follows`` the path pulls from the target of its redirection, for readers whose protocol has no redirects.
-        ``patience``: seconds to wait for a publisher whose tracks are not known yet.
+        ``patience``: seconds to wait for a publisher whose tracks are not known yet. ``query``: of the reader's URL.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
         is_fallback = self._fallback is not None and self.publisher is self._fallback
@@ -219,6 +263,8 @@ class Path:
         self._pending.add(pending)
         try:
             if self.on_demand is not None:
+                if self.on_demand.state is State.STOPPED:
+                    self.demand_query = query
                 self.on_demand.handle(Input.WANTED)
                 return await pending
             async with asyncio.timeout(patience):
@@ -265,11 +311,13 @@ class Path:
     def attach_reader(self, reader: Reader, stream: Stream, *, is_provisional: bool = False) -> None:
         """Attach a reader to the current stream: it receives batches from now on.
 
-        Raises NoOnePublishing if the stream has ended.
+        Raises NoOnePublishing if the stream has ended, TooManyReaders.
         ``is_provisional``: for a client that is about to read; observers are not notified.
         """
         if self.stream is not stream:
             raise self._no_one_publishing()
+        if not is_provisional and reader.reference().id:
+            self.check_reader_limit()
         stream.add_reader(reader)
         if self.publisher is not None:
             self.publisher.request_key_frame()  # the reader starts with one
@@ -326,6 +374,7 @@ class Path:
         if self.publisher is not publisher or self._closed:
             raise CannotPublish("publisher is not assigned to this path anymore")
         if self._resume(tracks, publishes_packets=publishes_packets) and self.stream is not None:
+            self._set_online(True)
             return self.stream
         if self.stream is not None:
             self._end_stream("the publisher started again")
@@ -339,6 +388,7 @@ class Path:
             if not pending.done():
                 pending.set_result(self.stream)
         self._notify(lambda observer: observer.on_path_ready(self))
+        self._set_online(True)
         return self.stream
 
     def stop_publishing(self, publisher: Publisher, reason: str) -> None:
@@ -353,6 +403,7 @@ class Path:
         if self.publisher is publisher and self.stream is not None:
             self.stream.flush()
             self._is_interrupted = True
+            self._set_online(False)
             self.log.debug("the stream is interrupted (%s)", reason)
 
     def remove_publisher(self, publisher: Publisher, reason: str, *, for_good: bool = False) -> None:
@@ -392,6 +443,7 @@ class Path:
             return False
         self.stream.flush()
         self._is_interrupted = True
+        self._set_online(False)
         if self._grace_timer is None:
             self.log.info("the publisher left (%s); readers wait up to %g s for another one", reason, grace)
             self._grace_timer = self._loop.call_later(grace, self._on_grace_over, reason)
@@ -443,6 +495,7 @@ class Path:
         self._end_interruption()
         if stream is None:
             return
+        self._set_online(False)
         stream.flush()
         readers = stream.readers
         self.stream = None

@@ -57,6 +57,8 @@ class Reader(ABC):
     enough. Publishers that send key frames only on request are asked at this interval."""
     counters: Counters | None = None
     """The counters of the reader's session; None for readers without counters."""
+    query: str = ""
+    """The query of the URL that the client used, without ``?``; for commands."""
 
     @abstractmethod
     def close_reader(self, reason: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class HttpClient:
         """Load what requests need, so that the first one does not wait for it."""
         await self._prepared()
 
-    async def post_json(self, url: str, body: bytes) -> int:
-        """Send JSON; return the status of the answer, whose body is ignored.
+    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> int:
+        """Send JSON, with additional headers; return the status of the answer, whose body is ignored.
 
         No timeout: the caller has one. Raises OSError with a text for the log.
         """
@@ -51,8 +53,8 @@ class HttpClient:
         import httpx2
 
         try:
-            headers = {"Content-Type": "application/json"}
-            async with client.stream("POST", url, content=body, headers=headers) as response:
+            all_headers = {"Content-Type": "application/json", **headers}
+            async with client.stream("POST", url, content=body, headers=all_headers) as response:
                 await skip_body(response)
                 return response.status_code
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:

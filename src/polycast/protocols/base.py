@@ -168,10 +168,12 @@ class Protocol(Struct, frozen=True, eq=False, kw_only=True):
 
 
 class ConnectionObserver(typing.Protocol):
-    """Observer of client connections: the command that runs for each of them."""
+    """Observer of client connections: the commands that run for each of them.
 
-    def on_connected(self, connection: object, log: Log) -> None: ...
-    def on_disconnected(self, connection: object) -> None: ...
+    ``kind`` and ``identifier``: the names of the connection for commands, such as ``rtspConn`` and a UUID."""
+
+    def on_connected(self, connection: object, kind: str, identifier: str, log: Log) -> None: ...
+    def on_disconnected(self, connection: object, kind: str, identifier: str, log: Log) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from uuid import uuid4
 
 from polycast.config.schema import Configuration
 from polycast.net.address import join_host_port
@@ -20,6 +21,8 @@ class ServerConnection(TcpConnection):
     def __init__(self, server: TcpServer) -> None:
         super().__init__(server.context.loop, server.log, server.now)
         self.server = server
+        self.id = str(uuid4())
+        """Its name for commands."""
 
     # For protocols
 
@@ -104,10 +107,17 @@ class TcpServer(ConnectionServer, Server):
 
     def add_connection(self, connection: ClientConnection) -> None:
         super().add_connection(connection)
-        if self.tells_observer and self.context.connections is not None:
-            self.context.connections.on_connected(connection, connection.log)
+        observer = self.context.connections
+        if observer is not None and isinstance(connection, ServerConnection) and self.tells_observer:
+            observer.on_connected(connection, self.connection_kind, connection.id, connection.log)
 
     def remove_connection(self, connection: ClientConnection) -> None:
-        if self.tells_observer and self.context.connections is not None:
-            self.context.connections.on_disconnected(connection)
+        observer = self.context.connections
+        if observer is not None and isinstance(connection, ServerConnection) and self.tells_observer:
+            observer.on_disconnected(connection, self.connection_kind, connection.id, connection.log)
         super().remove_connection(connection)
+
+    @property
+    def connection_kind(self) -> str:
+        """What commands call its connections, such as ``rtspConn``."""
+        return f"{self.name.lower()}Conn"

@@ -148,6 +148,10 @@ class Fixture:
             server._timer.cancel()
         server._on_timer()
 
+    async def reload(self, **values: Any) -> None:
+        """Apply another configuration."""
+        await self.app.reload(loaded(values).configuration)
+
     async def until(self, condition: Any) -> None:
         """Wait until a condition of the server holds; it is asked at each turn of the loop."""
         await until(condition, self.log.lines)

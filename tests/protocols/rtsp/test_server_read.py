@@ -545,3 +545,16 @@ async def test_receiver_reports_show_the_round_trip(it: Fixture) -> None:
     (item,) = [item for item in it.server.sessions().values() if item.state == "read"]
     assert item.round_trip == pytest.approx(0.2, abs=0.001)
     assert msgspec.to_builtins(item)["roundTrip"] == item.round_trip
+
+
+async def test_more_readers_than_allowed_are_refused() -> None:
+    async with running(paths={"cam": {"maxReaders": 1}}) as app:
+        await app.publisher("cam")
+        first = await app.reader("cam")
+        client = await app.client()
+        transport = {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1"}
+        assert (await client.request("SETUP", app.url("cam/trackID=0"), transport)).status == 400
+        assert app.log.find("maximum reader count reached: path 'cam' allows 1")
+        await first.close()
+        await app.until(lambda: not app.path("cam").readers)
+        await app.reader("cam")

@@ -288,3 +288,20 @@ async def test_pages_and_scripts() -> None:
 def test_targets(target: bytes, parts: tuple[str, str, str, str]) -> None:
     found = read_target(target)
     assert (found.path, found.last, found.secret, found.query) == parts
+
+
+class Viewer(Packets):
+    """A client's reader."""
+
+    def reference(self) -> Reference:
+        return Reference("test", "1")
+
+
+async def test_more_viewers_than_allowed_are_refused() -> None:
+    async with running(paths={"cam": {"maxReaders": 1}}) as fixture:
+        publication = fixture.publish("cam", [Track(0, VP8())])
+        fixture.path("cam").attach_reader(Viewer(), publication.stream)
+        response = await fixture.http.post("/cam/whep", content=VIEW, headers=SDP)
+        assert response.status_code == 400
+        assert "maximum reader count reached: path 'cam' allows 1" in response.json()["error"]
+        assert not fixture.server.sessions()

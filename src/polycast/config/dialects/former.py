@@ -28,6 +28,7 @@ FORMER_NAMES_OF_PATH: Final = {
     "sourceAnyPortEnable": Deprecated("rtspAnyPort"),
     "runOnReady": Deprecated("runOnAvailable"),
     "runOnReadyRestart": Deprecated("runOnAvailableRestart"),
+    "runOnNotReady": Deprecated("runOnUnavailable"),
     "rpiCameraProfile": Deprecated("rpiCameraH264Profile"),
     "rpiCameraLevel": Deprecated("rpiCameraH264Level"),
 }

@@ -33,6 +33,7 @@ PATH_FORMS: Final = {
     "overridePublisher": Form("disablePublisherOverride", NEGATED),
     "runOnAvailable": Form("runOnReady"),
     "runOnAvailableRestart": Form("runOnReadyRestart"),
+    "runOnUnavailable": Form("runOnNotReady"),
     "rpiCameraH264Profile": Form("rpiCameraProfile"),
     "rpiCameraH264Level": Form("rpiCameraLevel"),
 }

@@ -24,7 +24,6 @@ UNSUPPORTED: Final = {
     "sysLogPrefix": Unsupported("mediamtx", harmless=("polycast",)),
     "dumpPackets": Unsupported("no", "nothing is written"),
     "udpMaxPayloadSize": Unsupported("1452"),
-    "runOnDisconnect": Unsupported("", _NOT_RUN),
     "authMethod": Unsupported(
         "internal", "users are those of authInternalUsers, or decided by externalAuthenticationURL", is_error=True
     ),
@@ -83,7 +82,6 @@ UNSUPPORTED: Final = {
 }
 
 UNSUPPORTED_OF_PATH: Final = {
-    "maxReaders": Unsupported("0", "the number of readers is not limited"),
     "srtReadPassphrase": Unsupported("", _NO_SRT),
     "useAbsoluteTimestamp": Unsupported("no"),
     "alwaysAvailable": Unsupported("no", "readers get no stream while nobody publishes"),
@@ -144,13 +142,6 @@ UNSUPPORTED_OF_PATH: Final = {
     "rpiCameraJPEGQuality": _detail("60"),
     "rpiCameraSoftwareH264Profile": _detail("baseline"),
     "rpiCameraSoftwareH264Level": _detail("4.1"),
-    "runOnUnDemand": Unsupported("", _NOT_RUN),
-    "runOnUnavailable": Unsupported("", _NOT_RUN),
-    "runOnNotReady": Unsupported("", _NOT_RUN),
-    "runOnOnline": Unsupported("", _NOT_RUN),
-    "runOnOnlineRestart": _detail("no"),
-    "runOnOffline": Unsupported("", _NOT_RUN),
-    "runOnUnread": Unsupported("", _NOT_RUN),
     "runOnRecordSegmentCreate": Unsupported("", _NOT_RUN),
     "runOnRecordSegmentComplete": Unsupported("", _NOT_RUN),
 }

@@ -221,7 +221,7 @@ class Connection(ServerConnection, Publisher):
         except PathError as error:
             await self._refuse(PUBLISH_DENIED if isinstance(error, AccessDenied) else PUBLISH_REFUSED, error)
             return
-        self.path, self.path_name, self.user = path, path.name, target.user
+        self.path, self.path_name, self.user, self.query = path, path.name, target.user, target.query
         self.mode = "publish"
         now = self.clock()
         self._handle(self._engine.accept_publish(now), now)
@@ -250,8 +250,8 @@ class Connection(ServerConnection, Publisher):
             target = await self._authorize(Action.READ, event.targets)
             path = hub.path(target.path)
             try:
-                stream = await path.wait_ready(follows=True, patience=PUBLISHER_PATIENCE)
-                self._start_playing(path, stream)
+                stream = await path.wait_ready(follows=True, patience=PUBLISHER_PATIENCE, query=target.query)
+                self._start_playing(path, stream, target.query)
             finally:
                 hub.release(path)
         except Redirected as error:
@@ -263,7 +263,7 @@ class Connection(ServerConnection, Publisher):
         else:
             self.user = target.user
 
-    def _start_playing(self, path: Path, stream: Stream) -> None:
+    def _start_playing(self, path: Path, stream: Stream, query: str) -> None:
         selection, transcoded = self._select_tracks(path, stream)
         if not selection.tracks:
             raise PathError(NOTHING_TO_CARRY)
@@ -274,6 +274,7 @@ class Connection(ServerConnection, Publisher):
             raise PathError(str(error)) from None
         self._flush()
         reader = MessageReader(shared, self.outbox, self.counters, close=self._end_of_stream, reference=self.reference)
+        reader.query = query
         path.attach_reader(reader, stream)
         reader.begin(stream)
         self._reader = reader

@@ -50,6 +50,10 @@ class Owner(Protocol):
     def counters(self) -> Counters:
         """Its counters."""
 
+    @property
+    def query(self) -> str:
+        """The query of the client's URL."""
+
     def close(self, reason: str) -> None:
         """The stream has ended."""
 
@@ -203,6 +207,7 @@ class SessionReader(PacketReader):
     def __init__(self, session: Owner) -> None:
         self._session = session
         self.counters: Counters = session.counters
+        self.query = session.query
         self.reported: set[int] = set()
         """Tracks with a sender report sent to it."""
 

@@ -127,7 +127,7 @@ class RequestHandler:
             return outcome
         path = self.context.hub.path(event.path)
         try:
-            stream = await path.wait_ready()
+            stream = await path.wait_ready(query=event.query)
         finally:
             self.context.hub.release(path)
         parameters = {part.partition("=")[0] for part in event.query.split("&")}
@@ -183,9 +183,10 @@ class RequestHandler:
                 return outcome
             path: Path = self.context.hub.path(event.path)
             try:
-                stream = await path.wait_ready()
+                stream = await path.wait_ready(query=event.query)
             finally:
                 self.context.hub.release(path)
+            path.check_reader_limit()
             self.engine.check_request()
             self._set_up_track(event, session, path, stream)
         finally:

@@ -51,6 +51,11 @@ class Session(Publisher):
         self._stray_bytes = StrayBytes(self.log)
 
     @property
+    def query(self) -> str:  # type: ignore[override]
+        """The query of the client's URL."""
+        return self.wire.query
+
+    @property
     def connection(self) -> SessionConnection | None:
         return self._connection_of(self.wire)
 

@@ -210,28 +210,31 @@ class WebRtcServer(TcpServer):
         transcoded = transcoded_track(stream, track, OPUS, self.context.loop, path.log)
         return self._outgoing.setdefault(stream, OutgoingStream()).transcoded(transcoded)
 
-    async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
-        """Answer the offer of a viewer. Raises PathError or RemoteProtocolError."""
+    async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
+        """Answer the offer of a viewer; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
         self._check_room()
         description = parse_description(offer)
         hub = self.context.hub
         path = hub.path(path_name)
         try:
-            stream = await path.wait_ready(follows=True)
+            stream = await path.wait_ready(follows=True, query=query)
+            path.check_reader_limit()
             session = ViewerSession(self, path, stream, description, address, user)
+            session.query = query
             self._add(session)
         finally:
             hub.release(path)
         return session
 
-    async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
-        """Answer the offer of a publisher. Raises PathError or RemoteProtocolError."""
+    async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
+        """Answer the offer of a publisher; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
         self._check_room()
         description = parse_description(offer)
         hub = self.context.hub
         path = hub.path(path_name)
         try:
             session = PublisherSession(self, path, description, address, user)
+            session.query = query
             self._add(session)
         finally:
             hub.release(path)

@@ -119,6 +119,8 @@ class Session:
     """The answer to the offer."""
     notices: Sequence[str] = ()
     """What the user should know about the session: sentences."""
+    query: str = ""
+    """The query of the client's URL."""
 
     def __init__(self, server: Host, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
         """``address`` is the source of the offer."""
@@ -306,6 +308,7 @@ class ViewerSession(Session):
             cname=STREAM_NAME,
             now=now,
         )
+        viewer.query = self.query
         self.path.attach_reader(viewer, self._stream)
         self.viewer = viewer
         for track in self._tracks:

@@ -86,11 +86,11 @@ class Host(Protocol):
         """The settings of WebRTC as they are now."""
         ...
 
-    async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
+    async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str, query: str) -> Session:
         """Answer the offer of a viewer. Raises PathError or RemoteProtocolError."""
         ...
 
-    async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str) -> Session:
+    async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str, query: str) -> Session:
         """Answer the offer of a publisher. Raises PathError or RemoteProtocolError."""
         ...
 
@@ -174,9 +174,11 @@ class SignallingHandler:
         user = self._credentials(transaction.request, target).user
         try:
             if action is Action.PUBLISH:
-                session = await server.open_publisher(target.path, transaction.request.body, address, user)
+                session = await server.open_publisher(
+                    target.path, transaction.request.body, address, user, target.query
+                )
             else:
-                session = await server.open_viewer(target.path, transaction.request.body, address, user)
+                session = await server.open_viewer(target.path, transaction.request.body, address, user, target.query)
         except NoOnePublishing as error:
             self._log.debug("[conn %s] %s", address, error)
             return self._error(404, f"no stream is available on path '{target.path}'{error.cause}")
