@@ -248,7 +248,7 @@ async def test_run_on_un_demand(tmp_path: Path) -> None:
     settings = {
         "runOnDemand": says(file, "MTX_QUERY"),
         "runOnUnDemand": says(after, "MTX_PATH", "MTX_QUERY", then="exit 0"),
-        "runOnDemandCloseAfter": "10ms",
+        "runOnDemandCloseAfter": "2s",
     }
     async with running(paths={"cam": settings}) as app:
         publishing = asyncio.create_task(OnDemand(app, file).publish())

@@ -19,9 +19,7 @@ from tests.hub.support import (
 )
 
 from polycast.config import from_mapping
-from polycast.hub.stats import Reference
 from polycast.hub.errors import (
-    TooManyReaders,
     CannotPublish,
     InvalidPathName,
     NoOnePublishing,
@@ -29,10 +27,12 @@ from polycast.hub.errors import (
     PathNotConfigured,
     Redirected,
     SourceTimedOut,
+    TooManyReaders,
 )
 from polycast.hub.hub import Hub
 from polycast.hub.on_demand import State
 from polycast.hub.path import Path
+from polycast.hub.stats import Reference
 from polycast.hub.stream import Stream
 
 

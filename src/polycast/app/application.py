@@ -13,7 +13,7 @@ from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.schema import Configuration
 from polycast.control.command_check import command_problems
 from polycast.control.control import Control, ServiceError
-from polycast.control.hooks import Hooks
+from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
@@ -69,6 +69,7 @@ class Application:
         self._hooks = Hooks(
             self._loop,
             self.log,
+            names=HookVariables(path=("RTSP_PATH", "MTX_PATH"), port="RTSP_PORT"),
             port=self._rtsp_port,
             configuration=lambda: self.configuration,
         )
@@ -179,7 +180,7 @@ class Application:
         await self._servers.stop(reason)
         self.hub.close(reason)
         await self._source_settings.wait_for_end()
-await asyncio.gather(self._hooks.close(), self.control.close())
+        await asyncio.gather(self._hooks.close(), self.control.close())
         self.hub.access.close()
         await self._http_client.close()
 

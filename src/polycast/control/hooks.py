@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote_plus
 
@@ -22,6 +23,15 @@ LAST_COMMANDS_SECONDS: Final = 5.0
 Variables = Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class HookVariables:
+    """Names of the variables that are passed to commands."""
+
+    path: tuple[str, ...]
+    """The path's name is passed under each of them."""
+    port: str
+
+
 class Hooks(PathObserver):
     """Runs the commands. An observer of paths, and of connections."""
 
@@ -30,11 +40,13 @@ class Hooks(PathObserver):
         loop: asyncio.AbstractEventLoop,
         log: Log,
         *,
+        names: HookVariables,
         port: Callable[[], int],
         configuration: Callable[[], Configuration],
     ) -> None:
         self._loop = loop
         self._pool = CommandPool(loop, log)
+        self._names = names
         self._port = port
         self._configuration = configuration
         self._running: dict[tuple[str, object], Command] = {}
@@ -140,7 +152,7 @@ class Hooks(PathObserver):
             self._running["runOnConnect", connection] = self._pool.start(
                 "runOnConnect",
                 configuration.run_on_connect,
-                {"RTSP_PATH": "", **self._connection_variables(kind, identifier)},
+                self._connection_variables(kind, identifier),
                 log,
                 restarts=configuration.run_on_connect_restart,
             )
@@ -153,7 +165,8 @@ class Hooks(PathObserver):
             self._start_last("runOnDisconnect", text, self._connection_variables(kind, identifier), log)
 
     def _connection_variables(self, kind: str, identifier: str) -> Variables:
-        return {"RTSP_PORT": str(self._port()), "MTX_CONN_TYPE": kind, "MTX_CONN_ID": identifier}
+        no_path = dict.fromkeys(self._names.path, "")
+        return {**no_path, self._names.port: str(self._port()), "MTX_CONN_TYPE": kind, "MTX_CONN_ID": identifier}
 
     # Commands
 
@@ -217,7 +230,8 @@ class Hooks(PathObserver):
 
     def _path_variables(self, path: Path, variables: Variables) -> Variables:
         groups = {f"G{number}": group for number, group in enumerate(path.groups, 1)}
-        return {"RTSP_PATH": path.name, "MTX_PATH": path.name, "RTSP_PORT": str(self._port()), **variables, **groups}
+        names = dict.fromkeys(self._names.path, path.name)
+        return {**names, self._names.port: str(self._port()), **variables, **groups}
 
 
 def _source_variables(path: Path) -> Variables:
@@ -233,4 +247,4 @@ def _reader_variables(reader: Reader, reference: Reference) -> Variables:
 
 
 def _demand_variables(path: Path) -> Variables:
-    return {"MTX_QUERY": quote_plus(path.demand_query)}
+    return {"MTX_QUERY": quote_plus(path.on_demand.query if path.on_demand is not None else "")}

@@ -68,6 +68,8 @@ class OnDemand:
         self._close_after = close_after
         self._timer: asyncio.TimerHandle | None = None
         self.state = State.STOPPED
+        self.query = ""
+        """The query of the URL of the reader that started it; for commands."""
 
     def handle(self, happened: Input) -> None:
         """Apply the table."""

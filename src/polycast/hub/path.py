@@ -146,10 +146,6 @@ class Path:
         """Unix time in seconds."""
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
-        self.demand_query = ""
-        """The query of the reader that started the on-demand source; for commands."""
-        self.is_online = False
-        """Whether a publisher or source delivers the stream."""
         self._fallback: Source | None = None
         """The source that replaces a redirection, for readers that cannot be redirected."""
         self._pending: set[asyncio.Future[Stream]] = set()
@@ -230,13 +226,22 @@ class Path:
     def _notify(self, what: Callable[[PathObserver], None]) -> None:
         notify_observers(self._observers, self.log, what)
 
-    def _set_online(self, is_online: bool) -> None:
-        if is_online != self.is_online:
-            self.is_online = is_online
-            if is_online:
-                self._notify(lambda observer: observer.on_path_online(self))
-            else:
-                self._notify(lambda observer: observer.on_path_offline(self))
+    @property
+    def is_online(self) -> bool:
+        """Whether a publisher or source delivers the stream."""
+        return self.stream is not None and not self._is_interrupted
+
+    def _notify_online(self) -> None:
+        self._notify(lambda observer: observer.on_path_online(self))
+
+    def _interrupt(self) -> None:
+        """The publisher has gone; readers wait for another one."""
+        self._notify_offline()
+        self._is_interrupted = True
+
+    def _notify_offline(self) -> None:
+        if self.is_online:
+            self._notify(lambda observer: observer.on_path_offline(self))
 
     def _notify_removed(self, reader: Reader) -> None:
         self._notify(lambda observer: observer.on_reader_removed(self, reader))
@@ -264,7 +269,7 @@ class Path:
         try:
             if self.on_demand is not None:
                 if self.on_demand.state is State.STOPPED:
-                    self.demand_query = query
+                    self.on_demand.query = query
                 self.on_demand.handle(Input.WANTED)
                 return await pending
             async with asyncio.timeout(patience):
@@ -374,7 +379,7 @@ class Path:
         if self.publisher is not publisher or self._closed:
             raise CannotPublish("publisher is not assigned to this path anymore")
         if self._resume(tracks, publishes_packets=publishes_packets) and self.stream is not None:
-            self._set_online(True)
+            self._notify_online()
             return self.stream
         if self.stream is not None:
             self._end_stream("the publisher started again")
@@ -388,7 +393,7 @@ class Path:
             if not pending.done():
                 pending.set_result(self.stream)
         self._notify(lambda observer: observer.on_path_ready(self))
-        self._set_online(True)
+        self._notify_online()
         return self.stream
 
     def stop_publishing(self, publisher: Publisher, reason: str) -> None:
@@ -402,8 +407,7 @@ class Path:
         """The publisher has lost its stream but will continue: readers stay until it does, or is removed."""
         if self.publisher is publisher and self.stream is not None:
             self.stream.flush()
-            self._is_interrupted = True
-            self._set_online(False)
+            self._interrupt()
             self.log.debug("the stream is interrupted (%s)", reason)
 
     def remove_publisher(self, publisher: Publisher, reason: str, *, for_good: bool = False) -> None:
@@ -442,8 +446,7 @@ class Path:
         if self.stream is None or grace <= 0 or self._closed:
             return False
         self.stream.flush()
-        self._is_interrupted = True
-        self._set_online(False)
+        self._interrupt()
         if self._grace_timer is None:
             self.log.info("the publisher left (%s); readers wait up to %g s for another one", reason, grace)
             self._grace_timer = self._loop.call_later(grace, self._on_grace_over, reason)
@@ -492,10 +495,10 @@ class Path:
 
     def _end_stream(self, reason: str) -> None:
         stream = self.stream
+        self._notify_offline()
         self._end_interruption()
         if stream is None:
             return
-        self._set_online(False)
         stream.flush()
         readers = stream.readers
         self.stream = None

@@ -8,9 +8,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.hub.support import Packets
 from tests.protocols.webrtc.support import Fixture, running
 
-from polycast.media.codec import H264, H265, MPEG4Audio
+from polycast.hub.stats import Reference
+from polycast.media.codec import H264, H265, VP8, MPEG4Audio
 from polycast.media.track import Track
 from polycast.protocols.webrtc import server as server_module
 from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target
