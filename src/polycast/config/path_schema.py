@@ -263,8 +263,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         NEW,
         Meta(
             description=(
-                "Command that runs while a publisher or source delivers the stream. It differs from runOnAvailable where "
-                "the stream can also be read without one, for example with publisherGrace. The same variables."
+                "Command that runs while a publisher or source delivers the stream. It differs from runOnAvailable "
+                "where the stream can also be read without one, for example with publisherGrace. The same variables."
             )
         ),
     ] = ""

@@ -177,7 +177,9 @@ class Hooks(PathObserver):
     def _start_on_available(self, path: Path) -> None:
         configuration = path.configuration
         restarts = configuration.run_on_available_restart
-        self._start("runOnAvailable", path, configuration.run_on_available, path, self._sources[path], restarts=restarts)
+        self._start(
+            "runOnAvailable", path, configuration.run_on_available, path, self._sources[path], restarts=restarts
+        )
 
     def _start_on_online(self, path: Path) -> None:
         configuration = path.configuration
@@ -207,7 +209,9 @@ class Hooks(PathObserver):
         self._stop(event, key)
         if text:
             variables = self._path_variables(path, variables or {})
-            self._running[event, key] = self._pool.start(self._name_of(event), text, variables, path.log, restarts=restarts)
+            self._running[event, key] = self._pool.start(
+                self._name_of(event), text, variables, path.log, restarts=restarts
+            )
 
     def _stop(self, event: str, key: object) -> None:
         command = self._running.pop((event, key), None)
