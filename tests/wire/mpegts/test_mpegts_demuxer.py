@@ -13,6 +13,7 @@ from tests.wire.hls.samples import Sample, essence, interleave, read_packets, sa
 from tests.wire.hls.streams import AUDIO, VIDEO, audio, merge, regular, track, video
 
 from polycast.codecs import aac
+from polycast.media.codec import H264, H265, Codec, MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.mpegts import demuxer as module
@@ -187,6 +188,26 @@ def test_a_track_without_data_does_not_hold_up_the_others(monkeypatch: pytest.Mo
     frames = [found for start in range(0, len(data), 500) for found in demuxer.receive_data(data[start : start + 500])]
     assert len(frames) >= 58
     assert [str(each) for each in demuxer.tracks or ()] == ["H264"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "key_frame"),
+    [
+        (H264(), (b"\x67\1\2\3", b"\x68", b"\x65\x88\x84")),
+        (H265(), (b"\x40\1\2", b"\x42\1\2", b"\x44\1", b"\x26\1\xaf")),
+        (MPEG4Video(), (b"\0\0\1\xb6\x10\1",)),
+    ],
+)
+def test_parameters_that_cannot_be_parsed_hold_nothing_up(
+    codec: Codec, key_frame: tuple[bytes, ...]
+) -> None:
+    """They are passed on with the frames: a decoder may know more than we do."""
+    muxer = Muxer([track(0, codec)])
+    frame = Frame(key_frame, 3600, 3600, key=True)
+    demuxer, frames = demux(muxer.tables() + muxer.write_frame(0, frame, 3600, 3600))
+    assert [type(each.codec) for each in demuxer.tracks or ()] == [type(codec)]
+    assert [found.units for _, found in frames] == [key_frame]
+    assert frames[0][1].key
 
 
 def test_adts_frames_may_lie_across_pes_packets() -> None:

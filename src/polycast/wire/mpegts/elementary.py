@@ -29,7 +29,8 @@ class ElementaryParser(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether all parameters of the codec are known."""
+        """Whether all parameters of the codec are known, or a key frame came without any that can be parsed: the track
+        can be forwarded without them, since decoders also find them in the frames."""
 
     def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
         """Return the frames of one PES packet; times are in unwrapped 90 kHz ticks, frames in those of the codec.
@@ -49,6 +50,7 @@ class _VideoParser:
 
     def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
         units, key = self._split(payload)
+        self.ready = self.ready or key
         if not units:
             return []
         if pts is None or dts is None:  # no time: continue after the previous frame
