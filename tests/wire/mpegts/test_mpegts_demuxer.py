@@ -198,9 +198,7 @@ def test_a_track_without_data_does_not_hold_up_the_others(monkeypatch: pytest.Mo
         (MPEG4Video(), (b"\0\0\1\xb6\x10\1",)),
     ],
 )
-def test_parameters_that_cannot_be_parsed_hold_nothing_up(
-    codec: Codec, key_frame: tuple[bytes, ...]
-) -> None:
+def test_parameters_that_cannot_be_parsed_hold_nothing_up(codec: Codec, key_frame: tuple[bytes, ...]) -> None:
     """They are passed on with the frames: a decoder may know more than we do."""
     muxer = Muxer([track(0, codec)])
     frame = Frame(key_frame, 3600, 3600, key=True)
