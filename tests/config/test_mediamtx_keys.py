@@ -229,6 +229,12 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
         ("webrtcAddress: ''\n", "'webrtcAddress' must be set when WebRTC is enabled"),
         ("paths: {a: {rtspTransport: x}}\n", "invalid transport 'x'"),
         ("paths: {a: {source: x}}\n", "invalid source: 'x'"),
+        (
+            "paths: {'~a': {source: 'rtsp://h/x'}}\n",
+            "a path with a regular expression (or path 'all_others') and a static source must have 'sourceOnDemand' set "
+            "to true",
+        ),
+        ("paths: {'~a': {source: 'rtsp://h/$MTX_QUERY', sourceOnDemand: yes}}\n", "does not support $MTX_QUERY"),
         ("invalid: x\n", "non-existent parameter: 'invalid'"),
     ],
 )
@@ -240,7 +246,13 @@ def test_texts_of_errors(content: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["rtsp: no\nrtspAddress: ''\n", "rtspEncryption: strict\n", "hls: no\nhlsAddress: ''\n", "rtspTransports: []\n"],
+    [
+        "rtsp: no\nrtspAddress: ''\n",
+        "rtspEncryption: strict\n",
+        "hls: no\nhlsAddress: ''\n",
+        "rtspTransports: []\n",
+        "paths: {'~^a(.+)$': {source: 'rtsp://h:$G1/$G1', sourceOnDemand: yes}}\n",
+    ],
 )
 def test_what_the_older_server_refuses_is_valid(content: str) -> None:
     assert loaded(content).warnings == []

@@ -30,7 +30,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "starting with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
                 "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: when "
                 "one fails, the next one takes over until it fails in turn; after the last one, the list starts "
-                "over. An on-demand source always starts with the first URL."
+                "over. An on-demand source always starts with the first URL. A path with a regular expression may have "
+                "a source if sourceOnDemand is set; $G1, $G2... in its URL are then the groups of the expression."
             )
         ),
     ] = "publisher"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -29,6 +29,10 @@ from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.config.sources import REDIRECT, source_kind, source_kinds
 from polycast.errors import ConfigurationError
+
+_QUERY: Final = "$MTX_QUERY"
+_GROUP = re.compile(r"\$G[0-9]+", re.ASCII)
+_GROUP_AS_PORT = re.compile(r":\$G[0-9]+", re.ASCII)
 
 
 def validate(configuration: Configuration) -> Configuration:
@@ -205,13 +209,23 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
     elif len(path.sources) > 1 and not kind.is_static:
         yield ConfigurationError(f"'{source}' can't be one of several sources", ("source",))
     elif kind.schemes:
-        if is_pattern(name):
+        if is_pattern(name) and dialect.allows_sources_of_expressions:
+            if not path.source_on_demand:
+                yield ConfigurationError(
+                    "a path with a regular expression (or path 'all_others') and a static source must have "
+                    "'sourceOnDemand' set to true",
+                    ("sourceOnDemand",),
+                    ("source",),
+                )
+        elif is_pattern(name):
             yield ConfigurationError(
                 f"a path with a regular expression (or path '{dialect.names_of_all[0]}') cannot have "
                 f"a {kind.name} source; use another path",
                 ("source",),
             )
-        yield from _url_errors("source", source, kind)
+        if _QUERY in source:
+            yield ConfigurationError(f"this version does not support {_QUERY} in a source", ("source",))
+        yield from _url_errors("source", _with_examples(source) if is_pattern(name) else source, kind)
     elif kind == REDIRECT:
         if path.source_redirect:
             yield from _redirection_errors("sourceRedirect", path.source_redirect)
@@ -221,6 +235,11 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
                 ("source",),
                 ("sourceRedirect",),
             )
+
+
+def _with_examples(source: str) -> str:
+    """Return an address with something in the place of the groups of an expression, which are only known later."""
+    return _GROUP.sub("abc", _GROUP_AS_PORT.sub(":1935", source))
 
 
 def _fallback_errors(fallback: str) -> Iterator[ConfigurationError]:

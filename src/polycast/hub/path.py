@@ -189,7 +189,8 @@ class Path:
     @property
     def is_unused(self) -> bool:
         """Whether nobody publishes, reads or waits."""
-        return self.publisher is None and self.source is None and self.stream is None and not self._pending
+        is_idle = self.source is None or (self.on_demand is not None and self.on_demand.state is State.STOPPED)
+        return self.publisher is None and is_idle and self.stream is None and not self._pending
 
     def reconfigure(self, entry: PathEntry, groups: tuple[str, ...]) -> None:
         """Use new settings, which differ only in those that can change at any time (`config.diff.restarts_path`)."""
@@ -218,10 +219,14 @@ class Path:
             self._loop,
             start=start,
             stop=stop,
-            on_stopped=self._refuse_pending,
+            on_stopped=self._on_stopped,
             start_timeout=start_timeout,
             close_after=close_after,
         )
+
+    def _on_stopped(self) -> None:
+        self._refuse_pending()
+        self._check_unused()
 
     def _notify(self, what: Callable[[PathObserver], None]) -> None:
         notify_observers(self._observers, self.log, what)

@@ -23,6 +23,8 @@ from tests.support.waiting import PATIENCE, until
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.legacy import LEGACY
 from polycast.hub.access import AuthenticateCallback
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.batch import FramedRun, Run
@@ -196,17 +198,22 @@ class Held:
         return True
 
 
-def loaded(values: Mapping[str, Any]) -> LoadedConfiguration:
+def loaded(values: Mapping[str, Any], dialect: Dialect = LEGACY) -> LoadedConfiguration:
     """Return the configuration of a test: ports 0, and ``values`` over it."""
-    return LoadedConfiguration(from_mapping({**BASE, **values}), None, [], frozenset())
+    base = BASE if dialect is LEGACY else {**BASE, "webrtc": False}
+    return LoadedConfiguration(from_mapping({**base, **values}, dialect), None, [], frozenset())
 
 
 @contextlib.asynccontextmanager
 async def running(
-    authenticate: AuthenticateCallback | None = None, *, level: int = logging.INFO, **values: Any
+    authenticate: AuthenticateCallback | None = None,
+    *,
+    level: int = logging.INFO,
+    dialect: Dialect = LEGACY,
+    **values: Any,
 ) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration."""
-    async with application(loaded(values), level=level, authenticate=authenticate) as (app, lines):
+    async with application(loaded(values, dialect), level=level, authenticate=authenticate) as (app, lines):
         clock = Clock()
         fixture = Fixture(app, lines, clock)
         for server in app.servers.values():

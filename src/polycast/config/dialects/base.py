@@ -67,6 +67,8 @@ class Dialect(Struct, frozen=True, eq=False, kw_only=True):
     """Whether the file may have ``pathDefaults``."""
     empty_is_default: bool = False
     """Whether 0 and empty texts stand for the default."""
+    allows_sources_of_expressions: bool = True
+    """Whether a path with a regular expression may have a source on demand."""
     ships_defaults: bool = False
     """Whether most files contain all settings with their defaults, so that a value says nothing about the user."""
     sorts_expressions: bool = False

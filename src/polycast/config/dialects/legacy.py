@@ -43,6 +43,7 @@ LEGACY: Final = Dialect(
     file="rtsp-simple-server.yml",
     prefixes=("RTSP_",),
     names_of_all=("all",),
+    allows_sources_of_expressions=False,
     empty_is_default=True,
     requires_encryption_for_low_latency=True,
     requires_plain_transports=True,
