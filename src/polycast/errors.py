@@ -63,6 +63,7 @@ class ConfigurationError(PolycastError):
         """Where the setting is: file and line, or environment variable."""
         self.line = 0
         """Line of the file, from 1; 0 while unknown, then that of one of the keys applies."""
+        self.included: tuple[str, ...] = ()
         self.others: tuple[ConfigurationError, ...] = ()
         """Further errors of the same value, for example of other items of a list."""
         self.report: tuple[str, ...] = ()

@@ -231,8 +231,8 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
         ("paths: {a: {source: x}}\n", "invalid source: 'x'"),
         (
             "paths: {'~a': {source: 'rtsp://h/x'}}\n",
-            "a path with a regular expression (or path 'all_others') and a static source must have 'sourceOnDemand' set "
-            "to true",
+            "a path with a regular expression (or path 'all_others') and a static source must have 'sourceOnDemand' "
+            "set to true",
         ),
         ("paths: {'~a': {source: 'rtsp://h/$MTX_QUERY', sourceOnDemand: yes}}\n", "does not support $MTX_QUERY"),
         ("invalid: x\n", "non-existent parameter: 'invalid'"),

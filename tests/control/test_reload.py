@@ -212,6 +212,28 @@ async def test_the_api_accepts_tls_on_its_own_port(tmp_path: Path) -> None:
 # The file
 
 
+async def test_included_files_are_watched(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "1.yml").write_text("paths:\n  a:\n")
+    file.write_text(FILE_HEAD + "include: conf.d/*.yml\n")
+    async with running_file(file) as server:
+        assert list(server.app.hub.paths) == ["a"]
+        (folder / "1.yml").write_text("paths:\n  b:\n")
+        await server.until(lambda: list(server.app.hub.paths) == ["b"])
+        (folder / "2.yml").write_text("paths:\n  c:\n")
+        await server.until(lambda: list(server.app.hub.paths) == ["b", "c"])
+        (folder / "2.yml").write_text("paths:\n  b:\n")
+        await server.log.wait(f"{folder / '2.yml'}: line 2: the path 'b' is also in {folder / '1.yml'}")
+        assert list(server.app.hub.paths) == ["b", "c"]
+        (folder / "2.yml").unlink()
+        await server.until(lambda: list(server.app.hub.paths) == ["b"])
+        file.write_text(FILE_HEAD + "include: other.yml\n")
+        await server.log.wait("other.yml': No such file")
+        (tmp_path / "other.yml").write_text("paths:\n  d:\n")
+        await server.until(lambda: list(server.app.hub.paths) == ["d"])
+
+
 async def test_edits_in_place_renames_and_links(file: Path, tmp_path: Path) -> None:
     versions = {name: tmp_path / name for name in ("..v1", "..v2")}
     for directory in versions.values():

@@ -20,7 +20,8 @@ from polycast.errors import ConfigurationError
 
 PATHS: Final = "paths"
 PATH_DEFAULTS: Final = "pathDefaults"
-DIALECT: Final = "dialect"
+_OF_THE_FILE: Final = ("dialect", "include")
+"""Keys that say how to read the file; they are used before."""
 
 
 class Key(str):
@@ -113,7 +114,8 @@ def parse_configuration(values: Any, reading: Reading) -> Configuration:
     known = _known_keys(values, reading)
     paths = known.pop(PATHS, None) or {}
     given_defaults = known.pop(PATH_DEFAULTS, None) or {}
-    known.pop(DIALECT, None)
+    for key in _OF_THE_FILE:
+        known.pop(key, None)
     settings = parse_fields(known, view, base=view.defaults, reading=reading)
     base = view.defaults.path_defaults
     base = msgspec.structs.replace(
@@ -125,7 +127,7 @@ def parse_configuration(values: Any, reading: Reading) -> Configuration:
 
 def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
     """The keys that are set in ``values``: ``hlsVariant`` for a global key, ``paths.<name>.<key>`` for a path's key."""
-    given = {str(key) for key in values if key not in (PATHS, PATH_DEFAULTS)}
+    given = {str(key) for key in values if key not in (PATHS, PATH_DEFAULTS, *_OF_THE_FILE)}
     given.update(f"{PATH_DEFAULTS}.{key}" for key in values.get(PATH_DEFAULTS) or ())
     for name, path in (values.get(PATHS) or {}).items():
         given.update(given_path_key(name, key) for key in path or ())
@@ -149,7 +151,7 @@ def _known_keys(values: Any, reading: Reading) -> dict[str, Any]:
             found[key] = _known_paths(key, value, reading)
         elif key == PATH_DEFAULTS and dialect.has_path_defaults:
             found[key] = _known_defaults(key, value, reading)
-        elif key in known or key == DIALECT:
+        elif key in known or key in _OF_THE_FILE:
             found[key] = value
         elif key in dialect.unsupported:
             check_unsupported(key, value, dialect.unsupported[key], reading)

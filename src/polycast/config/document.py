@@ -83,7 +83,14 @@ Names and defaults that differ are listed here at each setting, and for each of 
 [migrate.md](migrate.md). `polycast migrate old.yml` translates a file. The former names of settings are accepted with a
 warning.
 
-Values:
+## Included files
+
+`include: conf.d/*.yml`, or a list of names and patterns, adds the settings of other files. They are relative to the
+file that includes them, have its dialect, and cannot include others. `paths` and `pathDefaults` are put together from
+all files; otherwise, a setting, and the name of a path, can only be in one of them. A change of any file reloads all.
+Changes through the API are not written into included files.
+
+## Values
 
 | type | format |
 |---|---|
@@ -146,6 +153,10 @@ def configuration_schema() -> dict[str, Any]:
     path["type"] = ["object", "null"]
     schema = _object_schema(view.accepted.values())
     schema["properties"]["dialect"] = {"description": _DIALECT, "enum": list(DIALECTS)}
+    schema["properties"]["include"] = {
+        "description": "Names or patterns of other files with settings, such as conf.d/*.yml.",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    }
     schema["properties"]["pathDefaults"] = {
         "description": "Settings of all paths that have no value of their own.",
         "$ref": "#/$defs/path",

@@ -16,6 +16,7 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import DIALECTS, LEGACY
 from polycast.config.env import KEY_VARIABLE, KEY_VARIABLES, apply_environment, other_variables
 from polycast.config.files import UnreadableError, decode, digest_of, empty_file, is_blank, read_again, read_once
+from polycast.config.includes import Included, patterns_of
 from polycast.config.places import locate
 from polycast.config.questionable import questionable
 from polycast.config.reports import ErrorCollector, TooManyErrors
@@ -37,6 +38,10 @@ class LoadedConfiguration(msgspec.Struct, frozen=True):
     """The keys that the user set: ``hlsVariant``, or ``paths.<name>.<key>``."""
     content_digest: str = ""
     """SHA-256 of the file as stored, hexadecimal; empty without a file."""
+    included: tuple[str, ...] = ()
+    """Absolute patterns of the names of included files."""
+    included_digest: str = ""
+    """What identifies the included files (``includes.digest_of_included``)."""
     is_rereadable: bool = True
     """False for a pipe, which can be read only once."""
 
@@ -89,12 +94,15 @@ def _load(content: bytes, environment: Mapping[str, str], name: str, dialect: Di
     if collector.errors:
         first = collector.errors[0]
         first.report = collector.lines()
+        first.included = source.included.patterns
         raise first from first.__cause__
     return LoadedConfiguration(
         configuration=configuration,
         source_path=None,
         warnings=source.warnings,
         given=given_keys(source.values) | frozenset(source.variables),
+        included=source.included.patterns,
+        included_digest=source.included.digest,
     )
 
 
@@ -106,6 +114,16 @@ class _Source:
         self.values: Any = {}
         self.warnings: list[str] = []
         self.variables: Mapping[str, str] = {}
+        self.included = Included(())
+
+    def include(self, environment: Mapping[str, str], collector: ErrorCollector) -> None:
+        """Add the settings of included files."""
+        self.included = Included(patterns_of(self.values, self.name))
+        if self.included.patterns:
+            self.values = self.included.merge_into(
+                self.values, collector, lambda content, name: _decrypted(content, name, environment)
+            )
+            self.warnings += self.included.warnings
 
     def position(self, error: ConfigurationError) -> tuple[int, int]:
         if any(key[-1].endswith(("User", "Pass")) for key in error.keys):
@@ -126,6 +144,7 @@ def _read(
     source.values = {} if tree is None else tree
     if isinstance(tree, str) and is_encrypted(content):
         raise ConfigurationError(f"the file is encrypted; put its key into the environment variable {KEY_VARIABLE}")
+    source.include(environment, collector)
     reading = Reading(dialect or chosen_dialect(source.name, source.values, environment), collector)
     parsed = parse_configuration(source.values, reading)
     applied = apply_environment(parsed, environment, reading)

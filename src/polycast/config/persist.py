@@ -20,7 +20,9 @@ from polycast.config.dialects.views import view_of
 from polycast.config.env import key_variable
 from polycast.config.fields import Field
 from polycast.config.files import UnreadableError, decode, digest_of, read_again
+from polycast.config.includes import Included, patterns_of
 from polycast.config.names import loaded_name
+from polycast.config.reports import raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
 from polycast.config.yaml_reader import read_yaml
@@ -105,21 +107,26 @@ def prepare_write(
     key = environment.get(key_variable(environment))
     try:
         plain = raw if key is None else crypto.decrypt(raw, key)
-        new = edit_content(plain, edit, configuration)
+        included = _included(path, plain, key)
+        new = edit_content(plain, edit, configuration, included)
     except (ConfigurationError, UneditableError) as error:
         raise PersistError(f"the configuration file can't be edited: {error}") from error
     return PreparedWrite(path, old_digest, new if key is None else crypto.encrypt(new, key))
 
 
-def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration) -> bytes:
+def edit_content(
+    content: bytes, edit: edits.Edit, configuration: Configuration, included: Mapping[str, Any] | None = None
+) -> bytes:
     """Return the content of a configuration file after an edit; see `prepare_write`.
 
+    ``included`` are the settings of the files that it includes, which are not edited.
     Raises UneditableError if the file has a form that does not allow it (for example an anchor that others use).
     """
     text, encoding = decode(content)
     tree = _tree(text)
     dialect = dialect_of(configuration.dialect)
     changes = _Changes(tree, configuration, dialect).of(edit)
+    _check_included(included or {}, edit, changes)
     new = edit_yaml(text, changes, lambda key, old, new: _is_same(dialect, key, old, new))
     try:
         is_right = _parsed(_tree(new), dialect) == _parsed(_applied(tree, changes), dialect)
@@ -133,6 +140,32 @@ def edit_content(content: bytes, edit: edits.Edit, configuration: Configuration)
 def _tree(text: str) -> dict[str, Any]:
     tree = read_yaml(text)[0] if text.strip() else None
     return tree or {}
+
+
+def _included(path: Path, content: bytes, key: str | None) -> dict[str, Any]:
+    """Return the settings of the files that a file includes."""
+    patterns = patterns_of(_tree(decode(content)[0]), str(path))
+    if not patterns:
+        return {}
+    return Included(patterns).merge_into(
+        {}, raise_error, lambda content, _: content if key is None else crypto.decrypt(content, key)
+    )
+
+
+def _check_included(included: Mapping[str, Any], edit: edits.Edit, changes: Changes) -> None:
+    """Raise UneditableError if the edit concerns settings of an included file."""
+    paths = included.get("paths") or {}
+    changed = changes.get("paths")
+    names = changed.changes if isinstance(changed, Patch) else {}
+    found = next((f"the path '{name}'" for name in names if name in paths), "")
+    found = found or next((f"'{key}'" for key in changes if key in included and key != "paths"), "")
+    if paths and isinstance(edit, edits.ReplacePaths):
+        found = "some of the paths"
+    if paths and isinstance(edit, edits.RemovePath) and not names:
+        found = f"the path '{edit.name}'"
+    if found:
+        verb = "are" if found.startswith("some") else "is"
+        raise UneditableError(f"{found} {verb} in an included file; edit that by hand")
 
 
 def _parsed(tree: Mapping[str, Any], dialect: Dialect) -> Configuration:

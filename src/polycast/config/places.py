@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from polycast.config.convert import given_path_key
 from polycast.config.names import ALL_OTHERS, ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.yaml_reader import Line
 from polycast.errors import ConfigurationError
 
 _NAMES_OF_ALL: Final = (ALL_PATHS_ALIAS, ALL_OTHERS, ALL_PATHS)
@@ -31,7 +32,8 @@ def locate(error: ConfigurationError, values: Any, variables: Mapping[str, str],
         error.line = _line_of(values, key)
         if error.line:
             break
-    error.place = ": ".join(part for part in (name, f"line {error.line}" if error.line else "") if part)
+    file = error.line.file if isinstance(error.line, Line) else name
+    error.place = ": ".join(part for part in (file, f"line {error.line}" if error.line else "") if part)
     return min(error.line, 1), error.line
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,8 @@ from typing import Final
 import msgspec
 
 from polycast.config.files import UnreadableError, digest_of, empty_file, is_blank, read_again
+from polycast.config.includes import digest_of_included, matching
+from polycast.errors import ConfigurationError
 
 # Milliseconds without another event after which a burst of changes is considered over.
 QUIET_MILLISECONDS: Final = 50
@@ -45,29 +47,42 @@ class FileState(msgspec.Struct, frozen=True):
     """Why it cannot be loaded, for the log."""
 
 
-async def content_changes(path: Path, known: str) -> AsyncGenerator[FileState]:
+Patterns = Callable[[], Sequence[str]]
+"""Returns the patterns of the files that are included at present (``LoadedConfiguration.included``)."""
+
+
+def _includes_nothing() -> Sequence[str]:
+    return ()
+
+
+async def content_changes(path: Path, known: str, patterns: Patterns = _includes_nothing) -> AsyncGenerator[FileState]:
     """Yield the state of the file after each change, once it has settled. Never ends.
 
-    ``known`` identifies the content that the caller has (``LoadedConfiguration.content_digest``). Changes made while
-    the caller works are not lost.
+    ``known`` identifies the content that the caller has (``state_digest``). Changes made while the caller works are
+    not lost. Included files belong to it.
     """
     last: FileState | None = None
-    async with aclosing(_events(path)) as events:
+    async with aclosing(_events(path, patterns)) as events:
         async for _ in events:
-            state = await _settled(path)
+            state = await _settled(path, patterns)
             if state != last and (last is not None or state.digest != known):
                 yield state
             last = state
 
 
-async def _events(path: Path) -> AsyncGenerator[None]:
-    """Yield once at the start, and after each event in a directory on the way to the file."""
+def state_digest(content_digest: str, included_digest: str) -> str:
+    """Return what identifies the content of a file together with the included ones."""
+    return f"{content_digest}+{included_digest}" if included_digest else content_digest
+
+
+async def _events(path: Path, patterns: Patterns) -> AsyncGenerator[None]:
+    """Yield once at the start, and after each event in a directory on the way to the file or to an included one."""
     from watchfiles import awatch
 
-    stamp = _stamp(path)  # before the content is read, so that later changes are detected
+    stamp = _stamps(path, patterns())  # before the content is read, so that later changes are detected
     yield
     while True:
-        directories = watched_directories(path)
+        directories = _directories(path, patterns())
         watching = awatch(
             *directories,
             recursive=False,
@@ -79,11 +94,11 @@ async def _events(path: Path) -> AsyncGenerator[None]:
         try:
             async with aclosing(watching):
                 async for _ in watching:
-                    new = _stamp(path)
+                    new = _stamps(path, patterns())
                     if new != stamp:
                         stamp = new
                         yield
-                    if watched_directories(path) != directories:
+                    if _directories(path, patterns()) != directories:
                         yield
                         break
         except (OSError, RuntimeError):
@@ -91,12 +106,12 @@ async def _events(path: Path) -> AsyncGenerator[None]:
             yield
 
 
-async def _settled(path: Path) -> FileState:
+async def _settled(path: Path, patterns: Patterns) -> FileState:
     """Return the state of the file, once it is stable."""
-    last = await asyncio.to_thread(_state, path)
+    last = await asyncio.to_thread(_state, path, patterns())
     while True:
         await asyncio.sleep(SETTLE_MISSING_SECONDS if last.problem else SETTLE_SECONDS)
-        now = await asyncio.to_thread(_state, path)
+        now = await asyncio.to_thread(_state, path, patterns())
         if now == last:
             return last
         last = now
@@ -133,14 +148,29 @@ def watched_directories(path: Path) -> list[Path]:
     return [directory for directory in dict.fromkeys(found) if directory.is_dir()]
 
 
-def _state(path: Path) -> FileState:
+def _directories(path: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the directories to watch for a file and for those that it includes."""
+    found = watched_directories(path)
+    for pattern in patterns:
+        found += watched_directories(Path(pattern.split("*")[0] + "x" if "*" in pattern else pattern))
+    return list(dict.fromkeys(found))
+
+
+def _state(path: Path, patterns: Sequence[str]) -> FileState:
     try:
         content = read_again(path)
     except UnreadableError as error:
         return FileState("", str(error))
     if is_blank(content):
         return FileState(digest_of(content), empty_file(path))
-    return FileState(digest_of(content))
+    return FileState(state_digest(digest_of(content), digest_of_included(patterns)))
+
+
+def _stamps(path: Path, patterns: Sequence[str]) -> list[Stamp | None]:
+    names: list[str] = []
+    with contextlib.suppress(ConfigurationError):
+        names = matching(patterns)
+    return [_stamp(path), *(_stamp(Path(name)) for name in names)]
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -50,15 +50,28 @@ class _Open:
         self.merged: list[dict[str, Any]] = []
 
 
-def read_yaml(text: str, report: Report = raise_error) -> tuple[Any, list[str]]:
+class Line(int):
+    """A line of an included file."""
+
+    file: str
+
+    def __new__(cls, number: int, file: str) -> Line:
+        line = super().__new__(cls, number)
+        line.file = file
+        return line
+
+
+def read_yaml(text: str, report: Report = raise_error, file: str = "") -> tuple[Any, list[str]]:
     """Parse the first document of ``text``. Returns the tree and warnings.
+
+    ``file`` is the name of an included file: the lines of keys are then a `Line`.
 
     ``report`` is called with errors after which the rest can still be read. Raises ConfigurationError with line and
     column for the others. Maps have ``Key`` keys in file order. An empty document is None.
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigurationError(f"the configuration is too large (limit: {MAX_CHARACTERS} characters)")
-    builder = _Builder()
+    builder = _Builder(file)
     documents = 0
     for event in _events(text):
         name = type(event).__name__
@@ -110,7 +123,8 @@ def _invalid(problem: str, mark: Any) -> ConfigurationError:
 class _Builder:
     """Builds the tree from parser events; one method per kind of event."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str = "") -> None:
+        self._file = file
         self.root: Any = None
         self.warnings: list[str] = []
         self.key_errors: list[ConfigurationError] = []
@@ -148,11 +162,15 @@ class _Builder:
             shown = "<nil>" if value is None else value
             hint = f"; write it in quotes: '{shown}'" if value is not None else ""
             error = ConfigurationError(f"integer keys are not supported ({shown}){hint}")
-            error.line = event.start_mark.line + 1
+            error.line = self._line(event)
             self.key_errors.append(error)
         top.key = Key(value or "")
-        top.key.line = event.start_mark.line + 1
+        top.key.line = self._line(event)
         top.is_merge = plain and value == _MERGE
+
+    def _line(self, event: Any) -> int:
+        number = event.start_mark.line + 1
+        return Line(number, self._file) if self._file else number
 
     def _alias(self, event: Any) -> None:
         if self._expects_key():

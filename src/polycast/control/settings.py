@@ -19,7 +19,7 @@ from polycast.config.edits import Edit
 from polycast.config.files import UnreadableError
 from polycast.config.persist import PersistError, PreparedWrite, prepare_write
 from polycast.config.schema import Configuration
-from polycast.config.watch import content_changes
+from polycast.config.watch import content_changes, state_digest
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log
 
@@ -73,6 +73,8 @@ class Settings:
         self.file = loaded.source_path if loaded.is_rereadable else None
         """The configuration file; None if there is none, or for a pipe, which can only be read once."""
         self._digest = loaded.content_digest
+        self._included = loaded.included
+        self._included_digest = loaded.included_digest
         now = time.time()
         self.status = ReloadStatus(time=now, success_time=now)
         self.listeners: list[Callable[[ReloadStatus], None]] = []
@@ -139,7 +141,8 @@ class Settings:
             except ConfigurationError as error:
                 self._on_bad_file(source, error)
                 return False
-            if source is ChangeSource.FILE and loaded.content_digest == self._digest:
+            is_known = (loaded.content_digest, loaded.included_digest) == (self._digest, self._included_digest)
+            if source is ChangeSource.FILE and is_known:
                 if not self.status.ok:
                     self._log.info("the configuration file matches the running configuration again")
                     self._record(source, "")
@@ -153,6 +156,7 @@ class Settings:
                 return False
             # Only now: while the file differs from the running configuration, API changes must not be written to it.
             self._digest = loaded.content_digest
+            self._included, self._included_digest = loaded.included, loaded.included_digest
             return True
 
     async def _apply_change(self, configuration: Configuration, source: ChangeSource) -> None:
@@ -183,6 +187,7 @@ class Settings:
                 self._log.error(
                     "the configuration file has an error, the last good configuration stays in effect: %s", text
                 )
+        self._included = error.included or self._included
         self._record(source, str(error))
 
     def _record(self, source: ChangeSource, error: str) -> None:
@@ -202,7 +207,8 @@ class Settings:
     async def _watch(self) -> None:
         if self.file is None:
             return
-        async with aclosing(content_changes(self.file, self._digest)) as changes:
+        known = state_digest(self._digest, self._included_digest)
+        async with aclosing(content_changes(self.file, known, lambda: self._included)) as changes:
             async for state in changes:
                 if state.problem:
                     self._on_bad_file(ChangeSource.FILE, UnreadableError(state.problem))
