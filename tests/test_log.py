@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import logging.config
 import os
@@ -11,6 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -307,3 +309,19 @@ def test_the_system_log(
         system_log.bind(path)
         Log(logger).error("again")
         assert b"<27>" in system_log.recv(1000)
+
+
+def test_structured_lines_are_json(logger: logging.Logger, output: LogOutput, file: Path) -> None:
+    output.configure("info", ["file"], str(file), structured=True)
+    before = datetime.now().astimezone()
+    Log(logger).child("conn 1.2.3.4:5").warning('said "%s"', "a\n\x1b[31mb")
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        Log(logger).exception("internal error")
+    first, second = map(json.loads, lines(file, output))
+    assert set(first) == {"timestamp", "level", "message"}
+    assert first["level"] == "WAR"
+    assert first["message"] == '[conn 1.2.3.4:5] said "a\n    \\x1b[31mb"'
+    assert before <= datetime.fromisoformat(first["timestamp"]) <= datetime.now().astimezone()
+    assert second["message"].startswith("internal error\n    Traceback")

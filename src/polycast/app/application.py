@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Application", "StartError"]
 
+LOG_KEYS = frozenset({"logLevel", "logDestinations", "logStructured", "logFile", "sysLogPrefix"})
+
 # Seconds between two samples of the streams' bit rates.
 RATE_SAMPLE_SECONDS = 1.0
 
@@ -138,7 +140,7 @@ class Application:
         changed = changed_keys(old, new)
         await asyncio.to_thread(import_for, new)
         await asyncio.to_thread(load_pages, new)
-        changes_log = changed & {"logLevel", "logDestinations", "logFile"}
+        changes_log = changed & LOG_KEYS
         if changes_log:
             await self._configure_log(new)
         try:
@@ -207,7 +209,13 @@ class Application:
             return
         destinations = [destination.value for destination in configuration.log_destinations]
         try:
-            opened = await asyncio.to_thread(output.open, destinations, configuration.log_file)
+            opened = await asyncio.to_thread(
+                output.open,
+                destinations,
+                configuration.log_file,
+                structured=configuration.log_structured,
+                tag=configuration.sys_log_prefix,
+            )
         except OSError as error:
             raise StartError(f"the log cannot be opened: {error}") from error
         replaced = output.use(configuration.log_level.value, opened)

@@ -37,9 +37,22 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     log_destinations: Annotated[
         frozenset[LogDestination], LIVE, Meta(description="Where the log goes: any of 'stdout', 'file' and 'syslog'.")
     ] = frozenset({LogDestination.STDOUT})
+    log_structured: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Write each line to 'stdout' and 'file' as a JSON object with 'timestamp', 'level' and 'message'."
+            )
+        ),
+    ] = False
     log_file: Annotated[str, LIVE, Meta(description="The file that the destination 'file' appends to.")] = (
         "rtsp-simple-server.log"
     )
+    sys_log_prefix: Annotated[
+        str, LIVE, NEW, Meta(description="Name of the program in entries of the system log (destination 'syslog').")
+    ] = "rtsp-simple-server"
     read_timeout: Annotated[
         Duration, LIVE, Meta(description="A connection from which nothing was received for this long is closed.")
     ] = Duration(10)

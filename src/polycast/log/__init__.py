@@ -6,15 +6,21 @@ Built on the standard library's ``logging``, so that a program that embeds a ser
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
 
 from polycast.log.writer import Destination, File, LogWriter, Syslog, standard_output
 
 LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 """Values of the ``logLevel`` key."""
+
+SYSLOG_TAG: Final = "rtsp-simple-server"
+"""The program's name in the system log."""
 
 _LABELS = {logging.DEBUG: "DEB", logging.INFO: "INF", logging.WARNING: "WAR", logging.ERROR: "ERR"}
 _COLORS = {"DEB": "\x1b[34m", "INF": "\x1b[32m", "WAR": "\x1b[33m", "ERR": "\x1b[31m"}
@@ -102,6 +108,14 @@ class _Formatter(logging.Formatter):
         return f"{moment} {label} {text}"
 
 
+class _JsonFormatter(_Formatter):
+    """Formats each line as a JSON object."""
+
+    def _line(self, created: float, label: str, text: str) -> str:
+        timestamp = datetime.fromtimestamp(created).astimezone().isoformat()
+        return json.dumps({"timestamp": timestamp, "level": label, "message": text}, ensure_ascii=False)
+
+
 class _QueueHandler(logging.Handler):
     """Passes lines to the thread of one destination."""
 
@@ -146,20 +160,28 @@ class LogOutput:
         self._others = others
         self._current = LogHandlers(())
 
-    def configure(self, level: str, destinations: Collection[str], file: str) -> None:
-        """Replace the level and destinations (``stdout``, ``file``, ``syslog``). May block.
+    def configure(self, level: str, destinations: Collection[str], file: str, **options: Any) -> None:
+        """Replace the level and destinations (``stdout``, ``file``, ``syslog``). May block. ``options``: see `open`.
 
         Raises OSError if a destination cannot be opened; the old ones remain then.
         """
-        self.use(level, self.open(destinations, file)).close()
+        self.use(level, self.open(destinations, file, **options)).close()
 
-    def open(self, destinations: Collection[str], file: str) -> LogHandlers:
-        """Open destinations, without using them yet; may block. Raises OSError."""
+    def open(
+        self, destinations: Collection[str], file: str, *, structured: bool = False, tag: str = SYSLOG_TAG
+    ) -> LogHandlers:
+        """Open destinations, without using them yet; may block. Raises OSError.
+
+        ``structured``: standard output and the file get JSON objects. ``tag``: the program's name in the system log.
+        """
         opened: list[tuple[Destination, _Formatter]] = []
         try:
             for name in sorted(destinations):
-                color = name == "stdout" and sys.stdout.isatty()
-                opened.append((_open(name, file), _Formatter(color=color)))
+                if structured and name != "syslog":
+                    formatter: _Formatter = _JsonFormatter()
+                else:
+                    formatter = _Formatter(color=name == "stdout" and sys.stdout.isatty())
+                opened.append((_open(name, file, tag), formatter))
         except OSError:
             for destination, _ in opened:
                 destination.close()
@@ -192,7 +214,7 @@ class LogOutput:
         previous.close()
 
 
-def _open(destination: str, file: str) -> Destination:
+def _open(destination: str, file: str, tag: str) -> Destination:
     if destination == "file":
         return File(file)
-    return Syslog() if destination == "syslog" else standard_output()
+    return Syslog(tag) if destination == "syslog" else standard_output()

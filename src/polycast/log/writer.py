@@ -38,7 +38,6 @@ _FATAL: Final = frozenset({errno.EPIPE, errno.EBADF})
 _SYSLOG_PATHS: Final = ("/dev/log", "/var/run/syslog")
 _SYSLOG_FACILITY: Final = 3 << 3  # RFC 5424 section 6.2.1: system daemons
 _SYSLOG_SEVERITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
-_SYSLOG_NAME: Final = "rtsp-simple-server"
 
 
 class Destination(Protocol):
@@ -254,14 +253,15 @@ class Syslog:
 
     name = "the system log"
 
-    def __init__(self) -> None:
-        """Raises OSError if there is none."""
+    def __init__(self, tag: str) -> None:
+        """``tag`` is the name of the program in the entries. Raises OSError if there is no system log."""
+        self._tag = tag
         self._path = find_syslog()
         self._socket = self._connect()
 
     def encode(self, level: int, line: str) -> bytes:
         priority = _SYSLOG_FACILITY | _SYSLOG_SEVERITIES.get(level, 6)
-        return f"<{priority}>{_SYSLOG_NAME}: {line}".encode(errors="backslashreplace")
+        return f"<{priority}>{self._tag}: {line}".encode(errors="backslashreplace")
 
     def write(self, pending: deque[bytes]) -> None:
         while pending:

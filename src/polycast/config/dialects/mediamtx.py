@@ -31,6 +31,7 @@ MEDIAMTX: Final = Dialect(
     empty_defaults=frozenset({"udpReadBufferSize"}),
     defaults={
         "logFile": "mediamtx.log",
+        "sysLogPrefix": "mediamtx",
         "authInternalUsers": DEFAULT_USERS,
         "apiAddress": ":9997",
         "apiAllowOrigins": ["*"],

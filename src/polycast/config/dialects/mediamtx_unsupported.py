@@ -20,8 +20,6 @@ def _detail(default: object) -> Unsupported:
 
 
 UNSUPPORTED: Final = {
-    "logStructured": Unsupported("no", "the log is written as text"),
-    "sysLogPrefix": Unsupported("mediamtx", harmless=("polycast",)),
     "dumpPackets": Unsupported("no", "nothing is written"),
     "udpMaxPayloadSize": Unsupported("1452"),
     "authMethod": Unsupported(
