@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
+from tests.support.waiting import PATIENCE
 
+from polycast.config import Duration, replace
 from polycast.config.dialects.legacy import LEGACY
 from polycast.config.dialects.views import view_of
 from polycast.control.service import MAXIMUM_BODY
@@ -300,3 +302,30 @@ async def test_events(server: Server) -> None:
     assert names.index("path_ready") < names.index("reader_added") < names.index("reader_removed")
     assert server.app.control._events is not None
     await server.until(lambda: not server.app.control._events._subscribers)  # type: ignore[union-attr]
+
+
+BODY = b'{"readTimeout": "33s"}'
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 1000\r\n\r\n" + BODY,
+        b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:-1],
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (len(BODY) + 1) + BODY,
+        b"\r\n" + BODY,
+    ],
+)
+async def test_a_truncated_body_changes_nothing(version: bytes, body: bytes) -> None:
+    async with running() as server:
+        before = server.app.configuration
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.app.control.ports["apiAddress"])
+        writer.write(b"POST /v1/config/set " + version + b"\r\nHost: 127.0.0.1\r\n" + body)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+        writer.close()
+        await server.changed("/v1/config/set", {"writeTimeout": "12s"})  # later than anything before
+        assert server.app.configuration == replace(before, write_timeout=Duration(12))

@@ -238,7 +238,7 @@ class _Rendition:
                     async for data in pieces:
                         received += len(data)
                         await self._demux(piece, data if decryptor is None else decryptor.update(data))
-            except _UnreadableError:
+            except (_UnreadableError, MissingFileError):  # another attempt would not help
                 raise
             except PullError as error:
                 if attempt == SEGMENT_ATTEMPTS:
