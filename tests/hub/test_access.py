@@ -186,10 +186,10 @@ async def test_an_external_server_that_is_down_is_named_without_its_password() -
     logger = logging.Logger("test")
     logger.addHandler(lines)
 
-    async def post(url: str, body: bytes) -> int:
+    async def fetch(method: str, url: str, body: bytes, fingerprint: str) -> tuple[int, bytes]:
         raise ConnectionRefusedError("All connection attempts failed")
 
-    access = AccessControl(external("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET"), post=post, log=Log(logger))
+    access = AccessControl(external("http://user:S3CRET@127.0.0.1:1/auth?token=S3CRET"), fetch=fetch, log=Log(logger))
     with pytest.raises(AccessDenied) as caught:
         await access.check(request(), entry())
     assert "127.0.0.1:1" not in str(caught.value)
@@ -197,11 +197,11 @@ async def test_an_external_server_that_is_down_is_named_without_its_password() -
 
 
 async def test_a_defect_in_asking_the_external_server_is_no_denial() -> None:
-    async def post(url: str, body: bytes) -> int:
+    async def fetch(method: str, url: str, body: bytes, fingerprint: str) -> tuple[int, bytes]:
         raise TypeError("a defect")
 
     with pytest.raises(TypeError, match="a defect"):
-        await AccessControl(external("http://127.0.0.1/"), post=post).check(request(), entry())
+        await AccessControl(external("http://127.0.0.1/"), fetch=fetch).check(request(), entry())
 
 
 def test_an_unreachable_external_server() -> None:

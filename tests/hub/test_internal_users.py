@@ -213,7 +213,7 @@ OTHER = [{"user": "u", "pass": "p", "permissions": [{"action": "read"}]}]
             "'authInternalUsers', which",
         ),
         ({"authInternalUsers": OTHER, "externalAuthenticationURL": "http://h/"}, "which decides alone"),
-        ({"authInternalUsers": OTHER, "apiUser": "a", "apiPass": "b"}, "give a user the permission 'api'"),
+        ({"authInternalUsers": OTHER, "apiUser": "a", "apiPass": "b"}, "its permission is 'api'"),
     ],
 )
 def test_errors(values: dict[str, Any], error: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import trustme
 
-from polycast.net.http_client import HttpClient
+from polycast.net.http_client import MAXIMUM_ANSWER, HttpClient
 
 
 class Server:
@@ -58,8 +61,8 @@ async def served(*answers: bytes) -> AsyncIterator[tuple[Server, HttpClient]]:
 
 async def test_a_connection_is_used_again() -> None:
     async with served(b"HTTP/1.1 204 X\r\n\r\n", b"HTTP/1.1 403 X\r\nContent-Length: 3\r\n\r\nabc") as (server, client):
-        assert await client.post_json(server.url, b"{}") == 204
-        assert await client.post_json(server.url, b"[]") == 403
+        assert await client.fetch("POST", server.url, b"{}") == (204, b"")
+        assert await client.fetch("POST", server.url, b"[]") == (403, b"abc")
         assert server.connections == 1
     first, second = server.requests
     assert first.startswith(b"POST /check?x=1 HTTP/1.1\r\n")
@@ -69,13 +72,43 @@ async def test_a_connection_is_used_again() -> None:
 
 async def test_redirections_are_not_followed() -> None:
     async with served(b"HTTP/1.1 307 X\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n") as (server, client):
-        assert await client.post_json(server.url, b"{}") == 307
+        assert await client.fetch("POST", server.url, b"{}") == (307, b"")
     assert len(server.requests) == 1
+
+
+async def test_a_body_is_not_decompressed() -> None:
+    async with served(b"HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc") as (server, client):
+        assert await client.fetch("POST", server.url, b"{}") == (200, b"abc")
+    assert b"accept-encoding: identity\r\n" in server.requests[0].lower()
+
+
+async def test_only_the_pinned_certificate_is_valid() -> None:
+    authority, client = trustme.CA(), HttpClient()
+    certificate = authority.issue_cert("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+    right = hashlib.sha256(der).hexdigest()
+    server = Server(b"HTTP/1.1 204 X\r\n\r\n")
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    try:
+        async with asyncio.timeout(30):
+            assert await client.fetch("POST", url, b"{}", right.upper()) == (204, b"")
+            for wrong in ("", right[::-1], "00" * 32, "no fingerprint"):
+                with pytest.raises(OSError, match=r"."):
+                    await client.fetch("POST", url, b"{}", wrong)
+    finally:
+        await client.close()
+        listener.close()
+        await asyncio.gather(*server.tasks, return_exceptions=True)
 
 
 async def test_a_body_without_end_is_not_read() -> None:
     async with served(b"HTTP/1.1 200 X\r\n\r\n...") as (server, client):
-        assert await client.post_json(server.url, b"{}") == 200
+        status, body = await client.fetch("POST", server.url, b"{}")
+        assert status == 200
+        assert MAXIMUM_ANSWER < len(body) < MAXIMUM_ANSWER + 200_000
         await server.gone.wait()
 
 
@@ -84,7 +117,7 @@ async def test_what_fails(url: str) -> None:
     client = HttpClient()
     try:
         with pytest.raises(OSError, match=r"."):
-            await client.post_json(url, b"{}")
+            await client.fetch("POST", url, b"{}")
     finally:
         await client.close()
 
@@ -92,4 +125,4 @@ async def test_what_fails(url: str) -> None:
 async def test_an_answer_that_is_not_http() -> None:
     async with served(b"SSH-2.0-x\r\n\r\n") as (server, client):
         with pytest.raises(OSError, match=r"."):
-            await client.post_json(server.url, b"{}")
+            await client.fetch("POST", server.url, b"{}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from polycast._version import __version__
-from polycast.app.prepare import import_for, load_pages
+from polycast.app.prepare import asks_other_servers, import_for, load_pages
 from polycast.app.servers import Servers, StartError
 from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.schema import Configuration
@@ -59,7 +59,7 @@ class Application:
         self._log_output = log_output
         self._demo_path = demo_path
         self._http_client = HttpClient()
-        access = AccessControl(self.configuration, authenticate, post=self._http_client.post_json, log=self.log)
+        access = AccessControl(self.configuration, authenticate, fetch=self._http_client.fetch, log=self.log)
         self._source_settings = SourceSettings(self._loop, lambda: self.configuration)
         self.hub = Hub(
             loop=self._loop,
@@ -118,6 +118,7 @@ class Application:
         try:
             await asyncio.to_thread(import_for, self.configuration)
             await self._prepare_http_client(self.configuration)
+            self.hub.access.prefetch()
             self.hub.configure(self.configuration.paths)
             await self._servers.start(self.configuration)
             await self._start_control()
@@ -156,6 +157,8 @@ class Application:
             raise
         await self._prepare_http_client(new)
         self.hub.access.configure(new)
+        if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
+            self.hub.access.prefetch()
         self.hub.configure(new.paths)
         for problem in await asyncio.to_thread(_new_command_problems, old, new):
             self.log.warning("%s", problem)
@@ -163,7 +166,7 @@ class Application:
             server.apply(new)
 
     async def _prepare_http_client(self, configuration: Configuration) -> None:
-        if configuration.external_authentication_url:
+        if asks_other_servers(configuration):
             await self._http_client.prepare()
 
     async def _start_control(self) -> None:

@@ -10,6 +10,7 @@ import contextlib
 from importlib import import_module
 from typing import Final
 
+from polycast.config.authentication import AuthMethod
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.net.dial import client_context
@@ -35,13 +36,20 @@ def import_for(configuration: Configuration) -> None:
         if SERVICES[key](configuration).is_enabled:
             for module in modules:
                 import_module(module)
-    if configuration.external_authentication_url:
+    if asks_other_servers(configuration):
         load_http_client()
+    if configuration.auth_method is AuthMethod.JWT:
+        import_module("polycast.security.tokens")
     for path in configuration.paths.values():
         for source in (*path.sources, path.source_redirect, path.fallback):
             pull = pull_of(source)
             if pull is not None:
                 _load_pull(pull)
+
+
+def asks_other_servers(configuration: Configuration) -> bool:
+    """Return whether authentication sends requests to another server."""
+    return bool(configuration.external_authentication_url) or configuration.auth_method is not AuthMethod.INTERNAL
 
 
 def _load_pull(pull: Pull) -> None:

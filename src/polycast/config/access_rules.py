@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from polycast.config.authentication import AuthMethod
 from polycast.config.dialects.registry import dialect_of
 from polycast.config.dialects.views import view_of
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
+from polycast.config.urls import split_url
 from polycast.errors import ConfigurationError
 
 
 def _deciding_key(configuration: Configuration) -> str:
     """Return the key that decides about every request alone; empty if there is none."""
+    if configuration.auth_method is not AuthMethod.INTERNAL:
+        return "authMethod"
     defaults = view_of(dialect_of(configuration.dialect)).defaults
     return "authInternalUsers" if configuration.auth_internal_users != defaults.auth_internal_users else ""
 
 
 def access_errors(configuration: Configuration) -> Iterator[ConfigurationError]:
     """Yield an error for each violated rule between global keys."""
+    if configuration.auth_method is AuthMethod.HTTP:
+        yield from _address_errors("authHTTPAddress", configuration.auth_http_address)
+    if configuration.auth_method is AuthMethod.JWT:
+        yield from _address_errors("authJWTJWKS", configuration.auth_jwt_jwks)
+        if not configuration.auth_jwt_claim_key:
+            yield ConfigurationError("'authJWTClaimKey' is empty", ("authJWTClaimKey",))
     deciding = _deciding_key(configuration)
     if not deciding:
         return
@@ -32,18 +43,25 @@ def access_errors(configuration: Configuration) -> Iterator[ConfigurationError]:
     for name, settings_of in SERVICES.items():
         if settings_of(configuration).user:
             yield ConfigurationError(
-                f"'{name}User' can't be used with '{deciding}', which decides alone (give a user the permission "
-                f"'{name}')",
+                f"'{name}User' can't be used with '{deciding}', which decides alone (its permission is '{name}')",
                 (f"{name}User",),
                 (deciding,),
             )
 
 
+def _address_errors(key: str, url: str) -> Iterator[ConfigurationError]:
+    if not url:
+        yield ConfigurationError(f"'{key}' is empty", (key,), ("authMethod",))
+    elif not url.startswith(("http://", "https://")) or split_url(url) is None:
+        yield ConfigurationError(
+            f"'{key}' must be a HTTP URL (http://host/path or https://...), not '{redact(url)}'", (key,)
+        )
+
+
 def path_access_errors(configuration: Configuration, path: PathConfiguration) -> Iterator[tuple[str, str, str]]:
     """Yield (text of the error, key of the path, global key) for each key that cannot be combined with a global one."""
-    deciding = (
-        "externalAuthenticationURL" if configuration.external_authentication_url else _deciding_key(configuration)
-    )
+    is_external = bool(configuration.external_authentication_url)
+    deciding = "externalAuthenticationURL" if is_external else _deciding_key(configuration)
     if not deciding:
         return
     for key, value in (

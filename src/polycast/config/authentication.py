@@ -31,6 +31,16 @@ class Action(StrEnum):
     PPROF = "pprof"
 
 
+class AuthMethod(StrEnum):
+    """How it is decided who may do what."""
+
+    INTERNAL = "internal"
+    HTTP = "http"
+    JWT = "jwt"
+
+
+AUTH_METHOD: Final = choice_kind(AuthMethod, "invalid authMethod: '%s'")
+
 ACTIONS_ON_PATHS: Final = frozenset({Action.PUBLISH, Action.READ, Action.PLAYBACK})
 
 AUTH_ACTION: Final = choice_kind(Action, "invalid auth action: '%s'")

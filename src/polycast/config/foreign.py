@@ -18,9 +18,6 @@ _RENAMED: Final = {
     "writeQueueSize": "here: readBufferCount",
     "hlsAllowOrigins": "here: hlsAllowOrigin",
     "apiAllowOrigins": "here: apiAllowOrigin",
-    "authHTTPAddress": "here: externalAuthenticationURL",
-    "authMethod": "here: publishUser, readUser... of each path, or externalAuthenticationURL",
-    "authInternalUsers": "here: publishUser, publishPass, readUser, readPass... of each path",
     "pathDefaults": "here: the settings of the path 'all' for names without a path of their own; no path inherits them",
 }
 _RENAMED_OF_PATH: Final = {

@@ -10,7 +10,15 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
 
-from polycast.config.authentication import DEFAULT_USERS, USERS, InternalUser
+from polycast.config.authentication import (
+    AUTH_METHOD,
+    DEFAULT_USERS,
+    PERMISSIONS,
+    USERS,
+    AuthMethod,
+    InternalUser,
+    Permission,
+)
 from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, URL
 from polycast.config.marks import LIVE, NEW, OWN_RULE, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.path_schema import PathConfiguration
@@ -93,6 +101,19 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = Duration(5)
+    auth_method: Annotated[
+        AuthMethod,
+        AUTH_METHOD,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Who decides who may do what: the users of authInternalUsers and the users of paths ('internal'), the "
+                "HTTP server at authHTTPAddress ('http'), or signed tokens ('jwt'). With 'http' and 'jwt', RTSP "
+                "clients can only use Basic authentication, and paths and services cannot have users of their own."
+            )
+        ),
+    ] = AuthMethod.INTERNAL
     auth_internal_users: Annotated[
         tuple[InternalUser, ...],
         USERS,
@@ -110,6 +131,105 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = DEFAULT_USERS
+    auth_http_address: Annotated[
+        str,
+        URL,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "With authMethod 'http': URL of a server that decides. For each client the server sends a POST "
+                "request with a JSON object of ip, user, password, token, action, path, protocol, id, query and "
+                "userAgent; a status from 200 to 299 lets the client in. It has readTimeout for the answer. The "
+                "first request of clients that can be asked for credentials (RTSP, HTTP) has none."
+            )
+        ),
+    ] = ""
+    auth_http_fingerprint: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "SHA-256 fingerprint (hexadecimal) of the certificate of authHTTPAddress, such as a self-signed one. "
+                "When it is set, only this certificate is accepted."
+            )
+        ),
+    ] = ""
+    auth_http_exclude: Annotated[
+        tuple[Permission, ...],
+        PERMISSIONS,
+        LIVE,
+        NEW,
+        Meta(description="With authMethod 'http': what everybody may do without the server being asked."),
+    ] = ()
+    auth_jwt_jwks: Annotated[
+        str,
+        URL,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "With authMethod 'jwt': URL of the public keys with which tokens are verified (JSON Web Key Set). They "
+                "are fetched every hour, and when a token has an unknown key id; if that fails, the last ones stay in "
+                "use."
+            )
+        ),
+    ] = ""
+    auth_jwt_jwks_fingerprint: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "SHA-256 fingerprint (hexadecimal) of the certificate of authJWTJWKS. When it is set, only this "
+                "certificate is accepted."
+            )
+        ),
+    ] = ""
+    auth_jwt_claim_key: Annotated[
+        str,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Name of the claim of a token with the permissions of its owner: a list of maps with action and path, "
+                "as in authInternalUsers, or its JSON as a text."
+            )
+        ),
+    ] = "mediamtx_permissions"
+    auth_jwt_exclude: Annotated[
+        tuple[Permission, ...],
+        PERMISSIONS,
+        LIVE,
+        NEW,
+        Meta(description="With authMethod 'jwt': what everybody may do without a token."),
+    ] = ()
+    auth_jwt_issuer: Annotated[
+        str, LIVE, NEW, Meta(description="The issuer that tokens must have (claim 'iss'). Empty: any, or none.")
+    ] = ""
+    auth_jwt_audience: Annotated[
+        str, LIVE, NEW, Meta(description="The audience that tokens must have (claim 'aud'). Empty: any, or none.")
+    ] = ""
+    auth_jwt_leeway: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(description="How far the clock of a token's issuer may be off, for its times (claims 'exp' and 'nbf')."),
+    ] = Duration(5)
+    auth_jwt_in_http_query: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Accept tokens in the query of HTTP requests, too (?token=... or ?jwt=...); they are then visible in "
+                "logs and histories. In URLs of RTSP and RTMP they are always accepted."
+            )
+        ),
+    ] = False
     authentication_failure_pause: Annotated[
         Duration,
         LIVE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -28,6 +27,7 @@ from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.config.sources import REDIRECT, source_kind, source_kinds
+from polycast.config.urls import split_url
 from polycast.errors import ConfigurationError
 
 _QUERY: Final = "$MTX_QUERY"
@@ -140,7 +140,7 @@ def _general_errors(configuration: Configuration, dialect: Dialect) -> Iterator[
         if not value:
             yield ConfigurationError(f"'{key}' must be greater than zero", (key,))
     url = configuration.external_authentication_url
-    if url and (not url.startswith(("http://", "https://")) or _split_url(url) is None):
+    if url and (not url.startswith(("http://", "https://")) or split_url(url) is None):
         yield ConfigurationError(
             f"'externalAuthenticationURL' must be a HTTP URL (http://host/path or https://...), not '{redact(url)}'",
             ("externalAuthenticationURL",),
@@ -260,7 +260,7 @@ def _redirection_errors(key: str, url: str, hint: str = "") -> Iterator[Configur
 
 
 def _url_errors(key: str, url: str, kind: SourceKind, hint: str = "") -> Iterator[ConfigurationError]:
-    parts = _split_url(url)
+    parts = split_url(url)
     if parts is None or parts.scheme not in kind.schemes or (parts.fragment and not kind.allows_fragment):
         schemes = " or ".join(f"{scheme}://host/path" for scheme in kind.schemes)
         yield ConfigurationError(
@@ -286,18 +286,6 @@ def _url_hint(url: str) -> str:
     if authority.count("@") > 1 or "#" in authority or re.search(r"[/?\[\]%](?=[^@]*@)", authority):
         return "; write @ : / ? # % of a user or password as %40 %3A %2F %3F %23 %25"
     return ""
-
-
-def _split_url(url: str) -> SplitResult | None:
-    """The parts of a URL with a host and a valid port, or None."""
-    if not url.isprintable():
-        return None
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if it is not a port
-    except ValueError:
-        return None
-    return parts if parts.hostname and " " not in parts.netloc else None
 
 
 def _credential_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from polycast.config.authentication import ANYBODY, Action
+from collections.abc import Sequence
+
+from polycast.config.authentication import ANYBODY, Action, AuthMethod, Permission
 from polycast.config.dialects.legacy import LEGACY
 from polycast.config.schema import Configuration
 from polycast.control.command_check import commands_of
@@ -51,5 +53,13 @@ def _credentials(configuration: Configuration) -> tuple[object, ...]:
     """Return the credentials that the API demands; empty if it can be used without."""
     if configuration.api_user or configuration.api_pass:
         return configuration.api_user, configuration.api_pass
+    if configuration.auth_method is AuthMethod.HTTP:
+        return _unless_excluded(configuration.auth_http_exclude, configuration.auth_http_address)
+    if configuration.auth_method is AuthMethod.JWT:
+        return _unless_excluded(configuration.auth_jwt_exclude, configuration.auth_jwt_jwks)
     users = tuple(user for user in configuration.auth_internal_users if user.may(Action.API, ""))
     return () if any(user.user == ANYBODY for user in users) else users
+
+
+def _unless_excluded(exclude: Sequence[Permission], decider: str) -> tuple[object, ...]:
+    return () if any(permission.allows(Action.API, "") for permission in exclude) else (decider,)

@@ -143,7 +143,7 @@ class Target:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 headers = signed_headers(message, self.webhook.secret, self._clock())
-                status = await self._client.post_json(self.webhook.url, message.body, headers)
+                status, _ = await self._client.fetch("POST", self.webhook.url, message.body, more_headers=headers)
         except TimeoutError:
             return f"no answer within {REQUEST_SECONDS:g} s"
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import parse_qsl
 
 from polycast.config.authentication import Action
 from polycast.security.credentials import secret_matches
@@ -77,3 +78,29 @@ class AccessRequest:
     credentials: Credentials
     asks_again: bool = False
     """Whether a client without credentials is challenged: its first request does not count as an attempt."""
+    protocol: str = ""
+    """As the external server is told; empty for the HTTP services."""
+    id: str | None = None
+    """The session or connection in the API, if there is one."""
+    user_agent: str = ""
+    takes_token_from_query: bool = False
+    """Whether a token may be part of the URL, since the protocol has no other place for it."""
+
+    def token(self, *, in_query: bool = False) -> str:
+        """Return the bearer token, otherwise the password, otherwise ``token`` or ``jwt`` of the query, if it is given
+        exactly once; empty if there is none.
+
+        ``in_query``: whether the query is also examined for protocols that have another place for a token.
+        """
+        token = self.credentials.token or self.credentials.plain()[1]
+        if token or not self.query or not (in_query or self.takes_token_from_query):
+            return token
+        try:
+            fields = parse_qsl(self.query, keep_blank_values=True, max_num_fields=_MAXIMUM_FIELDS)
+        except ValueError:  # too many
+            return ""
+        for name in ("token", "jwt"):
+            values = [value for key, value in fields if key == name]
+            if len(values) == 1:
+                return values[0]
+        return ""

@@ -103,10 +103,13 @@ class Hub:
         """Whether the configuration has an entry for exactly this path."""
         return name in self._exact
 
-    async def authorize(self, request: AccessRequest) -> None:
-        """Return if the client is allowed. Raises AccessDenied, InvalidPathName or PathNotConfigured."""
+    async def authorize(self, request: AccessRequest) -> str:
+        """Return the name of the user if the client is allowed.
+
+        Raises AccessDenied, InvalidPathName or PathNotConfigured.
+        """
         entry, _ = self.find_entry(request.path)
-        await self.access.check(request, entry.configuration)
+        return await self.access.check(request, entry.configuration)
 
     def is_protected(self, name: str, action: Action) -> bool:
         """Whether the configuration of a path requires credentials or certain addresses of clients."""

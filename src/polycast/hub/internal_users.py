@@ -13,7 +13,9 @@ from polycast.security.credentials import is_argon2, secret_matches
 
 
 class InternalUsers:
-    """Finds the user that a request belongs to."""
+    """``authMethod: internal``: finds the user that a request belongs to."""
+
+    needs_plain = False
 
     def __init__(self, users: Sequence[InternalUser], argon2: Argon2Verifier) -> None:
         self._users = users
@@ -35,15 +37,16 @@ class InternalUsers:
             if user.may(request.action, request.path) and (not user.ips or is_in_networks(request.address, user.ips))
         ]
 
-    async def check(self, request: AccessRequest) -> None:
-        """Return if one of the users may do this, from this address, and the client is this user.
+    async def check(self, request: AccessRequest, token: str) -> str:
+        """Return the name that the client has sent, if one of the users may do this, from this address, and the client
+        is this user.
 
         Raises AccessDenied, or TooManyVerifications.
         """
         candidates = self._candidates(request)
         for user in candidates:
             if user.user == ANYBODY or await knows(request, user.user, user.pass_, self._argon2):
-                return
+                return request.credentials.user
         detail = "invalid credentials"
         if not candidates:
             is_address = any(user.may(request.action, request.path) for user in self._users)

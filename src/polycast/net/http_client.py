@@ -9,8 +9,13 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from polycast.net.dial import client_context
+
 if TYPE_CHECKING:
     import httpx2
+
+# Bytes of the body of an answer that are returned; a longer one is not read to its end.
+MAXIMUM_ANSWER: Final = 128 * 1024
 
 # Bytes of a body that are read, so that the connection can be used again; of a longer one nothing more is read.
 MAXIMUM_IGNORED_BODY: Final = 64 * 1024
@@ -35,51 +40,84 @@ async def skip_body(response: httpx2.Response) -> None:
 
 
 class HttpClient:
-    """Tells other servers something. Keeps connections for the next request; follows no redirections."""
+    """Asks other servers something. Keeps connections for the next request; follows no redirections."""
 
     def __init__(self) -> None:
-        self._client: asyncio.Task[httpx2.AsyncClient] | None = None
+        self._clients: dict[str, asyncio.Task[httpx2.AsyncClient]] = {}
+        """By the fingerprint of the only valid certificate, or an empty text."""
 
     async def prepare(self) -> None:
         """Load what requests need, so that the first one does not wait for it."""
-        await self._prepared()
+        await self._prepared("")
 
-    async def post_json(self, url: str, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> int:
-        """Send JSON, with additional headers; return the status of the answer, whose body is ignored.
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        fingerprint: str = "",
+        *,
+        more_headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, bytes]:
+        """Send a request, with JSON if there is a body; return the status of the answer and the beginning of its body:
+        more than `MAXIMUM_ANSWER` bytes of a longer one.
+
+        ``fingerprint``: SHA-256 of the only certificate that is valid; empty: one that the system's authorities verify.
 
         No timeout: the caller has one. Raises OSError with a text for the log.
         """
-        client = await self._prepared()
+        try:
+            client = await self._prepared(fingerprint)
+        except ValueError as error:
+            raise OSError(str(error)) from error
         import httpx2
 
+        # The body is used as it is sent.
+        headers = {"Accept-Encoding": "identity", **more_headers}
+        if body:
+            headers["Content-Type"] = "application/json"
         try:
-            all_headers = {"Content-Type": "application/json", **headers}
-            async with client.stream("POST", url, content=body, headers=all_headers) as response:
-                await skip_body(response)
-                return response.status_code
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            async with client.stream(method, url, content=body or None, headers=headers) as response:
+                return response.status_code, await _beginning(response)
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise OSError(str(error) or type(error).__name__) from error
 
     async def close(self) -> None:
         """Close idle connections."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await (await client).aclose()
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            with contextlib.suppress(ValueError, OSError):  # a fingerprint that is none
+                await (await client).aclose()
 
-    async def _prepared(self) -> httpx2.AsyncClient:
-        if self._client is None:
-            self._client = asyncio.get_running_loop().create_task(asyncio.to_thread(_make_client))
+    async def _prepared(self, fingerprint: str) -> httpx2.AsyncClient:
+        if fingerprint not in self._clients:
+            make = asyncio.to_thread(_make_client, fingerprint)
+            self._clients[fingerprint] = asyncio.get_running_loop().create_task(make)
         try:
-            return await asyncio.shield(self._client)
+            return await asyncio.shield(self._clients[fingerprint])
         except asyncio.CancelledError:
             raise
         except BaseException:
-            self._client = None
+            self._clients.pop(fingerprint, None)
             raise
 
 
-def _make_client() -> httpx2.AsyncClient:
-    """Load the library and the certificates of the system, which takes tenths of a second."""
+async def _beginning(response: httpx2.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for data in response.aiter_raw():
+        size += len(data)
+        parts.append(data)
+        if size > MAXIMUM_ANSWER:
+            break
+    return b"".join(parts)
+
+
+def _make_client(fingerprint: str) -> httpx2.AsyncClient:
+    """Load the library and the certificates of the system, which takes tenths of a second. Raises ValueError if the
+    fingerprint is none."""
     import httpx2
 
+    if fingerprint:
+        return httpx2.AsyncClient(timeout=None, trust_env=False, verify=client_context(fingerprint))
     return httpx2.AsyncClient(timeout=None, trust_env=False)

@@ -22,20 +22,6 @@ def _detail(default: object) -> Unsupported:
 UNSUPPORTED: Final = {
     "dumpPackets": Unsupported("no", "nothing is written"),
     "udpMaxPayloadSize": Unsupported("1452"),
-    "authMethod": Unsupported(
-        "internal", "users are those of authInternalUsers, or decided by externalAuthenticationURL", is_error=True
-    ),
-    # Without authMethod they are not used.
-    "authHTTPAddress": _detail(""),
-    "authHTTPFingerprint": _detail(""),
-    "authHTTPExclude": _detail([]),
-    "authJWTJWKS": _detail(""),
-    "authJWTJWKSFingerprint": _detail(""),
-    "authJWTClaimKey": _detail("mediamtx_permissions"),
-    "authJWTExclude": _detail([]),
-    "authJWTIssuer": _detail(""),
-    "authJWTAudience": _detail(""),
-    "authJWTInHTTPQuery": _detail("no"),
     "apiTrustedProxies": Unsupported([], _ADDRESS_OF_PROXY, is_error=True),
     **{f"{name}AllowOrigins": Unsupported(["*"], "no web page of another site may read it") for name in _SERVICES},
     **{f"{name}AllowOrigin": Unsupported("*", "no web page of another site may read it") for name in _SERVICES},

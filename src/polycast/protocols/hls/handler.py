@@ -347,6 +347,8 @@ class RequestHandler:
             self._client_of(transaction),
             PlainCredentials(*http_credentials(request)),
             asks_again=True,
+            protocol="hls",
+            user_agent=request.fields.get(b"user-agent", b"").decode("latin-1"),
         )
         try:
             await self._hub.authorize(access)

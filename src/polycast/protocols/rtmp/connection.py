@@ -221,7 +221,7 @@ class Connection(ServerConnection, Publisher):
         except PathError as error:
             await self._refuse(PUBLISH_DENIED if isinstance(error, AccessDenied) else PUBLISH_REFUSED, error)
             return
-        self.path, self.path_name, self.user, self.query = path, path.name, target.user, target.query
+        self.path, self.path_name, self.query = path, path.name, target.query
         self.mode = "publish"
         now = self.clock()
         self._handle(self._engine.accept_publish(now), now)
@@ -260,8 +260,6 @@ class Connection(ServerConnection, Publisher):
         except PathError as error:
             not_found = isinstance(error, NoOnePublishing)
             await self._refuse(PLAY_NOT_FOUND if not_found else PLAY_REFUSED, error)
-        else:
-            self.user = target.user
 
     def _start_playing(self, path: Path, stream: Stream, query: str) -> None:
         selection, transcoded = self._select_tracks(path, stream)
@@ -321,7 +319,18 @@ class Connection(ServerConnection, Publisher):
             if login is not None:
                 credentials = LoginCredentials(login)
             try:
-                await hub.authorize(AccessRequest(action, target.path, target.query, self.peer[0], credentials))
+                self.user = await hub.authorize(
+                    AccessRequest(
+                        action,
+                        target.path,
+                        target.query,
+                        self.peer[0],
+                        credentials,
+                        protocol="rtmp",
+                        id=self.id,
+                        takes_token_from_query=True,
+                    )
+                )
             except PathError as error:
                 errors.append(error)
             else:

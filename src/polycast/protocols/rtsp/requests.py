@@ -289,9 +289,20 @@ class RequestHandler:
     ) -> Outcome | None:
         """Return None if the client is allowed; else refuse it and return the result."""
         client = self.client
-        request = AccessRequest(action, path, query, client.peer[0], credentials, asks_again=True)
+        request = AccessRequest(
+            action,
+            path,
+            query,
+            client.peer[0],
+            credentials,
+            asks_again=True,
+            protocol="rtsp",
+            id=session.id if session is not None else None,
+            user_agent=self.engine.user_agent,
+            takes_token_from_query=True,
+        )
         try:
-            await self.context.hub.authorize(request)
+            user = await self.context.hub.authorize(request)
         except AccessDenied as denied:
             is_asked = not credentials.is_given and denied.denial is not Denial.ADDRESS
             client.asked_for = path if is_asked else ""
@@ -300,7 +311,7 @@ class RequestHandler:
         client.asked_for = ""
         if session is not None:
             self.engine.check_request()
-            session.user = credentials.user
+            session.user = user
         return None
 
     async def _deny(self, denied: AccessDenied, credentials: GivenCredentials) -> Outcome:

@@ -155,9 +155,9 @@ class SignallingHandler:
         request = transaction.request
         if request.method not in ("OPTIONS", "POST"):
             return self._error(405, "method not allowed", [(b"allow", b"OPTIONS, POST")])
-        refusal = await self._authorize(transaction, target, action)
-        if refusal is not None:
-            return refusal
+        user = await self._authorize(transaction, target, action)
+        if isinstance(user, Response):
+            return user
         if request.method == "OPTIONS":
             exposed = (b"access-control-expose-headers", b"Accept-Post, Link")
             accepted = (b"accept-post", OFFER_TYPE.encode())
@@ -166,12 +166,11 @@ class SignallingHandler:
             return self._error(400, "invalid Content-Type")
         if request.is_truncated:
             return self._error(413, f"the offer is larger than {BODY_LIMIT} bytes")
-        return await self._open(transaction, target, action)
+        return await self._open(transaction, target, action, user)
 
-    async def _open(self, transaction: Transaction, target: Target, action: Action) -> Response:
+    async def _open(self, transaction: Transaction, target: Target, action: Action, user: str) -> Response:
         server = self._server
         address = self._client_of(transaction)
-        user = self._credentials(transaction.request, target).user
         try:
             if action is Action.PUBLISH:
                 session = await server.open_publisher(
@@ -237,8 +236,8 @@ class SignallingHandler:
         if target.last in _SCRIPTS:
             return await pages.asset(transaction.request, target.last, cache=_SCRIPT_CACHE)
         if target.last == "publish" and target.path:
-            refusal = await self._authorize(transaction, target, Action.PUBLISH)
-            return refusal or await pages.page(transaction.request, PUBLISH_PAGE, depth)
+            user = await self._authorize(transaction, target, Action.PUBLISH)
+            return user if isinstance(user, Response) else await pages.page(transaction.request, PUBLISH_PAGE, depth)
         if target.last == "favicon.ico":
             return self._error(404, "not found")
         if target.last:
@@ -247,8 +246,8 @@ class SignallingHandler:
             return self._responses.empty(302, [(b"location", f"./{quote(target.last)}/{query}".encode())])
         if not target.path:
             return self._error(404, "not found")
-        refusal = await self._authorize(transaction, target, Action.READ)
-        return refusal or await pages.page(transaction.request, WATCH_PAGE, depth)
+        user = await self._authorize(transaction, target, Action.READ)
+        return user if isinstance(user, Response) else await pages.page(transaction.request, WATCH_PAGE, depth)
 
     # Authorisation
 
@@ -267,8 +266,8 @@ class SignallingHandler:
             return PlainCredentials()
         return PlainCredentials(values.get("user", [""])[0], values.get("pass", [""])[0])
 
-    async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | None:
-        """Return None if the client is authorised, otherwise the response."""
+    async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | str:
+        """Return the name of the user if the client is authorised, otherwise the response."""
         server = self._server
         address = self._client_of(transaction)
         allowed = server.configuration.allowed_hosts
@@ -279,8 +278,17 @@ class SignallingHandler:
             return self._error(403, text)
         credentials = self._credentials(transaction.request, target)
         try:
-            await server.context.hub.authorize(
-                AccessRequest(action, target.path, target.query, address, credentials, asks_again=True)
+            return await server.context.hub.authorize(
+                AccessRequest(
+                    action,
+                    target.path,
+                    target.query,
+                    address,
+                    credentials,
+                    asks_again=True,
+                    protocol="webrtc",
+                    user_agent=transaction.request.fields.get(b"user-agent", b"").decode("latin-1"),
+                )
             )
         except AccessDenied as denied:
             # `AccessControl` logs those that have credentials, or a wrong address.
@@ -291,7 +299,6 @@ class SignallingHandler:
         except PathError as error:
             self._log_refusal("request", address, target, str(error))
             return self._error(404, str(error))
-        return None
 
     def _log_refusal(self, what: str, address: str, target: Target, reason: str) -> None:
         suffix = self._refusals.log_suffix(address, target.path, reason, self._server.context.loop.time())

@@ -1,0 +1,110 @@
+"""Asks an HTTP server of the administrator who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from polycast.config.authentication import Action, Permission
+from polycast.config.redact import redact
+from polycast.hub.access_request import AccessRequest
+from polycast.hub.errors import AccessDenied, Denial
+
+# Maximum number of concurrent requests; more are queued.
+EXTERNAL_CONCURRENCY: Final = 64
+
+# Characters of an answer in the log.
+_LOGGED_ANSWER: Final = 200
+
+Fetch = Callable[[str, str, bytes, str], Awaitable[tuple[int, bytes]]]
+"""Sends a request: (method, URL, body in JSON, fingerprint of the only valid certificate, if any). Returns the status
+and the beginning of the body of the answer. No timeout. Raises OSError with a text for the log."""
+
+
+class ExternalServer:
+    """Sends requests to the servers that decide. A slow one delays only the client that waits for it."""
+
+    def __init__(self, fetch: Fetch | None) -> None:
+        """``fetch`` is required to ask anything."""
+        self._fetch = fetch
+        self._slots = asyncio.Semaphore(EXTERNAL_CONCURRENCY)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is something that sends requests."""
+        return self._fetch is not None
+
+    async def ask(self, url: str, fields: object, timeout: float, fingerprint: str = "") -> None:
+        """Return if the server at ``url`` agrees; raise AccessDenied if it does not, or is silent for ``timeout``
+        seconds."""
+        if self._fetch is None:
+            raise ValueError("an external authentication server needs something that sends requests")
+        try:
+            async with asyncio.timeout(timeout), self._slots:
+                status, answer = await self._fetch("POST", url, msgspec.json.encode(fields), fingerprint)
+        except TimeoutError:
+            raise _denial(url, f"no answer within {timeout:g} s") from None
+        except OSError as error:
+            raise _denial(url, str(error)) from error
+        if not 200 <= status <= 299:
+            text = _printable(answer)
+            raise _denial(url, f"bad status code: {status}", f": {text}" if text else "")
+
+
+def _printable(answer: bytes) -> str:
+    text = " ".join(answer[:_LOGGED_ANSWER].decode("utf-8", "replace").split())
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _denial(url: str, reason: str, answer: str = "") -> AccessDenied:
+    return AccessDenied(
+        f"external authentication failed: {reason}",
+        Denial.EXTERNAL,
+        f"external authentication failed: {reason}{answer} ({redact(url)})",
+    )
+
+
+class HttpMethod:
+    """``authMethod: http``: the server decides about everything except what is excluded."""
+
+    needs_plain = True
+
+    def __init__(
+        self, server: ExternalServer, url: str, fingerprint: str, exclude: Sequence[Permission], timeout: float
+    ) -> None:
+        """``timeout`` is in seconds."""
+        self._server = server
+        self._url = url
+        self._fingerprint = fingerprint
+        self._exclude = exclude
+        self._timeout = timeout
+
+    def is_open(self, action: Action, path: str) -> bool:
+        """Return whether anybody may do this: it is excluded."""
+        return any(permission.allows(action, path) for permission in self._exclude)
+
+    def asks_for_credentials(self, request: AccessRequest) -> bool:
+        return not self.is_open(request.action, request.path)
+
+    async def check(self, request: AccessRequest, token: str) -> str:
+        """Return the user's name if the client is allowed. Raises AccessDenied."""
+        if self.is_open(request.action, request.path):
+            return ""
+        user, password = request.credentials.plain()
+        fields = {
+            "ip": request.address,
+            "user": user,
+            "password": password,
+            "token": token,
+            "action": request.action.value,
+            "path": request.path,
+            "protocol": request.protocol,
+            "id": request.id,
+            "query": request.query,
+            "userAgent": request.user_agent,
+        }
+        await self._server.ask(self._url, fields, self._timeout, self._fingerprint)
+        return request.credentials.user

@@ -1,0 +1,258 @@
+"""Methods of authentication, protocols and places of credentials, as a table; with FFmpeg and HTTP clients."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from tests.control.support import Server, running
+from tests.interop import tools
+from tests.support.tokens import Issuer, key_set
+
+pytestmark = pytest.mark.interop
+
+ISSUER = Issuer("ES256")
+PERMISSIONS = [
+    {"action": action, "path": path}
+    for action, path in (("publish", "~^new"), ("read", "cam"), ("api", ""), ("metrics", ""), ("pprof", ""))
+]
+TOKEN = ISSUER.token(PERMISSIONS, sub="bob")
+WRONG_TOKEN = Issuer("ES256").token(PERMISSIONS, sub="bob")
+SERVICES = {"api": "/v1/config/get", "metrics": "/metrics", "pprof": "/debug/pprof/"}
+
+
+def sha256(text: str) -> str:
+    return "sha256:" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def argon2(text: str) -> str:
+    derivation = Argon2id(salt=b"saltsaltsaltsalt", length=32, iterations=1, lanes=1, memory_cost=1024)
+    return "argon2:" + derivation.derive_phc_encoded(text.encode())
+
+
+def users(user: str, password: str) -> dict[str, Any]:
+    """Return the settings for a user who may do everything that the table tries, beside a publisher of ``cam``."""
+    publisher = {"user": "publisher", "pass": "secret", "permissions": [{"action": "publish", "path": "cam"}]}
+    return {"authInternalUsers": [publisher, {"user": user, "pass": password, "permissions": PERMISSIONS}]}
+
+
+class Decider:
+    """An HTTP server that decides by user and password, or by token, and serves the keys of tokens."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                body = key_set(ISSUER)
+                status = 200
+                if head.startswith("POST"):
+                    length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length"))
+                    question = json.loads(await reader.readexactly(int(length.partition(":")[2])))
+                    self.asked.append(question)
+                    status, body = (200 if self.agrees(question) else 401), b"no, thank you"
+                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        writer.close()
+
+    @staticmethod
+    def agrees(question: dict[str, Any]) -> bool:
+        who = (question["user"], question["password"])
+        return who in (("u", "p"), ("publisher", "secret")) or question["token"] == TOKEN
+
+
+@contextlib.asynccontextmanager
+async def decider() -> AsyncIterator[Decider]:
+    server = Decider()
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/auth"
+    yield server
+    listener.close()
+
+
+@dataclass(frozen=True)
+class Place:
+    """How credentials are sent: in the user information of a URL, in its query, or in a header."""
+
+    user_information: str = ""
+    query: str = ""
+    header: str = ""
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+NOTHING = Place()
+RIGHT = [Place("u:p"), Place(query="user=u&pass=p"), Place(header=basic("u", "p")), Place(header="Bearer u:p")]
+WRONG = [Place("u:x"), Place(query="user=u&pass=x"), Place(header=basic("u", "x")), Place(header="Bearer u:x")]
+RIGHT_TOKEN = [
+    Place(f"any:{TOKEN}"),
+    Place(query=f"user=any&pass={TOKEN}"),
+    Place(query=f"token={TOKEN}"),
+    Place(query=f"jwt={TOKEN}"),
+    Place(header=f"Bearer {TOKEN}"),
+    Place(header=basic("any", TOKEN)),
+]
+WRONG_TOKENS = [
+    Place(f"any:{WRONG_TOKEN}"),
+    Place(query=f"user=any&pass={WRONG_TOKEN}"),
+    Place(query=f"token={WRONG_TOKEN}"),
+    Place(header=f"Bearer {WRONG_TOKEN}"),
+]
+
+
+def takes(protocol: str, place: Place, *, token_in_query: bool = False) -> bool:
+    """Return whether a protocol has such a place for credentials."""
+    is_token_in_query = place.query.startswith(("token=", "jwt="))
+    if protocol == "rtsp":
+        return bool(place.user_information) or is_token_in_query
+    if protocol == "rtmp":
+        return bool(place.query)
+    if is_token_in_query:
+        return token_in_query
+    return bool(place.header) or (protocol == "webrtc" and bool(place.query))
+
+
+async def is_let_in(server: Server, protocol: str, place: Place, media: dict[str, Path]) -> bool:
+    """Return whether a client with these credentials may read (``rtsp``, ``rtmp``, ``hls``, ``webrtc``), publish
+    (``rtsp publish``, ``rtmp publish``), or use a service."""
+    name, _, verb = protocol.partition(" ")
+    query = f"?{place.query}" if place.query else ""
+    if name in ("rtsp", "rtmp"):
+        ports = server.app.servers[name.upper()].ports
+        user = f"{place.user_information}@" if place.user_information and name == "rtsp" else ""
+        path = f"new{name}" if verb else "cam"
+        url = f"{name}://{user}127.0.0.1:{ports[f'{name}Address']}/{path}{query}"
+        transport = ["-rtsp_transport", "tcp"] if name == "rtsp" else []
+        if verb:
+            output = ["-f", "rtsp", *transport] if name == "rtsp" else ["-f", "flv"]
+            return await runs(tools.ffmpeg("-i", media["h264"], "-c", "copy", *output, url))
+        return await runs(tools.ffmpeg(*transport, "-i", url, "-c", "copy", "-frames:v", "2", "-f", "null", "-"))
+    headers = {"Authorization": place.header} if place.header else {}
+    if name in SERVICES:
+        response = await server.http(name).get(SERVICES[name] + query, headers=headers)
+    else:
+        target = "/cam/index.m3u8" if name == "hls" else "/cam/whep"
+        client = server.http("api")
+        client.event_hooks["request"] = []
+        client.follow_redirects = True
+        port = next(iter(server.app.servers[{"hls": "HLS", "webrtc": "WebRTC"}[name]].ports.values()))
+        method = "GET" if name == "hls" else "OPTIONS"
+        response = await client.request(method, f"http://127.0.0.1:{port}{target}{query}", headers=headers)
+    assert response.status_code in (200, 204, 401), response.text
+    return response.status_code != 401
+
+
+async def runs(command: list[str]) -> bool:
+    """Return whether a program ends without an error."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0 or any(word in errors for word in (b"401", b"Unauthorized", b"failed", b"error"))
+    return process.returncode == 0
+
+
+READING = ["rtsp", "rtmp", "hls", "webrtc", *SERVICES]
+PUBLISHING = ["rtsp publish", "rtmp publish"]
+
+
+@contextlib.asynccontextmanager
+async def published(media: dict[str, Path], secret: str = "publisher:secret", **values: Any) -> AsyncIterator[Server]:
+    """Run a server on whose path ``cam`` FFmpeg publishes without end."""
+    more = {"webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0", "pprof": True}
+    async with running(**more, **values) as server:
+        url = f"rtsp://{secret}@127.0.0.1:{server.rtsp_port}/cam"
+        publisher = await asyncio.create_subprocess_exec(
+            *tools.ffmpeg("-re", "-stream_loop", "-1", "-i", media["h264"], "-c", "copy", "-f", "rtsp",
+                          "-rtsp_transport", "tcp", url)
+        )  # fmt: skip
+        try:
+            await server.log.wait("is publishing to path 'cam'")
+            yield server
+        finally:
+            publisher.kill()
+            await publisher.wait()
+
+
+async def check(
+    server: Server, media: dict[str, Path], right: list[Place], wrong: list[Place], **options: bool
+) -> None:
+    """Try every place over every protocol."""
+    wrongly = []
+    for protocol in [*READING, *PUBLISHING]:
+        name = protocol.partition(" ")[0]
+        for place, is_right in [*((it, True) for it in right), *((it, False) for it in [NOTHING, *wrong])]:
+            if place != NOTHING and not takes(name, place, **options) and not is_right:
+                continue
+            expected = is_right and takes(name, place, **options)
+            if await is_let_in(server, protocol, place, media) is not expected:
+                wrongly.append((protocol, place, "should" if expected else "should not"))
+    assert not wrongly
+
+
+async def test_internal_users(media: dict[str, Path]) -> None:
+    async with published(media, **users("u", "p")) as server:
+        await check(server, media, RIGHT, WRONG)
+
+
+@pytest.mark.parametrize("hashed", [sha256, argon2])
+async def test_hashes(hashed: Callable[[str], str], media: dict[str, Path]) -> None:
+    async with published(media, **users(hashed("u"), hashed("p"))) as server:
+        for protocol, right, wrong in (
+            ("rtsp", Place("u:p"), Place("u:x")),
+            ("rtmp", Place(query="user=u&pass=p"), Place(query="user=u&pass=x")),
+            *(
+                (name, Place(header=basic("u", "p")), Place(header=basic("u", "x")))
+                for name in ("hls", "webrtc", "api")
+            ),
+        ):
+            assert await is_let_in(server, protocol, right, media), protocol
+            assert not await is_let_in(server, protocol, wrong, media), protocol
+
+
+async def test_external_server(media: dict[str, Path]) -> None:
+    async with decider() as external, published(media, authMethod="http", authHTTPAddress=external.url) as server:
+        await check(server, media, [*RIGHT, *RIGHT_TOKEN], [*WRONG, *WRONG_TOKENS])
+    fields = ["ip", "user", "password", "token", "action", "path", "protocol", "id", "query", "userAgent"]
+    assert all(list(question) == fields for question in external.asked)
+    assert {question["ip"] for question in external.asked} == {"127.0.0.1"}
+    told = {(question["action"], question["path"], question["protocol"]) for question in external.asked}
+    assert told == {
+        ("publish", "cam", "rtsp"),
+        ("publish", "newrtsp", "rtsp"),
+        ("publish", "newrtmp", "rtmp"),
+        *(("read", "cam", protocol) for protocol in ("rtsp", "rtmp", "hls", "webrtc")),
+        *((service, "", "") for service in SERVICES),
+    }
+    first = external.asked[0]
+    assert (first["user"], first["password"], first["token"]) == ("", "", "")
+    assert first["userAgent"].startswith("Lavf")
+    rtmp = [question for question in external.asked if question["protocol"] == "rtmp"]
+    assert {question["user"] for question in rtmp if question["query"] == "user=u&pass=p"} == {"u"}
+    assert all(question["id"] for question in rtmp)
+
+
+@pytest.mark.parametrize("in_query", [False, True])
+async def test_tokens(in_query: bool, media: dict[str, Path]) -> None:
+    publisher = f"any:{ISSUER.token([{'action': 'publish', 'path': 'cam'}])}"
+    settings = {"authMethod": "jwt", "authJWTInHTTPQuery": in_query}
+    async with decider() as keys, published(media, publisher, authJWTJWKS=keys.url, **settings) as server:
+        await check(server, media, RIGHT_TOKEN, [*WRONG, *WRONG_TOKENS], token_in_query=in_query)
+        if not in_query:
+            await server.app.reload(server.app.configuration)
+            client = server.http("api")
+            response = await client.get(SERVICES["api"], headers={"Authorization": f"Bearer {TOKEN}"})
+            assert response.json()["authMethod"] == "jwt"
