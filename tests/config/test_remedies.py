@@ -53,7 +53,7 @@ def error_of(text: str, **environment: str) -> str:
             "apiPass: argon2:$argon2id$v=19$m=4096,t=3,p=1$c2FsdA$aGFzaA\n",
             ["invalid argon2 hash (write argon2:$argon2id$"],
         ),
-        ("authMethod: internal\n", ["MediaMTX", "externalAuthenticationURL"]),
+        ("rtspAuthMethods: [basic]\n", ["MediaMTX", "here: authMethods"]),
         ("paths: {'^cam': }\n", ["invalid path name", "a regular expression begins with ~"]),
         ("paths: {'cam(a)': }\n", ["a regular expression begins with ~"]),
         ("QUJD" * 20, ["encrypted", "RTSP_CONFKEY"]),

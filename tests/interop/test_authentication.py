@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from tests.control.support import Server, running
 from tests.interop import tools
+from tests.protocols.rtsp.support import H264_ONLY, RtspClient
 from tests.support.tokens import Issuer, key_set
 
 pytestmark = pytest.mark.interop
@@ -27,6 +28,9 @@ PERMISSIONS = [
 ]
 TOKEN = ISSUER.token(PERMISSIONS, sub="bob")
 WRONG_TOKEN = Issuer("ES256").token(PERMISSIONS, sub="bob")
+FFMPEG_USER_INFORMATION = 127
+"""Characters of user and password in an RTSP URL, of which FFmpeg cuts off the rest."""
+
 SERVICES = {"api": "/v1/config/get", "metrics": "/metrics", "pprof": "/debug/pprof/"}
 
 
@@ -132,6 +136,8 @@ async def is_let_in(server: Server, protocol: str, place: Place, media: dict[str
     query = f"?{place.query}" if place.query else ""
     if name in ("rtsp", "rtmp"):
         ports = server.app.servers[name.upper()].ports
+        if name == "rtsp" and len(place.user_information) > FFMPEG_USER_INFORMATION:
+            return await asks_rtsp(ports["rtspAddress"], place.user_information, publishes=bool(verb))
         user = f"{place.user_information}@" if place.user_information and name == "rtsp" else ""
         path = f"new{name}" if verb else "cam"
         url = f"{name}://{user}127.0.0.1:{ports[f'{name}Address']}/{path}{query}"
@@ -155,6 +161,19 @@ async def is_let_in(server: Server, protocol: str, place: Place, media: dict[str
     return response.status_code != 401
 
 
+async def asks_rtsp(port: int, user_information: str, *, publishes: bool) -> bool:
+    """Return whether a client with Basic credentials that are too long for FFmpeg is let in."""
+    client = await RtspClient.connect(port)
+    user, _, password = user_information.partition(":")
+    try:
+        method, path, body = ("ANNOUNCE", "newrtsp", H264_ONLY) if publishes else ("DESCRIBE", "cam", "")
+        headers = {"Authorization": basic(user, password)}
+        answer = await client.request(method, f"rtsp://127.0.0.1:{port}/{path}", headers, body)
+        return answer.status == 200
+    finally:
+        await client.close()
+
+
 async def runs(command: list[str]) -> bool:
     """Return whether a program ends without an error."""
     process = await asyncio.create_subprocess_exec(
@@ -170,11 +189,13 @@ PUBLISHING = ["rtsp publish", "rtmp publish"]
 
 
 @contextlib.asynccontextmanager
-async def published(media: dict[str, Path], secret: str = "publisher:secret", **values: Any) -> AsyncIterator[Server]:
+async def published(media: dict[str, Path], token: str = "", **values: Any) -> AsyncIterator[Server]:
     """Run a server on whose path ``cam`` FFmpeg publishes without end."""
     more = {"webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0", "pprof": True}
     async with running(**more, **values) as server:
-        url = f"rtsp://{secret}@127.0.0.1:{server.rtsp_port}/cam"
+        url = f"rtsp://publisher:secret@127.0.0.1:{server.rtsp_port}/cam"
+        if token:
+            url = f"rtsp://127.0.0.1:{server.rtsp_port}/cam?jwt={token}"
         publisher = await asyncio.create_subprocess_exec(
             *tools.ffmpeg("-re", "-stream_loop", "-1", "-i", media["h264"], "-c", "copy", "-f", "rtsp",
                           "-rtsp_transport", "tcp", url)
@@ -247,9 +268,9 @@ async def test_external_server(media: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("in_query", [False, True])
 async def test_tokens(in_query: bool, media: dict[str, Path]) -> None:
-    publisher = f"any:{ISSUER.token([{'action': 'publish', 'path': 'cam'}])}"
+    publisher = ISSUER.token([{"action": "publish", "path": "cam"}])
     settings = {"authMethod": "jwt", "authJWTInHTTPQuery": in_query}
-    async with decider() as keys, published(media, publisher, authJWTJWKS=keys.url, **settings) as server:
+    async with decider() as keys, published(media, token=publisher, authJWTJWKS=keys.url, **settings) as server:
         await check(server, media, RIGHT_TOKEN, [*WRONG, *WRONG_TOKENS], token_in_query=in_query)
         if not in_query:
             await server.app.reload(server.app.configuration)

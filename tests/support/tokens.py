@@ -43,7 +43,7 @@ class Issuer:
 
     def token(self, permissions: Any = READ_ALL, *, claim: str = "mediamtx_permissions", **claims: Any) -> str:
         """Return a token with permissions that expires in a minute."""
-        payload = {"exp": time.time() + 60, claim: permissions, **claims}
+        payload = {"exp": time.time() + 3600, claim: permissions, **claims}
         headers = {"kid": self.identifier} if self.identifier is not None else None
         return jwt.encode(
             {key: value for key, value in payload.items() if value is not None}, self.key, self.kind, headers

@@ -41,6 +41,7 @@ class KeyServer:
         self._failure = ""
         self._tried: float | None = None
         """When the last fetch ended; time of the loop."""
+        self._is_closed = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -68,6 +69,7 @@ class KeyServer:
 
     def close(self) -> None:
         """Stop fetching."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -94,7 +96,7 @@ class KeyServer:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        if task.cancelled():
+        if task.cancelled() or self._is_closed:
             return
         error = task.exception()
         if error is not None:

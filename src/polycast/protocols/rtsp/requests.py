@@ -122,7 +122,7 @@ class RequestHandler:
     # Description
 
     async def _describe(self, event: events.DescribeRequested) -> Outcome:
-        outcome = await self._authorize(Action.READ, event.path, event.query, event.credentials)
+        outcome = await self._authorize(Action.READ, event)
         if outcome is not None:
             return outcome
         path = self.context.hub.path(event.path)
@@ -147,7 +147,7 @@ class RequestHandler:
         session = self.sessions.join(event.session, self.client.peer)
         try:
             announced = tracks_of(event.description)
-            outcome = await self._authorize(Action.PUBLISH, event.path, event.query, event.credentials, session)
+            outcome = await self._authorize(Action.PUBLISH, event, session)
             if outcome is not None:
                 return outcome
             path = self.context.hub.path(event.path)
@@ -178,7 +178,7 @@ class RequestHandler:
 
     async def _set_up_reading(self, event: events.SetupRequested, session: Session) -> Outcome:
         try:
-            outcome = await self._authorize(Action.READ, event.path, event.query, event.credentials, session)
+            outcome = await self._authorize(Action.READ, event, session)
             if outcome is not None:
                 return outcome
             path: Path = self.context.hub.path(event.path)
@@ -285,27 +285,30 @@ class RequestHandler:
     # Access
 
     async def _authorize(
-        self, action: Action, path: str, query: str, credentials: GivenCredentials, session: Session | None = None
+        self,
+        action: Action,
+        event: events.DescribeRequested | events.AnnounceRequested | events.SetupRequested,
+        session: Session | None = None,
     ) -> Outcome | None:
         """Return None if the client is allowed; else refuse it and return the result."""
-        client = self.client
+        client, credentials = self.client, event.credentials
         request = AccessRequest(
             action,
-            path,
-            query,
+            event.path,
+            event.query,
             client.peer[0],
             credentials,
             asks_again=True,
             protocol="rtsp",
             id=session.id if session is not None else None,
-            user_agent=self.engine.user_agent,
+            user_agent=credentials.user_agent,
             takes_token_from_query=True,
         )
         try:
             user = await self.context.hub.authorize(request)
         except AccessDenied as denied:
             is_asked = not credentials.is_given and denied.denial is not Denial.ADDRESS
-            client.asked_for = path if is_asked else ""
+            client.asked_for = event.path if is_asked else ""
             return await self._deny(denied, credentials)
         self.engine.authenticator.failures = 0
         client.asked_for = ""

@@ -104,12 +104,16 @@ class ServerAuthenticator:
 class GivenCredentials:
     """The Authorization header of a request, checked against what is asked for."""
 
-    def __init__(self, authenticator: ServerAuthenticator, method: str, url: str, header: str | None) -> None:
+    def __init__(
+        self, authenticator: ServerAuthenticator, method: str, url: str, header: str | None, user_agent: str = ""
+    ) -> None:
         """``method`` and ``url`` are those of the request line, ``header`` is None if there is none."""
         self._authenticator = authenticator
         self._method = method
         self._url = url
         self._header = header
+        self.user_agent = user_agent
+        """What the client calls itself."""
         self.needs_basic = False
         """Whether credentials that they were compared with are hashed, which only Basic can prove."""
 

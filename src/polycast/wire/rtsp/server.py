@@ -104,8 +104,6 @@ class ServerConnection:
         self.has_more = False
         """Whether received bytes are left for another call of `receive_data`."""
         self.is_closed = False
-        self.user_agent = ""
-        """What the client has called itself."""
         self.authenticator = ServerAuthenticator(nonce, methods=endpoint.authentication_methods, offer_sha256=True)
         self._parser = MessageParser()
         self._pending: _Pending | None = None
@@ -344,9 +342,8 @@ class ServerConnection:
         return session
 
     def _credentials(self, request: Request) -> GivenCredentials:
-        self.user_agent = request.headers.get("User-Agent") or self.user_agent
-        header = request.headers.get("Authorization")
-        return GivenCredentials(self.authenticator, request.method, request.url, header)
+        header, agent = request.headers.get("Authorization"), request.headers.get("User-Agent")
+        return GivenCredentials(self.authenticator, request.method, request.url, header, agent or "")
 
     # Sessions
 
