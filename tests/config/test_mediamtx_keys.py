@@ -92,9 +92,6 @@ def test_defaults_of_settings_of_a_path(key: str) -> None:
 @pytest.mark.parametrize(
     ("content", "variables"),
     [
-        ("authMethod: jwt\n", {}),
-        ("authMethod: http\n", {}),
-        ("", {"MTX_AUTHMETHOD": "http"}),
         ("apiTrustedProxies: [10.0.0.0/8]\n", {}),
         ("", {"MTX_APITRUSTEDPROXIES": "10.0.0.1"}),
         ("rtspTrustedProxies: [10.0.0.0/8]\n", {}),
