@@ -101,8 +101,9 @@ def read(
 ) -> Reader[Any]:
     """Read a stream of another server or a camera. Iterate over the result.
 
-    ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, or ``http://`` and ``https://`` for HLS; with
-    ``user:password@`` if required. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which
+    ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``http://`` and ``https://`` for HLS, or ``whep://``
+    and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a bearer token
+    for WHEP. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which
     tries UDP first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is
     accepted, even if it is self-signed.
 
@@ -110,7 +111,7 @@ def read(
     does not have the stream yet is retried after half a second at first, later every ten seconds; each failure is
     reported as an `Event` and logged as a warning. With ``reconnect=False``, the iteration raises ConnectionFailed or
     NotFound. AccessRefused (wrong password) and UnsupportedCodec are always raised. Raises ValueError if the URL cannot
-    be read.
+    be read, and MissingDependency if a package for it is not installed.
     """
     check_url(url, "read")
     remote = RemoteReading(url, transport, fingerprint, reconnect=reconnect)
@@ -195,7 +196,10 @@ def publish(
     on_event: OnEvent | None = None,
     fingerprint: str = "",
 ) -> Writer | CodedWriter:
-    """Publish to another server: ``rtsp://`` and ``rtsps://`` (over TCP), ``rtmp://`` and ``rtmps://``.
+    """Publish to another server: ``rtsp://`` and ``rtsps://`` (over TCP), ``rtmp://`` and ``rtmps://``, and ``whip://``
+    and ``whips://`` (WebRTC over HTTP and HTTPS; with ``audio_codec="opus"``, since WebRTC does not carry AAC).
+
+    ``url`` contains ``user:password@`` if required; for WHIP, ``:token@`` is a bearer token.
 
     The call returns once the server has accepted the stream, within ``timeout`` seconds. Otherwise it raises
     ConnectionFailed, AccessRefused, NotFound or PublishRefused. With ``reconnect`` (the default) an unreachable server
@@ -203,7 +207,7 @@ def publish(
     ``on_event`` is called with each `Event`, in a thread of the library. With ``reconnect=False``, the next
     ``Writer.write`` raises an error with the reason the connection was lost. ``fingerprint`` is as in `read`; all other
     parameters are those of `Server.publish`. In an asyncio program, call it with ``asyncio.to_thread``. Raises
-    ValueError if the URL cannot be published to.
+    ValueError if the URL cannot be published to, and MissingDependency if a package for it is not installed.
     """
     check_url(url, "publish")
     make_pusher = pusher_maker(url, fingerprint)

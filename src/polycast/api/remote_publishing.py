@@ -15,7 +15,7 @@ from polycast.api.reader import OnEvent
 from polycast.api.remote_reading import PATH, without_credentials
 from polycast.api.runtime import CLIENT_THREAD
 from polycast.config import from_mapping
-from polycast.errors import PolycastError
+from polycast.errors import MissingDependency, PolycastError
 from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
 from polycast.log import Log
@@ -28,13 +28,18 @@ MakePusher = Callable[[Log], Pusher]
 
 
 def pusher_maker(url: str, fingerprint: str) -> MakePusher:
-    """Return the factory of the client for an address. Raises ValueError if it cannot be published to."""
+    """Return the factory of the client for an address.
+
+    Raises ValueError if it cannot be published to, MissingDependency if a package is missing.
+    """
     scheme = url.partition("://")[0].lower()
     pushes = [push for protocol in protocols() for push in protocol.pushes]
     for push in pushes:
         if scheme in push.schemes:
             try:
                 return push.open(url, fingerprint)
+            except MissingDependency:
+                raise
             except PolycastError as error:
                 raise ValueError(str(error)) from error
     *schemes, last = (f"{scheme}://" for push in pushes for scheme in push.schemes)

@@ -25,6 +25,8 @@ class SourceKind(Struct, frozen=True, kw_only=True):
     """Whether readers can be redirected to such an address."""
     allows_user_alone: bool = False
     """Whether a URL may have a user without a password."""
+    allows_token: bool = False
+    """Whether a URL may have a password without a user, which is a bearer token."""
     allows_fragment: bool = True
 
 

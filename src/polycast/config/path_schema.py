@@ -65,7 +65,6 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = ""
     whep_bearer_token: Annotated[
         str,
-        CREDENTIAL,
         NEW,
         Meta(description="Bearer token sent to a whep or wheps source instead of user and password."),
     ] = ""

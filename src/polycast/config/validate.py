@@ -266,7 +266,9 @@ def _url_errors(key: str, url: str, kind: SourceKind, hint: str = "") -> Iterato
         yield ConfigurationError(
             f"'{redact(url)}' is not a valid {kind.name} URL (write {schemes}{hint}{_url_hint(url)})", (key,)
         )
-    elif not kind.allows_user_alone and bool(parts.username) != bool(parts.password):
+    elif bool(parts.username) != bool(parts.password) and not (
+        kind.allows_user_alone or (kind.allows_token and parts.password)
+    ):
         yield ConfigurationError(
             "username and password must be both provided (write user:password@ before the host)", (key,)
         )

@@ -9,7 +9,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from polycast.net.dial import client_context
+from polycast.net.dial import client_context, describe_failure
 
 if TYPE_CHECKING:
     import httpx2
@@ -80,7 +80,7 @@ class HttpClient:
             async with client.stream(method, url, content=body or None, headers=headers) as response:
                 return response.status_code, await _beginning(response)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            raise OSError(str(error) or type(error).__name__) from error
+            raise OSError(describe_http_failure(error)) from error
 
     async def close(self) -> None:
         """Close idle connections."""
@@ -121,3 +121,15 @@ def _make_client(fingerprint: str) -> httpx2.AsyncClient:
     if fingerprint:
         return httpx2.AsyncClient(timeout=None, trust_env=False, verify=client_context(fingerprint))
     return httpx2.AsyncClient(timeout=None, trust_env=False)
+
+
+def describe_http_failure(error: BaseException) -> str:
+    """Return why a request failed, in words: the library has the reason of the system or of TLS only as a cause."""
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, ExceptionGroup):  # a name with several addresses
+            return ", ".join(dict.fromkeys(map(describe_http_failure, reason.exceptions)))
+        if isinstance(reason, OSError) and reason.errno is not None:
+            return describe_failure(reason)
+        reason = reason.__cause__ or reason.__context__
+    return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from polycast.net.dial import client_context
-from polycast.net.http_client import skip_body
+from polycast.net.http_client import describe_http_failure, skip_body
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 from polycast.wire.hls.parsed import ByteRange
@@ -166,7 +166,7 @@ class Fetcher:
         except httpx.TimeoutException as error:
             raise PullError(f"no answer within {self._timeout + patience:g} s ({address})") from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, zlib.error) as error:
-            raise PullError(f"{error or type(error).__name__} ({address})") from error
+            raise PullError(f"{describe_http_failure(error)} ({address})") from error
 
     async def close(self) -> None:
         """Close the connections."""

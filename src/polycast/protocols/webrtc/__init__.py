@@ -1,19 +1,27 @@
-"""WebRTC: browsers and others publish (WHIP) and watch (WHEP); sources are pulled (WHEP)."""
+"""WebRTC: browsers and others publish (WHIP) and watch (WHEP); sources are pulled (WHEP), streams pushed (WHIP)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from polycast.config.declarations import SourceKind
-from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
+from polycast.errors import MissingDependency, missing_packages
+from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.transcode.pyav import missing_for
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
+    from polycast.log import Log
     from polycast.protocols.base import Server
     from polycast.protocols.pull import Puller
+    from polycast.protocols.push import Pusher
+
+
+PACKAGES: Final = {"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"}
 
 
 def _load_server() -> type[Server]:
@@ -22,8 +30,20 @@ def _load_server() -> type[Server]:
     return WebRtcServer
 
 
+@contextlib.contextmanager
+def _importing(purpose: str) -> Iterator[None]:
+    """If a package is missing, the error says what needs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in PACKAGES:
+            raise
+        raise MissingDependency(missing_packages(purpose, *PACKAGES.values())) from error
+
+
 def _load_puller() -> type[Puller]:
-    from polycast.protocols.webrtc.source import WhepPuller
+    with _importing("a whep:// source"):
+        from polycast.protocols.webrtc.source import WhepPuller
 
     return WhepPuller
 
@@ -38,6 +58,15 @@ def _load_pages() -> None:
     from polycast import web
 
     web.preload()
+
+
+def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+    with _importing("publishing to whip://"):
+        from polycast.protocols.webrtc.push import WhipPusher
+    from polycast.protocols.webrtc.signalling_client import http_address
+
+    http_address(url)  # raises an error if it is invalid
+    return lambda log: WhipPusher(url, log, fingerprint)
 
 
 def _is_encrypted(configuration: Configuration) -> bool:
@@ -75,7 +104,7 @@ WEBRTC = ServerKind(
         lambda configuration: "https" if _is_encrypted(configuration) else "http", is_page=True, is_shown=False
     ),
     item=WebRtcSessionItem,
-    packages={"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"},
+    packages=PACKAGES,
     switch="webrtc",
     advice=", or set webrtc: no",
     find_missing=_find_missing,
@@ -88,6 +117,7 @@ PROTOCOL = Protocol(
     servers=(WEBRTC,),
     embedded={"webrtc": False},
     pulls=(
-        Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps")), _load_puller, _prepare_puller, is_for_library=False),
+        Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps"), allows_token=True), _load_puller, _prepare_puller),
     ),
+    pushes=(PushScheme(("whip", "whips"), _open_push),),
 )

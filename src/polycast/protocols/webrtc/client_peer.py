@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 
 from polycast.errors import RemoteProtocolError
 from polycast.net.address import plain_host
-from polycast.net.dtls import DtlsIdentity
-from polycast.net.listen import open_udp_socket
 from polycast.net.udp import Address
+from polycast.protocols.pull import PullError
 from polycast.protocols.webrtc.media_socket import DatagramSocket
+from polycast.protocols.webrtc.offer import Offer
 from polycast.protocols.webrtc.peer import Peer, PeerOwner
 from polycast.wire.webrtc.description import RemoteDescription
-from polycast.wire.webrtc.ice import ControllingAgent, Credentials
+from polycast.wire.webrtc.ice import ControllingAgent, is_usable
 from polycast.wire.webrtc.stun import is_stun, parse_message
-
-BUFFER_SIZE = 4 * 1024 * 1024
-"""Bytes of the socket's buffers."""
 
 
 class ClientPeer(Peer):
@@ -27,21 +23,18 @@ class ClientPeer(Peer):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        identity: DtlsIdentity,
+        offer: Offer,
         answer: RemoteDescription,
-        credentials: Credentials,
         owner: PeerOwner,
-        *,
-        bound: socket.socket | None = None,
     ) -> None:
-        """``credentials`` are those of the offer. Raises OSError if no socket can be opened."""
-        super().__init__(identity, answer.fingerprint, owner, is_dtls_client=answer.setup == "passive")
+        """Takes the socket of the offer. Raises PullError if the answer has no candidate to check."""
+        if not any(map(is_usable, answer.candidates)):
+            raise PullError("the server offers no UDP port for media")
+        super().__init__(offer.identity, answer.fingerprint, owner, is_dtls_client=answer.setup == "passive")
         self._loop = loop
-        self._udp = DatagramSocket(
-            loop, bound or open_udp_socket("", 0, BUFFER_SIZE, BUFFER_SIZE), self._on_datagram, self.end_of_read
-        )
+        self._udp = DatagramSocket(loop, offer.take_socket(), self._on_datagram, self.end_of_read)
         self._ice = ControllingAgent(
-            credentials, answer.credentials, answer.candidates, loop.time(), secrets.token_bytes
+            offer.credentials, answer.credentials, answer.candidates, loop.time(), secrets.token_bytes
         )
         self._timer: asyncio.TimerHandle | None = None
         self._run_ice()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from polycast.errors import RemoteProtocolError
+from polycast.errors import RemoteProtocolError, UnsupportedCodec
 from polycast.media.codec import Codec, common_name, label
 from polycast.media.track import Track
 from polycast.protocols.webrtc.inbound import InboundTrack
@@ -48,9 +48,15 @@ def names_of(codecs: Sequence[type[Codec]]) -> str:
     return ", ".join(codec.name for codec in codecs)
 
 
+_NO_CODEC: Final = (
+    "the stream doesn't contain any supported codec, which are currently "
+    f"{names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SentTrack:
-    """A track that is sent to a viewer."""
+    """A track that is sent to a viewer or a server."""
 
     track: Track
     mid: str
@@ -71,17 +77,12 @@ def choose_tracks(
     chosen: list[SentTrack] = []
     refused: list[str] = []
     for kind, codecs in _CODECS:
-        candidates = [track for track in tracks if isinstance(track.codec, codecs)]
-        candidates.sort(key=lambda track: codecs.index(type(track.codec)))
         media = _receiving(offer, kind)
         if media is None:
             continue
-        for track in candidates:
-            found = format_for(track.codec, media.formats)
-            if found is not None:
-                chosen.append(SentTrack(track, media.mid, found))
-                break
-            refused.append(label(track.codec))
+        sent = _first_supported(tracks, codecs, media.formats, media.mid, refused)
+        if sent is not None:
+            chosen.append(sent)
         else:
             transcodable = next((track for track in tracks if OPUS.can_be_made_of(track.codec)), None)
             found = format_for(OPUS.codec, media.formats)
@@ -90,11 +91,22 @@ def choose_tracks(
     if not chosen:
         if refused:
             raise RemoteProtocolError(f"codecs not supported by client: {', '.join(refused)}")
-        raise RemoteProtocolError(
-            "the stream doesn't contain any supported codec, which are currently "
-            f"{names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}{_advice(tracks, transcodes_audio)}"
-        )
+        raise RemoteProtocolError(f"{_NO_CODEC}{_advice(tracks, transcodes_audio)}")
     return chosen
+
+
+def _first_supported(
+    tracks: Sequence[Track], codecs: tuple[type[Codec], ...], formats: Sequence[Format], mid: str, refused: list[str]
+) -> SentTrack | None:
+    """Return the best track with one of these codecs for which there is a format; the others go to ``refused``."""
+    candidates = [track for track in tracks if isinstance(track.codec, codecs)]
+    candidates.sort(key=lambda track: codecs.index(type(track.codec)))
+    for track in candidates:
+        found = format_for(track.codec, formats)
+        if found is not None:
+            return SentTrack(track, mid, found)
+        refused.append(label(track.codec))
+    return None
 
 
 def _receiving(offer: RemoteDescription, kind: str) -> RemoteMedia | None:
@@ -211,6 +223,41 @@ def offer_to_receive() -> list[LocalMedia]:
     return [
         LocalMedia("video", "0", "recvonly", offered_formats("video"), extensions),
         LocalMedia("audio", "1", "recvonly", offered_formats("audio"), extensions),
+    ]
+
+
+def tracks_to_offer(tracks: Sequence[Track]) -> list[SentTrack]:
+    """Return the tracks of a stream for another server: at most one video and one audio track.
+
+    Raises UnsupportedCodec if there is none.
+    """
+    chosen: list[SentTrack] = []
+    for kind, codecs in _CODECS:
+        sent = _first_supported(tracks, codecs, offered_formats(kind), str(len(chosen)), [])
+        if sent is not None:
+            chosen.append(sent)
+    if not chosen:
+        raise UnsupportedCodec(_NO_CODEC)
+    return chosen
+
+
+def offer_to_send(chosen: Sequence[SentTrack], outgoing: Sequence[OutgoingTrack]) -> list[LocalMedia]:
+    """Return the media of an offer to send these tracks. ``outgoing`` corresponds to ``chosen``."""
+    medias: list[LocalMedia] = []
+    for item, out in zip(chosen, outgoing, strict=True):
+        resent = out.retransmission_ssrc if item.format.retransmission is not None else None
+        source = Source(out.ssrc, STREAM_NAME, item.track.kind, resent)
+        medias.append(LocalMedia(item.track.kind, item.mid, "sendonly", [item.format], source=source))
+    return medias
+
+
+def accept_sending(answer: RemoteDescription, chosen: Sequence[SentTrack]) -> list[SentTrack]:
+    """Return those of the offered tracks that the other side receives, with the formats of its answer."""
+    medias = {media.mid: media for media in answer.medias if media.receives and not media.is_rejected}
+    return [
+        dataclasses.replace(item, format=found)
+        for item in chosen
+        if item.mid in medias and (found := format_for(item.track.codec, medias[item.mid].formats)) is not None
     ]
 
 

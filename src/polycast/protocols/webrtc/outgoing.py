@@ -29,6 +29,8 @@ MAXIMUM_PAYLOAD_SIZE: Final = 1188
 """Bytes of payload in a packet, so that it has 1,200 bytes with its header, like those of browsers. Including the tag
 of SRTP, UDP and IPv6, that is below the smallest MTU of IPv6 networks, 1,280."""
 
+B_FRAMES: Final = "the stream has B-frames, which browsers cannot show in WebRTC"
+
 _MARKER: Final = 0x80
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -14,8 +13,6 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import CannotPublish
 from polycast.hub.path import Path
 from polycast.hub.stream import Stream
-from polycast.media.frame import Frame
-from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest
 from polycast.media.track import Track
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.http.connection import HttpConnection
@@ -26,15 +23,15 @@ from polycast.net.interfaces import interface_addresses
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.pages import Pages
 from polycast.protocols.tcp_server import TcpServer
-from polycast.protocols.transcoding import TranscodedTrack, transcoded_track
+from polycast.protocols.transcoding import transcoded_track
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_ports import MediaPorts
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
+from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
-from polycast.protocols.webrtc.transcoded import TranscodedOutgoingTrack
 from polycast.transcode.audio import OPUS
 from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import parse_description
@@ -48,35 +45,6 @@ MAXIMUM_UNCONNECTED: Final = 1_000
 
 RESOLVE_SECONDS: Final = 5.0
 """Seconds that the start waits for the addresses of ``webrtcAdditionalHosts``."""
-
-
-class OutgoingStream:
-    """The tracks of one stream for all viewers, on one clock."""
-
-    def __init__(self) -> None:
-        self._tracks: dict[int, OutgoingTrack] = {}
-        self._origin: int | None = None
-
-    def track(self, track: Track) -> OutgoingTrack:
-        """Return a track, created for the first viewer."""
-        outgoing = self._tracks.get(track.index)
-        if outgoing is None:
-            outgoing = self._tracks[track.index] = OutgoingTrack(track, self._wall_time_of)
-        return outgoing
-
-    def transcoded(self, transcoded: TranscodedTrack) -> OutgoingTrack:
-        """Return a transcoded track, created for the first viewer."""
-        track = transcoded.track
-        outgoing = self._tracks.get(track.index)
-        if outgoing is None:
-            outgoing = self._tracks[track.index] = TranscodedOutgoingTrack(transcoded, self._wall_time_of)
-        return outgoing
-
-    def _wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
-        elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
-        if self._origin is None:
-            self._origin = time.time_ns() - elapsed
-        return WallTime(self._origin + elapsed)
 
 
 class WebRtcServer(TcpServer):

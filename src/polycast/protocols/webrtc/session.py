@@ -36,7 +36,7 @@ from polycast.protocols.webrtc.negotiation import (
     missing_sound,
     received_extension,
 )
-from polycast.protocols.webrtc.outgoing import OutgoingTrack
+from polycast.protocols.webrtc.outgoing import B_FRAMES, OutgoingTrack
 from polycast.protocols.webrtc.peer import LitePeer, PeerState
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
 from polycast.wire.webrtc.candidates import TCP, UDP, Candidate
@@ -49,10 +49,9 @@ from polycast.wire.webrtc.description import (
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
 
-_B_FRAMES: Final = "the stream has B-frames, which browsers cannot show in WebRTC"
 _B_FRAMES_REMEDY: Final = "encode without B-frames, or read the stream over HLS"
-REORDERING: Final = f"{_B_FRAMES}; they are dropped ({_B_FRAMES_REMEDY})"
-REORDERING_REFUSED: Final = f"{_B_FRAMES} (webrtcReorder is 'refuse'): {_B_FRAMES_REMEDY}"
+REORDERING: Final = f"{B_FRAMES}; they are dropped ({_B_FRAMES_REMEDY})"
+REORDERING_REFUSED: Final = f"{B_FRAMES} (webrtcReorder is 'refuse'): {_B_FRAMES_REMEDY}"
 
 _TICK_TOLERANCE: Final = 0.5
 """Seconds: `tick` is only called once a second."""

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import contextlib
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.media.track import Track
-from polycast.net.dtls import DtlsIdentity
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.protocols.webrtc.client_peer import ClientPeer
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.negotiation import ReceivedTrack, accept_answer, offer_to_receive, received_extension
+from polycast.protocols.webrtc.offer import Offer
 from polycast.protocols.webrtc.peer import PeerState
-from polycast.protocols.webrtc.whep_client import SignallingClient
+from polycast.protocols.webrtc.signalling_client import SignallingClient
 from polycast.wire.webrtc.description import (
     MID_EXTENSION,
     TRANSPORT_SEQUENCE_EXTENSION,
     RemoteDescription,
-    parse_description,
 )
-from polycast.wire.webrtc.ice import make_credentials
-from polycast.wire.webrtc.local_description import LocalDescription
-from polycast.wire.webrtc.srtp_profiles import PROFILES
 
 TICK_SECONDS: Final = 0.05
 """Seconds between two checks of timeouts."""
@@ -45,24 +41,14 @@ class WhepPuller(Puller):
             self.url, settings.source_fingerprint, settings.whep_bearer_token, context.read_timeout
         )
         try:
-            identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
-            credentials = make_credentials(secrets.token_bytes)
-            offer = LocalDescription(
-                session_id=secrets.randbits(62),
-                credentials=credentials,
-                fingerprint=identity.fingerprint,
-                setup="actpass",
-                medias=offer_to_receive(),
-                is_ice_lite=False,
-            )
-            body = await client.offer(offer.serialize())
-            try:
-                answer = parse_description(body)
-                received = accept_answer(answer)
-            except RemoteProtocolError as error:
-                raise PullError(f"invalid answer: {error}") from error
-            session = _Session(context, answer, received)
-            session.connect(ClientPeer(context.loop, identity, answer, credentials, session))
+            with contextlib.closing(Offer(offer_to_receive())) as offer:
+                answer = await offer.send(client)
+                try:
+                    received = accept_answer(answer)
+                except RemoteProtocolError as error:
+                    raise PullError(f"invalid answer: {error}") from error
+                session = _Session(context, answer, received)
+                session.connect(ClientPeer(context.loop, offer, answer, session))
             try:
                 await session.run()
             finally:

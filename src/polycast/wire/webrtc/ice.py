@@ -105,6 +105,11 @@ class LiteAgent:
         return Message(MessageType.ERROR, message.transaction_id, attributes).serialize(self.credentials.password)
 
 
+def is_usable(candidate: Candidate) -> bool:
+    """Return whether a controlling agent can check a candidate: neither a name nor TCP."""
+    return candidate.transport == UDP and candidate.component == 1 and candidate.is_ip_address
+
+
 class PairState(Enum):
     """State of a candidate pair (RFC 8445 section 6.1.2.6), without those that only exist with several components."""
 
@@ -159,9 +164,8 @@ class ControllingAgent:
         """Add candidates of the peer. Names, TCP, and those above the limit are ignored."""
         known = {pair.address for pair in self._pairs}
         for candidate in candidates:
-            usable = candidate.transport == UDP and candidate.component == 1 and candidate.is_ip_address
             address = candidate.address, candidate.port
-            if usable and address not in known and len(self._pairs) < MAXIMUM_CANDIDATES:
+            if is_usable(candidate) and address not in known and len(self._pairs) < MAXIMUM_CANDIDATES:
                 known.add(address)
                 self._pairs.append(_Pair(candidate))
         self._pairs.sort(key=lambda pair: -pair.candidate.priority)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polycast.protocols.webrtc.whep_client import SignallingClient
+from polycast.protocols.webrtc.signalling_client import SignallingClient
 
 
 @pytest.mark.parametrize(

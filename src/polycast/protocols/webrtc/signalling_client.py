@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from polycast.config.redact import redact
 from polycast.net.dial import client_context
+from polycast.net.http_client import describe_http_failure
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 
@@ -20,8 +22,17 @@ _SDP: Final = "application/sdp"
 
 
 def http_address(url: str) -> str:
-    """Return the HTTP address of a ``whep://``, ``wheps://``, ``whip://`` or ``whips://`` URL, without credentials."""
-    parts = urlsplit(url)
+    """Return the HTTP address of a ``whep://``, ``wheps://``, ``whip://`` or ``whips://`` URL, without credentials.
+
+    Raises PullError if the URL is invalid.
+    """
+    try:
+        parts = urlsplit(url)
+        is_valid = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise PullError(f"invalid URL: '{redact(url)}'")
     netloc = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(scheme=_SCHEMES[parts.scheme], netloc=netloc, fragment=""))
 
@@ -30,7 +41,10 @@ class SignallingClient:
     """One session: its offer, its answer and its end."""
 
     def __init__(self, url: str, fingerprint: str, bearer_token: str, timeout: float) -> None:
-        """``timeout`` is in seconds. Raises PullError if the fingerprint is invalid."""
+        """A password without a user is a bearer token. ``timeout`` is in seconds.
+
+        Raises PullError if the URL or the fingerprint is invalid.
+        """
         import httpx2  # slow to import, and only needed for this kind of source
 
         self._library = httpx2
@@ -42,13 +56,14 @@ class SignallingClient:
         except ValueError as error:
             raise PullError(str(error)) from error
         headers = {"User-Agent": USER_AGENT}
-        if bearer_token:
-            headers["Authorization"] = f"Bearer {bearer_token}"
-        credentials = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        token = bearer_token or (password if not user else "")
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         self._client = httpx2.AsyncClient(
             verify=context,
             headers=headers,
-            auth=httpx2.BasicAuth(*credentials) if credentials and not bearer_token else None,
+            auth=httpx2.BasicAuth(user, password) if user and not token else None,
             timeout=timeout,
             trust_env=False,
         )
@@ -93,7 +108,7 @@ class SignallingClient:
         except library.TimeoutException as error:
             raise PullError(f"no answer in time ({address})") from error
         except (library.HTTPError, library.InvalidURL) as error:
-            raise PullError(f"{error or type(error).__name__} ({address})") from error
+            raise PullError(f"{describe_http_failure(error)} ({address})") from error
 
 
 def _reason(response: httpx2.Response) -> str:
