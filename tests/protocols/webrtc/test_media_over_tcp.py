@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+import socket
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from polycast.protocols.webrtc import peer as peer_module
 from polycast.protocols.webrtc import stream_port
 from polycast.protocols.webrtc.server import WebRtcServer
 from polycast.protocols.webrtc.session import ViewerSession
+from polycast.protocols.webrtc.stream_port import MediaConnection
 from polycast.wire.webrtc.framing import MAXIMUM_SIZE, frame
 from polycast.wire.webrtc.ice import Credentials
 from polycast.wire.webrtc.stun import AttributeType, Message, MessageType, parse_message
@@ -128,6 +130,10 @@ async def slow_viewer(fixture: Fixture, gateway: TcpGateway) -> Any:
         for data, key in encoded("libvpx", 3):
             write(data, key)
         await receive(video.receiver.track, 1)
+        # Otherwise the system takes some megabytes before anything waits in the queue.
+        media = viewer_session(fixture.server).peer.socket
+        assert isinstance(media, MediaConnection)
+        media.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         yield video.receiver.track, write, publication
 
 
