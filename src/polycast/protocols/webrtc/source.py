@@ -67,6 +67,7 @@ class _Session:
         self._peer: ClientPeer | None = None
         self._incoming: Incoming | None = None
         self._ended: asyncio.Future[None] = context.loop.create_future()
+        self._ended.add_done_callback(lambda done: done.exception() if not done.cancelled() else None)
         self._last_packet = context.loop.time()
 
     def connect(self, peer: ClientPeer) -> None:
