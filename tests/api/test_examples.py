@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.api.conftest import PATIENCE, Loop, psnr
+from tests.browser import launch, require_chromium
 
 import polycast
 
@@ -164,6 +166,42 @@ def test_two_cameras() -> None:
     assert best_psnr(picture[:, 640:]) > 30
 
 
+LOOK = """(() => {
+  const video = document.querySelector("video"), canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0);
+  return [[600, 20], [320, 100], [600, 400]].map(([x, y]) => [...context.getImageData(x, y, 1, 1).data.slice(0, 3)]);
+})()"""
+
+
+async def test_camera_from_browser(tmp_path: Path) -> None:
+    """Chromium's camera is green with a yellow disc; the program puts a black bar with white text over it."""
+    flags = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
+        "--allow-loopback-in-peer-connection",
+        "--disable-features=WebRtcHideLocalIpsWithMdns",
+    )
+    require_chromium()
+    with running("camera_from_browser", "--any-port", "--seconds", "600") as process:
+        camera, result = printed(process, "camera"), printed(process, "result")
+        async with launch(tmp_path, *flags) as browser:
+            await browser.open(f"{camera}?autostart=yes")
+            page = await browser.open(result)
+            await page.wait_for("document.querySelector('#player').dataset.state === 'running'", 60)
+            await page.wait_for("document.querySelector('video').currentTime > 1", 60)
+            bar, above, below = await page.evaluate(LOOK)
+            delay = float((await asyncio.to_thread(printed, process, "delay")).removesuffix(" ms"))
+    assert max(bar) < 60
+    assert above[1] > 90, above
+    assert below[1] > 90, below
+    print(f"delay: {delay:.0f} ms")
+    assert -50 < delay < 5000
+
+
 def test_jupyter_display(capsys: pytest.CaptureFixture[str]) -> None:
     ipython = pytest.importorskip("IPython.display")
     assert ipython is not None
@@ -190,8 +228,6 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (await client.get("/streams")).json() == {}
             assert (await client.get("/snapshot/cam")).status_code == 404
             async with server.publish("cam", size=SIZE) as video:
-                import asyncio
-
                 asking = asyncio.ensure_future(client.get("/snapshot/cam"))
                 while not asking.done():
                     await video.write_async(image, key=True)
