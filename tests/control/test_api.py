@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.control.support import Server, running
+from tests.support.connections import open_connection
 from tests.support.rtp import key_unit, rtp
 from tests.support.waiting import PATIENCE
 
@@ -226,7 +227,7 @@ async def test_a_client_that_stops_within_its_body_is_disconnected(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polycast.net.http.server.REQUEST_TIMEOUT", 0.05)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.app.control.ports["apiAddress"])
+    reader, writer = await open_connection("127.0.0.1", server.app.control.ports["apiAddress"])
     writer.write(b"POST /v1/config/set HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert b"408" in await asyncio.wait_for(reader.readline(), 5)
     writer.close()

@@ -14,6 +14,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.control.support import running
+from tests.support.connections import open_connection
 from tests.support.waiting import PATIENCE
 
 from polycast.net.http import hosts
@@ -134,7 +135,7 @@ async def test_junk_in_headers(name: str, value: bytes) -> None:
     async with running(pprof=True, apiUser="u", apiPass="p") as server:
         for service, path in SERVICES:
             port = server.app.control.ports[f"{service}Address"]
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await open_connection("127.0.0.1", port)
             host = b"" if name == "host" else b"Host: h\r\n"
             writer.write(b"GET %b HTTP/1.1\r\n%b%b: %b\r\n\r\n" % (path.encode(), host, name.encode(), value))
             status = int((await reader.readuntil(b"\r\n")).split()[1])
@@ -192,8 +193,8 @@ async def test_clients_that_ask_for_nothing_are_closed(service: str, monkeypatch
     monkeypatch.setattr("polycast.net.http.server.REQUEST_TIMEOUT", 0.05)
     async with running(pprof=True) as server:
         port = server.app.control.ports[f"{service}Address"]
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        half = await asyncio.open_connection("127.0.0.1", port)
+        silent = [await open_connection("127.0.0.1", port) for _ in range(3)]
+        half = await open_connection("127.0.0.1", port)
         half[1].write(b"GET / HTTP/1.1\r\nHost: ")
         for reader, writer in silent:
             assert await asyncio.wait_for(reader.read(), PATIENCE) == b""

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar, cast
 
 import trustme
 from tests.protocols.rtsp.support import RtspClient, loaded
+from tests.support.connections import open_connection
 from tests.support.running import Clock, Lines, application
 from tests.support.waiting import PATIENCE, until
 from tests.wire.rtmp.support import AUDIO, IDR, SEED, SIMPLE_HANDSHAKE, SLICE, VIDEO, messages_of, wire
@@ -285,7 +286,7 @@ class RawClient:
 
     @classmethod
     async def connect(cls, port: int) -> Self:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+        return cls(*await open_connection("127.0.0.1", port))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 import pytest
+from tests.support.connections import open_connection
 from tests.support.rtp import PPS as PPS
 from tests.support.rtp import SPS as SPS
 from tests.support.rtp import key_unit as key_unit
@@ -244,7 +245,7 @@ class RtspClient:
     @classmethod
     async def connect(cls, port: int, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Self:
         name = "localhost" if tls is not None else None
-        reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=name)
+        reader, writer = await open_connection(host, port, ssl=tls, server_hostname=name)
         return cls(reader, writer)
 
     async def close(self) -> None:

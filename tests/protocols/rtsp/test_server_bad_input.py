@@ -22,6 +22,7 @@ from tests.protocols.rtsp.support import (
     sdp,
     slice_unit,
 )
+from tests.support.connections import open_connection
 
 from polycast.log import _Formatter
 
@@ -402,7 +403,7 @@ async def test_publisher_that_stalls_within_a_frame(it: Fixture, pair: Pair) -> 
 
 async def test_thousand_connections_that_send_nothing(it: Fixture, pair: Pair) -> None:
     async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", it.port, limit=16)
+        return await open_connection("127.0.0.1", it.port, limit=16)
 
     silent = [each for _ in range(10) for each in await asyncio.gather(*(connect() for _ in range(100)))]
     await it.until(lambda: it.connection_count == 1002)
