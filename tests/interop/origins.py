@@ -42,7 +42,7 @@ rtmp {{
   access_log off;
   server {{
     listen 127.0.0.1:{rtmp};
-    application live {{ live on; hls on; hls_path {folder}/rtmp; hls_fragment 1s; hls_playlist_length 10s; }}
+    application live {{ live on; hls on; hls_path {folder}/rtmp; hls_fragment 1s; hls_playlist_length 60s; }}
   }}
 }}
 http {{
@@ -105,6 +105,10 @@ def publisher(media: Path, *outputs: list[str | Path]) -> list[str | Path]:
     return tools.ffmpeg("-re", "-i", media, *(word for output in outputs for word in [*copy, *output]))
 
 
+# On a busy machine, who reads seven segments behind has missed some.
+SETTINGS = "hlsSegmentCount: 60\npaths:\n  all:\n"
+
+
 @contextlib.contextmanager
 def polycast(folder: Path, media: Path, net: tools.Network) -> Iterator[Origin]:
     """Polycast: three processes, one for each variant of HLS; the first of them serves RTSP and RTMP."""
@@ -116,7 +120,7 @@ def polycast(folder: Path, media: Path, net: tools.Network) -> Iterator[Origin]:
             home.mkdir()
             for file in ("server.crt", "server.key", "ca.crt"):
                 shutil.copy(folder / file, home)
-            servers[variant] = stack.enter_context(tools.run_server(home, net=net, rtmp=True, hls=variant))
+            servers[variant] = stack.enter_context(tools.run_server(home, SETTINGS, net=net, rtmp=True, hls=variant))
         for name in MEDIA:
             outputs: list[list[str | Path]] = [
                 ["-f", "rtsp", "-rtsp_transport", "tcp", server.url(name)] for server in servers.values()
@@ -229,5 +233,5 @@ def hls_outputs(
         home = folder / f"{kind}-{media}"
         home.mkdir()
         playlist = home / ("%v.m3u8" if "-var_stream_map" in options else "index.m3u8")
-        outputs.append(["-f", "hls", "-hls_time", "1", "-hls_list_size", "8", *options, playlist])
+        outputs.append(["-f", "hls", "-hls_time", "1", "-hls_list_size", "60", *options, playlist])
     return outputs

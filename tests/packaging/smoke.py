@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,10 +44,16 @@ class Server:
         self.ports = ports
         self.seconds_to_start = seconds
 
-    def get(self, service: str, path: str) -> bytes:
-        """Return what an HTTP service answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}{path}", timeout=PATIENCE) as answer:
-            assert answer.status == 200
+    def get(self, service: str, path: str, status: int = 200) -> bytes:
+        """Return what an HTTP service answers, with this status: a page, if that is an error."""
+        address = f"http://127.0.0.1:{self.ports[service]}{path}"
+        request = urllib.request.Request(address, headers={"Accept": "*/*" if status == 200 else "text/html"})
+        try:
+            answer = urllib.request.urlopen(request, timeout=PATIENCE)
+        except urllib.error.HTTPError as refused:
+            answer = refused
+        with answer:
+            assert answer.status == status
             body = answer.read()
         assert isinstance(body, bytes)
         return body
@@ -62,7 +69,7 @@ class Server:
         with socket.create_connection(("127.0.0.1", self.ports["RTMP"]), timeout=PATIENCE) as client:
             client.sendall(b"\x03" + bytes(1536))
             assert client.recv(1) == b"\x03"
-        page = self.get("HLS", "/cam/").decode()
+        page = self.get("HLS", "/cam/", 404).decode()  # nobody publishes
         assert "<video" in page
         script = re.search(r'src="([^"]*hls\.min\.js)"', page) or re.search(r'src="([^"]*\.js)"', page)
         assert script is not None

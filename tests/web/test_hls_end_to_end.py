@@ -114,7 +114,7 @@ async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path)
     for run in ("first", "again"):
         with server.publishing("live/cam", protocol, *PICTURE, *SOUND, *ENCODERS):
             for moment, seconds in (("from the start", WATCH_SECONDS), ("joined later", WATCH_SECONDS / 2)):
-                await page.wait_for("polycast.supervisor.state === 'playing' && polycast.video.currentTime > 0", 30)
+                await page.wait_for("polycast.supervisor.state === 'playing' && polycast.video.currentTime > 0")
                 await page.evaluate("new Promise(resolve => setTimeout(resolve, 4000))")  # it catches up to live
                 found = await watch(page, seconds)
                 check(found, page, f"{server.variant} over {protocol}, {run}, {moment}", limit)
@@ -124,7 +124,7 @@ async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path)
                 else:
                     break
         if run == "first":
-            await page.wait_for("document.getElementById('title').textContent === 'The stream has stopped'", 30)
+            await page.wait_for("document.getElementById('title').textContent === 'The stream has stopped'")
     return page
 
 

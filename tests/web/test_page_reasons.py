@@ -57,7 +57,7 @@ async def says(page: Page, title: str, *advice: str) -> None:
     shown = "document.getElementById('title').textContent"
     said = "document.getElementById('advice').textContent"
     conditions = [f"{shown} === {json.dumps(title)}", *(f"{said}.includes({json.dumps(part)})" for part in advice)]
-    await page.wait_for(" && ".join(conditions), 20)
+    await page.wait_for(" && ".join(conditions))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_codecs(server: HlsServer, browser: Browser, codec: str, title: st
 async def test_a_video_that_is_left_out(server: HlsServer, browser: Browser) -> None:
     with server.publishing("live/half", "rtsp", *PICTURE, *SOUND, *CODECS["VP8"], "-c:a", "aac"):
         page = await browser.open(f"{server.base}/live/half/?info=1")
-        await page.wait_for("!document.getElementById('soundOnly').hidden", 30)
+        await page.wait_for("!document.getElementById('soundOnly').hidden")
         text = await page.evaluate("document.getElementById('soundOnly').innerText")
         assert text.strip() == "Audio only: HLS does not carry VP8 video here"
         await page.wait_for("document.getElementById('info').innerText.includes('VP8 video')")

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.browser import Browser, Page, launch
 from tests.interop import tools
+from tests.support.waiting import until
 from tests.web.page_server import EMBEDDING, PREFIX, Publisher, Site, serve
 
 pytestmark = pytest.mark.interop
@@ -81,7 +82,7 @@ async def test_the_picture_moves_and_survives_a_break(
         assert await page.evaluate(TITLE) == ""
         assert await page.evaluate(COLOURS) >= 8
         assert (await page.screenshot(tmp_path / f"playing{run}.png")).startswith(b"\x89PNG")
-        assert await page.evaluate("document.getElementById('live').dataset.state") == "live"
+        await page.wait_for("document.getElementById('live').dataset.state === 'live'")
         figures = await page.evaluate("document.getElementById('info').innerText")
         for figure in ("640 × 360", "H.264 video, AAC audio", "bit/s", "frames/s"):
             assert figure in figures
@@ -116,19 +117,22 @@ async def test_keys_and_buttons(site: Site, publisher: Publisher, browser: Brows
     assert await page.evaluate("polycast.video.muted")
     await page.wait_for("!document.getElementById('unmute').hidden")
     await page.click("#unmute")
-    await page.wait_for("!polycast.video.muted && document.getElementById('unmute').hidden", 2)
+    await page.wait_for("!polycast.video.muted && document.getElementById('unmute').hidden")
     assert await page.evaluate("document.activeElement.id") == "mute"
     await page.press("m")
-    await page.wait_for("polycast.video.muted && document.getElementById('mute').title === 'Unmute (m)'", 2)
+    await page.wait_for("polycast.video.muted && document.getElementById('mute').title === 'Unmute (m)'")
     await page.press("i")
-    await page.wait_for("!document.getElementById('info').hidden", 2)
+    await page.wait_for("!document.getElementById('info').hidden")
     await page.press("k")
     await page.wait_for("polycast.video.paused && document.getElementById('live').dataset.state === 'behind'")
     # Far enough behind that going to live is a jump.
     await page.wait_for("polycast.supervisor.secondsBehind > 3")
     before = await page.evaluate("polycast.video.currentTime")
+    await page.evaluate(
+        "polycast.video.addEventListener('seeking', () => { self.target = polycast.video.currentTime; }, {once: true})"
+    )
     await page.press("ArrowRight")
-    await page.wait_for(f"!polycast.video.paused && polycast.video.currentTime > {before} + 2.8", 2.5)
+    await page.wait_for(f"!polycast.video.paused && self.target > {before} + 1")
     await page.press("f")
     await page.wait_for("document.fullscreenElement?.id === 'player'")
     await page.press("f")
@@ -136,7 +140,7 @@ async def test_keys_and_buttons(site: Site, publisher: Publisher, browser: Brows
     # The space bar on a button works that button, not the player.
     await page.evaluate("document.getElementById('infoButton').focus()")
     await page.press(" ")
-    await page.wait_for("document.getElementById('info').hidden && !polycast.video.paused", 2)
+    await page.wait_for("document.getElementById('info').hidden && !polycast.video.paused")
 
 
 async def test_embedded(site: Site, publisher: Publisher, browser: Browser) -> None:
@@ -165,11 +169,9 @@ async def test_another_site_embeds_it(site: Site, publisher: Publisher, browser:
     page = await browser.open(f"http://localhost:{site.port}{EMBEDDING}")
     # The browser keeps what happens in a frame of another origin to itself. A segment of later is fetched only by a
     # player that plays on.
-    for _ in range(200):
-        if any(urlsplit(target).path.endswith("/1-5.m4s") for target in site.requests):
-            break
-        await page.evaluate("new Promise(resolve => setTimeout(resolve, 100))")
-    else:
+    try:
+        await until(lambda: any(urlsplit(target).path.endswith("/1-5.m4s") for target in site.requests))
+    except AssertionError:
         pytest.fail(await page.describe())
     assert (await page.screenshot(tmp_path / "embedded.png")).startswith(b"\x89PNG")
     assert unexpected(page) == []
@@ -212,7 +214,7 @@ async def test_troubles_are_told_in_plain_words(site: Site, browser: Browser) ->
     await page.wait_for(f"{TITLE} === 'You are offline'")
     site.playlist = None
     await page.offline(False)
-    await page.wait_for(f"{TITLE} === 'Waiting for the stream'", 30)
+    await page.wait_for(f"{TITLE} === 'Waiting for the stream'")
     assert await lines(page, "[role=status]") == [
         "Waiting for the stream",
         "Nobody is publishing it at the moment. Playback starts automatically.",
@@ -277,7 +279,7 @@ async def test_a_stalled_live_stream_is_restarted(
     page = await browser.open(f"{site.address}{PREFIX}")
     await page.wait_for(PLAYING)
     publisher.suspend()
-    await page.wait_for(f"{TITLE} === 'No new pictures are arriving'", 25)
+    await page.wait_for(f"{TITLE} === 'No new pictures are arriving'")
     publisher.stop()
     publisher.start()
     await page.wait_for(PLAYING)

@@ -104,7 +104,8 @@ def address(fixture: Fixture, name: str) -> str:
 
 async def watch(page: Page) -> dict[str, Any]:
     """Watch the picture for a while; return what was seen."""
-    await page.wait_for("document.querySelector('#player').dataset.state === 'running'", 30)
+    await page.wait_for("document.querySelector('#player').dataset.state === 'running'")
+    await page.wait_for("document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames > 0")
     found: dict[str, Any] = await page.evaluate(WATCH % (WATCH_SECONDS * 1000))
     print(f"{found['frames']} frames in {WATCH_SECONDS} s, longest freeze {found['gap']:.0f} ms")
     return found
@@ -175,12 +176,12 @@ async def test_chromium_hears_what_is_converted_and_else_says_why_not(tmp_path: 
             await published(fixture, "cam")
             async with chromium(tmp_path) as browser:
                 page = await browser.open(address(fixture, "cam"))
-                await page.wait_for("document.querySelector('#player').dataset.state === 'running'", 30)
+                await page.wait_for("document.querySelector('#player').dataset.state === 'running'")
                 if is_converted:
-                    await page.wait_for(f"({HEARD})", 30)
+                    await page.wait_for(f"({HEARD})")
                     assert await page.evaluate("document.querySelector('#notice').hidden")
                 else:
-                    await page.wait_for("!document.querySelector('#notice').hidden", 30)
+                    await page.wait_for("!document.querySelector('#notice').hidden")
                     notice = await page.evaluate("document.querySelector('#notice').textContent")
                     assert notice == (
                         "There is no sound, because WebRTC does not carry AAC; "
@@ -197,7 +198,7 @@ async def test_chromium_is_told_of_b_frames(tmp_path: Path) -> None:
             async with chromium(tmp_path) as browser:
                 page = await browser.open(address(fixture, "cam"))
                 title = "Browsers cannot show this stream over WebRTC"
-                await page.wait_for(f"document.querySelector('#title').textContent === '{title}'", 30)
+                await page.wait_for(f"document.querySelector('#title').textContent === '{title}'")
                 advice = await page.evaluate("document.querySelector('#advice').textContent")
                 assert "B-frames" in advice
                 assert "webrtcReorder: drop" in advice
@@ -206,7 +207,7 @@ async def test_chromium_is_told_of_b_frames(tmp_path: Path) -> None:
 async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
     async with running() as fixture, chromium(tmp_path) as browser:
         publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes")
-        await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'", 30)
+        await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'")
         await published(fixture, "cam")
         viewer = await browser.open(address(fixture, "cam"))
         found = await watch(viewer)
