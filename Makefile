@@ -2,6 +2,8 @@
 # Stamp files in .venv make repeated runs quick; `make clean` starts over.
 
 SHELL := /bin/bash
+# Where Python keeps no compiled code, each worker compiles all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SECONDS_PER_TARGET ?= 10
@@ -31,20 +33,12 @@ COMPLETENESS_TESTS := $(addprefix tests/,test_codec_table.py test_live_keys.py t
 check: lint ## style, types, the tests of the inner layers, and whether anything was forgotten, in about a minute
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS) $(COMPLETENESS_TESTS)
 
-# Most tests wait for other programs, so that three workers do not disturb each other on two processors. What judges how a
-# picture moves in a browser, or measures memory, runs alone.
-WORKERS ?= 3
-ALONE := tests/web tests/soak
+# Most tests wait for other programs, so that many of them do not disturb each other on two processors.
+# tests/support/schedule.py says which of them run on the same worker, and in which order.
+WORKERS ?= 6
 
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
-ifdef PYTEST_ARGS
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
-else
-	@failed=; \
-	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(ALONE)) || failed="first"; \
-	$(PYTHON) -m pytest -q $(ALONE) || failed="$${failed:+$$failed and }second"; \
-	if [ -n "$$failed" ]; then echo "tests failed in the $$failed run" >&2; exit 1; fi
-endif
+	@$(PYTHON) -m pytest $(or $(PYTEST_ARGS),-q -n $(WORKERS) --dist loadscope)
 
 lint: $(VENV)/.test ## check style and types
 	@$(VENV)/bin/ruff check .

@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from tests.support.schedule import FIRST, TESTS, rank, sort
+from tests.support.schedule import FIRST, SHARED, TESTS, TOGETHER, group, rank, sort
 
 
 def test_slow_files_are_scheduled_first() -> None:
@@ -19,6 +19,29 @@ def test_slow_files_are_scheduled_first() -> None:
     assert rank(TESTS / "test_cli.py") == rank(TESTS.parent / "other.py") == len(FIRST)
 
 
-@pytest.mark.parametrize("name", FIRST)
+READERS = "tests/interop/test_hls_readers.py"
+MATRIX = "tests/interop/test_rtmp_matrix.py"
+COPIES = "tests/interop/test_rtmp_copies.py"
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("tests/wire/test_sdp.py::test_a[b-c]", "tests/wire/test_sdp.py"),
+        ("tests/web/test_web_player.py::test_a[b-c]", "web"),
+        ("tests/api/test_examples.py::test_a[b-c]", "tests/api/test_examples.py::test_a[b-c]"),
+        (f"{READERS}::test_read[rtsp-mpegts-ffmpeg]", f"{READERS}::[rtsp-mpegts"),
+        (f"{READERS}::test_copy[rtsp-mpegts]", f"{READERS}::[rtsp-mpegts"),
+        (f"{MATRIX}::test_read[current-ffmpeg-rtmps-rtmp2src-rtmp]", f"{MATRIX}::[current-ffmpeg-rtmps-"),
+        (f"{MATRIX}::test_other", MATRIX),
+        (f"{COPIES}::test_copies[h264-aac-b-frames-current-ffmpeg]", f"{COPIES}::[h264-aac-b-frames"),
+        (f"{COPIES}::test_copies[h264-aac-ffmpeg]", f"{COPIES}::[h264-aac"),
+    ],
+)
+def test_groups(test: str, expected: str) -> None:
+    assert group(test) == expected
+
+
+@pytest.mark.parametrize("name", [*FIRST, *SHARED, *TOGETHER])
 def test_the_first_reference_exists(name: str) -> None:
     assert (TESTS / name).exists()

@@ -1,18 +1,54 @@
-"""In which order several workers of pytest-xdist run the tests, so that they finish at about the same time.
+"""Which tests of several workers of pytest-xdist run one after the other, and in which order.
 
 Most tests wait for other programs. What takes long begins first, and the many short tests fill the gaps at the end.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).resolve().parent.parent
 
-FIRST = ("interop/test_hls_players.py", "interop", "chaos", "control", "api", "protocols", "packaging")
+FIRST = (
+    "web/test_hls_end_to_end.py",
+    "web",
+    "interop/test_hls_players.py",
+    "interop/test_hls_readers.py",
+    "interop/test_sources_matrix.py",
+    "interop",
+    "api/test_examples.py",
+    "chaos",
+    "control",
+    "soak",
+    "protocols",
+    "packaging",
+    "api",
+)
 """Folders and files of ``tests`` in the order in which they begin; the others follow."""
+
+TOGETHER = ("web",)
+"""Folders whose tests run one after the other: a machine with two processors has not enough for many browsers."""
+
+WHOLE_NAME = r".+"
+
+SHARED = {
+    "api/test_examples.py": WHOLE_NAME,
+    "chaos/test_hostile_clients.py": WHOLE_NAME,
+    "chaos/test_origin_process.py": WHOLE_NAME,
+    # The media; the protocol of the publisher and the server's variant; the publisher and its protocol.
+    "interop/test_rtmp_copies.py": r"\[.+?(?=-current-ffmpeg\]|-ffmpeg\])",
+    "interop/test_hls_readers.py": r"\[\w+-\w+",
+    "interop/test_rtmp_matrix.py": r"\[.+?-(udp|tcp|rtmps?)-",
+    "interop/test_rtsp_matrix.py": r"\[.+?-(udp|tcp|tls)-",
+}
+"""Files whose tests need not run on the same worker, except those with the same part in their names: they share what
+takes long to start. So do the tests of these files without such a part, and those of any other file."""
 
 
 def sort(items: list[pytest.Item]) -> None:
@@ -20,6 +56,7 @@ def sort(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank(item.path))
 
 
+@functools.cache
 def rank(path: Path) -> int:
     """Return how soon the tests of a file begin: 0 for the first."""
     if path.is_relative_to(TESTS):
@@ -28,3 +65,25 @@ def rank(path: Path) -> int:
             if part in FIRST:
                 return FIRST.index(part)
     return len(FIRST)
+
+
+def group(test: str) -> str:
+    """Return the name of the tests that run on the same worker as one does; ``test`` is pytest's name of it."""
+    file, _, name = test.partition("::")
+    short = file.removeprefix(f"{TESTS.name}/")
+    if (folder := short.partition("/")[0]) in TOGETHER:
+        return folder
+    part = SHARED.get(short)
+    found = re.search(part, name) if part is not None else None
+    return f"{file}::{found[0]}" if found else file
+
+
+class Scheduler(LoadScopeScheduling):
+    """Distributes the tests by `group`, in their order."""
+
+    def __init__(self, config: pytest.Config, log: Any = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
