@@ -6,7 +6,8 @@ import pytest
 
 from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Size, load_bytes, replace
 from polycast.errors import ConfigurationError
-from polycast.protocols.rtsp.configuration import Protocol, RtspConfiguration
+from polycast.protocols.rtsp.configuration import RtspConfiguration
+from polycast.wire.rtsp.transport_choice import Protocol
 
 
 def configured(content: str = "", **variables: str) -> Configuration:

@@ -25,7 +25,9 @@ from polycast.config.fields import configuration_fields
 from polycast.errors import ConfigurationError
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.rtmp.configuration import RtmpConfiguration
-from polycast.protocols.rtsp.configuration import AuthMethod, Protocol, RtspConfiguration
+from polycast.protocols.rtsp.configuration import RtspConfiguration
+from polycast.wire.rtsp.authentication import AuthenticationMethod
+from polycast.wire.rtsp.transport_choice import Protocol
 
 
 def parse(text: str) -> Configuration:
@@ -78,7 +80,7 @@ def test_values_of_every_kind() -> None:
     rtsp, hls = configuration[RtspConfiguration], configuration[HlsConfiguration]
     assert rtsp.rtsp_transports == {Protocol.TCP}
     assert rtsp.rtsp_encryption is Encryption.OPTIONAL
-    assert rtsp.rtsp_auth_methods == (AuthMethod.DIGEST,)
+    assert rtsp.rtsp_auth_methods == (AuthenticationMethod.DIGEST,)
     assert hls.hls_segment_max_size == Size(1536 * 1024**2)
     assert [str(network) for network in hls.hls_trusted_proxies] == ["10.0.0.0/8", "::1/128"]
     assert str(rtsp.multicast_ip_range) == "239.0.0.0/24"
@@ -123,7 +125,7 @@ def test_text_stays_as_it_was_written() -> None:
         ("rtspAddress: ''", ":8554"),
         ("hlsAllowOrigin: ''", ("*",)),
         ("protocols: []", frozenset(Protocol)),
-        ("authMethods: []", (AuthMethod.BASIC, AuthMethod.DIGEST)),
+        ("authMethods: []", (AuthenticationMethod.BASIC, AuthenticationMethod.DIGEST)),
         ("serverKey:", "server.key"),
         ("rtmpServerKey: ''", "server.key"),
     ],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polycast.errors import UnsupportedCodec
 from polycast.transcode.codecs import AUDIO_ENCODINGS
+from polycast.transcode.encoder import layout_of, open_audio_encoder
 from polycast.transcode.pyav import import_av
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 BITRATE_PER_CHANNEL = 64_000
 OPUS_RATE = 48_000
+LOW_DELAY = {"application": "lowdelay", "frame_duration": "20"}
+"""Options of FFmpeg's Opus encoder; the duration is in milliseconds."""
 
 # Samples in a frame of codecs without a frame size: 20 ms at 8 kHz, the usual packet of G.711 (RFC 3551 section 4.2).
 G711_FRAME = 160
@@ -48,11 +51,18 @@ class AudioEncoder:
         settings.check()
         self._av = import_av()
         self._settings = settings
-        self._layout = "mono" if settings.channels == 1 else "stereo"
+        self._layout = layout_of(settings.channels)
         self._encoding = encoding = AUDIO_ENCODINGS[settings.codec]
         self._format = encoding.sample_format
         try:
-            self._context = self._open(encoding.encoder)
+            self._context = open_audio_encoder(
+                self._av,
+                encoding,
+                sample_rate=settings.sample_rate,
+                channels=settings.channels,
+                bitrate=settings.bitrate or BITRATE_PER_CHANNEL * settings.channels,
+                options=LOW_DELAY if settings.codec == "opus" else {},
+            )
         except self._av.error.FFmpegError as error:
             raise UnsupportedCodec(f"the encoder '{encoding.encoder}' cannot be opened: {error}") from error
         self._frame_size = int(self._context.frame_size) or G711_FRAME
@@ -119,18 +129,3 @@ class AudioEncoder:
         self._position += len(block)
         # The first packet of AAC and Opus contains the encoder delay, before the time of the first sample.
         return [(bytes(packet), int(packet.pts), self._frame_size) for packet in self._context.encode(sound)]
-
-    def _open(self, name: str) -> Any:
-        settings = self._settings
-        context = self._av.CodecContext.create(name, "w")
-        context.sample_rate = settings.sample_rate
-        context.layout = self._layout
-        context.format = self._format
-        context.time_base = Fraction(1, settings.sample_rate)
-        if self._encoding.has_bitrate:
-            context.bit_rate = settings.bitrate or BITRATE_PER_CHANNEL * settings.channels
-            context.flags |= self._av.codec.context.Flags.global_header
-        if name == "libopus":
-            context.options = {"application": "lowdelay", "frame_duration": "20"}
-        context.open()
-        return context

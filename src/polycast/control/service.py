@@ -16,7 +16,7 @@ from polycast.hub.errors import AccessDenied, Denial
 from polycast.log import Log
 from polycast.net.address import join_host_port, plain_host
 from polycast.net.http.asgi import Application, AsgiHandler
-from polycast.net.http.hosts import authority_of, host_of, is_host_allowed, is_origin_allowed
+from polycast.net.http.hosts import host_refusal, is_host_allowed, is_origin_allowed
 from polycast.net.http.origins import AllowedOrigins, allowed_origins
 from polycast.net.http.request import http_credentials
 from polycast.net.http.server import HttpServer
@@ -148,8 +148,7 @@ class Guard:
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
         """Return the response to requests that may come from a web page of another site."""
         if not is_host_allowed(request, self._controlled.configuration.allowed_hosts):
-            host = host_of(authority_of(request))
-            return _error(403, f"'{host}' is not a name of this server; names are added by allowedHosts", common)
+            return _error(403, host_refusal(request), common)
         if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins()):
             return _error(403, "requests from other web sites are not allowed (see apiAllowOrigins)", common)
         return None

@@ -20,6 +20,7 @@ from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.transcode.codecs import AUDIO_ENCODINGS, AudioEncoding
 from polycast.transcode.decoder import decoder_name, open_decoder
+from polycast.transcode.encoder import open_audio_encoder
 from polycast.transcode.pyav import import_av
 
 SAMPLE_RATE: Final = 48_000
@@ -51,6 +52,17 @@ class AudioTarget:
     def open(self, track: Track) -> AudioTranscoder:
         """Return what transcodes a track. Raises MissingDependency without PyAV."""
         return AudioTranscoder(track, self)
+
+    def open_encoder(self, av: Any) -> Any:
+        """Return the encoder of PyAV. Raises FFmpegError."""
+        return open_audio_encoder(
+            av,
+            self.encoding,
+            sample_rate=SAMPLE_RATE,
+            channels=CHANNELS,
+            bitrate=BITRATE,
+            options=dict(self.options),
+        )
 
 
 OPUS: Final = AudioTarget(
@@ -149,21 +161,9 @@ class AudioTranscoder:
         self._end = start + Fraction(sound.samples, sound.sample_rate)
         chain = self._chain
         if chain is None or not chain.accepts(sound):
-            encoder = chain.encoder if chain is not None else self._open_encoder()
+            encoder = chain.encoder if chain is not None else self._target.open_encoder(self._av)
             chain = self._chain = _Chain(self._av, sound, self._target, encoder)
         return chain.encode(sound, start)
-
-    def _open_encoder(self) -> Any:
-        encoding = self._target.encoding
-        encoder = self._av.CodecContext.create(encoding.encoder, "w")
-        encoder.sample_rate = SAMPLE_RATE
-        encoder.layout = "stereo"
-        encoder.format = encoding.sample_format
-        encoder.time_base = Fraction(1, SAMPLE_RATE)
-        encoder.bit_rate = BITRATE
-        encoder.options = dict(self._target.options)
-        encoder.open()
-        return encoder
 
 
 class _Chain:

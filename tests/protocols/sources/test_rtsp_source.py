@@ -22,7 +22,7 @@ from polycast.protocols.pull import SupervisedSource
 from polycast.protocols.rtsp import source_media
 from polycast.protocols.rtsp.multicast import MulticastAllocator
 from polycast.protocols.rtsp.source_connection import ClientConnection
-from polycast.wire.rtsp.authentication import ServerAuthenticator
+from polycast.wire.rtsp.authentication import AuthenticationMethod, ServerAuthenticator
 from polycast.wire.rtsp.client import PENDING_LIMIT
 from polycast.wire.rtsp.headers.credentials import Authorization
 from polycast.wire.rtsp.message import Headers, Request, Response
@@ -100,7 +100,7 @@ async def test_wrong_credentials() -> None:
 
 
 async def test_an_empty_password() -> None:
-    authenticator = ServerAuthenticator("abc", methods=("digest",))
+    authenticator = ServerAuthenticator("abc", methods=(AuthenticationMethod.DIGEST,))
 
     def describe(_: Camera, request: Request) -> Response | None:
         if authenticator.verify(request.headers.get("Authorization"), request.method, request.url, "user", ""):
@@ -704,7 +704,7 @@ async def test_refused_keep_alives_close_nothing(answer: Response, refused: tupl
 
 @pytest.mark.usefixtures("short_session")
 async def test_a_keep_alive_with_a_stale_nonce_is_sent_again() -> None:
-    nonces = [ServerAuthenticator(nonce, methods=("digest",)) for nonce in ("first", "second")]
+    nonces = [ServerAuthenticator(nonce, methods=(AuthenticationMethod.DIGEST,)) for nonce in ("first", "second")]
 
     def check(_: Camera, request: Request) -> Response | None:
         if nonces[0].verify(request.headers.get("Authorization"), request.method, request.url, "user", "pass"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polycast.wire.rtsp.authentication import (
+    ALL_METHODS,
     AuthenticationMethod,
     ClientAuthenticator,
     ServerAuthenticator,
@@ -28,19 +29,22 @@ HASHED_USER = "sha256:rl3rgi4NcZkpAEcacZnQ2VuOfJ0FxAqCRaKB/SwdZoQ="
 HASHED_PASSWORD = "sha256:E9JJ8stBJ7QM+nV4ZoUCeHk/gU3tPFh/5YieiJp6n2w="
 
 
+BASIC, DIGEST = ALL_METHODS
+
+
 def server(*methods: AuthenticationMethod, offer_sha256: bool = False) -> ServerAuthenticator:
-    return ServerAuthenticator(NONCE, methods=methods or ("basic", "digest"), offer_sha256=offer_sha256)
+    return ServerAuthenticator(NONCE, methods=methods or ALL_METHODS, offer_sha256=offer_sha256)
 
 
 def test_challenges_are_sent_in_the_configured_order() -> None:
     basic = 'Basic realm="IPCAM"'
     digest = f'Digest realm="IPCAM", nonce="{NONCE}"'
-    assert server("basic", "digest").challenges() == [basic, digest]
-    assert server("digest", "basic").challenges() == [digest, basic]
-    assert server("digest").challenges() == [digest]
-    assert server("digest").challenges(hashed=True) == [basic]
+    assert server(BASIC, DIGEST).challenges() == [basic, digest]
+    assert server(DIGEST, BASIC).challenges() == [digest, basic]
+    assert server(DIGEST).challenges() == [digest]
+    assert server(DIGEST).challenges(hashed=True) == [basic]
     # FFmpeg takes the last Digest line, so MD5 has to be that.
-    assert server("digest", offer_sha256=True).challenges() == [digest + ", algorithm=SHA-256", digest]
+    assert server(DIGEST, offer_sha256=True).challenges() == [digest + ", algorithm=SHA-256", digest]
 
 
 def test_real_clients() -> None:
@@ -55,7 +59,7 @@ def test_real_clients() -> None:
         ("DESCRIBE", URL, "us er", ""),
     ):
         assert not server().verify(GSTREAMER, method, url, user, password)
-    assert not server("basic").verify(GSTREAMER, "DESCRIBE", URL, "us er", "p:w,x")
+    assert not server(BASIC).verify(GSTREAMER, "DESCRIBE", URL, "us er", "p:w,x")
     assert not ServerAuthenticator("other").verify(GSTREAMER, "DESCRIBE", URL, "us er", "p:w,x")
     assert not ServerAuthenticator(NONCE, "other").verify(GSTREAMER, "DESCRIBE", URL, "us er", "p:w,x")
 
@@ -99,8 +103,8 @@ def test_hashed_credentials_need_basic() -> None:
     basic = "Basic dGVzdHVzZXI6dGVzdHBhc3M="
     wrong = "Basic dGVzdHVzZXI6dGVzdHBhc3Q="
     for user in (HASHED_USER, "testuser"):
-        assert server("digest").verify(basic, "SETUP", URL, user, HASHED_PASSWORD)
-        assert not server("digest").verify(wrong, "SETUP", URL, user, HASHED_PASSWORD)
+        assert server(DIGEST).verify(basic, "SETUP", URL, user, HASHED_PASSWORD)
+        assert not server(DIGEST).verify(wrong, "SETUP", URL, user, HASHED_PASSWORD)
     # Who knows the hash alone does not get in.
     digest = ClientAuthenticator(HASHED_USER, HASHED_PASSWORD).authorize(server().challenges(), "SETUP", URL)
     assert not server().verify(digest, "SETUP", URL, HASHED_USER, HASHED_PASSWORD)
@@ -140,7 +144,7 @@ def test_hashed_credentials_need_basic() -> None:
     ],
 )
 def test_urls_that_clients_sign(signed: str, requested: str, method: str, accepted: bool) -> None:
-    given = ClientAuthenticator("u", "p").authorize(server("digest").challenges(), method, signed)
+    given = ClientAuthenticator("u", "p").authorize(server(DIGEST).challenges(), method, signed)
     assert server().verify(given, method, requested, "u", "p") is accepted
 
 
@@ -153,16 +157,16 @@ def test_invalid_credentials(given: str | None) -> None:
 def test_basic_credentials() -> None:
     assert basic_credentials("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==") == ("Aladdin", "open sesame")
     assert basic_credentials(GSTREAMER) is None
-    assert not server("digest").verify("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "PLAY", URL, "Aladdin", "open sesame")
-    assert server("basic").verify("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "PLAY", URL, "Aladdin", "open sesame")
+    assert not server(DIGEST).verify("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "PLAY", URL, "Aladdin", "open sesame")
+    assert server(BASIC).verify("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "PLAY", URL, "Aladdin", "open sesame")
 
 
 @pytest.mark.parametrize(
     ("challenges", "begins", "contains"),
     [
-        (server("basic", "digest", offer_sha256=True).challenges(), "Digest ", "algorithm=SHA-256"),
-        (server("basic", "digest").challenges(), "Digest ", 'username="u"'),
-        (server("basic").challenges(), "Basic ", "dTpw"),
+        (server(BASIC, DIGEST, offer_sha256=True).challenges(), "Digest ", "algorithm=SHA-256"),
+        (server(BASIC, DIGEST).challenges(), "Digest ", 'username="u"'),
+        (server(BASIC).challenges(), "Basic ", "dTpw"),
         (['Digest realm="r", nonce="n", algorithm=MD9', 'Basic realm="r"'], "Basic ", "dTpw"),
         (['Digest realm="r", nonce="n", opaque="o", qop="auth"'], "Digest ", 'opaque="o"'),
     ],

@@ -55,6 +55,12 @@ def is_host_allowed(request: Request, allowed: Collection[str]) -> bool:
     return any(_matches(host, name.lower()) for name in allowed)
 
 
+def host_refusal(request: Request) -> str:
+    """Return why a request is refused whose host is not allowed, for the client and the log."""
+    host = host_of(authority_of(request))
+    return f"'{host}' is not a name of this server; the setting allowedHosts adds names"
+
+
 def is_origin_allowed(request: Request, allowed: AllowedOrigins) -> bool:
     """Return whether a request comes from no web page, from one of this server, or from one of an allowed origin.
 

@@ -17,7 +17,7 @@ from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
-from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
+from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import client_of, http_credentials
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
@@ -339,7 +339,7 @@ class RequestHandler:
         request = transaction.request
         allowed = self._server.configuration.allowed_hosts
         if not is_host_allowed(request, allowed) and self._hub.is_protected(target.folder, Action.READ):
-            return host_problem(host_of(authority_of(request)))
+            return host_problem(host_of(authority_of(request)), host_refusal(request))
         access = AccessRequest(
             Action.READ,
             target.folder,

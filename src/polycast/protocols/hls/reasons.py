@@ -159,11 +159,11 @@ def access_problem(denied: AccessDenied, access: AccessRequest, *, has_credentia
     return Problem(status=401, detail="authentication is needed", reason=reason)
 
 
-def host_problem(host: str) -> Problem:
-    """Return that a protected stream was requested with a host name that is not the server's."""
+def host_problem(host: str, detail: str) -> Problem:
+    """Return that a protected stream was requested with a host name that is not the server's; ``detail`` says so."""
     return Problem(
         status=403,
-        detail=f"'{host}' is not a name of this server; the setting allowedHosts adds names",
+        detail=detail,
         reason=Reason.HOST_REFUSED,
         address=host,
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
-from polycast.protocols.rtsp.configuration import Protocol as Transport
 from polycast.protocols.rtsp.configuration import RtspConfiguration
+from polycast.wire.rtsp.transport_choice import Protocol as Transport
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Final
 
@@ -17,23 +16,11 @@ from polycast.config.spelling import yaml_key
 from polycast.config.values import Encryption, Size
 from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork, parse_address
-
-
-class Protocol(StrEnum):
-    """A transport of RTSP streams."""
-
-    UDP = "udp"
-    MULTICAST = "multicast"
-    TCP = "tcp"
-
-
-class AuthMethod(StrEnum):
-    BASIC = "basic"
-    DIGEST = "digest"
-
+from polycast.wire.rtsp.authentication import ALL_METHODS, AuthenticationMethod
+from polycast.wire.rtsp.transport_choice import Protocol
 
 PROTOCOLS: Final = choice_list_kind(Protocol, "invalid transport: %s", frozenset)
-AUTH_METHODS: Final = choice_list_kind(AuthMethod, "invalid authentication method: '%s'", tuple)
+AUTH_METHODS: Final = choice_list_kind(AuthenticationMethod, "invalid authentication method: '%s'", tuple)
 
 
 _UDP: Final = "UDP is enabled and RTSP encryption is 'no' or 'optional'"
@@ -112,11 +99,11 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         str, restarts("RTSPS"), Meta(description="File with the certificate for encrypted RTSP.")
     ] = "server.crt"
     rtsp_auth_methods: Annotated[
-        tuple[AuthMethod, ...],
+        tuple[AuthenticationMethod, ...],
         AUTH_METHODS,
         restarts("RTSP", "RTSPS"),
         Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
-    ] = (AuthMethod.BASIC, AuthMethod.DIGEST)
+    ] = ALL_METHODS
 
     def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         protocols = self.rtsp_transports

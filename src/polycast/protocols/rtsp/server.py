@@ -9,7 +9,7 @@ from polycast.config.schema import Configuration
 from polycast.items import SessionItem
 from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, ServerKind
-from polycast.protocols.rtsp.configuration import AuthMethod, RtspConfiguration
+from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.connection import Connection
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.media_ports import MediaPorts, open_media_sockets
@@ -21,7 +21,6 @@ from polycast.protocols.rtsp.sessions import Sessions
 from polycast.protocols.rtsp.tunnels import Tunnels
 from polycast.protocols.tcp_server import TcpServer
 from polycast.security.addresses import parse_address
-from polycast.wire.rtsp.authentication import AuthenticationMethod
 from polycast.wire.rtsp.server_session import Endpoint
 from polycast.wire.rtsp.transport_choice import Protocol
 
@@ -45,7 +44,7 @@ class RtspServer(TcpServer):
                 _new_secret,
                 self._allowed_protocols(),
                 self.is_encrypted,
-                _authentication_methods(self.settings),
+                self.settings.rtsp_auth_methods,
                 self.read_timeout,
             ),
             self.session_type,
@@ -105,7 +104,7 @@ class RtspServer(TcpServer):
             self.session_context.ports.close()
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
-        return frozenset(Protocol(protocol.value) for protocol in self.settings.rtsp_transports)
+        return self.settings.rtsp_transports
 
     # Sessions
 
@@ -134,10 +133,6 @@ def _is_heard(session: Session) -> bool:
     """Whether the session's client is really silent, with no received data waiting for processing."""
     connection = session.connection
     return connection is None or not connection.is_behind
-
-
-def _authentication_methods(settings: RtspConfiguration) -> tuple[AuthenticationMethod, ...]:
-    return tuple("basic" if method is AuthMethod.BASIC else "digest" for method in settings.rtsp_auth_methods)
 
 
 class RtspsServer(RtspServer):

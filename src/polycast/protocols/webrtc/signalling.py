@@ -18,7 +18,7 @@ from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError
 from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
-from polycast.net.http.hosts import authority_of, host_of, is_host_allowed
+from polycast.net.http.hosts import host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import client_of, http_credentials
 from polycast.net.http.transaction import Transaction
@@ -272,8 +272,7 @@ class SignallingHandler:
         address = self._client_of(transaction)
         allowed = server.configuration.allowed_hosts
         if not is_host_allowed(transaction.request, allowed) and server.context.hub.is_protected(target.path, action):
-            host = host_of(authority_of(transaction.request))
-            text = f"'{host}' is not a name of this server; the setting allowedHosts adds names"
+            text = host_refusal(transaction.request)
             self._log_refusal("request", address, target, text)
             return self._error(403, text)
         credentials = self._credentials(transaction.request, target)

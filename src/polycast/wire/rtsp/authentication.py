@@ -6,16 +6,25 @@ Nonces come from the caller: this module has no randomness.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from hashlib import md5, sha256
 from hmac import compare_digest
-from typing import Final, Literal
+from typing import Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.security.credentials import is_hashed, parse_basic, secret_matches
 from polycast.wire.rtsp.headers.credentials import Authorization, WWWAuthenticate, parse_challenges
 from polycast.wire.rtsp.url import names_same_resource
 
-AuthenticationMethod = Literal["basic", "digest"]
+
+class AuthenticationMethod(StrEnum):
+    """A scheme that is offered to clients; the values of the configuration's ``rtspAuthMethods``."""
+
+    BASIC = "basic"
+    DIGEST = "digest"
+
+
+ALL_METHODS: Final = (AuthenticationMethod.BASIC, AuthenticationMethod.DIGEST)
 
 
 def _md5(text: str) -> str:
@@ -37,7 +46,7 @@ class ServerAuthenticator:
         self,
         nonce: str,
         realm: str = "IPCAM",
-        methods: Sequence[AuthenticationMethod] = ("basic", "digest"),
+        methods: Sequence[AuthenticationMethod] = ALL_METHODS,
         *,
         offer_sha256: bool = False,
     ) -> None:
@@ -59,8 +68,8 @@ class ServerAuthenticator:
         ``hashed``: the user or the password is a ``sha256:`` one; then only Basic is offered, whatever is configured.
         """
         lines = []
-        for method in ("basic",) if hashed else self._methods:
-            if method == "basic":
+        for method in (AuthenticationMethod.BASIC,) if hashed else self._methods:
+            if method is AuthenticationMethod.BASIC:
                 lines.append(WWWAuthenticate("Basic", self._realm).serialize())
                 continue
             if self._offer_sha256:
@@ -82,11 +91,12 @@ class ServerAuthenticator:
             return False
         hashed = is_hashed(user) or is_hashed(password)  # only Basic can prove those
         if given.scheme == "Basic":
-            offered = hashed or "basic" in self._methods
+            offered = hashed or AuthenticationMethod.BASIC in self._methods
             # Always compare both, so that the duration reveals nothing.
             user_matches = secret_matches(user, given.username)
             return secret_matches(password, given.password or "") and user_matches and offered
-        return not hashed and "digest" in self._methods and self._verify_digest(given, method, url, user, password)
+        is_accepted = not hashed and AuthenticationMethod.DIGEST in self._methods
+        return is_accepted and self._verify_digest(given, method, url, user, password)
 
     def _verify_digest(self, given: Authorization, method: str, url: str, user: str, password: str) -> bool:
         if given.realm != self._realm or given.nonce != self._nonce or given.uri is None or given.response is None:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp import transport_choice
-from polycast.wire.rtsp.authentication import AuthenticationMethod
+from polycast.wire.rtsp.authentication import ALL_METHODS, AuthenticationMethod
 from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.message import Method
 from polycast.wire.rtsp.states import State, next_state
@@ -35,7 +35,7 @@ class Endpoint:
     """The transport protocols that are allowed."""
     is_encrypted: bool = False
     """Whether connections use TLS, so that media must be interleaved."""
-    authentication_methods: tuple[AuthenticationMethod, ...] = ("basic", "digest")
+    authentication_methods: tuple[AuthenticationMethod, ...] = ALL_METHODS
     """The schemes offered, in order."""
     timeout: float = 10.0
     """Seconds for a client to complete a request."""
