@@ -31,7 +31,7 @@ from polycast.net.work import READ_SIZE
 
 CLIENTS = 3
 ATTACK_SECONDS = 2.0
-LAG_LIMIT = 1.0
+LAG_LIMIT = 0.2
 """Seconds of the processor's time, which say nothing about what else the machine does."""
 STOP_LIMIT = 2.0
 """The same, from the signal to the end."""
@@ -39,22 +39,24 @@ STOP_LIMIT = 2.0
 # Runs the server; what its metrics call the loop's lag is what the loop's own thread worked meanwhile.
 RUNNER = """
 import runpy, sys, time
-from polycast.control import control, lag
+from polycast.control.lag import LoopLag
 
-class WorkLag(lag.LoopLag):
-    def _schedule(self):
-        self._begin = time.thread_time()
-        super()._schedule()
+schedule, on_timer = LoopLag._schedule, LoopLag._on_timer
 
-    def _on_timer(self):
-        worked = time.thread_time() - self._begin
-        super()._on_timer()
-        self._lags[-1] = min(self._lags[-1], worked)
+def schedule_at_work(self):
+    self.begin = time.thread_time()
+    schedule(self)
 
-control.LoopLag = WorkLag
+def on_timer_at_work(self):
+    worked = time.thread_time() - self.begin
+    on_timer(self)
+    self._lags[-1] = min(self._lags[-1], worked)
+
+LoopLag._schedule, LoopLag._on_timer = schedule_at_work, on_timer_at_work
 sys.argv[0] = "polycast"
 runpy.run_module("polycast", run_name="__main__")
 """
+
 
 OPTIONS = b"OPTIONS rtsp://x/live RTSP/1.0\r\nCSeq: 1\r\n\r\n"
 FRAMES = b"$\x00\x00\x00$\x02\x00\x00"
