@@ -46,6 +46,12 @@ def _top(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _migrate(arguments: Sequence[str]) -> int:
+    from polycast.cli.migrate import main
+
+    return main(arguments)
+
+
 def _service(arguments: Sequence[str]) -> int:
     from polycast.cli.service import main
 
@@ -55,6 +61,7 @@ def _service(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "encrypt": _encrypt,
     "decrypt": _decrypt,
+    "migrate": _migrate,
     "top": _top,
     "service": _service,
 }
