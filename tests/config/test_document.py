@@ -12,6 +12,7 @@ from polycast.config import PathConfiguration, load
 from polycast.config.dialects.registry import LEGACY, POLYCAST
 from polycast.config.dialects.views import view_of
 from polycast.config.document import default_text, documents, main
+from polycast.config.migration_document import updated
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "polycast.yml"
@@ -42,6 +43,12 @@ runOnReadyRestart runOnRead runOnReadRestart
 def test_committed_documents_are_up_to_date(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text == documents(ROOT / "docs")[path], "run: python -m polycast.config.document docs/"
+
+
+def test_the_tables_of_the_page_about_migration_are_up_to_date() -> None:
+    text = (ROOT / "docs" / "migrate.md").read_text(encoding="utf-8")
+    assert text == updated(text), "run: python -m polycast.config.document docs/"
+    assert "| `rtspDisable` | `rtsp`, with the opposite value |\n" in text
 
 
 def test_documents_are_written_where_they_belong(tmp_path: Path) -> None:
