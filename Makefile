@@ -51,6 +51,7 @@ format: $(VENV)/.test ## bring the code into shape
 
 documents: $(VENV)/.test ## make the documents that are generated from the code
 	@$(PYTHON) -m polycast.config.document docs
+	@$(PYTHON) -m polycast.config.migration_document docs
 	@$(PYTHON) -m polycast.api.document docs
 	@$(PYTHON) -m polycast.app.openapi_document docs
 	@$(PYTHON) -m polycast.app.codec_document docs

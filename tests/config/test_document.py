@@ -47,7 +47,7 @@ def test_committed_documents_are_up_to_date(path: Path) -> None:
 
 def test_the_tables_of_the_page_about_migration_are_up_to_date() -> None:
     text = (ROOT / "docs" / "migrate.md").read_text(encoding="utf-8")
-    assert text == updated(text), "run: python -m polycast.config.document docs/"
+    assert text == updated(text), "run: python -m polycast.config.migration_document docs"
     assert "| `rtspDisable` | `rtsp`, with the opposite value |\n" in text
 
 

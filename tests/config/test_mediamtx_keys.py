@@ -154,6 +154,19 @@ def test_deprecated_settings_win_over_the_new_ones(content: str, key: str, value
     assert found.warnings == [f"parameter '{old}' is deprecated and has been replaced with '{key}'"]
 
 
+def test_the_former_address_of_an_authentication_server_chooses_the_method() -> None:
+    warning = "parameter 'externalAuthenticationURL' is deprecated and has been replaced with 'authHTTPAddress'"
+    for found in (
+        loaded("externalAuthenticationURL: http://host/\nauthMethod: internal\n"),
+        loaded("", MTX_EXTERNALAUTHENTICATIONURL="http://host/"),
+    ):
+        values = to_jsonable(found.configuration, MEDIAMTX)
+        assert (values["authMethod"], values["authHTTPAddress"]) == ("http", "http://host/")
+        assert found.warnings == [warning]
+    values = to_jsonable(loaded("externalAuthenticationURL: ''\n").configuration, MEDIAMTX)
+    assert (values["authMethod"], values["authHTTPAddress"]) == ("internal", "")
+
+
 def test_deprecated_settings_of_paths_are_said_once() -> None:
     found = loaded(
         "paths:\n"

@@ -56,6 +56,7 @@ encryption: "no"
 hlsAllowOrigin: https://a.example
 readBufferCount: 1024   # enough
 logFile: x.log
+sysLogPrefix: x
 webrtc: no
 
 paths:
@@ -82,6 +83,7 @@ rtspEncryption: "no"
 hlsAllowOrigins: https://a.example
 writeQueueSize: 1024   # enough
 logFile: x.log
+sysLogPrefix: x
 webrtc: no
 
 paths:
@@ -111,12 +113,9 @@ def test_the_own_dialect_stays() -> None:
 @pytest.mark.parametrize("dialect", [LEGACY, MEDIAMTX])
 def test_defaults_that_differ_are_added(text: str, dialect: Dialect) -> None:
     result = migrated(text, dialect)
-    assert (
-        f"'logFile: {dialect.defaults.get('logFile', 'rtsp-simple-server.log')}' was added: it is the default of "
-        + (dialect.name)
-        in result.notes
-    )
-    assert "webrtc: no\n" in result.text or "webrtc: no" in result.text or dialect is MEDIAMTX
+    file = dialect.defaults.get("logFile", "rtsp-simple-server.log")
+    assert f"'logFile: {file}' was added, because Polycast has another default" in result.notes
+    assert ("webrtc: no" in result.text) is (dialect is LEGACY)
 
 
 def test_each_setting_of_the_older_server() -> None:
@@ -139,6 +138,12 @@ def test_a_setting_under_two_names_is_written_once() -> None:
     text = "rtspTransports: [udp]\nprotocols: [tcp]\npaths:\n  a:\n    rtspAnyPort: yes\n    sourceAnyPortEnable: no\n"
     result = migrated(text, MEDIAMTX)
     assert result.text.startswith("rtspTransports: [tcp]\npaths:\n  a:\n    rtspAnyPort: no\n")
+
+
+def test_a_former_name_that_stands_for_two_settings() -> None:
+    result = migrated("externalAuthenticationURL: http://h/\nauthMethod: internal\n", MEDIAMTX)
+    assert result.text.startswith("authHTTPAddress: http://h/\n")
+    assert "authMethod: http\n" in result.text
 
 
 def test_users_are_not_added_to_credentials_of_paths() -> None:

@@ -95,6 +95,8 @@ def parse_fields(
         except ConfigurationError as error:
             errors = (error, *error.others)
         else:
+            if parsed[field.name]:
+                parsed.update(view.implied.get(key, {}))
             continue
         for each in errors:
             report(each.within(*within, key))

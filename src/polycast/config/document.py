@@ -1,7 +1,6 @@
 """Generates the documents about the configuration from the schema: ``python -m polycast.config.document docs/``.
 
-Writes ``configuration.md`` and ``configuration.schema.json`` into that directory, and ``polycast.yml`` next to it, and
-updates the tables in ``migrate.md``.
+Writes ``configuration.md`` and ``configuration.schema.json`` into that directory, and ``polycast.yml`` next to it.
 """
 
 from __future__ import annotations
@@ -289,14 +288,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "directory", type=Path, help="directory of the documentation; polycast.yml is written beside it"
     )
-    from polycast.config.migration_document import updated
-
-    directory = parser.parse_args(arguments).directory.resolve()
-    for path, text in documents(directory).items():
+    for path, text in documents(parser.parse_args(arguments).directory.resolve()).items():
         path.write_text(text, encoding="utf-8", newline="\n")
-    page = directory / "migrate.md"
-    if page.exists():
-        page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

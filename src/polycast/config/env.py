@@ -107,6 +107,8 @@ class _Prefix:
             self.given[field.key] = variable
             self._reading.note(field, field.key)
             settings[field.name] = self._parse(variable, field, (field.key,))
+            if settings[field.name]:
+                settings.update(self._view.implied.get(field.key, {}))
         if isinstance(field.kind, StructListKind):
             items = settings.get(field.name, field.of(configuration))
             names = _variables_of_items(variable, field.kind, len(items), self._variables)

@@ -58,7 +58,7 @@ def migrate(text: str, name: str, dialect: Dialect | None = None) -> Migrated:
     except UneditableError as error:
         raise ConfigurationError(f"{name}: the form of the file cannot be translated: {error}") from error
     notes += [
-        f"{_shown(key, value)} was added: it is the default of {dialect.name}" for key, value in additions.items()
+        f"{_shown(key, value)} was added, because Polycast has another default" for key, value in additions.items()
     ]
     notes += _differences(old.configuration, result, dialect)
     return Migrated(new, list(dict.fromkeys(notes)))
@@ -102,6 +102,8 @@ def _overridden(tree: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     """Return the changes that remove settings given under several names, except for the name that counts."""
     view = view_of(dialect)
     changes: dict[str, Any] = dict.fromkeys(_losers(tree, view.accepted), REMOVED)
+    implied = _implied(tree, view)
+    changes |= {key: REMOVED for key in tree if key in view.fields and view.fields[key].name in implied}
     paths = tree.get("paths")
     if isinstance(paths, Mapping):
         inner = {name: _losers(path, view.path_accepted) for name, path in paths.items() if isinstance(path, Mapping)}
@@ -112,6 +114,11 @@ def _overridden(tree: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     if isinstance(defaults, Mapping) and (keys := _losers(defaults, view.path_accepted)):
         changes["pathDefaults"] = Patch(dict.fromkeys(keys, REMOVED))
     return changes
+
+
+def _implied(tree: Mapping[str, Any], view: View) -> set[str]:
+    """Return the Python names of settings that former names of others determine."""
+    return {name for key in tree if tree[key] for name in view.implied.get(key, ())}
 
 
 def _losers(values: Mapping[str, Any], fields: Mapping[str, Field]) -> list[str]:
@@ -189,6 +196,8 @@ def _additions(old: Configuration, tree: Mapping[str, Any], dialect: Dialect) ->
         return {}
     view, own = view_of(dialect), view_of(POLYCAST)
     given = {view.accepted[key].canonical for key in tree if key in view.accepted}
+    implied = _implied(tree, view)
+    given -= {key for key, field in own.fields.items() if field.name in implied}
     unused = {name for name, settings_of in SERVICES.items() if not settings_of(old).is_enabled}
     added = {}
     # Users cannot be combined with the credentials of paths.
@@ -251,7 +260,7 @@ def _with_additions(text: str, additions: Changes, dialect: Dialect) -> str:
 def _is_block_map(text: str) -> bool:
     from ruamel.yaml import YAML
 
-    root = YAML(typ="safe", pure=True).compose(text) if text.strip() else None
+    root: Any = YAML(typ="safe", pure=True).compose(text) if text.strip() else None
     return type(root).__name__ == "MappingNode" and not root.flow_style and root.start_mark.column == 0
 
 

@@ -1,9 +1,14 @@
-"""Generates the tables of ``docs/migrate.md``: what differs between the dialects."""
+"""Generates the tables of ``docs/migrate.md``, which say what differs between the dialects.
+
+``python -m polycast.config.migration_document docs``
+"""
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from polycast.config.dialects.base import Deprecated, Dialect, Unsupported
@@ -89,3 +94,15 @@ _TABLES: Final = {
     "former": _former,
     "unsupported": _unsupported,
 }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Update the page."""
+    parser = argparse.ArgumentParser(description="Update the tables of the page about migration.")
+    parser.add_argument("directory", type=Path, help="directory of the documentation")
+    page = parser.parse_args(arguments).directory / "migrate.md"
+    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()

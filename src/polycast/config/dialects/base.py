@@ -31,6 +31,8 @@ class Deprecated(Struct, frozen=True):
     """The canonical key that it sets."""
     kind: Kind | None = None
     """How its values are written; None: the canonical form."""
+    implied: Mapping[str, Any] = {}
+    """Plain values of further settings that it stands for, by canonical key."""
 
 
 class Unsupported(Struct, frozen=True):

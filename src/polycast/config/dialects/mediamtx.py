@@ -49,6 +49,7 @@ MEDIAMTX: Final = Dialect(
     },
     deprecated={
         **FORMER_NAMES,
+        "externalAuthenticationURL": Deprecated("authHTTPAddress", implied={"authMethod": "http"}),
         "webrtcDisable": Deprecated("webrtc", NEGATED),
         "webrtcICEUDPMuxAddress": Deprecated("webrtcLocalUDPAddress"),
         "webrtcICETCPMuxAddress": Deprecated("webrtcLocalTCPAddress"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,8 @@ class View(msgspec.Struct, frozen=True, eq=False):
     path_deprecated: Mapping[str, Field]
     defaults: Configuration
     """What an empty file means."""
+    implied: Mapping[str, Mapping[str, Any]]
+    """The values that former names set in addition, by these names and Python names."""
 
     @property
     def accepted(self) -> Mapping[str, Field]:
@@ -61,6 +64,11 @@ def _view(dialect: Dialect, other: Dialect, sections: tuple[type[Section], ...])
         deprecated=_former(globals_, dialect.deprecated, dialect),
         path_deprecated=_former(paths, dialect.path_deprecated, dialect),
         defaults=defaults,
+        implied={
+            key: {fields[other].name: fields[other].kind.parse(value) for other, value in name.implied.items()}
+            for key, name in dialect.deprecated.items()
+            if name.implied
+        },
     )
 
 
