@@ -115,7 +115,7 @@ class _Server:
                 happened = engine.receive_data(b"", 1.0) if engine.has_more else []
         except RemoteProtocolError as error:
             self._happened.append(str(error.status))  # the text quotes what there was at that time
-        if engine.is_answering:
+        if engine._pending is not None:
             raise AssertionError("a request was not answered")
 
     def _on_event(self, engine: ServerConnection, event: events.Event) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from polycast.app import codec_document
-from polycast.app.codec_document import COLUMNS, NO, Column, missing_rows, updated
+from polycast.app.codec_document import COLUMNS, NO, Column, updated
 from polycast.media import codec_table
 from polycast.media.codec import CODEC_TYPES, Codec
 from polycast.media.codec_table import CodecTable
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "codecs.md"
 CELLS = [(column, codec_type) for column in COLUMNS for codec_type in CODEC_TYPES]
+
+
+def missing_rows(columns: Iterable[Column]) -> list[str]:
+    """Return which codecs a container has forgotten, neither carried nor with a reason, and where to add them."""
+    return [
+        f"{column.name}: {codec_type.__name__}; see CODECS in {column.module.__name__}"
+        for column in columns
+        for codec_type in CODEC_TYPES
+        if codec_type not in column.table.carried and codec_type not in column.table.not_carried
+    ]
 
 
 def test_the_document_says_what_the_code_does() -> None:
@@ -23,13 +33,13 @@ def test_the_document_says_what_the_code_does() -> None:
 
 def test_no_container_has_forgotten_a_codec() -> None:
     assert len(CODEC_TYPES) >= 22
-    assert missing_rows() == []
+    assert missing_rows(COLUMNS) == []
 
 
-def test_a_forgotten_codec_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgotten_codec_is_found() -> None:
     table = CodecTable(dict.fromkeys(CODEC_TYPES[1:-1]), {"a reason": CODEC_TYPES[-1:]})
-    monkeypatch.setattr(codec_document, "COLUMNS", (Column("X", codec_table, table, lambda codec: NO, table.reason),))
-    assert missing_rows() == [f"X: {CODEC_TYPES[0].__name__}; see CODECS in polycast.media.codec_table"]
+    columns = [Column("X", codec_table, table, lambda codec: NO, table.reason)]
+    assert missing_rows(columns) == [f"X: {CODEC_TYPES[0].__name__}; see CODECS in polycast.media.codec_table"]
 
 
 @pytest.mark.parametrize(("column", "codec_type"), CELLS, ids=lambda item: getattr(item, "name", ""))

@@ -15,13 +15,15 @@ from polycast.config.fields import Field, configuration_fields, fields_of, path_
 from polycast.config.marks import LIVE, PATH, restarts
 from polycast.config.services import SERVICES
 from polycast.config.values import Duration
-from polycast.control.control import SERVICE_NAMES
+from polycast.control.control import _KINDS
 from polycast.control.service import listening
 from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
 from polycast.log import Log
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.registry import server_kinds
+
+SERVICE_NAMES = {kind.prefix: kind.name for kind in _KINDS}
 
 FIELDS = configuration_fields()
 

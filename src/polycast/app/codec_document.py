@@ -105,16 +105,6 @@ COLUMNS: Final = (
 )
 
 
-def missing_rows() -> list[str]:
-    """Return which codecs a container has forgotten, neither carried nor with a reason, and where to add them."""
-    return [
-        f"{column.name}: {codec_type.__name__}; see CODECS in {column.module.__name__}"
-        for column in COLUMNS
-        for codec_type in CODEC_TYPES
-        if codec_type not in column.table.carried and codec_type not in column.table.not_carried
-    ]
-
-
 def name_of(codec: Codec) -> str:
     """Return what the document calls a codec."""
     return _NAMES.get(codec.name, codec.name)

@@ -16,7 +16,6 @@ SAMPLES_PER_FRAME = 1024
 SAMPLE_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 """By sampling frequency index, in Hz (table 1.18)."""
 
-AAC_MAIN = 1
 AAC_LC = 2
 AAC_SBR = 5
 AAC_PS = 29

@@ -224,9 +224,6 @@ _KINDS: Final = (
     _Kind("API", "api", Control.api, logs_requests=True),
 )
 
-SERVICE_NAMES: Final = {kind.prefix: kind.name for kind in _KINDS}
-"""Names of the services in the log, by the prefix of their keys."""
-
 
 async def _start(service: Service, name: str) -> None:
     try:

@@ -12,8 +12,6 @@ from polycast.control import command_guard
 POLL_SECONDS: Final = 0.01
 LONGEST_POLL_SECONDS: Final = 0.2
 
-_Survey = tuple[set[int], dict[str, set[int]]]
-
 
 class GroupWatch:
     """Watches the processes of commands. The passes run in a thread, because they would block the loop."""

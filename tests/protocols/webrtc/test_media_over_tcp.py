@@ -15,6 +15,7 @@ from tests.protocols.webrtc.support import Fixture, receive, running
 from tests.protocols.webrtc.tcp_gateway import TcpGateway
 from tests.protocols.webrtc.test_media import COLOURS, Colours, colours_of, connection, encoded
 from tests.protocols.webrtc.test_signalling import PUBLISH, SDP, VIEW, open_session
+from tests.support.stun import mapped_address
 from tests.support.waiting import PATIENCE
 
 from polycast.config import from_mapping
@@ -301,7 +302,7 @@ async def test_a_check_is_answered_with_the_address() -> None:
     async with running(**ONLY_TCP) as fixture, Client(fixture) as client:
         answer = await client.check()
         assert answer.type is MessageType.SUCCESS
-        assert answer.mapped_address() == client.writer.get_extra_info("sockname")
+        assert mapped_address(answer) == client.writer.get_extra_info("sockname")
 
 
 JUNK = {

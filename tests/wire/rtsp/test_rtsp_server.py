@@ -178,7 +178,7 @@ def test_a_request_waits_for_the_previous_answer() -> None:
     client = Server().connect()
     (first,) = client.send("DESCRIBE")
     assert isinstance(first, events.DescribeRequested)
-    assert client.engine.is_answering
+    assert client.engine._pending is not None
     assert client.send("OPTIONS") == []
     assert not client.engine.has_more
     assert client.engine.data_to_send() == b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.support.stun import mapped_address
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.webrtc import ice
@@ -37,7 +38,7 @@ def test_lite_agent_answers_a_check_with_its_source() -> None:
     response = parse_message(answer)
     assert response.type is MessageType.SUCCESS
     assert response.is_signed_with(SERVER.password)
-    assert response.mapped_address() == THERE
+    assert mapped_address(response) == THERE
     assert response.transaction_id == message.transaction_id
     assert agent.selected == THERE
 
@@ -186,7 +187,7 @@ def test_controlling_agent_answers_checks_of_a_full_peer() -> None:
     agent.receive(parse_message(request.serialize(CLIENT.password)), HERE, 0.0)
     ((data, destination),) = agent.data_to_send()
     assert destination == HERE
-    assert parse_message(data).mapped_address() == HERE
+    assert mapped_address(parse_message(data)) == HERE
 
 
 def test_candidates_over_the_limit_are_ignored() -> None:

@@ -15,8 +15,6 @@ _NOT_PLAYED_IN_MPEGTS: Final[dict[type[Codec], str]] = {
     MPEG2Video: "players of HLS do not play it",
 }
 """Codecs that MPEG-TS carries, but not in HLS, and why."""
-_SOUND_FOR_ALL: Final = (MPEG4Audio, MPEGAudio)
-"""Codecs that all players play in all variants."""
 
 
 def supports(variant: Variant, codec: Codec) -> bool:

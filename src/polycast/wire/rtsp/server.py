@@ -193,11 +193,6 @@ class ServerConnection:
         return self._parser.is_tunnelled
 
     @property
-    def is_answering(self) -> bool:
-        """Whether a request is being answered."""
-        return self._pending is not None
-
-    @property
     def is_full(self) -> bool:
         """Whether too much is queued behind the request that is being answered."""
         return self._pending is not None and self._parser.buffered > FULL_SIZE
