@@ -166,6 +166,14 @@ class AccessControl:
             return False
         return self._own_rule(action, path).is_open and self._method.is_open(action, path_name)
 
+    def asks_once(self, action: Action, path_name: str, path: PathConfiguration) -> bool:
+        """Return whether ``authMethod`` decides about a path: what it has allowed remains so until the settings change.
+
+        The users of a path, a callback and ``externalAuthenticationURL`` are asked for each request.
+        """
+        is_decided = self._own_rule(action, path).is_open and not self._is_external
+        return is_decided and not self._method.is_open(action, path_name)
+
     def is_unprotected(self, action: Action, path_name: str = "", path: PathConfiguration | None = None) -> bool:
         """Return whether the configuration demands nothing of clients; an external server may still refuse them."""
         is_elsewhere = path is not None and self._method.needs_plain  # decided by an external server, or a token

@@ -111,6 +111,14 @@ class Hub:
         entry, _ = self.find_entry(request.path)
         return await self.access.check(request, entry.configuration)
 
+    def asks_once(self, name: str, action: Action) -> bool:
+        """Whether a client that was authorised for a path is not asked again; see `AccessControl.asks_once`."""
+        try:
+            entry, _ = self.find_entry(name)
+        except PathError:
+            return False
+        return self.access.asks_once(action, name, entry.configuration)
+
     def is_protected(self, name: str, action: Action) -> bool:
         """Whether the configuration of a path requires credentials or certain addresses of clients."""
         try:

@@ -114,6 +114,12 @@ class Fixture:
         self.tasks.add(task)
         return task
 
+    def soon_with(self, target: str, headers: Mapping[str, str]) -> asyncio.Task[httpx2.Response]:
+        """Send a request with headers that may be held."""
+        task = asyncio.get_running_loop().create_task(self.client.get(target, headers=headers))
+        self.tasks.add(task)
+        return task
+
     async def held(self, name: str, count: int) -> None:
         """Wait until so many requests wait at a muxer."""
         await self.until(lambda: name in self.server.remuxers and self.waiting(name) == count)

@@ -102,7 +102,9 @@ class RequestCaches:
 class Transaction:
     """A request to be answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
 
-    __slots__ = ("connection", "drained", "is_cancelled", "on_cancelled", "origins", "request", "started", "task")
+    __slots__ = (
+        "connection", "drained", "is_cancelled", "on_cancelled", "origins", "request", "rewrite", "started", "task",
+    )  # fmt: skip
 
     def __init__(self, connection: Responder, request: Request, started: float) -> None:
         self.connection = connection
@@ -116,6 +118,8 @@ class Transaction:
         """Called when the client no longer wants the response."""
         self.origins: AllowedOrigins | None = None
         """Whose pages may read the response, if that depends on the request."""
+        self.rewrite: Callable[[Response], Response] | None = None
+        """Returns the response for this client only, made of the one for all."""
         self.drained: asyncio.Future[None] | None = None
         """The future that `drain` waits for."""
 
@@ -126,6 +130,8 @@ class Transaction:
 
     def respond(self, response: Response) -> None:
         """Send the response. Does nothing if the client is gone or was already answered."""
+        if self.rewrite is not None:
+            response = self.rewrite(response)
         if self.origins is not None:
             response = self.origins.adapt(self.request, response)
         self.connection.respond(self, response)

@@ -38,9 +38,25 @@ from polycast.protocols.hls.reasons import (
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.sound import planned_tracks
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
+from polycast.protocols.hls.viewers import (
+    CONDITIONS,
+    COOKIE_CHECK,
+    QUERY_FIELD,
+    Viewer,
+    Viewers,
+    as_private,
+    cookie,
+    cookies_of,
+    field_of,
+    plain_query,
+    query_for,
+    secrets_of,
+    with_cookie,
+    with_query,
+)
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
-from polycast.wire.hls.muxer import NOTHING_TO_CARRY, select_tracks
+from polycast.wire.hls.muxer import INDEX_NAME, NOTHING_TO_CARRY, select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Request
@@ -89,6 +105,7 @@ class RequestHandler:
         self._remuxers = server.remuxers
         self._origins = allowed_origins(server.settings.hls_allow_origins)
         self._responses = ResponseFactory(self._origins.fixed)
+        self.viewers = Viewers()
         self._refusals = Refusals()
         self._pages = Pages(server.context.loop, self._origins.fixed)
 
@@ -117,7 +134,7 @@ class RequestHandler:
         method = transaction.request.method
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
-            if remuxer is None or not remuxer.is_public:
+            if remuxer is None or not (remuxer.is_public or self._is_known(transaction, target)):
                 self._run(transaction, self._file(transaction, target, key))
                 return None
             found = remuxer.request(key, transaction, transaction.started)
@@ -243,11 +260,10 @@ class RequestHandler:
     async def _file(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
         """Answer a request for a file that needs authorisation first, or a muxer."""
         path_name = target.folder
+        refusal = await self._admit(transaction, target, key)
+        if refusal is not None:
+            return refusal
         request = transaction.request
-        problem = await self._authorize(transaction, target)
-        if problem is not None:
-            self._log_refusal(transaction, target, problem)
-            return refuse(self._responses, request, problem)
         remuxer = self._remuxers.get(path_name)
         if remuxer is None:
             if not key[0].endswith(".m3u8"):
@@ -334,22 +350,95 @@ class RequestHandler:
                 suffix,
             )
 
-    async def _authorize(self, transaction: Transaction, target: Target) -> Problem | None:
+    def _is_known(self, transaction: Transaction, target: Target) -> bool:
+        """Return whether the viewer was authorised before, and nothing has changed since."""
+        secrets = secrets_of(transaction.request, target.query)
+        if not secrets:
+            return False
+        viewer = self.viewers.find(secrets, target.folder, self._client_of(transaction), self._server.now())
+        if viewer is None or not viewer.is_trusted:
+            return False
+        self._mark(transaction, target, viewer)
+        return True
+
+    def _mark(self, transaction: Transaction, target: Target, viewer: Viewer) -> None:
+        """Name the session in the playlist that the viewer gets, if the request did so in its query."""
+        transaction.rewrite = as_private
+        is_playlist = target.path.endswith(".m3u8")
+        if is_playlist and field_of(target.query, QUERY_FIELD) == viewer.secret:
+            self._name_in_addresses(transaction, target, viewer)
+
+    def _name_in_addresses(self, transaction: Transaction, target: Target, viewer: Viewer) -> None:
+        """Name the session in the addresses of the playlist that is requested."""
+        query = query_for(target.query, viewer.secret)
+        transaction.request = transaction.request.without(CONDITIONS)
+        transaction.rewrite = lambda response: with_query(response, query)
+
+    async def _admit(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
+        """Return None if the client may have a file, otherwise the response."""
+        request = transaction.request
+        is_session = self._hub.asks_once(target.folder, Action.READ)
+        is_index = key[0] == INDEX_NAME
+        access = self._access_request(transaction, target)
+        if is_session:
+            viewer = self.viewers.find(
+                secrets_of(request, target.query), access.path, access.address, self._server.now()
+            )
+            if viewer is None and not is_index:
+                viewer = self.viewers.find_same(access, self._server.now())
+            if viewer is not None and await self._is_still_allowed(viewer):
+                self._mark(transaction, target, viewer)
+                return None
+            if is_index and not field_of(target.query, COOKIE_CHECK):
+                return self._check_cookies(target)
+        problem = await self._authorize(transaction, target, access)
+        if problem is not None:
+            self._log_refusal(transaction, target, problem)
+            return refuse(self._responses, request, problem)
+        if is_session:
+            self._welcome(transaction, target, access, is_index=is_index)
+        return None
+
+    async def _is_still_allowed(self, viewer: Viewer) -> bool:
+        """Return whether a viewer may still read; after a change of the settings, that is asked again."""
+        if not viewer.is_trusted:
+            try:
+                await self._hub.authorize(viewer.access)
+            except PathError:
+                self.viewers.remove(viewer)
+                return False
+            viewer.is_trusted = True
+        return True
+
+    def _check_cookies(self, target: Target) -> Response:
+        """Return the redirection that shows whether the player keeps cookies."""
+        fields = "&".join(sorted(filter(None, (f"{COOKIE_CHECK}=1", *target.query.split("&")))))
+        # Relative, so that it also works behind a proxy that serves this server in a folder.
+        location = f"{INDEX_NAME}?{fields}".encode("latin-1", "replace")
+        headers = [(b"location", location), (b"cache-control", b"no-store"), cookie(COOKIE_CHECK, "1")]
+        return self._responses.empty(302, headers)
+
+    def _welcome(self, transaction: Transaction, target: Target, access: AccessRequest, *, is_index: bool) -> None:
+        """Begin the session of a viewer."""
+        if not is_index:
+            if access.credentials.is_given:  # with each request
+                self.viewers.add(access, self._server.now())
+            return
+        viewer = self.viewers.add(access, self._server.now())
+        if COOKIE_CHECK in cookies_of(transaction.request):
+            transaction.rewrite = lambda response: with_cookie(response, viewer.secret)
+        else:
+            self._name_in_addresses(transaction, target, viewer)
+
+    async def _authorize(
+        self, transaction: Transaction, target: Target, access: AccessRequest | None = None
+    ) -> Problem | None:
         """Return None if the client may read, otherwise the reason for refusing it."""
         request = transaction.request
         allowed = self._server.configuration.allowed_hosts
         if not is_host_allowed(request, allowed) and self._hub.is_protected(target.folder, Action.READ):
             return host_problem(host_of(authority_of(request)), host_refusal(request))
-        access = AccessRequest(
-            Action.READ,
-            target.folder,
-            target.query,
-            self._client_of(transaction),
-            PlainCredentials(*http_credentials(request)),
-            asks_again=True,
-            protocol="hls",
-            user_agent=request.fields.get(b"user-agent", b"").decode("latin-1"),
-        )
+        access = access or self._access_request(transaction, target)
         try:
             await self._hub.authorize(access)
         except AccessDenied as denied:
@@ -358,3 +447,16 @@ class RequestHandler:
         except PathError as error:
             return path_problem(error, self._hub.paths.get(target.folder))
         return None
+
+    def _access_request(self, transaction: Transaction, target: Target) -> AccessRequest:
+        request = transaction.request
+        return AccessRequest(
+            Action.READ,
+            target.folder,
+            plain_query(target.query) if QUERY_FIELD in target.query or COOKIE_CHECK in target.query else target.query,
+            self._client_of(transaction),
+            PlainCredentials(*http_credentials(request)),
+            asks_again=True,
+            protocol="hls",
+            user_agent=request.fields.get(b"user-agent", b"").decode("latin-1"),
+        )

@@ -52,6 +52,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     def on_second(self, now: float) -> None:
         for remuxer in list(self.remuxers.values()):
             remuxer.tick(now)
+        self.handler.viewers.tick(now, float(self.settings.hls_segment_duration))
 
     # Server
 
@@ -73,7 +74,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         await super().stop(reason)
 
     def kick(self, session_id: str) -> bool:
-        return False
+        return self.handler.viewers.kick(session_id)
 
     def items(self) -> dict[str, HlsMuxerItem]:
         return {name: remuxer.item() for name, remuxer in self.remuxers.items() if remuxer.is_live}
@@ -83,6 +84,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         if allowed != self.settings.hls_allow_origins:
             self.handler.allow_origins(allowed)
         super().apply(configuration)
+        self.handler.viewers.distrust()
         for remuxer in self.remuxers.values():
             remuxer.update_access()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 Header = tuple[bytes, bytes]
@@ -59,6 +59,12 @@ class Request:
         copy.body = b""
         copy.is_truncated = False
         return copy
+
+    def without(self, names: Container[bytes]) -> Request:
+        """Return the same request without some headers; for requests without a body."""
+        return Request(
+            self.stream, self.method, self.target, [field for field in self.headers if field[0] not in names]
+        )
 
     @property
     def has_secrets(self) -> bool:
