@@ -277,3 +277,17 @@ async def test_tokens(in_query: bool, media: dict[str, Path]) -> None:
             client = server.http("api")
             response = await client.get(SERVICES["api"], headers={"Authorization": f"Bearer {TOKEN}"})
             assert response.json()["authMethod"] == "jwt"
+
+
+@pytest.mark.parametrize("method", ["http", "jwt"])
+async def test_ffmpeg_is_authenticated_once_over_hls(method: str, media: dict[str, Path]) -> None:
+    """With user and password in the address, or a token; what follows is requested with the session."""
+    token = ISSUER.token([{"action": "publish", "path": "cam"}]) if method == "jwt" else ""
+    own = {"authMethod": method, "authJWTInHTTPQuery": True}
+    async with decider() as it, published(media, token, authHTTPAddress=it.url, authJWTJWKS=it.url, **own) as server:
+        port = server.app.servers["HLS"].ports["hlsAddress"]
+        user, query = ("", f"?jwt={TOKEN}") if method == "jwt" else ("u:p@", "")
+        url = f"http://{user}127.0.0.1:{port}/cam/index.m3u8{query}"
+        assert await runs(tools.ffmpeg("-i", url, "-c", "copy", "-t", "3", "-f", "null", "-"))
+        asked = [question["user"] for question in it.asked if question["protocol"] == "hls"]
+        assert asked == (["", "u"] if method == "http" else [])
