@@ -102,7 +102,7 @@ class _Server:
             for session in engine.abandon():
                 session.end()
         for session in [*self._endpoint.sessions.values()]:
-            if session.carrier is not None or session.state not in (State.PLAYING, State.RECORDING):
+            if session.connection is not None or session.state not in (State.PLAYING, State.RECORDING):
                 raise AssertionError("a session without a connection was left over")
         return self._happened
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from polycast.net.memory import MAXIMUM_ADDRESS_SIZE, MAXIMUM_RECEIVED_SIZE, MINIMUM_SIZE, HeldMemory
 
 
-class Holder:
+class BufferingConnection:
     """Stands for a connection."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Holder:
 
 def test_the_largest_of_an_address_is_ended() -> None:
     held = HeldMemory()
-    small, large, other = Holder(), Holder(), Holder()
+    small, large, other = BufferingConnection(), BufferingConnection(), BufferingConnection()
     half = MAXIMUM_ADDRESS_SIZE // 2
     held.update(large, "10.0.0.1", half + MINIMUM_SIZE, 0)
     held.update(other, "10.0.0.2", half, 0)
@@ -33,11 +33,11 @@ def test_the_largest_of_an_address_is_ended() -> None:
 def test_the_largest_sender_of_all_is_ended() -> None:
     held = HeldMemory()
     count = MAXIMUM_RECEIVED_SIZE // MAXIMUM_ADDRESS_SIZE
-    holders = [Holder() for _ in range(count)]
+    holders = [BufferingConnection() for _ in range(count)]
     for number, holder in enumerate(holders):
         held.update(holder, f"10.0.0.{number}", MAXIMUM_ADDRESS_SIZE, 0)
     assert not any(holder.reason for holder in holders)
-    late = Holder()
+    late = BufferingConnection()
     held.update(late, "10.0.1.1", MINIMUM_SIZE, 0)
     assert not late.reason
     assert [bool(holder.reason) for holder in holders].count(True) == 1
@@ -45,7 +45,7 @@ def test_the_largest_sender_of_all_is_ended() -> None:
 
 def test_the_one_that_holds_most_is_ended() -> None:
     held = HeldMemory(maximum=10 * MINIMUM_SIZE)
-    readers = [Holder() for _ in range(4)]
+    readers = [BufferingConnection() for _ in range(4)]
     for number, reader in enumerate(readers):
         held.update(reader, "10.0.0.1", 0, (number + 1) * MINIMUM_SIZE)
     assert not any(reader.reason for reader in readers)
@@ -58,7 +58,7 @@ def test_the_one_that_holds_most_is_ended() -> None:
 
 def test_what_is_used_counts_no_more() -> None:
     held = HeldMemory()
-    holders = [Holder() for _ in range(100)]
+    holders = [BufferingConnection() for _ in range(100)]
     for holder in holders:
         held.update(holder, "10.0.0.1", MAXIMUM_ADDRESS_SIZE, 0)
         held.update(holder, "10.0.0.1", 0, 0)
@@ -71,7 +71,7 @@ def test_what_is_used_counts_no_more() -> None:
 
 def test_slow_readers_of_one_address_leave() -> None:
     held = HeldMemory()
-    slow = [Holder() for _ in range(3)]
+    slow = [BufferingConnection() for _ in range(3)]
     for holder in slow:
         held.update(holder, "10.0.0.1", 0, MINIMUM_SIZE)
     for holder in slow:

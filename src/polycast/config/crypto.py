@@ -17,7 +17,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 
 
 def secretbox_key(key: str) -> bytes:
-    """The key as the reference server derives it from text: padded with zero bytes or truncated to 32 bytes."""
+    """The key as rtsp-simple-server derives it from text: padded with zero bytes or truncated to 32 bytes."""
     return key.encode("utf-8", "surrogateescape")[:KEY_SIZE].ljust(KEY_SIZE, b"\x00")
 
 

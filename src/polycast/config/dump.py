@@ -44,7 +44,7 @@ def read_mapping(values: Mapping[str, Any], dialect: Dialect) -> tuple[Configura
 
 
 def update(configuration: Configuration, partial: Mapping[str, Any], dialect: Dialect = LEGACY) -> Configuration:
-    """Change global keys and validate the whole configuration. ``paths`` is ignored, as in the reference API.
+    """Change global keys and validate the whole configuration. ``paths`` is ignored, as in rtsp-simple-server's API.
 
     Raises ConfigurationError, also for keys that do not exist.
     """

@@ -20,7 +20,7 @@ from polycast.errors import ConfigurationError
 
 
 class SetKeys(msgspec.Struct, frozen=True):
-    """Change global keys; ``paths`` is ignored, as in the reference API."""
+    """Change global keys; ``paths`` is ignored, as in rtsp-simple-server's API."""
 
     values: Mapping[str, Any]
     dialect: Dialect = LEGACY

@@ -2,7 +2,7 @@
 
 A ``Kind`` parses a value (from YAML, JSON or an environment variable), writes it in the API's JSON form and describes
 it for the documentation. Plain YAML scalars arrive as text, so that a password ``0123`` stays as written. Errors that
-the reference server also has use its texts; all others are InvalidValueError, which are prefixed with the key.
+rtsp-simple-server also has use its texts; all others are InvalidValueError, which are prefixed with the key.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork, parse_address
 from polycast.security.credentials import ARGON2_PREFIX, HASH_PREFIX, is_argon2, is_argon2_text, is_hashed
 
-MAX_INTEGER: Final = 2**63 - 1  # the maximum of the reference server
+MAX_INTEGER: Final = 2**63 - 1  # the maximum of rtsp-simple-server
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
 SUPPORTED_LOGIN_CHARACTERS: Final = 'A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,",",@,#,&'
-"""As the reference server names them."""
+"""As rtsp-simple-server names them."""
 
 _BOOLEANS: Final = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _ENCRYPTIONS: Final = {

@@ -53,7 +53,7 @@ def is_pattern(name: str) -> bool:
 def compile_path_pattern(name: str) -> Pattern | None:
     """The compiled expression of a ``~...`` entry, or None for an entry that names one path.
 
-    Use ``search``: as in the reference server, a pattern is anchored only by ``^`` and ``$``.
+    Use ``search``: as in rtsp-simple-server, a pattern is anchored only by ``^`` and ``$``.
     Raises ConfigurationError if the expression is not valid.
     """
     if not is_pattern(name):

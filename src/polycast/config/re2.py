@@ -1,4 +1,4 @@
-"""Regular expressions with the syntax and the meaning of RE2, the engine of the reference server.
+"""Regular expressions with the syntax and the meaning of RE2, the engine of rtsp-simple-server and MediaMTX.
 
 Not Python's ``re``: its syntax differs in many places, and for some expressions its time grows exponentially with the
 length of the name, which clients choose. Here it grows linearly: all threads are simulated in parallel. A lazily built

@@ -20,7 +20,7 @@ _CAPITAL_WORDS: Final = {
     "jwt": "JWT",
     "jwks": "JWKS",
 }
-"""Words that are upper case in the keys of the reference server, unless they are the first word."""
+"""Words that are upper case in the keys of rtsp-simple-server, unless they are the first word."""
 
 
 def yaml_key(name: str) -> str:

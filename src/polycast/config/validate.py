@@ -1,4 +1,4 @@
-"""The rules between keys, and the defaults for empty values. Error texts are those of the reference server."""
+"""The rules between keys, and the defaults for empty values. Error texts are those of rtsp-simple-server."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _effective_paths(
     effective = {}
     for name, path in paths.items():
         if name == ALL_PATHS and any(alias in paths for alias in dialect.names_of_all):
-            continue  # the alias wins, as in the reference server
+            continue  # the alias wins, as in rtsp-simple-server
         effective[loaded_name(name, dialect.names_of_all)] = _filled(path, fields)
     if dialect.sorts_expressions:
         return dict(sorted(effective.items(), key=_order_of_expressions))

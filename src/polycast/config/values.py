@@ -18,7 +18,7 @@ NANOSECONDS_PER_UNIT: Final = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-MAX_NANOSECONDS: Final = 2**63 - 1  # the maximum of the reference server's 64-bit durations, about 292 years
+MAX_NANOSECONDS: Final = 2**63 - 1  # the maximum of rtsp-simple-server's 64-bit durations, about 292 years
 SECONDS_PER_DAY: Final = 86_400
 MAX_DAYS: Final = MAX_NANOSECONDS // 1_000_000_000 // SECONDS_PER_DAY
 BYTES_PER_UNIT: Final = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}

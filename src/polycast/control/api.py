@@ -19,7 +19,7 @@ from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePa
 from polycast.config.persist import PersistError
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
-from polycast.control.contract import Controlled, SessionServer
+from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
 from polycast.control.events import EventHub
 from polycast.control.items import describe_path, describe_status
@@ -46,8 +46,8 @@ class Endpoint:
 class Api:
     """Answers requests about the running server. It queries the application at each request."""
 
-    def __init__(self, controlled: Controlled, traffic: Traffic, events: EventHub, commands: CommandRule) -> None:
-        self._controlled = controlled
+    def __init__(self, media_server: MediaServer, traffic: Traffic, events: EventHub, commands: CommandRule) -> None:
+        self._media_server = media_server
         self._commands = commands
         self._traffic = traffic
         self._events = events
@@ -72,10 +72,10 @@ class Api:
 
     async def get_configuration(self, _: Request) -> Response:
         # With thousands of paths, this takes tenths of a second.
-        return await asyncio.to_thread(lambda: json_response(to_jsonable(self._controlled.configuration)))
+        return await asyncio.to_thread(lambda: json_response(to_jsonable(self._media_server.configuration)))
 
     async def get_status(self, _: Request) -> Response:
-        return json_response(describe_status(self._controlled.settings))
+        return json_response(describe_status(self._media_server.settings))
 
     async def set_configuration(self, request: Request) -> Response:
         return await self._change(SetKeys(await read_map(request)))
@@ -93,27 +93,27 @@ class Api:
         return await self._change(ReplacePaths(await read_map(request)))
 
     async def _change(self, edit: Edit) -> Response:
-        before = self._controlled.configuration
+        before = self._media_server.configuration
         try:
-            await self._controlled.settings.edit(edit, self._commands.check)
+            await self._media_server.settings.edit(edit, self._commands.check)
         except ConfigurationError as error:
             raise RequestError(400, str(error)) from None
         except PersistError as error:
             raise RequestError(409, str(error)) from None
         except PolycastError as error:
             raise RequestError(409, f"the configuration was not changed: {error}") from None
-        self._commands.record(before, self._controlled.configuration)
+        self._commands.record(before, self._media_server.configuration)
         return empty_response()
 
     # Paths and sessions
 
     async def list_paths(self, _: Request) -> Response:
-        paths = self._controlled.hub.paths
+        paths = self._media_server.hub.paths
         return json_response({"items": {name: describe_path(path, self._traffic) for name, path in paths.items()}})
 
     async def get_path(self, request: Request) -> Response:
         name = _name(request)
-        path = self._controlled.hub.paths.get(name)
+        path = self._media_server.hub.paths.get(name)
         if path is None:
             raise RequestError(404, f"path '{name}' does not exist")
         return json_response({"name": name, **msgspec.to_builtins(describe_path(path, self._traffic))})
@@ -132,7 +132,7 @@ class Api:
 
     def _server(self, request: Request) -> SessionServer:
         collection = request.path_params["collection"]
-        for server in self._controlled.servers.values():
+        for server in self._media_server.servers.values():
             if server.collection == collection:
                 return server
         raise RequestError(404, f"no running server has '{collection[:MAXIMUM_NAME]}'")
@@ -155,12 +155,12 @@ class Api:
     async def get_openapi(self, _: Request) -> Response:
         collections = [
             openapi.Collection(server.collection, server.can_kick, server.item)
-            for server in self._controlled.servers.values()
+            for server in self._media_server.servers.values()
         ]
         return json_response(openapi.build(collections))
 
     async def get_page(self, _: Request) -> Response:
-        return page(PageData(dict(self._controlled.server_names), self._controlled.preview))
+        return page(PageData(dict(self._media_server.server_names), self._media_server.preview))
 
     async def get_static(self, request: Request) -> Response:
         found = static_file(request.path_params["name"])

@@ -40,7 +40,7 @@ class SessionServer(Protocol):
     def kick(self, session_id: str) -> bool: ...
 
 
-class Controlled(Protocol):
+class MediaServer(Protocol):
     """The running application."""
 
     @property

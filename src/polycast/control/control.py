@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.control.command_rule import CommandRule
-from polycast.control.contract import Controlled
+from polycast.control.contract import MediaServer
 from polycast.control.service import Listening, Service, listening
 from polycast.errors import PolycastError
 from polycast.net.http.asgi import Application
@@ -40,8 +40,8 @@ class _Kind:
 class Control:
     """API, metrics and profiles. Their modules are imported when the first one is started."""
 
-    def __init__(self, controlled: Controlled) -> None:
-        self._controlled = controlled
+    def __init__(self, media_server: MediaServer) -> None:
+        self._media_server = media_server
         self._loop = asyncio.get_running_loop()
         self.services: dict[str, Service] = {}
         """The running services, by the prefix of their keys: ``api``, ``metrics``, ``pprof``."""
@@ -95,7 +95,7 @@ class Control:
         if self._webhooks is None:
             from polycast.control.webhooks import Webhooks
 
-            self._webhooks = Webhooks(self._controlled.log)
+            self._webhooks = Webhooks(self._media_server.log)
         await self._webhooks.configure(configuration.webhooks)
         self.events.set_listener(self._webhooks.emit if configuration.webhooks else None)
 
@@ -113,8 +113,8 @@ class Control:
         """Stop telling about events; after everything else has stopped."""
         if self._events is not None:
             self._events.set_listener(None)
-            self._controlled.settings.listeners.remove(self._events.on_configuration)
-            self._controlled.hub.observers.remove(self._events)
+            self._media_server.settings.listeners.remove(self._events.on_configuration)
+            self._media_server.hub.observers.remove(self._events)
             self._events = None
         if self._webhooks is not None:
             webhooks, self._webhooks = self._webhooks, None
@@ -156,7 +156,7 @@ class Control:
 
     def _make(self, kind: _Kind, settings: Listening) -> Service:
         return Service(
-            kind.name, kind.prefix, kind.make(self), self._controlled, settings, logs_requests=kind.logs_requests
+            kind.name, kind.prefix, kind.make(self), self._media_server, settings, logs_requests=kind.logs_requests
         )
 
     def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
@@ -172,8 +172,8 @@ class Control:
         if self._traffic is None:
             from polycast.control.traffic import Traffic
 
-            self._traffic = Traffic(self._controlled.hub)
-            self._controlled.hub.observers.append(self._traffic)
+            self._traffic = Traffic(self._media_server.hub)
+            self._media_server.hub.observers.append(self._traffic)
         return self._traffic
 
     @property
@@ -182,16 +182,16 @@ class Control:
         if self._events is None:
             from polycast.control.events import EventHub
 
-            self._events = EventHub(self._controlled)
-            self._controlled.hub.observers.append(self._events)
-            self._controlled.settings.listeners.append(self._events.on_configuration)
+            self._events = EventHub(self._media_server)
+            self._media_server.hub.observers.append(self._events)
+            self._media_server.settings.listeners.append(self._events.on_configuration)
         return self._events
 
     def api(self) -> Application:
         """Return the application of the API."""
         from polycast.control.api import Api
 
-        return Api(self._controlled, self.traffic, self.events, self._commands).application()
+        return Api(self._media_server, self.traffic, self.events, self._commands).application()
 
     def metrics(self) -> Application:
         """Return the application of the metrics."""
@@ -201,7 +201,7 @@ class Control:
         if self._lag is None:
             self._lag = LoopLag(self._loop)
         self._lag.start()
-        return metrics.application(self._controlled, self.traffic, self._lag)
+        return metrics.application(self._media_server, self.traffic, self._lag)
 
     def pprof(self) -> Application:
         """Return the application of the profiles."""

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from polycast.config.webhooks import EventName
-from polycast.control.contract import Controlled
+from polycast.control.contract import MediaServer
 from polycast.control.settings import ReloadStatus
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Reader
@@ -92,8 +92,8 @@ class Subscriber:
 class EventHub(PathObserver):
     """Sends events to subscribers and webhooks. An observer of the hub; idle without any."""
 
-    def __init__(self, controlled: Controlled) -> None:
-        self._controlled = controlled
+    def __init__(self, media_server: MediaServer) -> None:
+        self._media_server = media_server
         self._subscribers: set[Subscriber] = set()
         self._listener: Listener | None = None
         self._poller: asyncio.Task[None] | None = None
@@ -192,7 +192,7 @@ class EventHub(PathObserver):
     def _sessions(self) -> Seen:
         return {
             (server.collection, key): item.state
-            for server in self._controlled.servers.values()
+            for server in self._media_server.servers.values()
             for key, item in server.sessions().items()
         }
 

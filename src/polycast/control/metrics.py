@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polycast import _version
-from polycast.control.contract import Controlled, SessionServer
+from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.items import PathItem
 from polycast.control.lag import LoopLag
 from polycast.control.traffic import Traffic
@@ -37,15 +37,15 @@ _SESSION_LABELS: Final = ("collection", "id", "state", "path")
 class StateCollector(Collector):
     """Paths, sessions and reloads."""
 
-    def __init__(self, controlled: Controlled, traffic: Traffic, lag: LoopLag) -> None:
-        self._controlled = controlled
+    def __init__(self, media_server: MediaServer, traffic: Traffic, lag: LoopLag) -> None:
+        self._media_server = media_server
         self._traffic = traffic
         self._lag = lag
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families. Those of a server that is not running are absent."""
         yield from self._paths()
-        for server in self._controlled.servers.values():
+        for server in self._media_server.servers.values():
             yield _contents(server)
         yield from self._sessions()
         yield from self._server_errors()
@@ -53,7 +53,7 @@ class StateCollector(Collector):
         yield from self._loop()
 
     def _paths(self) -> Iterator[Metric]:
-        paths = list(self._controlled.hub.paths.values())
+        paths = list(self._media_server.hub.paths.values())
         states = GaugeMetricFamily("paths", "Paths that exist, by name and state.", labels=("name", "state"))
         readers = GaugeMetricFamily("polycast_path_readers", "Readers of a path.", labels=("name",))
         bit_rates = GaugeMetricFamily("polycast_path_bit_rate", "Bits per second published.", labels=("name",))
@@ -75,11 +75,11 @@ class StateCollector(Collector):
     def _sessions(self) -> Iterator[Metric]:
         sessions = [
             ((server.collection, key, item.state, item.path), item)
-            for server in self._controlled.servers.values()
+            for server in self._media_server.servers.values()
             for key, item in server.sessions().items()
         ]
         metrics = dict(metrics_of(SessionItem))
-        for server in self._controlled.servers.values():
+        for server in self._media_server.servers.values():
             if issubclass(server.item, SessionItem):
                 metrics |= metrics_of(server.item)
         for field, metric in metrics.items():
@@ -94,12 +94,12 @@ class StateCollector(Collector):
         family = CounterMetricFamily(
             "polycast_internal_errors", "Exceptions that should not have happened, by server.", labels=("server",)
         )
-        for server in self._controlled.servers.values():
+        for server in self._media_server.servers.values():
             family.add_metric((server.name,), server.internal_errors)
         yield family
 
     def _reloads(self) -> Iterator[Metric]:
-        status = self._controlled.settings.status
+        status = self._media_server.settings.status
         reloads = CounterMetricFamily(
             "polycast_config_reloads", "New configurations since the start, by result.", labels=("result",)
         )
@@ -149,10 +149,10 @@ def _family(name: str, metric: ItemMetric, of: str, labels: Sequence[str]) -> Co
     return kind(name, f"{metric.meaning}, by {of}." if metric.grows else f"{metric.meaning}.", labels=labels)
 
 
-def application(controlled: Controlled, traffic: Traffic, lag: LoopLag) -> ASGIApp:
+def application(media_server: MediaServer, traffic: Traffic, lag: LoopLag) -> ASGIApp:
     """Return the ASGI application that serves ``/metrics``."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StateCollector(controlled, traffic, lag))
+    registry.register(StateCollector(media_server, traffic, lag))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

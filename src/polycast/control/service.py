@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from polycast.config.services import ServiceSettings
-from polycast.control.contract import Controlled
+from polycast.control.contract import MediaServer
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.log import Log
@@ -66,7 +66,7 @@ class Service:
         name: str,
         prefix: str,
         application: Application,
-        controlled: Controlled,
+        media_server: MediaServer,
         settings: Listening,
         *,
         logs_requests: bool,
@@ -74,11 +74,11 @@ class Service:
         """``prefix`` is the prefix of its keys in the configuration, ``name`` is for the log."""
         self.name = name
         self.prefix = prefix
-        self.log = controlled.log.child(name)
+        self.log = media_server.log.child(name)
         self.settings = settings
         loop = asyncio.get_running_loop()
         handler = AsgiHandler(application, loop, self.log)
-        guard = Guard(handler, prefix, controlled, self.log, loop, logs_requests=logs_requests)
+        guard = Guard(handler, prefix, media_server, self.log, loop, logs_requests=logs_requests)
         self.server = HttpServer(
             guard, settings.address, self.log, loop=loop, certificate=settings.certificate, key=settings.key
         )
@@ -106,7 +106,7 @@ class Guard:
         self,
         application: AsgiHandler,
         prefix: str,
-        controlled: Controlled,
+        media_server: MediaServer,
         log: Log,
         loop: asyncio.AbstractEventLoop,
         *,
@@ -117,7 +117,7 @@ class Guard:
         self._action = Action(prefix)
         self._checking = 0
         """Requests whose credentials are being checked."""
-        self._controlled = controlled
+        self._media_server = media_server
         self._log = log
         self._loop = loop
         self._logs_requests = logs_requests
@@ -147,18 +147,18 @@ class Guard:
 
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
         """Return the response to requests that may come from a web page of another site."""
-        if not is_host_allowed(request, self._controlled.configuration.allowed_hosts):
+        if not is_host_allowed(request, self._media_server.configuration.allowed_hosts):
             return _error(403, host_refusal(request), common)
         if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins()):
             return _error(403, "requests from other web sites are not allowed (see apiAllowOrigins)", common)
         return None
 
     def _allowed_origins(self) -> AllowedOrigins:
-        return allowed_origins(self._controlled.configuration.api_allow_origins if self._prefix == "api" else ())
+        return allowed_origins(self._media_server.configuration.api_allow_origins if self._prefix == "api" else ())
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
         """Pass the request on at once if anybody may use the service, otherwise after a check."""
-        if self._controlled.hub.access.is_open(self._action):
+        if self._media_server.hub.access.is_open(self._action):
             self._pass_on(transaction, common)
         elif self._checking >= MAXIMUM_CHECKS:
             transaction.respond(_error(503, "too many requests", common))
@@ -177,7 +177,7 @@ class Guard:
         credentials = PlainCredentials(*http_credentials(request))
         access = AccessRequest(self._action, "", query, host, credentials, asks_again=True)
         try:
-            await self._controlled.hub.access.check(access)
+            await self._media_server.hub.access.check(access)
         except AccessDenied as denied:
             if denied.denial is Denial.LIMIT:
                 transaction.respond(_error(429, str(denied), common))

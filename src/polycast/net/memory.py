@@ -29,7 +29,7 @@ MAXIMUM_SIZE: Final = 1 << 30
 machine with less than four times as much, the limit is a quarter of its memory."""
 
 
-class Holder(Protocol):
+class BufferingConnection(Protocol):
     """A connection that holds memory."""
 
     def abort(self, reason: str) -> None: ...
@@ -40,14 +40,14 @@ class HeldMemory:
 
     def __init__(self, maximum: int = MAXIMUM_SIZE) -> None:
         self.maximum = maximum
-        self._held: dict[Holder, tuple[str, int, int]] = {}
+        self._held: dict[BufferingConnection, tuple[str, int, int]] = {}
         self._by_address: dict[str, int] = {}
         self.received = 0
         """Bytes received that are held, over all connections."""
         self.size = 0
         """Bytes that are held, over all connections."""
 
-    def update(self, holder: Holder, address: str, received: int, waiting: int) -> None:
+    def update(self, holder: BufferingConnection, address: str, received: int, waiting: int) -> None:
         """Set how many bytes the connection of ``address`` holds now: received, and waiting to be sent."""
         if holder in self._held:
             self.forget(holder)
@@ -64,7 +64,7 @@ class HeldMemory:
         elif self.size > self.maximum:
             self._end("all together hold", lambda item: item[1] + item[2])
 
-    def forget(self, holder: Holder) -> None:
+    def forget(self, holder: BufferingConnection) -> None:
         """The connection no longer holds anything."""
         item = self._held.pop(holder, None)
         if item is None:

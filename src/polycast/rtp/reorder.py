@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from polycast.media.packet import RtpPacket
 
 DEFAULT_SIZE = 64
-"""Maximum number of packets that are held back while one is missing; the same as in the reference server."""
+"""Maximum number of packets that are held back while one is missing; the same as in rtsp-simple-server."""
 MAXIMUM_HELD_SIZE = 1 << 20
 """Bytes that are held back while a packet is missing: ten times as much as that many packets of 1,500 bytes."""
 DEFAULT_TIMEOUT = 0.1

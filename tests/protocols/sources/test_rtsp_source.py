@@ -19,7 +19,7 @@ from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.early_media import EARLY_MEDIA_LIMIT
 from polycast.protocols.pull import SupervisedSource
-from polycast.protocols.rtsp import source_media
+from polycast.protocols.rtsp import source_receiver
 from polycast.protocols.rtsp.multicast import MulticastAllocator
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.wire.rtsp.authentication import AuthenticationMethod, ServerAuthenticator
@@ -265,8 +265,8 @@ async def test_a_server_that_sends_to_other_ports_than_asked_for() -> None:
 
 
 async def test_automatic_falls_back_when_no_media_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_media, "FIRST_PACKET_SECONDS", 0.05)
-    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(source_receiver, "FIRST_PACKET_SECONDS", 0.05)
+    monkeypatch.setattr(source_receiver, "TICK_SECONDS", 0.02)
     async with camera() as origin, running(paths=pulling(origin.url(), "automatic")) as app:
         await ready(app)
         assert [
@@ -400,7 +400,7 @@ async def test_what_is_kept_until_play_is_answered_is_limited() -> None:
 async def test_packets_of_a_read_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """They keep the source alive, and are counted."""
     results = record_framed_runs(monkeypatch)
-    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(source_receiver, "TICK_SECONDS", 0.02)
     async with camera() as origin, running(paths=pulling(origin.url()), readTimeout="500ms") as app:
         path = await ready(app)
         reader = await app.reader("cam")
@@ -610,14 +610,14 @@ async def test_rtp_info_puts_the_tracks_in_sync(urls: tuple[str, ...], is_used: 
 
 
 async def test_datagrams_that_overtake_the_answer_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[source_media.SourceMedia] = []
-    make = source_media.SourceMedia.__init__
+    made: list[source_receiver.SourceReceiver] = []
+    make = source_receiver.SourceReceiver.__init__
 
-    def note(media: source_media.SourceMedia, *arguments: Any) -> None:
+    def note(media: source_receiver.SourceReceiver, *arguments: Any) -> None:
         make(media, *arguments)
         made.append(media)
 
-    monkeypatch.setattr(source_media.SourceMedia, "__init__", note)
+    monkeypatch.setattr(source_receiver.SourceReceiver, "__init__", note)
     async with camera() as origin:
 
         def play(origin: Camera, _: Request) -> Response:
@@ -742,7 +742,7 @@ async def test_a_server_that_reads_no_answers_to_its_requests() -> None:
 
 @pytest.mark.parametrize("stray", [b"\0", b"\0\0\0\0", b"$", bytes(range(0x25, 0x52)) * 20])
 async def test_stray_bytes_between_frames(stray: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(source_receiver, "TICK_SECONDS", 0.02)
     async with camera(sdp(VIDEO, AUDIO)) as origin, running(paths=pulling(origin.url())) as app:
         await ready(app)
         reader = await app.reader("cam")
@@ -782,7 +782,7 @@ async def test_refusals_are_tried_again(status: int) -> None:
 
 
 async def test_a_camera_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_media, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(source_receiver, "TICK_SECONDS", 0.02)
     async with camera() as origin:
         origin.script["DESCRIBE"] = lambda *_: SILENCE
         async with running(paths=pulling(origin.url()), readTimeout="100ms") as app:

@@ -397,13 +397,13 @@ def test_sessions_over_udp_outlive_their_connection() -> None:
     client.send("PLAY")
     client.engine.accept_play()
     assert client.engine.abandon() == []
-    assert event.session.carrier is None
+    assert event.session.connection is None
     second = server.connect()
     second.now = 5.0
     assert second.send("GET_PARAMETER", Session=event.session.secret) == []
     assert second.response().status == 200
     assert event.session.last_request == 5.0
-    assert event.session.carrier is second.engine
+    assert event.session.connection is second.engine
     thief = server.connect("198.51.100.1")
     happened = thief.send("TEARDOWN", Session=event.session.secret)
     assert happened[0] == events.RequestRefused(400, "cannot use a session created with a different IP")

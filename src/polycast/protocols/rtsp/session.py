@@ -111,8 +111,8 @@ class Session(Publisher):
         """
         if self.wire.has_ended:
             return
-        connection, carrier = self.connection, self.wire.carrier
-        is_connections_own = carrier is not None and carrier.session is self.wire
+        connection, transport_connection = self.connection, self.wire.connection
+        is_connections_own = transport_connection is not None and transport_connection.session is self.wire
         if connection is not None:
             self._stray_bytes.update(connection.skipped)
         was_streaming = self.wire.end() in STREAMING

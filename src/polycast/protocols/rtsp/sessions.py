@@ -8,7 +8,7 @@ from polycast.protocols.base import new_session_id
 from polycast.protocols.rtsp.context import SessionConnection, SessionContext
 from polycast.protocols.rtsp.session import Session
 from polycast.wire.rtsp.server import ServerConnection
-from polycast.wire.rtsp.server_session import Carrier, ServerSession
+from polycast.wire.rtsp.server_session import ServerSession, TransportConnection
 
 
 class Sessions:
@@ -18,7 +18,7 @@ class Sessions:
         self._context = context
         self._by_id: dict[str, Session] = {}
         self._by_wire: dict[ServerSession, Session] = {}
-        self._connections: dict[Carrier, SessionConnection] = {}
+        self._connections: dict[TransportConnection, SessionConnection] = {}
         self.find: Callable[[ServerSession | None], Session | None] = self._by_wire.get  # type: ignore[assignment]
         """Return the session of the engine's session. On the hot path, so without a function of its own."""
 
@@ -55,7 +55,7 @@ class Sessions:
         self._connections.pop(engine, None)
 
     def _connection_of(self, wire: ServerSession) -> SessionConnection | None:
-        return self._connections.get(wire.carrier) if wire.carrier is not None else None
+        return self._connections.get(wire.connection) if wire.connection is not None else None
 
     def _on_ended(self, session: Session) -> None:
         self._by_id.pop(session.id, None)

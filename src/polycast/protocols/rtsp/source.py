@@ -13,7 +13,7 @@ from polycast.net.dial import client_context
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_sync_point
-from polycast.protocols.rtsp.source_media import SourceMedia
+from polycast.protocols.rtsp.source_receiver import SourceReceiver
 from polycast.protocols.rtsp.source_tunnel import open_connection
 from polycast.security.origins import Origin, may_send_credentials
 from polycast.wire.rtsp.message import Method, Response
@@ -133,7 +133,7 @@ class _Attempt:
         self._is_trial = is_trial
         self._public: frozenset[str] = frozenset()
         self._connection: ClientConnection
-        self._media: SourceMedia | None = None
+        self._media: SourceReceiver | None = None
         self.has_played = False
         """Whether the server has answered PLAY."""
         self.remote_host = ""
@@ -179,7 +179,7 @@ class _Attempt:
         description = read_description(described, request_url)
         for reason in description.skipped:
             self._context.log.warning("%s", reason)
-        media = self._media = SourceMedia(self._context, connection, description, self._protocol)
+        media = self._media = SourceReceiver(self._context, connection, description, self._protocol)
         base = await self._set_up(connection, description, media)
         media.expect()
         played = await self._play(connection, base)
@@ -215,7 +215,7 @@ class _Attempt:
 
     # SETUP
 
-    async def _set_up(self, connection: ClientConnection, description: SourceDescription, media: SourceMedia) -> str:
+    async def _set_up(self, connection: ClientConnection, description: SourceDescription, media: SourceReceiver) -> str:
         """Set up the tracks; return the URL of the whole presentation."""
         bases = list(description.bases)
         for index in range(len(description.tracks)):

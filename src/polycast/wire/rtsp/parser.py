@@ -15,7 +15,7 @@ from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, HEADER_SIZE, Interlea
 from polycast.wire.rtsp.message import VERSION, Headers, Request, Response
 from polycast.wire.rtsp.resynchronization import Resynchronizer
 
-# The limits of the reference server; the longest values in practice (URLs with tokens, digest headers) are below half
+# The limits of rtsp-simple-server; the longest values in practice (URLs with tokens, digest headers) are below half
 # of them.
 METHOD_LIMIT: Final = 64
 """Bytes of a method name."""

@@ -99,7 +99,7 @@ class ServerConnection:
         self.session: ServerSession | None = None
         """The session of requests without a session header: the one whose media flow over this connection, or the last
         one that was set up on it."""
-        self.carried: set[ServerSession] = set()
+        self.sessions: set[ServerSession] = set()
         """All sessions on this connection."""
         self.has_more = False
         """Whether received bytes are left for another call of `receive_data`."""
@@ -213,11 +213,11 @@ class ServerConnection:
     def abandon(self) -> list[ServerSession]:
         """The connection was closed or is abandoned. Return the sessions that end with it."""
         self._close()
-        sessions = [*self.carried]
+        sessions = [*self.sessions]
         for session in sessions:
             if session.state in STREAMING and session.protocol is not Protocol.TCP:
                 session.move_to(None)
-        return [session for session in sessions if session.carrier is self]
+        return [session for session in sessions if session.connection is self]
 
     # Time
 
@@ -353,7 +353,7 @@ class ServerConnection:
             raise RemoteProtocolError("the session does not exist", 454)
         if session.remote_host != self.remote_host:
             raise RemoteProtocolError("cannot use a session created with a different IP")
-        if session.is_bound and session.carrier is not self:
+        if session.is_bound and session.connection is not self:
             raise RemoteProtocolError("session is linked to another connection")
         if own is not None and own is not session and own.is_bound:
             raise RemoteProtocolError("connection is linked to another session")
@@ -374,7 +374,7 @@ class ServerConnection:
         session = session or self.session
         if session is not None and session.remote_host == self.remote_host:
             session.last_request = now
-            if session.carrier is None and self.session is None:
+            if session.connection is None and self.session is None:
                 self._attach(session)  # a UDP session continues over a new connection
 
     def _attach(self, session: ServerSession) -> None:

@@ -63,12 +63,12 @@ class Announcement:
     """``a=control`` of each track."""
 
 
-class Carrier(Protocol):
+class TransportConnection(Protocol):
     """The connection that carries sessions."""
 
     remote_host: str
     session: ServerSession | None
-    carried: set[ServerSession]
+    sessions: set[ServerSession]
 
     def expect_frames(self, session: ServerSession | None) -> None:
         """Skip bytes between the interleaved frames of a session's channels; None: of no session."""
@@ -77,10 +77,10 @@ class Carrier(Protocol):
 class ServerSession:
     """What a client has set up, and its state. Created and driven by `ServerConnection`."""
 
-    def __init__(self, endpoint: Endpoint, carrier: Carrier, now: float) -> None:
+    def __init__(self, endpoint: Endpoint, connection: TransportConnection, now: float) -> None:
         self.secret = endpoint.new_secret()
         """The name in the Session header."""
-        self.remote_host = carrier.remote_host
+        self.remote_host = connection.remote_host
         self.path_name = ""
         self.query = ""
         self.setups: dict[int, TrackSetup] = {}
@@ -88,12 +88,12 @@ class ServerSession:
         self.announcement: Announcement | None = None
         self.last_request = now
         """Time of the client's last activity: a request, or an RTCP packet that was reported to the session."""
-        self.carrier: Carrier | None = None
+        self.connection: TransportConnection | None = None
         """The connection that carries it; None for a session over UDP whose connection was closed."""
         self._endpoint = endpoint
         self._state = State.INIT
         self._ended_in: State | None = None
-        self.move_to(carrier)
+        self.move_to(connection)
         endpoint.sessions[self.secret] = self
 
     @property
@@ -144,15 +144,15 @@ class ServerSession:
             raise RemoteProtocolError(f"UDP ports {ports[0]} and {ports[1]} are already in use by another track")
         return chosen
 
-    def move_to(self, carrier: Carrier | None) -> None:
+    def move_to(self, connection: TransportConnection | None) -> None:
         """Move to another connection, or none."""
-        old, self.carrier = self.carrier, carrier
+        old, self.connection = self.connection, connection
         if old is not None:
-            old.carried.discard(self)
-            if old.session is self and old is not carrier:
+            old.sessions.discard(self)
+            if old.session is self and old is not connection:
                 old.session = None
-        if carrier is not None:
-            carrier.carried.add(self)
+        if connection is not None:
+            connection.sessions.add(self)
 
     def end(self) -> State:
         """End for any reason, with the effect of TEARDOWN (RFC 2326 appendix A.2). Return the previous state."""
@@ -160,7 +160,7 @@ class ServerSession:
             self._ended_in = self._state
             self.advance(Method.TEARDOWN)
             del self._endpoint.sessions[self.secret]
-            if self.carrier is not None:
-                self.carrier.expect_frames(None)
+            if self.connection is not None:
+                self.connection.expect_frames(None)
             self.move_to(None)
         return self._ended_in

@@ -37,7 +37,7 @@ REORDER_TICK_SECONDS: Final = 0.05
 FIRST_UNPRIVILEGED_PORT: Final = 1024
 
 
-class SourceMedia:
+class SourceReceiver:
     """Receives the tracks of one session."""
 
     def __init__(
