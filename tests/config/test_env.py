@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Size, load_bytes, replace
+from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.errors import ConfigurationError
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -127,3 +128,28 @@ def test_errors(variable: str, text: str, message: str) -> None:
 def test_hints_about_variables_of_paths(variable: str, hint: str) -> None:
     (warning,) = load_bytes(b"{}", {variable: "x"}).warnings
     assert warning == f"environment variable {variable} is not a setting {hint}"
+
+
+def test_items_in_items() -> None:
+    variables = {
+        "MTX_AUTHINTERNALUSERS_0_USER": "bob",
+        "MTX_AUTHINTERNALUSERS_0_PASS": "secret",
+        "MTX_AUTHINTERNALUSERS_0_IPS": "10.0.0.0/8,::1",
+        "MTX_AUTHINTERNALUSERS_0_PERMISSIONS_0_PATH": "cam",
+        "MTX_AUTHINTERNALUSERS_0_PERMISSIONS_3_ACTION": "metrics",
+        "MTX_AUTHINTERNALUSERS_2_USER": "any",
+        "MTX_AUTHINTERNALUSERS_2_PERMISSIONS_0_ACTION": "read",
+        "MTX_AUTHINTERNALUSERS_2_PERMISSIONS_2_ACTION": "api",
+        "MTX_AUTHINTERNALUSERS_4_USER": "late",
+    }
+    loaded = load_bytes(b"", variables, dialect=MEDIAMTX)
+    bob, local, anybody = loaded.configuration.auth_internal_users
+    assert (bob.user, bob.pass_, len(bob.ips)) == ("bob", "secret", 2)
+    assert [(it.action, it.path) for it in bob.permissions] == [
+        ("publish", "cam"), ("read", ""), ("playback", ""), ("metrics", ""),
+    ]  # fmt: skip
+    assert [it.action for it in local.permissions] == ["api", "metrics", "pprof"]
+    assert [it.action for it in anybody.permissions] == ["read"]
+    unused = ("PERMISSIONS_2_ACTION", "4_USER")
+    assert len(loaded.warnings) == len(unused)
+    assert all(any(name in warning for warning in loaded.warnings) for name in unused)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from polycast.config.annotations import kind_of
 from polycast.config.convert import PATH_DEFAULTS, Reading, given_path_key
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.views import View
@@ -36,7 +37,6 @@ _OTHER_NAMES: Final = frozenset(
     }
 )
 """Variables with a prefix that are not settings: the key of an encrypted file, and those passed to commands."""
-_INDEXES: Final = frozenset(map(str, range(MAXIMUM_ITEMS)))
 
 
 class EnvironmentResult(msgspec.Struct, frozen=True):
@@ -111,11 +111,12 @@ class _Prefix:
                 settings.update(self._view.implied.get(field.key, {}))
         if isinstance(field.kind, StructListKind):
             items = settings.get(field.name, field.of(configuration))
-            names = _variables_of_items(variable, field.kind, len(items), self._variables)
-            if names:
-                self._used.update(names)
-                settings[field.name] = self._with_items(variable, field.kind, items, names)
-                self.given.setdefault(field.key, next(iter(names)))
+            values = field.kind.dump(items)
+            used = _edit_items(variable, field.kind, values, self._variables)
+            if used:
+                self._used.update(used)
+                settings[field.name] = self._parse_items(variable, field.kind, items, values)
+                self.given.setdefault(field.key, used[0])
 
     def _apply_path_defaults(self, configuration: Configuration) -> Configuration:
         """Apply ``<PREFIX>PATHDEFAULTS_<KEY>`` to the defaults and to the paths that do not have another value."""
@@ -193,15 +194,8 @@ class _Prefix:
         fields = self._view.path_accepted if within else self._view.accepted
         return ".".join((*within, fields[last].canonical if last in fields else last))
 
-    def _with_items(
-        self, prefix: str, kind: StructListKind[Any], items: Any, names: Mapping[str, tuple[int, str]]
-    ) -> Any:
-        """Return a list of maps with the items changed that variables name."""
-        values: list[dict[str, Any]] = kind.dump(items)
-        for variable, (index, key) in names.items():
-            if index == len(values):
-                values.append({})
-            values[index][key] = self._variables[variable]
+    def _parse_items(self, prefix: str, kind: StructListKind[Any], items: Any, values: list[dict[str, Any]]) -> Any:
+        """Return a list of maps of its changed plain values; ``items`` if they are not valid."""
         try:
             return kind.parse(values)
         except ConfigurationError as error:
@@ -282,20 +276,32 @@ def _list_or_text(text: str, default: Any) -> Any:
     return [item.strip() for item in text.split(",") if item.strip()] if isinstance(default, list) else text
 
 
-def _variables_of_items(
-    prefix: str, kind: StructListKind[Any], count: int, variables: Mapping[str, str]
-) -> dict[str, tuple[int, str]]:
-    """Return index and key of each variable ``<prefix>_<index>_<KEY>``: of an existing item, or of one to append."""
-    keys = {key.upper(): key for key in kind.keys}
-    found: list[tuple[int, str, str]] = []
-    for variable in variables:
-        number, _, key = variable.removeprefix(f"{prefix}_").partition("_")
-        if variable.startswith(f"{prefix}_") and number in _INDEXES and key in keys:
-            found.append((int(number), keys[key], variable))
-    names = {}
-    for index, key, variable in sorted(found):
-        if index > count:
-            break  # an index is missing before it
-        count = max(count, index + 1)
-        names[variable] = (index, key)
-    return names
+def _edit_items(
+    prefix: str, kind: StructListKind[Any], values: list[dict[str, Any]], variables: Mapping[str, str]
+) -> list[str]:
+    """Change the items of a list of maps that variables name, and return these variables.
+
+    They are ``<prefix>_<index>_<KEY>``, of an existing item or of one to append. A key that is a list of maps itself
+    has items in the same way: ``<prefix>_<index>_<KEY>_<index>_<KEY>``.
+    """
+    used: list[str] = []
+    for index in range(MAXIMUM_ITEMS):
+        item = values[index] if index < len(values) else {}
+        found: list[str] = []
+        for key, info in kind.keys.items():
+            variable = f"{prefix}_{index}_{key.upper()}"
+            if variable in variables:
+                item[key] = variables[variable]
+                found.append(variable)
+            inner, items = kind_of(info), item.get(key, [])
+            if isinstance(inner, StructListKind) and isinstance(items, list):
+                inside = _edit_items(variable, inner, items, variables)
+                if inside:
+                    item[key] = items
+                    found += inside
+        if index == len(values):
+            if not found:
+                break  # an index is missing before those that may follow
+            values.append(item)
+        used += found
+    return used
