@@ -94,6 +94,9 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
 }
 """Classes (``path:class``) whose ``__init__`` is known to make more attributes, and how many. May only shrink."""
 
+READ_THE_ENVIRONMENT: set[str] = {"control/commands.py", "control/settings.py"}
+"""Modules that read environment variables, besides those of the command line."""
+
 CIRCLES: dict[frozenset[str], str] = {}
 """Circles of imports that are known, and why they are there. No other may be added."""
 
@@ -257,6 +260,16 @@ def test_the_network_knows_no_streaming_protocol(layer: str) -> None:
         if name.startswith("polycast.wire") and not name.startswith("polycast.wire.http.")
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_environment_is_only_read_for_the_configuration_and_for_programs() -> None:
+    """Nothing behaves differently because of a variable that no document names."""
+    reading = {
+        relative(path) for path in modules() if re.search(r"\bos\.environ\b|\bgetenv\(|\.environ\b", path.read_text())
+    }
+    assert {name for name in reading if not name.startswith("cli/")} == READ_THE_ENVIRONMENT
+    importing = {relative(path) for path in modules() if "__import__(" in path.read_text()}
+    assert importing == {"net/loop.py"}
 
 
 def test_no_module_is_too_long() -> None:
