@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -87,6 +88,39 @@ def _dumped(value: Any) -> Any:
 def test_defaults_of_settings_of_a_path(key: str) -> None:
     field = VIEW.path_fields[key]
     assert field.of(VIEW.defaults.path_defaults) == field.kind.parse(PATH[key])
+
+
+WRONG = {
+    bool: ("maybe", "'maybe' is neither yes nor no"),
+    int: ("x1", "'x1' is not a"),
+    list: ("{a: b}", "a map is not a list"),
+    str: ("[[a]]", "a list is"),
+}
+"""By the type of the default, a value of another one and the error about it."""
+
+
+def wrong_value(default: Any) -> tuple[str, str]:
+    if isinstance(default, str) and re.fullmatch(r"[0-9]+(ms|s|h|d)", default):
+        return "10", "'10' is not a duration"
+    if isinstance(default, str) and re.fullmatch(r"[0-9]+[KMG]", default):
+        return "x", "'x' is not a size"
+    return WRONG[type(default)]
+
+
+@pytest.mark.parametrize(("key", "default"), [(key, value) for key, value in GLOBAL.items() if key in VIEW.fields])
+def test_types_of_global_settings(key: str, default: Any) -> None:
+    value, message = wrong_value(default)
+    error = error_of(f"\n{key}: {value}\n")
+    assert error.startswith(f"mediamtx.yml: line 2: {key}: ")
+    assert message in error or "not a list of maps" in error
+
+
+@pytest.mark.parametrize(("key", "default"), [(key, value) for key, value in PATH.items() if key in VIEW.path_fields])
+def test_types_of_settings_of_a_path(key: str, default: Any) -> None:
+    value, message = wrong_value(default)
+    error = error_of(f"paths:\n  a:\n    {key}: {value}\n")
+    assert error.startswith(f"mediamtx.yml: line 3: parameter paths, key a: {key}: ")
+    assert message in error or "not a list of maps" in error
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Changes through an API with the names of one dialect are written into a file with those of another."""
+
+from __future__ import annotations
+
+import pytest
+
+from polycast.config import load_bytes
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import LEGACY, MEDIAMTX, POLYCAST
+from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
+from polycast.config.persist import edit_content
+
+FILE = """\
+# Mine
+rtspTransports: [udp, tcp]  # no multicast
+hlsDisable: yes
+apiAllowOrigins:
+  - https://a.example
+paths:
+  cam:
+    source: rtsp://h/
+    sourceProtocol: tcp  # firewall
+  all_others:
+"""
+
+
+def edited(edit: Edit, dialect: Dialect, text: str = FILE) -> str:
+    """Return the file after an edit; it must mean what is in effect then."""
+    after = edit.apply(load_bytes(text.encode(), {}, "", dialect).configuration)
+    new = edit_content(text.encode(), edit, after)
+    assert load_bytes(new, {}, "", dialect).configuration == after
+    return new.decode()
+
+
+@pytest.mark.parametrize("dialect", [MEDIAMTX, POLYCAST], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    ("edit", "old", "new"),
+    [
+        (SetKeys({"protocols": ["tcp"]}), "[udp, tcp]  # no multicast", "[tcp]  # no multicast"),
+        (SetKeys({"hlsDisable": False}), "hlsDisable: yes", "hlsDisable: no"),
+        (SetKeys({"rtmpDisable": True}), "  all_others:\n", "  all_others:\nrtmp: no\n"),
+        (SetKeys({"apiAllowOrigin": "https://b.example"}), "  - https://a.example", "  - https://b.example"),
+        (SetKeys({"readBufferCount": 64}), "  all_others:\n", "  all_others:\nwriteQueueSize: 64\n"),
+        (SetKeys({"readTimeout": "25h"}), "  all_others:\n", "  all_others:\nreadTimeout: 25h\n"),
+        (EditPath("cam", {"sourceProtocol": "udp"}), "sourceProtocol: tcp", "sourceProtocol: udp"),
+        (
+            EditPath("cam", {"disablePublisherOverride": True}),
+            "tcp  # firewall\n",
+            "tcp  # firewall\n    overridePublisher: no\n",
+        ),
+        (
+            EditPath("all", {"runOnReady": "x"}),
+            "  all_others:\n",
+            "  all_others:\n    runOnAvailable: x\n",
+        ),
+        (EditPath("~^.*$", {"fallback": "/x"}), "  all_others:\n", "  all_others:\n    fallback: /x\n"),
+        (RemovePath("all"), "  all_others:\n", ""),
+    ],
+)
+def test_names_and_forms_of_the_file_are_used(edit: Edit, old: str, new: str, dialect: Dialect) -> None:
+    assert edited(edit, dialect) == FILE.replace(old, new)
+
+
+def test_the_same_names_in_a_file_of_the_same_dialect() -> None:
+    text = "rtmpDisable: no\npaths:\n  a:\n    sourceProtocol: tcp\n    source: rtsp://h/\n"
+    assert edited(SetKeys({"rtmpDisable": True}), LEGACY, text) == text.replace("no", "yes")
+    assert edited(EditPath("a", {"sourceProtocol": "udp"}), LEGACY, text) == text.replace("tcp", "udp")
+
+
+def test_a_path_that_is_new_in_the_file() -> None:
+    new = edited(AddPath("b", {"sourceProtocol": "udp", "source": "rtsp://h/"}), POLYCAST)
+    assert new == FILE + "  b:\n    rtspTransport: udp\n    source: rtsp://h/\n"
+    text = "pathDefaults: {publisherGrace: 1s}\npaths:\n  a:\n"
+    new = edited(ReplacePaths({"a": None, "b": {"disablePublisherOverride": True}}), MEDIAMTX, text)
+    assert new == text + "  b:\n    overridePublisher: no\n"
+
+
+def test_paths_inherit_the_defaults_of_the_file() -> None:
+    loaded = load_bytes(b"pathDefaults: {publisherGrace: 1s}\npaths:\n  a:\n", {}, "", MEDIAMTX).configuration
+    assert AddPath("b", {}).apply(loaded).paths["b"].publisher_grace == 1
+    assert EditPath("a", {"publisherGrace": "2s"}).apply(loaded).paths["a"].publisher_grace == 2
+    changed = EditPath("a", {"publisherGrace": "2s"}).apply(loaded)
+    assert EditPath("a", {"publisherGrace": None}).apply(changed).paths["a"].publisher_grace == 1
+    assert SetKeys({"hlsVariant": None}).apply(loaded) == loaded, "null is the default of the file's dialect"
