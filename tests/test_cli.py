@@ -80,6 +80,20 @@ def test_reference_s_file_comes_first(folder: Path, capsys: pytest.CaptureFixtur
     assert "rtsp-simple-server.yml is valid, with 1 path" in capsys.readouterr().out
 
 
+def test_files_of_the_system_come_last(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "etc" / "mediamtx.yml"
+    system.parent.mkdir()
+    system.write_text("paths: {all_others: , a: }")
+    monkeypatch.setattr("polycast.cli.SYSTEM_FILES", (str(tmp_path / "none.yml"), str(system)))
+    assert main(["--check"]) == 0
+    assert f"{system} is valid, with 2 paths" in capsys.readouterr().out
+    (folder / "polycast.yml").write_text("paths: {a: }")
+    assert main(["--check"]) == 0
+    assert "polycast.yml is valid, with 1 path" in capsys.readouterr().out
+
+
 def test_the_dialect_is_chosen_by_name_key_or_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("mediamtx.yml", "polycast.yml"):
         (folder / name).write_text("rtsp: no\npaths: {all_others: }\n")

@@ -27,6 +27,13 @@ from polycast.log import printable
 DEFAULT_FILES = tuple(dialect.file for dialect in DIALECTS.values())
 """Files that are looked for in the working directory if none is given."""
 
+SYSTEM_FILES = (
+    ("/usr/local/etc/mediamtx.yml", "/usr/etc/mediamtx.yml", "/etc/mediamtx/mediamtx.yml")
+    if sys.platform != "win32"
+    else ()
+)
+"""Files that are looked for after these, where MediaMTX's packages have them."""
+
 
 def _encrypt(arguments: Sequence[str]) -> int:
     from polycast.cli.crypto import main
@@ -140,7 +147,7 @@ def _load(
     if config is not None and not (config == DEFAULT_FILES[0] and not Path(config).exists()):
         found: str | None = config
     else:
-        found = next((name for name in DEFAULT_FILES if Path(name).is_file()), None)
+        found = next((name for name in (*DEFAULT_FILES, *SYSTEM_FILES) if Path(name).is_file()), None)
     loaded = load(found, os.environ, again=again, dialect=dialect)
     warnings = list(loaded.warnings)
     configuration = loaded.configuration
