@@ -16,7 +16,7 @@ def test_nothing_is_named() -> None:
     from bench.peers import find_peers
 
     assert find_peers({}) == []
-    assert find_peers({"MEDIAMTX": "", "LEGACY": ""}) == []
+    assert find_peers({"MEDIAMTX": "", "RTSP_SIMPLE_SERVER": ""}) == []
 
 
 def test_what_is_not_there_is_told() -> None:
@@ -34,7 +34,7 @@ def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
     program = tmp_path / "server"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    mediamtx, predecessor = find_peers({"MEDIAMTX": str(program), "LEGACY": str(program)})
+    mediamtx, predecessor = find_peers({"MEDIAMTX": str(program), "RTSP_SIMPLE_SERVER": str(program)})
     assert (mediamtx.name, predecessor.name) == ("MediaMTX", "rtsp-simple-server")
     assert mediamtx.command == predecessor.command == [str(program), "{config}"]
     setup = Setup(protocol, 5000, 5001, 6000, str(tmp_path))
