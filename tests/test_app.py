@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.protocols.rtsp.support import Fixture, loaded, running
 from tests.support.rtp import rtp, slice_unit
@@ -244,4 +245,25 @@ async def test_warnings_of_the_configuration_are_logged() -> None:
     app = Application(LoadedConfiguration(base.configuration, None, ["careful"], base.given), log=Log(logger))
     await app.start()
     assert lines.lines[1] == "WARNING careful"
+    await app.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect", "words"),
+    [
+        ("mediamtx.yml", "mediamtx", ""),
+        ("my.yml", "mediamtx", " (dialect: mediamtx)"),
+        ("rtsp-simple-server.yml", "polycast", " (dialect: polycast)"),
+        ("my.yml", "rtsp-simple-server", ""),
+    ],
+)
+async def test_the_log_tells_a_dialect_that_the_file_does_not(name: str, dialect: str, words: str) -> None:
+    logger = logging.Logger("polycast.test.app")
+    lines = Lines()
+    logger.addHandler(lines)
+    base = loaded({})
+    configuration = msgspec.structs.replace(base.configuration, dialect=dialect)
+    app = Application(LoadedConfiguration(configuration, Path("/x") / name, [], base.given), log=Log(logger))
+    await app.start()
+    assert lines.lines[1] == f"INFO configuration loaded from {Path('/x') / name}{words}"
     await app.stop()

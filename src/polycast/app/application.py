@@ -10,6 +10,7 @@ from polycast._version import __version__
 from polycast.app.prepare import asks_other_servers, import_for, load_pages
 from polycast.app.servers import Servers, StartError
 from polycast.config import LoadedConfiguration, changed_keys
+from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.schema import Configuration
 from polycast.control.command_check import command_problems
 from polycast.control.control import Control, ServiceError
@@ -111,7 +112,7 @@ class Application:
         await self._configure_log(self.configuration)
         self.log.info("polycast v%s", __version__)
         if self._loaded.source_path is not None:
-            self.log.info("configuration loaded from %s", self._loaded.source_path)
+            self.log.info("configuration loaded from %s%s", self._loaded.source_path, self._dialect_in_words())
         problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
         for warning in (*self._loaded.warnings, *problems):
             self.log.warning("%s", warning)
@@ -128,6 +129,12 @@ class Application:
             raise
         self._timer = self._loop.call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
         self._loop.run_in_executor(None, load_pages, self.configuration)
+
+    def _dialect_in_words(self) -> str:
+        """Return the dialect of the file for the log, if neither its name nor the default tells it."""
+        dialect, path = dialect_of(self.configuration.dialect), self._loaded.source_path
+        is_told = dialect is LEGACY or (path is not None and path.name == dialect.file)
+        return "" if is_told else f" (dialect: {dialect.name})"
 
     async def reload(self, configuration: Configuration) -> None:
         """Apply a new configuration: only what it changes is restarted.

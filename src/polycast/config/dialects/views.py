@@ -31,38 +31,38 @@ class View(msgspec.Struct, frozen=True, eq=False):
     """What an empty file means."""
     implied: Mapping[str, Mapping[str, Any]]
     """The values that former names set in addition, by these names and Python names."""
-
-    @property
-    def accepted(self) -> Mapping[str, Field]:
-        """The global settings under all names. Later ones win if a setting is given under several."""
-        return {**self.fields, **self.deprecated}
-
-    @property
-    def path_accepted(self) -> Mapping[str, Field]:
-        """The settings of a path under all names."""
-        return {**self.path_fields, **self.path_deprecated}
+    accepted: Mapping[str, Field]
+    """The global settings under all names. Later ones win if a setting is given under several."""
+    path_accepted: Mapping[str, Field]
+    """The settings of a path under all names."""
 
 
-def view_of(dialect: Dialect, defaults: Dialect | None = None) -> View:
-    """Return the tables of a dialect. ``defaults`` is another one whose defaults apply."""
-    return _view(dialect, defaults or dialect, declared_sections())
+def view_of(dialect: Dialect) -> View:
+    """Return the tables of a dialect."""
+    return _view(dialect, declared_sections())
 
 
 @cache
-def _view(dialect: Dialect, other: Dialect, sections: tuple[type[Section], ...]) -> View:
+def _view(dialect: Dialect, sections: tuple[type[Section], ...]) -> View:
     fields, of_path = configuration_fields(), path_fields()
-    changed = {fields[key].name: fields[key].kind.parse(value) for key, value in other.defaults.items()}
+    changed = {fields[key].name: fields[key].kind.parse(value) for key, value in dialect.defaults.items()}
     path = PathConfiguration(
-        **{of_path[key].name: of_path[key].kind.parse(value) for key, value in other.path_defaults.items()}
+        **{of_path[key].name: of_path[key].kind.parse(value) for key, value in dialect.path_defaults.items()}
     )
-    defaults = replace(Configuration(dialect=other.name, path_defaults=path), **changed)
+    defaults = replace(Configuration(dialect=dialect.name, path_defaults=path), **changed)
     globals_ = {key: _with_default(field, field.of(defaults)) for key, field in fields.items()}
     paths = {key: _with_default(field, field.of(path)) for key, field in of_path.items()}
+    shown = _renamed(globals_, dialect.forms, dialect)
+    path_shown = _renamed(paths, dialect.path_forms, dialect)
+    deprecated = _former(globals_, dialect.deprecated, dialect)
+    path_deprecated = _former(paths, dialect.path_deprecated, dialect)
     return View(
-        fields=_renamed(globals_, dialect.forms, dialect),
-        path_fields=_renamed(paths, dialect.path_forms, dialect),
-        deprecated=_former(globals_, dialect.deprecated, dialect),
-        path_deprecated=_former(paths, dialect.path_deprecated, dialect),
+        fields=shown,
+        path_fields=path_shown,
+        deprecated=deprecated,
+        path_deprecated=path_deprecated,
+        accepted=MappingProxyType({**shown, **deprecated}),
+        path_accepted=MappingProxyType({**path_shown, **path_deprecated}),
         defaults=defaults,
         implied={
             key: {fields[other].name: fields[other].kind.parse(value) for other, value in name.implied.items()}
