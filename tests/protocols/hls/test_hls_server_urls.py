@@ -96,6 +96,19 @@ async def test_the_allowed_origin_can_be_changed_while_it_runs() -> None:
             assert answer.headers["access-control-allow-origin"] == "https://two.example"
 
 
+async def test_one_of_several_origins_is_the_one_that_asks() -> None:
+    origins = ("https://one.example", "https://*.two.example")
+    async with running(hlsAllowOrigin="https://one.example") as it:
+        await it.playing("cam")
+        await it.app.reload(replace(it.app.configuration, hls_allow_origins=origins))
+        for origin in ("https://one.example", "https://a.two.example", "https://evil.example", ""):
+            for target in ("/cam/stream.m3u8", "/cam/", "/nothing/stream.m3u8"):
+                answer = await it.client.get(target, headers={"origin": origin} if origin else {})
+                expected = None if "evil" in origin or not origin else origin
+                assert answer.headers.get("access-control-allow-origin") == expected
+                assert "Origin" in answer.headers["vary"]
+
+
 @pytest.mark.parametrize(
     ("target", "status"),
     [
