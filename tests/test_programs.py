@@ -75,8 +75,10 @@ def test_what_starts_none_is_not_found(function: object) -> None:
 
 
 def test_the_marker_is_given(request: pytest.FixtureRequest) -> None:
-    marked = {item.name for item in request.session.items if item.path == request.path and "programs" in item.keywords}
-    here = {item.name for item in request.session.items if item.path == request.path}
+    items = [item for item in request.session.items if item.path == request.path]
+    programs.mark(items)
+    marked = {item.name for item in items if "programs" in item.keywords}
+    here = {item.name for item in items}
     assert marked == here & {"test_that_starts_one", "test_whose_fixture_starts_one"}
 
 

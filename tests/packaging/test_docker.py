@@ -134,7 +134,7 @@ def test_configuration_and_ports() -> None:
     configuration = load(str(ROOT / "polycast.yml"), {}).configuration
     ports = dict(port.split("/") for port in " ".join(values(IMAGE, "EXPOSE")).split())
     for name in configuration.__struct_fields__:
-        if name.endswith("_address") and name != "rpi_camera_address":
+        if name.endswith("_address") and name not in ("rpi_camera_address", "auth_http_address"):
             port = getattr(configuration, name).rpartition(":")[2]
             kind = "udp" if name in ("rtp_address", "rtcp_address", "webrtc_local_udp_address") else "tcp"
             assert ports.get(port) == kind, name

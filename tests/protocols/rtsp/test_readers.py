@@ -27,6 +27,7 @@ class Socket:
 
 class Session:
     counters = Counters()
+    query = ""
 
 
 def test_unicast_and_multicast_share_the_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,9 @@ async def test_renewed_certificate_with_another_type_of_key(
         assert "ECDSA" in await cipher(it)
         for key_type, name in ((trustme.KeyType.RSA, "-RSA-"), (trustme.KeyType.ECDSA, "-ECDSA-")):
             write_certificate(authority, tmp_path, key_type)
+            it.log.lines.clear()
             it.pass_time(15)
+            await it.log.wait("the certificate was reloaded")
             assert name in await cipher(it)
 
 
