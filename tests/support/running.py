@@ -7,13 +7,14 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from tests.support.waiting import PATIENCE
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration
+from polycast.hub.path import PathObserver
 from polycast.log import Log
 
 BUGS = re.compile("internal error|a reader failed|Traceback")
@@ -60,16 +61,21 @@ class Lines(logging.Handler):
 
 @contextlib.asynccontextmanager
 async def application(
-    loaded: LoadedConfiguration, *, level: int = logging.INFO, **options: Any
+    loaded: LoadedConfiguration,
+    *,
+    level: int = logging.INFO,
+    observers: Sequence[PathObserver] = (),
+    **options: Any,
 ) -> AsyncIterator[tuple[Application, Lines]]:
     """Run an application until the block ends; fail when it had a bug meanwhile, in its log or in its servers' counts.
 
-    ``options`` are those of `Application`.
+    ``observers`` observe its paths from the start. ``options`` are those of `Application`.
     """
     logger = logging.Logger("polycast.test", level)
     lines = Lines()
     logger.addHandler(lines)
     app = Application(loaded, log=Log(logger), **options)
+    app.hub.observers.extend(observers)
     await app.start()
     servers = list(app.servers.values())
     try:

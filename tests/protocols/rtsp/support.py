@@ -29,7 +29,7 @@ from polycast.config.dialects.legacy import LEGACY
 from polycast.hub.access import AuthenticateCallback
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.batch import FramedRun, Run
-from polycast.hub.path import Path
+from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Stream
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
@@ -211,10 +211,12 @@ async def running(
     *,
     level: int = logging.INFO,
     dialect: Dialect = LEGACY,
+    observers: Sequence[PathObserver] = (),
     **values: Any,
 ) -> AsyncIterator[Fixture]:
-    """Run an application with the keys ``values`` of the configuration."""
-    async with application(loaded(values, dialect), level=level, authenticate=authenticate) as (app, lines):
+    """Run an application with the keys ``values`` of the configuration, and observers of its paths."""
+    options: dict[str, Any] = {"authenticate": authenticate, "observers": observers}
+    async with application(loaded(values, dialect), level=level, **options) as (app, lines):
         clock = Clock()
         fixture = Fixture(app, lines, clock)
         for server in app.servers.values():

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.interop import tools
 from tests.protocols.rtmp import support as rtmp
-from tests.protocols.rtsp.support import Fixture, running
+from tests.protocols.rtsp.support import running
 from tests.protocols.sources.test_rtsp_source import tls_context
 from tests.protocols.sources.test_supervision import Frames
 from tests.protocols.sources.web import Answer, Web, web
@@ -84,12 +84,13 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder(PathObserver):
-    """Attaches a reader of frames as soon as the path is ready, before the first frame."""
+    """Attaches a reader of frames as soon as the path is ready, before the first frame.
 
-    def __init__(self, app: Fixture) -> None:
+    It observes from the start: on a busy machine, a source may be ready before the application is."""
+
+    def __init__(self) -> None:
         self.frames = Frames()
         self.descriptions: list[list[str]] = []
-        app.app.hub.observers.append(self)
 
     def on_path_ready(self, path: Any) -> None:
         self.descriptions.append([str(track) for track in path.stream.descriptions])
@@ -116,8 +117,8 @@ async def pull_all(files: dict[str, bytes], name: str = "stream.m3u8") -> Record
 
 async def pull_from(url: str) -> Recorder:
     """The same from any server."""
-    async with running(paths=pulling(url, sourceRetryPause="10s")) as app:
-        recorder = Recorder(app)
+    recorder = Recorder()
+    async with running(observers=[recorder], paths=pulling(url, sourceRetryPause="10s")) as app:
         await app.log.wait("failed: ")
         assert app.log.find("failed: the stream has ended"), app.log.lines
     return recorder
@@ -157,8 +158,10 @@ async def test_a_server_without_ranges(media: dict[str, Any], tmp_path: FilePath
     files = package(media, tmp_path, "-hls_flags", "single_file")
     async with web(files) as origin:
         origin.knows_ranges = False
-        async with running(paths=pulling(origin.url("stream.m3u8"), sourceRetryPause="10s")) as app:
-            recorder = Recorder(app)
+        recorder = Recorder()
+        async with running(
+            observers=[recorder], paths=pulling(origin.url("stream.m3u8"), sourceRetryPause="10s")
+        ) as app:
             await app.log.wait("failed: the stream has ended")
     assert_same(recorder, media)
 
@@ -328,8 +331,8 @@ async def test_a_live_playlist_is_followed(
     monkeypatch.setattr(PlaylistFollower, "reload_delay", lambda *_: 0.005)
     async with web(package(media, tmp_path)) as origin:
         live = Live(origin, 5)
-        async with running(paths=pulling(origin.url("live.m3u8"))) as app:
-            recorder = Recorder(app)
+        recorder = Recorder()
+        async with running(observers=[recorder], paths=pulling(origin.url("live.m3u8"))) as app:
             # It begins three target durations before the end, and does not read anything twice.
             await app.until(lambda: len(recorder.checksums(0)) >= 75)
             assert recorder.checksums(0) == media["video"][50:] + media["video"][:50]
@@ -366,8 +369,8 @@ async def test_a_segment_that_has_left_the_playlist_is_skipped(
             return Answer(404)
 
         origin.script = remove
-        async with running(paths=pulling(origin.url("live.m3u8"))) as app:
-            recorder = Recorder(app)
+        recorder = Recorder()
+        async with running(observers=[recorder], paths=pulling(origin.url("live.m3u8"))) as app:
             await app.log.wait(r"WARNING .*\[hls source\] 1 segments were missed")
             await app.until(lambda: len(recorder.checksums(0)) >= 75)
             numbers = [media["video"].index(checksum) // 25 for checksum in recorder.checksums(0)]
@@ -403,8 +406,10 @@ async def test_from_our_own_server(variant: str, tmp_path: FilePath, at_once: No
         publisher = await origin.publisher("live")
         port = origin.app.servers["HLS"].ports["hlsAddress"]
         url = f"http{'s' if variant == 'lowLatency' else ''}://127.0.0.1:{port}/live/index.m3u8"
-        async with running(paths=pulling(url, sourceFingerprint=hashlib.sha256(der).hexdigest())) as app:
-            recorder = Recorder(app)
+        recorder = Recorder()
+        async with running(
+            observers=[recorder], paths=pulling(url, sourceFingerprint=hashlib.sha256(der).hexdigest())
+        ) as app:
             await origin.until(lambda: bool(origin.path("live").readers))
 
             def numbers() -> list[int]:
