@@ -343,7 +343,7 @@ async def test_a_live_playlist_is_followed(
             live.write()
             await app.until(lambda: len(recorder.checksums(0)) >= 150)
             segments = [name for name in origin.requests if name.endswith(".ts")]
-            assert segments == [f"stream{number % 3}.ts" for number in range(2, 8)]
+            assert segments == [f"stream{number % 3}.ts" for number in range(2, 8)], app.log.lines
             live.first = 100
             live.write()
             await app.log.wait(r"WARNING .*\[hls source\] 92 segments were missed")
