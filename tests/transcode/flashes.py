@@ -1,6 +1,6 @@
 """Publishes pictures that flash and sound that clicks at the beginning of each second, in real time, until killed.
 
-Called with the URL, FFmpeg's name of the container and that of the encoder of the sound.
+Called with the URL, FFmpeg's name of the container, that of the encoder of the sound, and the kind of pictures.
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ import numpy as np
 SIZE = 96
 PICTURES_PER_SECOND = 25
 
+PICTURES = {
+    "baseline": ("libx264", {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}),
+    "b-frames": ("libx264", {"preset": "ultrafast", "bf": "2", "x264-params": "b-adapt=0:rc-lookahead=4"}),
+    "h265": ("libx265", {"preset": "ultrafast", "x265-params": "log-level=error:bframes=2:rc-lookahead=4"}),
+}
+"""Encoder and options of each kind of pictures."""
 
-def publish(url: str, container: str, sound_encoder: str) -> None:
+
+def publish(url: str, container: str, sound_encoder: str, pictures: str) -> None:
     """Never returns."""
     from tests.transcode.sound import clicks
 
     rate, frame_size = (48_000, 960) if sound_encoder == "libopus" else (44_100, 1024)
     second = clicks([0.0], 1.0, rate)
     with av.open(url, "w", format=container, options={"rtsp_transport": "tcp"}) as output:
-        video: Any = output.add_stream("libx264", rate=PICTURES_PER_SECOND)
+        encoder, options = PICTURES[pictures]
+        video: Any = output.add_stream(encoder, rate=PICTURES_PER_SECOND)
         video.width = video.height = SIZE
         video.pix_fmt = "yuv420p"
         video.gop_size = 10
-        video.options = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
+        video.options = options
         audio: Any = output.add_stream(sound_encoder, rate=rate)
         audio.layout = "stereo"
         begin = time.monotonic()

@@ -20,16 +20,18 @@ TOLERANCE = 0.02
 """Seconds between flash and click."""
 
 
-def transcoder_threads() -> list[threading.Thread]:
-    """Return the threads that transcode sound."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("audio transcoder")]
+def transcoder_threads(kind: str = "audio") -> list[threading.Thread]:
+    """Return the threads that transcode ``audio`` or ``video``."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"{kind} transcoder")]
 
 
 @contextlib.asynccontextmanager
-async def publishing(url: str, container: str, sound_encoder: str = "aac") -> AsyncIterator[None]:
-    """Publish flashes and clicks."""
+async def publishing(
+    url: str, container: str, sound_encoder: str = "aac", pictures: str = "baseline"
+) -> AsyncIterator[None]:
+    """Publish flashes and clicks; ``pictures`` is a key of ``flashes.PICTURES``."""
     script = str(FOLDER / "flashes.py")
-    process = await asyncio.create_subprocess_exec(sys.executable, script, url, container, sound_encoder)
+    process = await asyncio.create_subprocess_exec(sys.executable, script, url, container, sound_encoder, pictures)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from tests.support.waiting import PATIENCE
 from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.track import Track
+from polycast.transcode import worker as module
 from polycast.transcode.worker import MAXIMUM_AGE, MAXIMUM_WAITING, MAXIMUM_WAITING_SIZE, Worker
 
 TRACK = Track(0, MPEG4Audio())
@@ -25,14 +26,24 @@ class Transcoder:
     def __init__(self, track: Track) -> None:
         self.errors = 0
         self.problem = ""
+        self.restarts = 0
+        self.requests: SimpleQueue[None] = SimpleQueue()
         self.seen.put(track)
+        Transcoder.last = self
 
+    last: Transcoder
     seen: SimpleQueue[Track | Frame]
     may_work: threading.Event
     clock: float
 
     def update(self, track: Track) -> None:
         self.seen.put(track)
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def request_key_frame(self) -> None:
+        self.requests.put(None)
 
     def transcode(self, frame: Frame) -> list[Frame]:
         self.seen.put(frame)
@@ -169,6 +180,61 @@ def test_descriptions_of_the_track_are_limited(running: Running) -> None:
     received = [seen() for _ in range(Transcoder.seen.qsize())]
     assert received[-2:] == [OTHER, last]
     assert len(received) <= MAXIMUM_WAITING + 2
+
+
+def picture(*, key: bool = False, size: int = 5) -> Frame:
+    return Frame((bytes(size),), 0, 0, key=key)
+
+
+def test_late_pictures_are_dropped_up_to_the_next_key_frame(running: Running) -> None:
+    Transcoder.may_work.clear()
+    slow = picture(key=True)
+    running.worker.put([slow])
+    assert (seen(), seen()) == (TRACK, slow)
+    running.worker.put([picture(), picture()])
+    running.clock = MAXIMUM_AGE + 0.1
+    key, next_one = picture(key=True), picture()
+    running.worker.put([picture(), picture()])
+    running.worker.put([key, next_one])
+    Transcoder.may_work.set()
+    assert running.next() == [slow]
+    assert running.next() == [key, next_one]
+    assert running.worker.dropped == 4
+    assert Transcoder.last.restarts == 1
+
+
+@pytest.mark.parametrize("limit", ["MAXIMUM_WAITING", "MAXIMUM_WAITING_SIZE"])
+def test_pictures_that_found_no_room_are_missing_up_to_the_next_key_frame(
+    running: Running, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if limit == "MAXIMUM_WAITING":
+        monkeypatch.setattr(module, limit, 4)
+    else:
+        running.worker._queue._maximum_size = 20
+    Transcoder.may_work.clear()
+    first = picture(key=True)
+    running.worker.put([first])
+    assert (seen(), seen()) == (TRACK, first)
+    taken = [picture() for _ in range(4)]
+    for each in taken:
+        running.worker.put([each])
+    running.worker.put([picture()])
+    assert running.worker.dropped == 1
+    Transcoder.may_work.set()
+    assert [running.next() for _ in range(5)] == [[each] for each in (first, *taken)]
+    key = picture(key=True)
+    running.worker.put([OTHER])
+    running.worker.put([picture(), picture(), key])
+    assert running.next() == [key]
+    assert running.worker.dropped == 3
+    assert Transcoder.last.restarts == 1
+
+
+def test_key_frames_are_requested(running: Running) -> None:
+    running.worker.put([first := frame()])
+    assert running.next() == [first]
+    running.worker.request_key_frame()
+    Transcoder.last.requests.get(timeout=PATIENCE)
 
 
 def test_errors_are_told(running: Running) -> None:

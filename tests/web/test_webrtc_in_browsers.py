@@ -204,6 +204,34 @@ async def test_chromium_is_told_of_b_frames(tmp_path: Path) -> None:
                 assert "webrtcReorder: drop" in advice
 
 
+@pytest.mark.parametrize(
+    ("codecs", "notice"),
+    [
+        (
+            (*_X264, "-preset", "veryfast", "-bf", "2"),
+            "The picture is converted to H264 without B-frames, which browsers cannot show in WebRTC.",
+        ),
+        (
+            ("-c:v", "libx265", "-preset", "ultrafast", "-g", "60", "-x265-params", "log-level=error", "-bf", "2"),
+            "The picture is converted from H265 to H264, because the viewer does not support H265.",
+        ),
+    ],
+    ids=["B-frames", "H265"],
+)
+async def test_chromium_shows_what_is_converted(tmp_path: Path, codecs: tuple[str, ...], notice: str) -> None:
+    async with running(**RTSP, webrtcTranscodeVideo=True) as fixture:
+        port = fixture.app.servers["RTSP"].ports["rtspAddress"]
+        with ffmpeg(port, "cam", *codecs):
+            await published(fixture, "cam")
+            async with chromium(tmp_path) as browser:
+                page = await browser.open(address(fixture, "cam"))
+                await page.wait_for("!document.querySelector('#notice').hidden", 30)
+                assert await page.evaluate("document.querySelector('#notice').textContent") == notice
+                found = await watch(page)
+    check_bars(found)
+    assert found["frames"] > 10 * WATCH_SECONDS
+
+
 async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
     async with running() as fixture, chromium(tmp_path) as browser:
         publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes")

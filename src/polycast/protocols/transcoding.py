@@ -15,7 +15,7 @@ from polycast.log import Log
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.transcode.worker import Transcoder, Worker
+from polycast.transcode.worker import MAXIMUM_WAITING_PICTURES, MAXIMUM_WAITING_SIZE, Transcoder, Worker
 
 FIRST_INDEX: Final = 1_000_000
 """`Track.index` of the first transcoded track of a stream: higher than those of all tracks of publishers."""
@@ -81,6 +81,7 @@ class TranscodedTrack:
             deliver=lambda frames: self._call(worker, frames),
             fail=lambda error: self._call(worker, error),
             name=f"{source.kind} transcoder {source.index + 1}",
+            maximum_size=MAXIMUM_WAITING_PICTURES if source.kind == "video" else MAXIMUM_WAITING_SIZE,
         )
         worker.start()
         self._log.info("track %d (%s) is converted to %s", source.index + 1, source.codec_name, self.track.codec_name)
@@ -97,6 +98,11 @@ class TranscodedTrack:
     def take(self, batch: FrameBatch) -> None:
         """Take what there is of the source in a batch of the stream, unless another reader has handed it over."""
         batch.form(self._form_key, self._pass_on)
+
+    def request_key_frame(self) -> None:
+        """Make a key frame soon, unless one was made just now."""
+        if self._worker is not None:
+            self._worker.request_key_frame()
 
     def _pass_on(self, batch: FrameBatch) -> None:
         worker = self._worker

@@ -116,6 +116,12 @@ class AudioTranscoder:
             self._decoder = None
             self.problem = str(error)
 
+    def restart(self) -> None:
+        """Frames are missing before the next one, which its time will tell."""
+
+    def request_key_frame(self) -> None:
+        """Every frame of sound is one."""
+
     def transcode(self, frame: Frame) -> list[Frame]:
         """Return the frames that are ready after this frame. They are on the same time line, in ticks of 48 kHz.
 

@@ -87,6 +87,8 @@ class TranscodableCodec(Generic[AnyCodec]):
     """The decoder to use if this FFmpeg does not have the first one."""
     extradata: Callable[[AnyCodec], bytes] = _nothing
     """What the decoder is configured with."""
+    has_low_delay: bool = True
+    """Whether FFmpeg's flag for low delay leaves the pictures in their order; otherwise it is not set."""
     sound: Callable[[AnyCodec], tuple[int, int]] | None = None
     """Sample rate in Hz and channels, for decoders that cannot know them."""
     video_encoding: VideoEncoding | None = None
@@ -154,9 +156,12 @@ _ROWS: Final[tuple[TranscodableCodec[Any], ...]] = (
         video_encoding=VideoEncoding("mjpeg", "mjpeg", lambda extradata, width, height: (MJPEG(), ())),
     ),
     TranscodableCodec(
-        codec_type=MPEG4Video, decoder=lambda codec: "mpeg4", extradata=lambda codec: codec.configuration
+        codec_type=MPEG4Video,
+        decoder=lambda codec: "mpeg4",
+        extradata=lambda codec: codec.configuration,
+        has_low_delay=False,
     ),
-    TranscodableCodec(codec_type=MPEG2Video, decoder=lambda codec: "mpeg2video"),
+    TranscodableCodec(codec_type=MPEG2Video, decoder=lambda codec: "mpeg2video", has_low_delay=False),
     TranscodableCodec(
         codec_type=MPEG4Audio,
         decoder=lambda codec: "aac",

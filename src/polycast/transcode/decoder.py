@@ -34,7 +34,8 @@ def open_decoder(av: Any, track: Track) -> Any:
             # Frame threads would delay by one picture each; slice threads do not.
             context.thread_type = "SLICE"
             context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS)
-            context.flags |= av.codec.context.Flags.low_delay
+            if row.has_low_delay:
+                context.flags |= av.codec.context.Flags.low_delay
         extradata = row.extradata(codec)
         if extradata:
             context.extradata = extradata

@@ -42,6 +42,8 @@ class Received:
     origins: dict[str, Callable[[], int]] = field(default_factory=dict)
     """The first RTP timestamp of each kind."""
     reports: dict[str, RtcpSrPacket] = field(default_factory=dict)
+    notice: str = ""
+    """What the viewer was told."""
 
     def samples(self) -> tuple[Any, int]:
         """Return all sound without interruptions, and the time of the first sample, like those of pictures."""
@@ -83,7 +85,7 @@ async def viewer(fixture: Fixture, name: str) -> AsyncIterator[Received]:
     try:
         response = await exchange(fixture.http, peer, f"/{name}/whep")
         assert response.status_code == 201, response.text
-        assert "polycast-notice" not in response.headers
+        received.notice = unquote(response.headers.get("polycast-notice", ""))
         tasks += [asyncio.create_task(_collect(receiver.track, received)) for receiver in receivers]
         yield received
     finally:
@@ -103,18 +105,37 @@ async def _collect(track: MediaStreamTrack, received: Received) -> None:
                 received.flashes.append(frame.pts)
 
 
-@pytest.mark.parametrize("protocol", ["rtmp", "rtsp"])
-async def test_sound_and_picture_are_in_sync(protocol: str) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "pictures", "notice"),
+    [
+        ("rtmp", "baseline", ""),
+        ("rtsp", "baseline", ""),
+        (
+            "rtmp",
+            "b-frames",
+            "the picture is converted to H264 without B-frames, which browsers cannot show in WebRTC",
+        ),
+        (
+            "rtsp",
+            "h265",
+            "the picture is converted from H265 to H264, because the viewer does not support H265",
+        ),
+    ],
+)
+async def test_sound_and_picture_are_in_sync(protocol: str, pictures: str, notice: str) -> None:
     address = f"{protocol}Address"
     settings = {f"{protocol}Disable": False, address: "127.0.0.1:0", "protocols": ["tcp"]}
-    async with running(webrtcTranscodeAudio=True, **settings) as fixture:
+    async with running(webrtcTranscodeAudio=True, webrtcTranscodeVideo=True, **settings) as fixture:
         port = fixture.app.servers[protocol.upper()].ports[address]
-        async with publishing(f"{protocol}://127.0.0.1:{port}/cam", "flv" if protocol == "rtmp" else "rtsp"):
+        url = f"{protocol}://127.0.0.1:{port}/cam"
+        async with publishing(url, "flv" if protocol == "rtmp" else "rtsp", pictures=pictures):
             await fixture.until(lambda: fixture.path("cam").stream is not None)
             async with viewer(fixture, "cam") as received:
                 await fixture.until(lambda: len(received.flashes) >= 3 and len(received.sounds) >= 150)
                 await fixture.until(lambda: len(received.reports) == 2)
-            await fixture.until(lambda: not transcoder_threads())
+                assert len(transcoder_threads("video")) == (pictures != "baseline")
+            await fixture.until(lambda: not transcoder_threads("video") + transcoder_threads())
+    assert received.notice == notice
     assert {(sound.sample_rate, sound.layout.name) for sound in received.sounds} == {(48_000, "stereo")}
     samples, first = received.samples()
     heard = [received.seconds("audio", first + click * 48_000) for click in find_clicks(samples)]
@@ -167,7 +188,7 @@ def worker_of(fixture: Fixture, name: str) -> Any:
     """Return the worker of a path's sound, None if it does not run."""
     stream = fixture.path(name).stream
     assert stream is not None
-    track = fixture.server.transcoded(fixture.path(name), stream, stream.descriptions[0])
+    track = fixture.server.transcoded(fixture.path(name), stream, stream.descriptions[0], audio.OPUS)
     assert isinstance(track, TranscodedOutgoingTrack)
     return track.transcoded.worker
 

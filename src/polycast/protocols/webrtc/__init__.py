@@ -74,9 +74,12 @@ def _is_encrypted(configuration: Configuration) -> bool:
 
 
 def _find_missing(configuration: Configuration) -> str:
-    """Return what ``webrtcTranscodeAudio`` and ``transcodeAudio`` need and is not installed."""
-    if configuration[WebRtcConfiguration].webrtc_transcode_audio:
+    """Return what the settings for converting sound and pictures need and is not installed."""
+    settings = configuration[WebRtcConfiguration]
+    if settings.webrtc_transcode_audio:
         return missing_for("webrtcTranscodeAudio")
+    if settings.webrtc_transcode_video:
+        return missing_for("webrtcTranscodeVideo")
     is_used = any(path.transcode_audio for path in configuration.paths.values())
     return missing_for("transcodeAudio") if is_used else ""
 

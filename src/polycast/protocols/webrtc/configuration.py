@@ -171,6 +171,19 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = False
+    webrtc_transcode_video: Annotated[
+        bool,
+        restarts("WebRTC"),
+        NEW,
+        Meta(
+            description=(
+                "Convert pictures that a viewer cannot show over WebRTC to H264: streams with B-frames, H265, AV1 or "
+                "VP9 in browsers that do not support them, MJPEG, MPEG-4 and MPEG-2. Once per stream, while such a "
+                "viewer watches; others get the original. It needs the packages av and numpy, and about 10 ms of a "
+                "processor core per picture of 1280x720: a third of a core at 30 pictures per second."
+            )
+        ),
+    ] = False
     webrtc_reorder: Annotated[
         WebRtcReorder,
         WEBRTC_REORDER,
@@ -179,7 +192,8 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         Meta(
             description=(
                 "What to do with streams with B-frames, which browsers cannot show in WebRTC: 'drop' (the B-frames "
-                "are dropped, so the picture is less smooth) or 'refuse' (viewers are told why they see nothing)."
+                "are dropped, so the picture is less smooth) or 'refuse' (viewers are told why they see nothing). With "
+                "webrtcTranscodeVideo, such streams are converted instead."
             )
         ),
     ] = WebRtcReorder.DROP

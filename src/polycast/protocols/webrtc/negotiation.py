@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from polycast.errors import RemoteProtocolError, UnsupportedCodec
-from polycast.media.codec import Codec, common_name, label
 from polycast.media.track import Track
 from polycast.protocols.webrtc.inbound import InboundTrack
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
+from polycast.protocols.webrtc.selection import NO_CODEC, SentTrack, names_of, supported_tracks
 from polycast.rtp.payload.registry import codec_from_sdp
-from polycast.transcode.audio import OPUS
 from polycast.wire.webrtc.codecs import (
     AUDIO_CODECS,
     VIDEO_CODECS,
@@ -36,101 +35,7 @@ STREAM_NAME: Final = "polycast"
 NOT_ACCEPTABLE: Final = 406
 """Status for an offer whose media cannot be accepted."""
 
-TRANSCODE_KEY: Final = "webrtcTranscodeAudio"
-"""The setting for converting sound to Opus."""
-
-_CODECS: Final = (("video", VIDEO_CODECS), ("audio", AUDIO_CODECS))
 _RECEIVED_EXTENSIONS: Final = (MID_EXTENSION, TRANSPORT_SEQUENCE_EXTENSION)
-
-
-def names_of(codecs: Sequence[type[Codec]]) -> str:
-    """Return codec names for a text."""
-    return ", ".join(codec.name for codec in codecs)
-
-
-_NO_CODEC: Final = (
-    "the stream doesn't contain any supported codec, which are currently "
-    f"{names_of(VIDEO_CODECS)}, {names_of(AUDIO_CODECS)}"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SentTrack:
-    """A track that is sent to a viewer or a server."""
-
-    track: Track
-    mid: str
-    format: Format
-    is_transcoded: bool = False
-    """Whether it is converted to Opus first."""
-
-
-def choose_tracks(
-    offer: RemoteDescription, tracks: Sequence[Track], *, transcodes_audio: bool = False
-) -> list[SentTrack]:
-    """Return the tracks of a stream for the viewer who sent this offer: at most one video and one audio track.
-
-    ``transcodes_audio``: whether sound that cannot be sent as it is is converted to Opus.
-
-    Raises RemoteProtocolError if there is none; its text tells whether the stream or the viewer is the reason.
-    """
-    chosen: list[SentTrack] = []
-    refused: list[str] = []
-    for kind, codecs in _CODECS:
-        media = _receiving(offer, kind)
-        if media is None:
-            continue
-        sent = _first_supported(tracks, codecs, media.formats, media.mid, refused)
-        if sent is not None:
-            chosen.append(sent)
-        else:
-            transcodable = next((track for track in tracks if OPUS.can_be_made_of(track.codec)), None)
-            found = format_for(OPUS.codec, media.formats)
-            if kind == "audio" and transcodes_audio and transcodable is not None and found is not None:
-                chosen.append(SentTrack(transcodable, media.mid, found, is_transcoded=True))
-    if not chosen:
-        if refused:
-            raise RemoteProtocolError(f"codecs not supported by client: {', '.join(refused)}")
-        raise RemoteProtocolError(f"{_NO_CODEC}{_advice(tracks, transcodes_audio)}")
-    return chosen
-
-
-def _first_supported(
-    tracks: Sequence[Track], codecs: tuple[type[Codec], ...], formats: Sequence[Format], mid: str, refused: list[str]
-) -> SentTrack | None:
-    """Return the best track with one of these codecs for which there is a format; the others go to ``refused``."""
-    candidates = [track for track in tracks if isinstance(track.codec, codecs)]
-    candidates.sort(key=lambda track: codecs.index(type(track.codec)))
-    for track in candidates:
-        found = format_for(track.codec, formats)
-        if found is not None:
-            return SentTrack(track, mid, found)
-        refused.append(label(track.codec))
-    return None
-
-
-def _receiving(offer: RemoteDescription, kind: str) -> RemoteMedia | None:
-    """Return the first medium of a kind in which the peer receives."""
-    media = next((media for media in offer.medias if media.kind == kind and media.receives), None)
-    return media if media is not None and not media.is_rejected else None
-
-
-def _advice(tracks: Sequence[Track], transcodes_audio: bool) -> str:
-    """Return which setting would make sound audible, as the end of a sentence; empty if there is none."""
-    names = [common_name(track.codec) for track in tracks if OPUS.can_be_made_of(track.codec)]
-    return f"; {TRANSCODE_KEY}: yes converts {names[0]} to Opus" if names and not transcodes_audio else ""
-
-
-def missing_sound(
-    offer: RemoteDescription, tracks: Sequence[Track], chosen: Sequence[SentTrack], *, transcodes_audio: bool
-) -> str:
-    """Return why a viewer gets no sound although the stream has some, and which setting changes that; else empty."""
-    sound = [track for track in tracks if track.kind == "audio"]
-    if not sound or _receiving(offer, "audio") is None or any(item.track.kind == "audio" for item in chosen):
-        return ""
-    is_carried = isinstance(sound[0].codec, AUDIO_CODECS)
-    reason = "the viewer does not support" if is_carried else "WebRTC does not carry"
-    return f"there is no sound, because {reason} {sound[0].codec_name}{_advice(sound, transcodes_audio)}"
 
 
 def answer_to_viewer(
@@ -232,12 +137,11 @@ def tracks_to_offer(tracks: Sequence[Track]) -> list[SentTrack]:
     Raises UnsupportedCodec if there is none.
     """
     chosen: list[SentTrack] = []
-    for kind, codecs in _CODECS:
-        sent = _first_supported(tracks, codecs, offered_formats(kind), str(len(chosen)), [])
-        if sent is not None:
-            chosen.append(sent)
+    for kind, codecs in (("video", VIDEO_CODECS), ("audio", AUDIO_CODECS)):
+        supported = supported_tracks(tracks, codecs, offered_formats(kind), str(len(chosen)))
+        chosen += supported[:1]
     if not chosen:
-        raise UnsupportedCodec(_NO_CODEC)
+        raise UnsupportedCodec(NO_CODEC)
     return chosen
 
 

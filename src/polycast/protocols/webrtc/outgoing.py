@@ -159,6 +159,10 @@ class OutgoingTrack:
     def detach(self, viewer: FrameReader) -> None:
         """A viewer has left; viewers that were not attached are ignored."""
 
+    def request_key_frame(self) -> bool:
+        """Make a key frame soon; return False if that is up to the publisher."""
+        return False
+
     def index_of(self, sequence: int) -> int:
         """Return the index of one of the last packets, by its sequence number."""
         return self._next_index - (self._next_index - sequence & 0xFFFF)

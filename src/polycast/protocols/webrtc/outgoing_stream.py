@@ -34,6 +34,11 @@ class OutgoingStream:
             outgoing = self._tracks[track.index] = TranscodedOutgoingTrack(transcoded, self._wall_time_of)
         return outgoing
 
+    def has_reordering(self, track: Track) -> bool:
+        """Whether a track had B-frames already."""
+        outgoing = self._tracks.get(track.index)
+        return outgoing is not None and outgoing.has_reordering
+
     def _wall_time_of(self, frame: Frame, clock_rate: int) -> WallTime:
         elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
         if self._origin is None:

@@ -17,7 +17,6 @@ from polycast.protocols.push import PATIENCE, Pusher
 from polycast.protocols.webrtc.client_peer import ClientPeer
 from polycast.protocols.webrtc.negotiation import (
     STREAM_NAME,
-    SentTrack,
     accept_sending,
     offer_to_send,
     tracks_to_offer,
@@ -25,6 +24,7 @@ from polycast.protocols.webrtc.negotiation import (
 from polycast.protocols.webrtc.offer import Offer
 from polycast.protocols.webrtc.outgoing import B_FRAMES, OutgoingTrack
 from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
+from polycast.protocols.webrtc.selection import SentTrack
 from polycast.protocols.webrtc.signalling_client import SignallingClient
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
 

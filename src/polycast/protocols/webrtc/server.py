@@ -23,7 +23,7 @@ from polycast.net.interfaces import interface_addresses
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.pages import Pages
 from polycast.protocols.tcp_server import TcpServer
-from polycast.protocols.transcoding import transcoded_track
+from polycast.protocols.transcoding import Target, transcoded_track
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_ports import MediaPorts
@@ -32,7 +32,6 @@ from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
-from polycast.transcode.audio import OPUS
 from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import parse_description
 from polycast.wire.webrtc.srtp_profiles import PROFILES
@@ -139,6 +138,11 @@ class WebRtcServer(TcpServer):
         return self.settings.webrtc_transcode_audio
 
     @property
+    def transcodes_video(self) -> bool:
+        """Whether pictures that viewers cannot show are converted to H264."""
+        return self.settings.webrtc_transcode_video
+
+    @property
     def refuses_reordering(self) -> bool:
         """Whether streams with B-frames are refused, instead of dropping these."""
         return self.settings.webrtc_reorder is WebRtcReorder.REFUSE
@@ -173,10 +177,15 @@ class WebRtcServer(TcpServer):
         """Return the outgoing track of a stream, shared by all viewers."""
         return self._outgoing.setdefault(stream, OutgoingStream()).track(track)
 
-    def transcoded(self, path: Path, stream: Stream, track: Track) -> OutgoingTrack:
-        """Return an audio track of a stream as Opus, shared by all viewers."""
-        transcoded = transcoded_track(stream, track, OPUS, self.context.loop, path.log)
+    def transcoded(self, path: Path, stream: Stream, track: Track, target: Target) -> OutgoingTrack:
+        """Return a track of a stream in another codec, shared by all viewers."""
+        transcoded = transcoded_track(stream, track, target, self.context.loop, path.log)
         return self._outgoing.setdefault(stream, OutgoingStream()).transcoded(transcoded)
+
+    def has_reordering(self, stream: Stream, track: Track) -> bool:
+        """Whether a track had B-frames already."""
+        outgoing = self._outgoing.get(stream)
+        return outgoing is not None and outgoing.has_reordering(track)
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
         """Answer the offer of a viewer; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""

@@ -22,22 +22,21 @@ from polycast.net.address import join_host_port, plain_host
 from polycast.net.dtls import DtlsIdentity
 from polycast.protocols.base import ServerContext
 from polycast.protocols.session_fields import session_fields
+from polycast.protocols.transcoding import Target
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.negotiation import (
     NOT_ACCEPTABLE,
     STREAM_NAME,
-    SentTrack,
     accept_tracks,
     answer_to_publisher,
     answer_to_viewer,
-    choose_tracks,
-    missing_sound,
     received_extension,
 )
 from polycast.protocols.webrtc.outgoing import B_FRAMES, OutgoingTrack
 from polycast.protocols.webrtc.peer import LitePeer, PeerState
+from polycast.protocols.webrtc.selection import Conversion, choose_tracks, missing
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
 from polycast.wire.webrtc.candidates import TCP, UDP, Candidate
 from polycast.wire.webrtc.description import (
@@ -49,9 +48,10 @@ from polycast.wire.webrtc.description import (
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
 
-_B_FRAMES_REMEDY: Final = "encode without B-frames, or read the stream over HLS"
+_B_FRAMES_REMEDY: Final = "encode without B-frames, set webrtcTranscodeVideo, or read the stream over HLS"
 REORDERING: Final = f"{B_FRAMES}; they are dropped ({_B_FRAMES_REMEDY})"
 REORDERING_REFUSED: Final = f"{B_FRAMES} (webrtcReorder is 'refuse'): {_B_FRAMES_REMEDY}"
+REORDERING_FOUND: Final = f"{B_FRAMES}, as is known only now: its picture is converted for those who connect again"
 
 _TICK_TOLERANCE: Final = 0.5
 """Seconds: `tick` is only called once a second."""
@@ -87,6 +87,11 @@ class Host(Protocol):
         ...
 
     @property
+    def transcodes_video(self) -> bool:
+        """Whether pictures that viewers cannot show are converted to H264."""
+        ...
+
+    @property
     def refuses_reordering(self) -> bool:
         """Whether streams with B-frames are refused, instead of dropping these."""
         ...
@@ -99,8 +104,12 @@ class Host(Protocol):
         """Return the outgoing track of a stream, shared by all viewers."""
         ...
 
-    def transcoded(self, path: Path, stream: Stream, track: Track) -> OutgoingTrack:
-        """Return an audio track of a stream as Opus, shared by all viewers."""
+    def transcoded(self, path: Path, stream: Stream, track: Track, target: Target) -> OutgoingTrack:
+        """Return a track of a stream in another codec, shared by all viewers."""
+        ...
+
+    def has_reordering(self, stream: Stream, track: Track) -> bool:
+        """Whether a track had B-frames already."""
         ...
 
     def rename(self, session: Session, old_ufrag: str) -> None:
@@ -276,13 +285,19 @@ class ViewerSession(Session):
     ) -> None:
         """Raises RemoteProtocolError if the peer cannot receive any track of the stream."""
         tracks = stream.descriptions
-        transcodes = server.transcodes_audio or path.configuration.transcode_audio
-        chosen = choose_tracks(offer, tracks, transcodes_audio=transcodes)
+        conversion = Conversion(
+            audio=server.transcodes_audio or path.configuration.transcode_audio,
+            video=server.transcodes_video,
+            has_b_frames=lambda track: reorders(track.codec) or server.has_reordering(stream, track),
+        )
+        chosen = choose_tracks(offer, tracks, conversion)
         outgoing = [
-            (server.transcoded(path, stream, item.track) if item.is_transcoded else server.outgoing(stream, item.track))
+            server.outgoing(stream, item.track)
+            if item.target is None
+            else server.transcoded(path, stream, item.track, item.target)
             for item in chosen
         ]
-        has_reordering = _has_reordering(chosen, outgoing)
+        has_reordering = any(item.target is None and conversion.has_b_frames(item.track) for item in chosen)
         if has_reordering and server.refuses_reordering:
             raise RemoteProtocolError(REORDERING_REFUSED, NOT_ACCEPTABLE)
         super().__init__(server, path, offer, address, user)
@@ -291,10 +306,13 @@ class ViewerSession(Session):
         self._tracks = [ViewerTrack(out, item.format) for out, item in zip(outgoing, chosen, strict=True)]
         self.viewer: Viewer | None = None
         self._has_warned = False
-        no_sound = missing_sound(offer, tracks, chosen, transcodes_audio=transcodes)
-        if no_sound:
-            self.log.warning("%s", no_sound)
-        self.notices = [text for text in (no_sound, REORDERING if has_reordering else "") if text]
+        problems = missing(offer, tracks, chosen, conversion)
+        for text in problems:
+            self.log.warning("%s", text)
+        notices = [item.notice for item in chosen if item.notice]
+        for text in notices:
+            self.log.info("%s", text)
+        self.notices = problems + notices + [REORDERING] * has_reordering
 
     def begin(self, now: float) -> None:
         viewer = Viewer(
@@ -336,20 +354,17 @@ class ViewerSession(Session):
             socket.outbox.set_bit_rate(self._stream.rate.bit_rate, self._server.queue_minimum)
         if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
             self._has_warned = True
-            if self._server.refuses_reordering:
+            if self._server.transcodes_video:
+                self.close(REORDERING_FOUND)
+            elif self._server.refuses_reordering:
                 self.close(REORDERING_REFUSED)
             else:
                 self.log.warning(REORDERING)
 
     def _request_key_frame(self) -> None:
         publisher = self.path.publisher
-        if publisher is not None:
+        if not any(track.outgoing.request_key_frame() for track in self._tracks) and publisher is not None:
             publisher.request_key_frame()
-
-
-def _has_reordering(chosen: Sequence[SentTrack], outgoing: Sequence[OutgoingTrack]) -> bool:
-    """Whether a track has B-frames: its parameter sets say so, or there were some already."""
-    return any(out.has_reordering for out in outgoing) or any(reorders(item.track.codec) for item in chosen)
 
 
 class PublisherSession(Session, Publisher):

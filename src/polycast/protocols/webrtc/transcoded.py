@@ -26,6 +26,12 @@ class TranscodedOutgoingTrack(OutgoingTrack):
     def detach(self, viewer: FrameReader) -> None:
         self.transcoded.detach(viewer)
 
+    def request_key_frame(self) -> bool:
+        if self.track.kind != "video":
+            return False
+        self.transcoded.request_key_frame()
+        return True
+
     def packets_of(self, batch: FrameBatch) -> OutgoingPackets | None:
         self.transcoded.take(batch)
         return super().packets_of(batch)
