@@ -257,3 +257,10 @@ async def test_a_stranger_in_the_log_is_one_line() -> None:
     async with running() as server:
         await server.api.get("/a%0Ab\u00e9")
         assert await server.log.wait(re.escape("GET /a%0Ab"))
+
+
+async def test_a_token_in_the_query_is_not_logged() -> None:
+    async with running() as server:
+        await server.get("/v1/config/get?jwt=S3CRET&x=1")
+        assert server.log.find(r"GET /v1/config/get\?jwt=\*\*\*&x=1")
+        assert not server.log.find("S3CRET")

@@ -55,8 +55,12 @@ class Decider:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.url = ""
+        self.connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections[writer] = task
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -69,6 +73,11 @@ class Decider:
                     status, body = (200 if self.agrees(question) else 401), b"no, thank you"
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         writer.close()
+
+    async def close(self) -> None:
+        for writer in self.connections:
+            writer.close()
+        await asyncio.gather(*self.connections.values())
 
     @staticmethod
     def agrees(question: dict[str, Any]) -> bool:
@@ -83,6 +92,7 @@ async def decider() -> AsyncIterator[Decider]:
     server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/auth"
     yield server
     listener.close()
+    await server.close()
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class AuthenticationRequest:
     path: str
     """Name of the path."""
     user: str
-    """Empty if the client sent none. RTSP clients send their first request without credentials: return False, and they
-    repeat it with credentials."""
+    """Empty if the client sent none; a bearer token, if it came instead. RTSP clients send their first request without
+    credentials: return False, and they repeat it with credentials."""
     password: str
     address: str
     """IP address of the client."""
@@ -91,7 +91,12 @@ class Hooks(PathObserver):
             return True
         user, password = request.credentials.plain()
         question = AuthenticationRequest(
-            request.action.value, request.path, user, password, request.address, request.query
+            request.action.value,
+            request.path,
+            user or request.credentials.token,
+            password,
+            request.address,
+            request.query,
         )
         if inspect.iscoroutinefunction(function):
             return bool(await function(question))

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from polycast.config.redact import redact
 from polycast.config.services import ServiceSettings
 from polycast.control.contract import MediaServer
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
@@ -138,7 +139,7 @@ class Guard:
         request = transaction.request
         is_routine = request.method == "GET" and POLL_HEADER in request.fields
         write = self._log.info if self._logs_requests and not is_routine else self._log.debug
-        target = request.target[:LOGGED_TARGET].decode("latin-1")
+        target = redact(request.target[:LOGGED_TARGET].decode("latin-1"))
         write("[conn %s] %s %s", join_host_port(*transaction.peer), request.method, target)
 
     def _common_headers(self, request: Request) -> list[Header]:
