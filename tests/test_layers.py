@@ -87,7 +87,7 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "rtp/reports.py:ReceiverStatistics": 13,
     "wire/hls/muxer.py:Muxer": 15,
     "wire/hls/parser.py:_MediaParser": 18,
-    "wire/hls/rendition.py:Rendition": 31,
+    "wire/hls/rendition.py:Rendition": 22,
     "wire/hls/segmenter.py:Segmenter": 14,
     "wire/mpegts/demuxer.py:Demuxer": 14,
     "wire/rtmp/connection.py:Connection": 19,

@@ -11,15 +11,15 @@ from polycast.media.timebase import NANOSECONDS, WallTime, seconds_to_ticks, tic
 from polycast.media.track import Track
 from polycast.wire.hls.codecs import is_complete
 from polycast.wire.hls.interleaver import Interleaver
+from polycast.wire.hls.media_files import GAP_NAME, MediaFiles
 from polycast.wire.hls.options import GAP_SEGMENTS, RETAINED_SEGMENTS, MuxerOptions, Variant
 from polycast.wire.hls.packagers import Fmp4Packager, MpegtsPackager
 from polycast.wire.hls.part_target import PartTarget
 from polycast.wire.hls.playlist import MediaPlaylist, RenditionReport, listed_part_segments
 from polycast.wire.hls.program_clock import ProgramClock
-from polycast.wire.hls.resource import CONTENT_TYPE_AUDIO_MP4, CONTENT_TYPE_MP4, CONTENT_TYPE_MPEGTS, Resource
+from polycast.wire.hls.resource import Resource
 from polycast.wire.hls.segment import Part, Segment
 from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, SegmentStart
-from polycast.wire.mp4.boxes import box
 
 LONG_SEGMENT_SECONDS = 10.0
 """A first segment of this length is enough to start playback: nobody should wait for two of them."""
@@ -27,13 +27,21 @@ LEAST_PAUSE = NANOSECONDS
 """A segment whose date is later than the end of the previous one by at least this much follows a pause."""
 _LEAST_TARGETS = 3
 """Minimum target durations in a playlist before segments are removed (RFC 8216 section 6.2.2)."""
-GAP_NAME = "gap.mp4"
-"""Name of the gaps. Players that support EXT-X-GAP do not request it; VLC 3 does, and gives up if it does not exist."""
 _Entry = tuple[Frame, int, int, WallTime, bool]
 """Frame, presentation and decoding time, wall-clock time, whether a discontinuity precedes it."""
 
-_GAP = Resource(box(b"styp", b"msdh", bytes(4), b"msdh"), CONTENT_TYPE_MP4, immutable=True)
-"""A segment without anything in it."""
+
+class _OpenSegment:
+    """The segment that is incomplete."""
+
+    def __init__(self) -> None:
+        self.listed: Segment | None = None
+        """As playlists list it, once it has begun."""
+        self.parts: list[Part] = []
+        self.part_durations: list[int] = []
+        """In ticks of the leading track; not limited to the part target."""
+        self.bodies: list[bytes] = []
+        """Those of the parts."""
 
 
 class Rendition:
@@ -55,8 +63,6 @@ class Rendition:
         """
         self.name = name
         self.tracks = list(tracks)
-        self.files: dict[str, Resource] = {}
-        """Everything that can be requested, by name."""
         self.segments: deque[Segment] = deque()
         """The listed segments."""
         self.target_duration = max(int(options.segment_duration + 0.5), 1)
@@ -74,7 +80,7 @@ class Rendition:
         self._variant = variant
         self._options = options
         self._clock = clock
-        self._stem = f"{options.prefix}_{name}"
+        self._files = MediaFiles(f"{options.prefix}_{name}", variant, has_video=bool(video))
         self._packager = MpegtsPackager(tracks) if variant is Variant.MPEGTS else Fmp4Packager(tracks)
         self._part_target = PartTarget(options.part_duration, self.rate) if variant is Variant.LOW_LATENCY else None
         rates = [track.clock_rate for track in tracks]
@@ -82,25 +88,20 @@ class Rendition:
             self._packager, rates, self.lead, options, part_target=self._part_target, follows=follows
         )
         self._interleaver = Interleaver[_Entry | Track](rates, self.lead) if len(tracks) > 1 else None
-        self._media_type = CONTENT_TYPE_MP4 if video else CONTENT_TYPE_AUDIO_MP4
-        if variant is Variant.MPEGTS:
-            self._media_type = CONTENT_TYPE_MPEGTS
-        self._suffix = ".ts" if variant is Variant.MPEGTS else ".mp4"
-        self._initialization: str | None = None
-        self._initializations = 0
         self._retained: deque[Segment] = deque()
         self._discontinuity_sequence = options.first_discontinuity_sequence
         self._first_sequence = self._next_sequence = options.first_sequence
         if variant is Variant.LOW_LATENCY:
             self._next_sequence += GAP_SEGMENTS
-        self._open: Segment | None = None
-        self._parts: list[Part] = []
-        self._part_durations: list[int] = []
-        self._bodies: list[bytes] = []
-        self._next_part = 0
+        self._open = _OpenSegment()
         for position, track in enumerate(tracks):
             if not is_complete(track.codec):
                 self.segmenter.block(position)
+
+    @property
+    def files(self) -> dict[str, Resource]:
+        """Everything that can be requested, by name."""
+        return self._files.resources
 
     @property
     def next_sequence(self) -> int:
@@ -116,7 +117,7 @@ class Rendition:
     @property
     def open_parts(self) -> int:
         """Number of parts of that segment so far."""
-        return len(self._parts)
+        return len(self._open.parts)
 
     @property
     def last_parts(self) -> int:
@@ -126,7 +127,7 @@ class Rendition:
     @property
     def next_part(self) -> str:
         """Name of the next part."""
-        return f"{self._stem}_part{self._next_part}.mp4"
+        return self._files.next_part
 
     @property
     def part_target(self) -> float:
@@ -149,13 +150,13 @@ class Rendition:
         if not segments or len(segments) > 1 or self._variant is Variant.MPEGTS:
             return bool(segments)
         if self._variant is Variant.LOW_LATENCY:
-            return gaps or bool(self._parts)
+            return gaps or bool(self._open.parts)
         return segments[0].duration >= LONG_SEGMENT_SECONDS
 
     def last_position(self) -> tuple[int, int]:
         """Return the sequence number of the last listed segment, complete or not, and the index of its last part."""
-        if self._parts:
-            return self._next_sequence, len(self._parts) - 1
+        if self._open.parts:
+            return self._next_sequence, len(self._open.parts) - 1
         return self._next_sequence - 1, max(self.last_parts - 1, 0)
 
     def bandwidth(self) -> tuple[int, int] | None:
@@ -203,7 +204,7 @@ class Rendition:
         if discontinuity:
             self.segmenter.mark_discontinuity()
         outputs = self.segmenter.write(position, frame, pts, dts, wall_time)
-        if self._initialization is None:
+        if self._files.initialization is None:
             self._update_initialization()
         if not outputs:
             return ()
@@ -219,16 +220,17 @@ class Rendition:
 
     def _describe(self, start: SegmentStart) -> Segment:
         """Return the incomplete segment, created from its start if it is new."""
-        if self._open is None:
-            self._open = Segment(
-                f"{self._stem}_seg{self._next_sequence}{self._suffix}",
+        listed = self._open.listed
+        if listed is None:
+            listed = self._open.listed = Segment(
+                self._files.segment_name(self._next_sequence),
                 self._next_sequence,
                 self._clock.date(start.time, self.rate, start.wall_time, discontinuity=start.discontinuity),
-                initialization=self._initialization,
+                initialization=self._files.initialization,
                 discontinuity=start.discontinuity,
                 independent=start.independent,
             )
-        return self._open
+        return listed
 
     def _update_initialization(self) -> None:
         """Create the init segment of the segment that starts now, if it needs a new one."""
@@ -236,41 +238,34 @@ class Rendition:
         if not isinstance(packager, Fmp4Packager) or not packager.initialization_changed or not self.segmenter.started:
             return
         packager.initialization_changed = False
-        self._initialization = f"{self._stem}_init{self._initializations}.mp4"
-        self._initializations += 1
-        self.files[self._initialization] = Resource(packager.initialization(), self._media_type, immutable=True)
+        self._files.add_initialization(packager.initialization())
 
     def _add_part(self, output: PartOutput) -> None:
         self._describe(output.start)
-        name = self.next_part
-        self._next_part += 1
-        self.files[name] = Resource(output.body, self._media_type, immutable=True)
-        self._bodies.append(output.body)
-        self._part_durations.append(output.duration)
+        name = self._files.add_part(output.body)
+        self._open.bodies.append(output.body)
+        self._open.part_durations.append(output.duration)
         # a part that is longer than the target because of a stall is listed with the target, see MAXIMUM_GROWTH
         duration = min(ticks_to_seconds(output.duration, self.rate), self.part_target)
-        self._parts.append(Part(name, duration, output.independent, len(output.body)))
+        self._open.parts.append(Part(name, duration, output.independent, len(output.body)))
 
     def _add_segment(self, output: SegmentOutput) -> None:
         segment = self._describe(output.start)
-        body = output.body if output.body is not None else b"".join(self._bodies)
+        body = output.body if output.body is not None else b"".join(self._open.bodies)
         segment.duration = ticks_to_seconds(output.duration, self.rate)
         segment.size = len(body)
         if output.duration:
             self.frame_rate = output.frames * self.rate / output.duration
-        segment.parts = tuple(self._parts)
-        self.files[segment.name] = Resource(body, self._media_type, immutable=True)
+        segment.parts = tuple(self._open.parts)
+        self._files.add_segment(segment.name, body)
         if self._part_target is not None and not self.segments:
             self._check_first_parts(segment, self._part_target)
-            self.files[GAP_NAME] = _GAP
+            self._files.add_gap()
         if segment.discontinuity and self.segments:
             last = self.segments[-1]
             end = last.program_date_time + seconds_to_ticks(last.duration, NANOSECONDS)
             segment.after_pause = segment.program_date_time - end > LEAST_PAUSE
-        self._parts = []
-        self._part_durations = []
-        self._bodies = []
-        self._open = None
+        self._open = _OpenSegment()
         self._update_initialization()
         self._next_sequence += 1
         self.segments.append(segment)
@@ -280,7 +275,7 @@ class Rendition:
     def _check_first_parts(self, segment: Segment, target: PartTarget) -> None:
         """Fix the part target; omit the first segment's parts if they were cut before it was known."""
         target.fix()
-        durations = self._part_durations
+        durations = self._open.part_durations
         if max(durations) > target.maximum or min(durations[:-1], default=target.minimum) < target.minimum:
             self._forget_parts(segment)
 
@@ -321,14 +316,14 @@ class Rendition:
             segment = self.segments.popleft()
             self._discontinuity_sequence += segment.discontinuity
             self._retained.append(segment)
-            self.files.pop(GAP_NAME, None)
+            self._files.remove(GAP_NAME)
         while len(self._retained) > RETAINED_SEGMENTS:
             old = self._retained.popleft()
             self._forget_parts(old)
-            del self.files[old.name]
+            self._files.remove(old.name)
             following = self._retained[0] if self._retained else self.segments[0]
             if old.initialization is not None and old.initialization != following.initialization:
-                self.files.pop(old.initialization, None)
+                self._files.remove(old.initialization)
         if self._part_target is not None:
             # one more segment than listed, for players with an older playlist
             listed = listed_part_segments(self.segments, self.target_duration)
@@ -336,8 +331,7 @@ class Rendition:
                 self._forget_parts(self.segments[index])
 
     def _forget_parts(self, segment: Segment) -> None:
-        for part in segment.parts:
-            self.files.pop(part.name, None)
+        self._files.remove_parts(segment.parts)
         segment.parts = ()
 
     def playlist(self, reports: Sequence[RenditionReport], *, gaps: bool = False) -> MediaPlaylist:
@@ -350,8 +344,8 @@ class Rendition:
             segments=[*self._gaps(), *self.segments] if gaps else self.segments,
             part_target=self.part_target,
             first_with_parts=1 if is_start else 0,
-            open_parts=self._parts,
-            open_start=self._open,
+            open_parts=self._open.parts,
+            open_start=self._open.listed,
             next_part=self.next_part if self._part_target is not None else "",
             reports=reports,
         )
