@@ -138,7 +138,8 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                 "STUN and TURN servers for clients, each with 'url' (stun:host:port, turn:host:port or "
                 "turns:host:port), 'username' and 'password'. With the user name AUTH_SECRET, each client gets "
                 "credentials that are valid for a day, derived from the password, which is the secret shared with "
-                "the TURN server. The server itself uses none of them, so 'clientOnly' changes nothing."
+                "the TURN server. The server itself asks the STUN servers without 'clientOnly: yes' for its public "
+                "address, which it offers to clients; it uses no TURN server."
             )
         ),
     ] = ()

@@ -1,4 +1,4 @@
-"""The STUN and TURN servers that clients are told to use."""
+"""The STUN and TURN servers that clients are told to use; the server asks the STUN servers for its public address."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class IceServer(Struct, frozen=True, kw_only=True, rename=yaml_key):
         str, Meta(description="Password of the user; with AUTH_SECRET, the secret shared with the TURN server.")
     ] = ""
     client_only: Annotated[
-        bool, Meta(description="Accepted for MediaMTX's sake: all servers are for clients only.")
+        bool, Meta(description="Whether only clients use it; the server itself uses STUN servers only.")
     ] = False
 
     def __repr__(self) -> str:

@@ -10,17 +10,20 @@ from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.protocols.tcp_server import TcpServer
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.datagram_port import DatagramPort
+from polycast.protocols.webrtc.ice_servers import IceServer
 from polycast.protocols.webrtc.peer import LitePeer
 from polycast.protocols.webrtc.peers import Peers
+from polycast.protocols.webrtc.public_address import PublicAddress
 from polycast.protocols.webrtc.stream_port import StreamPort
 from polycast.security.addresses import parse_address
-from polycast.wire.webrtc.candidates import PASSIVE, TCP, Candidate, host_priority
+from polycast.wire.webrtc.candidates import PASSIVE, REFLEXIVE, TCP, Candidate, host_priority, reflexive_priority
 
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the UDP socket's buffers: key frames for some hundred viewers at once."""
 
 _TCP_FOUNDATION: Final = "2"
-"""Candidates of different transports have different foundations (RFC 8445 section 5.1.1.3)."""
+_REFLEXIVE_FOUNDATION: Final = "3"
+"""Candidates of different transports and types have different foundations (RFC 8445 section 5.1.1.3)."""
 
 
 class MediaPorts:
@@ -35,13 +38,15 @@ class MediaPorts:
         """The ports, for the log."""
         self.hosts: list[str] = []
         """The addresses that are listened on; an empty one is every interface."""
+        self._public: PublicAddress | None = None
 
     async def open(self, settings: WebRtcConfiguration) -> None:
         """Open the ports. Raises OSError."""
         if settings.webrtc_local_udp_address:
             host, port = parse_address(settings.webrtc_local_udp_address)
             bound = await asyncio.to_thread(open_udp_socket, host, port, BUFFER_SIZE, BUFFER_SIZE)
-            self._datagrams = DatagramPort(self._server.loop, self._peers, bound)
+            self._datagrams = DatagramPort(self._server.loop, self._peers, bound, self._on_stun_answer)
+            self._public = PublicAddress(self._server.loop, self._server.log, self._datagrams)
             self._add_text(host, self._datagrams.port, "UDP")
         if settings.webrtc_local_tcp_address:
             host, port = parse_address(settings.webrtc_local_tcp_address)
@@ -71,6 +76,7 @@ class MediaPorts:
         if self._datagrams is not None:
             port = self._datagrams.port
             candidates += [Candidate(host, port, priority=host_priority(order)) for order, host in enumerate(hosts)]
+            candidates += self._reflexive_candidates(hosts, port)
         if self._streams is not None:
             port = self._streams.port
             candidates += [
@@ -85,6 +91,34 @@ class MediaPorts:
                 for order, host in enumerate(hosts)
             ]
         return candidates
+
+    def _reflexive_candidates(self, hosts: Sequence[str], port: int) -> list[Candidate]:
+        """Return the candidates for public addresses: with the port that the router has assigned, and with the local
+        one, in case that the router forwards it."""
+        known = self._public.addresses if self._public is not None else ()
+        pairs = [pair for host, mapped in known for pair in ((host, mapped), (host, port))]
+        unknown = [pair for pair in dict.fromkeys(pairs) if pair != (pair[0], port) or pair[0] not in hosts]
+        return [
+            Candidate(
+                host,
+                number,
+                type=REFLEXIVE,
+                priority=reflexive_priority(order),
+                foundation=_REFLEXIVE_FOUNDATION,
+                hides_base=True,
+            )
+            for order, (host, number) in enumerate(unknown)
+        ]
+
+    def ask_public_address(self, servers: Sequence[IceServer]) -> None:
+        """Ask those of these servers for the public address that are STUN servers, and not only for clients."""
+        if self._public is not None:
+            urls = [item.url for item in servers if item.url.startswith("stun:") and not item.client_only]
+            self._public.ask(urls)
+
+    def _on_stun_answer(self, datagram: bytes, source: tuple[str, int]) -> None:
+        if self._public is not None:
+            self._public.receive(datagram, source)
 
     def add(self, peer: LitePeer) -> None:
         """Start receiving for a connection."""
@@ -110,5 +144,7 @@ class MediaPorts:
     def close(self) -> None:
         """Close the ports."""
         self.stop_accepting()
+        if self._public is not None:
+            self._public.close()
         if self._datagrams is not None:
             self._datagrams.close()

@@ -81,6 +81,7 @@ class WebRtcServer(TcpServer):
         ports = MediaPorts(self)
         await ports.open(self.settings)
         self._media = ports
+        ports.ask_public_address(self.settings.ice_servers)
         self._hosts = await self._find_hosts(ports.hosts)
         return ports.texts
 
@@ -113,6 +114,8 @@ class WebRtcServer(TcpServer):
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
         self.handler.allow_origins(self.settings.webrtc_allow_origins)
+        if self._media is not None:
+            self._media.ask_public_address(self.settings.ice_servers)
         self.pages.allow_origin(allowed_origins(self.settings.webrtc_allow_origins).fixed)
 
     # Settings

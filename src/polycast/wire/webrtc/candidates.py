@@ -10,12 +10,13 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 
 HOST: Final = "host"
+REFLEXIVE: Final = "srflx"
 UDP: Final = "udp"
 TCP: Final = "tcp"
 PASSIVE: Final = "passive"
 """The type of a TCP candidate to which the other side connects."""
 
-_TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, "srflx": 100, "relay": 0}
+_TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, REFLEXIVE: 100, "relay": 0}
 """RFC 8445 section 5.1.2.2."""
 _TCP_TYPE_PREFERENCE: Final = 90
 """TCP is less preferred than UDP except from a relay (RFC 6544 section 4.2)."""
@@ -39,6 +40,8 @@ class Candidate:
     component: int = 1
     tcp_type: str = ""
     """``active``, ``passive`` or ``so`` if the transport is TCP."""
+    hides_base: bool = False
+    """Whether to write a related address, which candidates that are not hosts must have, without telling it."""
 
     @property
     def is_ip_address(self) -> bool:
@@ -55,6 +58,8 @@ class Candidate:
             f"{self.foundation} {self.component} {self.transport} {self.priority} {self.address} {self.port}"
             f" typ {self.type}"
         )
+        if self.hides_base:
+            text += " raddr 0.0.0.0 rport 0"
         return f"{text} tcptype {self.tcp_type}" if self.tcp_type else text
 
     def describe(self) -> str:
@@ -66,6 +71,11 @@ def host_priority(order: int, transport: str = UDP) -> int:
     """Return the priority of host candidate number ``order``; 0 is the best (RFC 8445 section 5.1.2)."""
     preference = _TYPE_PREFERENCE[HOST] if transport == UDP else _TCP_TYPE_PREFERENCE
     return preference << 24 | max(0, 0xFFFF - order) << 8 | 255
+
+
+def reflexive_priority(order: int) -> int:
+    """Return the priority of server-reflexive candidate number ``order``."""
+    return _TYPE_PREFERENCE[REFLEXIVE] << 24 | max(0, 0xFFFF - order) << 8 | 255
 
 
 def parse_candidate(text: str) -> Candidate:

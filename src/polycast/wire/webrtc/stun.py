@@ -107,6 +107,16 @@ class Message:
             return False
         return hmac.compare_digest(hmac.digest(password.encode(), self.signed, "sha1"), integrity)
 
+    def mapped_address(self) -> SocketAddress | None:
+        """Return the address in XOR-MAPPED-ADDRESS; None if it is missing or invalid."""
+        value = self.attribute(AttributeType.XOR_MAPPED_ADDRESS)
+        if value is None or len(value) not in (8, 20):
+            return None
+        mask = (_COOKIE_BYTES + self.transaction_id)[: len(value) - 4]
+        address = bytes(one ^ other for one, other in zip(value[4:], mask, strict=True))
+        port = int.from_bytes(value[2:4], "big") ^ _MAGIC_COOKIE >> 16
+        return str(ipaddress.ip_address(address)), port
+
     def serialize(self, password: str | None = None) -> bytes:
         """Return the message with FINGERPRINT, signed if there is a password (RFC 8489 section 14.7)."""
         body = b"".join(_serialize_attribute(*attribute) for attribute in self.attributes)

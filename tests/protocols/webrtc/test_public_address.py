@@ -1,0 +1,127 @@
+"""The server's public address, told by a STUN server (aioice's messages)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from aioice import stun
+from tests.protocols.webrtc.support import Fixture, running
+from tests.protocols.webrtc.test_signalling import PUBLISH, SDP
+
+from polycast.config import update
+from polycast.protocols.webrtc.public_address import parse_stun_url
+
+PUBLIC = "203.0.113.5"
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Answers with a public address, as one behind whose router the client is."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self.requests = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        self.requests += 1
+        request = stun.parse_message(data)
+        answer = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=request.transaction_id)
+        answer.attributes["XOR-MAPPED-ADDRESS"] = self._address
+        self.transport.sendto(bytes(answer), address)
+
+
+@contextlib.asynccontextmanager
+async def stun_server(address: tuple[str, int]) -> AsyncIterator[tuple[StunServer, str]]:
+    """Yield a server and its URL."""
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(lambda: StunServer(address), local_addr=("127.0.0.1", 0))
+    try:
+        yield server, f"stun:127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    finally:
+        transport.close()
+
+
+async def candidates(fixture: Fixture) -> list[list[str]]:
+    """Return the words of the candidates that a client is offered."""
+    response = await fixture.http.post("/cam/whip", content=PUBLISH, headers=SDP)
+    assert response.status_code == 201
+    return [line.split() for line in response.text.splitlines() if line.startswith("a=candidate:")]
+
+
+async def test_the_public_address_is_offered() -> None:
+    async with stun_server((PUBLIC, 4000)) as (_, url), running(webrtcICEServers2=[{"url": url}]) as fixture:
+        await fixture.log.wait(r"INFO \[WebRTC\] public address: 203.0.113.5:4000")
+        host, mapped, forwarded = await candidates(fixture)
+        port = str(fixture.server.ports["webrtcLocalUDPAddress"])
+        assert host[4:8] == ["127.0.0.1", port, "typ", "host"]
+        assert mapped[4:] == [PUBLIC, "4000", "typ", "srflx", "raddr", "0.0.0.0", "rport", "0"]
+        assert forwarded[4:8] == [PUBLIC, port, "typ", "srflx"]
+        assert int(host[3]) > int(mapped[3]) > int(forwarded[3])
+
+
+async def test_an_address_that_is_offered_anyway_is_not_offered_twice() -> None:
+    async with running() as probe:
+        port = probe.server.ports["webrtcLocalUDPAddress"]
+    address = f"127.0.0.1:{port}"
+    async with (
+        stun_server(("127.0.0.1", port)) as (_, url),
+        running(webrtcICEServers2=[{"url": url}], webrtcLocalUDPAddress=address) as fixture,
+    ):
+        await fixture.log.wait(f"public address: {address}")
+        assert len(await candidates(fixture)) == 1
+
+
+async def test_servers_for_clients_are_not_asked() -> None:
+    async with stun_server((PUBLIC, 1)) as (server, url), stun_server((PUBLIC, 2)) as (other, other_url):
+        only = {"url": url, "clientOnly": True}
+        async with running(webrtcICEServers2=[only, {"url": other_url}]) as fixture:
+            await fixture.log.wait("public address: 203.0.113.5:2")
+            assert not server.requests
+            # A change takes effect at once.
+            fixture.server.apply(update(fixture.server.configuration, {"webrtcICEServers2": [{"url": url}]}))
+            await fixture.log.wait("public address: 203.0.113.5:1")
+            assert other.requests == 1
+            fixture.server.apply(update(fixture.server.configuration, {"webrtcICEServers2": []}))
+            assert len(await candidates(fixture)) == 1
+
+
+async def test_servers_that_do_not_answer_delay_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    look_up = loop.getaddrinfo
+
+    async def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == "slow.invalid":
+            await asyncio.sleep(3600)
+        return await look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", slow)
+    servers = [{"url": "stun:127.0.0.1:9"}, {"url": "stun:slow.invalid"}]
+    began = time.monotonic()
+    async with running(webrtcICEServers2=servers) as fixture:
+        assert len(await candidates(fixture)) == 1
+    assert time.monotonic() - began < 5
+
+
+async def test_a_name_that_does_not_exist_is_a_warning() -> None:
+    async with running(webrtcICEServers2=[{"url": "stun:nothing.invalid"}]) as fixture:
+        await fixture.log.wait("WARNING .* webrtcICEServers2: 'nothing.invalid' cannot be resolved")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("stun:host", ("host", 3478)),
+        ("stun:host:1", ("host", 1)),
+        ("stun:[2001:db8::1]", ("2001:db8::1", 3478)),
+        ("stun:[2001:db8::1]:5", ("2001:db8::1", 5)),
+    ],
+)
+def test_addresses(url: str, expected: tuple[str, int]) -> None:
+    assert parse_stun_url(url) == expected
