@@ -78,7 +78,7 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "net/udp.py:UdpSocket": 13,
     "protocols/hls/remuxer.py:Remuxer": 20,
     "protocols/rtmp/connection.py:Connection": 13,
-    "protocols/rtsp/source_receiver.py:SourceReceiver": 19,
+    "protocols/rtsp/source_receiver.py:SourceReceiver": 15,
     "protocols/webrtc/inbound.py:InboundMedia": 14,
     "protocols/webrtc/incoming.py:Incoming": 13,
     "protocols/webrtc/outgoing.py:OutgoingTrack": 13,

@@ -181,7 +181,7 @@ class _Attempt:
             self._context.log.warning("%s", reason)
         media = self._media = SourceReceiver(self._context, connection, description, self._protocol)
         base = await self._set_up(connection, description, media)
-        media.expect()
+        media.transports.expect()
         played = await self._play(connection, base)
         self.has_played = True
         try:
@@ -219,7 +219,7 @@ class _Attempt:
         """Set up the tracks; return the URL of the whole presentation."""
         bases = list(description.bases)
         for index in range(len(description.tracks)):
-            offer = media.offer(index)
+            offer = media.transports.offer(index)
             while True:
                 url = description.track_url(index, bases[0])
                 try:
@@ -231,7 +231,7 @@ class _Attempt:
                         raise
                     del bases[0]
             try:
-                media.agree(index, read_transport_answer(response.headers.get_all("Transport"), offer))
+                media.transports.agree(index, read_transport_answer(response.headers.get_all("Transport"), offer))
             except RemoteProtocolError as error:
                 raise TransportRefused(str(error)) from error
         return bases[0]
