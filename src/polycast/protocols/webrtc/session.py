@@ -36,7 +36,7 @@ from polycast.protocols.webrtc.negotiation import (
 )
 from polycast.protocols.webrtc.outgoing import B_FRAMES, OutgoingTrack
 from polycast.protocols.webrtc.peer import LitePeer, PeerState
-from polycast.protocols.webrtc.selection import Conversion, choose_tracks, missing
+from polycast.protocols.webrtc.selection import Conversion, choose_tracks, missing, name_of
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
 from polycast.wire.webrtc.candidates import TCP, UDP, Candidate
 from polycast.wire.webrtc.description import (
@@ -378,6 +378,7 @@ class PublisherSession(Session, Publisher):
         super().__init__(server, path, offer, address, user)
         path.set_publisher(self)
         self._last_key_request = server.now()
+        self._has_warned = False
         self.answer = self.describe(answer_to_publisher(offer, received))
         media = InboundMedia(
             [item.inbound for item in received],
@@ -414,6 +415,7 @@ class PublisherSession(Session, Publisher):
     def tick(self, now: float) -> None:
         super().tick(now)
         stream = self.incoming.stream
+        self._warn_of_silence(now)
         if stream is None:
             return
         self.peer.weight = 1 + len(stream.readers)
@@ -428,6 +430,14 @@ class PublisherSession(Session, Publisher):
     def leave(self, reason: str) -> None:
         self.incoming.close()
         self.path.remove_publisher(self, reason)
+
+    def _warn_of_silence(self, now: float) -> None:
+        """Chromium, for example, sends nothing of Opus with seven channels, though it has agreed to."""
+        silent = self.incoming.silent_tracks(now) if not self._has_warned else []
+        if silent:
+            self._has_warned = True
+            names = ", ".join(name_of(track.codec) for track in silent)
+            self.log.warning("the publisher has agreed to send %s, but nothing of it has arrived", names)
 
     def _start(self, tracks: Sequence[Track]) -> Stream | None:
         try:
