@@ -144,6 +144,7 @@ class Path:
         """The stream while the path is ready."""
         self.ready_since: float | None = None
         """Unix time in seconds."""
+        self._online_since = 0.0
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
         self._fallback: Source | None = None
@@ -232,11 +233,17 @@ class Path:
         notify_observers(self._observers, self.log, what)
 
     @property
+    def online_since(self) -> float | None:
+        """Unix time in seconds since when a publisher or source delivers the stream; None if none does."""
+        return self._online_since if self.is_online else None
+
+    @property
     def is_online(self) -> bool:
         """Whether a publisher or source delivers the stream."""
         return self.stream is not None and not self._is_interrupted
 
     def _notify_online(self) -> None:
+        self._online_since = time.time()
         self._notify(lambda observer: observer.on_path_online(self))
 
     def _interrupt(self) -> None:

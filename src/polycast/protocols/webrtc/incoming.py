@@ -132,6 +132,7 @@ class Incoming:
         now = self._loop.time()
         for control in self._media.handle_timeout(now):
             self._peer.send_control(control)
+            self._counters.reports_sent += 1
         released = self._media.released
         if released:
             for index, packet in released:

@@ -129,6 +129,8 @@ class Session:
     """What the user should know about the session: sentences."""
     query: str = ""
     """The query of the client's URL."""
+    user_agent: str = ""
+    """The program of the client, as far as it tells."""
 
     def __init__(self, server: Host, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
         """``address`` is the source of the offer."""
@@ -203,6 +205,16 @@ class Session:
             return ""
         return f"prflx/{UDP if socket.outbox is None else TCP}/{plain_host(address[0])}/{address[1]}"
 
+    @property
+    def local_candidate(self) -> str:
+        """The candidate of the server, in the same form."""
+        socket = self.peer.socket
+        if not self.peer.address or socket is None:
+            return ""
+        transport = UDP if socket.outbox is None else TCP
+        own = next((each for each in self._server.candidates() if each.transport == transport), None)
+        return f"host/{transport}/{own.address}/{own.port}" if own is not None else ""
+
     def reference(self) -> Reference:
         """Return its reference in the API."""
         return Reference("webRTCSession", self.id)
@@ -213,9 +225,12 @@ class Session:
             address=self.remote_address,
             state=self.state,
             path=self.path.name,
+            query=self.query,
             user=self.user,
+            user_agent=self.user_agent,
             transport="WebRTC",
             peer_connection_established=self.peer.state is PeerState.CONNECTED,
+            local_candidate=self.local_candidate,
             remote_candidate=self.remote_candidate,
             **session_fields(self.created, self.counters),
         )
@@ -336,6 +351,7 @@ class ViewerSession(Session):
 
     def on_rtcp(self, packet: bytes, now: float) -> None:
         if self.viewer is not None:
+            self.counters.reports_received += 1
             self.viewer.receive_rtcp(packet, now)
 
     def leave(self, reason: str) -> None:
@@ -403,6 +419,7 @@ class PublisherSession(Session, Publisher):
         self.incoming.receive_rtp(packet, now)
 
     def on_rtcp(self, packet: bytes, now: float) -> None:
+        self.counters.reports_received += 1
         self.incoming.receive_rtcp(packet, now)
 
     def on_end_of_read(self) -> None:
