@@ -54,10 +54,8 @@ class BudgetedProtocol(asyncio.Protocol):
         """The connection may use this many times `SHARE`."""
         self._coalescing = coalescing_of(loop)
         self._queue = work_queue_of(loop)
-        self._checked = 0
-        """Bytes received until the held memory was last checked."""
-        self._unchecked = 0
-        """Bytes received since the held memory was last checked."""
+        self.bytes_received = 0
+        """Number of bytes received so far."""
         self._pauses = 0
         """Reasons for which reading is paused, as bits."""
         self._held = b""
@@ -130,11 +128,6 @@ class BudgetedProtocol(asyncio.Protocol):
         """Number of bytes that were read and wait for a slice."""
         return len(self._held) - self._offset
 
-    @property
-    def bytes_received(self) -> int:
-        """Number of bytes received so far."""
-        return self._checked + self._unchecked
-
     def drop(self) -> None:
         """Discard the data that was read and waits."""
         self._held, self._offset = b"", 0
@@ -178,10 +171,9 @@ class BudgetedProtocol(asyncio.Protocol):
         if used_until < now:
             used_until = now
         self._used_until = used_until + took / (SHARE * self.weight)
-        self._unchecked += len(data)
-        if self._unchecked >= MINIMUM_SIZE:
-            self._checked += self._unchecked
-            self._unchecked = 0
+        before = self.bytes_received
+        self.bytes_received = received = before + len(data)
+        if before ^ received >= MINIMUM_SIZE:  # a power of two: once for so many bytes
             self.check_memory()
         if not (self._has_more or self._held):
             return False
