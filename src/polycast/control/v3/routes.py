@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from polycast._version import __version__
 from polycast.config.edits import Edit
-from polycast.control.contract import Controlled, SessionServer
+from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
 from polycast.control.traffic import Traffic
 from polycast.control.v3 import configuration, state
@@ -47,9 +47,9 @@ class Endpoint:
 class ApiV3:
     """Answers requests about the running server. It queries the application at each request."""
 
-    def __init__(self, controlled: Controlled, traffic: Traffic, change: Callable[[Edit], Awaitable[None]]) -> None:
+    def __init__(self, media_server: MediaServer, traffic: Traffic, change: Callable[[Edit], Awaitable[None]]) -> None:
         """``change`` applies an edit of the configuration; it raises RequestError."""
-        self._controlled = controlled
+        self._media_server = media_server
         self._traffic = traffic
         self._change = change
         self._started = datetime.now(UTC).astimezone()
@@ -74,42 +74,42 @@ class ApiV3:
     # Configuration
 
     async def get_globals(self, _: Request) -> Response:
-        running = self._controlled.configuration
+        running = self._media_server.configuration
         return json_answer(await configuration.dumped(lambda: configuration.global_settings(running)))
 
     async def patch_globals(self, request: Request) -> Response:
-        return await self._changed(configuration.set_globals(self._controlled.configuration, await body_of(request)))
+        return await self._changed(configuration.set_globals(self._media_server.configuration, await body_of(request)))
 
     async def get_path_defaults(self, _: Request) -> Response:
-        return json_answer(configuration.path_defaults(self._controlled.configuration))
+        return json_answer(configuration.path_defaults(self._media_server.configuration))
 
     async def patch_path_defaults(self, request: Request) -> Response:
         return await self._changed(configuration.set_path_defaults(await body_of(request)))
 
     async def list_path_settings(self, request: Request) -> Response:
-        running = self._controlled.configuration
+        running = self._media_server.configuration
         return page_of(request, await configuration.dumped(lambda: configuration.paths(running)))
 
     async def get_path_settings(self, request: Request) -> Response:
-        found = configuration.path(self._controlled.configuration, _name(request))
+        found = configuration.path(self._media_server.configuration, _name(request))
         if found is None:
             raise RequestError(404, "path configuration not found")
         return json_answer(found)
 
     async def add_path(self, request: Request) -> Response:
         values = await body_of(request)
-        return await self._changed(configuration.add_path(self._controlled.configuration, _name(request), values))
+        return await self._changed(configuration.add_path(self._media_server.configuration, _name(request), values))
 
     async def patch_path(self, request: Request) -> Response:
         values = await body_of(request)
-        return await self._changed(configuration.edit_path(self._controlled.configuration, _name(request), values))
+        return await self._changed(configuration.edit_path(self._media_server.configuration, _name(request), values))
 
     async def replace_path(self, request: Request) -> Response:
         values = await body_of(request)
-        return await self._changed(configuration.replace_path(self._controlled.configuration, _name(request), values))
+        return await self._changed(configuration.replace_path(self._media_server.configuration, _name(request), values))
 
     async def delete_path(self, request: Request) -> Response:
-        return await self._changed(configuration.delete_path(self._controlled.configuration, _name(request)))
+        return await self._changed(configuration.delete_path(self._media_server.configuration, _name(request)))
 
     async def _changed(self, edit: Edit) -> Response:
         await self._change(edit)
@@ -118,14 +118,14 @@ class ApiV3:
     # Paths and sessions
 
     async def list_paths(self, request: Request) -> Response:
-        paths = sorted(self._controlled.hub.paths.items())
-        return page_of(request, [state.describe_path(self._controlled, path, self._traffic) for _, path in paths])
+        paths = sorted(self._media_server.hub.paths.items())
+        return page_of(request, [state.describe_path(self._media_server, path, self._traffic) for _, path in paths])
 
     async def get_path(self, request: Request) -> Response:
-        path = self._controlled.hub.paths.get(_name(request))
+        path = self._media_server.hub.paths.get(_name(request))
         if path is None:
             raise RequestError(404, "path not found")
-        return json_answer(state.describe_path(self._controlled, path, self._traffic))
+        return json_answer(state.describe_path(self._media_server, path, self._traffic))
 
     async def list_items(self, request: Request) -> Response:
         return page_of(request, self._items(request))
@@ -153,14 +153,14 @@ class ApiV3:
         if server is not None:
             return state.describe_items(server)
         collection = request.path_params["collection"]
-        for each in self._controlled.servers.values():
+        for each in self._media_server.servers.values():
             if each.connections_collection == collection:
                 return state.describe_connections(each)
         raise HTTPException(404)
 
     def _server(self, request: Request) -> SessionServer | None:
         collection = request.path_params["collection"]
-        return next((each for each in self._controlled.servers.values() if each.collection == collection), None)
+        return next((each for each in self._media_server.servers.values() if each.collection == collection), None)
 
 
 def _is_by_name(request: Request) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from polycast.control.contract import Controlled, SessionServer
+from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.traffic import Traffic
 from polycast.control.v3.answers import universal_id
 from polycast.control.v3.configuration import shown_name
@@ -21,7 +21,7 @@ NOT_FOUND: Final = {"sessions": "session not found", "conns": "connection not fo
 """The errors for an item that does not exist, by the end of the collection's name."""
 
 
-def describe_path(controlled: Controlled, path: Path, traffic: Traffic) -> dict[str, Any]:
+def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> dict[str, Any]:
     """Return a path."""
     stream = path.stream
     since = _moment(path.ready_since) if path.ready_since is not None else None
@@ -31,7 +31,7 @@ def describe_path(controlled: Controlled, path: Path, traffic: Traffic) -> dict[
     readers = [_reference(reader.reference()) for reader in path.readers if reader.reference().id]
     return {
         "name": path.name,
-        "confName": shown_name(controlled.configuration, path.entry.name),
+        "confName": shown_name(media_server.configuration, path.entry.name),
         "ready": stream is not None,
         "readyTime": since,
         "available": stream is not None,
