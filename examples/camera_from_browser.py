@@ -42,6 +42,8 @@ def main() -> None:
     configuration: dict[str, object] = {"webrtc": True, "webrtcAddress": "127.0.0.1:8889", "rtsp": False}
     if options.any_port:
         configuration |= {"webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0"}
+    # A slow computer takes some seconds to begin with the picture; the sound comes first.
+    configuration["webrtcTrackGatherTimeout"] = "30s"
     end = time.monotonic() + options.seconds
     with polycast.Server(configuration) as server:
         page = f"http://localhost:{server.ports['webrtcAddress']}"

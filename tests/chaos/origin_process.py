@@ -76,6 +76,7 @@ async def main(host: str, rtsp_port: str, rtmp_port: str, hls_port: str, codec: 
         "hlsVariant": "fmp4",
         "hlsAlwaysRemux": True,
         "hlsSegmentDuration": "200ms",
+        "hlsSegmentCount": 150,
     }
     async with running(**settings) as app:
         client = await app.rtsp()

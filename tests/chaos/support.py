@@ -34,6 +34,7 @@ SERVER: dict[str, Any] = {
     "hlsAddress": "127.0.0.1:0",
     "hlsVariant": "fmp4",
     "hlsSegmentDuration": "100ms",
+    "hlsSegmentCount": 300,  # for half a minute: a busy machine is not the origin that is looked at
 }
 """Settings of the server that pulls."""
 

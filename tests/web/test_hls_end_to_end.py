@@ -69,6 +69,9 @@ WATCH = f"""(() => {{
 }})()"""
 
 
+NEAR_LIVE = "(Date.now() - polycast.supervisor.source?.playingDate?.getTime()) / 1000 < %f"
+
+
 async def watch(page: Page, seconds: float) -> dict[str, Any]:
     """Watch the video for some seconds; return what was seen."""
     await page.evaluate(WATCH % seconds)
@@ -115,7 +118,7 @@ async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path)
         with server.publishing("live/cam", protocol, *PICTURE, *SOUND, *ENCODERS):
             for moment, seconds in (("from the start", WATCH_SECONDS), ("joined later", WATCH_SECONDS / 2)):
                 await page.wait_for("polycast.supervisor.state === 'playing' && polycast.video.currentTime > 0")
-                await page.evaluate("new Promise(resolve => setTimeout(resolve, 4000))")  # it catches up to live
+                await page.wait_for(NEAR_LIVE % limit)  # what a slow start took, it catches up
                 found = await watch(page, seconds)
                 check(found, page, f"{server.variant} over {protocol}, {run}, {moment}", limit)
                 await check_screenshot(page, folder / f"{server.variant}-{run}.png")

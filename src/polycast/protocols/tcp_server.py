@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import ClassVar
 from uuid import uuid4
 
@@ -24,7 +23,6 @@ class ServerConnection(TcpConnection):
         self.server = server
         self.id = str(uuid4())
         """Its name for commands."""
-        self.created = datetime.now(UTC)
 
     # For protocols
 
