@@ -50,7 +50,9 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     state: SessionState
     """``idle``, ``read`` or ``publish``."""
     path: str
+    query: Annotated[str, Meta(description="Query of the URL.")]
     user: str
+    user_agent: Annotated[str, Meta(description="The program, as far as the client tells.")]
     transport: str
     uptime: Annotated[
         float, Meta(description="Seconds since the session began."), Metric("connected_seconds", "Age of a session")
@@ -63,6 +65,12 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """Packets that the client sent and that did not arrive, or that it reported as lost."""
     packets_dropped: PacketsDropped
     """Packets not sent because the client was too slow."""
+    packets_invalid: Annotated[_Count, Metric("invalid_packets", "Packets received that were ignored", grows=True)]
+    """Packets received that were ignored: invalid, or of a kind that cannot be forwarded."""
+    reports_received: Annotated[_Count, Metric("received_reports", "RTCP packets received", grows=True)]
+    """RTCP packets."""
+    reports_sent: Annotated[_Count, Metric("sent_reports", "RTCP packets sent", grows=True)]
+    """RTCP packets."""
     jitter: Annotated[float, Meta(description="Seconds."), Metric("jitter_seconds", "Interarrival jitter")]
     round_trip: Annotated[
         float | None,
@@ -70,6 +78,19 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
         Metric("round_trip_seconds", "Round-trip time"),
     ]
     """Seconds; None while unknown."""
+
+
+class ConnectionItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A connection on which sessions are controlled. Its id is the key under which it is listed."""
+
+    created: Moment
+    address: Annotated[str, Meta(description="ip:port of the client.")] = msgspec.field(name="remoteAddr")
+    session: str | None
+    """The id of its session; None while there is none."""
+    tunnel: str
+    """``none``, ``http`` or ``websocket``."""
+    bytes_received: BytesReceived
+    bytes_sent: BytesSent
 
 
 @cache

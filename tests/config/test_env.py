@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Size, load_bytes, replace
+from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Size, load, load_bytes, replace
 from polycast.config.dialects.mediamtx import MEDIAMTX
+from polycast.config.dialects.polycast import POLYCAST
 from polycast.errors import ConfigurationError
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -153,3 +154,49 @@ def test_items_in_items() -> None:
     unused = ("PERMISSIONS_2_ACTION", "4_USER")
     assert len(loaded.warnings) == len(unused)
     assert all(any(name in warning for warning in loaded.warnings) for name in unused)
+
+
+@pytest.mark.parametrize(
+    ("variables", "dialect"),
+    [
+        ({}, "polycast"),
+        ({"MTX_RTMP": "no"}, "mediamtx"),
+        ({"MTX_PATHS_CAM_SOURCE": "publisher"}, "mediamtx"),
+        ({"MTX_PATHDEFAULTS_RECORD": "no"}, "mediamtx"),
+        ({"MTX_AUTHINTERNALUSERS_0_USER": "me"}, "mediamtx"),
+        ({"MTX_SRT": "no", "RTSP_RTMPDISABLE": "yes"}, "mediamtx"),
+        ({"RTSP_RTMPDISABLE": "yes"}, "rtsp-simple-server"),
+        ({"POLYCAST_RTMP": "no", "MTX_RTMP": "no"}, "polycast"),
+        ({"MTX_PATH": "a", "RTSP_PORT": "1", "MTX_CONFKEY2": "x", "POLYCAST_PATIENCE": "2"}, "polycast"),
+        ({"POLYCAST_PATIENCE": "2", "RTSP_LOGLEVEL": "info"}, "rtsp-simple-server"),
+    ],
+)
+def test_variables_tell_the_dialect_without_a_file(variables: dict[str, str], dialect: str) -> None:
+    assert load(None, variables).configuration.dialect == dialect
+
+
+def test_variables_of_other_dialects_are_not_read() -> None:
+    (warning,) = load(None, {"POLYCAST_RTMP": "no", "MTX_HLS": "no", "MTX_RTSP": "no"}).warnings
+    assert warning.startswith(
+        "environment variable MTX_HLS (and 1 more) is not read, because the dialect is 'polycast'"
+    )
+    assert warning.endswith("use POLYCAST_..., or start with --dialect mediamtx")
+    assert load_bytes(b"", {"POLYCAST_PATIENCE": "2", "MTX_X": "1"}).warnings == []
+
+
+def test_only_what_resembles_a_setting_is_mentioned_of_the_own_prefix() -> None:
+    found = load_bytes(
+        b"", {"POLYCAST_PATIENCE": "2", "POLYCAST_HLSVARIAN": "fmp4", "POLYCAST_PATHS_A_X": "1"}, "", POLYCAST
+    )
+    assert len(found.warnings) == 2
+    assert found.warnings[0].startswith("environment variable POLYCAST_HLSVARIAN is not a setting (did you")
+
+
+def test_old_variables_are_accepted_with_their_new_names() -> None:
+    found = load_bytes(b"", {"RTSP_PROTOCOLS": "tcp", "RTSP_PATHS_A_SOURCEPROTOCOL": "tcp"}, "", POLYCAST)
+    assert found.configuration[RtspConfiguration].rtsp_transports == {"tcp"}
+    assert [warning for warning in found.warnings if warning.startswith("environment")] == [
+        "environment variable RTSP_PROTOCOLS is deprecated and has been replaced with POLYCAST_RTSPTRANSPORTS",
+        "environment variable RTSP_PATHS_A_SOURCEPROTOCOL is deprecated and has been replaced with "
+        "POLYCAST_PATHS_A_RTSPTRANSPORT",
+    ]

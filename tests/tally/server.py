@@ -53,6 +53,8 @@ class TallyConnection(ServerConnection):
             state="publish",
             path=self.path_name,
             user="",
+            query="",
+            user_agent="",
             transport="TCP",
             lines_counted=self.lines,
             **session_fields(self.created, self.counters),

@@ -40,12 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.buffer.write(encoding.encode(migrated.text))
     sys.stdout.buffer.flush()
     notes = [*migrated.notes, *(f"'{name}' is included: migrate it as well" for name in included)]
-    if dialect is not POLYCAST:
-        notes += [
-            f"variables {prefix}... are not translated: rename them to {POLYCAST.prefixes[-1]}..."
-            for prefix in dialect.prefixes[-1:]
-            if any(is_setting_variable(name, prefix) for name in os.environ)
-        ]
+    if dialect is not POLYCAST and any(is_setting_variable(name, dialect) for name in os.environ):
+        notes.append(f"variables {dialect.prefixes[-1]}... are not translated: use {POLYCAST.prefixes[-1]}...")
     for note in notes:
         print(f"WAR: {printable(note)}", file=sys.stderr)
     return 0

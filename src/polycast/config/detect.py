@@ -43,8 +43,8 @@ def chosen_dialect(name: str, values: Any, environment: Mapping[str, str]) -> Di
             return dialect
     if name and isinstance(values, Mapping) and _is_of_mediamtx(values):
         return MEDIAMTX
-    for dialect in (MEDIAMTX, POLYCAST, LEGACY):
-        if any(is_setting_variable(variable, dialect.prefixes[-1]) for variable in environment):
+    for dialect in (POLYCAST, MEDIAMTX, LEGACY):
+        if any(is_setting_variable(variable, dialect) for variable in environment):
             return dialect
     return LEGACY if name else POLYCAST
 

@@ -37,4 +37,6 @@ def changed_paths(old: Configuration, new: Configuration) -> PathChanges:
 
 def restarts_path(old: PathConfiguration, new: PathConfiguration) -> bool:
     """Whether a change of a path's settings interrupts its stream."""
-    return any(field.change != LIVE and field.of(old) != field.of(new) for field in path_fields().values())
+    return old != new and any(
+        field.change != LIVE and field.of(old) != field.of(new) for field in path_fields().values()
+    )

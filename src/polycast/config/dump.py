@@ -75,6 +75,33 @@ def edit_path(
     return with_paths(configuration, {**configuration.paths, name: msgspec.structs.replace(path, **changes)}, dialect)
 
 
+def replace_path(
+    configuration: Configuration, name: str, partial: Mapping[str, Any], dialect: Dialect = LEGACY
+) -> Configuration:
+    """Give the path ``name`` exactly the keys of ``partial``, in its place; or add it. Raises ConfigurationError."""
+    name = _loaded_name(configuration, name)
+    path = convert.parse_path(name, _map(partial), view_of(dialect), configuration.path_defaults)
+    return with_paths(configuration, {**configuration.paths, name: path}, dialect)
+
+
+def set_path_defaults(
+    configuration: Configuration, partial: Mapping[str, Any], dialect: Dialect = LEGACY
+) -> Configuration:
+    """Change keys of ``pathDefaults``. A path whose value is that of the old defaults gets the new one.
+
+    Raises ConfigurationError.
+    """
+    old = configuration.path_defaults
+    base = view_of(dialect_of(configuration.dialect)).defaults.path_defaults
+    changes = convert.parse_fields(_map(partial), view_of(dialect), convert.PATH_DEFAULTS, base=base)
+    paths = {}
+    for name, path in configuration.paths.items():
+        inherited = {key: value for key, value in changes.items() if getattr(path, key) == getattr(old, key)}
+        paths[name] = msgspec.structs.replace(path, **inherited)
+    changed = msgspec.structs.replace(configuration, paths=paths, path_defaults=msgspec.structs.replace(old, **changes))
+    return _validated(changed, dialect)
+
+
 def remove_path(configuration: Configuration, name: str) -> Configuration:
     """Remove the path ``name``. Raises ConfigurationError if it does not exist."""
     name, _ = _existing(configuration, name)

@@ -60,6 +60,27 @@ class RemovePath(msgspec.Struct, frozen=True):
         return dump.remove_path(configuration, self.name)
 
 
+class ReplacePath(msgspec.Struct, frozen=True):
+    """Give a path exactly these keys; it is added if it does not exist."""
+
+    name: str
+    values: Mapping[str, Any]
+    dialect: Dialect = LEGACY
+
+    def apply(self, configuration: Configuration) -> Configuration:
+        return dump.replace_path(configuration, self.name, self.values, self.dialect)
+
+
+class SetPathDefaults(msgspec.Struct, frozen=True):
+    """Change keys of ``pathDefaults``, and of the paths that have their values."""
+
+    values: Mapping[str, Any]
+    dialect: Dialect = LEGACY
+
+    def apply(self, configuration: Configuration) -> Configuration:
+        return dump.set_path_defaults(configuration, self.values, self.dialect)
+
+
 class ReplacePaths(msgspec.Struct, frozen=True):
     """Replace all paths by exactly these."""
 
@@ -82,7 +103,7 @@ class ReplacePaths(msgspec.Struct, frozen=True):
         return dump.with_paths(configuration, paths, self.dialect)
 
 
-Edit = SetKeys | AddPath | EditPath | RemovePath | ReplacePaths
+Edit = SetKeys | SetPathDefaults | AddPath | EditPath | ReplacePath | RemovePath | ReplacePaths
 """Each has ``apply(configuration)``, which returns the changed one, or raises ConfigurationError."""
 
 

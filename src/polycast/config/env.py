@@ -6,6 +6,7 @@ Items of a list of maps have variables of their own: ``MTX_WEBRTCICESERVERS2_0_U
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from polycast.config.annotations import kind_of
 from polycast.config.convert import PATH_DEFAULTS, Reading, given_path_key
 from polycast.config.dialects.base import Dialect
-from polycast.config.dialects.views import View
+from polycast.config.dialects.views import View, view_of
 from polycast.config.fields import Field, replace
 from polycast.config.kinds import BOOLEAN
 from polycast.config.names import ALL_PATHS
@@ -29,6 +30,9 @@ from polycast.errors import ConfigurationError
 KEY_VARIABLES: Final = ("RTSP_CONFKEY", "MTX_CONFKEY", "POLYCAST_CONFKEY")
 """Variables with the key of an encrypted file, in the order in which they are tried."""
 KEY_VARIABLE: Final = KEY_VARIABLES[0]
+
+_SIMILARITY: Final = 0.75
+"""From which a variable with a prefix that others use as well was probably meant as a setting; 0 to 1."""
 
 _OTHER_NAMES: Final = frozenset(
     {
@@ -90,7 +94,7 @@ class _Prefix:
                 self._used.add(variable)
         self._check_unsupported()
         for name in self._variables:
-            if name not in self._used:
+            if name not in self._used and not self._is_of_others(name):
                 self._reading.warn(self._unused(name))
         if self._prefix in self._reading.dialect.old_prefixes:
             self._warn_of_old_names()
@@ -204,6 +208,15 @@ class _Prefix:
                 self._reading.report(each)
             return items
 
+    def _is_of_others(self, variable: str) -> bool:
+        """Whether a variable is probably not meant as a setting."""
+        dialect = self._reading.dialect
+        if not dialect.has_other_variables or self._prefix in dialect.old_prefixes:
+            return False
+        if variable.startswith(self._paths_prefix):
+            return False
+        return not closest(variable.removeprefix(self._prefix), _names_of_settings(dialect), _SIMILARITY)
+
     def _unused(self, variable: str) -> str:
         hint = (
             self._hint_of_path(variable)
@@ -243,9 +256,23 @@ class _Prefix:
         return field.default
 
 
-def is_setting_variable(variable: str, prefix: str) -> bool:
-    """Whether a variable with this prefix could be a setting."""
-    return variable.startswith(prefix) and variable.removeprefix(prefix) not in _OTHER_NAMES
+def is_setting_variable(variable: str, dialect: Dialect) -> bool:
+    """Whether a variable is a setting of a dialect, with its own prefix."""
+    prefix = dialect.prefixes[-1]
+    name = variable.removeprefix(prefix)
+    if name == variable or name in _OTHER_NAMES:
+        return False
+    first, separator, _ = name.partition("_")
+    known = _names_of_settings(dialect)
+    return (name in known and not separator) or (bool(separator) and first in known)
+
+
+@cache
+def _names_of_settings(dialect: Dialect) -> frozenset[str]:
+    keys = {*view_of(dialect).accepted, *dialect.unsupported, "paths"}
+    if dialect.has_path_defaults:
+        keys.add(PATH_DEFAULTS)
+    return frozenset(key.upper() for key in keys)
 
 
 def other_variables(dialect: Dialect, others: Mapping[str, Dialect], environment: Mapping[str, str]) -> list[str]:
@@ -255,7 +282,7 @@ def other_variables(dialect: Dialect, others: Mapping[str, Dialect], environment
         prefix = other.prefixes[-1]
         if prefix in dialect.prefixes:
             continue
-        names = [name for name in sorted(environment) if is_setting_variable(name, prefix)]
+        names = [name for name in sorted(environment) if is_setting_variable(name, other)]
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             warnings.append(

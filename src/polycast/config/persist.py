@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from polycast.config import crypto, edits
-from polycast.config.convert import Reading, parse_configuration
+from polycast.config.convert import PATH_DEFAULTS, Reading, parse_configuration
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import dialect_of
 from polycast.config.dialects.views import view_of
@@ -200,6 +200,16 @@ class _Changes:
                 old = (self._paths[found] or {}) if found is not None else {}
                 change = self._of_path(values, dialect, old)
                 return {"paths": Patch({found or name: Patch(change if found is None else _difference(old, change))})}
+            case edits.SetPathDefaults(values, dialect):
+                if not self._dialect.has_path_defaults:
+                    raise UneditableError("files of this kind have no pathDefaults")
+                given: Mapping[str, Any] = self._tree.get(PATH_DEFAULTS) or {}
+                return {PATH_DEFAULTS: Patch(self._of_path(values, dialect, given))}
+            case edits.ReplacePath(name, values, dialect):
+                found = self._name_in_file(name)
+                before = (self._paths[found] or {}) if found is not None else {}
+                new = self._of_path(values, dialect, before)
+                return {"paths": Patch({found or name: Patch(new if found is None else _difference(before, new))})}
             case edits.EditPath(name, values, dialect):
                 found = self._name_in_file(name)
                 if found is not None:

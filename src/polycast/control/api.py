@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from polycast.config import to_jsonable
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
@@ -26,6 +26,7 @@ from polycast.control.items import describe_path, describe_status
 from polycast.control.pages import PageData, page, static_file
 from polycast.control.requests import NOT_STORED, empty_response, error_response, json_response, read_map
 from polycast.control.traffic import Traffic
+from polycast.control.v3.routes import ApiV3
 from polycast.errors import ConfigurationError, PolycastError
 
 # Characters of a name in a URL; path names are shorter.
@@ -62,8 +63,10 @@ class Api:
             return handle
 
         routes = [Route(row.path, bind(row.handler), methods=[row.method]) for row in ENDPOINTS]
+        v3 = ApiV3(self._media_server, self._traffic, self._apply)
         application = Starlette(
-            routes=routes, exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error}
+            routes=[*routes, Mount("/v3", v3.application())],
+            exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error},
         )
         application.router.redirect_slashes = False
         return application
@@ -93,6 +96,11 @@ class Api:
         return await self._change(ReplacePaths(await read_map(request)))
 
     async def _change(self, edit: Edit) -> Response:
+        await self._apply(edit)
+        return empty_response()
+
+    async def _apply(self, edit: Edit) -> None:
+        """Apply a change of the configuration. Raises RequestError."""
         before = self._media_server.configuration
         try:
             await self._media_server.settings.edit(edit, self._commands.check)
@@ -103,7 +111,6 @@ class Api:
         except PolycastError as error:
             raise RequestError(409, f"the configuration was not changed: {error}") from None
         self._commands.record(before, self._media_server.configuration)
-        return empty_response()
 
     # Paths and sessions
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
-from polycast.items import SessionItem
+from polycast.items import ConnectionItem, SessionItem
 from polycast.log import Log
 
 if TYPE_CHECKING:
@@ -35,7 +35,12 @@ class SessionServer(Protocol):
     @property
     def ports(self) -> dict[str, int]: ...
 
+    @property
+    def connections_collection(self) -> str: ...
+    @property
+    def item_fields(self) -> Callable[[Any], Mapping[str, Any]]: ...
     def items(self) -> Mapping[str, Struct]: ...
+    def connections(self) -> Mapping[str, ConnectionItem]: ...
     def sessions(self) -> Mapping[str, SessionItem]: ...
     def kick(self, session_id: str) -> bool: ...
 

@@ -149,8 +149,9 @@ class Path:
         self._fallback: Source | None = None
         """The source that replaces a redirection, for readers that cannot be redirected."""
         self._pending: set[asyncio.Future[Stream]] = set()
-        self._is_interrupted = False
-        """Whether the stream has no publisher, but its readers wait for another one."""
+        self.online_since: float | None = None
+        """Unix time in seconds since when a publisher or source delivers the stream; None if none does, that is, if
+        there is no stream, or readers wait for another publisher."""
         self._grace_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -234,15 +235,21 @@ class Path:
     @property
     def is_online(self) -> bool:
         """Whether a publisher or source delivers the stream."""
-        return self.stream is not None and not self._is_interrupted
+        return self.online_since is not None
+
+    @property
+    def _is_interrupted(self) -> bool:
+        """Whether the stream has no publisher, but its readers wait for another one."""
+        return self.stream is not None and self.online_since is None
 
     def _notify_online(self) -> None:
+        self.online_since = time.time()
         self._notify(lambda observer: observer.on_path_online(self))
 
     def _interrupt(self) -> None:
         """The publisher has gone; readers wait for another one."""
         self._notify_offline()
-        self._is_interrupted = True
+        self.online_since = None
 
     def _notify_offline(self) -> None:
         if self.is_online:
@@ -474,7 +481,6 @@ class Path:
         return True
 
     def _end_interruption(self) -> None:
-        self._is_interrupted = False
         if self._grace_timer is not None:
             self._grace_timer.cancel()
             self._grace_timer = None
@@ -501,6 +507,7 @@ class Path:
     def _end_stream(self, reason: str) -> None:
         stream = self.stream
         self._notify_offline()
+        self.online_since = None
         self._end_interruption()
         if stream is None:
             return

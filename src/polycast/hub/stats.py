@@ -16,6 +16,11 @@ class Counters(Struct):
     """Packets from the publisher that never arrived, or that a reader reported as lost."""
     packets_dropped: int = 0
     """Packets not sent because the reader was too slow."""
+    packets_invalid: int = 0
+    """Packets from the publisher that were ignored: invalid, or of a kind that cannot be forwarded."""
+    reports_received: int = 0
+    """Compound RTCP packets."""
+    reports_sent: int = 0
     jitter: float = 0.0
     """Interarrival jitter in seconds, as measured or as last reported (RFC 3550 section 6.4.1)."""
     round_trip: float | None = None

@@ -54,8 +54,8 @@ class BudgetedProtocol(asyncio.Protocol):
         """The connection may use this many times `SHARE`."""
         self._coalescing = coalescing_of(loop)
         self._queue = work_queue_of(loop)
-        self._unchecked = 0
-        """Bytes received since the held memory was last checked."""
+        self.bytes_received = 0
+        """Number of bytes received so far."""
         self._pauses = 0
         """Reasons for which reading is paused, as bits."""
         self._held = b""
@@ -171,9 +171,9 @@ class BudgetedProtocol(asyncio.Protocol):
         if used_until < now:
             used_until = now
         self._used_until = used_until + took / (SHARE * self.weight)
-        self._unchecked += len(data)
-        if self._unchecked >= MINIMUM_SIZE:
-            self._unchecked = 0
+        before = self.bytes_received
+        self.bytes_received = received = before + len(data)
+        if before ^ received >= MINIMUM_SIZE:  # a power of two: once for so many bytes
             self.check_memory()
         if not (self._has_more or self._held):
             return False

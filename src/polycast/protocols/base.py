@@ -20,7 +20,7 @@ from polycast.config.fields import field_value, restart_keys
 from polycast.config.schema import Configuration
 from polycast.config.section import Section
 from polycast.errors import missing_packages
-from polycast.items import SessionItem
+from polycast.items import ConnectionItem, SessionItem
 
 if TYPE_CHECKING:
     import asyncio
@@ -94,6 +94,10 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
     """The first one is the main one."""
     certificate: Certificate | None = None
     address: Address | None = None
+    connections: str = ""
+    """In the URLs of API v3, the collection of connections: ``rtspconns``; empty if they are the sessions."""
+    v3: Callable[[Any], Mapping[str, Any]] = lambda item: {}
+    """Returns the fields that an item has in API v3 in addition to those of all sessions, or of all other items."""
     item: type[Struct] = SessionItem
     """The items in the API; a `SessionItem`, or another type if they are not sessions."""
     can_kick: bool = True
@@ -216,6 +220,16 @@ class Server(ABC):
         return self.kind.can_kick
 
     @property
+    def connections_collection(self) -> str:
+        """In the URLs of API v3: ``rtspconns``; empty if its connections are its sessions."""
+        return self.kind.connections
+
+    @property
+    def item_fields(self) -> Callable[[Any], Mapping[str, Any]]:
+        """Returns the fields of an item in API v3 that others do not have."""
+        return self.kind.v3
+
+    @property
     def item(self) -> type[Struct]:
         """The type of `items`."""
         return self.kind.item
@@ -235,6 +249,10 @@ class Server(ABC):
     def sessions(self) -> dict[str, SessionItem]:
         """Return the current sessions, by id; none for a server whose items are not sessions."""
         return {key: item for key, item in self.items().items() if isinstance(item, SessionItem)}
+
+    def connections(self) -> Mapping[str, ConnectionItem]:
+        """Return the current connections by id, if they are not the same as the sessions."""
+        return {}
 
     @abstractmethod
     def kick(self, session_id: str) -> bool:

@@ -51,6 +51,7 @@ class MediaReceiver:
         if not self._bad_packets:
             self._log.warning("invalid packet received, ignored: %s", error)
         self._bad_packets += 1
+        self.counters.packets_invalid += 1
 
     def end_of_read(self, *, coalesced: bool = False) -> None:
         """One read has been processed completely; see `Stream.end_of_read`."""
@@ -155,6 +156,7 @@ class TrackReceiver:
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """Process a compound RTCP packet of the publisher."""
+        self._media.counters.reports_received += 1
         self._media.last_activity = now
         try:
             reports = parse_compound(data)

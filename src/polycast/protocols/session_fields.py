@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from polycast.hub.stats import Counters
+from polycast.items import SessionItem
 
 
 class SessionFields(TypedDict):
@@ -19,6 +20,9 @@ class SessionFields(TypedDict):
     packets_sent: int
     packets_lost: int
     packets_dropped: int
+    packets_invalid: int
+    reports_received: int
+    reports_sent: int
     jitter: float
     round_trip: float | None
 
@@ -35,6 +39,38 @@ def session_fields(created: datetime, counters: Counters) -> SessionFields:
         packets_sent=counters.packets_sent,
         packets_lost=counters.packets_lost,
         packets_dropped=counters.packets_dropped,
+        packets_invalid=counters.packets_invalid,
+        reports_received=counters.reports_received,
+        reports_sent=counters.reports_sent,
         jitter=counters.jitter,
         round_trip=counters.round_trip,
     )
+
+
+def rtp_session_fields(item: SessionItem) -> dict[str, Any]:
+    """Return what API v3 says of the traffic of a session over RTP, in addition to its bytes."""
+    return {
+        "inboundRTPPackets": item.packets_received,
+        "inboundRTPPacketsLost": item.packets_lost if item.state == "publish" else 0,
+        "inboundRTPPacketsInError": item.packets_invalid,
+        "inboundRTPPacketsJitter": item.jitter,
+        "inboundRTCPPackets": item.reports_received,
+        "inboundRTCPPacketsInError": 0,
+        "outboundRTPPackets": item.packets_sent,
+        "outboundRTPPacketsReportedLost": item.packets_lost if item.state == "read" else 0,
+        "outboundRTPPacketsDiscarded": item.packets_dropped,
+        "outboundRTCPPackets": item.reports_sent,
+        "rtpPacketsReceived": item.packets_received,
+        "rtpPacketsSent": item.packets_sent,
+        "rtpPacketsLost": item.packets_lost,
+        "rtpPacketsInError": item.packets_invalid,
+        "rtpPacketsJitter": item.jitter,
+        "rtcpPacketsReceived": item.reports_received,
+        "rtcpPacketsSent": item.reports_sent,
+        "rtcpPacketsInError": 0,
+    }
+
+
+def frame_session_fields(item: SessionItem) -> dict[str, Any]:
+    """Return what API v3 says of the traffic of a session that carries frames, in addition to its bytes."""
+    return {"outboundFramesDiscarded": item.packets_dropped}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import ClassVar
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ class ServerConnection(TcpConnection):
         self.server = server
         self.id = str(uuid4())
         """Its name for commands."""
+        self.created = datetime.now(UTC)
 
     # For protocols
 

@@ -61,8 +61,8 @@ class Dialect(Struct, frozen=True, eq=False, kw_only=True):
     """Prefixes of environment variables; later ones win."""
     old_prefixes: tuple[str, ...] = ()
     """Those of ``prefixes`` that are accepted with a warning."""
-    other_variables: frozenset[str] = frozenset()
-    """Variables with a prefix that are not settings, in addition to those of every dialect."""
+    has_other_variables: bool = False
+    """Whether other variables have the prefix as well; then only those that resemble a setting are mentioned."""
     names_of_all: tuple[str, ...]
     """Names of the entry of ``paths`` that stands for every other name; the first one is shown."""
     has_path_defaults: bool = False

@@ -14,6 +14,7 @@ POLYCAST: Final = Dialect(
     file="polycast.yml",
     prefixes=("RTSP_", "POLYCAST_"),
     old_prefixes=("RTSP_",),
+    has_other_variables=True,
     names_of_all=("all_others", "all"),
     has_path_defaults=True,
     empty_is_default=True,

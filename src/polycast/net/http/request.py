@@ -40,6 +40,10 @@ def basic_credentials(request: Request) -> tuple[str, str] | None:
         return "", ""
 
 
+MAXIMUM_USER_AGENT: Final = 256
+"""Characters of a client's name that are kept."""
+
+
 class HttpCredentials(NamedTuple):
     """The credentials of a request, each empty if it is absent."""
 
@@ -60,6 +64,11 @@ def http_credentials(request: Request) -> HttpCredentials:
         return HttpCredentials()
     user, colon, password = value.strip().decode("utf-8", "replace").partition(":")
     return HttpCredentials(user, password) if colon else HttpCredentials(token=user)
+
+
+def user_agent_of(request: Request) -> str:
+    """Return what a client calls itself; empty if it does not."""
+    return request.fields.get(b"user-agent", b"").decode("latin-1")[:MAXIMUM_USER_AGENT]
 
 
 def client_address(peer: str, forwarded: Sequence[str], real: str, trusted_proxies: Sequence[IPNetwork]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polycast.config.declarations import SourceKind
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
@@ -50,9 +50,19 @@ def _find_missing(configuration: Configuration) -> str:
     return missing_for("transcodeAudio") if is_used else ""
 
 
+def _muxer_fields(item: HlsMuxerItem) -> dict[str, Any]:
+    return {
+        "lastRequest": item.last_request,
+        "outboundBytes": item.bytes_sent,
+        "outboundFramesDiscarded": 0,
+        "bytesSent": item.bytes_sent,
+    }
+
+
 HLS = ServerKind(
     name="HLS",
     collection="hlsmuxers",
+    v3=_muxer_fields,
     metric="hls_muxers",
     is_enabled=lambda configuration: configuration[HlsConfiguration].hls,
     load=_load_server,

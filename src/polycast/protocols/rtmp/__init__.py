@@ -9,6 +9,7 @@ from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.rtmp.configuration import RtmpConfiguration
+from polycast.protocols.session_fields import frame_session_fields
 from polycast.transcode.pyav import missing_for
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _find_missing(configuration: Configuration) -> str:
 RTMP = ServerKind(
     name="RTMP",
     collection="rtmpconns",
+    v3=frame_session_fields,
     metric="rtmp_conns",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
     load=_load_rtmp,
@@ -70,6 +72,7 @@ RTMP = ServerKind(
 RTMPS = ServerKind(
     name="RTMPS",
     collection="rtmpsconns",
+    v3=frame_session_fields,
     metric="rtmps_conns",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtmps,

@@ -272,7 +272,7 @@ class Connection(ServerConnection, Publisher):
             raise PathError(str(error)) from None
         self._flush()
         reader = MessageReader(shared, self.outbox, self.counters, close=self._end_of_stream, reference=self.reference)
-        reader.query = query
+        self.query = reader.query = query
         path.attach_reader(reader, stream)
         reader.begin(stream)
         self._reader = reader
@@ -402,7 +402,9 @@ class Connection(ServerConnection, Publisher):
             address=join_host_port(*self.peer),
             state=self.mode,
             path=self.path_name,
+            query=self.query,
             user=self.user,
+            user_agent=self._engine.user_agent,
             transport=self.server.name,
             **session_fields(self.created, self.counters),
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
+from polycast.items import SessionItem
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.rtsp.configuration import RtspConfiguration
+from polycast.protocols.session_fields import rtp_session_fields
 from polycast.wire.rtsp.transport_choice import Protocol as Transport
 
 if TYPE_CHECKING:
@@ -54,9 +56,16 @@ def _uses_udp(configuration: Configuration) -> bool:
     return Transport.UDP in configuration[RtspConfiguration].rtsp_transports
 
 
+def _session_fields(item: SessionItem) -> dict[str, Any]:
+    transport = item.transport or None
+    return {"transport": transport, "profile": None if transport is None else "AVP", **rtp_session_fields(item)}
+
+
 RTSP = ServerKind(
     name="RTSP",
     collection="rtspsessions",
+    connections="rtspconns",
+    v3=_session_fields,
     metric="rtsp_sessions",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
     load=_load_rtsp,
@@ -71,6 +80,8 @@ RTSP = ServerKind(
 RTSPS = ServerKind(
     name="RTSPS",
     collection="rtspssessions",
+    connections="rtspsconns",
+    v3=_session_fields,
     metric="rtsps_sessions",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtsps,

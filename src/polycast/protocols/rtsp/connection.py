@@ -9,7 +9,8 @@ from collections.abc import Coroutine
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.stream import Stream
-from polycast.net.address import peer_of
+from polycast.items import ConnectionItem
+from polycast.net.address import join_host_port, peer_of
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
@@ -65,6 +66,18 @@ class Connection(ServerConnection):
     @property
     def failure_pause(self) -> float:
         return self.server.failure_pause
+
+    def item(self) -> ConnectionItem:
+        """Return the item for the API."""
+        session = self._sessions.find(self._engine.session)
+        return ConnectionItem(
+            created=self.created.astimezone(),
+            address=join_host_port(*self.peer),
+            session=session.id if session is not None else None,
+            tunnel="none" if self._tunnel is None or self._tunnel.role is None else self._tunnel.role.name,
+            bytes_received=self.bytes_received,
+            bytes_sent=self.outbox.written,
+        )
 
     # Base class
 

@@ -257,6 +257,7 @@ class InterleavedReader(SessionReader):
         channel = self._report_channels[track_index]
         if channel >= 0 and self._outbox.ready:
             self._outbox.write(interleaved_frame(channel, report))
+            self.counters.reports_sent += 1
 
     def _resume(self, batch: PacketBatch) -> PacketBatch | None:
         """Drop the batch, or the part of it before a key frame once the queue has drained."""
@@ -301,6 +302,7 @@ class DatagramReader(SessionReader):
         addresses = self._addresses.get(track_index)
         if addresses is not None:
             self._rtcp_socket.send(report, addresses[1])
+            self.counters.reports_sent += 1
 
 
 class MulticastGroup:

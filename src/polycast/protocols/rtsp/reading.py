@@ -124,6 +124,7 @@ class Reading:
     def _on_report(self, data: bytes, start: int, end: int, now: float) -> None:
         """Process a receiver report: it keeps the session alive, and updates the statistics."""
         self._session.wire.last_request = now
+        self._session.counters.reports_received += 1
         receiver_report(data[start:end], self.stream, self._session.counters, now)
 
     def _on_rtp(self, data: bytes, start: int, end: int) -> None:

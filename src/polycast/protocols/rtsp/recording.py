@@ -118,3 +118,4 @@ class Recording:
                 track = receiver.tracks[index]
                 if track.has_sender_report:
                     self.ports.server.rtcp.send(track.receiver_report(now), address)
+                    session.counters.reports_sent += 1

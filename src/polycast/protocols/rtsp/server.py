@@ -6,7 +6,7 @@ import asyncio
 import secrets
 
 from polycast.config.schema import Configuration
-from polycast.items import SessionItem
+from polycast.items import ConnectionItem, SessionItem
 from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.rtsp.configuration import RtspConfiguration
@@ -110,6 +110,11 @@ class RtspServer(TcpServer):
 
     def items(self) -> dict[str, SessionItem]:
         return {session.id: session.item() for session in self._sessions}
+
+    def connections(self) -> dict[str, ConnectionItem]:
+        return {
+            connection.id: connection.item() for connection in self._connections if isinstance(connection, Connection)
+        }
 
     def kick(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)

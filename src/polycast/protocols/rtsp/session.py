@@ -77,7 +77,9 @@ class Session(Publisher):
             address=join_host_port(*self.peer),
             state=_SHOWN_STATES.get(self.wire.state, "idle"),
             path=self.wire.path_name,
+            query=self.wire.query,
             user=self.user,
+            user_agent=self.wire.user_agent,
             transport=TRANSPORT_NAMES[protocol] if protocol is not None else "",
             **session_fields(self.created, self.counters),
         )

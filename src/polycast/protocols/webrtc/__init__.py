@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polycast.config.declarations import SourceKind
 from polycast.errors import MissingDependency, missing_packages
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.session_fields import rtp_session_fields
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.transcode.pyav import missing_for
@@ -84,9 +85,20 @@ def _find_missing(configuration: Configuration) -> str:
     return missing_for("transcodeAudio") if is_used else ""
 
 
+def _session_fields(item: WebRtcSessionItem) -> dict[str, Any]:
+    return {
+        "peerConnectionEstablished": item.peer_connection_established,
+        "localCandidate": item.local_candidate,
+        "remoteCandidate": item.remote_candidate,
+        **rtp_session_fields(item),
+        "outboundFramesDiscarded": item.packets_dropped,
+    }
+
+
 WEBRTC = ServerKind(
     name="WebRTC",
     collection="webrtcsessions",
+    v3=_session_fields,
     metric="webrtc_sessions",
     is_enabled=lambda configuration: configuration[WebRtcConfiguration].webrtc,
     load=_load_server,

@@ -55,6 +55,13 @@ class Incoming:
         """The stream that is fed; None before it starts."""
         return self._stream
 
+    def silent_tracks(self, now: float) -> list[Track]:
+        """Return the tracks that were negotiated, but of which nothing has arrived, once that may be expected."""
+        if not 0 < self._gathered_at <= now:
+            return []
+        started = self._media.started
+        return [track for index, track in self._tracks.items() if index not in started]
+
     def connect(self, now: float) -> None:
         """Start: the peer is connected."""
         self._gathered_at = now + self._gather_seconds
@@ -125,6 +132,7 @@ class Incoming:
         now = self._loop.time()
         for control in self._media.handle_timeout(now):
             self._peer.send_control(control)
+            self._counters.reports_sent += 1
         released = self._media.released
         if released:
             for index, packet in released:

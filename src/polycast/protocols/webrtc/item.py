@@ -9,4 +9,5 @@ class WebRtcSessionItem(SessionItem, frozen=True, kw_only=True, rename="camel"):
     """One publisher or viewer."""
 
     peer_connection_established: bool
+    local_candidate: str
     remote_candidate: str

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import Codec, common_name, label
+from polycast.media.codec import Codec, Opus, common_name, label
 from polycast.media.track import Track
 from polycast.protocols.transcoding import Target
-from polycast.transcode.audio import OPUS
+from polycast.transcode.audio import CHANNELS, OPUS
 from polycast.transcode.video import BASELINE
 from polycast.wire.webrtc.codecs import AUDIO_CODECS, VIDEO_CODECS, format_for
 from polycast.wire.webrtc.description import Format, RemoteDescription, RemoteMedia
+
+
+def name_of(codec: Codec) -> str:
+    """Return the name of a codec for people, with the channels of surround sound, which few clients support."""
+    if isinstance(codec, Opus) and codec.channels > CHANNELS:
+        return f"Opus with {codec.channels} channels"
+    return common_name(codec)
 
 
 def _no_b_frames(track: Track) -> bool:
@@ -50,17 +57,18 @@ class _Kind:
 
     def advice(self, offer: RemoteDescription, tracks: Sequence[Track], conversion: Conversion) -> str:
         """Return that the setting would convert one of the tracks, as the end of a sentence; empty if it would not."""
-        names = [common_name(track.codec) for track in tracks if self.target.can_be_made_of(track.codec)]
+        names = [name_of(track.codec) for track in tracks if self.target.can_be_made_of(track.codec)]
         media = _receiving(offer, self.name)
         is_of_use = media is not None and format_for(self.target.codec, media.formats) is not None
         if not names or not is_of_use or self.is_converted(conversion):
             return ""
-        return f"; {self.key}: yes converts {names[0]} to {self.target_name}"
+        result = "stereo" if names[0].startswith(self.target_name) else self.target_name
+        return f"; {self.key}: yes converts {names[0]} to {result}"
 
     def reason(self, track: Track) -> str:
         """Return why a viewer does not get a track as it is."""
         verb = "the viewer does not support" if isinstance(track.codec, self.codecs) else "WebRTC does not carry"
-        return f"{verb} {track.codec_name}"
+        return f"{verb} {name_of(track.codec)}"
 
 
 _VIDEO: Final = _Kind(
@@ -113,10 +121,15 @@ def choose_tracks(
     if chosen:
         return chosen
     if refused:
-        names = ", ".join(label(track.codec) for track in refused)
-        raise RemoteProtocolError(f"codecs not supported by client: {names}{_VIDEO.advice(offer, refused, conversion)}")
+        names = ", ".join(_refused_name(track.codec) for track in refused)
+        advice = _VIDEO.advice(offer, refused, conversion) or _AUDIO.advice(offer, refused, conversion)
+        raise RemoteProtocolError(f"codecs not supported by client: {names}{advice}")
     advice = _AUDIO.advice(offer, tracks, conversion) or _VIDEO.advice(offer, tracks, conversion)
     raise RemoteProtocolError(f"{NO_CODEC}{advice}")
+
+
+def _refused_name(codec: Codec) -> str:
+    return name_of(codec) if isinstance(codec, Opus) else label(codec)
 
 
 def supported_tracks(
@@ -167,7 +180,9 @@ def _convert(
     if found is None or not sources or not kind.is_converted(conversion):
         return None
     if kind is _AUDIO:
-        return SentTrack(sources[0], media.mid, found, target)
+        is_surround = isinstance(sources[0].codec, Opus)
+        notice = f"the sound is mixed down to stereo, because {kind.reason(sources[0])}" if is_surround else ""
+        return SentTrack(sources[0], media.mid, found, target, notice)
     if with_b_frames is not None:
         notice = "the picture is converted to H264 without B-frames, which browsers cannot show in WebRTC"
         return SentTrack(with_b_frames.track, media.mid, found, target, notice)

@@ -36,7 +36,7 @@ from polycast.protocols.webrtc.negotiation import (
 )
 from polycast.protocols.webrtc.outgoing import B_FRAMES, OutgoingTrack
 from polycast.protocols.webrtc.peer import LitePeer, PeerState
-from polycast.protocols.webrtc.selection import Conversion, choose_tracks, missing
+from polycast.protocols.webrtc.selection import Conversion, choose_tracks, missing, name_of
 from polycast.protocols.webrtc.viewer import Viewer, ViewerTrack
 from polycast.wire.webrtc.candidates import TCP, UDP, Candidate
 from polycast.wire.webrtc.description import (
@@ -129,6 +129,8 @@ class Session:
     """What the user should know about the session: sentences."""
     query: str = ""
     """The query of the client's URL."""
+    user_agent: str = ""
+    """The program of the client, as far as it tells."""
 
     def __init__(self, server: Host, path: Path, offer: RemoteDescription, address: str, user: str) -> None:
         """``address`` is the source of the offer."""
@@ -203,6 +205,16 @@ class Session:
             return ""
         return f"prflx/{UDP if socket.outbox is None else TCP}/{plain_host(address[0])}/{address[1]}"
 
+    @property
+    def local_candidate(self) -> str:
+        """The candidate of the server, in the same form."""
+        socket = self.peer.socket
+        if not self.peer.address or socket is None:
+            return ""
+        transport = UDP if socket.outbox is None else TCP
+        own = next((each for each in self._server.candidates() if each.transport == transport), None)
+        return f"host/{transport}/{own.address}/{own.port}" if own is not None else ""
+
     def reference(self) -> Reference:
         """Return its reference in the API."""
         return Reference("webRTCSession", self.id)
@@ -213,9 +225,12 @@ class Session:
             address=self.remote_address,
             state=self.state,
             path=self.path.name,
+            query=self.query,
             user=self.user,
+            user_agent=self.user_agent,
             transport="WebRTC",
             peer_connection_established=self.peer.state is PeerState.CONNECTED,
+            local_candidate=self.local_candidate,
             remote_candidate=self.remote_candidate,
             **session_fields(self.created, self.counters),
         )
@@ -336,6 +351,7 @@ class ViewerSession(Session):
 
     def on_rtcp(self, packet: bytes, now: float) -> None:
         if self.viewer is not None:
+            self.counters.reports_received += 1
             self.viewer.receive_rtcp(packet, now)
 
     def leave(self, reason: str) -> None:
@@ -378,6 +394,7 @@ class PublisherSession(Session, Publisher):
         super().__init__(server, path, offer, address, user)
         path.set_publisher(self)
         self._last_key_request = server.now()
+        self._has_warned = False
         self.answer = self.describe(answer_to_publisher(offer, received))
         media = InboundMedia(
             [item.inbound for item in received],
@@ -402,6 +419,7 @@ class PublisherSession(Session, Publisher):
         self.incoming.receive_rtp(packet, now)
 
     def on_rtcp(self, packet: bytes, now: float) -> None:
+        self.counters.reports_received += 1
         self.incoming.receive_rtcp(packet, now)
 
     def on_end_of_read(self) -> None:
@@ -414,6 +432,7 @@ class PublisherSession(Session, Publisher):
     def tick(self, now: float) -> None:
         super().tick(now)
         stream = self.incoming.stream
+        self._warn_of_silence(now)
         if stream is None:
             return
         self.peer.weight = 1 + len(stream.readers)
@@ -428,6 +447,14 @@ class PublisherSession(Session, Publisher):
     def leave(self, reason: str) -> None:
         self.incoming.close()
         self.path.remove_publisher(self, reason)
+
+    def _warn_of_silence(self, now: float) -> None:
+        """Chromium, for example, sends nothing of Opus with seven channels, though it has agreed to."""
+        silent = self.incoming.silent_tracks(now) if not self._has_warned else []
+        if silent:
+            self._has_warned = True
+            names = ", ".join(name_of(track.codec) for track in silent)
+            self.log.warning("the publisher has agreed to send %s, but nothing of it has arrived", names)
 
     def _start(self, tracks: Sequence[Track]) -> Stream | None:
         try:

@@ -20,7 +20,7 @@ from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
-from polycast.net.http.request import client_of, http_credentials
+from polycast.net.http.request import client_of, http_credentials, user_agent_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.pages import Pages
@@ -187,6 +187,7 @@ class SignallingHandler:
         except PathError as error:
             self._log_refusal("offer", address, target, str(error))
             return self._error(400, str(error))
+        session.user_agent = user_agent_of(transaction.request)
         query = f"?{target.query}" if target.query else ""
         location = f"/{quote(target.path)}/{target.last}/{session.secret}{query}"
         headers = [

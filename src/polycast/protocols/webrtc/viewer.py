@@ -210,6 +210,7 @@ class Viewer(FrameReader):
         if packets:
             packets.append(SourceDescription(tuple((track.outgoing.ssrc, self._cname) for track in self._tracks)))
             self._peer.send_control(serialize_compound(packets))
+            self.counters.reports_sent += 1
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """Take a compound RTCP packet of the viewer."""

@@ -77,6 +77,8 @@ class ServerConnection(Connection):
         super().__init__(ServerHandshake(seed, int(now * 1000)), SERVER, now, timeout)
         self.app = ""
         self.capabilities = Capabilities()
+        self.user_agent = ""
+        """The program of the client, as far as it tells (``flashVer``)."""
         self._tc_url = ""
         self._is_encoder = False
         """Whether the client publishes as encoders do: it shows the reason if it is refused in place of the start."""
@@ -122,12 +124,9 @@ class ServerConnection(Connection):
             "status", "NetConnection.Connect.Success", "Connection succeeded.", objectEncoding=object_encoding
         )
         self._send(Command("_result", command.transaction_id, properties, (information,)))
-        flash_version = text_member(values, "flashVer")
-        return [
-            ConnectRequested(
-                self.app, self._tc_url, int(object_encoding == 3) * 3, flash_version, self.capabilities, values
-            )
-        ]
+        self.user_agent = text_member(values, "flashVer")
+        encoding = int(object_encoding == 3) * 3
+        return [ConnectRequested(self.app, self._tc_url, encoding, self.user_agent, self.capabilities, values)]
 
     def _check_login(self, values: dict[str, Value]) -> str:
         """Return the text that rejects a publisher that has to log in; empty if it does not have to, or has done so."""

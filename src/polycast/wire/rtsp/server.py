@@ -373,7 +373,7 @@ class ServerConnection:
             session = self.endpoint.sessions.get(header.partition(";")[0].strip())
         session = session or self.session
         if session is not None and session.remote_host == self.remote_host:
-            session.last_request = now
+            session.last_request, session.user_agent = now, request.headers.get("User-Agent") or session.user_agent
             if session.connection is None and self.session is None:
                 self._attach(session)  # a UDP session continues over a new connection
 

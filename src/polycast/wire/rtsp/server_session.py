@@ -83,6 +83,8 @@ class ServerSession:
         self.remote_host = connection.remote_host
         self.path_name = ""
         self.query = ""
+        self.user_agent = ""
+        """The program of the client, as far as it tells."""
         self.setups: dict[int, TrackSetup] = {}
         """By index of the track."""
         self.announcement: Announcement | None = None

@@ -1,0 +1,107 @@
+"""What the routes of API v3 have in common: answers, errors, pages of lists, ids."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from polycast.control.errors import RequestError
+from polycast.control.requests import NOT_STORED
+
+MAXIMUM_BODY: Final = 10_000_000
+DEFAULT_PAGE_SIZE: Final = 100
+
+_MEDIA_TYPE: Final = "application/json; charset=utf-8"
+_NAMESPACE: Final = uuid.UUID("7f0f5c0e-9a65-4d3b-8b0e-52f7a1f6c3d4")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def json_answer(value: object, status: int = 200) -> Response:
+    """Return a JSON answer."""
+    return Response(msgspec.json.encode(value), status, media_type=_MEDIA_TYPE, headers=NOT_STORED)
+
+
+def ok() -> Response:
+    """Return the answer to a change without a result."""
+    return json_answer({"status": "ok"})
+
+
+def error(status: int, text: str) -> Response:
+    """Return an error."""
+    return json_answer({"status": "error", "error": text}, status)
+
+
+async def on_request_error(_: Request, raised: Exception) -> Response:
+    """Answer an error of a route."""
+    status = raised.status if isinstance(raised, RequestError) else 500
+    return error(status, str(raised))
+
+
+async def on_http_error(_: Request, raised: Exception) -> Response:
+    """Answer a request for a route that does not exist; an existing one with another method counts as such."""
+    status = raised.status_code if isinstance(raised, HTTPException) else 500
+    if status in (404, 405):
+        return PlainTextResponse("404 page not found", 404, headers=NOT_STORED)
+    return error(status, str(raised))
+
+
+def page_of(request: Request, items: Sequence[Any]) -> Response:
+    """Return the page of a list that the query asks for. Raises RequestError."""
+    size = _number(request, "itemsPerPage", DEFAULT_PAGE_SIZE)
+    if size < 1:
+        raise RequestError(400, "invalid items per page")
+    number = _number(request, "page", 0)
+    start = number * size
+    return json_answer(
+        {"itemCount": len(items), "pageCount": -(-len(items) // size), "items": list(items[start : start + size])}
+    )
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if not _NUMBER.fullmatch(text):
+        raise RequestError(400, f'strconv.ParseUint: parsing "{text[:32]}": invalid syntax')
+    return int(text)
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body. Raises RequestError."""
+    body = await request.body()
+    if len(body) > MAXIMUM_BODY:
+        raise RequestError(400, "size exceeds maximum allowed")
+    try:
+        value = msgspec.json.decode(body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as raised:
+        raise RequestError(400, f"invalid JSON: {raised}") from None
+    if not isinstance(value, dict):
+        raise RequestError(400, "invalid JSON: the body must be an object")
+    return value
+
+
+def universal_id(identifier: str) -> str:
+    """Return the id of a session or connection as a UUID, which all ids are in API v3.
+
+    One that is none becomes one, always the same.
+    """
+    try:
+        return str(uuid.UUID(identifier))
+    except ValueError:
+        return str(uuid.uuid5(_NAMESPACE, identifier)) if identifier else ""
+
+
+def parsed_id(request: Request) -> str:
+    """Return the UUID in the URL. Raises RequestError."""
+    text: str = request.path_params["id"]
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise RequestError(400, f"invalid UUID length: {len(text)}") from None

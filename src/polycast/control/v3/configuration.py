@@ -1,0 +1,145 @@
+"""The configuration in API v3: read and changed under MediaMTX's names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from polycast.config import path_to_jsonable, to_jsonable
+from polycast.config.dialects.registry import MEDIAMTX, dialect_of
+from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePath, SetKeys, SetPathDefaults
+from polycast.config.names import ALL_PATHS, loaded_name
+from polycast.config.schema import Configuration
+from polycast.control.errors import RequestError
+
+HIDDEN: Final = "<redacted>"
+"""Shown in place of a password; in a change, it stands for the present one."""
+
+_PASSWORDS: Final = ("publishPass", "readPass")
+_USERS: Final = "authInternalUsers"
+
+Change = Callable[[Edit], Any]
+"""Applies an edit; raises RequestError."""
+
+
+def global_settings(configuration: Configuration) -> dict[str, Any]:
+    """Return the global settings."""
+    values = to_jsonable(configuration, MEDIAMTX)
+    del values["paths"]
+    values[_USERS] = [_without_password(user) for user in values.get(_USERS) or ()]
+    return values
+
+
+def path_defaults(configuration: Configuration) -> dict[str, Any]:
+    """Return the defaults of paths."""
+    return {"name": "", **_path_settings(path_to_jsonable(configuration.path_defaults, MEDIAMTX))}
+
+
+def paths(configuration: Configuration) -> list[dict[str, Any]]:
+    """Return the settings of all paths, with the defaults, by name."""
+    found = [
+        {"name": shown_name(configuration, name), **_path_settings(path_to_jsonable(path, MEDIAMTX))}
+        for name, path in configuration.paths.items()
+    ]
+    return sorted(found, key=lambda path: str(path["name"]))
+
+
+def path(configuration: Configuration, name: str) -> dict[str, Any] | None:
+    """Return the settings of a path; None if it does not exist."""
+    found = configuration.paths.get(_loaded(configuration, name))
+    if found is None:
+        return None
+    return {"name": name, **_path_settings(path_to_jsonable(found, MEDIAMTX))}
+
+
+def shown_name(configuration: Configuration, name: str) -> str:
+    """Return the name of an entry of ``paths`` as its file has it."""
+    return dialect_of(configuration.dialect).names_of_all[0] if name == ALL_PATHS else name
+
+
+def _loaded(configuration: Configuration, name: str) -> str:
+    return loaded_name(name, dialect_of(configuration.dialect).names_of_all)
+
+
+def set_globals(configuration: Configuration, values: Mapping[str, Any]) -> Edit:
+    """Return the edit for new global settings."""
+    changes = {key: value for key, value in values.items() if value is not None}
+    if isinstance(changes.get(_USERS), list):
+        changes[_USERS] = _with_passwords(changes[_USERS], to_jsonable(configuration, MEDIAMTX).get(_USERS) or ())
+    return SetKeys(changes, MEDIAMTX)
+
+
+def set_path_defaults(values: Mapping[str, Any]) -> Edit:
+    """Return the edit for new defaults of paths."""
+    return SetPathDefaults(_changed(values), MEDIAMTX)
+
+
+def add_path(configuration: Configuration, name: str, values: Mapping[str, Any]) -> Edit:
+    """Return the edit that adds a path. Raises RequestError."""
+    if _loaded(configuration, name) in configuration.paths:
+        raise RequestError(400, "path already exists")
+    return AddPath(name, _changed(values), MEDIAMTX)
+
+
+def edit_path(configuration: Configuration, name: str, values: Mapping[str, Any]) -> Edit:
+    """Return the edit that changes some settings of a path. Raises RequestError."""
+    _check_exists(configuration, name)
+    return EditPath(name, _changed(values), MEDIAMTX)
+
+
+def replace_path(configuration: Configuration, name: str, values: Mapping[str, Any]) -> Edit:
+    """Return the edit that gives a path exactly these settings; it is added if it does not exist."""
+    changes = {key: value for key, value in values.items() if value is not None and key != "name"}
+    old = configuration.paths.get(_loaded(configuration, name))
+    for key in _PASSWORDS:
+        if changes.get(key) == HIDDEN and old is not None:
+            changes[key] = path_to_jsonable(old, MEDIAMTX)[key]
+    return ReplacePath(name, changes, MEDIAMTX)
+
+
+def delete_path(configuration: Configuration, name: str) -> Edit:
+    """Return the edit that removes a path. Raises RequestError."""
+    _check_exists(configuration, name)
+    return RemovePath(name)
+
+
+def _check_exists(configuration: Configuration, name: str) -> None:
+    if _loaded(configuration, name) not in configuration.paths:
+        raise RequestError(404, "path not found")
+
+
+async def dumped(dump: Callable[[], Any]) -> Any:
+    """Return what ``dump`` returns; in a thread, as thousands of paths take tenths of a second."""
+    return await asyncio.to_thread(dump)
+
+
+def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a body changes: null and a hidden password mean that the present value stays."""
+    return {
+        key: value
+        for key, value in values.items()
+        if value is not None and key != "name" and not (key in _PASSWORDS and value == HIDDEN)
+    }
+
+
+def _path_settings(values: dict[str, Any]) -> dict[str, Any]:
+    for key in _PASSWORDS:
+        if values.get(key):
+            values[key] = HIDDEN
+    return values
+
+
+def _without_password(user: Mapping[str, Any]) -> dict[str, Any]:
+    return {**user, "pass": HIDDEN} if user.get("pass") else dict(user)
+
+
+def _with_passwords(users: list[Any], old: Any) -> list[Any]:
+    """Return a list of users whose hidden passwords are those of the users of the same name before."""
+    known = {user.get("user"): user.get("pass", "") for user in old}
+    return [
+        {**user, "pass": known.get(user.get("user"), "")}
+        if isinstance(user, Mapping) and user.get("pass") == HIDDEN
+        else user
+        for user in users
+    ]

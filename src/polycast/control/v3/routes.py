@@ -1,0 +1,200 @@
+"""The routes of API v3."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from polycast._version import __version__
+from polycast.config.edits import Edit
+from polycast.control.contract import MediaServer, SessionServer
+from polycast.control.errors import RequestError
+from polycast.control.traffic import Traffic
+from polycast.control.v3 import configuration, state
+from polycast.control.v3.answers import (
+    body_of,
+    json_answer,
+    ok,
+    on_http_error,
+    on_request_error,
+    page_of,
+    parsed_id,
+)
+
+MAXIMUM_NAME: Final = 1_024
+"""Characters of a name in a URL; path names are shorter."""
+
+Handler = Callable[["ApiV3", Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A row of the endpoint table."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class ApiV3:
+    """Answers requests about the running server. It queries the application at each request."""
+
+    def __init__(self, media_server: MediaServer, traffic: Traffic, change: Callable[[Edit], Awaitable[None]]) -> None:
+        """``change`` applies an edit of the configuration; it raises RequestError."""
+        self._media_server = media_server
+        self._traffic = traffic
+        self._change = change
+        self._started = datetime.now(UTC).astimezone()
+
+    def application(self) -> Starlette:
+        """Return the ASGI application, whose paths begin behind ``/v3``."""
+
+        def bind(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+            async def handle(request: Request) -> Response:
+                return await handler(self, request)
+
+            return handle
+
+        routes = [Route(row.path, bind(row.handler), methods=[row.method]) for row in ENDPOINTS]
+        return Starlette(
+            routes=routes, exception_handlers={HTTPException: on_http_error, RequestError: on_request_error}
+        )
+
+    async def get_info(self, _: Request) -> Response:
+        return json_answer({"version": f"v{__version__}", "started": self._started})
+
+    # Configuration
+
+    async def get_globals(self, _: Request) -> Response:
+        running = self._media_server.configuration
+        return json_answer(await configuration.dumped(lambda: configuration.global_settings(running)))
+
+    async def patch_globals(self, request: Request) -> Response:
+        return await self._changed(configuration.set_globals(self._media_server.configuration, await body_of(request)))
+
+    async def get_path_defaults(self, _: Request) -> Response:
+        return json_answer(configuration.path_defaults(self._media_server.configuration))
+
+    async def patch_path_defaults(self, request: Request) -> Response:
+        return await self._changed(configuration.set_path_defaults(await body_of(request)))
+
+    async def list_path_settings(self, request: Request) -> Response:
+        running = self._media_server.configuration
+        return page_of(request, await configuration.dumped(lambda: configuration.paths(running)))
+
+    async def get_path_settings(self, request: Request) -> Response:
+        found = configuration.path(self._media_server.configuration, _name(request))
+        if found is None:
+            raise RequestError(404, "path configuration not found")
+        return json_answer(found)
+
+    async def add_path(self, request: Request) -> Response:
+        values = await body_of(request)
+        return await self._changed(configuration.add_path(self._media_server.configuration, _name(request), values))
+
+    async def patch_path(self, request: Request) -> Response:
+        values = await body_of(request)
+        return await self._changed(configuration.edit_path(self._media_server.configuration, _name(request), values))
+
+    async def replace_path(self, request: Request) -> Response:
+        values = await body_of(request)
+        return await self._changed(configuration.replace_path(self._media_server.configuration, _name(request), values))
+
+    async def delete_path(self, request: Request) -> Response:
+        return await self._changed(configuration.delete_path(self._media_server.configuration, _name(request)))
+
+    async def _changed(self, edit: Edit) -> Response:
+        await self._change(edit)
+        return ok()
+
+    # Paths and sessions
+
+    async def list_paths(self, request: Request) -> Response:
+        paths = sorted(self._media_server.hub.paths.items())
+        return page_of(request, [state.describe_path(self._media_server, path, self._traffic) for _, path in paths])
+
+    async def get_path(self, request: Request) -> Response:
+        path = self._media_server.hub.paths.get(_name(request))
+        if path is None:
+            raise RequestError(404, "path not found")
+        return json_answer(state.describe_path(self._media_server, path, self._traffic))
+
+    async def list_items(self, request: Request) -> Response:
+        return page_of(request, self._items(request))
+
+    async def get_item(self, request: Request) -> Response:
+        items = self._items(request)
+        key = "id" if items and "id" in items[0] else "path"
+        wanted = request.path_params["id"] if _is_by_name(request) else parsed_id(request)
+        found = next((item for item in items if item.get(key) == wanted), None)
+        if found is None:
+            raise RequestError(404, _not_found(request))
+        return json_answer(found)
+
+    async def kick(self, request: Request) -> Response:
+        server = self._server(request)
+        if server is None or not server.can_kick:
+            raise HTTPException(404)
+        identifier = state.own_id(server, parsed_id(request))
+        if identifier is None or not server.kick(identifier):
+            raise RequestError(404, _not_found(request))
+        return ok()
+
+    def _items(self, request: Request) -> list[dict[str, Any]]:
+        server = self._server(request)
+        if server is not None:
+            return state.describe_items(server)
+        collection = request.path_params["collection"]
+        for each in self._media_server.servers.values():
+            if each.connections_collection == collection:
+                return state.describe_connections(each)
+        raise HTTPException(404)
+
+    def _server(self, request: Request) -> SessionServer | None:
+        collection = request.path_params["collection"]
+        return next((each for each in self._media_server.servers.values() if each.collection == collection), None)
+
+
+def _is_by_name(request: Request) -> bool:
+    return str(request.path_params["collection"]).endswith("muxers")
+
+
+def _not_found(request: Request) -> str:
+    collection = str(request.path_params["collection"])
+    return next(text for end, text in state.NOT_FOUND.items() if collection.endswith(end))
+
+
+def _name(request: Request) -> str:
+    name: str = request.path_params["name"]
+    if not name or len(name) > MAXIMUM_NAME:
+        raise RequestError(400, "invalid name")
+    return name
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/info", ApiV3.get_info),
+    Endpoint("GET", "/config/global/get", ApiV3.get_globals),
+    Endpoint("PATCH", "/config/global/patch", ApiV3.patch_globals),
+    Endpoint("GET", "/config/pathdefaults/get", ApiV3.get_path_defaults),
+    Endpoint("PATCH", "/config/pathdefaults/patch", ApiV3.patch_path_defaults),
+    Endpoint("GET", "/config/paths/list", ApiV3.list_path_settings),
+    Endpoint("GET", "/config/paths/get/{name:path}", ApiV3.get_path_settings),
+    Endpoint("POST", "/config/paths/add/{name:path}", ApiV3.add_path),
+    Endpoint("PATCH", "/config/paths/patch/{name:path}", ApiV3.patch_path),
+    Endpoint("POST", "/config/paths/replace/{name:path}", ApiV3.replace_path),
+    Endpoint("DELETE", "/config/paths/delete/{name:path}", ApiV3.delete_path),
+    Endpoint("GET", "/paths/list", ApiV3.list_paths),
+    Endpoint("GET", "/paths/get/{name:path}", ApiV3.get_path),
+    Endpoint("GET", "/{collection}/list", ApiV3.list_items),
+    Endpoint("GET", "/{collection}/get/{id:path}", ApiV3.get_item),
+    Endpoint("POST", "/{collection}/kick/{id:path}", ApiV3.kick),
+)
+"""All endpoints."""
