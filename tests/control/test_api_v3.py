@@ -39,6 +39,17 @@ async def test_info(it: Server) -> None:
     assert datetime.fromisoformat(info["started"]).tzinfo is not None
 
 
+async def test_keys_are_fetched_again(monkeypatch: pytest.MonkeyPatch, it: Server) -> None:
+    calls: list[str] = []
+
+    async def refresh() -> None:
+        calls.append("fetched")
+
+    monkeypatch.setattr(it.app.hub.access, "refresh_keys", refresh)
+    assert (await it.api.post("/v3/auth/jwks/refresh")).json() == {"status": "ok"}
+    assert calls == ["fetched"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/v3/none"), ("GET", "/v3/srtconns/list"), ("POST", "/v3/info"), ("GET", "/v3/")]
 )

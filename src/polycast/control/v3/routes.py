@@ -71,6 +71,10 @@ class ApiV3:
     async def get_info(self, _: Request) -> Response:
         return json_answer({"version": f"v{__version__}", "started": self._started})
 
+    async def refresh_keys(self, _: Request) -> Response:
+        await self._media_server.hub.access.refresh_keys()
+        return ok()
+
     # Configuration
 
     async def get_globals(self, _: Request) -> Response:
@@ -181,6 +185,7 @@ def _name(request: Request) -> str:
 
 ENDPOINTS: Final = (
     Endpoint("GET", "/info", ApiV3.get_info),
+    Endpoint("POST", "/auth/jwks/refresh", ApiV3.refresh_keys),
     Endpoint("GET", "/config/global/get", ApiV3.get_globals),
     Endpoint("PATCH", "/config/global/patch", ApiV3.patch_globals),
     Endpoint("GET", "/config/pathdefaults/get", ApiV3.get_path_defaults),
