@@ -13,11 +13,11 @@ from bench.samples import DatagramSample
 from bench.server import HOST
 from bench.sink import Reader, enlarge_receive_buffer, run_sink
 from polycast.net.dtls import DtlsConnection, DtlsIdentity, DtlsState
+from polycast.wire.srtp.profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
+from polycast.wire.srtp.session import SrtpReceiver
 from polycast.wire.webrtc.description import Format, RemoteDescription, parse_description
 from polycast.wire.webrtc.ice import Credentials, make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
-from polycast.wire.webrtc.srtp import SrtpReceiver
-from polycast.wire.webrtc.srtp_profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
 from polycast.wire.webrtc.stun import AttributeType, Message, MessageType
 
 HANDSHAKE_LIMIT = 10  # seconds for one datagram of a handshake

@@ -6,9 +6,9 @@ import struct
 
 from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.rtp.rtcp import PictureLossIndication, ReceiverReport, SenderReport, serialize_compound
+from polycast.wire.srtp.profiles import PROFILES, MasterKey
+from polycast.wire.srtp.session import SrtpReceiver, SrtpSender
 from polycast.wire.webrtc.description import Format
-from polycast.wire.webrtc.srtp import SrtpReceiver, SrtpSender
-from polycast.wire.webrtc.srtp_profiles import PROFILES, MasterKey
 
 _MASTERS = [MasterKey(bytes(profile.key_size), bytes(profile.salt_size)) for profile in PROFILES]
 _PLAIN = struct.pack("!BBHII", 0x80, 96, 7, 9000, 1) + b"payload"

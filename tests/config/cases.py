@@ -143,6 +143,20 @@ Ours have file, line and key in front, and the remedy behind."""
 
 OWN_ERRORS: list[tuple[str, str]] = [
     (
+        "encryption: strict\nprotocols: [udp]\nmulticastSRTPPort: 8006",
+        "strict encryption can't be used with the UDP transport protocol (set protocols: [tcp], or encryption: "
+        "optional, or srtpAddress for SRTP)",
+    ),
+    (
+        "encryption: strict\nsrtpAddress: :8004",
+        "strict encryption can't be used with the UDP-multicast transport protocol (set protocols: [tcp], or "
+        "encryption: optional, or multicastSRTPPort for SRTP)",
+    ),
+    ("encryption: optional\nsrtpAddress: :8003", "RTP port must be even"),
+    ("encryption: optional\nsrtpAddress: :9004", "with port 9004 for srtpAddress, srtcpAddress has port 9005"),
+    ("encryption: optional\nmulticastSRTPPort: 8007", "RTP port must be even"),
+    ("encryption: optional\nmulticastSRTPPort: 9006", "multicastSRTCPPort has port 9007"),
+    (
         "\nreadTimeout: 10",
         "line 2: readTimeout: '10' is not a duration (write a number with a unit, such as 10s, 200ms or 1m30s)",
     ),

@@ -262,6 +262,15 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
         ),
         ("rtpAddress: ''\n", "'rtpAddress' must be set when UDP is enabled and RTSP encryption is 'no' or 'optional'"),
         (
+            "rtspEncryption: strict\nsrtpAddress: ''\n",
+            "'srtpAddress' must be set when UDP is enabled and RTSP encryption is 'optional' or 'strict'",
+        ),
+        (
+            "rtspEncryption: optional\nmulticastSRTCPPort: 0\n",
+            "'multicastSRTCPPort' must be set when UDP multicast is enabled and RTSP encryption is 'optional' or "
+            "'strict'",
+        ),
+        (
             "multicastRTPPort: 0\n",
             "'multicastRTPPort' must be set when UDP multicast is enabled and RTSP encryption is 'no' or 'optional'",
         ),

@@ -13,6 +13,8 @@ _CAPITAL_WORDS: Final = {
     "id": "ID",
     "idr": "IDR",
     "fps": "FPS",
+    "srtp": "SRTP",
+    "srtcp": "SRTCP",
     "udp": "UDP",
     "tcp": "TCP",
     "ice": "ICE",

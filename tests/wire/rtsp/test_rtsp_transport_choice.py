@@ -22,6 +22,9 @@ def choose(
     allowed: Collection[Protocol] = ALL,
     encrypted: bool = False,
     record: bool = False,
+    tunnelled: bool = False,
+    srtp: bool = False,
+    security: bool | None = None,
     used: Protocol | None = None,
     channels: Collection[int] = (),
 ) -> ChosenTransport:
@@ -30,6 +33,9 @@ def choose(
         allowed=allowed,
         encrypted=encrypted,
         record=record,
+        tunnelled=tunnelled,
+        srtp=srtp,
+        used_security=security,
         used_protocol=used,
         used_channels=channels,
     )
@@ -59,6 +65,17 @@ def test_the_first_acceptable_alternative_is_taken() -> None:
     assert choose(f"RTP/SAVP;unicast;client_port=1-2,{UDP}").offer.profile == "AVP"
 
 
+def test_srtp() -> None:
+    secure = "RTP/SAVP;unicast;client_port=1-2"
+    chosen = choose(f"{UDP},{secure}", encrypted=True, srtp=True)
+    assert (chosen.protocol, chosen.is_secure, chosen.client_port) == (Protocol.UDP, True, (1, 2))
+    answer = chosen.answer(ssrc=1, server_port=(3, 4), group=None).serialize()
+    assert answer == "RTP/SAVP;unicast;client_port=1-2;server_port=3-4;ssrc=00000001"
+    assert choose("RTP/SAVPF;multicast", encrypted=True, srtp=True).protocol is Protocol.MULTICAST
+    assert choose("RTP/SAVP/TCP", encrypted=True, srtp=True, tunnelled=True, security=True).interleaved == (0, 1)
+    assert not choose("RTP/AVP/TCP", encrypted=True, srtp=True).is_secure
+
+
 def test_channels() -> None:
     assert choose("RTP/AVP/TCP").interleaved == (0, 1)
     assert choose("RTP/AVP/TCP", channels={0, 1}).interleaved == (2, 3)
@@ -77,7 +94,13 @@ def test_channels() -> None:
         (UDP, {"encrypted": True}, 461, "TLS"),
         (MULTICAST, {"encrypted": True}, 461, "TLS"),
         (MULTICAST + ";mode=record", {"record": True}, 461, "multicast"),
-        ("RTP/SAVP;unicast;client_port=1-2", {}, 461, "SAVP"),
+        ("RTP/SAVP;unicast;client_port=1-2", {}, 461, "SAVP.* needs RTSPS"),
+        ("RTP/SAVP;unicast;client_port=1-2", {"srtp": True}, 461, "needs RTSPS"),
+        ("RTP/SAVP/TCP;unicast", {"encrypted": True}, 461, "not available"),
+        ("RTP/SAVP;multicast", {"encrypted": True, "srtp": True, "allowed": {Protocol.UDP}}, 461, "use TCP"),
+        ("RTP/SAVP/TCP", {"encrypted": True, "srtp": True, "security": False}, 400, "with and without SRTP"),
+        (UDP, {"tunnelled": True}, 461, "can't be used in a tunnel; use TCP"),
+        (MULTICAST, {"tunnelled": True}, 461, "can't be used in a tunnel; use TCP"),
         (UDP, {"record": True}, 400, "mode=record"),
         (TCP + ";mode=record", {}, 400, "mode=record"),
         (UDP, {"used": Protocol.TCP}, 400, "can't setup tracks with different protocols"),

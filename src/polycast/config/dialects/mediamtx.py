@@ -37,6 +37,8 @@ MEDIAMTX: Final = Dialect(
         "apiAllowOrigins": ["*"],
         "metricsAddress": ":9998",
         "pprofAddress": ":9999",
+        "srtpAddress": ":8004",
+        "multicastSRTPPort": 8006,
         "rtspAuthMethods": ["basic"],
         "hlsVariant": "lowLatency",
         "webrtc": True,

@@ -28,7 +28,11 @@ def _load_rtsp() -> type[Server]:
 
 
 def _load_rtsps() -> type[Server]:
+    from polycast.protocols.rtsp.context import has_ciphers
     from polycast.protocols.rtsp.server import RtspsServer
+
+    if has_ciphers():
+        import polycast.protocols.rtsp.secure  # noqa: F401  # here, where an import does not block the loop
 
     return RtspsServer
 
@@ -54,6 +58,10 @@ def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
 
 def _uses_udp(configuration: Configuration) -> bool:
     return Transport.UDP in configuration[RtspConfiguration].rtsp_transports
+
+
+def _uses_srtp(configuration: Configuration) -> bool:
+    return configuration[RtspConfiguration].uses_srtp_over_udp
 
 
 def _session_fields(item: SessionItem) -> dict[str, Any]:
@@ -85,7 +93,11 @@ RTSPS = ServerKind(
     metric="rtsps_sessions",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtsps,
-    listeners=(Listener("rtspsAddress"),),
+    listeners=(
+        Listener("rtspsAddress"),
+        Listener("srtpAddress", is_datagram=True, is_used=_uses_srtp, follows="rtspsAddress"),
+        Listener("srtcpAddress", is_datagram=True, is_used=_uses_srtp, follows="rtspsAddress"),
+    ),
     certificate=Certificate("rtspServerCert", "rtspServerKey"),
     address=Address(lambda _: "rtsps"),
 )

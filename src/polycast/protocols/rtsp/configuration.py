@@ -25,6 +25,8 @@ AUTH_METHODS: Final = choice_list_kind(AuthenticationMethod, "invalid authentica
 
 _UDP: Final = "UDP is enabled and RTSP encryption is 'no' or 'optional'"
 _MULTICAST: Final = "UDP multicast is enabled and RTSP encryption is 'no' or 'optional'"
+_SECURE_UDP: Final = "UDP is enabled and RTSP encryption is 'optional' or 'strict'"
+_SECURE_MULTICAST: Final = "UDP multicast is enabled and RTSP encryption is 'optional' or 'strict'"
 
 
 class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
@@ -34,7 +36,7 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     rtsp_transports: Annotated[
         frozenset[Protocol],
         PROTOCOLS,
-        restarts("RTSP"),
+        restarts("RTSP", "RTSPS"),
         Meta(
             description=(
                 "Transports that RTSP clients may use: any of 'udp', 'multicast' and 'tcp'. UDP has the lowest "
@@ -48,7 +50,7 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         restarts("RTSP", "RTSPS"),
         Meta(
             description=(
-                "Encryption of RTSP: 'no', 'strict' (only encrypted connections; only over TCP) or "
+                "Encryption of RTSP: 'no', 'strict' (only encrypted connections; UDP and multicast only as SRTP) or "
                 "'optional' (both, on two addresses)."
             )
         ),
@@ -69,7 +71,7 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     multicast_ip_range: Annotated[
         IPNetwork,
         MULTICAST_RANGE,
-        restarts("RTSP"),
+        restarts("RTSP", "RTSPS"),
         Meta(description="Multicast addresses that streams are sent to, one address per track."),
     ] = ip_network("224.1.0.0/16")
     multicast_rtp_port: Annotated[
@@ -81,9 +83,48 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         restarts("RTSP"),
         Meta(description="Port for reports sent by multicast. It must be the one after multicastRTPPort."),
     ] = 8003
+    srtp_address: Annotated[
+        str,
+        ADDRESS,
+        restarts("RTSPS"),
+        NEW,
+        Meta(
+            description=(
+                "UDP address for encrypted media packets (SRTP) of RTSPS clients, such as ':8004'; the port must be "
+                "even. Empty: RTSPS clients do not get UDP. rtspTransports must contain 'udp'. Needs the package "
+                "cryptography (extra 'tls')."
+            )
+        ),
+    ] = ""
+    srtcp_address: Annotated[
+        str,
+        ADDRESS,
+        restarts("RTSPS"),
+        NEW,
+        Meta(description="UDP address for encrypted reports (SRTCP). The port must be the one after srtpAddress."),
+    ] = ":8005"
+    multicast_srtp_port: Annotated[
+        int,
+        PORT,
+        restarts("RTSPS"),
+        NEW,
+        Meta(
+            description=(
+                "Port for encrypted media packets sent by multicast to RTSPS clients, such as 8006. It must be even. "
+                "0: RTSPS clients do not get multicast. rtspTransports must contain 'multicast'."
+            )
+        ),
+    ] = 0
+    multicast_srtcp_port: Annotated[
+        int,
+        PORT,
+        restarts("RTSPS"),
+        NEW,
+        Meta(description=("Port for encrypted reports sent by multicast. It must be the one after multicastSRTPPort.")),
+    ] = 8007
     udp_read_buffer_size: Annotated[
         Size,
-        restarts("RTSP"),
+        restarts("RTSP", "RTSPS"),
         NEW,
         Meta(
             description=(
@@ -108,20 +149,29 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         protocols = self.rtsp_transports
         if self.rtsp_encryption is Encryption.STRICT and dialect.requires_plain_transports:
-            for protocol, name in ((Protocol.UDP, "UDP"), (Protocol.MULTICAST, "UDP-multicast")):
-                if protocol in protocols:
+            for protocol, name, key, is_set in (
+                (Protocol.UDP, "UDP", "srtpAddress", self.srtp_address),
+                (Protocol.MULTICAST, "UDP-multicast", "multicastSRTPPort", self.multicast_srtp_port),
+            ):
+                if protocol in protocols and not is_set:
                     transports, encryption = dialect.key("rtspTransports"), dialect.key("rtspEncryption")
                     yield ConfigurationError(
                         f"strict encryption can't be used with the {name} transport protocol "
-                        f"(set {transports}: [tcp], or {encryption}: optional)",
+                        f"(set {transports}: [tcp], or {encryption}: optional, or {key} for SRTP)",
                         ("rtspEncryption",),
                         ("rtspTransports",),
                     )
         if not self.rtsp:
             return
-        yield from self._missing_addresses()
+        yield from self._missing_addresses(dialect)
         if not self.rtsp_auth_methods:
             yield ConfigurationError("at least one 'rtspAuthMethods' must be provided", ("rtspAuthMethods",))
+        if self.uses_srtp_over_udp and self.srtcp_address:
+            rtp, rtcp = parse_address(self.srtp_address)[1], parse_address(self.srtcp_address)[1]
+            yield from _broken_port_pair(rtp, rtcp, "srtpAddress", "srtcpAddress")
+        if self.uses_srtp_over_multicast:
+            ports = self.multicast_srtp_port, self.multicast_srtcp_port
+            yield from _broken_port_pair(*ports, "multicastSRTPPort", "multicastSRTCPPort")
         if Protocol.UDP in protocols and self.rtp_address and self.rtcp_address:
             rtp, rtcp = parse_address(self.rtp_address)[1], parse_address(self.rtcp_address)[1]
             yield from _broken_port_pair(rtp, rtcp, "rtpAddress", "rtcpAddress")
@@ -133,10 +183,12 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                 "multicastRTCPPort",
             )
 
-    def _missing_addresses(self) -> Iterator[ConfigurationError]:
+    def _missing_addresses(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         """Yield an error for each address that is needed and empty, if that does not mean the default."""
         plain, encrypted = self.rtsp_encryption is not Encryption.STRICT, self.rtsp_encryption is not Encryption.NO
         udp, multicast = Protocol.UDP in self.rtsp_transports, Protocol.MULTICAST in self.rtsp_transports
+        # Without these, SRTP is off, except for those whose server always has it.
+        srtp = encrypted and "srtpAddress" in dialect.defaults
         for key, value, is_needed, condition in (
             ("rtspAddress", self.rtsp_address, plain, "RTSP is enabled and RTSP encryption is 'no' or 'optional'"),
             (
@@ -149,9 +201,25 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             ("rtcpAddress", self.rtcp_address, plain and udp, _UDP),
             ("multicastRTPPort", self.multicast_rtp_port, plain and multicast, _MULTICAST),
             ("multicastRTCPPort", self.multicast_rtcp_port, plain and multicast, _MULTICAST),
+            ("srtpAddress", self.srtp_address, srtp and udp, _SECURE_UDP),
+            ("srtcpAddress", self.srtcp_address, srtp and udp, _SECURE_UDP),
+            ("multicastSRTPPort", self.multicast_srtp_port, srtp and multicast, _SECURE_MULTICAST),
+            ("multicastSRTCPPort", self.multicast_srtcp_port, srtp and multicast, _SECURE_MULTICAST),
         ):
             if is_needed and not value:
                 yield ConfigurationError(f"'{key}' must be set when {condition}", (key,), ("rtsp",))
+
+    @property
+    def uses_srtp_over_udp(self) -> bool:
+        """Whether clients of RTSPS get SRTP over UDP."""
+        is_on = self.rtsp and self.rtsp_encryption is not Encryption.NO
+        return is_on and Protocol.UDP in self.rtsp_transports and bool(self.srtp_address)
+
+    @property
+    def uses_srtp_over_multicast(self) -> bool:
+        """Whether clients of RTSPS get SRTP over multicast."""
+        is_on = self.rtsp and self.rtsp_encryption is not Encryption.NO
+        return is_on and Protocol.MULTICAST in self.rtsp_transports and bool(self.multicast_srtp_port)
 
 
 def _broken_port_pair(rtp: int, rtcp: int, rtp_key: str, rtcp_key: str) -> Iterator[ConfigurationError]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from polycast.hub.hub import Hub
 from polycast.hub.stream import Stream
@@ -15,6 +17,15 @@ from polycast.protocols.rtsp.media_ports import MediaPorts
 from polycast.protocols.rtsp.multicast import MulticastGroups
 from polycast.protocols.rtsp.readers import MulticastGroup, Owner
 from polycast.wire.rtsp.server_session import Endpoint, ServerSession
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStreams
+
+
+@functools.cache
+def has_ciphers() -> bool:
+    """Whether the optional package for SRTP is installed."""
+    return importlib.util.find_spec("cryptography") is not None
 
 
 @dataclass(slots=True)
@@ -35,6 +46,8 @@ class SessionContext:
     """None if UDP is disabled, and before the server has started."""
     groups: MulticastGroups | None = None
     """None if multicast is disabled, and before the server has started."""
+    secure: SecureStreams | None = None
+    """None if SRTP is not in use."""
 
     def group_of(self, stream: Stream) -> MulticastGroup | None:
         """Return the multicast group of a stream, if there is one."""

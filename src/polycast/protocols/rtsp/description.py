@@ -106,11 +106,19 @@ def _number_of(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAXIMUM_DIGITS else None
 
 
-def describe(tracks: Sequence[Track], url: RtspUrl, *, over_ipv6: bool = False, multicast_hint: bool = False) -> bytes:
+def describe(
+    tracks: Sequence[Track],
+    url: RtspUrl,
+    *,
+    over_ipv6: bool = False,
+    multicast_hint: bool = False,
+    keys: Sequence[str] = (),
+) -> bytes:
     """Return the SDP of a stream for a DESCRIBE of ``url``.
 
     ``over_ipv6``: the client is connected over IPv6. GStreamer opens its UDP sockets in the address family of the
-    connection data (RFC 8866 section 5.7), and fails if the one of the server's address differs.
+    connection data (RFC 8866 section 5.7), and fails if the one of the server's address differs. ``keys``: the MIKEY
+    message in base64 of each track, to offer SRTP (RFC 4567).
     """
     connection = "IP6 ::" if over_ipv6 else "IP4 0.0.0.0"
     if multicast_hint:
@@ -118,7 +126,8 @@ def describe(tracks: Sequence[Track], url: RtspUrl, *, over_ipv6: bool = False, 
     lines = ["v=0", "o=- 0 0 IN IP4 127.0.0.1", f"s={SESSION_NAME}", f"c=IN {connection}", "t=0 0"]
     for position, track in enumerate(tracks):
         if track.rtp is not None and is_described(track):
-            lines += _media_lines(position, track, track.rtp, _control(url, position))
+            key = keys[position] if keys else None
+            lines += _media_lines(position, track, track.rtp, _control(url, position), key)
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
@@ -140,9 +149,11 @@ def _control(url: RtspUrl, position: int) -> str:
     return dataclasses.replace(url.without_credentials(), path=f"{url.path.removesuffix('/')}/{control}").serialize()
 
 
-def _media_lines(position: int, track: Track, rtp_format: RtpFormat, control: str) -> list[str]:
+def _media_lines(position: int, track: Track, rtp_format: RtpFormat, control: str, key: str | None) -> list[str]:
     payload_type = rtp_format.payload_type
-    lines = [f"m={_media_type(track)} 0 RTP/AVP {payload_type}"]
+    lines = [f"m={_media_type(track)} 0 RTP/{'AVP' if key is None else 'SAVP'} {payload_type}"]
+    if key is not None:
+        lines.append(f"a=key-mgmt:mikey {key}")
     if rtp_format.encoding:
         channels = f"/{rtp_format.channels}" if rtp_format.channels and rtp_format.channels > 1 else ""
         lines.append(f"a=rtpmap:{payload_type} {rtp_format.encoding}/{rtp_format.clock_rate}{channels}")

@@ -7,7 +7,9 @@ import contextlib
 import ipaddress
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
@@ -17,6 +19,9 @@ from polycast.net.udp import Address, UdpSocket
 from polycast.protocols.rtsp.media_ports import SEND_BUFFER_SIZE
 from polycast.protocols.rtsp.readers import MulticastGroup
 
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStreams
+
 # Time to live of multicast packets: they stay within the site. The same as in rtsp-simple-server.
 MULTICAST_TTL = 16
 
@@ -24,8 +29,10 @@ MULTICAST_TTL = 16
 class MulticastGroups:
     """The groups in use, one per stream with multicast readers."""
 
-    def __init__(self, allocator: MulticastAllocator) -> None:
+    def __init__(self, allocator: MulticastAllocator, secure: SecureStreams | None = None) -> None:
+        """``secure``: with it, the groups get SRTP."""
         self._allocator = allocator
+        self._secure = secure
         self._groups: dict[Stream, MulticastGroup] = {}
 
     def __len__(self) -> int:
@@ -43,7 +50,8 @@ class MulticastGroups:
         group = self._groups.get(stream)
         if group is None:
             try:
-                group = self._allocator.open([track.index for track in stream.tracks], local_host)
+                make = MulticastGroup if self._secure is None else partial(self._secure.make_group, stream)
+                group = self._allocator.open([track.index for track in stream.tracks], local_host, make)
             except OSError as error:
                 raise RemoteProtocolError(f"multicast is not possible now: {error}", 461) from error
             self._groups[stream] = group
@@ -70,8 +78,12 @@ class MulticastAllocator:
         self._used: set[str] = set()
         self._next = 1
 
-    def open(self, track_indexes: Sequence[int], local_host: str) -> MulticastGroup:
+    def open(
+        self, track_indexes: Sequence[int], local_host: str, make: Callable[..., MulticastGroup] = MulticastGroup
+    ) -> MulticastGroup:
         """Return a group with an address for each track, sending from the interface of ``local_host``.
+
+        ``make``: its class.
 
         Raises OSError if no address is free or the sockets cannot be opened.
         """
@@ -89,7 +101,7 @@ class MulticastAllocator:
             self._used.difference_update(hosts.values())
             raise
         # Group members answer to the group, so nothing of interest arrives at these sockets.
-        return MulticastGroup(
+        return make(
             self._loop,
             UdpSocket(self._loop, rtp, _ignore),
             UdpSocket(self._loop, rtcp, _ignore),

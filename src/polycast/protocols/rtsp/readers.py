@@ -6,7 +6,7 @@ Each wire form of a batch is built by the first reader that needs it and then sh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -22,6 +22,10 @@ MAXIMUM_PRELUDE_SIZE = 2 * 1024 * 1024
 
 Channels = tuple[int, ...]
 """Interleaved channel of each track of the stream, by index; -1 for tracks that the reader did not set up."""
+
+
+TrackAddresses = Mapping[int, tuple[Address, Address]]
+"""A client's addresses for RTP and RTCP, by index of the track."""
 
 
 class InterleavedForm(NamedTuple):
@@ -105,11 +109,16 @@ def resume(batch: PacketBatch, outbox: Outbox, key_track: int) -> PacketBatch | 
 def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
     """Return the packets of one track as runs of equal size, each for one system call."""
     packets = [packet for run in batch.runs if run.track_index == track_index for packet in run.packets]
+    return group_packets([memoryview(packet.data)[packet.start : packet.end] for packet in packets])
+
+
+def group_packets(packets: Sequence[bytes | memoryview]) -> DatagramForm:
+    """Return packets as runs of equal size, each for one system call."""
     calls: list[tuple[bytes, int]] = []
-    parts: list[memoryview] = []
+    parts: list[bytes | memoryview] = []
     segment_size = total = size_of_call = 0
     for packet in packets:
-        size = packet.end - packet.start
+        size = len(packet)
         total += size
         # Only the last segment of a call may be shorter than the others.
         if parts and (size > segment_size or len(parts) >= MAXIMUM_SEGMENTS or size_of_call + size > MAXIMUM_GSO_SIZE):
@@ -118,7 +127,7 @@ def to_datagrams(batch: PacketBatch, track_index: int) -> DatagramForm:
         if not parts:
             segment_size = size
             size_of_call = 0
-        parts.append(memoryview(packet.data)[packet.start : packet.end])
+        parts.append(packet)
         size_of_call += size
         if size < segment_size:
             calls.append((b"".join(parts), segment_size))
@@ -276,7 +285,7 @@ class DatagramReader(SessionReader):
         session: Owner,
         rtp_socket: UdpSocket,
         rtcp_socket: UdpSocket,
-        addresses: Mapping[int, tuple[Address, Address]],
+        addresses: TrackAddresses,
     ) -> None:
         super().__init__(session)
         self._rtp_socket = rtp_socket
@@ -335,6 +344,10 @@ class MulticastGroup:
         if address is not None:
             self._rtcp_socket.send(report, self._rtcp_socket.address(address, self.ports[1]))
 
+    def datagrams(self, batch: PacketBatch, track_index: int) -> DatagramForm:
+        """Return the packets of a track as datagrams."""
+        return batch.form(datagram_key(track_index), partial(to_datagrams, track_index=track_index))
+
     def close(self) -> None:
         """Close the sockets."""
         self._rtp_socket.close()
@@ -343,7 +356,7 @@ class MulticastGroup:
     def _send(self, batch: PacketBatch) -> tuple[int, int]:
         packets = sent_bytes = 0
         for index, host in self.addresses.items():
-            calls, count, size = batch.form(datagram_key(index), partial(to_datagrams, track_index=index))
+            calls, count, size = self.datagrams(batch, index)
             address = self._rtp_socket.address(host, self.ports[0])
             for data, segment_size in calls:
                 self._rtp_socket.send_segments(data, segment_size, address)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polycast.codecs.registry import reorders
 from polycast.errors import RemoteProtocolError
 from polycast.hub.path import Path
@@ -24,6 +26,9 @@ from polycast.wire.rtsp.server_session import SESSION_TIMEOUT
 from polycast.wire.rtsp.states import State
 from polycast.wire.rtsp.transport_choice import Protocol
 
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureInput, SecureStream
+
 
 class Reading:
     """What a session reads, from the first SETUP on."""
@@ -40,6 +45,8 @@ class Reading:
         self._context = context
         self._reports = reports
         self._start_buffer: StartBuffer | None = None
+        self._inputs: dict[int, SecureInput] = {}
+        """What decrypts the interleaved reports of a client with SRTP, by track."""
 
     def start_buffering(self) -> StartBuffer:
         """Start to keep the output of the stream, until `start` uses it."""
@@ -100,7 +107,9 @@ class Reading:
             for index, setup in session.wire.setups.items():
                 if setup.channels is not None:
                     channels[index], report_channels[index] = setup.channels
-            return InterleavedReader(session, outbox, tuple(channels), tuple(report_channels), stream.key_track)
+            secure = self._secure
+            make = InterleavedReader if secure is None else secure.make_interleaved_reader
+            return make(session, outbox, tuple(channels), tuple(report_channels), stream.key_track)
         stream.fit_datagrams()
         groups = self._context.groups
         if protocol is Protocol.MULTICAST and groups is not None:
@@ -108,15 +117,40 @@ class Reading:
         ports = self.ports
         if ports is None:
             raise RemoteProtocolError(f"transport protocol {protocol} is disabled", 461)
+        secure = self._secure
         for track in ports.addresses:
-            ports.register(track, self._on_rtp, self._on_rtcp)
-        return DatagramReader(session, ports.server.rtp, ports.server.rtcp, ports.addresses)
+            on_rtcp = self._on_rtcp if secure is None else self._open_input(secure, track).receive_rtcp
+            ports.register(track, self._on_rtp, on_rtcp)
+        make_datagrams = DatagramReader if secure is None else secure.make_datagram_reader
+        return make_datagrams(session, ports.server.rtp, ports.server.rtcp, ports.addresses)
+
+    @property
+    def _secure(self) -> SecureStream | None:
+        """The keys of the stream, if the session uses SRTP."""
+        context = self._context
+        is_secure = self._session.wire.is_secure and context.secure is not None
+        return context.secure.of(self.stream) if is_secure and context.secure is not None else None
+
+    def _open_input(self, secure: SecureStream, track: int) -> SecureInput:
+        client_key = self._session.wire.setups[track].client_key
+        return secure.open_input(track, client_key, self._on_rtp, self._on_rtcp)
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
         """Process the interleaved frames of one read: receiver reports of the client."""
-        if self._session.wire.state is State.PLAYING:
-            for start, end in run.bounds():
-                self._on_report(run.data, start, end, now)
+        if self._session.wire.state is not State.PLAYING:
+            return
+        secure = self._secure
+        if secure is not None:
+            self._on_secure_reports(secure, run, now)
+            return
+        for start, end in run.bounds():
+            self._on_report(run.data, start, end, now)
+
+    def _on_secure_reports(self, secure: SecureStream, run: InterleavedRun, now: float) -> None:
+        for track, setup in self._session.wire.setups.items():
+            if setup.channels is not None and run.channel == setup.channels[1]:
+                opened = self._inputs.get(track) or self._inputs.setdefault(track, self._open_input(secure, track))
+                opened.receive_reports(run, now)
 
     def _on_rtcp(self, data: bytes, start: int, end: int) -> None:
         self._on_report(data, start, end, self._context.clock())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.path import Path, Publisher
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import Track, describe_tracks
+from polycast.net.udp import Address
 from polycast.protocols.rtp_receiver import MediaReceiver, TrackReceiver
 from polycast.protocols.rtsp.context import MediaOwner, SessionContext
-from polycast.protocols.rtsp.media_ports import ClientPorts
+from polycast.protocols.rtsp.media_ports import ClientPorts, PacketHandler
 from polycast.protocols.rtsp.publishing import ChannelHandlers, channel_handlers
 from polycast.protocols.rtsp.reports import REPORT_INTERVAL
 from polycast.rtp.header import EMPTY_PACKET
 from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.transport_choice import Protocol
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStream
 
 
 class Recording:
@@ -27,6 +33,8 @@ class Recording:
         self._handlers: ChannelHandlers = {}
         """Of interleaved channels, between RECORD and PAUSE."""
         self.ports = ClientPorts(context.ports) if context.ports is not None else None
+        self.keys = context.secure.make(len(tracks)) if context.secure is not None else None
+        """Ours, for the reports to a client with SRTP."""
         self._tracks = tracks
         self._session = session
         self._context = context
@@ -44,6 +52,8 @@ class Recording:
         if is_tcp:
             channels = {index: setup.channels for index, setup in setups.items() if setup.channels is not None}
             self._handlers = channel_handlers(receiver, channels)
+            if session.wire.is_secure and self.keys is not None:
+                self._handlers = self._secure_handlers(receiver, self.keys)
         else:
             for index, setup in setups.items():
                 if setup.client_port is not None:
@@ -73,6 +83,7 @@ class Recording:
         if ports is None:
             raise RemoteProtocolError("transport protocol udp is disabled", 461)
         when_drained, flush = ports.server.call_when_drained, receiver.end_of_read
+        keys = self.keys if self._session.wire.is_secure else None
 
         def on_rtp(data: bytes, start: int, end: int) -> None:
             try:
@@ -87,11 +98,35 @@ class Recording:
             except Exception:
                 self._on_internal_error()
 
-        ports.register(index, on_rtp, on_rtcp)
-        # An empty RTP packet and a receiver report open the NATs in between (as rtsp-simple-server does).
         rtp, rtcp = ports.addresses[index]
-        ports.server.rtp.send(EMPTY_PACKET, rtp)
-        ports.server.rtcp.send(track.receiver_report(clock()), rtcp)
+        # An empty RTP packet and a receiver report open the NATs in between (as rtsp-simple-server does).
+        if keys is None:
+            ports.register(index, on_rtp, on_rtcp)
+            ports.server.rtp.send(EMPTY_PACKET, rtp)
+        else:
+            opened = keys.open_input(index, self._session.wire.setups[index].client_key, on_rtp, on_rtcp)
+            ports.register(index, opened.receive_rtp, opened.receive_rtcp)
+            ports.server.rtp.send(keys.tracks[index].protect_opening(), rtp)
+        self._send_report(index, track.receiver_report(clock()), rtcp)
+
+    def _send_report(self, index: int, report: bytes, address: Address) -> None:
+        """Send a receiver report over UDP."""
+        if self.ports is not None:
+            if self._session.wire.is_secure and self.keys is not None:
+                report = self.keys.tracks[index].protect_report(report)
+            self.ports.server.rtcp.send(report, address)
+
+    def _secure_handlers(self, receiver: MediaReceiver, keys: SecureStream) -> ChannelHandlers:
+        """Return the handlers of the channels of a client with SRTP."""
+        clock = self._context.clock
+        handlers: dict[int, Callable[[PacketBuffer, float], None]] = {}
+        for index, setup in self._session.wire.setups.items():
+            if setup.channels is None:
+                continue
+            opened = keys.open_input(index, setup.client_key, *_packet_handlers(receiver.tracks[index], clock))
+            handlers[setup.channels[0]] = opened.receive_buffer
+            handlers[setup.channels[1]] = opened.receive_reports
+        return handlers
 
     def _on_internal_error(self) -> None:
         """Handle the current exception, an internal error: it only ends this session."""
@@ -117,5 +152,17 @@ class Recording:
             for index, (_, address) in self.ports.addresses.items():
                 track = receiver.tracks[index]
                 if track.has_sender_report:
-                    self.ports.server.rtcp.send(track.receiver_report(now), address)
+                    self._send_report(index, track.receiver_report(now), address)
                     session.counters.reports_sent += 1
+
+
+def _packet_handlers(track: TrackReceiver, clock: Callable[[], float]) -> tuple[PacketHandler, PacketHandler]:
+    """Return what receives the RTP and the RTCP packets of a track."""
+
+    def on_rtp(data: bytes, start: int, end: int) -> None:
+        track.receive_datagram(data, start, end, clock())
+
+    def on_rtcp(data: bytes, start: int, end: int) -> None:
+        track.receive_rtcp(data[start:end], clock())
+
+    return on_rtp, on_rtcp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -137,9 +137,16 @@ class RequestHandler:
             event.url,
             over_ipv6=":" in self.client.peer[0],
             multicast_hint="vlcmulticast" in parameters and can_multicast,
+            keys=self._keys_of(stream),
         )
         self.engine.accept_describe(body)
         return []
+
+    def _keys_of(self, stream: Stream) -> Sequence[str]:
+        """Return the MIKEY messages in base64 for the description, if the client may use SRTP over UDP."""
+        secure = self.context.secure
+        is_offered = secure is not None and secure.is_advertised and not self.engine.is_tunnelled
+        return secure.of(stream).messages(stream) if is_offered and secure is not None else ()
 
     # Publishing
 
@@ -165,8 +172,12 @@ class RequestHandler:
 
     def _set_up_recording(self, event: events.SetupRequested, session: Session, recording: Recording) -> None:
         chosen = self.engine.choose_transport()
+        key = None
+        if chosen.is_secure and self.context.secure is not None and recording.keys is not None:
+            self.context.secure.check_client_key(self.engine.client_key(), records=True)
+            key = recording.keys.tracks[event.track].message(None)
         server_port = self._add_ports(recording, event.track, chosen)
-        self.engine.accept_setup(event.path, event.query, chosen, server_port=server_port)
+        self.engine.accept_setup(event.path, event.query, chosen, server_port=server_port, key=key)
 
     def _record(self, session: Session) -> None:
         if not isinstance(session.media, Recording):
@@ -202,14 +213,20 @@ class RequestHandler:
         if not 0 <= index < len(stream.tracks) or stream.tracks[index].track.rtp is None:
             raise RemoteProtocolError(f"track {index} does not exist", 404)
         chosen = self.engine.choose_transport()
+        ssrc = stream.tracks[index].ssrc
+        key = None
+        if chosen.is_secure and self.context.secure is not None:
+            self.context.secure.check_client_key(self.engine.client_key(), records=False)
+            key = self.context.secure.of(stream).tracks[index].message(ssrc)
         server_port = self._add_ports(reading, index, chosen)
         group: tuple[str, Pair] | None = None
         if chosen.protocol is transport_choice.Protocol.MULTICAST and self.context.groups is not None:
             multicast = self.context.groups.join(stream, session, self.client.local_host)
             group = multicast.addresses[index], multicast.ports
         session.begin(reading)
-        ssrc = stream.tracks[index].ssrc
-        self.engine.accept_setup(event.path, event.query, chosen, ssrc=ssrc, server_port=server_port, group=group)
+        self.engine.accept_setup(
+            event.path, event.query, chosen, ssrc=ssrc, server_port=server_port, group=group, key=key
+        )
 
     def _add_ports(self, media: Reading | Recording, track: int, chosen: ChosenTransport) -> Pair | None:
         """Store the client's UDP ports; return ours. None with another transport."""
@@ -251,6 +268,10 @@ class RequestHandler:
         now = self.context.clock()
         places = reading.stream.positions(sorted(session.wire.setups), RTP_INFO_LEAD_SECONDS, now, starts)
         positions = [(place.track_index, place.sequence, place.timestamp) for place in places]
+        if session.wire.is_secure and self.context.secure is not None:
+            keys = self.context.secure.of(reading.stream).tracks
+            ssrcs = [track.ssrc for track in reading.stream.tracks]
+            positions = [(index, keys[index].sequence_of(ssrcs[index], number), at) for index, number, at in positions]
         outbox = self.client.outbox
         if session.wire.state is State.PLAYING:
             self.engine.accept_play(positions)

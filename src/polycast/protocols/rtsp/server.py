@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from typing import TYPE_CHECKING, ClassVar
 
 from polycast.config.schema import Configuration
+from polycast.errors import missing_packages
 from polycast.items import ConnectionItem, SessionItem
 from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.connection import Connection
-from polycast.protocols.rtsp.context import SessionContext
+from polycast.protocols.rtsp.context import SessionContext, has_ciphers
 from polycast.protocols.rtsp.media_ports import MediaPorts, open_media_sockets
 from polycast.protocols.rtsp.multicast import MulticastAllocator, MulticastGroups
 from polycast.protocols.rtsp.reading import Reading
@@ -24,6 +26,9 @@ from polycast.security.addresses import parse_address
 from polycast.wire.rtsp.server_session import Endpoint
 from polycast.wire.rtsp.transport_choice import Protocol
 
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStreams
+
 
 def _new_secret() -> str:
     return str(secrets.randbelow(9 * 10**15) + 10**15)
@@ -33,6 +38,8 @@ class RtspServer(TcpServer):
     """Plain RTSP: media over the connection, over UDP or over multicast."""
 
     session_type = "rtspSession"
+    media_keys: ClassVar[tuple[str, str]] = ("rtpAddress", "rtcpAddress")
+    """Configuration keys of its UDP addresses."""
 
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(kind, context, configuration)
@@ -71,7 +78,8 @@ class RtspServer(TcpServer):
     def ports(self) -> dict[str, int]:
         found = super().ports
         if self.session_context.ports is not None:
-            found["rtpAddress"], found["rtcpAddress"] = self.session_context.ports.numbers
+            keys = self.media_keys
+            found[keys[0]], found[keys[1]] = self.session_context.ports.numbers
         return found
 
     async def stop(self, reason: str) -> None:
@@ -84,19 +92,20 @@ class RtspServer(TcpServer):
         protocols = context.endpoint.protocols
         texts: list[str] = []
         if Protocol.UDP in protocols:
-            rtp, rtcp = parse_address(settings.rtp_address), parse_address(settings.rtcp_address)
+            rtp, rtcp = map(parse_address, self._media_addresses())
             size = int(settings.udp_read_buffer_size)
             context.ports = MediaPorts(context.loop, *await asyncio.to_thread(open_media_sockets, rtp, rtcp, size))
             numbers = context.ports.numbers
-            texts += [f"{rtp[0]}:{numbers[0]} (UDP/RTP)", f"{rtcp[0]}:{numbers[1]} (UDP/RTCP)"]
+            prefix = "S" if self.is_encrypted else ""
+            texts += [f"{rtp[0]}:{numbers[0]} (UDP/{prefix}RTP)", f"{rtcp[0]}:{numbers[1]} (UDP/{prefix}RTCP)"]
         if Protocol.MULTICAST in protocols:
             allocator = MulticastAllocator(
                 context.loop,
                 str(settings.multicast_ip_range),
-                (settings.multicast_rtp_port, settings.multicast_rtcp_port),
+                self._multicast_ports(),
                 self.log,
             )
-            context.groups = MulticastGroups(allocator)
+            context.groups = MulticastGroups(allocator, context.secure)
         return texts
 
     def close_more(self) -> None:
@@ -105,6 +114,13 @@ class RtspServer(TcpServer):
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
         return self.settings.rtsp_transports
+
+    def _media_addresses(self) -> tuple[str, str]:
+        """Return the UDP addresses for RTP and RTCP."""
+        return self.settings.rtp_address, self.settings.rtcp_address
+
+    def _multicast_ports(self) -> tuple[int, int]:
+        return self.settings.multicast_rtp_port, self.settings.multicast_rtcp_port
 
     # Sessions
 
@@ -141,10 +157,40 @@ def _is_heard(session: Session) -> bool:
 
 
 class RtspsServer(RtspServer):
-    """RTSP over TLS: media only over the connection itself."""
+    """RTSP over TLS: media over the connection itself; over UDP and multicast as SRTP."""
 
     session_type = "rtspsSession"
     is_encrypted = True
+    media_keys = ("srtpAddress", "srtcpAddress")
+
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        super().__init__(kind, context, configuration)
+        self.session_context.secure = self._make_keys()
+        self.session_context.endpoint.has_srtp = self.session_context.secure is not None
+
+    async def start(self) -> None:
+        if self.session_context.secure is None and self._srtp_protocols():
+            self.log.warning("clients only get TCP: %s", missing_packages("SRTP", "cryptography"))
+        await super().start()
+
+    def _make_keys(self) -> SecureStreams | None:
+        if not has_ciphers():
+            return None
+        from polycast.protocols.rtsp.secure import SecureStreams
+
+        return SecureStreams(is_advertised=bool(self._srtp_protocols()))
+
+    def _srtp_protocols(self) -> frozenset[Protocol]:
+        """Return the transports that are allowed with SRTP only."""
+        settings = self.settings
+        uses = {Protocol.UDP: settings.uses_srtp_over_udp, Protocol.MULTICAST: settings.uses_srtp_over_multicast}
+        return frozenset(protocol for protocol, is_used in uses.items() if is_used)
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
-        return frozenset({Protocol.TCP})
+        return self._srtp_protocols() | {Protocol.TCP} if has_ciphers() else frozenset({Protocol.TCP})
+
+    def _media_addresses(self) -> tuple[str, str]:
+        return self.settings.srtp_address, self.settings.srtcp_address
+
+    def _multicast_ports(self) -> tuple[int, int]:
+        return self.settings.multicast_srtp_port, self.settings.multicast_srtcp_port

@@ -65,6 +65,8 @@ class Session(Publisher):
         if protocol is None:
             return "no transport"
         name = TRANSPORT_NAMES[protocol]
+        if self.wire.is_secure:
+            return f"{name}/SRTP"
         return f"{name}/TLS" if self._context.endpoint.is_encrypted else name
 
     def reference(self) -> Reference:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from polycast.config.values import SourceProtocol
-from polycast.errors import RemoteProtocolError
+from polycast.errors import RemoteProtocolError, missing_packages
 from polycast.net.dial import client_context
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.protocols.rtsp.context import has_ciphers
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_sync_point
 from polycast.protocols.rtsp.source_receiver import SourceReceiver
 from polycast.protocols.rtsp.source_tunnel import open_connection
 from polycast.security.origins import Origin, may_send_credentials
+from polycast.wire.rtsp.headers.key_mgmt import read_key_mgmt, write_key_mgmt
 from polycast.wire.rtsp.message import Method, Response
 from polycast.wire.rtsp.transport_answer import read_transport_answer
 from polycast.wire.rtsp.transport_choice import Protocol
 from polycast.wire.rtsp.url import RtspUrl, resolve_location
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStream
 
 # Maximum number of redirections; more are considered a loop.
 MAXIMUM_REDIRECTIONS: Final = 5
@@ -55,7 +60,8 @@ class RtspPuller(Puller):
         except RemoteProtocolError as error:
             raise PullError(str(error)) from error
         configured = context.path_configuration.rtsp_transport
-        if url.tunnel or url.scheme == "rtsps" or configured is not SourceProtocol.AUTOMATIC:
+        tries_udp = configured is SourceProtocol.AUTOMATIC and not url.tunnel
+        if not tries_udp or (url.scheme == "rtsps" and not has_ciphers()):
             await self._pull_with(context, url, _protocol_for(url, configured))
             return
         if not self._udp_failed:
@@ -117,9 +123,10 @@ def _protocol_for(url: RtspUrl, configured: SourceProtocol) -> Protocol:
     if url.tunnel:
         return Protocol.TCP
     if url.scheme == "rtsps":
-        if configured not in (SourceProtocol.AUTOMATIC, SourceProtocol.TCP):
-            raise PullError("RTSPS can be used only with TCP")
-        return Protocol.TCP
+        if configured is SourceProtocol.AUTOMATIC:
+            return Protocol.TCP
+        if configured is not SourceProtocol.TCP and not has_ciphers():
+            raise PullError(missing_packages("SRTP, which RTSPS uses with UDP,", "cryptography"))
     return Protocol(configured.value)
 
 
@@ -179,6 +186,10 @@ class _Attempt:
         description = read_description(described, request_url)
         for reason in description.skipped:
             self._context.log.warning("%s", reason)
+        if self._url.scheme == "rtsps" and self._protocol is not Protocol.TCP and not description.is_secure:
+            if not self._is_trial:
+                raise PullError("the server offers no SRTP; with RTSPS, only TCP can be used")
+            self._protocol, self._is_trial = Protocol.TCP, False
         media = self._media = SourceReceiver(self._context, connection, description, self._protocol)
         base = await self._set_up(connection, description, media)
         media.transports.expect()
@@ -220,10 +231,14 @@ class _Attempt:
         bases = list(description.bases)
         for index in range(len(description.tracks)):
             offer = media.transports.offer(index)
+            keys = await asyncio.to_thread(_new_keys) if offer.profile == "SAVP" else None
             while True:
                 url = description.track_url(index, bases[0])
+                headers = [("Transport", offer.serialize())]
+                if keys is not None:
+                    headers.append(("KeyMgmt", write_key_mgmt(url, keys.tracks[0].message(None))))
                 try:
-                    response = await self._try(connection, Method.SETUP, url, [("Transport", offer.serialize())])
+                    response = await self._try(connection, Method.SETUP, url, headers)
                     break
                 except StatusError as error:
                     # The camera rejects the URL from its own description.
@@ -232,6 +247,9 @@ class _Attempt:
                     del bases[0]
             try:
                 media.transports.agree(index, read_transport_answer(response.headers.get_all("Transport"), offer))
+                if keys is not None:
+                    header = response.headers.get("KeyMgmt")
+                    media.transports.secure(index, keys, read_key_mgmt(header) if header is not None else None)
             except RemoteProtocolError as error:
                 raise TransportRefused(str(error)) from error
         return bases[0]
@@ -272,6 +290,13 @@ class _Attempt:
             if error.status not in _RANGE_REFUSED:
                 raise
             return await self._try(connection, Method.PLAY, base, [])
+
+
+def _new_keys() -> SecureStream:
+    """Return our key for SRTP of one track. To be called in a thread, since the first call imports the ciphers."""
+    from polycast.protocols.rtsp.secure import SecureStream  # its ciphers are an optional package
+
+    return SecureStream(1)
 
 
 async def _wait_for(lost: asyncio.Future[None]) -> None:

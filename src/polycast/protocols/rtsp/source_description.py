@@ -9,6 +9,7 @@ from polycast.media.track import Track
 from polycast.protocols.pull import PullError
 from polycast.protocols.rtsp.description import track_of
 from polycast.wire.rtsp.control_url import presentation_urls, track_url
+from polycast.wire.rtsp.headers.key_mgmt import read_attribute
 from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info
 from polycast.wire.rtsp.message import Response
 from polycast.wire.rtsp.url import RtspUrl
@@ -26,6 +27,10 @@ class SourceTrack:
     """Address of the ``c=`` line, for multicast; without time to live."""
     port: int
     """Port of the ``m=`` line, 0 if there is none."""
+    is_secure: bool = False
+    """Whether the server offers SRTP."""
+    key: str | None = None
+    """The MIKEY message in base64 with its key, which SETUP may give as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,11 @@ class SourceDescription:
     """Possible URLs of the presentation, for PLAY and TEARDOWN, the most likely first."""
     skipped: tuple[str, ...]
     """Why media are skipped, for the log."""
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the server offers SRTP for all tracks."""
+        return all(track.is_secure for track in self.tracks)
 
     def track_url(self, index: int, base: str) -> str:
         """Return the URL for SETUP of a track; ``base`` is the URL of the presentation."""
@@ -71,6 +81,8 @@ def read_description(response: Response, url: RtspUrl) -> SourceDescription:
                 media.control,
                 _address_of(media.connection or description.connection),
                 media.port,
+                media.protocol.upper().startswith("RTP/SAVP"),
+                read_attribute(media.attribute("key-mgmt") or description.attribute("key-mgmt")),
             )
         )
     if not tracks:

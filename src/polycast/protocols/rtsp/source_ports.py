@@ -10,12 +10,15 @@ import random
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from polycast.net.address import plain_host
 from polycast.net.listen import open_udp_socket
 from polycast.net.udp import Address, UdpSocket
 from polycast.rtp.header import EMPTY_PACKET
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStream
 
 # Range of the local ports, as in rtsp-simple-server; the first of a pair is even (RFC 3550 section 11).
 FIRST_PORT: Final = 10_000
@@ -43,6 +46,8 @@ class TrackPorts:
         self._host: str | None = None
         self._accepts_any = False
         self._expected: tuple[Address | None, Address | None] = (None, None)
+        self._keys: SecureStream | None = None
+        """Ours, with SRTP."""
         self._rtp = UdpSocket(loop, sockets[0], self._receive_rtp, on_drained)
         self._rtcp = UdpSocket(loop, sockets[1], self._receive_rtcp, on_drained)
 
@@ -58,19 +63,27 @@ class TrackPorts:
         if host is not None and ports is not None:
             self._expected = self._rtp.address(host, ports[0]), self._rtcp.address(host, ports[1])
 
+    def secure(self, keys: SecureStream, server_key: str) -> None:
+        """From now on, the packets are SRTP.
+
+        ``keys``: ours, of one track. ``server_key``: a MIKEY message in base64. Raises RemoteProtocolError (466).
+        """
+        opened = keys.open_input(0, server_key, self._on_rtp, self._on_rtcp)
+        self._keys = keys
+        self._on_rtp, self._on_rtcp = opened.receive_rtp, opened.receive_rtcp
+
     def punch(self, receiver_report: bytes) -> None:
         """Open the NATs in between: send an empty RTP packet and a receiver report to the server."""
-        rtp, rtcp = self._expected
+        rtp = self._expected[0]
         if rtp is not None and rtp[1]:
-            self._rtp.send(EMPTY_PACKET, rtp)
-        if rtcp is not None and rtcp[1]:
-            self._rtcp.send(receiver_report, rtcp)
+            self._rtp.send(EMPTY_PACKET if self._keys is None else self._keys.tracks[0].protect_opening(), rtp)
+        self.send_report(receiver_report)
 
     def send_report(self, report: bytes) -> None:
         """Send an RTCP packet to the server, if its port is known."""
         rtcp = self._expected[1]
         if rtcp is not None and rtcp[1]:
-            self._rtcp.send(report, rtcp)
+            self._rtcp.send(report if self._keys is None else self._keys.tracks[0].protect_report(report), rtcp)
 
     def close(self) -> None:
         """Close both sockets."""

@@ -43,7 +43,14 @@ class SourceReceiver:
         self._context = context
         self._connection = connection
         self._description = description
-        self.transports = SourceTransports(context, connection, description.tracks, protocol, self._make_ports)
+        self.transports = SourceTransports(
+            context,
+            connection,
+            description.tracks,
+            protocol,
+            self._make_ports,
+            is_encrypted=description.url.scheme == "rtsps",
+        )
         self._receiver: MediaReceiver | None = None
         """Set once the tracks are published."""
         self._handlers: ChannelHandlers = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.protocols.pull import PullContext
@@ -15,6 +15,9 @@ from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.rtsp.headers.transport import Transport
 from polycast.wire.rtsp.transport_answer import free_channels
 from polycast.wire.rtsp.transport_choice import Protocol
+
+if TYPE_CHECKING:
+    from polycast.protocols.rtsp.secure import SecureStream
 
 # Ports below are those of system services: no server sends media there.
 FIRST_UNPRIVILEGED_PORT: Final = 1024
@@ -30,15 +33,21 @@ class SourceTransports:
         tracks: Sequence[SourceTrack],
         protocol: Protocol,
         make_ports: Callable[[int, tuple[object, object]], TrackPorts],
+        *,
+        is_encrypted: bool,
     ) -> None:
-        """``make_ports`` returns what receives the datagrams of a track, by its index and two sockets."""
+        """``make_ports`` returns what receives the datagrams of a track, by its index and two sockets.
+
+        ``is_encrypted``: with RTSPS, datagrams are SRTP.
+        """
+        self._profile = "SAVP" if is_encrypted else "AVP"
         self.protocol = protocol
         self._context = context
         self._connection = connection
         self._tracks = tracks
         self._make_ports = make_ports
         self._ports: dict[int, TrackPorts] = {}
-        self._announced_ports: list[TrackPorts] = []
+        self._announced_ports: dict[int, TrackPorts] = {}
         """Additional sockets, for a server that sends to other ports than requested."""
         self._channels: dict[int, int] = {}
         """Track index by interleaved channel of RTP."""
@@ -60,10 +69,23 @@ class SourceTransports:
         if self.protocol is Protocol.TCP:
             return Transport("TCP", delivery="unicast", interleaved=(2 * index, 2 * index + 1))
         if self.protocol is Protocol.MULTICAST:
-            return Transport(delivery="multicast")
+            return Transport(profile=self._profile, delivery="multicast")
         sockets = open_pair(self._buffer_size)
         self._ports[index] = self._make_ports(index, sockets)
-        return Transport(delivery="unicast", client_port=self._ports[index].numbers)
+        return Transport(profile=self._profile, delivery="unicast", client_port=self._ports[index].numbers)
+
+    def secure(self, index: int, keys: SecureStream, server_key: str | None) -> None:
+        """The track's packets are SRTP, after `agree`.
+
+        ``keys``: ours, of one track. ``server_key``: the MIKEY message in base64 of the answer. Raises
+        RemoteProtocolError (466) if the server has given no key that can be used.
+        """
+        message = server_key or self._tracks[index].key
+        if message is None:
+            raise RemoteProtocolError("the server gives no key for SRTP", 466)
+        for ports in (self._ports[index], self._announced_ports.get(index)):
+            if ports is not None:
+                ports.secure(keys, message)
 
     def agree(self, index: int, transport: Transport) -> None:
         """Apply the server's answer. Raises RemoteProtocolError if it cannot be used, or OSError."""
@@ -100,8 +122,8 @@ class SourceTransports:
         except OSError as error:
             self._context.log.warning("the server sends to ports %d-%d, which cannot be opened: %s", *told, error)
             return []
-        self._announced_ports.append(self._make_ports(index, sockets))
-        return self._announced_ports[-1:]
+        self._announced_ports[index] = self._make_ports(index, sockets)
+        return [self._announced_ports[index]]
 
     def _agree_multicast(self, index: int, transport: Transport) -> None:
         track = self._tracks[index]
@@ -141,7 +163,7 @@ class SourceTransports:
 
     def close(self) -> None:
         """Close the sockets."""
-        for ports in (*self._ports.values(), *self._announced_ports):
+        for ports in (*self._ports.values(), *self._announced_ports.values()):
             ports.close()
 
 

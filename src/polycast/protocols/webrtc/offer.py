@@ -13,11 +13,11 @@ from polycast.net.interfaces import interface_addresses
 from polycast.net.listen import open_udp_socket
 from polycast.protocols.pull import PullError
 from polycast.protocols.webrtc.signalling_client import SignallingClient
+from polycast.wire.srtp.profiles import PROFILES
 from polycast.wire.webrtc.candidates import Candidate, host_priority
 from polycast.wire.webrtc.description import RemoteDescription, parse_description
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
-from polycast.wire.webrtc.srtp_profiles import PROFILES
 
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the socket's buffers."""

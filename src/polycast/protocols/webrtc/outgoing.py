@@ -22,8 +22,8 @@ from polycast.net.udp import MAXIMUM_GSO_SIZE, MAXIMUM_SEGMENTS
 from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.registry import make_packetizer
 from polycast.rtp.retransmission import PacketHistory
+from polycast.wire.srtp.ciphers import Sealing, position_of
 from polycast.wire.webrtc.framing import SIZE_BYTES
-from polycast.wire.webrtc.srtp_ciphers import Sealing, position_of
 
 MAXIMUM_PAYLOAD_SIZE: Final = 1188
 """Bytes of payload in a packet, so that it has 1,200 bytes with its header, like those of browsers. Including the tag

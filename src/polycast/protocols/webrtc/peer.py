@@ -9,10 +9,10 @@ from polycast.errors import RemoteProtocolError
 from polycast.net.dtls import DtlsConnection, DtlsError, DtlsIdentity, DtlsState
 from polycast.net.udp import Address
 from polycast.protocols.webrtc.media_socket import MediaSocket
+from polycast.wire.srtp.profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
+from polycast.wire.srtp.session import SrtpReceiver, SrtpSender
 from polycast.wire.webrtc.description import RemoteDescription
 from polycast.wire.webrtc.ice import Credentials, LiteAgent
-from polycast.wire.webrtc.srtp import SrtpReceiver, SrtpSender
-from polycast.wire.webrtc.srtp_profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
 from polycast.wire.webrtc.stun import Message
 
 MAXIMUM_SILENT_DATAGRAMS: Final = 64

@@ -32,9 +32,9 @@ from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
+from polycast.wire.srtp.profiles import PROFILES
 from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import parse_description
-from polycast.wire.webrtc.srtp_profiles import PROFILES
 
 HANDSHAKE_TICK: Final = 0.05
 """Seconds between two checks of connections being established, for DTLS retransmissions."""

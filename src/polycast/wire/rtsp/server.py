@@ -11,6 +11,7 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtsp import events
 from polycast.wire.rtsp.authentication import GivenCredentials, ServerAuthenticator
 from polycast.wire.rtsp.deadlines import Deadlines
+from polycast.wire.rtsp.headers.key_mgmt import write_key_mgmt
 from polycast.wire.rtsp.headers.rtp_info import RTPInfo, serialize_rtp_info
 from polycast.wire.rtsp.headers.session import Session as SessionHeader
 from polycast.wire.rtsp.headers.transport import Pair, Transport, parse_transports
@@ -54,9 +55,6 @@ BYTES_PER_CALL: Final = 16 * 1024
 
 FAILURES_BEFORE_DENIAL: Final = 3
 """Requests without the right credentials that are answered with a challenge; VLC's login prompt makes four requests."""
-
-ADVERTISED_TTL: Final = 127
-"""Time to live that is announced to multicast readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,8 +417,7 @@ class ServerConnection:
             raise LocalProtocolError("nothing was announced")
         session.advance(Method.ANNOUNCE)
         session.path_name, session.query = path, query
-        controls = [media.control for media in pending.description.medias]
-        session.announcement = Announcement(RtspUrl.parse(pending.request.url), controls)
+        session.announcement = Announcement.of(RtspUrl.parse(pending.request.url), pending.description)
         self._attach(session)
         self._answer(Response(200))
 
@@ -433,30 +430,31 @@ class ServerConnection:
         ssrc: int | None = None,
         server_port: Pair | None = None,
         group: tuple[str, Pair] | None = None,
+        key: str | None = None,
     ) -> None:
         """Set up the track with the transport of `choose_transport`.
 
         ``server_port``: ours, for UDP. ``group``: address and ports of the multicast group. ``ssrc``: of the packets
-        that the client will get, if known.
+        that the client will get, if known. ``key``: for SRTP, the MIKEY message in base64 with our key.
         """
         pending, session = self._answered(), self._answered_session()
+        transport = chosen.answer(ssrc=ssrc, server_port=server_port, group=group)
         session.advance(Method.SETUP)
-        if chosen.protocol is Protocol.TCP:
-            transport = Transport("TCP", delivery="unicast", interleaved=chosen.interleaved, ssrc=ssrc)
-        elif chosen.protocol is Protocol.UDP:
-            transport = Transport(
-                delivery="unicast", client_port=chosen.client_port, server_port=server_port, ssrc=ssrc
-            )
-        elif group is not None:
-            host, port = group
-            transport = Transport(delivery="multicast", destination=host, port=port, ttl=ADVERTISED_TTL, ssrc=ssrc)
-        else:
-            raise LocalProtocolError("a multicast group is missing")
         session.path_name, session.query = path, query
-        session.setups[pending.track] = TrackSetup(chosen.protocol, chosen.interleaved, chosen.client_port)
+        session.setups[pending.track] = TrackSetup(
+            chosen.protocol, chosen.interleaved, chosen.client_port, chosen.is_secure, self.client_key()
+        )
         self._attach(session)
         has_timeout = chosen.protocol is not Protocol.TCP and session.announcement is None
-        self._answer(Response(200, Headers([("Transport", transport.serialize())])), session, has_timeout=has_timeout)
+        headers = Headers([("Transport", transport.serialize())])
+        if key is not None:
+            headers.set("KeyMgmt", write_key_mgmt(pending.request.url, key))
+        self._answer(Response(200, headers), session, has_timeout=has_timeout)
+
+    def client_key(self) -> str | None:
+        """Return the client's key for the track of `SetupRequested`; see `ServerSession.client_key`."""
+        pending = self._answered()
+        return self._answered_session().client_key(pending.request.headers.get("KeyMgmt"), pending.track)
 
     def accept_play(self, positions: Iterable[tuple[int, int, int | None]] = ()) -> None:
         """Answer PLAY. Over TCP, media may only follow after it; players do not expect any before.

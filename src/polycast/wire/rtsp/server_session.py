@@ -13,11 +13,13 @@ from typing import Final, Protocol
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp import transport_choice
 from polycast.wire.rtsp.authentication import ALL_METHODS, AuthenticationMethod
+from polycast.wire.rtsp.headers.key_mgmt import read_attribute, read_key_mgmt
 from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.message import Method
 from polycast.wire.rtsp.states import State, next_state
 from polycast.wire.rtsp.transport_choice import ChosenTransport, choose_transport
 from polycast.wire.rtsp.url import RtspUrl
+from polycast.wire.sdp import SessionDescription
 
 SESSION_TIMEOUT: Final = 60
 """Session timeout in seconds, unless media flow over the connection itself; sent in the Session header."""
@@ -34,13 +36,15 @@ class Endpoint:
     protocols: frozenset[transport_choice.Protocol] = frozenset(transport_choice.Protocol)
     """The transport protocols that are allowed."""
     is_encrypted: bool = False
-    """Whether connections use TLS, so that media must be interleaved."""
+    """Whether connections use TLS, so that media must be interleaved or SRTP."""
     authentication_methods: tuple[AuthenticationMethod, ...] = ALL_METHODS
     """The schemes offered, in order."""
     timeout: float = 10.0
     """Seconds for a client to complete a request."""
     sessions: dict[str, ServerSession] = field(default_factory=dict)
     """By the name in the Session header."""
+    has_srtp: bool = False
+    """Whether encrypted connections may use SRTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class TrackSetup:
     """Interleaved channels of RTP and RTCP; with TCP only."""
     client_port: Pair | None = None
     """The client's ports for RTP and RTCP; with UDP only."""
+    is_secure: bool = False
+    """Whether the packets are SRTP and SRTCP."""
+    client_key: str | None = None
+    """The MIKEY message in base64 with the client's key; with SRTP only, and not from all clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,15 @@ class Announcement:
     url: RtspUrl
     controls: Sequence[str | None]
     """``a=control`` of each track."""
+    keys: Sequence[str | None]
+    """The MIKEY message in base64 of each track's ``a=key-mgmt``."""
+
+    @classmethod
+    def of(cls, url: RtspUrl, description: SessionDescription) -> Announcement:
+        """Return what the description in an ANNOUNCE of ``url`` announces."""
+        medias, common = description.medias, description.attribute("key-mgmt")
+        keys = [read_attribute(media.attribute("key-mgmt") or common) for media in medias]
+        return cls(url, [media.control for media in medias], keys)
 
 
 class TransportConnection(Protocol):
@@ -113,6 +130,11 @@ class ServerSession:
         return next((setup.protocol for setup in self.setups.values()), None)
 
     @property
+    def is_secure(self) -> bool:
+        """Whether the tracks set up so far use SRTP."""
+        return any(setup.is_secure for setup in self.setups.values())
+
+    @property
     def is_bound(self) -> bool:
         """Whether media flow over the RTSP connection itself."""
         return self._state in STREAMING and self.protocol is transport_choice.Protocol.TCP
@@ -136,15 +158,25 @@ class ServerSession:
             offers,
             allowed=self._endpoint.protocols,
             encrypted=self._endpoint.is_encrypted,
+            srtp=self._endpoint.has_srtp,
             record=records,
             tunnelled=is_tunnelled,
             used_protocol=self.protocol,
+            used_security=self.is_secure if self.setups else None,
             used_channels=self.channels,
         )
         ports = chosen.client_port
         if ports is not None and any(setup.client_port == ports for setup in self.setups.values()):
             raise RemoteProtocolError(f"UDP ports {ports[0]} and {ports[1]} are already in use by another track")
         return chosen
+
+    def client_key(self, header: str | None, track: int) -> str | None:
+        """Return the MIKEY message in base64 with the client's key for a track, if there is one: that of the KeyMgmt
+        header, or else of the announcement. Raises RemoteProtocolError (466).
+        """
+        if header is not None:
+            return read_key_mgmt(header)
+        return self.announcement.keys[track] if self.announcement is not None else None
 
     def move_to(self, connection: TransportConnection | None) -> None:
         """Move to another connection, or none."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from polycast.errors import RemoteProtocolError
+from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.wire.rtsp.headers.transport import Pair, Transport
 
 _CHANNEL_COUNT: Final = 256
-# With AVPF the receiver may send feedback earlier (RFC 4585); the packets are those of AVP. SAVP needs keys.
-_PROFILES: Final = frozenset(("AVP", "AVPF"))
+# With the profiles that end in F the receiver may send feedback earlier (RFC 4585); the packets are the same.
+_SECURE_PROFILES: Final = frozenset(("SAVP", "SAVPF"))
+
+ADVERTISED_TTL: Final = 127
+"""Time to live that is announced to multicast readers."""
 
 
 class Protocol(StrEnum):
@@ -35,6 +38,30 @@ class ChosenTransport:
     client_port: Pair | None = None
     """The client's ports for RTP and RTCP; with UDP only."""
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether the packets are SRTP and SRTCP."""
+        return self.offer.profile in _SECURE_PROFILES
+
+    def answer(self, *, ssrc: int | None, server_port: Pair | None, group: tuple[str, Pair] | None) -> Transport:
+        """Return the transport for the answer to SETUP.
+
+        ``server_port``: ours, for UDP. ``group``: address and ports of the multicast group.
+        """
+        profile = self.offer.profile
+        match self.protocol:
+            case Protocol.TCP:
+                return Transport("TCP", profile, delivery="unicast", interleaved=self.interleaved, ssrc=ssrc)
+            case Protocol.UDP:
+                ours, theirs = server_port, self.client_port
+                return Transport("UDP", profile, "unicast", client_port=theirs, server_port=ours, ssrc=ssrc)
+        if group is None:
+            raise LocalProtocolError("a multicast group is missing")
+        host, port = group
+        return Transport(
+            "UDP", profile, delivery="multicast", destination=host, port=port, ttl=ADVERTISED_TTL, ssrc=ssrc
+        )
+
 
 def choose_transport(
     offers: Sequence[Transport],
@@ -42,15 +69,18 @@ def choose_transport(
     allowed: Collection[Protocol],
     encrypted: bool,
     record: bool,
+    srtp: bool = False,
     tunnelled: bool = False,
     used_protocol: Protocol | None = None,
+    used_security: bool | None = None,
     used_channels: Collection[int] = (),
 ) -> ChosenTransport:
     """Choose the first alternative that is acceptable.
 
-    ``encrypted``: the connection uses TLS, so RTP must be interleaved; so it must be if it is ``tunnelled`` over HTTP
-    or WebSocket. ``used_protocol`` is that of the tracks already
-    set up in the session, ``used_channels`` their interleaved channels.
+    ``encrypted``: the connection uses TLS, so RTP must be interleaved, or be SRTP, whose keys TLS protects. It must
+    be interleaved if the connection is ``tunnelled`` over HTTP or WebSocket. ``used_protocol`` is that of the tracks
+    already set up in the session, ``used_security`` whether they use SRTP, ``used_channels`` their interleaved
+    channels. ``srtp``: whether SRTP is available.
 
     Raises RemoteProtocolError with the error of the first alternative: 461 if the protocol is not available,
     else 400.
@@ -63,7 +93,13 @@ def choose_transport(
                 raise RemoteProtocolError(
                     f"transport protocol {protocol.value} can't be used in a tunnel; use TCP", 461
                 )
-            return _accept(offer, protocol, allowed, encrypted, record, used_protocol, used_channels)
+            if offer.profile in _SECURE_PROFILES and not (encrypted and srtp):
+                reason = "is not available" if encrypted else "needs RTSPS, which protects its keys"
+                raise RemoteProtocolError(f"SRTP ({offer.profile}) {reason}", 461)
+            chosen = _accept(offer, protocol, allowed, encrypted, record, used_protocol, used_channels)
+            if used_security is not None and chosen.is_secure is not used_security:
+                raise RemoteProtocolError("can't setup tracks with and without SRTP")
+            return chosen
         except RemoteProtocolError as error:
             first_error = first_error or error
     raise first_error or RemoteProtocolError("no transport offered", 461)
@@ -78,9 +114,10 @@ def _accept(
     used_protocol: Protocol | None,
     used_channels: Collection[int],
 ) -> ChosenTransport:
-    if offer.profile not in _PROFILES:
-        raise RemoteProtocolError(f"SRTP ({offer.profile}) is not supported; use rtsps:// over TCP", 461)
-    if encrypted and protocol is not Protocol.TCP:
+    if encrypted and offer.profile not in _SECURE_PROFILES and protocol is not Protocol.TCP:
+        advice = "TCP, or SRTP (RTP/SAVP)" if protocol in allowed else "TCP"
+        raise RemoteProtocolError(f"transport protocol {protocol.value} can't be used with TLS; use {advice}", 461)
+    if encrypted and protocol not in allowed:
         raise RemoteProtocolError(f"transport protocol {protocol.value} can't be used with TLS; use TCP", 461)
     if protocol not in allowed:
         raise RemoteProtocolError(f"transport protocol {protocol.value} is disabled", 461)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from polycast.errors import LocalProtocolError
-from polycast.wire.webrtc.srtp_ciphers import AuthenticationError, make_cipher, position_of
-from polycast.wire.webrtc.srtp_profiles import MasterKey, Profile, derive_rtcp_keys, derive_rtp_keys
+from polycast.wire.srtp.ciphers import AuthenticationError, make_cipher, position_of
+from polycast.wire.srtp.profiles import MasterKey, Profile, derive_rtcp_keys, derive_rtp_keys
 
 REPLAY_WINDOW: Final = 1024
 """How many packets behind the newest one a packet may be and still be accepted; RFC 3711 section 3.3.2 requires at
@@ -32,7 +34,7 @@ class SrtpSender:
         self._rtcp = make_cipher(profile, derive_rtcp_keys(profile, master))
         self._control_index = 0
         self.protect_all = self._rtp.seal_all
-        """Encrypts the packets of a batch into their destinations; see `srtp_ciphers.Sealing`."""
+        """Encrypts the packets of a batch into their destinations; see `ciphers.Sealing`."""
 
     def protect(self, header: bytes, payload: bytes, ssrc: int, index: int) -> bytes:
         """Return the SRTP packet for ``header`` and ``payload``.
@@ -88,24 +90,30 @@ class ReplayWindow:
 class SrtpReceiver:
     """Decrypts the packets that a session receives. Replayed, forged and damaged ones are refused and counted."""
 
-    def __init__(self, profile: Profile, master: MasterKey) -> None:
+    def __init__(
+        self, profile: Profile, master: MasterKey, roll_over_counters: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """``roll_over_counters``: by SSRC, those with which it starts instead of 0."""
         self._tag_size = profile.tag_size
         self._rtp = make_cipher(profile, derive_rtp_keys(profile, master))
         self._rtcp = make_cipher(profile, derive_rtcp_keys(profile, master))
         self._windows: dict[int, ReplayWindow] = {}
         self._control_windows: dict[int, ReplayWindow] = {}
+        self._roll_over_counters = roll_over_counters
         self.refused = 0
         """Packets that were replayed, forged, damaged, or not SRTP at all."""
 
     def open(self, packet: bytes) -> bytes | None:
         """Return the RTP packet in an SRTP packet; None if it is refused."""
-        size = _header_size(packet)
+        size = header_size(packet)
         if size is None or len(packet) < size + self._tag_size:
             self.refused += 1
             return None
         ssrc = int.from_bytes(packet[8:12], "big")
         window = self._windows.get(ssrc) or ReplayWindow()
         index = _guess_index(window.newest, packet[2] << 8 | packet[3])
+        if window.newest < 0 and self._roll_over_counters:
+            index |= self._roll_over_counters.get(ssrc, 0) << 16
         if not window.is_fresh(index):
             self.refused += 1
             return None
@@ -166,7 +174,7 @@ def _guess_index(newest: int, sequence: int) -> int:
     return (cycle << 16 | sequence) & ((1 << _INDEX_BITS) - 1)
 
 
-def _header_size(packet: bytes) -> int | None:
+def header_size(packet: bytes | memoryview) -> int | None:
     """Return the size of an RTP header with CSRC list and extension, which are not encrypted; None if truncated."""
     if len(packet) < _HEADER_SIZE or packet[0] >> 6 != 2:
         return None

@@ -9,9 +9,8 @@ import pylibsrtp
 import pytest
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.webrtc.srtp import MAXIMUM_SOURCES, REPLAY_WINDOW, SrtpReceiver, SrtpSender
-from polycast.wire.webrtc.srtp_ciphers import GcmCipher, position_of
-from polycast.wire.webrtc.srtp_profiles import (
+from polycast.wire.srtp.ciphers import GcmCipher, position_of
+from polycast.wire.srtp.profiles import (
     AEAD_AES_128_GCM,
     AEAD_AES_256_GCM,
     AES_CM_128_HMAC_SHA1_80,
@@ -23,6 +22,7 @@ from polycast.wire.webrtc.srtp_profiles import (
     profile_by_openssl_name,
     split_exported,
 )
+from polycast.wire.srtp.session import MAXIMUM_SOURCES, REPLAY_WINDOW, SrtpReceiver, SrtpSender
 
 LIBSRTP_PROFILES = {
     AEAD_AES_128_GCM.name: pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM,

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from polycast.wire.webrtc.srtp_profiles import Profile, SessionKeys
+from polycast.wire.srtp.profiles import Profile, SessionKeys
 
 _HMAC_BLOCK_SIZE: Final = 64
 """Bytes of a block of SHA-1 (RFC 2104)."""
