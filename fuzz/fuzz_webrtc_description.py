@@ -7,7 +7,8 @@ from pathlib import Path
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1, G711, G722, H264, H265, LPCM, VP8, VP9, Opus
 from polycast.media.track import Track
-from polycast.protocols.webrtc.negotiation import accept_tracks, answer_to_publisher, choose_tracks
+from polycast.protocols.webrtc.negotiation import accept_tracks, answer_to_publisher
+from polycast.protocols.webrtc.selection import choose_tracks
 from polycast.wire.webrtc.description import parse_description, parse_fragment
 from polycast.wire.webrtc.ice import Credentials
 from polycast.wire.webrtc.local_description import LocalDescription

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.protocols.rtsp.support import running
-from tests.support.listeners import Listener
+from tests.support.listeners import serving
 from tests.support.waiting import until
 
 from polycast.config import from_mapping
@@ -52,16 +52,9 @@ class Receiver:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     made = Receiver()
-    writers: list[asyncio.StreamWriter] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        await made.answer(reader, writer)
-
-    listener = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), answer))
-    made.url = f"http://127.0.0.1:{listener.port}/hook"
-    yield made
-    await listener.close(lambda: [writer.transport.abort() for writer in writers])
+    async with serving(made.answer) as port:
+        made.url = f"http://127.0.0.1:{port}/hook"
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -126,13 +119,12 @@ async def test_an_address_that_never_answers_holds_up_nobody(receiver: Receiver)
     async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held.append(writer)
 
-    silent = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), hold))
-    hooks = [{"url": f"http://127.0.0.1:{silent.port}"}, {"url": receiver.url, "events": ["path_ready"]}]
-    async with running(webhooks=hooks) as app:
-        await app.publisher("live")
-        await until(lambda: len(receiver.requests) == 1)
-        await until(lambda: held)
-    await silent.close(lambda: [writer.transport.abort() for writer in held])
+    async with serving(hold) as port:
+        hooks = [{"url": f"http://127.0.0.1:{port}"}, {"url": receiver.url, "events": ["path_ready"]}]
+        async with running(webhooks=hooks) as app:
+            await app.publisher("live")
+            await until(lambda: len(receiver.requests) == 1)
+            await until(lambda: held)
 
 
 async def test_the_oldest_events_are_dropped_when_too_many_wait(

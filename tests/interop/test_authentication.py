@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from tests.control.support import Server, running
 from tests.interop import tools
 from tests.protocols.rtsp.support import H264_ONLY, RtspClient
+from tests.support.listeners import serving
 from tests.support.tokens import Issuer, key_set
 
 pytestmark = pytest.mark.interop
@@ -88,11 +89,10 @@ class Decider:
 @contextlib.asynccontextmanager
 async def decider() -> AsyncIterator[Decider]:
     server = Decider()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/auth"
-    yield server
-    listener.close()
-    await server.close()
+    async with serving(server.serve) as port:
+        server.url = f"http://127.0.0.1:{port}/auth"
+        yield server
+        await server.close()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trustme
+from tests.support.listeners import serving
+from tests.support.waiting import PATIENCE
 
 from polycast.net.http_client import MAXIMUM_ANSWER, HttpClient
 
@@ -48,15 +50,14 @@ class Server:
 @contextlib.asynccontextmanager
 async def served(*answers: bytes) -> AsyncIterator[tuple[Server, HttpClient]]:
     server, client = Server(*answers), HttpClient()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/check?x=1"
-    try:
-        async with asyncio.timeout(30):
-            yield server, client
-    finally:
-        await client.close()
-        listener.close()
-        await asyncio.gather(*server.tasks)
+    async with serving(server.serve) as port:
+        server.url = f"http://127.0.0.1:{port}/check?x=1"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                yield server, client
+        finally:
+            await client.close()
+            await asyncio.gather(*server.tasks)
 
 
 async def test_a_connection_is_used_again() -> None:
@@ -90,18 +91,17 @@ async def test_only_the_pinned_certificate_is_valid() -> None:
     der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
     right = hashlib.sha256(der).hexdigest()
     server = Server(b"HTTP/1.1 204 X\r\n\r\n")
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
-    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
-    try:
-        async with asyncio.timeout(30):
-            assert await client.fetch("POST", url, b"{}", right.upper()) == (204, b"")
-            for wrong in ("", right[::-1], "00" * 32, "no fingerprint"):
-                with pytest.raises(OSError, match=r"."):
-                    await client.fetch("POST", url, b"{}", wrong)
-    finally:
-        await client.close()
-        listener.close()
-        await asyncio.gather(*server.tasks, return_exceptions=True)
+    async with serving(server.serve, tls=context) as port:
+        url = f"https://127.0.0.1:{port}/"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert await client.fetch("POST", url, b"{}", right.upper()) == (204, b"")
+                for wrong in ("", right[::-1], "00" * 32, "no fingerprint"):
+                    with pytest.raises(OSError, match=r"."):
+                        await client.fetch("POST", url, b"{}", wrong)
+        finally:
+            await client.close()
+            await asyncio.gather(*server.tasks, return_exceptions=True)
 
 
 async def test_a_body_without_end_is_not_read() -> None:

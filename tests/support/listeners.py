@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 class Listener:
@@ -57,3 +57,34 @@ class Listener:
         self._not_begun.discard(accepted)
         with contextlib.suppress(OSError):  # ssl.SSLError, too
             await self._loop.connect_accepted_socket(self._make_protocol, accepted, ssl=self._tls)
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(serve: Serve, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve each connection with ``serve`` until the block ends, and yield the port. Nothing is left at the end."""
+    tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        writers.append(writer)
+        try:
+            await serve(reader, writer)
+        except asyncio.CancelledError:  # asyncio (3.11) does not expect it
+            writer.transport.abort()
+        finally:
+            tasks.discard(task)
+
+    listener = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), serve_one), tls=tls)
+    try:
+        yield listener.port
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await listener.close(lambda: [writer.transport.abort() for writer in writers])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.protocols.rtmp.support import Fixture, RawClient, running
+from tests.support.listeners import serving
 from tests.wire.rtmp.support import video_header
 
 from polycast.hub.access_request import AccessRequest
@@ -126,11 +127,8 @@ class External:
 async def external() -> AsyncIterator[External]:
     server = External()
     server.release.set()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    yield server
-    listener.close()
-    await listener.wait_closed()
+    async with serving(server.serve) as server.port:
+        yield server
 
 
 async def test_the_external_server_is_asked(external: External) -> None:

@@ -21,6 +21,8 @@ from tests.protocols.rtsp.support import (
     running,
     slice_unit,
 )
+from tests.support.listeners import serving
+from tests.support.waiting import PATIENCE
 
 from polycast.wire.rtsp.authentication import ClientAuthenticator
 from polycast.wire.rtsp.message import Response
@@ -330,13 +332,10 @@ class ExternalServer:
 @contextlib.asynccontextmanager
 async def external_server(**settings: Any) -> AsyncIterator[ExternalServer]:
     external = ExternalServer(**settings)
-    listener = await asyncio.start_server(external.serve, "127.0.0.1", 0)
-    external.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/auth?key=1"
-    try:
+    async with serving(external.serve) as port:
+        external.url = f"http://127.0.0.1:{port}/auth?key=1"
         yield external
-    finally:
-        listener.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*external.tasks)
 
 

@@ -18,6 +18,7 @@ from tests.protocols.rtsp.support import running
 from tests.protocols.sources.test_rtsp_source import tls_context
 from tests.protocols.sources.test_supervision import Frames
 from tests.protocols.sources.web import Answer, Web, web
+from tests.support.listeners import serving
 
 from polycast.hub.path import PathObserver
 from polycast.media.codec import H264, Opus
@@ -457,24 +458,15 @@ async def test_errors_of_the_server(media: dict[str, Any], tmp_path: FilePath, a
 @pytest.mark.parametrize("beginning", [b"G" + bytes(187), b"#EXTM3", b"\xef\xbb\xbf#EXTM"])
 async def test_a_stream_without_end_is_no_playlist(beginning: bytes) -> None:
     """As FFmpeg serves MPEG-TS over HTTP."""
-    connections: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + beginning)
         await writer.drain()
         writer.write(b"0123456789")
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    try:
-        async with running(paths=pulling(f"http://127.0.0.1:{port}/live.ts")) as app:
-            await app.log.wait("failed: invalid playlist: a playlist does not start with #EXTM3U")
-    finally:
-        server.close()
-        for writer in connections:
-            writer.close()
+    async with serving(serve) as port, running(paths=pulling(f"http://127.0.0.1:{port}/live.ts")) as app:
+        await app.log.wait("failed: invalid playlist: a playlist does not start with #EXTM3U")
 
 
 async def test_a_server_that_hangs_or_is_gone(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
@@ -541,6 +533,11 @@ async def test_frames_are_played_out_by_their_times() -> None:
     audio.receive((Track(0, Opus()),), 0, sounds)
     video.finish()
     audio.finish()
+    latest = 0.0  # for which the loop had no time, on a busy machine
+    while not task.done():
+        begin = loop.time()
+        await asyncio.sleep(0.005)
+        latest = max(latest, loop.time() - begin - 0.005)
     with pytest.raises(Exception, match="the stream has ended"):
         await task
     assert len(written) == 30
@@ -549,7 +546,7 @@ async def test_frames_are_played_out_by_their_times() -> None:
     origin = written[0][0] - seconds[0]
     lateness = [moment - origin - time for (moment, _, _), time in zip(written, seconds, strict=True)]
     assert min(lateness) >= -source_player.BATCH_SECONDS - 0.002
-    assert max(lateness) < 0.1
+    assert max(lateness) < 0.1 + latest
 
 
 def playlist(text: str) -> ParsedMediaPlaylist:

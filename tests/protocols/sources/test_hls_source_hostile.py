@@ -25,6 +25,7 @@ from tests.protocols.sources.test_hls_source import (
     pulling,
 )
 from tests.protocols.sources.web import Answer, web
+from tests.support.listeners import serving
 
 from polycast.protocols.hls import source
 from polycast.protocols.hls.source_demuxer import PackedAudioDemuxer, PieceDemuxer
@@ -43,12 +44,7 @@ MEGABYTE = 1024 * 1024
 async def dripping(head: bytes, piece: bytes, seconds: float) -> AsyncIterator[str]:
     """A server that answers each request with ``head`` and then a piece now and then, for ever; yields its address."""
 
-    tasks: set[asyncio.Task[Any]] = set()
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
         try:
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -61,19 +57,13 @@ async def dripping(head: bytes, piece: bytes, seconds: float) -> AsyncIterator[s
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(seconds)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream.m3u8"
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with serving(serve) as port:
+        yield f"http://127.0.0.1:{port}/stream.m3u8"
 
 
 @pytest.mark.parametrize("in_playlist", [True, False])
@@ -142,12 +132,8 @@ async def test_an_interrupted_download_resumes(
             pass
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream.m3u8"
-        assert_same(await pull_from(url), media)
-    finally:
-        server.close()
+    async with serving(serve) as port:
+        assert_same(await pull_from(f"http://127.0.0.1:{port}/stream.m3u8"), media)
     assert asked == ["", str(len(whole) // 2)]
 
 

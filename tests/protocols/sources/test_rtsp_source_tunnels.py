@@ -15,6 +15,7 @@ import pytest
 import trustme
 from tests.protocols.rtsp.support import Fixture, rtp, running, slice_unit
 from tests.protocols.rtsp.test_server_tls import write_certificate
+from tests.support import listeners
 from tests.support.waiting import PATIENCE
 
 from polycast.errors import ConfigurationError
@@ -108,14 +109,8 @@ class Server:
 @contextlib.asynccontextmanager
 async def serving(*answers: str | None) -> AsyncIterator[Server]:
     server = Server([*answers])
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with listeners.serving(server.serve) as server.port:
         yield server
-    finally:
-        listener.close()
-        for writer in server.writers:
-            writer.close()
 
 
 @contextlib.asynccontextmanager

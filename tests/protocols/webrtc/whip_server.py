@@ -9,6 +9,7 @@ from typing import Self
 
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamTrack
+from tests.support.listeners import serving
 
 
 @dataclass
@@ -25,14 +26,14 @@ class WhipServer:
     deleted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._stack = contextlib.AsyncExitStack()
+        self.port = await self._stack.enter_async_context(serving(self._serve))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
         for peer in self.peers:
             await peer.close()
+        await self._stack.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
