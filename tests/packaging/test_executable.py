@@ -40,7 +40,7 @@ def test_version(tmp_path: Path) -> None:
 
 
 def test_check(tmp_path: Path) -> None:
-    file = tmp_path / "server.yml"
+    file = tmp_path / "polycast.yml"
     file.write_text("paths:\n  cam:\n")
     assert run("--check", cwd=tmp_path).stdout == f"{file} is valid, with 1 path\n"
     file.write_text("nonsense: 1\n")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
-from polycast.items import SessionItem
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.rtsp.configuration import RtspConfiguration
+from polycast.protocols.rtsp.item import RtspSessionItem
 from polycast.protocols.session_fields import rtp_session_fields
 from polycast.wire.rtsp.transport_choice import Protocol as Transport
 
@@ -64,9 +64,8 @@ def _uses_srtp(configuration: Configuration) -> bool:
     return configuration[RtspConfiguration].uses_srtp_over_udp
 
 
-def _session_fields(item: SessionItem) -> dict[str, Any]:
-    transport = item.transport or None
-    return {"transport": transport, "profile": None if transport is None else "AVP", **rtp_session_fields(item)}
+def _session_fields(item: RtspSessionItem) -> dict[str, Any]:
+    return {"transport": item.transport or None, "profile": item.profile or None, **rtp_session_fields(item)}
 
 
 RTSP = ServerKind(
@@ -74,6 +73,7 @@ RTSP = ServerKind(
     collection="rtspsessions",
     connections="rtspconns",
     v3=_session_fields,
+    item=RtspSessionItem,
     metric="rtsp_sessions",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
     load=_load_rtsp,
@@ -90,6 +90,7 @@ RTSPS = ServerKind(
     collection="rtspssessions",
     connections="rtspsconns",
     v3=_session_fields,
+    item=RtspSessionItem,
     metric="rtsps_sessions",
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtsps,

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
-from polycast.items import SessionItem, SessionState
+from polycast.items import SessionState
 from polycast.net.address import join_host_port
 from polycast.protocols.rtsp.context import SessionConnection, SessionContext
+from polycast.protocols.rtsp.item import RtspSessionItem
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.stray_bytes import StrayBytes
@@ -72,10 +73,11 @@ class Session(Publisher):
     def reference(self) -> Reference:
         return Reference(self._context.session_type, self.id)
 
-    def item(self) -> SessionItem:
+    def item(self) -> RtspSessionItem:
         """Return the item for the API."""
         protocol = self.wire.protocol
-        return SessionItem(
+        profile = "SAVP" if self.wire.is_secure else "AVP"
+        return RtspSessionItem(
             address=join_host_port(*self.peer),
             state=_SHOWN_STATES.get(self.wire.state, "idle"),
             path=self.wire.path_name,
@@ -83,6 +85,7 @@ class Session(Publisher):
             user=self.user,
             user_agent=self.wire.user_agent,
             transport=TRANSPORT_NAMES[protocol] if protocol is not None else "",
+            profile=profile if protocol is not None else "",
             **session_fields(self.created, self.counters),
         )
 
