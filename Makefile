@@ -37,9 +37,18 @@ check: lint ## style, types, the tests of the inner layers, and whether anything
 # Most tests wait for other programs, so that many of them do not disturb each other on two processors.
 # tests/support/schedule.py says which of them run on the same worker, and in which order.
 WORKERS ?= 6
+# What judges how a picture moves in a browser runs alone.
+ALONE := $(addprefix tests/web/,test_hls_end_to_end.py test_webrtc_in_browsers.py)
 
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
-	@$(PYTHON) -m pytest $(or $(PYTEST_ARGS),-q -n $(WORKERS) --dist loadscope)
+ifdef PYTEST_ARGS
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+else
+	@failed=; \
+	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadscope $(addprefix --ignore ,$(ALONE)) || failed="first"; \
+	$(PYTHON) -m pytest -q $(ALONE) || failed="$${failed:+$$failed and }second"; \
+	if [ -n "$$failed" ]; then echo "tests failed in the $$failed run" >&2; exit 1; fi
+endif
 
 lint: $(VENV)/.test ## check style and types
 	@$(VENV)/bin/ruff check .

@@ -16,7 +16,6 @@ from xdist.scheduler import LoadScopeScheduling
 TESTS = Path(__file__).resolve().parent.parent
 
 FIRST = (
-    "web/test_hls_end_to_end.py",
     "web",
     "interop/test_hls_players.py",
     "interop/test_hls_readers.py",
