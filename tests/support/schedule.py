@@ -19,6 +19,7 @@ FIRST = (
     "web",
     "interop/test_hls_players.py",
     "interop/test_hls_readers.py",
+    "interop/test_authentication.py",
     "interop/test_sources_matrix.py",
     "interop",
     "api/test_examples.py",
@@ -38,6 +39,7 @@ WHOLE_NAME = r".+"
 
 SHARED = {
     "api/test_examples.py": WHOLE_NAME,
+    "interop/test_authentication.py": WHOLE_NAME,
     "chaos/test_hostile_clients.py": WHOLE_NAME,
     "chaos/test_origin_process.py": WHOLE_NAME,
     # The media; the protocol of the publisher and the server's variant; the publisher and its protocol.

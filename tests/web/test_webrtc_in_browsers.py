@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,9 +18,13 @@ from typing import Any
 
 import pytest
 from tests.browser import CLOCK, Browser, Page, launch
+from tests.protocols.sources.test_supervision import Frames
 from tests.protocols.webrtc.lossy_network import LossyNetwork
 from tests.protocols.webrtc.support import Fixture, running
 
+from polycast.hub.batch import FrameBatch
+from polycast.media.codec import Kind
+from polycast.media.frame import Frame
 from polycast.wire.webrtc.candidates import Candidate, host_priority
 
 pytestmark = pytest.mark.interop
@@ -26,7 +32,9 @@ pytestmark = pytest.mark.interop
 FULL = os.environ.get("POLYCAST_SOAK") == "full"
 WATCH_SECONDS = 30 if FULL else 8
 LONGEST_FREEZE_MS = 300 if FULL else 1500
-"""Time for which the picture may stand still; a busy machine stands still by itself for a moment."""
+"""Time for which the picture may stand still longer than the publisher's; a busy machine stands still by itself."""
+LEAST_SHOWN = 1 / 3
+"""Part of the pictures that came to the server meanwhile."""
 
 FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
@@ -102,12 +110,41 @@ def address(fixture: Fixture, name: str) -> str:
     return f"http://localhost:{fixture.server.port}/{name}/"
 
 
-async def watch(page: Page) -> dict[str, Any]:
-    """Watch the picture for a while; return what was seen."""
+class Pictures(Frames):
+    """The pictures of a stream and when they came to the server: a browser on a busy machine is judged by them, as the
+    publisher has to do with the same machine."""
+
+    def __init__(self, fixture: Fixture, name: str = "cam") -> None:
+        super().__init__()
+        self.moments: list[float] = []
+        path = fixture.path(name)
+        assert path.stream is not None
+        self._video = next(track.index for track in path.stream.descriptions if track.codec.kind is Kind.VIDEO)
+        path.attach_reader(self, path.stream)
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        now = time.monotonic()
+        self.moments += [now for index, entry in batch.entries if index == self._video and isinstance(entry, Frame)]
+
+    def check(self, found: dict[str, Any], seconds: float = WATCH_SECONDS) -> None:
+        """Check that the browser has shown enough of what came in the last seconds, and nearly as evenly."""
+        end = time.monotonic()
+        moments = [end - seconds, *(moment for moment in self.moments if moment > end - seconds), end]
+        gap = 1000 * max(two - one for one, two in itertools.pairwise(moments))
+        print(f"{len(moments) - 2} pictures came in {seconds:.1f} s, longest gap {gap:.0f} ms")
+        assert found["frames"] > max(WATCH_SECONDS, LEAST_SHOWN * (len(moments) - 2))
+        assert found["gap"] < LONGEST_FREEZE_MS + gap
+
+
+async def watch(page: Page, fixture: Fixture) -> dict[str, Any]:
+    """Watch the picture of the path ``cam`` for a while; return what was seen, after a check."""
+    pictures = Pictures(fixture)
     await page.wait_for("document.querySelector('#player').dataset.state === 'running'")
     await page.wait_for("document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames > 0")
+    begin = time.monotonic()
     found: dict[str, Any] = await page.evaluate(WATCH % (WATCH_SECONDS * 1000))
     print(f"{found['frames']} frames in {WATCH_SECONDS} s, longest freeze {found['gap']:.0f} ms")
+    pictures.check(found, time.monotonic() - begin)
     return found
 
 
@@ -130,10 +167,8 @@ async def test_chromium_watches_what_ffmpeg_publishes(tmp_path: Path, codecs: tu
             await published(fixture, "cam")
             async with chromium(tmp_path) as browser:
                 page = await browser.open(address(fixture, "cam"))
-                found = await watch(page)
+                found = await watch(page, fixture)
     check_bars(found)
-    assert found["frames"] > 10 * WATCH_SECONDS
-    assert found["gap"] < LONGEST_FREEZE_MS
 
 
 ONLY_TCP: dict[str, Any] = {"webrtcLocalUDPAddress": "", "webrtcLocalTCPAddress": "127.0.0.1:0"}
@@ -145,12 +180,10 @@ async def test_chromium_publishes_and_watches_over_tcp(tmp_path: Path) -> None:
         publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes&video-width=640")
         await published(fixture, "cam")
         viewer = await browser.open(address(fixture, "cam"))
-        found = await watch(viewer)
+        await watch(viewer, fixture)
         candidates = [item.remote_candidate for item in fixture.server.items().values()]
         await publisher.close()
     assert [candidate.rpartition("/")[0] for candidate in candidates] == ["prflx/tcp/127.0.0.1"] * 2
-    assert found["frames"] > 10 * WATCH_SECONDS
-    assert found["gap"] < LONGEST_FREEZE_MS
 
 
 async def test_chromium_prefers_udp(tmp_path: Path) -> None:
@@ -159,7 +192,7 @@ async def test_chromium_prefers_udp(tmp_path: Path) -> None:
         with ffmpeg(port, "cam", *VP8):
             await published(fixture, "cam")
             async with chromium(tmp_path) as browser:
-                await watch(await browser.open(address(fixture, "cam")))
+                await watch(await browser.open(address(fixture, "cam")), fixture)
                 (item,) = fixture.server.items().values()
     assert item.remote_candidate.startswith("prflx/udp/")
 
@@ -227,9 +260,8 @@ async def test_chromium_shows_what_is_converted(tmp_path: Path, codecs: tuple[st
                 page = await browser.open(address(fixture, "cam"))
                 await page.wait_for("!document.querySelector('#notice').hidden", 30)
                 assert await page.evaluate("document.querySelector('#notice').textContent") == notice
-                found = await watch(page)
+                found = await watch(page, fixture)
     check_bars(found)
-    assert found["frames"] > 10 * WATCH_SECONDS
 
 
 async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
@@ -238,12 +270,10 @@ async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
         await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'")
         await published(fixture, "cam")
         viewer = await browser.open(address(fixture, "cam"))
-        found = await watch(viewer)
+        await watch(viewer, fixture)
         figures = await publisher.evaluate("document.querySelector('#figures').textContent")
         print(figures)
         assert "VP8" in figures
-    assert found["frames"] > 5 * WATCH_SECONDS
-    assert found["gap"] < LONGEST_FREEZE_MS
 
 
 async def test_lost_data_is_sent_again(tmp_path: Path) -> None:
@@ -258,12 +288,11 @@ async def test_lost_data_is_sent_again(tmp_path: Path) -> None:
                 await published(fixture, "cam")
                 async with chromium(tmp_path) as browser:
                     page = await browser.open(address(fixture, "cam"))
-                    found = await watch(page)
+                    found = await watch(page, fixture)
                     (session,) = (item for item in fixture.server.sessions().values() if item.state == "read")
             assert network.dropped > 20
     check_bars(found)
     print(f"{network.dropped} packets dropped, {session.packets_sent} sent")
-    assert found["gap"] < LONGEST_FREEZE_MS
 
 
 FIREFOX_SETTINGS = """
@@ -332,6 +361,7 @@ async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
         Thread(target=site.serve_forever, daemon=True).start()
         with ffmpeg(port, "cam", *VP8):
             await published(fixture, "cam")
+            pictures = Pictures(fixture)
             firefox = await asyncio.create_subprocess_exec(
                 program, "--headless", "--no-remote", "--profile", str(tmp_path),
                 f"http://127.0.0.1:{site.server_port}/",
@@ -339,6 +369,7 @@ async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
             )  # fmt: skip
             try:
                 found = json.loads(await asyncio.wait_for(handler.result, 60 + WATCH_SECONDS))
+                pictures.check(found)
             finally:
                 firefox.terminate()
                 await firefox.wait()
@@ -346,4 +377,3 @@ async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
                 site.server_close()
     print(found)
     check_bars(found)
-    assert found["frames"] > 5 * WATCH_SECONDS
