@@ -189,3 +189,16 @@ def test_the_secret_is_not_shown() -> None:
     (hook,) = from_mapping({"webhooks": [{"url": "http://u:p@h/", "secret": "hidden"}]}).webhooks
     assert "hidden" not in repr(hook)
     assert ":p@" not in repr(hook)
+
+
+async def test_addresses_that_are_given_twice_end_with_their_configuration(receiver: Receiver) -> None:
+    before = asyncio.all_tasks()
+    hook = {"url": receiver.url, "events": ["path_ready"]}
+    hooks = webhooks.Webhooks(Recorded())  # type: ignore[arg-type]
+    for twice in range(2):
+        await hooks.configure(from_mapping({"webhooks": [hook] * 2}).webhooks)
+        hooks.emit("path_ready", {})
+        await until(lambda twice=twice: len(receiver.requests) == 2 * (twice + 1))  # type: ignore[misc]
+    await hooks.configure(())
+    await hooks.close()
+    assert {task for task in asyncio.all_tasks() - before if "Target" in repr(task)} == set()

@@ -171,9 +171,6 @@ class Webhooks:
         self._client = HttpClient()
         self._targets: list[Target] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._targets)
-
     def emit(self, event: str, data: Mapping[str, object]) -> None:
         """Send an event to the addresses that want it."""
         for target in self._targets:
@@ -181,13 +178,13 @@ class Webhooks:
 
     async def configure(self, webhooks: Sequence[Webhook]) -> None:
         """Use these addresses. Those that were there before keep the events that wait for them."""
-        old = {target.webhook: target for target in self._targets}
-        kept = [old.pop(webhook, None) for webhook in webhooks]
-        self._targets = [
-            target or Target(webhook, self._client, self._log, self._clock)
-            for target, webhook in zip(kept, webhooks, strict=True)
-        ]
-        for target in old.values():
+        old, self._targets = self._targets, []
+        for webhook in webhooks:
+            target = next((target for target in old if target.webhook == webhook), None)
+            if target is not None:
+                old.remove(target)
+            self._targets.append(target or Target(webhook, self._client, self._log, self._clock))
+        for target in old:
             await target.close()
         if webhooks:
             await self._client.prepare()
