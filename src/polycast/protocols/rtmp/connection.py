@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
 from typing import ClassVar
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
@@ -82,7 +81,6 @@ class Connection(ServerConnection, Publisher):
     def __init__(self, server: Host) -> None:
         super().__init__(server)
         self.id = server.new_id()
-        self.created = datetime.now(UTC)
         self.counters = Counters()
         self.mode: SessionState = "idle"
         """``idle``, ``read`` or ``publish``."""
