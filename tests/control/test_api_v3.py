@@ -17,7 +17,7 @@ from tests.support.rtp import key_unit, rtp
 
 from polycast.config import to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX
-from polycast.control.v3.answers import universal_id
+from polycast.control.ids import universal_id
 from polycast.control.v3.tracks import LABELS, describe_track
 from polycast.media.codec import CODEC_TYPES, H264, MPEG4Audio, Opus
 

@@ -20,6 +20,7 @@ from polycast.control import command_guard, commands, hooks
 from polycast.control.commands import describe_exit, expand
 from polycast.hub.retry import RetryPauses
 
+UUID = "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups and signals of POSIX")
@@ -149,7 +150,7 @@ async def test_commands_about_a_publisher_that_has_left(tmp_path: Path) -> None:
     for key in keys:
         assert (tmp_path / key).read_text() == "live live rtspSession a%3Db%26c%3Dd%2Be\n"
     environment = Path(f"{tmp_path / 'runOnOffline'}.env").read_text()
-    assert re.search(r"^MTX_SOURCE_ID=[0-9]+$", environment, re.MULTILINE)
+    assert re.search(rf"^MTX_SOURCE_ID={UUID}$", environment, re.MULTILINE)
 
 
 async def test_with_publisher_grace_a_stream_without_publisher_is_ready_but_offline(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ async def test_commands_about_a_reader_that_has_left(tmp_path: Path) -> None:
         await reader.close()
         lines = await written(file, 2)
     assert lines == [first, first]
-    assert re.fullmatch(r"rtspSession [0-9]+ who%3Dme", first)
+    assert re.fullmatch(rf"rtspSession {UUID} who%3Dme", first)
 
 
 async def test_commands_about_a_connection(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ async def test_commands_about_a_connection(tmp_path: Path) -> None:
         (first,) = await written(file)
         await client.close()
         assert await written(file, 2) == [first, first]
-        assert re.fullmatch(rf"{app.port} rtspConn [0-9a-f-]{{36}}", first)
+        assert re.fullmatch(rf"{app.port} rtspConn {UUID}", first)
 
 
 async def test_a_command_about_an_end_is_ended_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

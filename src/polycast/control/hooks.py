@@ -12,6 +12,7 @@ from polycast.config.dialects.registry import dialect_of
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.control.commands import Command, CommandPool
+from polycast.control.ids import universal_id
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader
@@ -166,7 +167,12 @@ class Hooks(PathObserver):
 
     def _connection_variables(self, kind: str, identifier: str) -> Variables:
         no_path = dict.fromkeys(self._names.path, "")
-        return {**no_path, self._names.port: str(self._port()), "MTX_CONN_TYPE": kind, "MTX_CONN_ID": identifier}
+        return {
+            **no_path,
+            self._names.port: str(self._port()),
+            "MTX_CONN_TYPE": kind,
+            "MTX_CONN_ID": universal_id(identifier),
+        }
 
     # Commands
 
@@ -243,11 +249,19 @@ def _source_variables(path: Path) -> Variables:
     if publisher is None:
         return {}
     reference = publisher.reference()
-    return {"MTX_SOURCE_TYPE": reference.type, "MTX_SOURCE_ID": reference.id, "MTX_QUERY": quote_plus(publisher.query)}
+    return {
+        "MTX_SOURCE_TYPE": reference.type,
+        "MTX_SOURCE_ID": universal_id(reference.id),
+        "MTX_QUERY": quote_plus(publisher.query),
+    }
 
 
 def _reader_variables(reader: Reader, reference: Reference) -> Variables:
-    return {"MTX_READER_TYPE": reference.type, "MTX_READER_ID": reference.id, "MTX_QUERY": quote_plus(reader.query)}
+    return {
+        "MTX_READER_TYPE": reference.type,
+        "MTX_READER_ID": universal_id(reference.id),
+        "MTX_QUERY": quote_plus(reader.query),
+    }
 
 
 def _demand_variables(path: Path) -> Variables:

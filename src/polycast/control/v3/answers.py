@@ -1,11 +1,11 @@
-"""What the routes of API v3 have in common: answers, errors, pages of lists, ids."""
+"""What the routes of API v3 have in common: answers, errors, pages of lists."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -15,11 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 from polycast.control.errors import RequestError
 from polycast.control.requests import NOT_STORED
 
-MAXIMUM_BODY: Final = 10_000_000
 DEFAULT_PAGE_SIZE: Final = 100
 
 _MEDIA_TYPE: Final = "application/json; charset=utf-8"
-_NAMESPACE: Final = uuid.UUID("7f0f5c0e-9a65-4d3b-8b0e-52f7a1f6c3d4")
+Item = TypeVar("Item")
+
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -52,16 +52,17 @@ async def on_http_error(_: Request, raised: Exception) -> Response:
     return error(status, str(raised))
 
 
-def page_of(request: Request, items: Sequence[Any]) -> Response:
-    """Return the page of a list that the query asks for. Raises RequestError."""
+def page_of(request: Request, items: Sequence[Item], describe: Callable[[Item], Any] = lambda item: item) -> Response:
+    """Return the page of a list that the query asks for. Raises RequestError.
+
+    ``describe`` returns an item as the page has it.
+    """
     size = _number(request, "itemsPerPage", DEFAULT_PAGE_SIZE)
     if size < 1:
         raise RequestError(400, "invalid items per page")
-    number = _number(request, "page", 0)
-    start = number * size
-    return json_answer(
-        {"itemCount": len(items), "pageCount": -(-len(items) // size), "items": list(items[start : start + size])}
-    )
+    start = _number(request, "page", 0) * size
+    page = [describe(item) for item in items[start : start + size]]
+    return json_answer({"itemCount": len(items), "pageCount": -(-len(items) // size), "items": page})
 
 
 def _number(request: Request, name: str, default: int) -> int:
@@ -71,31 +72,6 @@ def _number(request: Request, name: str, default: int) -> int:
     if not _NUMBER.fullmatch(text):
         raise RequestError(400, f'strconv.ParseUint: parsing "{text[:32]}": invalid syntax')
     return int(text)
-
-
-async def body_of(request: Request) -> dict[str, Any]:
-    """Return the JSON object in the body. Raises RequestError."""
-    body = await request.body()
-    if len(body) > MAXIMUM_BODY:
-        raise RequestError(400, "size exceeds maximum allowed")
-    try:
-        value = msgspec.json.decode(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as raised:
-        raise RequestError(400, f"invalid JSON: {raised}") from None
-    if not isinstance(value, dict):
-        raise RequestError(400, "invalid JSON: the body must be an object")
-    return value
-
-
-def universal_id(identifier: str) -> str:
-    """Return the id of a session or connection as a UUID, which all ids are in API v3.
-
-    One that is none becomes one, always the same.
-    """
-    try:
-        return str(uuid.UUID(identifier))
-    except ValueError:
-        return str(uuid.uuid5(_NAMESPACE, identifier)) if identifier else ""
 
 
 def parsed_id(request: Request) -> str:

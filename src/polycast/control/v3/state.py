@@ -9,13 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from polycast.control.contract import MediaServer, SessionServer
+from polycast.control.ids import universal_id
 from polycast.control.traffic import Traffic
-from polycast.control.v3.answers import universal_id
 from polycast.control.v3.configuration import shown_name
 from polycast.control.v3.tracks import describe_track, label_of
 from polycast.hub.path import Path
 from polycast.hub.stats import Reference
-from polycast.items import ConnectionItem, SessionItem
+from polycast.items import SessionItem
 
 NOT_FOUND: Final = {"sessions": "session not found", "conns": "connection not found", "muxers": "muxer not found"}
 """The errors for an item that does not exist, by the end of the collection's name."""
@@ -63,20 +63,20 @@ def _reference(reference: Reference) -> dict[str, str]:
 
 def describe_items(server: SessionServer) -> list[dict[str, Any]]:
     """Return the items of a server, the oldest first."""
-    connections = server.connections()
+    connections: dict[str | None, list[str]] = {}
+    for key, connection in server.connections().items():
+        connections.setdefault(connection.session, []).append(universal_id(key))
     described = []
     for key, item in server.items().items():
         if isinstance(item, SessionItem):
-            described.append(_session(server, key, item, connections))
+            described.append(_session(server, key, item, connections.get(key, [])))
         else:
             created = getattr(item, "created", None)
             described.append({"path": key, "created": created, **server.item_fields(item)})
     return sorted(described, key=_age)
 
 
-def _session(
-    server: SessionServer, key: str, item: SessionItem, connections: Mapping[str, ConnectionItem]
-) -> dict[str, Any]:
+def _session(server: SessionServer, key: str, item: SessionItem, connections: list[str]) -> dict[str, Any]:
     described = {
         "id": universal_id(key),
         "created": item.created,
@@ -93,7 +93,7 @@ def _session(
         **server.item_fields(item),
     }
     if server.connections_collection:
-        described["conns"] = [universal_id(each) for each, found in connections.items() if found.session == key]
+        described["conns"] = connections
     return described
 
 
