@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -12,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 from polycast.config import to_jsonable
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
@@ -25,23 +24,10 @@ from polycast.control.events import EventHub
 from polycast.control.items import describe_path, describe_status
 from polycast.control.pages import PageData, page, static_file
 from polycast.control.requests import NOT_STORED, empty_response, error_response, json_response, read_map
+from polycast.control.routing import MAXIMUM_NAME, Endpoint, name_in, routes_of
 from polycast.control.traffic import Traffic
 from polycast.control.v3.routes import ApiV3
 from polycast.errors import ConfigurationError, PolycastError
-
-# Characters of a name in a URL; path names are shorter.
-MAXIMUM_NAME: Final = 1_024
-
-Handler = Callable[["Api", Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A row of the endpoint table."""
-
-    method: str
-    path: str
-    handler: Handler
 
 
 class Api:
@@ -56,16 +42,9 @@ class Api:
     def application(self) -> Starlette:
         """Return the ASGI application."""
 
-        def bind(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-            async def handle(request: Request) -> Response:
-                return await handler(self, request)
-
-            return handle
-
-        routes = [Route(row.path, bind(row.handler), methods=[row.method]) for row in ENDPOINTS]
         v3 = ApiV3(self._media_server, self._traffic, self._apply)
         application = Starlette(
-            routes=[*routes, Mount("/v3", v3.application())],
+            routes=[*routes_of(self, ENDPOINTS), Mount("/v3", v3.application())],
             exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error},
         )
         application.router.redirect_slashes = False
@@ -84,13 +63,13 @@ class Api:
         return await self._change(SetKeys(await read_map(request)))
 
     async def add_path(self, request: Request) -> Response:
-        return await self._change(AddPath(_name(request), await read_map(request)))
+        return await self._change(AddPath(name_in(request), await read_map(request)))
 
     async def edit_path(self, request: Request) -> Response:
-        return await self._change(EditPath(_name(request), await read_map(request)))
+        return await self._change(EditPath(name_in(request), await read_map(request)))
 
     async def remove_path(self, request: Request) -> Response:
-        return await self._change(RemovePath(_name(request)))
+        return await self._change(RemovePath(name_in(request)))
 
     async def replace_paths(self, request: Request) -> Response:
         return await self._change(ReplacePaths(await read_map(request)))
@@ -119,7 +98,7 @@ class Api:
         return json_response({"items": {name: describe_path(path, self._traffic) for name, path in paths.items()}})
 
     async def get_path(self, request: Request) -> Response:
-        name = _name(request)
+        name = name_in(request)
         path = self._media_server.hub.paths.get(name)
         if path is None:
             raise RequestError(404, f"path '{name}' does not exist")
@@ -174,13 +153,6 @@ class Api:
         if found is None:
             raise RequestError(404, "not found")
         return found
-
-
-def _name(request: Request) -> str:
-    name: str = request.path_params["name"]
-    if len(name) > MAXIMUM_NAME:
-        raise RequestError(400, f"the name is longer than {MAXIMUM_NAME} characters")
-    return name
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from polycast.config import path_to_jsonable, to_jsonable
@@ -18,9 +17,6 @@ HIDDEN: Final = "<redacted>"
 
 _PASSWORDS: Final = ("publishPass", "readPass")
 _USERS: Final = "authInternalUsers"
-
-Change = Callable[[Edit], Any]
-"""Applies an edit; raises RequestError."""
 
 
 def global_settings(configuration: Configuration) -> dict[str, Any]:
@@ -107,11 +103,6 @@ def delete_path(configuration: Configuration, name: str) -> Edit:
 def _check_exists(configuration: Configuration, name: str) -> None:
     if _loaded(configuration, name) not in configuration.paths:
         raise RequestError(404, "path not found")
-
-
-async def dumped(dump: Callable[[], Any]) -> Any:
-    """Return what ``dump`` returns; in a thread, as thousands of paths take tenths of a second."""
-    return await asyncio.to_thread(dump)
 
 
 def _changed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,37 +11,17 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from polycast._version import __version__
 from polycast.config.edits import Edit
 from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
+from polycast.control.requests import read_map
+from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.traffic import Traffic
 from polycast.control.v3 import configuration, state
-from polycast.control.v3.answers import (
-    body_of,
-    json_answer,
-    ok,
-    on_http_error,
-    on_request_error,
-    page_of,
-    parsed_id,
-)
-
-MAXIMUM_NAME: Final = 1_024
-"""Characters of a name in a URL; path names are shorter."""
-
-Handler = Callable[["ApiV3", Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A row of the endpoint table."""
-
-    method: str
-    path: str
-    handler: Handler
+from polycast.control.v3.answers import json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
+from polycast.hub.path import Path
 
 
 class ApiV3:
@@ -57,15 +37,9 @@ class ApiV3:
     def application(self) -> Starlette:
         """Return the ASGI application, whose paths begin behind ``/v3``."""
 
-        def bind(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-            async def handle(request: Request) -> Response:
-                return await handler(self, request)
-
-            return handle
-
-        routes = [Route(row.path, bind(row.handler), methods=[row.method]) for row in ENDPOINTS]
         return Starlette(
-            routes=routes, exception_handlers={HTTPException: on_http_error, RequestError: on_request_error}
+            routes=routes_of(self, ENDPOINTS),
+            exception_handlers={HTTPException: on_http_error, RequestError: on_request_error},
         )
 
     async def get_info(self, _: Request) -> Response:
@@ -79,20 +53,20 @@ class ApiV3:
 
     async def get_globals(self, _: Request) -> Response:
         running = self._media_server.configuration
-        return json_answer(await configuration.dumped(lambda: configuration.global_settings(running)))
+        return json_answer(await asyncio.to_thread(configuration.global_settings, running))
 
     async def patch_globals(self, request: Request) -> Response:
-        return await self._changed(configuration.set_globals(self._media_server.configuration, await body_of(request)))
+        return await self._changed(configuration.set_globals(self._media_server.configuration, await read_map(request)))
 
     async def get_path_defaults(self, _: Request) -> Response:
         return json_answer(configuration.path_defaults(self._media_server.configuration))
 
     async def patch_path_defaults(self, request: Request) -> Response:
-        return await self._changed(configuration.set_path_defaults(await body_of(request)))
+        return await self._changed(configuration.set_path_defaults(await read_map(request)))
 
     async def list_path_settings(self, request: Request) -> Response:
         running = self._media_server.configuration
-        return page_of(request, await configuration.dumped(lambda: configuration.paths(running)))
+        return page_of(request, await asyncio.to_thread(configuration.paths, running))
 
     async def get_path_settings(self, request: Request) -> Response:
         found = configuration.path(self._media_server.configuration, _name(request))
@@ -101,15 +75,15 @@ class ApiV3:
         return json_answer(found)
 
     async def add_path(self, request: Request) -> Response:
-        values = await body_of(request)
+        values = await read_map(request)
         return await self._changed(configuration.add_path(self._media_server.configuration, _name(request), values))
 
     async def patch_path(self, request: Request) -> Response:
-        values = await body_of(request)
+        values = await read_map(request)
         return await self._changed(configuration.edit_path(self._media_server.configuration, _name(request), values))
 
     async def replace_path(self, request: Request) -> Response:
-        values = await body_of(request)
+        values = await read_map(request)
         return await self._changed(configuration.replace_path(self._media_server.configuration, _name(request), values))
 
     async def delete_path(self, request: Request) -> Response:
@@ -122,23 +96,24 @@ class ApiV3:
     # Paths and sessions
 
     async def list_paths(self, request: Request) -> Response:
-        paths = sorted(self._media_server.hub.paths.items())
-        return page_of(request, [state.describe_path(self._media_server, path, self._traffic) for _, path in paths])
+        paths = sorted(self._media_server.hub, key=lambda path: path.name)
+        return page_of(request, paths, self._describe)
 
     async def get_path(self, request: Request) -> Response:
         path = self._media_server.hub.paths.get(_name(request))
         if path is None:
             raise RequestError(404, "path not found")
-        return json_answer(state.describe_path(self._media_server, path, self._traffic))
+        return json_answer(self._describe(path))
+
+    def _describe(self, path: Path) -> dict[str, Any]:
+        return state.describe_path(self._media_server, path, self._traffic)
 
     async def list_items(self, request: Request) -> Response:
         return page_of(request, self._items(request))
 
     async def get_item(self, request: Request) -> Response:
-        items = self._items(request)
-        key = "id" if items and "id" in items[0] else "path"
-        wanted = request.path_params["id"] if _is_by_name(request) else parsed_id(request)
-        found = next((item for item in items if item.get(key) == wanted), None)
+        key, wanted = ("path", request.path_params["id"]) if _is_by_name(request) else ("id", parsed_id(request))
+        found = next((item for item in self._items(request) if item.get(key) == wanted), None)
         if found is None:
             raise RequestError(404, _not_found(request))
         return json_answer(found)
@@ -167,20 +142,20 @@ class ApiV3:
         return next((each for each in self._media_server.servers.values() if each.collection == collection), None)
 
 
+def _name(request: Request) -> str:
+    name = name_in(request)
+    if not name:
+        raise RequestError(400, "invalid name")
+    return name
+
+
 def _is_by_name(request: Request) -> bool:
     return str(request.path_params["collection"]).endswith("muxers")
 
 
 def _not_found(request: Request) -> str:
     collection = str(request.path_params["collection"])
-    return next(text for end, text in state.NOT_FOUND.items() if collection.endswith(end))
-
-
-def _name(request: Request) -> str:
-    name: str = request.path_params["name"]
-    if not name or len(name) > MAXIMUM_NAME:
-        raise RequestError(400, "invalid name")
-    return name
+    return next((text for end, text in state.NOT_FOUND.items() if collection.endswith(end)), "item not found")
 
 
 ENDPOINTS: Final = (
