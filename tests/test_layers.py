@@ -77,7 +77,6 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "net/tls_transport.py:TlsTransport": 19,
     "net/udp.py:UdpSocket": 13,
     "protocols/hls/remuxer.py:Remuxer": 20,
-    "protocols/rtmp/connection.py:Connection": 13,
     "protocols/rtsp/source_receiver.py:SourceReceiver": 15,
     "protocols/webrtc/inbound.py:InboundMedia": 14,
     "protocols/webrtc/incoming.py:Incoming": 13,
