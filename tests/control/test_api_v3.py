@@ -20,6 +20,9 @@ from polycast.config.dialects.registry import MEDIAMTX
 from polycast.control.ids import universal_id
 from polycast.control.v3.tracks import LABELS, describe_track
 from polycast.media.codec import CODEC_TYPES, H264, MPEG4Audio, Opus
+from polycast.wire.rtmp.address import parse_url
+from polycast.wire.rtmp.client import ClientConnection, Mode
+from polycast.wire.rtmp.events import RequestAccepted
 
 
 @pytest.fixture
@@ -201,6 +204,24 @@ async def test_live_paths(it: Server) -> None:
     assert names == ["b/c", "cam", "live"]
 
 
+async def test_passwords_of_rtmp_clients_are_not_shown(it: Server) -> None:
+    """They are in the query of the URL."""
+    query = "user=me&pass=word&token=abc&who=me"
+    address = parse_url(f"rtmp://127.0.0.1/live/x?{query}")
+    engine = ClientConnection(address, Mode.PUBLISH, 0.0, seed=bytes(3072))
+    port = it.app.servers["RTMP"].ports["rtmpAddress"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    happened: list[Any] = []
+    while not any(isinstance(event, RequestAccepted) for event in happened):
+        writer.write(engine.data_to_send())
+        happened += engine.receive_data(await reader.read(65536), 0.0)
+    for version in ("v1", "v3"):
+        text = (await it.api.get(f"/{version}/rtmpconns/list")).text
+        assert "user=me&pass=***&token=***&who=me" in text
+        assert "word" not in text
+    writer.close()
+
+
 SESSION_FIELDS = {
     *("id", "created", "remoteAddr", "state", "path", "query", "user", "userAgent", "transport", "profile", "conns"),
     *("inboundBytes", "inboundRTPPackets", "inboundRTPPacketsLost", "inboundRTPPacketsInError"),
@@ -213,11 +234,11 @@ SESSION_FIELDS = {
 
 async def test_sessions_and_connections(it: Server) -> None:
     client = await it.rtsp()
-    await client.publish(it.url("live?who=me"))
+    await client.publish(it.url("live?who=me&pass=word"))
     (session,) = (await it.get("/v3/rtspsessions/list"))["items"]
     assert set(session) == SESSION_FIELDS
     assert uuid.UUID(session["id"])
-    assert (session["state"], session["path"], session["query"]) == ("publish", "live", "who=me")
+    assert (session["state"], session["path"], session["query"]) == ("publish", "live", "who=me&pass=***")
     assert (session["transport"], session["profile"], session["remoteAddr"]) == ("TCP", "AVP", client.address)
     (connection,) = (await it.get("/v3/rtspconns/list"))["items"]
     assert (connection["session"], connection["tunnel"]) == (session["id"], "none")

@@ -20,3 +20,8 @@ _SECRET_PARAMETER = re.compile(
 def redact(url: str) -> str:
     """Return a possibly invalid URL without the password and without secrets in its query."""
     return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"\1:{HIDDEN}@", url))
+
+
+def redact_query(query: str) -> str:
+    """Return the query of a URL, without ``?``, with its secrets hidden."""
+    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", f"?{query}")[1:]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final, Protocol
 
 from polycast.codecs.registry import reorders
+from polycast.config.redact import redact_query
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
@@ -225,7 +226,7 @@ class Session:
             address=self.remote_address,
             state=self.state,
             path=self.path.name,
-            query=self.query,
+            query=redact_query(self.query),
             user=self.user,
             user_agent=self.user_agent,
             transport="WebRTC",
