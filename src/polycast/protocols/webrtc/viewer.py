@@ -114,7 +114,7 @@ class Viewer(FrameReader):
             if outgoing is None:
                 continue
             form = PacketForm(track.format.payload_type, tag_size, is_framed)
-            if starts or not track.packets:
+            if starts or not track.packets or track.dropped_from is not None:
                 self._start(track, outgoing, form)
                 continue
             plan = track.outgoing.plan(batch, form, track.index_offset)
