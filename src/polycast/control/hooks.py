@@ -14,7 +14,6 @@ from polycast.config.schema import Configuration
 from polycast.control.commands import Command, CommandPool
 from polycast.control.ids import universal_id
 from polycast.hub.path import Path, PathObserver
-from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader
 from polycast.log import Log
 
@@ -130,19 +129,17 @@ class Hooks(PathObserver):
         self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, variables)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
-        reference = reader.reference()
-        if reference.id:  # the others are internal ones, not clients
-            configuration = path.configuration
-            variables = _reader_variables(reader, reference)
+        configuration = path.configuration
+        if configuration.run_on_read and _is_client(reader):
             restarts = configuration.run_on_read_restart
-            self._start("runOnRead", reader, configuration.run_on_read, path, variables, restarts=restarts)
+            text, variables = configuration.run_on_read, _reader_variables(reader)
+            self._start("runOnRead", reader, text, path, variables, restarts=restarts)
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         self._stop("runOnRead", reader)
-        reference = reader.reference()
-        if reference.id:
-            text = path.configuration.run_on_unread
-            self._run_once("runOnUnread", text, path, _reader_variables(reader, reference))
+        text = path.configuration.run_on_unread
+        if text and _is_client(reader):
+            self._run_once("runOnUnread", text, path, _reader_variables(reader))
 
     # Connections
 
@@ -256,7 +253,13 @@ def _source_variables(path: Path) -> Variables:
     }
 
 
-def _reader_variables(reader: Reader, reference: Reference) -> Variables:
+def _is_client(reader: Reader) -> bool:
+    """Whether a reader is a client; internal ones have no id."""
+    return bool(reader.reference().id)
+
+
+def _reader_variables(reader: Reader) -> Variables:
+    reference = reader.reference()
     return {
         "MTX_READER_TYPE": reference.type,
         "MTX_READER_ID": universal_id(reference.id),
