@@ -321,3 +321,12 @@ def test_the_library_returns_b_frames_in_their_order(encoder: str, codec: Codec)
 def test_what_can_be_made_of_what() -> None:
     assert BASELINE.can_be_made_of(H265())
     assert not BASELINE.can_be_made_of(MPEG4Audio())
+
+
+def test_pictures_whose_times_hardly_differ_are_converted() -> None:
+    """At 90,000 pictures a second, the bit rate would be more than the encoder takes."""
+    (frame,) = encode("mjpeg", MJPEG(), 1, {"strict": "unofficial"}, size=(1280, 720), pixels="yuvj420p")
+    transcoder = BASELINE.open(Track(0, MJPEG()))
+    count = video._RATE_PICTURES + 3
+    made = transcode(transcoder, [Frame(frame.units, pts, pts, key=True) for pts in range(count)])
+    assert (len(made), transcoder.errors, transcoder.problem) == (count, 0, "")

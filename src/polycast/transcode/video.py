@@ -33,6 +33,9 @@ SLICED_PIXELS: Final = 1280 * 720
 """Pixels from which on several cores encode a picture together."""
 MAXIMUM_THREADS: Final = 4
 
+MAXIMUM_RATE: Final = 240.0
+"""Pictures per second for which an encoder is opened at most: the times of a publisher may hardly differ, and x264 only
+takes bit rates up to a limit."""
 _USUAL_RATE: Final = 30.0
 _RATE_PICTURES: Final = 30
 """Pictures after which the rate is known."""
@@ -182,7 +185,7 @@ class _Rate:
         if self._first is None or pts - self._last > self._clock_rate:
             self._first, self._count = pts, 0
         elif self._count == _RATE_PICTURES:
-            self.known = self._count * self._clock_rate / (pts - self._first)
+            self.known = min(self._count * self._clock_rate / (pts - self._first), MAXIMUM_RATE)
             self._first, self._count = pts, 0
         self._last = pts
         self._count += 1
