@@ -39,6 +39,18 @@ async def skip_body(response: httpx2.Response) -> None:
             break
 
 
+async def read_beginning(response: httpx2.Response) -> bytes:
+    """Return the body of a streamed response as it was sent, or more than `MAXIMUM_ANSWER` bytes of a longer one."""
+    parts: list[bytes] = []
+    size = 0
+    async for data in response.aiter_raw():
+        size += len(data)
+        parts.append(data)
+        if size > MAXIMUM_ANSWER:
+            break
+    return b"".join(parts)
+
+
 class HttpClient:
     """Asks other servers something. Keeps connections for the next request; follows no redirections."""
 
@@ -78,7 +90,7 @@ class HttpClient:
             headers["Content-Type"] = "application/json"
         try:
             async with client.stream(method, url, content=body or None, headers=headers) as response:
-                return response.status_code, await _beginning(response)
+                return response.status_code, await read_beginning(response)
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise OSError(describe_http_failure(error)) from error
 
@@ -100,17 +112,6 @@ class HttpClient:
         except BaseException:
             self._clients.pop(fingerprint, None)
             raise
-
-
-async def _beginning(response: httpx2.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for data in response.aiter_raw():
-        size += len(data)
-        parts.append(data)
-        if size > MAXIMUM_ANSWER:
-            break
-    return b"".join(parts)
 
 
 def _make_client(fingerprint: str) -> httpx2.AsyncClient:

@@ -1,9 +1,16 @@
-"""The address of a session that a WHEP server names: what lies elsewhere gets no password."""
+"""The HTTP side of WHIP and WHEP: sessions on another server get no password, and answers are limited."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import contextlib
 
+import pytest
+from tests.support.listeners import serving
+from tests.support.waiting import PATIENCE
+
+from polycast.net.http_client import MAXIMUM_ANSWER
+from polycast.protocols.pull import PullError
 from polycast.protocols.webrtc.signalling_client import SignallingClient
 
 
@@ -31,3 +38,54 @@ async def test_the_address_of_a_session(location: str, expected: str) -> None:
         assert client._own_address(location) == expected
     finally:
         await client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("201 Created", f"the answer is larger than {MAXIMUM_ANSWER} bytes"), ("400 Bad Request", "bad status code: 400")],
+)
+async def test_an_answer_without_end(status: str, reason: str) -> None:
+    """It is neither waited for nor held in memory."""
+    sent = 0
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Type: application/sdp\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 * 1024 * 1024:
+                writer.write(bytes(65536))
+                await writer.drain()
+                sent += 65536
+        writer.close()
+        gone.set()
+
+    async with serving(serve) as port:
+        client = SignallingClient(f"whip://127.0.0.1:{port}/cam/whip", "", "", PATIENCE)
+        try:
+            with pytest.raises(PullError) as failure:
+                await client.offer(b"v=0\r\n")
+        finally:
+            await client.close()
+        assert str(failure.value) == reason
+        await asyncio.wait_for(gone.wait(), PATIENCE)
+        assert sent < 64 * 1024 * 1024, "the client reads to the end"
+
+
+async def test_a_refusal_with_nested_json() -> None:
+    """Python's parser gives up with a RecursionError."""
+    body = b"[" * 100_000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+
+    async with serving(serve) as port:
+        client = SignallingClient(f"whip://127.0.0.1:{port}/cam/whip", "", "", PATIENCE)
+        try:
+            with pytest.raises(PullError, match=r"^bad status code: 400$"):
+                await client.offer(b"v=0\r\n")
+        finally:
+            await client.close()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from polycast.config.redact import redact
 from polycast.net.dial import client_context
-from polycast.net.http_client import describe_http_failure
+from polycast.net.http_client import MAXIMUM_ANSWER, describe_http_failure, read_beginning, skip_body
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 
 if TYPE_CHECKING:
     import httpx2
 
-MAXIMUM_ANSWER_SIZE: Final = 128 * 1024
-"""Bytes of an answer."""
 USER_AGENT: Final = "polycast"
 _SCHEMES: Final = {"whep": "http", "wheps": "https", "whip": "http", "whips": "https"}
 _SDP: Final = "application/sdp"
@@ -55,7 +54,7 @@ class SignallingClient:
             context = client_context(fingerprint)
         except ValueError as error:
             raise PullError(str(error)) from error
-        headers = {"User-Agent": USER_AGENT}
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}  # bodies are used as they are sent
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         token = bearer_token or (password if not user else "")
         if token:
@@ -70,22 +69,23 @@ class SignallingClient:
 
     async def offer(self, sdp: bytes) -> bytes:
         """Send an offer; return the answer. Raises PullError."""
-        response = await self._request("POST", self._address, sdp)
+        response, body = await self._post(sdp)
         if response.status_code != 201:
-            raise PullError(f"bad status code: {response.status_code}{_reason(response)}")
+            raise PullError(f"bad status code: {response.status_code}{_reason(body)}")
         kind = response.headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() != _SDP:
             raise PullError(f"bad Content-Type: expected '{_SDP}', got '{kind}'")
-        if len(response.content) > MAXIMUM_ANSWER_SIZE:
-            raise PullError(f"the answer is larger than {MAXIMUM_ANSWER_SIZE} bytes")
+        if len(body) > MAXIMUM_ANSWER:
+            raise PullError(f"the answer is larger than {MAXIMUM_ANSWER} bytes")
         self._session = self._own_address(response.headers.get("location", ""))
-        return response.content
+        return body
 
     async def close(self) -> None:
         """End the session on the server if it was created; errors no longer matter."""
         try:
             if self._session:
-                await self._client.delete(self._session)
+                async with self._client.stream("DELETE", self._session) as response:
+                    await skip_body(response)
         except (self._library.HTTPError, self._library.InvalidURL):
             pass
         finally:
@@ -101,20 +101,23 @@ class SignallingClient:
         except ValueError:  # no HTTP address
             return ""
 
-    async def _request(self, method: str, address: str, body: bytes) -> httpx2.Response:
-        library = self._library
+    async def _post(self, sdp: bytes) -> tuple[httpx2.Response, bytes]:
+        """Return the response to an offer and its body, or the beginning of one that is too large."""
+        library, address = self._library, self._address
+        headers = {"Content-Type": _SDP}
         try:
-            return await self._client.request(method, address, content=body, headers={"Content-Type": _SDP})
+            async with self._client.stream("POST", address, content=sdp, headers=headers) as response:
+                return response, await read_beginning(response)
         except library.TimeoutException as error:
             raise PullError(f"no answer in time ({address})") from error
         except (library.HTTPError, library.InvalidURL) as error:
             raise PullError(f"{describe_http_failure(error)} ({address})") from error
 
 
-def _reason(response: httpx2.Response) -> str:
+def _reason(body: bytes) -> str:
     """The server's error text, if it has the same format as Polycast's."""
     try:
-        text = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
+        text = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return f" ({str(text)[:200]})"
