@@ -48,7 +48,13 @@ from polycast.wire.rtmp.messages import (
     WindowAcknowledgementSize,
 )
 from polycast.wire.rtmp.muxer import Muxer
-from polycast.wire.rtmp.server import MAXIMUM_EARLY_SIZE, PLAY_REFUSED, PUBLISH_REFUSED, ServerConnection
+from polycast.wire.rtmp.server import (
+    MAXIMUM_EARLY_SIZE,
+    MAXIMUM_USER_AGENT,
+    PLAY_REFUSED,
+    PUBLISH_REFUSED,
+    ServerConnection,
+)
 from polycast.wire.rtmp.states import State
 
 
@@ -314,6 +320,10 @@ def test_a_client_that_sends_media_before_it_was_accepted() -> None:
     deadline = server.next_timeout()
     assert deadline == 2.0
     assert [type(event) for event in server.handle_timeout(deadline)] == [TracksKnown, FrameReceived]
+
+
+def test_little_of_the_name_of_a_client_is_kept() -> None:
+    assert connected({"flashVer": "Lavf/" + "x" * 100_000}).user_agent == "Lavf/" + "x" * (MAXIMUM_USER_AGENT - 5)
 
 
 def test_early_media_is_limited() -> None:

@@ -54,6 +54,9 @@ MESSAGE_OVERHEAD = 200
 MAXIMUM_STREAM_KEY_SIZE = 2_048
 """Characters of a stream key or an application name, including the query; browsers limit URLs similarly."""
 
+MAXIMUM_USER_AGENT = 256
+"""Characters of a client's name that are kept."""
+
 PUBLISH_REFUSED = "NetStream.Publish.BadName"
 """GStreamer interprets it as "somebody is already publishing there"."""
 
@@ -124,7 +127,7 @@ class ServerConnection(Connection):
             "status", "NetConnection.Connect.Success", "Connection succeeded.", objectEncoding=object_encoding
         )
         self._send(Command("_result", command.transaction_id, properties, (information,)))
-        self.user_agent = text_member(values, "flashVer")
+        self.user_agent = text_member(values, "flashVer")[:MAXIMUM_USER_AGENT]
         encoding = int(object_encoding == 3) * 3
         return [ConnectRequested(self.app, self._tc_url, encoding, self.user_agent, self.capabilities, values)]
 
