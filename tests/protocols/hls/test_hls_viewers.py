@@ -15,6 +15,7 @@ from tests.support.tokens import Issuer, key_set
 from polycast.config.authentication import Action, InternalUser, Permission
 from polycast.hub.access_request import AccessRequest, PlainCredentials
 from polycast.log import Log
+from polycast.net.http.request import MAXIMUM_USER_AGENT
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.hls import viewers as viewers_module
@@ -135,6 +136,12 @@ async def test_a_player_with_cookies() -> None:
         await it.get("/cam/stream.m3u8", 401, x_forwarded_for="192.0.2.1", **kept)
         await it.get("/cam/stream.m3u8", 401, cookie="hlsSession=" + "0" * 36)
         assert it.server.kick("nobody") is False
+
+
+async def test_an_external_server_is_told_the_beginning_of_a_long_name() -> None:
+    async with deciding("http") as (it, decider):
+        await start(it, "/cam/index.m3u8", **{"authorization": BASIC, "user-agent": "x" * 10_000})
+        assert decider.asked[0]["userAgent"] == "x" * MAXIMUM_USER_AGENT
 
 
 async def test_a_player_that_sends_credentials_with_each_request() -> None:

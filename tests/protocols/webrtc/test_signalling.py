@@ -11,9 +11,11 @@ import pytest
 from tests.hub.support import Packets
 from tests.protocols.webrtc.support import Fixture, running
 
+from polycast.hub.access_request import AccessRequest
 from polycast.hub.stats import Reference
 from polycast.media.codec import H264, H265, VP8, MPEG4Audio
 from polycast.media.track import Track
+from polycast.net.http.request import MAXIMUM_USER_AGENT
 from polycast.protocols.webrtc import server as server_module
 from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target
 from polycast.wire.webrtc.description import parse_description, parse_fragment
@@ -185,6 +187,20 @@ async def test_credentials(credentials: dict[str, object]) -> None:
         accepted = await fixture.http.post("/cam/whip", content=PUBLISH, **arguments)  # type: ignore[arg-type]
         assert accepted.status_code == 201
         assert [item.user for item in fixture.server.sessions().values()] == ["u"]
+
+
+async def test_who_decides_is_told_the_beginning_of_a_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as fixture:
+        asked: list[AccessRequest] = []
+        authorize = fixture.app.hub.authorize
+
+        async def check(request: AccessRequest) -> str:
+            asked.append(request)
+            return await authorize(request)
+
+        monkeypatch.setattr(fixture.app.hub, "authorize", check)
+        await fixture.http.post("/cam/whip", content=PUBLISH, headers={**SDP, "User-Agent": "x" * 10_000})
+        assert [request.user_agent for request in asked] == ["x" * MAXIMUM_USER_AGENT]
 
 
 @pytest.mark.parametrize("query", ["&".join(["a=b"] * 100), "%ff=%fe", "user=%00&pass=%0a", "&&;&=="])

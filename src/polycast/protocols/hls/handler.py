@@ -19,7 +19,7 @@ from polycast.media.track import Track
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
-from polycast.net.http.request import client_of, http_credentials
+from polycast.net.http.request import client_of, http_credentials, user_agent_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.configuration import HlsConfiguration
@@ -458,5 +458,5 @@ class RequestHandler:
             PlainCredentials(*http_credentials(request)),
             asks_again=True,
             protocol="hls",
-            user_agent=request.fields.get(b"user-agent", b"").decode("latin-1"),
+            user_agent=user_agent_of(request),
         )

@@ -287,7 +287,7 @@ class SignallingHandler:
                     credentials,
                     asks_again=True,
                     protocol="webrtc",
-                    user_agent=transaction.request.fields.get(b"user-agent", b"").decode("latin-1"),
+                    user_agent=user_agent_of(transaction.request),
                 )
             )
         except AccessDenied as denied:
