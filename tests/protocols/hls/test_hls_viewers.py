@@ -215,8 +215,8 @@ async def test_addresses_alone_make_no_session_for_each_file() -> None:
         assert len(it.server.handler.viewers) == 0
 
 
-def request(path: str = "cam", user: str = "u") -> AccessRequest:
-    return AccessRequest(Action.READ, path, "", "192.0.2.1", PlainCredentials(user, "p"))
+def request(path: str = "cam", user: str = "u", query: str = "", token: str = "") -> AccessRequest:
+    return AccessRequest(Action.READ, path, query, "192.0.2.1", PlainCredentials(user, "p", token))
 
 
 def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +231,18 @@ def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> No
     assert viewers.find_same(request(user="1"), 9.0) is None
     assert viewers.find_same(request(user="5"), 9.0) is not None
     assert viewers.find_same(request(path="other", user="5"), 9.0) is None
+
+
+@pytest.mark.parametrize("field", ["query", "user", "token"])
+def test_what_viewers_have_sent_is_limited_in_all(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setattr(viewers_module, "MAXIMUM_SIZE", 100_000)
+    viewers = Viewers()
+    added = [viewers.add(request(**{field: f"{number:040000}"}), float(number)) for number in range(6)]
+    assert len(viewers) == 2
+    for viewer in added:
+        viewers.remove(viewer)
+        viewers.remove(viewer)
+    assert len(viewers) == len(viewers._by_credentials) == viewers._size == 0
 
 
 def test_every_address_of_a_playlist_gets_the_query() -> None:

@@ -30,6 +30,9 @@ IDLE_SECONDS: Final = 60.0
 # Viewers of all streams that are remembered; those who were away for longest are forgotten first.
 MAXIMUM_VIEWERS: Final = 20_000
 
+# Characters of their queries and credentials together: with a token of 3 KiB, there is room for all.
+MAXIMUM_SIZE: Final = 64 * 1024 * 1024
+
 # Sent to the path of the stream only; also from pages of other sites, over HTTPS.
 _ATTRIBUTES: Final = "; SameSite=None; Secure; Partitioned; HttpOnly"
 
@@ -43,13 +46,15 @@ _ADDRESS: Final = re.compile(rb'^([^#\r\n][^\r\n]*)|(URI="[^"\r\n]*)', re.MULTIL
 class Viewer:
     """A viewer of a stream."""
 
-    __slots__ = ("access", "id", "is_trusted", "secret", "used")
+    __slots__ = ("access", "id", "is_trusted", "secret", "size", "used")
 
     def __init__(self, access: AccessRequest, now: float) -> None:
         self.id = str(uuid.uuid4())
         self.secret = str(uuid.uuid4())
         self.access = access
         """What was allowed: asked again after a change of the settings."""
+        self.size = len(access.query) + sum(map(len, access.credentials.plain())) + len(access.credentials.token)
+        """Characters of the query and the credentials."""
         self.is_trusted = True
         """Whether the settings have not changed since."""
         self.used = now
@@ -64,6 +69,8 @@ class Viewers:
         """By secret, in the order of their last requests."""
         self._by_credentials: dict[tuple[object, ...], Viewer] = {}
         """Those who send credentials with each request."""
+        self._size = 0
+        """Characters of what they sent, over all viewers."""
 
     def __len__(self) -> int:
         return len(self._viewers)
@@ -72,10 +79,11 @@ class Viewers:
         """Return a new viewer, who was authorised."""
         viewer = Viewer(access, now)
         self._viewers[viewer.secret] = viewer
+        self._size += viewer.size
         key = _key(access)
         if key is not None:
             self._by_credentials[key] = viewer
-        if len(self._viewers) > MAXIMUM_VIEWERS:
+        while len(self._viewers) > MAXIMUM_VIEWERS or self._size > MAXIMUM_SIZE:
             self.remove(next(iter(self._viewers.values())))
         return viewer
 
@@ -101,7 +109,9 @@ class Viewers:
 
     def remove(self, viewer: Viewer) -> None:
         """Forget a viewer, who then has to authenticate again."""
-        self._viewers.pop(viewer.secret, None)
+        if self._viewers.pop(viewer.secret, None) is None:
+            return
+        self._size -= viewer.size
         key = _key(viewer.access)
         if key is not None and self._by_credentials.get(key) is viewer:
             del self._by_credentials[key]
