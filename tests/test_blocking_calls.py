@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx2
 import trustme
 from polycast.app import Application
-from polycast.config import load_bytes
+from polycast.config import load, load_bytes
 from polycast.log import LogOutput
 
 KEYS = '''
@@ -114,11 +114,19 @@ async def until(condition):
         while not condition():
             await asyncio.sleep(0.01)
 
+async def add_included(app, name):
+    Path("conf.d", f"{name}.yml").write_text(f"paths: {{{name}: }}")
+    await until(lambda: name in app.hub.paths)
+
 async def main():
     global is_watching
     write_certificate()
-    app = Application(load_bytes(BEFORE.encode(), {}), log_output=LogOutput(logging.getLogger("polycast")))
+    Path("server.yml").write_text(BEFORE + "include: conf.d/*.yml")
+    Path("conf.d").mkdir()
+    app = Application(load("server.yml", {}), log_output=LogOutput(logging.getLogger("polycast")))
     await app.start()
+    for name in "gh":  # the second one is found by what the first one started, which imports modules
+        await add_included(app, name)
     new = load_bytes(AFTER.encode(), {}).configuration
     is_watching = True
     await app.reload(new)
@@ -132,6 +140,7 @@ async def main():
             server._certificate._next_check = 0.0
             server._on_timer()
     await until(lambda: Path("localhost.log").read_text().count("the certificate was reloaded") == 4)
+    await add_included(app, "i")
     await app.stop()
     is_watching = False
     print(json.dumps(sorted(found)))

@@ -79,10 +79,11 @@ async def _events(path: Path, patterns: Patterns) -> AsyncGenerator[None]:
     """Yield once at the start, and after each event in a directory on the way to the file or to an included one."""
     from watchfiles import awatch
 
-    stamp = _stamps(path, patterns())  # before the content is read, so that later changes are detected
+    # In threads, because there may be many included files.
+    stamp = await asyncio.to_thread(_stamps, path, patterns())  # before the content is read, to detect later changes
     yield
     while True:
-        directories = _directories(path, patterns())
+        directories = await asyncio.to_thread(_directories, path, patterns())
         watching = awatch(
             *directories,
             recursive=False,
@@ -94,11 +95,11 @@ async def _events(path: Path, patterns: Patterns) -> AsyncGenerator[None]:
         try:
             async with aclosing(watching):
                 async for _ in watching:
-                    new = _stamps(path, patterns())
+                    new = await asyncio.to_thread(_stamps, path, patterns())
                     if new != stamp:
                         stamp = new
                         yield
-                    if _directories(path, patterns()) != directories:
+                    if await asyncio.to_thread(_directories, path, patterns()) != directories:
                         yield
                         break
         except (OSError, RuntimeError):
