@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polycast.config import Configuration, Duration, Encryption, PathConfiguration, Size, load, load_bytes, replace
+from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.config.dialects.polycast import POLYCAST
 from polycast.errors import ConfigurationError
@@ -73,6 +74,16 @@ def test_all_paths() -> None:
     assert configured("paths: {all: {readUser: a, readPass: b}}", RTSP_PATHS_ALL_FALLBACK="/x").paths == {
         "~^.*$": PathConfiguration(read_user="a", read_pass="b", fallback="/x")
     }
+
+
+@pytest.mark.parametrize("name", ["all", "all_others", "~^.*$"])
+@pytest.mark.parametrize("dialect", [MEDIAMTX, POLYCAST])
+def test_an_error_of_all_paths_names_the_variable(name: str, dialect: Dialect) -> None:
+    variable = f"{dialect.prefixes[-1]}PATHS_ALL_SOURCEONDEMAND"
+    content = f"paths: {{'{name}': {{sourceOnDemand: no}}}}"
+    with pytest.raises(ConfigurationError, match="is useless when source is 'publisher'") as caught:
+        load_bytes(content.encode(), {variable: "yes"}, dialect=dialect)
+    assert caught.value.place == variable
 
 
 def test_names_may_have_a_minus_but_no_lower_case() -> None:

@@ -114,6 +114,7 @@ class _Source:
         self.values: Any = {}
         self.warnings: list[str] = []
         self.variables: Mapping[str, str] = {}
+        self.names_of_all: tuple[str, ...] = ()
         self.included = Included(())
 
     def include(self, environment: Mapping[str, str], collector: ErrorCollector) -> None:
@@ -128,7 +129,7 @@ class _Source:
     def position(self, error: ConfigurationError) -> tuple[int, int]:
         if any(key[-1].endswith(("User", "Pass")) for key in error.keys):
             error.message += "".join(f"; {warning}" for warning in self.warnings if "begins with #" in warning)
-        return locate(error, self.values, self.variables, self.name)
+        return locate(error, self.values, self.variables, self.name, self.names_of_all)
 
 
 def _read(
@@ -146,6 +147,7 @@ def _read(
         raise ConfigurationError(f"the file is encrypted; put its key into the environment variable {KEY_VARIABLE}")
     source.include(environment, collector)
     reading = Reading(dialect or chosen_dialect(source.name, source.values, environment), collector)
+    source.names_of_all = reading.dialect.names_of_all
     parsed = parse_configuration(source.values, reading)
     applied = apply_environment(parsed, environment, reading)
     source.variables = applied.variables

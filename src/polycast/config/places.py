@@ -13,19 +13,21 @@ from polycast.errors import ConfigurationError
 _NAMES_OF_ALL: Final = (ALL_PATHS_ALIAS, ALL_OTHERS, ALL_PATHS)
 
 
-def locate(error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str) -> tuple[int, int]:
+def locate(
+    error: ConfigurationError, values: Any, variables: Mapping[str, str], name: str, names_of_all: tuple[str, ...]
+) -> tuple[int, int]:
     """Set place and line of an error to those of the first of its settings that was set explicitly.
 
     Returns a value by which errors are sorted: those of the whole file, then by line, then those of variables.
 
     ``values`` is the content of the file, ``variables`` the environment variable of each setting that was set by one
-    (named as in ``convert.given_keys``), and ``name`` the name of the file.
+    (named as in ``convert.given_keys``), ``name`` the name of the file, and ``names_of_all`` those of its dialect.
     """
     if error.place:
         return 2, 0
     for key in error.keys if not error.line else ():
         # A variable overrides the file.
-        variable = variables.get(given_path_key(key[1], key[2]) if len(key) > 2 else ".".join(key))
+        variable = variables.get(given_path_key(key[1], key[2], names_of_all) if len(key) > 2 else ".".join(key))
         if variable is not None:
             error.place = variable
             return 2, 0
