@@ -58,12 +58,13 @@ def _address_errors(key: str, url: str) -> Iterator[ConfigurationError]:
         )
 
 
-def path_access_errors(configuration: Configuration, path: PathConfiguration) -> Iterator[tuple[str, str, str]]:
-    """Yield (text of the error, key of the path, global key) for each key that cannot be combined with a global one."""
-    is_external = bool(configuration.external_authentication_url)
-    deciding = "externalAuthenticationURL" if is_external else _deciding_key(configuration)
-    if not deciding:
-        return
+def deciding_key_for_paths(configuration: Configuration) -> str:
+    """Return the key with which paths cannot have users or addresses of their own; empty if there is none."""
+    return "externalAuthenticationURL" if configuration.external_authentication_url else _deciding_key(configuration)
+
+
+def path_access_errors(path: PathConfiguration, deciding: str) -> Iterator[tuple[str, str]]:
+    """Yield (text of the error, key of the path) for each key that cannot be combined with the global one."""
     for key, value in (
         ("publishUser", path.publish_user),
         ("publishIPs", path.publish_ips),
@@ -71,4 +72,4 @@ def path_access_errors(configuration: Configuration, path: PathConfiguration) ->
         ("readIPs", path.read_ips),
     ):
         if value:
-            yield f"'{key}' can't be used with '{deciding}', which decides alone (remove one of them)", key, deciding
+            yield f"'{key}' can't be used with '{deciding}', which decides alone (remove one of them)", key

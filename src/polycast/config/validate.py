@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 
-from polycast.config.access_rules import access_errors, path_access_errors
+from polycast.config.access_rules import access_errors, deciding_key_for_paths, path_access_errors
 from polycast.config.declarations import SourceKind, declared_sections
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import dialect_of
@@ -72,12 +73,13 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
     yield from _general_errors(configuration, dialect)
     for section in declared_sections():
         yield from configuration[section].broken_rules(dialect)
+    deciding = deciding_key_for_paths(configuration)
     for name, path in configuration.paths.items():
         shown = dialect.names_of_all[0] if name == ALL_PATHS else name
         for error in _path_errors(name, path, dialect):
             yield error.within("paths", shown)
-        for text, key, other in path_access_errors(configuration, path):
-            yield ConfigurationError(text, ("paths", shown, key), (other,))
+        for text, key in path_access_errors(path, deciding) if deciding else ():
+            yield ConfigurationError(text, ("paths", shown, key), (deciding,))
 
 
 def _effective_paths(
@@ -114,6 +116,12 @@ def _with_defaults(fields: Mapping[str, Field], dialect: Dialect) -> list[Field]
         and not field.zero_is_a_value
         and (dialect.empty_is_default or field.canonical in dialect.empty_defaults)
     ]
+
+
+@cache
+def _limited_path_fields() -> tuple[Field, ...]:
+    """Return the settings of a path that `_number_errors` checks; there may be thousands of paths."""
+    return tuple(field for field in path_fields().values() if field.kind in (DURATION, INTEGER, PORT, ADDRESS))
 
 
 def _number_errors(field: Field, value: Any) -> Iterator[ConfigurationError]:
@@ -162,7 +170,7 @@ def _half_credentials(what: str, prefix: str, *, has_user: bool) -> Configuratio
 
 def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterator[ConfigurationError]:
     yield from _name_errors(name)
-    for field in path_fields().values():
+    for field in _limited_path_fields():
         yield from _number_errors(field, getattr(path, field.name))
     for source in path.sources:
         yield from _source_errors(name, path, source, dialect)
