@@ -43,6 +43,13 @@ def test_a_plain_name_has_no_pattern() -> None:
     assert compile_path_pattern("cam1") is None
 
 
+def test_names_do_not_displace_compiled_expressions() -> None:
+    pattern = compile_path_pattern("~^cam")
+    for number in range(5000):
+        compile_path_pattern(f"cam{number}")
+    assert compile_path_pattern("~^cam") is pattern
+
+
 @pytest.mark.parametrize(
     ("name", "matching", "other"),
     [

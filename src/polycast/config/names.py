@@ -49,16 +49,18 @@ def is_pattern(name: str) -> bool:
     return name.startswith("~")
 
 
-@lru_cache(maxsize=4096)
 def compile_path_pattern(name: str) -> Pattern | None:
     """The compiled expression of a ``~...`` entry, or None for an entry that names one path.
 
     Use ``search``: as in rtsp-simple-server, a pattern is anchored only by ``^`` and ``$``.
     Raises ConfigurationError if the expression is not valid.
     """
-    if not is_pattern(name):
-        return None
+    return _compiled(name[1:]) if is_pattern(name) else None
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> Pattern:
     try:
-        return compile_expression(name[1:])
+        return compile_expression(expression)
     except ExpressionError as error:
-        raise ConfigurationError(f"invalid regular expression: {name[1:]} ({error})") from error
+        raise ConfigurationError(f"invalid regular expression: {expression} ({error})") from error
