@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import msgspec
 
 from polycast.config.fields import configuration_fields, path_fields
@@ -37,6 +39,10 @@ def changed_paths(old: Configuration, new: Configuration) -> PathChanges:
 
 def restarts_path(old: PathConfiguration, new: PathConfiguration) -> bool:
     """Whether a change of a path's settings interrupts its stream."""
-    return old != new and any(
-        field.change != LIVE and field.of(old) != field.of(new) for field in path_fields().values()
-    )
+    return old != new and any(getattr(old, name) != getattr(new, name) for name in _restarting_fields())
+
+
+@cache
+def _restarting_fields() -> tuple[str, ...]:
+    # There may be thousands of paths to compare, on the loop.
+    return tuple(field.name for field in path_fields().values() if field.change != LIVE)

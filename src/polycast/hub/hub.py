@@ -68,7 +68,7 @@ class Hub:
                 self._patterns.append((pattern, entry))
         for path in list(self._paths.values()):
             try:
-                entry, groups = self.find_entry(path.name)
+                entry, groups = self._entry_of(path.name)
             except PathNotConfigured:
                 self._close(path, "the path was removed from the configuration")
                 continue
@@ -90,6 +90,9 @@ class Hub:
             check_path_name(name)
         except ConfigurationError as error:
             raise InvalidPathName(f"invalid path name: {error} ({name})") from None
+        return self._entry_of(name)
+
+    def _entry_of(self, name: str) -> tuple[PathEntry, tuple[str, ...]]:
         entry = self._exact.get(name)
         if entry is not None:
             return entry, ()
