@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -216,3 +217,9 @@ async def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     with pytest.raises(OSError, match=r"'camera\.example' has no address"):
         await dial.connect(Client, "camera.example", 554)
+
+
+@pytest.mark.parametrize("host", ["camera..example", f"{64 * 'a'}.example"])
+async def test_what_is_no_name(host: str) -> None:
+    with pytest.raises(OSError, match=f"the name '{re.escape(host)}' cannot be resolved: not a valid name"):
+        await dial.connect(Client, host, 554)

@@ -45,6 +45,11 @@ def test_name_that_does_not_exist() -> None:
         open_tcp_listener("host.invalid", 0)
 
 
+def test_what_is_no_name() -> None:
+    with pytest.raises(OSError, match=r"listen on no\.\.name:0: not a valid name"):
+        open_tcp_listener("no..name", 0)
+
+
 def test_address_of_another_machine() -> None:
     with pytest.raises(OSError, match=r"listen on 192\.0\.2\.1:0: "):
         open_tcp_listener("192.0.2.1", 0)

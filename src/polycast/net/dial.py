@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 
 import aiohappyeyeballs
 
+from polycast.net.names import looking_up
 from polycast.net.tls_handshake import TlsHandshake
 
 # Seconds that an address gets before the next one is tried beside it (RFC 8305 section 5 recommends 250 ms).
@@ -175,7 +176,8 @@ def _reason_of_address(match: re.Match[str]) -> str:
 
 async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_AddressInfo]:
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with looking_up():
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise OSError(error.errno, f"the name '{host}' cannot be resolved: {error.strerror}") from None
     families: dict[int, list[_AddressInfo]] = {}

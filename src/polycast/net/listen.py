@@ -7,6 +7,8 @@ import errno
 import os
 import socket
 
+from polycast.net.names import looking_up
+
 # Connections that may wait to be accepted; Linux lowers it to net.core.somaxconn.
 BACKLOG = 4_096
 
@@ -66,7 +68,8 @@ def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
 
 def _resolve(kind: socket.SocketKind, host: str, port: int) -> list[tuple[int, str]]:
     try:
-        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
+        with looking_up():
+            found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise OSError(f"listen on {host}:{port}: {error.strerror}") from None
     return [(family, str(sockaddr[0])) for family, _, _, _, sockaddr in found]

@@ -16,7 +16,7 @@ from polycast.hub.stats import Reference
 from polycast.media.codec import H264, H265, VP8, MPEG4Audio
 from polycast.media.track import Track
 from polycast.net.http.request import MAXIMUM_USER_AGENT
-from polycast.protocols.webrtc import server as server_module
+from polycast.protocols.webrtc import names
 from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target
 from polycast.wire.webrtc.description import parse_description, parse_fragment
 
@@ -51,16 +51,19 @@ async def test_additional_hosts_are_resolved_beside_the_loop_and_not_waited_for_
             await asyncio.get_running_loop().create_future()
         if host == "wrong.example":
             raise socket.gaierror("Name or service not known")
+        if host == "no..name":
+            host.encode("idna")
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (host, 0))] * 2
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    monkeypatch.setattr(server_module, "RESOLVE_SECONDS", 0.01)
-    hosts = ["slow.example", "wrong.example", "192.0.2.9", "192.0.2.8"]
+    monkeypatch.setattr(names, "RESOLVE_SECONDS", 0.01)
+    hosts = ["slow.example", "wrong.example", "no..name", "192.0.2.9", "192.0.2.8"]
     async with running(webrtcAdditionalHosts=hosts, webrtcIPsFromInterfaces=False) as fixture:
         assert [candidate.address for candidate in fixture.server.candidates()] == ["192.0.2.9", "192.0.2.8"]
         failed = "webrtcAdditionalHosts: '{}' cannot be resolved: {}"
         assert fixture.log.find(failed.format("slow.example", "no answer within 0.01 s"))
         assert fixture.log.find(failed.format("wrong.example", "Name or service not known"))
+        assert fixture.log.find(failed.format("no..name", rf"\[Errno {socket.EAI_NONAME}\] not a valid name"))
 
 
 async def test_preflight_needs_no_credentials() -> None:

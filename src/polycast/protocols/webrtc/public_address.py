@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from polycast.errors import RemoteProtocolError
 from polycast.log import Log
 from polycast.net.address import join_host_port
+from polycast.protocols.webrtc.names import look_up
 from polycast.wire.webrtc.stun import SocketAddress, parse_message
 from polycast.wire.webrtc.stun_client import StunClient
 
 DEFAULT_PORT: Final = 3478
 """RFC 8489 section 7."""
-RESOLVE_SECONDS: Final = 5.0
-"""Seconds to look up the name of a server."""
 RETRY_SECONDS: Final = 30.0
 """Seconds until names are looked up again if no server is known."""
 
@@ -90,15 +88,8 @@ class PublicAddress:
     async def _resolve(self, url: str) -> list[SocketAddress]:
         """Return an IPv4 and an IPv6 address of a server, if it has them."""
         host, port = parse_stun_url(url)
-        try:
-            async with asyncio.timeout(RESOLVE_SECONDS):
-                infos = await self._loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            reason = f"no answer within {RESOLVE_SECONDS:g} s" if isinstance(error, TimeoutError) else error
-            self._log.warning("webrtcICEServers2: '%s' cannot be resolved: %s", host, reason)
-            return []
-        found = {family: (str(address[0]), int(address[1])) for family, _, _, _, address in reversed(infos)}
-        return list(found.values())
+        found = await look_up(host, port, "webrtcICEServers2", self._log)
+        return list(dict(reversed(found)).values())
 
     def _tell(self) -> None:
         if self.addresses != self._known:

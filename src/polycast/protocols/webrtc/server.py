@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -27,6 +26,7 @@ from polycast.protocols.transcoding import Target, transcoded_track
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration, WebRtcReorder
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.protocols.webrtc.media_ports import MediaPorts
+from polycast.protocols.webrtc.names import look_up
 from polycast.protocols.webrtc.outgoing import OutgoingTrack
 from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
 from polycast.protocols.webrtc.peer import PeerState
@@ -41,9 +41,6 @@ HANDSHAKE_TICK: Final = 0.05
 
 MAXIMUM_UNCONNECTED: Final = 1_000
 """Sessions that are not connected yet; each uses about 50 KB for up to ``webrtcHandshakeTimeout``."""
-
-RESOLVE_SECONDS: Final = 5.0
-"""Seconds that the start waits for the addresses of ``webrtcAdditionalHosts``."""
 
 
 class WebRtcServer(TcpServer):
@@ -161,18 +158,8 @@ class WebRtcServer(TcpServer):
             names = settings.webrtc_ips_from_interfaces_list
             for host in listening:
                 hosts += [host] if host else interface_addresses(names)
-        found = await asyncio.gather(*map(self._resolve, hosts))
-        return list(dict.fromkeys(address for addresses in found for address in addresses))
-
-    async def _resolve(self, host: str) -> list[str]:
-        try:
-            async with asyncio.timeout(RESOLVE_SECONDS):
-                infos = await self.loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            reason = f"no answer within {RESOLVE_SECONDS:g} s" if isinstance(error, TimeoutError) else error
-            self.log.warning("webrtcAdditionalHosts: '%s' cannot be resolved: %s", host, reason)
-            return []
-        return [str(info[4][0]) for info in infos]
+        found = await asyncio.gather(*(look_up(host, None, "webrtcAdditionalHosts", self.log) for host in hosts))
+        return list(dict.fromkeys(address for addresses in found for _, (address, _) in addresses))
 
     # Sessions
 
