@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Final
@@ -72,6 +73,11 @@ class Permission(Struct, frozen=True, kw_only=True, rename=yaml_key):
         return pattern is not None and pattern.search(path) is not None
 
 
+def permits(permissions: Iterable[Permission], action: Action, path: str) -> bool:
+    """Return whether one of the permissions allows the action; see `Permission.allows`."""
+    return any(permission.allows(action, path) for permission in permissions)
+
+
 @lru_cache(maxsize=1024)
 def _pattern(path: str) -> Pattern | None:
     """Return the compiled expression; None if it is invalid: it then matches nothing."""
@@ -106,7 +112,7 @@ class InternalUser(Struct, frozen=True, kw_only=True, rename=yaml_key):
 
     def may(self, action: Action, path: str) -> bool:
         """Return whether one of the permissions allows it."""
-        return any(permission.allows(action, path) for permission in self.permissions)
+        return permits(self.permissions, action, path)
 
 
 def _check_user(user: InternalUser) -> None:

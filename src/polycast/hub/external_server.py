@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from polycast.config.authentication import Action, Permission
+from polycast.config.authentication import Action, Permission, permits
 from polycast.config.redact import redact
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial
@@ -84,7 +84,7 @@ class HttpMethod:
 
     def is_open(self, action: Action, path: str) -> bool:
         """Return whether anybody may do this: it is excluded."""
-        return any(permission.allows(action, path) for permission in self._exclude)
+        return permits(self._exclude, action, path)
 
     def asks_for_credentials(self, request: AccessRequest) -> bool:
         return not self.is_open(request.action, request.path)

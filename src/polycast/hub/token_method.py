@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from polycast.config.authentication import Action, Permission
+from polycast.config.authentication import Action, Permission, permits
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.hub.key_server import KeyServer, KeysUnavailableError
@@ -45,7 +45,7 @@ class TokenMethod:
 
     def is_open(self, action: Action, path: str) -> bool:
         """Return whether anybody may do this: it is excluded."""
-        return any(permission.allows(action, path) for permission in self._exclude)
+        return permits(self._exclude, action, path)
 
     def asks_for_credentials(self, request: AccessRequest) -> bool:
         return not self.is_open(request.action, request.path)
@@ -57,7 +57,7 @@ class TokenMethod:
         if not token:
             raise AccessDenied("JWT not provided", Denial.CREDENTIALS)
         claims = await self._verify(token)
-        if not any(permission.allows(request.action, request.path) for permission in self._permissions(claims)):
+        if not permits(self._permissions(claims), request.action, request.path):
             raise _denied("user doesn't have permission to perform action")
         subject = claims.get("sub")
         return subject if isinstance(subject, str) else ""
