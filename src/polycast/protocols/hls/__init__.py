@@ -8,7 +8,7 @@ from polycast.config.declarations import SourceKind
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
-from polycast.transcode.pyav import missing_for
+from polycast.protocols.transcode_audio import find_missing
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
@@ -44,12 +44,6 @@ def _is_encrypted(configuration: Configuration) -> bool:
     return configuration[HlsConfiguration].hls_encryption
 
 
-def _find_missing(configuration: Configuration) -> str:
-    """Return what ``transcodeAudio`` needs and is not installed."""
-    is_used = any(path.transcode_audio for path in configuration.paths.values())
-    return missing_for("transcodeAudio") if is_used else ""
-
-
 def _muxer_fields(item: HlsMuxerItem) -> dict[str, Any]:
     return {
         "lastRequest": item.last_request,
@@ -71,7 +65,7 @@ HLS = ServerKind(
     address=Address(lambda configuration: "https" if _is_encrypted(configuration) else "http", is_page=True),
     item=HlsMuxerItem,
     can_kick=False,
-    find_missing=_find_missing,
+    find_missing=find_missing,
     preload=_load_pages,
 )
 

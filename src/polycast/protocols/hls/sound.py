@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from polycast.hub.batch import FrameBatch
 from polycast.hub.path import Path
 from polycast.hub.stream import FrameReader, Stream
 from polycast.media.track import Track
+from polycast.protocols.transcode_audio import advice_to_convert
 from polycast.protocols.transcoding import TranscodedTrack, transcoded_track
 from polycast.transcode.audio import AAC
 from polycast.wire.hls.codecs import is_sound_for_all
 from polycast.wire.hls.options import Variant
-
-TRANSCODE_KEY: Final = "transcodeAudio"
-"""The setting for converting sound to AAC."""
 
 
 def is_converted(variant: Variant, track: Track) -> bool:
@@ -35,7 +32,7 @@ def planned_tracks(variant: Variant, path: Path) -> Sequence[Track]:
 
 def advice(variant: Variant, track: Track) -> str:
     """Return which setting would make a skipped track audible, as the end of a sentence; empty if none does."""
-    return f"; {TRANSCODE_KEY}: yes converts {track.codec_name} to AAC" if is_converted(variant, track) else ""
+    return advice_to_convert(track) if is_converted(variant, track) else ""
 
 
 class ConvertedSound:

@@ -10,7 +10,7 @@ from polycast.config.values import Encryption
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.rtmp.configuration import RtmpConfiguration
 from polycast.protocols.session_fields import frame_session_fields
-from polycast.transcode.pyav import missing_for
+from polycast.protocols.transcode_audio import find_missing
 
 if TYPE_CHECKING:
     from polycast.config.schema import Configuration
@@ -51,12 +51,6 @@ def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
     return settings.rtmp and settings.rtmp_encryption is not without
 
 
-def _find_missing(configuration: Configuration) -> str:
-    """Return what ``transcodeAudio`` needs and is not installed."""
-    is_used = any(path.transcode_audio for path in configuration.paths.values())
-    return missing_for("transcodeAudio") if is_used else ""
-
-
 RTMP = ServerKind(
     name="RTMP",
     collection="rtmpconns",
@@ -66,7 +60,7 @@ RTMP = ServerKind(
     load=_load_rtmp,
     listeners=(Listener("rtmpAddress"),),
     address=Address(lambda _: "rtmp"),
-    find_missing=_find_missing,
+    find_missing=find_missing,
 )
 
 RTMPS = ServerKind(
@@ -79,7 +73,7 @@ RTMPS = ServerKind(
     listeners=(Listener("rtmpsAddress"),),
     certificate=Certificate("rtmpServerCert", "rtmpServerKey"),
     address=Address(lambda _: "rtmps", is_shown=False),
-    find_missing=_find_missing,
+    find_missing=find_missing,
 )
 
 PROTOCOL = Protocol(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from polycast.media.track import Track
+from polycast.protocols.transcode_audio import advice_to_convert
 from polycast.protocols.transcoding import TranscodedTrack
 from polycast.transcode.audio import AAC
 from polycast.wire.rtmp.server import ServerConnection
 from polycast.wire.rtmp.supported import Selection
-
-TRANSCODE_KEY: Final = "transcodeAudio"
-"""The setting for converting sound to AAC."""
 
 
 def select_converted(
@@ -41,6 +38,4 @@ def select_converted(
 def advice(track: Track, selection: Selection) -> str:
     """Return which setting would make a skipped track audible, as the end of a sentence; empty if none does."""
     is_silent = all(other.kind != "audio" for other in selection.tracks)
-    if not is_silent or not AAC.can_be_made_of(track.codec):
-        return ""
-    return f"; {TRANSCODE_KEY}: yes converts {track.codec_name} to AAC"
+    return advice_to_convert(track) if is_silent and AAC.can_be_made_of(track.codec) else ""

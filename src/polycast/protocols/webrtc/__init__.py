@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polycast.config.declarations import SourceKind
 from polycast.errors import MissingDependency, missing_packages
+from polycast.protocols import transcode_audio
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
 from polycast.protocols.session_fields import rtp_session_fields
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
@@ -81,8 +82,7 @@ def _find_missing(configuration: Configuration) -> str:
         return missing_for("webrtcTranscodeAudio")
     if settings.webrtc_transcode_video:
         return missing_for("webrtcTranscodeVideo")
-    is_used = any(path.transcode_audio for path in configuration.paths.values())
-    return missing_for("transcodeAudio") if is_used else ""
+    return transcode_audio.find_missing(configuration)
 
 
 def _session_fields(item: WebRtcSessionItem) -> dict[str, Any]:
