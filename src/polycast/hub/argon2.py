@@ -21,7 +21,7 @@ from polycast.security.credentials import ARGON2_PREFIX
 # the whole process cannot map any, so that more threads would hold the loop longer.
 _THREADS: Final = 1
 
-# Added to the niceness of the thread, so that the loop precedes it where processors are few (Linux).
+# Added to the niceness of the thread, so that the event loop comes first where processors are few (Linux).
 _NICENESS: Final = 5
 
 # Verifications that wait for a thread, in all and for one address. Further ones are refused: they would have to wait
@@ -31,7 +31,6 @@ _MAXIMUM_PENDING_OF_ADDRESS: Final = 64
 
 # Outcomes that are remembered, right and wrong ones separately, so that guesses do not displace right ones.
 _MAXIMUM_OUTCOMES: Final = 4_096
-
 
 # Seconds for which a wrong password is remembered: it may be due to a lack of memory, which looks the same.
 _WRONG_SECONDS: Final = 60.0

@@ -98,7 +98,7 @@ class HttpClient:
         """Close idle connections."""
         clients, self._clients = self._clients, {}
         for client in clients.values():
-            with contextlib.suppress(ValueError, OSError):  # a fingerprint that is none
+            with contextlib.suppress(ValueError, OSError):  # an invalid fingerprint
                 await (await client).aclose()
 
     async def _prepared(self, fingerprint: str) -> httpx2.AsyncClient:
@@ -116,7 +116,7 @@ class HttpClient:
 
 def _make_client(fingerprint: str) -> httpx2.AsyncClient:
     """Load the library and the certificates of the system, which takes tenths of a second. Raises ValueError if the
-    fingerprint is none."""
+    fingerprint is invalid."""
     import httpx2
 
     if fingerprint:

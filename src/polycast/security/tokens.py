@@ -65,7 +65,7 @@ class KeySet:
     def parse(cls, data: bytes) -> KeySet:
         """Parse a key set. Keys for other purposes, and of types that are not supported, are left out.
 
-        Raises ValueError if it is none, or contains no key that is usable.
+        Raises ValueError if the data is not a key set, or contains no usable key.
         """
         try:
             document = json.loads(data)
@@ -102,7 +102,6 @@ class KeySet:
             candidates = [key for key in candidates if key.id == identifier]
             if not candidates:
                 raise UnknownKeyError("its key id is not one of the keys'")
-        failure = TokenError("its signature is wrong")
         for key in candidates[:_MAXIMUM_ATTEMPTS]:
             try:
                 return _decode(token, key, str(name), issuer, audience, leeway)
@@ -110,7 +109,7 @@ class KeySet:
                 continue
             except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
                 raise TokenError(_reason(error)) from None
-        raise failure
+        raise TokenError("its signature is wrong")
 
 
 def _decode(token: str, key: Key, algorithm: str, issuer: str, audience: str, leeway: float) -> Mapping[str, Any]:

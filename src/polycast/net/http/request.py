@@ -54,8 +54,8 @@ class HttpCredentials(NamedTuple):
 
 
 def http_credentials(request: Request) -> HttpCredentials:
-    """Return the credentials in the Authorization header: Basic, a bearer token, or ``user:password`` in its place, as
-    WHIP clients send it that have a field for a token only."""
+    """Return the credentials in the Authorization header: Basic, a bearer token, or ``user:password`` in its place, for
+    WHIP clients that only have a field for a token."""
     basic = basic_credentials(request)
     if basic is not None:
         return HttpCredentials(*basic)

@@ -66,7 +66,7 @@ class HeadReader:
     def receive_data(self, data: bytes) -> tuple[Head, bytes] | None:
         """Take bytes; return the head and the bytes after it once it is complete.
 
-        Raises RemoteProtocolError: 431 if it is too long, else 400.
+        Raises RemoteProtocolError: 431 if it is too long, 505 if its version is not supported, else 400.
         """
         searched = max(0, len(self._buffer) - len(_END))
         self._buffer += data
