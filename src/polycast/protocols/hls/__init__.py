@@ -46,7 +46,7 @@ def _is_encrypted(configuration: Configuration) -> bool:
 
 def _muxer_fields(item: HlsMuxerItem) -> dict[str, Any]:
     return {
-        "lastRequest": item.last_request,
+        "lastRequest": item.last_request_moment,
         "outboundBytes": item.bytes_sent,
         "outboundFramesDiscarded": 0,
         "bytesSent": item.bytes_sent,

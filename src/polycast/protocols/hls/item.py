@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -16,3 +17,9 @@ class HlsMuxerItem(Struct, frozen=True, kw_only=True, rename="camel"):
     last_request: Annotated[str, Meta(description="Time of the last request, with its offset from UTC.")]
     """Written as rtsp-simple-server does."""
     bytes_sent: BytesSent
+
+    @property
+    def last_request_moment(self) -> datetime:
+        """Time of the last request, for API v3, which writes all times in the same way."""
+        # What follows the offset is the name of the zone, which cannot be read back.
+        return datetime.strptime(self.last_request[:25], "%Y-%m-%d %H:%M:%S %z")
