@@ -116,6 +116,9 @@ def test_defaults_that_differ_are_added(text: str, dialect: Dialect) -> None:
     file = dialect.defaults.get("logFile", "rtsp-simple-server.log")
     assert f"'logFile: {file}' was added, because Polycast has another default" in result.notes
     assert ("webrtc: no" in result.text) is (dialect is LEGACY)
+    # A text has no more quotes than it has in a file.
+    address = "'srtpAddress: :8004' was added, because Polycast has another default"
+    assert (address in result.notes) is (dialect is MEDIAMTX)
 
 
 def test_each_setting_of_the_older_server() -> None:

@@ -306,7 +306,8 @@ def _changed(key: str, field: Field, old: Any, new: Any) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
-    return f"'{key}: {_value_text(value)}'"
+    text = _value_text(value) if isinstance(value, list | tuple | Mapping) else yaml_text.scalar(value)
+    return f"'{key}: {text}'"
 
 
 def _value_text(value: Any) -> str:
