@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import pytest
 import trustme
 
@@ -14,6 +15,7 @@ from polycast.cli import main
 from polycast.cli.preflight import preflight
 from polycast.config import from_mapping
 from polycast.log import writer as log_writer
+from polycast.protocols.registry import server_kinds
 
 QUIET = {
     "rtspAddress": "127.0.0.1:0",
@@ -151,6 +153,22 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("WAR: no path is configured, so nobody can publish or read")
     assert told[-1] == f"{file} is valid, with 0 paths"
+
+
+def test_packages_of_a_server_are_named_as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    (kind,) = (kind for kind in server_kinds() if kind.name == "WebRTC")
+
+    def load() -> NoReturn:
+        raise ModuleNotFoundError("No module named 'OpenSSL'", name="OpenSSL")
+
+    lacking = msgspec.structs.replace(kind, load=load)
+    monkeypatch.setattr("polycast.cli.preflight.server_kinds", lambda: (lacking,))
+    (found_one,) = found(webrtc=True, webrtcAddress="127.0.0.1:0", webrtcLocalUDPAddress="127.0.0.1:0")
+    assert found_one == (
+        "WebRTC needs the packages pyOpenSSL, cryptography and ifaddr: pip install pyOpenSSL cryptography ifaddr, "
+        "or set webrtc: no",
+        True,
+    )
 
 
 def test_packages_that_only_a_setting_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def _setting(key: tuple[str, ...]) -> str:
 
 def missing_packages(purpose: str, *packages: str) -> str:
     """Return the text for the user when optional packages are not installed: what needs them, and what to type."""
-    names = " and ".join(packages)
+    names = " and ".join(filter(None, (", ".join(packages[:-1]), packages[-1])))
     what = f"the package{'s' if len(packages) > 1 else ''} {names}"
     if getattr(sys, "frozen", False):
         return f"{purpose} needs {what}, which this single executable does not have; install Polycast with pip instead"

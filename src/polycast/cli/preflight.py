@@ -50,12 +50,9 @@ def _packages(configuration: Configuration) -> Iterator[Finding]:
     for kind in server_kinds():
         if kind.is_enabled(configuration):
             try:
-                kind.load()
-            except ModuleNotFoundError as error:
-                yield Finding(f"{kind.name} needs a package that is not installed: {error.name}", is_error=True)
-            missing = kind.find_missing(configuration)
-            if missing:
-                yield Finding(missing, is_error=True)
+                kind.load_for(configuration)
+            except OSError as error:
+                yield Finding(str(error), is_error=True)
 
 
 def _certificates(configuration: Configuration) -> Iterator[Finding]:

@@ -120,6 +120,10 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
 
     def create(self, context: ServerContext, configuration: Configuration) -> Server:
         """Return a new server, not started yet. Raises OSError with a text for the user."""
+        return self.load_for(configuration)(self, context, configuration)
+
+    def load_for(self, configuration: Configuration) -> Callable[[ServerKind, ServerContext, Configuration], Server]:
+        """Return what makes a server with this configuration. Raises OSError with a text for the user."""
         try:
             made = self.load()
         except ModuleNotFoundError as error:
@@ -129,7 +133,7 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
         missing = self.find_missing(configuration)
         if missing:
             raise OSError(missing)
-        return made(self, context, configuration)
+        return made
 
 
 class Pull(Struct, frozen=True, eq=False):
