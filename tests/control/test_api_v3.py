@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
@@ -274,14 +275,22 @@ async def test_an_hls_muxer(it: Server) -> None:
     assert set(muxer) == {
         *("path", "created", "lastRequest", "outboundBytes", "outboundFramesDiscarded", "bytesSent"),
     }
+    for key in ("created", "lastRequest"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", muxer[key]), key
     assert await it.get("/v3/hlsmuxers/get/live") | {"lastRequest": ""} == muxer | {"lastRequest": ""}
     await refused(await it.api.get("/v3/hlsmuxers/get/other"), 404, "muxer not found")
+
+
+async def test_a_setting_that_has_no_effect_is_refused(it: Server) -> None:
+    response = await it.api.patch("/v3/config/paths/patch/cam", json={"record": True})
+    reason = "this version does not support it: nothing is recorded"
+    await refused(response, 400, f"parameter paths, key cam: non-existent parameter: 'record' ({reason})")
 
 
 async def test_commands_need_credentials_or_permission(it: Server) -> None:
     response = await it.api.patch("/v3/config/paths/patch/cam", json={"runOnAvailable": "touch /tmp/x"})
     assert response.status_code == 403
-    assert "runs a program" in response.json()["error"]
+    assert response.json()["error"].startswith("runOnAvailable runs a program")
 
 
 # Tracks

@@ -6,8 +6,9 @@ from typing import Final
 
 from polycast.config.dialects.legacy import LEGACY
 from polycast.config.dialects.mediamtx import MEDIAMTX
-from polycast.config.dialects.views import view_of
+from polycast.config.dialects.views import View, view_of
 from polycast.config.kinds import NEGATED
+from polycast.config.unsupported import not_supported
 
 _WHAT_TO_DO: Final = (
     "for a file of MediaMTX, name it mediamtx.yml, write 'dialect: mediamtx' into it, or start with --dialect "
@@ -32,13 +33,15 @@ def renamed_key(key: str, *, of_path: bool) -> str:
     return f"a setting of MediaMTX ({meant}); {_WHAT_TO_DO}" if meant else ""
 
 
-def foreign_key(key: str, *, of_path: bool) -> str:
-    """Return the message about a key of another server; empty if none of the known ones has it."""
+def foreign_key(key: str, here: View, *, of_path: bool) -> str:
+    """Return the message about a key of another server than that of ``here``; empty if no known server has it."""
     renamed = renamed_key(key, of_path=of_path)
     if renamed:
         return renamed
     view = view_of(MEDIAMTX)
-    if key in (MEDIAMTX.path_unsupported if of_path else MEDIAMTX.unsupported):
+    if setting := (MEDIAMTX.path_unsupported if of_path else MEDIAMTX.unsupported).get(key):
+        if here is view:  # in a change through its API
+            return not_supported(setting)
         return f"a setting of MediaMTX that does not exist here; {_WHAT_TO_DO}"
     if key in (view.path_deprecated if of_path else view.deprecated):
         return f"a setting of MediaMTX; {_WHAT_TO_DO}"

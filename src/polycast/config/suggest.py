@@ -27,7 +27,7 @@ def unknown_key(key: str, view: View, *, of_path: bool = False, is_map: bool = F
         hint = renamed
     elif meant := closest(key, candidates, 0.9):
         hint = f"did you mean '{meant}'?"
-    elif foreign := foreign_key(key, of_path=of_path):
+    elif foreign := foreign_key(key, view, of_path=of_path):
         hint = foreign
     elif meant := closest(key, candidates):
         hint = f"did you mean '{meant}'?"

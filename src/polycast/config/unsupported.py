@@ -28,7 +28,7 @@ def check_unsupported(key: str, value: Any, setting: Unsupported, to: Warned, *w
     """Report the value of a setting that has no effect here, unless it is that of an unused feature."""
     if value is None or setting.is_detail or plain(value) in (plain(setting.default), *map(plain, setting.harmless)):
         return
-    text = f"this version does not support it{f': {setting.text}' if setting.text else ''}"
+    text = not_supported(setting)
     if setting.is_error:
         error = ConfigurationError(text, (*within, key))
         error.line = getattr(key, "line", 0)
@@ -37,6 +37,11 @@ def check_unsupported(key: str, value: Any, setting: Unsupported, to: Warned, *w
         line = getattr(key, "line", 0)
         where = f"line {line}: " if line else ""
         to.warn(f"{where}'{key}' has no effect: {text}")
+
+
+def not_supported(setting: Unsupported) -> str:
+    """Return what there is to say about a setting that has no effect here."""
+    return f"this version does not support it{f': {setting.text}' if setting.text else ''}"
 
 
 def plain(value: Any) -> Any:

@@ -14,8 +14,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount
 
 from polycast.config import to_jsonable
+from polycast.config.dialects.registry import LEGACY
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
 from polycast.config.persist import PersistError
+from polycast.config.schema import Configuration
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
 from polycast.control.contract import MediaServer, SessionServer
@@ -81,8 +83,13 @@ class Api:
     async def _apply(self, edit: Edit) -> None:
         """Apply a change of the configuration. Raises RequestError."""
         before = self._media_server.configuration
+
+        def check(old: Configuration, new: Configuration) -> None:
+            # To remove a path changes no command.
+            self._commands.check(old, new, LEGACY if isinstance(edit, RemovePath) else edit.dialect)
+
         try:
-            await self._media_server.settings.edit(edit, self._commands.check)
+            await self._media_server.settings.edit(edit, check)
         except ConfigurationError as error:
             raise RequestError(400, str(error)) from None
         except PersistError as error:

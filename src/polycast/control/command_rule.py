@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polycast.config.authentication import ANYBODY, Action, AuthMethod, Permission
-from polycast.config.dialects.legacy import LEGACY
+from polycast.config.dialects.base import Dialect
 from polycast.config.schema import Configuration
 from polycast.control.command_check import commands_of
 from polycast.control.errors import RequestError
@@ -21,8 +21,8 @@ class CommandRule:
     def __init__(self) -> None:
         self._untrusted: tuple[object, ...] | None = None
 
-    def check(self, old: Configuration, new: Configuration) -> None:
-        """Raise RequestError for a change that is not allowed."""
+    def check(self, old: Configuration, new: Configuration, dialect: Dialect) -> None:
+        """Raise RequestError for a change that is not allowed. It names settings as ``dialect`` does."""
         if self._is_trusted(old):
             return
         if new.api_allow_commands and not old.api_allow_commands:
@@ -34,7 +34,7 @@ class CommandRule:
         for _, key, _ in sorted(after - before):
             raise RequestError(
                 403,
-                f"{LEGACY.key(key)} runs a program, so it can be set through the API only with "
+                f"{dialect.key(key)} runs a program, so it can be set through the API only with "
                 "credentials (apiUser), or if apiAllowCommands is set",
             )
 
