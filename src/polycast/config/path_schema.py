@@ -115,8 +115,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ZERO_IS_A_VALUE,
         Meta(
             description=(
-                "Maximum number of clients that read the path at the same time; more are refused. 0: no limit. Clients "
-                "that are already reading stay when the number is lowered."
+                "Maximum number of clients that read the path at the same time; more are refused. Viewers of HLS are "
+                "not counted. 0: no limit. Clients that are already reading stay when the number is lowered."
             )
         ),
     ] = 0
