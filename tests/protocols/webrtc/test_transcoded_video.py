@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -215,6 +216,33 @@ async def test_b_frames_that_are_only_found_later_are_converted_for_those_who_co
                 )
             async with viewer(fixture, "cam") as (_, told):
                 assert told.startswith("the picture is converted to H264 without B-frames")
+        finally:
+            task.cancel()
+
+
+async def test_a_viewer_for_which_b_frames_cannot_be_converted_is_not_closed_again_and_again() -> None:
+    """It does not support H264."""
+    async with running(webrtcTranscodeVideo=True) as fixture:
+        (picture,) = encode("libvpx", VP8(), 1, {"deadline": "realtime"})
+        publication = fixture.publish("cam", [Track(0, VP8())])
+
+        async def run() -> None:
+            for number in itertools.count():
+                key = number % GROUP == 0
+                pts = (number + (2, 0, -2)[number % 3] * (not key)) * TICKS
+                publication.write(0, Frame(picture.units, pts, number * TICKS, key=key))
+                await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(run())
+        try:
+            async with viewer(fixture, "cam", "VP8"):
+                await fixture.log.wait("closed .*the stream has B-frames")
+            async with viewer(fixture, "cam", "VP8") as (_, told):
+                assert told.startswith(
+                    "the stream has B-frames, which browsers cannot show in WebRTC; they are dropped"
+                )
+                await fixture.log.wait(r"WARNING .*session .* the stream has B-frames.*; they are dropped")
+                assert len(fixture.server.sessions()) == 1
         finally:
             task.cancel()
 

@@ -322,6 +322,8 @@ class ViewerSession(Session):
         self._tracks = [ViewerTrack(out, item.format) for out, item in zip(outgoing, chosen, strict=True)]
         self.viewer: Viewer | None = None
         self._has_warned = False
+        self._knows_reordering = has_reordering
+        """Whether B-frames were known when its tracks were chosen: then they could not be converted for this viewer."""
         problems = missing(offer, tracks, chosen, conversion)
         for text in problems:
             self.log.warning("%s", text)
@@ -371,7 +373,7 @@ class ViewerSession(Session):
             socket.outbox.set_bit_rate(self._stream.rate.bit_rate, self._server.queue_minimum)
         if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
             self._has_warned = True
-            if self._server.transcodes_video:
+            if self._server.transcodes_video and not self._knows_reordering:
                 self.close(REORDERING_FOUND)
             elif self._server.refuses_reordering:
                 self.close(REORDERING_REFUSED)
