@@ -252,6 +252,9 @@ async def test_candidates_are_taken_and_ice_is_restarted() -> None:
         same = f"a=ice-ufrag:{ufrag.ufrag}\r\na=ice-pwd:{ufrag.password}\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
         assert (await fixture.http.patch(location, content=same, headers=FRAGMENT)).status_code == 204
         assert (await fixture.http.patch(location, content=same, headers=SDP)).status_code == 400
+        too_large = await fixture.http.patch(location, content=b" " * (BODY_LIMIT + 1), headers=FRAGMENT)
+        assert too_large.status_code == 413
+        assert too_large.json()["error"] == f"the fragment is larger than {BODY_LIMIT} bytes"
         other = "a=ice-ufrag:other\r\na=ice-pwd:another-password-of-24-chr\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n"
         restarted = await fixture.http.patch(location, content=other, headers=FRAGMENT)
         assert restarted.status_code == 200

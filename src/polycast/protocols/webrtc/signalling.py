@@ -33,7 +33,7 @@ from polycast.wire.http.response import Response
 OFFER_TYPE: Final = "application/sdp"
 FRAGMENT_TYPE: Final = "application/trickle-ice-sdpfrag"
 BODY_LIMIT: Final = 128 * 1024
-"""Bytes of an offer; browsers send ten KiB."""
+"""Bytes of an offer or a fragment; browsers send ten KiB."""
 
 METHODS: Final = b"OPTIONS, GET, POST, PATCH, DELETE"
 HEADERS: Final = b"Authorization, Content-Type, If-Match"
@@ -220,6 +220,8 @@ class SignallingHandler:
             return self._json(200, {"status": "ok"})
         if _content_type(request) != FRAGMENT_TYPE:
             return self._error(400, "invalid Content-Type")
+        if request.is_truncated:
+            return self._error(413, f"the fragment is larger than {BODY_LIMIT} bytes")
         try:
             fragment = session.receive_fragment(request.body)
         except RemoteProtocolError as error:
