@@ -48,11 +48,14 @@ def answer_to_viewer(
         if media.mid not in sent:
             medias.append(_unused(media))
             continue
-        item, out = sent[media.mid]
-        resent = out.retransmission_ssrc if item.format.retransmission is not None else None
-        source = Source(out.ssrc, STREAM_NAME, media.kind, resent)
-        medias.append(LocalMedia(media.kind, media.mid, "sendonly", [item.format], source=source))
+        medias.append(_sending(*sent[media.mid]))
     return medias
+
+
+def _sending(item: SentTrack, out: OutgoingTrack) -> LocalMedia:
+    resent = out.retransmission_ssrc if item.format.retransmission is not None else None
+    source = Source(out.ssrc, STREAM_NAME, item.track.kind, resent)
+    return LocalMedia(item.track.kind, item.mid, "sendonly", [item.format], source=source)
 
 
 def _unused(media: RemoteMedia) -> LocalMedia:
@@ -147,12 +150,7 @@ def tracks_to_offer(tracks: Sequence[Track]) -> list[SentTrack]:
 
 def offer_to_send(chosen: Sequence[SentTrack], outgoing: Sequence[OutgoingTrack]) -> list[LocalMedia]:
     """Return the media of an offer to send these tracks. ``outgoing`` corresponds to ``chosen``."""
-    medias: list[LocalMedia] = []
-    for item, out in zip(chosen, outgoing, strict=True):
-        resent = out.retransmission_ssrc if item.format.retransmission is not None else None
-        source = Source(out.ssrc, STREAM_NAME, item.track.kind, resent)
-        medias.append(LocalMedia(item.track.kind, item.mid, "sendonly", [item.format], source=source))
-    return medias
+    return [_sending(item, out) for item, out in zip(chosen, outgoing, strict=True)]
 
 
 def accept_sending(answer: RemoteDescription, chosen: Sequence[SentTrack]) -> list[SentTrack]:

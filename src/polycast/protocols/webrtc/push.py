@@ -22,7 +22,7 @@ from polycast.protocols.webrtc.negotiation import (
     tracks_to_offer,
 )
 from polycast.protocols.webrtc.offer import Offer
-from polycast.protocols.webrtc.outgoing import B_FRAMES, OutgoingTrack
+from polycast.protocols.webrtc.outgoing import B_FRAMES
 from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
 from polycast.protocols.webrtc.selection import SentTrack
 from polycast.protocols.webrtc.signalling_client import SignallingClient
@@ -46,7 +46,7 @@ class WhipPusher(Pusher):
         self._client: SignallingClient | None = None
         self._peer: ClientPeer | None = None
         self._viewer: Viewer | None = None
-        self._outgoing: Sequence[OutgoingTrack] = ()
+        self._tracks: Sequence[ViewerTrack] = ()
         self._has_warned = False
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -69,10 +69,10 @@ class WhipPusher(Pusher):
             self._warn_of_missing(stream, accepted)
             peer = self._peer = ClientPeer(self._loop, offer, answer, self)
         await self._wait_for_connection(peer)
-        self._outgoing = [streams.track(item.track) for item in accepted]
+        self._tracks = [ViewerTrack(streams.track(item.track), item.format) for item in accepted]
         self._viewer = Viewer(
             peer,
-            [ViewerTrack(streams.track(item.track), item.format) for item in accepted],
+            self._tracks,
             Counters(),
             close=self.on_peer_closed,
             reference=lambda: Reference("whipPusher"),
@@ -90,7 +90,7 @@ class WhipPusher(Pusher):
             now = self._loop.time()
             peer.tick(now)
             viewer.tick(now)
-            if not self._has_warned and any(outgoing.has_reordering for outgoing in self._outgoing):
+            if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
                 self._has_warned = True
                 self._log.warning("%s; they are dropped (encode without B-frames)", B_FRAMES)
             await asyncio.wait((self._ended,), timeout=TICK)
