@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +11,7 @@ from polycast.codecs.registry import bitstream_of
 from polycast.errors import UnsupportedCodec
 from polycast.transcode.codecs import VIDEO_ENCODINGS
 from polycast.transcode.pyav import import_av
+from polycast.transcode.threads import encoding_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,10 +24,6 @@ JPEG_BITS_PER_PIXEL = 1.0
 
 # The colour space to which RGB arrays are converted, and which the stream announces.
 SMPTE_170M = {"colorspace": "smpte170m", "color_primaries": "smpte170m", "color_trc": "smpte170m"}
-
-# Pictures of this size and above are split into slices, which several cores encode in parallel.
-SLICED_PIXELS = 1280 * 720
-MAXIMUM_THREADS = 4
 
 # Channels of the array formats.
 CHANNELS = {"bgr24": 3, "rgb24": 3, "gray": 1, "bgra": 4, "rgba": 4}
@@ -177,7 +173,7 @@ class VideoEncoder:
         context.bit_rate = bitrate
         context.gop_size = max(1, round(settings.rate * settings.key_interval))
         context.max_b_frames = 0
-        context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS) if pixels >= SLICED_PIXELS else 1
+        context.thread_count = encoding_threads(pixels)
         options: dict[str, str] = {}
         if name != "mjpeg":
             flags = self._av.codec.context.Flags

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any, Final
+from typing import Any
 
 from polycast.errors import UnsupportedCodec
 from polycast.media.codec import Codec
 from polycast.media.track import Track
 from polycast.transcode.codecs import CODECS
-
-MAXIMUM_THREADS: Final = 4
+from polycast.transcode.threads import decoding_threads
 
 
 def decoder_name(codec: Codec) -> str | None:
@@ -33,7 +31,7 @@ def open_decoder(av: Any, track: Track) -> Any:
         if codec.kind == "video":
             # Frame threads would delay by one picture each; slice threads do not.
             context.thread_type = "SLICE"
-            context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS)
+            context.thread_count = decoding_threads()
             if row.has_low_delay:
                 context.flags |= av.codec.context.Flags.low_delay
         extradata = row.extradata(codec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
@@ -16,6 +15,7 @@ from polycast.media.track import Track
 from polycast.transcode.codecs import CODECS
 from polycast.transcode.decoder import decoder_name, open_decoder
 from polycast.transcode.pyav import import_av
+from polycast.transcode.threads import encoding_threads
 
 KEY_FRAME_INTERVAL: Final = 2
 """Seconds between two key frames that were requested: every viewer gets all of them, and each is several times as large
@@ -29,9 +29,6 @@ QUALITY: Final = 23
 
 MAXIMUM_PIXELS: Final = 4096 * 2304
 """Pixels of a picture; no real-time encoder without a graphics card can do more."""
-SLICED_PIXELS: Final = 1280 * 720
-"""Pixels from which on several cores encode a picture together."""
-MAXIMUM_THREADS: Final = 4
 
 MAXIMUM_RATE: Final = 240.0
 """Pictures per second for which an encoder is opened at most: the times of a publisher may hardly differ, and x264 only
@@ -243,7 +240,7 @@ class _Encoder:
         context.framerate = Fraction(self._rate).limit_denominator(1001)
         context.gop_size = _NO_INTERVAL
         context.max_b_frames = 0
-        context.thread_count = min(os.cpu_count() or 1, MAXIMUM_THREADS) if pixels >= SLICED_PIXELS else 1
+        context.thread_count = encoding_threads(pixels)
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = shape.colour
         context.options = {**_OPTIONS, "maxrate": str(bitrate), "bufsize": str(bitrate // 2)}
         context.open()
