@@ -281,6 +281,19 @@ async def test_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     fixture.access.close()
 
 
+async def test_who_waits_for_keys_is_refused_when_their_server_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(monkeypatch)
+    fixture.host.may_answer.clear()
+    waiting = [asyncio.create_task(fixture.ask(FIRST.token())), asyncio.create_task(fixture.access.refresh_keys())]
+    await fixture.host.was_asked.wait()
+    fixture.access.configure(from_mapping({"authMethod": "jwt", "authJWTJWKS": "http://other/"}))
+    assert await asyncio.gather(*waiting, return_exceptions=True) == ["EXTERNAL", None]
+    assert any("fetching them was stopped" in line for line in fixture.lines.lines)
+    fixture.host.may_answer.set()
+    assert await fixture.ask(FIRST.token(sub="bob")) == "bob"
+    fixture.access.close()
+
+
 async def test_a_client_without_a_token_is_asked_and_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     fixture = Fixture(monkeypatch, authenticationFailurePause="100s")
     for _ in range(30):

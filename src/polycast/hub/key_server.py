@@ -74,12 +74,14 @@ class KeyServer:
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+            self._failure = "fetching them was stopped"
 
     def _may_fetch(self) -> bool:
         return self._task is not None or self._tried is None or self._loop.time() - self._tried >= RETRY_SECONDS
 
     async def _load(self) -> None:
-        await asyncio.shield(self._start())  # others may wait for it when this client goes
+        # Neither ends with the other: others may wait when this client goes, and `close` must not cancel clients.
+        await asyncio.wait([self._start()])
 
     def _start(self) -> asyncio.Task[None]:
         if self._task is None:
