@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from tests.support.listeners import Listener
+from tests.support.listeners import serving
 
 
 @dataclass
@@ -74,24 +74,5 @@ class Web:
 @contextlib.asynccontextmanager
 async def web(files: dict[str, bytes] | None = None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Web]:
     found = Web(dict(files or {}), scheme="https" if tls is not None else "http")
-    connections: set[asyncio.Task[None]] = set()
-    writers: set[asyncio.StreamWriter] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        writers.add(writer)
-        try:
-            await found.serve(reader, writer)
-        finally:
-            connections.discard(task)
-            writers.discard(writer)
-
-    listener = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), serve), tls=tls)
-    found.port = listener.port
-    try:
+    async with serving(found.serve, tls=tls) as found.port:
         yield found
-    finally:
-        await listener.close(lambda: [writer.transport.abort() for writer in writers])
-        await asyncio.gather(*connections, return_exceptions=True)
