@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from polycast.config import path_to_jsonable, to_jsonable
+from polycast.config import path_to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX, dialect_of
+from polycast.config.dump import global_to_jsonable
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePath, SetKeys, SetPathDefaults
 from polycast.config.names import ALL_PATHS, loaded_name
 from polycast.config.schema import Configuration
@@ -21,9 +22,8 @@ _USERS: Final = "authInternalUsers"
 
 def global_settings(configuration: Configuration) -> dict[str, Any]:
     """Return the global settings."""
-    values = to_jsonable(configuration, MEDIAMTX)
-    del values["paths"]
-    values[_USERS] = [_without_password(user) for user in values.get(_USERS) or ()]
+    values = global_to_jsonable(configuration, MEDIAMTX)
+    values[_USERS] = [_without_password(user) for user in values[_USERS]]
     return values
 
 
@@ -32,17 +32,13 @@ def path_defaults(configuration: Configuration) -> dict[str, Any]:
     return {"name": "", **_path_settings(path_to_jsonable(configuration.path_defaults, MEDIAMTX))}
 
 
-def paths(configuration: Configuration) -> list[dict[str, Any]]:
-    """Return the settings of all paths, with the defaults, by name."""
-    found = [
-        {"name": shown_name(configuration, name), **_path_settings(path_to_jsonable(path, MEDIAMTX))}
-        for name, path in configuration.paths.items()
-    ]
-    return sorted(found, key=lambda path: str(path["name"]))
+def names(configuration: Configuration) -> list[str]:
+    """Return the names of all paths as the file has them, sorted."""
+    return sorted(shown_name(configuration, name) for name in configuration.paths)
 
 
 def path(configuration: Configuration, name: str) -> dict[str, Any] | None:
-    """Return the settings of a path; None if it does not exist."""
+    """Return the settings of a path, with the defaults; None if it does not exist."""
     found = configuration.paths.get(_loaded(configuration, name))
     if found is None:
         return None
@@ -62,7 +58,7 @@ def set_globals(configuration: Configuration, values: Mapping[str, Any]) -> Edit
     """Return the edit for new global settings."""
     changes = {key: value for key, value in values.items() if value is not None}
     if isinstance(changes.get(_USERS), list):
-        changes[_USERS] = _with_passwords(changes[_USERS], to_jsonable(configuration, MEDIAMTX).get(_USERS) or ())
+        changes[_USERS] = _with_passwords(changes[_USERS], global_to_jsonable(configuration, MEDIAMTX)[_USERS])
     return SetKeys(changes, MEDIAMTX)
 
 

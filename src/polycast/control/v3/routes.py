@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -52,8 +53,7 @@ class ApiV3:
     # Configuration
 
     async def get_globals(self, _: Request) -> Response:
-        running = self._media_server.configuration
-        return json_answer(await asyncio.to_thread(configuration.global_settings, running))
+        return json_answer(configuration.global_settings(self._media_server.configuration))
 
     async def patch_globals(self, request: Request) -> Response:
         return await self._changed(configuration.set_globals(self._media_server.configuration, await read_map(request)))
@@ -66,7 +66,8 @@ class ApiV3:
 
     async def list_path_settings(self, request: Request) -> Response:
         running = self._media_server.configuration
-        return page_of(request, await asyncio.to_thread(configuration.paths, running))
+        describe = partial(configuration.path, running)
+        return await asyncio.to_thread(page_of, request, configuration.names(running), describe)
 
     async def get_path_settings(self, request: Request) -> Response:
         found = configuration.path(self._media_server.configuration, _name(request))
