@@ -127,6 +127,17 @@ def parse_configuration(values: Any, reading: Reading) -> Configuration:
     return replace(view.defaults, **settings, path_defaults=base, paths=parsed)
 
 
+def with_new_defaults(
+    paths: Mapping[str, PathConfiguration], old: PathConfiguration, changes: Mapping[str, Any]
+) -> dict[str, PathConfiguration]:
+    """Apply changes of ``pathDefaults``, by Python names, to the paths whose value is that of the ``old`` defaults."""
+    changed = {}
+    for name, path in paths.items():
+        inherited = {key: value for key, value in changes.items() if getattr(path, key) == getattr(old, key)}
+        changed[name] = msgspec.structs.replace(path, **inherited)
+    return changed
+
+
 def given_keys(values: Mapping[str, Any]) -> frozenset[str]:
     """The keys that are set in ``values``: ``hlsVariant`` for a global key, ``paths.<name>.<key>`` for a path's key."""
     given = {str(key) for key in values if key not in (PATHS, PATH_DEFAULTS, *_OF_THE_FILE)}

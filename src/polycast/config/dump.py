@@ -97,10 +97,7 @@ def set_path_defaults(
     old = configuration.path_defaults
     base = view_of(dialect_of(configuration.dialect)).defaults.path_defaults
     changes = convert.parse_fields(_map(partial), view_of(dialect), convert.PATH_DEFAULTS, base=base)
-    paths = {}
-    for name, path in configuration.paths.items():
-        inherited = {key: value for key, value in changes.items() if getattr(path, key) == getattr(old, key)}
-        paths[name] = msgspec.structs.replace(path, **inherited)
+    paths = convert.with_new_defaults(configuration.paths, old, changes)
     changed = msgspec.structs.replace(configuration, paths=paths, path_defaults=msgspec.structs.replace(old, **changes))
     return _validated(changed, dialect)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from polycast.config.annotations import kind_of
-from polycast.config.convert import PATH_DEFAULTS, Reading, given_path_key
+from polycast.config.convert import PATH_DEFAULTS, Reading, given_path_key, with_new_defaults
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.views import View, view_of
 from polycast.config.fields import Field, replace
@@ -138,7 +138,7 @@ class _Prefix:
             return configuration
         old = configuration.path_defaults
         new = msgspec.structs.replace(old, **changed)
-        paths = {name: _with_new_defaults(path, old, changed) for name, path in configuration.paths.items()}
+        paths = with_new_defaults(configuration.paths, old, changed)
         return replace(configuration, path_defaults=new, paths=paths)
 
     def _apply_to_paths(
@@ -290,13 +290,6 @@ def other_variables(dialect: Dialect, others: Mapping[str, Dialect], environment
                 f"{dialect.prefixes[-1]}..., or start with --dialect {other.name}"
             )
     return warnings
-
-
-def _with_new_defaults(
-    path: PathConfiguration, old: PathConfiguration, changed: Mapping[str, Any]
-) -> PathConfiguration:
-    kept = {name: value for name, value in changed.items() if getattr(path, name) == getattr(old, name)}
-    return msgspec.structs.replace(path, **kept)
 
 
 def _list_or_text(text: str, default: Any) -> Any:
