@@ -12,7 +12,7 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.dialects.views import view_of
 from polycast.config.fields import replace
-from polycast.config.names import loaded_name
+from polycast.config.names import ALL_PATHS_ALIAS, loaded_name
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.validate import validate
 from polycast.errors import ConfigurationError
@@ -139,8 +139,13 @@ def _existing(configuration: Configuration, name: str) -> tuple[str, PathConfigu
     return name, path
 
 
+def loaded_name_in(dialect: Dialect, name: str) -> str:
+    """Return the canonical name of a path that a change names; ``dialect`` is that of the configuration."""
+    return loaded_name(name, (ALL_PATHS_ALIAS, *dialect.names_of_all))
+
+
 def _loaded_name(configuration: Configuration, name: str) -> str:
-    return loaded_name(name, ("all", *dialect_of(configuration.dialect).names_of_all))
+    return loaded_name_in(dialect_of(configuration.dialect), name)
 
 
 def _map(values: Any) -> Mapping[str, Any]:

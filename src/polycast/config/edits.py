@@ -14,7 +14,7 @@ from polycast.config import convert, dump
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.dialects.views import view_of
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS, loaded_name
+from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
 from polycast.config.schema import Configuration
 from polycast.errors import ConfigurationError
 
@@ -95,9 +95,9 @@ class ReplacePaths(msgspec.Struct, frozen=True):
         for name, values in self.paths.items():
             if values is not None and not isinstance(values, Mapping):
                 raise ConfigurationError(f"parameter paths, key {name}: not a map")
-        names, view = names_of_all(configuration.dialect), view_of(self.dialect)
+        own, view = dialect_of(configuration.dialect), view_of(self.dialect)
         paths = {
-            loaded_name(name, names): convert.parse_path(name, values, view, configuration.path_defaults)
+            dump.loaded_name_in(own, name): convert.parse_path(name, values, view, configuration.path_defaults)
             for name, values in self.paths.items()
         }
         return dump.with_paths(configuration, paths, self.dialect)
@@ -105,8 +105,3 @@ class ReplacePaths(msgspec.Struct, frozen=True):
 
 Edit = SetKeys | SetPathDefaults | AddPath | EditPath | ReplacePath | RemovePath | ReplacePaths
 """Each has ``apply(configuration)``, which returns the changed one, or raises ConfigurationError."""
-
-
-def names_of_all(dialect: str) -> tuple[str, ...]:
-    """Return what the entry of all paths may be called in an edit of a configuration in this dialect."""
-    return (ALL_PATHS_ALIAS, *dialect_of(dialect).names_of_all)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from polycast.config import crypto, edits
+from polycast.config import crypto, dump, edits
 from polycast.config.convert import PATH_DEFAULTS, Reading, parse_configuration
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import dialect_of
@@ -21,7 +21,6 @@ from polycast.config.env import key_variable
 from polycast.config.fields import Field
 from polycast.config.files import UnreadableError, decode, digest_of, read_again
 from polycast.config.includes import Included, patterns_of
-from polycast.config.names import loaded_name
 from polycast.config.reports import raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
@@ -260,7 +259,7 @@ class _Changes:
         return next((known for known in self._paths if self._loaded_name(known) == wanted), None)
 
     def _loaded_name(self, name: str) -> str:
-        return loaded_name(name, edits.names_of_all(self._dialect.name))
+        return dump.loaded_name_in(self._dialect, name)
 
     def _given(self, path: PathConfiguration) -> dict[str, Any]:
         defaults = self._configuration.path_defaults
