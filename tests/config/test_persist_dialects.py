@@ -7,8 +7,10 @@ import pytest
 from polycast.config import load_bytes
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import LEGACY, MEDIAMTX, POLYCAST
+from polycast.config.dialects.views import view_of
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
 from polycast.config.persist import edit_content
+from polycast.errors import ConfigurationError
 
 FILE = """\
 # Mine
@@ -82,3 +84,19 @@ def test_paths_inherit_the_defaults_of_the_file() -> None:
     changed = EditPath("a", {"publisherGrace": "2s"}).apply(loaded)
     assert EditPath("a", {"publisherGrace": None}).apply(changed).paths["a"].publisher_grace == 1
     assert SetKeys({"hlsVariant": None}).apply(loaded) == loaded, "null is the default of the file's dialect"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "names"),
+    [
+        (LEGACY, ("~^.*$", "all")),
+        (MEDIAMTX, ("all_others", "all")),
+        (POLYCAST, ("all_others", "~^.*$")),
+    ],
+)
+def test_all_paths_can_be_given_once(dialect: Dialect, names: tuple[str, str]) -> None:
+    configuration = view_of(dialect).defaults
+    with pytest.raises(ConfigurationError) as caught:
+        ReplacePaths(dict.fromkeys(names)).apply(configuration)
+    first, second = sorted(names)
+    assert str(caught.value) == f"'{first}' and '{second}' are the same path"

@@ -14,7 +14,7 @@ from polycast.config import convert, dump
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.dialects.views import view_of
-from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS
+from polycast.config.names import ALL_PATHS
 from polycast.config.schema import Configuration
 from polycast.errors import ConfigurationError
 
@@ -90,12 +90,13 @@ class ReplacePaths(msgspec.Struct, frozen=True):
     def apply(self, configuration: Configuration) -> Configuration:
         if not isinstance(self.paths, Mapping):
             raise ConfigurationError("not a map")
-        if ALL_PATHS in self.paths and ALL_PATHS_ALIAS in self.paths:
-            raise ConfigurationError(f"'{ALL_PATHS_ALIAS}' and '{ALL_PATHS}' are the same path")
+        own, view = dialect_of(configuration.dialect), view_of(self.dialect)
+        of_all = sorted(name for name in self.paths if dump.loaded_name_in(own, name) == ALL_PATHS)
+        if len(of_all) > 1:
+            raise ConfigurationError(f"'{of_all[0]}' and '{of_all[1]}' are the same path")
         for name, values in self.paths.items():
             if values is not None and not isinstance(values, Mapping):
                 raise ConfigurationError(f"parameter paths, key {name}: not a map")
-        own, view = dialect_of(configuration.dialect), view_of(self.dialect)
         paths = {
             dump.loaded_name_in(own, name): convert.parse_path(name, values, view, configuration.path_defaults)
             for name, values in self.paths.items()
