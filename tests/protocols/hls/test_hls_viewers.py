@@ -138,6 +138,13 @@ async def test_a_player_with_cookies() -> None:
         assert it.server.kick("nobody") is False
 
 
+async def test_a_check_without_a_value_does_not_redirect_for_ever() -> None:
+    async with deciding("http") as (it, _):
+        answer = await it.get("/cam/index.m3u8?x=1&cookieCheck=", 302)
+        assert answer.headers["location"] == "index.m3u8?cookieCheck=1&x=1"
+        await it.get("/cam/" + answer.headers["location"], 401)
+
+
 async def test_an_external_server_is_told_the_beginning_of_a_long_name() -> None:
     async with deciding("http") as (it, decider):
         await start(it, "/cam/index.m3u8", **{"authorization": BASIC, "user-agent": "x" * 10_000})

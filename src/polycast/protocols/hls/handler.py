@@ -412,7 +412,8 @@ class RequestHandler:
 
     def _check_cookies(self, target: Target) -> Response:
         """Return the redirection that shows whether the player keeps cookies."""
-        fields = "&".join(sorted(filter(None, (f"{COOKIE_CHECK}=1", *target.query.split("&")))))
+        others = [part for part in target.query.split("&") if part and part.partition("=")[0] != COOKIE_CHECK]
+        fields = "&".join(sorted([f"{COOKIE_CHECK}=1", *others]))
         # Relative, so that it also works behind a proxy that serves this server in a folder.
         location = f"{INDEX_NAME}?{fields}".encode("latin-1", "replace")
         headers = [(b"location", location), (b"cache-control", b"no-store"), cookie(COOKIE_CHECK, "1")]
