@@ -69,6 +69,21 @@ async def test_top_shows_paths_and_sessions(capsys: pytest.CaptureFixture[str]) 
         assert "requires credentials" in capsys.readouterr().err
 
 
+async def test_top_shows_a_long_failure_in_full_beside_readable_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "120")
+    address = f"http://127.0.0.1:1/{'very/' * 30}index.m3u8"
+    async with running(paths={"floor2/door": {"source": address}}) as server:
+        await server.until(lambda: server.app.hub.paths["floor2/door"].source_failure)
+        url = f"http://127.0.0.1:{server.app.control.ports['apiAddress']}"
+        assert await asyncio.to_thread(main, ["top", "--once", "--interval", "0.2", url]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^floor2/door +failed +hlsSource +0 +0 bit/s", shown, re.MULTILINE)
+    assert address in shown.replace("\n", "").replace(" ", "")
+
+
 def test_top_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
     assert main(["top", "--once", "http://127.0.0.1:1"]) == 1

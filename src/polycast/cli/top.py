@@ -127,7 +127,14 @@ def _table(client: httpx2.Client, collections: Sequence[str], rates: Rates) -> T
 
     now = time.monotonic()
     whole = Table.grid(padding=(1, 0))
-    whole.add_row(_paths(_get(client, "/v1/paths/list")["items"], rates, now))
+    whole.add_column(overflow="fold")
+    paths = _get(client, "/v1/paths/list")["items"]
+    whole.add_row(_paths(paths, rates, now))
+    # They may be long: in a column, they would leave no room for the others.
+    failed = [name for name in sorted(paths) if _has_failed(paths[name])]
+    failures = [f"{name}: {paths[name]['sourceFailure']['error']}" for name in failed]
+    if failures:
+        whole.add_row("\n".join(f"[red]{_plain(failure)}[/]" for failure in failures))
     sessions: list[tuple[str, str, Json]] = []
     for collection in collections:
         response = client.get(f"/v1/{collection}/list")
@@ -149,12 +156,11 @@ def _paths(items: Json, rates: Rates, now: float) -> Table:
     for name in sorted(items):
         item = items[name]
         source = item["source"] or {"type": ""}
-        failure = item.get("sourceFailure")
-        waiting = "[red]failed[/]" if failure else "[dim]not ready[/]"
+        waiting = "[red]failed[/]" if _has_failed(item) else "[dim]not ready[/]"
         table.add_row(
             _plain(name),
             "[green]ready[/]" if item["sourceReady"] else waiting,
-            _plain(failure["error"] if failure else source["type"]),
+            _plain(source["type"]),
             _plain(", ".join(COMMON_NAMES.get(codec, codec) for codec in item["tracks"])),
             str(len(item["readers"])),
             bit_rate(rates.of(f"path in {name}", item["bytesReceived"], now)),
@@ -163,6 +169,10 @@ def _paths(items: Json, rates: Rates, now: float) -> Table:
             age(item["uptime"]),
         )
     return table
+
+
+def _has_failed(path: Json) -> bool:
+    return bool(path.get("sourceFailure"))
 
 
 def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: float) -> Table:
