@@ -103,9 +103,9 @@ def read(
 
     ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``http://`` and ``https://`` for HLS, or ``whep://``
     and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a bearer token
-    for WHEP. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which
-    tries UDP first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is
-    accepted, even if it is self-signed.
+    for WHEP. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which tries UDP first.
+    ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is accepted, even if
+    it is self-signed.
 
     All other parameters are those of `Server.read`. With ``reconnect`` (the default), a server that is unreachable or
     does not have the stream yet is retried after half a second at first, later every ten seconds; each failure is

@@ -41,9 +41,9 @@ class Server:
 
     ``configuration``: keys of the configuration file as a mapping, or the name of such a file. A file is used exactly
     as the command uses it. A mapping, or nothing, starts from defaults for embedding: RTSP at port 8554, RTMP and HLS
-    disabled (enable them with ``{"rtmp": True, "hls": True}``), and every path may be published and
-    read. Any address may have port 0: the system then picks one, see `ports`. With port 0 for ``rtspAddress``, the UDP
-    ports are picked as well.
+    disabled (enable them with ``{"rtmp": True, "hls": True}``), and every path may be published and read. Any address
+    may have port 0: the system then picks one, see `ports`. With port 0 for ``rtspAddress``, the UDP ports are picked
+    as well.
 
     ``authenticate``: is called with an ``AuthenticationRequest`` for every network client; it is not called for this
     program's own ``publish`` and ``read``. ``on_ready`` and ``on_close``: are called with a ``StreamStatistics`` when a
