@@ -96,10 +96,6 @@ class RemoteDescription:
     candidates: tuple[Candidate, ...] = ()
     is_ice_lite: bool = False
 
-    def media(self, kind: str) -> RemoteMedia | None:
-        """Return the first medium of a kind that is not rejected, or None."""
-        return next((media for media in self.medias if media.kind == kind and not media.is_rejected), None)
-
 
 def parse_description(data: bytes) -> RemoteDescription:
     """Parse an offer or an answer.
