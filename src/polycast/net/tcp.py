@@ -123,6 +123,10 @@ class TcpConnection(BudgetedProtocol):
         if not self.is_open:
             return
         self.outbox.write(data)
+        self.check_unread()
+
+    def check_unread(self) -> None:
+        """Close the connection if the peer does not read the answers that it causes."""
         if self.transport.get_write_buffer_size() > ANSWER_LIMIT_FACTOR * self.outbox.limit:
             self.abort(self.unread_reason)
 

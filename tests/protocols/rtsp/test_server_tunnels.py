@@ -360,6 +360,25 @@ async def test_ping_is_answered(it: Fixture) -> None:
     assert client.websocket.state is State.OPEN
 
 
+async def test_client_that_takes_no_pongs_is_closed(it: Fixture) -> None:
+    publisher = await it.publisher("cam")
+    slow = await WebSocketClient.open(it)
+    slow.pump.cancel()
+    slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    (connection,) = [each for each in it.server._connections if each.peer[1] == int(slow.address.rpartition(":")[2])]
+    end = connection._tunnel
+    ping = b"\x89\xfdaaaa" + bytes(125)
+    for _ in range(200):  # 50 MB, of which the sockets take a few
+        if connection.is_open:
+            end.data_received(ping * 2000)
+            await publisher.sync(it.url("cam"))
+    assert not connection.is_open
+    await it.log.wait(r"closed \(the client does not read the responses\)$")
+    reader = await it.reader("cam")
+    publisher.send_frame(0, rtp(1, slice_unit()))
+    assert await reader.packets(1) == [rtp(1, slice_unit())]
+
+
 async def test_many_small_frames_hold_nobody_up(it: Fixture) -> None:
     """200,000 empty messages and 1,000 requests; a plain client is served in between."""
     client = await WebSocketClient.open(it)

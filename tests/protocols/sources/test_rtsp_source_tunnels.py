@@ -19,6 +19,7 @@ from tests.support import listeners
 from tests.support.waiting import PATIENCE
 
 from polycast.errors import ConfigurationError
+from polycast.wire.http.websocket import accept_key
 
 QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
 
@@ -182,3 +183,26 @@ async def test_the_post_connection_has_the_credentials_too() -> None:
         assert cookie in post
         assert post.startswith("POST /live HTTP/1.1\r\n")
         assert 'Authorization: Digest username="u"' in post
+
+
+async def test_a_server_that_takes_no_pongs() -> None:
+    """It accepts WebSocket, then sends nothing but pings, and reads nothing."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            key = next(line for line in request.split("\r\n") if line.startswith("Sec-WebSocket-Key: "))[19:]
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            upgrade = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            writer.write(f"{upgrade}{accept_key(key)}\r\n\r\n".encode())
+            for _ in range(200):  # 50 MB, of which the sockets take a few
+                writer.write((b"\x89\x7d" + bytes(125)) * 2000)
+                await writer.drain()
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            await reader.read()
+        writer.close()
+
+    async with listeners.serving(serve) as port:
+        url = f"rtsp+ws://127.0.0.1:{port}/live"
+        async with running(paths=pulling(url), readTimeout="30s") as app:
+            await app.log.wait("failed: the server does not read what is sent to it; next attempt in")

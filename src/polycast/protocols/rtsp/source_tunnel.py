@@ -166,6 +166,7 @@ class _Tunnel:
             decoded = websocket.receive_data(data)
         finally:
             self._flush(websocket)
+        self.connection.check_unread()  # the pongs, which the server may cause without limit
         if decoded:
             self.connection.data_received(decoded)
         if websocket.is_closed:

@@ -40,6 +40,9 @@ class TunnelledConnection(Protocol):
     def retire(self) -> None:
         """It will carry no RTSP of its own."""
 
+    def check_unread(self) -> None:
+        """Close it if the client does not read the answers that it causes."""
+
     def close(self, reason: str) -> None: ...
     def on_protocol_error(self, error: RemoteProtocolError) -> None: ...
     def on_internal_error(self) -> None: ...
@@ -349,6 +352,7 @@ class WebSocketRole:
             decoded = engine.receive_data(data)
         finally:
             self._flush()
+        connection.check_unread()  # the pongs, which the client may cause without limit
         if decoded:
             connection.data_received(decoded)
         if engine.is_closed:
