@@ -17,6 +17,7 @@ from tests.protocols.rtsp.support import (
     Fixture,
     RtspClient,
     UdpEnd,
+    key_unit,
     rtp,
     running,
     slice_unit,
@@ -25,6 +26,8 @@ from tests.protocols.rtsp.support import (
 from tests.protocols.rtsp.test_server_tls import write_certificate
 
 from polycast.hub.batch import MixedBatch, PacketRun
+from polycast.hub.stats import Counters
+from polycast.net.outbox import Outbox
 from polycast.protocols.rtsp.secure import LARGEST_GAP, PROFILE, SecureStream, SecureTrack
 from polycast.rtp.header import parse_packet
 from polycast.rtp.rtcp import ReceiverReport, SenderReport, parse_compound, serialize_compound
@@ -317,3 +320,44 @@ def test_a_batch_is_encrypted_once() -> None:
     assert stream.datagrams(batch, 0).packets == 2
     report = serialize_compound([SenderReport(1, 2, 3, 4, 5)])
     assert stream.tracks[0].protect_report(report) is stream.tracks[0].protect_report(report)
+
+
+class FullTransport:
+    """A transport whose queue is full until it is emptied."""
+
+    def __init__(self) -> None:
+        self.queued = 1 << 30
+
+    def write(self, data: bytes) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return self.queued
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+
+class Owner:
+    query = ""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+
+
+def test_what_a_slow_reader_loses_is_counted() -> None:
+    transport, owner = FullTransport(), Owner()
+    outbox = Outbox(transport, 0)
+    reader = SecureStream(1).make_interleaved_reader(owner, outbox, (0,), (1,), 0)  # type: ignore[arg-type]
+    outbox.pause()
+    packets = [rtp(1, slice_unit()), rtp(2, key_unit())]
+    parsed = [parse_packet(data, 0, len(data)) for data in packets]
+    parsed[1].key = True
+    batch = MixedBatch([PacketRun(0, parsed, has_key=True)])
+    reader.deliver(batch)
+    assert (owner.counters.packets_dropped, owner.counters.packets_sent) == (2, 0)
+    transport.queued = 0
+    reader.deliver(batch)
+    assert (owner.counters.packets_dropped, owner.counters.packets_sent) == (3, 1)
+    assert outbox.dropped == 3

@@ -31,10 +31,9 @@ from polycast.protocols.rtsp.readers import (
     Owner,
     TrackAddresses,
     group_packets,
-    resume,
 )
 from polycast.rtp.header import EMPTY_PACKET
-from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, interleaved_frame
+from polycast.wire.rtsp.interleaved import DOLLAR, HEADER
 from polycast.wire.srtp.mikey import RANDOM_SIZE, STATUS, KeyMessage, decode_message, encode_message
 from polycast.wire.srtp.profiles import AES_CM_128_HMAC_SHA1_80, MasterKey
 from polycast.wire.srtp.session import MAXIMUM_SOURCES, SrtpReceiver, SrtpSender, header_size
@@ -240,7 +239,7 @@ class SecureInterleavedReader(InterleavedReader):
         if outbox.ready:
             data, count = batch.form(self._form_key, self._interleave_all)
         else:
-            rest = resume(batch, outbox, self._key_track)
+            rest = self._resume(batch)
             if rest is None:
                 return
             data, count = self._interleave_rest(rest, batch)
@@ -250,11 +249,7 @@ class SecureInterleavedReader(InterleavedReader):
             self.counters.packets_sent += count
 
     def send_report(self, track_index: int, report: bytes) -> None:
-        channel = self._report_channels[track_index]
-        if channel >= 0 and self._outbox.ready:
-            protected = self._secure.tracks[track_index].protect_report(report)
-            self._outbox.write(interleaved_frame(channel, protected))
-            self.counters.reports_sent += 1
+        super().send_report(track_index, self._secure.tracks[track_index].protect_report(report))
 
     def _interleave_all(self, batch: PacketBatch) -> InterleavedForm:
         return self._interleave_rest(batch, batch)
