@@ -185,6 +185,38 @@ async def test_the_post_connection_has_the_credentials_too() -> None:
         assert 'Authorization: Digest username="u"' in post
 
 
+async def test_a_redirection_to_a_path_with_blanks() -> None:
+    downloads: list[asyncio.StreamWriter] = []
+    targets: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            if request.startswith("GET "):
+                targets.append(request.split("\r\n")[0])
+                downloads.append(writer)
+                writer.write(OK.encode())
+            else:
+                for status in ("200 OK", "302 Found\r\nLocation: /my camera?a=b c"):
+                    asked = await read_tunnelled(reader)
+                    number = next(line for line in asked.split("\r\n") if line.startswith("CSeq: "))
+                    downloads[-1].write(f"RTSP/1.0 {status}\r\n{number}\r\n\r\n".encode())
+            await reader.read()
+        writer.close()
+
+    async def read_tunnelled(reader: asyncio.StreamReader) -> str:
+        text = ""
+        while not text.endswith("\r\n\r\n"):
+            text += base64.b64decode(await reader.readexactly(4)).decode()
+        return text
+
+    async with listeners.serving(serve) as port:
+        async with running(paths=pulling(f"rtsp+http://127.0.0.1:{port}/live"), readTimeout="2s") as app:
+            await app.log.wait("redirected to ")
+            await app.until(lambda: len(targets) > 1)
+    assert targets[:2] == ["GET /live HTTP/1.1", "GET /my%20camera?a=b%20c HTTP/1.1"]
+
+
 async def test_a_server_that_takes_no_pongs() -> None:
     """It accepts WebSocket, then sends nothing but pings, and reads nothing."""
 

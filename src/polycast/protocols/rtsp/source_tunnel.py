@@ -211,9 +211,6 @@ class _Opening:
         self._url = url
         self._tls = tls
         self._timeout = timeout
-        self._target = "/" + url.without_credentials().path_and_query
-        host = f"[{url.host}]" if ":" in url.host else url.host
-        self._host = host if url.port is None else f"{host}:{url.port}"
         self._authenticator = ClientAuthenticator(url.user, url.password or "") if url.user is not None else None
         self._challenges: list[str] = []
         self._unused: set[_End] = set()
@@ -227,9 +224,13 @@ class _Opening:
     async def open_http(self, factory: Callable[[], _Connection]) -> _Connection:
         """Open the GET connection, then the POST connection."""
         cookie = secrets.token_hex(COOKIE_BYTES)
-        reading, head = await self._ask(lambda proof: download_request(self._target, self._host, cookie, proof))
+        reading, head = await self._ask(
+            lambda proof: download_request(self._url.target, self._url.authority, cookie, proof)
+        )
         _check_status(head, 200)
-        writing = await self._connect(upload_request(self._target, self._host, cookie, self._prove("POST")))
+        writing = await self._connect(
+            upload_request(self._url.target, self._url.authority, cookie, self._prove("POST"))
+        )
         connection = factory()
         tunnel = _Tunnel(connection, reading, writing)
         writing.head.add_done_callback(tunnel.check_upload)
@@ -239,7 +240,7 @@ class _Opening:
     async def open_websocket(self, factory: Callable[[], _Connection]) -> _Connection:
         """Open the one connection of a tunnel over WebSocket."""
         key = base64.b64encode(secrets.token_bytes(KEY_SIZE)).decode()
-        end, head = await self._ask(lambda proof: upgrade_request(self._target, self._host, key, proof))
+        end, head = await self._ask(lambda proof: upgrade_request(self._url.target, self._url.authority, key, proof))
         _check_status(head, 101)
         check_upgraded(head, key)
         connection = factory()
@@ -270,7 +271,7 @@ class _Opening:
     def _prove(self, method: str) -> str | None:
         if self._authenticator is None or not self._challenges:
             return None
-        return self._authenticator.authorize(self._challenges, method, self._target, secrets.token_hex(8))
+        return self._authenticator.authorize(self._challenges, method, self._url.target, secrets.token_hex(8))
 
 
 def _check_status(head: Head, status: int) -> None:

@@ -93,8 +93,19 @@ class RtspUrl:
 
     @property
     def path_and_query(self) -> str:
-        """Path and query as sent, without the leading slash."""
+        """Path and query as given, without the leading slash."""
         return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as in the Host header; without credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """Path and query as sent, with the leading slash."""
+        return "/" + encode_blanks(self.path_and_query)
 
     def without_credentials(self) -> RtspUrl:
         """Return the URL as sent: user and password belong in the Authorization header."""
@@ -106,9 +117,7 @@ class RtspUrl:
         if self.user is not None:
             password = "" if self.password is None else ":" + quote(self.password, safe="")
             userinfo = quote(self.user, safe="") + password + "@"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port is None else f":{self.port}"
-        return f"{self.scheme}://{userinfo}{host}{port}/{encode_blanks(self.path_and_query)}"
+        return f"{self.scheme}://{userinfo}{self.authority}{self.target}"
 
     def __str__(self) -> str:
         return self.serialize()
