@@ -198,6 +198,27 @@ async def test_post_first(it: Fixture) -> None:
     await client.close()
 
 
+async def test_post_connections_that_are_replaced_before_get(it: Fixture) -> None:
+    """What such a connection has brought goes with it, so that it does not add up."""
+    client = await HttpClient.connect(it.port)
+    sizes: list[int] = []
+    for _ in range(3):
+        old = client.post if sizes else None
+        await client.open_post(it)
+        client.send_request("OPTIONS", it.url("cam"))
+        await read_head(client.post_reader)
+        if old is not None:
+            old.close()
+        (tunnel,) = it.server._tunnels._by_cookie.values()
+        sizes.append(tunnel.held_size)
+    assert sizes == [sizes[0]] * 3
+    assert sizes[0] > 0
+    client.writer.write(GET.format(cookie="abc").encode())
+    await read_head(client.reader)
+    assert (await client.response()).cseq == "3"
+    await client.close()
+
+
 async def test_another_post_connection(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     client = await HttpClient.open(it)

@@ -238,6 +238,7 @@ class HttpTunnel:
         self._left_at = None
         self._pair()
         if self.download is None:
+            self._early.clear()  # of the old one: each could bring another read
             end.hold_reading()
 
     def receive(self, end: TunnelEnd, data: bytes) -> None:
