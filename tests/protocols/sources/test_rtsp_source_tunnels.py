@@ -210,10 +210,12 @@ async def test_a_redirection_to_a_path_with_blanks() -> None:
             text += base64.b64decode(await reader.readexactly(4)).decode()
         return text
 
-    async with listeners.serving(serve) as port:
-        async with running(paths=pulling(f"rtsp+http://127.0.0.1:{port}/live"), readTimeout="2s") as app:
-            await app.log.wait("redirected to ")
-            await app.until(lambda: len(targets) > 1)
+    async with (
+        listeners.serving(serve) as port,
+        running(paths=pulling(f"rtsp+http://127.0.0.1:{port}/live"), readTimeout="2s") as app,
+    ):
+        await app.log.wait("redirected to ")
+        await app.until(lambda: len(targets) > 1)
     assert targets[:2] == ["GET /live HTTP/1.1", "GET /my%20camera?a=b%20c HTTP/1.1"]
 
 
