@@ -199,7 +199,7 @@ class TrackReceiver:
             return True
         stream = self._media.stream
         is_first = self._is_undecided and self._actual_type is None and track.counters.packets == self._packets_before
-        is_dynamic = payload_type >= FIRST_DYNAMIC_PAYLOAD_TYPE <= announced
+        is_dynamic = min(payload_type, announced) >= FIRST_DYNAMIC_PAYLOAD_TYPE
         if is_first and is_dynamic and all(other.payload_type != payload_type for other in stream.tracks):
             self._actual_type = payload_type
             self._is_plain = False

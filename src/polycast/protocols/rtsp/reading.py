@@ -127,9 +127,8 @@ class Reading:
     @property
     def _secure(self) -> SecureStream | None:
         """The keys of the stream, if the session uses SRTP."""
-        context = self._context
-        is_secure = self._session.wire.is_secure and context.secure is not None
-        return context.secure.of(self.stream) if is_secure and context.secure is not None else None
+        secure = self._context.secure
+        return secure.of(self.stream) if secure is not None and self._session.wire.is_secure else None
 
     def _open_input(self, secure: SecureStream, track: int) -> SecureInput:
         client_key = self._session.wire.setups[track].client_key

@@ -145,8 +145,9 @@ class RequestHandler:
     def _keys_of(self, stream: Stream) -> Sequence[str]:
         """Return the MIKEY messages in base64 for the description, if the client may use SRTP over UDP."""
         secure = self.context.secure
-        is_offered = secure is not None and secure.is_advertised and not self.engine.is_tunnelled
-        return secure.of(stream).messages(stream) if is_offered and secure is not None else ()
+        if secure is None or not secure.is_advertised or self.engine.is_tunnelled:
+            return ()
+        return secure.of(stream).messages(stream)
 
     # Publishing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from polycast.errors import RemoteProtocolError
@@ -12,7 +13,7 @@ from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceTrack
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
-from polycast.wire.rtsp.headers.transport import Transport
+from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.transport_answer import free_channels
 from polycast.wire.rtsp.transport_choice import Protocol
 
@@ -49,15 +50,8 @@ class SourceTransports:
         self._ports: dict[int, TrackPorts] = {}
         self._announced_ports: dict[int, TrackPorts] = {}
         """Additional sockets, for a server that sends to other ports than requested."""
-        self._channels: dict[int, int] = {}
-        """Track index by interleaved channel of RTP."""
-        self._rtcp_channels: dict[int, int] = {}
-
-    @property
-    def channels(self) -> dict[int, tuple[int, int]]:
+        self.channels: dict[int, Pair] = {}
         """The interleaved channels of RTP and RTCP, by track index."""
-        rtcp = {index: channel for channel, index in self._rtcp_channels.items()}
-        return {index: (channel, rtcp[index]) for channel, index in self._channels.items()}
 
     @property
     def _buffer_size(self) -> int:
@@ -90,10 +84,8 @@ class SourceTransports:
     def agree(self, index: int, transport: Transport) -> None:
         """Apply the server's answer. Raises RemoteProtocolError if it cannot be used, or OSError."""
         if self.protocol is Protocol.TCP:
-            used = {*self._channels, *self._rtcp_channels}
-            channels = free_channels(transport.interleaved, (2 * index, 2 * index + 1), used)
-            self._channels[channels[0]] = index
-            self._rtcp_channels[channels[1]] = index
+            used = set(chain.from_iterable(self.channels.values()))
+            self.channels[index] = free_channels(transport.interleaved, (2 * index, 2 * index + 1), used)
         elif self.protocol is Protocol.MULTICAST:
             self._agree_multicast(index, transport)
         else:
@@ -144,7 +136,7 @@ class SourceTransports:
 
     def expect(self) -> None:
         """Prepare for media, once all tracks are set up: they may arrive before the answer to PLAY."""
-        self._connection.expect_frames((*self._channels, *self._rtcp_channels))
+        self._connection.expect_frames([*chain.from_iterable(self.channels.values())])
         self.punch()
 
     def punch(self) -> None:
