@@ -33,8 +33,9 @@ from polycast.protocols.rtsp.readers import (
     group_packets,
 )
 from polycast.rtp.header import EMPTY_PACKET
+from polycast.wire.rtsp.headers.key_mgmt import KEY_MANAGEMENT_ERROR
 from polycast.wire.rtsp.interleaved import DOLLAR, HEADER
-from polycast.wire.srtp.mikey import RANDOM_SIZE, STATUS, KeyMessage, decode_message, encode_message
+from polycast.wire.srtp.mikey import RANDOM_SIZE, KeyMessage, decode_message, encode_message
 from polycast.wire.srtp.profiles import AES_CM_128_HMAC_SHA1_80, MasterKey
 from polycast.wire.srtp.session import MAXIMUM_SOURCES, SrtpReceiver, SrtpSender, header_size
 
@@ -189,7 +190,7 @@ class SecureStreams:
         if message is not None:
             decode_message(message)
         elif records:
-            raise RemoteProtocolError("publishing with SRTP needs the header KeyMgmt", STATUS)
+            raise RemoteProtocolError("publishing with SRTP needs the header KeyMgmt", KEY_MANAGEMENT_ERROR)
 
 
 # Readers

@@ -13,6 +13,7 @@ from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceTrack
 from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
+from polycast.wire.rtsp.headers.key_mgmt import KEY_MANAGEMENT_ERROR
 from polycast.wire.rtsp.headers.transport import Pair, Transport
 from polycast.wire.rtsp.transport_answer import free_channels
 from polycast.wire.rtsp.transport_choice import Protocol
@@ -76,7 +77,7 @@ class SourceTransports:
         """
         message = server_key or self._tracks[index].key
         if message is None:
-            raise RemoteProtocolError("the server gives no key for SRTP", 466)
+            raise RemoteProtocolError("the server gives no key for SRTP", KEY_MANAGEMENT_ERROR)
         for ports in (self._ports[index], self._announced_ports.get(index)):
             if ports is not None:
                 ports.secure(keys, message)

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
+from polycast.wire.rtsp.headers.key_mgmt import KEY_MANAGEMENT_ERROR
 from polycast.wire.srtp.profiles import AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80, MasterKey, Profile
 
 SIZE_LIMIT: Final = 2048
 """Bytes of a message; those of real implementations have 80 to 150."""
-
-STATUS: Final = 466
-"""Key Management Error (RFC 7826 section 17.4.34)."""
 
 RANDOM_SIZE: Final = 16
 """Bytes of random data that a message must have at least (section 6.11)."""
@@ -91,7 +89,7 @@ def parse_message(data: bytes) -> KeyMessage:
 
 
 def _error(text: str) -> RemoteProtocolError:
-    return RemoteProtocolError(f"invalid MIKEY message: {text}", STATUS)
+    return RemoteProtocolError(f"invalid MIKEY message: {text}", KEY_MANAGEMENT_ERROR)
 
 
 def _parse(data: bytes) -> KeyMessage:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from polycast.errors import RemoteProtocolError
 from polycast.wire.rtsp.headers.parameters import parse_parameter, split_unquoted
 
-STATUS = 466
-"""Key Management Error (RFC 7826 section 17.4.34)."""
+KEY_MANAGEMENT_ERROR: Final = 466
+"""The status for keys that cannot be used (RFC 7826 section 17.4.34)."""
 
 
 def read_key_mgmt(value: str) -> str:
     """Return the MIKEY message in base64 of a KeyMgmt header. Raises RemoteProtocolError (466)."""
     parameters = dict(map(parse_parameter, split_unquoted(value, ";")))
     if (parameters.get("prot") or "").lower() != "mikey":
-        raise RemoteProtocolError("the key management protocol is not MIKEY", STATUS)
+        raise RemoteProtocolError("the key management protocol is not MIKEY", KEY_MANAGEMENT_ERROR)
     data = parameters.get("data")
     if not data:
-        raise RemoteProtocolError("KeyMgmt without data", STATUS)
+        raise RemoteProtocolError("KeyMgmt without data", KEY_MANAGEMENT_ERROR)
     return data
 
 
