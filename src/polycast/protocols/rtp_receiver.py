@@ -181,7 +181,7 @@ class TrackReceiver:
             self._publish(self._reception.flush(now), now)
 
     def _is_accepted(self, payload_type: int) -> bool:
-        """Whether packets of a payload type are the track's, although it was not announced, or another one is in use.
+        """Whether packets with this payload type belong to the track, whatever was announced or has been used so far.
 
         Some publishers announce one dynamic type and send another. Theirs is used as long as the announced one does not
         appear; types that the description assigns to other tracks never are.

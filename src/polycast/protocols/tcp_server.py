@@ -23,7 +23,7 @@ class ServerConnection(TcpConnection):
         super().__init__(server.context.loop, server.log, server.now)
         self.server = server
         self.id = str(uuid4())
-        """Its name for commands."""
+        """Its id in the API and for commands."""
         self.created = datetime.now(UTC)
 
     # For protocols

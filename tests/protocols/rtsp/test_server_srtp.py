@@ -233,7 +233,7 @@ async def test_publish_inside_tls(serve: Serve, context: ssl.SSLContext) -> None
     [
         ("RTP/SAVP/TCP;interleaved=0-1;mode=record", None, 466, "needs the header KeyMgmt"),
         ("RTP/SAVP/TCP;interleaved=0-1;mode=record", "AAAA", 466, "invalid MIKEY message: truncated"),
-        ("RTP/SAVP/TCP;interleaved=0-1;mode=record", "?", 466, "no base64"),
+        ("RTP/SAVP/TCP;interleaved=0-1;mode=record", "?", 466, "not base64"),
         ("RTP/AVP;unicast;client_port=5000-5001;mode=record", None, 461, "use TCP, or SRTP"),
     ],
 )

@@ -326,13 +326,13 @@ async def test_refused(it: Fixture, data: str, status: int, reason: str) -> None
     await publisher.sync(it.url("cam"))
 
 
-async def test_post_with_something_else_than_base64(it: Fixture) -> None:
+async def test_post_with_something_other_than_base64(it: Fixture) -> None:
     client = await HttpClient.open(it)
     client.post.write(b"OPTIONS * RTSP/1.0\r\n\r\n")
     async with asyncio.timeout(PATIENCE):
         await client.post_reader.read()
     client.post.close()
-    await it.log.wait(r"closed \(invalid data: the tunnel's POST request carries something else than base64\)")
+    await it.log.wait(r"closed \(invalid data: the tunnel's POST request carries something other than base64\)")
     await it.until(lambda: it.connection_count == 1)
 
 

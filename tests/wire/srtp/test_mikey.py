@@ -89,5 +89,5 @@ def test_what_cannot_be_used(data: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("text", ["?", "AQ", "ä"])
 def test_no_base64(text: str) -> None:
-    with pytest.raises(RemoteProtocolError, match="no base64"):
+    with pytest.raises(RemoteProtocolError, match="not base64"):
         decode_message(text)

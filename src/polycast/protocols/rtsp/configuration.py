@@ -120,7 +120,7 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         PORT,
         restarts("RTSPS"),
         NEW,
-        Meta(description=("Port for encrypted reports sent by multicast. It must be the one after multicastSRTPPort.")),
+        Meta(description="Port for encrypted reports sent by multicast. It must be the one after multicastSRTPPort."),
     ] = 8007
     udp_read_buffer_size: Annotated[
         Size,

@@ -153,7 +153,7 @@ class Connection(ServerConnection):
             self.answer(data)
 
     def retire(self) -> None:
-        """It is the POST connection of a tunnel: what it brings is passed to the GET connection."""
+        """It is the POST connection of a tunnel: what it receives is passed to the GET connection."""
         self.silent_since = None
         self._engine.abandon()
 

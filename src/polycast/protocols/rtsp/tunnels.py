@@ -89,8 +89,8 @@ class TunnelEnd(BudgetedProtocol):
     # For the connection
 
     def start(self, data: bytes) -> None:
-        """Read from the socket from now on; ``data`` was received. It is worked on in the next turn of the loop, since
-        the connection is working now."""
+        """Read from the socket from now on; ``data`` was received. It is processed in the next iteration of the event
+        loop, since the connection is still processing a read."""
         self.transport.set_protocol(self)
         self._held = data
         self._enqueue()
@@ -242,7 +242,7 @@ class HttpTunnel:
             end.hold_reading()
 
     def receive(self, end: TunnelEnd, data: bytes) -> None:
-        """Pass on what a POST connection has brought."""
+        """Pass on what a POST connection has received."""
         if end is not self._upload:
             return
         if self.download is None:

@@ -20,6 +20,10 @@ RUN_LIMIT: Final = 256
 """Maximum number of frames in one run, so that a read of tiny frames is processed in parts; a read of 256 KiB has about
 200 packets of video."""
 
+SHAPE_LIMIT: Final = 4096
+"""Pairs of frame size and number of frames whose reader of headers is kept; at 8 KiB for `RUN_LIMIT` frames, they take
+32 MiB at most, whatever clients send."""
+
 _FRAMINGS: Final = tuple(Framing(HEADER_SIZE, f"interleaved channel {channel}") for channel in range(256))
 
 _unpack_header: Final = HEADER.unpack_from
@@ -91,7 +95,7 @@ def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
     return InterleavedRun(channel, data, start, end, count, stride, is_last=True)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(SHAPE_LIMIT)
 def _unpack_headers(stride: int, count: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
     """Return a function that returns the headers of ``count`` frames of ``stride`` bytes."""
     between = f"{HEADER_SIZE}s{stride - HEADER_SIZE}x"

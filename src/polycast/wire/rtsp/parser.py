@@ -98,7 +98,7 @@ class MessageParser:
     def __init__(
         self, limits: Limits = Limits(), interleaved_limit: int = INTERLEAVED_LIMIT, *, is_tunnelled: bool = False
     ) -> None:
-        """``is_tunnelled``: the bytes come through HTTP or WebSocket; only for who asks."""
+        """``is_tunnelled``: the bytes come through HTTP or WebSocket; kept for the owner, the messages are the same."""
         self.is_tunnelled = is_tunnelled
         self._limits = limits
         self._interleaved_limit = interleaved_limit

@@ -101,7 +101,7 @@ class ServerSession:
         self.path_name = ""
         self.query = ""
         self.user_agent = ""
-        """The program of the client, as far as it tells."""
+        """What the client calls itself; empty if it does not say."""
         self.setups: dict[int, TrackSetup] = {}
         """By index of the track."""
         self.announcement: Announcement | None = None

@@ -24,7 +24,7 @@ COOKIE_LIMIT: Final = 256
 """Bytes of the cookie; QuickTime's and live555's have 22, those of others are UUIDs."""
 
 POST_LENGTH: Final = 32_767
-"""The Content-Length of a POST request whose end is not known, as QuickTime has it."""
+"""The Content-Length of a POST request whose end is not known, as QuickTime sends it."""
 
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]")
 _BLANKS: Final = b" \t\r\n"
@@ -132,7 +132,7 @@ def download_request(target: str, host: str, cookie: str, authorization: str | N
 
 def upload_request(target: str, host: str, cookie: str, authorization: str | None = None) -> bytes:
     """Return the POST request that goes with a GET request."""
-    # The date is Apple's, so that no proxy thinks of a cache.
+    # QuickTime's date, so that no proxy caches anything.
     more = f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: {POST_LENGTH}\r\nExpires: Sun, 9 Jan 1972 00:00:00 GMT\r\n"
     return _request("POST", target, host, cookie, authorization, more)
 
@@ -183,7 +183,7 @@ class Base64Stream:
         data = self._left + data.translate(None, _BLANKS)
         self._left = b""
         if _NOT_BASE64.search(data):
-            raise RemoteProtocolError("the tunnel's POST request carries something else than base64")
+            raise RemoteProtocolError("the tunnel's POST request carries something other than base64")
         if b"=" not in data:
             return self._decode(data)
         found: list[bytes] = []

@@ -218,5 +218,5 @@ def decode_message(text: str) -> KeyMessage:
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
-        raise _error("no base64") from None
+        raise _error("not base64") from None
     return parse_message(data)
