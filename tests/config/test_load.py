@@ -265,6 +265,17 @@ def test_aliases_cannot_multiply() -> None:
     assert "more than 500000 values, counting what aliases repeat" in error_of(f"k0: &k0 [x]\n{levels}")
 
 
+def test_the_levels_that_aliases_repeat_are_limited() -> None:
+    lists = "".join(f"k{level}: &k{level} [[[*k{level - 1}]]]\n" for level in range(1, 6))
+    assert "line 6, column 12: more than 16 levels of maps and lists, counting" in error_of(f"k0: &k0 [x]\n{lists}")
+
+
+def test_merged_maps_add_no_levels() -> None:
+    cameras = "".join(f"  cam{number}: &c{number} {{<<: [*c{number - 1}]}}\n" for number in range(1, 40))
+    loaded = load_bytes(f"paths:\n  cam0: &c0 {{readUser: a, readPass: b}}\n{cameras}".encode(), {})
+    assert loaded.configuration.paths["cam39"].read_user == "a"
+
+
 def test_nesting_is_limited() -> None:
     assert "more than 16 levels" in error_of("[" * 50_000)
 

@@ -47,7 +47,8 @@ def not_supported(setting: Unsupported) -> str:
 def plain(value: Any) -> Any:
     """Return a value in a form that is equal for all ways to write it: ``yes`` and true, ``0`` and ``0s``."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items() if plain(item) not in ("", [], None)}
+        items = ((str(key), plain(item)) for key, item in value.items())
+        return {key: item for key, item in items if item not in ("", [])}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if value is None:

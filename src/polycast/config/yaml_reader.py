@@ -17,7 +17,7 @@ from polycast.config.yaml_problems import explain, lines_of
 from polycast.errors import ConfigurationError
 
 MAX_CHARACTERS: Final = 4 * 1024 * 1024  # some 20,000 paths; reading it takes seconds
-MAX_DEPTH: Final = 16  # levels of maps and lists; a configuration has 4
+MAX_DEPTH: Final = 16  # levels of maps and lists, with those that aliases repeat; a configuration has 4
 MAX_NODES: Final = 500_000  # maps, lists and scalars; an alias counts as everything that it repeats
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
@@ -39,12 +39,14 @@ _COMMENT: Final = re.compile(r":[ \t]+#[^\s#]")  # without a blank after the #, 
 class _Open:
     """A map or list that is being filled."""
 
-    __slots__ = ("anchor", "container", "is_merge", "key", "merged", "nodes_before")
+    __slots__ = ("anchor", "container", "is_merge", "key", "levels", "merged", "nodes_before")
 
     def __init__(self, container: dict[str, Any] | list[Any], anchor: str | None, nodes_before: int) -> None:
         self.container = container
         self.anchor = anchor
         self.nodes_before = nodes_before
+        self.levels = 1
+        """Levels of maps and lists, itself included."""
         self.key: Key | None = None
         self.is_merge = False
         self.merged: list[dict[str, Any]] = []
@@ -130,7 +132,8 @@ class _Builder:
         self.key_errors: list[ConfigurationError] = []
         self.empty_credentials: list[Key] = []
         self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._anchors: dict[str, tuple[Any, int, int]] = {}
+        """Values with the number of their nodes and of their levels."""
         self._nodes = 0
 
     def add(self, name: str, event: Any) -> None:
@@ -153,8 +156,8 @@ class _Builder:
             self._key(event, value, plain)
             return
         if event.anchor:
-            self._anchors[event.anchor] = (value, 1)
-        self._place(value, event)
+            self._anchors[event.anchor] = (value, 1, 0)
+        self._place(value, 0, event)
 
     def _key(self, event: Any, value: str | None, plain: bool) -> None:
         top = self._stack[-1]
@@ -180,9 +183,9 @@ class _Builder:
             raise _invalid(
                 "this alias names no anchor before it; a text that begins with * needs quotes", event.start_mark
             )
-        value, nodes = self._anchors[event.anchor]
+        value, nodes, levels = self._anchors[event.anchor]
         self._count(nodes, event)
-        self._place(value, event)
+        self._place(value, levels, event)
 
     def _start(self, container: dict[str, Any] | list[Any], event: Any) -> None:
         self._check_tag(event)
@@ -200,14 +203,21 @@ class _Builder:
                 for key, value in source.items():
                     closed.container.setdefault(key, value)
         if closed.anchor:
-            self._anchors[closed.anchor] = (closed.container, self._nodes - closed.nodes_before)
-        self._place(closed.container, event)
+            self._anchors[closed.anchor] = (closed.container, self._nodes - closed.nodes_before, closed.levels)
+        self._place(closed.container, closed.levels, event)
 
-    def _place(self, value: Any, event: Any) -> None:
+    def _place(self, value: Any, levels: int, event: Any) -> None:
         if not self._stack:
             self.root = value
             return
         top = self._stack[-1]
+        if top.is_merge:  # the maps themselves, and a list of them, are not in the tree
+            levels -= 2 if isinstance(value, list) else 1
+        top.levels = max(top.levels, 1 + levels)
+        if len(self._stack) + top.levels - 1 > MAX_DEPTH:
+            raise _invalid(
+                f"more than {MAX_DEPTH} levels of maps and lists, counting what aliases repeat", event.start_mark
+            )
         if isinstance(top.container, list):
             top.container.append(value)
             return
