@@ -20,9 +20,9 @@ RUN_LIMIT: Final = 256
 """Maximum number of frames in one run, so that a read of tiny frames is processed in parts; a read of 256 KiB has about
 200 packets of video."""
 
-SHAPE_LIMIT: Final = 4096
+SHAPE_LIMIT: Final = 512
 """Pairs of frame size and number of frames whose reader of headers is kept; at 8 KiB for `RUN_LIMIT` frames, they take
-32 MiB at most, whatever clients send."""
+4 MiB at most, whatever clients send."""
 
 _FRAMINGS: Final = tuple(Framing(HEADER_SIZE, f"interleaved channel {channel}") for channel in range(256))
 
