@@ -8,7 +8,7 @@ import pytest
 
 from polycast.config import load
 from polycast.config.edits import AddPath, EditPath, RemovePath, ReplacePaths, SetKeys
-from polycast.config.includes import digest_of_included
+from polycast.config.includes import digest_of_included, matching
 from polycast.config.persist import PersistError, prepare_write
 from polycast.errors import ConfigurationError
 
@@ -130,3 +130,9 @@ def test_the_api_does_not_change_what_is_in_an_included_file(
     else:
         with pytest.raises(PersistError, match="in an included file"):
             prepare_write(main, loaded.content_digest, edit, configuration, {})
+
+
+def test_a_pattern_that_matches_a_whole_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glob.iglob", lambda pattern, **_: (f"{number}.yml" for number in range(1_000_000_000)))
+    with pytest.raises(ConfigurationError, match="include: more than 1000 files"):
+        matching(("/*",))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ def matching(patterns: Sequence[str]) -> list[str]:
     """Return the names of the files that the patterns match, each pattern's sorted. Raises ConfigurationError."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        names = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        names = sorted(islice(glob.iglob(pattern), MAXIMUM_FILES + 1)) if glob.has_magic(pattern) else [pattern]
         found.update(dict.fromkeys(os.path.normpath(name) for name in names))
     if len(found) > MAXIMUM_FILES:
         raise ConfigurationError(f"include: more than {MAXIMUM_FILES} files")
