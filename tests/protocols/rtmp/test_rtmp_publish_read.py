@@ -183,6 +183,17 @@ async def test_nobody_publishes(it: Fixture) -> None:
     await it.until(lambda: not it.app.hub.paths)
 
 
+async def test_more_readers_than_allowed_are_refused_before_they_are_told_to_start() -> None:
+    async with running(paths={"cam": {"maxReaders": 1}}) as it:
+        publisher = await it.publisher("cam")
+        reader = await it.reader("cam")
+        refusal = await (await it.client(Mode.PLAY, "cam")).refused()
+        assert refusal.code == "NetStream.Play.Failed"
+        assert refusal.description == "maximum reader count reached: path 'cam' allows 1"
+        publisher.send_video([1], keys=[1])
+        await reader.frames(1)
+
+
 async def test_paths_that_are_not_configured_or_not_for_publishers() -> None:
     paths = {"pulled": {"source": "redirect", "sourceRedirect": "rtsp://example.com/cam"}}
     async with running(paths=paths) as it:

@@ -261,6 +261,7 @@ class Connection(ServerConnection, Publisher):
             await self._refuse(PLAY_NOT_FOUND if not_found else PLAY_REFUSED, error)
 
     def _start_playing(self, path: Path, stream: Stream, query: str) -> None:
+        path.check_reader_limit()
         selection, transcoded = self._select_tracks(path, stream)
         if not selection.tracks:
             raise PathError(NOTHING_TO_CARRY)
