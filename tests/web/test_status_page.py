@@ -56,6 +56,7 @@ async def test_it_shows_plays_and_disconnects(tmp_path: Path) -> None:
                 await page.wait_for("document.querySelectorAll('#sessions tbody tr').length == 2")
                 (shown,) = await rows(page, "paths")
                 assert shown[:2] == [PATH, "ready"]
+                assert re.fullmatch(r"RTSP session \d+", shown[2])
                 assert shown[3:5] == ["H264", "1"]
                 await page.wait_for("!document.querySelector('#paths tbody tr').cells[5].innerText.startsWith('0 ')")
 

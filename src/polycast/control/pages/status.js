@@ -48,8 +48,9 @@ function age(seconds) {
 
 // "rtspSession" as "RTSP session".
 function words(type) {
-  const known = Object.values(PROTOCOLS).filter((name) => type.toLowerCase().startsWith(name.toLowerCase()));
-  const name = known.sort((one, other) => other.length - one.length)[0] ?? "";
+  const begins = (name) => type.toLowerCase().startsWith(name.toLowerCase());
+  // The next word begins with a capital letter: "rtspSession" is not one of RTSPS.
+  const name = Object.values(PROTOCOLS).find((each) => begins(each) && /^([A-Z]|$)/.test(type.slice(each.length))) ?? "";
   const rest = type.slice(name.length).replace(/([A-Z])/g, " $1").toLowerCase().trim();
   return [name, rest].filter(Boolean).join(" ");
 }
