@@ -16,8 +16,8 @@ from polycast.protocols.registry import server_kinds
 def without_missing(loaded: LoadedConfiguration) -> LoadedConfiguration:
     """Return the configuration without the servers whose packages are missing, each with a warning.
 
-    A server that the user enabled stays, and then fails to start. In a dialect whose shipped file spells out all defaults
-    (``Dialect.ships_defaults``), a switch in the file does not show what the user wants, so it goes there as well.
+    A server that the user enabled stays, and then fails to start. In a dialect whose shipped file spells out all
+    defaults (``Dialect.ships_defaults``), a switch does not show what the user wants: the server is left out as well.
     """
     configuration, warnings = loaded.configuration, list(loaded.warnings)
     is_spelled_out = dialect_of(configuration.dialect).ships_defaults

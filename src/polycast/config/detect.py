@@ -50,7 +50,7 @@ def chosen_dialect(name: str, values: Any, environment: Mapping[str, str]) -> Di
 
 
 def _is_of_mediamtx(values: Mapping[str, Any]) -> bool:
-    """Whether a file has names that exist in MediaMTX, but not in rtsp-simple-server or earlier versions of Polycast."""
+    """Whether a file has names of MediaMTX that rtsp-simple-server and earlier versions of Polycast do not have."""
     view, old = view_of(MEDIAMTX), view_of(LEGACY)
     known = {*view.fields, *MEDIAMTX.unsupported, "pathDefaults"}
     of_path = {*view.path_fields, *MEDIAMTX.path_unsupported}
