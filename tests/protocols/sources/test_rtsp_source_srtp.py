@@ -98,7 +98,8 @@ async def test_a_camera_with_a_bad_key(header: str) -> None:
         response.headers.set("KeyMgmt", header)
         return response
 
-    async with secure_camera() as (device, paths), running(paths=paths) as app:
+    async with secure_camera() as (device, paths):
         device.script["SETUP"] = answer
-        await app.log.wait(r"UDP does not work \(.*(MIKEY|KeyMgmt).*\); tries TCP")
-        await ready(app)
+        async with running(paths=paths) as app:
+            await app.log.wait(r"UDP does not work \(.*(MIKEY|KeyMgmt).*\); tries TCP")
+            await ready(app)
