@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.protocols.rtsp.support import Fixture, loaded, running
+from tests.support.ports import free_port
 from tests.support.rtp import rtp, slice_unit
 from tests.support.running import Lines
 
@@ -192,9 +193,7 @@ async def test_reload_of_the_address_restarts_the_server() -> None:
     async with running() as it:
         server, port = it.server, it.port
         publisher = await it.publisher("cam")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            free = probe.getsockname()[1]
+        free = free_port()
         await it.app.reload(changed(rtspAddress=f"127.0.0.1:{free}"))
         assert it.server is not server
         assert it.port == free

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 import pytest
 import trustme
+from tests.support.ports import free_port
 
 from polycast.cli import main
 from polycast.cli.preflight import preflight
@@ -32,10 +33,7 @@ def found(**values: Any) -> list[tuple[str, bool]]:
 
 @pytest.fixture
 def free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
+    return free_port(), free_port()
 
 
 def test_nothing_to_find() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.interop.tools import free_port
 from tests.protocols.rtmp.support import Fixture, RtmpClient, running
 from tests.protocols.rtsp.support import RtspClient
+from tests.support.ports import free_port
 from tests.support.rtp import key_unit, rtp
 from tests.support.waiting import PATIENCE
 

@@ -78,7 +78,7 @@ def test_tcp(server: tools.Server, publisher: tuple[str, RtspClient]) -> None:
 
 def test_udp(server: tools.Server, publisher: tuple[str, RtspClient]) -> None:
     url, sender = publisher
-    port = tools.free_port_pair()
+    port = tools.free_port()
     with (
         RtspClient(server.port, user_agent=USER_AGENT) as client,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,

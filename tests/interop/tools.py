@@ -8,7 +8,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.ports import free_port as free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -232,35 +232,6 @@ def run(
     return program
 
 
-def free_port_pair() -> int:
-    """Return an even UDP port that is free, and so is the next one."""
-    for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1] & ~1
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as even:
-            even.bind(("127.0.0.1", port))
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as odd:
-                odd.bind(("127.0.0.1", port + 1))
-                return port
-    raise OSError("no pair of free UDP ports")
-
-
-_given_ports: set[int] = set()
-
-
-def free_port() -> int:
-    """Return a TCP port that is free and that nobody else was given."""
-    for _ in range(100):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port: int = listener.getsockname()[1]
-        if port not in _given_ports:
-            _given_ports.add(port)
-            return port
-    raise OSError("no free TCP port")
-
-
 @dataclass
 class Server:
     """A running server and its addresses."""
@@ -331,9 +302,9 @@ def run_server(
     """
     if not (folder / "server.crt").exists():
         make_certificate(folder)
-    port, tls_port, rtp = free_port(), free_port(), free_port_pair()
+    port, tls_port, rtp = free_port(), free_port(), free_port()
     rtmp_port, rtmps_port = (free_port(), free_port()) if rtmp else (0, 0)
-    multicast_rtp = free_port_pair()
+    multicast_rtp = free_port()
     host = "" if net.prefix else "127.0.0.1"
     rtmp_settings = "rtmpDisable: yes\n"
     if rtmp:

@@ -7,6 +7,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+from tests.support.ports import free_port
+
 from polycast.media.codec import Codec
 from polycast.media.packet import RtpPacket
 from polycast.media.track import RtpFormat, Track
@@ -119,7 +121,7 @@ def receive(track: Track, packets: list[RtpPacket], folder: Path) -> list[Truth]
     It takes the end of the stream from an RTCP goodbye.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        port = _free_port_pair()
+        port = free_port()
         description = folder / "received.sdp"
         description.write_text(describe(track, port))
         command = ["ffmpeg", "-v", "error", "-nostdin", "-protocol_whitelist", "file,rtp,udp"]
@@ -149,15 +151,6 @@ def receive(track: Track, packets: list[RtpPacket], folder: Path) -> list[Truth]
                     sender.sendto(goodbye, ("127.0.0.1", port + 1))
         assert process.returncode == 0
     return _parse_framecrc(output)
-
-
-def _free_port_pair() -> int:
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            if port % 2 == 0:
-                return port
 
 
 def _wait_until_bound(port: int, process: subprocess.Popen[str]) -> None:

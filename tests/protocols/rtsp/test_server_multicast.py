@@ -21,21 +21,12 @@ from tests.protocols.rtsp.support import (
     slice_unit,
     transport_of,
 )
+from tests.support.ports import free_port
 
 from polycast.rtp.rtcp import SenderReport, parse_compound
 
 RANGE = "239.255.77.0/29"
 OFFER = "RTP/AVP;multicast"
-
-
-def free_port() -> int:
-    """Return an even port that is free now."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("", 0))
-            port = int(probe.getsockname()[1])
-        if port % 2 == 0:
-            return port
 
 
 def member(group: str, port: int) -> socket.socket:

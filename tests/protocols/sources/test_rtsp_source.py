@@ -13,6 +13,7 @@ import pytest
 import trustme
 from tests.protocols.rtsp.support import AUDIO, VIDEO, Fixture, record_framed_runs, running, sdp
 from tests.protocols.sources.camera import SILENCE, Camera, camera
+from tests.support.ports import free_port
 from tests.support.rtp import key_unit, rtp
 
 from polycast.hub.path import Path
@@ -64,9 +65,7 @@ async def test_from_our_own_server(protocol: str) -> None:
 async def test_over_multicast(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the test sends stays on this machine.
     monkeypatch.setattr(MulticastAllocator, "_interface", lambda *_: socket.inet_aton("127.0.0.1"))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1] & ~1
+    port = free_port()
     groups = {"multicastIPRange": "239.255.77.0/24", "multicastRTPPort": port, "multicastRTCPPort": port + 1}
     async with running(**groups) as origin:
         publisher = await origin.publisher("live")
@@ -243,9 +242,7 @@ async def test_what_an_answer_to_setup_means(answers: list[str], channels: tuple
 
 
 async def test_a_server_that_sends_to_other_ports_than_asked_for() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        other = probe.getsockname()[1]
+    other = free_port()
 
     def setup(found: Camera, request: Request) -> Response:
         found._set_up_udp(request.headers.get("Transport") or "")

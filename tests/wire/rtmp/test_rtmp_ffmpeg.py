@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.support.ports import free_port
 from tests.wire.rtmp.support import SEED
 
 from polycast.errors import RemoteProtocolError
@@ -367,7 +368,7 @@ async def test_client_engine_against_ffmpeg_as_server(tmp_path: Path) -> None:
     await publish(executable, source, published)
 
     session = Session(play=published.media)
-    port = free_port()
+    port = free_port()  # FFmpeg cannot tell which one it took
     url = f"rtmp://127.0.0.1:{port}/app/key"
     listener = asyncio.create_task(
         run(executable, "-listen", "1", "-timeout", "10", "-i", url, "-c", "copy", "-copyts", str(written))
@@ -381,15 +382,6 @@ async def test_client_engine_against_ffmpeg_as_server(tmp_path: Path) -> None:
         await frame_digests(executable, str(written), tmp_path / "found"),
         await frame_digests(executable, str(source), tmp_path / "expected"),
     )
-
-
-def free_port() -> int:
-    """FFmpeg cannot tell which port it took, so one has to be found before."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def connect(client: ClientConnection, session: Session, port: int) -> None:
