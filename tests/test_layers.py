@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "service": set(),
     "transcode": {"codecs", "media", *LEAVES},
     "protocols": {"items", "web", "transcode", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "record": {"items", "hub", "codecs", "media", "wire", "config", *LEAVES},
     "control": {"items", "hub", "codecs", "media", "wire", "net", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }
