@@ -13,7 +13,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final, NamedTuple, Protocol
@@ -54,6 +54,26 @@ class Segment(NamedTuple):
     """The absolute name of the file."""
 
 
+class Layout:
+    """The form of the names of the segments of one path."""
+
+    def __init__(self, root: str, path: str, template: str) -> None:
+        """``template`` is relative to ``root``."""
+        self._root = root
+        self._path = path
+        self._whole = _compile(template)
+        self.levels: Final[Sequence[re.Pattern[str] | str]] = [
+            _compile(level) if _CODE.search(level) else level for level in template.split(os.sep)
+        ]
+        """What the names of the directories below the root must match, and at last that of the file; texts where the
+        name is known."""
+
+    def parse(self, relative: str) -> Segment | None:
+        """Return what the name of a file says, or None if it is not that of a segment of the path."""
+        segment = _parse(self._root, relative, self._whole)
+        return segment._replace(path=self._path) if segment is not None else None
+
+
 class SegmentStore:
     """The segments that have the form of one ``recordPath``.
 
@@ -89,7 +109,7 @@ class SegmentStore:
     def parse(self, file: str) -> Segment | None:
         """Return what the name of a file says, or None if it is not that of a segment. The disk is not looked at."""
         relative = os.path.relpath(file, self.root)
-        return self._parse(relative, self._any)
+        return _parse(self.root, relative, self._any)
 
     def scan(self, path: str) -> Iterator[Segment]:
         """Yield the segments of a path, in no particular order.
@@ -97,15 +117,16 @@ class SegmentStore:
         Raises ConfigurationError if ``path`` cannot be the name of a path, and OSError if a directory cannot be read;
         that it does not exist is no error.
         """
-        check_path_name(path)
-        template = self._template.replace("%path", path.replace("/", os.sep))
-        whole = _compile(template)
-        levels = [_compile(level) if _CODE.search(level) else level for level in template.split(os.sep)]
-        pauses = _Pauses()
-        for file in self._descend("", levels, pauses):
-            segment = self._parse(file, whole)
+        layout = self.layout(path)
+        for file in self._descend("", layout.levels, _Pauses()):
+            segment = layout.parse(file)
             if segment is not None:
-                yield segment._replace(path=path)
+                yield segment
+
+    def layout(self, path: str) -> Layout:
+        """Return the form of the names of a path. Raises ConfigurationError if ``path`` cannot be one."""
+        check_path_name(path)
+        return Layout(self.root, path, self._template.replace("%path", path.replace("/", os.sep)))
 
     def segments(self, path: str) -> list[Segment]:
         """Return the segments of a path by their start; errors as those of `scan`."""
@@ -123,7 +144,7 @@ class SegmentStore:
                     name = os.path.join(directory, entry.name)
                     if entry.is_dir(follow_symlinks=False):
                         directories.append(name)
-                    elif (segment := self._parse(name, self._any)) and entry.is_file(follow_symlinks=False):
+                    elif (segment := _parse(self.root, name, self._any)) and entry.is_file(follow_symlinks=False):
                         yield segment
 
     def find(self, path: str, start: WallTime) -> Segment | None:
@@ -159,7 +180,7 @@ class SegmentStore:
         if os.path.commonpath([inside, os.path.realpath(file)]) != inside or os.path.islink(file):
             raise OSError(errno.EPERM, f"not in {self.root}, or a symbolic link", file)
 
-    def _descend(self, directory: str, levels: list[re.Pattern[str] | str], pauses: _Pauses) -> Iterator[str]:
+    def _descend(self, directory: str, levels: Sequence[re.Pattern[str] | str], pauses: _Pauses) -> Iterator[str]:
         """Yield the files below a directory whose names match ``levels``; both relative to `root`."""
         level, *below = levels
         for entry in self._entries(directory, level, pauses):
@@ -181,17 +202,6 @@ class SegmentStore:
                 pauses.count()
                 if level.fullmatch(entry.name):
                     yield entry
-
-    def _parse(self, relative: str, expression: re.Pattern[str]) -> Segment | None:
-        match = expression.fullmatch(relative)
-        if match is None:
-            return None
-        values = match.groupdict()
-        path = values.get("path", "").replace(os.sep, "/")
-        start = _start(values)
-        if start is None or ("path" in values and not _is_path_name(path)):
-            return None
-        return Segment(path, start, os.path.join(self.root, relative))
 
 
 class _Pauses:
@@ -227,6 +237,18 @@ class _Named:
 
     def is_file(self, *, follow_symlinks: bool) -> bool:
         return os.path.isfile(self._file) and (follow_symlinks or not os.path.islink(self._file))
+
+
+def _parse(root: str, relative: str, expression: re.Pattern[str]) -> Segment | None:
+    match = expression.fullmatch(relative)
+    if match is None:
+        return None
+    values = match.groupdict()
+    path = values.get("path", "").replace(os.sep, "/")
+    start = _start(values)
+    if start is None or ("path" in values and not _is_path_name(path)):
+        return None
+    return Segment(path, start, os.path.join(root, relative))
 
 
 def _compile(template: str) -> re.Pattern[str]:
