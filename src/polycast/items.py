@@ -6,17 +6,18 @@ whose sessions have more to say extends `SessionItem`; one whose items are no se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 
 class Metric(Struct, frozen=True):
-    """The metric that a field is."""
+    """The metric of Polycast that a field is."""
 
     name: str
     """Follows ``polycast_session_`` or ``polycast_path_``."""
@@ -91,6 +92,72 @@ class ConnectionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """``none``, ``http`` or ``websocket``."""
     bytes_received: BytesReceived
     bytes_sent: BytesSent
+
+
+class ViewerItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A client that is known by its requests, not by a connection. Its id is the key under which it is listed."""
+
+    created: Moment
+    address: Annotated[str, Meta(description="ip:port of its first request.")] = msgspec.field(name="remoteAddr")
+    path: str
+    query: Annotated[str, Meta(description="Query of the URL.")]
+    user: str
+    user_agent: Annotated[str, Meta(description="The program, as far as the client tells.")]
+    bytes_sent: BytesSent
+
+
+_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where a word of a name in camel case begins; several capital letters in a row are one word."""
+
+
+class Column(Struct, frozen=True):
+    """A metric of MediaMTX that is a field of items in API v3."""
+
+    field: str
+    """``inboundRTPPackets``."""
+    meaning: str
+    grows: bool = True
+    """Whether it is a counter; else a gauge."""
+    name: str = ""
+    """Follows the name of the block; empty: that of the field (``inbound_rtp_packets``)."""
+
+    @property
+    def suffix(self) -> str:
+        """What follows the name of the block."""
+        return self.name or _WORD.sub("_", self.field).lower()
+
+
+class MetricBlock(Struct, frozen=True, kw_only=True):
+    """Metrics of MediaMTX: each item of a collection in API v3 is one sample of every metric."""
+
+    title: str
+    """``RTSP sessions``."""
+    name: str
+    """The metric that is 1 for each item; the names of the others begin with it: ``rtsp_sessions``."""
+    collection: str
+    """In the URLs of API v3: ``rtspsessions``."""
+    labels: Mapping[str, str]
+    """Fields of the items, by label."""
+    columns: tuple[Column, ...]
+    former: tuple[Column, ...] = ()
+    """Deprecated names."""
+    key: str = "id"
+    """The field by which one item can be asked for."""
+
+    @property
+    def parameter(self) -> str:
+        """The parameter of the query that asks for one item: ``rtsp_session``."""
+        return self.name.removesuffix("s")
+
+
+IDENTIFIED: Final = {"id": "id"}
+"""The labels of connections."""
+
+LOCATED: Final = {**IDENTIFIED, "path": "path", "remoteAddr": "remoteAddr"}
+"""The labels of viewers."""
+
+STATED: Final = {**LOCATED, "state": "state"}
+"""The labels of sessions."""
 
 
 @cache

@@ -9,14 +9,13 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 from msgspec import Meta, Struct
-from prometheus_client.core import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import running
 from tests.control.test_openapi import complaints
 
 import polycast
 from polycast.app.openapi_document import document
 from polycast.control.items import PathItem
-from polycast.control.metrics import StateCollector
 from polycast.control.schemas import object_schema
 from polycast.hub.stats import Counters
 from polycast.items import Metric, SessionItem, metrics_of
@@ -75,8 +74,8 @@ def test_json_fields_match_the_schema() -> None:
 async def test_a_field_is_a_metric() -> None:
     async with running() as server:
         server.app._servers.running["SCOOT"] = Scooter()  # type: ignore[assignment]
-        collector = StateCollector(server.app, server.app.control.traffic, server.app.control._lag)  # type: ignore[arg-type]
-        families: dict[str, Family] = {family.name: family for family in collector.collect()}
+        text = (await server.metrics.get("/metrics")).text
+        families = {family.name: family for family in text_string_to_metric_families(text)}
         del server.app._servers.running["SCOOT"]
     (sample,) = families["polycast_session_battery_level"].samples
     assert sample.value == 0.5

@@ -19,6 +19,7 @@ from polycast.control.settings import Loader, Settings
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, Source
+from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
 from polycast.protocols.base import Server, ServerContext
@@ -95,6 +96,11 @@ class Application:
     def server_names(self) -> Mapping[str, str]:
         """The names of all servers that there are, by their collections in the API."""
         return {kind.collection: kind.name for kind in server_kinds()}
+
+    @property
+    def metric_blocks(self) -> list[MetricBlock]:
+        """The metrics of all servers that there are under the names of MediaMTX."""
+        return [block for kind in server_kinds() for block in kind.blocks]
 
     @property
     def preview(self) -> Preview | None:

@@ -20,7 +20,7 @@ from polycast.protocols.registry import pull_of, server_kinds
 
 _SERVICE_MODULES: Final = {
     "api": ("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
-    "metrics": ("polycast.control.metrics", "polycast.control.lag", "polycast.control.traffic"),
+    "metrics": ("polycast.control.metrics.application", "polycast.control.lag", "polycast.control.traffic"),
     "pprof": ("polycast.control.pprof",),
 }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
-from polycast.items import ConnectionItem, SessionItem
+from polycast.items import ConnectionItem, MetricBlock, SessionItem, ViewerItem
 from polycast.log import Log
 
 if TYPE_CHECKING:
@@ -38,9 +38,14 @@ class SessionServer(Protocol):
     @property
     def connections_collection(self) -> str: ...
     @property
+    def viewers_collection(self) -> str: ...
+    @property
+    def metric_blocks(self) -> tuple[MetricBlock, ...]: ...
+    @property
     def item_fields(self) -> Callable[[Any], Mapping[str, Any]]: ...
     def items(self) -> Mapping[str, Struct]: ...
     def connections(self) -> Mapping[str, ConnectionItem]: ...
+    def viewers(self) -> Mapping[str, ViewerItem]: ...
     def sessions(self) -> Mapping[str, SessionItem]: ...
     def kick(self, session_id: str) -> bool: ...
 
@@ -62,6 +67,11 @@ class MediaServer(Protocol):
     @property
     def server_names(self) -> Mapping[str, str]:
         """The names of all servers, by their collections in the API."""
+        ...
+
+    @property
+    def metric_blocks(self) -> Sequence[MetricBlock]:
+        """The metrics of all servers under the names of MediaMTX, whether the servers run or not."""
         ...
 
     @property

@@ -195,13 +195,13 @@ class Control:
 
     def metrics(self) -> Application:
         """Return the application of the metrics."""
-        from polycast.control import metrics
         from polycast.control.lag import LoopLag
+        from polycast.control.metrics.application import application
 
         if self._lag is None:
             self._lag = LoopLag(self._loop)
         self._lag.start()
-        return metrics.application(self._media_server, self.traffic, self._lag)
+        return application(self._media_server, self.traffic, self._lag)
 
     def pprof(self) -> Application:
         """Return the application of the profiles."""

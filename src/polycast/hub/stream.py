@@ -68,6 +68,11 @@ class Reader(ABC):
     def reference(self) -> Reference:
         """Return its name in the API."""
 
+    def clients(self) -> Sequence[Reference]:
+        """Return the names of the clients that read through it: only itself, none if it is internal (without an id)."""
+        reference = self.reference()
+        return (reference,) if reference.id else ()
+
 
 class PacketReader(Reader):
     """A reader of packets."""

@@ -20,7 +20,7 @@ from polycast.config.fields import field_value, restart_keys
 from polycast.config.schema import Configuration
 from polycast.config.section import Section
 from polycast.errors import missing_packages
-from polycast.items import ConnectionItem, SessionItem
+from polycast.items import ConnectionItem, MetricBlock, SessionItem, ViewerItem
 
 if TYPE_CHECKING:
     import asyncio
@@ -96,6 +96,10 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
     address: Address | None = None
     connections: str = ""
     """In the URLs of API v3, the collection of connections: ``rtspconns``; empty if they are the sessions."""
+    viewers: str = ""
+    """In the URLs of API v3, the collection of viewers: ``hlssessions``; empty if they are the sessions."""
+    blocks: tuple[MetricBlock, ...] = ()
+    """Its metrics under the names of MediaMTX, made of its collections in API v3."""
     v3: Callable[[Any], Mapping[str, Any]] = lambda item: {}
     """Returns the fields that an item has in API v3 in addition to those of all sessions, or of all other items."""
     item: type[Struct] = SessionItem
@@ -229,6 +233,16 @@ class Server(ABC):
         return self.kind.connections
 
     @property
+    def viewers_collection(self) -> str:
+        """In the URLs of API v3: ``hlssessions``; empty if its viewers are its sessions."""
+        return self.kind.viewers
+
+    @property
+    def metric_blocks(self) -> tuple[MetricBlock, ...]:
+        """Its metrics under the names of MediaMTX."""
+        return self.kind.blocks
+
+    @property
     def item_fields(self) -> Callable[[Any], Mapping[str, Any]]:
         """Returns the fields of an item in API v3 that others do not have."""
         return self.kind.v3
@@ -256,6 +270,10 @@ class Server(ABC):
 
     def connections(self) -> Mapping[str, ConnectionItem]:
         """Return the current connections by id, if they are not the same as the sessions."""
+        return {}
+
+    def viewers(self) -> Mapping[str, ViewerItem]:
+        """Return the current viewers by id, if they are not the same as the sessions. They can be kicked."""
         return {}
 
     @abstractmethod

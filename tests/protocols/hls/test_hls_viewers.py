@@ -19,7 +19,8 @@ from polycast.net.http.request import MAXIMUM_USER_AGENT
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.hls import viewers as viewers_module
-from polycast.protocols.hls.viewers import IDLE_SECONDS, Viewers, with_query
+from polycast.protocols.hls.audience import IDLE_SECONDS, Visits
+from polycast.protocols.hls.viewers import Viewers, with_query
 from polycast.wire.http.response import Response
 
 ISSUER = Issuer("ES256")
@@ -228,7 +229,7 @@ def request(path: str = "cam", user: str = "u", query: str = "", token: str = ""
 
 def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewers_module, "MAXIMUM_VIEWERS", 3)
-    viewers = Viewers()
+    viewers = Viewers(Visits())
     first = viewers.add(request(user="0"), 0.0)
     for number in range(1, 6):
         viewers.add(request(user=str(number)), float(number))
@@ -243,7 +244,7 @@ def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("field", ["query", "user", "token"])
 def test_what_viewers_have_sent_is_limited_in_all(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     monkeypatch.setattr(viewers_module, "MAXIMUM_SIZE", 100_000)
-    viewers = Viewers()
+    viewers = Viewers(Visits())
     added = [viewers.add(request(**{field: f"{number:040000}"}), float(number)) for number in range(6)]
     assert len(viewers) == 2
     for viewer in added:

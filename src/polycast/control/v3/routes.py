@@ -120,27 +120,24 @@ class ApiV3:
         return json_answer(found)
 
     async def kick(self, request: Request) -> Response:
-        server = self._server(request)
-        if server is None or not server.can_kick:
+        server, collection = self._server(request)
+        if not (server.can_kick if collection == server.collection else collection == server.viewers_collection):
             raise HTTPException(404)
-        identifier = state.own_id(server, parsed_id(request))
+        identifier = state.own_id(server, collection, parsed_id(request))
         if identifier is None or not server.kick(identifier):
             raise RequestError(404, _not_found(request))
         return ok()
 
     def _items(self, request: Request) -> list[dict[str, Any]]:
-        server = self._server(request)
-        if server is not None:
-            return state.describe_items(server)
-        collection = request.path_params["collection"]
-        for each in self._media_server.servers.values():
-            if each.connections_collection == collection:
-                return state.describe_connections(each)
-        raise HTTPException(404)
+        return state.list_items(*self._server(request))
 
-    def _server(self, request: Request) -> SessionServer | None:
-        collection = request.path_params["collection"]
-        return next((each for each in self._media_server.servers.values() if each.collection == collection), None)
+    def _server(self, request: Request) -> tuple[SessionServer, str]:
+        """Return the server of a collection, and the collection."""
+        collection = str(request.path_params["collection"])
+        for server in self._media_server.servers.values():
+            if collection in state.collections_of(server):
+                return server, collection
+        raise HTTPException(404)
 
 
 def _name(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,9 +26,8 @@ def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> di
     stream = path.stream
     since = _moment(path.ready_since) if path.ready_since is not None else None
     online = _moment(path.online_since) if path.online_since is not None else None
-    counters = traffic.of(path)
     codecs = [track.codec for track in stream.descriptions] if stream is not None else []
-    readers = [_reference(reader.reference()) for reader in path.readers if reader.reference().id]
+    readers = [_reference(client) for reader in path.readers for client in reader.clients()]
     return {
         "name": path.name,
         "confName": shown_name(media_server.configuration, path.entry.name),
@@ -42,6 +41,15 @@ def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> di
         "tracks": [label_of(codec) for codec in codecs],
         "tracks2": [describe_track(codec) for codec in codecs],
         "readers": sorted(readers, key=lambda reader: (reader["type"], reader["id"])),
+        **path_traffic(path, traffic),
+    }
+
+
+def path_traffic(path: Path, traffic: Traffic) -> dict[str, int]:
+    """Return the fields of a path that are numbers."""
+    stream = path.stream
+    counters = traffic.of(path)
+    return {
         "inboundBytes": counters.bytes_received,
         "outboundBytes": counters.bytes_sent,
         "inboundFramesInError": sum(track.counters.foreign for track in stream.tracks) if stream is not None else 0,
@@ -61,19 +69,32 @@ def _reference(reference: Reference) -> dict[str, str]:
     return {"type": reference.type, "id": universal_id(reference.id)}
 
 
-def describe_items(server: SessionServer) -> list[dict[str, Any]]:
-    """Return the items of a server, the oldest first."""
+def collections_of(server: SessionServer) -> tuple[str, ...]:
+    """Return the collections of a server."""
+    return tuple(filter(None, (server.collection, server.connections_collection, server.viewers_collection)))
+
+
+def list_items(server: SessionServer, collection: str) -> list[dict[str, Any]]:
+    """Return the items of one of a server's collections, the oldest first."""
+    return sorted(describe_items(server, collection), key=_age)
+
+
+def describe_items(server: SessionServer, collection: str) -> Iterator[dict[str, Any]]:
+    """Yield the items of one of a server's collections."""
+    if collection == server.connections_collection:
+        return _connections(server)
+    return _viewers(server) if collection == server.viewers_collection else _items(server)
+
+
+def _items(server: SessionServer) -> Iterator[dict[str, Any]]:
     connections: dict[str | None, list[str]] = {}
     for key, connection in server.connections().items():
         connections.setdefault(connection.session, []).append(universal_id(key))
-    described = []
     for key, item in server.items().items():
         if isinstance(item, SessionItem):
-            described.append(_session(server, key, item, connections.get(key, [])))
+            yield _session(server, key, item, connections.get(key, []))
         else:
-            created = getattr(item, "created", None)
-            described.append({"path": key, "created": created, **server.item_fields(item)})
-    return sorted(described, key=_age)
+            yield {"path": key, "created": getattr(item, "created", None), **server.item_fields(item)}
 
 
 def _session(server: SessionServer, key: str, item: SessionItem, connections: list[str]) -> dict[str, Any]:
@@ -97,34 +118,44 @@ def _session(server: SessionServer, key: str, item: SessionItem, connections: li
     return described
 
 
-def describe_connections(server: SessionServer) -> list[dict[str, Any]]:
-    """Return the connections of a server whose sessions are something else, the oldest first."""
-    described = []
+def _connections(server: SessionServer) -> Iterator[dict[str, Any]]:
     for key, item in server.connections().items():
-        session = universal_id(item.session) if item.session is not None else None
-        described.append(
-            {
-                "id": universal_id(key),
-                "created": item.created,
-                "remoteAddr": item.address,
-                "session": session,
-                "tunnel": item.tunnel,
-                "inboundBytes": item.bytes_received,
-                "outboundBytes": item.bytes_sent,
-                "bytesReceived": item.bytes_received,
-                "bytesSent": item.bytes_sent,
-            }
-        )
-    return sorted(described, key=_age)
+        yield {
+            "id": universal_id(key),
+            "created": item.created,
+            "remoteAddr": item.address,
+            "session": universal_id(item.session) if item.session is not None else None,
+            "tunnel": item.tunnel,
+            "inboundBytes": item.bytes_received,
+            "outboundBytes": item.bytes_sent,
+            "bytesReceived": item.bytes_received,
+            "bytesSent": item.bytes_sent,
+        }
+
+
+def _viewers(server: SessionServer) -> Iterator[dict[str, Any]]:
+    for key, item in server.viewers().items():
+        yield {
+            "id": universal_id(key),
+            "created": item.created,
+            "remoteAddr": item.address,
+            "path": item.path,
+            "query": item.query,
+            "user": item.user,
+            "userAgent": item.user_agent,
+            "isCDN": False,
+            "outboundBytes": item.bytes_sent,
+        }
 
 
 def _age(item: Mapping[str, Any]) -> str:
     return str(msgspec.to_builtins(item["created"]))
 
 
-def own_id(server: SessionServer, identifier: str) -> str | None:
-    """Return the id of a session as its server knows it; None if there is none."""
-    return next((key for key in server.items() if universal_id(key) == identifier), None)
+def own_id(server: SessionServer, collection: str, identifier: str) -> str | None:
+    """Return the id of a session or viewer as its server knows it; None if there is none."""
+    known: Mapping[str, object] = server.viewers() if collection == server.viewers_collection else server.items()
+    return next((key for key in known if universal_id(key) == identifier), None)
 
 
 def _moment(unix_time: float) -> datetime:

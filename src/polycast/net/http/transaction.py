@@ -99,11 +99,19 @@ class RequestCaches:
         self.blocks = HeaderBlockCache()
 
 
+class Receiver(Protocol):
+    """Whoever a response counts for."""
+
+    bytes_sent: int
+    """Bytes of responses, without their headers."""
+
+
 class Transaction:
     """A request to be answered: with `respond`, or with `respond`, `send` and `end` for a streamed response."""
 
     __slots__ = (
-        "connection", "drained", "is_cancelled", "on_cancelled", "origins", "request", "rewrite", "started", "task",
+        "connection", "drained", "is_cancelled", "on_cancelled", "origins", "receiver", "request", "rewrite", "started",
+        "task",
     )  # fmt: skip
 
     def __init__(self, connection: Responder, request: Request, started: float) -> None:
@@ -120,6 +128,7 @@ class Transaction:
         """Whose pages may read the response, if that depends on the request."""
         self.rewrite: Callable[[Response], Response] | None = None
         """Returns the response for this client only, made of the one for all."""
+        self.receiver: Receiver | None = None
         self.drained: asyncio.Future[None] | None = None
         """The future that `drain` waits for."""
 
@@ -134,6 +143,8 @@ class Transaction:
             response = self.rewrite(response)
         if self.origins is not None:
             response = self.origins.adapt(self.request, response)
+        if self.receiver is not None:
+            self.receiver.bytes_sent += len(response.body)
         self.connection.respond(self, response)
 
     def send(self, data: bytes) -> None:

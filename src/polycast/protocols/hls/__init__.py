@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from polycast.config.declarations import SourceKind
+from polycast.items import LOCATED, Column, MetricBlock
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
+from polycast.protocols.metric_blocks import FRAMES_DISCARDED, OUTBOUND_BYTES
 from polycast.protocols.transcode_audio import find_missing
 
 if TYPE_CHECKING:
@@ -56,8 +58,27 @@ def _muxer_fields(item: HlsMuxerItem) -> dict[str, Any]:
 HLS = ServerKind(
     name="HLS",
     collection="hlsmuxers",
+    viewers="hlssessions",
     v3=_muxer_fields,
     metric="hls_muxers",
+    blocks=(
+        MetricBlock(
+            title="HLS sessions",
+            name="hls_sessions",
+            collection="hlssessions",
+            labels=LOCATED,
+            columns=(OUTBOUND_BYTES,),
+        ),
+        MetricBlock(
+            title="HLS muxers",
+            name="hls_muxers",
+            collection="hlsmuxers",
+            labels={"name": "path"},
+            columns=(OUTBOUND_BYTES, FRAMES_DISCARDED),
+            former=(Column("bytesSent", "Bytes sent"),),
+            key="path",
+        ),
+    ),
     is_enabled=lambda configuration: configuration[HlsConfiguration].hls,
     load=_load_server,
     listeners=(Listener("hlsAddress"),),

@@ -14,14 +14,17 @@ from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
 from polycast.hub.path import Path
 from polycast.hub.refusals import Refusals
+from polycast.hub.stats import Reference
 from polycast.log import Log
 from polycast.media.track import Track
+from polycast.net.address import join_host_port
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import client_of, http_credentials, user_agent_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.hls.audience import Audience, Client, Visit, Visits
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.reasons import (
     LOGGED_REASONS,
@@ -105,7 +108,11 @@ class RequestHandler:
         self._remuxers = server.remuxers
         self._origins = allowed_origins(server.settings.hls_allow_origins)
         self._responses = ResponseFactory(self._origins.fixed)
-        self.viewers = Viewers()
+        self.visits = Visits()
+        self.viewers = Viewers(self.visits)
+        """Viewers with a session."""
+        self.audience = Audience(self.visits)
+        """Viewers without one."""
         self._refusals = Refusals()
         self._pages = Pages(server.context.loop, self._origins.fixed)
 
@@ -137,6 +144,8 @@ class RequestHandler:
             if remuxer is None or not (remuxer.is_public or self._is_known(transaction, target)):
                 self._run(transaction, self._file(transaction, target, key))
                 return None
+            if remuxer.is_public and not self._join(transaction, target):
+                return self._sent_away()
             found = remuxer.request(key, transaction, transaction.started)
             return self._file_response(transaction.request, remuxer, found) if found is not None else None
         if method == "OPTIONS":
@@ -209,7 +218,8 @@ class RequestHandler:
     async def _page(self, transaction: Transaction, target: Target) -> Response:
         request = transaction.request
         depth = target.folder.count("/") + 1
-        problem = await self._authorize(transaction, target) or self._absence(target.folder)
+        allowed = await self._authorize(transaction, self._access_request(transaction, target))
+        problem = allowed if isinstance(allowed, Problem) else self._absence(target.folder)
         if problem is None:
             return await self._pages.page(request, PLAYER_PAGE, depth)
         self._log_refusal(transaction, target, problem)
@@ -275,6 +285,8 @@ class RequestHandler:
                 problem = self._problem_of(error, path_name)
                 self._log_refusal(transaction, target, problem)
                 return refuse(self._responses, request, problem)
+        if transaction.receiver is None and not self._join(transaction, target):
+            return self._sent_away()
         found = remuxer.request(key, transaction, self._server.now())
         return self._file_response(request, remuxer, found) if found is not None else None
 
@@ -327,6 +339,33 @@ class RequestHandler:
             headers=skipped_header(skipped),
         )
 
+    # Viewers
+
+    def references(self, path_name: str) -> list[Reference]:
+        """Return the names of the viewers of a stream in the API."""
+        return [Reference("hlsSession", visit.id) for visit in self.visits.of(path_name)]
+
+    def _join(self, transaction: Transaction, target: Target) -> bool:
+        """Count a request as one of a viewer without a session; return False if that viewer was kicked.
+
+        The first request for the multivariant playlist begins another visit.
+        """
+        request = transaction.request
+        client = Client(target.folder, self._client_of(transaction), user_agent_of(request))
+        visit = self.audience.find(client, transaction.started)
+        if visit is None or (self.audience.is_kicked(client) and target.path.endswith(f"/{INDEX_NAME}")):
+            address = join_host_port(client.address, transaction.peer[1])
+            visit = Visit(target.folder, address, plain_query(target.query), "", client.user_agent)
+            self.audience.add(client, visit, transaction.started)
+        elif self.audience.is_kicked(client):
+            return False
+        transaction.receiver = visit
+        return True
+
+    def _sent_away(self) -> Response:
+        """Return the response to a viewer who was kicked. As in MediaMTX, credentials are not what is missing."""
+        return self._responses.text(401, "the session was closed")
+
     # Authorisation
 
     def _client_of(self, transaction: Transaction) -> str:
@@ -363,6 +402,7 @@ class RequestHandler:
 
     def _mark(self, transaction: Transaction, target: Target, viewer: Viewer) -> None:
         """Name the session in the playlist that the viewer gets, if the request did so in its query."""
+        transaction.receiver = viewer.visit
         transaction.rewrite = as_private
         is_playlist = target.path.endswith(".m3u8")
         if is_playlist and field_of(target.query, QUERY_FIELD) == viewer.secret:
@@ -391,12 +431,12 @@ class RequestHandler:
                 return None
             if is_index and not field_of(target.query, COOKIE_CHECK):
                 return self._check_cookies(target)
-        problem = await self._authorize(transaction, target, access)
-        if problem is not None:
-            self._log_refusal(transaction, target, problem)
-            return refuse(self._responses, request, problem)
+        allowed = await self._authorize(transaction, access)
+        if isinstance(allowed, Problem):
+            self._log_refusal(transaction, target, allowed)
+            return refuse(self._responses, request, allowed)
         if is_session:
-            self._welcome(transaction, target, access, is_index=is_index)
+            self._welcome(transaction, target, access, allowed)
         return None
 
     async def _is_still_allowed(self, viewer: Viewer) -> bool:
@@ -419,35 +459,33 @@ class RequestHandler:
         headers = [(b"location", location), (b"cache-control", b"no-store"), cookie(COOKIE_CHECK, "1")]
         return self._responses.empty(302, headers)
 
-    def _welcome(self, transaction: Transaction, target: Target, access: AccessRequest, *, is_index: bool) -> None:
-        """Begin the session of a viewer."""
-        if not is_index:
-            if access.credentials.is_given:  # with each request
-                self.viewers.add(access, self._server.now())
+    def _welcome(self, transaction: Transaction, target: Target, access: AccessRequest, user: str) -> None:
+        """Begin the session of a viewer, who was authorised as ``user``."""
+        is_index = target.path.endswith(f"/{INDEX_NAME}")
+        if not (is_index or access.credentials.is_given):
             return
-        viewer = self.viewers.add(access, self._server.now())
+        viewer = self.viewers.add(access, self._server.now(), user, transaction.peer[1])
+        transaction.receiver = viewer.visit
+        if not is_index:  # it sends credentials with each request
+            return
         if COOKIE_CHECK in cookies_of(transaction.request):
             transaction.rewrite = lambda response: with_cookie(response, viewer.secret)
         else:
             self._name_in_addresses(transaction, target, viewer)
 
-    async def _authorize(
-        self, transaction: Transaction, target: Target, access: AccessRequest | None = None
-    ) -> Problem | None:
-        """Return None if the client may read, otherwise the reason for refusing it."""
+    async def _authorize(self, transaction: Transaction, access: AccessRequest) -> str | Problem:
+        """Return the name of the user if the client may read, otherwise the reason for refusing it."""
         request = transaction.request
         allowed = self._server.configuration.allowed_hosts
-        if not is_host_allowed(request, allowed) and self._hub.is_protected(target.folder, Action.READ):
+        if not is_host_allowed(request, allowed) and self._hub.is_protected(access.path, Action.READ):
             return host_problem(host_of(authority_of(request)), host_refusal(request))
-        access = access or self._access_request(transaction, target)
         try:
-            await self._hub.authorize(access)
+            return await self._hub.authorize(access)
         except AccessDenied as denied:
             has_credentials = b"authorization" in request.fields
             return access_problem(denied, access, has_credentials=has_credentials)
         except PathError as error:
-            return path_problem(error, self._hub.paths.get(target.folder))
-        return None
+            return path_problem(error, self._hub.paths.get(access.path))
 
     def _access_request(self, transaction: Transaction, target: Target) -> AccessRequest:
         request = transaction.request

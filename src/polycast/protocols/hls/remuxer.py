@@ -67,6 +67,10 @@ class Responder(Protocol):
         """Return whether reading the path needs no authorisation."""
         ...
 
+    def references(self, path_name: str) -> Sequence[Reference]:
+        """Return the names of the viewers of a stream in the API."""
+        ...
+
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited."""
         ...
@@ -294,6 +298,9 @@ class Remuxer(FrameReader):
 
     def reference(self) -> Reference:
         return Reference("hlsMuxer")
+
+    def clients(self) -> Sequence[Reference]:
+        return self._responder.references(self.path.name)
 
     def tick(self, now: float) -> None:
         """Called about once a second: closes an idle muxer, and logs corrections."""

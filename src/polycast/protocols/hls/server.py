@@ -12,8 +12,10 @@ from polycast.hub.errors import PathError
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Stream
+from polycast.items import ViewerItem
 from polycast.net.http.server import HttpListener
 from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.hls.audience import IDLE_SECONDS
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.item import HlsMuxerItem
@@ -52,7 +54,9 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     def on_second(self, now: float) -> None:
         for remuxer in list(self.remuxers.values()):
             remuxer.tick(now)
-        self.handler.viewers.tick(now, float(self.settings.hls_segment_duration))
+        patience = max(IDLE_SECONDS, 3 * float(self.settings.hls_segment_duration))
+        self.handler.viewers.forget_idle(now, patience)
+        self.handler.audience.forget_idle(now, patience)
 
     # Server
 
@@ -74,10 +78,13 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         await super().stop(reason)
 
     def kick(self, session_id: str) -> bool:
-        return self.handler.viewers.kick(session_id)
+        return self.handler.viewers.kick(session_id) or self.handler.audience.kick(session_id)
 
     def items(self) -> dict[str, HlsMuxerItem]:
         return {name: remuxer.item() for name, remuxer in self.remuxers.items() if remuxer.is_live}
+
+    def viewers(self) -> dict[str, ViewerItem]:
+        return {visit.id: visit.item() for name in self.remuxers for visit in self.handler.visits.of(name)}
 
     def apply(self, configuration: Configuration) -> None:
         allowed = configuration[HlsConfiguration].hls_allow_origins

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from polycast.hub.access_request import AccessRequest
+from polycast.net.address import join_host_port
 from polycast.net.http.file import IMMUTABLE
+from polycast.protocols.hls.audience import MAXIMUM_VIEWERS, Visit, Visits
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST
 from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
@@ -23,12 +25,6 @@ QUERY_FIELD: Final = "session"
 
 COOKIE_CHECK: Final = "cookieCheck"
 """Cookie and field of the query that tell whether the player keeps cookies."""
-
-# Seconds without a request after which a viewer is forgotten: players reload a playlist every few seconds.
-IDLE_SECONDS: Final = 60.0
-
-# Viewers of all streams that are remembered; those who were away for longest are forgotten first.
-MAXIMUM_VIEWERS: Final = 20_000
 
 # Characters of their queries and credentials together: with a token of 3 KiB, there is room for all.
 MAXIMUM_SIZE: Final = 64 * 1024 * 1024
@@ -46,10 +42,11 @@ _ADDRESS: Final = re.compile(rb'^([^#\r\n][^\r\n]*)|(URI="[^"\r\n]*)', re.MULTIL
 class Viewer:
     """A viewer of a stream."""
 
-    __slots__ = ("access", "id", "is_trusted", "secret", "size", "used")
+    __slots__ = ("access", "is_trusted", "secret", "size", "used", "visit")
 
-    def __init__(self, access: AccessRequest, now: float) -> None:
-        self.id = str(uuid.uuid4())
+    def __init__(self, access: AccessRequest, now: float, user: str, port: int) -> None:
+        address = join_host_port(access.address, port)
+        self.visit = Visit(access.path, address, access.query, user, access.user_agent)
         self.secret = str(uuid.uuid4())
         self.access = access
         """What was allowed: asked again after a change of the settings."""
@@ -60,11 +57,17 @@ class Viewer:
         self.used = now
         """When the last file was requested; monotonic seconds."""
 
+    @property
+    def id(self) -> str:
+        """Its id in the API; the secret is not shown there."""
+        return self.visit.id
+
 
 class Viewers:
     """The known viewers of a server."""
 
-    def __init__(self) -> None:
+    def __init__(self, visits: Visits) -> None:
+        self._visits = visits
         self._viewers: OrderedDict[str, Viewer] = OrderedDict()
         """By secret, in the order of their last requests."""
         self._by_credentials: dict[tuple[object, ...], Viewer] = {}
@@ -75,10 +78,11 @@ class Viewers:
     def __len__(self) -> int:
         return len(self._viewers)
 
-    def add(self, access: AccessRequest, now: float) -> Viewer:
-        """Return a new viewer, who was authorised."""
-        viewer = Viewer(access, now)
+    def add(self, access: AccessRequest, now: float, user: str = "", port: int = 0) -> Viewer:
+        """Return a new viewer, who was authorised as ``user``; ``port`` is that of the client."""
+        viewer = Viewer(access, now, user, port)
         self._viewers[viewer.secret] = viewer
+        self._visits.add(viewer.visit)
         self._size += viewer.size
         key = _key(access)
         if key is not None:
@@ -112,6 +116,7 @@ class Viewers:
         if self._viewers.pop(viewer.secret, None) is None:
             return
         self._size -= viewer.size
+        self._visits.remove(viewer.visit)
         key = _key(viewer.access)
         if key is not None and self._by_credentials.get(key) is viewer:
             del self._by_credentials[key]
@@ -128,9 +133,8 @@ class Viewers:
         for viewer in self._viewers.values():
             viewer.is_trusted = False
 
-    def tick(self, now: float, segment_duration: float) -> None:
-        """Called about once a second: forgets viewers who are gone."""
-        patience = max(IDLE_SECONDS, 3 * segment_duration)
+    def forget_idle(self, now: float, patience: float) -> None:
+        """Forget those who have not requested anything for so many seconds."""
         while self._viewers:
             viewer = next(iter(self._viewers.values()))
             if now - viewer.used < patience:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.metric_blocks import (
+    FORMER_BYTES,
+    FRAMES_DISCARDED,
+    INBOUND_BYTES,
+    OUTBOUND_BYTES,
+    session_block,
+)
 from polycast.protocols.rtmp.configuration import RtmpConfiguration
 from polycast.protocols.session_fields import frame_session_fields
 from polycast.protocols.transcode_audio import find_missing
@@ -51,11 +58,14 @@ def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
     return settings.rtmp and settings.rtmp_encryption is not without
 
 
+_COLUMNS: Final = (INBOUND_BYTES, OUTBOUND_BYTES, FRAMES_DISCARDED)
+
 RTMP = ServerKind(
     name="RTMP",
     collection="rtmpconns",
     v3=frame_session_fields,
     metric="rtmp_conns",
+    blocks=(session_block("RTMP connections", "rtmp_conns", "rtmpconns", _COLUMNS, FORMER_BYTES),),
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
     load=_load_rtmp,
     listeners=(Listener("rtmpAddress"),),
@@ -68,6 +78,7 @@ RTMPS = ServerKind(
     collection="rtmpsconns",
     v3=frame_session_fields,
     metric="rtmps_conns",
+    blocks=(session_block("RTMPS connections", "rtmps_conns", "rtmpsconns", _COLUMNS, FORMER_BYTES),),
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtmps,
     listeners=(Listener("rtmpsAddress"),),

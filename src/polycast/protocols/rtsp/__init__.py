@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any
 from polycast.config.declarations import SourceKind
 from polycast.config.values import Encryption
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.metric_blocks import (
+    FORMER_RTSP_COLUMNS,
+    RTSP_COLUMNS,
+    connection_block,
+    session_block,
+)
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.item import RtspSessionItem
 from polycast.protocols.session_fields import rtp_session_fields
@@ -75,6 +81,10 @@ RTSP = ServerKind(
     v3=_session_fields,
     item=RtspSessionItem,
     metric="rtsp_sessions",
+    blocks=(
+        connection_block("RTSP connections", "rtsp_conns", "rtspconns"),
+        session_block("RTSP sessions", "rtsp_sessions", "rtspsessions", RTSP_COLUMNS, FORMER_RTSP_COLUMNS),
+    ),
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.STRICT),
     load=_load_rtsp,
     listeners=(
@@ -92,6 +102,10 @@ RTSPS = ServerKind(
     v3=_session_fields,
     item=RtspSessionItem,
     metric="rtsps_sessions",
+    blocks=(
+        connection_block("RTSPS connections", "rtsps_conns", "rtspsconns"),
+        session_block("RTSPS sessions", "rtsps_sessions", "rtspssessions", RTSP_COLUMNS, FORMER_RTSP_COLUMNS),
+    ),
     is_enabled=lambda configuration: _is_enabled(configuration, Encryption.NO),
     load=_load_rtsps,
     listeners=(

@@ -10,6 +10,7 @@ from polycast.config.declarations import SourceKind
 from polycast.errors import MissingDependency, missing_packages
 from polycast.protocols import transcode_audio
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.metric_blocks import FORMER_WEBRTC_COLUMNS, WEBRTC_COLUMNS, session_block
 from polycast.protocols.session_fields import rtp_session_fields
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
@@ -100,6 +101,9 @@ WEBRTC = ServerKind(
     collection="webrtcsessions",
     v3=_session_fields,
     metric="webrtc_sessions",
+    blocks=(
+        session_block("WebRTC sessions", "webrtc_sessions", "webrtcsessions", WEBRTC_COLUMNS, FORMER_WEBRTC_COLUMNS),
+    ),
     is_enabled=lambda configuration: configuration[WebRtcConfiguration].webrtc,
     load=_load_server,
     listeners=(

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, computed from the current state at each scrape."""

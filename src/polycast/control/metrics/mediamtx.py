@@ -1,0 +1,142 @@
+"""The metrics of MediaMTX v1.20: one sample per path, session, connection and so on, with the values of API v3.
+
+Those of a server are declared by its protocol (`items.MetricBlock`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, Final
+
+from polycast.control.contract import SessionServer
+from polycast.control.metrics.exposition import Family, Group, Page, Row, Table
+from polycast.control.metrics.sources import Sources, state_of
+from polycast.control.v3.state import describe_items, path_traffic
+from polycast.hub.path import Path
+from polycast.items import Column, MetricBlock
+
+_PATHS: Final = "paths"
+_PATH: Final = "path"
+"""The parameter of the query that asks for one path."""
+
+_PATH_COLUMNS: Final = (
+    Column("inboundBytes", "Bytes received"),
+    Column("outboundBytes", "Bytes sent"),
+    Column("inboundFramesInError", "Packets received that could not be used"),
+)
+_FORMER_PATH_COLUMNS: Final = (Column("bytesReceived", "Bytes received"), Column("bytesSent", "Bytes sent"))
+_READERS: Final = Family("paths_readers", "Readers of a path, by type.")
+
+_ABSENT_PARAMETERS: Final = frozenset({"forward_dest", "moq_session"})
+"""Parameters of the query that ask for what does not exist here."""
+
+
+def page(sources: Sources, query: Mapping[str, str]) -> Page:
+    """Return the tables that a query asks for. Those of a server that is not running are absent."""
+    selection = _Selection(sources, query)
+    return Page(_tables(sources, selection, query), selection.is_everything)
+
+
+def _tables(sources: Sources, selection: _Selection, query: Mapping[str, str]) -> Iterator[Table]:
+    if selection.has(_PATHS, _PATH):
+        yield from _path_tables(sources, query.get(_PATH, ""))
+    for server in sources.servers():
+        for block in server.metric_blocks:
+            if selection.has(block.name, block.parameter):
+                yield from _block_table(server, block, query.get(block.parameter, ""))
+
+
+class _Selection:
+    """What a query asks for: one block (``type``), one item (by a parameter of its own), or everything."""
+
+    def __init__(self, sources: Sources, query: Mapping[str, str]) -> None:
+        blocks = sources.media_server.metric_blocks
+        parameters = {_PATH, *_ABSENT_PARAMETERS, *(block.parameter for block in blocks)}
+        self._type = query.get("type", "")
+        self._parameters = {name for name, value in query.items() if value and name in parameters}
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self._type or self._parameters)
+
+    def has(self, name: str, parameter: str) -> bool:
+        """Whether a block is asked for, or an item of it."""
+        return self._type in ("", name) and (not self._parameters or parameter in self._parameters)
+
+
+# Paths
+
+
+def _path_tables(sources: Sources, wanted: str) -> Iterator[Table]:
+    paths = sources.media_server.hub.paths
+    families = [Family(_PATHS, "Paths that exist."), *_families(_PATHS, _PATH_COLUMNS)]
+    former = _families(_PATHS, _FORMER_PATH_COLUMNS, is_former=True)
+    if not paths:
+        if not wanted:
+            yield _empty(Group("Paths", [*families, _READERS]), Group("Paths (deprecated)", former))
+    elif wanted and wanted not in paths:
+        yield Table((Group("Paths", ()), Group("Paths (deprecated)", ())), ())
+    else:
+        rows = (_path_row(sources, path) for path in _chosen(sources, wanted))
+        yield Table((Group("Paths", families), Group("Paths (deprecated)", former)), rows)
+        yield Table((_READERS,), (row for path in _chosen(sources, wanted) for row in _reader_rows(path)))
+
+
+def _chosen(sources: Sources, wanted: str) -> Iterator[Path]:
+    return (path for path in sources.paths() if not wanted or path.name == wanted)
+
+
+def _path_row(sources: Sources, path: Path) -> Row:
+    values = path_traffic(path, sources.traffic)
+    columns = (*_PATH_COLUMNS, *_FORMER_PATH_COLUMNS)
+    return _path_labels(path), (1, *(values[column.field] for column in columns))
+
+
+def _path_labels(path: Path) -> dict[str, str]:
+    return {"name": path.name, "state": state_of(path)}
+
+
+def _reader_rows(path: Path) -> Iterator[Row]:
+    counts = Counter(client.type for reader in path.readers for client in reader.clients())
+    for kind, count in sorted(counts.items()) or [("", 0)]:
+        yield {**_path_labels(path), "readerType": kind}, (count,)
+
+
+# Servers
+
+
+def _block_table(server: SessionServer, block: MetricBlock, wanted: str) -> Iterator[Table]:
+    groups = [Group(block.title, [Family(block.name, f"{block.title}."), *_families(block.name, block.columns)])]
+    if block.former:
+        former = _families(block.name, block.former, is_former=True)
+        groups.append(Group(f"{block.title} (deprecated)", former))
+    items = describe_items(server, block.collection)
+    first = next(items, None)
+    if first is None:
+        if not wanted:
+            yield _empty(*groups)
+        return
+    items = chain((first,), items)
+    if not wanted:
+        yield Table(groups, (_row(block, item) for item in items))
+        return
+    rows = [_row(block, item) for item in items if item[block.key] == wanted]
+    yield Table(groups if rows else [Group(group.title, ()) for group in groups], rows)
+
+
+def _row(block: MetricBlock, item: Mapping[str, Any]) -> Row:
+    labels = {label: str(item[field]) for label, field in block.labels.items()}
+    return labels, (1, *(item[column.field] for column in (*block.columns, *block.former)))
+
+
+def _empty(*groups: Group) -> Table:
+    """Return a block without items: each metric is there once, without labels."""
+    return Table(groups, [({}, (0,) * sum(len(group.families) for group in groups))])
+
+
+def _families(name: str, columns: tuple[Column, ...], *, is_former: bool = False) -> list[Family]:
+    note = " (former name)" if is_former else ""
+    return [Family(f"{name}_{column.suffix}", f"{column.meaning}{note}.", column.grows) for column in columns]

@@ -1,0 +1,142 @@
+"""Who watches: what the API says of a viewer, and viewers of streams that need no credentials.
+
+The latter have no sessions, so that all of them get the same answers: they are told apart by their addresses and
+programs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from polycast.config.redact import redact_query
+from polycast.items import ViewerItem
+
+# Seconds without a request after which a viewer is forgotten: players reload a playlist every few seconds.
+IDLE_SECONDS: Final = 60.0
+
+# Viewers of all streams that are remembered; those who were away for longest are forgotten first.
+MAXIMUM_VIEWERS: Final = 20_000
+
+
+class Visit:
+    """The visit of one viewer to one stream."""
+
+    __slots__ = ("address", "bytes_sent", "created", "id", "path", "query", "user", "user_agent")
+
+    def __init__(self, path: str, address: str, query: str, user: str, user_agent: str) -> None:
+        """``address`` is ``ip:port`` of the first request."""
+        self.id = str(uuid.uuid4())
+        self.created = datetime.now(UTC)
+        self.path = path
+        self.address = address
+        self.query = query
+        self.user = user
+        self.user_agent = user_agent
+        self.bytes_sent = 0
+        """Bytes of responses, without their headers."""
+
+    def item(self) -> ViewerItem:
+        """Return the item for the API."""
+        return ViewerItem(
+            created=self.created.astimezone(),
+            address=self.address,
+            path=self.path,
+            query=redact_query(self.query),
+            user=self.user,
+            user_agent=self.user_agent,
+            bytes_sent=self.bytes_sent,
+        )
+
+
+class Visits:
+    """All visits of viewers to the streams of a server."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, dict[str, Visit]] = {}
+        """By path and id."""
+
+    def __iter__(self) -> Iterator[Visit]:
+        for visits in self._by_path.values():
+            yield from visits.values()
+
+    def of(self, path: str) -> Collection[Visit]:
+        """Return the visits to a stream."""
+        return self._by_path.get(path, {}).values()
+
+    def add(self, visit: Visit) -> None:
+        """A visit has begun."""
+        self._by_path.setdefault(visit.path, {})[visit.id] = visit
+
+    def remove(self, visit: Visit) -> None:
+        """A visit has ended, perhaps before."""
+        visits = self._by_path.get(visit.path, {})
+        if visits.pop(visit.id, None) is not None and not visits:
+            del self._by_path[visit.path]
+
+
+class Client(NamedTuple):
+    """What tells viewers without a session apart."""
+
+    path: str
+    address: str
+    """IP address."""
+    user_agent: str
+
+
+class Audience:
+    """Viewers without a session, of all streams of a server."""
+
+    def __init__(self, visits: Visits) -> None:
+        self._current = visits
+        """Those that are listed."""
+        self._visits: OrderedDict[Client, tuple[Visit, float]] = OrderedDict()
+        """Each with the time of its last request, in this order."""
+        self._kicked: set[Client] = set()
+
+    def find(self, client: Client, now: float) -> Visit | None:
+        """Return the visit that a request at ``now`` (monotonic seconds) belongs to; None if it is the first one."""
+        found = self._visits.get(client)
+        if found is None:
+            return None
+        self._visits[client] = (found[0], now)
+        self._visits.move_to_end(client)
+        return found[0]
+
+    def is_kicked(self, client: Client) -> bool:
+        """Whether the client has to start again."""
+        return client in self._kicked
+
+    def add(self, client: Client, visit: Visit, now: float) -> None:
+        """Remember a new visit, which begins with a request at ``now``."""
+        self._kicked.discard(client)
+        self._current.add(visit)
+        self._visits[client] = (visit, now)
+        self._visits.move_to_end(client)
+        while len(self._visits) > MAXIMUM_VIEWERS:
+            self._forget_oldest()
+
+    def kick(self, visit_id: str) -> bool:
+        """Refuse further requests of a visit, except one that starts again; return whether there is this visit."""
+        for client, (visit, _) in self._visits.items():
+            if visit.id == visit_id and client not in self._kicked:
+                self._kicked.add(client)
+                self._current.remove(visit)
+                return True
+        return False
+
+    def forget_idle(self, now: float, patience: float) -> None:
+        """Forget those who have not requested anything for so many seconds."""
+        while self._visits:
+            _, used = next(iter(self._visits.values()))
+            if now - used < patience:
+                break
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        client, (visit, _) = self._visits.popitem(last=False)
+        self._kicked.discard(client)
+        self._current.remove(visit)

@@ -1,0 +1,154 @@
+"""Viewers in the API: all who watch are listed, with or without a session, and can be sent away."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import pytest
+from tests.protocols.hls.support import PATIENCE, Fixture, names, running
+from tests.protocols.hls.test_hls_viewers import BASIC, deciding, start
+
+from polycast.protocols.hls import audience as audience_module
+from polycast.protocols.hls.audience import IDLE_SECONDS, Audience, Client, Visit, Visits
+
+API = {"api": True, "apiAddress": "127.0.0.1:0"}
+
+FIELDS = {"id", "created", "remoteAddr", "path", "query", "user", "userAgent", "isCDN", "outboundBytes"}
+
+
+async def ask(it: Fixture, method: str, target: str) -> httpx2.Response:
+    port = it.app.control.ports["apiAddress"]
+    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        url = f"http://127.0.0.1:{port}/v3/{target}"
+        return await client.request(method, url, headers={"authorization": BASIC})
+
+
+async def listed(it: Fixture) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await ask(it, "GET", "hlssessions/list")).json()["items"]
+    return found
+
+
+async def test_viewers_without_a_session() -> None:
+    async with running(**API) as it:
+        _, playlist = await it.playing("cam")
+        (first,) = await listed(it)
+        segment = names(playlist)[0]
+        sent = 0
+        for user_agent in ("one", "other", "one"):
+            answer = await it.get(f"/cam/{segment}?x=1&token=secret", user_agent=user_agent)
+            sent = len(answer.content)
+        found = {item["userAgent"]: item for item in await listed(it)}
+        assert set(found) == {first["userAgent"], "one", "other"}
+        one = found["one"]
+        assert set(one) == FIELDS
+        assert uuid.UUID(one["id"])
+        assert datetime.fromisoformat(one["created"]).tzinfo is not None
+        assert (one["path"], one["query"], one["user"], one["isCDN"]) == ("cam", "x=1&token=***", "", False)
+        assert one["remoteAddr"].startswith("127.0.0.1:")
+        assert (one["outboundBytes"], found["other"]["outboundBytes"]) == (2 * sent, sent)
+        assert (await ask(it, "GET", f"hlssessions/get/{one['id']}")).json() == one
+        readers = (await ask(it, "GET", "paths/get/cam")).json()["readers"]
+        assert readers == sorted(
+            ({"type": "hlsSession", "id": item["id"]} for item in found.values()), key=lambda reader: reader["id"]
+        )
+        page = (await ask(it, "GET", "hlssessions/list?itemsPerPage=2&page=1")).json()
+        assert (page["itemCount"], page["pageCount"], len(page["items"])) == (3, 2, 1)
+
+
+async def test_a_viewer_who_is_kicked_must_start_again() -> None:
+    async with running(**API) as it:
+        await it.playing("cam")
+        for name in ("index.m3u8", "stream.m3u8"):
+            await it.get(f"/cam/{name}", user_agent="one")
+        one = next(item for item in await listed(it) if item["userAgent"] == "one")
+        assert (await ask(it, "POST", f"hlssessions/kick/{one['id']}")).json() == {"status": "ok"}
+        refused = await it.get("/cam/stream.m3u8", 401, user_agent="one")
+        assert "www-authenticate" not in refused.headers, "browsers would ask for a password"
+        await it.get("/cam/stream.m3u8", user_agent="other")
+        for method, action in (("POST", "kick"), ("GET", "get")):
+            answer = await ask(it, method, f"hlssessions/{action}/{one['id']}")
+            assert (answer.status_code, answer.json()["error"]) == (404, "session not found")
+        assert one["id"] not in {item["id"] for item in await listed(it)}
+        await it.get("/cam/index.m3u8", user_agent="one")
+        await it.get("/cam/stream.m3u8", user_agent="one")
+        again = next(item for item in await listed(it) if item["userAgent"] == "one")
+        assert again["id"] != one["id"]
+
+
+async def test_errors_of_the_list() -> None:
+    async with running(**API) as it:
+        assert (await ask(it, "GET", "hlssessions/list")).json() == {"itemCount": 0, "pageCount": 0, "items": []}
+        answer = await ask(it, "GET", "hlssessions/get/12")
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid UUID length: 2")
+        answer = await ask(it, "POST", f"hlssessions/kick/{uuid.uuid4()}")
+        assert (answer.status_code, answer.json()["error"]) == (404, "session not found")
+        assert (await ask(it, "POST", "hlsmuxers/kick/cam")).status_code == 404
+
+
+async def test_viewers_with_a_session() -> None:
+    async with deciding("http", **API, paths={"all": {}}) as (it, _):
+        (media,) = names(await start(it, "/cam/index.m3u8?token=x", authorization=BASIC))
+        answer = await it.get(f"/cam/{media}")
+        (item,) = await listed(it)
+        assert (item["user"], item["path"], item["query"]) == ("u", "cam", "token=***")
+        assert item["outboundBytes"] > len(answer.content) > 0
+        assert media.partition("session=")[2] not in str(item), "whoever knows the secret is the viewer"
+        assert (await ask(it, "POST", f"hlssessions/kick/{item['id']}")).status_code == 200
+        await it.get(f"/cam/{media}", 401)
+        assert await listed(it) == []
+
+
+async def test_addresses_alone_make_one_viewer() -> None:
+    users = [{"user": "any", "ips": ["127.0.0.1"], "permissions": [{"action": action} for action in ("read", "api")]}]
+    async with running(authInternalUsers=users, **API) as it:
+        _, playlist = await it.playing("cam")
+        for segment in names(playlist):
+            await it.get(f"/cam/{segment}")
+        assert len(await listed(it)) == 1
+
+
+async def test_those_who_have_left_are_forgotten() -> None:
+    async with running(**API) as it:
+        publisher, _ = await it.playing("cam")
+        await it.get("/cam/stream.m3u8", user_agent="one")
+        (_, one) = await listed(it)
+        it.pass_time(IDLE_SECONDS - 1)
+        await it.get("/cam/stream.m3u8", user_agent="one")
+        it.pass_time(2)
+        assert await listed(it) == [one | {"outboundBytes": (await listed(it))[0]["outboundBytes"]}]
+        publisher.stop()
+        it.pass_time(IDLE_SECONDS + 1)
+        assert await listed(it) == []
+
+
+def visit() -> Visit:
+    return Visit("cam", "192.0.2.1:9", "", "", "x")
+
+
+def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience_module, "MAXIMUM_VIEWERS", 3)
+    visits = Visits()
+    audience = Audience(visits)
+    clients = [Client("cam", "192.0.2.1", str(number)) for number in range(5)]
+    for number, client in enumerate(clients):
+        audience.add(client, visit(), float(number))
+        assert audience.find(clients[0], float(number)) is not None, "who is there stays"
+    assert len(list(visits)) == len(visits.of("cam")) == 3
+    assert audience.find(clients[1], 9.0) is None
+    audience.forget_idle(200.0, 60.0)
+    assert list(visits) == list(visits.of("cam")) == []
+
+
+def test_one_who_is_kicked_can_begin_another_visit() -> None:
+    audience = Audience(Visits())
+    client = Client("cam", "192.0.2.1", "x")
+    first = visit()
+    audience.add(client, first, 0.0)
+    assert audience.kick(first.id)
+    assert not audience.kick(first.id)
+    assert audience.is_kicked(client)
+    audience.add(client, visit(), 1.0)
+    assert not audience.is_kicked(client)
