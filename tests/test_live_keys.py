@@ -12,6 +12,7 @@ import trustme
 from polycast.config import Configuration, from_mapping, update
 from polycast.config.dialects.polycast import POLYCAST
 from polycast.config.fields import Field, configuration_fields, fields_of, path_fields
+from polycast.config.kinds import NETWORKS
 from polycast.config.marks import LIVE, PATH, restarts
 from polycast.config.services import SERVICES
 from polycast.config.values import Duration
@@ -62,6 +63,8 @@ def other_value(field: Field) -> Any:
         return str(Duration(default + 1))
     if isinstance(default, int):
         return default * 2
+    if field.kind is NETWORKS:
+        return ["192.0.2.0/24"]
     if isinstance(default, tuple):
         return ["other"]
     if field.key.endswith("Address"):

@@ -124,18 +124,6 @@ def test_types_of_settings_of_a_path(key: str, default: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "variables"),
-    [
-        ("apiTrustedProxies: [10.0.0.0/8]\n", {}),
-        ("", {"MTX_APITRUSTEDPROXIES": "10.0.0.1"}),
-        ("rtspTrustedProxies: [10.0.0.0/8]\n", {}),
-    ],
-)
-def test_what_would_be_unsafe_to_ignore_is_an_error(content: str, variables: dict[str, str]) -> None:
-    assert "this version does not support it" in error_of(content, **variables)
-
-
-@pytest.mark.parametrize(
     ("content", "warning"),
     [
         ("playback: yes\n", "line 1: 'playback' has no effect: this version does not support it: there is no playback"),
@@ -169,6 +157,8 @@ def test_what_changes_nothing_is_not_mentioned(content: str) -> None:
         ("serverKey: a\n", "rtspServerKey", "a"),
         ("serverCert: a\n", "rtspServerCert", "a"),
         ("apiAllowOrigin: https://a\n", "apiAllowOrigins", ["https://a"]),
+        ("metricsAllowOrigin: https://a\n", "metricsAllowOrigins", ["https://a"]),
+        ("pprofAllowOrigin: https://a\n", "pprofAllowOrigins", ["https://a"]),
         ("hlsAllowOrigin: https://a\n", "hlsAllowOrigins", ["https://a"]),
         ("webrtcAllowOrigin: https://a\n", "webrtcAllowOrigins", ["https://a"]),
         ("webrtcICEUDPMuxAddress: :1\n", "webrtcLocalUDPAddress", ":1"),

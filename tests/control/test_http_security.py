@@ -264,3 +264,37 @@ async def test_a_token_in_the_query_is_not_logged() -> None:
         await server.get("/v1/config/get?jwt=S3CRET&x=1")
         assert server.log.find(r"GET /v1/config/get\?jwt=\*\*\*&x=1")
         assert not server.log.find("S3CRET")
+
+
+@pytest.mark.parametrize(("service", "path"), SERVICES)
+async def test_clients_behind_a_trusted_proxy_have_their_own_address(service: str, path: str) -> None:
+    permissions = [{"action": action} for action in ("api", "metrics", "pprof")]
+    users = [{"user": "any", "ips": ["192.0.2.7"], "permissions": permissions}]
+    trusting: dict[str, Any] = {f"{service}TrustedProxies": ["127.0.0.1"]}
+    for settings, status in ((trusting, 200), ({}, 401)):
+        async with running(pprof=True, authInternalUsers=users, **settings) as server:
+            client = server.http(service)
+            for headers in ({"X-Forwarded-For": "198.51.100.1, 192.0.2.7"}, {"X-Real-IP": "192.0.2.7"}):
+                assert (await client.get(path, headers=headers)).status_code == status
+            headers = {"X-Forwarded-For": "192.0.2.7, 198.51.100.1"}
+            assert (await client.get(path, headers=headers)).status_code == 401
+            assert (await client.get(path)).status_code == 401
+            if service == "api":
+                assert bool(server.log.find(r"\[API\] \[conn 192\.0\.2\.7\] GET")) == bool(settings)
+
+
+@pytest.mark.parametrize(("service", "path"), SERVICES)
+async def test_origins_that_may_read_the_services(service: str, path: str) -> None:
+    settings: dict[str, Any] = {
+        "apiAllowOrigin": "https://a.example",
+        "metricsAllowOrigins": ["https://a.example"],
+        "pprofAllowOrigins": ["https://a.example"],
+    }
+    async with running(pprof=True, **settings) as server:
+        client = server.http(service)
+        for origin, allowed in (("https://a.example", "https://a.example"), ("https://b.example", "https://a.example")):
+            response = await client.get(path, headers={"Origin": origin})
+            assert response.headers["Access-Control-Allow-Origin"] == allowed
+    async with running(pprof=True) as server:
+        response = await server.http(service).get(path, headers={"Origin": "https://a.example"})
+        assert "Access-Control-Allow-Origin" not in response.headers

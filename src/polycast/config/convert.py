@@ -210,7 +210,7 @@ def _known_keys_of_path(values: Mapping[str, Any], reading: Reading, *within: st
         if key in known:
             found[key] = value
         elif key in unsupported:
-            check_unsupported(key, value, unsupported[key], reading, *within)
+            check_unsupported(key, value, unsupported[key], reading)
         else:
             reading.report(unknown_key(key, reading.view, of_path=True).within(*within))
     return found

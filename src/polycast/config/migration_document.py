@@ -82,7 +82,7 @@ def _unsupported() -> str:
 
 def _unsupported_rows(settings: Mapping[str, Unsupported], where: str) -> Iterator[str]:
     for key, setting in settings.items():
-        what = "no effect" if setting.is_detail else "error" if setting.is_error else "warning"
+        what = "no effect" if setting.is_detail else "warning"
         text = f": {setting.text}" if setting.text else ""
         yield f"| `{key}`{where} | {what}{text} |"
 

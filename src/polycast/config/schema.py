@@ -26,6 +26,7 @@ from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, LogDestination, LogLevel
 from polycast.config.webhooks import WEBHOOKS, Webhook
+from polycast.security.addresses import IPNetwork
 
 __all__ = ["Configuration", "PathConfiguration"]
 
@@ -301,6 +302,17 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = ()
+    api_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the API. The client's address is taken from their "
+                "X-Forwarded-For and X-Real-IP headers."
+            )
+        ),
+    ] = ()
     api_allow_commands: Annotated[
         bool,
         LIVE,
@@ -332,6 +344,28 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     metrics_server_cert: Annotated[
         str, restarts("metrics"), NEW, Meta(description="File with the certificate for the metrics over HTTPS.")
     ] = "server.crt"
+    metrics_allow_origins: Annotated[
+        tuple[str, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Origins that may read the metrics from a browser (Access-Control-Allow-Origin), such as "
+                "'https://example.com' or 'https://*.example.com'; '*' is every site. Empty: no site."
+            )
+        ),
+    ] = ()
+    metrics_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the metrics. The client's address is taken from their "
+                "X-Forwarded-For and X-Real-IP headers."
+            )
+        ),
+    ] = ()
 
     pprof: Annotated[
         bool,
@@ -355,6 +389,28 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pprof_server_cert: Annotated[
         str, restarts("pprof"), NEW, Meta(description="File with the certificate for the profiles over HTTPS.")
     ] = "server.crt"
+    pprof_allow_origins: Annotated[
+        tuple[str, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Origins that may read the profiles from a browser (Access-Control-Allow-Origin), such as "
+                "'https://example.com' or 'https://*.example.com'; '*' is every site. Empty: no site."
+            )
+        ),
+    ] = ()
+    pprof_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the profiles. The client's address is taken from their "
+                "X-Forwarded-For and X-Real-IP headers."
+            )
+        ),
+    ] = ()
 
     run_on_connect: Annotated[
         str,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from msgspec import Struct
 
 from polycast.config.schema import Configuration
+from polycast.security.addresses import IPNetwork
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -23,29 +25,25 @@ class ServiceSettings(Struct, frozen=True):
     """File with the private key."""
     certificate: str
     """File with the certificate."""
+    allow_origins: tuple[str, ...]
+    """Whose pages may read the responses."""
+    trusted_proxies: tuple[IPNetwork, ...]
+    """Proxies whose headers about the client are believed."""
+
+
+_SUFFIXES: Final = (
+    *("", "_address", "_user", "_pass", "_encryption", "_server_key", "_server_cert", "_allow_origins"),
+    "_trusted_proxies",
+)
+"""What the names of the settings end with, in the order of the fields."""
+
+
+def _settings_of(prefix: str, configuration: Configuration) -> ServiceSettings:
+    values: list[Any] = [getattr(configuration, f"{prefix}{suffix}") for suffix in _SUFFIXES]
+    return ServiceSettings(*values)
 
 
 SERVICES: Final[Mapping[str, Callable[[Configuration], ServiceSettings]]] = {
-    "api": lambda it: ServiceSettings(
-        it.api, it.api_address, it.api_user, it.api_pass, it.api_encryption, it.api_server_key, it.api_server_cert
-    ),
-    "metrics": lambda it: ServiceSettings(
-        it.metrics,
-        it.metrics_address,
-        it.metrics_user,
-        it.metrics_pass,
-        it.metrics_encryption,
-        it.metrics_server_key,
-        it.metrics_server_cert,
-    ),
-    "pprof": lambda it: ServiceSettings(
-        it.pprof,
-        it.pprof_address,
-        it.pprof_user,
-        it.pprof_pass,
-        it.pprof_encryption,
-        it.pprof_server_key,
-        it.pprof_server_cert,
-    ),
+    prefix: partial(_settings_of, prefix) for prefix in ("api", "metrics", "pprof")
 }
 """Functions that extract the settings of each service from a configuration, by the prefix of its keys."""

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from polycast.config.dialects.base import Unsupported
-from polycast.config.reports import Report
-from polycast.errors import ConfigurationError
 
 _TRUE = frozenset({"yes", "true", "on"})
 _FALSE = frozenset({"no", "false", "off"})
@@ -16,27 +14,18 @@ _ZERO = re.compile(r"0(\.0*)?(ns|us|ms|s|m|h|d|[BKMGT])?")
 
 
 class Warned(Protocol):
-    """Collects errors and warnings."""
-
-    @property
-    def report(self) -> Report: ...
+    """Collects warnings."""
 
     def warn(self, text: str) -> None: ...
 
 
-def check_unsupported(key: str, value: Any, setting: Unsupported, to: Warned, *within: str) -> None:
+def check_unsupported(key: str, value: Any, setting: Unsupported, to: Warned) -> None:
     """Report the value of a setting that has no effect here, unless it is that of an unused feature."""
     if value is None or setting.is_detail or plain(value) in (plain(setting.default), *map(plain, setting.harmless)):
         return
-    text = not_supported(setting)
-    if setting.is_error:
-        error = ConfigurationError(text, (*within, key))
-        error.line = getattr(key, "line", 0)
-        to.report(error)
-    else:
-        line = getattr(key, "line", 0)
-        where = f"line {line}: " if line else ""
-        to.warn(f"{where}'{key}' has no effect: {text}")
+    line = getattr(key, "line", 0)
+    where = f"line {line}: " if line else ""
+    to.warn(f"{where}'{key}' has no effect: {not_supported(setting)}")
 
 
 def not_supported(setting: Unsupported) -> str:

@@ -10,12 +10,11 @@ from typing import Final
 import msgspec
 
 from polycast.config.redact import redact
-from polycast.config.services import ServiceSettings
+from polycast.config.services import SERVICES, ServiceSettings
 from polycast.control.contract import MediaServer
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial
 from polycast.log import Log
-from polycast.net.address import join_host_port, plain_host
 from polycast.net.http.asgi import Application, AsgiHandler
 from polycast.net.http.hosts import host_refusal, is_host_allowed, is_origin_allowed
 from polycast.net.http.origins import AllowedOrigins, allowed_origins
@@ -81,7 +80,13 @@ class Service:
         handler = AsgiHandler(application, loop, self.log)
         guard = Guard(handler, prefix, media_server, self.log, loop, logs_requests=logs_requests)
         self.server = HttpServer(
-            guard, settings.address, self.log, loop=loop, certificate=settings.certificate, key=settings.key
+            guard,
+            settings.address,
+            self.log,
+            loop=loop,
+            certificate=settings.certificate,
+            key=settings.key,
+            trusted_proxies=lambda: guard.settings.trusted_proxies,
         )
 
     @property
@@ -140,7 +145,7 @@ class Guard:
         is_routine = request.method == "GET" and POLL_HEADER in request.fields
         write = self._log.info if self._logs_requests and not is_routine else self._log.debug
         target = redact(request.target[:LOGGED_TARGET].decode("latin-1"))
-        write("[conn %s] %s %s", join_host_port(*transaction.peer), request.method, target)
+        write("[conn %s] %s %s", transaction.client_name, request.method, target)
 
     def _common_headers(self, request: Request) -> list[Header]:
         common = [(b"server", b"polycast"), (b"x-content-type-options", b"nosniff")]
@@ -151,11 +156,17 @@ class Guard:
         if not is_host_allowed(request, self._media_server.configuration.allowed_hosts):
             return _error(403, host_refusal(request), common)
         if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins()):
-            return _error(403, "requests from other web sites are not allowed (see apiAllowOrigins)", common)
+            text = f"requests from other web sites are not allowed (see {self._prefix}AllowOrigins)"
+            return _error(403, text, common)
         return None
 
+    @property
+    def settings(self) -> ServiceSettings:
+        """The settings of the service as they are now."""
+        return SERVICES[self._prefix](self._media_server.configuration)
+
     def _allowed_origins(self) -> AllowedOrigins:
-        return allowed_origins(self._media_server.configuration.api_allow_origins if self._prefix == "api" else ())
+        return allowed_origins(self.settings.allow_origins)
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
         """Pass the request on at once if anybody may use the service, otherwise after a check."""
@@ -173,10 +184,9 @@ class Guard:
 
     async def _check(self, transaction: Transaction, common: Sequence[Header]) -> None:
         request = transaction.request
-        host = plain_host(transaction.peer[0])
         query = request.target.decode("latin-1").partition("?")[2]
         credentials = PlainCredentials(*http_credentials(request))
-        access = AccessRequest(self._action, "", query, host, credentials, asks_again=True)
+        access = AccessRequest(self._action, "", query, transaction.client, credentials, asks_again=True)
         try:
             await self._media_server.hub.access.check(access)
         except AccessDenied as denied:

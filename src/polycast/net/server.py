@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final, Protocol
 
 from polycast.log import Log
@@ -17,10 +17,11 @@ from polycast.net.close_reason import describe_close
 from polycast.net.listen import open_tcp_listener
 from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
+from polycast.net.proxy_header import ProxyRule
 from polycast.net.tls import ServerCertificate
 from polycast.net.tls_listener import TlsListener
 from polycast.net.work import SLICE_SECONDS, work_queue_of
-from polycast.security.addresses import parse_address
+from polycast.security.addresses import IPNetwork, parse_address
 
 # Seconds between two checks of timeouts, reports and limits.
 HOUSEKEEPING_SECONDS: Final = 1.0
@@ -91,6 +92,11 @@ class ConnectionServer(ABC):
     @abstractmethod
     def read_timeout(self) -> float:
         """Seconds."""
+
+    @property
+    def proxy_networks(self) -> Sequence[IPNetwork]:
+        """Proxies whose connections begin with a header of the PROXY protocol."""
+        return ()
 
     def listener_kind(self) -> str:
         """Return what the log calls the listener."""
@@ -170,8 +176,9 @@ class ConnectionServer(ABC):
             self._all_lost.set()
 
     def _create_listener(self, listener: socket.socket) -> Listener:
+        proxies = ProxyRule(lambda: self.proxy_networks, lambda: self.read_timeout, self._on_proxy_failed)
         if self._certificate is None:
-            return Listener(listener, self.make_connection)
+            return Listener(listener, self.make_connection, proxies)
         return TlsListener(
             listener,
             self._certificate.context,
@@ -179,7 +186,13 @@ class ConnectionServer(ABC):
             self.on_handshake_failed,
             handshake_timeout=lambda: self.read_timeout,
             shutdown_timeout=STOP_GRACE_SECONDS,
+            proxies=proxies,
         )
+
+    def _on_proxy_failed(self, address: object, error: Exception) -> None:
+        # A proxy that only checks whether the server runs disconnects at once, every few seconds.
+        write = self.log.debug if isinstance(error, ConnectionResetError) else self.log.info
+        write("[conn %s] closed (%s)", join_host_port(*peer_of(address)), error)
 
     def on_handshake_failed(self, address: object, error: Exception) -> None:
         """Called with the address of a client that does not speak TLS, or rejects the certificate."""

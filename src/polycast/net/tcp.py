@@ -78,6 +78,8 @@ class TcpConnection(BudgetedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(loop, clock)
         self.log = log
+        self.forwarded: tuple[str, int] | None = None
+        """IP address and port of the client behind a proxy; None if there is no proxy."""
         self.peer: tuple[str, int] = ("", 0)
         self.close_reason = ""
         self.opened_at = clock()
@@ -193,7 +195,7 @@ class TcpConnection(BudgetedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.peer = peer_of(transport.get_extra_info("peername"))
+        self.peer = self.forwarded or peer_of(transport.get_extra_info("peername"))
         self.outbox = Outbox(self.transport, self.opened_at)
         if self.is_accepted and not self._acquire_slot():
             self.transport.abort()

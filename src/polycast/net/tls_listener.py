@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from polycast.net.address import peer_of
 from polycast.net.connection_slots import ConnectionSlots
-from polycast.net.listener import Listener
+from polycast.net.listener import Connect, Listener
+from polycast.net.proxy_header import ProxyRule
 from polycast.net.tls_handshake import TlsHandshake
 
 MAXIMUM_HANDSHAKES: Final = 1_000
@@ -37,6 +38,7 @@ class TlsListener(Listener):
         *,
         handshake_timeout: Callable[[], float],
         shutdown_timeout: float,
+        proxies: ProxyRule | None = None,
     ) -> None:
         """Start accepting; must be called on the event loop.
 
@@ -49,7 +51,7 @@ class TlsListener(Listener):
         self._shutdown_timeout = shutdown_timeout
         self._slots: ConnectionSlots[TlsHandshake] = ConnectionSlots(MAXIMUM_HANDSHAKES, SILENCE_SECONDS)
         self._slot_freed = asyncio.Event()
-        super().__init__(listener, make_protocol)
+        super().__init__(listener, make_protocol, proxies)
 
     async def _make_room(self, address: Any) -> None:
         """Abort silent handshakes until there is a slot for the next client; see `ConnectionSlots`."""
@@ -66,16 +68,16 @@ class TlsListener(Listener):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._slot_freed.wait(), SILENCE_SECONDS)
 
-    async def _open(self, accepted: socket.socket, address: Any) -> None:
+    async def _open(self, connect: Connect, make: Callable[[], asyncio.BaseProtocol], address: Any) -> None:
         handshake = TlsHandshake(
             self.context,
-            self._make_protocol,
+            make,
             timeout=self._handshake_timeout(),
             shutdown_timeout=self._shutdown_timeout,
         )
         self._slots.acquire(handshake, peer_of(address)[0])
         try:
-            await self._loop.connect_accepted_socket(lambda: handshake, accepted)
+            await connect(handshake)
             await handshake.finished
         except OSError as error:  # also ssl.SSLError
             self._on_failed(address, error)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_network
 
 import pytest
 from httpx2 import AsyncClient, RemoteProtocolError
@@ -32,12 +33,14 @@ class Handler:
 
 
 @contextlib.asynccontextmanager
-async def serving(application: Application) -> AsyncIterator[tuple[HttpServer, str, Lines]]:
+async def serving(application: Application, *trusted: str) -> AsyncIterator[tuple[HttpServer, str, Lines]]:
     logger = logging.Logger("polycast.test", logging.INFO)
     lines = Lines()
     logger.addHandler(lines)
     log = Log(logger)
-    server = HttpServer(Handler(AsgiHandler(application, asyncio.get_running_loop(), log)), "127.0.0.1:0", log)
+    handler = Handler(AsgiHandler(application, asyncio.get_running_loop(), log))
+    networks = tuple(map(ip_network, trusted))
+    server = HttpServer(handler, "127.0.0.1:0", log, trusted_proxies=lambda: networks)
     await server.start()
     try:
         yield server, f"http://127.0.0.1:{server.port}", lines
@@ -85,6 +88,27 @@ async def test_what_the_application_receives(client: AsyncClient) -> None:
         }  # fmt: skip
         head = await client.head(f"{url}/")
         assert (head.status_code, head.content) == (201, b"")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "sent", "scheme", "address"),
+    [
+        ("127.0.0.1", "https", "https", "192.0.2.7"),
+        ("127.0.0.1", "HTTP", "http", "192.0.2.7"),
+        ("127.0.0.1", "javascript", "http", "192.0.2.7"),
+        ("10.0.0.0/8", "https", "http", "127.0.0.1"),
+    ],
+)
+async def test_what_trusted_proxies_say_of_the_client(
+    client: AsyncClient, trusted: str, sent: str, scheme: str, address: str
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        await send({"type": "http.response.body", "body": f"{scope['scheme']} {scope['client'][0]}".encode()})
+
+    async with serving(application, trusted) as (_, url, _):
+        headers = {"X-Forwarded-Proto": sent, "X-Forwarded-For": "192.0.2.7"}
+        assert (await client.get(url, headers=headers)).text == f"{scheme} {address}"
 
 
 async def test_a_streamed_response_waits_for_its_reader(client: AsyncClient) -> None:

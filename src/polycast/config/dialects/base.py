@@ -42,8 +42,6 @@ class Unsupported(Struct, frozen=True):
     """Its value as written in a file while the feature is not used: a text, or a list of plain values."""
     text: str = ""
     """What follows from that for the user, in addition to the name of the setting."""
-    is_error: bool = False
-    """Whether the server must not start with another value, because ignoring it would be unsafe."""
     harmless: tuple[str, ...] = ()
     """Further values that change nothing here."""
     is_detail: bool = False

@@ -10,6 +10,8 @@ from polycast.config.kinds import NEGATED, ORIGIN
 FORMER_NAMES: Final = {
     "readBufferCount": Deprecated("writeQueueSize"),
     "apiAllowOrigin": Deprecated("apiAllowOrigins", ORIGIN),
+    "metricsAllowOrigin": Deprecated("metricsAllowOrigins", ORIGIN),
+    "pprofAllowOrigin": Deprecated("pprofAllowOrigins", ORIGIN),
     "hlsAllowOrigin": Deprecated("hlsAllowOrigins", ORIGIN),
     "webrtcAllowOrigin": Deprecated("webrtcAllowOrigins", ORIGIN),
     "rtspDisable": Deprecated("rtsp", NEGATED),

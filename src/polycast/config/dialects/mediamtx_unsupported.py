@@ -11,8 +11,6 @@ _NO_SRT: Final = "there is no SRT server"
 _NO_MOQ: Final = "there is no MoQ server"
 _NO_PLAYBACK: Final = "there is no playback server"
 _NOT_RUN: Final = "the command never runs"
-_ADDRESS_OF_PROXY: Final = "every client would seem to have the address of the proxy"
-_SERVICES: Final = ("metrics", "pprof")
 
 
 def _detail(default: object) -> Unsupported:
@@ -22,10 +20,6 @@ def _detail(default: object) -> Unsupported:
 UNSUPPORTED: Final = {
     "dumpPackets": Unsupported("no", "nothing is written"),
     "udpMaxPayloadSize": Unsupported("1452"),
-    "apiTrustedProxies": Unsupported([], _ADDRESS_OF_PROXY, is_error=True),
-    **{f"{name}AllowOrigins": Unsupported(["*"], "no web page of another site may read it") for name in _SERVICES},
-    **{f"{name}AllowOrigin": Unsupported("*", "no web page of another site may read it") for name in _SERVICES},
-    **{f"{name}TrustedProxies": Unsupported([], _ADDRESS_OF_PROXY, is_error=True) for name in _SERVICES},
     "playback": Unsupported("no", _NO_PLAYBACK),
     "playbackAddress": _detail(":9996"),
     "playbackEncryption": _detail("no"),
@@ -34,8 +28,6 @@ UNSUPPORTED: Final = {
     "playbackAllowOrigins": _detail(["*"]),
     "playbackAllowOrigin": _detail("*"),
     "playbackTrustedProxies": _detail([]),
-    "rtspTrustedProxies": Unsupported([], "connections with a PROXY header would be refused", is_error=True),
-    "rtmpTrustedProxies": Unsupported([], "connections with a PROXY header would be refused", is_error=True),
     "hlsDirectory": Unsupported("", "segments are kept in memory"),
     "hlsMuxerCloseAfter": Unsupported("60s"),
     "hlsCDNSecret": Unsupported("", "the CDN must have credentials like every other client"),

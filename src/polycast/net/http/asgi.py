@@ -88,13 +88,13 @@ def _scope_of(transaction: Transaction) -> Scope:
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "2" if request.stream else "1.1",
         "method": request.method,
-        "scheme": "https" if connection.is_encrypted else "http",
+        "scheme": transaction.scheme,
         "path": unquote_to_bytes(path).decode("utf-8", "replace"),
         "raw_path": path,
         "query_string": query,
         "root_path": "",
         "headers": list(request.headers),
-        "client": transaction.peer,
+        "client": (transaction.client, transaction.peer[1]),
         "server": connection.local_address,
     }
 

@@ -10,6 +10,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.http.transaction import HttpHost, Transaction
 from polycast.net.tcp import TcpConnection
+from polycast.security.addresses import IPNetwork
 from polycast.wire.http.http1 import Http1Connection
 from polycast.wire.http.http2 import Http2Connection
 from polycast.wire.http.http2_frames import PREFACE
@@ -119,6 +120,11 @@ class HttpConnection(TcpConnection):
     def is_encrypted(self) -> bool:
         """Whether the connection uses TLS."""
         return self.transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def trusted_proxies(self) -> Sequence[IPNetwork]:
+        """Proxies whose headers about the client are believed."""
+        return self.server.trusted_proxies
 
     @property
     def local_address(self) -> tuple[str, int]:

@@ -31,6 +31,17 @@ def client_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork])
     return client_address(peer, forwarded, real, trusted_proxies)
 
 
+def scheme_of(request: Request, peer: str, trusted_proxies: Sequence[IPNetwork], *, is_encrypted: bool) -> str:
+    """Return the scheme of the URL that the client uses, ``http`` or ``https``, as forwarded by a trusted proxy.
+
+    ``is_encrypted`` is that of the connection, whose address is ``peer``.
+    """
+    forwarded = request.fields.get(b"x-forwarded-proto", b"").decode("latin-1").strip().lower()
+    if forwarded in ("http", "https") and is_in_networks(plain_host(peer), trusted_proxies):
+        return forwarded
+    return "https" if is_encrypted else "http"
+
+
 def basic_credentials(request: Request) -> tuple[str, str] | None:
     """Return user and password of HTTP Basic (RFC 7617), both empty if they cannot be decoded; None without the
     header."""

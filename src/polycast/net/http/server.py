@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from typing import ClassVar, Final
 
@@ -13,6 +14,7 @@ from polycast.net.close_reason import describe_close
 from polycast.net.http.connection import HttpConnection
 from polycast.net.http.transaction import HttpHandler, RequestCaches
 from polycast.net.server import ClientConnection, ConnectionServer
+from polycast.security.addresses import IPNetwork
 
 # Seconds for a request to arrive, and for the first one of a connection.
 REQUEST_TIMEOUT: Final = 10.0
@@ -47,6 +49,11 @@ class HttpListener(ConnectionServer):
         self.request_caches = RequestCaches()
         self.date = DateHeader()
 
+    @property
+    def trusted_proxies(self) -> Sequence[IPNetwork]:
+        """Proxies whose headers about the client are believed (`Transaction.client`)."""
+        return ()
+
     def make_connection(self) -> asyncio.BaseProtocol:
         return HttpConnection(self)
 
@@ -72,13 +79,19 @@ class HttpServer(HttpListener):
         loop: asyncio.AbstractEventLoop | None = None,
         certificate: str = "",
         key: str = "",
+        trusted_proxies: Callable[[], Sequence[IPNetwork]] = tuple,
     ) -> None:
         """``certificate`` and ``key`` are PEM files; with them, the server only speaks TLS."""
         super().__init__(loop if loop is not None else asyncio.get_running_loop(), log)
         self.handler = handler
         self._address = address
         self._files = (certificate, key)
+        self._trusted_proxies = trusted_proxies
         self.is_encrypted = bool(certificate)
+
+    @property
+    def trusted_proxies(self) -> Sequence[IPNetwork]:
+        return self._trusted_proxies()
 
     def address(self) -> str:
         return self._address

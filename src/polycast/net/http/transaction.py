@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from polycast.log import Log
+from polycast.net.address import join_host_port, plain_host
 from polycast.net.http.origins import AllowedOrigins
+from polycast.net.http.request import client_of, scheme_of
 from polycast.net.server import ClientConnection
+from polycast.security.addresses import IPNetwork
 from polycast.wire.http.http1_reader import RequestCache
 from polycast.wire.http.http2_headers import HeaderBlockCache
 from polycast.wire.http.message import BODY_LIMIT, Request
@@ -30,6 +33,11 @@ class Responder(Protocol):
 
     @property
     def is_encrypted(self) -> bool: ...
+
+    @property
+    def trusted_proxies(self) -> Sequence[IPNetwork]:
+        """Proxies whose headers about the client are believed."""
+        ...
 
     def respond(self, transaction: Transaction, response: Response) -> None:
         """Send a response. Does nothing if the client is gone or was already answered."""
@@ -73,6 +81,11 @@ class HttpHost(Protocol):
     @property
     def read_timeout(self) -> float:
         """Seconds for a request to arrive after its first byte, and for the first request of a connection."""
+        ...
+
+    @property
+    def trusted_proxies(self) -> Sequence[IPNetwork]:
+        """Proxies whose headers about the client are believed."""
         ...
 
     def date(self) -> bytes:
@@ -136,6 +149,24 @@ class Transaction:
     def peer(self) -> tuple[str, int]:
         """IP address and port at the other end of the connection."""
         return self.connection.peer
+
+    @property
+    def client(self) -> str:
+        """IP address of the client: behind trusted proxies, the one that they forward."""
+        return client_of(self.request, self.peer[0], self.connection.trusted_proxies)
+
+    @property
+    def client_name(self) -> str:
+        """What the log calls the client: its address, with the port unless a proxy is in between."""
+        client = self.client
+        return join_host_port(*self.peer) if client == plain_host(self.peer[0]) else client
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL that the client uses: behind a trusted proxy, the one that it forwards."""
+        connection = self.connection
+        proxies = connection.trusted_proxies
+        return scheme_of(self.request, self.peer[0], proxies, is_encrypted=connection.is_encrypted)
 
     def respond(self, response: Response) -> None:
         """Send the response. Does nothing if the client is gone or was already answered."""

@@ -21,7 +21,7 @@ from polycast.net.address import join_host_port
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
-from polycast.net.http.request import client_of, http_credentials, user_agent_of
+from polycast.net.http.request import http_credentials, user_agent_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.audience import Audience, Client, Visit, Visits
@@ -279,7 +279,7 @@ class RequestHandler:
             if not key[0].endswith(".m3u8"):
                 return self._responses.text(404, "there is no such file")
             try:
-                remuxer = await self._server.make_remuxer(path_name, self._client_of(transaction))
+                remuxer = await self._server.make_remuxer(path_name, transaction.client)
             except (PathError, LocalProtocolError) as error:
                 self._log.debug("%s: %s", target.path, error)
                 problem = self._problem_of(error, path_name)
@@ -368,16 +368,12 @@ class RequestHandler:
 
     # Authorisation
 
-    def _client_of(self, transaction: Transaction) -> str:
-        proxies = self._server.settings.hls_trusted_proxies
-        return client_of(transaction.request, transaction.peer[0], proxies)
-
     def _log_refusal(self, transaction: Transaction, target: Target, problem: Problem) -> None:
         """Log a refusal that is not logged elsewhere: `AccessControl` logs those of credentials and addresses."""
         if problem.reason not in LOGGED_REASONS:
             return
         text = f"{problem.detail} ({', '.join(problem.codecs)})" if problem.codecs else problem.detail
-        address, now = self._client_of(transaction), self._server.context.loop.time()
+        address, now = transaction.client, self._server.context.loop.time()
         suffix = self._refusals.log_suffix(address, target.folder, text, now)
         if suffix is not None:
             self._log.info(
@@ -394,7 +390,7 @@ class RequestHandler:
         secrets = secrets_of(transaction.request, target.query)
         if not secrets:
             return False
-        viewer = self.viewers.find(secrets, target.folder, self._client_of(transaction), self._server.now())
+        viewer = self.viewers.find(secrets, target.folder, transaction.client, self._server.now())
         if viewer is None or not viewer.is_trusted:
             return False
         self._mark(transaction, target, viewer)
@@ -493,7 +489,7 @@ class RequestHandler:
             Action.READ,
             target.folder,
             plain_query(target.query) if QUERY_FIELD in target.query or COOKIE_CHECK in target.query else target.query,
-            self._client_of(transaction),
+            transaction.client,
             PlainCredentials(*http_credentials(request)),
             asks_again=True,
             protocol="hls",

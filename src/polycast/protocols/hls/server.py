@@ -21,6 +21,7 @@ from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.tcp_server import TcpServer
+from polycast.security.addresses import IPNetwork
 from polycast.wire.hls.numbering import Numbering
 
 _numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
@@ -48,6 +49,10 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     def settings(self) -> HlsConfiguration:
         """The settings of HLS as they are now."""
         return self.configuration[HlsConfiguration]
+
+    @property
+    def trusted_proxies(self) -> tuple[IPNetwork, ...]:
+        return self.settings.hls_trusted_proxies
 
     # TcpServer
 

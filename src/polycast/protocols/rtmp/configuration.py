@@ -15,6 +15,7 @@ from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Encryption
 from polycast.errors import ConfigurationError
+from polycast.security.addresses import IPNetwork
 
 
 class RtmpAuthMethod(StrEnum):
@@ -63,6 +64,19 @@ class RtmpConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     rtmp_server_cert: Annotated[
         str, restarts("RTMPS"), Meta(description="File with the certificate for encrypted RTMP.")
     ] = "server.crt"
+    rtmp_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of RTMP and RTMPS, such as HAProxy ('send-proxy-v2') or "
+                "nginx ('proxy_protocol on'). They name their client in a header of the PROXY protocol (version 1 or "
+                "2) at the beginning of each connection. Connections from other addresses that begin with such a "
+                "header are refused."
+            )
+        ),
+    ] = ()
 
     def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         for key, value, is_needed in (

@@ -15,6 +15,7 @@ from polycast.protocols.rtmp.configuration import RtmpAuthMethod, RtmpConfigurat
 from polycast.protocols.rtmp.connection import Connection, Host
 from polycast.protocols.rtmp.reader import SharedMuxer
 from polycast.protocols.transcoding import TranscodedTrack
+from polycast.security.addresses import IPNetwork
 from polycast.wire.rtmp.login import Login, LoginMethod
 
 
@@ -35,6 +36,10 @@ class RtmpServer(Host):
         super().apply(configuration)
         methods = configuration[RtmpConfiguration].rtmp_auth_methods
         self.login.methods = tuple(LoginMethod(method) for method in methods if method is not RtmpAuthMethod.QUERY)
+
+    @property
+    def proxy_networks(self) -> tuple[IPNetwork, ...]:
+        return self.configuration[RtmpConfiguration].rtmp_trusted_proxies
 
     def make_connection(self) -> asyncio.Protocol:
         return Connection(self)

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, MULTICAST_RANGE, PORT, choice_list_kind
-from polycast.config.marks import NEW, Heading, restarts
+from polycast.config.marks import LIVE, NEW, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Encryption, Size
@@ -145,6 +145,19 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         restarts("RTSP", "RTSPS"),
         Meta(description="Authentication methods offered to RTSP clients: any of 'basic' and 'digest'."),
     ] = ALL_METHODS
+    rtsp_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of RTSP and RTSPS, such as HAProxy ('send-proxy-v2') or "
+                "nginx ('proxy_protocol on'). They name their client in a header of the PROXY protocol (version 1 or "
+                "2) at the beginning of each connection. Connections from other addresses that begin with such a "
+                "header are refused."
+            )
+        ),
+    ] = ()
 
     def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         protocols = self.rtsp_transports

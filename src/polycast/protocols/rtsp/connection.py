@@ -59,7 +59,7 @@ class Connection(ServerConnection):
     @property
     def remote_host(self) -> tuple[str, int]:
         peername = self.transport.get_extra_info("peername")
-        if not isinstance(peername, tuple):
+        if not isinstance(peername, tuple) or self.forwarded is not None:
             return self.peer[0], 0
         return str(peername[0]), int(peername[3]) if len(peername) == 4 else 0
 

@@ -22,7 +22,7 @@ from polycast.protocols.rtsp.session import Session
 from polycast.protocols.rtsp.sessions import Sessions
 from polycast.protocols.rtsp.tunnels import Tunnels
 from polycast.protocols.tcp_server import TcpServer
-from polycast.security.addresses import parse_address
+from polycast.security.addresses import IPNetwork, parse_address
 from polycast.wire.rtsp.server_session import Endpoint
 from polycast.wire.rtsp.transport_choice import Protocol
 
@@ -66,6 +66,10 @@ class RtspServer(TcpServer):
     def settings(self) -> RtspConfiguration:
         """The current settings of RTSP."""
         return self.configuration[RtspConfiguration]
+
+    @property
+    def proxy_networks(self) -> tuple[IPNetwork, ...]:
+        return self.settings.rtsp_trusted_proxies
 
     def make_connection(self) -> asyncio.Protocol:
         return Connection(self, self._sessions, self.session_context, self._reports, self._tunnels)

@@ -14,10 +14,8 @@ from polycast.hub.path import Path
 from polycast.hub.stream import Stream
 from polycast.media.track import Track
 from polycast.net.dtls import DtlsIdentity
-from polycast.net.http.connection import HttpConnection
 from polycast.net.http.origins import allowed_origins
-from polycast.net.http.server import DateHeader
-from polycast.net.http.transaction import RequestCaches
+from polycast.net.http.server import HttpListener
 from polycast.net.interfaces import interface_addresses
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.pages import Pages
@@ -32,6 +30,7 @@ from polycast.protocols.webrtc.outgoing_stream import OutgoingStream
 from polycast.protocols.webrtc.peer import PeerState
 from polycast.protocols.webrtc.session import PublisherSession, Session, ViewerSession
 from polycast.protocols.webrtc.signalling import SignallingHandler
+from polycast.security.addresses import IPNetwork
 from polycast.wire.srtp.profiles import PROFILES
 from polycast.wire.webrtc.candidates import Candidate
 from polycast.wire.webrtc.description import parse_description
@@ -43,20 +42,17 @@ MAXIMUM_UNCONNECTED: Final = 1_000
 """Sessions that are not connected yet; each uses about 50 KB for up to ``webrtcHandshakeTimeout``."""
 
 
-class WebRtcServer(TcpServer):
+class WebRtcServer(TcpServer, HttpListener):
     """Publishers by WHIP, viewers by WHEP."""
 
-    alpn_protocols = ("h2", "http/1.1")
     tells_observer = False
+    handler: SignallingHandler
 
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(kind, context, configuration)
-        self.loop = context.loop
         self.is_encrypted = self.settings.webrtc_encryption
         self.identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
         self.handler = SignallingHandler(self)
-        self.request_caches = RequestCaches()
-        self.date = DateHeader()
         self.pages = Pages(context.loop, allowed_origins(self.settings.webrtc_allow_origins).fixed)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
@@ -67,12 +63,6 @@ class WebRtcServer(TcpServer):
         self._handshake_timer: asyncio.TimerHandle | None = None
 
     # TcpServer
-
-    def listener_kind(self) -> str:
-        return "HTTPS" if self.is_encrypted else "HTTP"
-
-    def make_connection(self) -> asyncio.BaseProtocol:
-        return HttpConnection(self)
 
     async def open_more(self) -> list[str]:
         ports = MediaPorts(self)
@@ -121,6 +111,10 @@ class WebRtcServer(TcpServer):
     def settings(self) -> WebRtcConfiguration:
         """The settings of WebRTC as they are now."""
         return self.configuration[WebRtcConfiguration]
+
+    @property
+    def trusted_proxies(self) -> tuple[IPNetwork, ...]:
+        return self.settings.webrtc_trusted_proxies
 
     @property
     def handshake_timeout(self) -> float:

@@ -20,7 +20,7 @@ from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
-from polycast.net.http.request import client_of, http_credentials, user_agent_of
+from polycast.net.http.request import http_credentials, user_agent_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.pages import Pages
@@ -170,7 +170,7 @@ class SignallingHandler:
 
     async def _open(self, transaction: Transaction, target: Target, action: Action, user: str) -> Response:
         server = self._server
-        address = self._client_of(transaction)
+        address = transaction.client
         try:
             if action is Action.PUBLISH:
                 session = await server.open_publisher(
@@ -254,10 +254,6 @@ class SignallingHandler:
 
     # Authorisation
 
-    def _client_of(self, transaction: Transaction) -> str:
-        proxies = self._server.settings.webrtc_trusted_proxies
-        return client_of(transaction.request, transaction.peer[0], proxies)
-
     @staticmethod
     def _credentials(request: Request, target: Target) -> PlainCredentials:
         """Return the credentials of the Authorization header, otherwise user and password of the query."""
@@ -272,7 +268,7 @@ class SignallingHandler:
     async def _authorize(self, transaction: Transaction, target: Target, action: Action) -> Response | str:
         """Return the name of the user if the client is authorised, otherwise the response."""
         server = self._server
-        address = self._client_of(transaction)
+        address = transaction.client
         allowed = server.configuration.allowed_hosts
         if not is_host_allowed(transaction.request, allowed) and server.context.hub.is_protected(target.path, action):
             text = host_refusal(transaction.request)
