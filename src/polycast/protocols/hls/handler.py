@@ -351,7 +351,7 @@ class RequestHandler:
         The first request for the multivariant playlist begins another visit.
         """
         request = transaction.request
-        client = Client(target.folder, self._client_of(transaction), user_agent_of(request))
+        client = Client(target.folder, transaction.client, user_agent_of(request))
         visit = self.audience.find(client, transaction.started)
         if visit is None or (self.audience.is_kicked(client) and target.path.endswith(f"/{INDEX_NAME}")):
             address = join_host_port(client.address, transaction.peer[1])
