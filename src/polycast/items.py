@@ -160,6 +160,33 @@ STATED: Final = {**LOCATED, "state": "state"}
 """The labels of sessions."""
 
 
+ForwardState = Literal["idle", "forwarding", "error"]
+
+
+class ForwardSettings(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The settings of a destination, without secrets."""
+
+    dest: str
+    dest_fingerprint: str
+    whip_bearer_token: Annotated[str, Meta(description="`<redacted>` if there is one.")]
+
+
+class ForwardItem(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A server that the stream of a path is sent to."""
+
+    id: str
+    pos: Annotated[int, Meta(ge=1, description="Its place in the list.")]
+    created: Moment
+    conf: ForwardSettings
+    protocol: Annotated[str, Meta(description="The scheme of its address.")]
+    state: Annotated[
+        ForwardState,
+        Meta(description="`idle` while the path has no stream, `error` between two attempts to connect."),
+    ]
+    last_error: Annotated[str, Meta(description="Empty unless the state is `error`.")]
+    outbound_bytes: Annotated[_Count, Meta(description="Sent since it was created, over all connections.")]
+
+
 @cache
 def metrics_of(item: type[Struct]) -> Mapping[str, Metric]:
     """Return the metrics of an item by the names of its fields."""

@@ -130,7 +130,7 @@ def test_types_of_settings_of_a_path(key: str, default: Any) -> None:
         ("srtAddress: :9000\n", "line 1: 'srtAddress' has no effect: "),
         ("paths: {a: {record: yes}}\n", "line 1: 'record' has no effect: this version does not support it: nothing is"),
         ("pathDefaults: {record: true, recordPath: /x/%path/%s}\n", "line 1: 'record' has no effect: "),
-        ("paths:\n  a:\n    forward:\n    - dest: rtmp://host/app\n", "line 3: 'forward' has no effect: "),
+        ("paths:\n  a:\n    rtspScale: 2\n", "line 3: 'rtspScale' has no effect: "),
     ],
 )
 def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:

@@ -206,6 +206,34 @@ async def test_filters(tmp_path: Path) -> None:
         assert len(samples(await scrape(server, "?jwt=abc"))) == len(samples(everything))
 
 
+async def test_forward_destinations(tmp_path: Path) -> None:
+    paths = "paths:\n  a: {forward: [{dest: 'rtsp://127.0.0.1:1/x'}, {dest: 'rtmp://127.0.0.1:1/x'}]}\n  b:\n"
+    async with serving(tmp_path, paths) as server:
+        ids = [item["id"] for item in (await server.get("/v3/paths/forward/list?path=a"))["items"]]
+        expected = [
+            line
+            for name, value in (("forward_dests", 1), ("forward_dests_outbound_bytes", 0))
+            for line in (
+                f'{name}{{id="{ids[0]}",path="a",protocol="rtsp",state="idle"}} {value}',
+                f'{name}{{id="{ids[1]}",path="a",protocol="rtmp",state="idle"}} {value}',
+            )
+        ]
+        everything = await scrape(server)
+        assert "# Forward destinations\n" in everything
+        assert [line for line in samples(everything) if line.startswith("forward_")] == expected
+        assert samples(await scrape(server, "?type=forward_dests")) == expected
+        assert samples(await scrape(server, f"?forward_dest={ids[1]}")) == expected[1::2]
+        assert [line for line in samples(await scrape(server, "?path=a")) if "forward" in line] == expected
+        assert "forward" not in await scrape(server, "?path=b")
+        assert await scrape(server, "?type=forward_dests&path=b") == ""
+    async with serving(tmp_path) as server:
+        assert "forward" not in await scrape(server)
+        assert samples(await scrape(server, "?type=forward_dests")) == [
+            "forward_dests 0",
+            "forward_dests_outbound_bytes 0",
+        ]
+
+
 async def test_values_are_written_in_full(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         await server.publisher("cam")

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from tests.tally.configuration import TallyConfiguration
 from tests.tally.item import TallyItem
 
-from polycast.config.declarations import SourceKind
-from polycast.protocols.base import Address, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.config.declarations import DestinationKind, SourceKind
+from polycast.protocols.base import Address, Destination, Listener, Protocol, Pull, PushKind, ServerKind
 
 if TYPE_CHECKING:
+    from tests.tally.clients import TallyPusher
+
     from polycast.log import Log
     from polycast.protocols.base import Server
     from polycast.protocols.pull import Puller
@@ -33,10 +35,15 @@ def _load_puller() -> type[Puller]:
     return TallyPuller
 
 
-def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+def _load_pusher() -> type[TallyPusher]:
     from tests.tally.clients import TallyPusher
 
-    return lambda log: TallyPusher(url)
+    return TallyPusher
+
+
+def _open_push(destination: Destination) -> Callable[[Log], Pusher]:
+    pusher = _load_pusher()
+    return lambda log: pusher(destination.url)
 
 
 PROTOCOL = Protocol(
@@ -58,6 +65,6 @@ PROTOCOL = Protocol(
         ),
     ),
     pulls=(Pull(SourceKind(name="Tally", schemes=("tally",)), _load_puller),),
-    pushes=(PushScheme(("tally",), _open_push),),
+    pushes=(PushKind(DestinationKind(schemes=("tally",)), _open_push, _load_pusher),),
     embedded={"tallyDisable": True},
 )

@@ -31,6 +31,7 @@ class TallyPusher(Pusher):
     opened: list[tuple[str, list[str]]] = []  # noqa: RUF012
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url = url
 
     async def open(self, path: Path, stream: Stream) -> None:

@@ -15,14 +15,17 @@ from polycast.api.reader import OnEvent
 from polycast.api.remote_reading import PATH, without_credentials
 from polycast.api.runtime import CLIENT_THREAD
 from polycast.config import from_mapping
+from polycast.config.declarations import destination_kinds
 from polycast.errors import MissingDependency, PolycastError
 from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
+from polycast.hub.retry import Ended
 from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
+from polycast.protocols.base import Destination
 from polycast.protocols.push import Push, Pusher
-from polycast.protocols.registry import protocols
+from polycast.protocols.registry import push_of
 
 MakePusher = Callable[[Log], Pusher]
 
@@ -32,20 +35,19 @@ def pusher_maker(url: str, fingerprint: str) -> MakePusher:
 
     Raises ValueError if it cannot be published to, MissingDependency if a package is missing.
     """
-    scheme = url.partition("://")[0].lower()
-    pushes = [push for protocol in protocols() for push in protocol.pushes]
-    for push in pushes:
-        if scheme in push.schemes:
-            try:
-                return push.open(url, fingerprint)
-            except MissingDependency:
-                raise
-            except PolycastError as error:
-                raise ValueError(str(error)) from error
-    *schemes, last = (f"{scheme}://" for push in pushes for scheme in push.schemes)
-    raise ValueError(
-        f"'{without_credentials(url)}' cannot be published to: the URL must start with {', '.join(schemes)} or {last}"
-    )
+    push = push_of(url)
+    if push is None:
+        *schemes, last = (f"{scheme}://" for kind in destination_kinds() for scheme in kind.schemes)
+        raise ValueError(
+            f"'{without_credentials(url)}' cannot be published to: "
+            f"the URL must start with {', '.join(schemes)} or {last}"
+        )
+    try:
+        return push.open(Destination(url, fingerprint))
+    except MissingDependency:
+        raise
+    except PolycastError as error:
+        raise ValueError(str(error)) from error
 
 
 class RemotePublishing:
@@ -117,7 +119,7 @@ class RemotePublishing:
             raise ConnectionFailed("the stream has ended")
         push = Push(
             path,
-            self._log,
+            lambda: self._log,
             lambda: make_pusher(self._log),
             on_connected=self._on_connected,
             on_failed=self._on_failed,
@@ -147,14 +149,12 @@ class RemotePublishing:
             self._connected.set_result(None)
         self._emit(EventKind.CONNECTED, "")
 
-    def _on_failed(self, failure: BaseException, was_connected: bool) -> bool:
-        from polycast.net.dial import describe_failure
-
-        error = public_error(failure if isinstance(failure, PolycastError) else OSError(describe_failure(failure)))
+    def _on_failed(self, ended: Ended) -> bool:
+        error = public_error(ended.error if isinstance(ended.error, PolycastError) else OSError(ended.reason))
         self._last_failure = error
         goes_on = self._reconnect and not is_permanent(error)
         self._log.warning("%s%s", error, "; trying again" if goes_on else "")
-        self._emit(EventKind.DISCONNECTED if was_connected else EventKind.WAITING, str(error))
+        self._emit(EventKind.DISCONNECTED if ended.has_worked else EventKind.WAITING, str(error))
         if not goes_on:
             if not self._connected.done():
                 self._connected.set_exception(error)

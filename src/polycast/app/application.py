@@ -23,6 +23,7 @@ from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
 from polycast.protocols.base import Server, ServerContext
+from polycast.protocols.forwarding import Forwarding
 from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import server_kinds
 from polycast.protocols.rtsp import RTSP
@@ -54,7 +55,7 @@ class Application:
         loader: Loader | None = None,
     ) -> None:
         """``loader`` reloads the configuration when its file changes; by default, it only reads the file."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._loaded = loaded
         self.log = log if log is not None else Log()
         self.settings = Settings(loaded, self._apply, self.log, loader)
@@ -62,23 +63,24 @@ class Application:
         self._demo_path = demo_path
         self._http_client = HttpClient()
         access = AccessControl(self.configuration, authenticate, fetch=self._http_client.fetch, log=self.log)
-        self._source_settings = SourceSettings(self._loop, lambda: self.configuration)
+        self._source_settings = SourceSettings(loop, lambda: self.configuration)
         self.hub = Hub(
-            loop=self._loop,
+            loop=loop,
             log=self.log,
             access=access,
             make_source=self._make_source,
             make_fallback=self._make_fallback,
         )
         self._hooks = Hooks(
-            self._loop,
+            loop,
             self.log,
             names=HookVariables(path=("RTSP_PATH", "MTX_PATH"), port="RTSP_PORT"),
             port=self._rtsp_port,
             configuration=lambda: self.configuration,
         )
-        self.hub.observers.append(self._hooks)
-        self._servers = Servers(server_kinds(), ServerContext(self._loop, self.hub, self.log, self._hooks))
+        self.forwarding = Forwarding()
+        self.hub.observers += (self._hooks, self.forwarding)
+        self._servers = Servers(server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -133,8 +135,8 @@ class Application:
         except BaseException:
             await self.stop("the server could not be started")
             raise
-        self._timer = self._loop.call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
-        self._loop.run_in_executor(None, load_pages, self.configuration)
+        self._timer = asyncio.get_running_loop().call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
+        asyncio.get_running_loop().run_in_executor(None, load_pages, self.configuration)
 
     def _dialect_in_words(self) -> str:
         """Return the dialect of the file for the log, if neither its name nor the default tells it."""
@@ -197,7 +199,7 @@ class Application:
         await self.control.stop()
         await self._servers.stop(reason)
         self.hub.close(reason)
-        await self._source_settings.wait_for_end()
+        await asyncio.gather(self._source_settings.wait_for_end(), self.forwarding.wait_for_end())
         await asyncio.gather(self._hooks.close(), self.control.close())
         self.hub.access.close()
         await self._http_client.close()
@@ -206,7 +208,7 @@ class Application:
         if path.name == self._demo_path:
             from polycast.demo.publisher import DemoPublisher  # needs PyAV, and is slow to import
 
-            return DemoPublisher(path, self._loop)
+            return DemoPublisher(path, asyncio.get_running_loop())
         return make_source(path, path.configuration.sources, self._source_settings)
 
     def _make_fallback(self, path: Path, url: str) -> Source | None:
@@ -238,8 +240,8 @@ class Application:
         await asyncio.to_thread(replaced.close)
 
     def _sample_rates(self) -> None:
-        self._timer = self._loop.call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
-        now = self._loop.time()
+        self._timer = asyncio.get_running_loop().call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
+        now = asyncio.get_running_loop().time()
         for path in self.hub:
             if path.stream is not None:
                 path.stream.rate.sample(path.stream.bytes_received, now)

@@ -16,7 +16,7 @@ from polycast.config.services import SERVICES
 from polycast.net.dial import client_context
 from polycast.net.http_client import load_http_client
 from polycast.protocols.base import Pull
-from polycast.protocols.registry import pull_of, server_kinds
+from polycast.protocols.registry import pull_of, push_of, server_kinds
 
 _SERVICE_MODULES: Final = {
     "api": ("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
@@ -26,7 +26,7 @@ _SERVICE_MODULES: Final = {
 
 
 def import_for(configuration: Configuration) -> None:
-    """Import the modules for the servers, services and sources of this configuration."""
+    """Import the modules for the servers, services, sources and destinations of this configuration."""
     for kind in server_kinds():
         if kind.is_enabled(configuration):
             with contextlib.suppress(ModuleNotFoundError):  # reported when the server is created
@@ -45,6 +45,11 @@ def import_for(configuration: Configuration) -> None:
             pull = pull_of(source)
             if pull is not None:
                 _load_pull(pull)
+        for destination in path.forward:
+            push = push_of(destination.dest)
+            if push is not None:
+                push.prepare()
+                client_context()
 
 
 def asks_other_servers(configuration: Configuration) -> bool:

@@ -30,6 +30,15 @@ class SourceKind(Struct, frozen=True, kw_only=True):
     allows_fragment: bool = True
 
 
+class DestinationKind(Struct, frozen=True, kw_only=True):
+    """One kind of server that streams can be sent to."""
+
+    schemes: tuple[str, ...]
+    """The schemes of its URLs."""
+    allows_token: bool = False
+    """Whether a URL may have a password without a user, which is a bearer token."""
+
+
 class DeclaredProtocol(Protocol):
     """A protocol, as far as the configuration is concerned; declared as ``protocols.base.Protocol``."""
 
@@ -43,6 +52,11 @@ class DeclaredProtocol(Protocol):
         """The kinds of sources that it can pull."""
         ...
 
+    @property
+    def destinations(self) -> tuple[DestinationKind, ...]:
+        """The kinds of servers that it can publish to."""
+        ...
+
 
 def declared_protocols() -> tuple[DeclaredProtocol, ...]:
     """Return all protocols, in the order of the documents."""
@@ -53,3 +67,8 @@ def declared_sections() -> tuple[type[Section], ...]:
     """Return the settings of all protocols."""
     declared = (protocol.configuration for protocol in declared_protocols())
     return tuple(section for section in declared if section is not None)
+
+
+def destination_kinds() -> tuple[DestinationKind, ...]:
+    """Return all kinds of servers that streams can be sent to."""
+    return tuple(kind for protocol in declared_protocols() for kind in protocol.destinations)

@@ -134,6 +134,15 @@ class _Prefix:
                 self.given[f"{PATH_DEFAULTS}.{field.key}"] = variable
                 self._reading.note(field, field.key, PATH_DEFAULTS)
                 changed[field.name] = self._parse(variable, field, (PATH_DEFAULTS, field.key))
+        for field, kind in self._list_fields():
+            variable = environment_name(f"{PATH_DEFAULTS}_{field.key}", self._prefix)
+            items = changed.get(field.name, field.of(configuration.path_defaults))
+            values = kind.dump(items)
+            used = _edit_items(variable, kind, values, self._variables)
+            if used:
+                self._used.update(used)
+                changed[field.name] = self._parse_items(variable, kind, items, values)
+                self.given.setdefault(f"{PATH_DEFAULTS}.{field.key}", used[0])
         if not changed:
             return configuration
         old = configuration.path_defaults
@@ -154,12 +163,41 @@ class _Prefix:
             return True
         field = self._path_fields_by_variable().get(key)
         if field is None:
-            return key in {each.upper() for each in self._reading.dialect.path_unsupported}
+            return (
+                variable in self._used
+                or self._apply_to_items(paths, base, name, f"{self._paths_prefix}{upper_name}_")
+                or key in {each.upper() for each in self._reading.dialect.path_unsupported}
+            )
         self._reading.note(field, field.key, "paths", name)
         value = self._parse(variable, field, ("paths", name, field.key))
         paths[name] = msgspec.structs.replace(paths.get(name, base), **{field.name: value})
         self.given[given_path_key(name, field.key, self._reading.dialect.names_of_all)] = variable
         return True
+
+    def _apply_to_items(
+        self, paths: dict[str, PathConfiguration], base: PathConfiguration, name: str, prefix: str
+    ) -> bool:
+        """Apply the variables of items of lists of maps of one path; False if there are none."""
+        settings = paths.get(name, base)
+        applied = False
+        for field, kind in self._list_fields():
+            items = field.of(settings)
+            values = kind.dump(items)
+            variable = prefix + field.key.upper()
+            used = _edit_items(variable, kind, values, self._variables)
+            if not used or used[0] in self._used:
+                continue
+            applied = True
+            self._used.update(used)
+            changed = {field.name: self._parse_items(variable, kind, items, values)}
+            paths[name] = settings = msgspec.structs.replace(settings, **changed)
+            self.given.setdefault(given_path_key(name, field.key, self._reading.dialect.names_of_all), used[0])
+        return applied
+
+    def _list_fields(self) -> list[tuple[Field, StructListKind[Any]]]:
+        """Return the settings of paths that are lists of maps, with their kinds."""
+        fields = self._view.path_accepted.values()
+        return [(field, field.kind) for field in fields if isinstance(field.kind, StructListKind)]
 
     def _name_in(self, paths: Mapping[str, PathConfiguration], name: str) -> str:
         """Return the name of an entry as the file has it; the one for all paths may have several."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from polycast.config.declarations import SourceKind
+from polycast.config.forward import FORWARD, ForwardDestination
 from polycast.config.kinds import CREDENTIAL, SOURCE, URL
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
 from polycast.config.sources import PUBLISHER, source_kind
@@ -142,6 +143,23 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = ""
+
+    forward: Annotated[
+        tuple[ForwardDestination, ...],
+        FORWARD,
+        Heading("Forwarding"),
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Servers that the stream is sent to, while there is one: a list of destinations with dest, "
+                "destFingerprint and whipBearerToken. A dest is a URL that starts with rtsp://, rtsps://, rtmp://, "
+                "rtmps://, whip:// or whips://. Each is connected on its own, and again when it fails, without effect "
+                "on the stream and its readers. Destinations that stay in the list when it is changed stay connected."
+            )
+        ),
+    ] = ()
 
     transcode_audio: Annotated[
         bool,

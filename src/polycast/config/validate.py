@@ -15,6 +15,7 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import dialect_of
 from polycast.config.dialects.views import view_of
 from polycast.config.fields import Field, configuration_fields, path_fields, replace
+from polycast.config.forward import forward_errors
 from polycast.config.kinds import ADDRESS, BOOLEAN, DURATION, INTEGER, PORT, check_address
 from polycast.config.names import (
     ALL_PATHS,
@@ -28,12 +29,10 @@ from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.config.sources import REDIRECT, source_kind, source_kinds
-from polycast.config.urls import split_url
+from polycast.config.urls import split_url, with_examples
 from polycast.errors import ConfigurationError
 
 _QUERY: Final = "$MTX_QUERY"
-_GROUP = re.compile(r"\$G[0-9]+", re.ASCII)
-_GROUP_AS_PORT = re.compile(r":\$G[0-9]+", re.ASCII)
 
 
 def validate(configuration: Configuration) -> Configuration:
@@ -182,6 +181,7 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
         )
     if path.fallback:
         yield from _fallback_errors(path.fallback)
+    yield from forward_errors(path.forward)
     yield from _credential_errors(path)
     if path.run_on_init and is_pattern(name):
         yield ConfigurationError(
@@ -233,7 +233,7 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
             )
         if _QUERY in source:
             yield ConfigurationError(f"this version does not support {_QUERY} in a source", ("source",))
-        yield from _url_errors("source", _with_examples(source) if is_pattern(name) else source, kind)
+        yield from _url_errors("source", with_examples(source) if is_pattern(name) else source, kind)
     elif kind == REDIRECT:
         if path.source_redirect:
             yield from _redirection_errors("sourceRedirect", path.source_redirect)
@@ -243,11 +243,6 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
                 ("source",),
                 ("sourceRedirect",),
             )
-
-
-def _with_examples(source: str) -> str:
-    """Return an address with something in the place of the groups of an expression, which are only known later."""
-    return _GROUP.sub("abc", _GROUP_AS_PORT.sub(":1935", source))
 
 
 def _fallback_errors(fallback: str) -> Iterator[ConfigurationError]:

@@ -23,13 +23,14 @@ from polycast.control.command_rule import CommandRule
 from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
 from polycast.control.events import EventHub
-from polycast.control.items import describe_path, describe_status
+from polycast.control.items import PathItem, describe_path, describe_status
 from polycast.control.pages import PageData, page, static_file
 from polycast.control.requests import NOT_STORED, empty_response, error_response, json_response, read_map
 from polycast.control.routing import MAXIMUM_NAME, Endpoint, name_in, routes_of
 from polycast.control.traffic import Traffic
 from polycast.control.v3.routes import ApiV3
 from polycast.errors import ConfigurationError, PolycastError
+from polycast.hub.path import Path
 
 
 class Api:
@@ -102,14 +103,17 @@ class Api:
 
     async def list_paths(self, _: Request) -> Response:
         paths = self._media_server.hub.paths
-        return json_response({"items": {name: describe_path(path, self._traffic) for name, path in paths.items()}})
+        return json_response({"items": {name: self._describe(path) for name, path in paths.items()}})
 
     async def get_path(self, request: Request) -> Response:
         name = name_in(request)
         path = self._media_server.hub.paths.get(name)
         if path is None:
             raise RequestError(404, f"path '{name}' does not exist")
-        return json_response({"name": name, **msgspec.to_builtins(describe_path(path, self._traffic))})
+        return json_response({"name": name, **msgspec.to_builtins(self._describe(path))})
+
+    def _describe(self, path: Path) -> PathItem:
+        return describe_path(path, self._traffic, self._media_server.forwarding.items(path))
 
     async def list_sessions(self, request: Request) -> Response:
         return json_response({"items": self._server(request).items()})

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from polycast.config.schema import Configuration
 from polycast.hub.hub import Hub
-from polycast.items import ConnectionItem, MetricBlock, SessionItem, ViewerItem
+from polycast.hub.path import Path
+from polycast.items import ConnectionItem, ForwardItem, MetricBlock, SessionItem, ViewerItem
 from polycast.log import Log
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class SessionServer(Protocol):
     def kick(self, session_id: str) -> bool: ...
 
 
+class Forwarding(Protocol):
+    """What sends streams to other servers."""
+
+    def items(self, path: Path) -> Sequence[ForwardItem]: ...
+
+
 class MediaServer(Protocol):
     """The running application."""
 
@@ -81,3 +88,5 @@ class MediaServer(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+    @property
+    def forwarding(self) -> Forwarding: ...

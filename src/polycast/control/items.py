@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from polycast.hub.stats import Reference
 from polycast.items import (
     BytesReceived,
     BytesSent,
+    ForwardItem,
     Moment,
     PacketsDropped,
     PacketsLost,
@@ -64,6 +66,7 @@ class PathItem(Struct, frozen=True, kw_only=True, rename="camel"):
     ]
     tracks: Annotated[list[str], Meta(description="Codecs.")]
     readers: list[Reference]
+    forwards: Annotated[list[ForwardItem], Meta(description="The servers that the stream is sent to.")]
     ready_since: Moment | None
     uptime: Annotated[float, Meta(description="Seconds since the path is ready.")]
     bit_rate: Annotated[int, Meta(description="Of the publisher, bit/s.")]
@@ -90,8 +93,8 @@ class StatusItem(Struct, frozen=True, kw_only=True, rename="camel"):
     persist: Annotated[bool, Meta(description="Whether changes through the API are written into the file.")]
 
 
-def describe_path(path: Path, traffic: Traffic) -> PathItem:
-    """Return a path as shown by the API."""
+def describe_path(path: Path, traffic: Traffic, forwards: Sequence[ForwardItem]) -> PathItem:
+    """Return a path as shown by the API, with the servers that its stream is sent to."""
     stream = path.stream
     since = path.ready_since
     counters = traffic.of(path)
@@ -103,6 +106,7 @@ def describe_path(path: Path, traffic: Traffic) -> PathItem:
         source_failure=_describe_failure(path.source_failure),
         tracks=[str(track) for track in stream.descriptions] if stream is not None else [],
         readers=[reader.reference() for reader in path.readers],
+        forwards=list(forwards),
         ready_since=_moment(since) if since is not None else None,
         uptime=round(max(0.0, time.time() - since), 3) if since is not None else 0.0,
         bit_rate=round(stream.rate.bit_rate) if stream is not None else 0,

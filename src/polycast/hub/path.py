@@ -338,7 +338,7 @@ class Path:
         stream.add_reader(reader)
         if self.publisher is not None:
             self.publisher.request_key_frame()  # the reader starts with one
-        if self.on_demand is not None:
+        if self.on_demand is not None and not reader.is_passive:
             self.on_demand.handle(Input.USED)
         if not is_provisional:
             self._notify(lambda observer: observer.on_reader_added(self, reader))
@@ -351,7 +351,7 @@ class Path:
         stream.remove_reader(reader)
         if not is_provisional:
             self._notify_removed(reader)
-        if not stream.readers and self.on_demand is not None:
+        if self.on_demand is not None and not reader.is_passive and all(each.is_passive for each in stream.readers):
             self.on_demand.handle(Input.UNUSED)
         self._check_unused()
 

@@ -59,6 +59,8 @@ class Reader(ABC):
     """The counters of the reader's session; None for readers without counters."""
     query: str = ""
     """The query of the URL that the client used, without ``?``; for commands."""
+    is_passive: bool = False
+    """Whether it only reads what is there: an on-demand source is stopped although it reads."""
 
     @abstractmethod
     def close_reader(self, reason: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from polycast.config.declarations import SourceKind
+from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.config.fields import field_value, restart_keys
 from polycast.config.schema import Configuration
 from polycast.config.section import Section
@@ -152,12 +152,25 @@ class Pull(Struct, frozen=True, eq=False):
     """Whether ``polycast.read`` accepts its URLs."""
 
 
-class PushScheme(Struct, frozen=True, eq=False):
-    """URLs of other servers that a protocol can publish to."""
+class Destination(Struct, frozen=True):
+    """A server to publish to."""
 
-    schemes: tuple[str, ...]
-    open: Callable[[str, str], Callable[[Log], Pusher]]
-    """Accepts a URL and the fingerprint of a certificate (or ""). Raises PolycastError for an invalid URL."""
+    url: str
+    fingerprint: str = ""
+    """SHA-256 fingerprint of its certificate; empty: the certificate is verified."""
+    bearer_token: str = ""
+    """Sent to servers over HTTP instead of user and password."""
+
+
+class PushKind(Struct, frozen=True, eq=False):
+    """A kind of server that a protocol can publish to."""
+
+    kind: DestinationKind
+    open: Callable[[Destination], Callable[[Log], Pusher]]
+    """Accepts a destination. Raises PolycastError for an invalid URL, MissingDependency."""
+    prepare: Callable[[], object]
+    """Imports its pusher and what that imports later, which would otherwise block the loop. Raises MissingDependency.
+    """
 
 
 class Protocol(Struct, frozen=True, eq=False, kw_only=True):
@@ -169,7 +182,7 @@ class Protocol(Struct, frozen=True, eq=False, kw_only=True):
     servers: tuple[ServerKind, ...] = ()
     """In the order of starting; stopped in reverse order."""
     pulls: tuple[Pull, ...] = ()
-    pushes: tuple[PushScheme, ...] = ()
+    pushes: tuple[PushKind, ...] = ()
     embedded: Mapping[str, Any] = {}
     """Settings with a different default if a Python program embeds the server."""
 
@@ -177,6 +190,11 @@ class Protocol(Struct, frozen=True, eq=False, kw_only=True):
     def sources(self) -> tuple[SourceKind, ...]:
         """The kinds of sources that it can pull."""
         return tuple(pull.kind for pull in self.pulls)
+
+    @property
+    def destinations(self) -> tuple[DestinationKind, ...]:
+        """The kinds of servers that it can publish to."""
+        return tuple(push.kind for push in self.pushes)
 
 
 class ConnectionObserver(typing.Protocol):

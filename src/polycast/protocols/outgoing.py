@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import ClassVar
 
 from polycast.errors import RemoteProtocolError
 from polycast.log import Log
+from polycast.net.dial import client_context
 from polycast.net.tcp import CLOSE_GRACE_SECONDS, TcpConnection
 from polycast.protocols.pull import PullError
+
+
+def tls_of(fingerprint: str) -> ssl.SSLContext:
+    """Return what `net.dial.client_context` does. Raises PullError for an invalid fingerprint."""
+    try:
+        return client_context(fingerprint)
+    except ValueError as error:
+        raise PullError(str(error)) from error
 
 
 class OutgoingConnection(TcpConnection):

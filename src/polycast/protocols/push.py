@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from polycast.hub.path import Path
-from polycast.hub.retry import Ended, Next, RetryPauses, StopRetrying, Supervisor
+from polycast.hub.retry import Ended, Failure, Next, RetryPauses, StopRetrying, Supervisor
+from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.log import Log
 from polycast.net.dial import describe_failure
@@ -23,6 +24,12 @@ CLOSE_SECONDS = 0.5
 
 class Pusher(ABC):
     """Sends a stream to one server, once. Created for each attempt."""
+
+    counters: Counters
+    """Its traffic; also that of the reader that it attaches to the stream."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
 
     @abstractmethod
     async def open(self, path: Path, stream: Stream) -> None:
@@ -43,43 +50,80 @@ class Push:
     def __init__(
         self,
         path: Path,
-        log: Log,
+        log: Callable[[], Log],
         make_pusher: Callable[[], Pusher],
         *,
         on_connected: Callable[[], None],
-        on_failed: Callable[[BaseException, bool], bool],
+        on_failed: Callable[[Ended], bool],
+        pauses: RetryPauses = RETRY_PAUSES,
     ) -> None:
-        """``on_failed`` gets the error and whether it was connected before; it returns whether to try again."""
+        """``on_failed`` is called after each attempt; it returns whether to try again."""
         self._path = path
         self._make_pusher = make_pusher
         self._on_connected = on_connected
         self._on_failed = on_failed
         self._supervisor = Supervisor(
-            self._attempt, self._on_ended, pauses=lambda: RETRY_PAUSES, describe=describe_failure, log=lambda: log
+            self._attempt, self._on_ended, pauses=lambda: pauses, describe=describe_failure, log=log
         )
+        self._pusher: Pusher | None = None
+        """That of the current attempt."""
+        self._sent_before = 0
+        """Bytes that the earlier ones have sent."""
+        self._ending: set[asyncio.Task[None]] = set()
+        """What was stopped and is still closing its connection."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._supervisor.is_running
+
+    @property
+    def failure(self) -> Failure | None:
+        """The current failure; None while it works."""
+        return self._supervisor.failure
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent since it was created, over all connections."""
+        return self._sent_before + (self._pusher.counters.bytes_sent if self._pusher is not None else 0)
 
     def start(self) -> None:
-        """Start, in the background."""
+        """Start, in the background; a connection that is still closing has time to end first."""
+        self._supervisor.failure = None
         self._supervisor.start(asyncio.get_running_loop())
+
+    def begin_to_stop(self) -> asyncio.Task[None] | None:
+        """Close the connection, in the background; return the task that does it, None if there is none."""
+        task = self._supervisor.stop()
+        if task is not None:
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        return task
 
     async def stop(self) -> None:
         """Close the connection."""
-        task = self._supervisor.stop()
-        if task is not None:
-            await asyncio.gather(task, return_exceptions=True)
+        self.begin_to_stop()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def _attempt(self) -> None:
+        if self._ending:
+            await asyncio.wait(self._ending)
         stream = self._path.stream
         if stream is None:
             raise StopRetrying
-        pusher = self._make_pusher()
+        pusher = self._pusher = self._make_pusher()
         try:
             await pusher.open(self._path, stream)
             self._supervisor.worked()
             self._on_connected()
             await pusher.wait()
         finally:
-            await pusher.close(self._path)
+            try:
+                await pusher.close(self._path)
+            finally:
+                self._sent_before = self.bytes_sent
+                self._pusher = None
 
     def _on_ended(self, ended: Ended) -> Next:
-        return Next.PAUSE if self._on_failed(ended.error, ended.has_worked) else Next.STOP
+        return Next.PAUSE if self._on_failed(ended) else Next.STOP

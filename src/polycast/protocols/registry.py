@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polycast.config.sources import source_kind
 from polycast.protocols import hls, rpicamera, rtmp, rtsp, webrtc
-from polycast.protocols.base import Protocol, Pull, ServerKind
+from polycast.protocols.base import Protocol, Pull, PushKind, ServerKind
 
 PROTOCOLS: tuple[Protocol, ...] = (
     rtsp.PROTOCOL,
@@ -30,3 +30,9 @@ def pull_of(source: str) -> Pull | None:
     """Return how a source is pulled; None for one that is not pulled."""
     kind = source_kind(source)
     return next((pull for protocol in protocols() for pull in protocol.pulls if pull.kind == kind), None)
+
+
+def push_of(url: str) -> PushKind | None:
+    """Return how a stream is sent to a URL; None if no protocol has its scheme."""
+    scheme = url.partition("://")[0].lower()
+    return next((push for protocol in protocols() for push in protocol.pushes if scheme in push.kind.schemes), None)

@@ -16,6 +16,7 @@ from tests.support.waiting import PATIENCE
 
 from polycast.api.remote_publishing import pusher_maker
 from polycast.errors import MissingDependency, UnsupportedCodec
+from polycast.hub.retry import Ended
 from polycast.media.codec import H264, VP8, Codec, MPEG4Audio, Opus
 from polycast.media.frame import Frame
 from polycast.media.track import Track
@@ -32,7 +33,11 @@ class Pushed:
         log = fixture.server.log
         make = pusher_maker(url, "")
         self._push = Push(
-            fixture.path("cam"), log, lambda: make(log), on_connected=self._on_connected, on_failed=self._on_failed
+            fixture.path("cam"),
+            lambda: log,
+            lambda: make(log),
+            on_connected=self._on_connected,
+            on_failed=self._on_failed,
         )
 
     async def __aenter__(self) -> Pushed:
@@ -45,8 +50,8 @@ class Pushed:
     def _on_connected(self) -> None:
         self.connections += 1
 
-    def _on_failed(self, error: BaseException, was_connected: bool) -> bool:
-        self.errors.append(error)
+    def _on_failed(self, ended: Ended) -> bool:
+        self.errors.append(ended.error)
         return self._retries
 
 

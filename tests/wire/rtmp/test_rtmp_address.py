@@ -107,10 +107,16 @@ def test_a_tc_url_needs_scheme_and_host(text: str) -> None:
             "rtmp://u:p@[::1]/a/s",
             ServerAddress(False, "::1", 1935, "a", "s?user=u&pass=p", "rtmp://[::1]:1935/a"),
         ),
+        ("rtmp://h/a/b/c#key", ServerAddress(False, "h", 1935, "a/b/c", "key", "rtmp://h:1935/a/b/c")),
+        ("rtmp://h/a/?x=1#k/2", ServerAddress(False, "h", 1935, "a", "k/2?x=1", "rtmp://h:1935/a")),
     ],
 )
 def test_url(url: str, address: ServerAddress) -> None:
     assert parse_url(url) == address
+
+
+def test_the_port_of_encrypted_servers_depends_on_the_use() -> None:
+    assert [parse_url(f"{scheme}://h/a", secure_port=443).port for scheme in ("rtmp", "rtmps")] == [1935, 443]
 
 
 @pytest.mark.parametrize("url", ["http://h/a", "rtmp:///a", "rtmp://h:x/a", "rtmp://["])

@@ -59,7 +59,6 @@ UNSUPPORTED_OF_PATH: Final = {
     "alwaysAvailable": Unsupported("no", "readers get no stream while nobody publishes"),
     "alwaysAvailableTracks": _detail([]),
     "alwaysAvailableFile": _detail(""),
-    "forward": Unsupported([], "the stream is not sent to other servers"),
     "record": Unsupported("no", _NO_RECORDING),
     "recordPath": _detail("./recordings/%path/%Y-%m-%d_%H-%M-%S-%f"),
     "recordFormat": _detail("fmp4"),

@@ -29,7 +29,15 @@ _PATH_COLUMNS: Final = (
 _FORMER_PATH_COLUMNS: Final = (Column("bytesReceived", "Bytes received"), Column("bytesSent", "Bytes sent"))
 _READERS: Final = Family("paths_readers", "Readers of a path, by type.")
 
-_ABSENT_PARAMETERS: Final = frozenset({"forward_dest", "moq_session"})
+_FORWARDS: Final = "forward_dests"
+_FORWARD: Final = "forward_dest"
+"""The parameter of the query that asks for one destination, by its id."""
+_FORWARD_FAMILIES: Final = (
+    Family(_FORWARDS, "Servers that streams are sent to."),
+    Family(f"{_FORWARDS}_outbound_bytes", "Bytes sent.", grows=True),
+)
+
+_ABSENT_PARAMETERS: Final = frozenset({"moq_session"})
 """Parameters of the query that ask for what does not exist here."""
 
 
@@ -42,6 +50,8 @@ def page(sources: Sources, query: Mapping[str, str]) -> Page:
 def _tables(sources: Sources, selection: _Selection, query: Mapping[str, str]) -> Iterator[Table]:
     if selection.has(_PATHS, _PATH):
         yield from _path_tables(sources, query.get(_PATH, ""))
+    if selection.has(_FORWARDS, _FORWARD) or selection.has(_FORWARDS, _PATH):
+        yield from _forward_tables(sources, query)
     for server in sources.servers():
         for block in server.metric_blocks:
             if selection.has(block.name, block.parameter):
@@ -53,7 +63,7 @@ class _Selection:
 
     def __init__(self, sources: Sources, query: Mapping[str, str]) -> None:
         blocks = sources.media_server.metric_blocks
-        parameters = {_PATH, *_ABSENT_PARAMETERS, *(block.parameter for block in blocks)}
+        parameters = {_PATH, _FORWARD, *_ABSENT_PARAMETERS, *(block.parameter for block in blocks)}
         self._type = query.get("type", "")
         self._parameters = {name for name, value in query.items() if value and name in parameters}
 
@@ -103,6 +113,24 @@ def _reader_rows(path: Path) -> Iterator[Row]:
     counts = Counter(client.type for reader in path.readers for client in reader.clients())
     for kind, count in sorted(counts.items()) or [("", 0)]:
         yield {**_path_labels(path), "readerType": kind}, (count,)
+
+
+# Forward destinations
+
+
+def _forward_tables(sources: Sources, query: Mapping[str, str]) -> Iterator[Table]:
+    wanted_path, wanted = query.get(_PATH, ""), query.get(_FORWARD, "")
+    group = Group("Forward destinations", _FORWARD_FAMILIES)
+    rows: list[Row] = [
+        ({"id": item.id, "path": path.name, "protocol": item.protocol, "state": item.state}, (1, item.outbound_bytes))
+        for path in _chosen(sources, wanted_path)
+        for item in sources.media_server.forwarding.items(path)
+        if not wanted or item.id == wanted
+    ]
+    if rows:
+        yield Table((group,), rows)
+    elif query.get("type") == _FORWARDS and not wanted_path and not wanted:
+        yield _empty(group)
 
 
 # Servers

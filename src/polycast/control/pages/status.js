@@ -183,6 +183,21 @@ function pathRow(name, path, now, rates) {
   ]);
 }
 
+// A server that the stream of a path is sent to.
+function forwardRow(forward, now) {
+  const out = rate(`forward ${forward.id}`, forward.outboundBytes, now);
+  const pill = { forwarding: "ready", error: "failed", idle: "" }[forward.state];
+  const named = { forwarding: "sending", error: "failed", idle: "not ready" }[forward.state];
+  return row([
+    text(`→ ${forward.conf.dest}`, "forward"),
+    element("span", named, `pill ${pill}`),
+    text(forward.lastError, "reason"),
+    ...["", "", ""].map(number),
+    number(bitRate(out)),
+    ...["", "", "", ""].map((empty) => text(empty)),
+  ]);
+}
+
 // Ask before a client is disconnected: rows move, and it cannot be undone.
 function confirmKick(collection, id, item) {
   const dialog = document.getElementById("confirm");
@@ -240,7 +255,11 @@ async function refresh() {
     const [paths, status] = await Promise.all([get("v1/paths/list"), get("v1/config/status")]);
     const names = Object.keys(paths.items).sort();
     const rates = { incoming: 0, outgoing: 0 };
-    fill(document.getElementById("paths"), names.map((name) => pathRow(name, paths.items[name], now, rates)));
+    const pathRows = names.flatMap((name) => [
+      pathRow(name, paths.items[name], now, rates),
+      ...paths.items[name].forwards.map((forward) => forwardRow(forward, now)),
+    ]);
+    fill(document.getElementById("paths"), pathRows);
     const rows = [];
     for (const collection of state.collections) {
       const list = await get(`v1/${collection.name}/list`).catch(() => ({ items: {} }));

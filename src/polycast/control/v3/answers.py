@@ -76,7 +76,11 @@ def _number(request: Request, name: str, default: int) -> int:
 
 def parsed_id(request: Request) -> str:
     """Return the UUID in the URL. Raises RequestError."""
-    text: str = request.path_params["id"]
+    return checked_id(request.path_params["id"])
+
+
+def checked_id(text: str) -> str:
+    """Return a UUID in its usual form. Raises RequestError."""
     try:
         return str(uuid.UUID(text))
     except ValueError:

@@ -21,7 +21,7 @@ from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.traffic import Traffic
 from polycast.control.v3 import configuration, state
-from polycast.control.v3.answers import json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
+from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.hub.path import Path
 
 
@@ -109,6 +109,26 @@ class ApiV3:
     def _describe(self, path: Path) -> dict[str, Any]:
         return state.describe_path(self._media_server, path, self._traffic)
 
+    async def list_forwards(self, request: Request) -> Response:
+        return page_of(request, self._media_server.forwarding.items(self._path_in_query(request)))
+
+    async def get_forward(self, request: Request) -> Response:
+        wanted = checked_id(request.query_params.get("id", ""))
+        items = self._media_server.forwarding.items(self._path_in_query(request))
+        found = next((item for item in items if item.id == wanted), None)
+        if found is None:
+            raise RequestError(404, "forward destination not found")
+        return json_answer(found)
+
+    def _path_in_query(self, request: Request) -> Path:
+        name = request.query_params.get("path", "")
+        if not name:
+            raise RequestError(400, "invalid path")
+        path = self._media_server.hub.paths.get(name)
+        if path is None:
+            raise RequestError(404, "path not found")
+        return path
+
     async def list_items(self, request: Request) -> Response:
         return page_of(request, self._items(request))
 
@@ -171,6 +191,8 @@ ENDPOINTS: Final = (
     Endpoint("DELETE", "/config/paths/delete/{name:path}", ApiV3.delete_path),
     Endpoint("GET", "/paths/list", ApiV3.list_paths),
     Endpoint("GET", "/paths/get/{name:path}", ApiV3.get_path),
+    Endpoint("GET", "/paths/forward/list", ApiV3.list_forwards),
+    Endpoint("GET", "/paths/forward/get", ApiV3.get_forward),
     Endpoint("GET", "/{collection}/list", ApiV3.list_items),
     Endpoint("GET", "/{collection}/get/{id:path}", ApiV3.get_item),
     Endpoint("POST", "/{collection}/kick/{id:path}", ApiV3.kick),

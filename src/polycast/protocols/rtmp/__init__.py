@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from polycast.config.declarations import SourceKind
+from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.config.values import Encryption
-from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.base import (
+    Address,
+    Certificate,
+    Destination,
+    Listener,
+    Protocol,
+    Pull,
+    PushKind,
+    ServerKind,
+)
 from polycast.protocols.metric_blocks import (
     FORMER_BYTES,
     FRAMES_DISCARDED,
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from polycast.protocols.base import Server
     from polycast.protocols.pull import Puller
     from polycast.protocols.push import Pusher
+    from polycast.protocols.rtmp.push import RtmpPusher
 
 
 def _load_rtmp() -> type[Server]:
@@ -45,12 +55,17 @@ def _load_puller() -> type[Puller]:
     return RtmpPuller
 
 
-def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+def _load_pusher() -> type[RtmpPusher]:
     from polycast.protocols.rtmp.push import RtmpPusher
-    from polycast.wire.rtmp.address import parse_url
 
-    address = parse_url(url)
-    return lambda log: RtmpPusher(address, log, fingerprint)
+    return RtmpPusher
+
+
+def _open_push(destination: Destination) -> Callable[[Log], Pusher]:
+    from polycast.wire.rtmp.address import RTMPS_PORT, parse_url
+
+    pusher, address = _load_pusher(), parse_url(destination.url, secure_port=RTMPS_PORT)
+    return lambda log: pusher(address, log, destination.fingerprint)
 
 
 def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
@@ -92,6 +107,6 @@ PROTOCOL = Protocol(
     configuration=RtmpConfiguration,
     servers=(RTMP, RTMPS),
     pulls=(Pull(SourceKind(name="RTMP", schemes=("rtmp", "rtmps")), _load_puller),),
-    pushes=(PushScheme(("rtmp", "rtmps"), _open_push),),
+    pushes=(PushKind(DestinationKind(schemes=("rtmp", "rtmps")), _open_push, _load_pusher),),
     embedded={"rtmp": False},
 )

@@ -11,14 +11,14 @@ from typing import ClassVar
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import FrameBatch
 from polycast.hub.path import Path
-from polycast.hub.stats import Reference
+from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import FrameReader, Stream
 from polycast.log import Log
 from polycast.media.codec import Kind
 from polycast.media.frame import Frame
-from polycast.net.dial import client_context, connect
+from polycast.net.dial import connect
 from polycast.net.outbox import Outbox
-from polycast.protocols.outgoing import OutgoingConnection
+from polycast.protocols.outgoing import OutgoingConnection, tls_of
 from polycast.protocols.push import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.wire.rtmp.address import ServerAddress
 from polycast.wire.rtmp.client import ClientConnection, Mode
@@ -90,7 +90,11 @@ class PushConnection(OutgoingConnection):
 class RtmpPusher(Pusher, FrameReader):
     """One connection to an RTMP server."""
 
+    counters: Counters
+    is_passive = True
+
     def __init__(self, address: ServerAddress, log: Log, fingerprint: str) -> None:
+        super().__init__()
         self._address = address
         self._log = log
         self._fingerprint = fingerprint
@@ -104,7 +108,7 @@ class RtmpPusher(Pusher, FrameReader):
 
     async def open(self, path: Path, stream: Stream) -> None:
         address = self._address
-        tls = client_context(self._fingerprint) if address.secure else None
+        tls = tls_of(self._fingerprint) if address.secure else None
         login = ClientLogin(address.user, address.password, address.app, secrets.token_hex(4))
         while True:
             connection = self._connection = await connect(
@@ -166,9 +170,11 @@ class RtmpPusher(Pusher, FrameReader):
             if not self._may_send(index, entry, outbox):
                 continue
             engine.send_frame(index, entry)
+            self.counters.packets_sent += 1
         data = engine.data_to_send()
         if data:
             outbox.write(data)
+            self.counters.bytes_sent += len(data)
 
     def close_reader(self, reason: str) -> None:
         """The stream has ended; the supervisor notices that."""
@@ -184,4 +190,5 @@ class RtmpPusher(Pusher, FrameReader):
         if not outbox.ready:
             self._flowing = False
             outbox.dropped += 1
+            self.counters.packets_dropped += 1
         return self._flowing

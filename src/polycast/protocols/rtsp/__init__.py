@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from polycast.config.declarations import SourceKind
+from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.config.values import Encryption
-from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.base import (
+    Address,
+    Certificate,
+    Destination,
+    Listener,
+    Protocol,
+    Pull,
+    PushKind,
+    ServerKind,
+)
 from polycast.protocols.metric_blocks import (
     FORMER_RTSP_COLUMNS,
     RTSP_COLUMNS,
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from polycast.protocols.base import Server
     from polycast.protocols.pull import Puller
     from polycast.protocols.push import Pusher
+    from polycast.protocols.rtsp.push import RtspPusher
 
 
 def _load_rtsp() -> type[Server]:
@@ -49,12 +59,17 @@ def _load_puller() -> type[Puller]:
     return RtspPuller
 
 
-def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+def _load_pusher() -> type[RtspPusher]:
     from polycast.protocols.rtsp.push import RtspPusher
+
+    return RtspPusher
+
+
+def _open_push(destination: Destination) -> Callable[[Log], Pusher]:
     from polycast.wire.rtsp.url import RtspUrl
 
-    parsed = RtspUrl.parse(url)
-    return lambda log: RtspPusher(parsed, log, fingerprint)
+    pusher, parsed = _load_pusher(), RtspUrl.parse(destination.url)
+    return lambda log: pusher(parsed, log, destination.fingerprint)
 
 
 def _is_enabled(configuration: Configuration, without: Encryption) -> bool:
@@ -143,5 +158,5 @@ PROTOCOL = Protocol(
             _load_puller,
         ),
     ),
-    pushes=(PushScheme(("rtsp", "rtsps"), _open_push),),
+    pushes=(PushKind(DestinationKind(schemes=("rtsp", "rtsps")), _open_push, _load_pusher),),
 )

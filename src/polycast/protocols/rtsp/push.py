@@ -11,12 +11,13 @@ from typing import ClassVar
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import PacketBatch
 from polycast.hub.path import Path
-from polycast.hub.stats import Reference
+from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import PacketReader, Stream
 from polycast.log import Log
 from polycast.media.timebase import WallTime
-from polycast.net.dial import client_context, connect
+from polycast.net.dial import connect
 from polycast.net.outbox import Outbox
+from polycast.protocols.outgoing import tls_of
 from polycast.protocols.pull import PullError
 from polycast.protocols.push import CLOSE_SECONDS, PATIENCE, Pusher
 from polycast.protocols.rtsp.description import describe, is_described
@@ -44,7 +45,11 @@ class PushConnection(ClientConnection):
 class RtspPusher(Pusher, PacketReader):
     """One connection to an RTSP server."""
 
+    counters: Counters
+    is_passive = True
+
     def __init__(self, url: RtspUrl, log: Log, fingerprint: str) -> None:
+        super().__init__()
         self._url = url
         self._log = log
         self._fingerprint = fingerprint
@@ -63,7 +68,7 @@ class RtspPusher(Pusher, PacketReader):
 
     async def open(self, path: Path, stream: Stream) -> None:
         url = self._url
-        tls = client_context(self._fingerprint) if url.scheme == "rtsps" else None
+        tls = tls_of(self._fingerprint) if url.scheme == "rtsps" else None
         credentials = (url.user, url.password or "") if url.user is not None else None
         connection = self._connection = await connect(
             lambda: PushConnection(self._loop, self._log, credentials, PATIENCE),
@@ -133,13 +138,17 @@ class RtspPusher(Pusher, PacketReader):
         if stream is None or outbox is None or self._connection is None or not self._connection.is_open:
             return
         if not outbox.ready:
+            dropped = outbox.dropped
             resumed = resume(batch, outbox, stream.key_track)
+            self.counters.packets_dropped += outbox.dropped - dropped
             if resumed is None:
                 return
             batch = resumed
-        data, _ = batch.form(self._form_key, self._interleave)
+        data, packets = batch.form(self._form_key, self._interleave)
         if data:
             outbox.write(data)
+            self.counters.bytes_sent += len(data)
+            self.counters.packets_sent += packets
         for run in batch.runs:
             count = self._counts[run.track_index]
             count[0] += run.count
@@ -178,4 +187,5 @@ class RtspPusher(Pusher, PacketReader):
                 continue
             data = serialize_compound([report])
             self._connection.send_interleaved(channel, data)
+            self.counters.reports_sent += 1
         return complete

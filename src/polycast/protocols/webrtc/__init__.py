@@ -6,10 +6,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from polycast.config.declarations import SourceKind
+from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.errors import MissingDependency, missing_packages
 from polycast.protocols import transcode_audio
-from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, PushScheme, ServerKind
+from polycast.protocols.base import (
+    Address,
+    Certificate,
+    Destination,
+    Listener,
+    Protocol,
+    Pull,
+    PushKind,
+    ServerKind,
+)
 from polycast.protocols.metric_blocks import FORMER_WEBRTC_COLUMNS, WEBRTC_COLUMNS, session_block
 from polycast.protocols.session_fields import rtp_session_fields
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from polycast.protocols.base import Server
     from polycast.protocols.pull import Puller
     from polycast.protocols.push import Pusher
+    from polycast.protocols.webrtc.push import WhipPusher
 
 
 PACKAGES: Final = {"OpenSSL": "pyOpenSSL", "cryptography": "cryptography", "ifaddr": "ifaddr"}
@@ -51,7 +61,7 @@ def _load_puller() -> type[Puller]:
     return WhepPuller
 
 
-def _prepare_puller() -> None:
+def _load_http_client() -> None:
     from polycast.net.http_client import load_http_client
 
     load_http_client()
@@ -63,13 +73,24 @@ def _load_pages() -> None:
     web.preload()
 
 
-def _open_push(url: str, fingerprint: str) -> Callable[[Log], Pusher]:
+def _load_pusher() -> type[WhipPusher]:
     with _importing("publishing to whip://"):
         from polycast.protocols.webrtc.push import WhipPusher
+
+    return WhipPusher
+
+
+def _prepare_pusher() -> None:
+    _load_pusher()
+    _load_http_client()
+
+
+def _open_push(destination: Destination) -> Callable[[Log], Pusher]:
+    pusher = _load_pusher()
     from polycast.protocols.webrtc.signalling_client import http_address
 
-    http_address(url)  # raises an error if it is invalid
-    return lambda log: WhipPusher(url, log, fingerprint)
+    http_address(destination.url)  # raises an error if it is invalid
+    return lambda log: pusher(destination, log)
 
 
 def _is_encrypted(configuration: Configuration) -> bool:
@@ -136,7 +157,7 @@ PROTOCOL = Protocol(
     servers=(WEBRTC,),
     embedded={"webrtc": False},
     pulls=(
-        Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps"), allows_token=True), _load_puller, _prepare_puller),
+        Pull(SourceKind(name="WebRTC", schemes=("whep", "wheps"), allows_token=True), _load_puller, _load_http_client),
     ),
-    pushes=(PushScheme(("whip", "whips"), _open_push),),
+    pushes=(PushKind(DestinationKind(schemes=("whip", "whips"), allows_token=True), _open_push, _prepare_pusher),),
 )

@@ -9,9 +9,10 @@ from typing import Final
 
 from polycast.errors import UnsupportedCodec
 from polycast.hub.path import Path
-from polycast.hub.stats import Counters, Reference
+from polycast.hub.stats import Reference
 from polycast.hub.stream import Stream
 from polycast.log import Log
+from polycast.protocols.base import Destination
 from polycast.protocols.pull import PullError
 from polycast.protocols.push import PATIENCE, Pusher
 from polycast.protocols.webrtc.client_peer import ClientPeer
@@ -38,10 +39,10 @@ TICK: Final = 1.0
 class WhipPusher(Pusher):
     """One connection to a WHIP server. It is also the `PeerOwner`."""
 
-    def __init__(self, url: str, log: Log, fingerprint: str) -> None:
-        self._url = url
+    def __init__(self, destination: Destination, log: Log) -> None:
+        super().__init__()
+        self._destination = destination
         self._log = log
-        self._fingerprint = fingerprint
         self._loop = asyncio.get_running_loop()
         self._client: SignallingClient | None = None
         self._peer: ClientPeer | None = None
@@ -56,7 +57,8 @@ class WhipPusher(Pusher):
     # Pusher
 
     async def open(self, path: Path, stream: Stream) -> None:
-        client = self._client = SignallingClient(self._url, self._fingerprint, "", PATIENCE)
+        server = self._destination
+        client = self._client = SignallingClient(server.url, server.fingerprint, server.bearer_token, PATIENCE)
         offered = tracks_to_offer(stream.descriptions)
         streams = OutgoingStream()
         outgoing = [streams.track(item.track) for item in offered]
@@ -73,13 +75,14 @@ class WhipPusher(Pusher):
         self._viewer = Viewer(
             peer,
             self._tracks,
-            Counters(),
+            self.counters,
             close=self.on_peer_closed,
             reference=lambda: Reference("whipPusher"),
             request_key_frame=lambda: _request_key_frame(path),
             cname=STREAM_NAME,
             now=self._loop.time(),
         )
+        self._viewer.is_passive = True
         path.attach_reader(self._viewer, stream)
 
     async def wait(self) -> None:

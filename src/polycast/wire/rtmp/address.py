@@ -10,6 +10,9 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 DEFAULT_PORT = 1935
 """For rtmp and rtmps, as in rtsp-simple-server."""
 
+RTMPS_PORT = 443
+"""For rtmps servers that streams are sent to; those of streaming services listen there."""
+
 MAXIMUM_QUERY_FIELDS = 100
 """Fields of a query; stream keys have a handful."""
 
@@ -116,22 +119,21 @@ class ServerAddress:
     """The stream name for a server that has received the credentials in another way."""
 
 
-def parse_url(text: str) -> ServerAddress:
+def parse_url(text: str, *, secure_port: int = DEFAULT_PORT) -> ServerAddress:
     """Parse an ``rtmp://`` or ``rtmps://`` URL. Raises `LocalProtocolError` if it is not one.
 
     The path is split as in rtsp-simple-server: of one or two segments, the first is the application; of more, the first
-    two. The query belongs to the stream.
+    two. With a fragment (``#streamKey``, as in MediaMTX), the whole path is the application, and the fragment the
+    stream. The query belongs to the stream. ``secure_port`` is the default port of ``rtmps``.
     """
     try:
         url = urlsplit(text)
-        port = url.port or DEFAULT_PORT
+        port = url.port or (secure_port if url.scheme == "rtmps" else DEFAULT_PORT)
     except ValueError:
         raise LocalProtocolError(f"'{text}' is not a valid RTMP URL") from None
     if url.scheme not in ("rtmp", "rtmps") or not url.hostname:
         raise LocalProtocolError(f"'{text}' is not a valid RTMP URL")
-    segments = url.path.lstrip("/").split("/")
-    split = 1 if len(segments) <= 2 else 2
-    app, stream = "/".join(segments[:split]), "/".join(segments[split:])
+    app, stream = (url.path.strip("/"), url.fragment) if url.fragment else _split_path(url.path)
     query = url.query
     bare = f"{stream}?{query}" if query else stream
     if url.username or url.password:
@@ -143,3 +145,10 @@ def parse_url(text: str) -> ServerAddress:
     tc_url = f"{url.scheme}://{host}:{port}/{app}"
     user, password = unquote(url.username or ""), unquote(url.password or "")
     return ServerAddress(url.scheme == "rtmps", url.hostname, port, app, stream, tc_url, user, password, bare)
+
+
+def _split_path(path: str) -> tuple[str, str]:
+    """Return the application and the stream of a path without a fragment after it."""
+    segments = path.lstrip("/").split("/")
+    split = 1 if len(segments) <= 2 else 2
+    return "/".join(segments[:split]), "/".join(segments[split:])
