@@ -27,7 +27,7 @@ run: $(VENV)/.installed ## install into .venv and start the server with a demo s
 # The inner layers, which need no other programs: what starts one (tests/support/programs.py) is left to "make test".
 UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media security test_layers.py test_programs.py)
 # What forgets nothing: the rows of a codec, the effects of settings, the fields of the API, the generated documents.
-COMPLETENESS_TESTS := $(addprefix tests/,test_codec_table.py test_live_keys.py test_documents.py \
+COMPLETENESS_TESTS := $(addprefix tests/,test_codec_table.py test_live_keys.py test_documents.py test_metric_document.py \
 	test_protocol_of_its_own.py control/test_items.py control/test_openapi.py control/test_page.py \
 	api/test_library_document.py)
 
@@ -65,6 +65,7 @@ documents: $(VENV)/.test ## make the documents that are generated from the code
 	@$(PYTHON) -m polycast.api.document docs
 	@$(PYTHON) -m polycast.app.openapi_document docs
 	@$(PYTHON) -m polycast.app.codec_document docs
+	@$(PYTHON) -m polycast.app.metric_document docs
 
 bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured; MEDIAMTX=, RTSP_SIMPLE_SERVER= for executables to compare with)
 	@$(PYTHON) -m bench $(ARGS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -30,8 +30,8 @@ class Family(NamedTuple):
     """Whether it is a counter; else a gauge."""
 
 
-Row = tuple[Mapping[str, str], Sequence[float | None]]
-"""Labels, and a value for each family of a table; None: the family has no sample with these labels."""
+Row = tuple[Sequence[str], Sequence[float | None]]
+"""The values of the labels, and of each family of a table; None: the family has no sample with these labels."""
 
 
 class Group(NamedTuple):
@@ -45,6 +45,7 @@ class Group(NamedTuple):
 class Table(NamedTuple):
     """Families whose samples have the same labels."""
 
+    labels: Sequence[str]
     families: Sequence[Family | Group]
     rows: Iterable[Row]
 
@@ -90,10 +91,14 @@ class Writer:
     async def write(self, table: Table) -> None:
         """Write the families of a table."""
         families = [family for part in table.families for family in _families_of(part)]
+        # The names of labels are sorted, as in MediaMTX and in prometheus-client.
+        order = sorted(range(len(table.labels)), key=table.labels.__getitem__)
+        beginnings = [(index, f'{table.labels[index]}="') for index in order]
         labels: list[str] = []
         columns: list[list[float | None]] = [[] for _ in families]
         for names, values in table.rows:
-            labels.append(_labels_in_words(names))
+            words = ",".join([f'{beginning}{_escape_label(names[index])}"' for index, beginning in beginnings])
+            labels.append(f"{{{words}}}" if words else "")
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
             if not len(labels) % ROWS:
@@ -153,12 +158,6 @@ def number(value: float) -> str:
     if "e" in text:
         return format(Decimal(text), "f")
     return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
-
-
-def _labels_in_words(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join([f'{name}="{_escape_label(labels[name])}"' for name in sorted(labels)]) + "}"
 
 
 def _escape_label(value: str) -> str:

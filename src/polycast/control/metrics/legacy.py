@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import get_args
+from typing import Final, get_args
 
 from polycast.control.contract import SessionServer
 from polycast.control.metrics.exposition import Family, Page, Row, Table
 from polycast.control.metrics.sources import Sources, state_of
 from polycast.items import SessionItem, SessionState
+
+PATHS: Final = Family("paths", "Paths that exist, by name and state.")
 
 
 def page(sources: Sources, query: Mapping[str, str]) -> Page:
@@ -18,20 +20,21 @@ def page(sources: Sources, query: Mapping[str, str]) -> Page:
 
 def _tables(sources: Sources) -> Iterator[Table]:
     """Yield all tables. Those of a server that is not running are absent."""
-    paths: Iterator[Row] = (({"name": path.name, "state": state_of(path)}, (1,)) for path in sources.paths())
-    yield Table([Family("paths", "Paths that exist, by name and state.")], paths)
+    paths: Iterator[Row] = (((path.name, state_of(path)), (1,)) for path in sources.paths())
+    yield Table(("name", "state"), [PATHS], paths)
     for server in sources.servers():
-        yield Table([Family(server.metric, f"What the {server.name} server has.")], _contents(server))
+        label = "state" if issubclass(server.item, SessionItem) else "name"
+        yield Table((label,), [Family(server.metric, f"What the {server.name} server has.")], _contents(server))
 
 
 def _contents(server: SessionServer) -> Iterator[Row]:
     """Yield how many sessions a server has in each state; if its items are not sessions, the items."""
     if not issubclass(server.item, SessionItem):
         for name in server.items():
-            yield {"name": name}, (1,)
+            yield (name,), (1,)
         return
     counts = dict.fromkeys(get_args(SessionState), 0)
     for item in server.sessions().values():
         counts[item.state] += 1
     for state, count in counts.items():
-        yield {"state": state}, (count,)
+        yield (state,), (count,)

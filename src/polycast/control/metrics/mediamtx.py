@@ -6,7 +6,7 @@ Those of a server are declared by its protocol (`items.MetricBlock`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -27,14 +27,20 @@ _PATH_COLUMNS: Final = (
     Column("inboundFramesInError", "Packets received that could not be used"),
 )
 _FORMER_PATH_COLUMNS: Final = (Column("bytesReceived", "Bytes received"), Column("bytesSent", "Bytes sent"))
-_READERS: Final = Family("paths_readers", "Readers of a path, by type.")
+PATH_LABELS: Final = ("name", "state")
+READER_LABELS: Final = (*PATH_LABELS, "readerType")
+READERS: Final = Family("paths_readers", "Readers of a path, by type.")
 
 _FORWARDS: Final = "forward_dests"
 _FORWARD: Final = "forward_dest"
 """The parameter of the query that asks for one destination, by its id."""
-_FORWARD_FAMILIES: Final = (
-    Family(_FORWARDS, "Servers that streams are sent to."),
-    Family(f"{_FORWARDS}_outbound_bytes", "Bytes sent.", grows=True),
+FORWARD_LABELS: Final = ("id", "path", "protocol", "state")
+FORWARD_GROUP: Final = Group(
+    "Forward destinations",
+    (
+        Family(_FORWARDS, "Forward destinations, each with the value 1."),
+        Family(f"{_FORWARDS}_outbound_bytes", "Bytes sent.", grows=True),
+    ),
 )
 
 _ABSENT_PARAMETERS: Final = frozenset({"moq_session"})
@@ -82,17 +88,16 @@ class _Selection:
 
 def _path_tables(sources: Sources, wanted: str) -> Iterator[Table]:
     paths = sources.media_server.hub.paths
-    families = [Family(_PATHS, "Paths that exist."), *_families(_PATHS, _PATH_COLUMNS)]
-    former = _families(_PATHS, _FORMER_PATH_COLUMNS, is_former=True)
     if not paths:
         if not wanted:
-            yield _empty(Group("Paths", [*families, _READERS]), Group("Paths (deprecated)", former))
+            yield _empty([*PATH_GROUPS, READERS])
     elif wanted and wanted not in paths:
-        yield Table((Group("Paths", ()), Group("Paths (deprecated)", ())), ())
+        yield Table((), [Group(group.title, ()) for group in PATH_GROUPS], ())
     else:
         rows = (_path_row(sources, path) for path in _chosen(sources, wanted))
-        yield Table((Group("Paths", families), Group("Paths (deprecated)", former)), rows)
-        yield Table((_READERS,), (row for path in _chosen(sources, wanted) for row in _reader_rows(path)))
+        yield Table(PATH_LABELS, PATH_GROUPS, rows)
+        readers = (row for path in _chosen(sources, wanted) for row in _reader_rows(path))
+        yield Table(READER_LABELS, (READERS,), readers)
 
 
 def _chosen(sources: Sources, wanted: str) -> Iterator[Path]:
@@ -102,17 +107,13 @@ def _chosen(sources: Sources, wanted: str) -> Iterator[Path]:
 def _path_row(sources: Sources, path: Path) -> Row:
     values = path_traffic(path, sources.traffic)
     columns = (*_PATH_COLUMNS, *_FORMER_PATH_COLUMNS)
-    return _path_labels(path), (1, *(values[column.field] for column in columns))
-
-
-def _path_labels(path: Path) -> dict[str, str]:
-    return {"name": path.name, "state": state_of(path)}
+    return (path.name, state_of(path)), (1, *(values[column.field] for column in columns))
 
 
 def _reader_rows(path: Path) -> Iterator[Row]:
     counts = Counter(client.type for reader in path.readers for client in reader.clients())
     for kind, count in sorted(counts.items()) or [("", 0)]:
-        yield {**_path_labels(path), "readerType": kind}, (count,)
+        yield (path.name, state_of(path), kind), (count,)
 
 
 # Forward destinations
@@ -120,51 +121,63 @@ def _reader_rows(path: Path) -> Iterator[Row]:
 
 def _forward_tables(sources: Sources, query: Mapping[str, str]) -> Iterator[Table]:
     wanted_path, wanted = query.get(_PATH, ""), query.get(_FORWARD, "")
-    group = Group("Forward destinations", _FORWARD_FAMILIES)
-    rows: list[Row] = [
-        ({"id": item.id, "path": path.name, "protocol": item.protocol, "state": item.state}, (1, item.outbound_bytes))
+    rows: Iterator[Row] = (
+        ((item.id, path.name, item.protocol, item.state), (1, item.outbound_bytes))
         for path in _chosen(sources, wanted_path)
         for item in sources.media_server.forwarding.items(path)
         if not wanted or item.id == wanted
-    ]
-    if rows:
-        yield Table((group,), rows)
+    )
+    first = next(rows, None)
+    if first is not None:
+        yield Table(FORWARD_LABELS, (FORWARD_GROUP,), chain((first,), rows))
     elif query.get("type") == _FORWARDS and not wanted_path and not wanted:
-        yield _empty(group)
+        yield _empty((FORWARD_GROUP,))
 
 
 # Servers
 
 
 def _block_table(server: SessionServer, block: MetricBlock, wanted: str) -> Iterator[Table]:
-    groups = [Group(block.title, [Family(block.name, f"{block.title}."), *_families(block.name, block.columns)])]
-    if block.former:
-        former = _families(block.name, block.former, is_former=True)
-        groups.append(Group(f"{block.title} (deprecated)", former))
+    groups = groups_of(block.title, block.name, block.columns, block.former)
     items = describe_items(server, block.collection)
     first = next(items, None)
     if first is None:
         if not wanted:
-            yield _empty(*groups)
+            yield _empty(groups)
         return
     items = chain((first,), items)
     if not wanted:
-        yield Table(groups, (_row(block, item) for item in items))
+        yield Table(tuple(block.labels), groups, (_row(block, item) for item in items))
         return
     rows = [_row(block, item) for item in items if item[block.key] == wanted]
-    yield Table(groups if rows else [Group(group.title, ()) for group in groups], rows)
+    found = groups if rows else [Group(group.title, ()) for group in groups]
+    yield Table(tuple(block.labels), found, rows)
 
 
 def _row(block: MetricBlock, item: Mapping[str, Any]) -> Row:
-    labels = {label: str(item[field]) for label, field in block.labels.items()}
-    return labels, (1, *(item[column.field] for column in (*block.columns, *block.former)))
+    return [str(item[field]) for field in block.labels.values()], (
+        1,
+        *(item[column.field] for column in (*block.columns, *block.former)),
+    )
 
 
-def _empty(*groups: Group) -> Table:
+def _empty(families: Sequence[Family | Group]) -> Table:
     """Return a block without items: each metric is there once, without labels."""
-    return Table(groups, [({}, (0,) * sum(len(group.families) for group in groups))])
+    count = sum(len(part.families) if isinstance(part, Group) else 1 for part in families)
+    return Table((), families, [((), (0,) * count)])
 
 
-def _families(name: str, columns: tuple[Column, ...], *, is_former: bool = False) -> list[Family]:
-    note = " (former name)" if is_former else ""
+def groups_of(title: str, name: str, columns: Sequence[Column], former: Sequence[Column]) -> list[Group]:
+    """Return the families of a block, and those under former names if there are any."""
+    groups = [Group(title, [Family(name, f"{title}, each with the value 1."), *_families(name, columns)])]
+    if former:
+        groups.append(Group(f"{title} (deprecated)", _families(name, former, is_former=True)))
+    return groups
+
+
+def _families(name: str, columns: Sequence[Column], *, is_former: bool = False) -> list[Family]:
+    note = " (deprecated name)" if is_former else ""
     return [Family(f"{name}_{column.suffix}", f"{column.meaning}{note}.", column.grows) for column in columns]
+
+
+PATH_GROUPS: Final = groups_of("Paths", _PATHS, _PATH_COLUMNS, _FORMER_PATH_COLUMNS)
