@@ -29,15 +29,15 @@ class Metric(Struct, frozen=True):
 Moment = Annotated[datetime, Meta(tz=True)]
 """Written as RFC 3339 has it."""
 
-_Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
 
-BytesReceived = Annotated[_Count, Metric("received_bytes", "Bytes received", grows=True)]
-BytesSent = Annotated[_Count, Metric("sent_bytes", "Bytes sent", grows=True)]
-PacketsReceived = Annotated[_Count, Metric("received_packets", "Packets received", grows=True)]
-PacketsSent = Annotated[_Count, Metric("sent_packets", "Packets sent", grows=True)]
-PacketsLost = Annotated[_Count, Metric("lost_packets", "Packets lost on the way", grows=True)]
+BytesReceived = Annotated[Count, Metric("received_bytes", "Bytes received", grows=True)]
+BytesSent = Annotated[Count, Metric("sent_bytes", "Bytes sent", grows=True)]
+PacketsReceived = Annotated[Count, Metric("received_packets", "Packets received", grows=True)]
+PacketsSent = Annotated[Count, Metric("sent_packets", "Packets sent", grows=True)]
+PacketsLost = Annotated[Count, Metric("lost_packets", "Packets lost on the way", grows=True)]
 PacketsDropped = Annotated[
-    _Count, Metric("dropped_packets", "Packets not sent because a reader was too slow", grows=True)
+    Count, Metric("dropped_packets", "Packets not sent because a reader was too slow", grows=True)
 ]
 
 SessionState = Literal["idle", "read", "publish"]
@@ -66,11 +66,11 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """Packets that the client sent and that did not arrive, or that it reported as lost."""
     packets_dropped: PacketsDropped
     """Packets not sent because the client was too slow."""
-    packets_invalid: Annotated[_Count, Metric("invalid_packets", "Packets received that were ignored", grows=True)]
+    packets_invalid: Annotated[Count, Metric("invalid_packets", "Packets received that were ignored", grows=True)]
     """Packets received that were ignored: invalid, or of a kind that cannot be forwarded."""
-    reports_received: Annotated[_Count, Metric("received_reports", "RTCP packets received", grows=True)]
+    reports_received: Annotated[Count, Metric("received_reports", "RTCP packets received", grows=True)]
     """RTCP packets."""
-    reports_sent: Annotated[_Count, Metric("sent_reports", "RTCP packets sent", grows=True)]
+    reports_sent: Annotated[Count, Metric("sent_reports", "RTCP packets sent", grows=True)]
     """RTCP packets."""
     jitter: Annotated[float, Meta(description="Seconds."), Metric("jitter_seconds", "Interarrival jitter")]
     round_trip: Annotated[
@@ -184,7 +184,7 @@ class ForwardItem(Struct, frozen=True, kw_only=True, rename="camel"):
         Meta(description="`idle` while the path has no stream, `error` between two attempts to connect."),
     ]
     last_error: Annotated[str, Meta(description="Empty unless the state is `error`.")]
-    outbound_bytes: Annotated[_Count, Meta(description="Sent since it was created, over all connections.")]
+    outbound_bytes: Annotated[Count, Meta(description="Sent since it was created, over all connections.")]
 
 
 @cache

@@ -21,11 +21,15 @@ from hypothesis import settings as examples
 EXAMPLES = 12
 """Of each kind (right, wrong) for each operation; there are about 20, and the whole test has about 15 seconds."""
 
-ENDLESS = {"/v1/events"}
+ENDLESS = {"/v1/events", "/v3/events"}
 """Answers without an end; `tests.control.test_api` reads them."""
 
 # The rest has no bodies, and a string in an address cannot be wrong; what a map's keys forbid is not generated.
-WITH_WRONG_BODIES = {"/v1/config/set", "/v1/config/paths/add/{name}", "/v1/config/paths/edit/{name}"}
+WITH_WRONG_BODIES = {
+    *("/v1/config/set", "/v1/config/paths/add/{name}", "/v1/config/paths/edit/{name}"),
+    *("/v3/config/global/patch", "/v3/config/pathdefaults/patch", "/v3/config/paths/patch/{name}"),
+    *("/v3/config/paths/add/{name}", "/v3/config/paths/replace/{name}"),
+}
 
 CHECKS = [
     checks.not_a_server_error,

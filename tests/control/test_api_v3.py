@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -159,7 +160,146 @@ async def test_defaults_of_paths(tmp_path: Path) -> None:
     assert written["paths"] == {"a": None, "b": {"runOnDemandCloseAfter": "3s"}}
 
 
+async def test_all_paths_are_replaced_at_once(it: Server) -> None:
+    publisher = await it.publisher("cam")
+    shown = await it.get("/v3/config/paths/get/b/c")
+    paths = {"new": {"maxReaders": 3}, "cam": {}, "b/c": {"publishUser": "u", "publishPass": "<redacted>"}, "~^x": None}
+    assert (await it.api.put("/v3/config/paths", json=paths)).json() == {"status": "ok"}
+    assert [path["name"] for path in (await it.get("/v3/config/paths/list"))["items"]] == ["b/c", "cam", "new", "~^x"]
+    assert (await it.get("/v3/config/paths/get/new"))["maxReaders"] == 3
+    assert await it.get("/v3/config/paths/get/b/c") == shown, "the password is the one before"
+    assert (await it.get("/v3/paths/get/cam"))["ready"], "a path that did not change keeps its publisher"
+    for wrong, text in (
+        ({"a": {}, "b": {"source": "x"}}, "invalid source: 'x'"),
+        ({"a": {"runOnReadyRestart": "maybe"}}, "is neither yes nor no"),
+        ({"a": 1}, "parameter paths, key a: not a map"),
+        ({"a": {"nothing": 1}}, "non-existent parameter: 'nothing'"),
+        ({"all": {}, "~^.*$": {}}, "are the same path"),
+    ):
+        response = await it.api.put("/v3/config/paths", json=wrong)
+        assert response.status_code == 400
+        assert text in response.json()["error"]
+        assert await it.get("/v3/config/paths/get/b/c") == shown, "all or nothing"
+    await publisher.close()
+    assert (await it.api.put("/v3/config/paths", json={})).status_code == 200
+    assert (await it.get("/v3/config/paths/list"))["items"] == []
+
+
+async def test_a_path_that_two_clients_remove_or_add_is_removed_or_added_once(it: Server) -> None:
+    answers = await asyncio.gather(*(it.api.delete("/v3/config/paths/delete/cam") for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 404, 404, 404, 404]
+    answers = await asyncio.gather(*(it.api.post("/v3/config/paths/add/cam", json={}) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [200, 400, 400, 400, 400]
+    assert {answer.json().get("error", "path already exists") for answer in answers} == {"path already exists"}
+
+
+async def test_a_hidden_password_is_the_one_when_the_change_is_made(it: Server) -> None:
+    """Not the one when the request arrived: another one may be changing it."""
+    changes = [
+        {"publishPass": "second"},
+        {"publishUser": "u", "publishPass": "<redacted>", "maxReaders": 2},
+    ]
+    async with it.app.settings._lock:
+        both = [asyncio.ensure_future(it.api.patch("/v3/config/paths/patch/b/c", json=changes[0]))]
+        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 1)
+        both.append(asyncio.ensure_future(it.api.post("/v3/config/paths/replace/b/c", json=changes[1])))
+        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 2)
+    assert [answer.status_code for answer in await asyncio.gather(*both)] == [200, 200]
+    path = it.app.configuration.paths["b/c"]
+    assert (path.publish_pass, path.max_readers) == ("second", 2)
+
+
 # Lists
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ("filter=name=cam", ["cam"]),
+        ("filter=name=b*", ["b/c"]),
+        ("filter=name=*", ["all", "b/c", "cam"]),
+        ("filter=name!=cam", ["all", "b/c"]),
+        ("filter=maxReaders>1", ["cam"]),
+        ("filter=maxReaders>=2&filter=name!=cam", []),
+        ("filter=maxReaders<%3D1", ["all", "b/c"]),
+        ("filter=maxReaders=2", ["cam"]),
+        ("filter=publishUser=", ["all", "cam"]),
+        ("filter=overridePublisher=true&filter=name=*a*", ["all", "cam"]),
+        ("filter=name>b", ["b/c", "cam"]),
+        ("filter=name=?am", []),
+        ("filter=name=[c]am", []),
+    ],
+)
+async def test_filters(it: Server, filters: str, names: list[str]) -> None:
+    await it.api.patch("/v3/config/paths/patch/cam", json={"maxReaders": 2})
+    found = await it.get(f"/v3/config/paths/list?{filters}")
+    assert [path["name"] for path in found["items"]] == names
+    assert (found["itemCount"], found["pageCount"]) == (len(names), bool(names))
+
+
+async def test_filters_of_what_is_running(it: Server) -> None:
+    publisher = await it.publisher("live")
+    publisher.send_frame(0, rtp(1, key_unit()))
+    await it.reader("live")
+    await it.publisher("other")
+
+    async def names(query: str, key: str = "name", collection: str = "paths") -> list[str]:
+        return [item[key] for item in (await it.get(f"/v3/{collection}/list?{query}"))["items"]]
+
+    assert await names("filter=ready=true") == ["live", "other"]
+    assert await names("filter=readers.type=rtspSession") == ["live"]
+    assert await names("filter=readers.type!=rtspSession") == ["b/c", "cam", "other"]
+    assert await names("filter=source=null") == ["b/c", "cam"]
+    assert await names("filter=tracks=H264&filter=tracks2.codec=H264&filter=name=o*") == ["other"]
+    assert await names("filter=readyTime>2020-01-01T00:00:00Z") == ["live", "other"]
+    assert await names("filter=readyTime>2120-01-01T00:00:00Z") == []
+    assert await names("filter=readyTime>2020-01-01") == [], "a time without an offset is none"
+    assert await names("filter=name.other=1") == []
+    assert await names("filter=state=read", "path", "rtspsessions") == ["live"]
+    sessions = await names("filter=path=live", "id", "rtspsessions")
+    assert len(await names(f"filter=session={sessions[0]}", "id", "rtspconns")) == 1
+    assert await names("filter=path=x", "path", "hlsmuxers") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("filter=", "invalid filter '' (write field=value, or !=, >, >=, <, <=)"),
+        ("filter=name", "invalid filter 'name' (write field=value, or !=, >, >=, <, <=)"),
+        ("filter=nothing=1", "invalid filter: there is no 'nothing' (one of: available,"),
+        ("&".join(["filter=name=x"] * 17), "more than 16 filters"),
+    ],
+)
+async def test_wrong_filters(it: Server, query: str, text: str) -> None:
+    response = await it.api.get(f"/v3/paths/list?{query}")
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(text)
+
+
+async def test_events(it: Server) -> None:
+    events: dict[str, Any] = {}
+
+    async def listen() -> None:
+        async with it.http("api").stream("GET", "/v3/events") as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            name = ""
+            async for line in response.aiter_lines():
+                name = line[7:] if line.startswith("event: ") else name
+                if line.startswith("data: "):
+                    events[name] = json.loads(line[6:])
+
+    listener = asyncio.create_task(listen())
+    await it.until(lambda: it.app.control._events is not None and it.app.control._events._subscribers)
+    await it.publisher("live")
+    await it.reader("live")
+    await it.until(lambda: {"path_ready", "reader_added", "session_created", "path_online"} <= events.keys())
+    shown = await it.get("/v3/paths/get/live")
+    listener.cancel()
+    assert events["path_ready"] == {"path": "live", "tracks": shown["tracks"]}
+    assert events["path_online"]["source"] == shown["source"]
+    assert events["reader_added"]["reader"] == shown["readers"][0]
+    ids = {session["id"] for session in (await it.get("/v3/rtspsessions/list"))["items"]}
+    assert events["session_created"]["id"] in ids
 
 
 async def test_pages(it: Server) -> None:
@@ -285,6 +425,18 @@ async def test_a_setting_that_has_no_effect_is_refused(it: Server) -> None:
     response = await it.api.patch("/v3/config/paths/patch/cam", json={"record": True})
     reason = "this version does not support it: nothing is recorded"
     await refused(response, 400, f"parameter paths, key cam: non-existent parameter: 'record' ({reason})")
+
+
+async def test_credentials_of_the_same_moment_do_not_count(it: Server) -> None:
+    """A client without credentials must not set some and a command in two requests at once."""
+    async with it.app.settings._lock:
+        credentials = {"apiUser": "u", "apiPass": "p"}
+        both = [asyncio.ensure_future(it.api.patch("/v3/config/global/patch", json=credentials))]
+        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 1)
+        command = {"runOnAvailable": "touch /tmp/x"}
+        both.append(asyncio.ensure_future(it.api.patch("/v3/config/paths/patch/cam", json=command)))
+        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 2)
+    assert [answer.status_code for answer in await asyncio.gather(*both)] == [200, 403]
 
 
 async def test_commands_need_credentials_or_permission(it: Server) -> None:

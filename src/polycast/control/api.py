@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount
+from starlette.responses import Response
 
 from polycast.config import to_jsonable
 from polycast.config.dialects.registry import LEGACY
@@ -22,12 +20,17 @@ from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
 from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
+from polycast.control.event_stream import event_response
 from polycast.control.events import EventHub
 from polycast.control.items import PathItem, describe_path, describe_status
-from polycast.control.pages import PageData, page, static_file
-from polycast.control.requests import NOT_STORED, empty_response, error_response, json_response, read_map
-from polycast.control.routing import MAXIMUM_NAME, Endpoint, name_in, routes_of
+from polycast.control.openapi_parts import Collection
+from polycast.control.pages import PageData, html_response, page, static_file
+from polycast.control.pages.api_reference import reference_page
+from polycast.control.requests import empty_response, error_response, json_response, read_map
+from polycast.control.routing import MAXIMUM_NAME, Endpoint, mounted, name_in, routes_of
+from polycast.control.settings import MakeEdit
 from polycast.control.traffic import Traffic
+from polycast.control.v3 import openapi as openapi_v3
 from polycast.control.v3.routes import ApiV3
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.hub.path import Path
@@ -45,9 +48,9 @@ class Api:
     def application(self) -> Starlette:
         """Return the ASGI application."""
 
-        v3 = ApiV3(self._media_server, self._traffic, self._apply)
+        v3 = ApiV3(self._media_server, self._traffic, self._events, self._apply)
         application = Starlette(
-            routes=[*routes_of(self, ENDPOINTS), Mount("/v3", v3.application())],
+            routes=[*routes_of(self, ENDPOINTS), mounted("/v3", v3.application())],
             exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error},
         )
         application.router.redirect_slashes = False
@@ -78,26 +81,24 @@ class Api:
         return await self._change(ReplacePaths(await read_map(request)))
 
     async def _change(self, edit: Edit) -> Response:
-        await self._apply(edit)
+        await self._apply(lambda _: edit)
         return empty_response()
 
-    async def _apply(self, edit: Edit) -> None:
+    async def _apply(self, make: MakeEdit) -> None:
         """Apply a change of the configuration. Raises RequestError."""
-        before = self._media_server.configuration
 
-        def check(old: Configuration, new: Configuration) -> None:
+        def check(edit: Edit, old: Configuration, new: Configuration) -> None:
             # To remove a path changes no command.
             self._commands.check(old, new, LEGACY if isinstance(edit, RemovePath) else edit.dialect)
 
         try:
-            await self._media_server.settings.edit(edit, check)
+            await self._media_server.settings.edit(make, check, self._commands.record)
         except ConfigurationError as error:
             raise RequestError(400, str(error)) from None
         except PersistError as error:
             raise RequestError(409, str(error)) from None
         except PolycastError as error:
             raise RequestError(409, f"the configuration was not changed: {error}") from None
-        self._commands.record(before, self._media_server.configuration)
 
     # Paths and sessions
 
@@ -137,27 +138,24 @@ class Api:
     # The rest
 
     async def stream_events(self, _: Request) -> Response:
-        if self._events.is_full:
-            raise RequestError(503, "too many clients are listening to events")
-        return StreamingResponse(self._events_of_client(), media_type="text/event-stream", headers=NOT_STORED)
-
-    async def _events_of_client(self) -> AsyncIterator[bytes]:
-        subscriber = self._events.subscribe()
-        try:
-            async for event in subscriber.events():
-                yield event
-        finally:
-            self._events.unsubscribe(subscriber)
+        return event_response(self._events)
 
     async def get_openapi(self, _: Request) -> Response:
-        collections = [
-            openapi.Collection(server.collection, server.can_kick, server.item)
-            for server in self._media_server.servers.values()
-        ]
-        return json_response(openapi.build(collections))
+        return json_response(await asyncio.to_thread(openapi.build, self._declared()))
 
     async def get_page(self, _: Request) -> Response:
         return page(PageData(dict(self._media_server.server_names), self._media_server.preview))
+
+    async def get_reference(self, _: Request) -> Response:
+        declared = self._declared()
+
+        def make() -> str:
+            return reference_page({"v3": openapi_v3.build(declared), "v1": openapi.build(declared)})
+
+        return html_response(await asyncio.to_thread(make))
+
+    def _declared(self) -> list[Collection]:
+        return [Collection.of(server) for server in self._media_server.servers.values()]
 
     async def get_static(self, request: Request) -> Response:
         found = static_file(request.path_params["name"])
@@ -183,17 +181,18 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/config/get", Api.get_configuration),
     Endpoint("GET", "/v1/config/status", Api.get_status),
     Endpoint("POST", "/v1/config/set", Api.set_configuration),
-    Endpoint("POST", "/v1/config/paths/add/{name:path}", Api.add_path),
-    Endpoint("POST", "/v1/config/paths/edit/{name:path}", Api.edit_path),
-    Endpoint("POST", "/v1/config/paths/remove/{name:path}", Api.remove_path),
+    Endpoint("POST", "/v1/config/paths/add/{name:text}", Api.add_path),
+    Endpoint("POST", "/v1/config/paths/edit/{name:text}", Api.edit_path),
+    Endpoint("POST", "/v1/config/paths/remove/{name:text}", Api.remove_path),
     Endpoint("POST", "/v1/config/paths/replace", Api.replace_paths),
     Endpoint("GET", "/v1/paths/list", Api.list_paths),
-    Endpoint("GET", "/v1/paths/get/{name:path}", Api.get_path),
+    Endpoint("GET", "/v1/paths/get/{name:text}", Api.get_path),
     Endpoint("GET", "/v1/events", Api.stream_events),
     Endpoint("GET", "/v1/openapi.json", Api.get_openapi),
     Endpoint("GET", "/v1/{collection}/list", Api.list_sessions),
-    Endpoint("POST", "/v1/{collection}/kick/{id:path}", Api.kick_session),
+    Endpoint("POST", "/v1/{collection}/kick/{id:text}", Api.kick_session),
     Endpoint("GET", "/", Api.get_page),
+    Endpoint("GET", "/docs", Api.get_reference),
     Endpoint("GET", "/static/{name}", Api.get_static),
 )
 """All endpoints; the OpenAPI document is checked against this table."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from polycast.control.settings import Settings
 
 
+FieldsOfItem = Callable[[Any], Mapping[str, Any]]
+"""Returns what an item has in API v3 beyond what all have; annotated with the TypedDict of these fields."""
+
+
 class SessionServer(Protocol):
     """A protocol server, as declared in ``protocols.base.Server``."""
 
@@ -43,7 +47,7 @@ class SessionServer(Protocol):
     @property
     def metric_blocks(self) -> tuple[MetricBlock, ...]: ...
     @property
-    def item_fields(self) -> Callable[[Any], Mapping[str, Any]]: ...
+    def item_fields(self) -> FieldsOfItem: ...
     def items(self) -> Mapping[str, Struct]: ...
     def connections(self) -> Mapping[str, ConnectionItem]: ...
     def viewers(self) -> Mapping[str, ViewerItem]: ...

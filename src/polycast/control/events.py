@@ -10,8 +10,11 @@ import msgspec
 
 from polycast.config.webhooks import EventName
 from polycast.control.contract import MediaServer
+from polycast.control.ids import universal_id
 from polycast.control.settings import ReloadStatus
+from polycast.control.v3.tracks import label_of
 from polycast.hub.path import Path, PathObserver
+from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader
 
 # Events queued for one client. A client that falls further behind is disconnected, to limit memory.
@@ -54,7 +57,9 @@ Listener = Callable[[str, Mapping[str, object]], None]
 class Subscriber:
     """One client. `events` yields its events in the format in which they are sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_v3: bool = False) -> None:
+        """``is_v3``: whether ids and codecs are those of API v3."""
+        self.is_v3 = is_v3
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._is_cut = False
 
@@ -103,9 +108,9 @@ class EventHub(PathObserver):
         """Whether no more clients may listen."""
         return len(self._subscribers) >= MAXIMUM_SUBSCRIBERS
 
-    def subscribe(self) -> Subscriber:
-        """Start collecting events for a client."""
-        subscriber = Subscriber()
+    def subscribe(self, *, is_v3: bool = False) -> Subscriber:
+        """Start collecting events for a client, with the ids and codecs of API v3 or of v1."""
+        subscriber = Subscriber(is_v3=is_v3)
         self._subscribers.add(subscriber)
         self._set_polling()
         return subscriber
@@ -146,7 +151,11 @@ class EventHub(PathObserver):
 
     def on_path_ready(self, path: Path) -> None:
         if self._is_observed and path.stream is not None:
-            self._emit(EventName.PATH_READY, path=path.name, tracks=[str(track) for track in path.stream.descriptions])
+            tracks = path.stream.descriptions
+            labels = [label_of(track.codec) for track in tracks]
+            self._emit(
+                EventName.PATH_READY, {"tracks": labels}, path=path.name, tracks=[str(track) for track in tracks]
+            )
 
     def on_path_not_ready(self, path: Path) -> None:
         self._emit(EventName.PATH_NOT_READY, path=path.name)
@@ -173,13 +182,16 @@ class EventHub(PathObserver):
         else:
             self._emit(EventName.CONFIG_FAILED, source=status.source.value, error=status.error)
 
-    def _emit(self, name: EventName, **data: object) -> None:
+    def _emit(self, name: EventName, in_v3: Mapping[str, object] = {}, **data: object) -> None:
+        """Send an event. ``in_v3``: what is different for clients of API v3, besides ids."""
         if self._listener is not None:
             self._listener(name, data)
         if self._subscribers:
-            event = b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+            event = _event(name, data)
+            universal = {key: _with_universal_id(key, value) for key, value in data.items()}
+            event_in_v3 = _event(name, {**universal, **in_v3})
             for subscriber in self._subscribers:
-                subscriber.put(event)
+                subscriber.put(event_in_v3 if subscriber.is_v3 else event)
 
     async def _poll(self) -> None:
         seen = self._sessions()
@@ -204,3 +216,13 @@ class EventHub(PathObserver):
                 self._emit(EventName.SESSION_CHANGED, collection=collection, id=session, state=state)
         for collection, session in old.keys() - new.keys():
             self._emit(EventName.SESSION_CLOSED, collection=collection, id=session)
+
+
+def _event(name: EventName, data: Mapping[str, object]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+
+
+def _with_universal_id(key: str, value: object) -> object:
+    if isinstance(value, Reference):
+        return Reference(value.type, universal_id(value.id))
+    return universal_id(value) if key == "id" and isinstance(value, str) else value

@@ -220,7 +220,7 @@ def _error(status: int, text: str, headers: Sequence[Header]) -> Response:
 def _preflight(request: Request, common: Sequence[Header]) -> Response:
     wanted = request.fields.get(b"access-control-request-headers", b"")
     allowed = [
-        (b"access-control-allow-methods", b"OPTIONS, GET, POST, PATCH, DELETE"),
+        (b"access-control-allow-methods", b"OPTIONS, GET, POST, PUT, PATCH, DELETE"),
         (b"access-control-allow-headers", wanted),
     ]
     return Response(204, [*allowed, *common])

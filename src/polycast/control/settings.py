@@ -26,8 +26,16 @@ from polycast.log import Log
 Apply = Callable[[Configuration], Awaitable[None]]
 """Applies a configuration. Raises PolycastError if that fails; the old one remains in effect then."""
 
-Check = Callable[[Configuration, Configuration], None]
-"""Checks a change, given the old and the new configuration."""
+MakeEdit = Callable[[Configuration], Edit]
+"""Makes a change of the configuration that is in effect when its turn comes; other changes may come first.
+
+Raises an exception to refuse it."""
+
+Check = Callable[[Edit, Configuration, Configuration], None]
+"""Checks a change, given the old and the new configuration. Raises an exception to refuse it."""
+
+Record = Callable[[Configuration, Configuration], None]
+"""Called with the old and the new configuration once a change is in effect, before the next one."""
 
 Loader = Callable[[], LoadedConfiguration]
 """Reloads the configuration in the same way as at the start. Raises ConfigurationError."""
@@ -99,38 +107,39 @@ class Settings:
         async with self._lock:
             await self._apply_change(configuration, ChangeSource.PROGRAM)
 
-    async def edit(self, edit: Edit, check: Check = lambda old, new: None) -> None:
+    async def edit(self, make: MakeEdit, check: Check, record: Record) -> None:
         """Apply a change through the API, and save it to the file if that is enabled.
 
-        ``check`` may raise an exception to refuse the change.
-
-        Returns once the change is in effect. Raises ConfigurationError if it is invalid, PersistError if it cannot be
-        saved, and PolycastError if it cannot be applied; then nothing has changed.
+        ``make`` and ``check`` are called in a thread. Returns once the change is in effect. Raises
+        ConfigurationError if it is invalid, PersistError if it cannot be saved, and PolycastError if it cannot be
+        applied; then nothing has changed.
         """
-        work = asyncio.get_running_loop().create_task(self._edit(edit, check))
+        work = asyncio.get_running_loop().create_task(self._edit(make, check, record))
         work.add_done_callback(_retrieve)
         await asyncio.shield(work)  # a client that disconnects must not leave a partial change
 
-    async def _edit(self, edit: Edit, check: Check) -> None:
+    async def _edit(self, make: MakeEdit, check: Check, record: Record) -> None:
         async with self._lock:
             old = self.configuration
-            new = await asyncio.to_thread(edit.apply, old)  # with thousands of paths, this takes tenths of a second
-            await asyncio.to_thread(check, old, new)
+            # With thousands of paths, these take tenths of a second.
+            edit = await asyncio.to_thread(make, old)
+            new = await asyncio.to_thread(edit.apply, old)
+            await asyncio.to_thread(check, edit, old, new)
             write = None
             if old.api_persist or new.api_persist:
                 write = await self._prepare(edit, new)
             self._log.info("reloading configuration (API request)")
             await self._apply_change(new, ChangeSource.API)
-            if write is None:
-                return
-            try:
-                await asyncio.to_thread(write.commit)
-            except PersistError as error:
-                self._record(ChangeSource.API, str(error))
-                await self._apply(old)
-                self.configuration = old
-                raise
-            self._digest = write.digest
+            if write is not None:
+                try:
+                    await asyncio.to_thread(write.commit)
+                except PersistError as error:
+                    self._record(ChangeSource.API, str(error))
+                    await self._apply(old)
+                    self.configuration = old
+                    raise
+                self._digest = write.digest
+            record(old, new)
 
     async def reload_file(self, source: ChangeSource) -> bool:
         """Reload the file; return whether its configuration is in effect now. Never raises because of an invalid

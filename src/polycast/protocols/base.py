@@ -36,6 +36,15 @@ def always(_: Configuration) -> bool:
     return True
 
 
+class NoFields(typing.TypedDict):
+    """Nothing."""
+
+
+def no_fields(_: object) -> NoFields:
+    """Return nothing."""
+    return NoFields()
+
+
 class Listener(Struct, frozen=True, eq=False):
     """An address on which a server listens."""
 
@@ -100,8 +109,9 @@ class ServerKind(Struct, frozen=True, eq=False, kw_only=True):
     """In the URLs of API v3, the collection of viewers: ``hlssessions``; empty if they are the sessions."""
     blocks: tuple[MetricBlock, ...] = ()
     """Its metrics under the names of MediaMTX, made of its collections in API v3."""
-    v3: Callable[[Any], Mapping[str, Any]] = lambda item: {}
-    """Returns the fields that an item has in API v3 in addition to those of all sessions, or of all other items."""
+    v3: Callable[[Any], Mapping[str, Any]] = no_fields
+    """Returns the fields that an item has in API v3 in addition to those of all sessions, or of all other items. It
+    declares the TypedDict that it returns: the API's document is made of it."""
     item: type[Struct] = SessionItem
     """The items in the API; a `SessionItem`, or another type if they are not sessions."""
     can_kick: bool = True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from polycast.hub.stats import Counters
-from polycast.items import SessionItem
+from polycast.items import Count, SessionItem
 
 
 class SessionFields(TypedDict):
@@ -47,8 +47,37 @@ def session_fields(created: datetime, counters: Counters) -> SessionFields:
     )
 
 
-def rtp_session_fields(item: SessionItem) -> dict[str, Any]:
-    """Return what API v3 says of the traffic of a session over RTP, in addition to its bytes."""
+class RtpTraffic(TypedDict):
+    """What API v3 says of the traffic of a session over RTP, in addition to its bytes."""
+
+    inboundRTPPackets: Count
+    inboundRTPPacketsLost: Count
+    inboundRTPPacketsInError: Count
+    inboundRTPPacketsJitter: float
+    inboundRTCPPackets: Count
+    inboundRTCPPacketsInError: Count
+    outboundRTPPackets: Count
+    outboundRTPPacketsReportedLost: Count
+    outboundRTPPacketsDiscarded: Count
+    outboundRTCPPackets: Count
+    rtpPacketsReceived: Count
+    rtpPacketsSent: Count
+    rtpPacketsLost: Count
+    rtpPacketsInError: Count
+    rtpPacketsJitter: float
+    rtcpPacketsReceived: Count
+    rtcpPacketsSent: Count
+    rtcpPacketsInError: Count
+
+
+class FrameTraffic(TypedDict):
+    """What API v3 says of the traffic of a session that carries frames, in addition to its bytes."""
+
+    outboundFramesDiscarded: Count
+
+
+def rtp_session_fields(item: SessionItem) -> RtpTraffic:
+    """Return the traffic of a session over RTP."""
     return {
         "inboundRTPPackets": item.packets_received,
         "inboundRTPPacketsLost": item.packets_lost if item.state == "publish" else 0,
@@ -71,6 +100,6 @@ def rtp_session_fields(item: SessionItem) -> dict[str, Any]:
     }
 
 
-def frame_session_fields(item: SessionItem) -> dict[str, Any]:
-    """Return what API v3 says of the traffic of a session that carries frames, in addition to its bytes."""
+def frame_session_fields(item: SessionItem) -> FrameTraffic:
+    """Return the traffic of a session that carries frames."""
     return {"outboundFramesDiscarded": item.packets_dropped}

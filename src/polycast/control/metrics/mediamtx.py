@@ -105,7 +105,7 @@ def _chosen(sources: Sources, wanted: str) -> Iterator[Path]:
 
 
 def _path_row(sources: Sources, path: Path) -> Row:
-    values = path_traffic(path, sources.traffic)
+    values: Mapping[str, Any] = path_traffic(path, sources.traffic)
     columns = (*_PATH_COLUMNS, *_FORMER_PATH_COLUMNS)
     return (path.name, state_of(path)), (1, *(values[column.field] for column in columns))
 

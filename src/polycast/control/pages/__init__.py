@@ -1,4 +1,4 @@
-"""The status page: static files in this folder, so that it works offline."""
+"""The pages of the API: the status, and the reference. They are made of files in this folder, and work offline."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ TYPES: Final = {
     "status.html": "text/html; charset=utf-8",
     "status.css": "text/css; charset=utf-8",
     "status.js": "text/javascript; charset=utf-8",
+    "reference.css": "text/css; charset=utf-8",
 }
 
 # Scripts and styles only from this server; a preview is loaded from the streaming servers of this host.
@@ -49,6 +50,12 @@ def page(data: PageData) -> Response:
         media_type=TYPES["status.html"],
         headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"},
     )
+
+
+def html_response(text: str) -> Response:
+    """Return a page."""
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+    return Response(text, media_type=TYPES["status.html"], headers=headers)
 
 
 def static_file(name: str) -> Response | None:

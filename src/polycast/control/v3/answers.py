@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -14,11 +15,18 @@ from starlette.responses import PlainTextResponse, Response
 
 from polycast.control.errors import RequestError
 from polycast.control.requests import NOT_STORED
+from polycast.control.v3.filters import filters_of
 
 DEFAULT_PAGE_SIZE: Final = 100
 
+SLICE_SECONDS: Final = 0.001
+"""How long the items of a list are described before others get their turn."""
+
 _MEDIA_TYPE: Final = "application/json; charset=utf-8"
 Item = TypeVar("Item")
+
+MAXIMUM_NUMBER: Final = 999_999_999
+"""Of the page, and of items per page."""
 
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -52,17 +60,35 @@ async def on_http_error(_: Request, raised: Exception) -> Response:
     return error(status, str(raised))
 
 
-def page_of(request: Request, items: Sequence[Item], describe: Callable[[Item], Any] = lambda item: item) -> Response:
-    """Return the page of a list that the query asks for. Raises RequestError.
+async def page_of(
+    request: Request, items: Sequence[Item], describe: Callable[[Item], Any], fields: Collection[str]
+) -> Response:
+    """Return the page of a list that the query asks for, of those items that fulfil all of its filters.
 
-    ``describe`` returns an item as the page has it.
+    ``describe`` returns an item as the page has it, with ``fields``. Raises RequestError.
     """
+    filters = filters_of(request.query_params.getlist("filter"), fields)
     size = _number(request, "itemsPerPage", DEFAULT_PAGE_SIZE)
     if size < 1:
         raise RequestError(400, "invalid items per page")
     start = _number(request, "page", 0) * size
-    page = [describe(item) for item in items[start : start + size]]
-    return json_answer({"itemCount": len(items), "pageCount": -(-len(items) // size), "items": page})
+    if filters:
+        found = [item async for item in _described(items, describe) if all(each.holds(item) for each in filters)]
+        count, page = len(found), found[start : start + size]
+    else:
+        count, page = len(items), [item async for item in _described(items[start : start + size], describe)]
+    return json_answer({"itemCount": count, "pageCount": -(-count // size), "items": page})
+
+
+async def _described(items: Sequence[Item], describe: Callable[[Item], Any]) -> AsyncIterator[Any]:
+    """Yield descriptions. There may be thousands."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + SLICE_SECONDS
+    for item in items:
+        if loop.time() >= end:
+            await asyncio.sleep(0)
+            end = loop.time() + SLICE_SECONDS
+        yield describe(item)
 
 
 def _number(request: Request, name: str, default: int) -> int:

@@ -8,7 +8,16 @@ from typing import Any, Final
 from polycast.config import path_to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.dump import global_to_jsonable
-from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePath, SetKeys, SetPathDefaults
+from polycast.config.edits import (
+    AddPath,
+    Edit,
+    EditPath,
+    RemovePath,
+    ReplacePath,
+    ReplacePaths,
+    SetKeys,
+    SetPathDefaults,
+)
 from polycast.config.names import ALL_PATHS, loaded_name
 from polycast.config.schema import Configuration
 from polycast.control.errors import RequestError
@@ -82,12 +91,18 @@ def edit_path(configuration: Configuration, name: str, values: Mapping[str, Any]
 
 def replace_path(configuration: Configuration, name: str, values: Mapping[str, Any]) -> Edit:
     """Return the edit that gives a path exactly these settings; it is added if it does not exist."""
-    changes = {key: value for key, value in values.items() if value is not None and key != "name"}
-    old = configuration.paths.get(_loaded(configuration, name))
-    for key in _PASSWORDS:
-        if changes.get(key) == HIDDEN and old is not None:
-            changes[key] = path_to_jsonable(old, MEDIAMTX)[key]
-    return ReplacePath(name, changes, MEDIAMTX)
+    return ReplacePath(name, _whole(configuration, name, values), MEDIAMTX)
+
+
+def replace_paths(configuration: Configuration, paths: Mapping[str, Any]) -> Edit:
+    """Return the edit after which there are exactly these paths."""
+    return ReplacePaths(
+        {
+            name: _whole(configuration, name, values) if isinstance(values, Mapping) else values
+            for name, values in paths.items()
+        },
+        MEDIAMTX,
+    )
 
 
 def delete_path(configuration: Configuration, name: str) -> Edit:
@@ -99,6 +114,16 @@ def delete_path(configuration: Configuration, name: str) -> Edit:
 def _check_exists(configuration: Configuration, name: str) -> None:
     if _loaded(configuration, name) not in configuration.paths:
         raise RequestError(404, "path not found")
+
+
+def _whole(configuration: Configuration, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a path; a hidden password is the present one."""
+    whole = {key: value for key, value in values.items() if value is not None and key != "name"}
+    old = configuration.paths.get(_loaded(configuration, name))
+    for key in _PASSWORDS:
+        if whole.get(key) == HIDDEN and old is not None:
+            whole[key] = path_to_jsonable(old, MEDIAMTX)[key]
+    return whole
 
 
 def _changed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from polycast._version import __version__
+from polycast.config.dialects.registry import MEDIAMTX
+from polycast.config.dialects.views import view_of
 from polycast.config.edits import Edit
+from polycast.config.schema import Configuration
 from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
+from polycast.control.event_stream import event_response
+from polycast.control.events import EventHub
+from polycast.control.openapi_parts import Collection
 from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
+from polycast.control.settings import MakeEdit
 from polycast.control.traffic import Traffic
-from polycast.control.v3 import configuration, state
+from polycast.control.v3 import configuration, openapi, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
+from polycast.control.v3.items import InfoFields, PathFields, fields_of
 from polycast.hub.path import Path
+from polycast.items import ForwardItem
 
 
 class ApiV3:
     """Answers requests about the running server. It queries the application at each request."""
 
-    def __init__(self, media_server: MediaServer, traffic: Traffic, change: Callable[[Edit], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        media_server: MediaServer,
+        traffic: Traffic,
+        events: EventHub,
+        change: Callable[[MakeEdit], Awaitable[None]],
+    ) -> None:
         """``change`` applies an edit of the configuration; it raises RequestError."""
         self._media_server = media_server
         self._traffic = traffic
+        self._events = events
         self._change = change
         self._started = datetime.now(UTC).astimezone()
 
@@ -44,11 +61,18 @@ class ApiV3:
         )
 
     async def get_info(self, _: Request) -> Response:
-        return json_answer({"version": f"v{__version__}", "started": self._started})
+        return json_answer(InfoFields(version=f"v{__version__}", started=self._started))
 
     async def refresh_keys(self, _: Request) -> Response:
         await self._media_server.hub.access.refresh_keys()
         return ok()
+
+    async def stream_events(self, _: Request) -> Response:
+        return event_response(self._events, is_v3=True)
+
+    async def get_openapi(self, _: Request) -> Response:
+        declared = [Collection.of(server) for server in self._media_server.servers.values()]
+        return json_answer(await asyncio.to_thread(openapi.build, declared))
 
     # Configuration
 
@@ -56,18 +80,20 @@ class ApiV3:
         return json_answer(configuration.global_settings(self._media_server.configuration))
 
     async def patch_globals(self, request: Request) -> Response:
-        return await self._changed(configuration.set_globals(self._media_server.configuration, await read_map(request)))
+        values = await read_map(request)
+        return await self._changed(lambda running: configuration.set_globals(running, values))
 
     async def get_path_defaults(self, _: Request) -> Response:
         return json_answer(configuration.path_defaults(self._media_server.configuration))
 
     async def patch_path_defaults(self, request: Request) -> Response:
-        return await self._changed(configuration.set_path_defaults(await read_map(request)))
+        values = await read_map(request)
+        return await self._changed(lambda _: configuration.set_path_defaults(values))
 
     async def list_path_settings(self, request: Request) -> Response:
         running = self._media_server.configuration
         describe = partial(configuration.path, running)
-        return await asyncio.to_thread(page_of, request, configuration.names(running), describe)
+        return await page_of(request, configuration.names(running), describe, _fields_of_path_settings())
 
     async def get_path_settings(self, request: Request) -> Response:
         found = configuration.path(self._media_server.configuration, _name(request))
@@ -76,29 +102,37 @@ class ApiV3:
         return json_answer(found)
 
     async def add_path(self, request: Request) -> Response:
-        values = await read_map(request)
-        return await self._changed(configuration.add_path(self._media_server.configuration, _name(request), values))
+        return await self._change_path(request, configuration.add_path)
 
     async def patch_path(self, request: Request) -> Response:
-        values = await read_map(request)
-        return await self._changed(configuration.edit_path(self._media_server.configuration, _name(request), values))
+        return await self._change_path(request, configuration.edit_path)
 
     async def replace_path(self, request: Request) -> Response:
-        values = await read_map(request)
-        return await self._changed(configuration.replace_path(self._media_server.configuration, _name(request), values))
+        return await self._change_path(request, configuration.replace_path)
+
+    async def replace_paths(self, request: Request) -> Response:
+        paths = await read_map(request)
+        return await self._changed(lambda running: configuration.replace_paths(running, paths))
 
     async def delete_path(self, request: Request) -> Response:
-        return await self._changed(configuration.delete_path(self._media_server.configuration, _name(request)))
+        name = _name(request)
+        return await self._changed(lambda running: configuration.delete_path(running, name))
 
-    async def _changed(self, edit: Edit) -> Response:
-        await self._change(edit)
+    async def _change_path(
+        self, request: Request, make: Callable[[Configuration, str, Mapping[str, Any]], Edit]
+    ) -> Response:
+        name, values = _name(request), await read_map(request)
+        return await self._changed(lambda running: make(running, name, values))
+
+    async def _changed(self, make: MakeEdit) -> Response:
+        await self._change(make)
         return ok()
 
     # Paths and sessions
 
     async def list_paths(self, request: Request) -> Response:
         paths = sorted(self._media_server.hub, key=lambda path: path.name)
-        return page_of(request, paths, self._describe)
+        return await page_of(request, paths, self._describe, fields_of(PathFields))
 
     async def get_path(self, request: Request) -> Response:
         path = self._media_server.hub.paths.get(_name(request))
@@ -106,11 +140,12 @@ class ApiV3:
             raise RequestError(404, "path not found")
         return json_answer(self._describe(path))
 
-    def _describe(self, path: Path) -> dict[str, Any]:
+    def _describe(self, path: Path) -> PathFields:
         return state.describe_path(self._media_server, path, self._traffic)
 
     async def list_forwards(self, request: Request) -> Response:
-        return page_of(request, self._media_server.forwarding.items(self._path_in_query(request)))
+        items = self._media_server.forwarding.items(self._path_in_query(request))
+        return await page_of(request, items, msgspec.to_builtins, fields_of(ForwardItem))
 
     async def get_forward(self, request: Request) -> Response:
         wanted = checked_id(request.query_params.get("id", ""))
@@ -130,7 +165,9 @@ class ApiV3:
         return path
 
     async def list_items(self, request: Request) -> Response:
-        return page_of(request, self._items(request))
+        server, collection = self._server(request)
+        items = state.list_items(server, collection)
+        return await page_of(request, items, lambda item: item, state.fields_of_items(server, collection))
 
     async def get_item(self, request: Request) -> Response:
         key, wanted = ("path", request.path_params["id"]) if _is_by_name(request) else ("id", parsed_id(request))
@@ -148,7 +185,7 @@ class ApiV3:
             raise RequestError(404, _not_found(request))
         return ok()
 
-    def _items(self, request: Request) -> list[dict[str, Any]]:
+    def _items(self, request: Request) -> list[Mapping[str, Any]]:
         return state.list_items(*self._server(request))
 
     def _server(self, request: Request) -> tuple[SessionServer, str]:
@@ -158,6 +195,11 @@ class ApiV3:
             if collection in state.collections_of(server):
                 return server, collection
         raise HTTPException(404)
+
+
+@cache
+def _fields_of_path_settings() -> frozenset[str]:
+    return frozenset({"name", *view_of(MEDIAMTX).path_fields})
 
 
 def _name(request: Request) -> str:
@@ -184,17 +226,20 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/config/pathdefaults/get", ApiV3.get_path_defaults),
     Endpoint("PATCH", "/config/pathdefaults/patch", ApiV3.patch_path_defaults),
     Endpoint("GET", "/config/paths/list", ApiV3.list_path_settings),
-    Endpoint("GET", "/config/paths/get/{name:path}", ApiV3.get_path_settings),
-    Endpoint("POST", "/config/paths/add/{name:path}", ApiV3.add_path),
-    Endpoint("PATCH", "/config/paths/patch/{name:path}", ApiV3.patch_path),
-    Endpoint("POST", "/config/paths/replace/{name:path}", ApiV3.replace_path),
-    Endpoint("DELETE", "/config/paths/delete/{name:path}", ApiV3.delete_path),
+    Endpoint("GET", "/config/paths/get/{name:text}", ApiV3.get_path_settings),
+    Endpoint("POST", "/config/paths/add/{name:text}", ApiV3.add_path),
+    Endpoint("PATCH", "/config/paths/patch/{name:text}", ApiV3.patch_path),
+    Endpoint("POST", "/config/paths/replace/{name:text}", ApiV3.replace_path),
+    Endpoint("DELETE", "/config/paths/delete/{name:text}", ApiV3.delete_path),
+    Endpoint("PUT", "/config/paths", ApiV3.replace_paths),
     Endpoint("GET", "/paths/list", ApiV3.list_paths),
-    Endpoint("GET", "/paths/get/{name:path}", ApiV3.get_path),
+    Endpoint("GET", "/paths/get/{name:text}", ApiV3.get_path),
     Endpoint("GET", "/paths/forward/list", ApiV3.list_forwards),
     Endpoint("GET", "/paths/forward/get", ApiV3.get_forward),
+    Endpoint("GET", "/events", ApiV3.stream_events),
+    Endpoint("GET", "/openapi.json", ApiV3.get_openapi),
     Endpoint("GET", "/{collection}/list", ApiV3.list_items),
-    Endpoint("GET", "/{collection}/get/{id:path}", ApiV3.get_item),
-    Endpoint("POST", "/{collection}/kick/{id:path}", ApiV3.kick),
+    Endpoint("GET", "/{collection}/get/{id:text}", ApiV3.get_item),
+    Endpoint("POST", "/{collection}/kick/{id:text}", ApiV3.kick),
 )
 """All endpoints."""

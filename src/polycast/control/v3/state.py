@@ -12,6 +12,16 @@ from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.ids import universal_id
 from polycast.control.traffic import Traffic
 from polycast.control.v3.configuration import shown_name
+from polycast.control.v3.items import (
+    ConnectionFields,
+    PathFields,
+    PathTraffic,
+    ReferenceFields,
+    SessionFields,
+    ViewerFields,
+    fields_of,
+    types_of_collections,
+)
 from polycast.control.v3.tracks import describe_track, label_of
 from polycast.hub.path import Path
 from polycast.hub.stats import Reference
@@ -21,7 +31,7 @@ NOT_FOUND: Final = {"sessions": "session not found", "conns": "connection not fo
 """The errors for an item that does not exist, by the end of the collection's name."""
 
 
-def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> dict[str, Any]:
+def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> PathFields:
     """Return a path."""
     stream = path.stream
     since = _moment(path.ready_since) if path.ready_since is not None else None
@@ -45,7 +55,7 @@ def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> di
     }
 
 
-def path_traffic(path: Path, traffic: Traffic) -> dict[str, int]:
+def path_traffic(path: Path, traffic: Traffic) -> PathTraffic:
     """Return the fields of a path that are numbers."""
     stream = path.stream
     counters = traffic.of(path)
@@ -58,14 +68,14 @@ def path_traffic(path: Path, traffic: Traffic) -> dict[str, int]:
     }
 
 
-def _source(path: Path) -> dict[str, str] | None:
+def _source(path: Path) -> ReferenceFields | None:
     participant = path.publisher or path.source
     if participant is not None:
         return _reference(participant.reference())
     return {"type": "redirect", "id": ""} if path.configuration.source == "redirect" else None
 
 
-def _reference(reference: Reference) -> dict[str, str]:
+def _reference(reference: Reference) -> ReferenceFields:
     return {"type": reference.type, "id": universal_id(reference.id)}
 
 
@@ -74,19 +84,27 @@ def collections_of(server: SessionServer) -> tuple[str, ...]:
     return tuple(filter(None, (server.collection, server.connections_collection, server.viewers_collection)))
 
 
-def list_items(server: SessionServer, collection: str) -> list[dict[str, Any]]:
+def fields_of_items(server: SessionServer, collection: str) -> frozenset[str]:
+    """Return the names of the fields that the items of one of a server's collections have."""
+    types = types_of_collections(
+        server.collection, server.item, server.item_fields, server.connections_collection, server.viewers_collection
+    )
+    return fields_of(*types[collection])
+
+
+def list_items(server: SessionServer, collection: str) -> list[Mapping[str, Any]]:
     """Return the items of one of a server's collections, the oldest first."""
     return sorted(describe_items(server, collection), key=_age)
 
 
-def describe_items(server: SessionServer, collection: str) -> Iterator[dict[str, Any]]:
+def describe_items(server: SessionServer, collection: str) -> Iterator[Mapping[str, Any]]:
     """Yield the items of one of a server's collections."""
     if collection == server.connections_collection:
         return _connections(server)
     return _viewers(server) if collection == server.viewers_collection else _items(server)
 
 
-def _items(server: SessionServer) -> Iterator[dict[str, Any]]:
+def _items(server: SessionServer) -> Iterator[Mapping[str, Any]]:
     connections: dict[str | None, list[str]] = {}
     for key, connection in server.connections().items():
         connections.setdefault(connection.session, []).append(universal_id(key))
@@ -98,7 +116,7 @@ def _items(server: SessionServer) -> Iterator[dict[str, Any]]:
 
 
 def _session(server: SessionServer, key: str, item: SessionItem, connections: list[str]) -> dict[str, Any]:
-    described = {
+    common: SessionFields = {
         "id": universal_id(key),
         "created": item.created,
         "remoteAddr": item.address,
@@ -111,14 +129,14 @@ def _session(server: SessionServer, key: str, item: SessionItem, connections: li
         "outboundBytes": item.bytes_sent,
         "bytesReceived": item.bytes_received,
         "bytesSent": item.bytes_sent,
-        **server.item_fields(item),
     }
+    described = {**common, **server.item_fields(item)}
     if server.connections_collection:
         described["conns"] = connections
     return described
 
 
-def _connections(server: SessionServer) -> Iterator[dict[str, Any]]:
+def _connections(server: SessionServer) -> Iterator[ConnectionFields]:
     for key, item in server.connections().items():
         yield {
             "id": universal_id(key),
@@ -133,7 +151,7 @@ def _connections(server: SessionServer) -> Iterator[dict[str, Any]]:
         }
 
 
-def _viewers(server: SessionServer) -> Iterator[dict[str, Any]]:
+def _viewers(server: SessionServer) -> Iterator[ViewerFields]:
     for key, item in server.viewers().items():
         yield {
             "id": universal_id(key),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from polycast.codecs import h264_parameter_sets, h265_parameter_sets
+from polycast.control.v3.items import TrackFields
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AC3, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, Opus
 
@@ -66,7 +67,7 @@ def label_of(codec: Codec) -> str:
     return LABELS[codec.name]
 
 
-def describe_track(codec: Codec) -> dict[str, Any]:
+def describe_track(codec: Codec) -> TrackFields:
     """Return an item of ``tracks2``."""
     properties = _PROPERTIES.get(type(codec))
     return {"codec": label_of(codec), "codecProps": properties(codec) if properties is not None else None}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from polycast.config.declarations import SourceKind
-from polycast.items import LOCATED, Column, MetricBlock
+from polycast.items import LOCATED, Column, Count, MetricBlock, Moment
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
@@ -46,7 +46,16 @@ def _is_encrypted(configuration: Configuration) -> bool:
     return configuration[HlsConfiguration].hls_encryption
 
 
-def _muxer_fields(item: HlsMuxerItem) -> dict[str, Any]:
+class MuxerFields(TypedDict):
+    """What an HLS muxer has in API v3."""
+
+    lastRequest: Moment
+    outboundBytes: Count
+    outboundFramesDiscarded: Count
+    bytesSent: Count
+
+
+def _muxer_fields(item: HlsMuxerItem) -> MuxerFields:
     return {
         "lastRequest": item.last_request_moment,
         "outboundBytes": item.bytes_sent,

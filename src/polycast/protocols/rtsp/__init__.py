@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.config.values import Encryption
@@ -25,7 +25,7 @@ from polycast.protocols.metric_blocks import (
 )
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.item import RtspSessionItem
-from polycast.protocols.session_fields import rtp_session_fields
+from polycast.protocols.session_fields import RtpTraffic, rtp_session_fields
 from polycast.wire.rtsp.transport_choice import Protocol as Transport
 
 if TYPE_CHECKING:
@@ -85,7 +85,14 @@ def _uses_srtp(configuration: Configuration) -> bool:
     return configuration[RtspConfiguration].uses_srtp_over_udp
 
 
-def _session_fields(item: RtspSessionItem) -> dict[str, Any]:
+class RtspFields(RtpTraffic, TypedDict):
+    """What an RTSP session has in API v3."""
+
+    transport: str | None
+    profile: str | None
+
+
+def _session_fields(item: RtspSessionItem) -> RtspFields:
     return {"transport": item.transport or None, "profile": item.profile or None, **rtp_session_fields(item)}
 
 

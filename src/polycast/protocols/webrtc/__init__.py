@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.errors import MissingDependency, missing_packages
+from polycast.items import Count
 from polycast.protocols import transcode_audio
 from polycast.protocols.base import (
     Address,
@@ -20,7 +21,7 @@ from polycast.protocols.base import (
     ServerKind,
 )
 from polycast.protocols.metric_blocks import FORMER_WEBRTC_COLUMNS, WEBRTC_COLUMNS, session_block
-from polycast.protocols.session_fields import rtp_session_fields
+from polycast.protocols.session_fields import RtpTraffic, rtp_session_fields
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.item import WebRtcSessionItem
 from polycast.transcode.pyav import missing_for
@@ -107,7 +108,16 @@ def _find_missing(configuration: Configuration) -> str:
     return transcode_audio.find_missing(configuration)
 
 
-def _session_fields(item: WebRtcSessionItem) -> dict[str, Any]:
+class WebRtcFields(RtpTraffic, TypedDict):
+    """What a WebRTC session has in API v3."""
+
+    peerConnectionEstablished: bool
+    localCandidate: str
+    remoteCandidate: str
+    outboundFramesDiscarded: Count
+
+
+def _session_fields(item: WebRtcSessionItem) -> WebRtcFields:
     return {
         "peerConnectionEstablished": item.peer_connection_established,
         "localCandidate": item.local_candidate,
