@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,18 @@ async def test_a_check_of_health_is_not_worth_a_line() -> None:
         await client.close()
         await (await proxied(it, LINE)).sync(it.url("cam"))
         assert it.log.find("the proxy disconnected") is None
+
+
+async def test_a_check_of_health_that_is_reset_is_no_client() -> None:
+    """HAProxy sends a header, and resets the connection as soon as it is accepted."""
+    async with running(**TRUSTING) as it:
+        with socket.create_connection(("127.0.0.1", it.port)) as check:
+            check.sendall(b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
+            check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await (await proxied(it, LINE)).sync(it.url("cam"))
+        assert [line for line in it.log.lines if line.endswith("opened")] == [
+            "INFO [RTSP] [conn 192.0.2.7:56324] opened"
+        ]
 
 
 async def test_the_setting_can_be_changed_at_any_time() -> None:

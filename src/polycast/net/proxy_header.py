@@ -73,7 +73,8 @@ class ProxyHeaderReader(asyncio.Protocol):
     async def hand_over(self, protocol: asyncio.Protocol) -> None:
         """Give the connection, with what was received after the header, to another protocol. Raises OSError."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        # A socket that was reset has no address: HAProxy ends its checks of the server's health in this way.
+        if transport is None or transport.is_closing() or transport.get_extra_info("peername") is None:
             raise ConnectionResetError("the proxy disconnected")
         self._is_handed_over = True
         transport.set_protocol(protocol)
