@@ -130,7 +130,7 @@ def test_types_of_settings_of_a_path(key: str, default: Any) -> None:
         ("srtAddress: :9000\n", "line 1: 'srtAddress' has no effect: "),
         ("paths: {a: {record: yes}}\n", "line 1: 'record' has no effect: this version does not support it: nothing is"),
         ("pathDefaults: {record: true, recordPath: /x/%path/%s}\n", "line 1: 'record' has no effect: "),
-        ("paths:\n  a:\n    rtspScale: 2\n", "line 3: 'rtspScale' has no effect: "),
+        ("paths:\n  a:\n    alwaysAvailable: yes\n", "line 3: 'alwaysAvailable' has no effect: "),
     ],
 )
 def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:
@@ -278,6 +278,17 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
             "set to true",
         ),
         ("paths: {'~a': {source: 'rtsp://h/$MTX_QUERY', sourceOnDemand: yes}}\n", "does not support $MTX_QUERY"),
+        ("paths: {a: {rtspRangeType: x}}\n", "invalid rtsp range type: 'x' (one of: clock, npt, smpte)"),
+        ("paths: {a: {rtspRangeType: clock, rtspRangeStart: 10s}}\n", "rtspRangeStart: '10s' is not a time"),
+        ("paths: {a: {rtspRangeType: clock, rtspRangeStart: 20261301T000000Z}}\n", "is not a time (write it in UTC"),
+        ("paths: {a: {rtspRangeType: npt, rtspRangeStart: 20260131T000000Z}}\n", "is not a duration"),
+        ("paths: {a: {rtspRangeType: npt}}\n", "'' is not a duration"),
+        ("paths: {a: {rtspRangeType: smpte, rtspRangeStart: 100h}}\n", "'100h' is too long for SMPTE"),
+        ("paths: {a: {rtspScale: fast}}\n", "'fast' is not a number"),
+        ("paths: {a: {rtspUDPSourcePortRange: [1]}}\n", "two ports are needed"),
+        ("paths: {a: {rtspUDPSourcePortRange: [2000, 1000]}}\n", "2000 to 1000 is not a range of ports"),
+        ("paths: {a: {rtspUDPSourcePortRange: [1001, 1002]}}\n", "there is no even port with the next one"),
+        ("paths: {a: {rtspUDPSourcePortRange: [1000, 65536]}}\n", "is not a range of ports between 1 and 65535"),
         ("invalid: x\n", "non-existent parameter: 'invalid'"),
     ],
 )

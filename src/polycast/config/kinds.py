@@ -284,7 +284,7 @@ def _source(value: Json) -> str | tuple[str, ...]:
 def _allowed(text: str, values: Iterable[str]) -> str:
     """Return the possible values, for the error about one that does not exist."""
     similar = closest(text, values)
-    return f" (one of: {', '.join(values)}{f'; did you mean {similar}?' if similar else ''})"
+    return f" (one of: {', '.join(filter(None, values))}{f'; did you mean {similar}?' if similar else ''})"
 
 
 def _quote(value: Json) -> str:

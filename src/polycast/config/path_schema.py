@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -10,9 +11,11 @@ from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
 from polycast.config.kinds import CREDENTIAL, SOURCE, URL
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
+from polycast.config.source_values import PORT_RANGE, RANGE_TYPE, SCALE, RangeType, range_errors
 from polycast.config.sources import PUBLISHER, source_kind
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, SourceProtocol
+from polycast.config.values import Duration, Size, SourceProtocol
+from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork
 
 
@@ -54,6 +57,49 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         ),
     ] = False
+    rtsp_range_type: Annotated[
+        RangeType,
+        RANGE_TYPE,
+        NEW,
+        Meta(
+            description=(
+                "How rtspRangeStart is written, for RTSP sources that play recordings: 'clock' (a time in UTC, such "
+                "as 20260131T235959Z), 'npt' (time since the beginning, such as 10s) or 'smpte' (the same, sent as "
+                "hours, minutes and seconds). Empty: the source decides."
+            )
+        ),
+    ] = RangeType.NONE
+    rtsp_range_start: Annotated[
+        str, NEW, Meta(description="Where an RTSP source begins to play, in the form of rtspRangeType.")
+    ] = ""
+    rtsp_scale: Annotated[
+        str,
+        SCALE,
+        NEW,
+        Meta(
+            description=(
+                "Speed at which an RTSP source plays a recording (Scale): 2 is twice as fast, -1 backwards. Empty: "
+                "normal."
+            )
+        ),
+    ] = ""
+    rtsp_udp_source_port_range: Annotated[
+        tuple[int, int],
+        PORT_RANGE,
+        NEW,
+        Meta(
+            description=(
+                "First and last local UDP port on which the server receives the media of an RTSP source. Each track "
+                "takes an even port and the next one."
+            )
+        ),
+    ] = (32_768, 60_999)
+    rtsp_udp_read_buffer_size: Annotated[
+        Size,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(description="Receive buffer of the UDP sockets of an RTSP source. 0B: udpReadBufferSize."),
+    ] = Size(0)
     source_fingerprint: Annotated[
         str,
         Meta(
@@ -316,6 +362,10 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(description="Command that runs once when a reader has left, with the variables of runOnRead."),
     ] = ""
     run_on_read_restart: Annotated[bool, LIVE, Meta(description="Restart the runOnRead command when it exits.")] = False
+
+    def broken_rules(self) -> Iterator[ConfigurationError]:
+        """Yield an error for each broken rule between settings of a source."""
+        yield from range_errors(self.rtsp_range_type, self.rtsp_range_start)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -181,6 +181,7 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
         )
     if path.fallback:
         yield from _fallback_errors(path.fallback)
+    yield from path.broken_rules()
     yield from forward_errors(path.forward)
     yield from _credential_errors(path)
     if path.run_on_init and is_pattern(name):

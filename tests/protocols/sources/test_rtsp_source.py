@@ -20,7 +20,7 @@ from polycast.hub.path import Path
 from polycast.media.timebase import NANOSECONDS
 from polycast.protocols.early_media import EARLY_MEDIA_LIMIT
 from polycast.protocols.pull import SupervisedSource
-from polycast.protocols.rtsp import source_receiver
+from polycast.protocols.rtsp import source_ports, source_receiver
 from polycast.protocols.rtsp.multicast import MulticastAllocator
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.wire.rtsp.authentication import AuthenticationMethod, ServerAuthenticator
@@ -568,6 +568,73 @@ async def test_play_without_a_range_where_that_is_refused(status: int, protocol:
                 origin.send_udp(key_unit())
             await ready(app)
             assert origin.methods().count("DESCRIBE") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "range_", "scale"),
+    [
+        ({"rtspRangeType": "clock", "rtspRangeStart": "20260131T235959Z"}, "clock=20260131T235959Z-", None),
+        ({"rtspRangeType": "clock", "rtspRangeStart": "19961108T142300.25Z"}, "clock=19961108T142300.25Z-", None),
+        ({"rtspRangeType": "npt", "rtspRangeStart": "1h0m10.5s"}, "npt=3610.5-", None),
+        ({"rtspRangeType": "npt", "rtspRangeStart": "0s"}, "npt=0-", None),
+        ({"rtspRangeType": "smpte", "rtspRangeStart": "10h7m33s"}, "smpte=10:07:33-", None),
+        ({"rtspScale": "-2.5"}, "npt=0-", "-2.5"),
+        ({"rtspRangeType": "npt", "rtspRangeStart": "10s", "rtspScale": "2"}, "npt=10-", "2"),
+    ],
+)
+async def test_where_and_how_fast_a_recording_is_played(
+    settings: dict[str, str], range_: str, scale: str | None
+) -> None:
+    """The forms are those of the examples in RFC 2326 sections 3.5 to 3.7 and 12.34."""
+    async with camera() as origin, running(paths=pulling(origin.url(), **settings)) as app:
+        await ready(app)
+        request = await origin.asked("PLAY")
+        assert (request.headers.get("Range"), request.headers.get("Scale")) == (range_, scale)
+
+
+async def test_a_range_that_is_configured_is_not_given_up() -> None:
+    settings = {"rtspRangeType": "npt", "rtspRangeStart": "10s"}
+    async with camera() as origin:
+        origin.script["PLAY"] = lambda *_: Response(457)
+        async with running(paths=pulling(origin.url(), **settings)) as app:
+            await app.log.wait("failed: bad status code: 457")
+            assert {r.headers.get("Range") for r in origin.requests if r.method == "PLAY"} == {"npt=10-"}
+
+
+async def test_local_ports_of_a_source() -> None:
+    first = free_port()
+    ports = {"rtspUDPSourcePortRange": [first, first + 1]}
+    async with camera() as origin, running(paths=pulling(origin.url(), "udp", **ports)) as app:
+        await ready(app)
+        offer = (await origin.asked("SETUP")).headers.get("Transport") or ""
+        assert f"client_port={first}-{first + 1}" in offer
+
+
+async def test_no_free_port_for_a_source() -> None:
+    first = free_port()
+    ports = {"rtspUDPSourcePortRange": [first, first + 1]}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", first))
+        async with camera() as origin, running(paths=pulling(origin.url(), "udp", **ports)) as app:
+            await app.log.wait(f"failed: no pair of free UDP ports from {first} to {first + 1}")
+
+
+@pytest.mark.parametrize(("own", "size"), [({"rtspUDPReadBufferSize": "8K"}, 8192), ({}, 16384)])
+async def test_the_buffer_of_a_source(own: dict[str, str], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    open_socket = source_ports.open_udp_socket
+
+    def opened(host: str, port: int, receive_buffer_size: int = 0) -> socket.socket:
+        sizes.append(receive_buffer_size)
+        return open_socket(host, port, receive_buffer_size)
+
+    monkeypatch.setattr(source_ports, "open_udp_socket", opened)
+    async with (
+        camera() as origin,
+        running(paths=pulling(origin.url(), "udp", **own), udpReadBufferSize="16K") as app,
+    ):
+        await ready(app)
+        assert sizes[-2:] == [size, 0]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ MEDIAMTX: Final = Dialect(
         "hlsVariant": "lowLatency",
         "webrtc": True,
     },
+    path_forms={"rtspUDPReadBufferSize": Form(kind=BYTES)},
     path_defaults={
         "rpiCameraWidth": 1920,
         "rpiCameraHeight": 1080,

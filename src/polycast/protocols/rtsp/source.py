@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from polycast.config.source_values import range_header
 from polycast.config.values import SourceProtocol
 from polycast.errors import RemoteProtocolError, missing_packages
 from polycast.net.dial import client_context
@@ -284,12 +285,18 @@ class _Attempt:
     # PLAY
 
     async def _play(self, connection: ClientConnection, base: str) -> Response:
+        settings = self._context.path_configuration
+        wanted = range_header(settings.rtsp_range_type, settings.rtsp_range_start)
+        scale = [("Scale", settings.rtsp_scale)] if settings.rtsp_scale else []
+        if wanted:
+            return await self._try(connection, Method.PLAY, base, [("Range", wanted), *scale])
         try:
-            return await self._try(connection, Method.PLAY, base, [("Range", "npt=0-")], passed_on=_RANGE_REFUSED)
+            headers = [("Range", "npt=0-"), *scale]
+            return await self._try(connection, Method.PLAY, base, headers, passed_on=_RANGE_REFUSED)
         except StatusError as error:
             if error.status not in _RANGE_REFUSED:
                 raise
-            return await self._try(connection, Method.PLAY, base, [])
+            return await self._try(connection, Method.PLAY, base, scale)
 
 
 def _new_keys() -> SecureStream:

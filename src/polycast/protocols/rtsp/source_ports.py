@@ -20,10 +20,6 @@ from polycast.rtp.header import EMPTY_PACKET
 if TYPE_CHECKING:
     from polycast.protocols.rtsp.secure import SecureStream
 
-# Range of the local ports, as in rtsp-simple-server; the first of a pair is even (RFC 3550 section 11).
-FIRST_PORT: Final = 10_000
-LAST_PORT: Final = 65_534
-
 # Random pairs that are tried before giving up.
 PAIR_ATTEMPTS: Final = 200
 
@@ -104,21 +100,19 @@ class TrackPorts:
         return self._accepts_any or (self._host is not None and plain_host(address[0]) == self._host)
 
 
-def open_pair(receive_buffer_size: int, numbers: tuple[int, int] | None = None) -> tuple[socket.socket, socket.socket]:
-    """Return a pair of UDP sockets on an even port and the next one, or on the ports ``numbers``.
+def open_pair(first: int, last: int, receive_buffer_size: int) -> tuple[socket.socket, socket.socket]:
+    """Return a pair of UDP sockets on an even port (RFC 3550 section 11) and the next one, from ``first`` to ``last``.
 
-    Raises OSError if they are not free.
+    Raises OSError if none is free.
     """
-    if numbers is not None:
-        return _open_at(numbers, receive_buffer_size)
-    for _ in range(PAIR_ATTEMPTS):
-        port = random.randrange(FIRST_PORT, LAST_PORT, 2)
+    ports = range(first + first % 2, last, 2)
+    for port in random.sample(ports, min(PAIR_ATTEMPTS, len(ports))):
         with contextlib.suppress(OSError):
-            return _open_at((port, port + 1), receive_buffer_size)
-    raise OSError(errno.EADDRINUSE, "no pair of free UDP ports")
+            return open_pair_at((port, port + 1), receive_buffer_size)
+    raise OSError(errno.EADDRINUSE, f"no pair of free UDP ports from {first} to {last}")
 
 
-def _open_at(numbers: tuple[int, int], receive_buffer_size: int) -> tuple[socket.socket, socket.socket]:
+def open_pair_at(numbers: tuple[int, int], receive_buffer_size: int) -> tuple[socket.socket, socket.socket]:
     first = open_udp_socket("", numbers[0], receive_buffer_size)
     try:
         return first, open_udp_socket("", numbers[1])

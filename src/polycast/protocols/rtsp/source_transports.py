@@ -11,7 +11,7 @@ from polycast.protocols.pull import PullContext
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.source_connection import ClientConnection
 from polycast.protocols.rtsp.source_description import SourceTrack
-from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair
+from polycast.protocols.rtsp.source_ports import TrackPorts, open_group_pair, open_pair, open_pair_at
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.rtsp.headers.key_mgmt import KEY_MANAGEMENT_ERROR
 from polycast.wire.rtsp.headers.transport import Pair, Transport
@@ -57,7 +57,8 @@ class SourceTransports:
     @property
     def _buffer_size(self) -> int:
         """Bytes of a UDP socket's buffer in the system."""
-        return int(self._context.configuration[RtspConfiguration].udp_read_buffer_size)
+        own = self._context.path_configuration.rtsp_udp_read_buffer_size
+        return int(own or self._context.configuration[RtspConfiguration].udp_read_buffer_size)
 
     def offer(self, index: int) -> Transport:
         """Return the transport for SETUP of a track. Raises OSError if there are no free ports."""
@@ -65,7 +66,7 @@ class SourceTransports:
             return Transport("TCP", delivery="unicast", interleaved=(2 * index, 2 * index + 1))
         if self.protocol is Protocol.MULTICAST:
             return Transport(profile=self._profile, delivery="multicast")
-        sockets = open_pair(self._buffer_size)
+        sockets = open_pair(*self._context.path_configuration.rtsp_udp_source_port_range, self._buffer_size)
         self._ports[index] = self._make_ports(index, sockets)
         return Transport(profile=self._profile, delivery="unicast", client_port=self._ports[index].numbers)
 
@@ -111,7 +112,7 @@ class SourceTransports:
         if told is None or told == self._ports[index].numbers or told[0] < FIRST_UNPRIVILEGED_PORT:
             return []
         try:
-            sockets = open_pair(self._buffer_size, told)
+            sockets = open_pair_at(told, self._buffer_size)
         except OSError as error:
             self._context.log.warning("the server sends to ports %d-%d, which cannot be opened: %s", *told, error)
             return []
