@@ -127,9 +127,11 @@ class Writer:
 
     def _head(self, family: Family) -> str:
         name, kind = family.name, "counter" if family.grows else "gauge"
-        if self._is_openmetrics and family.grows:
-            # The samples of a counter have this suffix, its family has not; MediaMTX's names have none.
-            kind = "counter" if name.endswith("_total") else "unknown"
+        if family.grows and not name.endswith("_total"):
+            # One of MediaMTX's. As the name of a counter it is invalid in OpenMetrics; prometheus-client would read it,
+            # in either format, as that of another metric, with the suffix.
+            kind = "unknown" if self._is_openmetrics else "untyped"
+        elif family.grows and self._is_openmetrics:
             name = name.removesuffix("_total")
         return f"# HELP {name} {_escape(family.meaning)}\n# TYPE {name} {kind}\n"
 
