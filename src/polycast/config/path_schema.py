@@ -115,6 +115,16 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         NEW,
         Meta(description="Bearer token sent to a whep or wheps source instead of user and password."),
     ] = ""
+    whep_handshake_timeout: Annotated[
+        Duration,
+        NEW,
+        Meta(description="How long a whep or wheps source may take to connect after its answer to the offer."),
+    ] = Duration(10)
+    whep_track_gather_timeout: Annotated[
+        Duration,
+        NEW,
+        Meta(description="How long to wait for all tracks of a whep or wheps source after it has connected."),
+    ] = Duration(2)
     source_on_demand: Annotated[bool, Meta(description="Pull the source only while it has readers.")] = False
     source_on_demand_start_timeout: Annotated[
         Duration, Meta(description="How long a reader waits for an on-demand source to become ready.")

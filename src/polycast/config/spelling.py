@@ -18,6 +18,7 @@ _CAPITAL_WORDS: Final = {
     "udp": "UDP",
     "tcp": "TCP",
     "ice": "ICE",
+    "stun": "STUN",
     "http": "HTTP",
     "jwt": "JWT",
     "jwks": "JWKS",

@@ -17,7 +17,7 @@ from tests.wire.rtmp.support import video_header
 
 from polycast.hub.access_request import AccessRequest
 from polycast.wire.rtmp.amf import Value
-from polycast.wire.rtmp.client import Mode
+from polycast.wire.rtmp.client import FLASH_VERSION_PLAY, FLASH_VERSION_PUBLISH, Mode
 from polycast.wire.rtmp.messages import Command
 
 PUBLISH = {"publishUser": "testuser", "publishPass": "testpass"}
@@ -314,3 +314,16 @@ async def test_login_is_not_asked_for_unless_configured() -> None:
     async with running(paths={"all": PUBLISH}) as it:
         client = await ask(it, "live", f"cam{GOOD}")
         assert b"NetStream.Publish.Start" in client.received
+
+
+async def test_who_decides_is_told_the_program_of_the_client() -> None:
+    asked: list[AccessRequest] = []
+
+    async def authenticate(request: AccessRequest) -> bool:
+        asked.append(request)
+        return True
+
+    async with running(authenticate) as it:
+        await it.publisher("cam")
+        await it.reader("cam")
+        assert [request.user_agent for request in asked] == [FLASH_VERSION_PUBLISH, FLASH_VERSION_PLAY]

@@ -89,3 +89,25 @@ async def test_a_refusal_with_nested_json() -> None:
                 await client.offer(b"v=0\r\n")
         finally:
             await client.close()
+
+
+async def test_an_answer_that_never_ends_has_a_limit_of_time() -> None:
+    """Each byte comes in time, but not the whole."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Type: application/sdp\r\nContent-Length: 100000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"v")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    async with serving(serve) as port:
+        client = SignallingClient(f"whip://127.0.0.1:{port}/cam/whip", "", "", 0.3)
+        try:
+            with pytest.raises(PullError, match="no answer in time"):
+                await client.offer(b"v=0\r\n")
+        finally:
+            await client.close()

@@ -51,6 +51,17 @@ async def test_why_a_source_fails(name: str, reason: str) -> None:
             await fixture.log.wait(rf"failed: {reason}; next attempt in")
 
 
+async def test_a_source_has_its_own_deadline_for_the_connection() -> None:
+    # An address for documentation (RFC 5737), where nobody answers.
+    hosts = {"webrtcIPsFromInterfaces": False, "webrtcAdditionalHosts": ["192.0.2.1"]}
+    async with running(**hosts, webrtcHandshakeTimeout="1h") as origin:
+        publication = origin.publish("cam", [Track(0, VP8())])
+        source = f"whep://127.0.0.1:{origin.server.port}/cam/whep"
+        path = {"source": source, "whepHandshakeTimeout": "100ms"}
+        async with feeding(publication), running(paths={"copy": path}) as fixture:
+            await fixture.log.wait("failed: deadline exceeded while waiting connection")
+
+
 async def test_a_password_is_not_logged() -> None:
     async with running(paths={"copy": {"source": "whep://:a-secret-token@127.0.0.1:1/cam/whep"}}) as fixture:
         await fixture.log.wait("failed: .*; next attempt in")

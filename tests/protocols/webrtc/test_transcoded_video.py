@@ -241,6 +241,7 @@ async def test_a_viewer_for_which_b_frames_cannot_be_converted_is_not_closed_aga
                 assert told.startswith(
                     "the stream has B-frames, which browsers cannot show in WebRTC; they are dropped"
                 )
+                assert told.endswith("(encode without B-frames, or read the stream over HLS)")
                 await fixture.log.wait(r"WARNING .*session .* the stream has B-frames.*; they are dropped")
                 assert len(fixture.server.sessions()) == 1
         finally:

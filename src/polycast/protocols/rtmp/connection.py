@@ -328,6 +328,7 @@ class Connection(ServerConnection, Publisher):
                         credentials,
                         protocol="rtmp",
                         id=self.id,
+                        user_agent=self._engine.user_agent,
                         takes_token_from_query=True,
                     )
                 )

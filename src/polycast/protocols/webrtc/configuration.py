@@ -154,6 +154,18 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = ()
+    webrtc_stun_gather_timeout: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "How long clients wait for the answer to their offer while the STUN servers of webrtcICEServers2 have "
+                "not told the server's public address yet, counted from when they were first asked."
+            )
+        ),
+    ] = Duration(5)
     webrtc_handshake_timeout: Annotated[
         Duration, LIVE, NEW, Meta(description="How long a client may take to connect after sending its offer.")
     ] = Duration(10)

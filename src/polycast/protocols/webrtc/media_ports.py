@@ -16,7 +16,7 @@ from polycast.protocols.webrtc.peers import Peers
 from polycast.protocols.webrtc.public_address import PublicAddress
 from polycast.protocols.webrtc.stream_port import StreamPort
 from polycast.security.addresses import parse_address
-from polycast.wire.webrtc.candidates import PASSIVE, REFLEXIVE, TCP, Candidate, host_priority, reflexive_priority
+from polycast.wire.webrtc.candidates import PASSIVE, REFLEXIVE, TCP, UDP, Candidate, host_priority, reflexive_priority
 
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the UDP socket's buffers: key frames for some hundred viewers at once."""
@@ -92,6 +92,11 @@ class MediaPorts:
             ]
         return candidates
 
+    def local_candidate(self, hosts: Sequence[str], transport: str) -> str:
+        """Return the best candidate of a transport, as in logs and the API; empty if there is none."""
+        port = self._datagrams if transport == UDP else self._streams
+        return f"host/{transport}/{hosts[0]}/{port.port}" if hosts and port is not None else ""
+
     def _reflexive_candidates(self, hosts: Sequence[str], port: int) -> list[Candidate]:
         """Return the candidates for public addresses: with the port that the router has assigned, and with the local
         one, in case that the router forwards it."""
@@ -115,6 +120,11 @@ class MediaPorts:
         if self._public is not None:
             urls = [item.url for item in servers if item.url.startswith("stun:") and not item.client_only]
             self._public.ask(urls)
+
+    async def wait_for_public_address(self, timeout: float) -> None:
+        """Wait for the server's public address if STUN servers were asked less than ``timeout`` seconds ago."""
+        if self._public is not None:
+            await self._public.wait(timeout)
 
     def _on_stun_answer(self, datagram: bytes, source: tuple[str, int]) -> None:
         if self._public is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -39,6 +40,9 @@ class PublicAddress:
         self._known: tuple[SocketAddress, ...] = ()
         """What was logged last."""
         self._task: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
+        self._answered = asyncio.Event()
+        """Whether the servers have told an address."""
 
     @property
     def addresses(self) -> tuple[SocketAddress, ...]:
@@ -51,8 +55,17 @@ class PublicAddress:
             return
         self.close()
         self._urls = tuple(urls)
+        self._asked_at = self._loop.time()
+        self._answered.clear()
         if self._urls:
             self._task = self._loop.create_task(self._run())
+
+    async def wait(self, timeout: float) -> None:
+        """Wait for the first answer, until ``timeout`` seconds after the servers were first asked."""
+        remaining = self._asked_at + timeout - self._loop.time()
+        if self._urls and remaining > 0 and not self._answered.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._answered.wait(), remaining)
 
     def receive(self, datagram: bytes, source: SocketAddress) -> None:
         """Process a STUN message that is no request."""
@@ -92,6 +105,8 @@ class PublicAddress:
         return list(dict(reversed(found)).values())
 
     def _tell(self) -> None:
+        if self.addresses:
+            self._answered.set()
         if self.addresses != self._known:
             self._known = self.addresses
             text = ", ".join(join_host_port(*address) for address in self._known)

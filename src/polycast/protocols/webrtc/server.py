@@ -145,6 +145,10 @@ class WebRtcServer(TcpServer, HttpListener):
         """Return the server's candidates."""
         return self._media.candidates(self._hosts) if self._media is not None else []
 
+    def local_candidate(self, transport: str) -> str:
+        """Return the best candidate of a transport, as in logs and the API; empty if there is none."""
+        return self._media.local_candidate(self._hosts, transport) if self._media is not None else ""
+
     async def _find_hosts(self, listening: Sequence[str]) -> list[str]:
         settings = self.settings
         hosts = list(settings.webrtc_additional_hosts)
@@ -173,7 +177,7 @@ class WebRtcServer(TcpServer, HttpListener):
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
         """Answer the offer of a viewer; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
-        self._check_room()
+        await self._prepare()
         description = parse_description(offer)
         hub = self.context.hub
         path = hub.path(path_name)
@@ -189,7 +193,7 @@ class WebRtcServer(TcpServer, HttpListener):
 
     async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
         """Answer the offer of a publisher; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
-        self._check_room()
+        await self._prepare()
         description = parse_description(offer)
         hub = self.context.hub
         path = hub.path(path_name)
@@ -201,7 +205,10 @@ class WebRtcServer(TcpServer, HttpListener):
             hub.release(path)
         return session
 
-    def _check_room(self) -> None:
+    async def _prepare(self) -> None:
+        """Wait until the server's candidates are known. Raises RemoteProtocolError if there are too many sessions."""
+        if self._media is not None:
+            await self._media.wait_for_public_address(float(self.settings.webrtc_stun_gather_timeout))
         if len(self._connecting) >= MAXIMUM_UNCONNECTED:
             raise RemoteProtocolError("too many sessions are being established", 503)
 

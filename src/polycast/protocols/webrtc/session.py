@@ -49,9 +49,6 @@ from polycast.wire.webrtc.description import (
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
 
-_B_FRAMES_REMEDY: Final = "encode without B-frames, set webrtcTranscodeVideo, or read the stream over HLS"
-REORDERING: Final = f"{B_FRAMES}; they are dropped ({_B_FRAMES_REMEDY})"
-REORDERING_REFUSED: Final = f"{B_FRAMES} (webrtcReorder is 'refuse'): {_B_FRAMES_REMEDY}"
 REORDERING_FOUND: Final = f"{B_FRAMES}, as is known only now: its picture is converted for those who connect again"
 
 _TICK_TOLERANCE: Final = 0.5
@@ -99,6 +96,10 @@ class Host(Protocol):
 
     def candidates(self) -> list[Candidate]:
         """Return the server's candidates."""
+        ...
+
+    def local_candidate(self, transport: str) -> str:
+        """Return the best candidate of a transport, as in logs and the API; empty if there is none."""
         ...
 
     def outgoing(self, stream: Stream, track: Track) -> OutgoingTrack:
@@ -212,9 +213,7 @@ class Session:
         socket = self.peer.socket
         if not self.peer.address or socket is None:
             return ""
-        transport = UDP if socket.outbox is None else TCP
-        own = next((each for each in self._server.candidates() if each.transport == transport), None)
-        return f"host/{transport}/{own.address}/{own.port}" if own is not None else ""
+        return self._server.local_candidate(UDP if socket.outbox is None else TCP)
 
     def reference(self) -> Reference:
         """Return its reference in the API."""
@@ -315,7 +314,7 @@ class ViewerSession(Session):
         ]
         has_reordering = any(item.target is None and conversion.has_b_frames(item.track) for item in chosen)
         if has_reordering and server.refuses_reordering:
-            raise RemoteProtocolError(REORDERING_REFUSED, NOT_ACCEPTABLE)
+            raise RemoteProtocolError(_reordering(server), NOT_ACCEPTABLE)
         super().__init__(server, path, offer, address, user)
         self._stream = stream
         self.answer = self.describe(answer_to_viewer(offer, chosen, outgoing))
@@ -330,7 +329,7 @@ class ViewerSession(Session):
         notices = [item.notice for item in chosen if item.notice]
         for text in notices:
             self.log.info("%s", text)
-        self.notices = problems + notices + [REORDERING] * has_reordering
+        self.notices = problems + notices + [_reordering(server)] * has_reordering
 
     def begin(self, now: float) -> None:
         viewer = Viewer(
@@ -376,14 +375,25 @@ class ViewerSession(Session):
             if self._server.transcodes_video and not self._knows_reordering:
                 self.close(REORDERING_FOUND)
             elif self._server.refuses_reordering:
-                self.close(REORDERING_REFUSED)
+                self.close(_reordering(self._server))
             else:
-                self.log.warning(REORDERING)
+                self.log.warning("%s", _reordering(self._server))
 
     def _request_key_frame(self) -> None:
         publisher = self.path.publisher
         if not any(track.outgoing.request_key_frame() for track in self._tracks) and publisher is not None:
             publisher.request_key_frame()
+
+
+def _reordering(server: Host) -> str:
+    """Return what happens to B-frames that are not converted, and what can be done about it."""
+    conversion = "" if server.transcodes_video else " set webrtcTranscodeVideo,"
+    remedy = f"encode without B-frames,{conversion} or read the stream over HLS"
+    return (
+        f"{B_FRAMES} (webrtcReorder is 'refuse'): {remedy}"
+        if server.refuses_reordering
+        else (f"{B_FRAMES}; they are dropped ({remedy})")
+    )
 
 
 class PublisherSession(Session, Publisher):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -40,7 +41,7 @@ class SignallingClient:
     """One session: its offer, its answer and its end."""
 
     def __init__(self, url: str, fingerprint: str, bearer_token: str, timeout: float) -> None:
-        """A password without a user is a bearer token. ``timeout`` is in seconds.
+        """A password without a user is a bearer token. ``timeout``: seconds for each request with its whole answer.
 
         Raises PullError if the URL or the fingerprint is invalid.
         """
@@ -49,6 +50,7 @@ class SignallingClient:
         self._library = httpx2
         self._address = http_address(url)
         self._session = ""
+        self._timeout = timeout
         parts = urlsplit(url)
         try:
             context = client_context(fingerprint)
@@ -84,9 +86,9 @@ class SignallingClient:
         """End the session on the server if it was created; errors no longer matter."""
         try:
             if self._session:
-                async with self._client.stream("DELETE", self._session) as response:
+                async with asyncio.timeout(self._timeout), self._client.stream("DELETE", self._session) as response:
                     await skip_body(response)
-        except (self._library.HTTPError, self._library.InvalidURL):
+        except (self._library.HTTPError, self._library.InvalidURL, TimeoutError):
             pass
         finally:
             await self._client.aclose()
@@ -106,9 +108,12 @@ class SignallingClient:
         library, address = self._library, self._address
         headers = {"Content-Type": _SDP}
         try:
-            async with self._client.stream("POST", address, content=sdp, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream("POST", address, content=sdp, headers=headers) as response,
+            ):
                 return response, await read_beginning(response)
-        except library.TimeoutException as error:
+        except (library.TimeoutException, TimeoutError) as error:
             raise PullError(f"no answer in time ({address})") from error
         except (library.HTTPError, library.InvalidURL) as error:
             raise PullError(f"{describe_http_failure(error)} ({address})") from error

@@ -12,7 +12,6 @@ from polycast.hub.stream import Stream
 from polycast.media.track import Track
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.protocols.webrtc.client_peer import ClientPeer
-from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.negotiation import ReceivedTrack, accept_answer, offer_to_receive, received_extension
@@ -87,13 +86,13 @@ class _Session:
             [(item.inbound, item.track) for item in self._received],
             context.counters,
             self._publish,
-            gather_seconds=float(context.configuration[WebRtcConfiguration].webrtc_track_gather_timeout),
+            gather_seconds=float(context.path_configuration.whep_track_gather_timeout),
         )
 
     async def run(self) -> None:
         """Check timeouts until the stream ends; always ends with an exception."""
         loop = self._context.loop
-        deadline = loop.time() + float(self._context.configuration[WebRtcConfiguration].webrtc_handshake_timeout)
+        deadline = loop.time() + float(self._context.path_configuration.whep_handshake_timeout)
         while not self._ended.done():
             await asyncio.wait((self._ended,), timeout=TICK_SECONDS)
             now = loop.time()
