@@ -77,6 +77,14 @@ def test_a_path_that_is_new_in_the_file() -> None:
     assert new == text + "  b:\n    overridePublisher: no\n"
 
 
+def test_the_order_matters_only_for_expressions() -> None:
+    text = "paths:\n  a:\n  ~b:\n  c:\n"
+    for dialect in (LEGACY, POLYCAST, MEDIAMTX):
+        assert edited(ReplacePaths({"c": {}, "~b": {}, "a": {}, "d": {}}), dialect, text) == text + "  d:\n"
+    text = "paths:\n  ~b:\n  ~a:\n"
+    assert edited(ReplacePaths({"~a": {}, "~b": {}}), MEDIAMTX, text) == text, "they are sorted when the file is read"
+
+
 def test_paths_inherit_the_defaults_of_the_file() -> None:
     loaded = load_bytes(b"pathDefaults: {publisherGrace: 1s}\npaths:\n  a:\n", {}, "", MEDIAMTX).configuration
     assert AddPath("b", {}).apply(loaded).paths["b"].publisher_grace == 1

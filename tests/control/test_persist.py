@@ -126,7 +126,9 @@ def test_forms_that_cannot_be_edited_are_refused() -> None:
     with pytest.raises(UneditableError):
         edited(anchored, RemovePath("a"))
     with pytest.raises(UneditableError):
-        edited(b"paths:\n  a:\n  '~b':\n", ReplacePaths({"~b": {}, "a": {}}))
+        edited(b"paths:\n  '~a':\n  '~b':\n", ReplacePaths({"~b": {}, "~a": {}}))
+    with pytest.raises(UneditableError):
+        edited(b"paths:\n  all:\n", ReplacePaths({"~b": {}, "all": {}}))  # would be added behind
 
 
 TEXTS = [

@@ -11,6 +11,7 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.views import View, view_of
 from polycast.config.fields import Field, replace
 from polycast.config.names import ALL_PATHS, loaded_name
+from polycast.config.path_schema import OwnSettings
 from polycast.config.reports import Report, SettingKey, raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.suggest import unknown_key
@@ -107,7 +108,22 @@ def parse_path(
     name: str, values: Mapping[str, Any] | None, view: View, base: PathConfiguration, reading: Reading | None = None
 ) -> PathConfiguration:
     """``base`` with the settings of one path. Rules between keys are not checked here."""
-    return msgspec.structs.replace(base, **parse_fields(values or {}, view, PATHS, name, base=base, reading=reading))
+    return with_settings(base, values or {}, view, name, base, reading)
+
+
+def with_settings(
+    path: PathConfiguration,
+    values: Mapping[str, Any],
+    view: View,
+    name: str,
+    base: PathConfiguration,
+    reading: Reading | None = None,
+) -> PathConfiguration:
+    """``path`` with changed settings; one that is null gets the value in ``base``, the defaults, and follows them."""
+    parsed = parse_fields(values, view, PATHS, name, base=base, reading=reading)
+    known = {key: view.path_accepted[key].name for key in values if key in view.path_accepted}
+    given = {name for key, name in known.items() if values[key] is not None}
+    return msgspec.structs.replace(path, **parsed, given=OwnSettings(path.given - set(known.values()) | given))
 
 
 def parse_configuration(values: Any, reading: Reading) -> Configuration:
@@ -130,10 +146,15 @@ def parse_configuration(values: Any, reading: Reading) -> Configuration:
 def with_new_defaults(
     paths: Mapping[str, PathConfiguration], old: PathConfiguration, changes: Mapping[str, Any]
 ) -> dict[str, PathConfiguration]:
-    """Apply changes of ``pathDefaults``, by Python names, to the paths whose value is that of the ``old`` defaults."""
+    """Apply changes of ``pathDefaults``, by Python names, to the paths that have no value of their own."""
     changed = {}
     for name, path in paths.items():
-        inherited = {key: value for key, value in changes.items() if getattr(path, key) == getattr(old, key)}
+        inherited = {
+            key: value
+            for key, value in changes.items()
+            # Programs make paths without saying which of the values are their own.
+            if key not in path.given and getattr(path, key) == getattr(old, key)
+        }
         changed[name] = msgspec.structs.replace(path, **inherited)
     return changed
 

@@ -73,9 +73,8 @@ def edit_path(
 ) -> Configuration:
     """Change the keys of ``partial`` in the path ``name``. Raises ConfigurationError, also if it does not exist."""
     name, path = _existing(configuration, name)
-    defaults = configuration.path_defaults
-    changes = convert.parse_fields(_map(partial), view_of(dialect), "paths", name, base=defaults)
-    return with_paths(configuration, {**configuration.paths, name: msgspec.structs.replace(path, **changes)}, dialect)
+    changed = convert.with_settings(path, _map(partial), view_of(dialect), name, configuration.path_defaults)
+    return with_paths(configuration, {**configuration.paths, name: changed}, dialect)
 
 
 def replace_path(
@@ -90,7 +89,7 @@ def replace_path(
 def set_path_defaults(
     configuration: Configuration, partial: Mapping[str, Any], dialect: Dialect = LEGACY
 ) -> Configuration:
-    """Change keys of ``pathDefaults``. A path whose value is that of the old defaults gets the new one.
+    """Change keys of ``pathDefaults``. A path without a value of its own gets the new one.
 
     Raises ConfigurationError.
     """

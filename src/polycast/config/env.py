@@ -18,6 +18,7 @@ from polycast.config.dialects.views import View, view_of
 from polycast.config.fields import Field, replace
 from polycast.config.kinds import BOOLEAN
 from polycast.config.names import ALL_PATHS
+from polycast.config.path_schema import OwnSettings
 from polycast.config.reports import SettingKey
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.similar import closest
@@ -170,7 +171,8 @@ class _Prefix:
             )
         self._reading.note(field, field.key, "paths", name)
         value = self._parse(variable, field, ("paths", name, field.key))
-        paths[name] = msgspec.structs.replace(paths.get(name, base), **{field.name: value})
+        path = paths.get(name, base)
+        paths[name] = msgspec.structs.replace(path, **{field.name: value}, given=OwnSettings(path.given | {field.name}))
         self.given[given_path_key(name, field.key, self._reading.dialect.names_of_all)] = variable
         return True
 

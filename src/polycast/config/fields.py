@@ -16,8 +16,8 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.section import Section
 
-_NO_SETTINGS: Final = frozenset({"paths", "sections", "dialect", "pathDefaults"})
-"""Fields of ``Configuration`` that are read in their own ways."""
+_NO_SETTINGS: Final = frozenset({"paths", "sections", "dialect", "pathDefaults", "given"})
+"""Fields of ``Configuration`` and ``PathConfiguration`` that are read in their own ways."""
 
 
 class Field(msgspec.Struct, frozen=True, eq=False):

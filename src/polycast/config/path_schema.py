@@ -19,6 +19,19 @@ from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork
 
 
+class OwnSettings(frozenset[str]):
+    """Python names of settings. All are equal: configurations with the same values are, wherever they come from."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OwnSettings)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(OwnSettings)
+
+
 class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
     """The settings of one entry of ``paths``."""
 
@@ -372,6 +385,9 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(description="Command that runs once when a reader has left, with the variables of runOnRead."),
     ] = ""
     run_on_read_restart: Annotated[bool, LIVE, Meta(description="Restart the runOnRead command when it exits.")] = False
+
+    given: OwnSettings = OwnSettings()
+    """The settings that the entry itself has: new defaults do not change them."""
 
     def broken_rules(self) -> Iterator[ConfigurationError]:
         """Yield an error for each broken rule between settings of a source."""

@@ -21,6 +21,7 @@ from polycast.config.env import key_variable
 from polycast.config.fields import Field
 from polycast.config.files import UnreadableError, decode, digest_of, read_again
 from polycast.config.includes import Included, patterns_of
+from polycast.config.names import is_pattern
 from polycast.config.reports import raise_error
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
@@ -242,17 +243,24 @@ class _Changes:
     def _replaced(self, new: Mapping[str, Mapping[str, Any] | None], dialect: Dialect) -> dict[str, Any]:
         old = self._paths
         names = {name: self._name_in_file(name) or name for name in new}
-        kept = [name for name in old if name in names.values()]
         changes: dict[str, Any] = {name: REMOVED for name in old if name not in names.values()}
-        if kept != [name for name in names.values() if name in old] or list(names.values())[: len(kept)] != kept:
-            # The first expression that matches counts, so the requested order must be kept.
-            raise UneditableError("the paths are in another order in the file")
+        if not self._dialect.sorts_expressions:
+            self._check_order([name for name in names.values() if is_pattern(self._loaded_name(name))])
         for name, values in new.items():
             found = names[name]
             before = old.get(found) or {}
             change = self._of_path(values or {}, dialect, before)
             changes[found] = Patch(_difference(before, change)) if found in old else change
         return changes
+
+    def _check_order(self, expressions: list[str]) -> None:
+        """Raise UneditableError if the new order of the expressions is not possible: new paths come after the old ones.
+
+        The first expression that matches a name counts.
+        """
+        kept = [name for name in self._paths if name in expressions]
+        if expressions[: len(kept)] != kept:
+            raise UneditableError("the regular expressions are in another order in the file")
 
     def _name_in_file(self, name: str) -> str | None:
         wanted = self._loaded_name(name)
@@ -266,7 +274,7 @@ class _Changes:
         return {
             key: field.kind.dump(field.of(path))
             for key, field in self._view.path_fields.items()
-            if field.of(path) != field.of(defaults)
+            if field.name in path.given or field.of(path) != field.of(defaults)
         }
 
 
