@@ -108,6 +108,34 @@ async def test_counters() -> None:
                 assert later[key] >= value, "a counter went back"
 
 
+async def test_what_is_discarded_and_how_long_the_rest_takes() -> None:
+    async with running(paths={"cam": {}}) as server:
+        publisher = await server.publisher("cam")
+        reader = await server.reader("cam")
+        publisher.send_frame(0, rtp(1, key_unit()))
+        publisher.send_frame(0, rtp(2, key_unit(), payload_type=111))
+        publisher.send_frame(0, rtp(2, key_unit()))
+        await reader.packets(2)
+        found = samples(await scrape(server))
+        by_reason = {
+            dict(labels)["reason"]: value
+            for (name, labels), value in found.items()
+            if name == "polycast_path_discarded_packets_total"
+        }
+        assert by_reason == {"slow_reader": 0, "payload_type": 1}
+        path = (("name", "cam"),)
+        assert found["polycast_path_deliveries_total", path] >= 1
+        assert 0 < found["polycast_path_delivery_seconds_total", path] < 30
+        assert 0 < found["polycast_path_delivery_max_seconds", path] < 30
+        assert found["polycast_udp_dropped_datagrams_total", ()] == 0
+        assert found["polycast_cipher_packets_total", ()] == found["polycast_cipher_seconds_total", ()] == 0
+        await publisher.close()
+        await server.until(lambda: server.app.hub.paths["cam"].stream is None)
+        later = samples(await scrape(server))
+        assert ("polycast_path_deliveries_total", path) not in later
+        assert later["polycast_path_discarded_packets_total", (*path, ("reason", "payload_type"))] == 1
+
+
 async def test_openmetrics_where_it_is_asked_for() -> None:
     async with running(paths={"cam": {}}) as server:
         response = await server.metrics.get("/metrics", headers={"Accept": "application/openmetrics-text"})

@@ -12,7 +12,7 @@ import pytest
 
 from polycast.net.coalescing import coalesce_reads, coalescing_of
 from polycast.net.listen import open_udp_socket
-from polycast.net.udp import DRAIN_LIMIT, QUEUE_LIMIT, Address, UdpSocket
+from polycast.net.udp import DRAIN_LIMIT, QUEUE_LIMIT, Address, UdpSocket, drops_of
 
 
 class End:
@@ -157,6 +157,7 @@ async def test_queue_has_a_limit(ends: tuple[End, End], monkeypatch: pytest.Monk
         sender.socket.send_segments(data, 1000, ("127.0.0.1", 9))
     assert sender.socket._queued_bytes <= QUEUE_LIMIT
     assert sender.socket.dropped == 5 * 60
+    assert drops_of(asyncio.get_running_loop()).datagrams == 5 * 60
 
 
 async def test_unreachable_targets_are_ignored(ends: tuple[End, End]) -> None:

@@ -68,7 +68,7 @@ def stream_statistics(path: Path) -> StreamStatistics:
         bytes_received=stream.bytes_received if stream is not None else 0,
         packets_received=sum(track.counters.packets for track in tracks),
         packets_lost=sum(track.counters.lost for track in tracks),
-        bit_rate=stream.rate.bit_rate if stream is not None else 0.0,
+        bit_rate=stream.meter.bit_rate if stream is not None else 0.0,
         ready_since=None if path.ready_since is None else datetime.fromtimestamp(path.ready_since, UTC),
     )
 

@@ -244,7 +244,7 @@ class Application:
         now = asyncio.get_running_loop().time()
         for path in self.hub:
             if path.stream is not None:
-                path.stream.rate.sample(path.stream.bytes_received, now)
+                path.stream.meter.sample(path.stream.bytes_received, now)
 
 
 def _new_command_problems(old: Configuration, new: Configuration) -> list[str]:

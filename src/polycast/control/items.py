@@ -109,7 +109,7 @@ def describe_path(path: Path, traffic: Traffic, forwards: Sequence[ForwardItem])
         forwards=list(forwards),
         ready_since=_moment(since) if since is not None else None,
         uptime=round(max(0.0, time.time() - since), 3) if since is not None else 0.0,
-        bit_rate=round(stream.rate.bit_rate) if stream is not None else 0,
+        bit_rate=round(stream.meter.bit_rate) if stream is not None else 0,
         track_details=[_describe_track(track) for track in stream.tracks] if stream is not None else [],
         bytes_received=counters.bytes_received,
         bytes_sent=counters.bytes_sent,

@@ -68,6 +68,7 @@ def _add(total: Counters, part: Counters) -> None:
     total.packets_received += part.packets_received
     total.packets_sent += part.packets_sent
     total.packets_lost += part.packets_lost
+    total.packets_invalid += part.packets_invalid
     total.packets_dropped += part.packets_dropped
 
 
@@ -76,6 +77,7 @@ def _add_stream(total: Counters, stream: Stream) -> None:
         total.bytes_received += track.counters.bytes
         total.packets_received += track.counters.packets
         total.packets_lost += track.counters.lost
+        total.packets_invalid += track.counters.foreign
 
 
 def _add_reader(total: Counters, reader: Reader, start: tuple[int, int, int]) -> None:

@@ -15,6 +15,7 @@ from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.errors import InvalidPathName, PathError, PathNotConfigured
 from polycast.hub.path import Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
+from polycast.hub.stats import CipherMeter
 from polycast.log import Log
 
 SourceFactory = Callable[[Path], Source | None]
@@ -45,6 +46,8 @@ class Hub:
         self._paths: dict[str, Path] = {}
         self.access = access
         self.observers: list[PathObserver] = []
+        self.cipher_meter = CipherMeter()
+        """What is encrypted for all clients."""
 
     @property
     def paths(self) -> Mapping[str, Path]:

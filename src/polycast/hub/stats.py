@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
 from msgspec import Struct
+
+# Samples of which the longest delay is known: one a second or so, for about a minute.
+_PEAKS: Final = 60
 
 
 class Counters(Struct):
@@ -56,3 +62,56 @@ class RateMeter:
         self.bit_rate = current if self.bit_rate == 0 else (self.bit_rate + current) / 2
         self._bytes = total_bytes
         self._time = now
+
+
+class CipherMeter:
+    """Counts what the encryption of media costs."""
+
+    __slots__ = ("packets", "seconds")
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.seconds = 0.0
+
+    def add(self, packets: int, seconds: float) -> None:
+        """Count packets, and how long it took to encrypt them."""
+        self.packets += packets
+        self.seconds += seconds
+
+
+class StreamMeter(RateMeter):
+    """Measures a stream: its bit rate, and how long its media took through the server."""
+
+    __slots__ = ("_peak", "_peaks", "began", "deliveries", "delivery_seconds")
+
+    def __init__(self, now: float) -> None:
+        super().__init__(now)
+        self.began = 0.0
+        """When the first media was received that has not been sent yet; monotonic seconds; 0 if there is none."""
+        self.deliveries = 0
+        """Batches that all readers got."""
+        self.delivery_seconds = 0.0
+        """How long they took in all, from the read of their first byte until the last reader had them."""
+        self._peak = 0.0
+        self._peaks: deque[float] = deque(maxlen=_PEAKS)
+
+    def on_delivered(self, now: float) -> None:
+        """The last reader got a batch."""
+        if not self.began:  # only descriptions of tracks
+            return
+        delay = now - self.began
+        self.began = 0.0
+        self.deliveries += 1
+        self.delivery_seconds += delay
+        if delay > self._peak:
+            self._peak = delay
+
+    @property
+    def longest_delivery(self) -> float:
+        """The longest delay of the last minute or so, in seconds."""
+        return max(self._peak, *self._peaks, 0.0)
+
+    def sample(self, total_bytes: int, now: float) -> None:
+        super().sample(total_bytes, now)
+        self._peaks.append(self._peak)
+        self._peak = 0.0

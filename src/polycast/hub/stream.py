@@ -7,6 +7,7 @@ sent to every reader in a plain loop of direct calls.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from polycast.codecs.registry import reorders
 from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, PacketRun, Run
 from polycast.hub.live_track import LiveTrack
-from polycast.hub.stats import Counters, RateMeter, Reference
+from polycast.hub.stats import Counters, Reference, StreamMeter
 from polycast.hub.stream_clock import StreamClock
 from polycast.hub.successor import is_compatible
 from polycast.hub.warnings import StreamWarnings
@@ -162,7 +163,7 @@ class Stream:
         """Frames, and changed descriptions, since the last flush."""
         self._wait = _FrameWait(loop, self.flush)
         self._closed = False
-        self.rate = RateMeter(now)
+        self.meter = StreamMeter(now)
 
     @property
     def publishes_packets(self) -> bool:
@@ -202,6 +203,9 @@ class Stream:
             return False
         if track.entries:
             self._collect_entries(track)
+        meter = self.meter
+        if not meter.began:
+            meter.began = now
         if type(received) is FramedRun:
             if now >= track.reports.next_packet_time:
                 self.clock.on_packet(run.track_index, track.position.timestamp, now)
@@ -217,6 +221,8 @@ class Stream:
         placed = track.place(frame, now)
         if placed is None:
             return
+        if not self.meter.began:
+            self.meter.began = now
         if track.entries:
             self._collect_entries(track)
         if self._frame_readers:
@@ -271,6 +277,11 @@ class Stream:
                     frame_reader.deliver_frames(frames)
                 except Exception:
                     self.on_reader_failed(frame_reader)
+            self.meter.on_delivered(time.monotonic())
+        elif runs and self.packet_readers:
+            self.meter.on_delivered(time.monotonic())
+        else:
+            self.meter.began = 0.0
 
     def _collect(self, track: LiveTrack, run: Run, now: float) -> None:
         """Add packets to the next flush."""
@@ -403,7 +414,7 @@ class Stream:
 
         True while a track has no packet, and if pictures are reordered, as the first one is then dropped.
         """
-        if now - self.rate.since > patience:
+        if now - self.meter.since > patience:
             return False
         tracks = [self.tracks[index] for index in track_indexes]
         return any(track.next_sequence is None or reorders(track.track.codec) for track in tracks)

@@ -12,9 +12,10 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from polycast.net.coalescing import coalescing_of
+from polycast.net.loop_local import LoopLocal
 
 Address = tuple[Any, ...]
 """A socket address: (host, port) or (host, port, flow, scope)."""
@@ -42,6 +43,23 @@ _CANNOT_SEGMENT = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.EM
 
 _GRO_SIZE = struct.Struct("=i")
 _ANCILLARY_SIZE = 64
+
+
+class Drops:
+    """What all sockets of a loop could not send."""
+
+    __slots__ = ("datagrams",)
+
+    def __init__(self, _: asyncio.AbstractEventLoop) -> None:
+        self.datagrams = 0
+
+
+_DROPS: Final = LoopLocal("udp_drops", Drops)
+
+
+def drops_of(loop: asyncio.AbstractEventLoop) -> Drops:
+    """Return what all sockets of a loop could not send."""
+    return _DROPS.get(loop)
 
 
 class UdpSocket:
@@ -168,7 +186,9 @@ class UdpSocket:
 
     def _enqueue(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
         if self._queued_bytes + len(data) > QUEUE_LIMIT:
-            self.dropped += -(-len(data) // segment_size)
+            count = -(-len(data) // segment_size)
+            self.dropped += count
+            drops_of(self._loop).datagrams += count
             return
         if not self._queue:
             self._loop.add_writer(self._socket.fileno(), self._on_writable)

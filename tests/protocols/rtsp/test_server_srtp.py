@@ -26,7 +26,7 @@ from tests.protocols.rtsp.support import (
 from tests.protocols.rtsp.test_server_tls import write_certificate
 
 from polycast.hub.batch import MixedBatch, PacketRun
-from polycast.hub.stats import Counters
+from polycast.hub.stats import CipherMeter, Counters
 from polycast.net.outbox import Outbox
 from polycast.protocols.rtsp.secure import LARGEST_GAP, PROFILE, SecureStream, SecureTrack
 from polycast.rtp.header import parse_packet
@@ -309,6 +309,15 @@ def test_another_source_starts_over() -> None:
     assert [session.unprotect(packet)[12:] for packet in found] == [b"a", b"b", b"c", b"d"]
     many = protect(track, *(rtp(1, b"e", ssrc=100 + index) for index in range(100)))
     assert len(many) == MAXIMUM_SOURCES - 2
+
+
+def test_what_encryption_costs_is_counted() -> None:
+    meter = CipherMeter()
+    first, second = SecureStream(2, meter).tracks
+    protect(first, rtp(1, b"a"), rtp(2, b"b"))
+    protect(second, rtp(1, b"c"))
+    assert meter.packets == 3
+    assert 0 < meter.seconds < 60
 
 
 def test_a_batch_is_encrypted_once() -> None:

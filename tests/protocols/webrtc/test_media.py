@@ -93,6 +93,12 @@ async def test_vp8_from_publisher_to_viewer() -> None:
         states = {session.state: session for session in fixture.server.sessions().values()}
         assert states["publish"].packets_received > 40
         assert states["read"].packets_sent > 40
+        meter = fixture.app.hub.cipher_meter
+        assert meter.packets >= states["read"].packets_sent
+        assert 0 < meter.seconds < 60
+        (path_meter,) = [path.stream.meter for path in fixture.app.hub if path.stream is not None]
+        assert path_meter.deliveries > 40
+        assert 0 < path_meter.delivery_seconds / path_meter.deliveries <= path_meter.longest_delivery < 60
 
 
 async def test_h264_from_publisher_to_viewer() -> None:

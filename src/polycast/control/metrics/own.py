@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -12,7 +13,9 @@ from polycast import _version
 from polycast.control.items import PathItem
 from polycast.control.metrics.exposition import Family, Row, Table
 from polycast.control.metrics.sources import Sources
+from polycast.hub.stream import Stream
 from polycast.items import Metric, SessionItem, metrics_of
+from polycast.net.udp import drops_of
 
 
 class Part(NamedTuple):
@@ -32,6 +35,7 @@ def tables(sources: Sources) -> Iterator[Table]:
 def parts(items: Iterable[type[Struct]]) -> Iterator[Part]:
     """Yield all metrics of servers with these items."""
     yield _PATHS
+    yield _DISCARDS
     yield _sessions(items)
     yield from _OTHERS
 
@@ -55,11 +59,19 @@ def _path_rows(sources: Sources) -> Iterator[Row]:
             (path.name,),
             (
                 len(path.readers),
-                path.stream.rate.bit_rate if path.stream is not None else 0,
+                path.stream.meter.bit_rate if path.stream is not None else 0,
                 max(0.0, now - path.ready_since) if path.ready_since is not None else 0,
+                *_deliveries(path.stream),
                 *(getattr(counters, field) for field in _PATH_COUNTERS),
             ),
         )
+
+
+def _deliveries(stream: Stream | None) -> tuple[float | None, ...]:
+    if stream is None:
+        return None, None, None
+    meter = stream.meter
+    return meter.deliveries, meter.delivery_seconds, meter.longest_delivery
 
 
 _PATHS: Final = Part(
@@ -68,9 +80,39 @@ _PATHS: Final = Part(
         Family("polycast_path_readers", "Readers of a path."),
         Family("polycast_path_bit_rate", "Bits per second published."),
         Family("polycast_path_ready_seconds", "Seconds since a path is ready."),
+        Family(
+            "polycast_path_deliveries_total", "Batches of media sent to all readers, since the path is ready.", True
+        ),
+        Family(
+            "polycast_path_delivery_seconds_total",
+            "Time that they took, from the read of their first byte to the last reader.",
+            True,
+        ),
+        Family("polycast_path_delivery_max_seconds", "The longest of these times in the last minute."),
         *(_family("path", metric) for metric in _PATH_COUNTERS.values()),
     ),
     _path_rows,
+)
+
+
+def _discard_rows(sources: Sources) -> Iterator[Row]:
+    for path in sources.paths():
+        counters = sources.traffic.of(path)
+        yield (path.name, "slow_reader"), (counters.packets_dropped,)
+        yield (path.name, "payload_type"), (counters.packets_invalid,)
+
+
+_DISCARDS: Final = Part(
+    ("name", "reason"),
+    [
+        Family(
+            "polycast_path_discarded_packets_total",
+            "Packets that were discarded: a reader was too slow (slow_reader), or they were of another type than "
+            "announced (payload_type).",
+            True,
+        )
+    ],
+    _discard_rows,
 )
 
 
@@ -115,6 +157,15 @@ def _loop(sources: Sources) -> Iterator[Row]:
     yield (), (sources.lag.last, sources.lag.maximum)
 
 
+def _datagrams(_: Sources) -> Iterator[Row]:
+    yield (), (drops_of(asyncio.get_running_loop()).datagrams,)
+
+
+def _cipher(sources: Sources) -> Iterator[Row]:
+    meter = sources.media_server.hub.cipher_meter
+    yield (), (meter.packets, meter.seconds)
+
+
 def _version_row(_: Sources) -> Iterator[Row]:
     yield (_version.__version__,), (1,)
 
@@ -148,6 +199,27 @@ _OTHERS: Final = (
             Family("polycast_event_loop_lag_max_seconds", "The longest lag of the last minute."),
         ],
         _loop,
+    ),
+    Part(
+        (),
+        [
+            Family(
+                "polycast_udp_dropped_datagrams_total",
+                "Datagrams that were not sent because the system took no more and the queue was full.",
+                True,
+            )
+        ],
+        _datagrams,
+    ),
+    Part(
+        (),
+        [
+            Family(
+                "polycast_cipher_packets_total", "Packets of media that were encrypted, except within TLS.", True
+            ),
+            Family("polycast_cipher_seconds_total", "Time that their encryption took.", True),
+        ],
+        _cipher,
     ),
     Part(("version",), [Family("polycast_info", "Which version runs.")], _version_row),
 )

@@ -376,7 +376,7 @@ class Connection(ServerConnection, Publisher):
         self.weight = 1
         if stream is not None:
             if self._reader is not None:
-                self.outbox.set_bit_rate(stream.rate.bit_rate, self.server.queue_minimum)
+                self.outbox.set_bit_rate(stream.meter.bit_rate, self.server.queue_minimum)
                 self._check_key_frame(self._reader, now)
             else:
                 self.weight += len(stream.readers)

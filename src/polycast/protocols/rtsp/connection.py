@@ -235,7 +235,7 @@ class Connection(ServerConnection):
             if media.receiver is not None:
                 self.weight += len(media.receiver.stream.readers)
         elif media is not None and media.reader is not None:
-            self.outbox.set_bit_rate(media.stream.rate.bit_rate, self.server.queue_minimum)
+            self.outbox.set_bit_rate(media.stream.meter.bit_rate, self.server.queue_minimum)
         if self._tunnel is not None:
             self._tunnel.tick(now)
         self._handle(self._engine.handle_timeout(now), now)

@@ -15,6 +15,7 @@ from typing import Any
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import PacketBatch
+from polycast.hub.stats import CipherMeter
 from polycast.hub.stream import Stream
 from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.timebase import WallTime, wall_time_to_ntp
@@ -54,7 +55,8 @@ class SecureTrack:
     readers all the time or not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, meter: CipherMeter | None = None) -> None:
+        self._meter = meter or CipherMeter()
         self.key = MasterKey(secrets.token_bytes(PROFILE.key_size), secrets.token_bytes(PROFILE.salt_size))
         self._sender = SrtpSender(PROFILE, self.key)
         self._places: dict[int, tuple[int, int]] = {}
@@ -80,6 +82,7 @@ class SecureTrack:
         """Return the SRTP packets of the track in a batch, by the identity of its packets, in order."""
         protect, places = self._sender.protect, self._places
         found: dict[int, bytes] = {}
+        began = time.perf_counter()
         for run in batch.runs:
             if run.track_index != track_index:
                 continue
@@ -93,6 +96,7 @@ class SecureTrack:
                 places[ssrc] = packet.sequence, index
                 header = data[:2] + (index & 0xFFFF).to_bytes(2, "big") + data[4:size]
                 found[id(packet)] = protect(header, data[size:], ssrc, index)
+        self._meter.add(len(found), time.perf_counter() - began)
         return found
 
     def protect_report(self, report: bytes) -> bytes:
@@ -118,8 +122,8 @@ class SecureTrack:
 class SecureStream:
     """The keys of a stream for its readers, or those of one session for its publisher."""
 
-    def __init__(self, count: int) -> None:
-        self.tracks = tuple(SecureTrack() for _ in range(count))
+    def __init__(self, count: int, meter: CipherMeter | None = None) -> None:
+        self.tracks = tuple(SecureTrack(meter) for _ in range(count))
 
     def messages(self, stream: Stream) -> Sequence[str]:
         """Return the MIKEY message in base64 of each track."""
@@ -165,8 +169,9 @@ class SecureStreams:
     What is needed for SRTP is reached through this object, since the package for its ciphers is optional.
     """
 
-    def __init__(self, *, is_advertised: bool) -> None:
+    def __init__(self, meter: CipherMeter, *, is_advertised: bool) -> None:
         """``is_advertised``: session descriptions offer SRTP."""
+        self._meter = meter
         self.is_advertised = is_advertised
         self._streams: weakref.WeakKeyDictionary[Stream, SecureStream] = weakref.WeakKeyDictionary()
 
@@ -174,7 +179,7 @@ class SecureStreams:
         """Return the keys of a stream."""
         secure = self._streams.get(stream)
         if secure is None:
-            secure = self._streams[stream] = SecureStream(len(stream.tracks))
+            secure = self._streams[stream] = SecureStream(len(stream.tracks), self._meter)
         return secure
 
     def make(self, count: int) -> SecureStream:

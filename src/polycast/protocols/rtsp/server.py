@@ -182,7 +182,7 @@ class RtspsServer(RtspServer):
             return None
         from polycast.protocols.rtsp.secure import SecureStreams
 
-        return SecureStreams(is_advertised=bool(self._srtp_protocols()))
+        return SecureStreams(self.context.hub.cipher_meter, is_advertised=bool(self._srtp_protocols()))
 
     def _srtp_protocols(self) -> frozenset[Protocol]:
         """Return the transports that are allowed with SRTP only."""

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from polycast.errors import RemoteProtocolError
+from polycast.hub.stats import CipherMeter
 from polycast.net.dtls import DtlsConnection, DtlsError, DtlsIdentity, DtlsState
 from polycast.net.udp import Address
 from polycast.protocols.webrtc.media_socket import MediaSocket
@@ -59,6 +60,7 @@ class Peer:
         self, identity: DtlsIdentity, fingerprint: tuple[str, bytes], owner: PeerOwner, *, is_dtls_client: bool
     ) -> None:
         self._owner = owner
+        self.cipher_meter = CipherMeter()
         self._dtls = DtlsConnection(identity, fingerprint, is_client=is_dtls_client)
         self._handshake_datagrams = 0
         self.state = PeerState.WAITING

@@ -151,6 +151,7 @@ class Session:
         now = server.now()
         self._deadline = now + server.handshake_timeout
         self.peer = LitePeer(server.identity, offer, make_credentials(secrets.token_bytes), self, now)
+        self.peer.cipher_meter = server.context.hub.cipher_meter
         self._is_closed = False
 
     def describe(self, medias: Sequence[LocalMedia]) -> bytes:
@@ -369,7 +370,7 @@ class ViewerSession(Session):
         self.viewer.tick(now)
         socket = self.peer.socket
         if socket is not None and socket.outbox is not None:
-            socket.outbox.set_bit_rate(self._stream.rate.bit_rate, self._server.queue_minimum)
+            socket.outbox.set_bit_rate(self._stream.meter.bit_rate, self._server.queue_minimum)
         if not self._has_warned and any(track.outgoing.has_reordering for track in self._tracks):
             self._has_warned = True
             if self._server.transcodes_video and not self._knows_reordering:

@@ -174,7 +174,9 @@ class Viewer(FrameReader):
         sender, socket = peer.sender, peer.socket
         if sender is None or socket is None:
             return
+        began = time.perf_counter()
         sender.protect_all(plan.sealings)
+        peer.cipher_meter.add(len(plan.sealings), time.perf_counter() - began)
         size = 0
         for data, segment_size in plan.calls:
             socket.send_segments(data, segment_size, peer.address)
