@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -115,7 +115,27 @@ def fields_of(struct: type[msgspec.Struct], change: Change | None = None) -> dic
     """
     infos = [info for info in msgspec.structs.fields(struct) if info.encode_name not in _NO_SETTINGS]
     section = struct if issubclass(struct, Section) else None
-    return {info.encode_name: _field(info, change, section) for info in infos}
+    fields = {info.encode_name: _field(info, change, section) for info in infos}
+    return {field.key: field for field in _in_order(infos, fields)}
+
+
+def _in_order(infos: Sequence[msgspec.structs.FieldInfo], fields: Mapping[str, Field]) -> Iterator[Field]:
+    """Yield the fields section by section; those of a base class may belong behind others (`Heading.after`)."""
+    sections: dict[str, list[Field]] = {}
+    following: dict[str, str] = {}
+    title = ""
+    for info in infos:
+        heading = next((mark for mark in metadata_of(info) if isinstance(mark, Heading)), None)
+        if heading is not None:
+            title = heading.title
+            if heading.after:
+                following[heading.after] = title
+        sections.setdefault(title, []).append(fields[info.encode_name])
+    for title, members in sections.items():
+        if title not in following.values():
+            yield from members
+            if title in following:
+                yield from sections[following[title]]
 
 
 def _field(info: msgspec.structs.FieldInfo, change: Change | None, section: type[Section] | None) -> Field:

@@ -34,6 +34,8 @@ class Heading(Struct, frozen=True):
     """The key is the first of a section of the documents."""
 
     title: str
+    after: str = ""
+    """The title of the section that it follows; empty: it stays where it is."""
 
 
 class Mark(Struct, frozen=True):

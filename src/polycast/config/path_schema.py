@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from polycast.config.camera_schema import CameraConfiguration
 from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
 from polycast.config.kinds import CREDENTIAL, SOURCE, URL
@@ -32,7 +33,7 @@ class OwnSettings(frozenset[str]):
         return hash(OwnSettings)
 
 
-class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
+class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
     """The settings of one entry of ``paths``."""
 
     source: Annotated[
@@ -245,19 +246,6 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = False
 
-    rpi_camera_cam_id: Annotated[
-        int, Heading("Raspberry Pi Camera"), Meta(description="Number of the camera on boards with more than one.")
-    ] = 0
-    rpi_camera_width: Annotated[int, Meta(description="Width of the picture, in pixels.")] = 1280
-    rpi_camera_height: Annotated[int, Meta(description="Height of the picture, in pixels.")] = 720
-    rpi_camera_fps: Annotated[int, Meta(description="Frames per second.")] = 30
-    rpi_camera_idr_period: Annotated[int, Meta(description="Number of frames from one key frame to the next.")] = 60
-    rpi_camera_bitrate: Annotated[int, Meta(description="Bit rate, in bits per second.")] = 1_000_000
-    rpi_camera_h264_profile: Annotated[
-        str, Meta(description="H264 profile: baseline, main, high, or auto (the encoder's choice).")
-    ] = "main"
-    rpi_camera_h264_level: Annotated[str, Meta(description="H264 level: 4.0, 4.1 or 4.2.")] = "4.1"
-
     publish_user: Annotated[
         str,
         CREDENTIAL,
@@ -392,6 +380,8 @@ class PathConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def broken_rules(self) -> Iterator[ConfigurationError]:
         """Yield an error for each broken rule between settings of a source."""
         yield from range_errors(self.rtsp_range_type, self.rtsp_range_start)
+        if "rpiCamera" in self.sources:
+            yield from self.broken_rules_of_camera()
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import stat
 import subprocess
@@ -15,11 +16,16 @@ from tests.protocols.rtsp.support import Fixture, running
 from tests.protocols.sources.test_supervision import Frames
 
 from polycast.codecs.nal import join_annexb
+from polycast.config import from_mapping
+from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.path_schema import PathConfiguration
+from polycast.errors import RemoteProtocolError
 from polycast.hub.path import PathObserver
 from polycast.protocols.rpicamera import source
 from polycast.protocols.rpicamera.access_units import AccessUnitReader
-from polycast.protocols.rpicamera.source import CameraClock, arguments
+from polycast.protocols.rpicamera.images import ImageReader
+from polycast.protocols.rpicamera.options import arguments
+from polycast.protocols.rpicamera.source import CameraClock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the camera is a Linux one")
 
@@ -122,6 +128,126 @@ def test_defaults() -> None:
     options = dict(itertools.pairwise(given))
     assert (options["--width"], options["--height"], options["--framerate"]) == ("1280", "720", "30")
     assert (options["--bitrate"], options["--profile"], options["--level"]) == ("1000000", "main", "4")
+
+
+def options_of(**settings: Any) -> dict[str, str]:
+    """Return the options for settings as they are in a file, by name; a switch has the next option as value."""
+    configuration = from_mapping({"paths": {"cam": {"source": "rpiCamera", **settings}}}, MEDIAMTX)
+    return dict(itertools.pairwise([*arguments(configuration.paths["cam"]), ""]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"rpiCameraBrightness": -0.5}, {"--brightness": "-0.5"}),
+        ({"rpiCameraContrast": 0, "rpiCameraSaturation": 1.5}, {"--contrast": "0", "--saturation": "1.5"}),
+        ({"rpiCameraSharpness": "2"}, {"--sharpness": "2"}),
+        ({"rpiCameraExposure": "short"}, {"--exposure": "sport"}),
+        ({"rpiCameraExposure": "long"}, {"--exposure": "long"}),
+        ({"rpiCameraAWB": "cloudy"}, {"--awb": "cloudy"}),
+        ({"rpiCameraAWBGains": [1.5, 2]}, {"--awbgains": "1.5,2"}),
+        ({"rpiCameraDenoise": "cdn_hq"}, {"--denoise": "cdn_hq"}),
+        ({"rpiCameraShutter": 10000}, {"--shutter": "10000"}),
+        ({"rpiCameraMetering": "matrix"}, {"--metering": "average"}),
+        ({"rpiCameraGain": 2.5, "rpiCameraEV": -3}, {"--gain": "2.5", "--ev": "-3"}),
+        ({"rpiCameraROI": "0.25, 0.25,0.5,0.5"}, {"--roi": "0.25,0.25,0.5,0.5"}),
+        ({"rpiCameraTuningFile": "imx708_noir.json"}, {"--tuning-file": "imx708_noir.json"}),
+        ({"rpiCameraMode": "2304:1296:10:P"}, {"--mode": "2304:1296:10:P"}),
+        ({"rpiCameraFPS": 29.97}, {"--framerate": "29.97"}),
+        ({"rpiCameraAfMode": "auto", "rpiCameraAfRange": "macro"}, {"--autofocus-mode": "auto"}),
+        ({"rpiCameraAfRange": "macro", "rpiCameraAfSpeed": "fast"}, {"--autofocus-range": "macro"}),
+        ({"rpiCameraAfSpeed": "fast"}, {"--autofocus-speed": "fast"}),
+        ({"rpiCameraAfMode": "manual"}, {"--autofocus-mode": "manual", "--lens-position": "0"}),
+        ({"rpiCameraAfMode": "manual", "rpiCameraLensPosition": 2.5}, {"--lens-position": "2.5"}),
+        ({"rpiCameraAfWindow": "0,0,0.5,1"}, {"--autofocus-window": "0,0,0.5,1"}),
+        ({"rpiCameraFlickerPeriod": 8333}, {"--flicker-period": "8333"}),
+        ({"rpiCameraCodec": "hardwareH264"}, {"--codec": "h264"}),
+        (
+            {"rpiCameraCodec": "softwareH264", "rpiCameraH264Profile": "high"},
+            {"--codec": "libav", "--libav-video-codec": "libx264", "--libav-format": "h264", "--profile": "high"},
+        ),
+        (
+            {"rpiCameraCodec": "mjpeg", "rpiCameraMJPEGQuality": 80, "rpiCameraWidth": 640, "rpiCameraHeight": 480},
+            {"--codec": "mjpeg", "--quality": "80"},
+        ),
+        ({"rpiCameraJPEGQuality": 70}, {}),
+    ],
+)
+def test_each_setting_has_its_option(settings: dict[str, Any], expected: dict[str, str]) -> None:
+    options = options_of(**settings)
+    assert {name: options.get(name) for name in expected} == expected
+
+
+def test_what_is_not_changed_is_not_passed_on() -> None:
+    """Older versions of the program lack some options."""
+    assert set(options_of()) - {"-", "0", "30"} == {
+        *("--camera", "--width", "--height", "--framerate", "--denoise", "--intra", "--bitrate", "--level", "--codec"),
+        *("--timeout", "--output", "--inline", "--flush", "--nopreview"),
+        *("1920", "1080", "off", "60", "5000000", "4.1", "h264"),
+    }
+
+
+@pytest.mark.parametrize(("key", "option"), [("HFlip", "--hflip"), ("VFlip", "--vflip"), ("HDR", "--hdr")])
+def test_switches(key: str, option: str) -> None:
+    assert option in options_of(**{f"rpiCamera{key}": True})
+    assert option not in options_of()
+
+
+async def test_a_text_in_the_picture(program: FilePath, tmp_path: FilePath) -> None:
+    write(
+        program,
+        'while [ "$1" != --post-process-file ]; do shift; done\n'
+        f"cp $2 {tmp_path}/overlay; echo $2 > {tmp_path}/name; cat {tmp_path}/recording; exec sleep 60",
+    )
+    settings = {"rpiCameraTextOverlayEnable": True, "rpiCameraTextOverlay": '%H:%M "front"'}
+    async with running(paths={"cam": {"source": "rpiCamera", **settings}}) as app:
+        await app.until(lambda: app.path("cam").stream is not None)
+        assert json.loads((tmp_path / "overlay").read_text())["annotate_cv"]["text"] == '%H:%M "front"'
+    assert not FilePath((tmp_path / "name").read_text().strip()).exists()
+
+
+async def test_a_second_stream_is_refused(program: FilePath) -> None:
+    async with running(paths={"cam": {"source": "rpiCamera", "rpiCameraSecondary": True, **QUICK}}) as app:
+        await app.log.wait("failed: rpiCameraSecondary: rpicam-vid has only one stream")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Ten JPEG images of FFmpeg, one after the other."""
+    tools.require("ffmpeg")
+    file = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25", "-frames:v", "10")
+    options = ("-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-f", "mjpeg", str(file))
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-nostdin", *picture, *options], check=True)
+    return file.read_bytes()
+
+
+async def test_images_of_the_camera(program: FilePath, tmp_path: FilePath, images: bytes) -> None:
+    (tmp_path / "recording").write_bytes(images)
+    settings = {"rpiCameraCodec": "mjpeg", "rpiCameraWidth": 160, "rpiCameraHeight": 120}
+    paths = {"cam": {"source": "rpiCamera", "sourceOnDemand": True, **settings, **QUICK}}
+    async with running(paths=paths) as app:
+        recorder = Recorder(app)
+        await app.reader("cam")
+        await app.until(lambda: len(recorder.frames.frames) == 10)
+        assert app.log.find(r"\[rpicamera source\] ready: 1 track \(MJPEG\)")
+        frames = [frame for _, frame in recorder.frames.frames]
+        assert b"".join(unit for frame in frames for unit in frame.units) == images
+        assert all(frame.key for frame in frames)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+def test_images_in_pieces_of_any_size(images: bytes, size: int) -> None:
+    reader = ImageReader()
+    found = [image for start in range(0, len(images), size) for image in reader.receive(images[start:][:size])]
+    assert len(found) == 10
+    assert b"".join(unit for image in found for unit in image) == images
+
+
+@pytest.mark.parametrize("data", [b"x", b"\xffx", b"\xff\xd8a\xff\xd9x", b"x\xff\xd9"])
+def test_bytes_that_are_no_images(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="not JPEG images"):
+        ImageReader().receive(data)
 
 
 async def test_its_errors_are_shown(program: FilePath, tmp_path: FilePath) -> None:

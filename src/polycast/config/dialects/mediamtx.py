@@ -51,6 +51,7 @@ MEDIAMTX: Final = Dialect(
         "rpiCameraHeight": 1080,
         "rpiCameraBitrate": 5_000_000,
         "rpiCameraH264Profile": "auto",
+        "rpiCameraTextOverlay": "%Y-%m-%d %H:%M:%S - MediaMTX",
     },
     deprecated={
         **FORMER_NAMES,
@@ -65,6 +66,7 @@ MEDIAMTX: Final = Dialect(
         **FORMER_NAMES_OF_PATH,
         "rpiCameraHardwareH264Profile": Deprecated("rpiCameraH264Profile"),
         "rpiCameraHardwareH264Level": Deprecated("rpiCameraH264Level"),
+        "rpiCameraJPEGQuality": Deprecated("rpiCameraMJPEGQuality"),
     },
     replaced={
         "webrtcICEServers": "webrtcICEServers2",

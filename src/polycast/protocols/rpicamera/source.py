@@ -1,4 +1,4 @@
-"""The camera of a Raspberry Pi: the system's ``rpicam-vid`` as a helper process that writes H264 to a pipe."""
+"""The camera of a Raspberry Pi: the system's ``rpicam-vid`` as a helper process that writes H264 or JPEG to a pipe."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import ClassVar, Final
 
 from polycast.codecs import h264
 from polycast.config.path_schema import PathConfiguration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
-from polycast.media.codec import H264
+from polycast.media.codec import H264, MJPEG, VideoCodec
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rpicamera.access_units import AccessUnit, AccessUnitReader
+from polycast.protocols.rpicamera.images import ImageReader
+from polycast.protocols.rpicamera.options import arguments, overlay
 
 PROGRAMS: Final = ("rpicam-vid", "libcamera-vid")
 """Names of the program, the current one first: Raspberry Pi OS renamed it with Debian 12."""
@@ -45,8 +49,8 @@ _SMOOTHING: Final = 16
 class CameraClock:
     """Derives the times of pictures from their arrival: even steps that follow the clock."""
 
-    def __init__(self, frame_rate: int) -> None:
-        self._step = H264().clock_rate / max(1, frame_rate)
+    def __init__(self, frame_rate: float) -> None:
+        self._step = H264().clock_rate / frame_rate
         self._start: float | None = None
         self._last = 0.0
 
@@ -63,26 +67,24 @@ class CameraClock:
         return round(self._last)
 
 
-def arguments(configuration: PathConfiguration) -> list[str]:
-    """Return the options of the program for the settings of a path."""
-    options: dict[str, str | int] = {
-        "camera": configuration.rpi_camera_cam_id,
-        "width": configuration.rpi_camera_width,
-        "height": configuration.rpi_camera_height,
-        "framerate": configuration.rpi_camera_fps,
-        "intra": configuration.rpi_camera_idr_period,
-        "bitrate": configuration.rpi_camera_bitrate,
-        "profile": configuration.rpi_camera_h264_profile,
-        # The program says 4 for 4.0.
-        "level": configuration.rpi_camera_h264_level.removesuffix(".0"),
-        "codec": "h264",
-        "timeout": 0,
-        "output": "-",
-    }
-    if configuration.rpi_camera_h264_profile == "auto":
-        del options["profile"]  # the encoder's own choice
-    pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return [*pairs, "--inline", "--flush", "--nopreview"]
+@contextlib.asynccontextmanager
+async def _overlay_file(configuration: PathConfiguration) -> AsyncIterator[str]:
+    """Yield the name of a temporary file that describes the text in the picture; empty without a text."""
+    if not configuration.rpi_camera_text_overlay_enable:
+        yield ""
+        return
+    name = await asyncio.to_thread(_write_temporary, overlay(configuration.rpi_camera_text_overlay))
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(OSError):
+            await asyncio.shield(asyncio.to_thread(os.unlink, name))
+
+
+def _write_temporary(text: str) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="polycast-", suffix=".json", delete=False) as file:
+        file.write(text)
+    return file.name
 
 
 def _find_program() -> str | None:
@@ -101,20 +103,24 @@ class RpiCameraPuller(Puller):
             raise PullError(
                 f"neither {PROGRAMS[0]} nor {PROGRAMS[1]} is installed; on a Raspberry Pi: apt install rpicam-apps"
             )
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *arguments(context.path_configuration),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=os.name == "posix",
-        )
-        run = _Run(context, process)
-        try:
-            await run.pictures()
-            raise PullError(await run.describe_end())
-        finally:
-            await asyncio.shield(run.end())
+        settings = context.path_configuration
+        if settings.rpi_camera_secondary:
+            raise PullError(f"rpiCameraSecondary: {PROGRAMS[0]} has only one stream")
+        async with _overlay_file(settings) as overlay_file:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *arguments(settings, overlay_file),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=os.name == "posix",
+            )
+            run = _Run(context, process)
+            try:
+                await run.pictures()
+                raise PullError(await run.describe_end())
+            finally:
+                await asyncio.shield(run.end())
 
 
 class _Run:
@@ -124,7 +130,7 @@ class _Run:
         self._context = context
         self._process = process
         self._clock = CameraClock(context.path_configuration.rpi_camera_fps)
-        self._codec = H264()
+        self._codec: VideoCodec = MJPEG() if context.path_configuration.rpi_camera_codec == "mjpeg" else H264()
         self._stream: Stream | None = None
         self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
         self._messages = context.loop.create_task(self._read_messages())
@@ -134,7 +140,7 @@ class _Run:
         pipe = self._process.stdout
         if pipe is None:
             return
-        reader = AccessUnitReader()
+        reader = ImageReader() if isinstance(self._codec, MJPEG) else AccessUnitReader()
         longest = self._context.read_timeout
         try:
             while True:
@@ -157,13 +163,16 @@ class _Run:
     def _write(self, units_of_pictures: list[AccessUnit]) -> None:
         now = self._context.loop.time()
         for units in units_of_pictures:
-            self._codec = h264.updated(self._codec, units)
+            codec = self._codec
+            if isinstance(codec, H264):
+                codec = self._codec = h264.updated(codec, units)
             if self._stream is None:
-                if not (self._codec.sps and self._codec.pps):
+                if isinstance(codec, H264) and not (codec.sps and codec.pps):
                     continue
-                self._stream = self._context.publish((Track(0, self._codec),), False)
+                self._stream = self._context.publish((Track(0, codec),), False)
             time = self._clock.time_of(now)
-            self._stream.publish_frame(0, Frame(units, time, time, key=h264.is_key(units)), now)
+            is_key = not isinstance(codec, H264) or h264.is_key(units)
+            self._stream.publish_frame(0, Frame(units, time, time, key=is_key), now)
             self._context.counters.packets_received += 1
         if self._stream is not None and units_of_pictures:
             self._stream.end_of_read()
