@@ -13,9 +13,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from tests import tally
-from tests.control.support import Server, running
+from tests.control.support import BASE, Server, running, serving
 from tests.tally.clients import TallyPusher
 from tests.tally.configuration import TallyConfiguration, TallyMode
 
@@ -23,7 +24,8 @@ import polycast
 from polycast.app.openapi_document import document
 from polycast.cli.preflight import preflight
 from polycast.cli.serve import demo_addresses
-from polycast.config import changed_keys, from_mapping, load_bytes, to_jsonable, update
+from polycast.config import LoadedConfiguration, changed_keys, from_mapping, load_bytes, to_jsonable, update
+from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.config.document import configuration_markdown, configuration_schema, polycast_yml
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.protocols import registry
@@ -120,6 +122,26 @@ async def test_its_sessions_are_in_the_api_and_the_metrics_and_can_be_kicked() -
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
     assert "/v1/tallysessions/kick/{id}" in document()["paths"]
+
+
+async def test_its_metrics_are_those_of_mediamtx_in_that_dialect() -> None:
+    configuration = msgspec.structs.replace(from_mapping({**BASE, **ADDRESSES}), dialect=MEDIAMTX.name)
+    async with serving(LoadedConfiguration(configuration, None, [], frozenset())) as server:
+
+        async def lines(query: str) -> list[str]:
+            text = (await server.metrics.get(f"/metrics{query}")).text
+            return [line for line in text.splitlines() if line.startswith("tally_")]
+
+        names = ("tally_sessions", "tally_sessions_inbound_bytes", "tally_sessions_lines_counted")
+        assert await lines("") == await lines("?type=tally_sessions") == [f"{name} 0" for name in names]
+        _, writer, _ = await line(server, b"cam\n")
+        (session,) = (await server.get("/v3/tallysessions/list"))["items"]
+        identifier, address = session["id"], session["remoteAddr"]
+        labels = f'{{id="{identifier}",path="cam",remoteAddr="{address}",state="publish"}}'
+        expected = [f"{name}{labels} {value}" for name, value in zip(names, (1, 4, 1), strict=True)]
+        assert await lines("") == await lines(f"?tally_session={identifier}") == expected
+        assert await lines("?rtsp_session=x") == await lines("?type=rtsp_sessions") == []
+        writer.close()
 
 
 async def test_it_listens_over_udp_as_well() -> None:

@@ -8,7 +8,6 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -17,6 +16,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import Server, running_file
 from tests.support.rtp import key_unit, rtp
+
+from polycast.control.v3.items import fields_of, types_of_collections
+from polycast.protocols.base import ServerKind
+from polycast.protocols.registry import server_kinds
 
 BYTES = ("inbound_bytes", "outbound_bytes")
 FORMER_BYTES = ("bytes_received", "bytes_sent")
@@ -286,9 +289,10 @@ async def test_muxers_and_their_viewers(tmp_path: Path) -> None:
     assert 'paths_readers{name="cam",readerType="hlsSession",state="ready"} 1\n' in text
 
 
-def test_every_collection_of_api_v3_has_metrics() -> None:
-    from polycast.protocols.registry import server_kinds
-
-    for kind in server_kinds():
-        collections: list[Any] = [kind.collection, kind.connections, kind.viewers]
-        assert {block.collection for block in kind.blocks} == set(filter(None, collections)), kind.name
+@pytest.mark.parametrize("kind", server_kinds(), ids=lambda kind: kind.name)
+def test_every_collection_of_api_v3_has_metrics(kind: ServerKind) -> None:
+    types = types_of_collections(kind.collection, kind.item, kind.v3, kind.connections, kind.viewers)
+    assert {block.collection for block in kind.blocks} == set(types)
+    for block in kind.blocks:
+        named = {*block.labels.values(), block.key, *(column.field for column in (*block.columns, *block.former))}
+        assert named <= fields_of(*types[block.collection]), block.name

@@ -6,12 +6,13 @@ TCP clients send lines; the first one names a path. Datagrams are counted as wel
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from tests.tally.configuration import TallyConfiguration
 from tests.tally.item import TallyItem
 
 from polycast.config.declarations import DestinationKind, SourceKind
+from polycast.items import STATED, Column, MetricBlock
 from polycast.protocols.base import Address, Destination, Listener, Protocol, Pull, PushKind, ServerKind
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def _open_push(destination: Destination) -> Callable[[Log], Pusher]:
     return lambda log: pusher(destination.url)
 
 
+class TallyFields(TypedDict):
+    """What API v3 says of a session in addition."""
+
+    linesCounted: int
+
+
+def _fields(item: TallyItem) -> TallyFields:
+    return {"linesCounted": item.lines_counted}
+
+
 PROTOCOL = Protocol(
     name="Tally",
     configuration=TallyConfiguration,
@@ -54,6 +65,16 @@ PROTOCOL = Protocol(
             name="Tally",
             collection="tallysessions",
             metric="tally_sessions",
+            v3=_fields,
+            blocks=(
+                MetricBlock(
+                    title="Tally sessions",
+                    name="tally_sessions",
+                    collection="tallysessions",
+                    labels=STATED,
+                    columns=(Column("inboundBytes", "Bytes received"), Column("linesCounted", "Lines counted")),
+                ),
+            ),
             is_enabled=lambda configuration: not configuration[TallyConfiguration].tally_disable,
             load=_load_server,
             listeners=(
