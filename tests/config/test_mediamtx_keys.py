@@ -129,8 +129,11 @@ def test_types_of_settings_of_a_path(key: str, default: Any) -> None:
     [
         ("playback: yes\n", "line 1: 'playback' has no effect: this version does not support it: there is no playback"),
         ("srtAddress: :9000\n", "line 1: 'srtAddress' has no effect: "),
-        ("paths: {a: {record: yes}}\n", "line 1: 'record' has no effect: this version does not support it: nothing is"),
-        ("pathDefaults: {record: true, recordPath: /x/%path/%s}\n", "line 1: 'record' has no effect: "),
+        ("record: yes\n", "line 1: 'record' has no effect: this version does not support it: nothing is recorded;"),
+        (
+            "pathDefaults: {alwaysAvailable: yes, alwaysAvailableFile: a}\n",
+            "line 1: 'alwaysAvailable' has no effect: ",
+        ),
         ("paths:\n  a:\n    alwaysAvailable: yes\n", "line 3: 'alwaysAvailable' has no effect: "),
     ],
 )
@@ -139,7 +142,7 @@ def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:
     assert text.startswith(warning)
 
 
-@pytest.mark.parametrize("content", ["srt: no\n", "moq: false\n", "paths: {a: {record: off, recordPath: /x/%path}}\n"])
+@pytest.mark.parametrize("content", ["srt: no\n", "moq: false\n", "paths: {a: {moqTransport: x}}\n"])
 def test_what_changes_nothing_is_not_mentioned(content: str) -> None:
     assert loaded(content).warnings == []
 

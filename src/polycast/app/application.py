@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from polycast._version import __version__
 from polycast.app.prepare import asks_other_servers, import_for, load_pages
@@ -28,6 +28,7 @@ from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import server_kinds
 from polycast.protocols.rtsp import RTSP
 from polycast.protocols.sources import make_source
+from polycast.record.recorder import Recorder
 from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ LOG_KEYS = frozenset({"logLevel", "logDestinations", "logStructured", "logFile",
 
 # Seconds between two samples of the streams' bit rates.
 RATE_SAMPLE_SECONDS = 1.0
+
+
+class _Given(NamedTuple):
+    """What the application was started with."""
+
+    loaded: LoadedConfiguration
+    demo_path: str | None
 
 
 class Application:
@@ -56,11 +64,10 @@ class Application:
     ) -> None:
         """``loader`` reloads the configuration when its file changes; by default, it only reads the file."""
         loop = asyncio.get_running_loop()
-        self._loaded = loaded
+        self._given = _Given(loaded, demo_path)
         self.log = log if log is not None else Log()
         self.settings = Settings(loaded, self._apply, self.log, loader)
         self._log_output = log_output
-        self._demo_path = demo_path
         self._http_client = HttpClient()
         access = AccessControl(self.configuration, authenticate, fetch=self._http_client.fetch, log=self.log)
         self._source_settings = SourceSettings(loop, lambda: self.configuration)
@@ -79,7 +86,8 @@ class Application:
             configuration=lambda: self.configuration,
         )
         self.forwarding = Forwarding()
-        self.hub.observers += (self._hooks, self.forwarding)
+        self.recorder = Recorder(loop, self.log, self.hub.observers, lambda: self.configuration)
+        self.hub.observers += (self._hooks, self.recorder, self.forwarding)
         self._servers = Servers(server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
@@ -119,10 +127,10 @@ class Application:
         """Start everything. Raises StartError, after stopping what was started."""
         await self._configure_log(self.configuration)
         self.log.info("polycast v%s", __version__)
-        if self._loaded.source_path is not None:
-            self.log.info("configuration loaded from %s%s", self._loaded.source_path, self._dialect_in_words())
+        if self._given.loaded.source_path is not None:
+            self.log.info("configuration loaded from %s%s", self._given.loaded.source_path, self._dialect_in_words())
         problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
-        for warning in (*self._loaded.warnings, *problems):
+        for warning in (*self._given.loaded.warnings, *problems):
             self.log.warning("%s", warning)
         try:
             await asyncio.to_thread(import_for, self.configuration)
@@ -132,6 +140,7 @@ class Application:
             await self._servers.start(self.configuration)
             await self._start_control()
             self._hooks.open()
+            self.recorder.cleaner.start()
         except BaseException:
             await self.stop("the server could not be started")
             raise
@@ -140,7 +149,7 @@ class Application:
 
     def _dialect_in_words(self) -> str:
         """Return the dialect of the file for the log, if neither its name nor the default tells it."""
-        dialect, path = dialect_of(self.configuration.dialect), self._loaded.source_path
+        dialect, path = dialect_of(self.configuration.dialect), self._given.loaded.source_path
         is_told = dialect is LEGACY or (path is not None and path.name == dialect.file)
         return "" if is_told else f" (dialect: {dialect.name})"
 
@@ -179,6 +188,7 @@ class Application:
             self.log.warning("%s", problem)
         for server in self.servers.values():
             server.apply(new)
+        self.recorder.cleaner.apply()
 
     async def _prepare_http_client(self, configuration: Configuration) -> None:
         if asks_other_servers(configuration):
@@ -200,12 +210,13 @@ class Application:
         await self._servers.stop(reason)
         self.hub.close(reason)
         await asyncio.gather(self._source_settings.wait_for_end(), self.forwarding.wait_for_end())
+        await self.recorder.close()
         await asyncio.gather(self._hooks.close(), self.control.close())
         self.hub.access.close()
         await self._http_client.close()
 
     def _make_source(self, path: Path) -> Source | None:
-        if path.name == self._demo_path:
+        if path.name == self._given.demo_path:
             from polycast.demo.publisher import DemoPublisher  # needs PyAV, and is slow to import
 
             return DemoPublisher(path, asyncio.get_running_loop())

@@ -20,6 +20,7 @@ from polycast.rtp.payload import registry as rtp
 from polycast.transcode import codecs as library
 from polycast.wire.hls.codecs import obstacle
 from polycast.wire.hls.options import Variant
+from polycast.wire.mp4 import file_codecs
 from polycast.wire.mp4 import sample_entries as mp4
 from polycast.wire.mpegts import codecs as mpegts
 from polycast.wire.rtmp import supported as rtmp
@@ -88,6 +89,14 @@ def _mpegts_cell(codec: Codec) -> str:
     return "sources only" if codec in mpegts.CODECS else NO
 
 
+def _file_cell(codec: Codec) -> str:
+    return YES if codec in file_codecs.CODECS else NO
+
+
+def _ts_file_cell(codec: Codec) -> str:
+    return YES if codec in mpegts.CODECS else NO
+
+
 def _library_cell(codec: Codec) -> str:
     row = library.CODECS.get(codec)
     if row is None:
@@ -101,6 +110,8 @@ COLUMNS: Final = (
     Column("WebRTC", webrtc, webrtc.CODECS, _webrtc_cell, webrtc.CODECS.reason),
     Column("HLS (fMP4, Low-Latency)", mp4, mp4.CODECS, _fmp4_cell, lambda codec: obstacle(Variant.FMP4, codec)),
     Column("HLS (MPEG-TS)", mpegts, mpegts.CODECS, _mpegts_cell, lambda codec: obstacle(Variant.MPEGTS, codec)),
+    Column("recordings (fMP4)", file_codecs, file_codecs.CODECS, _file_cell, file_codecs.CODECS.reason),
+    Column("recordings (MPEG-TS)", mpegts, mpegts.CODECS, _ts_file_cell, mpegts.CODECS.reason),
     Column("Python library", library, library.CODECS, _library_cell, library.CODECS.reason),
 )
 

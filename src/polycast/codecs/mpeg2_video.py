@@ -12,6 +12,7 @@ from polycast.media.codec import MPEG2Video
 _PICTURE = b"\x00\x00\x01\x00"
 _SEQUENCE_HEADER = b"\x00\x00\x01\xb3"
 _EXTENSION = b"\x00\x00\x01\xb5"
+_GROUP = b"\x00\x00\x01\xb8"
 _SEQUENCE_EXTENSION = 1
 _CODING_TYPE_I = 1
 _FRAME_RATES = (0.0, 24_000 / 1001, 24.0, 25.0, 30_000 / 1001, 30.0, 50.0, 60_000 / 1001, 60.0)
@@ -77,6 +78,13 @@ def parse_sequence_header(frame: bytes) -> SequenceHeader:
     if width == 0 or height == 0:
         raise RemoteProtocolError("an MPEG-2 sequence header has no picture size")
     return SequenceHeader(width, height, rate, mpeg2, progressive, profile_level)
+
+
+def sequence_headers(frame: bytes) -> bytes:
+    """Return the sequence header of a frame with its extensions, up to its first group or picture."""
+    start = max(frame.find(_SEQUENCE_HEADER), 0)
+    ends = [frame.find(code, start, start + _SEQUENCE_HEADER_SIZE * 2) for code in (_GROUP, _PICTURE)]
+    return frame[start : min((end for end in ends if end >= 0), default=start)]
 
 
 def resolution(frame: bytes) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from polycast.config.values import (
     InvalidValueError,
     LogDestination,
     LogLevel,
+    RecordFormat,
     Size,
     SourceProtocol,
 )
@@ -405,6 +406,7 @@ SOURCE: Final = Kind(
 )
 LOG_LEVEL: Final = choice_kind(LogLevel, "invalid log level: '%s'")
 SOURCE_PROTOCOL: Final = choice_kind(SourceProtocol, "invalid transport '%s'")
+RECORD_FORMAT: Final = choice_kind(RecordFormat, "invalid record format '%s'")
 LOG_DESTINATIONS: Final = choice_list_kind(LogDestination, "invalid log destination: %s", frozenset)
 
 KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
@@ -416,6 +418,7 @@ KIND_OF_TYPE: Final[Mapping[object, Kind]] = {
     Encryption: ENCRYPTION,
     LogLevel: LOG_LEVEL,
     SourceProtocol: SOURCE_PROTOCOL,
+    RecordFormat: RECORD_FORMAT,
     frozenset[LogDestination]: LOG_DESTINATIONS,
     tuple[IPNetwork, ...]: NETWORKS,
     tuple[str, ...]: TEXTS,

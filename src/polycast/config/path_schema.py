@@ -10,12 +10,13 @@ from msgspec import Meta
 from polycast.config.camera_schema import CameraConfiguration
 from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
-from polycast.config.kinds import CREDENTIAL, SOURCE, URL
+from polycast.config.kinds import CREDENTIAL, DURATION_WITH_DAYS, SOURCE, URL
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
+from polycast.config.recording import DEFAULT_RECORD_PATH
 from polycast.config.source_values import PORT_RANGE, RANGE_TYPE, SCALE, RangeType, range_errors
 from polycast.config.sources import PUBLISHER, source_kind
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, Size, SourceProtocol
+from polycast.config.values import Duration, RecordFormat, Size, SourceProtocol
 from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork
 
@@ -246,6 +247,87 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
         ),
     ] = False
 
+    record: Annotated[
+        bool,
+        LIVE,
+        Heading("Recording"),
+        NEW,
+        Meta(
+            description=(
+                "Record the stream to disk. Can be switched at any time; publishers and readers are not interrupted."
+            )
+        ),
+    ] = False
+    record_path: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Names of the recorded files, without extension. Variables: %path (name of the path), %Y %m %d %H %M "
+                "%S (local time), %f (microseconds), %z (time zone, such as +0200 or Z), %s (Unix time in seconds). "
+                "%path is required, and either %s or all of %Y %m %d %H %M %S."
+            )
+        ),
+    ] = DEFAULT_RECORD_PATH
+    record_format: Annotated[
+        RecordFormat,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Format of the recorded files: 'fmp4' (fragmented MP4; can be read while it is written) or 'mpegts' "
+                "(MPEG-TS)."
+            )
+        ),
+    ] = RecordFormat.FMP4
+    record_part_duration: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        Meta(description="How much is written at once. If the server is killed, at most this much is lost."),
+    ] = Duration(1)
+    record_max_part_size: Annotated[
+        Size, LIVE, NEW, Meta(description="What is written at once is at most this large, even if it is shorter.")
+    ] = Size(50 * 1024 * 1024)
+    record_segment_duration: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        Meta(description="Duration of the recorded files. A new file begins at the next key frame. At most one day."),
+    ] = Duration(3600)
+    record_delete_after: Annotated[
+        Duration,
+        DURATION_WITH_DAYS,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(description="Age at which recorded files are deleted, such as 12h or 7d. 0s: never."),
+    ] = Duration(86_400)
+    record_max_size: Annotated[
+        Size,
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Maximum size of the recorded files of the path; of each path, if the entry has a regular expression. "
+                "The oldest are deleted. 0B: no limit."
+            )
+        ),
+    ] = Size(0)
+    record_sync: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Wait after each part until the disk has it, so that a power failure loses no more than a crash. "
+                "Otherwise, it may lose what the operating system has not written yet: about half a minute."
+            )
+        ),
+    ] = False
+
     publish_user: Annotated[
         str,
         CREDENTIAL,
@@ -373,6 +455,28 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
         Meta(description="Command that runs once when a reader has left, with the variables of runOnRead."),
     ] = ""
     run_on_read_restart: Annotated[bool, LIVE, Meta(description="Restart the runOnRead command when it exits.")] = False
+    run_on_record_segment_create: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Command that runs when a recorded file was created. The variables of runOnInit are available, and "
+                "MTX_SEGMENT_PATH (name of the file)."
+            )
+        ),
+    ] = ""
+    run_on_record_segment_complete: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Command that runs when a recorded file is complete. The variables of runOnRecordSegmentCreate are "
+                "available, and MTX_SEGMENT_DURATION (in seconds)."
+            )
+        ),
+    ] = ""
 
     given: OwnSettings = OwnSettings()
     """The settings that the entry itself has: new defaults do not change them."""

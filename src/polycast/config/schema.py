@@ -24,7 +24,7 @@ from polycast.config.marks import LIVE, NEW, OWN_RULE, ZERO_IS_A_VALUE, Heading,
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, LogDestination, LogLevel
+from polycast.config.values import Duration, LogDestination, LogLevel, Size
 from polycast.config.webhooks import WEBHOOKS, Webhook
 from polycast.security.addresses import IPNetwork
 
@@ -445,6 +445,19 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = ()
+
+    record_max_total_size: Annotated[
+        Size,
+        Heading("Recording"),
+        LIVE,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Maximum size of the recorded files of all paths together; the oldest are deleted. 0B: no limit."
+            )
+        ),
+    ] = Size(0)
 
     paths: Annotated[
         dict[str, PathConfiguration],

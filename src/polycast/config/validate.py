@@ -25,6 +25,7 @@ from polycast.config.names import (
     loaded_name,
 )
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.recording import recording_errors
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
@@ -184,6 +185,7 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
     yield from path.broken_rules()
     yield from forward_errors(path.forward)
     yield from _credential_errors(path)
+    yield from recording_errors(path)
     if path.run_on_init and is_pattern(name):
         yield ConfigurationError(
             "a path with a regular expression does not support option 'runOnInit'; use another path",

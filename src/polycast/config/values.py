@@ -149,6 +149,13 @@ class SourceProtocol(StrEnum):
     TCP = "tcp"
 
 
+class RecordFormat(StrEnum):
+    """The format of recorded files."""
+
+    FMP4 = "fmp4"
+    MPEGTS = "mpegts"
+
+
 class Encryption(StrEnum):
     """Whether a server uses TLS: not at all, on a second listener, or only."""
 

@@ -28,6 +28,8 @@ class EventName(StrEnum):
     PATH_OFFLINE = "path_offline"
     READER_ADDED = "reader_added"
     READER_REMOVED = "reader_removed"
+    SEGMENT_CREATED = "segment_created"
+    SEGMENT_COMPLETED = "segment_completed"
     SESSION_CREATED = "session_created"
     SESSION_CHANGED = "session_changed"
     SESSION_CLOSED = "session_closed"

@@ -41,6 +41,8 @@ EVENTS: Final = {
     EventName.PATH_OFFLINE: "The publisher or source of a path has gone.",
     EventName.READER_ADDED: "A reader has joined a path.",
     EventName.READER_REMOVED: "A reader has left a path.",
+    EventName.SEGMENT_CREATED: "A recorded file was created.",
+    EventName.SEGMENT_COMPLETED: "A recorded file is complete.",
     EventName.SESSION_CREATED: "A session of a client was created.",
     EventName.SESSION_CHANGED: "The state of a session changed.",
     EventName.SESSION_CLOSED: "A session was closed.",
@@ -174,6 +176,12 @@ class EventHub(PathObserver):
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         if self._is_observed:
             self._emit(EventName.READER_REMOVED, path=path.name, reader=reader.reference())
+
+    def on_segment_created(self, path: Path, file: str) -> None:
+        self._emit(EventName.SEGMENT_CREATED, path=path.name, file=file)
+
+    def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
+        self._emit(EventName.SEGMENT_COMPLETED, path=path.name, file=file, duration=duration)
 
     def on_configuration(self, status: ReloadStatus) -> None:
         """Send the result of a configuration change."""

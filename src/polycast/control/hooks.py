@@ -51,7 +51,7 @@ class Hooks(PathObserver):
         self._configuration = configuration
         self._running: dict[tuple[str, object], Command] = {}
         self._last: set[Command] = set()
-        """Commands that run once, about something that has ended."""
+        """Commands that run once, about something that has ended or happened."""
         self._sources: dict[Path, Variables] = {}
         """The variables of what publishes, or published last, on a path that is ready."""
         self._demanded: set[Path] = set()
@@ -141,6 +141,16 @@ class Hooks(PathObserver):
         if text and _is_client(reader):
             self._run_once("runOnUnread", text, path, _reader_variables(reader))
 
+    def on_segment_created(self, path: Path, file: str) -> None:
+        text = path.configuration.run_on_record_segment_create
+        self._run_once("runOnRecordSegmentCreate", text, path, {"MTX_SEGMENT_PATH": file})
+
+    def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
+        text = path.configuration.run_on_record_segment_complete
+        seconds = f"{duration:.9f}".rstrip("0").rstrip(".")
+        variables = {"MTX_SEGMENT_PATH": file, "MTX_SEGMENT_DURATION": seconds}
+        self._run_once("runOnRecordSegmentComplete", text, path, variables)
+
     # Connections
 
     def on_connected(self, connection: object, kind: str, identifier: str, log: Log) -> None:
@@ -222,7 +232,7 @@ class Hooks(PathObserver):
             command.stop()
 
     def _run_once(self, event: str, text: str, path: Path, variables: Variables) -> None:
-        """Run a command about something that has ended."""
+        """Run a command about something that has ended or happened."""
         if text:
             self._start_last(event, text, self._path_variables(path, variables), path.log)
 

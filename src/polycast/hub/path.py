@@ -102,6 +102,12 @@ class PathObserver:
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         """The reader was detached."""
 
+    def on_segment_created(self, path: Path, file: str) -> None:
+        """The recorder has created a file."""
+
+    def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
+        """The recorder has completed a file; ``duration`` in seconds."""
+
 
 def notify_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
     """Call ``what`` with each observer. An internal error in one affects neither the others nor the path."""

@@ -7,7 +7,7 @@ from typing import Final
 from polycast.config.dialects.base import Deprecated, Dialect, Form
 from polycast.config.dialects.former import FORMER_NAMES, FORMER_NAMES_OF_PATH
 from polycast.config.dialects.mediamtx_unsupported import UNSUPPORTED, UNSUPPORTED_OF_PATH
-from polycast.config.kinds import BYTES, DURATION, DURATION_OR_EMPTY, NEGATED
+from polycast.config.kinds import BYTES, DURATION, DURATION_OR_EMPTY, DURATION_WITH_DAYS, NEGATED
 
 DEFAULT_USERS: Final = (
     {"user": "any", "permissions": [{"action": "publish"}, {"action": "read"}, {"action": "playback"}]},
@@ -26,7 +26,7 @@ MEDIAMTX: Final = Dialect(
     has_path_defaults=True,
     ships_defaults=True,
     sorts_expressions=True,
-    kinds={DURATION: DURATION_OR_EMPTY},
+    kinds={DURATION: DURATION_OR_EMPTY, DURATION_WITH_DAYS: DURATION_OR_EMPTY},
     forms={"udpReadBufferSize": Form(kind=BYTES)},
     empty_defaults=frozenset({"udpReadBufferSize"}),
     defaults={

@@ -6,11 +6,10 @@ from typing import Final
 
 from polycast.config.dialects.base import Unsupported
 
-_NO_RECORDING: Final = "nothing is recorded"
+_NO_RECORDING: Final = "nothing is recorded; in pathDefaults, it has an effect"
 _NO_SRT: Final = "there is no SRT server"
 _NO_MOQ: Final = "there is no MoQ server"
 _NO_PLAYBACK: Final = "there is no playback server"
-_NOT_RUN: Final = "the command never runs"
 
 
 def _detail(default: object) -> Unsupported:
@@ -58,13 +57,6 @@ UNSUPPORTED_OF_PATH: Final = {
     "alwaysAvailable": Unsupported("no", "readers get no stream while nobody publishes"),
     "alwaysAvailableTracks": _detail([]),
     "alwaysAvailableFile": _detail(""),
-    "record": Unsupported("no", _NO_RECORDING),
-    "recordPath": _detail("./recordings/%path/%Y-%m-%d_%H-%M-%S-%f"),
-    "recordFormat": _detail("fmp4"),
-    "recordPartDuration": _detail("1s"),
-    "recordMaxPartSize": _detail("50M"),
-    "recordSegmentDuration": _detail("1h"),
-    "recordDeleteAfter": _detail("1d"),
     "playback": Unsupported("", _NO_PLAYBACK, harmless=("no", "yes")),
     "srtPublishPassphrase": Unsupported("", _NO_SRT),
     "rtspDemuxMpegts": Unsupported("no"),
@@ -75,6 +67,4 @@ UNSUPPORTED_OF_PATH: Final = {
     "rtpUDPReadBufferSize": Unsupported("0"),
     "rpiCameraSoftwareH264Profile": Unsupported("baseline", "rpiCameraH264Profile applies to all encoders"),
     "rpiCameraSoftwareH264Level": Unsupported("4.1", "rpiCameraH264Level applies to all encoders"),
-    "runOnRecordSegmentCreate": Unsupported("", _NOT_RUN),
-    "runOnRecordSegmentComplete": Unsupported("", _NOT_RUN),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from polycast.errors import ProtocolError
-from polycast.media.codec import FLAC, Codec, MPEG2Video, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
+from polycast.media.codec import FLAC, KLV, Codec, MPEG2Video, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
 from polycast.wire.hls.options import Variant
 from polycast.wire.mp4 import sample_entries as mp4
 from polycast.wire.mpegts import codecs as mpegts
@@ -13,6 +13,7 @@ from polycast.wire.mpegts import codecs as mpegts
 _NOT_PLAYED_IN_MPEGTS: Final[dict[type[Codec], str]] = {
     MPEG4Video: "players of HLS do not play it",
     MPEG2Video: "players of HLS do not play it",
+    KLV: "HLS with metadata is not implemented",
 }
 """Codecs that MPEG-TS carries, but not in HLS, and why."""
 

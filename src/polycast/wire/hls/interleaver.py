@@ -76,6 +76,15 @@ class Interleaver(Generic[Item]):
         newest = max(other.last for other in self._queues if other.last is not None)
         yield from self._release(newest)
 
+    def drain(self) -> Iterator[tuple[int, Item]]:
+        """Yield all frames that are held, in order: no more will be added."""
+        while self._count:
+            first = self._first()
+            _, size, item = self._queues[first].held.popleft()
+            self._count -= 1
+            self._size -= size
+            yield first, item
+
     def _release(self, newest: int) -> Iterator[tuple[int, Item]]:
         while self._count:
             first = self._first()

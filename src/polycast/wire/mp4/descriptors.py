@@ -11,8 +11,10 @@ _ELEMENTARY_STREAM = 0x03
 _DECODER_CONFIGURATION = 0x04
 _DECODER_SPECIFIC = 0x05
 _SYNC_LAYER = 0x06
-_AUDIO_STREAM = 0x15
+AUDIO_STREAM = 0x15
 """streamType 5 (audio), upStream 0, reserved 1 (ISO/IEC 14496-1 section 7.2.6.6)."""
+VISUAL_STREAM = 0x11
+"""The same with streamType 4 (visual)."""
 
 
 class DecoderConfiguration(NamedTuple):
@@ -24,10 +26,10 @@ class DecoderConfiguration(NamedTuple):
     """The descriptors behind it; see `read_decoder_specific`."""
 
 
-def build_elementary_stream(object_type: int, specific: bytes) -> bytes:
-    """Return an esds box of audio; ``specific`` may be empty."""
+def build_elementary_stream(object_type: int, specific: bytes, stream_type: int = AUDIO_STREAM) -> bytes:
+    """Return an esds box; ``specific`` may be empty."""
     # bufferSizeDB, maxBitrate and avgBitrate stay 0: not known of a live stream
-    configuration = bytes((object_type, _AUDIO_STREAM)) + bytes(11)
+    configuration = bytes((object_type, stream_type)) + bytes(11)
     if specific:
         configuration += _descriptor(_DECODER_SPECIFIC, specific)
     stream = bytes(3) + _descriptor(_DECODER_CONFIGURATION, configuration) + _descriptor(_SYNC_LAYER, b"\x02")

@@ -59,6 +59,11 @@ def build_fragment(sequence: int, runs: Sequence[SampleRun]) -> bytes:
 
     ``sequence`` is the number of the fragment (section 8.8.5), counted from 1, written modulo 2**32.
     """
+    return b"".join(fragment_pieces(sequence, runs))
+
+
+def fragment_pieces(sequence: int, runs: Sequence[SampleRun]) -> list[bytes]:
+    """Return what `build_fragment` returns in pieces: the moof box with the header of mdat, and the samples."""
     run_sizes = [20 + 4 * len(run.table) for run in runs]
     moof_size = 24 + sum(run_sizes) + 48 * len(runs)
     data_offset = moof_size + 8
@@ -67,9 +72,10 @@ def build_fragment(sequence: int, runs: Sequence[SampleRun]) -> bytes:
         pieces.append(_build_track_fragment(run, run_size, data_offset))
         data_offset += run.size
     pieces.append(pack(">I4s", data_offset - moof_size, b"mdat"))
+    pieces = [b"".join(pieces)]
     for run in runs:
         pieces += run.payloads
-    return b"".join(pieces)
+    return pieces
 
 
 def _build_track_fragment(run: SampleRun, run_size: int, data_offset: int) -> bytes:

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import pack
+from typing import NamedTuple
 
 from polycast.media.codec import Codec, Kind
 from polycast.wire.mp4.boxes import box, full_box
 from polycast.wire.mp4.sample_entries import build_sample_entry, picture_size
 
 _MATRIX = pack(">9I", 0x00010000, 0, 0, 0, 0x00010000, 0, 0, 0, 0x40000000)
-_MOVIE_TIMESCALE = 1000
+MOVIE_TIMESCALE = 1000
+"""Ticks per second of the duration of the movie."""
+DURATION_OFFSET = 32
+"""Bytes from the start of the moov box to the duration in its mvhd box, 4 bytes, which is written as 0."""
+INIT_SEGMENT = box(b"ftyp", b"iso6", pack(">I", 1), b"iso6cmfcmp41")
+"""The ftyp box of an init segment for HLS."""
 _UNDETERMINED_LANGUAGE = "und"
+
+
+class Description(NamedTuple):
+    """A sample entry and what belongs to it."""
+
+    entry: bytes
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the picture in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +40,34 @@ class InitializationTrack:
     """Ticks per second of the sample times."""
     language: str | None = None
     """ISO 639-2, three letters; other values are written as undetermined."""
+    description: Description | None = None
+    """For codecs that `build_sample_entry` does not describe."""
 
 
-def build_initialization(tracks: Sequence[InitializationTrack]) -> bytes:
-    """Return an init segment.
+def build_initialization(
+    tracks: Sequence[InitializationTrack], user_data: bytes = b"", file_type: bytes = INIT_SEGMENT
+) -> bytes:
+    """Return an init segment. ``user_data`` are boxes for the udta box (section 8.10.1).
 
     Raises LocalProtocolError for a codec that MP4 cannot carry or whose parameters are not known yet, and
     RemoteProtocolError if they are invalid.
     """
-    file_type = box(b"ftyp", b"iso6", pack(">I", 1), b"iso6cmfcmp41")
     header = full_box(
-        b"mvhd", 0, 0, pack(">IIIIIH10x", 0, 0, _MOVIE_TIMESCALE, 0, 0x00010000, 0x0100), _MATRIX,
+        b"mvhd", 0, 0, pack(">IIIIIH10x", 0, 0, MOVIE_TIMESCALE, 0, 0x00010000, 0x0100), _MATRIX,
         pack(">24xI", max(track.track_id for track in tracks) + 1),
     )  # fmt: skip
     extends = [full_box(b"trex", 0, 0, pack(">IIIII", track.track_id, 1, 0, 0, 0)) for track in tracks]
-    return file_type + box(b"moov", header, *map(_build_track, tracks), box(b"mvex", *extends))
+    added = [box(b"udta", user_data)] if user_data else []
+    return file_type + box(b"moov", header, *map(_build_track, tracks), box(b"mvex", *extends), *added)
 
 
 def _build_track(track: InitializationTrack) -> bytes:
     video = track.codec.kind is Kind.VIDEO
-    width, height = picture_size(track.codec) if video else (0, 0)
+    description = track.description
+    if description is None:
+        size = picture_size(track.codec) if video else (0, 0)
+        description = Description(build_sample_entry(track.codec), size)
+    width, height = description.size
     header = full_box(
         b"tkhd",
         0,
@@ -64,7 +86,7 @@ def _build_track(track: InitializationTrack) -> bytes:
     data_information = box(b"dinf", full_box(b"dref", 0, 0, pack(">I", 1), full_box(b"url ", 0, 1)))
     sample_table = box(
         b"stbl",
-        full_box(b"stsd", 0, 0, pack(">I", 1), build_sample_entry(track.codec)),
+        full_box(b"stsd", 0, 0, pack(">I", 1), description.entry),
         full_box(b"stts", 0, 0, bytes(4)),
         full_box(b"stsc", 0, 0, bytes(4)),
         full_box(b"stsz", 0, 0, bytes(8)),

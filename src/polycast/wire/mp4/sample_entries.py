@@ -70,14 +70,24 @@ def build_sample_entry(codec: Codec) -> bytes:
         raise LocalProtocolError(f"MP4 cannot carry {label(codec)}")
     configuration = mapping.build(codec)
     if codec.kind is Kind.VIDEO:
-        # 72 dpi, one frame per sample, no compressor name, 24 bits deep (section 12.1.3)
-        width, height = picture_size(codec)
-        fields = pack(">16xHHIIIH32xHh", width, height, 0x00480000, 0x00480000, 0, 1, 0x0018, -1)
-    else:
-        sample_rate, channels = getattr(codec, "sample_rate", codec.clock_rate), getattr(codec, "channels", 1)
-        # the rate is 16.16 fixed point; 0 if it does not fit, because the configuration contains it (section 12.2.3)
-        fields = pack(">8xHH4xI", channels, 16, sample_rate << 16 if sample_rate <= 0xFFFF else 0)
-    return box(mapping.entries[0], _DATA_REFERENCE, fields, configuration)
+        return visual_entry(mapping.entries[0], picture_size(codec), configuration)
+    sample_rate, channels = getattr(codec, "sample_rate", codec.clock_rate), getattr(codec, "channels", 1)
+    return audio_entry(mapping.entries[0], sample_rate, channels, configuration)
+
+
+def visual_entry(kind: bytes, size: tuple[int, int], configuration: bytes) -> bytes:
+    """Return a sample entry of pictures: 72 dpi, one frame per sample, no compressor name, 24 bits deep
+    (section 12.1.3)."""
+    width, height = size
+    fields = pack(">16xHHIIIH32xHh", width, height, 0x00480000, 0x00480000, 0, 1, 0x0018, -1)
+    return box(kind, _DATA_REFERENCE, fields, configuration)
+
+
+def audio_entry(kind: bytes, sample_rate: int, channels: int, configuration: bytes, bit_depth: int = 16) -> bytes:
+    """Return a sample entry of audio (section 12.2.3)."""
+    # the rate is 16.16 fixed point; 0 if it does not fit, because the configuration contains it
+    fields = pack(">8xHH4xI", channels, bit_depth, sample_rate << 16 if sample_rate <= 0xFFFF else 0)
+    return box(kind, _DATA_REFERENCE, fields, configuration)
 
 
 def parse_sample_entry(data: bytes, entry: Box, handler: bytes) -> Described[Any] | None:

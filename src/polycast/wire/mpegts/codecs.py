@@ -43,6 +43,7 @@ from polycast.wire.mpegts.elementary import (
     ElementaryParser,
     H264Parser,
     H265Parser,
+    KlvParser,
     MPEG2VideoParser,
     MPEG4VideoParser,
     MpegAudioParser,
@@ -227,15 +228,24 @@ _OPUS: Final = CodecMapping(
     parser=_opus_parser,
 )
 
+_KLV: Final = CodecMapping(
+    codec_type=KLV,
+    stream_types=(),
+    stream_type=lambda codec: ts.STREAM_TYPE_PRIVATE,
+    stream_id=ts.STREAM_ID_PRIVATE_1,
+    registration=b"KLVA",  # asynchronous (SMPTE RP 217)
+    descriptors=lambda codec: _registration(b"KLVA"),
+    parser=lambda stream: KlvParser(KLV()),
+)
+
 MAPPINGS: Final[tuple[CodecMapping[Any], ...]] = (
-    _H264, _H265, _MPEG4_VIDEO, _MPEG2_VIDEO, _AAC, _OPUS, _MPEG_AUDIO, _AC3,
+    _H264, _H265, _MPEG4_VIDEO, _MPEG2_VIDEO, _AAC, _OPUS, _MPEG_AUDIO, _AC3, _KLV,
 )  # fmt: skip
 
 CODECS: Final = CodecTable[CodecMapping[Any]](
     {mapping.codec_type: mapping for mapping in MAPPINGS},
     {
         "players do not play it in MPEG-TS": (AV1, VP8, VP9, MJPEG, FLAC, G711, G722, G726, LPCM, Vorbis, Speex),
-        "MPEG-TS with metadata is not implemented": (KLV,),
         "it is itself a container": (MPEGTS,),
         "its frames are not understood": (GenericCodec,),
     },

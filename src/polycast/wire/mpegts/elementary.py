@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from polycast.codecs import aac, ac3, h264, h265, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, H264, H265, Codec, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
+from polycast.media.codec import AC3, H264, H265, KLV, Codec, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale_nearest
 from polycast.wire.mpegts import constants as ts
@@ -107,6 +107,20 @@ class MPEG4VideoParser(_VideoParser):
         self.codec = mpeg4_video.updated(self.codec, payload)
         self.ready = bool(self.codec.configuration)
         return ((payload,) if payload else ()), mpeg4_video.is_key(payload)
+
+
+class KlvParser:
+    """Asynchronous KLV metadata: a unit in each PES packet (SMPTE RP 217)."""
+
+    ready = True
+
+    def __init__(self, codec: KLV) -> None:
+        self.codec = codec
+
+    def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
+        if not payload or pts is None:
+            return []
+        return [Frame((payload,), pts, pts, key=True)]
 
 
 class _AudioFrame(NamedTuple):

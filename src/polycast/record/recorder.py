@@ -1,0 +1,115 @@
+"""Records the streams of all paths whose settings say so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from polycast.config.path_schema import PathConfiguration
+from polycast.config.schema import Configuration
+from polycast.hub.path import Path, PathObserver, notify_observers
+from polycast.log import Log
+from polycast.record.cleaner import Cleaner
+from polycast.record.disk import Disk
+from polycast.record.path_recorder import PathRecorder
+from polycast.record.store import SegmentStore
+
+CLOSE_SECONDS: Final = 5.0
+"""How long the end of the server waits for disks."""
+MAXIMUM_DISKS: Final = 16
+"""Threads; directories beyond that share them. Users have a directory for each disk."""
+
+_RESTARTING: Final = (
+    "record_path",
+    "record_format",
+    "record_part_duration",
+    "record_max_part_size",
+    "record_segment_duration",
+    "record_sync",
+)
+"""Settings whose change begins a new recording."""
+
+
+class Recorder(PathObserver):
+    """All recordings. An observer of paths; used only from the event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        observers: Sequence[PathObserver],
+        configuration: Callable[[], Configuration],
+    ) -> None:
+        """``observers`` are told about segments."""
+        self._loop = loop
+        self._log = log
+        self._observers = observers
+        self._recordings: dict[Path, PathRecorder] = {}
+        self._disks: dict[str, Disk] = {}
+        self.cleaner = Cleaner(loop, log, configuration, lambda: self.open_files)
+
+    @property
+    def recordings(self) -> Iterable[PathRecorder]:
+        """The recordings that run."""
+        return self._recordings.values()
+
+    @property
+    def open_files(self) -> frozenset[str]:
+        """The names of the files that are incomplete."""
+        return frozenset(name for recording in self.recordings for name in recording.writer.open_files)
+
+    def on_path_ready(self, path: Path) -> None:
+        if path.configuration.record:
+            self._start(path)
+
+    def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
+        new = path.configuration
+        recording = self._recordings.get(path)
+        restarts = any(getattr(new, name) != getattr(old, name) for name in _RESTARTING)
+        if recording is not None and (restarts or not new.record):
+            recording.stop()
+        if new.record and path.stream is not None and path not in self._recordings:
+            self._start(path)
+
+    async def close(self) -> None:
+        """Wait until everything is written, but not long; call it when the paths are closed."""
+        await self.cleaner.close()
+        threads = [thread for disk in self._disks.values() if (thread := disk.close()) is not None]
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in threads:
+            await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                self._log.error("a disk does not respond: the last seconds of recordings are lost")
+        await asyncio.sleep(0)  # for what the threads have reported
+
+    def _start(self, path: Path) -> None:
+        stream = path.stream
+        if stream is None:
+            return
+        configuration = path.configuration
+        store = SegmentStore(configuration.record_path, configuration.record_format.value)
+        recording = PathRecorder(
+            path,
+            stream,
+            self._disk(store.root),
+            store,
+            loop=self._loop,
+            notify=lambda what: notify_observers(self._observers, path.log, what),
+            on_closed=self._on_closed,
+        )
+        if recording.segmenter is not None:
+            self._recordings[path] = recording
+
+    def _disk(self, root: str) -> Disk:
+        disk = self._disks.get(root)
+        if disk is None:
+            if len(self._disks) >= MAXIMUM_DISKS:
+                return min(self._disks.values(), key=lambda other: other.queued)
+            disk = self._disks[root] = Disk(root)
+        return disk
+
+    def _on_closed(self, recording: PathRecorder) -> None:
+        if self._recordings.get(recording.path) is recording:
+            del self._recordings[recording.path]
