@@ -335,6 +335,8 @@ async def test_none_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     lines = [shell(f"echo $$ >> {file}; {script}") for script in MIXTURE]
     async with server_process(tmp_path, lines) as server:
         leaders = [int(line) for line in await written(file, len(lines))]
+        # One that clears its environment is only known once it was announced to the guard, just before this line.
+        await until(lambda: (tmp_path / "stdout").read_text().count("command started") == len(lines))
         await asyncio.sleep(0.2)  # until they have started what they start
         await server.kill()
         await server.no_descendants()

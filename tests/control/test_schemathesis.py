@@ -80,7 +80,7 @@ REFUSED = {"/v1/config/paths/remove/{name}": 400, "/v3/config/paths/delete/{name
 
 @pytest.mark.parametrize(("version", "operations"), [("v1", 14), ("v3", 36)])
 async def test_every_operation_keeps_to_the_document(version: str, operations: int) -> None:
-    async with running(paths={"all": {}, "cam": {}}) as server:
+    async with running(paths={"all": {}, "cam": {}}, readTimeout="300s") as server:
         for name in ("live", "other"):
             publisher = await server.publisher(name)
             publisher.send_frame(0, rtp(1, key_unit()))

@@ -28,16 +28,17 @@ MEMORY_TOLERANCE = 3 * 1024 * 1024
 """Bytes of resident memory that may come on top after the warm-up, whatever the number of cycles."""
 SETTLE_SECONDS = 10.0
 
-# Runs the server and, on SIGUSR1, writes how many tasks there are to the file named by the first argument.
+# Runs the server and, on SIGUSR1, writes to the file named by the first argument how many objects only the collector of
+# reference cycles has found, and how many tasks there are.
 RUNNER = """
 import asyncio, gc, os, runpy, signal, sys
 
 report, configuration = sys.argv[1:]
 
 def count(number, frame):
-    gc.collect()
+    garbage = gc.collect()
     with open(report + ".new", "w") as file:
-        file.write(str(len(asyncio.all_tasks())))
+        file.write(f"{len(asyncio.all_tasks())} {garbage}")
     os.replace(report + ".new", report)
 
 signal.signal(signal.SIGUSR1, count)
@@ -54,6 +55,8 @@ class Usage:
     """Resident memory in bytes."""
     descriptors: int
     tasks: int
+    garbage: int
+    """Objects that were no longer in use and still there."""
 
 
 @pytest.fixture
@@ -84,7 +87,8 @@ def measure(server: tools.Server) -> Usage:
     server.program.process.send_signal(signal.SIGUSR1)
     server.program.wait_until(report.exists, "count of tasks")
     memory = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS:"))
-    return Usage(int(memory.split()[1]) * 1024, len(list((process / "fd").iterdir())), int(report.read_text()))
+    tasks, garbage = map(int, report.read_text().split())
+    return Usage(int(memory.split()[1]) * 1024, len(list((process / "fd").iterdir())), tasks, garbage)
 
 
 def cycle(server: tools.Server, index: int) -> None:
@@ -114,7 +118,7 @@ def measure_idle(server: tools.Server) -> Usage:
     with RtspClient(server.port) as client:
         assert client.request("OPTIONS", server.url("none")).status == 200
         used = measure(server)
-    return wait_for_rest(server, Usage(used.memory, used.descriptors - 1, used.tasks))
+    return wait_for_rest(server, Usage(used.memory, used.descriptors - 1, used.tasks, used.garbage))
 
 
 def wait_for_rest(server: tools.Server, rest: Usage) -> Usage:

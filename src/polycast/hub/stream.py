@@ -103,18 +103,17 @@ class FrameReader(Reader):
 class _FrameWait:
     """The timer of a batch that waits for the end of its frame."""
 
-    __slots__ = ("_loop", "_on_over", "timer")
+    __slots__ = ("_loop", "timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_over: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._on_over = on_over
         self.timer: asyncio.TimerHandle | None = None
         """None if nothing waits."""
 
-    def begin(self) -> None:
+    def begin(self, on_over: Callable[[], None]) -> None:
         """Start the timer, unless it is running."""
         if self.timer is None:
-            self.timer = self._loop.call_later(FRAME_WAIT_SECONDS, self._on_timer)
+            self.timer = self._loop.call_later(FRAME_WAIT_SECONDS, self._on_timer, on_over)
 
     def end(self) -> None:
         """Stop the timer."""
@@ -122,9 +121,9 @@ class _FrameWait:
             self.timer.cancel()
             self.timer = None
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, on_over: Callable[[], None]) -> None:
         self.timer = None
-        self._on_over()
+        on_over()
 
 
 class Stream:
@@ -161,7 +160,7 @@ class Stream:
         """Their size in bytes."""
         self._frames: list[tuple[int, Frame | Track]] = []
         """Frames, and changed descriptions, since the last flush."""
-        self._wait = _FrameWait(loop, self.flush)
+        self._wait = _FrameWait(loop)
         self._closed = False
         self.meter = StreamMeter(now)
 
@@ -249,7 +248,7 @@ class Stream:
             if not coalesced and self._size < FRAME_WAIT_BYTES:
                 for track in self.tracks:
                     if track.frame_open:
-                        self._wait.begin()
+                        self._wait.begin(self.flush)
                         return
         elif not self._frames:
             return
@@ -372,6 +371,7 @@ class Stream:
         """End the stream: nothing more is sent."""
         self._closed = True
         self._wait.end()
+        self.clock.close()
         self._runs = []
         self._size = 0
         self._frames = []

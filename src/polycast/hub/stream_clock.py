@@ -66,6 +66,11 @@ class StreamClock:
         self._publishes_packets = value
         self.continuity.maximum_step = MAXIMUM_STEP if value else MAXIMUM_STEP_OF_FRAMES
 
+    def close(self) -> None:
+        """Forget the tracks, which refer to what they share."""
+        self.continuity.tracks = ()
+        self.timeline.tracks = ()
+
     def restart(self) -> None:
         """Continue with a successor whose times are unrelated to the previous ones."""
         self.continuity.restart()

@@ -50,7 +50,7 @@ class Continuity:
 
     def __init__(self, rates: Sequence[int], maximum_step: float = MAXIMUM_STEP) -> None:
         self.maximum_step = maximum_step
-        self.tracks = tuple(TrackContinuity(self, rate) for rate in rates)
+        self.tracks: tuple[TrackContinuity, ...] = tuple(TrackContinuity(self, rate) for rate in rates)
         self._restart: tuple[int, float | None, int | None] | None = None
         """After `restart`: where the new publisher's timeline begins (in nanoseconds, at ``now``), and what its first
         frame was moved by."""

@@ -54,6 +54,7 @@ class LateTimer:
             self._turns -= 1
             self._handle = self._loop.call_soon(self._on_turn)
         else:
+            self._handle.cancel()  # it refers to the timer
             self._callback()
 
 

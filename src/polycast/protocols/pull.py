@@ -188,10 +188,20 @@ async def first_of(*awaitables: Awaitable[None]) -> None:
     """Wait for the first of several that only end with an exception; the others are cancelled."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        del task, tasks  # their exceptions refer to this frame
+
+
+async def until_lost(lost: asyncio.Future[None]) -> None:
+    """Wait for the exception of a connection's ``lost``, which others may wait for, too."""
+    try:
+        await asyncio.shield(lost)
+    finally:
+        del lost  # its exception refers to this frame

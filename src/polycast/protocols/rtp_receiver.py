@@ -39,7 +39,9 @@ class MediaReceiver:
         self._began = now
         self.last_activity: float | None = None
         """When anything was last received; None before that."""
-        self.tracks = tuple(TrackReceiver(self, track, reorders=reorders) for track in stream.tracks)
+        self.tracks: tuple[TrackReceiver, ...] = tuple(
+            TrackReceiver(self, track, reorders=reorders) for track in stream.tracks
+        )
 
     @property
     def idle_since(self) -> float:
@@ -56,6 +58,10 @@ class MediaReceiver:
     def end_of_read(self, *, coalesced: bool = False) -> None:
         """One read has been processed completely; see `Stream.end_of_read`."""
         self.stream.end_of_read(coalesced=coalesced)
+
+    def close(self) -> None:
+        """End it: nothing is received any more. Its tracks refer to it, and it to the stream."""
+        self.tracks = ()
 
     def give_up_missing(self, now: float) -> None:
         """Give up packets that have been missing for too long."""

@@ -192,7 +192,7 @@ class Timeline:
         self, clock_rates: Sequence[int], start_time: float = START_TIME, continuity: Continuity | None = None
     ) -> None:
         joined = continuity if continuity is not None else Continuity(clock_rates)
-        self.tracks = tuple(
+        self.tracks: tuple[TrackClock, ...] = tuple(
             TrackClock(self, clock_rate, track) for clock_rate, track in zip(clock_rates, joined.tracks, strict=True)
         )
         self._start_time = start_time

@@ -30,21 +30,12 @@ class BlockedGroup(Generic[Key, Waiter, Result]):
 
 
 class BlockedRequests(Generic[Key, Waiter, Result]):
-    """Blocked requests. Each resource is looked up once, however many requests wait for it."""
+    """Blocked requests. Each resource is looked up once, however many requests wait for it.
 
-    def __init__(
-        self,
-        look_up: Callable[[Key], Result | None],
-        deliver: Callable[[Sequence[Waiter], Result], None],
-        give_up: Callable[[Key], Result],
-    ) -> None:
-        """``look_up`` returns None while there is no result; ``deliver`` passes it to all waiters.
+    It keeps no callbacks: they would refer to its owner.
+    """
 
-        ``give_up`` returns the result for requests that have waited too long.
-        """
-        self._look_up = look_up
-        self._deliver = deliver
-        self._give_up = give_up
+    def __init__(self) -> None:
         self.groups: dict[Key, BlockedGroup[Key, Waiter, Result]] = {}
         self.count = 0
         """Number of blocked requests."""
@@ -65,10 +56,15 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
         if not group.deadlines:
             del self.groups[group.key]
 
-    def wake(self) -> None:
-        """Look up all resources again; requests for available ones are answered at once, in a plain loop."""
+    def wake(
+        self, look_up: Callable[[Key], Result | None], deliver: Callable[[Sequence[Waiter], Result], None]
+    ) -> None:
+        """Look up all resources again; requests for available ones are answered at once, in a plain loop.
+
+        ``look_up`` returns None while there is no result; ``deliver`` passes it to all waiters.
+        """
         for key in list(self.groups):
-            result = self._look_up(key)
+            result = look_up(key)
             if result is None:
                 continue
             group = self.groups.pop(key, None)
@@ -76,13 +72,15 @@ class BlockedRequests(Generic[Key, Waiter, Result]):
                 waiters = list(group.deadlines)
                 group.deadlines.clear()  # waiters that are cancelled from now on have their result
                 self.count -= len(waiters)
-                self._deliver(waiters, result)
+                deliver(waiters, result)
 
-    def tick(self, now: float) -> None:
-        """Called about once a second: ends the requests that have waited too long."""
+    def tick(
+        self, now: float, give_up: Callable[[Key], Result], deliver: Callable[[Sequence[Waiter], Result], None]
+    ) -> None:
+        """Called about once a second: ends the requests that have waited too long, with the result of ``give_up``."""
         for group in list(self.groups.values()):
             late = [waiter for waiter, deadline in group.deadlines.items() if now >= deadline]
             for waiter in late:
                 group.remove(waiter)
             if late:
-                self._deliver(late, self._give_up(group.key))
+                deliver(late, give_up(group.key))

@@ -126,9 +126,7 @@ class Remuxer(FrameReader):
         """When the stream ended; None while it is live."""
         self.last_delivery = self._used
         """When the publisher's last frames arrived; monotonic seconds."""
-        self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests(
-            self._look_up_again, self._deliver, self._give_up
-        )
+        self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests()
         self._answers: dict[ResourceKey, HttpFile] = {}
         """Files requested since the muxer last published something."""
         self._files: dict[Resource, HttpFile] = {}
@@ -190,7 +188,7 @@ class Remuxer(FrameReader):
             self.forget_answers()
             if self._blocked.count:
                 self._used = now
-            self._blocked.wake()
+            self._blocked.wake(self._look_up_again, self._deliver)
 
     @property
     def last_request(self) -> datetime:
@@ -320,7 +318,7 @@ class Remuxer(FrameReader):
             elif self._used > self._ended:
                 self._on_wanted(self)
             return
-        self._blocked.tick(now)
+        self._blocked.tick(now, self._give_up, self._deliver)
         if not self.is_automatic and not self._blocked.count and now - self._used >= IDLE_SECONDS:
             self.close("no requests in a while")
 
@@ -332,6 +330,6 @@ class Remuxer(FrameReader):
         self.forget_answers()
         self.path.remove_reader(self)
         self._sound.end(self)
-        self._blocked.wake()
+        self._blocked.wake(self._look_up_again, self._deliver)
         self._on_closed(self)
         self._log.info("destroyed (%s)", reason)

@@ -336,7 +336,7 @@ class Connection(ServerConnection, Publisher):
                 errors.append(error)
             else:
                 return target
-        raise errors[0]
+        raise errors.pop(0)  # what is raised refers to this frame
 
     async def _refuse(self, code: str, error: PathError) -> None:
         """Send the error and close; after failed authentication, the answer is delayed."""

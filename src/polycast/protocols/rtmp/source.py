@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import ClassVar, Final
 
@@ -11,7 +10,7 @@ from polycast.hub.stream import Stream
 from polycast.net.dial import client_context, connect
 from polycast.net.loop import sleep_and_read
 from polycast.protocols.outgoing import OutgoingConnection
-from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.protocols.pull import PullContext, Puller, PullError, first_of, until_lost
 from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.wire.rtmp import events
 from polycast.wire.rtmp.address import ServerAddress, parse_url
@@ -50,7 +49,7 @@ class RtmpPuller(Puller):
             )
             try:
                 connection.begin()
-                await first_of(connection.wait(), _wait_for(connection.lost))
+                await first_of(connection.wait(), until_lost(connection.lost))
             except _LoginNeededError:
                 continue
             finally:
@@ -184,7 +183,3 @@ class _Connection(OutgoingConnection):
         data = self._engine.data_to_send()
         if data:
             self.answer(data)
-
-
-async def _wait_for(ended: asyncio.Future[None]) -> None:
-    await asyncio.shield(ended)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine
+from functools import partial
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.stream import Stream
 from polycast.items import ConnectionItem
+from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.reading import Reading
@@ -46,7 +48,6 @@ class Connection(ServerConnection):
         self._tunnel: TunnelEnd | None = None
         """What carries it through HTTP or WebSocket."""
         self._engine: Engine
-        self._handler: RequestHandler
         self._task: asyncio.Task[None] | None = None
         """Prepares the answer to a request."""
         self._stream: Stream | None = None
@@ -83,9 +84,10 @@ class Connection(ServerConnection):
 
     def on_connected(self) -> None:
         nonce = secrets.token_hex(16)
-        engine = Engine(self._context.endpoint, self.peer[0], self.opened_at, nonce=nonce, trace=self._trace)
+        engine = Engine(
+            self._context.endpoint, self.peer[0], self.opened_at, nonce=nonce, trace=partial(_trace, self.log)
+        )
         self._engine = engine
-        self._handler = RequestHandler(self, engine, self._sessions, self._context, self._reports)
         self._sessions.add_connection(engine, self)
         super().on_connected()
 
@@ -157,10 +159,6 @@ class Connection(ServerConnection):
         self.silent_since = None
         self._engine.abandon()
 
-    def _trace(self, message: Request | Response) -> None:
-        if self.log.is_debug():
-            self.log.debug("[%s] %s", "c->s" if isinstance(message, Request) else "s->c", dump(message))
-
     # Events
 
     def _handle(self, happened: list[events.Event], now: float) -> None:
@@ -190,21 +188,22 @@ class Connection(ServerConnection):
         elif isinstance(event, events.ConnectionEnded):
             self.close(event.reason)
         elif not isinstance(event, InterleavedRun):
-            outcome = self._handler.handle(event)
+            handler = RequestHandler(self, self._engine, self._sessions, self._context, self._reports)
+            outcome = handler.handle(event)
             if isinstance(outcome, list):
                 self._finish(outcome)
             else:
-                self._task = self.loop.create_task(self._wait_for(outcome))
+                self._task = self.loop.create_task(self._wait_for(handler, outcome))
                 self._task.add_done_callback(
                     lambda _: outcome.close()
                 )  # the client may disconnect before the task starts
 
-    async def _wait_for(self, coroutine: Coroutine[None, None, Outcome]) -> None:
+    async def _wait_for(self, handler: RequestHandler, coroutine: Coroutine[None, None, Outcome]) -> None:
         try:
             try:
                 outcome = await coroutine
             except (RemoteProtocolError, PathError) as error:
-                outcome = self._handler.refuse(error)
+                outcome = handler.refuse(error)
             self._task = None
             if self.is_open:
                 self._finish(outcome)
@@ -239,3 +238,8 @@ class Connection(ServerConnection):
         if self._tunnel is not None:
             self._tunnel.tick(now)
         self._handle(self._engine.handle_timeout(now), now)
+
+
+def _trace(log: Log, message: Request | Response) -> None:
+    if log.is_debug():
+        log.debug("[%s] %s", "c->s" if isinstance(message, Request) else "s->c", dump(message))

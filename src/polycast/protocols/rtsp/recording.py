@@ -69,7 +69,9 @@ class Recording:
         """Stop receiving."""
         if self.ports is not None:
             self.ports.unregister()
-        self.receiver = None
+        if self.receiver is not None:
+            self.receiver.close()
+            self.receiver = None
         self._handlers = {}
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:

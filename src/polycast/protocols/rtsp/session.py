@@ -132,6 +132,7 @@ class Session(Publisher):
         self._stray_bytes.close()
         # An unused session is a request that was refused, which is logged in more detail.
         (self.log.info if self.media is not None else self.log.debug)("destroyed (%s)", reason)
+        self.media = None  # it refers to the session
         if connection is not None and is_connections_own and was_streaming and not keep_connection:
             connection.close(reason)
 

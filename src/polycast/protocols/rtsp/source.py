@@ -11,7 +11,7 @@ from polycast.config.source_values import range_header
 from polycast.config.values import SourceProtocol
 from polycast.errors import RemoteProtocolError, missing_packages
 from polycast.net.dial import client_context
-from polycast.protocols.pull import PullContext, Puller, PullError, first_of
+from polycast.protocols.pull import PullContext, Puller, PullError, first_of, until_lost
 from polycast.protocols.rtsp.context import has_ciphers
 from polycast.protocols.rtsp.source_connection import ClientConnection, StatusError
 from polycast.protocols.rtsp.source_description import SourceDescription, read_description, read_sync_point
@@ -199,7 +199,7 @@ class _Attempt:
         try:
             media.start(publish_at_once=not self._is_trial, sync_point=read_sync_point(played, description))
             connection.keep_alive(base, self._public)
-            await first_of(media.wait(), _wait_for(connection.lost))
+            await first_of(media.wait(), until_lost(connection.lost))
         except PullError as error:
             # Nothing arrived, or the camera closed the connection before.
             if self._is_trial and not media.has_received:
@@ -304,7 +304,3 @@ def _new_keys() -> SecureStream:
     from polycast.protocols.rtsp.secure import SecureStream  # its ciphers are an optional package
 
     return SecureStream(1)
-
-
-async def _wait_for(lost: asyncio.Future[None]) -> None:
-    await asyncio.shield(lost)

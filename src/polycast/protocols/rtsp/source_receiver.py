@@ -104,6 +104,11 @@ class SourceReceiver:
         self._stray_bytes.update(self._connection.skipped)
         self._stray_bytes.close()
         self.transports.close()
+        # The error that ended the attempt refers to this object for a while: it shall not hold the stream.
+        self._handlers = {}
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
 
     def _publish(self) -> MediaReceiver:
         context = self._context

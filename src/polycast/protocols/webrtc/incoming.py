@@ -48,6 +48,8 @@ class Incoming:
         self._places: dict[int, int] = {}
         """Index in the stream by index of the medium."""
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When the timer is due: uvloop's handle of a time that has passed does not tell."""
         self._is_closed = False
 
     @property
@@ -102,6 +104,7 @@ class Incoming:
         if self._timer is not None:
             self._timer.cancel()
         self._early.take()
+        self._start = _no_stream  # it belongs to the owner, which refers to this
 
     def _process(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
         stream = self._stream
@@ -152,7 +155,12 @@ class Incoming:
             return
         due = self._media.next_timeout()
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._due <= due:
                 return
             self._timer.cancel()
+        self._due = due
         self._timer = self._loop.call_at(due, self._on_timer)
+
+
+def _no_stream(tracks: Sequence[Track]) -> Stream | None:
+    return None

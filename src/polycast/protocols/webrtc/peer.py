@@ -53,6 +53,28 @@ class PeerOwner(Protocol):
         """The connection has ended."""
 
 
+class _Nobody(PeerOwner):
+    """The owner of a connection that has ended."""
+
+    def on_connected(self, now: float) -> None:
+        return
+
+    def on_rtp(self, packet: bytes, now: float) -> None:
+        return
+
+    def on_rtcp(self, packet: bytes, now: float) -> None:
+        return
+
+    def on_end_of_read(self) -> None:
+        return
+
+    def on_peer_closed(self, reason: str) -> None:
+        return
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Peer:
     """DTLS and SRTP of a connection; subclasses implement ICE."""
 
@@ -173,7 +195,8 @@ class Peer:
         self._dtls.close()
         self._flush()
         self.sender = self._receiver = None
-        self._owner.on_peer_closed(reason)
+        owner, self._owner = self._owner, _NOBODY  # it refers to the peer
+        owner.on_peer_closed(reason)
 
     def _handshake(self, step: _Step, now: float) -> None:
         try:

@@ -362,6 +362,7 @@ class ViewerSession(Session):
             self.path.remove_reader(self.viewer)
             for track in self._tracks:
                 track.outgoing.detach(self.viewer)
+            self.viewer = None  # it refers to the session
 
     def tick(self, now: float) -> None:
         super().tick(now)
