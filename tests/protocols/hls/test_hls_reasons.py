@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
@@ -153,7 +154,7 @@ async def test_a_publisher_that_sends_nothing_to_play(silence: int, reason: str)
     async with running() as it:
         publisher = it.publish("cam")
         request = it.client.build_request("GET", "/cam/stream.m3u8", headers={"accept": ACCEPT})
-        waiting = it.app._loop.create_task(it.client.send(request))
+        waiting = asyncio.ensure_future(it.client.send(request))
         await it.held("cam", 1)
         it.pass_time(30 - silence)
         publisher.write([next(publisher.frames(1))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from polycast.hub.batch import PacketRun
 from polycast.hub.stats import Counters
@@ -13,6 +14,12 @@ from polycast.media.track import Track
 from polycast.protocols.early_media import EarlyMedia
 from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.protocols.webrtc.peer import Peer
+
+
+class _Timer(NamedTuple):
+    due: float
+    """uvloop's handle for a time that has passed does not tell it."""
+    handle: asyncio.TimerHandle
 
 
 class Incoming:
@@ -47,9 +54,7 @@ class Incoming:
         self._stream: Stream | None = None
         self._places: dict[int, int] = {}
         """Index in the stream by index of the medium."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        """When the timer is due: uvloop's handle of a time that has passed does not tell."""
+        self._timer: _Timer | None = None
         self._is_closed = False
 
     @property
@@ -102,7 +107,7 @@ class Incoming:
         """Stop feeding the stream."""
         self._is_closed = True
         if self._timer is not None:
-            self._timer.cancel()
+            self._timer.handle.cancel()
         self._early.take()
         self._start = _no_stream  # it belongs to the owner, which refers to this
 
@@ -155,11 +160,10 @@ class Incoming:
             return
         due = self._media.next_timeout()
         if self._timer is not None:
-            if self._due <= due:
+            if self._timer.due <= due:
                 return
-            self._timer.cancel()
-        self._due = due
-        self._timer = self._loop.call_at(due, self._on_timer)
+            self._timer.handle.cancel()
+        self._timer = _Timer(due, self._loop.call_at(due, self._on_timer))
 
 
 def _no_stream(tracks: Sequence[Track]) -> Stream | None:
