@@ -19,7 +19,7 @@ from tests.support.waiting import PATIENCE
 pytestmark = pytest.mark.interop
 
 FULL = os.environ.get("POLYCAST_SOAK") == "full"
-WATCH_SECONDS = 30 if FULL else 8
+WATCH_SECONDS = 30 if FULL else 5
 # A shared machine may stand still for a moment; how smoothly it plays is judged by the long run.
 LONGEST_STALL_MS = 500 if FULL else 2000
 """Time for which the picture may stand still. On a busy machine the browser's own timers come late."""
