@@ -1,13 +1,13 @@
-"""The settings of MediaMTX v1.20.1: each is accepted, or known by name and reported when it would have an effect."""
+"""The settings of MediaMTX v1.20.1: each is accepted, or known by name and reported when it would have an effect.
+
+`test_keys.py` goes through them one by one; here are their file as a whole, and what concerns several.
+"""
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import pytest
 from ruamel.yaml import YAML
-from tests.config.mediamtx_keys import DEPRECATED, DEPRECATED_OF_PATH, GLOBAL, PATH
+from tests.config.key_table import DEPRECATED, DEPRECATED_OF_PATH, GLOBAL, PATH
 
 from polycast.config import Configuration, load_bytes, to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX, POLYCAST
@@ -70,60 +70,6 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
     assert set(MEDIAMTX.path_unsupported) - set(PATH) - DEPRECATED_OF_PATH == set()
 
 
-@pytest.mark.parametrize("key", [key for key in GLOBAL if key in VIEW.fields])
-def test_defaults_of_global_settings(key: str) -> None:
-    assert _dumped(to_jsonable(VIEW.defaults, MEDIAMTX)[key]) == _dumped(VIEW.fields[key].kind.dump(_parsed(key)))
-
-
-def _parsed(key: str) -> Any:
-    value = VIEW.fields[key].kind.parse(GLOBAL[key])
-    return value or VIEW.fields[key].default if key == "udpReadBufferSize" else value
-
-
-def _dumped(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list) and value and isinstance(value[0], str) else value
-
-
-@pytest.mark.parametrize("key", [key for key in PATH if key in VIEW.path_fields])
-def test_defaults_of_settings_of_a_path(key: str) -> None:
-    field = VIEW.path_fields[key]
-    assert field.of(VIEW.defaults.path_defaults) == field.kind.parse(PATH[key])
-
-
-WRONG = {
-    bool: ("maybe", "'maybe' is neither yes nor no"),
-    int: ("x1", "'x1' is not a"),
-    float: ("x1", "'x1' is not a"),
-    list: ("{a: b}", "a map is not a list"),
-    str: ("[[a]]", "a list is"),
-}
-"""By the type of the default, a value of another one and the error about it."""
-
-
-def wrong_value(default: Any) -> tuple[str, str]:
-    if isinstance(default, str) and re.fullmatch(r"[0-9]+(ms|s|h|d)", default):
-        return "10", "'10' is not a duration"
-    if isinstance(default, str) and re.fullmatch(r"[0-9]+[KMG]", default):
-        return "x", "'x' is not a size"
-    return WRONG[type(default)]
-
-
-@pytest.mark.parametrize(("key", "default"), [(key, value) for key, value in GLOBAL.items() if key in VIEW.fields])
-def test_types_of_global_settings(key: str, default: Any) -> None:
-    value, message = wrong_value(default)
-    error = error_of(f"\n{key}: {value}\n")
-    assert error.startswith(f"mediamtx.yml: line 2: {key}: ")
-    assert message in error or "not a list of maps" in error
-
-
-@pytest.mark.parametrize(("key", "default"), [(key, value) for key, value in PATH.items() if key in VIEW.path_fields])
-def test_types_of_settings_of_a_path(key: str, default: Any) -> None:
-    value, message = wrong_value(default)
-    error = error_of(f"paths:\n  a:\n    {key}: {value}\n")
-    assert error.startswith(f"mediamtx.yml: line 3: parameter paths, key a: {key}: ")
-    assert message in error or "not a list of maps" in error
-
-
 @pytest.mark.parametrize(
     ("content", "warning"),
     [
@@ -145,41 +91,6 @@ def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:
 @pytest.mark.parametrize("content", ["srt: no\n", "moq: false\n", "paths: {a: {moqTransport: x}}\n"])
 def test_what_changes_nothing_is_not_mentioned(content: str) -> None:
     assert loaded(content).warnings == []
-
-
-@pytest.mark.parametrize(
-    ("content", "key", "value"),
-    [
-        ("readBufferCount: 1024\n", "writeQueueSize", 1024),
-        ("rtspDisable: yes\n", "rtsp", False),
-        ("rtmpDisable: yes\n", "rtmp", False),
-        ("hlsDisable: yes\n", "hls", False),
-        ("webrtcDisable: yes\n", "webrtc", False),
-        ("protocols: [tcp]\n", "rtspTransports", ["tcp"]),
-        ("encryption: optional\n", "rtspEncryption", "optional"),
-        ("authMethods: [digest]\n", "rtspAuthMethods", ["digest"]),
-        ("serverKey: a\n", "rtspServerKey", "a"),
-        ("serverCert: a\n", "rtspServerCert", "a"),
-        ("apiAllowOrigin: https://a\n", "apiAllowOrigins", ["https://a"]),
-        ("metricsAllowOrigin: https://a\n", "metricsAllowOrigins", ["https://a"]),
-        ("pprofAllowOrigin: https://a\n", "pprofAllowOrigins", ["https://a"]),
-        ("hlsAllowOrigin: https://a\n", "hlsAllowOrigins", ["https://a"]),
-        ("webrtcAllowOrigin: https://a\n", "webrtcAllowOrigins", ["https://a"]),
-        ("webrtcICEUDPMuxAddress: :1\n", "webrtcLocalUDPAddress", ":1"),
-        ("webrtcICETCPMuxAddress: :1\n", "webrtcLocalTCPAddress", ":1"),
-        ("webrtcICEHostNAT1To1IPs: [1.2.3.4]\n", "webrtcAdditionalHosts", ["1.2.3.4"]),
-        ("rtspUDPReadBufferSize: 4096\n", "udpReadBufferSize", 4096),
-    ],
-)
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_deprecated_settings_win_over_the_new_ones(content: str, key: str, value: Any, order: str) -> None:
-    default = GLOBAL[key] if isinstance(GLOBAL[key], bool | int) else "[]" if isinstance(GLOBAL[key], list) else ":9"
-    new = f"{key}: {str(default).lower() if key != 'rtspEncryption' else 'strict'}\n"
-    new = "" if key == "rtspAuthMethods" else new
-    found = loaded(new + content if order == "before" else content + new)
-    assert to_jsonable(found.configuration, MEDIAMTX)[key] == value
-    old = content.partition(":")[0]
-    assert found.warnings == [f"parameter '{old}' is deprecated and has been replaced with '{key}'"]
 
 
 def test_the_former_address_of_an_authentication_server_chooses_the_method() -> None:

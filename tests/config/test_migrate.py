@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from tests.config.mediamtx_keys import GLOBAL, PATH
+from tests.config.key_table import GLOBAL, PATH
 
 from polycast.cli import main
 from polycast.config import load_bytes

@@ -134,8 +134,8 @@ def output_of(field: Field) -> Json:
     value = field.kind.dump(field.default)
     if isinstance(value, bool):
         schema: Json = {"type": "boolean"}
-    elif isinstance(value, int):
-        schema = {"type": "integer"}
+    elif isinstance(value, int | float):
+        schema = {"type": field.kind.schema["type"]}
     elif isinstance(value, list):
         schema = {"type": "array", "items": field.kind.schema.get("items", {"type": "string"})}
     elif "anyOf" in field.kind.schema:
