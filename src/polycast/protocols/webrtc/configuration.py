@@ -227,8 +227,8 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         if not (self.webrtc_ips_from_interfaces or self.webrtc_additional_hosts):
             yield ConfigurationError(
-                "at least one between 'webrtcIPsFromInterfaces' or 'webrtcAdditionalHosts' must be filled: clients need "
-                "an address of the server",
+                "at least one between 'webrtcIPsFromInterfaces' or 'webrtcAdditionalHosts' must be filled: clients "
+                "need an address of the server",
                 ("webrtcIPsFromInterfaces",),
                 ("webrtcAdditionalHosts",),
             )
