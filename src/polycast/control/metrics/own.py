@@ -214,9 +214,7 @@ _OTHERS: Final = (
     Part(
         (),
         [
-            Family(
-                "polycast_cipher_packets_total", "Packets of media that were encrypted, except within TLS.", True
-            ),
+            Family("polycast_cipher_packets_total", "Packets of media that were encrypted, except within TLS.", True),
             Family("polycast_cipher_seconds_total", "Time that their encryption took.", True),
         ],
         _cipher,
