@@ -7,10 +7,10 @@ whose sessions have more to say extends `SessionItem`; one whose items are no se
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -185,6 +185,26 @@ class ForwardItem(Struct, frozen=True, kw_only=True, rename="camel"):
     ]
     last_error: Annotated[str, Meta(description="Empty unless the state is `error`.")]
     outbound_bytes: Annotated[Count, Meta(description="Sent since it was created, over all connections.")]
+
+
+Item = TypeVar("Item", bound=Struct, covariant=True)
+
+
+class LazyItems(Mapping[str, Item], Generic[Item]):
+    """Items by id, each made when it is looked up: the event loop may do other work between thousands of them."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Item]]) -> None:
+        """``makers`` make the items, by id."""
+        self._makers = makers
+
+    def __getitem__(self, key: str) -> Item:
+        return self._makers[key]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @cache

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
+
+from polycast.control.metrics import exposition
+from polycast.control.metrics.exposition import SLICE_SECONDS
 
 SCRAPES = 60
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -69,7 +73,11 @@ class Counters:
         assert states >= SESSIONS
 
 
-async def test_every_scrape_is_valid() -> None:
+@pytest.mark.parametrize("seconds", [SLICE_SECONDS, 0.0], ids=["slices", "each row a slice"])
+async def test_every_scrape_is_valid(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Also if everything comes and goes while a page is being written."""
+    monkeypatch.setattr(exposition, "SLICE_SECONDS", seconds)
+    monkeypatch.setattr(exposition, "ROWS", 1)
     async with running(paths={"all": {}}) as server:
         busy: list[Callable[[], Awaitable[None]]] = [
             *(lambda name=name: come_and_go(server, name) for name in NAMES),  # type: ignore[misc]

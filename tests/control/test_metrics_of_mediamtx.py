@@ -15,8 +15,10 @@ import trustme
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import Server, running_file
+from tests.control.test_exposition_load import come_and_go
 from tests.support.rtp import key_unit, rtp
 
+from polycast.control.metrics import exposition
 from polycast.control.v3.items import fields_of, types_of_collections
 from polycast.protocols.base import ServerKind
 from polycast.protocols.registry import server_kinds
@@ -296,3 +298,27 @@ def test_every_collection_of_api_v3_has_metrics(kind: ServerKind) -> None:
     for block in kind.blocks:
         named = {*block.labels.values(), block.key, *(column.field for column in (*block.columns, *block.former))}
         assert named <= fields_of(*types[block.collection]), block.name
+
+
+async def test_clients_that_come_and_go_while_a_page_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposition, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(exposition, "ROWS", 1)
+    async with serving(tmp_path) as server:
+        tasks = [asyncio.ensure_future(come_and_go(server, name)) for name in ("cam", "yard/north", "~x")]
+        sessions = 0
+        for _ in range(40):
+            text = await scrape(server)
+            seen = set()
+            for family in text_string_to_metric_families(text):
+                assert family.name not in seen, family.name
+                seen.add(family.name)
+                labels = [tuple(sample.labels.items()) for sample in family.samples]
+                assert len(set(labels)) == len(labels), family.name
+            sessions += text.count("\nrtsp_sessions{")
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
+        assert sessions > 40

@@ -117,7 +117,7 @@ class Api:
         return describe_path(path, self._traffic, self._media_server.forwarding.items(path))
 
     async def list_sessions(self, request: Request) -> Response:
-        return json_response({"items": self._server(request).items()})
+        return json_response({"items": dict(self._server(request).items())})
 
     async def kick_session(self, request: Request) -> Response:
         server = self._server(request)

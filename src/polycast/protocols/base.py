@@ -292,9 +292,9 @@ class Server(ABC):
     def items(self) -> Mapping[str, Struct]:
         """Return the current items of the API collection, by id."""
 
-    def sessions(self) -> dict[str, SessionItem]:
+    def sessions(self) -> Mapping[str, SessionItem]:
         """Return the current sessions, by id; none for a server whose items are not sessions."""
-        return {key: item for key, item in self.items().items() if isinstance(item, SessionItem)}
+        return typing.cast("Mapping[str, SessionItem]", self.items()) if issubclass(self.item, SessionItem) else {}
 
     def connections(self) -> Mapping[str, ConnectionItem]:
         """Return the current connections by id, if they are not the same as the sessions."""

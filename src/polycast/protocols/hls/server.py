@@ -12,7 +12,7 @@ from polycast.hub.errors import PathError
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Stream
-from polycast.items import ViewerItem
+from polycast.items import LazyItems, ViewerItem
 from polycast.net.http.server import HttpListener
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.hls.audience import IDLE_SECONDS
@@ -85,11 +85,12 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     def kick(self, session_id: str) -> bool:
         return self.handler.viewers.kick(session_id) or self.handler.audience.kick(session_id)
 
-    def items(self) -> dict[str, HlsMuxerItem]:
-        return {name: remuxer.item() for name, remuxer in self.remuxers.items() if remuxer.is_live}
+    def items(self) -> LazyItems[HlsMuxerItem]:
+        return LazyItems({name: remuxer.item for name, remuxer in self.remuxers.items() if remuxer.is_live})
 
-    def viewers(self) -> dict[str, ViewerItem]:
-        return {visit.id: visit.item() for name in self.remuxers for visit in self.handler.visits.of(name)}
+    def viewers(self) -> LazyItems[ViewerItem]:
+        visits = (visit for name in self.remuxers for visit in self.handler.visits.of(name))
+        return LazyItems({visit.id: visit.item for visit in visits})
 
     def apply(self, configuration: Configuration) -> None:
         allowed = configuration[HlsConfiguration].hls_allow_origins

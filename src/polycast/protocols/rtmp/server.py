@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
 from polycast.hub.stream import Stream
-from polycast.items import SessionItem
+from polycast.items import LazyItems, SessionItem
 from polycast.media.track import Track
 from polycast.protocols.base import ServerContext, ServerKind, new_session_id
 from polycast.protocols.rtmp.configuration import RtmpAuthMethod, RtmpConfiguration
@@ -65,8 +65,8 @@ class RtmpServer(Host):
             shared.refresh(tracks)
         return shared
 
-    def items(self) -> dict[str, SessionItem]:
-        return {connection.id: connection.item() for connection in self._clients.values()}
+    def items(self) -> LazyItems[SessionItem]:
+        return LazyItems({connection.id: connection.item for connection in self._clients.values()})
 
     def kick(self, session_id: str) -> bool:
         connection = self._clients.get(session_id)

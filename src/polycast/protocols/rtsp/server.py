@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from polycast.config.schema import Configuration
 from polycast.errors import missing_packages
-from polycast.items import ConnectionItem, SessionItem
+from polycast.items import ConnectionItem, LazyItems, SessionItem
 from polycast.net.server import Member
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.rtsp.configuration import RtspConfiguration
@@ -128,13 +128,12 @@ class RtspServer(TcpServer):
 
     # Sessions
 
-    def items(self) -> dict[str, SessionItem]:
-        return {session.id: session.item() for session in self._sessions}
+    def items(self) -> LazyItems[SessionItem]:
+        return LazyItems({session.id: session.item for session in self._sessions})
 
-    def connections(self) -> dict[str, ConnectionItem]:
-        return {
-            connection.id: connection.item() for connection in self._connections if isinstance(connection, Connection)
-        }
+    def connections(self) -> LazyItems[ConnectionItem]:
+        connections = (connection for connection in self._connections if isinstance(connection, Connection))
+        return LazyItems({connection.id: connection.item for connection in connections})
 
     def kick(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)

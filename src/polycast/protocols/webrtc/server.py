@@ -12,6 +12,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import CannotPublish
 from polycast.hub.path import Path
 from polycast.hub.stream import Stream
+from polycast.items import LazyItems
 from polycast.media.track import Track
 from polycast.net.dtls import DtlsIdentity
 from polycast.net.http.origins import allowed_origins
@@ -251,8 +252,8 @@ class WebRtcServer(TcpServer, HttpListener):
         if self._connecting:
             self._handshake_timer = self.context.loop.call_later(HANDSHAKE_TICK, self._on_handshake_timer)
 
-    def items(self) -> dict[str, WebRtcSessionItem]:
-        return {session.id: session.item() for session in self._sessions.values()}
+    def items(self) -> LazyItems[WebRtcSessionItem]:
+        return LazyItems({session.id: session.item for session in self._sessions.values()})
 
     def kick(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)
