@@ -103,6 +103,7 @@ class ViewerItem(Struct, frozen=True, kw_only=True, rename="camel"):
     query: Annotated[str, Meta(description="Query of the URL.")]
     user: str
     user_agent: Annotated[str, Meta(description="The program, as far as the client tells.")]
+    is_cdn: Annotated[bool, Meta(description="Whether it is a content delivery network.")] = msgspec.field(name="isCDN")
     bytes_sent: BytesSent
 
 

@@ -19,7 +19,6 @@ from tests.support.rtp import key_unit, rtp
 from tests.support.waiting import PATIENCE
 
 from polycast.hub.on_demand import State
-from polycast.protocols.hls import remuxer
 from polycast.protocols.hls.server import HlsServer
 from polycast.wire.rtmp.client import Mode
 
@@ -227,7 +226,7 @@ class HlsViewer(Viewer):
     async def leave(self) -> None:
         muxer = self.server.remuxers.get("cam")
         if muxer is not None:  # several viewers have one
-            muxer.tick(self.server.now() + remuxer.IDLE_SECONDS)
+            muxer.tick(self.server.now() + 60.0, 60.0)
 
 
 VIEWERS: dict[str, type[Viewer]] = {"rtsp": RtspViewer, "rtmp": RtmpViewer, "hls": HlsViewer}

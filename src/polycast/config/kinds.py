@@ -156,6 +156,13 @@ def _login(value: Json) -> str:
     return text
 
 
+def _secret(value: Json) -> str:
+    text = _text(value)
+    if text and not _LOGIN.fullmatch(text):
+        raise InvalidValueError(f"contains unsupported characters. Supported are: {SUPPORTED_LOGIN_CHARACTERS}")
+    return text
+
+
 def _check_hash(text: str) -> None:
     """Raise InvalidValueError if no user or password can match a hash; its text does not contain the hash."""
     if text.startswith("$argon2"):
@@ -377,6 +384,8 @@ TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]}
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
 LOGIN: Final = Kind("credential", _login, str, {"type": ["string", "number", "boolean"]})
+SECRET: Final = Kind("credential", _secret, str, {"type": ["string", "number", "boolean"]})
+"""What clients send as it is: it cannot be hashed."""
 URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(
     "duration", _duration, str, {"type": "string", "pattern": "^0$|^([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$"}

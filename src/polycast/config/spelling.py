@@ -20,6 +20,7 @@ _CAPITAL_WORDS: Final = {
     "ice": "ICE",
     "stun": "STUN",
     "awb": "AWB",
+    "cdn": "CDN",
     "ev": "EV",
     "hdr": "HDR",
     "mjpeg": "MJPEG",

@@ -28,8 +28,6 @@ UNSUPPORTED: Final = {
     "playbackAllowOrigin": _detail("*"),
     "playbackTrustedProxies": _detail([]),
     "hlsDirectory": Unsupported("", "segments are kept in memory"),
-    "hlsMuxerCloseAfter": Unsupported("60s"),
-    "hlsCDNSecret": Unsupported("", "the CDN must have credentials like every other client"),
     "srt": Unsupported("yes", _NO_SRT, harmless=("no",)),
     "srtAddress": Unsupported(":8890", _NO_SRT),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),

@@ -161,7 +161,7 @@ def _viewers(server: SessionServer) -> Iterator[ViewerFields]:
             "query": item.query,
             "user": item.user,
             "userAgent": item.user_agent,
-            "isCDN": False,
+            "isCDN": item.is_cdn,
             "outboundBytes": item.bytes_sent,
         }
 

@@ -25,9 +25,11 @@ MAXIMUM_VIEWERS: Final = 20_000
 class Visit:
     """The visit of one viewer to one stream."""
 
-    __slots__ = ("address", "bytes_sent", "created", "id", "path", "query", "user", "user_agent")
+    __slots__ = ("address", "bytes_sent", "created", "id", "is_cdn", "path", "query", "user", "user_agent")
 
-    def __init__(self, path: str, address: str, query: str, user: str, user_agent: str) -> None:
+    def __init__(
+        self, path: str, address: str, query: str, user: str, user_agent: str, *, is_cdn: bool = False
+    ) -> None:
         """``address`` is ``ip:port`` of the first request."""
         self.id = str(uuid.uuid4())
         self.created = datetime.now(UTC)
@@ -36,6 +38,8 @@ class Visit:
         self.query = query
         self.user = user
         self.user_agent = user_agent
+        self.is_cdn = is_cdn
+        """Whether it is a content delivery network, whatever its viewers are."""
         self.bytes_sent = 0
         """Bytes of responses, without their headers."""
 
@@ -48,6 +52,7 @@ class Visit:
             query=redact_query(self.query),
             user=self.user,
             user_agent=self.user_agent,
+            is_cdn=self.is_cdn,
             bytes_sent=self.bytes_sent,
         )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from polycast.config.dialects.base import Dialect
-from polycast.config.kinds import ADDRESS, choice_kind
+from polycast.config.kinds import ADDRESS, SECRET, choice_kind
 from polycast.config.marks import LIVE, NEW, OWN_RULE, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
@@ -111,6 +111,29 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = ()
+    hls_muxer_close_after: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "How long a stream is still converted to HLS after the last request for it, unless hlsAlwaysRemux is "
+                "set."
+            )
+        ),
+    ] = Duration(60)
+    hls_cdn_secret: Annotated[
+        str,
+        SECRET,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Secret with which a content delivery network gets all streams without credentials and sessions: it "
+                "sends the header 'Authorization: Bearer' with it. The network decides who may watch."
+            )
+        ),
+    ] = ""
     hls_index: Annotated[
         bool, LIVE, NEW, Meta(description="List the live streams at the address '/' of the HLS server.")
     ] = False

@@ -25,7 +25,8 @@ from polycast.net.http.request import http_credentials, user_agent_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.audience import Audience, Client, Visit, Visits
-from polycast.protocols.hls.configuration import HlsConfiguration
+from polycast.protocols.hls.cdn import for_cdn, knows_secret
+from polycast.protocols.hls.configuration import HlsConfiguration, HlsVariant
 from polycast.protocols.hls.reasons import (
     LOGGED_REASONS,
     Problem,
@@ -141,10 +142,11 @@ class RequestHandler:
         method = transaction.request.method
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
-            if remuxer is None or not (remuxer.is_public or self._is_known(transaction, target)):
-                self._run(transaction, self._file(transaction, target, key))
+            is_cdn = self._is_cdn(transaction, key)
+            if remuxer is None or not (is_cdn or remuxer.is_public or self._is_known(transaction, target)):
+                self._run(transaction, self._file(transaction, target, key, is_cdn=is_cdn))
                 return None
-            if remuxer.is_public and not self._join(transaction, target):
+            if (is_cdn or remuxer.is_public) and not self._join(transaction, target, is_cdn=is_cdn):
                 return self._sent_away()
             found = remuxer.request(key, transaction, transaction.started)
             return self._file_response(transaction.request, remuxer, found) if found is not None else None
@@ -267,10 +269,12 @@ class RequestHandler:
     def is_public(self, path: Path) -> bool:
         return self._access.is_open(Action.READ, path.name, path.configuration)
 
-    async def _file(self, transaction: Transaction, target: Target, key: ResourceKey) -> Response | None:
+    async def _file(
+        self, transaction: Transaction, target: Target, key: ResourceKey, *, is_cdn: bool
+    ) -> Response | None:
         """Answer a request for a file that needs authorisation first, or a muxer."""
         path_name = target.folder
-        refusal = await self._admit(transaction, target, key)
+        refusal = None if is_cdn else await self._admit(transaction, target, key)
         if refusal is not None:
             return refusal
         request = transaction.request
@@ -285,7 +289,7 @@ class RequestHandler:
                 problem = self._problem_of(error, path_name)
                 self._log_refusal(transaction, target, problem)
                 return refuse(self._responses, request, problem)
-        if transaction.receiver is None and not self._join(transaction, target):
+        if transaction.receiver is None and not self._join(transaction, target, is_cdn=is_cdn):
             return self._sent_away()
         found = remuxer.request(key, transaction, self._server.now())
         return self._file_response(request, remuxer, found) if found is not None else None
@@ -345,17 +349,29 @@ class RequestHandler:
         """Return the names of the viewers of a stream in the API."""
         return [Reference("hlsSession", visit.id) for visit in self.visits.of(path_name)]
 
-    def _join(self, transaction: Transaction, target: Target) -> bool:
+    def _is_cdn(self, transaction: Transaction, key: ResourceKey) -> bool:
+        """Return whether a request for a file comes from the content delivery network, and prepare the response."""
+        settings = self._server.settings
+        if not settings.hls_cdn_secret or not knows_secret(transaction.request, settings.hls_cdn_secret):
+            return False
+        is_low_latency = settings.hls_variant is HlsVariant.LOW_LATENCY
+        seconds = 0 if is_low_latency else int(settings.hls_segment_duration)
+        transaction.rewrite = lambda response: for_cdn(response, key[0], seconds)
+        return True
+
+    def _join(self, transaction: Transaction, target: Target, *, is_cdn: bool) -> bool:
         """Count a request as one of a viewer without a session; return False if that viewer was kicked.
 
-        The first request for the multivariant playlist begins another visit.
+        The first request for the multivariant playlist begins another visit. A content delivery network is one viewer.
         """
         request = transaction.request
         client = Client(target.folder, transaction.client, user_agent_of(request))
+        if is_cdn:
+            client = Client(target.folder, "", "")
         visit = self.audience.find(client, transaction.started)
         if visit is None or (self.audience.is_kicked(client) and target.path.endswith(f"/{INDEX_NAME}")):
-            address = join_host_port(client.address, transaction.peer[1])
-            visit = Visit(target.folder, address, plain_query(target.query), "", client.user_agent)
+            address, agent = join_host_port(transaction.client, transaction.peer[1]), user_agent_of(request)
+            visit = Visit(target.folder, address, plain_query(target.query), "", agent, is_cdn=is_cdn)
             self.audience.add(client, visit, transaction.started)
         elif self.audience.is_kicked(client):
             return False

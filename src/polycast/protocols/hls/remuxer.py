@@ -36,9 +36,6 @@ from polycast.wire.hls.resource import Refusal, Resource, WaitFor
 # after which many give up.
 LINGER_SECONDS = 10.0
 
-# Seconds without a request after which a muxer that was created for a request is closed.
-IDLE_SECONDS = 60.0
-
 # Requests that one muxer may hold; further ones are answered with 503.
 MAXIMUM_WAITING = 10_000
 
@@ -300,8 +297,9 @@ class Remuxer(FrameReader):
     def clients(self) -> Sequence[Reference]:
         return self._responder.references(self.path.name)
 
-    def tick(self, now: float) -> None:
-        """Called about once a second: closes an idle muxer, and logs corrections."""
+    def tick(self, now: float, close_after: float) -> None:
+        """Called about once a second: closes a muxer without a request for ``close_after`` seconds, and logs
+        corrections."""
         counters = self._muxer.counters
         corrections = counters.corrected_times + counters.discontinuities + counters.out_of_sync + counters.dropped
         if corrections != self._reported_corrections:
@@ -319,7 +317,7 @@ class Remuxer(FrameReader):
                 self._on_wanted(self)
             return
         self._blocked.tick(now, self._give_up, self._deliver)
-        if not self.is_automatic and not self._blocked.count and now - self._used >= IDLE_SECONDS:
+        if not self.is_automatic and not self._blocked.count and now - self._used >= close_after:
             self.close("no requests in a while")
 
     def close(self, reason: str) -> None:

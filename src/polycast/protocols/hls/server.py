@@ -58,7 +58,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
 
     def on_second(self, now: float) -> None:
         for remuxer in list(self.remuxers.values()):
-            remuxer.tick(now)
+            remuxer.tick(now, float(self.settings.hls_muxer_close_after))
         patience = max(IDLE_SECONDS, 3 * float(self.settings.hls_segment_duration))
         self.handler.viewers.forget_idle(now, patience)
         self.handler.audience.forget_idle(now, patience)
