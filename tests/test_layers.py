@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "transcode": {"codecs", "media", *LEAVES},
     "protocols": {"items", "web", "transcode", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "record": {"items", "hub", "codecs", "media", "wire", "config", *LEAVES},
-    "control": {"items", "hub", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "control": {"items", "record", "hub", "codecs", "media", "wire", "net", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }
 """What each layer may import besides itself. Those that are not listed (app, cli, api) put the layers together."""

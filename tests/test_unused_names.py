@@ -19,10 +19,6 @@ CALLBACKS = {
     "net/layered.py": {"is_reading"},  # asyncio.Transport
     "net/tls_transport.py": {"is_reading", "get_protocol"},
 }
-# Landed before what uses it: to be removed with the recorder.
-UPCOMING = {
-    "record/store.py": {"SegmentStore", "file_of", "parse", "segments", "scan_all", "find", "remove", "resolution"},
-}
 # Values of standards, kept together with those that are used.
 STANDARDS = {"rtp/rtcp.py": {"APPLICATION"}}
 
@@ -58,7 +54,7 @@ def unused() -> list[str]:
         if not file.startswith("api/")
         for name in definitions(tree)
         if not used[name] and not name.startswith("__")
-        if not any(name in allowed.get(file, ()) for allowed in (CALLBACKS, STANDARDS, UPCOMING))
+        if not any(name in allowed.get(file, ()) for allowed in (CALLBACKS, STANDARDS))
     )
 
 

@@ -12,6 +12,7 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path
 from polycast.items import ConnectionItem, ForwardItem, MetricBlock, SessionItem, ViewerItem
 from polycast.log import Log
+from polycast.record.recorder import Recorder
 
 if TYPE_CHECKING:
     from polycast.control.pages import Preview
@@ -94,3 +95,5 @@ class MediaServer(Protocol):
     def settings(self) -> Settings: ...
     @property
     def forwarding(self) -> Forwarding: ...
+    @property
+    def recorder(self) -> Recorder: ...

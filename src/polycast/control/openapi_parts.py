@@ -30,6 +30,7 @@ _ERRORS: Final = {
     "408": "The body did not arrive in time.",
     "409": "The change is valid but cannot be applied or saved; nothing has changed.",
     "413": "The body is too large.",
+    "500": "A directory cannot be read.",
     "429": "Too many attempts with wrong credentials from this address.",
     "503": "Too many clients.",
 }

@@ -8,16 +8,15 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from polycast.config.names import compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
-from polycast.config.re2 import Pattern
 from polycast.config.schema import Configuration
 from polycast.log import Log
 from polycast.media.timebase import NANOSECONDS, WallTime
+from polycast.record.entries import Entries
 from polycast.record.store import Segment, SegmentStore
 
 LONGEST_PAUSE: Final = 30 * 60.0
@@ -132,7 +131,7 @@ class Cleaning:
         self._now = now
         self._log = log
         self._closing = closing
-        self._entries = _Entries(configuration.paths)
+        self._entries = Entries(configuration.paths)
         self.deleted = 0
 
     def clean(self) -> None:
@@ -187,18 +186,10 @@ class Cleaning:
 
     def _segments(self) -> Iterator[tuple[SegmentStore, Segment, PathConfiguration]]:
         """Yield all files of paths that are configured, where their settings say that they are."""
-        for (record_path, record_format), names in self._entries.by_place().items():
-            store = SegmentStore(record_path, record_format)
-            if None in names:
-                found = store.scan_all()
-            else:
-                found = (segment for name in names if name is not None for segment in store.scan(name))
-            for segment in found:
-                if self._closing.is_set():
-                    return
-                entry = self._entries.find(segment.path)
-                if entry is not None and place_of(entry) == (record_path, record_format):
-                    yield store, segment, entry
+        for found in self._entries.segments():
+            if self._closing.is_set():
+                return
+            yield found
 
 
 class _Oldest:
@@ -221,40 +212,6 @@ class _Oldest:
         """The segments and their sizes, the oldest first."""
         for _, _, size, store, segment in sorted(self._heap, reverse=True, key=lambda item: item[0]):
             yield store, segment, size
-
-
-class _Entries:
-    """The entries of paths, found by name as the hub finds them."""
-
-    def __init__(self, entries: Mapping[str, PathConfiguration]) -> None:
-        self._entries = entries
-        self._patterns: list[tuple[Pattern, PathConfiguration]] = []
-        for name, entry in entries.items():
-            pattern = compile_path_pattern(name)
-            if pattern is not None:
-                self._patterns.append((pattern, entry))
-        self._found: dict[str, PathConfiguration | None] = {}
-
-    def find(self, name: str) -> PathConfiguration | None:
-        """Return the entry of a path, or None if it is not configured."""
-        if name in self._entries:
-            return self._entries[name]
-        if name not in self._found:
-            matching = (entry for pattern, entry in self._patterns if pattern.search(name) is not None)
-            self._found[name] = next(matching, None)
-        return self._found[name]
-
-    def by_place(self) -> dict[tuple[str, str], set[str | None]]:
-        """Return the names of the paths by the place of their files; None stands for those that match an expression."""
-        places: dict[tuple[str, str], set[str | None]] = defaultdict(set)
-        for name, entry in self._entries.items():
-            places[place_of(entry)].add(None if compile_path_pattern(name) is not None else name)
-        return places
-
-
-def place_of(entry: PathConfiguration) -> tuple[str, str]:
-    """Return what tells the files of an entry from those of others."""
-    return entry.record_path, entry.record_format.value
 
 
 def size_of(segment: Segment) -> int:

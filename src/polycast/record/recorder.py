@@ -13,8 +13,8 @@ from polycast.hub.path import Path, PathObserver, notify_observers
 from polycast.log import Log
 from polycast.record.cleaner import Cleaner
 from polycast.record.disk import Disk
+from polycast.record.entries import store_of
 from polycast.record.path_recorder import PathRecorder
-from polycast.record.store import SegmentStore
 
 CLOSE_SECONDS: Final = 5.0
 """How long the end of the server waits for disks."""
@@ -56,6 +56,11 @@ class Recorder(PathObserver):
         return self._recordings.values()
 
     @property
+    def disks(self) -> Iterable[Disk]:
+        """The threads that write, with their directories."""
+        return self._disks.values()
+
+    @property
     def open_files(self) -> frozenset[str]:
         """The names of the files that are incomplete."""
         return frozenset(name for recording in self.recordings for name in recording.writer.open_files)
@@ -88,8 +93,7 @@ class Recorder(PathObserver):
         stream = path.stream
         if stream is None:
             return
-        configuration = path.configuration
-        store = SegmentStore(configuration.record_path, configuration.record_format.value)
+        store = store_of(path.configuration)
         recording = PathRecorder(
             path,
             stream,

@@ -37,6 +37,7 @@ def parts(items: Iterable[type[Struct]]) -> Iterator[Part]:
     yield _PATHS
     yield _DISCARDS
     yield _sessions(items)
+    yield from _RECORDINGS
     yield from _OTHERS
 
 
@@ -133,6 +134,72 @@ def _sessions(items: Iterable[type[Struct]]) -> Part:
 
     families = [_family("session", metric) for metric in metrics.values()]
     return Part(("collection", "id", "state", "path"), families, rows)
+
+
+# Recordings
+
+
+def _recording_rows(sources: Sources) -> Iterator[Row]:
+    for recording in sources.media_server.recorder.recordings:
+        writer, segmenter = recording.writer, recording.segmenter
+        if segmenter is not None:
+            counters = segmenter.counters
+            yield (
+                (recording.path.name,),
+                (
+                    writer.counters.written,
+                    writer.counters.segments,
+                    writer.queued,
+                    counters.dropped,
+                    counters.late + counters.invalid,
+                    writer.counters.errors,
+                ),
+            )
+
+
+def _disk_rows(sources: Sources) -> Iterator[Row]:
+    return (((disk.root,), (disk.free, disk.queued)) for disk in sources.media_server.recorder.disks)
+
+
+def _deletions(sources: Sources) -> Iterator[Row]:
+    yield (), (sources.media_server.recorder.cleaner.deleted,)
+
+
+_RECORDINGS: Final = (
+    Part(
+        ("name",),
+        [
+            Family("polycast_recording_bytes_total", "Bytes written to files, since recording of a path began.", True),
+            Family("polycast_recording_segments_total", "Files that were created.", True),
+            Family("polycast_recording_queued_bytes", "Bytes that wait for the disk."),
+            Family(
+                "polycast_recording_dropped_frames_total",
+                "Frames that are not in the recording, as the disk was too slow or failed.",
+                True,
+            ),
+            Family(
+                "polycast_recording_discarded_frames_total",
+                "Frames that are not in the recording, as they came too late or are invalid.",
+                True,
+            ),
+            Family("polycast_recording_errors_total", "Errors of the disk.", True),
+        ],
+        _recording_rows,
+    ),
+    Part(
+        ("directory",),
+        [
+            Family("polycast_recordings_free_bytes", "Free space of the disk of a directory of recordings."),
+            Family("polycast_recordings_queued_bytes", "Bytes of all its recordings that wait for the disk."),
+        ],
+        _disk_rows,
+    ),
+    Part(
+        (),
+        [Family("polycast_recordings_deleted_total", "Recorded files that were deleted for their age or size.", True)],
+        _deletions,
+    ),
+)
 
 
 # The rest

@@ -22,6 +22,7 @@ from polycast.control.openapi_parts import (
 from polycast.control.schemas import Json, object_schema
 from polycast.control.v3.answers import DEFAULT_PAGE_SIZE, MAXIMUM_NUMBER
 from polycast.control.v3.items import InfoFields, PathFields, names_of, types_of_collections
+from polycast.control.v3.recordings import RecordingFields
 from polycast.items import ForwardItem
 
 _NAME: Final = [parameter("name")]
@@ -31,7 +32,7 @@ _NOT_RUNNING: Final = "Not found. Plain text: the server is not running, so it h
 
 def build(collections: Iterable[Collection]) -> Json:
     """Return the document for an API with these collections of sessions."""
-    paths: Json = {**_configuration_paths(), **_path_paths(), **_other_paths()}
+    paths: Json = {**_configuration_paths(), **_path_paths(), **_recording_paths(), **_other_paths()}
     schemas = _schemas()
     for collection in collections:
         types = types_of_collections(
@@ -135,6 +136,23 @@ def _path_paths() -> Json:
                 {"400", "404"},
                 parameters=[*_OF_PATH, _query("id", "", _UUID, is_required=True)],
             )
+        },
+    }
+
+
+def _recording_paths() -> Json:
+    start = _query("start", "As in the list.", {"type": "string", "format": "date-time"}, is_required=True)
+    return {
+        "/v3/recordings/list": {
+            "get": _list("list recordings", "Of the paths that have some, sorted by name.", "Recording", {"500"})
+        },
+        "/v3/recordings/get/{name}": {
+            "get": operation(
+                "get the recordings of a path", "", reference("Recording"), {"400", "500"}, parameters=_NAME
+            )
+        },
+        "/v3/recordings/deletesegment": {
+            "delete": _change("delete a recorded file", "", None, {"400"}, [*_OF_PATH, start])
         },
     }
 
@@ -247,4 +265,5 @@ def _schemas() -> Json:
         "PathConfInput": input_of(view.path_accepted.values(), name),
         "Path": _schema_of(PathFields),
         "ForwardDest": _schema_of(ForwardItem),
+        "Recording": _schema_of(RecordingFields),
     }

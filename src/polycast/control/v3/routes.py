@@ -18,6 +18,7 @@ from polycast._version import __version__
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.dialects.views import view_of
 from polycast.config.edits import Edit
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.errors import RequestError
@@ -28,9 +29,10 @@ from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.settings import MakeEdit
 from polycast.control.traffic import Traffic
-from polycast.control.v3 import configuration, openapi, state
+from polycast.control.v3 import configuration, openapi, recordings, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.control.v3.items import InfoFields, PathFields, fields_of
+from polycast.hub.errors import PathError
 from polycast.hub.path import Path
 from polycast.items import ForwardItem
 
@@ -164,6 +166,28 @@ class ApiV3:
             raise RequestError(404, "path not found")
         return path
 
+    # Recordings
+
+    async def list_recordings(self, request: Request) -> Response:
+        found = await asyncio.to_thread(recordings.list_recordings, self._media_server.configuration)
+        return await page_of(request, found, lambda item: item, ("name",))
+
+    async def get_recordings(self, request: Request) -> Response:
+        name = _name(request)
+        return json_answer(await asyncio.to_thread(recordings.get_recordings, name, self._entry_of(name)))
+
+    async def delete_segment(self, request: Request) -> Response:
+        name = request.query_params.get("path", "")
+        start = request.query_params.get("start", "")
+        await asyncio.to_thread(recordings.delete_segment, name, start, self._entry_of(name))
+        return ok()
+
+    def _entry_of(self, name: str) -> PathConfiguration:
+        try:
+            return self._media_server.hub.find_entry(name)[0].configuration
+        except PathError as error:
+            raise RequestError(400, str(error)) from error
+
     async def list_items(self, request: Request) -> Response:
         server, collection = self._server(request)
         items = state.list_items(server, collection)
@@ -236,6 +260,9 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/paths/get/{name:text}", ApiV3.get_path),
     Endpoint("GET", "/paths/forward/list", ApiV3.list_forwards),
     Endpoint("GET", "/paths/forward/get", ApiV3.get_forward),
+    Endpoint("GET", "/recordings/list", ApiV3.list_recordings),
+    Endpoint("GET", "/recordings/get/{name:text}", ApiV3.get_recordings),
+    Endpoint("DELETE", "/recordings/deletesegment", ApiV3.delete_segment),
     Endpoint("GET", "/events", ApiV3.stream_events),
     Endpoint("GET", "/openapi.json", ApiV3.get_openapi),
     Endpoint("GET", "/{collection}/list", ApiV3.list_items),

@@ -1,0 +1,88 @@
+"""Recordings in API v3: the files of each path by their start."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from polycast.config.path_schema import PathConfiguration
+from polycast.config.schema import Configuration
+from polycast.control.errors import RequestError
+from polycast.errors import ConfigurationError
+from polycast.items import Moment
+from polycast.media.timebase import NANOSECONDS, WallTime
+from polycast.record.entries import Entries, store_of
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class RecordingSegmentFields(TypedDict):
+    """A recorded file."""
+
+    start: Moment
+
+
+class RecordingFields(TypedDict):
+    """The recordings of a path."""
+
+    name: str
+    segments: Annotated[list[RecordingSegmentFields], Meta(description="The oldest first.")]
+
+
+def list_recordings(configuration: Configuration) -> list[dict[str, Any]]:
+    """Return the recordings of all paths that have some, by name. It blocks. Raises RequestError."""
+    starts: dict[str, list[WallTime]] = defaultdict(list)
+    try:
+        for _, segment, _ in Entries(configuration.paths).segments():
+            starts[segment.path].append(segment.start)
+    except OSError as error:
+        raise _unreadable(error) from error
+    return [_describe(name, starts[name]) for name in sorted(starts)]
+
+
+def get_recordings(name: str, entry: PathConfiguration) -> dict[str, Any]:
+    """Return the recordings of a path. It blocks. Raises RequestError."""
+    try:
+        return _describe(name, (segment.start for segment in store_of(entry).scan(name)))
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _describe(name: str, starts: Iterable[WallTime]) -> dict[str, Any]:
+    # There may be a million: they are encoded here, in a thread.
+    segments = [{"start": _moment(start)} for start in sorted(starts)]
+    return {"name": name, "segments": msgspec.Raw(msgspec.json.encode(segments))}
+
+
+def _moment(start: WallTime) -> datetime:
+    return (_EPOCH + timedelta(microseconds=start // 1000)).astimezone()
+
+
+def delete_segment(name: str, start: str, entry: PathConfiguration) -> None:
+    """Delete the file of a path that begins at a time (RFC 3339). It blocks. Raises RequestError."""
+    try:
+        moment = datetime.fromisoformat(start)
+        if moment.tzinfo is None:
+            raise ValueError("the offset from UTC is missing")
+    except ValueError as error:
+        raise RequestError(400, f"invalid 'start' parameter: {error}") from None
+    wanted = WallTime((moment - _EPOCH) // timedelta(microseconds=1) * (NANOSECONDS // 1_000_000))
+    store = store_of(entry)
+    try:
+        segment = store.find(name, wanted)
+        if segment is None:
+            raise RequestError(400, f"remove {store.file_of(name, wanted)}: no such file or directory")
+        store.remove(segment)
+    except OSError as error:
+        raise RequestError(400, f"remove {error.filename}: {error.strerror}") from error
+    except (ConfigurationError, ValueError) as error:
+        raise RequestError(400, str(error)) from error
+
+
+def _unreadable(error: OSError) -> RequestError:
+    return RequestError(500, f"open {error.filename}: {error.strerror}")
