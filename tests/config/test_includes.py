@@ -46,6 +46,17 @@ def test_settings_of_all_files_apply(main: Path) -> None:
     assert {"rtmp", "logLevel", "paths.b.overridePublisher"} <= found.given
 
 
+def test_a_key_that_is_repeated_in_an_included_file(main: Path) -> None:
+    add(main, "1.yml", "rtmp: no\nrtmp: yes\n")
+    (warning,) = load(str(main), {}).warnings
+    assert (
+        warning == f"{main.parent / 'conf.d' / '1.yml'}: line 2: 'rtmp' is written more than once; the last one counts"
+    )
+    strict = main.with_name("mediamtx.yml")
+    main.rename(strict)
+    assert error_of(strict).endswith('1.yml: line 2: mapping key "rtmp" already defined at line 1')
+
+
 def test_a_file_may_be_named_and_patterns_may_match_nothing(main: Path) -> None:
     extra = main.parent / "extra.yml"
     extra.write_text("paths:\n  x:\n")

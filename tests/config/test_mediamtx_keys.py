@@ -18,6 +18,10 @@ from polycast.errors import ConfigurationError
 VIEW = view_of(MEDIAMTX)
 
 
+HASH = "sha256:j1tsRqDEw9xvq/D7/9tMx6Jh/jMhk3UfjwIB2f1zgMo="
+HTTP_METHOD = "authMethod: http\nauthHTTPAddress: http://127.0.0.1:9000\n"
+
+
 def loaded(content: str, **variables: str) -> LoadedConfiguration:
     return load_bytes(content.encode(), variables, "mediamtx.yml", MEDIAMTX)
 
@@ -224,7 +228,38 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
         ("paths: {a: {rtspUDPSourcePortRange: [2000, 1000]}}\n", "2000 to 1000 is not a range of ports"),
         ("paths: {a: {rtspUDPSourcePortRange: [1001, 1002]}}\n", "there is no even port with the next one"),
         ("paths: {a: {rtspUDPSourcePortRange: [1000, 65536]}}\n", "is not a range of ports between 1 and 65535"),
-        ("invalid: x\n", "non-existent parameter: 'invalid'"),
+        ("invalid: x\n", 'line 1: json: unknown field "invalid"'),
+        ("paths: {a: {invalid: x}}\n", 'json: unknown field "invalid"'),
+        ("paths:\npaths:\n", 'line 2: mapping key "paths" already defined at line 1'),
+        ("paths:\n  a:\n    source: publisher\n    source: publisher\n", 'line 4: mapping key "source" already'),
+        ("paths: {'': }\n", "invalid path name '': cannot be empty"),
+        ("paths: {a?: }\n", "invalid path name 'a?': can contain only alphanumeric characters"),
+        ("paths: {a: {sourceRedirect: 'rtsp://h/x'}}\n", "'sourceRedirect' is useless when source is not 'redirect'"),
+        ("paths: {a: {source: 'rtsp://user@h/x'}}\n", "username and password must be both provided"),
+        (
+            f"{HTTP_METHOD}rtspAuthMethods: [basic, digest]\n",
+            "when RTSP digest is enabled, the only supported auth method is 'internal'",
+        ),
+        (
+            f"rtspAuthMethods: [digest]\nauthInternalUsers: [{{user: u, pass: '{HASH}'}}]\n",
+            "when RTSP digest is enabled, hashed credentials cannot be used",
+        ),
+        (
+            "multicastIPRange: ''\n",
+            "'multicastIPRange' must be set when UDP multicast is enabled and RTSP encryption is 'no' or 'optional'",
+        ),
+        (
+            "rtspEncryption: strict\nmulticastIPRange: ''\n",
+            "'multicastIPRange' must be set when UDP multicast is enabled and RTSP encryption is 'optional' or ",
+        ),
+        (
+            "webrtcLocalUDPAddress: ''\nwebrtcLocalTCPAddress: ''\n",
+            "at least one between 'webrtcLocalUDPAddress', 'webrtcLocalTCPAddress' or 'webrtcICEServers2' must be",
+        ),
+        (
+            "webrtcIPsFromInterfaces: no\nwebrtcAdditionalHosts: []\n",
+            "at least one between 'webrtcIPsFromInterfaces' or 'webrtcAdditionalHosts' must be filled",
+        ),
     ],
 )
 def test_texts_of_errors(content: str, message: str) -> None:
@@ -287,3 +322,48 @@ def test_users_in_variables() -> None:
 def test_polycast_knows_the_same_settings() -> None:
     assert set(POLYCAST.unsupported) == set(MEDIAMTX.unsupported)
     assert set(view_of(POLYCAST).fields) == set(VIEW.fields)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "rtspTransports: [tcp]\nmulticastIPRange: ''\n",
+        f"{HTTP_METHOD}rtspAuthMethods: [basic]\n",
+        "paths: {a: {source: 'rtsp://user:@h/x'}}\n",
+        # Placeholders stand for any part of the address, also in a path without groups.
+        *(
+            f"paths: {{a: {{source: '{source}'}}}}\n"
+            for source in (
+                "rtsp://$G1:$G2/x",
+                "rtmp://$G1:$G2/live?token=$G3",
+                "https://$G1/$G2/index.m3u8",
+                "whep://$G1:$G2/$G3",
+                "wheps://$G1:$G2/$G3",
+            )
+        ),
+    ],
+)
+def test_valid_combinations(content: str) -> None:
+    assert loaded(content)
+
+
+def test_only_strict_files_refuse_what_cannot_be_meant() -> None:
+    lines = "rtmp: no\nrtmp: yes\npaths: {a: {sourceRedirect: 'rtsp://h/x', source: publisher}}\n"
+    accepted = load_bytes(lines.encode(), {}, "polycast.yml", POLYCAST)
+    assert accepted.configuration.paths["a"].source_redirect == "rtsp://h/x"
+    assert [warning for warning in accepted.warnings if "more than once" in warning] == [
+        "line 2: 'rtmp' is written more than once; the last one counts"
+    ]
+    with pytest.raises(ConfigurationError) as error:
+        load_bytes(lines.encode(), {}, "mediamtx.yml", MEDIAMTX)
+    assert len(error.value.report) == 2
+
+
+@pytest.mark.parametrize("methods", ["[digest]", "[basic, digest]"])
+def test_digest_alone_needs_passwords_as_plain_text_everywhere(methods: str) -> None:
+    content = f"{HTTP_METHOD}rtspAuthMethods: {methods}\n".encode()
+    if methods == "[digest]":
+        with pytest.raises(ConfigurationError, match="the only supported auth method is 'internal'"):
+            load_bytes(content, {}, "polycast.yml", POLYCAST)
+    else:
+        assert load_bytes(content, {}, "polycast.yml", POLYCAST)

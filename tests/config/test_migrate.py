@@ -173,7 +173,7 @@ def test_camera_settings_keep_their_defaults() -> None:
 
 
 def test_files_that_cannot_be_translated() -> None:
-    with pytest.raises(ConfigurationError, match="non-existent parameter: 'x'"):
+    with pytest.raises(ConfigurationError, match='json: unknown field "x"'):
         migrate("x: 1\n", "mediamtx.yml")
 
 

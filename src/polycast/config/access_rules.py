@@ -10,9 +10,11 @@ from polycast.config.dialects.views import view_of
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
+from polycast.config.section import UsedCredentials
 from polycast.config.services import SERVICES
 from polycast.config.urls import split_url
 from polycast.errors import ConfigurationError
+from polycast.security.credentials import is_hashed
 
 
 def _deciding_key(configuration: Configuration) -> str:
@@ -73,3 +75,12 @@ def path_access_errors(path: PathConfiguration, deciding: str) -> Iterator[tuple
     ):
         if value:
             yield f"'{key}' can't be used with '{deciding}', which decides alone (remove one of them)", key
+
+
+def credentials_of(configuration: Configuration) -> UsedCredentials:
+    """Return by what the credentials of clients are checked."""
+    users = configuration.auth_internal_users
+    return UsedCredentials(
+        are_internal=configuration.auth_method is AuthMethod.INTERNAL,
+        are_hashed=any(is_hashed(user.user) or is_hashed(user.pass_) for user in users),
+    )

@@ -33,6 +33,11 @@ def renamed_key(key: str, *, of_path: bool) -> str:
     return f"a setting of MediaMTX ({meant}); {_WHAT_TO_DO}" if meant else ""
 
 
+def is_unsupported_key(key: str, here: View, *, of_path: bool) -> bool:
+    """Whether a key of MediaMTX was used in its own API, but its feature does not exist here."""
+    return here is view_of(MEDIAMTX) and key in (MEDIAMTX.path_unsupported if of_path else MEDIAMTX.unsupported)
+
+
 def foreign_key(key: str, here: View, *, of_path: bool) -> str:
     """Return the message about a key of another server than that of ``here``; empty if no known server has it."""
     renamed = renamed_key(key, of_path=of_path)
@@ -40,7 +45,7 @@ def foreign_key(key: str, here: View, *, of_path: bool) -> str:
         return renamed
     view = view_of(MEDIAMTX)
     if setting := (MEDIAMTX.path_unsupported if of_path else MEDIAMTX.unsupported).get(key):
-        if here is view:  # in a change through its API
+        if is_unsupported_key(key, here, of_path=of_path):
             return not_supported(setting)
         return f"a setting of MediaMTX that does not exist here; {_WHAT_TO_DO}"
     if key in (view.path_deprecated if of_path else view.deprecated):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from polycast.config.files import decode, digest_of, read_again
 from polycast.config.reports import Report
-from polycast.config.yaml_reader import Line, read_yaml
+from polycast.config.yaml_reader import Line, RepeatedKey, read_yaml
 from polycast.errors import ConfigurationError
 
 INCLUDE: Final = "include"
@@ -97,7 +97,9 @@ class Included:
         except ConfigurationError as error:
             error.place = name
             raise
-        self.warnings += [f"{name}: {warning}" for warning in warnings]
+        self.warnings += [
+            warning.of_file(name) if isinstance(warning, RepeatedKey) else f"{name}: {warning}" for warning in warnings
+        ]
         if tree is None:
             return
         if not isinstance(tree, Mapping):

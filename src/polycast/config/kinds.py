@@ -227,11 +227,17 @@ def _encryption_kind(message: str) -> Kind:
     return Kind("choice", parse, str, {"enum": ["no", "optional", "strict", "yes", True, False]})
 
 
-def _multicast_range(value: Json) -> IPNetwork:
+def _multicast_range(value: Json) -> IPNetwork | None:
+    if value == "":
+        return None
     network = parse_network(_text(value))
     if network.version != 4 or not network.is_multicast:
         raise InvalidValueError(f"'{value}' is not a range of IPv4 multicast addresses, such as 224.1.0.0/16")
     return network
+
+
+def _dump_range(value: IPNetwork | None) -> str:
+    return "" if value is None else str(value)
 
 
 def _items(value: Json) -> list[str]:
@@ -409,7 +415,7 @@ ORIGIN: Final = Kind(
 """One origin instead of a list of them, for dialects."""
 NETWORKS: Final = Kind("list of IP addresses or ranges", _networks, _network_texts, _TEXT_LIST_SCHEMA)
 HOST_NAMES: Final = Kind("list of host names", _host_names, _texts, _TEXT_LIST_SCHEMA)
-MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, str, {"type": "string"})
+MULTICAST_RANGE: Final = Kind("range of IP addresses", _multicast_range, _dump_range, {"type": "string"})
 SOURCE: Final = Kind(
     "source, or list of sources", _source, _dump_source, {"anyOf": [{"type": "string"}, _TEXT_LIST_SCHEMA]}
 )

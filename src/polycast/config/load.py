@@ -22,7 +22,7 @@ from polycast.config.questionable import questionable
 from polycast.config.reports import ErrorCollector, TooManyErrors
 from polycast.config.schema import Configuration
 from polycast.config.validate import broken_rules, completed
-from polycast.config.yaml_reader import read_yaml
+from polycast.config.yaml_reader import RepeatedKey, read_yaml
 from polycast.errors import ConfigurationError
 
 
@@ -126,6 +126,13 @@ class _Source:
             )
             self.warnings += self.included.warnings
 
+    def refuse_repeated_keys(self, collector: ErrorCollector) -> None:
+        """Make errors of the warnings about keys that are written more than once."""
+        for warning in self.warnings:
+            if isinstance(warning, RepeatedKey):
+                collector(warning.error)
+        self.warnings = [warning for warning in self.warnings if not isinstance(warning, RepeatedKey)]
+
     def position(self, error: ConfigurationError) -> tuple[int, int]:
         if any(key[-1].endswith(("User", "Pass")) for key in error.keys):
             error.message += "".join(f"; {warning}" for warning in self.warnings if "begins with #" in warning)
@@ -148,6 +155,8 @@ def _read(
     source.include(environment, collector)
     reading = Reading(dialect or chosen_dialect(source.name, source.values, environment), collector)
     source.names_of_all = reading.dialect.names_of_all
+    if reading.dialect.is_strict:
+        source.refuse_repeated_keys(collector)
     parsed = parse_configuration(source.values, reading)
     applied = apply_environment(parsed, environment, reading)
     source.variables = applied.variables

@@ -16,11 +16,15 @@ SettingKey = tuple[str, ...]
 
 
 class UnknownKeyError(ConfigurationError):
-    """A key does not exist. ``keys`` is the map that it is in, ``meant`` the key that the user probably meant."""
+    """A key does not exist. ``keys`` is the map that it is in, and ``meant`` the key that the user probably meant."""
 
-    def __init__(self, message: str, meant: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, text: str, hint: str, meant: str = "", *, is_unsupported: bool = False) -> None:
+        super().__init__(f"{text} ({hint})")
+        self.text = text
+        """The error without the hint."""
         self.meant = meant
+        self.is_unsupported = is_unsupported
+        """Whether it is a setting of MediaMTX whose feature does not exist here."""
 
 
 class Report(Protocol):

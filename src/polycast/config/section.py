@@ -11,6 +11,15 @@ from polycast.config.spelling import yaml_key
 from polycast.errors import ConfigurationError
 
 
+class UsedCredentials(Struct, frozen=True):
+    """By what the credentials of clients are checked."""
+
+    are_internal: bool
+    """Whether the server knows them."""
+    are_hashed: bool
+    """Whether some of those that it knows are only known as hashes."""
+
+
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
     """Settings that a protocol adds to the configuration; in the file, its keys are on the top level like all others.
 
@@ -23,4 +32,10 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
         ``dialect`` is that of the file, whose rules may differ. The keys of an error are all whose values the rule
         depends on, the one to change first.
         """
+        yield from ()
+
+    def broken_rules_of_credentials(
+        self, credentials: UsedCredentials, dialect: Dialect
+    ) -> Iterator[ConfigurationError]:
+        """Yield an error for each broken rule between these settings and ``credentials``."""
         yield from ()

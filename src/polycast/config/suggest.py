@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.dialects.views import View
-from polycast.config.foreign import foreign_key, renamed_key
+from polycast.config.foreign import foreign_key, is_unsupported_key, renamed_key
 from polycast.config.reports import UnknownKeyError
 from polycast.config.similar import closest
 
@@ -38,6 +38,8 @@ def unknown_key(key: str, view: View, *, of_path: bool = False, is_map: bool = F
     shown, colon, _ = key.partition(":")  # the rest may be a password
     if colon:
         hint = "write a blank after the colon"
-    error = UnknownKeyError(f"non-existent parameter: '{shown}{colon}{'***' if colon else ''}' ({hint})", meant)
+    text = view.unknown_parameter.replace("%s", f"{shown}{colon}{'***' if colon else ''}")
+    is_unsupported = is_unsupported_key(key, view, of_path=of_path)
+    error = UnknownKeyError(text, hint, meant, is_unsupported=is_unsupported)
     error.line = getattr(key, "line", 0)
     return error

@@ -21,11 +21,18 @@ class Warned(Protocol):
 
 def check_unsupported(key: str, value: Any, setting: Unsupported, to: Warned) -> None:
     """Report the value of a setting that has no effect here, unless it is that of an unused feature."""
-    if value is None or setting.is_detail or plain(value) in (plain(setting.default), *map(plain, setting.harmless)):
+    if not has_effect(value, setting):
         return
     line = getattr(key, "line", 0)
     where = f"line {line}: " if line else ""
     to.warn(f"{where}'{key}' has no effect: {not_supported(setting)}")
+
+
+def has_effect(value: Any, setting: Unsupported) -> bool:
+    """Whether a value would change something if the feature existed."""
+    if value is None or setting.is_detail:
+        return False
+    return plain(value) not in (plain(setting.default), *map(plain, setting.harmless))
 
 
 def not_supported(setting: Unsupported) -> str:

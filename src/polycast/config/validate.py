@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from polycast.config.access_rules import access_errors, deciding_key_for_paths, path_access_errors
+from polycast.config.access_rules import access_errors, credentials_of, deciding_key_for_paths, path_access_errors
 from polycast.config.declarations import SourceKind, declared_sections
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import dialect_of
@@ -71,8 +71,10 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
     for field in configuration_fields().values():
         yield from _number_errors(field, field.of(configuration))
     yield from _general_errors(configuration, dialect)
+    credentials = credentials_of(configuration)
     for section in declared_sections():
         yield from configuration[section].broken_rules(dialect)
+        yield from configuration[section].broken_rules_of_credentials(credentials, dialect)
     deciding = deciding_key_for_paths(configuration)
     for name, path in configuration.paths.items():
         shown = dialect.names_of_all[0] if name == ALL_PATHS else name
@@ -169,7 +171,7 @@ def _half_credentials(what: str, prefix: str, *, has_user: bool) -> Configuratio
 
 
 def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterator[ConfigurationError]:
-    yield from _name_errors(name)
+    yield from _name_errors(name, dialect)
     for field in _limited_path_fields():
         yield from _number_errors(field, getattr(path, field.name))
     for source in path.sources:
@@ -179,6 +181,10 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
             "'sourceOnDemand' is useless when source is 'publisher' (add source, or use runOnDemand)",
             ("sourceOnDemand",),
             ("source",),
+        )
+    if dialect.is_strict and path.source_redirect and path.source != "redirect":
+        yield ConfigurationError(
+            "'sourceRedirect' is useless when source is not 'redirect'", ("sourceRedirect",), ("source",)
         )
     if path.fallback:
         yield from _fallback_errors(path.fallback)
@@ -199,7 +205,7 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
         )
 
 
-def _name_errors(name: str) -> Iterator[ConfigurationError]:
+def _name_errors(name: str, dialect: Dialect) -> Iterator[ConfigurationError]:
     try:
         if is_pattern(name):
             compile_path_pattern(name)
@@ -210,7 +216,7 @@ def _name_errors(name: str) -> Iterator[ConfigurationError]:
             yield error
             return
         hint = "; a regular expression begins with ~" if re.search(r"[\^$\[(+*|\\]", name) else ""
-        yield ConfigurationError(f"invalid path name: {error} ({name}){hint}")
+        yield ConfigurationError(dialect.invalid_path_name.format(name=name, error=error) + hint)
 
 
 def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dialect) -> Iterator[ConfigurationError]:
@@ -236,7 +242,14 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
             )
         if _QUERY in source:
             yield ConfigurationError(f"this version does not support {_QUERY} in a source", ("source",))
-        yield from _url_errors("source", with_examples(source) if is_pattern(name) else source, kind)
+        yield from _url_errors("source", with_examples(source), kind)
+        if dialect.is_strict and kind.allows_user_alone and "@" in source:
+            parts = split_url(with_examples(source))
+            if parts is not None and parts.username and parts.password is None:
+                yield ConfigurationError(
+                    "username and password must be both provided (write user:@ before the host if it is empty)",
+                    ("source",),
+                )
     elif kind == REDIRECT:
         if path.source_redirect:
             yield from _redirection_errors("sourceRedirect", path.source_redirect)

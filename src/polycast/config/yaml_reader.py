@@ -52,6 +52,27 @@ class _Open:
         self.merged: list[dict[str, Any]] = []
 
 
+class RepeatedKey(str):
+    """The warning about a key that is written more than once; ``error`` is what some dialects say instead."""
+
+    __slots__ = ("error",)
+
+    error: ConfigurationError
+
+    @classmethod
+    def of(cls, key: Key, first: Key) -> RepeatedKey:
+        warning = cls(f"line {key.line}: '{key}' is written more than once; the last one counts")
+        warning.error = ConfigurationError(f'mapping key "{key}" already defined at line {first.line}')
+        warning.error.line = key.line
+        return warning
+
+    def of_file(self, name: str) -> RepeatedKey:
+        """Return the warning with the name of the file."""
+        warning = RepeatedKey(f"{name}: {self}")
+        warning.error = self.error
+        return warning
+
+
 class Line(int):
     """A line of an included file."""
 
@@ -233,7 +254,8 @@ class _Builder:
         if value is None and key.endswith(("User", "Pass")):
             self.empty_credentials.append(key)
         if key in top.container:
-            self.warnings.append(f"line {key.line}: '{key}' is written more than once; the last one counts")
+            first = next(other for other in top.container if isinstance(other, Key) and other == key)
+            self.warnings.append(RepeatedKey.of(key, first))
             del top.container[key]
         top.container[key] = value
 

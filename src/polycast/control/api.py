@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -15,6 +17,7 @@ from polycast.config import to_jsonable
 from polycast.config.dialects.registry import LEGACY
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
 from polycast.config.persist import PersistError
+from polycast.config.redact import redact_query
 from polycast.config.schema import Configuration
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
@@ -31,9 +34,11 @@ from polycast.control.routing import MAXIMUM_NAME, Endpoint, mounted, name_in, r
 from polycast.control.settings import MakeEdit
 from polycast.control.traffic import Traffic
 from polycast.control.v3 import openapi as openapi_v3
+from polycast.control.v3.answers import error_text
 from polycast.control.v3.routes import ApiV3
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.hub.path import Path
+from polycast.items import SessionItem
 
 
 class Api:
@@ -48,7 +53,7 @@ class Api:
     def application(self) -> Starlette:
         """Return the ASGI application."""
 
-        v3 = ApiV3(self._media_server, self._traffic, self._events, self._apply)
+        v3 = ApiV3(self._media_server, self._traffic, self._events, partial(self._apply, text_of=error_text))
         application = Starlette(
             routes=[*routes_of(self, ENDPOINTS), mounted("/v3", v3.application())],
             exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error},
@@ -84,8 +89,8 @@ class Api:
         await self._apply(lambda _: edit)
         return empty_response()
 
-    async def _apply(self, make: MakeEdit) -> None:
-        """Apply a change of the configuration. Raises RequestError."""
+    async def _apply(self, make: MakeEdit, text_of: Callable[[ConfigurationError], str] = str) -> None:
+        """Apply a change of the configuration. Raises RequestError, with ``text_of`` an error of the configuration."""
 
         def check(edit: Edit, old: Configuration, new: Configuration) -> None:
             # To remove a path changes no command.
@@ -94,7 +99,7 @@ class Api:
         try:
             await self._media_server.settings.edit(make, check, self._commands.record)
         except ConfigurationError as error:
-            raise RequestError(400, str(error)) from None
+            raise RequestError(400, text_of(error)) from None
         except PersistError as error:
             raise RequestError(409, str(error)) from None
         except PolycastError as error:
@@ -117,7 +122,8 @@ class Api:
         return describe_path(path, self._traffic, self._media_server.forwarding.items(path))
 
     async def list_sessions(self, request: Request) -> Response:
-        return json_response({"items": dict(self._server(request).items())})
+        items = self._server(request).items()
+        return json_response({"items": {key: _without_secrets(item) for key, item in items.items()}})
 
     async def kick_session(self, request: Request) -> Response:
         server = self._server(request)
@@ -162,6 +168,13 @@ class Api:
         if found is None:
             raise RequestError(404, "not found")
         return found
+
+
+def _without_secrets(item: msgspec.Struct) -> msgspec.Struct:
+    """Return an item without the passwords and tokens of its query."""
+    if isinstance(item, SessionItem) and item.query:
+        return msgspec.structs.replace(item, query=redact_query(item.query))
+    return item
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:

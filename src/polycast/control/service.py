@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.redact import redact
 from polycast.config.services import SERVICES, ServiceSettings
 from polycast.control.contract import MediaServer
@@ -25,6 +26,11 @@ from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 
 REALM: Final = "polycast"
+
+_METHODS: Final = b"OPTIONS, GET"
+_HEADERS: Final = b"Authorization"
+_API_METHODS: Final = b"OPTIONS, GET, POST, PATCH, DELETE"
+_API_HEADERS: Final = b"Authorization, Content-Type"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Sent by the status page and the terminal view with their requests every second, which would fill the log.
@@ -136,7 +142,7 @@ class Guard:
         if refusal is not None:
             transaction.respond(refusal)
         elif request.method == "OPTIONS" and b"access-control-request-method" in request.fields:
-            transaction.respond(_preflight(request, common))
+            transaction.respond(self._preflight(request, common))
         else:
             self._authenticate(transaction, common)
 
@@ -207,20 +213,30 @@ class Guard:
         else:
             self._application.handle(transaction, common)
 
+    def _preflight(self, request: Request, common: Sequence[Header]) -> Response:
+        methods, headers = (_API_METHODS, _API_HEADERS) if self._action is Action.API else (_METHODS, _HEADERS)
+        if self._action is Action.API and request.fields[b"access-control-request-method"] == b"PUT":
+            methods += b", PUT"
+        allowed = [
+            (b"access-control-allow-methods", methods),
+            (b"access-control-allow-headers", request.fields.get(b"access-control-request-headers", headers)),
+        ]
+        return Response(204, [*allowed, *common])
+
     def _refuse_credentials(self, transaction: Transaction, common: Sequence[Header]) -> None:
-        challenge = (b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())
-        transaction.respond(_error(401, "credentials are needed", [challenge, *common]))
+        dialect = dialect_of(self._media_server.configuration.dialect)
+        if dialect is MEDIAMTX:
+            # It asks only those who gave none, so that browsers show the error for wrong ones.
+            given = any(http_credentials(transaction.request))
+            challenge = [] if given else [(b"www-authenticate", f'Basic realm="{dialect.realm}"'.encode())]
+            body = msgspec.json.encode({"status": "error", "error": "authentication error"})
+            response = Response(401, [(b"content-type", b"application/json; charset=utf-8"), *challenge, *common], body)
+        else:
+            challenge = [(b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())]
+            response = _error(401, "credentials are needed", [*challenge, *common])
+        transaction.respond(response)
 
 
 def _error(status: int, text: str, headers: Sequence[Header]) -> Response:
     body = msgspec.json.encode({"error": text})
     return Response(status, [(b"content-type", b"application/json"), *headers], body)
-
-
-def _preflight(request: Request, common: Sequence[Header]) -> Response:
-    wanted = request.fields.get(b"access-control-request-headers", b"")
-    allowed = [
-        (b"access-control-allow-methods", b"OPTIONS, GET, POST, PUT, PATCH, DELETE"),
-        (b"access-control-allow-headers", wanted),
-    ]
-    return Response(204, [*allowed, *common])

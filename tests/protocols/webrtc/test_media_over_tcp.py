@@ -87,7 +87,9 @@ async def test_candidates(values: dict[str, Any], expected: list[str]) -> None:
 
 
 def test_media_need_a_port() -> None:
-    with pytest.raises(ConfigurationError, match="at least one of 'webrtcLocalUDPAddress' and 'webrtcLocalTCPAddress'"):
+    with pytest.raises(
+        ConfigurationError, match="at least one between 'webrtcLocalUDPAddress', 'webrtcLocalTCPAddress'"
+    ):
         from_mapping({"webrtcLocalUDPAddress": ""})
     assert from_mapping({"webrtcLocalUDPAddress": "", "webrtcLocalTCPAddress": ":8189"})
 

@@ -75,6 +75,15 @@ class Dialect(Struct, frozen=True, eq=False, kw_only=True):
     """Whether the expressions among the paths are tried in the order of their text instead of that of the file."""
     empty_defaults: frozenset[str] = frozenset()
     """Without ``empty_is_default``: canonical keys for which it nevertheless does."""
+    unknown_parameter: str = "non-existent parameter: '%s'"
+    """The error for a setting that does not exist, with %s for its name."""
+    invalid_path_name: str = "invalid path name: {error} ({name})"
+    """The error for a path name that is not allowed."""
+    realm: str = ""
+    """What browsers show when they ask for a password, and by which they store it; empty: each server has its own."""
+    is_strict: bool = False
+    """Whether what cannot be meant is an error everywhere: a key that is written twice, a useless ``sourceRedirect``,
+    a user of an RTSP source without a password, and digest authentication that cannot check the passwords."""
     shown: Mapping[str, str] = {}
     """What error messages call a setting, by canonical key, where it is not its name."""
     requires_encryption_for_low_latency: bool = False

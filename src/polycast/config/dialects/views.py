@@ -35,6 +35,8 @@ class View(msgspec.Struct, frozen=True, eq=False):
     """The global settings under all names. Later ones win if a setting is given under several."""
     path_accepted: Mapping[str, Field]
     """The settings of a path under all names."""
+    unknown_parameter: str
+    """The error for a setting that does not exist, with %s for its name."""
 
 
 def view_of(dialect: Dialect) -> View:
@@ -63,6 +65,7 @@ def _view(dialect: Dialect, sections: tuple[type[Section], ...]) -> View:
         path_deprecated=path_deprecated,
         accepted=MappingProxyType({**shown, **deprecated}),
         path_accepted=MappingProxyType({**path_shown, **path_deprecated}),
+        unknown_parameter=dialect.unknown_parameter,
         defaults=defaults,
         implied={
             key: {fields[other].name: fields[other].kind.parse(value) for other, value in name.implied.items()}

@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from polycast.config.reports import UnknownKeyError
 from polycast.control.errors import RequestError
 from polycast.control.requests import NOT_STORED
 from polycast.control.v3.filters import filters_of
+from polycast.errors import ConfigurationError
 
 DEFAULT_PAGE_SIZE: Final = 100
 
@@ -34,6 +36,14 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 def json_answer(value: object, status: int = 200) -> Response:
     """Return a JSON answer."""
     return Response(msgspec.json.encode(value), status, media_type=_MEDIA_TYPE, headers=NOT_STORED)
+
+
+def error_text(invalid: ConfigurationError) -> str:
+    """Return what an answer says of a change that is not valid. MediaMTX's text for settings that do not exist has no
+    place and no hint, and programs may compare it."""
+    if isinstance(invalid, UnknownKeyError) and not invalid.is_unsupported:
+        return invalid.text
+    return str(invalid)
 
 
 def ok() -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from polycast.config import path_to_jsonable
+from polycast.config.dialects.base import Unsupported
 from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.dump import global_to_jsonable
 from polycast.config.edits import (
@@ -20,6 +21,7 @@ from polycast.config.edits import (
 )
 from polycast.config.names import ALL_PATHS, loaded_name
 from polycast.config.schema import Configuration
+from polycast.config.unsupported import has_effect
 from polycast.control.errors import RequestError
 
 HIDDEN: Final = "<redacted>"
@@ -65,7 +67,7 @@ def _loaded(configuration: Configuration, name: str) -> str:
 
 def set_globals(configuration: Configuration, values: Mapping[str, Any]) -> Edit:
     """Return the edit for new global settings."""
-    changes = {key: value for key, value in values.items() if value is not None}
+    changes = _with_effect(values, MEDIAMTX.unsupported)
     if isinstance(changes.get(_USERS), list):
         changes[_USERS] = _with_passwords(changes[_USERS], global_to_jsonable(configuration, MEDIAMTX)[_USERS])
     return SetKeys(changes, MEDIAMTX)
@@ -118,7 +120,8 @@ def _check_exists(configuration: Configuration, name: str) -> None:
 
 def _whole(configuration: Configuration, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a path; a hidden password is the present one."""
-    whole = {key: value for key, value in values.items() if value is not None and key != "name"}
+    whole = _with_effect(values, MEDIAMTX.path_unsupported)
+    whole.pop("name", None)
     old = configuration.paths.get(_loaded(configuration, name))
     for key in _PASSWORDS:
         if whole.get(key) == HIDDEN and old is not None:
@@ -130,8 +133,18 @@ def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a body changes: null and a hidden password mean that the present value stays."""
     return {
         key: value
+        for key, value in _with_effect(values, MEDIAMTX.path_unsupported).items()
+        if key != "name" and not (key in _PASSWORDS and value == HIDDEN)
+    }
+
+
+def _with_effect(values: Mapping[str, Any], unsupported: Mapping[str, Unsupported]) -> dict[str, Any]:
+    """Return a body without null, and without settings whose feature does not exist and is not used either: programs
+    send back everything that MediaMTX has shown them."""
+    return {
+        key: value
         for key, value in values.items()
-        if value is not None and key != "name" and not (key in _PASSWORDS and value == HIDDEN)
+        if value is not None and (key not in unsupported or has_effect(value, unsupported[key]))
     }
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from polycast._version import __version__
-from polycast.config.dialects.registry import MEDIAMTX
+from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.dialects.views import view_of
 from polycast.config.edits import Edit
 from polycast.config.path_schema import PathConfiguration
@@ -190,8 +190,8 @@ class ApiV3:
 
     async def list_items(self, request: Request) -> Response:
         server, collection = self._server(request)
-        items = state.list_items(server, collection)
-        return await page_of(request, items, lambda item: item, state.fields_of_items(server, collection))
+        items, fields = self._listed(server, collection), state.fields_of_items(server, collection)
+        return await page_of(request, items, lambda item: item, fields)
 
     async def get_item(self, request: Request) -> Response:
         key, wanted = ("path", request.path_params["id"]) if _is_by_name(request) else ("id", parsed_id(request))
@@ -210,7 +210,12 @@ class ApiV3:
         return ok()
 
     def _items(self, request: Request) -> list[Mapping[str, Any]]:
-        return state.list_items(*self._server(request))
+        return self._listed(*self._server(request))
+
+    def _listed(self, server: SessionServer, collection: str) -> list[Mapping[str, Any]]:
+        # Programs for MediaMTX find a session by the token in its query.
+        is_as_in_mediamtx = dialect_of(self._media_server.configuration.dialect) is MEDIAMTX
+        return state.list_items(server, collection, shows_secrets=is_as_in_mediamtx)
 
     def _server(self, request: Request) -> tuple[SessionServer, str]:
         """Return the server of a collection, and the collection."""

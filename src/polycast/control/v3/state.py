@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from polycast.config.redact import redact_query
 from polycast.control.contract import MediaServer, SessionServer
 from polycast.control.ids import universal_id
 from polycast.control.traffic import Traffic
@@ -92,9 +93,17 @@ def fields_of_items(server: SessionServer, collection: str) -> frozenset[str]:
     return fields_of(*types[collection])
 
 
-def list_items(server: SessionServer, collection: str) -> list[Mapping[str, Any]]:
-    """Return the items of one of a server's collections, the oldest first."""
-    return sorted(describe_items(server, collection), key=_age)
+def list_items(server: SessionServer, collection: str, *, shows_secrets: bool) -> list[Mapping[str, Any]]:
+    """Return the items of one of a server's collections, the oldest first.
+
+    ``shows_secrets``: queries are shown as they are, with their passwords and tokens.
+    """
+    items = sorted(describe_items(server, collection), key=_age)
+    return items if shows_secrets else [_without_secrets(item) for item in items]
+
+
+def _without_secrets(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**item, "query": redact_query(item["query"])} if item.get("query") else item
 
 
 def describe_items(server: SessionServer, collection: str) -> Iterator[Mapping[str, Any]]:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from polycast.config.redact import redact_query
 from polycast.items import ViewerItem
 
 # Seconds without a request after which a viewer is forgotten: players reload a playlist every few seconds.
@@ -49,7 +48,7 @@ class Visit:
             created=self.created.astimezone(),
             address=self.address,
             path=self.path,
-            query=redact_query(self.query),
+            query=self.query,
             user=self.user,
             user_agent=self.user_agent,
             is_cdn=self.is_cdn,

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import ClassVar
 
-from polycast.config.redact import redact_query
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access_request import AccessRequest, Action, Credentials, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
@@ -403,7 +402,7 @@ class Connection(ServerConnection, Publisher):
             address=join_host_port(*self.peer),
             state=self.mode,
             path=self.path_name,
-            query=redact_query(self.query),
+            query=self.query,
             user=self.user,
             user_agent=self._engine.user_agent,
             transport=self.server.name,

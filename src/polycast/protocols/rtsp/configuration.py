@@ -11,7 +11,7 @@ from msgspec import Meta
 from polycast.config.dialects.base import Dialect
 from polycast.config.kinds import ADDRESS, MULTICAST_RANGE, PORT, choice_list_kind
 from polycast.config.marks import LIVE, NEW, Heading, restarts
-from polycast.config.section import Section
+from polycast.config.section import Section, UsedCredentials
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Encryption, Size
 from polycast.errors import ConfigurationError
@@ -69,7 +69,7 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         Meta(description="UDP address for reports (RTCP). The port must be the one after rtpAddress."),
     ] = ":8001"
     multicast_ip_range: Annotated[
-        IPNetwork,
+        IPNetwork | None,
         MULTICAST_RANGE,
         restarts("RTSP", "RTSPS"),
         Meta(description="Multicast addresses that streams are sent to, one address per track."),
@@ -196,6 +196,21 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                 "multicastRTCPPort",
             )
 
+    def broken_rules_of_credentials(
+        self, credentials: UsedCredentials, dialect: Dialect
+    ) -> Iterator[ConfigurationError]:
+        """For digest authentication, the server must know the passwords as plain text. Where others are offered as
+        well, clients can do without it."""
+        methods = self.rtsp_auth_methods
+        if AuthenticationMethod.DIGEST not in methods or not (len(methods) == 1 or dialect.is_strict):
+            return
+        if not credentials.are_internal:
+            text = "when RTSP digest is enabled, the only supported auth method is 'internal'"
+            yield ConfigurationError(text, ("rtspAuthMethods",), ("authMethod",))
+        elif credentials.are_hashed:
+            text = "when RTSP digest is enabled, hashed credentials cannot be used"
+            yield ConfigurationError(text, ("rtspAuthMethods",), ("authInternalUsers",))
+
     def _missing_addresses(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         """Yield an error for each address that is needed and empty, if that does not mean the default."""
         plain, encrypted = self.rtsp_encryption is not Encryption.STRICT, self.rtsp_encryption is not Encryption.NO
@@ -212,6 +227,8 @@ class RtspConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             ),
             ("rtpAddress", self.rtp_address, plain and udp, _UDP),
             ("rtcpAddress", self.rtcp_address, plain and udp, _UDP),
+            ("multicastIPRange", self.multicast_ip_range, plain and multicast, _MULTICAST),
+            ("multicastIPRange", self.multicast_ip_range, srtp and not plain and multicast, _SECURE_MULTICAST),
             ("multicastRTPPort", self.multicast_rtp_port, plain and multicast, _MULTICAST),
             ("multicastRTCPPort", self.multicast_rtcp_port, plain and multicast, _MULTICAST),
             ("srtpAddress", self.srtp_address, srtp and udp, _SECURE_UDP),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from polycast.config.redact import redact_query
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.items import SessionState
@@ -82,7 +81,7 @@ class Session(Publisher):
             address=join_host_port(*self.peer),
             state=_SHOWN_STATES.get(self.wire.state, "idle"),
             path=self.wire.path_name,
-            query=redact_query(self.wire.query),
+            query=self.wire.query,
             user=self.user,
             user_agent=self.wire.user_agent,
             transport=TRANSPORT_NAMES[protocol] if protocol is not None else "",

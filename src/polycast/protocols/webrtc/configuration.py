@@ -222,7 +222,8 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                 yield each.within("webrtcICEServers")
         if not (self.webrtc_local_udp_address or self.webrtc_local_tcp_address):
             yield ConfigurationError(
-                "at least one of 'webrtcLocalUDPAddress' and 'webrtcLocalTCPAddress' must be set: media need a port",
+                "at least one between 'webrtcLocalUDPAddress', 'webrtcLocalTCPAddress' or 'webrtcICEServers2' must be "
+                "filled (here it must be an address: media need a port)",
                 ("webrtcLocalUDPAddress",),
             )
         if not (self.webrtc_ips_from_interfaces or self.webrtc_additional_hosts):

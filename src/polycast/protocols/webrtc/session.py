@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final, Protocol
 
 from polycast.codecs.registry import reorders
-from polycast.config.redact import redact_query
 from polycast.errors import RemoteProtocolError
 from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
@@ -226,7 +225,7 @@ class Session:
             address=self.remote_address,
             state=self.state,
             path=self.path.name,
-            query=redact_query(self.query),
+            query=self.query,
             user=self.user,
             user_agent=self.user_agent,
             transport="WebRTC",

@@ -1,0 +1,101 @@
+"""What the services answer under ``mediamtx.yml`` beyond the fields of API v3: texts, headers, and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.control.support import Server, running_file
+
+HEAD = """\
+rtspAddress: 127.0.0.1:0
+rtspTransports: [tcp]
+rtmp: no
+hls: no
+webrtc: no
+srt: no
+moq: no
+api: yes
+apiAddress: 127.0.0.1:0
+metrics: yes
+metricsAddress: 127.0.0.1:0
+pprof: yes
+pprofAddress: 127.0.0.1:0
+paths:
+  all_others:
+"""
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[Server]:
+    async with running_file(tmp_path / "mediamtx.yml", HEAD) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "body"),
+    [
+        ("PATCH", "config/global/patch", {"test": "a"}),
+        ("PATCH", "config/pathdefaults/patch", {"test": "a"}),
+        ("POST", "config/paths/add/my/path", {"test": "a"}),
+        ("PATCH", "config/paths/patch/all_others", {"test": "a"}),
+        ("POST", "config/paths/replace/my/path", {"test": "a"}),
+    ],
+)
+async def test_the_text_about_a_setting_that_does_not_exist(it: Server, method: str, route: str, body: object) -> None:
+    response = await it.api.request(method, f"/v3/{route}", json=body)
+    assert response.status_code == 400
+    assert response.json() == {"status": "error", "error": 'json: unknown field "test"'}
+
+
+async def test_other_errors_say_where_they_are(it: Server) -> None:
+    response = await it.api.patch("/v3/config/global/patch", json={"readTimeout": "0s"})
+    assert response.json()["error"] == "readTimeout: 'readTimeout' must be greater than zero"
+
+
+@pytest.mark.parametrize(
+    ("service", "methods", "headers"),
+    [
+        ("api", "OPTIONS, GET, POST, PATCH, DELETE", "Authorization, Content-Type"),
+        ("metrics", "OPTIONS, GET", "Authorization"),
+        ("pprof", "OPTIONS, GET", "Authorization"),
+    ],
+)
+async def test_what_web_pages_may_send(it: Server, service: str, methods: str, headers: str) -> None:
+    client = it.http(service)
+    response = await client.options("/", headers={"Access-Control-Request-Method": "GET"})
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert response.headers["access-control-allow-methods"] == methods
+    assert response.headers["access-control-allow-headers"] == headers
+
+
+async def test_a_web_page_may_replace_all_paths(it: Server) -> None:
+    response = await it.api.options("/", headers={"Access-Control-Request-Method": "PUT"})
+    assert "PUT" in response.headers["access-control-allow-methods"].split(", ")
+
+
+@pytest.mark.parametrize("service", ["api", "metrics", "pprof"])
+async def test_missing_and_wrong_credentials(tmp_path: Path, service: str) -> None:
+    users = "authInternalUsers:\n- user: me\n  pass: word\n  permissions: [{action: api}, {action: metrics}]\n"
+    pages = {"api": "/v3/info", "metrics": "/metrics", "pprof": "/debug/pprof/heap"}
+    async with running_file(tmp_path / "mediamtx.yml", HEAD + users) as server:
+        client = server.http(service)
+        missing = await client.get(pages[service])
+        wrong = await client.get(pages[service], auth=("me", "other"))
+        for response in (missing, wrong):
+            assert response.status_code == 401
+            assert response.json() == {"status": "error", "error": "authentication error"}
+        assert missing.headers["www-authenticate"] == 'Basic realm="mediamtx"'
+        assert "www-authenticate" not in wrong.headers
+
+
+async def test_queries_are_shown_as_they_are(it: Server) -> None:
+    """Programs for MediaMTX find sessions by the tokens in them; the other API still hides these."""
+    client = await it.rtsp()
+    await client.publish(it.url("live?token=abc&key=val"))
+    (session,) = (await it.get("/v3/rtspsessions/list"))["items"]
+    assert session["query"] == "token=abc&key=val"
+    assert (await it.get(f"/v3/rtspsessions/get/{session['id']}"))["query"] == "token=abc&key=val"
+    assert "abc" not in (await it.api.get("/v1/rtspsessions/list")).text
