@@ -11,8 +11,9 @@ import pytest
 from tests.protocols.hls.support import PATIENCE, Fixture, names, running
 from tests.protocols.hls.test_hls_viewers import BASIC, deciding, start
 
+from polycast.net.http.request import MAXIMUM_USER_AGENT
 from polycast.protocols.hls import audience as audience_module
-from polycast.protocols.hls.audience import IDLE_SECONDS, Audience, Client, Visit, Visits
+from polycast.protocols.hls.audience import IDLE_SECONDS, MAXIMUM_QUERY, Audience, Visit, Visits
 
 API = {"api": True, "apiAddress": "127.0.0.1:0"}
 
@@ -132,7 +133,7 @@ def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(audience_module, "MAXIMUM_VIEWERS", 3)
     visits = Visits()
     audience = Audience(visits)
-    clients = [Client("cam", "192.0.2.1", str(number)) for number in range(5)]
+    clients = [("cam", "192.0.2.1", str(number).encode()) for number in range(5)]
     for number, client in enumerate(clients):
         audience.add(client, visit(), float(number))
         assert audience.find(clients[0], float(number)) is not None, "who is there stays"
@@ -143,12 +144,25 @@ def test_the_number_of_viewers_is_limited(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_who_is_kicked_can_begin_another_visit() -> None:
-    audience = Audience(Visits())
-    client = Client("cam", "192.0.2.1", "x")
-    first = visit()
+    visits = Visits()
+    audience = Audience(visits)
+    client = "cam", "192.0.2.1", b"x"
+    first, second = visit(), visit()
     audience.add(client, first, 0.0)
     assert audience.kick(first.id)
     assert not audience.kick(first.id)
-    assert audience.is_kicked(client)
-    audience.add(client, visit(), 1.0)
-    assert not audience.is_kicked(client)
+    assert audience.find(client, 1.0) is first
+    assert list(visits) == []
+    audience.add(client, second, 1.0)
+    assert audience.find(client, 2.0) is second
+    assert list(visits) == [second]
+
+
+async def test_long_queries_and_names_of_programs_are_kept_in_part() -> None:
+    async with running(**API) as it:
+        await it.playing("cam")
+        await it.get("/cam/stream.m3u8?x=" + "y" * 6_000, user_agent="z" * 6_000)
+        item = next(item for item in await listed(it) if item["userAgent"].startswith("z"))
+        assert (len(item["query"]), len(item["userAgent"])) == (MAXIMUM_QUERY, MAXIMUM_USER_AGENT)
+        await it.get("/cam/stream.m3u8", user_agent="z" * 6_000)
+        assert len(await listed(it)) == 2

@@ -10,7 +10,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from polycast.items import ViewerItem
 
@@ -20,11 +20,16 @@ IDLE_SECONDS: Final = 60.0
 # Viewers of all streams that are remembered; those who were away for longest are forgotten first.
 MAXIMUM_VIEWERS: Final = 20_000
 
+# Characters of the query of a viewer's first request that are shown.
+MAXIMUM_QUERY: Final = 1_024
+
 
 class Visit:
     """The visit of one viewer to one stream."""
 
-    __slots__ = ("address", "bytes_sent", "created", "id", "is_cdn", "path", "query", "user", "user_agent")
+    __slots__ = (
+        "address", "bytes_sent", "created", "id", "is_cdn", "is_kicked", "path", "query", "used", "user", "user_agent",
+    )  # fmt: skip
 
     def __init__(
         self, path: str, address: str, query: str, user: str, user_agent: str, *, is_cdn: bool = False
@@ -34,13 +39,17 @@ class Visit:
         self.created = datetime.now(UTC)
         self.path = path
         self.address = address
-        self.query = query
+        self.query = query[:MAXIMUM_QUERY]
         self.user = user
         self.user_agent = user_agent
         self.is_cdn = is_cdn
         """Whether it is a content delivery network, whatever its viewers are."""
         self.bytes_sent = 0
         """Bytes of responses, without their headers."""
+        self.used = 0.0
+        """When the last request arrived, of a viewer without a session; monotonic seconds."""
+        self.is_kicked = False
+        """Whether such a viewer has to start again."""
 
     def item(self) -> ViewerItem:
         """Return the item for the API."""
@@ -82,13 +91,8 @@ class Visits:
             del self._by_path[visit.path]
 
 
-class Client(NamedTuple):
-    """What tells viewers without a session apart."""
-
-    path: str
-    address: str
-    """IP address."""
-    user_agent: str
+Client = tuple[str, str, bytes]
+"""What tells viewers without a session apart: the path, the IP address, and the program (``User-Agent``)."""
 
 
 class Audience:
@@ -97,50 +101,40 @@ class Audience:
     def __init__(self, visits: Visits) -> None:
         self._current = visits
         """Those that are listed."""
-        self._visits: OrderedDict[Client, tuple[Visit, float]] = OrderedDict()
-        """Each with the time of its last request, in this order."""
-        self._kicked: set[Client] = set()
+        self._by_client: OrderedDict[Client, Visit] = OrderedDict()
+        """Those of clients that were here lately, also if they were kicked, in the order of their last requests."""
 
     def find(self, client: Client, now: float) -> Visit | None:
         """Return the visit that a request at ``now`` (monotonic seconds) belongs to; None if it is the first one."""
-        found = self._visits.get(client)
-        if found is None:
-            return None
-        self._visits[client] = (found[0], now)
-        self._visits.move_to_end(client)
-        return found[0]
-
-    def is_kicked(self, client: Client) -> bool:
-        """Whether the client has to start again."""
-        return client in self._kicked
+        visit = self._by_client.get(client)
+        if visit is not None:
+            visit.used = now
+            self._by_client.move_to_end(client)
+        return visit
 
     def add(self, client: Client, visit: Visit, now: float) -> None:
         """Remember a new visit, which begins with a request at ``now``."""
-        self._kicked.discard(client)
+        visit.used = now
         self._current.add(visit)
-        self._visits[client] = (visit, now)
-        self._visits.move_to_end(client)
-        while len(self._visits) > MAXIMUM_VIEWERS:
+        self._by_client[client] = visit
+        self._by_client.move_to_end(client)
+        while len(self._by_client) > MAXIMUM_VIEWERS:
             self._forget_oldest()
 
     def kick(self, visit_id: str) -> bool:
         """Refuse further requests of a visit, except one that starts again; return whether there is this visit."""
-        for client, (visit, _) in self._visits.items():
-            if visit.id == visit_id and client not in self._kicked:
-                self._kicked.add(client)
-                self._current.remove(visit)
-                return True
-        return False
+        visit = next((visit for visit in self._by_client.values() if visit.id == visit_id), None)
+        if visit is None or visit.is_kicked:
+            return False
+        visit.is_kicked = True
+        self._current.remove(visit)
+        return True
 
     def forget_idle(self, now: float, patience: float) -> None:
         """Forget those who have not requested anything for so many seconds."""
-        while self._visits:
-            _, used = next(iter(self._visits.values()))
-            if now - used < patience:
-                break
+        while self._by_client and now - next(iter(self._by_client.values())).used >= patience:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        client, (visit, _) = self._visits.popitem(last=False)
-        self._kicked.discard(client)
+        _, visit = self._by_client.popitem(last=False)
         self._current.remove(visit)

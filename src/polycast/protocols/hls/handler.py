@@ -21,7 +21,7 @@ from polycast.net.address import join_host_port
 from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactory
 from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
-from polycast.net.http.request import http_credentials, user_agent_of
+from polycast.net.http.request import MAXIMUM_USER_AGENT, http_credentials, user_agent_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.hls.audience import Audience, Client, Visit, Visits
@@ -364,19 +364,25 @@ class RequestHandler:
 
         The first request for the multivariant playlist begins another visit. A content delivery network is one viewer.
         """
-        request = transaction.request
-        client = Client(target.folder, transaction.client, user_agent_of(request))
-        if is_cdn:
-            client = Client(target.folder, "", "")
+        client = (target.folder, "", b"") if is_cdn else self._client_of(transaction, target)
         visit = self.audience.find(client, transaction.started)
-        if visit is None or (self.audience.is_kicked(client) and target.path.endswith(f"/{INDEX_NAME}")):
-            address, agent = join_host_port(transaction.client, transaction.peer[1]), user_agent_of(request)
-            visit = Visit(target.folder, address, plain_query(target.query), "", agent, is_cdn=is_cdn)
+        if visit is None or (visit.is_kicked and target.path.endswith(f"/{INDEX_NAME}")):
+            peer = join_host_port(transaction.client, transaction.peer[1])
+            agent = user_agent_of(transaction.request)
+            visit = Visit(target.folder, peer, plain_query(target.query), "", agent, is_cdn=is_cdn)
             self.audience.add(client, visit, transaction.started)
-        elif self.audience.is_kicked(client):
+        elif visit.is_kicked:
             return False
         transaction.receiver = visit
         return True
+
+    def _client_of(self, transaction: Transaction, target: Target) -> Client:
+        """Return what tells the viewer apart. The usual case is quick: it is needed for each file."""
+        program = transaction.request.fields.get(b"user-agent", b"")
+        if len(program) > MAXIMUM_USER_AGENT:
+            program = program[:MAXIMUM_USER_AGENT]
+        address = transaction.client if transaction.connection.trusted_proxies else transaction.peer[0]
+        return target.folder, address, program
 
     def _sent_away(self) -> Response:
         """Return the response to a viewer who was kicked. As in MediaMTX, credentials are not what is missing."""
