@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polycast.hub.batch import FrameBatch
-from polycast.hub.stats import Counters, Reference
+from polycast.hub.stats import CipherMeter, Counters, Reference
 from polycast.media.codec import VP8, Opus
 from polycast.media.frame import Frame
 from polycast.media.track import Track
@@ -30,7 +30,9 @@ class SlowConnection:
         self.is_full = False
         socket = SimpleNamespace(outbox=self._outbox, send_segments=lambda data, size, address: None)
         sender = SimpleNamespace(profile=SimpleNamespace(tag_size=0), protect_all=lambda sealings: None)
-        peer: Any = SimpleNamespace(sender=sender, socket=socket, address=(), send_control=lambda packet: None)
+        peer: Any = SimpleNamespace(
+            sender=sender, socket=socket, address=(), send_control=lambda packet: None, cipher_meter=CipherMeter()
+        )
         streams = OutgoingStream()
         formats = (Format(96, "VP8", 90_000), Format(111, "opus", 48_000))
         tracks = (Track(VIDEO, VP8()), Track(AUDIO, Opus(2)))
