@@ -156,11 +156,18 @@ def _login(value: Json) -> str:
     return text
 
 
-def _secret(value: Json) -> str:
-    text = _text(value)
-    if text and not _LOGIN.fullmatch(text):
-        raise InvalidValueError(f"contains unsupported characters. Supported are: {SUPPORTED_LOGIN_CHARACTERS}")
-    return text
+def secret_kind(key: str) -> Kind:
+    """Return the kind of a secret that clients send as it is: it cannot be hashed."""
+
+    def parse(value: Json) -> str:
+        text = _text(value)
+        if text and not _LOGIN.fullmatch(text):
+            raise ConfigurationError(
+                f"'{key}' contains unsupported characters. Supported are: {SUPPORTED_LOGIN_CHARACTERS}"
+            )
+        return text
+
+    return Kind("text", parse, str, {"type": ["string", "number", "boolean"]})
 
 
 def _check_hash(text: str) -> None:
@@ -390,8 +397,6 @@ TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]}
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
 LOGIN: Final = Kind("credential", _login, str, {"type": ["string", "number", "boolean"]})
-SECRET: Final = Kind("credential", _secret, str, {"type": ["string", "number", "boolean"]})
-"""What clients send as it is: it cannot be hashed."""
 URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(
     "duration", _duration, str, {"type": "string", "pattern": "^0$|^([0-9.]+(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$"}

@@ -83,7 +83,7 @@ async def test_a_network_that_was_kicked_starts_again() -> None:
 
 
 def test_characters_of_the_secret() -> None:
-    with pytest.raises(ConfigurationError, match="hlsCDNSecret: contains unsupported characters"):
+    with pytest.raises(ConfigurationError, match="'hlsCDNSecret' contains unsupported characters"):
         from_mapping({"hlsCDNSecret": "with a blank"}, MEDIAMTX)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from polycast.config.dialects.base import Dialect
-from polycast.config.kinds import ADDRESS, SECRET, choice_kind
+from polycast.config.kinds import ADDRESS, choice_kind, secret_kind
 from polycast.config.marks import LIVE, NEW, OWN_RULE, Heading, restarts
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
@@ -27,6 +27,7 @@ class HlsVariant(StrEnum):
     LOW_LATENCY = "lowLatency"
 
 
+CDN_SECRET: Final = secret_kind("hlsCDNSecret")
 HLS_VARIANT: Final = choice_kind(HlsVariant, "invalid HLS variant: '%s'")
 
 
@@ -124,7 +125,7 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     ] = Duration(60)
     hls_cdn_secret: Annotated[
         str,
-        SECRET,
+        CDN_SECRET,
         LIVE,
         NEW,
         Meta(
