@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "protocols": {"items", "web", "transcode", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "record": {"items", "hub", "codecs", "media", "wire", "config", *LEAVES},
     "control": {"items", "record", "hub", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "slates": {"hub", "wire", "codecs", "media", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }
 """What each layer may import besides itself. Those that are not listed (app, cli, api) put the layers together."""

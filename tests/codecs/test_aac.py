@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +76,23 @@ def test_configuration_agrees_with_ffmpeg(encode: Encode) -> None:
     assert (codec.sample_rate, codec.channels) == (48_000, 2)
     assert configuration.startswith(aac.build_audio_specific_config(2, 48_000, 2))
     assert {int(p["duration"]) for p in media.packets[:-1]} == {aac.samples_per_frame(codec)}
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 8])
+def test_ffmpeg_hears_nothing_in_silence(channels: int) -> None:
+    configuration = aac.build_audio_specific_config(2, 48_000, channels)
+    frame = aac.silent_frame(channels)
+    data = (aac.build_adts_header(MPEG4Audio(configuration, 48_000, channels), len(frame)) + frame) * 20
+    command = ["ffmpeg", "-v", "error", "-f", "aac", "-i", "-", "-f", "s16le", "-"]
+    decoded = subprocess.run(command, input=data, capture_output=True, check=True)
+    assert decoded.stderr == b""
+    assert decoded.stdout == bytes(20 * 1024 * 2 * channels)
+
+
+def test_channels_without_silence() -> None:
+    with pytest.raises(LocalProtocolError, match="AAC cannot have 7 channels"):
+        aac.silent_frame(7)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from polycast._version import __version__
+from polycast.app.inputs import Inputs
 from polycast.app.prepare import asks_other_servers, import_for, load_pages
 from polycast.app.servers import Servers, StartError
 from polycast.config import LoadedConfiguration, changed_keys
@@ -16,18 +17,16 @@ from polycast.control.command_check import command_problems
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
+from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
-from polycast.hub.path import Path, Source
 from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.forwarding import Forwarding
-from polycast.protocols.pull import SourceSettings
 from polycast.protocols.registry import server_kinds
 from polycast.protocols.rtsp import RTSP
-from polycast.protocols.sources import make_source
 from polycast.record.recorder import Recorder
 from polycast.security.addresses import parse_address
 
@@ -40,13 +39,6 @@ LOG_KEYS = frozenset({"logLevel", "logDestinations", "logStructured", "logFile",
 
 # Seconds between two samples of the streams' bit rates.
 RATE_SAMPLE_SECONDS = 1.0
-
-
-class _Given(NamedTuple):
-    """What the application was started with."""
-
-    loaded: LoadedConfiguration
-    demo_path: str | None
 
 
 class Application:
@@ -64,19 +56,20 @@ class Application:
     ) -> None:
         """``loader`` reloads the configuration when its file changes; by default, it only reads the file."""
         loop = asyncio.get_running_loop()
-        self._given = _Given(loaded, demo_path)
+        self._loaded = loaded
         self.log = log if log is not None else Log()
         self.settings = Settings(loaded, self._apply, self.log, loader)
         self._log_output = log_output
         self._http_client = HttpClient()
         access = AccessControl(self.configuration, authenticate, fetch=self._http_client.fetch, log=self.log)
-        self._source_settings = SourceSettings(loop, lambda: self.configuration)
+        self._inputs = Inputs(loop, lambda: self.configuration, demo_path)
         self.hub = Hub(
             loop=loop,
             log=self.log,
             access=access,
-            make_source=self._make_source,
-            make_fallback=self._make_fallback,
+            make_source=self._inputs.source_of,
+            make_fallback=self._inputs.fallback_of,
+            make_slate=self._inputs.slate_of,
         )
         self._hooks = Hooks(
             loop,
@@ -127,13 +120,14 @@ class Application:
         """Start everything. Raises StartError, after stopping what was started."""
         await self._configure_log(self.configuration)
         self.log.info("polycast v%s", __version__)
-        if self._given.loaded.source_path is not None:
-            self.log.info("configuration loaded from %s%s", self._given.loaded.source_path, self._dialect_in_words())
+        if self._loaded.source_path is not None:
+            self.log.info("configuration loaded from %s%s", self._loaded.source_path, self._dialect_in_words())
         problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
-        for warning in (*self._given.loaded.warnings, *problems):
+        for warning in (*self._loaded.warnings, *problems):
             self.log.warning("%s", warning)
         try:
             await asyncio.to_thread(import_for, self.configuration)
+            await self._prepare_inputs()
             await self._prepare_http_client(self.configuration)
             self.hub.access.prefetch()
             self.hub.configure(self.configuration.paths)
@@ -147,16 +141,23 @@ class Application:
         self._timer = asyncio.get_running_loop().call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
         asyncio.get_running_loop().run_in_executor(None, load_pages, self.configuration)
 
+    async def _prepare_inputs(self) -> None:
+        try:
+            await asyncio.to_thread(self._inputs.prepare, self.configuration)
+        except ConfigurationError as error:
+            raise StartError(str(error)) from error
+
     def _dialect_in_words(self) -> str:
         """Return the dialect of the file for the log, if neither its name nor the default tells it."""
-        dialect, path = dialect_of(self.configuration.dialect), self._given.loaded.source_path
+        dialect, path = dialect_of(self.configuration.dialect), self._loaded.source_path
         is_told = dialect is LEGACY or (path is not None and path.name == dialect.file)
         return "" if is_told else f" (dialect: {dialect.name})"
 
     async def reload(self, configuration: Configuration) -> None:
         """Apply a new configuration: only what it changes is restarted.
 
-        Raises StartError if a server cannot be started with it; the old configuration then remains active.
+        Raises StartError if a server cannot be started with it, ConfigurationError for a file that cannot be used; the
+        old configuration then remains active.
         """
         await self.settings.replace(configuration)
 
@@ -165,6 +166,7 @@ class Application:
         changed = changed_keys(old, new)
         await asyncio.to_thread(import_for, new)
         await asyncio.to_thread(load_pages, new)
+        await asyncio.to_thread(self._inputs.prepare, new)
         changes_log = changed & LOG_KEYS
         if changes_log:
             await self._configure_log(new)
@@ -209,21 +211,11 @@ class Application:
         await self.control.stop()
         await self._servers.stop(reason)
         self.hub.close(reason)
-        await asyncio.gather(self._source_settings.wait_for_end(), self.forwarding.wait_for_end())
+        await asyncio.gather(self._inputs.wait_for_end(), self.forwarding.wait_for_end())
         await self.recorder.close()
         await asyncio.gather(self._hooks.close(), self.control.close())
         self.hub.access.close()
         await self._http_client.close()
-
-    def _make_source(self, path: Path) -> Source | None:
-        if path.name == self._given.demo_path:
-            from polycast.demo.publisher import DemoPublisher  # needs PyAV, and is slow to import
-
-            return DemoPublisher(path, asyncio.get_running_loop())
-        return make_source(path, path.configuration.sources, self._source_settings)
-
-    def _make_fallback(self, path: Path, url: str) -> Source | None:
-        return make_source(path, (url,), self._source_settings)
 
     def _rtsp_port(self) -> int:
         listener = RTSP.listeners[0]

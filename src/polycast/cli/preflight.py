@@ -19,12 +19,14 @@ from polycast.config.dialects.registry import dialect_of
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.control.command_check import command_problems
+from polycast.errors import ConfigurationError
 from polycast.log.writer import find_syslog
 from polycast.net.listen import open_tcp_listener, open_udp_socket
 from polycast.net.tls import load_server_context
 from polycast.protocols.listening import listening_addresses
 from polycast.protocols.registry import server_kinds
 from polycast.security.addresses import parse_address
+from polycast.slates.slates import file_slate
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -42,6 +44,7 @@ def preflight(configuration: Configuration, file: Path | None = None) -> list[Fi
         *_certificates(configuration),
         *_ports(configuration),
         *_files(configuration, file),
+        *_slates(configuration),
         *(Finding(problem, is_error=False) for problem in command_problems(configuration)),
     ]
 
@@ -52,6 +55,15 @@ def _packages(configuration: Configuration) -> Iterator[Finding]:
             try:
                 kind.load_for(configuration)
             except OSError as error:
+                yield Finding(str(error), is_error=True)
+
+
+def _slates(configuration: Configuration) -> Iterator[Finding]:
+    for name, path in configuration.paths.items():
+        if path.always_available and path.always_available_file:
+            try:
+                file_slate(name, path)
+            except ConfigurationError as error:
                 yield Finding(str(error), is_error=True)
 
 

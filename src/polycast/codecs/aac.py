@@ -1,4 +1,4 @@
-"""AAC: AudioSpecificConfig (ISO/IEC 14496-3 section 1.6) and ADTS (section 1.A.3)."""
+"""AAC: AudioSpecificConfig (ISO/IEC 14496-3 section 1.6), ADTS (section 1.A.3) and silence."""
 
 from __future__ import annotations
 
@@ -236,6 +236,60 @@ def samples_per_frame(codec: MPEG4Audio) -> int:
     except RemoteProtocolError:
         return SAMPLES_PER_FRAME
     return configuration.frame_length * codec.sample_rate // configuration.sample_rate
+
+
+_SINGLE_CHANNEL, _CHANNEL_PAIR, _LOW_FREQUENCY = 0, 1, 3
+"""Syntactic elements (table 4.85)."""
+_END = 7
+_ELEMENTS = {
+    1: (_SINGLE_CHANNEL,),
+    2: (_CHANNEL_PAIR,),
+    3: (_SINGLE_CHANNEL, _CHANNEL_PAIR),
+    4: (_SINGLE_CHANNEL, _CHANNEL_PAIR, _SINGLE_CHANNEL),
+    5: (_SINGLE_CHANNEL, _CHANNEL_PAIR, _CHANNEL_PAIR),
+    6: (_SINGLE_CHANNEL, _CHANNEL_PAIR, _CHANNEL_PAIR, _LOW_FREQUENCY),
+    8: (_SINGLE_CHANNEL, _CHANNEL_PAIR, _CHANNEL_PAIR, _CHANNEL_PAIR, _LOW_FREQUENCY),
+}
+"""By number of channels, in the order of table 1.19."""
+
+
+def silent_frame(channels: int) -> bytes:
+    """Return a frame of AAC-LC without sound, for 1 to 6 or 8 channels (section 4.4.2). Raises LocalProtocolError."""
+    elements = _ELEMENTS.get(channels)
+    if elements is None:
+        raise LocalProtocolError(f"AAC cannot have {channels} channels")
+    writer = BitWriter()
+    for number, element in enumerate(elements):
+        writer.write(element, 3)
+        # Elements of a kind are numbered.
+        writer.write(elements[:number].count(element), 4)
+        if element == _CHANNEL_PAIR:
+            writer.write(1, 1)  # common_window: one ics_info for both channels
+            _write_window(writer)
+            writer.write(0, 2)  # ms_mask_present
+            _write_silent_channel(writer)
+            _write_silent_channel(writer)
+        else:
+            _write_silent_channel(writer, has_window=True)
+    writer.write(_END, 3)
+    return writer.to_bytes()
+
+
+def _write_window(writer: BitWriter) -> None:
+    """ics_info (table 4.6) of a long window without scale factor bands: nothing of the spectrum follows."""
+    writer.write(0, 1)  # ics_reserved_bit
+    writer.write(0, 2)  # window_sequence: ONLY_LONG_SEQUENCE
+    writer.write(0, 1)  # window_shape
+    writer.write(0, 6)  # max_sfb
+    writer.write(0, 1)  # predictor_data_present
+
+
+def _write_silent_channel(writer: BitWriter, *, has_window: bool = False) -> None:
+    """individual_channel_stream (table 4.50)."""
+    writer.write(0, 8)  # global_gain
+    if has_window:
+        _write_window(writer)
+    writer.write(0, 3)  # pulse_data_present, tns_data_present, gain_control_data_present
 
 
 def codec_string(codec: MPEG4Audio) -> str:

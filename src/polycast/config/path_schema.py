@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from polycast.config.always_available import TRACKS, AlwaysAvailableTrack
 from polycast.config.camera_schema import CameraConfiguration
 from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
@@ -211,6 +212,42 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
                 "Where RTSP readers are sent while nobody publishes: another path of this server, written with a "
                 "leading slash ('/other'), or an RTSP URL. Readers using protocols that cannot be redirected get "
                 "the stream from there through the server."
+            )
+        ),
+    ] = ""
+
+    always_available: Annotated[
+        bool,
+        Heading("Always available"),
+        NEW,
+        Meta(
+            description=(
+                "Whether the path can be read at any time: while nobody publishes, readers get a slate, and stay "
+                "connected when a publisher comes or goes. A publisher must have the tracks of the slate, in their "
+                "order. Not for paths with a regular expression, nor with sourceOnDemand or runOnDemand."
+            )
+        ),
+    ] = False
+    always_available_tracks: Annotated[
+        tuple[AlwaysAvailableTrack, ...],
+        TRACKS,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Tracks of the slate: a list with codec and, where the codec does not determine them, sampleRate, "
+                "channelCount and muLaw. Pictures (AV1, VP9, H265, H264) say that the stream is offline; sound (Opus, "
+                "MPEG4Audio, G711, LPCM) is silence."
+            )
+        ),
+    ] = ()
+    always_available_file: Annotated[
+        str,
+        NEW,
+        Meta(
+            description=(
+                "MP4 file that is played again and again as the slate, without being re-encoded; its tracks are those "
+                "that a publisher must have. In place of alwaysAvailableTracks."
             )
         ),
     ] = ""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from polycast.config.access_rules import access_errors, credentials_of, deciding_key_for_paths, path_access_errors
+from polycast.config.always_available import EXAMPLE as TRACKS_EXAMPLE
 from polycast.config.declarations import SourceKind, declared_sections
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import dialect_of
@@ -189,6 +190,7 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
     if path.fallback:
         yield from _fallback_errors(path.fallback)
     yield from path.broken_rules()
+    yield from _always_available_errors(name, path)
     yield from forward_errors(path.forward)
     yield from _credential_errors(path)
     yield from recording_errors(path)
@@ -324,3 +326,35 @@ def _credential_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:
                 (key,),
                 ("source",),
             )
+
+
+def _always_available_errors(name: str, path: PathConfiguration) -> Iterator[ConfigurationError]:
+    if not path.always_available:
+        return
+    if is_pattern(name):
+        yield ConfigurationError(
+            "'alwaysAvailable' cannot be used in a path with a regular expression (or path 'all_others')",
+            ("alwaysAvailable",),
+        )
+    if path.source_on_demand:
+        yield ConfigurationError(
+            "'sourceOnDemand' is not compatible with 'alwaysAvailable'", ("sourceOnDemand",), ("alwaysAvailable",)
+        )
+    if path.run_on_demand or path.run_on_un_demand:
+        yield ConfigurationError(
+            "'runOnDemand' and 'runOnUnDemand' cannot be used with 'alwaysAvailable'",
+            ("runOnDemand",) if path.run_on_demand else ("runOnUnDemand",),
+            ("alwaysAvailable",),
+        )
+    if path.always_available_file and path.always_available_tracks:
+        yield ConfigurationError(
+            "'alwaysAvailableFile' and 'alwaysAvailableTracks' cannot be used together",
+            ("alwaysAvailableFile",),
+            ("alwaysAvailableTracks",),
+        )
+    elif not path.always_available_file and not path.always_available_tracks:
+        yield ConfigurationError(
+            f"'alwaysAvailableTracks' must contain at least one track (write [{TRACKS_EXAMPLE}])",
+            ("alwaysAvailableTracks",),
+            ("alwaysAvailable",),
+        )

@@ -63,7 +63,9 @@ class Hooks(PathObserver):
         """Start the waiting commands: the listeners are open, so commands can reach the server."""
         waiting, self._waiting = self._waiting, None
         for path in waiting or ():
-            self.on_path_created(path)
+            self._start_on_init(path)
+            if path in self._sources:
+                self._start_on_available(path)
 
     async def close(self) -> None:
         """Terminate all commands and wait for them."""
@@ -113,7 +115,10 @@ class Hooks(PathObserver):
 
     def on_path_ready(self, path: Path) -> None:
         self._sources[path] = _source_variables(path)
-        self._start_on_available(path)
+        if self._waiting is not None:
+            self._waiting[path] = None
+        else:
+            self._start_on_available(path)
 
     def on_path_online(self, path: Path) -> None:
         self._sources[path] = _source_variables(path)
@@ -125,8 +130,8 @@ class Hooks(PathObserver):
 
     def on_path_not_ready(self, path: Path) -> None:
         self._stop("runOnAvailable", path)
-        variables = self._sources.pop(path, {})
-        self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, variables)
+        self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, self._available_variables(path))
+        self._sources.pop(path, None)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         configuration = path.configuration
@@ -190,9 +195,12 @@ class Hooks(PathObserver):
     def _start_on_available(self, path: Path) -> None:
         configuration = path.configuration
         restarts = configuration.run_on_available_restart
-        self._start(
-            "runOnAvailable", path, configuration.run_on_available, path, self._sources[path], restarts=restarts
-        )
+        text, variables = configuration.run_on_available, self._available_variables(path)
+        self._start("runOnAvailable", path, text, path, variables, restarts=restarts)
+
+    def _available_variables(self, path: Path) -> Variables:
+        """Return the variables of a stream that can be read; one that always can comes from no particular source."""
+        return {} if path.configuration.always_available else self._sources.get(path, {})
 
     def _start_on_online(self, path: Path) -> None:
         configuration = path.configuration

@@ -9,10 +9,10 @@ from polycast.hub.frame_order import FrameOrder
 from polycast.hub.stream_clock import StreamClock
 from polycast.hub.successor import RtpPosition
 from polycast.hub.warnings import StreamWarnings
-from polycast.media.codec import Codec
+from polycast.media.codec import Codec, Kind
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.media.timebase import WallTime, wall_time_to_ntp
+from polycast.media.timebase import WallTime, timestamp_difference, wall_time_to_ntp
 from polycast.media.track import Track
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
@@ -20,6 +20,10 @@ from polycast.rtp.reports import SenderReportSource
 
 # Seconds of media between two mappings of RTP timestamps to the wall clock, for a publisher of frames.
 REPORT_INTERVAL_SECONDS = 10
+
+# Seconds by which a publisher's packets may come before or after the time that its reports give them; more means that
+# the reports are wrong.
+MAXIMUM_LEAD_SECONDS = 2
 
 WallClock = Callable[[Frame, int], WallTime]
 """Returns when a frame of a track with a clock rate was captured, on one clock for all tracks."""
@@ -85,7 +89,16 @@ class FrameLane:
 class PacketMaker:
     """Makes the packets of one track from its frames."""
 
-    __slots__ = ("_clock", "_next_report_time", "_origin", "_packetizer", "_position", "_reports", "is_possible")
+    __slots__ = (
+        "_clock",
+        "_floor",
+        "_next_report_time",
+        "_origin",
+        "_packetizer",
+        "_position",
+        "_reports",
+        "is_possible",
+    )
 
     def __init__(self, position: RtpPosition, reports: SenderReportSource, clock: WallClock) -> None:
         self._position = position
@@ -95,6 +108,8 @@ class PacketMaker:
         self._origin = 0
         """RTP timestamp of the frames' time 0."""
         self._next_report_time = -(1 << 62)
+        self._floor: int | None = None
+        """After a publisher of packets: the last timestamp that it has used, until a frame is later."""
         self.is_possible = True
         """Whether frames of this codec can be sent as RTP, as far as it was tried."""
 
@@ -106,12 +121,15 @@ class PacketMaker:
     def restart(self, *, continues: bool) -> None:
         """Another publisher continues; ``continues``: it also supplies frames."""
         self._next_report_time = -(1 << 62)
+        self._floor = None
         if not continues:
             self._packetizer = None
 
     def make(self, track: Track, frame: Frame, now: float) -> list[RtpPacket]:
         """Return the packets of a frame."""
         packetizer = self._packetizer or self._open(track, frame, now)
+        if self._floor is not None and self._overlaps(frame):
+            return []
         packets = packetizer.packetize(frame) if packetizer is not None else []
         if packets:
             self._report(track, frame, now)
@@ -126,6 +144,8 @@ class PacketMaker:
         """Track the frames that nobody reads as packets, so that the first reader's start position is known."""
         if self._packetizer is None and self._open(track, frame, now) is None:
             return
+        if self._floor is not None and self._overlaps(frame):
+            return
         self._position.timestamp = (frame.dts + self._origin) & 0xFFFFFFFF
         self._position.time = now
         self._report(track, frame, now)
@@ -138,7 +158,7 @@ class PacketMaker:
         if position.ssrc is None:
             position.ssrc = secrets.randbits(32)
         elif position.next_sequence >= 0:  # after a publisher of packets
-            sequence, origin = position.next_sequence, position.timestamp_at(now, track.clock_rate) - frame.pts
+            sequence, origin = position.next_sequence, self._continued(track, frame, now) - frame.pts
         packetizer = self._packetizer = make_packetizer(
             track, ssrc=position.ssrc, initial_sequence=sequence, initial_timestamp=origin & 0xFFFFFFFF
         )
@@ -148,6 +168,31 @@ class PacketMaker:
             self._origin = origin
             position.next_sequence = sequence
         return packetizer
+
+    def _continued(self, track: Track, frame: Frame, now: float) -> int:
+        """Return the RTP timestamp of the first frame after a publisher of packets.
+
+        Its reports stay valid, so that the tracks stay in sync for receivers. Sound that it has sent ahead of time is
+        not sent again.
+        """
+        due = self._position.timestamp_at(now, track.clock_rate)
+        mapped = self._reports.timestamp_at(self._clock(frame, track.clock_rate))
+        early = 0 if mapped is None else timestamp_difference(mapped - due)
+        if abs(early) > MAXIMUM_LEAD_SECONDS * track.clock_rate:
+            early = 0
+        if track.codec.kind is Kind.AUDIO:
+            self._floor = self._position.timestamp
+        else:
+            early = max(early, timestamp_difference(self._position.timestamp + 1 - due))
+        return due + early
+
+    def _overlaps(self, frame: Frame) -> bool:
+        """Whether something else was already sent for the time of a frame."""
+        floor = self._floor
+        if floor is None or timestamp_difference(frame.pts + self._origin - floor) > 0:
+            self._floor = None
+            return False
+        return True
 
     def _report(self, track: Track, frame: Frame, now: float) -> None:
         """Map the RTP timestamp of a frame to the wall clock, by the common timeline of all tracks."""

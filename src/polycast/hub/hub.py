@@ -15,6 +15,7 @@ from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.errors import InvalidPathName, PathError, PathNotConfigured
 from polycast.hub.path import Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
+from polycast.hub.slate import Slate
 from polycast.hub.stats import CipherMeter
 from polycast.log import Log
 
@@ -23,6 +24,9 @@ SourceFactory = Callable[[Path], Source | None]
 
 FallbackFactory = Callable[[Path, str], Source | None]
 """Creates the source that pulls from the URL of a redirection; None if it cannot."""
+
+SlateFactory = Callable[[Path], Slate | None]
+"""Returns what readers of a path get while nobody publishes; None if that is nothing."""
 
 
 class Hub:
@@ -36,11 +40,13 @@ class Hub:
         access: AccessControl,
         make_source: SourceFactory | None = None,
         make_fallback: FallbackFactory | None = None,
+        make_slate: SlateFactory | None = None,
     ) -> None:
         self._loop = loop
         self._log = log
         self._make_source = make_source
         self._pull_redirection = make_fallback
+        self._make_slate = make_slate
         self._exact: dict[str, PathEntry] = {}
         self._patterns: list[tuple[Pattern, PathEntry]] = []
         self._paths: dict[str, Path] = {}
@@ -170,6 +176,9 @@ class Hub:
         )
         self._paths[name] = path
         notify_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))
+        slate = self._make_slate(path) if self._make_slate is not None else None
+        if slate is not None:
+            path.set_slate(slate)
         if self._make_source is not None:
             source = self._make_source(path)
             if source is not None:

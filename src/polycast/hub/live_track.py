@@ -306,10 +306,11 @@ class LiveTrack:
         """There are readers over UDP: from now on packets must fit into datagrams."""
         self._scanner.maximum_size = TARGET_PACKET_SIZE
 
-    def resume(self, track: Track, *, publishes_packets: bool) -> None:
+    def resume(self, track: Track, *, publishes_packets: bool, keeps_numbers: bool) -> None:
         """Continue with the track of a successor, which `successor.is_compatible` has accepted.
 
-        The conversion to frames is closed.
+        The conversion to frames is closed. Without ``keeps_numbers``, the packets of the successor may have numbers of
+        their own: nobody has read packets of the track, which were made of frames.
         """
         parameters = payload_of(track).parameter_sets(track.codec) if track.codec != self.track.codec else ()
         self.set_codec(track.codec)
@@ -320,6 +321,9 @@ class LiveTrack:
         self._lane.order.begin_again()
         self._packet_maker.restart(continues=not publishes_packets)
         position, rtp = self.position, self.track.rtp
+        has_same_type = track.rtp is not None and rtp is not None and track.rtp.payload_type == rtp.payload_type
+        if publishes_packets and has_same_type and not keeps_numbers:
+            position.forget()
         renumbering: Renumbering | None = None
         if publishes_packets and position.ssrc is not None and position.next_sequence >= 0 and rtp is not None:
             renumbering = Renumbering(

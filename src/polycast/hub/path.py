@@ -17,12 +17,14 @@ from polycast.hub.errors import (
     SourceTimedOut,
     TooManyReaders,
 )
+from polycast.hub.interlude import Interlude
 from polycast.hub.on_demand import Input, OnDemand, State
 from polycast.hub.retry import Failure
+from polycast.hub.slate import Slate, SlatePlayer
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
 from polycast.log import Log
-from polycast.media.track import Track
+from polycast.media.track import Track, describe_tracks
 
 # Maximum number of readers that wait for one on-demand source; more are refused immediately.
 MAXIMUM_PENDING_REQUESTS = 10_000
@@ -158,7 +160,9 @@ class Path:
         self.online_since: float | None = None
         """Unix time in seconds since when a publisher or source delivers the stream; None if none does, that is, if
         there is no stream, or readers wait for another publisher."""
-        self._grace_timer: asyncio.TimerHandle | None = None
+        self._interlude = Interlude(
+            loop, self.log, grace=lambda: float(self.configuration.publisher_grace), on_over=self._on_grace_over
+        )
         self._closed = False
 
     @property
@@ -191,7 +195,8 @@ class Path:
     def source_failure(self) -> Failure | None:
         """The failure of the path's source, or of the one that replaces its redirection."""
         source = self.source or self._fallback
-        return source.failure if source is not None and self.stream is None else None
+        is_needed = self.stream is None or (self._interlude.slate is not None and not self.is_online)
+        return source.failure if source is not None and is_needed else None
 
     @property
     def is_unused(self) -> bool:
@@ -204,6 +209,12 @@ class Path:
         old, self.entry, self.groups = self.configuration, entry, groups
         if old != self.configuration:
             self._notify(lambda observer: observer.on_path_reconfigured(self, old))
+
+    def set_slate(self, slate: Slate) -> None:
+        """Make the path ready, with a slate that is shown while nobody publishes."""
+        self._interlude.slate = SlatePlayer(slate, self._loop, self.log)
+        self.log.info("stream is available, %s", describe_tracks(slate.tracks))
+        self._interlude.begin(self._begin_stream(slate.tracks, publishes_packets=False), "")
 
     def attach_source(self, source: Source) -> None:
         """Set the source of the path; it starts immediately, or with the first reader if it is on demand."""
@@ -253,7 +264,9 @@ class Path:
         self._notify(lambda observer: observer.on_path_online(self))
 
     def _interrupt(self) -> None:
-        """The publisher has gone; readers wait for another one."""
+        """The publisher has gone; its readers stay."""
+        if self.is_online and self._interlude.slate is not None:
+            self.log.info("stream is offline")
         self._notify_offline()
         self.online_since = None
 
@@ -375,7 +388,7 @@ class Path:
         if self._fallback is not None:
             if self.publisher is self._fallback:
                 self.publisher = publisher
-                if not self._begin_grace("a publisher has come"):
+                if not self._keep_stream("a publisher has come"):
                     self._end_stream("a publisher has come")
             self._remove_fallback("a publisher has come")
         if self.publisher is not None and self.publisher is not publisher:
@@ -385,7 +398,7 @@ class Path:
             old = self.publisher
             # The new one is set before the old one leaves: an unused path would be removed.
             self.publisher = publisher
-            if not self._begin_grace("the publisher was replaced by another one"):
+            if not self._keep_stream("the publisher was replaced by another one"):
                 self._end_stream("the publisher was replaced by another one")
             old.close_publisher("another client publishes on the path now")
         self.publisher = publisher
@@ -396,12 +409,22 @@ class Path:
             self.publisher = publisher
         if self.publisher is not publisher or self._closed:
             raise CannotPublish("publisher is not assigned to this path anymore")
+        if self._interlude.slate is not None and self.stream is not None:
+            reason = self.stream.incompatibility(tracks)
+            if reason:
+                raise CannotPublish(reason)
+            self._keep_stream("the publisher started again")
         if self._resume(tracks, publishes_packets=publishes_packets) and self.stream is not None:
             self._notify_online()
             return self.stream
         if self.stream is not None:
             self._end_stream("the publisher started again")
-        self.stream = Stream(
+        stream = self._begin_stream(tracks, publishes_packets=publishes_packets)
+        self._notify_online()
+        return stream
+
+    def _begin_stream(self, tracks: Sequence[Track], *, publishes_packets: bool) -> Stream:
+        self.stream = stream = Stream(
             tracks, publishes_packets=publishes_packets, loop=self._loop, log=self.log, now=self._loop.time()
         )
         self.ready_since = time.time()
@@ -409,14 +432,15 @@ class Path:
             self.on_demand.handle(Input.BECAME_READY)
         for pending in self._pending:
             if not pending.done():
-                pending.set_result(self.stream)
+                pending.set_result(stream)
         self._notify(lambda observer: observer.on_path_ready(self))
-        self._notify_online()
-        return self.stream
+        return stream
 
     def stop_publishing(self, publisher: Publisher, reason: str) -> None:
         """End the stream but keep the path reserved for the publisher (it paused). Readers are closed."""
         if self.publisher is publisher:
+            if self._interlude.slate is not None and self._keep_stream(reason):
+                return
             self._end_stream(reason)
             if self.on_demand is not None:
                 self.on_demand.handle(Input.LOST)
@@ -426,6 +450,8 @@ class Path:
         if self.publisher is publisher and self.stream is not None:
             self.stream.flush()
             self._interrupt()
+            if self._interlude.slate is not None:
+                self._interlude.begin(self.stream, reason)
             self.log.debug("the stream is interrupted (%s)", reason)
 
     def remove_publisher(self, publisher: Publisher, reason: str, *, for_good: bool = False) -> None:
@@ -437,7 +463,7 @@ class Path:
         if self.publisher is not publisher:
             return
         self.publisher = None
-        if for_good or not self._begin_grace(reason):
+        if for_good or not self._keep_stream(reason):
             # The reason concerns the publisher, not the readers.
             who = "the source ended" if isinstance(publisher, Source) else "the publisher left"
             self._lose_stream(reason if for_good else f"{who}: {reason}")
@@ -458,20 +484,16 @@ class Path:
             self._refuse_pending(NoOnePublishing)
         self._check_unused()
 
-    def _begin_grace(self, reason: str) -> bool:
-        """Let readers wait for another publisher, if the path is configured so; return whether it is."""
-        grace = float(self.configuration.publisher_grace)
-        if self.stream is None or grace <= 0 or self._closed:
+    def _keep_stream(self, reason: str) -> bool:
+        """The publisher has gone: let its readers stay, if the path is configured so; return whether it is."""
+        if self.stream is None or self._closed or not self._interlude.is_possible:
             return False
         self.stream.flush()
         self._interrupt()
-        if self._grace_timer is None:
-            self.log.info("the publisher left (%s); readers wait up to %g s for another one", reason, grace)
-            self._grace_timer = self._loop.call_later(grace, self._on_grace_over, reason)
+        self._interlude.begin(self.stream, reason)
         return True
 
     def _on_grace_over(self, reason: str) -> None:
-        self._grace_timer = None
         if self._is_interrupted:
             self._lose_stream(reason)
 
@@ -482,14 +504,9 @@ class Path:
         if not self.stream.resume(tracks, publishes_packets=publishes_packets):
             self.log.info("the new publisher has different tracks; readers are disconnected")
             return False
-        self._end_interruption()
-        self.log.info("readers continue with the new publisher")
+        self._interlude.end()
+        self.log.info("stream is online" if self._interlude.slate else "readers continue with the new publisher")
         return True
-
-    def _end_interruption(self) -> None:
-        if self._grace_timer is not None:
-            self._grace_timer.cancel()
-            self._grace_timer = None
 
     def close(self, reason: str) -> None:
         """End everything: the entry was removed or changed, or the server stops."""
@@ -514,7 +531,7 @@ class Path:
         stream = self.stream
         self._notify_offline()
         self.online_since = None
-        self._end_interruption()
+        self._interlude.end()
         if stream is None:
             return
         stream.flush()

@@ -17,7 +17,7 @@ from polycast.hub.batch import FrameBatch, FramedRun, MixedBatch, PacketBatch, P
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.stats import Counters, Reference, StreamMeter
 from polycast.hub.stream_clock import StreamClock
-from polycast.hub.successor import is_compatible
+from polycast.hub.successor import incompatibility
 from polycast.hub.warnings import StreamWarnings
 from polycast.log import Log
 from polycast.media.codec import Codec, Kind
@@ -350,18 +350,23 @@ class Stream:
         if self.publishes_packets:
             self.clock.catch_up(track.index, track.position, now)
 
+    def incompatibility(self, tracks: Sequence[Track]) -> str:
+        """Return why the current readers cannot continue with a successor's tracks; empty if they can."""
+        return incompatibility(self.descriptions, tuple(map(_with_rtp_format, tracks)))
+
     def resume(self, tracks: Sequence[Track], *, publishes_packets: bool) -> bool:
         """Continue with a successor's tracks; False if they do not suit the current readers."""
-        tracks = tuple(map(_with_rtp_format, tracks))
-        if not is_compatible(self.descriptions, tracks):
+        if self.incompatibility(tracks):
             return False
+        tracks = tuple(map(_with_rtp_format, tracks))
         self.flush()
         # Packets that follow packets get continuous timestamps.
         if not (publishes_packets and self.publishes_packets):
             self.clock.restart()
+        keeps_numbers = bool(self.packet_readers) or self.publishes_packets
         self.clock.publishes_packets = publishes_packets
         for track, new in zip(self.tracks, tracks, strict=True):
-            track.resume(new, publishes_packets=publishes_packets)
+            track.resume(new, publishes_packets=publishes_packets, keeps_numbers=keeps_numbers)
             self._collect_entries(track)
             if publishes_packets and self._frame_readers:
                 track.open_frame_lane(self.frame_limit)

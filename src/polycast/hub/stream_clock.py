@@ -27,6 +27,9 @@ MAXIMUM_CLOCK_STEP_SECONDS = 10
 # Maximum seconds between the first packet and the sync point in RTP-Info; more means that the header is invalid.
 MAXIMUM_SYNC_POINT_DISTANCE_SECONDS = 10
 
+# Seconds by which the wall-clock times of a publisher of frames may be wrong when it continues the stream of another.
+MAXIMUM_WALL_ERROR_SECONDS = 1
+
 # Nanoseconds by which a publisher's report must shift a track before readers get new reports immediately; viewers only
 # notice several times as much (ITU-R BT.1359).
 REPORT_CHANGE_NANOSECONDS = 5_000_000
@@ -48,6 +51,8 @@ class StreamClock:
         """Nanoseconds from the clock of an RTP publisher to the clock in the readers' reports."""
         self._wall_origin: int | None = None
         """Wall-clock time of time 0 of a publisher of frames, in nanoseconds."""
+        self._is_restarted = False
+        """Whether another publisher continues, none of whose frames was mapped to the wall clock yet."""
         self.sync_point: Mapping[int, int] = {}
         """RTP timestamps of the sync point, by track, until the first packet."""
 
@@ -74,6 +79,7 @@ class StreamClock:
     def restart(self) -> None:
         """Continue with a successor whose times are unrelated to the previous ones."""
         self.continuity.restart()
+        self._is_restarted = True
 
     def on_packet(self, index: int, timestamp: int, now: float) -> None:
         """Compare a packet that was just received with the wall clock; not needed before `next_packet_time` of the
@@ -112,6 +118,12 @@ class StreamClock:
         elapsed = rescale_nearest(frame.pts, clock_rate, NANOSECONDS)
         if self._wall_origin is None:
             self._wall_origin = time.time_ns() - elapsed
+        elif self._is_restarted:
+            # Each publisher may have sent a little ahead of time, and the next one continues there.
+            ahead = self._wall_origin + elapsed - time.time_ns()
+            if abs(ahead) > MAXIMUM_WALL_ERROR_SECONDS * NANOSECONDS:
+                self._wall_origin -= ahead
+        self._is_restarted = False
         return WallTime(self._wall_origin + elapsed)
 
     def _to_our_clock(self, reports: SenderReportSource, ntp: int, timestamp: int) -> int:

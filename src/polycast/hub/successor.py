@@ -8,30 +8,66 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polycast.media.codec import G711, LPCM
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import seconds_to_ticks
-from polycast.media.track import RtpFormat, Track
+from polycast.media.track import Track
 from polycast.rtp.header import build_packet, rewrite
 from polycast.rtp.payload.registry import payload_of
 
 
+def incompatibility(old: Sequence[Track], new: Sequence[Track]) -> str:
+    """Return why readers of the tracks ``old`` cannot continue with ``new``; empty if they can.
+
+    They can if the codecs are the same, in the same order, and decoders are configured in the same way; parameter sets
+    that are sent in the stream may differ.
+    """
+    if [type(track.codec) for track in old] != [type(track.codec) for track in new]:
+        return f"wants to publish [{_names(new)}], but stream expects [{_names(old)}]"
+    for before, after in zip(old, new, strict=True):
+        if not _agree(before, after):
+            was, now = _configuration(before), _configuration(after)
+            if was == now:
+                was, now = _form(before), _form(after)
+            return f"{after.codec_name} configuration does not match, is {now}, but stream expects {was}"
+    return ""
+
+
 def is_compatible(old: Sequence[Track], new: Sequence[Track]) -> bool:
-    """Whether readers of the tracks ``old`` can continue with ``new``: the same codecs in the same order."""
-    return len(old) == len(new) and all(map(_agree, old, new))
+    """Whether readers of the tracks ``old`` can continue with ``new``; see `incompatibility`."""
+    return not incompatibility(old, new)
 
 
 def _agree(old: Track, new: Track) -> bool:
-    if type(old.codec) is not type(new.codec) or old.clock_rate != new.clock_rate:
-        return False
     payload = payload_of(old)
-    if not payload.is_compatible(old.codec, new.codec):
+    if old.clock_rate != new.clock_rate or not payload.is_compatible(old.codec, new.codec):
         return False
-    return payload.is_self_describing or _format_key(old.rtp) == _format_key(new.rtp)
+    if old.rtp is None or new.rtp is None:
+        return old.rtp is new.rtp
+    return payload_of(new) is payload and payload.form_key(old.rtp) == payload.form_key(new.rtp)
 
 
-def _format_key(form: RtpFormat | None) -> tuple[str, str]:
-    return ("", "") if form is None else (form.encoding.upper(), form.parameters.replace(" ", "").lower())
+def _names(tracks: Sequence[Track]) -> str:
+    return " ".join(track.codec_name for track in tracks)
+
+
+def _configuration(track: Track) -> str:
+    """Return what a decoder must know before it starts, in words."""
+    codec = track.codec
+    parts = [f"sampleRate={track.clock_rate}"]
+    if isinstance(codec, G711):
+        parts.insert(0, f"muLaw={'true' if codec.mu_law else 'false'}")
+    elif isinstance(codec, LPCM):
+        parts.insert(0, f"bitDepth={codec.bit_depth}")
+    channels = getattr(codec, "channels", 0)
+    if channels:
+        parts.append(f"channelCount={channels}")
+    return ", ".join(parts)
+
+
+def _form(track: Track) -> str:
+    return f"'{track.rtp.encoding} {track.rtp.parameters}'" if track.rtp is not None else "without RTP"
 
 
 class RtpPosition:
@@ -48,6 +84,11 @@ class RtpPosition:
         """RTP timestamp of the last packet."""
         self.time: float | None = None
         """When the last packet was received (monotonic seconds); None before the first one."""
+
+    def forget(self) -> None:
+        """Begin again: the next packet need not continue the last one."""
+        self.ssrc = None
+        self.next_sequence = -1
 
     def timestamp_at(self, now: float, clock_rate: int) -> int:
         """Return the RTP timestamp of a time, relative to the last packet; it may exceed 32 bits."""

@@ -308,6 +308,13 @@ class SenderReportSource:
             return None
         return WallTime(self._anchor_wall + self._nanoseconds_since_anchor(timestamp))
 
+    def timestamp_at(self, wall_time: WallTime) -> int | None:
+        """Return the RTP timestamp of a wall-clock time, which may exceed 32 bits; None before the first packet or
+        report."""
+        if self._anchor_wall is None:
+            return None
+        return self._anchor_timestamp + rescale_nearest(wall_time - self._anchor_wall, NANOSECONDS, self._clock_rate)
+
     def _nanoseconds_since_anchor(self, timestamp: int) -> int:
         difference = timestamp_difference(timestamp - self._anchor_timestamp)
         return rescale_nearest(difference, self._clock_rate, NANOSECONDS)

@@ -52,9 +52,6 @@ UNSUPPORTED: Final = {
 UNSUPPORTED_OF_PATH: Final = {
     "srtReadPassphrase": Unsupported("", _NO_SRT),
     "useAbsoluteTimestamp": Unsupported("no"),
-    "alwaysAvailable": Unsupported("no", "readers get no stream while nobody publishes"),
-    "alwaysAvailableTracks": _detail([]),
-    "alwaysAvailableFile": _detail(""),
     "playback": Unsupported("", _NO_PLAYBACK, harmless=("no", "yes")),
     "srtPublishPassphrase": Unsupported("", _NO_SRT),
     "rtspDemuxMpegts": Unsupported("no"),

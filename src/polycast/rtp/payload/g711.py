@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from polycast.media.codec import G711
 from polycast.media.packet import RtpPacket
-from polycast.media.track import Track
+from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.pcm import SampleDepacketizer, SamplePacketizer
 from polycast.rtp.payload.rtp_payload import Numbering, Part, RtpPayload, SdpEncoding, SdpMedia, split_blocks
@@ -28,6 +28,9 @@ class G711Payload(RtpPayload[G711]):
         if codec.mu_law:
             return SdpEncoding("PCMU", channels, 0 if has_static_type else None)
         return SdpEncoding("PCMA", channels, 8 if has_static_type else None)
+
+    def form_key(self, form: RtpFormat) -> Hashable:
+        return ()
 
     def depacketizer(self, codec: G711, track: Track) -> SampleDepacketizer:
         return SampleDepacketizer(codec.channels)

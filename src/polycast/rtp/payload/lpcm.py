@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from polycast.media.codec import LPCM
 from polycast.media.packet import RtpPacket
-from polycast.media.track import Track
+from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.pcm import SampleDepacketizer, SamplePacketizer
 from polycast.rtp.payload.rtp_payload import Numbering, Part, RtpPayload, SdpEncoding, SdpMedia, split_blocks
@@ -34,6 +34,9 @@ class LPCMPayload(RtpPayload[LPCM]):
         has_static_type = codec.bit_depth == 16 and codec.sample_rate == 44_100
         static_type = _STATIC_TYPES.get(codec.channels) if has_static_type else None
         return SdpEncoding(f"L{codec.bit_depth}", codec.channels, static_type)
+
+    def form_key(self, form: RtpFormat) -> Hashable:
+        return ()
 
     def depacketizer(self, codec: LPCM, track: Track) -> SampleDepacketizer:
         return SampleDepacketizer(_block_size(codec))

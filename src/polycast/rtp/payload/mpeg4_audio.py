@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from heapq import heappop, heappush
 
 from polycast.codecs import aac
@@ -11,7 +11,7 @@ from polycast.media.codec import MPEG4Audio
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
-from polycast.media.track import Track
+from polycast.media.track import RtpFormat, Track
 from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser, header_formats
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
@@ -200,6 +200,18 @@ class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
     def parameters(self, codec: MPEG4Audio) -> dict[str, str]:
         header = {"sizelength": "13", "indexlength": "3", "indexdeltalength": "3"}
         return {"profile-level-id": "1", "mode": "AAC-hbr"} | header | self.live_parameters(codec)
+
+    def is_compatible(self, old: MPEG4Audio, new: MPEG4Audio) -> bool:
+        # Encoders write the same configuration in several ways, some with extensions that say that there are none.
+        try:
+            return old == new or (
+                aac.read_audio_specific_config(old.configuration) == aac.read_audio_specific_config(new.configuration)
+            )
+        except RemoteProtocolError:
+            return False
+
+    def form_key(self, form: RtpFormat) -> Hashable:
+        return header_formats(parse_parameters(form.parameters))
 
     def depacketizer(self, codec: MPEG4Audio, track: Track) -> MPEG4AudioDepacketizer:
         parameters = parse_parameters(track.rtp.parameters) if track.rtp is not None else {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from polycast.codecs import opus
 from polycast.media.codec import Opus
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import RtpFormat
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, WholeFramePacketizer
 from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
 
@@ -41,6 +42,14 @@ class OpusPayload(RtpPayload[Opus]):
         if codec.channels in opus.SURROUND_LAYOUTS:
             return opus.multichannel_parameters(codec.channels)
         return {"sprop-stereo": "1"} if codec.channels == 2 else {}
+
+    def is_compatible(self, old: Opus, new: Opus) -> bool:
+        # Each packet says whether it is mono or stereo, and decoders follow (RFC 6716 section 3.1).
+        return old == new or (old.channels <= 2 and new.channels <= 2)
+
+    def form_key(self, form: RtpFormat) -> Hashable:
+        # The parameters of Opus are wishes of receivers and hints (RFC 7587 section 6.1); those of multiopus are not.
+        return () if form.encoding.upper() == "OPUS" else super().form_key(form)
 
 
 PAYLOAD = OpusPayload()

@@ -5,12 +5,12 @@ To add one: a module in this folder that declares its object, and that object in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from polycast.media.codec import Codec
 from polycast.media.packet import RtpPacket
-from polycast.media.track import Track
+from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE
 from polycast.rtp.payload.base import (
     KEY,
@@ -159,6 +159,11 @@ class RtpPayload(Generic[AnyCodec]):
     def is_compatible(self, old: AnyCodec, new: AnyCodec) -> bool:
         """Whether readers of a track with the codec ``old`` can continue with ``new``."""
         return self.is_self_describing or old == new
+
+    def form_key(self, form: RtpFormat) -> Hashable:
+        """Return what the descriptions of two publishers must have in common for readers to continue with the packets
+        of the second one: how packets are read, without what the codec says."""
+        return () if self.is_self_describing else (form.encoding.upper(), form.parameters.replace(" ", "").lower())
 
     def parameter_sets(self, codec: AnyCodec) -> tuple[bytes, ...]:
         """Return the payloads that a decoder needs before the first picture."""

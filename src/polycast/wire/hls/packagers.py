@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polycast.codecs import h264
 from polycast.errors import ProtocolError
-from polycast.media.codec import Kind
+from polycast.media.codec import H264, H265, Codec, Kind
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale
 from polycast.media.track import Track
@@ -52,15 +53,27 @@ class MpegtsPackager:
 
 
 class _TrackState:
-    __slots__ = ("expected", "full", "run", "sample", "track")
+    __slots__ = ("expected", "full", "has_changed", "run", "sample", "track")
 
     def __init__(self, track: Track) -> None:
         self.track = track
+        self.has_changed = False
+        """Whether an earlier init segment had other parameters."""
         self.sample = mp4.CODECS[track.codec].sample
         self.full = track.codec.kind is Kind.VIDEO
         self.run: SampleRun | None = None
         self.expected = 0
         """Decoding time that continues the run."""
+
+
+def _parameter_sets(codec: Codec) -> bytes:
+    """Return the parameter sets of a codec as the beginning of a sample; empty if it has none."""
+    units: Sequence[bytes] = ()
+    if isinstance(codec, H264):
+        units = h264.parameter_sets(codec)
+    elif isinstance(codec, H265):
+        units = [unit for unit in (codec.vps, codec.sps, codec.pps) if unit]
+    return b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
 
 
 class Fmp4Packager:
@@ -70,6 +83,8 @@ class Fmp4Packager:
         self._states = [_TrackState(track) for track in tracks]
         self._runs: list[SampleRun] = []
         self._sequence = 0
+        self._has_initialization = False
+        """Whether an init segment was created."""
         self.initialization_changed = True
         """Whether the next segment needs a new init segment; cleared when it is created."""
 
@@ -83,7 +98,11 @@ class Fmp4Packager:
         if run is None or dts != state.expected:
             run = state.run = SampleRun(position + 1, dts, state.full)
             self._runs.append(run)
-        run.append(state.sample(state.track.codec, frame), duration, pts - dts, frame.key)
+        sample = state.sample(state.track.codec, frame)
+        if state.has_changed and frame.key:
+            # FFmpeg ignores all init segments but the first one.
+            sample = _parameter_sets(state.track.codec) + sample
+        run.append(sample, duration, pts - dts, frame.key)
         state.expected = dts + duration
 
     def flush(self) -> bytes:
@@ -98,11 +117,14 @@ class Fmp4Packager:
 
     def update_track(self, position: int, track: Track) -> None:
         """Set new codec parameters, which need a new init segment."""
-        self._states[position].track = track
+        state = self._states[position]
+        state.has_changed |= self._has_initialization
+        state.track = track
         self.initialization_changed = True
 
     def initialization(self) -> bytes:
         """Return the init segment for the tracks whose parameters are known."""
+        self._has_initialization = True
         tracks = [
             InitializationTrack(position + 1, state.track.codec, state.track.clock_rate, state.track.language)
             for position, state in enumerate(self._states)

@@ -77,7 +77,14 @@ def _read_time_offset(data: bytes, track: Box, timescale: int, movie_timescale: 
     return delay
 
 
-def _read_track(data: bytes, box: Box, movie_timescale: int) -> InputTrack | None:
+def movie_timescale_of(data: bytes, movie: Box) -> int:
+    """Return the ticks per second of a moov box. Raises RemoteProtocolError if it has no usable header."""
+    header = _required(data, movie, 20, b"mvhd")
+    return int.from_bytes(header[20:24] if header[0] == 1 else header[12:16], "big") or 1
+
+
+def read_track(data: bytes, box: Box, movie_timescale: int) -> InputTrack | None:
+    """Return the track of a trak box; None if its codec is not supported. Raises RemoteProtocolError."""
     header = _required(data, box, 24, b"tkhd")
     track_id = int.from_bytes(header[20:24] if header[0] == 1 else header[12:16], "big")
     media = _required(data, box, 24, b"mdia", b"mdhd")
@@ -110,8 +117,7 @@ def read_movie(data: bytes, movie: Box) -> tuple[list[InputTrack], int]:
 
     Raises RemoteProtocolError if it is invalid or has too many tracks.
     """
-    header = _required(data, movie, 20, b"mvhd")
-    movie_timescale = int.from_bytes(header[20:24] if header[0] == 1 else header[12:16], "big") or 1
+    movie_timescale = movie_timescale_of(data, movie)
     tracks: list[InputTrack] = []
     skipped = 0
     defaults: dict[int, TrackDefaults] = {}
@@ -119,7 +125,7 @@ def read_movie(data: bytes, movie: Box) -> tuple[list[InputTrack], int]:
         if box.kind == b"trak":
             if len(tracks) + skipped == MAXIMUM_TRACKS:
                 raise RemoteProtocolError("an init segment has too many tracks")
-            track = _read_track(data, box, movie_timescale)
+            track = read_track(data, box, movie_timescale)
             if track is None:
                 skipped += 1
             else:
