@@ -50,6 +50,10 @@ class Shelf:
     def __init__(self) -> None:
         self.files: list[Written] = []
         self.room = True
+        self.invalid: list[str] = []
+
+    def report_invalid(self, track: Track, error: ProtocolError) -> None:
+        self.invalid.append(f"{track.codec.name}: {error}")
 
     def has_room(self) -> bool:
         return self.room
@@ -75,7 +79,6 @@ class Recording:
     def __init__(self, tracks: Sequence[Track], record_format: str = "fmp4", **options: float) -> None:
         self.tracks = list(tracks)
         self.shelf = Shelf()
-        self.invalid: list[str] = []
         self.now = 0.0
         """Seconds since the start."""
         self.clock_shift = 0.0
@@ -89,11 +92,7 @@ class Recording:
                 maximum_part_size=round(options.get("part_size", 50e6)),
             ),
             self.shelf,
-            self._on_invalid,
         )
-
-    def _on_invalid(self, track: Track, error: ProtocolError) -> None:
-        self.invalid.append(f"{track.codec.name}: {error}")
 
     @property
     def files(self) -> list[Written]:

@@ -91,7 +91,7 @@ def record(samples: Sequence[Sample], record_format: str, **options: float) -> l
     recording = Recording([each.track(index) for index, each in enumerate(samples)], record_format, **options)
     recording.write(interleave(*samples))
     files = recording.close()
-    assert recording.invalid == []
+    assert recording.shelf.invalid == []
     counters = recording.segmenter.counters
     assert (counters.dropped, counters.late, counters.invalid) == (0, 0, 0)
     return files

@@ -165,15 +165,41 @@ def test_the_same_parameters_do_not() -> None:
 VIDEO_SETS = (VIDEO.sps, VIDEO.pps)
 
 
-def test_a_track_whose_parameters_come_late_is_not_lost(tmp_path: Path) -> None:
+def test_a_file_begins_when_the_parameters_of_all_tracks_are_known(tmp_path: Path) -> None:
+    """Those of the video come with its first key frame, two seconds after the sound."""
     recording = Recording([track(0, AUDIO), Track(1, H264())], segment=60)
     recording.write(audio(0, 2, start=48_000))
+    assert recording.files == []
     recording.segmenter.change_track(1, Track(1, VIDEO))
     pictures = video(1, regular(2, start=3 * 90_000))
     recording.write(merge({0: 48_000, 1: 90_000}, audio(0, 2, start=3 * 48_000), pictures))
+    (file,) = recording.close()
+    assert file.start.time == SECOND
+    assert [len(packets) for packets in read(file, tmp_path, [AUDIO, VIDEO], "fmp4")] == [188, 60]
+
+
+@pytest.mark.parametrize("rate", [90_000, 48_000], ids=["video", "sound"])
+def test_a_track_that_stays_unknown_does_not_keep_the_others_waiting(rate: int) -> None:
+    unknown = Track(1, H264() if rate == 90_000 else MPEGAudio())
+    recording = Recording([track(0, AUDIO), unknown], segment=60)
+    recording.write(audio(0, 15, start=48_000))
+    (file,) = recording.files
+    assert file.start.time == SECOND
+    (file,) = recording.close()
+    assert file.duration == pytest.approx(15 * SECOND, abs=SECOND // 40)
+
+
+def test_a_track_whose_parameters_come_late_is_not_lost(tmp_path: Path) -> None:
+    recording = Recording([track(0, AUDIO), Track(1, H264())], segment=60)
+    recording.write(audio(0, 12, start=48_000))
+    recording.segmenter.change_track(1, Track(1, VIDEO))
+    pictures = video(1, regular(2, start=13 * 90_000))
+    recording.write(merge({0: 48_000, 1: 90_000}, audio(0, 2, start=13 * 48_000), pictures))
     before, after = recording.close()
+    assert before.start.stream == after.start.stream
     assert (
-        len(read(before, tmp_path, [AUDIO], "fmp4")[0]) + len(read(after, tmp_path, [AUDIO, VIDEO], "fmp4")[0]) == 188
+        len(read(before, tmp_path, [AUDIO], "fmp4")[0]) + len(read(after, tmp_path, [AUDIO, VIDEO], "fmp4")[0])
+        == 563 + 94
     )
     assert len(read(after, tmp_path, [AUDIO, VIDEO], "fmp4")[1]) == 60
 
@@ -321,7 +347,7 @@ def test_a_frame_that_cannot_be_written_is_left_out() -> None:
     recording.write(frames)
     (file,) = recording.close()
     assert recording.segmenter.counters.invalid == 1
-    assert len(recording.invalid) == 1
+    assert len(recording.shelf.invalid) == 1
     assert file.duration == pytest.approx(SECOND, abs=SECOND // 40)
 
 

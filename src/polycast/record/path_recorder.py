@@ -87,7 +87,6 @@ class PathRecorder(FrameReader):
                 maximum_part_size=configuration.record_max_part_size,
             ),
             self.writer,
-            self._on_invalid,
         )
         self.path.attach_reader(self, self._stream)
         return segmenter
@@ -167,7 +166,7 @@ class PathRecorder(FrameReader):
                 "the disk does not keep up with the stream; pictures and sound are left out of the recording"
             )
 
-    def _on_invalid(self, track: Track, error: ProtocolError) -> None:
+    def on_invalid(self, track: Track, error: ProtocolError) -> None:
         if self._warnings.is_due(track.codec_name, self._loop.time()):
             self._log.warning("a frame of track %d (%s) is left out: %s", track.index + 1, track.codec_name, error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -26,6 +26,13 @@ DRIFTING_PARTS = 10
 """Parts at whose ends it must be so much: cameras send some seconds at once after a disturbance."""
 MAXIMUM_SILENCE = 10 * NANOSECONDS
 """Nanoseconds without a frame of the leading track after which segments end without it."""
+MAXIMUM_WAIT_FOR_VIDEO = 10 * NANOSECONDS
+"""Nanoseconds for which a recording waits for the first key frames, if they have the parameters of tracks: without
+them, it would begin with a file that lacks these tracks."""
+MAXIMUM_WAIT_FOR_SOUND = 2 * NANOSECONDS
+"""The same for the first frames of sound."""
+MAXIMUM_WAITING = 8 * 1024 * 1024
+"""Bytes of frames that wait meanwhile."""
 MAXIMUM_GAP = NANOSECONDS
 """Nanoseconds without media over which segments do not join."""
 
@@ -61,6 +68,10 @@ class Output(Protocol):
 
     def end_segment(self, start: SegmentStart, duration: int) -> None:
         """The segment is complete; ``duration`` in nanoseconds."""
+        ...
+
+    def report_invalid(self, track: Track, error: ProtocolError) -> None:
+        """A frame cannot be written."""
         ...
 
 
@@ -143,6 +154,23 @@ class _Next:
     """Whether everything is dropped up to a key frame at which the output has room again."""
 
 
+class _Beginning:
+    """What arrives before the parameters of all tracks are known."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, _Entry | Track]] = []
+        self._size = 0
+        self._since: int | None = None
+
+    def is_over(self, frame: Frame, arrival: Arrival, *, has_video: bool) -> bool:
+        """Count a frame; return whether there are enough. ``has_video``: whether it is video that is not known."""
+        self._size += frame.size
+        if self._since is None:
+            self._since = arrival.monotonic
+        longest = MAXIMUM_WAIT_FOR_VIDEO if has_video else MAXIMUM_WAIT_FOR_SOUND
+        return self._size > MAXIMUM_WAITING or arrival.monotonic - self._since > longest
+
+
 @dataclass(slots=True)
 class SegmenterCounters:
     """Frames that are not in the recording."""
@@ -167,14 +195,12 @@ class Segmenter:
         packager: Packager,
         options: SegmenterOptions,
         output: Output,
-        on_invalid: Callable[[Track, ProtocolError], None],
     ) -> None:
-        """``tracks`` is shared with ``packager``. ``on_invalid`` is called for a frame that cannot be written."""
+        """``tracks`` is shared with ``packager``."""
         self.tracks = tracks
         self._packager = packager
         self._options = options
         self._output = output
-        self._on_invalid = on_invalid
         self._states = [
             _TrackState(track, packager.describe(position, NO_FRAME)) for position, track in enumerate(tracks)
         ]
@@ -184,6 +210,7 @@ class Segmenter:
         self._interleaver = Interleaver[_Entry | Track](
             [state.rate for state in self._states], videos[0] if videos else 0
         )
+        self._beginning: _Beginning | None = _Beginning()
         self._clock = _Clock()
         self._next = _Next(uuid.uuid4())
         self._segment: _Segment | None = None
@@ -191,6 +218,36 @@ class Segmenter:
 
     def write(self, position: int, frame: Frame, arrival: Arrival) -> None:
         """Add a frame of the track at ``position``."""
+        if self._beginning is not None:
+            self._wait(position, (frame, arrival))
+        else:
+            self._write(position, frame, arrival)
+
+    def _wait(self, position: int, item: _Entry | Track) -> None:
+        """Keep a frame or new parameters until all tracks are known, which may take until their first key frames."""
+        beginning, state = self._beginning, self._states[position]
+        assert beginning is not None
+        beginning.items.append((position, item))
+        if isinstance(item, Track):
+            self.tracks[position] = item
+            state.description = self._packager.describe(position, NO_FRAME)
+            return
+        frame, arrival = item
+        if state.description is None and frame.key:
+            state.description = self._packager.describe(position, frame)
+        unknown = [other for other in self._states if other.description is None]
+        if not unknown or beginning.is_over(frame, arrival, has_video=any(other.is_video for other in unknown)):
+            self._release()
+
+    def _release(self) -> None:
+        beginning, self._beginning = self._beginning, None
+        for position, item in beginning.items if beginning is not None else ():
+            if isinstance(item, Track):
+                self.change_track(position, item)
+            else:
+                self._write(position, *item)
+
+    def _write(self, position: int, frame: Frame, arrival: Arrival) -> None:
         if self._next.is_dropping:
             if not self._is_start(position, frame) or not self._output.has_room():
                 self.counters.dropped += 1
@@ -212,11 +269,15 @@ class Segmenter:
 
     def change_track(self, position: int, track: Track) -> None:
         """Use new parameters of a track, from its next frame on."""
+        if self._beginning is not None:
+            self._wait(position, track)
+            return
         for place, item in self._interleaver.put(position, track):
             self._process(place, item)
 
     def close(self) -> None:
         """End the recording: everything that was added is written."""
+        self._release()
         for place, item in self._interleaver.drain():
             self._process(place, item)
         for position, state in enumerate(self._states):
@@ -346,7 +407,7 @@ class Segmenter:
             size = self._packager.add(position, frame, duration)
         except ProtocolError as error:
             self.counters.invalid += 1
-            self._on_invalid(self.tracks[position], error)
+            self._output.report_invalid(self.tracks[position], error)
             return
         if not segment.part_size:
             segment.part_start = state.time

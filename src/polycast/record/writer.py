@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
+from polycast.errors import ProtocolError
+from polycast.media.track import Track
 from polycast.record.disk import Disk, SegmentFile
 from polycast.record.packagers import SegmentStart
 from polycast.record.store import SegmentStore
@@ -32,6 +34,10 @@ class RecordingEvents(Protocol):
 
     def on_failed(self, start: SegmentStart, error: OSError) -> None:
         """The segment that begins at ``start`` could not be written; what was written before remains."""
+        ...
+
+    def on_invalid(self, track: Track, error: ProtocolError) -> None:
+        """A frame is left out."""
         ...
 
     def on_overflow(self) -> None:
@@ -125,6 +131,9 @@ class SegmentWriter:
         file = self._files.get(start)
         if file is not None:
             self._disk.submit(partial(self._close, file, start, duration))
+
+    def report_invalid(self, track: Track, error: ProtocolError) -> None:
+        self._events.on_invalid(track, error)
 
     # In the thread.
 

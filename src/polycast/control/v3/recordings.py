@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -18,6 +20,7 @@ from polycast.items import Moment
 from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.record.entries import Entries, store_of
 
+_SLICE = 10_000  # files that are sorted or encoded at once, which takes some milliseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,9 +57,19 @@ def get_recordings(name: str, entry: PathConfiguration) -> dict[str, Any]:
 
 
 def _describe(name: str, starts: Iterable[WallTime]) -> dict[str, Any]:
-    # There may be a million: they are encoded here, in a thread.
-    segments = [{"start": _moment(start)} for start in sorted(starts)]
-    return {"name": name, "segments": msgspec.Raw(msgspec.json.encode(segments))}
+    # There may be a million. They are encoded here, in a thread, and in slices, between which other threads can work.
+    unsorted = list(starts)
+    slices = (sorted(unsorted[first : first + _SLICE]) for first in range(0, len(unsorted), _SLICE))
+    encoded: list[bytes] = []
+    for some in _batches(heapq.merge(*slices)):
+        encoded.append(msgspec.json.encode([{"start": _moment(start)} for start in some])[1:-1])
+    return {"name": name, "segments": msgspec.Raw(b"[%s]" % b",".join(encoded))}
+
+
+def _batches(starts: Iterable[WallTime]) -> Iterator[Sequence[WallTime]]:
+    iterator = iter(starts)
+    while some := tuple(islice(iterator, _SLICE)):
+        yield some
 
 
 def _moment(start: WallTime) -> datetime:
