@@ -78,7 +78,7 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
     ("content", "warning"),
     [
         ("playback: yes\n", "line 1: 'playback' has no effect: this version does not support it: there is no playback"),
-        ("srtAddress: :9000\n", "line 1: 'srtAddress' has no effect: "),
+        ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         ("record: yes\n", "line 1: 'record' has no effect: this version does not support it: nothing is recorded;"),
         (
             "pathDefaults: {useAbsoluteTimestamp: yes}\n",
@@ -92,7 +92,7 @@ def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:
     assert text.startswith(warning)
 
 
-@pytest.mark.parametrize("content", ["srt: no\n", "moq: false\n", "paths: {a: {moqTransport: x}}\n"])
+@pytest.mark.parametrize("content", ["moq: no\n", "moq: false\n", "paths: {a: {moqTransport: x}}\n"])
 def test_what_changes_nothing_is_not_mentioned(content: str) -> None:
     assert loaded(content).warnings == []
 

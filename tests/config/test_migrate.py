@@ -58,6 +58,7 @@ readBufferCount: 1024   # enough
 logFile: x.log
 sysLogPrefix: x
 webrtc: no
+srt: no
 
 paths:
   # the door
@@ -85,6 +86,7 @@ writeQueueSize: 1024   # enough
 logFile: x.log
 sysLogPrefix: x
 webrtc: no
+srt: no
 
 paths:
   # the door

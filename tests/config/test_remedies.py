@@ -26,7 +26,7 @@ def error_of(text: str, **environment: str) -> str:
         ("paths:\n  cam:\n    sorce: rtsp://h/\n", ["line 3: ", "key cam: ", "did you mean 'source'?"]),
         ("source: rtsp://h/\n", ["a setting of a path", "below 'paths:'"]),
         ("paths:\n  cam:\n    logLevel: info\n", ["line 3: ", "a setting of the whole server"]),
-        ("srt: no\n", ["MediaMTX", "docs/migrate.md"]),
+        ("moq: no\n", ["MediaMTX", "docs/migrate.md"]),
         ("rtspTransports: [tcp]\n", ["MediaMTX", "protocols", "docs/migrate.md"]),
         ("pathDefaults: {}\n", ["MediaMTX", "docs/migrate.md"]),
         ("paths: {a: {alwaysAvailable: yes}}\n", ["MediaMTX", "docs/migrate.md"]),

@@ -46,6 +46,26 @@ BLOCKS: Mapping[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "rtsps_sessions": ("RTSPS sessions", RTP, FORMER_RTP),
     "rtmp_conns": ("RTMP connections", (*BYTES, "outbound_frames_discarded"), FORMER_BYTES),
     "rtmps_conns": ("RTMPS connections", (*BYTES, "outbound_frames_discarded"), FORMER_BYTES),
+    "srt_conns": (
+        "SRT connections",
+        (
+            *("packets_sent", "packets_received", "packets_sent_unique", "packets_received_unique"),
+            *("packets_send_loss", "packets_received_loss", "packets_retrans", "packets_received_retrans"),
+            *("packets_sent_ack", "packets_received_ack", "packets_sent_nak", "packets_received_nak"),
+            *("packets_sent_km", "packets_received_km", "us_snd_duration", "packets_received_belated"),
+            *("packets_send_drop", "packets_received_drop", "packets_received_undecrypt", "bytes_sent"),
+            *("bytes_received", "bytes_sent_unique", "bytes_received_unique", "bytes_received_loss"),
+            *("bytes_retrans", "bytes_received_retrans", "bytes_received_belated", "bytes_send_drop"),
+            *("bytes_received_drop", "bytes_received_undecrypt", "us_packets_send_period"),
+            *("packets_flow_window", "packets_flight_size", "ms_rtt", "mbps_send_rate", "mbps_receive_rate"),
+            *("mbps_link_capacity", "bytes_avail_send_buf", "bytes_avail_receive_buf", "mbps_max_bw"),
+            *("bytes_mss", "packets_send_buf", "bytes_send_buf", "ms_send_buf", "ms_send_tsb_pd_delay"),
+            *("packets_receive_buf", "bytes_receive_buf", "ms_receive_buf", "ms_receive_tsb_pd_delay"),
+            *("packets_reorder_tolerance", "packets_received_avg_belated_time", "packets_send_loss_rate"),
+            *("packets_received_loss_rate", "outbound_frames_discarded"),
+        ),
+        (),
+    ),
     "webrtc_sessions": (
         "WebRTC sessions",
         (
@@ -79,11 +99,11 @@ async def serving(folder: Path, more: str = "", name: str = "mediamtx.yml") -> A
     text = (
         "rtspAddress: 127.0.0.1:0\nrtspsAddress: 127.0.0.1:0\nrtspTransports: [tcp]\nrtmpAddress: 127.0.0.1:0\n"
         "rtmpsAddress: 127.0.0.1:0\nhlsAddress: 127.0.0.1:0\nhlsVariant: fmp4\nwebrtcAddress: 127.0.0.1:0\n"
-        "webrtcLocalUDPAddress: 127.0.0.1:0\n"
+        "webrtcLocalUDPAddress: 127.0.0.1:0\nsrtAddress: 127.0.0.1:0\n"
         "api: yes\napiAddress: 127.0.0.1:0\nmetrics: yes\nmetricsAddress: 127.0.0.1:0\n"
     )
     if name == "mediamtx.yml":
-        text += "srt: no\nmoq: no\n"
+        text += "moq: no\n"
     if "paths:" not in more:
         more += "paths:\n  all_others:\n"
     async with running_file(folder / name, text + more) as server:
@@ -127,7 +147,7 @@ async def test_a_server_without_clients(tmp_path: Path, certificate: str, file: 
 
 
 async def test_servers_that_do_not_run_are_absent(tmp_path: Path) -> None:
-    async with serving(tmp_path, "rtmp: no\nhls: no\nwebrtc: no\nrtsp: no\n") as server:
+    async with serving(tmp_path, "rtmp: no\nhls: no\nwebrtc: no\nsrt: no\nrtsp: no\n") as server:
         assert {line.split()[0] for line in samples(await scrape(server))} == names("paths")
 
 
@@ -190,7 +210,8 @@ async def test_filters(tmp_path: Path) -> None:
         assert await found("?type=rtsp_sessions") == names("rtsp_sessions")
         assert await found("?type=rtmp_conns") == names("rtmp_conns")
         assert await found("?type=paths") == names("paths")
-        assert await found("?type=srt_conns") == set()
+        assert await found("?type=srt_conns") == names("srt_conns")
+        assert await found("?type=moq_sessions") == set()
         assert await found("?type=nothing") == set()
         only = await scrape(server, f"?rtsp_session={first}")
         assert {re.split("[{ ]", line)[0] for line in samples(only)} == names("rtsp_sessions")

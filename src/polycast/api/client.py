@@ -101,11 +101,11 @@ def read(
 ) -> Reader[Any]:
     """Read a stream of another server or a camera. Iterate over the result.
 
-    ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``http://`` and ``https://`` for HLS, or ``whep://``
-    and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a bearer token
-    for WHEP. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which tries UDP first.
-    ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is accepted, even if
-    it is self-signed.
+    ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``srt://``, ``http://`` and ``https://`` for HLS, or
+    ``whep://`` and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a
+    bearer token for WHEP. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which tries UDP
+    first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is accepted,
+    even if it is self-signed.
 
     All other parameters are those of `Server.read`. With ``reconnect`` (the default), a server that is unreachable or
     does not have the stream yet is retried after half a second at first, later every ten seconds; each failure is
@@ -196,8 +196,9 @@ def publish(
     on_event: OnEvent | None = None,
     fingerprint: str = "",
 ) -> Writer | CodedWriter:
-    """Publish to another server: ``rtsp://`` and ``rtsps://`` (over TCP), ``rtmp://`` and ``rtmps://``, and ``whip://``
-    and ``whips://`` (WebRTC over HTTP and HTTPS; with ``audio_codec="opus"``, since WebRTC does not carry AAC).
+    """Publish to another server: ``rtsp://`` and ``rtsps://`` (over TCP), ``rtmp://`` and ``rtmps://``, ``srt://``, and
+    ``whip://`` and ``whips://`` (WebRTC over HTTP and HTTPS; with ``audio_codec="opus"``, since WebRTC does not carry
+    AAC).
 
     ``url`` contains ``user:password@`` if required; for WHIP, ``:token@`` is a bearer token.
 

@@ -98,7 +98,7 @@ class Server:
     def url(self, path: str = "", *, host: str = "127.0.0.1", protocol: str = "RTSP") -> str:
         """Return the address of a path; for HLS and WebRTC, that of the page that plays it.
 
-        ``protocol``: ``RTSP``, ``RTMP``, ``HLS`` or ``WebRTC``.
+        ``protocol``: ``RTSP``, ``RTMP``, ``HLS``, ``WebRTC`` or ``SRT``.
 
         Raises StreamEnded if the server is not running, ConfigurationError if the protocol is disabled.
         """

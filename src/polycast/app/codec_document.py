@@ -79,6 +79,10 @@ def _webrtc_cell(codec: Codec) -> str:
     return NO if mapping is None else mapping.note or YES
 
 
+def _transport_cell(codec: Codec) -> str:
+    return YES if codec in mpegts.CODECS else NO
+
+
 def _fmp4_cell(codec: Codec) -> str:
     return YES if obstacle(Variant.FMP4, codec) is None else NO
 
@@ -108,6 +112,7 @@ COLUMNS: Final = (
     Column("RTSP", rtp, rtp.CODECS, _rtp_cell, rtp.CODECS.reason),
     Column("RTMP", rtmp, rtmp.CODECS, _rtmp_cell, rtmp.CODECS.reason),
     Column("WebRTC", webrtc, webrtc.CODECS, _webrtc_cell, webrtc.CODECS.reason),
+    Column("SRT", mpegts, mpegts.CODECS, _transport_cell, mpegts.CODECS.reason),
     Column("HLS (fMP4, Low-Latency)", mp4, mp4.CODECS, _fmp4_cell, lambda codec: obstacle(Variant.FMP4, codec)),
     Column("HLS (MPEG-TS)", mpegts, mpegts.CODECS, _mpegts_cell, lambda codec: obstacle(Variant.MPEGTS, codec)),
     Column("recordings (fMP4)", file_codecs, file_codecs.CODECS, _file_cell, file_codecs.CODECS.reason),

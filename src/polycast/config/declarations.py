@@ -28,6 +28,8 @@ class SourceKind(Struct, frozen=True, kw_only=True):
     allows_token: bool = False
     """Whether a URL may have a password without a user, which is a bearer token."""
     allows_fragment: bool = True
+    needs_host: bool = True
+    """Whether a URL must have a host; one without is an address to listen on."""
 
 
 class DestinationKind(Struct, frozen=True, kw_only=True):

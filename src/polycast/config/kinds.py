@@ -48,6 +48,8 @@ _ENCRYPTIONS: Final = {
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}", re.ASCII)
 _CREDENTIAL = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}]+", re.ASCII)
 _LOGIN = re.compile(r"[a-zA-Z0-9!$()*+.;<=>\[\]^_\-{}@#&]+", re.ASCII)
+_SHORTEST_PASSPHRASE: Final = 10
+_LONGEST_PASSPHRASE: Final = 79  # bytes; SRT allows no others
 _HEXADECIMAL_HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _HASH_SIZE: Final = 32  # bytes of SHA-256
 _HASH_RECIPE: Final = "write sha256: followed by the output of: echo -n 'text' | openssl dgst -sha256 -binary | base64"
@@ -141,6 +143,13 @@ def _credential(value: Json) -> str:
             f"contains unsupported characters (supported are {SUPPORTED_CREDENTIAL_CHARACTERS}) "
             f"besides a-z: {shown}; any other text can be given as its hash: {_HASH_RECIPE}"
         )
+    return text
+
+
+def _passphrase(value: Json) -> str:
+    text = _text(value)
+    if text and not _SHORTEST_PASSPHRASE <= len(text.encode()) <= _LONGEST_PASSPHRASE:
+        raise ConfigurationError(f"must be between {_SHORTEST_PASSPHRASE} and {_LONGEST_PASSPHRASE} characters")
     return text
 
 
@@ -396,6 +405,7 @@ PORT: Final = Kind(INTEGER.label, _integer, int, INTEGER.schema)
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
+PASSPHRASE: Final = Kind("text", _passphrase, str, {"type": "string", "pattern": "^(.{10,79})?$"})
 LOGIN: Final = Kind("credential", _login, str, {"type": ["string", "number", "boolean"]})
 URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,7 +11,7 @@ from polycast.config.always_available import TRACKS, AlwaysAvailableTrack
 from polycast.config.camera_schema import CameraConfiguration
 from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
-from polycast.config.kinds import CREDENTIAL, DURATION_WITH_DAYS, SOURCE, URL
+from polycast.config.kinds import CREDENTIAL, DURATION_WITH_DAYS, PASSPHRASE, SOURCE, URL
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
 from polycast.config.recording import DEFAULT_RECORD_PATH
 from polycast.config.source_values import PORT_RANGE, RANGE_TYPE, SCALE, RangeType, range_errors
@@ -47,7 +47,8 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
                 "Where the stream comes from. 'publisher': a client publishes it. A URL starting with rtsp://, "
                 "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL starting "
                 "with rtsp+http://, rtsps+http://, rtsp+ws:// or rtsps+ws://: RTSP through HTTP or WebSocket. A URL "
-                "starting with http:// or https://: the server pulls an HLS stream. 'redirect': readers are sent to "
+                "starting with http:// or https://: the server pulls an HLS stream. srt://host:port: the server pulls "
+                "MPEG-TS over SRT, or waits for an encoder (docs/srt.md). 'redirect': readers are sent to "
                 "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: when "
                 "one fails, the next one takes over until it fails in turn; after the last one, the list starts "
                 "over. An on-demand source always starts with the first URL. A path with a regular expression may have "
@@ -395,6 +396,21 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
         tuple[IPNetwork, ...], Meta(description="IP addresses and ranges that may read. Empty: all.")
     ] = ()
 
+    srt_publish_passphrase: Annotated[
+        str,
+        PASSPHRASE,
+        NEW,
+        Meta(
+            description=(
+                "Passphrase, of 10 to 79 characters, that encrypts what clients publish over SRT; those without it are "
+                "refused. It needs the package cryptography."
+            )
+        ),
+    ] = ""
+    srt_read_passphrase: Annotated[
+        str, PASSPHRASE, NEW, Meta(description="The same for clients that read the path over SRT.")
+    ] = ""
+
     run_on_init: Annotated[
         str,
         LIVE,
@@ -533,6 +549,15 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
     def source_kind(self) -> SourceKind:
         """The kind of the first source."""
         return source_kind(self.sources[0]) or PUBLISHER
+
+    @property
+    def demands_on_publishers(self) -> Mapping[str, object]:
+        """The settings that only concern clients which publish, by their keys."""
+        return {
+            "publishUser": self.publish_user,
+            "publishIPs": self.publish_ips,
+            "srtPublishPassphrase": self.srt_publish_passphrase,
+        }
 
     @property
     def starts_on_demand(self) -> bool:

@@ -281,7 +281,7 @@ def _redirection_errors(key: str, url: str, hint: str = "") -> Iterator[Configur
 
 
 def _url_errors(key: str, url: str, kind: SourceKind, hint: str = "") -> Iterator[ConfigurationError]:
-    parts = split_url(url)
+    parts = split_url(url if kind.needs_host else url.replace("://:", "://localhost:", 1))
     if parts is None or parts.scheme not in kind.schemes or (parts.fragment and not kind.allows_fragment):
         schemes = " or ".join(f"{scheme}://host/path" for scheme in kind.schemes)
         yield ConfigurationError(
@@ -318,7 +318,7 @@ def _credential_errors(path: PathConfiguration) -> Iterator[ConfigurationError]:
     ):
         if bool(user) != bool(password):
             yield _half_credentials(what, what, has_user=bool(user))
-    for key, value in (("publishUser", path.publish_user), ("publishIPs", path.publish_ips)):
+    for key, value in path.demands_on_publishers.items():
         if value and path.source != "publisher":
             yield ConfigurationError(
                 f"'{key}' is useless when source is not 'publisher', "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.sources import source_kind
-from polycast.protocols import hls, rpicamera, rtmp, rtsp, webrtc
+from polycast.protocols import hls, rpicamera, rtmp, rtsp, srt, webrtc
 from polycast.protocols.base import Protocol, Pull, PushKind, ServerKind
 
 PROTOCOLS: tuple[Protocol, ...] = (
@@ -11,6 +11,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     rtmp.PROTOCOL,
     hls.PROTOCOL,
     webrtc.PROTOCOL,
+    srt.PROTOCOL,
     rpicamera.PROTOCOL,
 )
 """In the order of the documentation and of starting."""

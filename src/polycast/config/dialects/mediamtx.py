@@ -48,6 +48,7 @@ MEDIAMTX: Final = Dialect(
         "rtspAuthMethods": ["basic"],
         "hlsVariant": "lowLatency",
         "webrtc": True,
+        "srt": True,
     },
     path_forms={"rtspUDPReadBufferSize": Form(kind=BYTES)},
     path_defaults={

@@ -7,7 +7,6 @@ from typing import Final
 from polycast.config.dialects.base import Unsupported
 
 _NO_RECORDING: Final = "nothing is recorded; in pathDefaults, it has an effect"
-_NO_SRT: Final = "there is no SRT server"
 _NO_MOQ: Final = "there is no MoQ server"
 _NO_PLAYBACK: Final = "there is no playback server"
 
@@ -28,8 +27,6 @@ UNSUPPORTED: Final = {
     "playbackAllowOrigin": _detail("*"),
     "playbackTrustedProxies": _detail([]),
     "hlsDirectory": Unsupported("", "segments are kept in memory"),
-    "srt": Unsupported("yes", _NO_SRT, harmless=("no",)),
-    "srtAddress": Unsupported(":8890", _NO_SRT),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
     "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),
     "moqHTTP3Address": Unsupported(":8892", _NO_MOQ),
@@ -50,10 +47,8 @@ UNSUPPORTED: Final = {
 }
 
 UNSUPPORTED_OF_PATH: Final = {
-    "srtReadPassphrase": Unsupported("", _NO_SRT),
     "useAbsoluteTimestamp": Unsupported("no"),
     "playback": Unsupported("", _NO_PLAYBACK, harmless=("no", "yes")),
-    "srtPublishPassphrase": Unsupported("", _NO_SRT),
     "rtspDemuxMpegts": Unsupported("no"),
     "rtpSDP": Unsupported(""),
     "moqTransport": _detail("quic"),

@@ -98,12 +98,23 @@ class Demuxer:
         self._probed += offset
         return self._release(output)
 
-    def flush(self) -> list[tuple[int, Frame]]:
-        """Return the last frames, whose end is only known at the end of a segment or file."""
+    def flush(self, *, is_whole: bool = True) -> list[tuple[int, Frame]]:
+        """Return the last frames, whose end is only known at the end of a segment or file.
+
+        ``is_whole``: whether that end has certainly arrived. Otherwise, only those frames are returned whose last
+        transport packet has stuffing, as it has but for one of 184 frames.
+        """
         output: list[tuple[_Stream, Frame]] = []
         for stream in self._streams.values():
-            self._finish_packet(stream, output)
+            if is_whole or (stream.chunks is not None and len(stream.chunks[-1]) < ts.PAYLOAD_SIZE):
+                self._finish_packet(stream, output)
         return self._release(output)
+
+    def end_analysis(self) -> list[tuple[int, Frame]]:
+        """Consider the tracks known whose parameters are known by now, and omit the others; return frames that
+        waited."""
+        self._probed = max(self._probed, MAXIMUM_PROBE_SIZE)
+        return self._release([])
 
     def _find_sync(self, data: bytes, offset: int) -> int:
         """Return the offset of the next sync byte that is followed by another one, as far as there is data."""

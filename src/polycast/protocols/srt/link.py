@@ -1,0 +1,161 @@
+"""Connections on a UDP socket: their datagrams and their timers."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from polycast.net.udp import Address, UdpSocket
+from polycast.wire.srt.connection import Connection, State
+from polycast.wire.srt.datagrams import Datagrams
+
+TICK_SECONDS: Final = 0.005
+"""Timers of all connections are rounded up to multiples of this, so that they expire together."""
+
+
+class Link:
+    """A connection, its socket and its peer.
+
+    ``on_received`` gets what is due, ``on_closed`` is called once, with the reason.
+    """
+
+    def __init__(
+        self,
+        engine: Connection,
+        socket: UdpSocket,
+        address: Address,
+        timers: Timers,
+        on_received: Callable[[Sequence[bytes], float], None],
+        on_closed: Callable[[str], None],
+    ) -> None:
+        self.engine = engine
+        self.address = address
+        self._socket = socket
+        self._timers = timers
+        self._on_received = on_received
+        self._on_closed = on_closed
+        self._is_ended = False
+        self.scheduled = math.inf
+        """When its timer expires; see `Timers`."""
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Process a datagram; `settle` is to be called after the last one of a read."""
+        self.engine.receive_data(data, now)
+
+    def send(self, datagrams: Sequence[Datagrams], now: float) -> None:
+        """Send payloads."""
+        engine, socket, address = self.engine, self._socket, self.address
+        for each in datagrams:
+            for data, size in engine.send(each, now):
+                socket.send_segments(data, size, address)
+        if engine.sender.waiting:
+            self._timers.schedule(self)
+
+    def settle(self, now: float) -> None:
+        """Do what is due, after datagrams were received or time has passed."""
+        engine = self.engine
+        if now >= engine.next_timeout():
+            engine.handle_timeout(now)
+        self._flush()
+        received = engine.received()
+        if received and not self._is_ended:
+            self._on_received(received, now)
+        if engine.state is State.CLOSED:
+            self._end()
+        else:
+            self._timers.schedule(self)
+
+    def close(self, reason: str, now: float) -> None:
+        """Close once the peer has played what was sent."""
+        self.engine.close(reason, now)
+        self.settle(now)
+
+    def abort(self, reason: str, now: float) -> None:
+        """Close at once."""
+        self.engine.abort(reason, now)
+        self._flush()
+        self._end()
+
+    def _flush(self) -> None:
+        for packet in self.engine.data_to_send():
+            self._socket.send(packet, self.address)
+
+    def _end(self) -> None:
+        self._timers.forget(self)
+        if not self._is_ended:
+            self._is_ended = True
+            self._on_closed(self.engine.close_reason)
+
+
+class Timers:
+    """The timers of all connections of a socket: one timer of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_error: Callable[[Link], None]) -> None:
+        """``on_error`` is called while an exception is handled, which is a bug."""
+        self._loop = loop
+        self._on_error = on_error
+        self._heap: list[tuple[float, int, Link]] = []
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._touched: dict[Link, None] = {}
+
+    def touch(self, link: Link) -> None:
+        """A connection has received something; see `settle`."""
+        self._touched[link] = None
+
+    def settle(self) -> None:
+        """The socket was read: let the connections that received something do what is due."""
+        touched, self._touched = self._touched, {}
+        now = self._loop.time()
+        for link in touched:
+            self._settle(link, now)
+
+    def schedule(self, link: Link) -> None:
+        """Let the timer of a connection expire when it is due."""
+        due = link.engine.next_timeout()
+        if due >= link.scheduled:
+            return  # it is looked at before that anyway
+        link.scheduled = due
+        self._count += 1
+        heapq.heappush(self._heap, (due, self._count, link))
+        if self._timer is None or self._heap[0][2] is link:
+            self._start()
+
+    def forget(self, link: Link) -> None:
+        """A connection has ended."""
+        link.scheduled = -math.inf
+        self._touched.pop(link, None)
+
+    def close(self) -> None:
+        """Stop all timers."""
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = math.ceil(self._heap[0][0] / TICK_SECONDS) * TICK_SECONDS
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        heap = self._heap
+        now = self._loop.time() + TICK_SECONDS / 10  # loops round times to milliseconds
+        while heap and heap[0][0] <= now:
+            due, _, link = heapq.heappop(heap)
+            if due == link.scheduled:
+                link.scheduled = math.inf
+                self._settle(link, now)
+        if heap and self._timer is None:
+            self._start()
+
+    def _settle(self, link: Link, now: float) -> None:
+        try:
+            link.settle(now)
+        except Exception:
+            self._on_error(link)

@@ -1,0 +1,283 @@
+"""The SRT server: all clients over one UDP port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Final
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from polycast.config.schema import Configuration
+from polycast.hub.stream import Stream
+from polycast.media.track import Track
+from polycast.net.address import plain_host
+from polycast.net.connection_slots import SlotHolder, connection_slots_of
+from polycast.net.listen import open_udp_socket
+from polycast.net.loop import LateTimer
+from polycast.net.memory import held_memory_of
+from polycast.net.udp import Address, UdpSocket
+from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.srt.connection import CONNECTION_TYPE, Connection, Host
+from polycast.protocols.srt.item import SrtConnectionItem
+from polycast.protocols.srt.link import Link, Timers
+from polycast.protocols.srt.reader import SharedTransport
+from polycast.security.addresses import parse_address
+from polycast.wire.srt.connection import Connection as Engine
+from polycast.wire.srt.keys import ConnectionKeys
+from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
+from polycast.wire.srt.pacing import UNLIMITED
+from polycast.wire.srt.packet import DEFAULT_PAYLOAD, HEADER, HEADER_SIZE
+from polycast.wire.srt.rejection import Rejection
+
+RECEIVE_BUFFER: Final = 4 * 1024 * 1024
+"""Bytes of the socket's buffer, as far as the kernel allows: 100 publishers of 4 Mbit/s for 80 ms."""
+
+HOUSEKEEPING_SECONDS: Final = 1.0
+
+DELAY: Final = 0.12
+"""Seconds that packets are delayed at least; a client that wishes more gets it."""
+
+_STOP_SECONDS: Final = 1.0
+"""Seconds for readers to get the last packets when the server stops."""
+
+_Caller = tuple[Address, int]
+"""Address and socket id of a client."""
+
+
+class SrtServer(Host):
+    """Publishers and readers."""
+
+    def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
+        self.kind = kind
+        self.context = context
+        self.configuration = configuration
+        self.log = context.log.child(self.name)
+        self._listener = Listener(secrets.token_bytes(32))
+        self._timers = Timers(context.loop, self._on_link_failed)
+        self._socket: UdpSocket | None = None
+        self._clients = _Clients()
+        self._transports: WeakKeyDictionary[Stream, dict[frozenset[int], SharedTransport]] = WeakKeyDictionary()
+        self._housekeeping: LateTimer | None = None
+
+    # Server
+
+    async def start(self) -> None:
+        host, port = parse_address(self.kind.listeners[0].address(self.configuration))
+        bound = await asyncio.to_thread(open_udp_socket, host, port, RECEIVE_BUFFER, RECEIVE_BUFFER)
+        self._socket = UdpSocket(self.context.loop, bound, self._on_datagram, self._timers.settle)
+        self._schedule()
+        self.log.info("listener opened on %s:%d (UDP/SRT)", host, self._socket.port)
+
+    async def stop(self, reason: str) -> None:
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        for client in self._clients.all():
+            client.close(reason)
+        await self._clients.wait_until_gone(_STOP_SECONDS)
+        for client in self._clients.all():
+            client.abort(reason)
+        self._timers.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            self.log.info("listener closed")
+
+    def items(self) -> Mapping[str, SrtConnectionItem]:
+        items = ((client.id, client.item()) for client in self._clients.all())
+        return {key: item for key, item in items if item is not None}
+
+    def kick(self, session_id: str) -> bool:
+        client = next((client for client in self._clients.all() if client.id == session_id), None)
+        if client is None:
+            return False
+        client.abort("kicked")
+        return True
+
+    def apply(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {self.kind.listeners[0].key: self._socket.port if self._socket is not None else 0}
+
+    # Datagrams
+
+    def _on_datagram(self, data: bytes, start: int, end: int, address: Address) -> None:
+        if end - start < HEADER_SIZE:
+            return
+        packet = data[start:end]
+        destination = HEADER.unpack_from(packet)[3]
+        if not destination:
+            self._on_handshake(packet, address)
+            return
+        link = self._clients.link(destination)
+        if link is not None and link.address == address:
+            link.receive(packet, self.now())
+            self._timers.touch(link)
+
+    def _on_handshake(self, packet: bytes, address: Address) -> None:
+        host, port = plain_host(str(address[0])), int(address[1])
+        answer = self._listener.receive_data(packet, host, port, self.now())
+        if isinstance(answer, ConnectionRequest):
+            self._on_request(answer, address, port)
+        elif answer is not None:
+            self._send(answer, address)
+
+    def _on_request(self, request: ConnectionRequest, address: Address, port: int) -> None:
+        known = self._clients.of((address, request.socket_id))
+        if known is not None:
+            link = known.media.link
+            if link is not None:  # the answer was lost
+                self._send(known.request.answer(link.engine, self.now()), address)
+            return
+        client = Connection(self, str(uuid4()), request, address, port)
+        self._clients.add(client)
+        client.log.info("opened")
+        if not self._find_slot(client):
+            return
+        observer = self.context.connections
+        if observer is not None:
+            observer.on_connected(client, CONNECTION_TYPE, client.id, client.log)
+        client.decide(self.context.loop)
+
+    def _find_slot(self, client: Connection) -> bool:
+        """Make room for a client; return False if it was refused."""
+        slots = connection_slots_of(self.context.loop)
+        slots.acquire(client, client.peer[0])
+        if slots.is_exceeded(client.peer[0]):
+            oldest: SlotHolder | None = slots.oldest_silent(client.peer[0], self.now())
+            (oldest or client).evict()
+        return self._clients.of((client.address, client.request.socket_id)) is client
+
+    def _send(self, packet: bytes, address: Address) -> None:
+        if self._socket is not None:
+            self._socket.send(packet, address)
+
+    # Host
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    @property
+    def failure_pause(self) -> float:
+        return float(self.configuration.authentication_failure_pause)
+
+    def open_link(self, client: Connection, keys: ConnectionKeys | None) -> Link:
+        if self._socket is None:
+            raise OSError("the server is stopping")
+        now = self.now()
+        terms = Terms(delay=DELAY, bandwidth=UNLIMITED, idle_seconds=float(self.configuration.read_timeout))
+        engine: Engine = client.request.accept(self._clients.new_id(), terms, keys, now)
+        link = Link(engine, self._socket, client.address, self._timers, client.on_received, client.on_closed)
+        self._clients.accept(client, link)
+        self._send(client.request.answer(engine, now), client.address)
+        self._timers.schedule(link)
+        return link
+
+    def refuse(self, client: Connection, reason: Rejection) -> None:
+        self._send(client.request.reject(reason), client.address)
+
+    def remove_client(self, client: Connection) -> None:
+        if self._clients.remove(client):
+            connection_slots_of(self.context.loop).release(client)
+            held_memory_of(self.context.loop).forget(client)
+            if self.context.connections is not None:
+                self.context.connections.on_disconnected(client, CONNECTION_TYPE, client.id, client.log)
+
+    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedTransport:
+        transports = self._transports.setdefault(stream, {})
+        indexes = frozenset(track.index for track in tracks)
+        shared = transports.get(indexes)
+        if shared is None:
+            shared = transports[indexes] = SharedTransport(tracks, DEFAULT_PAYLOAD)
+        else:
+            shared.refresh(tracks)
+        return shared
+
+    # Housekeeping
+
+    def _schedule(self) -> None:
+        self._housekeeping = LateTimer(self.context.loop, HOUSEKEEPING_SECONDS, self._on_housekeeping)
+
+    def _on_housekeeping(self) -> None:
+        now = self.now()
+        memory = held_memory_of(self.context.loop)
+        for client in self._clients.all():
+            try:
+                client.tick(now)
+            except Exception:
+                client.on_internal_error()
+            link = client.media.link
+            if link is not None and self._clients.of((client.address, client.request.socket_id)) is client:
+                sender = link.engine.sender
+                memory.update(
+                    client,
+                    client.peer[0],
+                    link.engine.receiver.held_size,
+                    (sender.flight + sender.waiting) * sender.payload_size,
+                )
+        self._schedule()
+
+    def _on_link_failed(self, link: Link) -> None:
+        client = next((client for client in self._clients.all() if client.media.link is link), None)
+        if client is not None:
+            client.on_internal_error()
+
+
+class _Clients:
+    """The clients of a server, by what identifies them in datagrams."""
+
+    def __init__(self) -> None:
+        self._gone: asyncio.Event | None = None
+        """Set when the last client has gone; exists while the server stops."""
+        self._by_caller: dict[_Caller, Connection] = {}
+        self._links: dict[int, Link] = {}
+        """By our socket id."""
+
+    def all(self) -> list[Connection]:
+        """Return all clients, including those that are not accepted yet."""
+        return list(self._by_caller.values())
+
+    async def wait_until_gone(self, seconds: float) -> None:
+        """Wait until there is no client, but not for longer than this."""
+        if self._by_caller:
+            self._gone = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), seconds)
+
+    def of(self, caller: _Caller) -> Connection | None:
+        """Return the client with an address and a socket id of its own."""
+        return self._by_caller.get(caller)
+
+    def link(self, own_id: int) -> Link | None:
+        """Return the connection with a socket id of ours."""
+        return self._links.get(own_id)
+
+    def new_id(self) -> int:
+        """Return a socket id that is not in use."""
+        while True:
+            own_id = secrets.randbits(30)
+            if own_id and own_id not in self._links:
+                return own_id
+
+    def add(self, client: Connection) -> None:
+        """Add a client that asks for something."""
+        self._by_caller[client.address, client.request.socket_id] = client
+
+    def accept(self, client: Connection, link: Link) -> None:
+        """A client was accepted."""
+        self._links[link.engine.parameters.own_id] = link
+
+    def remove(self, client: Connection) -> bool:
+        """Remove a client; return whether it was there."""
+        link = client.media.link
+        if link is not None:
+            self._links.pop(link.engine.parameters.own_id, None)
+        was_there = self._by_caller.pop((client.address, client.request.socket_id), None) is not None
+        if not self._by_caller and self._gone is not None:
+            self._gone.set()
+        return was_there

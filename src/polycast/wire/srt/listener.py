@@ -1,0 +1,238 @@
+"""The listener's side of the handshake (draft-sharabayko-srt-01 section 4.3.1).
+
+It keeps nothing of a caller before that has proved, with the cookie, that it receives what is sent to its address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.srt.connection import Connection, Parameters
+from polycast.wire.srt.handshake import (
+    LIVE_CAPABILITIES,
+    MAGIC,
+    MINIMUM_SRT_VERSION,
+    OWN_CAPABILITIES,
+    VERSION,
+    Capabilities,
+    Capability,
+    ExtensionFlag,
+    ExtensionType,
+    Handshake,
+    HandshakeType,
+    build_address,
+    parse_capabilities,
+    parse_handshake,
+    parse_text,
+)
+from polycast.wire.srt.key_material import KeyMaterial, UnknownCipherError, parse_key_material
+from polycast.wire.srt.keys import ConnectionKeys
+from polycast.wire.srt.packet import HEADER, ControlType, build_control
+from polycast.wire.srt.receiver import WINDOW
+from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection
+
+_COOKIE_SECONDS: Final = 60
+"""Seconds that a cookie is valid, or twice as long."""
+_MAXIMUM_WINDOW: Final = 25_600
+"""Packets on the way to a peer at most, whatever it asks for."""
+_LIVE: Final = b"live"
+_KNOWN_FLAGS: Final = ExtensionFlag.CAPABILITIES | ExtensionFlag.KEY_MATERIAL | ExtensionFlag.CONFIGURATION
+_ENCRYPTION_FIELDS: Final = (0, 2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a listener accepts."""
+
+    delay: float = 0.12
+    """Seconds that packets are delayed at least, in both directions."""
+    bandwidth: float
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRequest:
+    """What a caller with a valid cookie asks for."""
+
+    host: str
+    socket_id: int
+    """The caller's."""
+    stream_id: str
+    key_material: KeyMaterial | None
+    """None if it does not encrypt."""
+    handshake: Handshake
+    capabilities: Capabilities
+    arrival: float
+    timestamp: int
+
+    def reject(self, reason: Rejection) -> bytes:
+        """Return the packet that refuses."""
+        return _rejection(self.handshake, reason)
+
+    def accept(self, own_id: int, terms: Terms, keys: ConnectionKeys | None, now: float) -> Connection:
+        """Return the connection. The caller has to be told: see `answer`."""
+        receive_delay = max(terms.delay, self.capabilities.sender_delay / 1000)
+        send_delay = max(terms.delay, self.capabilities.receiver_delay / 1000)
+        parameters = Parameters(
+            own_id=own_id,
+            peer_id=self.socket_id,
+            started_at=now,
+            send_sequence=self.handshake.initial_sequence,
+            receive_sequence=self.handshake.initial_sequence,
+            window=max(2, min(self.handshake.flow_window, _MAXIMUM_WINDOW)),
+            receive_delay=receive_delay,
+            send_delay=send_delay,
+            peer_arrival=self.arrival,
+            peer_timestamp=self.timestamp,
+            keys=keys,
+            bandwidth=terms.bandwidth,
+            idle_seconds=terms.idle_seconds,
+        )
+        return Connection(parameters, now)
+
+    def answer(self, connection: Connection, now: float) -> bytes:
+        """Return the packet that accepts. To be sent again if the caller repeats its request."""
+        parameters = connection.parameters
+        capabilities = Capabilities(
+            OWN_CAPABILITIES & self.capabilities.flags | Capability.TIMED_SENDER | Capability.TIMED_RECEIVER,
+            round(parameters.receive_delay * 1000),
+            round(parameters.send_delay * 1000),
+        )
+        extensions = [(ExtensionType.CAPABILITIES_RESPONSE.value, capabilities.build())]
+        flags = ExtensionFlag.CAPABILITIES
+        if self.key_material is not None:
+            extensions.append((ExtensionType.KEY_RESPONSE.value, self.key_material.build()))
+            flags |= ExtensionFlag.KEY_MATERIAL
+        handshake = Handshake(
+            encryption=self.handshake.encryption,
+            extension_field=flags,
+            initial_sequence=self.handshake.initial_sequence,
+            flow_window=WINDOW,
+            kind=HandshakeType.CONCLUSION,
+            socket_id=parameters.own_id,
+            address=build_address(self.host),
+            extensions=tuple(extensions),
+        )
+        return build_control(ControlType.HANDSHAKE, 0, connection.timestamp(now), self.socket_id, handshake.build())
+
+
+class Listener:
+    """Answers the handshakes of callers."""
+
+    def __init__(self, secret: bytes) -> None:
+        """``secret``: 16 random bytes or more, for the cookies."""
+        self._secret = secret
+
+    def receive_data(self, packet: bytes, host: str, port: int, now: float) -> bytes | ConnectionRequest | None:
+        """Process a datagram without a destination. Return an answer, a request to decide on, or None."""
+        try:
+            return self._receive(packet, host, port, now)
+        except RejectedError as error:
+            return _rejection(parse_handshake(packet), error.reason)
+        except RemoteProtocolError:
+            return None
+
+    def _receive(self, packet: bytes, host: str, port: int, now: float) -> bytes | ConnectionRequest | None:
+        handshake = parse_handshake(packet)
+        if HEADER.unpack_from(packet)[0] != 0x80000000:
+            return None
+        if handshake.kind == HandshakeType.INDUCTION:
+            return self._answer_induction(handshake, host, port, now)
+        cookies = (self._cookie(host, port, now), self._cookie(host, port, now - _COOKIE_SECONDS))
+        if handshake.kind != HandshakeType.CONCLUSION or handshake.cookie not in cookies:
+            return None  # nobody who could be told
+        _check(handshake)
+        capabilities = _capabilities(handshake)
+        return ConnectionRequest(
+            host=host,
+            socket_id=handshake.socket_id,
+            stream_id=_stream_id(handshake),
+            key_material=_key_material(handshake),
+            handshake=handshake,
+            capabilities=capabilities,
+            arrival=now,
+            timestamp=HEADER.unpack_from(packet)[2],
+        )
+
+    def _answer_induction(self, handshake: Handshake, host: str, port: int, now: float) -> bytes:
+        answer = Handshake(
+            extension_field=MAGIC,
+            initial_sequence=handshake.initial_sequence,
+            flow_window=handshake.flow_window,
+            kind=HandshakeType.INDUCTION,
+            socket_id=handshake.socket_id,
+            cookie=self._cookie(host, port, now),
+            address=build_address(host),
+        )
+        return build_control(ControlType.HANDSHAKE, 0, 0, handshake.socket_id, answer.build())
+
+    def _cookie(self, host: str, port: int, now: float) -> int:
+        text = f"{host} {port} {int(now) // _COOKIE_SECONDS}".encode()
+        return int.from_bytes(hashlib.blake2s(text, key=self._secret, digest_size=4).digest(), "big")
+
+
+def _check(handshake: Handshake) -> None:
+    if handshake.version != VERSION:
+        raise RejectedError(Rejection.VERSION, f"handshakes of version {handshake.version} are not supported")
+    flags = handshake.extension_field
+    if not flags & ExtensionFlag.CAPABILITIES or flags & ~int(_KNOWN_FLAGS):
+        raise RejectedError(Rejection.ROGUE, "the extension field of the handshake is invalid")
+    if handshake.encryption not in _ENCRYPTION_FIELDS:
+        raise RejectedError(Rejection.ROGUE, "the encryption field of the handshake is invalid")
+    if not handshake.socket_id:
+        raise RejectedError(Rejection.ROGUE, "the socket id of the handshake is invalid")
+    congestion = handshake.extension(ExtensionType.CONGESTION)
+    if congestion is not None and parse_text(congestion) != _LIVE:
+        raise RejectedError(Rejection.CONGESTION, "only live congestion control is supported")
+    if handshake.extension(ExtensionType.FILTER) is not None:
+        raise RejectedError(Rejection.FILTER, "packet filters are not supported")
+    if handshake.extension(ExtensionType.GROUP) is not None:
+        raise RejectedError(Rejection.GROUP, "groups of connections are not supported")
+
+
+def _capabilities(handshake: Handshake) -> Capabilities:
+    content = handshake.extension(ExtensionType.CAPABILITIES_REQUEST)
+    if content is None:
+        raise RejectedError(Rejection.ROGUE, "the handshake has no capabilities")
+    capabilities = parse_capabilities(content)
+    if capabilities.version < MINIMUM_SRT_VERSION:
+        raise RejectedError(Rejection.VERSION, "SRT before 1.3 is not supported")
+    if capabilities.flags & Capability.STREAM:
+        raise RejectedError(Rejection.MESSAGE_API, "file transmission is not supported")
+    if LIVE_CAPABILITIES & ~capabilities.flags:
+        raise RejectedError(Rejection.ROGUE, "the caller lacks a capability of live transmission")
+    return capabilities
+
+
+def _stream_id(handshake: Handshake) -> str:
+    content = handshake.extension(ExtensionType.STREAM_ID)
+    try:
+        return parse_text(content).decode() if content is not None else ""
+    except (UnicodeDecodeError, RemoteProtocolError):
+        raise RejectedError(Rejection.BAD_REQUEST, "the stream id is invalid") from None
+
+
+def _key_material(handshake: Handshake) -> KeyMaterial | None:
+    content = handshake.extension(ExtensionType.KEY_REQUEST)
+    if content is None:
+        return None
+    try:
+        return parse_key_material(content)
+    except UnknownCipherError as error:
+        raise RejectedError(Rejection.CRYPTO, str(error)) from None
+    except RemoteProtocolError as error:
+        raise RejectedError(Rejection.ROGUE, str(error)) from None
+
+
+def _rejection(handshake: Handshake, reason: Rejection) -> bytes:
+    answer = Handshake(
+        initial_sequence=handshake.initial_sequence,
+        flow_window=handshake.flow_window,
+        kind=FIRST_REJECTION + reason,
+        socket_id=handshake.socket_id,
+        cookie=handshake.cookie,
+    )
+    return build_control(ControlType.HANDSHAKE, 0, 0, handshake.socket_id, answer.build())

@@ -1,0 +1,69 @@
+"""Stream ids: what a caller wants, as a text in its handshake.
+
+There are two forms: the one of the draft's appendix B, ``#!::r=path,m=publish``, and the shorter one of servers like
+MediaMTX, ``publish:path:user:password:query``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from polycast.errors import RemoteProtocolError
+
+_STANDARD: Final = "#!::"
+_DEVICE_SUFFIX: Final = "#feedbackplay"
+"""Some encoders append it to every stream id."""
+
+_MODES: Final = {"request": False, "publish": True}
+_ACTIONS: Final = {"read": False, "publish": True}
+
+_FORMS: Final = (
+    "stream ID must be 'action:pathname[:query]' or 'action:pathname:user:pass[:query]', where action is either read "
+    "or publish, pathname is the path name, user and pass are the credentials, query is an optional token containing "
+    "additional information"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """What a caller wants."""
+
+    path: str
+    publishes: bool
+    user: str = ""
+    password: str = ""
+    query: str = ""
+    """Without ``?``."""
+
+
+def parse_stream_id(text: str) -> StreamId:
+    """Return what a stream id says. Raises RemoteProtocolError."""
+    if not text.isprintable():
+        raise RemoteProtocolError("it has characters that cannot be printed")
+    return _parse_standard(text[len(_STANDARD) :]) if text.startswith(_STANDARD) else _parse_short(text)
+
+
+def _parse_standard(text: str) -> StreamId:
+    values = {"m": "request"}
+    for item in text.split(","):
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise RemoteProtocolError(f"invalid value '{item}'")
+        values[key] = value
+    publishes = _MODES.get(values["m"])
+    if publishes is None:
+        raise RemoteProtocolError(f"unsupported mode '{values['m']}'")
+    path, separator, query = values.get("r", "").partition("?")
+    return StreamId(path, publishes, values.get("u", ""), values.get("s", ""), query)
+
+
+def _parse_short(text: str) -> StreamId:
+    action, *parts = text.removesuffix(_DEVICE_SUFFIX).split(":")
+    publishes = _ACTIONS.get(action)
+    if publishes is None or not 1 <= len(parts) <= 4:
+        raise RemoteProtocolError(_FORMS)
+    path, *rest = parts
+    if len(rest) < 2:
+        return StreamId(path, publishes, query="".join(rest))
+    return StreamId(path, publishes, rest[0], rest[1], "".join(rest[2:]))
