@@ -78,6 +78,7 @@ REFUSED = {"/v1/config/paths/remove/{name}": 400, "/v3/config/paths/delete/{name
 """Of changes without a body: the status if there is no such path. With wrong bodies it is 400."""
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("version", "operations"), [("v1", 14), ("v3", 36)])
 async def test_every_operation_keeps_to_the_document(version: str, operations: int) -> None:
     async with running(paths={"all": {}, "cam": {}}, readTimeout="300s") as server:

@@ -99,6 +99,7 @@ def test_command(installed: Path, tmp_path: Path) -> None:
     assert run(installed, str(script), "--version", cwd=tmp_path) == f"v{__version__}\n"
 
 
+@pytest.mark.timeout(600)
 def test_types_are_found(installed: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
