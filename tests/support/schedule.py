@@ -40,6 +40,7 @@ WHOLE_NAME = r".+"
 SHARED = {
     "api/test_examples.py": WHOLE_NAME,
     "interop/test_authentication.py": WHOLE_NAME,
+    "interop/test_posted.py": WHOLE_NAME,
     "chaos/test_hostile_clients.py": WHOLE_NAME,
     "chaos/test_origin_process.py": WHOLE_NAME,
     # The media; the protocol of the publisher and the server's variant; the publisher and its protocol.
