@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 
 from polycast.config.path_schema import PathConfiguration
+from polycast.control.metrics import own
 from polycast.hub.path import Path, PathEntry
 
 
@@ -165,3 +167,26 @@ async def test_only_metrics_are_there() -> None:
     async with running() as server:
         assert (await server.metrics.get("/")).status_code == 404
         assert (await server.metrics.post("/metrics")).status_code == 405
+
+
+async def test_recordings_may_begin_and_end_while_the_page_is_written() -> None:
+    """Their rows are made one by one, and the loop does other work in between."""
+
+    def recording(name: str) -> SimpleNamespace:
+        counts = SimpleNamespace(written=1, segments=1, errors=0, dropped=0, late=0, invalid=0)
+        segmenter = SimpleNamespace(counters=counts)
+        writer = SimpleNamespace(counters=counts, queued=0)
+        return SimpleNamespace(path=SimpleNamespace(name=name), writer=writer, segmenter=segmenter)
+
+    recordings = {name: recording(name) for name in ("a", "b", "c")}
+    disks = {name: SimpleNamespace(root=name, free=1, queued=0) for name in ("d", "e")}
+    recorder = SimpleNamespace(recordings=recordings.values(), disks=disks.values(), cleaner=SimpleNamespace(deleted=0))
+    sources: Any = SimpleNamespace(media_server=SimpleNamespace(recorder=recorder))
+    found = set()
+    for part in own.parts(()):
+        if part.families[0].name.startswith("polycast_recording"):
+            for labels, _ in part.rows(sources):
+                found.add(tuple(labels))
+                recordings["z"] = recording("z")
+                disks["z"] = SimpleNamespace(root="z", free=1, queued=0)
+    assert found >= {("a",), ("b",), ("c",), ("d",), ("e",)}

@@ -140,7 +140,8 @@ def _sessions(items: Iterable[type[Struct]]) -> Part:
 
 
 def _recording_rows(sources: Sources) -> Iterator[Row]:
-    for recording in sources.media_server.recorder.recordings:
+    # A copy, because the loop does other work between the rows.
+    for recording in tuple(sources.media_server.recorder.recordings):
         writer, segmenter = recording.writer, recording.segmenter
         if segmenter is not None:
             counters = segmenter.counters
@@ -158,7 +159,7 @@ def _recording_rows(sources: Sources) -> Iterator[Row]:
 
 
 def _disk_rows(sources: Sources) -> Iterator[Row]:
-    return (((disk.root,), (disk.free, disk.queued)) for disk in sources.media_server.recorder.disks)
+    return (((disk.root,), (disk.free, disk.queued)) for disk in tuple(sources.media_server.recorder.disks))
 
 
 def _deletions(sources: Sources) -> Iterator[Row]:
