@@ -44,6 +44,8 @@ paths:
   all:
   cam:
     forward: [{dest: "rtsp://127.0.0.1:1/x"}]
+    record: yes
+    recordPath: FOLDER/%path/%Y-%m-%d_%H-%M-%S-%f
 """
 FILES: Mapping[str, str] = {
     "polycast.yml": "rtspTransports: [tcp]\n" + LISTENERS,
@@ -115,7 +117,7 @@ async def publish_rtmp(server: Server, name: str) -> None:
 @contextlib.asynccontextmanager
 async def busy(folder: Path, file: str) -> AsyncIterator[Server]:
     """Run a server with sessions of all kinds."""
-    async with running_file(folder / file, FILES[file]) as server:
+    async with running_file(folder / file, FILES[file].replace("FOLDER", str(folder))) as server:
         publisher = await server.publisher("cam")
         reader = await server.reader("cam")
         publisher.send_frame(0, rtp(1, key_unit()))
@@ -131,6 +133,9 @@ async def busy(folder: Path, file: str) -> AsyncIterator[Server]:
             port = server.app.servers["HLS"].ports["hlsAddress"]
             asking = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/cam/index.m3u8"))
             await server.until(lambda: server.app.servers["HLS"].viewers())
+            for number in range(2, 6):  # seconds, so that something is written
+                publisher.send_frame(0, rtp(number, key_unit(), timestamp=90_000 * number))
+            await server.until(lambda: any(disk.free for disk in server.app.recorder.disks))
             yield server
             asking.cancel()
 
@@ -230,7 +235,12 @@ CASES: Mapping[str, Mapping[str, str]] = {
         'polycast_path_sent_packets_total{name="cam"}': "0+100x40",
     },
     "PolycastFilesRunOut": {'process_open_fds{job="polycast"}': "950x40", 'process_max_fds{job="polycast"}': "1000x40"},
+    "PolycastRecordingIncomplete": {'polycast_recording_dropped_frames_total{name="cam"}': "0x30 5x10"},
+    "PolycastDiskFull": {'polycast_recordings_free_bytes{directory="/x"}': "9e8x40"},
     "": {
+        'polycast_recording_dropped_frames_total{name="cam"}': "3x40",
+        'polycast_recording_errors_total{name="cam"}': "0x40",
+        'polycast_recordings_free_bytes{directory="/x"}': "9e9x40",
         'up{job="polycast"}': "1x40",
         "polycast_config_last_reload_successful": "1x40",
         'polycast_internal_errors_total{server="RTSP"}': "1x40",
