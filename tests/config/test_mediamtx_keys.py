@@ -77,7 +77,7 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
 @pytest.mark.parametrize(
     ("content", "warning"),
     [
-        ("playback: yes\n", "line 1: 'playback' has no effect: this version does not support it: there is no playback"),
+        ("dumpPackets: yes\n", "line 1: 'dumpPackets' has no effect: this version does not support it: nothing is"),
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         ("record: yes\n", "line 1: 'record' has no effect: this version does not support it: nothing is recorded;"),
         (

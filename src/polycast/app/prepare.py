@@ -22,6 +22,7 @@ _SERVICE_MODULES: Final = {
     "api": ("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
     "metrics": ("polycast.control.metrics.application", "polycast.control.lag", "polycast.control.traffic"),
     "pprof": ("polycast.control.pprof",),
+    "playback": ("polycast.playback.application",),
 }
 
 

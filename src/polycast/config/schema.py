@@ -412,6 +412,49 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = ()
 
+    playback: Annotated[
+        bool,
+        Heading("Playback"),
+        restarts("playback"),
+        NEW,
+        Meta(description="Serve recordings: lists of what there is, any period as a file, and as HLS."),
+    ] = False
+    playback_address: Annotated[
+        str, ADDRESS, restarts("playback"), NEW, Meta(description="Address that the playback server listens on.")
+    ] = ":9996"
+    playback_encryption: Annotated[
+        bool, restarts("playback"), NEW, Meta(description="Serve recordings over HTTPS.")
+    ] = False
+    playback_server_key: Annotated[
+        str, restarts("playback"), NEW, Meta(description="File with the private key for playback over HTTPS.")
+    ] = "server.key"
+    playback_server_cert: Annotated[
+        str, restarts("playback"), NEW, Meta(description="File with the certificate for playback over HTTPS.")
+    ] = "server.crt"
+    playback_allow_origins: Annotated[
+        tuple[str, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Origins that may play recordings in a browser (Access-Control-Allow-Origin), such as "
+                "'https://example.com' or 'https://*.example.com'; '*' is every site. Empty: no site."
+            )
+        ),
+    ] = ()
+    playback_trusted_proxies: Annotated[
+        tuple[IPNetwork, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "IP addresses and ranges of proxies in front of the playback server. The client's address is taken "
+                "from their X-Forwarded-For and X-Real-IP headers, the scheme of addresses in lists from "
+                "X-Forwarded-Proto."
+            )
+        ),
+    ] = ()
+
     run_on_connect: Annotated[
         str,
         Heading("Commands"),

@@ -1,4 +1,4 @@
-"""The settings that the HTTP services share: the API, the metrics, the profiles."""
+"""The settings that the HTTP services share: the API, the metrics, the profiles, playback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class ServiceSettings(Struct, frozen=True):
     is_enabled: bool
     address: str
     user: str
-    """With ``password``; both empty: no authentication."""
+    """With ``password``; both empty: no authentication. Playback has none: its requests concern paths, which have
+    theirs."""
     password: str
     is_encrypted: bool
     key: str
@@ -31,6 +32,8 @@ class ServiceSettings(Struct, frozen=True):
     """Proxies whose headers about the client are believed."""
 
 
+PLAYBACK: Final = "playback"
+_CREDENTIALS: Final = ("_user", "_pass")
 _SUFFIXES: Final = (
     *("", "_address", "_user", "_pass", "_encryption", "_server_key", "_server_cert", "_allow_origins"),
     "_trusted_proxies",
@@ -39,11 +42,12 @@ _SUFFIXES: Final = (
 
 
 def _settings_of(prefix: str, configuration: Configuration) -> ServiceSettings:
-    values: list[Any] = [getattr(configuration, f"{prefix}{suffix}") for suffix in _SUFFIXES]
-    return ServiceSettings(*values)
+    own = (suffix for suffix in _SUFFIXES if prefix != PLAYBACK or suffix not in _CREDENTIALS)
+    values: dict[str, Any] = {suffix: getattr(configuration, f"{prefix}{suffix}") for suffix in own}
+    return ServiceSettings(*(values.get(suffix, "") for suffix in _SUFFIXES))
 
 
 SERVICES: Final[Mapping[str, Callable[[Configuration], ServiceSettings]]] = {
-    prefix: partial(_settings_of, prefix) for prefix in ("api", "metrics", "pprof")
+    prefix: partial(_settings_of, prefix) for prefix in ("api", "metrics", "pprof", PLAYBACK)
 }
 """Functions that extract the settings of each service from a configuration, by the prefix of its keys."""

@@ -159,7 +159,7 @@ def _general_errors(configuration: Configuration, dialect: Dialect) -> Iterator[
     for name, settings_of in SERVICES.items():
         service = settings_of(configuration)
         if service.is_enabled and not service.address:
-            what = {"api": "API is", "metrics": "metrics are", "pprof": "pprof is"}[name]
+            what = {"api": "API is", "metrics": "metrics are", "pprof": "pprof is", "playback": "playback is"}[name]
             yield ConfigurationError(f"'{name}Address' must be set when {what} enabled", (f"{name}Address",), (name,))
         if bool(service.user) != bool(service.password):
             yield _half_credentials(name, name, has_user=bool(service.user))

@@ -1,4 +1,4 @@
-"""The control services (API, metrics, profiles), started and stopped according to the configuration."""
+"""The HTTP services (API, metrics, profiles, playback), started and stopped according to the configuration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.control.command_rule import CommandRule
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from polycast.control.pprof import Profiles
     from polycast.control.traffic import Traffic
     from polycast.control.webhooks import Webhooks
+    from polycast.playback.recordings import Recordings
 
 
 class ServiceError(PolycastError):
@@ -35,6 +37,7 @@ class _Kind:
     prefix: str
     make: Callable[[Control], Application]
     logs_requests: bool = False
+    concerns_paths: bool = False
 
 
 class Control:
@@ -44,12 +47,13 @@ class Control:
         self._media_server = media_server
         self._loop = asyncio.get_running_loop()
         self.services: dict[str, Service] = {}
-        """The running services, by the prefix of their keys: ``api``, ``metrics``, ``pprof``."""
+        """The running services, by the prefix of their keys: ``api``, ``metrics``, ``pprof``, ``playback``."""
         self._traffic: Traffic | None = None
         self._events: EventHub | None = None
         self._webhooks: Webhooks | None = None
         self._lag: LoopLag | None = None
         self._profiles: Profiles | None = None
+        self._recordings: Recordings | None = None
         self._commands = CommandRule()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -156,7 +160,13 @@ class Control:
 
     def _make(self, kind: _Kind, settings: Listening) -> Service:
         return Service(
-            kind.name, kind.prefix, kind.make(self), self._media_server, settings, logs_requests=kind.logs_requests
+            kind.name,
+            kind.prefix,
+            kind.make(self),
+            self._media_server,
+            settings,
+            logs_requests=kind.logs_requests,
+            concerns_paths=kind.concerns_paths,
         )
 
     def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
@@ -211,7 +221,23 @@ class Control:
             self._profiles = Profiles()
         return self._profiles.application()
 
+    def playback(self) -> Application:
+        """Return the application of the playback server."""
+        from polycast.playback.application import Playback
+        from polycast.playback.recordings import Recordings
+
+        log = self._media_server.log.child("playback")
+        if self._recordings is None:
+            self._recordings = Recordings(log)
+        return Playback(self._recordings, self._path_configuration, log).application()
+
+    def _path_configuration(self, name: str) -> PathConfiguration:
+        return self._media_server.hub.find_entry(name)[0].configuration
+
     def _release_unused(self) -> None:
+        if "playback" not in self.services and self._recordings is not None:
+            self._recordings.close()
+            self._recordings = None
         if "metrics" not in self.services and self._lag is not None:
             self._lag.stop()
         if "pprof" not in self.services and self._profiles is not None:
@@ -221,6 +247,7 @@ class Control:
 _KINDS: Final = (
     _Kind("metrics", "metrics", Control.metrics),
     _Kind("pprof", "pprof", Control.pprof),
+    _Kind("playback", "playback", Control.playback, concerns_paths=True),
     _Kind("API", "api", Control.api, logs_requests=True),
 )
 

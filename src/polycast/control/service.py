@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from polycast.config.dialects.registry import MEDIAMTX, dialect_of
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.config.services import SERVICES, ServiceSettings
 from polycast.control.contract import MediaServer
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, Denial
+from polycast.hub.errors import AccessDenied, Denial, PathError, PathNotConfigured
 from polycast.log import Log
 from polycast.net.http.asgi import Application, AsgiHandler
 from polycast.net.http.hosts import host_refusal, is_host_allowed, is_origin_allowed
 from polycast.net.http.origins import AllowedOrigins, allowed_origins
-from polycast.net.http.request import http_credentials
+from polycast.net.http.request import http_credentials, query_field
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import Transaction
 from polycast.wire.http.message import Header, Request
@@ -44,6 +45,10 @@ MAXIMUM_CHECKS: Final = 1024
 
 # Characters of a target in the log.
 LOGGED_TARGET: Final = 2048
+
+
+Target: TypeAlias = tuple[str, PathConfiguration | None]
+"""The path that a client needs permission for, and its configuration; an empty name for the service as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,20 @@ class Service:
         settings: Listening,
         *,
         logs_requests: bool,
+        concerns_paths: bool = False,
     ) -> None:
-        """``prefix`` is the prefix of its keys in the configuration, ``name`` is for the log."""
+        """``prefix`` is the prefix of its keys in the configuration, ``name`` is for the log.
+
+        ``concerns_paths``: whether its requests concern paths, so that those decide who may send them.
+        """
         self.name = name
         self.prefix = prefix
         self.log = media_server.log.child(name)
         self.settings = settings
         loop = asyncio.get_running_loop()
         handler = AsgiHandler(application, loop, self.log)
-        guard = Guard(handler, prefix, media_server, self.log, loop, logs_requests=logs_requests)
+        make_guard = PathGuard if concerns_paths else Guard
+        guard = make_guard(handler, prefix, media_server, self.log, loop, logs_requests=logs_requests)
         self.server = HttpServer(
             guard,
             settings.address,
@@ -113,6 +123,7 @@ class Guard:
     """Wraps a service's application: authentication, allowed web sites, and the access log."""
 
     body_limit = MAXIMUM_BODY
+    credentials_needed = "credentials are needed"
 
     def __init__(
         self,
@@ -160,10 +171,10 @@ class Guard:
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
         """Return the response to requests that may come from a web page of another site."""
         if not is_host_allowed(request, self._media_server.configuration.allowed_hosts):
-            return _error(403, host_refusal(request), common)
+            return self._error(403, host_refusal(request), common)
         if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins()):
             text = f"requests from other web sites are not allowed (see {self._prefix}AllowOrigins)"
-            return _error(403, text, common)
+            return self._error(403, text, common)
         return None
 
     @property
@@ -176,40 +187,46 @@ class Guard:
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
         """Pass the request on at once if anybody may use the service, otherwise after a check."""
-        if self._media_server.hub.access.is_open(self._action):
+        target = self._target(transaction.request)
+        if target is None or self._media_server.hub.access.is_open(self._action, *target):
             self._pass_on(transaction, common)
         elif self._checking >= MAXIMUM_CHECKS:
-            transaction.respond(_error(503, "too many requests", common))
+            transaction.respond(self._error(503, "too many requests", common))
         else:
             self._checking += 1
-            transaction.task = task = self._loop.create_task(self._check(transaction, common))
+            transaction.task = task = self._loop.create_task(self._check(transaction, target, common))
             task.add_done_callback(self._on_checked)
 
     def _on_checked(self, task: asyncio.Task[None]) -> None:
         self._checking -= 1
 
-    async def _check(self, transaction: Transaction, common: Sequence[Header]) -> None:
+    def _target(self, request: Request) -> Target | None:
+        """Return what the client needs permission for; None if for nothing."""
+        return "", None
+
+    async def _check(self, transaction: Transaction, target: Target, common: Sequence[Header]) -> None:
         request = transaction.request
-        query = request.target.decode("latin-1").partition("?")[2]
+        path, configuration = target
+        query = _query_of(request).decode("latin-1")
         credentials = PlainCredentials(*http_credentials(request))
-        access = AccessRequest(self._action, "", query, transaction.client, credentials, asks_again=True)
+        access = AccessRequest(self._action, path, query, transaction.client, credentials, asks_again=True)
         try:
-            await self._media_server.hub.access.check(access)
+            await self._media_server.hub.access.check(access, configuration)
         except AccessDenied as denied:
             if denied.denial is Denial.LIMIT:
-                transaction.respond(_error(429, str(denied), common))
+                transaction.respond(self._error(429, str(denied), common))
             else:
                 self._refuse_credentials(transaction, common)
         except Exception:
             self._log.exception("internal error")
-            transaction.respond(_error(500, "internal error", common))
+            transaction.respond(self._error(500, "internal error", common))
         else:
             transaction.task = None
             self._pass_on(transaction, common)
 
     def _pass_on(self, transaction: Transaction, common: Sequence[Header]) -> None:
         if transaction.request.is_truncated:
-            transaction.respond(_error(413, f"the body is larger than {self.body_limit} bytes", common))
+            transaction.respond(self._error(413, f"the body is larger than {self.body_limit} bytes", common))
         else:
             self._application.handle(transaction, common)
 
@@ -233,10 +250,49 @@ class Guard:
             response = Response(401, [(b"content-type", b"application/json; charset=utf-8"), *challenge, *common], body)
         else:
             challenge = [(b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())]
-            response = _error(401, "credentials are needed", [*challenge, *common])
+            response = self._error(401, self.credentials_needed, [*challenge, *common])
         transaction.respond(response)
 
+    def _error(self, status: int, text: str, headers: Sequence[Header]) -> Response:
+        body = msgspec.json.encode(self._describe(text))
+        return Response(status, [(b"content-type", b"application/json"), *headers], body)
 
-def _error(status: int, text: str, headers: Sequence[Header]) -> Response:
-    body = msgspec.json.encode({"error": text})
-    return Response(status, [(b"content-type", b"application/json"), *headers], body)
+    def _describe(self, error: str) -> dict[str, str]:
+        return {"error": error}
+
+
+class PathGuard(Guard):
+    """The same for a service whose requests concern paths: their configuration decides who may send them.
+
+    The path is in the query (``?path=``). A request without a path, or with an invalid one, passes: the application
+    finds the path with the same function, and tells nothing of any path then. Errors have the form of MediaMTX's.
+    """
+
+    credentials_needed = "authentication error"
+
+    def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
+        try:
+            name = query_field(_query_of(request), "path")
+        except ValueError as error:
+            return self._error(400, str(error), common)
+        # as for the streams of a path: the name only matters where credentials or addresses protect it
+        if name and not self._media_server.hub.is_protected(name, self._action):
+            return None
+        return super()._refusal(request, common)
+
+    def _target(self, request: Request) -> Target | None:
+        name = query_field(_query_of(request), "path")
+        try:
+            entry, _ = self._media_server.hub.find_entry(name)
+        except PathNotConfigured:
+            return name, None
+        except PathError:
+            return None
+        return name, entry.configuration
+
+    def _describe(self, error: str) -> dict[str, str]:
+        return {"status": "error", "error": error}
+
+
+def _query_of(request: Request) -> bytes:
+    return request.target.partition(b"?")[2]

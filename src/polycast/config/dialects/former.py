@@ -12,6 +12,7 @@ FORMER_NAMES: Final = {
     "apiAllowOrigin": Deprecated("apiAllowOrigins", ORIGIN),
     "metricsAllowOrigin": Deprecated("metricsAllowOrigins", ORIGIN),
     "pprofAllowOrigin": Deprecated("pprofAllowOrigins", ORIGIN),
+    "playbackAllowOrigin": Deprecated("playbackAllowOrigins", ORIGIN),
     "hlsAllowOrigin": Deprecated("hlsAllowOrigins", ORIGIN),
     "webrtcAllowOrigin": Deprecated("webrtcAllowOrigins", ORIGIN),
     "rtspDisable": Deprecated("rtsp", NEGATED),

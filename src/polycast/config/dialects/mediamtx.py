@@ -43,6 +43,7 @@ MEDIAMTX: Final = Dialect(
         "metricsAllowOrigins": ["*"],
         "pprofAddress": ":9999",
         "pprofAllowOrigins": ["*"],
+        "playbackAllowOrigins": ["*"],
         "srtpAddress": ":8004",
         "multicastSRTPPort": 8006,
         "rtspAuthMethods": ["basic"],

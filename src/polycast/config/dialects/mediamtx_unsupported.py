@@ -8,7 +8,6 @@ from polycast.config.dialects.base import Unsupported
 
 _NO_RECORDING: Final = "nothing is recorded; in pathDefaults, it has an effect"
 _NO_MOQ: Final = "there is no MoQ server"
-_NO_PLAYBACK: Final = "there is no playback server"
 
 
 def _detail(default: object) -> Unsupported:
@@ -18,14 +17,6 @@ def _detail(default: object) -> Unsupported:
 UNSUPPORTED: Final = {
     "dumpPackets": Unsupported("no", "nothing is written"),
     "udpMaxPayloadSize": Unsupported("1452"),
-    "playback": Unsupported("no", _NO_PLAYBACK),
-    "playbackAddress": _detail(":9996"),
-    "playbackEncryption": _detail("no"),
-    "playbackServerKey": _detail("server.key"),
-    "playbackServerCert": _detail("server.crt"),
-    "playbackAllowOrigins": _detail(["*"]),
-    "playbackAllowOrigin": _detail("*"),
-    "playbackTrustedProxies": _detail([]),
     "hlsDirectory": Unsupported("", "segments are kept in memory"),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
     "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),
@@ -48,7 +39,7 @@ UNSUPPORTED: Final = {
 
 UNSUPPORTED_OF_PATH: Final = {
     "useAbsoluteTimestamp": Unsupported("no"),
-    "playback": Unsupported("", _NO_PLAYBACK, harmless=("no", "yes")),
+    "playback": Unsupported("", harmless=("no", "yes")),
     "rtspDemuxMpegts": Unsupported("no"),
     "rtpSDP": Unsupported(""),
     "moqTransport": _detail("quic"),

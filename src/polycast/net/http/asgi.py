@@ -127,7 +127,9 @@ class _Call:
         body = bytes(message.get("body", b""))
         self._is_complete = not message.get("more_body", False)
         if self._is_complete and not self._is_streamed:
-            self._transaction.respond(self._response(body, is_streamed=False))
+            # to HEAD, the headers tell the length of the body that GET would get
+            is_head = self._transaction.request.method == "HEAD" and not body
+            self._transaction.respond(self._response(body, is_streamed=is_head))
             return
         if not self._is_streamed:
             self._is_streamed = True
@@ -143,6 +145,9 @@ class _Call:
         start = self._start or {}
         headers = [(name.lower(), value) for name, value in start.get("headers", ())]
         fields = [field for field in headers if field[0] not in _OF_THE_CONNECTION]
+        length = next((value for name, value in headers if name == b"content-length"), b"")
+        if is_streamed and length:
+            fields.append((b"content-length", length))
         return Response(start.get("status", 500), [*fields, *self._headers], body, is_streamed=is_streamed)
 
     def finish(self) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+from urllib.parse import parse_qsl
 
 from polycast.net.address import plain_host
 from polycast.security.addresses import IPNetwork, is_in_networks
 from polycast.security.credentials import parse_basic
 from polycast.wire.http.message import Request
+
+# Fields of a query that are examined.
+MAXIMUM_FIELDS: Final = 100
 
 # Addresses of a chain of proxies that are examined, from the nearest one on.
 MAXIMUM_PROXIES: Final = 32
@@ -109,3 +113,10 @@ def _parse_address(text: str) -> str | None:
     except ValueError:
         return None
     return host
+
+
+def query_field(query: bytes, name: str) -> str:
+    """Return the first value of a field of a query, decoded; empty if there is none. Raises ValueError for too many
+    fields."""
+    fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAXIMUM_FIELDS)
+    return next((value for key, value in fields if key == name), "")

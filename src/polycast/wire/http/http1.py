@@ -82,7 +82,7 @@ class Http1Connection:
         if not self._is_answering or self._is_streaming:
             raise LocalProtocolError("there is no request to answer")
         if response.is_streamed:
-            self._begin_stream(response.http1_head(date), is_bodiless=head)
+            self._begin_stream(response, response.http1_head(date), is_bodiless=head)
             return
         self._is_answering = False
         output = self._output
@@ -108,10 +108,14 @@ class Http1Connection:
         self.respond(stream, response, date, head=head)
         return b""
 
-    def _begin_stream(self, start: bytes, *, is_bodiless: bool) -> None:
-        self._is_chunked = self._keeps_alive  # the last response of a connection ends when the connection is closed
-        field = b"transfer-encoding: chunked" if self._is_chunked else b"connection: close"
-        self._output.append(start[:-2] + field + b"\r\n\r\n")
+    def _begin_stream(self, response: Response, start: bytes, *, is_bodiless: bool) -> None:
+        # the last response of a connection ends when the connection is closed
+        self._is_chunked = self._keeps_alive and not response.has_length
+        if self._is_chunked:
+            start = start[:-2] + b"transfer-encoding: chunked\r\n\r\n"
+        elif not self._keeps_alive:
+            start = start[:-2] + b"connection: close\r\n\r\n"
+        self._output.append(start)
         self._is_streaming = not is_bodiless
         self._is_answering = self._is_streaming
 

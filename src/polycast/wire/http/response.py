@@ -55,7 +55,10 @@ class Response:
         *,
         is_streamed: bool = False,
     ) -> None:
-        """``headers`` do not need ``content-length`` or ``date``; with ``is_streamed``, the body follows later."""
+        """``headers`` do not need ``content-length`` or ``date``; with ``is_streamed``, the body follows later.
+
+        They contain ``content-length`` only if the body is streamed and its size is known; it must be true.
+        """
         self.status = status
         self.body = body
         self.is_streamed = is_streamed
@@ -68,9 +71,14 @@ class Response:
         self._date = self._date2 = b""
         self._head = self._head2 = self._whole = b""
 
+    @property
+    def has_length(self) -> bool:
+        """Whether the headers say how long the body is."""
+        return any(name == b"content-length" for name, _ in self.headers)
+
     def with_headers(self, headers: Sequence[Header]) -> Response:
         """Return a copy with additional headers."""
-        own = [field for field in self.headers if field[0] != b"content-length"]
+        own = [field for field in self.headers if self.is_streamed or field[0] != b"content-length"]
         return Response(self.status, [*own, *headers], self.body, is_streamed=self.is_streamed)
 
     def http1_head(self, date: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""Serves recordings: lists what there is, and sends any period of it."""

@@ -1,0 +1,170 @@
+"""Answers requests for recordings: what there is of a path (``/list``), a period as a file (``/get``) or as HLS."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from polycast.config.path_schema import PathConfiguration
+from polycast.errors import PolycastError
+from polycast.log import Log
+from polycast.media.timebase import NANOSECONDS
+from polycast.playback import requests
+from polycast.playback.downloads import Downloads
+from polycast.playback.hls import RecordedHls
+from polycast.playback.index import Period
+from polycast.playback.output import IndexedFile, NothingRecorded, PeriodTooLong, fragmented, indexed
+from polycast.playback.periods import Moment, format_seconds
+from polycast.playback.recordings import Recordings
+from polycast.playback.requests import NOT_STORED, NOTHING_RECORDED, RequestError, error_response, parameter
+
+MAXIMUM_KEPT: Final = 4
+"""Files with an index that are kept: players ask for one in many ranges."""
+MAXIMUM_KEPT_HEAD: Final = 8 * 1024 * 1024
+"""Bytes of the index of such a file."""
+MAXIMUM_ENTRIES: Final = 100_000
+"""Periods in a list; a year with a gap every five minutes has as many."""
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+class Playback:
+    """The application of the playback server."""
+
+    def __init__(self, recordings: Recordings, find: Callable[[str], PathConfiguration], log: Log) -> None:
+        """``find`` returns the configuration of a path; it raises PolycastError."""
+        self._recordings = recordings
+        self._find = find
+        self._log = log
+        self._downloads = Downloads(recordings, log)
+        self._kept: OrderedDict[tuple[object, ...], IndexedFile] = OrderedDict()
+
+    def application(self) -> Starlette:
+        """Return the ASGI application."""
+        hls = RecordedHls(self._recordings, self._downloads, self._record_path)
+        routes = {
+            "/list": self.list,
+            "/get": self.get,
+            "/index.m3u8": hls.playlist,
+            "/init.mp4": hls.initialization,
+            "/segment.m4s": hls.segment,
+        }
+        application = Starlette(
+            routes=[Route(path, handler, methods=["GET"]) for path, handler in routes.items()],
+            exception_handlers={HTTPException: requests.on_http_error, RequestError: self._on_request_error},
+        )
+        application.router.redirect_slashes = False
+        return application
+
+    async def list(self, request: Request) -> Response:
+        """Answer what is recorded of a path."""
+        name = requests.path_name(request)
+        start, end = requests.optional_moment(request, "start"), requests.optional_moment(request, "end")
+        record_path = self._record_path(name)
+        try:
+            periods = await self._recordings.periods(
+                record_path, name, start.time if start else None, end.time if end else None
+            )
+        except OSError as error:
+            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+        if not periods:
+            raise RequestError(404, NOTHING_RECORDED)
+        base = f"{request.url.scheme}://{request.headers.get('host', '')}/get?"
+        body = await self._recordings.run(lambda: _encode_list(name, periods[:MAXIMUM_ENTRIES], start, end, base))
+        return Response(body, media_type="application/json", headers=NOT_STORED)
+
+    def _record_path(self, name: str) -> str:
+        try:
+            return self._find(name).record_path
+        except PolycastError as error:
+            raise RequestError(400, str(error)) from None
+
+    async def get(self, request: Request) -> Response:
+        """Answer with a file of a period."""
+        name = requests.path_name(request)
+        start, duration = requests.moment(request, "start").time, requests.duration(request)
+        form = parameter(request, "format") or "fmp4"
+        if form not in ("fmp4", "mp4"):
+            raise RequestError(400, f"invalid format: {form}")
+        record_path = self._record_path(name)
+        files = self._recordings.files
+        try:
+            segments = await self._recordings.segments(record_path, name, start, start + duration)
+            if form == "mp4":
+                key = (name, start, duration, tuple(segments))
+                return await self._get_indexed(request, key, lambda: indexed(files, segments, start, duration))
+            source = fragmented(files, segments, start, duration)
+            return await self._downloads.respond(request, source, headers={"Accept-Ranges": "none"})
+        except NothingRecorded:
+            raise RequestError(404, NOTHING_RECORDED) from None
+        except PeriodTooLong:
+            raise RequestError(400, "the period is too long for this format; use the format fmp4") from None
+        except (OSError, PolycastError) as error:
+            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+
+    async def _get_indexed(
+        self, request: Request, key: tuple[object, ...], make: Callable[[], IndexedFile]
+    ) -> Response:
+        kept = self._kept.pop(key, None)
+        file = kept if kept is not None else await self._recordings.run(make)
+        if file.head_size <= MAXIMUM_KEPT_HEAD:
+            self._kept[key] = file
+            if len(self._kept) > MAXIMUM_KEPT:
+                self._kept.popitem(last=False)
+        headers = {"Accept-Ranges": "bytes", "ETag": f'"{file.tag}"'}
+        status, start, end = 200, 0, file.size
+        wanted = request.headers.get("range")
+        if wanted is not None and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+            span = parse_range(wanted, file.size)
+            if span is not None:
+                start, end = span
+                if start >= end:
+                    return Response(b"", 416, {**headers, "Content-Range": f"bytes */{file.size}"})
+                status = 206
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
+        headers["Content-Length"] = str(end - start)
+        return await self._downloads.respond(request, file.read(start, end), status, headers)
+
+    async def _on_request_error(self, request: Request, error: Exception) -> Response:
+        self._log.info("%s: %s", request.url.path, error)
+        return error_response(error.status if isinstance(error, RequestError) else 500, str(error))
+
+
+class _Entry(msgspec.Struct):
+    start: str
+    duration: float
+    url: str
+
+
+def _encode_list(name: str, periods: list[Period], start: Moment | None, end: Moment | None, base: str) -> bytes:
+    """Return the answer to a list, in JSON. Parts outside of ``start`` and ``end`` are cut off."""
+    entries = []
+    for period in periods:
+        first = start if start is not None and start.time > period.start else Moment(period.start)
+        duration = (min(period.end, end.time) if end is not None else period.end) - first.time
+        query = {"duration": format_seconds(duration), "path": name, "start": str(first)}
+        entries.append(_Entry(str(first), duration / NANOSECONDS, base + urlencode(query)))
+    return msgspec.json.encode(entries)
+
+
+def parse_range(text: str, size: int) -> tuple[int, int] | None:
+    """Return (start, end) of the single requested range (RFC 9110 section 14.2), empty if it cannot be satisfied; None
+    to ignore the header."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        return max(size - int(match[2]), 0), size
+    start = int(match[1])
+    if match[2] and int(match[2]) < start:
+        return None
+    return start, min(int(match[2]) + 1, size) if match[2] else size

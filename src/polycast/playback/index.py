@@ -1,0 +1,250 @@
+"""The index of recorded files: when each begins and ends, and which continue each other.
+
+It is a database beside the files, made of them alone: if it is lost, damaged or of another version, it is made again.
+Files that others have added or removed are noticed, because the time of their directory changes.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeVar
+
+from polycast.log import Log
+from polycast.playback.refresh import Refresh
+from polycast.record.store import EXTENSIONS, SegmentStore
+
+NAME: Final = ".polycast-index.sqlite3"
+"""File of the database, in the directory that all files of a ``recordPath`` are in."""
+VERSION: Final = 1
+"""Of the tables. A database of another version is made again."""
+BUSY_TIMEOUT: Final = 5.0
+"""Seconds to wait for another process that uses the same index."""
+MANY_PERIODS: Final = 2_000
+"""Periods above which it is faster to look at all files than to look up the last one of each period."""
+MAXIMUM_TIME: Final = 1 << 62
+"""Nanoseconds: after all times."""
+
+Answer = TypeVar("Answer")
+
+_TABLES: Final = """
+CREATE TABLE directories (
+    path TEXT, directory TEXT, parent TEXT, changed INTEGER, PRIMARY KEY (path, directory)
+) WITHOUT ROWID;
+CREATE TABLE segments (
+    path TEXT, start INTEGER, file TEXT, directory TEXT, size INTEGER, changed INTEGER, problem TEXT,
+    end INTEGER, stream TEXT, number INTEGER, time INTEGER, tracks TEXT, head TEXT, joins INTEGER,
+    cuts BLOB,
+    PRIMARY KEY (path, start, file)
+) WITHOUT ROWID;
+CREATE INDEX readable ON segments (path, start, file) WHERE end IS NOT NULL;
+CREATE INDEX by_directory ON segments (path, directory);
+CREATE INDEX beginnings ON segments (path, start, file) WHERE joins = 0;
+CREATE INDEX undecided ON segments (path, start) WHERE end IS NOT NULL AND joins IS NULL;
+CREATE INDEX unfinished ON segments (path, start, file) WHERE changed >= 0;
+"""
+# joins: 1 if the file continues the one before, 0 if not, NULL while unreadable or not read yet.
+# changed: time of the file's last change if it may still grow (0: not read yet), -1 if not.
+
+
+class Segment(NamedTuple):
+    """A recorded file that can be played."""
+
+    start: int
+    """Wall-clock time in nanoseconds since 1970."""
+    file: str
+    """Absolute name."""
+    end: int
+    joins: bool
+    """Whether it continues the file before."""
+    time: int | None
+    """On the timeline of its recording, in nanoseconds; None if it does not say so."""
+    head: str
+    """Differs if the description of the tracks does."""
+    cuts: tuple[int, ...] | None = None
+    """Where media segments can begin (`playlist.thin_out`); None if that was not looked for yet."""
+
+    @property
+    def duration(self) -> int:
+        """Nanoseconds."""
+        return self.end - self.start
+
+
+class Period(NamedTuple):
+    """Files that continue each other, without a gap."""
+
+    start: int
+    """Wall-clock time in nanoseconds since 1970."""
+    end: int
+
+
+class RecordingIndex:
+    """The index of the files of one ``recordPath``. Its methods wait for the disk; threads may share it."""
+
+    def __init__(self, record_path: str, log: Log) -> None:
+        """``record_path`` is as configured, without extension."""
+        self._stores = [SegmentStore(record_path, each) for each in EXTENSIONS]
+        self.root = self._stores[0].root
+        self._log = log
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._close()
+
+    # Questions
+
+    def periods(self, path: str, start: int | None = None, end: int | None = None) -> list[Period]:
+        """Return what is recorded of a path, in order: what ends after ``start`` and does not begin after ``end``.
+
+        Files are not cut: a period may begin before ``start``, and end after ``end``. Raises OSError if a directory
+        cannot be read.
+        """
+        return self._ask(lambda database: _periods(database, path, start, end), path)
+
+    def segments(self, path: str, start: int, end: int) -> list[Segment]:
+        """Return the files of a path from the last one that begins at ``start`` or before, up to ``end``, in order.
+
+        Raises OSError if a directory cannot be read.
+        """
+        found = self._ask(lambda database: _segments(database, path, start, end), path)
+        return [segment._replace(file=os.path.join(self.root, segment.file)) for segment in found]
+
+    def keep_cuts(self, path: str, segments: Sequence[Segment]) -> None:
+        """Remember where media segments can begin, of those files that will not change any more."""
+        rows = [
+            (array("q", segment.cuts or ()).tobytes(), path, segment.start, os.path.relpath(segment.file, self.root))
+            for segment in segments
+        ]
+        with self._lock, suppress(sqlite3.Error):  # it can be found out again
+            self._open().executemany(
+                "UPDATE segments SET cuts = ? WHERE path = ? AND start = ? AND file = ? AND changed = -1", rows
+            )
+
+    def _ask(self, question: Callable[[sqlite3.Connection], list[Answer]], path: str) -> list[Answer]:
+        """Look at the disk, then answer a question. A database that turns out to be damaged is made again."""
+        with self._lock:
+            try:
+                return self._answer(question, path)
+            except sqlite3.Error as error:
+                self._log.warning("the index of the recordings in %s is made again: %s", self.root, error)
+                self._discard()
+                return self._answer(question, path)
+
+    def _answer(self, question: Callable[[sqlite3.Connection], list[Answer]], path: str) -> list[Answer]:
+        if not os.path.isdir(self.root):
+            return []
+        database = self._open()
+        with database:
+            database.execute("BEGIN")
+            Refresh(database, self._stores, path, self._log).run()
+            return question(database)
+
+    # The database
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            try:
+                self._database = _connect(os.path.join(self.root, NAME))
+            except sqlite3.Error as error:
+                self._log.info("the index of the recordings in %s is kept in memory only: %s", self.root, error)
+                self._database = _connect(":memory:")
+        return self._database
+
+    def _close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            with suppress(sqlite3.Error):
+                database.close()
+
+    def _discard(self) -> None:
+        self._close()
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                os.unlink(os.path.join(self.root, NAME + suffix))
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    """Open a database with the tables, empty if it is new or of another version. Raises sqlite3.Error."""
+    database = sqlite3.connect(name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    try:
+        # nothing is lost if the power fails: the index can be made again
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = OFF")
+        if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                database.execute(f'DROP TABLE "{table}"')
+            database.executescript(_TABLES)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _periods(database: sqlite3.Connection, path: str, start: int | None, end: int | None) -> list[Period]:
+    last = MAXIMUM_TIME if end is None else end
+    first = -MAXIMUM_TIME
+    if start is not None:
+        row = database.execute(
+            "SELECT start FROM segments INDEXED BY beginnings WHERE path = ? AND joins = 0 AND start <= ? "
+            "ORDER BY start DESC LIMIT 1",
+            (path, start),
+        ).fetchone()
+        first = row[0] if row is not None else start
+    beginnings = database.execute(
+        "SELECT start, file FROM segments INDEXED BY beginnings WHERE path = ? AND joins = 0 AND start BETWEEN ? AND ? "
+        "ORDER BY start, file",
+        (path, first, last),
+    ).fetchall()
+    if not beginnings:
+        return []
+    if len(beginnings) > MANY_PERIODS:
+        periods = _periods_one_by_one(database, path, first, last)
+    else:
+        periods = []
+        following = [*beginnings[1:], (MAXIMUM_TIME, "")]
+        for beginning, next_one in zip(beginnings, following, strict=True):
+            row = database.execute(
+                "SELECT end FROM segments WHERE path = ? AND (start, file) < (?, ?) AND joins IS NOT NULL "
+                "AND start <= ? ORDER BY start DESC, file DESC LIMIT 1",
+                (path, *next_one, last),
+            ).fetchone()
+            periods.append(Period(beginning[0], row[0]))
+    return [period for period in periods if start is None or period.end > start]
+
+
+def _periods_one_by_one(database: sqlite3.Connection, path: str, first: int, last: int) -> list[Period]:
+    periods: list[Period] = []
+    for start, end, joins in database.execute(
+        "SELECT start, end, joins FROM segments WHERE path = ? AND start BETWEEN ? AND ? AND joins IS NOT NULL "
+        "ORDER BY start, file",
+        (path, first, last),
+    ):
+        if joins and periods:
+            periods[-1] = Period(periods[-1].start, end)
+        else:
+            periods.append(Period(start, end))
+    return periods
+
+
+def _segments(database: sqlite3.Connection, path: str, start: int, end: int) -> list[Segment]:
+    row = database.execute(
+        "SELECT start FROM segments WHERE path = ? AND joins IS NOT NULL AND start <= ? ORDER BY start DESC LIMIT 1",
+        (path, start),
+    ).fetchone()
+    rows = database.execute(
+        "SELECT start, file, end, joins, time, head, cuts FROM segments WHERE path = ? AND start >= ? AND start <= ? "
+        "AND joins IS NOT NULL ORDER BY start, file",
+        (path, row[0] if row is not None else start, end),
+    )
+    return [
+        Segment(at, file, until, bool(joins), time, head, None if cuts is None else tuple(array("q", cuts)))
+        for at, file, until, joins, time, head, cuts in rows
+    ]

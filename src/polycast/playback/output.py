@@ -1,0 +1,243 @@
+"""Makes files of a period: fragmented, from its first byte on; or with an index, of known size.
+
+All functions wait for the disk: they belong into a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Final, NamedTuple, Protocol
+
+from polycast.media.timebase import NANOSECONDS, rescale
+from polycast.playback.cutter import Cut, Cutter
+from polycast.playback.files import BLOCK, RecordedFile, UnreadableFile
+from polycast.playback.index import Segment
+from polycast.playback.opening import Files
+from polycast.wire.mp4.presentation import Presentation, build_fragmented_head
+from polycast.wire.mp4.runs import build_fragment_head
+
+MAXIMUM_SAMPLES: Final = 20_000_000
+"""Samples of a file with an index, which is made in memory: three days of 30 frames per second with sound."""
+
+MAXIMUM_DRIFT: Final = 5 * NANOSECONDS
+"""Nanoseconds between the timeline of a recording, which is more exact, and the clock. More means that the timeline
+began again: recorders begin a new recording then."""
+
+
+class NothingRecorded(Exception):
+    """There is no sample in the period."""
+
+
+class PeriodTooLong(Exception):
+    """A file with an index of all samples would need too much memory."""
+
+
+class _Source(NamedTuple):
+    """An open file of the period."""
+
+    file: RecordedFile
+    segment: Segment
+    base: int
+    """When it starts, in nanoseconds from the start of the period."""
+
+
+class Placed(Protocol):
+    """A recorded file with its time, by the clock and on the timeline of its recording."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def time(self) -> int | None: ...
+
+
+def distance(first: Placed, segment: Placed) -> int:
+    """Return the nanoseconds from the start of a file to that of another one that continues it."""
+    by_clock = segment.start - first.start
+    if segment.time is not None and first.time is not None:
+        exact = segment.time - first.time
+        if abs(exact - by_clock) <= MAXIMUM_DRIFT:
+            return exact
+    return by_clock
+
+
+def _sources(files: Files, segments: Sequence[Segment], start: int) -> Iterator[_Source]:
+    """Open one file after the other, as long as they continue each other; each is closed before the next one."""
+    first: Segment | None = None
+    for segment in segments:
+        if first is not None and not segment.joins:
+            return
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(files.open(segment.file))
+            except (OSError, UnreadableFile):
+                if first is None:
+                    continue
+                return
+            first = first or segment
+            yield _Source(file, segment, first.start - start + distance(first, segment))
+
+
+def _cuts(source: _Source, cutter: Cutter, duration: int) -> Iterator[list[Cut]]:
+    for piece in source.file.pieces(max(-source.base, 0), duration - source.base):
+        yield from cutter.cut(piece, source.base)
+        time.sleep(0)  # the other threads have a turn
+
+
+def fragmented(files: Files, segments: Sequence[Segment], start: int, duration: int) -> Iterator[bytes]:
+    """Yield a fragmented MP4 file with what was recorded from ``start`` on (nanoseconds since 1970), in blocks.
+
+    It ends at the first gap. What precedes ``start`` back to a key frame comes at the beginning, without duration.
+    Raises NothingRecorded before the first block, UnreadableFile or OSError if a file disappears.
+    """
+    cutter: Cutter | None = None
+    sequence = 0
+    block = bytearray()
+    for source in _sources(files, segments, start):
+        if cutter is None:
+            cutter = Cutter(source.file.tracks, duration)
+        for group in _cuts(source, cutter, duration):
+            if not sequence:
+                block += build_fragmented_head(source.file.tracks)
+            sequence += 1
+            runs = [cut.run if cut.run.time >= 0 else cut.run.without_duration(0) for cut in group]
+            block += build_fragment_head(sequence, runs)
+            for cut in group:
+                for data in _read(source.file, cut):
+                    block += data
+                    if len(block) >= BLOCK:
+                        yield bytes(block)
+                        block.clear()
+        if source.segment.end - start >= duration:
+            break
+    if not sequence:
+        raise NothingRecorded
+    if block:
+        yield bytes(block)
+
+
+def _read(file: RecordedFile, cut: Cut) -> Iterator[bytes]:
+    position, rest = cut.source.position, cut.source.size
+    while rest:
+        size = min(rest, BLOCK)
+        yield file.read(cut.token, position, size)
+        position += size
+        rest -= size
+
+
+class _Extent(NamedTuple):
+    """Consecutive bytes of a file."""
+
+    file: str
+    token: int
+    position: int
+    size: int
+
+
+class IndexedFile:
+    """An MP4 file with an index of its samples, whose media is still in the recorded files."""
+
+    def __init__(self, files: Files, head: bytes, extents: list[_Extent], tag: str) -> None:
+        self._files = files
+        self._head = head
+        self._extents = extents
+        self._offsets = [len(head)]
+        for extent in extents:
+            self._offsets.append(self._offsets[-1] + extent.size)
+        self.tag = tag
+        """Differs if the file does."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._offsets[-1]
+
+    @property
+    def head_size(self) -> int:
+        """Bytes that are held in memory."""
+        return len(self._head)
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` to before ``end``, in blocks. Raises UnreadableFile or OSError."""
+        while start < min(end, len(self._head)):
+            yield self._head[start : min(end, start + BLOCK, len(self._head))]
+            start = min(end, start + BLOCK, len(self._head))
+        index = max(bisect_right(self._offsets, start) - 1, 0)
+        while start < end and index < len(self._extents):
+            name = self._extents[index].file
+            with self._files.open(name) as file:
+                while start < end and index < len(self._extents) and self._extents[index].file == name:
+                    extent = self._extents[index]
+                    skipped = start - self._offsets[index]
+                    size = min(extent.size - skipped, BLOCK, end - start)
+                    yield file.read(extent.token, extent.position + skipped, size)
+                    start += size
+                    if start >= self._offsets[index + 1]:
+                        index += 1
+
+
+def indexed(files: Files, segments: Sequence[Segment], start: int, duration: int) -> IndexedFile:
+    """Return an MP4 file with what was recorded from ``start`` on (nanoseconds since 1970), up to the first gap.
+
+    It begins with the key frame before ``start``; an edit list hides what precedes ``start``.
+    Raises NothingRecorded or PeriodTooLong.
+    """
+    cutter: Cutter | None = None
+    presentation: Presentation | None = None
+    extents: list[_Extent] = []
+    samples = 0
+    digest = hashlib.blake2b(digest_size=12)
+    for source in _sources(files, segments, start):
+        if cutter is None or presentation is None:
+            cutter = Cutter(source.file.tracks, duration)
+            presentation = Presentation(source.file.tracks)
+        for group in _cuts(source, cutter, duration):
+            for cut in group:
+                presentation.add(cut.run)
+                extents.append(_Extent(source.segment.file, cut.token, cut.source.position, cut.source.size))
+                samples += len(cut.run)
+        if samples > MAXIMUM_SAMPLES:
+            raise PeriodTooLong
+        digest.update(f"{source.segment.file}\0{source.base}\0{samples}\0".encode())
+        if source.segment.end - start >= duration:
+            break
+    if presentation is None or presentation.is_empty:
+        raise NothingRecorded
+    head = presentation.build_head()
+    digest.update(head)
+    return IndexedFile(files, head, extents, digest.hexdigest())
+
+
+def media_segment(files: Files, name: str, begin: int, end: int, base: int) -> Iterator[bytes]:
+    """Yield a media segment of HLS: the samples of a file from ``begin`` to before ``end``, in nanoseconds from its
+    start, which is at ``base`` on the timeline of the playlist.
+
+    Raises NothingRecorded, before the first block, UnreadableFile or OSError.
+    """
+    with files.open(name) as file:
+        cutter = Cutter(file.tracks, end - begin)
+        timescales = {track.track_id: track.timescale for track in file.tracks}
+        sequence = 0
+        for piece in file.pieces(begin, end):
+            for group in cutter.cut(piece, -begin):
+                # all segments of a file are shifted by the same number of ticks, so that they fit exactly
+                shifts = [rescale(base, NANOSECONDS, timescales[cut.run.track_id]) for cut in group]
+                runs = [
+                    cut.source.at(max(cut.source.time + shift, 0)) for cut, shift in zip(group, shifts, strict=True)
+                ]
+                sequence += 1
+                yield b"".join(
+                    [build_fragment_head(sequence, runs), *(data for cut in group for data in _read(file, cut))]
+                )
+        if not sequence:
+            raise NothingRecorded
+
+
+def initialization(files: Files, name: str) -> bytes:
+    """Return the init segment of a file. Raises UnreadableFile or OSError."""
+    with files.open(name) as file:
+        return build_fragmented_head(file.tracks)
