@@ -18,6 +18,7 @@ from aiortc import RTCPeerConnection
 from prometheus_client.parser import text_string_to_metric_families
 from tests.control.support import Server, running_file
 from tests.interop import tools
+from tests.protocols.srt.support import publishing
 from tests.protocols.webrtc.support import exchange
 from tests.support.rtp import key_unit, rtp
 
@@ -36,6 +37,8 @@ hlsAddress: 127.0.0.1:0
 webrtc: yes
 webrtcAddress: 127.0.0.1:0
 webrtcLocalUDPAddress: 127.0.0.1:0
+srt: yes
+srtAddress: 127.0.0.1:0
 api: yes
 apiAddress: 127.0.0.1:0
 metrics: yes
@@ -49,7 +52,7 @@ paths:
 """
 FILES: Mapping[str, str] = {
     "polycast.yml": "rtspTransports: [tcp]\n" + LISTENERS,
-    "mediamtx.yml": "rtspTransports: [tcp]\nsrt: no\nmoq: no\n" + LISTENERS.replace("  all:", "  all_others:"),
+    "mediamtx.yml": "rtspTransports: [tcp]\nmoq: no\n" + LISTENERS.replace("  all:", "  all_others:"),
     "rtsp-simple-server.yml": "protocols: [tcp]\n" + LISTENERS,
 }
 DASHBOARDS: Mapping[str, set[str]] = {
@@ -124,6 +127,7 @@ async def busy(folder: Path, file: str) -> AsyncIterator[Server]:
         await reader.packets(1)
         await publish_rtmp(server, "x/y")
         await server.until(lambda: server.app.servers["RTMP"].sessions())
+        await server.stack.enter_async_context(publishing(server, "z"))
         viewer = RTCPeerConnection()
         server.stack.push_async_callback(viewer.close)
         viewer.addTransceiver("video", direction="recvonly")
