@@ -95,7 +95,7 @@ def test_media_need_a_port() -> None:
 
 
 def test_clients_need_an_address() -> None:
-    with pytest.raises(ConfigurationError, match="at least one of 'webrtcIPsFromInterfaces' and 'webrtcAdd"):
+    with pytest.raises(ConfigurationError, match="at least one between 'webrtcIPsFromInterfaces' or 'webrtcAdd"):
         from_mapping({"webrtcIPsFromInterfaces": False})
 
 
