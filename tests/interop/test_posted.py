@@ -39,6 +39,7 @@ WITHOUT_FILE = {name for name, each in EXPECTED.items() if "none" in each.get("e
 PORTS = {
     **{name: (name.upper(), f"{name}Address") for name in ("rtsp", "rtsps", "rtmp", "rtmps", "hls")},
     "webrtc": ("WebRTC", "webrtcAddress"),
+    "srt": ("SRT", "srtAddress"),
 }
 """The server and its address, by the name of its port in ``expected.yml``."""
 
@@ -109,7 +110,8 @@ class Scene:
 
     async def publish(self, what: dict[str, str]) -> None:
         url = what["url"]
-        output = ("-f", "flv") if url.startswith("rtmp") else ("-f", "rtsp", "-rtsp_transport", "tcp")
+        forms = {"rtmp": ("-f", "flv"), "rtsp": ("-f", "rtsp", "-rtsp_transport", "tcp"), "srt": ("-f", "mpegts")}
+        output = next(form for scheme, form in forms.items() if url.startswith(scheme))
         process = await self.start("-re", "-stream_loop", "-1", "-i", self.media, "-c", "copy", *output, url)
         if "fails" in what:
             assert what["fails"] in await failure(process)
