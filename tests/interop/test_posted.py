@@ -158,6 +158,16 @@ class Scene:
         await self.server.until(lambda: any(path.stat().st_size for path in self.folder.glob(pattern)))
 
     async def http(self, what: dict[str, Any]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    return await self._http(what)
+                except AssertionError:
+                    if "waits" not in what:
+                        raise
+                    await asyncio.sleep(0.01)
+
+    async def _http(self, what: dict[str, Any]) -> None:
         method = next(each for each in ("get", "post", "delete", "options") if each in what)
         async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=PATIENCE, follow_redirects=True) as client:
             headers = what.get("headers", {})
