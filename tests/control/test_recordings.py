@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import time
 from datetime import datetime, timedelta
@@ -114,3 +116,30 @@ async def test_what_is_recorded_now_is_in_the_list_and_in_the_metrics(tmp_path: 
         assert values["polycast_recording_queued_bytes"] == values["polycast_recording_dropped_frames_total"] == "0"
         assert float(values["polycast_recordings_free_bytes"]) > 0
         publisher.stop()
+
+
+async def test_events_tell_about_files(tmp_path: Path) -> None:
+    paths = {"cam": {"record": True, "recordPath": f"{tmp_path}/{TEMPLATE}"}}
+    events: list[tuple[str, dict[str, object]]] = []
+    async with running(paths=paths) as server:
+
+        async def listen() -> None:
+            async with server.http("api").stream("GET", "/v1/events") as response:
+                name = ""
+                async for line in response.aiter_lines():
+                    if line.startswith("event: "):
+                        name = line[7:]
+                    elif line.startswith("data: "):
+                        events.append((name, json.loads(line[6:])))
+
+        listening = asyncio.create_task(listen())
+        await server.until(lambda: server.app.control._events is not None and server.app.control._events._subscribers)
+        publisher = FramePublisher(server.app.hub.path("cam"))
+        publisher.play(3)
+        publisher.stop()
+        await server.until(lambda: "segment_completed" in dict(events))
+        listening.cancel()
+    (file,) = (str(name) for name in tmp_path.rglob("*.mp4"))
+    assert dict(events)["segment_created"] == {"path": "cam", "file": file}
+    completed = dict(events)["segment_completed"]
+    assert completed == {"path": "cam", "file": file, "duration": pytest.approx(3, abs=0.03)}

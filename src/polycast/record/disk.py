@@ -30,6 +30,8 @@ _NAMELESS: Final = getattr(os, "O_TMPFILE", 0)
 _NOT_NAMELESS: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 """Errors of systems, and of file systems, that have no files without a name (open(2), O_TMPFILE)."""
 _DESCRIPTORS: Final = "/proc/self/fd"
+_CAN_RENAME_OPEN_FILES: Final = os.name != "nt"
+"""Otherwise, files have their names from the start."""
 TEMPORARY_SUFFIX: Final = ".tmp"
 """What files are called until they have their first part, with a dot in front, where they cannot be without a name."""
 
@@ -118,7 +120,7 @@ class SegmentFile:
                 raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was written", self.name)
             self._size += write_all(self._descriptor, pieces)
             if self._is_synchronized:
-                os.fdatasync(self._descriptor)
+                _synchronize(self._descriptor)
             if self.name:
                 return False
             self._give_name()
@@ -138,7 +140,7 @@ class SegmentFile:
                 os.lseek(descriptor, len(RECORDED_FILE) + DURATION_OFFSET, os.SEEK_SET)
                 os.write(descriptor, milliseconds.to_bytes(4, "big"))
             if self._is_synchronized:
-                os.fdatasync(descriptor)
+                _synchronize(descriptor)
         finally:
             os.close(descriptor)
 
@@ -148,6 +150,9 @@ class SegmentFile:
         directory, name = os.path.split(self._final)
         os.makedirs(directory, 0o755, exist_ok=True)
         flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        if not _CAN_RENAME_OPEN_FILES:
+            self._descriptor = os.open(self._final, flags | os.O_CREAT | os.O_EXCL, 0o666)
+            return
         if _NAMELESS and os.path.isdir(_DESCRIPTORS):
             try:
                 self._descriptor = os.open(directory, flags | _NAMELESS, 0o666)
@@ -174,11 +179,17 @@ class SegmentFile:
     def _give_name(self) -> None:
         if self._temporary:
             os.rename(self._temporary, self._final)
-        else:
+        elif _CAN_RENAME_OPEN_FILES:
             # A directory, although it is not used, lets Python call linkat, which can follow the link.
             name = f"{_DESCRIPTORS}/{self._descriptor}"
             os.link(name, self._final, src_dir_fd=self._descriptor, follow_symlinks=True)
         self.name, self._temporary = self._final, ""
+        if self._is_synchronized and os.name != "nt":
+            directory = os.open(os.path.dirname(self.name), os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
     def _fail(self) -> None:
         """Keep what is complete, and nothing else."""
@@ -189,9 +200,15 @@ class SegmentFile:
                 os.ftruncate(descriptor, self._size)
             with suppress(OSError):
                 os.close(descriptor)
-        if self._temporary:
+        unfinished = self._temporary or ("" if self.name or _CAN_RENAME_OPEN_FILES else self._final)
+        if unfinished:
             with suppress(OSError):
-                os.unlink(self._temporary)
+                os.unlink(unfinished)
+
+
+def _synchronize(descriptor: int) -> None:
+    """Wait until a file is on the disk. Raises OSError."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 def write_all(descriptor: int, pieces: Sequence[bytes]) -> int:

@@ -33,6 +33,8 @@ MAXIMUM_WAIT_FOR_SOUND = 2 * NANOSECONDS
 """The same for the first frames of sound."""
 MAXIMUM_WAITING = 8 * 1024 * 1024
 """Bytes of frames that wait meanwhile."""
+MAXIMUM_DURATION = 0xFFFFFFFF
+"""Ticks of one frame, which files have 32 bits for."""
 MAXIMUM_GAP = NANOSECONDS
 """Nanoseconds without media over which segments do not join."""
 
@@ -311,15 +313,19 @@ class Segmenter:
         if state.awaits_key and not frame.key:
             return
         time = state.nanoseconds(frame.dts)
-        self._observe_clock(position, frame, arrival)
+        if position == self._lead or not self._clock.is_known:
+            self._observe_clock(state, frame, arrival)
         if state.pending is not None:
             self._complete(position, state, self._duration(position, frame, time))
         if self._next.is_dropping:
             self.counters.dropped += 1
             return
-        changes = self._describe(position, state, frame)
-        if state.description is None:
-            return
+        changes = False
+        if state.next_track is not None or state.description is None or (frame.key and state.is_video):
+            changes = self._describe(position, state, frame)
+            if state.description is None:
+                state.awaits_key = state.is_video
+                return
         state.awaits_key = False
         if state.is_video and not self._states[self._lead].is_video:
             self._lead = position
@@ -332,9 +338,7 @@ class Segmenter:
         track, state.next_track = state.next_track, None
         if track is not None:
             self.tracks[position] = track
-        elif state.description is not None and not (
-            frame.key and state.is_video and self._packager.is_described_by_frames(position)
-        ):
+        elif state.description is not None and not self._packager.is_described_by_frames(position):
             return False
         description = self._packager.describe(position, frame)
         is_same = description == state.description
@@ -404,7 +408,7 @@ class Segmenter:
                 self.counters.dropped += 1
                 return
         try:
-            size = self._packager.add(position, frame, duration)
+            size = self._packager.add(position, frame, min(duration, MAXIMUM_DURATION))
         except ProtocolError as error:
             self.counters.invalid += 1
             self._output.report_invalid(self.tracks[position], error)
@@ -468,17 +472,14 @@ class Segmenter:
             end = segment.end if next_start is None or self._next.is_dropping else max(next_start, segment.start.time)
             self._output.end_segment(segment.start, end - segment.start.time)
 
-    def _observe_clock(self, position: int, frame: Frame, arrival: Arrival) -> None:
+    def _observe_clock(self, state: _TrackState, frame: Frame, arrival: Arrival) -> None:
         """Compare the leading track with the wall clock."""
         clock = self._clock
-        if position != self._lead and clock.is_known:
-            return
         wall_time = capture_time(frame.wall_time, arrival.wall_time)
-        rate = self._states[position].rate
         # Frames arrive in decoding order.
         time = frame.dts if wall_time == arrival.wall_time else frame.pts
-        date = clock.program_clock.date(time, rate, wall_time, discontinuity=frame.discontinuity)
-        clock.offset = date - rescale(time, rate, NANOSECONDS)
+        date = clock.program_clock.date(time, state.rate, wall_time, discontinuity=frame.discontinuity)
+        clock.offset = date - state.nanoseconds(time)
         clock.difference = arrival.wall_time - arrival.monotonic
         clock.is_known = True
 

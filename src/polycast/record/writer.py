@@ -149,9 +149,10 @@ class SegmentWriter:
         except OSError as error:
             counters.errors += 1
             self._call(self._on_failed, start, error)
-        except ValueError as error:  # the date has no name
+        except Exception as error:  # such as a date that has no name; the thread must go on for the others
             file.has_failed = True
-            self._call(self._on_failed, start, OSError(str(error)))
+            counters.errors += 1
+            self._call(self._on_failed, start, OSError(f"internal error: {error!r}"))
         finally:
             counters.done += size
             self._disk.done += size
