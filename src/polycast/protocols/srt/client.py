@@ -130,7 +130,7 @@ class Client:
         if self._socket is None or self._link is not None:
             return
         self._link = Link(engine, self._socket, address, self._timers, self._on_received, self._on_closed)
-        self._timers.schedule(self._link)
+        self._timers.schedule(self._link, engine.next_timeout())
         if not self.connected.done():
             self.connected.set_result(None)
 

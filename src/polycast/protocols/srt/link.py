@@ -52,13 +52,15 @@ class Link:
             for data, size in engine.send(each, now):
                 socket.send_segments(data, size, address)
         if engine.sender.waiting:
-            self._timers.schedule(self)
+            self._timers.schedule(self, engine.next_timeout())
 
     def settle(self, now: float) -> None:
         """Do what is due, after datagrams were received or time has passed."""
         engine = self.engine
-        if now >= engine.next_timeout():
+        due = engine.next_timeout()
+        if now >= due:
             engine.handle_timeout(now)
+            due = engine.next_timeout()
         self._flush()
         received = engine.received()
         if received and not self._is_ended:
@@ -66,7 +68,7 @@ class Link:
         if engine.state is State.CLOSED:
             self._end()
         else:
-            self._timers.schedule(self)
+            self._timers.schedule(self, due)
 
     def close(self, reason: str, now: float) -> None:
         """Close once the peer has played what was sent."""
@@ -113,9 +115,8 @@ class Timers:
         for link in touched:
             self._settle(link, now)
 
-    def schedule(self, link: Link) -> None:
-        """Let the timer of a connection expire when it is due."""
-        due = link.engine.next_timeout()
+    def schedule(self, link: Link, due: float) -> None:
+        """Let the timer of a connection expire."""
         if due >= link.scheduled:
             return  # it is looked at before that anyway
         link.scheduled = due

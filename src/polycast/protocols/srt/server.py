@@ -175,7 +175,7 @@ class SrtServer(Host):
         link = Link(engine, self._socket, client.address, self._timers, client.on_received, client.on_closed)
         self._clients.accept(client, link)
         self._send(client.request.answer(engine, now), client.address)
-        self._timers.schedule(link)
+        self._timers.schedule(link, engine.next_timeout())
         return link
 
     def refuse(self, client: Connection, reason: Rejection) -> None:

@@ -1,0 +1,212 @@
+"""FFmpeg, GStreamer and srt-live-transmit publish and read over SRT, call and are called, clear and encrypted."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.interop import copies, tools
+from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO
+from tests.interop.tools import HashedPacket
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.interop
+
+SECRET = "a_long_passphrase"
+SIZES = {"": 0, "128": 16, "192": 24, "256": 32}
+PUBLISHERS = ("ffmpeg", "srt-live-transmit", "gstreamer")
+READERS = ("ffmpeg", "srt-live-transmit", "gstreamer")
+PICTURES, SOUNDS = 40, 60
+"""Packets that a reader has to get at least."""
+
+
+@dataclass
+class Running:
+    """A server with SRT, and what is published to it."""
+
+    server: tools.Server
+    port: int
+    media: Path
+    published: list[HashedPacket]
+
+    @property
+    def folder(self) -> Path:
+        return self.server.folder
+
+    def url(self, stream_id: str, key: str = "") -> str:
+        return f"srt://127.0.0.1:{self.port}?mode=caller&streamid={stream_id}{parameters(key)}"
+
+
+def parameters(key: str) -> str:
+    return f"&passphrase={SECRET}&pbkeylen={SIZES[key]}" if key else ""
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of pictures with B-frames, and sound."""
+    tools.require("ffmpeg")
+    path = tmp_path_factory.mktemp("media") / "media.ts"
+    made = tools.run("make-media", tools.ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=60", "-f", "lavfi", "-i", "sine=duration=60",
+        "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-c:a", "aac", "-f", "mpegts", path,
+    ), path.parent)  # fmt: skip
+    assert made.process.returncode == 0, made.describe()
+    return path
+
+
+@contextlib.contextmanager
+def serving(folder: Path, media: Path, paths: str) -> Iterator[Running]:
+    port = free_port()
+    settings = f"srt: yes\nsrtAddress: 127.0.0.1:{port}\npaths:\n{paths}"
+    with tools.run_server(folder, settings) as server:
+        server.program.wait_until(lambda: "[SRT] listener opened" in server.log, "an SRT listener")
+        yield Running(server, port, media, copies.hashes_of_file(media, NO_H264_SETS))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Iterator[Running]:
+    secret = f"{{srtPublishPassphrase: {SECRET}, srtReadPassphrase: {SECRET}}}"
+    paths = "".join(f"  ~^secret{key}: {secret}\n" for key in SIZES if key) + "  all:\n"
+    with serving(tmp_path_factory.mktemp("srt"), media, paths) as made:
+        yield made
+
+
+def path_of(publisher: str, key: str) -> str:
+    return f"{f'secret{key}' if key else 'clear'}-{publisher}"
+
+
+def publish_command(name: str, url: str, media: Path) -> list[str | Path]:
+    """Return a command that sends the file at its own pace."""
+    if name == "ffmpeg":
+        return tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", f"{url}&pkt_size=1316")
+    if name == "gstreamer":
+        reading = ("filesrc", f"location={media}", "!", "tsparse", "set-timestamps=true", "alignment=7", "!")
+        return tools.gstreamer(*reading, "srtsink", f"uri={url}", "sync=true")
+    source = shlex.join(map(str, tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", "-")))
+    return ["sh", "-c", f"{source} | exec srt-live-transmit -q -chunk:1316 file://con '{url}'"]
+
+
+def read_command(name: str, url: str, output: Path) -> list[str | Path]:
+    """Return a command that writes what it reads to a file, and does not end by itself."""
+    if name == "ffmpeg":
+        return tools.ffmpeg(
+            "-i", url, "-map", "0", "-c", "copy", "-copyts", "-flush_packets", "1", "-f", "mpegts", output
+        )
+    if name == "gstreamer":
+        return tools.gstreamer("srtsrc", f"uri={url}", "!", "filesink", f"location={output}", "buffer-mode=2")
+    return ["sh", "-c", f"exec srt-live-transmit -q -chunk:1316 '{url}' file://con > {output}"]
+
+
+def require(*names: str) -> None:
+    for name in names:
+        tools.require("gst-launch-1.0" if name == "gstreamer" else name)
+    if "srt-live-transmit" in names:
+        tools.require("srt-live-transmit")
+
+
+def check(output: Path, published: list[HashedPacket]) -> None:
+    """Assert that the packets in a file are published ones, without a gap."""
+    received = copies.hashes_of_file(output, NO_H264_SETS)
+    # The last picture of a file that was cut off may not be whole.
+    last = max(index for index, packet in enumerate(received) if packet.stream == VIDEO)
+    received = [packet for index, packet in enumerate(received) if index != last]
+    last = max(index for index, packet in enumerate(received) if packet.stream == AUDIO)
+    received = [packet for index, packet in enumerate(received) if index != last]
+    shifts = {track: copies.compare_track(published, received, track) for track in (VIDEO, AUDIO)}
+    assert len(shifts[VIDEO]) >= PICTURES
+    assert len(shifts[AUDIO]) >= SOUNDS
+    steps = [presented for each in shifts.values() for presented, _ in each[10:]]
+    assert max(steps) - min(steps) < 0.002, "pictures and sound have the distance that they had"
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+ENOUGH = 260_000
+"""Bytes with `PICTURES` and `SOUNDS`."""
+
+
+@pytest.mark.parametrize("key", SIZES)
+@pytest.mark.parametrize("publisher", PUBLISHERS)
+def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> None:
+    require(publisher, *READERS)
+    path, folder = path_of(publisher, key), running.folder
+    command = publish_command(publisher, running.url(f"publish:{path}", key), running.media)
+    with tools.start(publisher, command, folder) as publishing, contextlib.ExitStack() as stack:
+        running.server.wait_for_publisher(path, publishing)
+        outputs = {reader: folder / f"{path}-{reader}.ts" for reader in READERS}
+        programs = {
+            reader: stack.enter_context(
+                tools.start(reader, read_command(reader, running.url(f"read:{path}", key), output), folder)
+            )
+            for reader, output in outputs.items()
+        }
+        for reader, program in programs.items():
+            program.wait_until(lambda output=outputs[reader]: size_of(output) > ENOUGH, "enough received bytes")  # type: ignore[misc]
+    for output in outputs.values():
+        check(output, running.published)
+
+
+@pytest.mark.parametrize(
+    ("stream_id", "expected"),
+    [
+        ("read:nobody", "1404"),
+        ("write:clear", "1400"),
+        ("read:secret128-x", "Password required or unexpected"),
+    ],
+)
+def test_a_refused_program_says_why(running: Running, stream_id: str, expected: str) -> None:
+    tools.require("srt-live-transmit")
+    command = ["srt-live-transmit", "-loglevel:note", running.url(stream_id), "file://con"]
+    if expected.isdigit():
+        expected = "Application-defined rejection reason"
+    with tools.start("refused", command, running.folder) as program:
+        program.wait_until(lambda: expected in program.errors + program.output, "the reason")
+
+
+@pytest.mark.parametrize("key", ["", "256"])
+@pytest.mark.parametrize("mode", ["caller", "listener"])
+def test_a_source(tmp_path: Path, media: Path, mode: str, key: str) -> None:
+    """The other side is FFmpeg, which listens or calls."""
+    port = free_port()
+    other = "listener" if mode == "caller" else "caller"
+    source = f"srt://127.0.0.1:{port}?mode={mode}{parameters(key)}"
+    paths = f"  cam: {{source: '{source}', sourceRetryPause: 100ms, sourceRetryPauseMax: 200ms}}\n"
+    with serving(tmp_path, media, paths) as running:
+        url = f"srt://127.0.0.1:{port}?mode={other}{parameters(key)}"
+        if mode == "listener":
+            running.server.program.wait_until(
+                lambda: f"waits for a connection on port {port}" in running.server.log, "a listening source"
+            )
+        with tools.start("origin", publish_command("ffmpeg", url, media), tmp_path) as origin:
+            origin.wait_until(lambda: "ready: 2 tracks (H264, AAC)" in running.server.log, "a ready source")
+            output = tmp_path / "out.ts"
+            command = read_command("ffmpeg", running.url("read:cam"), output)
+            with tools.start("reader", command, tmp_path) as reader:
+                reader.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
+        check(output, running.published)
+
+
+@pytest.mark.parametrize("key", ["", "128"])
+@pytest.mark.parametrize("mode", ["caller", "listener"])
+def test_a_destination(tmp_path: Path, media: Path, mode: str, key: str) -> None:
+    """The stream is forwarded to srt-live-transmit, which listens or calls."""
+    require("srt-live-transmit")
+    port = free_port()
+    other = "listener" if mode == "caller" else "caller"
+    destination = f"srt://127.0.0.1:{port}?mode={mode}{parameters(key)}"
+    with serving(tmp_path, media, f"  cam: {{forward: [{{dest: '{destination}'}}]}}\n") as running:
+        output = tmp_path / "out.ts"
+        url = f"srt://127.0.0.1:{port}?mode={other}{parameters(key)}"
+        command = publish_command("ffmpeg", running.url("publish:cam"), media)
+        with (
+            tools.start("publisher", command, tmp_path),
+            tools.start("target", read_command("srt-live-transmit", url, output), tmp_path) as target,
+        ):
+            target.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
+        check(output, running.published)
