@@ -14,7 +14,7 @@ from polycast.media.codec import H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.header import build_packet, parse_packet, ssrc_of
+from polycast.rtp.header import build_packet, packet_sizes_for, parse_packet, ssrc_of
 from polycast.rtp.payload.h264 import H264Depacketizer
 from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
@@ -48,6 +48,24 @@ def test_split(case: Case) -> None:
         assert (parsed.sequence, parsed.timestamp, parsed.marker) == (packet.sequence, packet.timestamp, packet.marker)
     assert [frame.units for frame in depacketize(case.track, smaller)] == frames
     assert smaller[0].key
+
+
+@pytest.mark.parametrize("case", LARGE, ids=str)
+@pytest.mark.parametrize("datagram", [300, 1200, 1452, 1472])
+def test_parts_fit_datagrams_of_any_size(case: Case, datagram: int) -> None:
+    """Also when SRTP makes them longer by ten bytes."""
+    frames, packets = large_packets(case)
+    oversized = Repacketizer(case.track, packet_sizes_for(datagram))
+    smaller = [part for packet in packets for part in oversized.push(packet)]
+    assert max(map(len, smaller)) + 10 <= datagram
+    assert [frame.units for frame in depacketize(case.track, smaller)] == frames
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)
+def test_what_cannot_be_split_must_fit_a_datagram(case: Case) -> None:
+    packet = build_packet(96, 0, 0, 1, bytes(1189), marker=True)
+    with pytest.raises(RemoteProtocolError, match=r"payload size \(1201\) greater than maximum allowed \(1190\)"):
+        Repacketizer(case.track, packet_sizes_for(1200)).push(packet)
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE, ids=str)

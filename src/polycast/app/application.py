@@ -28,6 +28,7 @@ from polycast.protocols.forwarding import Forwarding
 from polycast.protocols.registry import server_kinds
 from polycast.protocols.rtsp import RTSP
 from polycast.record.recorder import Recorder
+from polycast.rtp.header import packet_sizes_for
 from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Application:
             await self._prepare_inputs()
             await self._prepare_http_client(self.configuration)
             self.hub.access.prefetch()
-            self.hub.configure(self.configuration.paths)
+            self.hub.configure(self.configuration.paths, packet_sizes_for(self.configuration.udp_max_payload_size))
             await self._servers.start(self.configuration)
             await self._start_control()
             self._hooks.open()
@@ -185,7 +186,7 @@ class Application:
         self.hub.access.configure(new)
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
             self.hub.access.prefetch()
-        self.hub.configure(new.paths)
+        self.hub.configure(new.paths, packet_sizes_for(new.udp_max_payload_size))
         for problem in await asyncio.to_thread(_new_command_problems, old, new):
             self.log.warning("%s", problem)
         for server in self.servers.values():

@@ -79,6 +79,18 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         ),
     ] = 512
+    udp_max_payload_size: Annotated[
+        int,
+        OWN_RULE,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Maximum size of UDP datagrams with RTP, in bytes. Larger packets of publishers are split. Networks "
+                "with tunnels (VPN) may need a lower value, such as 1200. A change applies to streams that begin later."
+            )
+        ),
+    ] = 1472
     external_authentication_url: Annotated[
         str,
         URL,

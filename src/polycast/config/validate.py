@@ -36,6 +36,11 @@ from polycast.errors import ConfigurationError
 
 _QUERY: Final = "$MTX_QUERY"
 
+MAXIMUM_UDP_PAYLOAD: Final = 1472
+"""Bytes of a UDP datagram in an Ethernet frame."""
+MINIMUM_UDP_PAYLOAD: Final = 200
+"""Bytes: every network carries more (RFC 791: datagrams of 576 bytes)."""
+
 
 def validate(configuration: Configuration) -> Configuration:
     """The effective configuration: empty values replaced by defaults, ``all`` renamed, every rule checked.
@@ -147,6 +152,13 @@ def _general_errors(configuration: Configuration, dialect: Dialect) -> Iterator[
         shown = dialect.shown.get("writeQueueSize", "writeQueueSize")
         rule = "greater than zero" if count <= 0 and not dialect.empty_is_default else "a power of two"
         yield ConfigurationError(f"'{shown}' must be {rule}, such as 512 or 1024, not {count}", ("writeQueueSize",))
+    size = configuration.udp_max_payload_size
+    if size > MAXIMUM_UDP_PAYLOAD:
+        yield ConfigurationError(
+            f"'udpMaxPayloadSize' must be less than {MAXIMUM_UDP_PAYLOAD}, or equal", ("udpMaxPayloadSize",)
+        )
+    elif size < MINIMUM_UDP_PAYLOAD:
+        yield ConfigurationError(f"'udpMaxPayloadSize' must be at least {MINIMUM_UDP_PAYLOAD}", ("udpMaxPayloadSize",))
     for key, value in (("readTimeout", configuration.read_timeout), ("writeTimeout", configuration.write_timeout)):
         if not value:
             yield ConfigurationError(f"'{key}' must be greater than zero", (key,))

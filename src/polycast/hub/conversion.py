@@ -92,6 +92,7 @@ class PacketMaker:
     __slots__ = (
         "_clock",
         "_floor",
+        "_maximum_payload",
         "_next_report_time",
         "_origin",
         "_packetizer",
@@ -100,10 +101,14 @@ class PacketMaker:
         "is_possible",
     )
 
-    def __init__(self, position: RtpPosition, reports: SenderReportSource, clock: WallClock) -> None:
+    def __init__(
+        self, position: RtpPosition, reports: SenderReportSource, clock: WallClock, maximum_payload: int
+    ) -> None:
+        """``maximum_payload``: bytes of a packet's payload."""
         self._position = position
         self._reports = reports
         self._clock = clock
+        self._maximum_payload = maximum_payload
         self._packetizer: Packetizer | None = None
         self._origin = 0
         """RTP timestamp of the frames' time 0."""
@@ -160,7 +165,11 @@ class PacketMaker:
         elif position.next_sequence >= 0:  # after a publisher of packets
             sequence, origin = position.next_sequence, self._continued(track, frame, now) - frame.pts
         packetizer = self._packetizer = make_packetizer(
-            track, ssrc=position.ssrc, initial_sequence=sequence, initial_timestamp=origin & 0xFFFFFFFF
+            track,
+            ssrc=position.ssrc,
+            initial_sequence=sequence,
+            initial_timestamp=origin & 0xFFFFFFFF,
+            maximum_payload=self._maximum_payload,
         )
         if packetizer is None:
             self.is_possible = False

@@ -18,6 +18,8 @@ from polycast.hub.relay import PathRelay
 from polycast.hub.slate import Slate
 from polycast.hub.stats import CipherMeter
 from polycast.log import Log
+from polycast.rtp.header import PacketSizes
+from polycast.rtp.repacketize import DEFAULT_SIZES
 
 SourceFactory = Callable[[Path], Source | None]
 """Creates the source of a path's configuration; None if it has none."""
@@ -60,8 +62,10 @@ class Hub:
         """The existing paths, by name."""
         return self._paths
 
-    def configure(self, entries: Mapping[str, PathConfiguration]) -> None:
+    def configure(self, entries: Mapping[str, PathConfiguration], packet_sizes: PacketSizes = DEFAULT_SIZES) -> None:
         """Apply the entries of the configuration, at the start or after a change.
+
+        ``packet_sizes`` apply to streams that begin later.
 
         Paths whose entry is the same, or differs only in settings that can change at any time, keep their publisher and
         readers; the others are closed, and created again if they are configured by name.
@@ -69,7 +73,7 @@ class Hub:
         self._exact = {}
         self._patterns = []
         for name, configuration in entries.items():
-            entry = PathEntry(name, configuration)
+            entry = PathEntry(name, configuration, packet_sizes)
             pattern = compile_path_pattern(name)
             if pattern is None:
                 self._exact[name] = entry

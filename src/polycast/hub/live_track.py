@@ -20,7 +20,7 @@ from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, TARGET_PACKET_SIZE, ssrc_at
+from polycast.rtp.header import HEADER_SIZE, PacketSizes, ssrc_at
 from polycast.rtp.payload.base import KEY, PARAMETERS
 from polycast.rtp.payload.registry import payload_of
 from polycast.rtp.scan import FlaggedPacket, PacketScanner
@@ -57,14 +57,16 @@ class LiveTrack:
         "track",
     )
 
-    def __init__(self, track: Track, clock: StreamClock, warnings: StreamWarnings, *, is_key_track: bool) -> None:
+    def __init__(
+        self, track: Track, clock: StreamClock, warnings: StreamWarnings, sizes: PacketSizes, *, is_key_track: bool
+    ) -> None:
         """``is_key_track``: see `Stream.key_track`."""
         payload_format = payload_of(track)
         self.track = track
         self._is_key_track = is_key_track
         self._scanner = PacketScanner(
             track.rtp.payload_type if track.rtp is not None else 0,
-            payload_format.maximum_packet_size,
+            min(payload_format.maximum_packet_size, sizes.maximum),
             payload_format.peek_for(track.codec),
             payload_format.continuation,
         )
@@ -74,7 +76,7 @@ class LiveTrack:
         self.position = RtpPosition()
         self.reports = clock.reports[track.index]
         """The sender reports for readers over RTP."""
-        self._packet_maker = PacketMaker(self.position, self.reports, clock.wall_time_of)
+        self._packet_maker = PacketMaker(self.position, self.reports, clock.wall_time_of, sizes.target - HEADER_SIZE)
         self.counters = TrackCounters()
         self.frame_open = False
         """Whether the packets so far end in the middle of a frame."""
@@ -302,9 +304,9 @@ class LiveTrack:
                 return
             self.set_codec(codec)
 
-    def fit_datagrams(self) -> None:
-        """There are readers over UDP: from now on packets must fit into datagrams."""
-        self._scanner.maximum_size = TARGET_PACKET_SIZE
+    def fit_datagrams(self, size: int) -> None:
+        """There are readers over UDP: from now on packets must have at most ``size`` bytes, to fit into datagrams."""
+        self._scanner.maximum_size = min(self._scanner.maximum_size, size)
 
     def resume(self, track: Track, *, publishes_packets: bool, keeps_numbers: bool) -> None:
         """Continue with the track of a successor, which `successor.is_compatible` has accepted.

@@ -25,6 +25,8 @@ from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
+from polycast.rtp.header import PacketSizes
+from polycast.rtp.repacketize import DEFAULT_SIZES
 
 # Maximum number of readers that wait for one on-demand source; more are refused immediately.
 MAXIMUM_PENDING_REQUESTS = 10_000
@@ -72,6 +74,8 @@ class PathEntry:
     name: str
     """As configured: a path name, or ``~`` and a regular expression."""
     configuration: PathConfiguration
+    packet_sizes: PacketSizes = DEFAULT_SIZES
+    """Limits for the packets of streams that begin from now on."""
 
 
 class PathObserver:
@@ -425,7 +429,12 @@ class Path:
 
     def _begin_stream(self, tracks: Sequence[Track], *, publishes_packets: bool) -> Stream:
         self.stream = stream = Stream(
-            tracks, publishes_packets=publishes_packets, loop=self._loop, log=self.log, now=self._loop.time()
+            tracks,
+            publishes_packets=publishes_packets,
+            loop=self._loop,
+            log=self.log,
+            now=self._loop.time(),
+            packet_sizes=self.entry.packet_sizes,
         )
         self.ready_since = time.time()
         if self.on_demand is not None:

@@ -24,8 +24,10 @@ from polycast.media.codec import Codec, Kind
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime, rescale_nearest, wall_time_to_ntp
 from polycast.media.track import Track
+from polycast.rtp.header import PacketSizes
 from polycast.rtp.payload.base import MAXIMUM_FRAMES_SIZE, MINIMUM_FRAME_LIMIT
 from polycast.rtp.payload.registry import rtp_format_for
+from polycast.rtp.repacketize import DEFAULT_SIZES
 from polycast.rtp.rtcp import SenderReport
 
 # A batch that ends within a frame waits at most this long for the rest, up to this size.
@@ -141,15 +143,19 @@ class Stream:
         loop: asyncio.AbstractEventLoop,
         log: Log,
         now: float,
+        packet_sizes: PacketSizes = DEFAULT_SIZES,
     ) -> None:
         """``publishes_packets``: whether the publisher supplies RTP packets (True) or frames."""
+        self.packet_sizes = packet_sizes
+        """Limits for its packets."""
         tracks = tuple(map(_with_rtp_format, tracks))
         self._warnings = StreamWarnings(log)
         self.clock = StreamClock([track.clock_rate for track in tracks], publishes_packets=publishes_packets)
         self.key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), 0)
         """The track at whose key frames a reader can start: the first video track."""
         self.tracks = tuple(
-            LiveTrack(track, self.clock, self._warnings, is_key_track=track.index == self.key_track) for track in tracks
+            LiveTrack(track, self.clock, self._warnings, packet_sizes, is_key_track=track.index == self.key_track)
+            for track in tracks
         )
         self.packet_readers: tuple[PacketReader, ...] = ()
         """The readers of packets."""
@@ -412,7 +418,7 @@ class Stream:
     def fit_datagrams(self) -> None:
         """There are readers over UDP; see `LiveTrack.fit_datagrams`."""
         for track in self.tracks:
-            track.fit_datagrams()
+            track.fit_datagrams(self.packet_sizes.target)
 
     def is_beginning(self, track_indexes: Iterable[int], now: float, patience: float) -> bool:
         """Whether a reader should wait until all tracks have started: at most ``patience`` seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.packet import RtpPacket
@@ -16,6 +17,27 @@ TARGET_PACKET_SIZE = 1440
 take up to 32 bytes of an Ethernet frame, and some proxies reserve space for their own headers."""
 MAXIMUM_PAYLOAD_SIZE = TARGET_PACKET_SIZE - HEADER_SIZE
 """Bytes of payload in such a packet."""
+
+ENCRYPTION_SIZE = 10
+"""Bytes by which SRTP makes a packet longer (RFC 3711 section 4.2.1)."""
+
+
+class PacketSizes(NamedTuple):
+    """Limits for the packets of a stream, in bytes, with their RTP headers."""
+
+    maximum: int = MAXIMUM_PACKET_SIZE
+    """Larger ones are split, if their format allows that; otherwise those of publishers over TCP are refused."""
+    target: int = TARGET_PACKET_SIZE
+    """Maximum size of generated packets, and of the parts of those that are split."""
+
+
+def packet_sizes_for(datagram_size: int) -> PacketSizes:
+    """Return the limits for UDP datagrams of at most ``datagram_size`` bytes."""
+    protected = datagram_size - ENCRYPTION_SIZE
+    # Up to the default target, the sender knows that larger datagrams do not arrive; encrypted ones must not be larger.
+    maximum = datagram_size if protected >= TARGET_PACKET_SIZE else protected
+    return PacketSizes(maximum, min(TARGET_PACKET_SIZE, protected))
+
 
 EMPTY_PACKET = b"\x80" + bytes(HEADER_SIZE - 1)
 """A header without payload, sent to open the NATs in between, as rtsp-simple-server does."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
 from polycast.rtp.header import (
     HEADER_SIZE,
-    MAXIMUM_PACKET_SIZE,
-    MAXIMUM_PAYLOAD_SIZE,
-    TARGET_PACKET_SIZE,
+    PacketSizes,
     build_packet,
     payload_type_of,
     rewrite,
@@ -20,18 +19,21 @@ from polycast.rtp.header import (
 from polycast.rtp.payload.registry import payload_of
 from polycast.rtp.refragment import Piece
 
+DEFAULT_SIZES: Final = PacketSizes()
+
 
 class Repacketizer:
-    """Splits the packets of one track into packets of at most ``limit`` bytes, and renumbers all packets.
+    """Splits the packets of one track into packets of the target size, and renumbers all packets.
 
     Fragments are resized, so that the rest of one is put before the next; other packets are split separately, without
     waiting for the rest of the frame. Those that cannot be split pass if they fit a datagram. SSRC, payload type and
     timestamp stay, the marker moves to the last part.
     """
 
-    def __init__(self, track: Track, limit: int = TARGET_PACKET_SIZE, *, refuses: bool = True) -> None:
+    def __init__(self, track: Track, sizes: PacketSizes = DEFAULT_SIZES, *, refuses: bool = True) -> None:
         """``refuses``: raise an error for packets that are too large for any datagram and cannot be split."""
-        self._limit = limit
+        self._limit = limit = sizes.target
+        self._maximum = sizes.maximum
         self._refuses = refuses
         self._codec = track.codec
         self._payload = payload_of(track)
@@ -69,11 +71,12 @@ class Repacketizer:
         if packet.end - packet.payload <= self._limit - HEADER_SIZE:
             # Only the CSRC list or header extension makes it too large; they are omitted.
             return ((packet.payload_bytes(), 0),)
-        parts = self._payload.split(self._codec, packet)
-        if parts and max(len(part) for part, _ in parts) <= MAXIMUM_PAYLOAD_SIZE:
+        room = self._limit - HEADER_SIZE
+        parts = self._payload.split(self._codec, packet, room)
+        if parts and max(len(part) for part, _ in parts) <= room:
             return parts
-        if size > MAXIMUM_PACKET_SIZE and self._refuses:
-            raise _too_large(packet)
+        if size > self._maximum and self._refuses:
+            raise RemoteProtocolError(f"payload size ({size}) greater than maximum allowed ({self._maximum})")
         return ((None, 0),)
 
     def _add(
@@ -96,8 +99,3 @@ class Repacketizer:
         )
         smaller.key = bool(self._peek(smaller.data, HEADER_SIZE, smaller.end) & 1)
         made.append(smaller)
-
-
-def _too_large(packet: RtpPacket) -> RemoteProtocolError:
-    size = packet.end - packet.start
-    return RemoteProtocolError(f"payload size ({size}) greater than maximum allowed ({MAXIMUM_PACKET_SIZE})")

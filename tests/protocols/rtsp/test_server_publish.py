@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
+from tests.protocols.rtmp.support import VIDEO as VIDEO_TRACK
+from tests.protocols.rtmp.support import running as rtmp_running
 from tests.protocols.rtsp.support import (
     AUDIO,
     G711,
@@ -434,6 +436,31 @@ async def test_oversized_packets_are_split(it: Fixture) -> None:
     assert b"".join(packet[14:] for packet in packets[:3]) == unit[1:]
     assert [int.from_bytes(packet[2:4], "big") for packet in packets] == [100, 101, 102, 103]
     assert {packet[8:12] for packet in packets} == {rtp(0, b"")[8:12]}
+
+
+@pytest.mark.parametrize("size", [600, 1200])
+async def test_packets_fit_the_configured_datagrams(size: int) -> None:
+    async with running(udpMaxPayloadSize=size) as it:
+        publisher = await it.publisher("cam")
+        reader = await it.reader("cam")
+        unit = b"\x65" + bytes(index & 0xFF for index in range(1300))
+        publisher.send_frame(0, rtp(100, unit, timestamp=9000))
+        publisher.send_frame(0, rtp(101, slice_unit(), timestamp=12000))
+        packets: list[bytes] = []
+        while not packets or packets[-1][12] & 0x1F == 28:
+            packets += await reader.packets(1)
+        assert max(map(len, packets)) <= size
+        assert b"".join(packet[14:] for packet in packets[:-1]) == unit[1:]
+
+
+async def test_generated_packets_fit_the_configured_datagrams() -> None:
+    async with rtmp_running(udpMaxPayloadSize=600) as it:
+        publisher = await it.publisher("cam", [VIDEO_TRACK])
+        reader = await it.rtsp()
+        await reader.play(it.rtsp_url("cam"))
+        publisher.send_video([1, 2], keys=[1], size=3000)
+        packets = await reader.packets(10)
+        assert 500 < max(map(len, packets)) <= 600
 
 
 async def test_oversized_packets_that_cannot_be_split_are_dropped(it: Fixture) -> None:

@@ -36,6 +36,7 @@ MEDIAMTX: Final = Dialect(
     defaults={
         "logFile": "mediamtx.log",
         "sysLogPrefix": "mediamtx",
+        "udpMaxPayloadSize": 1452,
         "authInternalUsers": DEFAULT_USERS,
         "apiAddress": ":9997",
         "apiAllowOrigins": ["*"],

@@ -16,7 +16,6 @@ def _detail(default: object) -> Unsupported:
 
 UNSUPPORTED: Final = {
     "dumpPackets": Unsupported("no", "nothing is written"),
-    "udpMaxPayloadSize": Unsupported("1452"),
     "hlsDirectory": Unsupported("", "segments are kept in memory"),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
     "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from polycast.media.codec import G711
 from polycast.media.packet import RtpPacket
 from polycast.media.track import RtpFormat, Track
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.pcm import SampleDepacketizer, SamplePacketizer
 from polycast.rtp.payload.rtp_payload import Numbering, Part, RtpPayload, SdpEncoding, SdpMedia, split_blocks
 
@@ -38,8 +37,8 @@ class G711Payload(RtpPayload[G711]):
     def packetizer(self, codec: G711, numbering: Numbering) -> SamplePacketizer:
         return SamplePacketizer(*numbering, block_size=codec.channels)
 
-    def split(self, codec: G711, packet: RtpPacket) -> Sequence[Part]:
-        return split_blocks(packet, MAXIMUM_PAYLOAD_SIZE, codec.channels, ticks=1)
+    def split(self, codec: G711, packet: RtpPacket, room: int) -> Sequence[Part]:
+        return split_blocks(packet, room, codec.channels, ticks=1)
 
 
 PAYLOAD = G711Payload()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from polycast.media.codec import G722
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import WholeFramePacketizer
 from polycast.rtp.payload.pcm import SampleDepacketizer
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia, split_blocks
@@ -27,8 +26,8 @@ class G722Payload(RtpPayload[G722]):
     def depacketizer(self, codec: G722, track: Track) -> SampleDepacketizer:
         return SampleDepacketizer(codec.channels)
 
-    def split(self, codec: G722, packet: RtpPacket) -> Sequence[Part]:
-        return split_blocks(packet, MAXIMUM_PAYLOAD_SIZE, codec.channels, ticks=1)
+    def split(self, codec: G722, packet: RtpPacket, room: int) -> Sequence[Part]:
+        return split_blocks(packet, room, codec.channels, ticks=1)
 
 
 PAYLOAD = G722Payload()

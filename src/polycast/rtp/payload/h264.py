@@ -11,7 +11,6 @@ from polycast.media.codec import H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, encode_base64_list
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, packetize_units
@@ -273,15 +272,15 @@ class H264Payload(RtpPayload[H264]):
     def depacketizer(self, codec: H264, track: Track) -> H264Depacketizer:
         return H264Depacketizer(codec, track.clock_rate)
 
-    def split(self, codec: H264, packet: RtpPacket) -> Sequence[Part]:
+    def split(self, codec: H264, packet: RtpPacket, room: int) -> Sequence[Part]:
         data, payload, end = packet.data, packet.payload, packet.end
         if data[payload] & 0x1F == FU_A:
             header = data[payload + 1]
             unit = bytes((data[payload] & 0xE0 | header & 0x1F,)) + data[payload + 2 : end]
             begin, finish = header & _START_BIT != 0, header & _END_BIT != 0
-            parts = fragments(unit, MAXIMUM_PAYLOAD_SIZE, begin=begin, finish=finish)
+            parts = fragments(unit, room, begin=begin, finish=finish)
         else:
-            parts = payloads_of(units_of(data, payload, end), MAXIMUM_PAYLOAD_SIZE)
+            parts = payloads_of(units_of(data, payload, end), room)
         return [(part, 0) for part in parts]
 
     def refragmenter(self, codec: H264, room: int) -> Refragmenter:

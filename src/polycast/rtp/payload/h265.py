@@ -11,7 +11,6 @@ from polycast.media.codec import H265
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, decode_integer, encode_base64_list
 from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, packetize_units
@@ -267,7 +266,7 @@ class H265Payload(RtpPayload[H265]):
     def depacketizer(self, codec: H265, track: Track) -> H265Depacketizer:
         return H265Depacketizer(codec, track.clock_rate)
 
-    def split(self, codec: H265, packet: RtpPacket) -> Sequence[Part]:
+    def split(self, codec: H265, packet: RtpPacket, room: int) -> Sequence[Part]:
         if codec.maximum_don_difference:
             return ()  # The parts would need decoding order numbers of their own.
         data, payload, end = packet.data, packet.payload, packet.end
@@ -275,9 +274,9 @@ class H265Payload(RtpPayload[H265]):
             header = data[payload + 2]
             unit = bytes((data[payload] & 0x81 | (header & 0x3F) << 1, data[payload + 1])) + data[payload + 3 : end]
             begin, finish = header & _START_BIT != 0, header & _END_BIT != 0
-            parts = fragments(unit, MAXIMUM_PAYLOAD_SIZE, begin=begin, finish=finish)
+            parts = fragments(unit, room, begin=begin, finish=finish)
         else:
-            parts = payloads_of(units_of(codec, data, payload, end), MAXIMUM_PAYLOAD_SIZE)
+            parts = payloads_of(units_of(codec, data, payload, end), room)
         return [(part, 0) for part in parts]
 
     def refragmenter(self, codec: H265, room: int) -> Refragmenter | None:

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from polycast.media.codec import LPCM
 from polycast.media.packet import RtpPacket
 from polycast.media.track import RtpFormat, Track
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.pcm import SampleDepacketizer, SamplePacketizer
 from polycast.rtp.payload.rtp_payload import Numbering, Part, RtpPayload, SdpEncoding, SdpMedia, split_blocks
 
@@ -44,8 +43,8 @@ class LPCMPayload(RtpPayload[LPCM]):
     def packetizer(self, codec: LPCM, numbering: Numbering) -> SamplePacketizer:
         return SamplePacketizer(*numbering, block_size=_block_size(codec))
 
-    def split(self, codec: LPCM, packet: RtpPacket) -> Sequence[Part]:
-        return split_blocks(packet, MAXIMUM_PAYLOAD_SIZE, _block_size(codec), ticks=1)
+    def split(self, codec: LPCM, packet: RtpPacket, room: int) -> Sequence[Part]:
+        return split_blocks(packet, room, _block_size(codec), ticks=1)
 
 
 PAYLOAD = LPCMPayload()

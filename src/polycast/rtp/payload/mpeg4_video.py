@@ -8,7 +8,6 @@ from polycast.codecs import mpeg4_video
 from polycast.media.codec import MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, decode_integer
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
@@ -88,8 +87,8 @@ class MPEG4VideoPayload(RtpPayload[MPEG4Video]):
     def parameters_from_packet(self, codec: MPEG4Video, data: bytes, payload: int, end: int) -> MPEG4Video:
         return mpeg4_video.updated(codec, data[payload:end])
 
-    def split(self, codec: MPEG4Video, packet: RtpPacket) -> Sequence[Part]:
-        return [(part, 0) for part in split_evenly(packet.payload_bytes(), MAXIMUM_PAYLOAD_SIZE)]
+    def split(self, codec: MPEG4Video, packet: RtpPacket, room: int) -> Sequence[Part]:
+        return [(part, 0) for part in split_evenly(packet.payload_bytes(), room)]
 
 
 PAYLOAD = MPEG4VideoPayload()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from polycast.media.codec import MPEGTS
 from polycast.media.packet import RtpPacket
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, split_blocks
 
 _TRANSPORT_PACKET_SIZE = 188
@@ -19,8 +18,8 @@ class MPEGTSPayload(RtpPayload[MPEGTS]):
     encodings = ("MP2T",)
     static_type = 33
 
-    def split(self, codec: MPEGTS, packet: RtpPacket) -> Sequence[Part]:
-        return split_blocks(packet, MAXIMUM_PAYLOAD_SIZE, _TRANSPORT_PACKET_SIZE, ticks=0)
+    def split(self, codec: MPEGTS, packet: RtpPacket, room: int) -> Sequence[Part]:
+        return split_blocks(packet, room, _TRANSPORT_PACKET_SIZE, ticks=0)
 
 
 PAYLOAD = MPEGTSPayload()

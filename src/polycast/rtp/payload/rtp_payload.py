@@ -146,8 +146,9 @@ class RtpPayload(Generic[AnyCodec]):
 
     # Oversized packets
 
-    def split(self, codec: AnyCodec, packet: RtpPacket) -> Sequence[Part]:
-        """Return the payloads that replace an oversized one; none if the format does not allow splitting."""
+    def split(self, codec: AnyCodec, packet: RtpPacket, room: int) -> Sequence[Part]:
+        """Return the payloads of at most ``room`` bytes that replace an oversized one; none if the format does not
+        allow splitting."""
         return ()
 
     def refragmenter(self, codec: AnyCodec, room: int) -> Refragmenter | None:

@@ -9,7 +9,6 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP8
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import (
     KEY,
     BasePacketizer,
@@ -104,12 +103,12 @@ class VP8Payload(RtpPayload[VP8]):
     def peek_for(self, codec: VP8) -> Peek:
         return peek
 
-    def split(self, codec: VP8, packet: RtpPacket) -> Sequence[Part]:
+    def split(self, codec: VP8, packet: RtpPacket, room: int) -> Sequence[Part]:
         data, payload, end = packet.data, packet.payload, packet.end
         size = descriptor_size(data, payload, end)
         first = data[payload : payload + size]
         following = bytes((first[0] & ~_START_OF_PARTITION,)) + first[1:]
-        chunks = split_evenly(data[payload + size : end], MAXIMUM_PAYLOAD_SIZE - size)
+        chunks = split_evenly(data[payload + size : end], room - size)
         return [((following if index else first) + chunk, 0) for index, chunk in enumerate(chunks)]
 
 

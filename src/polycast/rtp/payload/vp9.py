@@ -9,7 +9,6 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP9
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
@@ -164,11 +163,11 @@ class VP9Payload(RtpPayload[VP9]):
         frame = data[payload + descriptor_size(data, payload, end) : end]
         return vp9.updated(codec, frame) if vp9.is_key(frame) else codec
 
-    def split(self, codec: VP9, packet: RtpPacket) -> Sequence[Part]:
+    def split(self, codec: VP9, packet: RtpPacket, room: int) -> Sequence[Part]:
         data, payload, end = packet.data, packet.payload, packet.end
         size = descriptor_size(data, payload, end)
         descriptor = data[payload : payload + size]
-        chunks = list(split_evenly(data[payload + size : end], MAXIMUM_PAYLOAD_SIZE - size))
+        chunks = list(split_evenly(data[payload + size : end], room - size))
         parts: list[Part] = []
         for index, chunk in enumerate(chunks):
             first = descriptor[0]
