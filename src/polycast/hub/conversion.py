@@ -14,6 +14,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import WallTime, timestamp_difference, wall_time_to_ntp
 from polycast.media.track import Track
+from polycast.rtp.header import HEADER_SIZE, PacketSizes
 from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.reports import SenderReportSource
@@ -92,23 +93,23 @@ class PacketMaker:
     __slots__ = (
         "_clock",
         "_floor",
-        "_maximum_payload",
         "_next_report_time",
         "_origin",
         "_packetizer",
         "_position",
         "_reports",
         "is_possible",
+        "sizes",
     )
 
     def __init__(
-        self, position: RtpPosition, reports: SenderReportSource, clock: WallClock, maximum_payload: int
+        self, position: RtpPosition, reports: SenderReportSource, clock: WallClock, sizes: PacketSizes
     ) -> None:
-        """``maximum_payload``: bytes of a packet's payload."""
         self._position = position
         self._reports = reports
         self._clock = clock
-        self._maximum_payload = maximum_payload
+        self.sizes = sizes
+        """Limits for the packets."""
         self._packetizer: Packetizer | None = None
         self._origin = 0
         """RTP timestamp of the frames' time 0."""
@@ -169,7 +170,7 @@ class PacketMaker:
             ssrc=position.ssrc,
             initial_sequence=sequence,
             initial_timestamp=origin & 0xFFFFFFFF,
-            maximum_payload=self._maximum_payload,
+            maximum_payload=self.sizes.target - HEADER_SIZE,
         )
         if packetizer is None:
             self.is_possible = False

@@ -76,7 +76,7 @@ class LiveTrack:
         self.position = RtpPosition()
         self.reports = clock.reports[track.index]
         """The sender reports for readers over RTP."""
-        self._packet_maker = PacketMaker(self.position, self.reports, clock.wall_time_of, sizes.target - HEADER_SIZE)
+        self._packet_maker = PacketMaker(self.position, self.reports, clock.wall_time_of, sizes)
         self.counters = TrackCounters()
         self.frame_open = False
         """Whether the packets so far end in the middle of a frame."""
@@ -117,6 +117,11 @@ class LiveTrack:
     def maximum_packet_size(self) -> int:
         """Maximum size of a packet that is forwarded unchanged; larger ones must be repacketized before."""
         return self._scanner.maximum_size
+
+    @property
+    def packet_sizes(self) -> PacketSizes:
+        """Limits for its packets."""
+        return self._packet_maker.sizes
 
     @property
     def payload_type(self) -> int:
@@ -304,9 +309,9 @@ class LiveTrack:
                 return
             self.set_codec(codec)
 
-    def fit_datagrams(self, size: int) -> None:
-        """There are readers over UDP: from now on packets must have at most ``size`` bytes, to fit into datagrams."""
-        self._scanner.maximum_size = min(self._scanner.maximum_size, size)
+    def fit_datagrams(self) -> None:
+        """There are readers over UDP: from now on packets must fit into datagrams."""
+        self._scanner.maximum_size = min(self._scanner.maximum_size, self.packet_sizes.target)
 
     def resume(self, track: Track, *, publishes_packets: bool, keeps_numbers: bool) -> None:
         """Continue with the track of a successor, which `successor.is_compatible` has accepted.

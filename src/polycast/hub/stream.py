@@ -145,9 +145,10 @@ class Stream:
         now: float,
         packet_sizes: PacketSizes = DEFAULT_SIZES,
     ) -> None:
-        """``publishes_packets``: whether the publisher supplies RTP packets (True) or frames."""
-        self.packet_sizes = packet_sizes
-        """Limits for its packets."""
+        """``publishes_packets``: whether the publisher supplies RTP packets (True) or frames.
+
+        ``packet_sizes``: limits for its packets.
+        """
         tracks = tuple(map(_with_rtp_format, tracks))
         self._warnings = StreamWarnings(log)
         self.clock = StreamClock([track.clock_rate for track in tracks], publishes_packets=publishes_packets)
@@ -418,7 +419,7 @@ class Stream:
     def fit_datagrams(self) -> None:
         """There are readers over UDP; see `LiveTrack.fit_datagrams`."""
         for track in self.tracks:
-            track.fit_datagrams(self.packet_sizes.target)
+            track.fit_datagrams()
 
     def is_beginning(self, track_indexes: Iterable[int], now: float, patience: float) -> bool:
         """Whether a reader should wait until all tracks have started: at most ``patience`` seconds.

@@ -277,7 +277,7 @@ class TrackReceiver:
         if self._repacketizer is None:
             if len(packet) <= self._track.maximum_packet_size:
                 return (packet,)
-            sizes = self._media.stream.packet_sizes
+            sizes = self._track.packet_sizes
             self._repacketizer = Repacketizer(self._track.track, sizes, refuses=self._reception is None)
             self._is_plain = False
         return self._repacketizer.push(packet)
