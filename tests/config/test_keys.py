@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from tests.config.key_table import FORMER, FORMER_OF_PATH, ROWS, SERVERS, Row, file_of
 
 from polycast.config import load_bytes, path_to_jsonable, to_jsonable
+from polycast.config.annotations import kind_of
 from polycast.config.dialects.base import Unsupported
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.dialects.views import view_of
 from polycast.config.fields import Field
 from polycast.config.load import LoadedConfiguration
+from polycast.config.struct_lists import StructListKind
 from polycast.config.unsupported import plain
 from polycast.errors import ConfigurationError
 
@@ -74,6 +78,57 @@ def test_valid_values(row: Row) -> None:
         assert written == (sorted(value.show) if row.type == "set" else value.show)
         again = loaded(row.file(written))
         assert again.configuration == found.configuration, "what the API shows can be sent back"
+
+
+@pytest.mark.parametrize("row", [row for row in SUPPORTED if row.of_path], ids=name_of)
+def test_values_in_the_defaults_of_paths(row: Row) -> None:
+    for value in row.accepts:
+        stream = StringIO()
+        YAML(typ="safe", pure=True).dump(
+            {"pathDefaults": {**row.needs, row.key: value.write}, "paths": {"a": {}}}, stream
+        )
+        assert shown(loaded(stream.getvalue()), row.key, of_path=True) == value.show
+
+
+def as_variable(value: Any) -> str | None:
+    """Return a value as it is written in a variable; None for lists of maps, which have variables of their own."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) if all(not isinstance(item, dict | list) for item in value) else None
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize("row", SUPPORTED, ids=name_of)
+def test_values_in_variables(row: Row) -> None:
+    prefix = "MTX_PATHS_A_" if row.of_path else "MTX_"
+    needs = file_of(row.needs, of_path=row.of_path)
+    for value in row.accepts:
+        written = as_variable(value.write)
+        if written is not None:
+            found = load_bytes(needs.encode(), {f"{prefix}{row.key.upper()}": written}, "mediamtx.yml", MEDIAMTX)
+            assert shown(found, row.key, of_path=row.of_path) == (
+                sorted(value.show) if row.type == "set" else value.show
+            )
+
+
+def keys_in(value: Any) -> set[str]:
+    """Return the keys of all maps in a value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_in, value.values()))
+    return set().union(*map(keys_in, value)) if isinstance(value, list) else set()
+
+
+def keys_of(kind: StructListKind[Any]) -> set[str]:
+    """Return the keys of a list of maps, and of the lists in them."""
+    inside = (kind_of(info) for info in kind.keys.values())
+    return set(kind.keys).union(*(keys_of(each) for each in inside if isinstance(each, StructListKind)))
+
+
+@pytest.mark.parametrize("row", [row for row in SUPPORTED if row.type == "list of maps"], ids=name_of)
+def test_every_key_of_a_list_of_maps_is_tried(row: Row) -> None:
+    field = field_of(row)
+    assert field is not None
+    assert isinstance(field.kind, StructListKind)
+    assert keys_of(field.kind) == keys_in([value.show for value in row.accepts])
 
 
 @pytest.mark.parametrize("row", SUPPORTED, ids=name_of)

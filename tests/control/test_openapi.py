@@ -92,6 +92,19 @@ def test_links_of_the_page_lead_somewhere() -> None:
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(anchors)
 
 
+async def test_the_page_is_served_with_all_that_it_needs() -> None:
+    async with running() as server:
+        page = await server.api.get("/docs")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "GET</b> <code>/v3/rtspsessions/list</code>" in page.text
+        assert "<script" not in page.text
+        for address in re.findall(r'<link rel="stylesheet" href="([^"]+)"', page.text):
+            assert (await server.api.get(f"/{address}")).headers["content-type"] == "text/css; charset=utf-8"
+        for address in re.findall(r'<a href="([^#"]+)"', page.text):
+            assert (await server.api.get(f"/{address}")).status_code == 200, address
+
+
 def test_the_page_shows_text_as_text() -> None:
     changed = copy.deepcopy(DOCUMENTS["v1"])
     changed["paths"]["/v1/config/get"]["get"]["description"] = "<script>alert(1)</script>"

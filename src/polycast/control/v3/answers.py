@@ -84,14 +84,19 @@ async def page_of(
     start = _number(request, "page", 0) * size
     if filters:
         found = [item async for item in _described(items, describe) if all(each.holds(item) for each in filters)]
-        count, page = len(found), found[start : start + size]
+        count, page = len(found), [item async for item in _described(found[start : start + size], _encoded)]
     else:
-        count, page = len(items), [item async for item in _described(items[start : start + size], describe)]
+        count, chosen = len(items), items[start : start + size]
+        page = [item async for item in _described(chosen, lambda item: _encoded(describe(item)))]
     return json_answer({"itemCount": count, "pageCount": -(-count // size), "items": page})
 
 
+def _encoded(item: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(item))
+
+
 async def _described(items: Sequence[Item], describe: Callable[[Item], Any]) -> AsyncIterator[Any]:
-    """Yield descriptions. There may be thousands."""
+    """Yield what ``describe`` makes of items. There may be thousands: in between, others get their turn."""
     loop = asyncio.get_running_loop()
     end = loop.time() + SLICE_SECONDS
     for item in items:
