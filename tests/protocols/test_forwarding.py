@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
+import time
 from typing import Any
 
 import httpx2
@@ -21,6 +22,7 @@ from polycast.config import from_mapping, load_bytes
 from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.config.forward import without_credentials
 from polycast.errors import ConfigurationError
+from polycast.wire.rtsp.message import Request
 
 
 def to(*addresses: str, **more: Any) -> dict[str, Any]:
@@ -139,6 +141,27 @@ async def test_the_same_failure_is_logged_once() -> None:
             await server.until(lambda: attempts >= 3)
             assert len([line for line in server.log.lines if line.startswith("ERROR")]) == 1
             assert len([line for line in server.log.lines if "forwarding to " in line]) == 1
+
+
+async def test_a_server_that_ends_connections_at_once_is_not_asked_all_the_time() -> None:
+    def end(target: Camera, request: Request) -> None:
+        asyncio.get_running_loop().call_soon(target.clients[-1].transport.close)
+
+    async with camera() as target, running(paths={"cam": to(target.url())}) as server:
+        target.script["RECORD"] = end
+        await server.publisher("cam")
+        (forward,) = server.app.forwarding._forwards[server.app.hub.paths["cam"]]
+        pauses = []
+        for count in range(1, 4):
+            await target.asked("RECORD", count)
+            await server.until(lambda: forward.state == "error")
+            failure = forward._push.failure
+            assert failure is not None
+            assert failure.next_attempt is not None
+            pauses.append(failure.next_attempt - time.time())
+        assert pauses[2] > pauses[0] * 1.5
+        assert len([line for line in server.log.lines if "ERROR" in line and "RTSP dest" in line]) == 1
+        assert not server.log.find("forwarding again")
 
 
 async def test_what_the_address_contains() -> None:

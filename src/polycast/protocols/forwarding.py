@@ -25,6 +25,9 @@ from polycast.protocols.sources import with_groups
 RETRY_PAUSES: Final = RetryPauses(first=0.5, longest=4.0)
 """With its jitter, the longest one is that of MediaMTX, 5 s."""
 
+TRIAL_SECONDS: Final = 5.0
+"""A server that closes connections sooner is not asked again at once."""
+
 HIDDEN: Final = "<redacted>"
 """What the API shows in place of a token."""
 
@@ -51,6 +54,7 @@ class Forward:
             on_connected=self._on_connected,
             on_failed=self._on_failed,
             pauses=RETRY_PAUSES,
+            trial=TRIAL_SECONDS,
         )
         self._told = ""
         """The failure that was logged last."""

@@ -56,8 +56,12 @@ class Push:
         on_connected: Callable[[], None],
         on_failed: Callable[[Ended], bool],
         pauses: RetryPauses = RETRY_PAUSES,
+        trial: float = 0.0,
     ) -> None:
-        """``on_failed`` is called after each attempt; it returns whether to try again."""
+        """``on_connected`` is called when a connection has lasted for ``trial`` seconds; one that ends before does not
+        count as a success. ``on_failed`` is called after each attempt; it returns whether to try again.
+        """
+        self._trial = trial
         self._path = path
         self._make_pusher = make_pusher
         self._on_connected = on_connected
@@ -112,18 +116,28 @@ class Push:
         stream = self._path.stream
         if stream is None:
             raise StopRetrying
+        timer: asyncio.TimerHandle | None = None
         pusher = self._pusher = self._make_pusher()
         try:
             await pusher.open(self._path, stream)
-            self._supervisor.worked()
-            self._on_connected()
+            if self._trial:
+                self._supervisor.failure = None
+                timer = asyncio.get_running_loop().call_later(self._trial, self._on_worked)
+            else:
+                self._on_worked()
             await pusher.wait()
         finally:
+            if timer is not None:
+                timer.cancel()
             try:
                 await pusher.close(self._path)
             finally:
                 self._sent_before = self.bytes_sent
                 self._pusher = None
+
+    def _on_worked(self) -> None:
+        self._supervisor.worked()
+        self._on_connected()
 
     def _on_ended(self, ended: Ended) -> Next:
         return Next.PAUSE if self._on_failed(ended) else Next.STOP

@@ -89,6 +89,18 @@ def test_publish(piece: int) -> None:
     assert events == [PeerClosedStream("FCUnpublish")]
 
 
+def test_what_is_published_begins_at_zero() -> None:
+    """A server may look for the tracks in the first seconds, which begin with the sequence headers."""
+    pair = make_pair(Mode.PUBLISH)
+    start_publishing(pair)
+    pair.client.send_tracks([VIDEO, AUDIO])
+    for number in range(3):
+        time = 90_000 * 60 + 3_600 * number
+        pair.client.send_frame(0, Frame((IDR,), time, time, key=True))
+    _, events = pair.exchange()
+    assert [frame.dts for _, frame in frames_of(events)] == [0, 3_600, 7_200]
+
+
 @pytest.mark.parametrize("piece", PIECES)
 def test_play(piece: int) -> None:
     pair = make_pair(Mode.PLAY, piece)

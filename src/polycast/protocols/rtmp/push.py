@@ -100,6 +100,7 @@ class RtmpPusher(Pusher, FrameReader):
         self._fingerprint = fingerprint
         self._connection: PushConnection | None = None
         self._outbox: Outbox | None = None
+        self._stream: Stream | None = None
         self._indexes: frozenset[int] = frozenset()
         self._key_track = -1
         self._flowing = False
@@ -130,7 +131,7 @@ class RtmpPusher(Pusher, FrameReader):
                 self._log.warning("the track %s is left out: RTMP does not carry it here", track.codec_name)
         self._indexes = frozenset(track.index for track in tracks)
         self._key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), -1)
-        self._outbox = connection.outbox
+        self._outbox, self._stream = connection.outbox, stream
         path.attach_reader(self, stream)
 
     async def wait(self) -> None:
@@ -140,6 +141,8 @@ class RtmpPusher(Pusher, FrameReader):
         while not connection.lost.done():
             if outbox.is_stuck(time.monotonic(), PATIENCE):
                 raise TimeoutError(f"the server has taken nothing for {PATIENCE:g} s")
+            if self._stream is not None:
+                outbox.set_bit_rate(self._stream.meter.bit_rate)
             await asyncio.wait((connection.lost,), timeout=CHECK_SECONDS)
         connection.lost.result()
         raise PushError("closed by the server")

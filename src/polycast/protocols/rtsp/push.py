@@ -115,6 +115,8 @@ class RtspPusher(Pusher, PacketReader):
             now = time.monotonic()
             if outbox.is_stuck(now, PATIENCE):
                 raise TimeoutError(f"the server has taken nothing for {PATIENCE:g} s")
+            if self._stream is not None:
+                outbox.set_bit_rate(self._stream.meter.bit_rate)
             if now >= next_report and self._send_reports():
                 next_report = now + REPORT_SECONDS
             await asyncio.wait((connection.lost,), timeout=CHECK_SECONDS if next_report else CHECK_SECONDS / 10)

@@ -205,7 +205,8 @@ class ClientConnection(Connection):
         selection = select_tracks(tracks, multitrack=self.capabilities.multitrack, four_ccs=four_ccs)
         if not selection.tracks:
             raise LocalProtocolError(NOTHING_TO_CARRY)
-        self._muxer = Muxer(selection.tracks, stream_id=self._stream_id)
+        # MediaMTX looks for the tracks in the first two seconds, counted from the sequence headers, which are at 0.
+        self._muxer = Muxer(selection.tracks, begins_at_zero=True, stream_id=self._stream_id)
         self._output.append(self._muxer.initial(timestamp, data_handler="@setDataFrame"))
         return selection.tracks
 

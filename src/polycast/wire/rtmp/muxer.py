@@ -155,7 +155,7 @@ class TrackWriter:
 class Muxer:
     """Serialises the messages of a stream's tracks. One muxer serves all readers of a stream."""
 
-    __slots__ = ("_origin", "_writers", "chunk_size", "stream_id")
+    __slots__ = ("_begins_at_zero", "_origin", "_writers", "chunk_size", "stream_id")
 
     def __init__(
         self,
@@ -163,13 +163,15 @@ class Muxer:
         *,
         chunk_size: int = OUTPUT_CHUNK_SIZE,
         origin: int | None = None,
+        begins_at_zero: bool = False,
         stream_id: int = STREAM_ID,
     ) -> None:
         """``tracks``: those that `supported.select_tracks` selects for the most capable reader.
 
         ``origin``: the time in milliseconds that becomes timestamp 0. By default 0, or the time of the first frame if
-        that is negative.
+        that is negative, or with ``begins_at_zero``.
         """
+        self._begins_at_zero = begins_at_zero
         self.chunk_size = chunk_size
         self.stream_id = stream_id
         self._origin = origin
@@ -239,7 +241,7 @@ class Muxer:
         milliseconds = rescale_nearest(frame.dts, self._writer(index).clock_rate, MILLISECONDS)
         origin = self._origin
         if origin is None:
-            origin = self._origin = min(milliseconds, 0)
+            origin = self._origin = milliseconds if self._begins_at_zero else min(milliseconds, 0)
         return max(milliseconds - origin, 0)
 
     def message(self, index: int, frame: Frame) -> bytes:
