@@ -193,8 +193,8 @@ def ffmpeg(folder: Path, media: Path, net: tools.Network) -> Iterator[Origin]:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, media: Path, net: tools.Network) -> Iterator[Origin]:
-    """nginx with its RTMP module: it serves RTMP, the HLS files that it makes of that, and those that FFmpeg writes."""
+def nginx_alone(folder: Path, net: tools.Network) -> Iterator[tuple[dict[str, int], tools.Program]]:
+    """nginx with its RTMP module, to which nobody publishes yet. Yields its ports and the program."""
     program = shutil.which("nginx", path=NGINX_SEARCH_PATH)
     if program is None or not NGINX_RTMP_MODULE.exists():
         tools.require("nginx with its RTMP module")
@@ -203,12 +203,19 @@ def nginx(folder: Path, media: Path, net: tools.Network) -> Iterator[Origin]:
     ports = {name: tools.free_port() for name in ("rtmp", "http", "https")}
     configuration = folder / "nginx.conf"
     configuration.write_text(NGINX.format(folder=folder, module=NGINX_RTMP_MODULE, **ports))
-    rtmp: list[str | Path] = ["-f", "flv", f"rtmp://127.0.0.1:{ports['rtmp']}/live/h264-aac"]
-    hevc = {"fmp4": HLS_FILES["fmp4"]}
-    with contextlib.ExitStack() as stack:
-        command: list[str | Path] = [program, "-e", "stderr", "-p", folder, "-c", configuration]
-        server = stack.enter_context(tools.start("nginx", command, folder, net=net))
+    command: list[str | Path] = [program, "-e", "stderr", "-p", folder, "-c", configuration]
+    with tools.start("nginx", command, folder, net=net) as server:
         server.wait_until((folder / "nginx.pid").exists, "nginx")
+        yield ports, server
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, media: Path, net: tools.Network) -> Iterator[Origin]:
+    """nginx with its RTMP module: it serves RTMP, the HLS files that it makes of that, and those that FFmpeg writes."""
+    with contextlib.ExitStack() as stack:
+        ports, server = stack.enter_context(nginx_alone(folder, net))
+        rtmp: list[str | Path] = ["-f", "flv", f"rtmp://127.0.0.1:{ports['rtmp']}/live/h264-aac"]
+        hevc = {"fmp4": HLS_FILES["fmp4"]}
         outputs = {
             "h264-aac": [rtmp, *hls_outputs(folder, "h264-aac")],
             "h265-opus": hls_outputs(folder, "h265-opus", hevc),
