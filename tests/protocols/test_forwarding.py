@@ -22,6 +22,7 @@ from polycast.config import from_mapping, load_bytes
 from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.config.forward import without_credentials
 from polycast.errors import ConfigurationError
+from polycast.protocols.registry import protocols
 from polycast.wire.rtsp.message import Request
 
 
@@ -240,7 +241,7 @@ def test_addresses_without_credentials(address: str, shown: str) -> None:
         ("", "destination is empty"),
         (
             "http://host/x",
-            "unsupported scheme 'http', supported ones are rtmp, rtmps, rtsp, rtsps, whip and whips",
+            "unsupported scheme 'http', supported ones are ",
         ),
         ("rtmp:/host", "'rtmp:/host' is not a valid URL"),
         ("rtmp://u:secret@host:x/", "'rtmp://host:x/' is not a valid URL"),
@@ -256,6 +257,14 @@ def test_errors(dest: str, error: str, number: int) -> None:
     text = str(caught.value)
     assert text.startswith(f"parameter paths, key cam: forward: invalid 'forward': entry {number}: {error}")
     assert "secret" not in text
+
+
+def test_the_error_names_all_schemes() -> None:
+    schemes = {scheme for protocol in protocols() for push in protocol.pushes for scheme in push.kind.schemes}
+    with pytest.raises(ConfigurationError) as caught:
+        from_mapping({"paths": {"cam": {"forward": [{"dest": "x://h/"}]}}}, MEDIAMTX)
+    named = str(caught.value).partition("supported ones are ")[2]
+    assert re.split(", | and ", named) == sorted(schemes)
 
 
 @pytest.mark.parametrize(
