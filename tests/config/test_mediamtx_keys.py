@@ -196,7 +196,6 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
             "a path with a regular expression (or path 'all_others') and a static source must have 'sourceOnDemand' "
             "set to true",
         ),
-        ("paths: {'~a': {source: 'rtsp://h/$MTX_QUERY', sourceOnDemand: yes}}\n", "does not support $MTX_QUERY"),
         ("paths: {a: {rtspRangeType: x}}\n", "invalid rtsp range type: 'x' (one of: clock, npt, smpte)"),
         ("paths: {a: {rtspRangeType: clock, rtspRangeStart: 10s}}\n", "rtspRangeStart: '10s' is not a time"),
         ("paths: {a: {rtspRangeType: clock, rtspRangeStart: 20261301T000000Z}}\n", "is not a time (write it in UTC"),
@@ -330,6 +329,8 @@ def test_polycast_knows_the_same_settings() -> None:
         "rtspTransports: [tcp]\nmulticastIPRange: ''\n",
         f"{HTTP_METHOD}rtspAuthMethods: [basic]\n",
         "paths: {a: {source: 'rtsp://user:@h/x'}}\n",
+        "paths: {a: {source: redirect, sourceRedirect: /b}}\n",
+        "paths: {'~^a_(.+)$': {source: 'rtsp://h/$G1?$MTX_QUERY', sourceOnDemand: yes}}\n",
         # Placeholders stand for any part of the address, also in a path without groups.
         *(
             f"paths: {{a: {{source: '{source}'}}}}\n"

@@ -261,6 +261,22 @@ async def test_run_on_un_demand(tmp_path: Path) -> None:
         assert await written(after) == ["cam x%3D1"]
 
 
+async def test_a_command_about_an_end_waits_for_the_command_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "GRACE_SECONDS", PATIENCE)
+    monkeypatch.setattr(commands, "PATIENCE_SECONDS", PATIENCE)
+    file = tmp_path / "out"
+    ending = f"trap 'sleep 0.2; echo ended >> {file}; exit 0' INT; echo up >> {file}; while :; do sleep 0.01; done"
+    hooks = {"runOnRead": shell(ending), "runOnUnread": shell(f"echo after >> {file}")}
+    async with running(paths={"cam": hooks}) as app:
+        await app.publisher("cam")
+        reader = await app.reader("cam")
+        await written(file)
+        await reader.close()
+        assert await written(file, 3) == ["up", "ended", "after"]
+
+
 async def test_run_on_demand_that_does_not_publish() -> None:
     paths = {"cam": {"runOnDemand": "sleep 60", "runOnDemandStartTimeout": "50ms"}}
     async with running(paths=paths) as app:

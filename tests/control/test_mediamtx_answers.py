@@ -99,3 +99,39 @@ async def test_queries_are_shown_as_they_are(it: Server) -> None:
     assert session["query"] == "token=abc&key=val"
     assert (await it.get(f"/v3/rtspsessions/get/{session['id']}"))["query"] == "token=abc&key=val"
     assert "abc" not in (await it.api.get("/v1/rtspsessions/list")).text
+
+
+async def test_settings_are_also_shown_under_the_former_names_by_which_they_were_set(it: Server) -> None:
+    assert {"protocols", "readBufferCount"}.isdisjoint(await it.get("/v3/config/global/get"))
+    change = {"rtmpDisable": True, "readTimeout": "7s", "protocols": ["tcp"], "readBufferCount": 4096}
+    assert (await it.api.patch("/v3/config/global/patch", json=change)).json() == {"status": "ok"}
+    shown = await it.get("/v3/config/global/get")
+    assert {key: shown[key] for key in change} == change
+    assert (shown["rtmp"], shown["rtspTransports"], shown["writeQueueSize"]) == (False, ["tcp"], 4096)
+    path = {"disablePublisherOverride": True, "runOnReady": "program"}
+    await it.api.post("/v3/config/paths/add/cam", json={"disablePublisherOverride": True})
+    await it.api.patch("/v3/config/paths/patch/cam", json={"maxReaders": 3})
+    added = await it.get("/v3/config/paths/get/cam")
+    assert (added["disablePublisherOverride"], added["overridePublisher"], added["maxReaders"]) == (True, False, 3)
+    await it.api.post("/v3/config/paths/replace/cam", json={"maxReaders": 3})
+    assert path.keys().isdisjoint(await it.get("/v3/config/paths/get/cam"))
+
+
+@pytest.mark.parametrize("name", ["all_others", "all"])
+async def test_the_entry_for_all_paths_has_the_name_of_the_file(tmp_path: Path, name: str) -> None:
+    async with running_file(tmp_path / "mediamtx.yml", HEAD.replace("all_others", name)) as server:
+        await server.publisher("live")
+        assert (await server.get("/v3/paths/get/live"))["confName"] == name
+        assert [path["name"] for path in (await server.get("/v3/config/paths/list"))["items"]] == [name]
+        await server.api.delete(f"/v3/config/paths/delete/{name}")
+        await server.api.post("/v3/config/paths/add/all", json={})
+        assert [path["name"] for path in (await server.get("/v3/config/paths/list"))["items"]] == ["all"]
+
+
+async def test_a_large_page_may_be_asked_for(it: Server) -> None:
+    assert (await it.get("/v3/config/paths/list?itemsPerPage=1000000000"))["itemCount"] == 1
+    refused = await it.api.get("/v3/config/paths/list?itemsPerPage=3000000000")
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        'strconv.ParseUint: parsing "3000000000": value out of range',
+    )

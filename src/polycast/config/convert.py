@@ -123,6 +123,7 @@ def with_settings(
     parsed = parse_fields(values, view, PATHS, name, base=base, reading=reading)
     known = {key: view.path_accepted[key].name for key in values if key in view.path_accepted}
     given = {name for key, name in known.items() if values[key] is not None}
+    given |= {key for key in known if key in view.path_deprecated}
     return msgspec.structs.replace(path, **parsed, given=OwnSettings(path.given - set(known.values()) | given))
 
 
@@ -140,7 +141,8 @@ def parse_configuration(values: Any, reading: Reading) -> Configuration:
         base, **parse_fields(given_defaults, view, PATH_DEFAULTS, base=base, reading=reading)
     )
     parsed = {str(name): parse_path(name, path, view, base, reading) for name, path in paths.items()}
-    return replace(view.defaults, **settings, path_defaults=base, paths=parsed)
+    written = OwnSettings(known.keys() & view.deprecated.keys())
+    return replace(view.defaults, **settings, written=written, path_defaults=base, paths=parsed)
 
 
 def with_new_defaults(

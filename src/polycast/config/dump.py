@@ -12,7 +12,8 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.dialects.views import view_of
 from polycast.config.fields import replace
-from polycast.config.names import ALL_PATHS_ALIAS, loaded_name
+from polycast.config.names import ALL_PATHS, ALL_PATHS_ALIAS, loaded_name
+from polycast.config.path_schema import OwnSettings
 from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.validate import validate
 from polycast.errors import ConfigurationError
@@ -54,14 +55,15 @@ def update(configuration: Configuration, partial: Mapping[str, Any], dialect: Di
     changes = {key: value for key, value in _map(partial).items() if key != "paths"}
     defaults = view_of(dialect_of(configuration.dialect)).defaults
     settings = convert.parse_fields(changes, view_of(dialect), base=defaults)
-    return _validated(replace(configuration, **settings), dialect)
+    written = OwnSettings(configuration.written | (changes.keys() & view_of(dialect).deprecated.keys()))
+    return _validated(replace(configuration, **settings, written=written), dialect)
 
 
 def add_path(
     configuration: Configuration, name: str, partial: Mapping[str, Any], dialect: Dialect = LEGACY
 ) -> Configuration:
     """Add the path ``name`` after all others. Raises ConfigurationError, also if it exists."""
-    name = _loaded_name(configuration, name)
+    configuration, name = _with_name(configuration, name)
     if name in configuration.paths:
         raise ConfigurationError(f"path '{name}' already exists")
     path = convert.parse_path(name, _map(partial), view_of(dialect), configuration.path_defaults)
@@ -81,7 +83,7 @@ def replace_path(
     configuration: Configuration, name: str, partial: Mapping[str, Any], dialect: Dialect = LEGACY
 ) -> Configuration:
     """Give the path ``name`` exactly the keys of ``partial``, in its place; or add it. Raises ConfigurationError."""
-    name = _loaded_name(configuration, name)
+    configuration, name = _with_name(configuration, name)
     path = convert.parse_path(name, _map(partial), view_of(dialect), configuration.path_defaults)
     return with_paths(configuration, {**configuration.paths, name: path}, dialect)
 
@@ -141,6 +143,15 @@ def _existing(configuration: Configuration, name: str) -> tuple[str, PathConfigu
 def loaded_name_in(dialect: Dialect, name: str) -> str:
     """Return the canonical name of a path that a change names; ``dialect`` is that of the configuration."""
     return loaded_name(name, (ALL_PATHS_ALIAS, *dialect.names_of_all))
+
+
+def _with_name(configuration: Configuration, name: str) -> tuple[Configuration, str]:
+    """Return the canonical name of a path, and the configuration, which has its name if it stands for every name."""
+    loaded = _loaded_name(configuration, name)
+    if loaded == ALL_PATHS and loaded not in configuration.paths:
+        others = configuration.written - {*dialect_of(configuration.dialect).names_of_all}
+        configuration = msgspec.structs.replace(configuration, written=OwnSettings({*others, name}))
+    return configuration, loaded
 
 
 def _loaded_name(configuration: Configuration, name: str) -> str:

@@ -16,7 +16,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.section import Section
 
-_NO_SETTINGS: Final = frozenset({"paths", "sections", "dialect", "pathDefaults", "given"})
+_NO_SETTINGS: Final = frozenset({"paths", "sections", "dialect", "written", "pathDefaults", "given"})
 """Fields of ``Configuration`` and ``PathConfiguration`` that are read in their own ways."""
 
 

@@ -154,8 +154,8 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
         URL,
         Meta(
             description=(
-                "RTSP URL that readers are sent to when source is 'redirect'. For readers using other protocols, "
-                "the server pulls the stream itself."
+                "RTSP URL that readers are sent to when source is 'redirect', or, beginning with a slash, another path "
+                "of this server. For readers using other protocols, the server pulls the stream itself."
             )
         ),
     ] = ""

@@ -21,7 +21,7 @@ from polycast.config.authentication import (
 )
 from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, URL
 from polycast.config.marks import LIVE, NEW, OWN_RULE, ZERO_IS_A_VALUE, Heading, restarts
-from polycast.config.path_schema import PathConfiguration
+from polycast.config.path_schema import OwnSettings, PathConfiguration
 from polycast.config.section import Section
 from polycast.config.spelling import yaml_key
 from polycast.config.values import Duration, LogDestination, LogLevel, Size
@@ -527,6 +527,10 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     dialect: str = "rtsp-simple-server"
     """The dialect of the file, `dialects.Dialect.name`: its rules apply where the dialects' rules differ."""
+
+    written: OwnSettings = OwnSettings()
+    """How the user calls things: former names of global settings, and the name of the entry of ``paths`` that stands
+    for every name."""
 
     path_defaults: PathConfiguration = PathConfiguration()
     """The settings of a path for which nothing is set."""

@@ -25,7 +25,7 @@ from polycast.config.names import (
     is_pattern,
     loaded_name,
 )
-from polycast.config.path_schema import PathConfiguration
+from polycast.config.path_schema import OwnSettings, PathConfiguration
 from polycast.config.recording import recording_errors
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
@@ -33,8 +33,6 @@ from polycast.config.services import SERVICES
 from polycast.config.sources import REDIRECT, source_kind, source_kinds
 from polycast.config.urls import split_url, with_examples
 from polycast.errors import ConfigurationError
-
-_QUERY: Final = "$MTX_QUERY"
 
 MAXIMUM_UDP_PAYLOAD: Final = 1472
 """Bytes of a UDP datagram in an Ethernet frame."""
@@ -63,6 +61,7 @@ def completed(configuration: Configuration) -> Configuration:
     return replace(
         configuration,
         **missing,
+        written=OwnSettings(configuration.written | (configuration.paths.keys() & {*dialect.names_of_all})),
         path_defaults=_filled(configuration.path_defaults, path_fields_),
         paths=_effective_paths(configuration.paths, dialect, path_fields_),
     )
@@ -200,7 +199,7 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
             "'sourceRedirect' is useless when source is not 'redirect'", ("sourceRedirect",), ("source",)
         )
     if path.fallback:
-        yield from _fallback_errors(path.fallback)
+        yield from _target_errors("fallback", path.fallback)
     yield from path.broken_rules()
     yield from _always_available_errors(name, path)
     yield from forward_errors(path.forward)
@@ -254,8 +253,6 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
                 f"a {kind.name} source; use another path",
                 ("source",),
             )
-        if _QUERY in source:
-            yield ConfigurationError(f"this version does not support {_QUERY} in a source", ("source",))
         yield from _url_errors("source", with_examples(source), kind)
         if dialect.is_strict and kind.allows_user_alone and "@" in source:
             parts = split_url(with_examples(source))
@@ -266,7 +263,7 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
                 )
     elif kind == REDIRECT:
         if path.source_redirect:
-            yield from _redirection_errors("sourceRedirect", path.source_redirect)
+            yield from _target_errors("sourceRedirect", path.source_redirect)
         else:
             yield ConfigurationError(
                 "source redirect must be filled (add sourceRedirect: rtsp://host/path)",
@@ -275,14 +272,14 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
             )
 
 
-def _fallback_errors(fallback: str) -> Iterator[ConfigurationError]:
-    if not fallback.startswith("/"):
-        yield from _redirection_errors("fallback", fallback, "; another path of this server begins with a slash")
+def _target_errors(key: str, target: str) -> Iterator[ConfigurationError]:
+    if not target.startswith("/"):
+        yield from _redirection_errors(key, target, "; another path of this server begins with a slash")
         return
     try:
-        check_path_name(fallback[1:])
+        check_path_name(target[1:])
     except ConfigurationError as error:
-        yield ConfigurationError(f"'{fallback}': {error}", ("fallback",))
+        yield ConfigurationError(f"'{target}': {error}", (key,))
 
 
 def _redirection_errors(key: str, url: str, hint: str = "") -> Iterator[ConfigurationError]:

@@ -49,6 +49,10 @@ def expand(text: str, variables: Mapping[str, str]) -> list[str]:
     return shlex.split(text, posix=os.name == "posix")
 
 
+PATIENCE_SECONDS: Final = 4.0
+"""How long a command waits for the one that has to end before it, and may ignore that."""
+
+
 class CommandPool:
     """All commands of a server."""
 
@@ -72,10 +76,15 @@ class CommandPool:
         *,
         restarts: bool,
         on_ended: Callable[[Command], None] | None = None,
+        after: Command | None = None,
     ) -> Command:
-        """Start a command that runs until `Command.stop`. ``name`` is for the log, ``variables`` is its environment."""
+        """Start a command that runs until `Command.stop`. ``name`` is for the log, ``variables`` is its environment.
+
+        ``after`` is a command that is ending: it goes first.
+        """
         command = Command(self, name, text, variables, log, restarts=restarts)
-        task = self._loop.create_task(command.run())
+        task = self._loop.create_task(command.run(after))
+        task.add_done_callback(lambda _: command.ended.set())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if on_ended is not None:
@@ -162,6 +171,7 @@ class Command:
         self._log = log
         self._restarts = restarts
         self._stopping = asyncio.Event()
+        self.ended = asyncio.Event()
         self._backoff = Backoff()
         self._mark = pool.new_mark()
 
@@ -169,8 +179,11 @@ class Command:
         """Start terminating the command; `CommandPool.close` waits for it."""
         self._stopping.set()
 
-    async def run(self) -> None:
-        """Run until the command has finally ended."""
+    async def run(self, after: Command | None = None) -> None:
+        """Run until the command has finally ended, once ``after`` has."""
+        if after is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(after.ended.wait(), PATIENCE_SECONDS)
         try:
             arguments = expand(self._text, self._variables)
         except ValueError as error:

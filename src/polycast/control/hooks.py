@@ -125,12 +125,14 @@ class Hooks(PathObserver):
         self._start_on_online(path)
 
     def on_path_offline(self, path: Path) -> None:
-        self._stop("runOnOnline", path)
-        self._run_once("runOnOffline", path.configuration.run_on_offline, path, self._sources.get(path, {}))
+        ended = self._stop("runOnOnline", path)
+        variables = self._sources.get(path, {})
+        self._run_once("runOnOffline", path.configuration.run_on_offline, path, variables, ended)
 
     def on_path_not_ready(self, path: Path) -> None:
-        self._stop("runOnAvailable", path)
-        self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, self._available_variables(path))
+        ended = self._stop("runOnAvailable", path)
+        variables = self._available_variables(path)
+        self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, variables, ended)
         self._sources.pop(path, None)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
@@ -141,10 +143,10 @@ class Hooks(PathObserver):
             self._start("runOnRead", reader, text, path, variables, restarts=restarts)
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
-        self._stop("runOnRead", reader)
+        ended = self._stop("runOnRead", reader)
         text = path.configuration.run_on_unread
         if text and _is_client(reader):
-            self._run_once("runOnUnread", text, path, _reader_variables(reader))
+            self._run_once("runOnUnread", text, path, _reader_variables(reader), ended)
 
     def on_segment_created(self, path: Path, file: str) -> None:
         text = path.configuration.run_on_record_segment_create
@@ -172,10 +174,10 @@ class Hooks(PathObserver):
 
     def on_disconnected(self, connection: object, kind: str, identifier: str, log: Log) -> None:
         """A client has disconnected."""
-        self._stop("runOnConnect", connection)
+        ended = self._stop("runOnConnect", connection)
         text = self._configuration().run_on_disconnect
         if text:
-            self._start_last("runOnDisconnect", text, self._connection_variables(kind, identifier), log)
+            self._start_last("runOnDisconnect", text, self._connection_variables(kind, identifier), log, ended)
 
     def _connection_variables(self, kind: str, identifier: str) -> Variables:
         no_path = dict.fromkeys(self._names.path, "")
@@ -218,10 +220,11 @@ class Hooks(PathObserver):
         path.close_publisher(reason)
 
     def _end_demand(self, path: Path) -> None:
-        self._stop("runOnDemand", path)
+        ended = self._stop("runOnDemand", path)
         if path in self._demanded:
             self._demanded.remove(path)
-            self._run_once("runOnUnDemand", path.configuration.run_on_un_demand, path, _demand_variables(path))
+            text = path.configuration.run_on_un_demand
+            self._run_once("runOnUnDemand", text, path, _demand_variables(path), ended)
 
     def _start(
         self, event: str, key: object, text: str, path: Path, variables: Variables | None = None, *, restarts: bool
@@ -234,19 +237,21 @@ class Hooks(PathObserver):
                 self._name_of(event), text, variables, path.log, restarts=restarts
             )
 
-    def _stop(self, event: str, key: object) -> None:
+    def _stop(self, event: str, key: object) -> Command | None:
+        """Stop the command of an event, and return it."""
         command = self._running.pop((event, key), None)
         if command is not None:
             command.stop()
+        return command
 
-    def _run_once(self, event: str, text: str, path: Path, variables: Variables) -> None:
-        """Run a command about something that has ended or happened."""
+    def _run_once(self, event: str, text: str, path: Path, variables: Variables, after: Command | None = None) -> None:
+        """Run a command about something that has ended or happened, once the command ``after`` has ended."""
         if text:
-            self._start_last(event, text, self._path_variables(path, variables), path.log)
+            self._start_last(event, text, self._path_variables(path, variables), path.log, after)
 
-    def _start_last(self, event: str, text: str, variables: Variables, log: Log) -> None:
+    def _start_last(self, event: str, text: str, variables: Variables, log: Log, after: Command | None = None) -> None:
         name = self._name_of(event)
-        command = self._pool.start(name, text, variables, log, restarts=False, on_ended=self._last.discard)
+        command = self._pool.start(name, text, variables, log, restarts=False, on_ended=self._last.discard, after=after)
         self._last.add(command)
 
     def _name_of(self, event: str) -> str:

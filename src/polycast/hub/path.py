@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from polycast.config.path_schema import PathConfiguration
@@ -188,12 +188,16 @@ class Path:
         failure = self.source_failure
         return NoOnePublishing(self.name, failure.error if failure is not None else "")
 
-    def check_reader_limit(self) -> None:
-        """Raise TooManyReaders if no more clients may read the path."""
+    def check_reader_limit(self, identifier: str = "", expected: Callable[[], Set[str]] = frozenset) -> None:
+        """Raise TooManyReaders if no more clients may read the path.
+
+        ``identifier`` is that of the client. ``expected`` returns those of clients that will read soon: they count.
+        """
         limit = self.configuration.max_readers
-        # Internal readers have no id.
-        if limit and sum(bool(reader.reference().id) for reader in self.readers) >= limit:
-            raise TooManyReaders(self.name, limit)
+        if limit:
+            known = expected() | {reader.reference().id for reader in self.readers}
+            if len(known - {"", identifier}) >= limit:  # internal readers have no id
+                raise TooManyReaders(self.name, limit)
 
     @property
     def source_failure(self) -> Failure | None:
@@ -357,7 +361,7 @@ class Path:
         if self.stream is not stream:
             raise self._no_one_publishing()
         if not is_provisional and reader.reference().id:
-            self.check_reader_limit()
+            self.check_reader_limit(reader.reference().id)
         stream.add_reader(reader)
         if self.publisher is not None:
             self.publisher.request_key_frame()  # the reader starts with one

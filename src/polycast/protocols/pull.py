@@ -95,8 +95,16 @@ class SupervisedSource(Source):
     It does not always restart with the first one: readers would wait while a source that may still be down is tried.
     """
 
-    def __init__(self, path: Path, pullers: Sequence[Puller], settings: SourceSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        pullers: Sequence[Puller],
+        settings: SourceSettings,
+        renew: Callable[[], Sequence[Puller]] | None = None,
+    ) -> None:
+        """``renew`` makes the pullers anew at each start, if their addresses depend on it."""
         self._path = path
+        self._renew = renew
         self._pullers = tuple(pullers)
         self._settings = settings
         self._current = 0
@@ -118,8 +126,10 @@ class SupervisedSource(Source):
     def start(self) -> None:
         if self._supervisor.is_running:
             return
-        self._log.info("started")
         self._current = self._failures = 0
+        if self._renew is not None:
+            self._pullers = tuple(self._renew())
+        self._log.info("started")
         task = self._supervisor.start(self._settings.loop)
         self._settings.tasks.add(task)
         task.add_done_callback(self._settings.tasks.discard)

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.protocols.rtmp.support import running, write_certificate
 
@@ -68,6 +69,21 @@ async def test_a_renewed_certificate_is_used(tmp_path: Path) -> None:
         # Who was connected stays.
         publisher.send_video([1], keys=[1])
         await reader.frames(1)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "types"),
+    [("rtsp-simple-server", ["rtmpConn", "rtmpConn"]), ("mediamtx", ["rtmpsConn", "rtmpConn"])],
+)
+async def test_the_type_of_clients_over_tls(tmp_path: Path, dialect: str, types: list[str]) -> None:
+    context = write_certificate(tmp_path)
+    async with running(**settings(tmp_path)) as it:
+        for server in it.app.servers.values():
+            server.configuration = msgspec.structs.replace(server.configuration, dialect=dialect)
+        await it.publisher("live/a", tls=context)
+        await it.publisher("live/b")
+        publishers = [it.app.hub.paths[name].publisher for name in ("live/a", "live/b")]
+        assert [publisher.reference().type for publisher in publishers if publisher is not None] == types
 
 
 async def test_a_broken_new_certificate_is_not_used(tmp_path: Path) -> None:

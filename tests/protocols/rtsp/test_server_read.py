@@ -558,3 +558,19 @@ async def test_more_readers_than_allowed_are_refused() -> None:
         await first.close()
         await app.until(lambda: not app.path("cam").readers)
         await app.reader("cam")
+
+
+async def test_who_has_set_up_a_track_counts_as_reader() -> None:
+    async with running(paths={"cam": {"maxReaders": 1}}) as app:
+        publisher = await app.client()
+        await publisher.publish(app.url("cam"), sdp(VIDEO, AUDIO), tracks=2)
+        first, second = await app.client(), await app.client()
+        transport = {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1"}
+        assert (await first.request("SETUP", app.url("cam/trackID=0"), transport)).status == 200
+        assert (await second.request("SETUP", app.url("cam/trackID=0"), transport)).status == 400
+        others = {"Transport": "RTP/AVP/TCP;unicast;interleaved=2-3"}
+        assert (await first.request("SETUP", app.url("cam/trackID=1"), others)).status == 200
+        assert (await first.request("PLAY", app.url("cam"))).status == 200
+        await first.close()
+        await app.until(lambda: not app.path("cam").readers)
+        assert (await (await app.client()).request("SETUP", app.url("cam/trackID=0"), transport)).status == 200

@@ -44,6 +44,23 @@ async def test_a_reader_gets_the_stream_of_its_group_and_the_path_goes_with_it()
             await app.until(lambda: not list(app.app.hub))
 
 
+async def test_the_query_of_the_first_reader_in_an_address() -> None:
+    async with camera() as origin:
+        source = {
+            "source": origin.url("door?$MTX_QUERY"),
+            "rtspTransport": "tcp",
+            "sourceOnDemand": True,
+            "sourceOnDemandCloseAfter": "1ms",
+        }
+        async with running(dialect=MEDIAMTX, rtspTransports=["tcp"], paths={"~^cam_(.+)$": source}) as app:
+            for query in ("key=val&who=me", "key=other"):
+                client = await app.client()
+                assert (await client.request("DESCRIBE", app.url(f"cam_a?{query}"))).status == 200
+                assert (await origin.asked("DESCRIBE")).url == origin.url(f"door?{query}")
+                await client.close()
+                await app.until(lambda: not list(app.app.hub))
+
+
 async def test_a_source_that_fails_leaves_no_path() -> None:
     paths = {
         "~^(.+)$": {"source": "rtsp://127.0.0.1:1/$G1", "sourceOnDemand": True, "sourceOnDemandStartTimeout": "100ms"}

@@ -262,6 +262,8 @@ async def test_candidates_are_taken_and_ice_is_restarted() -> None:
         assert fragment.credentials is not None
         assert restarted.headers["etag"] == f'"{fragment.credentials.ufrag}"'
         assert fragment.candidates
+        of_media = restarted.text.partition("m=")[2]
+        assert f"a=ice-ufrag:{fragment.credentials.ufrag}\r\na=ice-pwd:{fragment.credentials.password}" in of_media
 
 
 async def test_a_session_that_never_connects_ends() -> None:

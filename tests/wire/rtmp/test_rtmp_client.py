@@ -22,7 +22,7 @@ from polycast.wire.rtmp.events import (
     TrackChanged,
     TracksKnown,
 )
-from polycast.wire.rtmp.server import PUBLISH_REFUSED, ServerConnection
+from polycast.wire.rtmp.server import PLAY_REFUSED, PUBLISH_DENIED, PUBLISH_REFUSED, ServerConnection
 from polycast.wire.rtmp.states import CLIENT, SERVER, Input, State, advance
 
 URL = parse_url("rtmp://example.com/live/key?user=u&pass=p")
@@ -164,6 +164,38 @@ def test_refusal() -> None:
     assert pair.client.state is State.CLOSED
     with pytest.raises(LocalProtocolError):
         pair.client.send_tracks([VIDEO])
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "first"),
+    [
+        (Mode.PUBLISH, PUBLISH_DENIED, "NetStream.Publish.Unauthorized"),
+        (Mode.PUBLISH, PUBLISH_REFUSED, PUBLISH_REFUSED),
+        (Mode.PLAY, PLAY_REFUSED, PLAY_REFUSED),
+    ],
+)
+def test_without_an_early_start_the_refusal_is_the_only_answer(
+    mode: Mode, code: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polycast.wire.rtmp.server._is_publisher", lambda _: False)
+    client = ClientConnection(URL, mode, 0.0, seed=SEED)
+    pair = Pair(client, ServerConnection(0.0, seed=SEED[::-1], starts_early=False))
+    events, _ = pair.exchange()
+    assert not events, "nothing is said before it is decided"
+    pair.server.refuse(code, "invalid credentials")
+    events, _ = pair.exchange()
+    assert events[0] == RequestRefused(first, "invalid credentials")
+    assert {event for event in events if isinstance(event, RequestRefused)} <= {
+        RequestRefused(first, "invalid credentials"),
+        RequestRefused(code, "invalid credentials"),
+    }
+
+
+def test_without_an_early_start_every_publisher_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polycast.wire.rtmp.server._is_publisher", lambda _: False)
+    client = ClientConnection(URL, Mode.PUBLISH, 0.0, seed=SEED)
+    pair = Pair(client, ServerConnection(0.0, seed=SEED[::-1], starts_early=False))
+    start_publishing(pair)
 
 
 def test_a_refusal_without_end_is_cut_short() -> None:

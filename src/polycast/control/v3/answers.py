@@ -27,10 +27,10 @@ SLICE_SECONDS: Final = 0.001
 _MEDIA_TYPE: Final = "application/json; charset=utf-8"
 Item = TypeVar("Item")
 
-MAXIMUM_NUMBER: Final = 999_999_999
+MAXIMUM_NUMBER: Final = 2**31 - 1
 """Of the page, and of items per page."""
 
-_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 
 
 def json_answer(value: object, status: int = 200) -> Response:
@@ -112,6 +112,8 @@ def _number(request: Request, name: str, default: int) -> int:
         return default
     if not _NUMBER.fullmatch(text):
         raise RequestError(400, f'strconv.ParseUint: parsing "{text[:32]}": invalid syntax')
+    if int(text) > MAXIMUM_NUMBER:
+        raise RequestError(400, f'strconv.ParseUint: parsing "{text}": value out of range')
     return int(text)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from polycast.config import path_to_jsonable
 from polycast.config.dialects.base import Unsupported
 from polycast.config.dialects.registry import MEDIAMTX, dialect_of
+from polycast.config.dialects.views import view_of
 from polycast.config.dump import global_to_jsonable
 from polycast.config.edits import (
     AddPath,
@@ -19,8 +20,9 @@ from polycast.config.edits import (
     SetKeys,
     SetPathDefaults,
 )
+from polycast.config.fields import Field
 from polycast.config.names import ALL_PATHS, loaded_name
-from polycast.config.schema import Configuration
+from polycast.config.schema import Configuration, PathConfiguration
 from polycast.config.unsupported import has_effect
 from polycast.control.errors import RequestError
 
@@ -34,6 +36,7 @@ _USERS: Final = "authInternalUsers"
 def global_settings(configuration: Configuration) -> dict[str, Any]:
     """Return the global settings."""
     values = global_to_jsonable(configuration, MEDIAMTX)
+    values.update(_under_former_names(configuration, configuration.written, view_of(MEDIAMTX).deprecated))
     values[_USERS] = [_without_password(user) for user in values[_USERS]]
     return values
 
@@ -53,12 +56,23 @@ def path(configuration: Configuration, name: str) -> dict[str, Any] | None:
     found = configuration.paths.get(_loaded(configuration, name))
     if found is None:
         return None
-    return {"name": name, **_path_settings(path_to_jsonable(found, MEDIAMTX))}
+    former = _under_former_names(found, found.given, view_of(MEDIAMTX).path_deprecated)
+    return {"name": name, **_path_settings(path_to_jsonable(found, MEDIAMTX)), **former}
+
+
+def _under_former_names(
+    configuration: Configuration | PathConfiguration, names: Collection[str], former: Mapping[str, Field]
+) -> dict[str, Any]:
+    """Return the settings that were given under former names, under these: programs look for what they have set."""
+    return {key: former[key].kind.dump(former[key].of(configuration)) for key in names if key in former}
 
 
 def shown_name(configuration: Configuration, name: str) -> str:
     """Return the name of an entry of ``paths`` as its file has it."""
-    return dialect_of(configuration.dialect).names_of_all[0] if name == ALL_PATHS else name
+    if name != ALL_PATHS:
+        return name
+    names = dialect_of(configuration.dialect).names_of_all
+    return next((name for name in names if name in configuration.written), names[0])
 
 
 def _loaded(configuration: Configuration, name: str) -> str:

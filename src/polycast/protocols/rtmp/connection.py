@@ -6,8 +6,8 @@ import asyncio
 import secrets
 from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
-from typing import ClassVar
 
+from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access_request import AccessRequest, Action, Credentials, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError, Redirected
@@ -46,10 +46,13 @@ _SEED_SIZE = 4096
 class Host(TcpServer):
     """The server, as connections use it."""
 
-    session_type: ClassVar[str]
-    """What the API calls a session."""
     login: Login
     """How publishers log in when they connect, if the configuration requires it."""
+
+    @property
+    @abstractmethod
+    def session_type(self) -> str:
+        """What the API calls a session."""
 
     @abstractmethod
     def new_id(self) -> str:
@@ -88,7 +91,11 @@ class Connection(ServerConnection, Publisher):
         self.path: Path | None = None
         self.path_name = ""
         self._engine = Engine(
-            self.opened_at, seed=secrets.token_bytes(_SEED_SIZE), timeout=server.read_timeout, login=server.login
+            self.opened_at,
+            seed=secrets.token_bytes(_SEED_SIZE),
+            timeout=server.read_timeout,
+            login=server.login,
+            starts_early=dialect_of(server.configuration.dialect) is not MEDIAMTX,
         )
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from weakref import WeakKeyDictionary
 
+from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.schema import Configuration
 from polycast.hub.stream import Stream
 from polycast.items import LazyItems, SessionItem
@@ -22,8 +23,6 @@ from polycast.wire.rtmp.login import Login, LoginMethod
 class RtmpServer(Host):
     """Plain RTMP."""
 
-    session_type = "rtmpConn"
-
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(kind, context, configuration)
         self.login = Login(secrets.token_bytes(32))
@@ -36,6 +35,10 @@ class RtmpServer(Host):
         super().apply(configuration)
         methods = configuration[RtmpConfiguration].rtmp_auth_methods
         self.login.methods = tuple(LoginMethod(method) for method in methods if method is not RtmpAuthMethod.QUERY)
+
+    @property
+    def session_type(self) -> str:
+        return "rtmpConn"
 
     @property
     def proxy_networks(self) -> tuple[IPNetwork, ...]:
@@ -80,3 +83,8 @@ class RtmpsServer(RtmpServer):
     """RTMP over TLS."""
 
     is_encrypted = True
+
+    @property
+    def session_type(self) -> str:
+        # rtsp-simple-server does not tell them apart.
+        return super().session_type if dialect_of(self.configuration.dialect) is LEGACY else "rtmpsConn"

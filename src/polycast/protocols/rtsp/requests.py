@@ -198,7 +198,7 @@ class RequestHandler:
                 stream = await path.wait_ready(query=event.query)
             finally:
                 self.context.hub.release(path)
-            path.check_reader_limit()
+            path.check_reader_limit(session.id, lambda: self.sessions.reading(path))
             self.engine.check_request()
             self._set_up_track(event, session, path, stream)
         finally:

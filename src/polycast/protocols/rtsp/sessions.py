@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from polycast.hub.path import Path
 from polycast.protocols.base import new_session_id
 from polycast.protocols.rtsp.context import SessionConnection, SessionContext
+from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.session import Session
 from polycast.wire.rtsp.server import ServerConnection
 from polycast.wire.rtsp.server_session import ServerSession, TransportConnection
@@ -31,6 +33,11 @@ class Sessions:
     def get(self, session_id: str) -> Session | None:
         """Return the session with this id of the API."""
         return self._by_id.get(session_id)
+
+    def reading(self, path: Path) -> set[str]:
+        """Return the ids of the sessions that read a path, or have set up what they will read."""
+        medias = ((session.id, session.media) for session in self._by_id.values())
+        return {key for key, media in medias if isinstance(media, Reading) and media.path is path}
 
     def join(self, wire: ServerSession, peer: tuple[str, int]) -> Session:
         """Return the session of the engine's session; ``peer`` sent the request, if the session is new."""

@@ -181,12 +181,13 @@ class Session:
         self._server.rename(self, old)
         credentials = self.peer.ice.credentials
         media = next(iter(self._offer.medias))
+        own = f"a=ice-ufrag:{credentials.ufrag}", f"a=ice-pwd:{credentials.password}"
         lines = [
             "a=ice-lite",
-            f"a=ice-ufrag:{credentials.ufrag}",
-            f"a=ice-pwd:{credentials.password}",
+            *own,
             f"m={media.kind} 9 UDP/TLS/RTP/SAVPF 0",
             f"a=mid:{media.mid}",
+            *own,  # where MediaMTX has them, and some clients look for them
             *(f"a=candidate:{candidate.serialize()}" for candidate in self._server.candidates()),
             "a=end-of-candidates",
             "",

@@ -63,6 +63,8 @@ PUBLISH_REFUSED = "NetStream.Publish.BadName"
 PUBLISH_DENIED = "NetStream.Publish.Denied"
 """For clients that are not allowed to publish. OBS, GStreamer and FFmpeg know it."""
 
+PUBLISH_UNAUTHORIZED = "NetStream.Publish.Unauthorized"
+
 PLAY_REFUSED = "NetStream.Play.Failed"
 PLAY_NOT_FOUND = "NetStream.Play.StreamNotFound"
 
@@ -74,20 +76,34 @@ class ServerConnection(Connection):
     not used, and it gets none, before that. Data of a client that plays is still read, so that its pings are answered.
     """
 
-    def __init__(self, now: float, *, seed: bytes, timeout: float = 10.0, login: Login | None = None) -> None:
+    def __init__(
+        self,
+        now: float,
+        *,
+        seed: bytes,
+        timeout: float = 10.0,
+        login: Login | None = None,
+        starts_early: bool = True,
+    ) -> None:
         """``seed``: random bytes for the handshake. ``timeout``: how long a client that has to send may be silent, in
-        seconds. ``login``: how publishers log in when they connect."""
+        seconds. ``login``: how publishers log in when they connect. ``starts_early``: clients get a status before their
+        request is accepted or refused, as from rtsp-simple-server, unless they announce themselves as encoders."""
         super().__init__(ServerHandshake(seed, int(now * 1000)), SERVER, now, timeout)
         self.app = ""
         self.capabilities = Capabilities()
         self.user_agent = ""
         """The program of the client, as far as it tells (``flashVer``)."""
         self._tc_url = ""
+        self._starts_early = starts_early
         self._is_encoder = False
         """Whether the client publishes as encoders do: it shows the reason if it is refused in place of the start."""
         self._login = login
         self._login_response: Response | None = None
         self._early: list[RawMessage] = []
+
+    @property
+    def _tells_early(self) -> bool:
+        return self._starts_early and not self._is_encoder
 
     def _awaits_peer(self) -> bool:
         return self.state not in (State.PLAYING, State.PLAY_REQUESTED, State.PUBLISH_REQUESTED, State.CLOSED)
@@ -155,7 +171,7 @@ class ServerConnection(Connection):
         key = _checked(command.text(0))
         targets = parse_targets(self.app, key, self._tc_url)
         self._expect_media(Demuxer(), MAXIMUM_EARLY_SIZE)
-        if not self._is_encoder:
+        if self._tells_early:
             # Simple clients expect an immediate start, as from rtsp-simple-server. A refusal follows it.
             self._send_publish_start()
         return [PublishRequested(self.app, key, targets, command.text(1) or "live", self._login_response)]
@@ -223,7 +239,7 @@ class ServerConnection(Connection):
             raise LocalProtocolError(f"nothing to accept in state '{self.state.value}'")
         self._now = now
         self._advance(Input.ACCEPTED)
-        if self._is_encoder:
+        if not self._tells_early:
             self._send_publish_start()
         self._reader.partial_limit = MAXIMUM_PARTIAL_SIZE
         self._backlog[:0] = self._early
@@ -280,9 +296,11 @@ class ServerConnection(Connection):
         plays = self.state is State.PLAY_REQUESTED
         self._advance(Input.REFUSED)
         self._forget_stream()
-        if plays:
+        if plays and self._starts_early:
             # Some players take an error in place of the first status for a failed connection. Others go by the code.
             self._send_status("status", code, description)
+        if code == PUBLISH_DENIED and not self._starts_early:
+            self._send_status("error", PUBLISH_UNAUTHORIZED, description)  # MediaMTX's; OBS goes by the next one
         self._send_status("error", code, description)
 
     def end_play(self, description: str = "stream ended") -> None:
