@@ -25,13 +25,20 @@ NO_SUPPORTED_TRACK: Final = (
 class TransportIngest:
     """Demuxes a transport stream and publishes its frames."""
 
-    def __init__(self, publish: Callable[[Sequence[Track]], Stream | None], counters: Counters, log: Log) -> None:
+    def __init__(
+        self,
+        publish: Callable[[Sequence[Track]], Stream | None],
+        counters: Counters,
+        log: Log,
+        *,
+        program: int | None = None,
+    ) -> None:
         """``publish`` makes the path ready; what it raises is raised by `receive`. If it returns None, nothing is
-        published."""
+        published. ``program`` is the number of one among several; None for the first one."""
         self._publish = publish
         self._counters = counters
         self._log = log
-        self._demuxer = Demuxer()
+        self._demuxer = Demuxer(program)
         self._tracks: tuple[Track, ...] | None = None
         self.stream: Stream | None = None
         self._since: float | None = None

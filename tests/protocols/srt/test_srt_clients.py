@@ -190,14 +190,14 @@ def test_the_library_reads_and_publishes() -> None:
 def test_the_parameters_of_an_address() -> None:
     address = parse_address(
         "srt://h:9000?streamid=%23!::r=a%26b,m=publish&passphrase=0123456789&pbkeylen=24&latency=200&peerlatency=300"
-        "&pkt_size=1316&maxbw=250000&conntimeo=1000&peeridletimeo=2000&unknown=1"
+        "&pkt_size=1316&maxbw=250000&conntimeo=1000&peeridletimeo=2000&unknown=1&program=7"
     )
     assert (address.host, address.port, address.mode) == ("h", 9000, Mode.CALLER)
     assert address.stream_id == "#!::r=a&b,m=publish"
     assert (address.passphrase, address.key_size) == ("0123456789", 24)
     assert (address.receive_delay, address.send_delay) == (0.2, 0.3)
     assert (address.bandwidth, address.payload_size) == (250_000, 1316)
-    assert (address.connect_seconds, address.idle_seconds) == (1.0, 2.0)
+    assert (address.connect_seconds, address.idle_seconds, address.program) == (1.0, 2.0, 7)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ MAXIMUM_LATENCY_MILLISECONDS: Final = 65_535
 DEFAULT_CONNECT_SECONDS: Final = 3.0
 DEFAULT_IDLE_SECONDS: Final = 5.0
 _MAXIMUM_PARAMETERS: Final = 100
+_MAXIMUM_PROGRAM: Final = 0xFFFF
 _FORM: Final = "write srt://host:port?streamid=..., with & # % in values as %26 %23 %25"
 
 
@@ -48,6 +49,8 @@ class SrtAddress:
     bandwidth: float = UNLIMITED
     """Bytes per second; see `Pace`."""
     payload_size: int = DEFAULT_PAYLOAD
+    program: int | None = None
+    """Number of the program that is read; None for the first one."""
     connect_seconds: float = DEFAULT_CONNECT_SECONDS
     idle_seconds: float = DEFAULT_IDLE_SECONDS
 
@@ -87,6 +90,7 @@ def parse_address(url: str) -> SrtAddress:
         send_delay=_seconds(sent if sent is not None else latency, DEFAULT_LATENCY),
         bandwidth=_bandwidth(parameters),
         payload_size=_payload_size(parameters),
+        program=_number(parameters, "program", _MAXIMUM_PROGRAM),
         connect_seconds=_seconds(connect, DEFAULT_CONNECT_SECONDS) or DEFAULT_CONNECT_SECONDS,
         idle_seconds=_seconds(idle, DEFAULT_IDLE_SECONDS) or DEFAULT_IDLE_SECONDS,
     )

@@ -34,7 +34,7 @@ class SrtPuller(Puller):
         def publish(tracks: Sequence[Track]) -> Stream:
             return context.publish(tracks, False)
 
-        ingest = TransportIngest(publish, Counters(), context.log)
+        ingest = TransportIngest(publish, Counters(), context.log, program=address.program)
         client: Client
 
         def on_received(payloads: Sequence[bytes], now: float) -> None:

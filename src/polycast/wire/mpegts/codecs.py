@@ -44,6 +44,7 @@ from polycast.wire.mpegts.elementary import (
     H264Parser,
     H265Parser,
     KlvParser,
+    LatmParser,
     MPEG2VideoParser,
     MPEG4VideoParser,
     MpegAudioParser,
@@ -257,6 +258,8 @@ _BY_REGISTRATION: Final = {mapping.registration: mapping for mapping in MAPPINGS
 
 def make_parser(stream: ElementaryStream) -> ElementaryParser | None:
     """Return a parser for an elementary stream; None if its codec is not supported."""
+    if stream.stream_type == ts.STREAM_TYPE_AAC_LATM:  # it is written as ADTS
+        return LatmParser(MPEG4Audio())
     mapping = _BY_STREAM_TYPE.get(stream.stream_type)
     if stream.stream_type == ts.STREAM_TYPE_PRIVATE:
         mapping = _BY_REGISTRATION.get(_registration_of(stream))

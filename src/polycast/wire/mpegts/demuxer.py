@@ -13,7 +13,9 @@ from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.codecs import make_parser
 from polycast.wire.mpegts.elementary import ElementaryParser, language_of
 from polycast.wire.mpegts.pes import PesHeader, parse_pes_header
-from polycast.wire.mpegts.psi import ProgramMap, SectionAssembler, parse_program_association, parse_program_map
+from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap
+from polycast.wire.mpegts.synchronization import Synchronization
+from polycast.wire.mpegts.tables import ProgramTables
 
 MAXIMUM_PROBE_SIZE = 8 * 1024 * 1024
 """Bytes read until the parameters of all tracks must be known; tracks that are still unknown then are omitted. A few
@@ -39,11 +41,13 @@ class DemuxerCounters:
 class _Stream:
     """One elementary stream and its incomplete PES packet."""
 
-    __slots__ = ("chunks", "index", "language", "parser", "size", "wanted")
+    __slots__ = ("chunks", "index", "language", "parser", "pid", "size", "stream_type", "wanted")
 
-    def __init__(self, parser: ElementaryParser, language: str | None) -> None:
+    def __init__(self, parser: ElementaryParser, stream: ElementaryStream) -> None:
         self.parser = parser
-        self.language = language
+        self.pid = stream.pid
+        self.stream_type = stream.stream_type
+        self.language = language_of(stream)
         self.index: int | None = None
         """Index of the track; None until the tracks are known."""
         self.chunks: list[bytes] | None = None
@@ -54,26 +58,28 @@ class _Stream:
 
 
 class Demuxer:
-    """Reads the first program of a transport stream.
+    """Reads one program of a transport stream.
 
+    The tracks are those of its first map. If the map changes later, their PIDs are those of streams of the same type.
     Frames are returned with the index of their track. The times of all tracks are on one timeline that keeps
     increasing across the 33-bit wrap-around; within a track, they are those of the stream.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, program: int | None = None) -> None:
+        """``program``: its number; None for the first one."""
         self.counters = DemuxerCounters()
         self.tracks: tuple[Track, ...] | None = None
         """The tracks; None until the parameters of all their codecs are known. No frame is returned before."""
         self.skipped: tuple[int, ...] = ()
         """Stream types of elementary streams that are not supported."""
         self._buffer = b""
-        self._in_sync = False
+        self._synchronization = Synchronization()
         self._counters_by_pid: dict[int, int] = {}
-        self._association = SectionAssembler()
-        self._map = SectionAssembler()
-        self._map_pid: int | None = None
-        self._program: ProgramMap | None = None
+        self._tables = ProgramTables(program)
         self._streams: dict[int, _Stream] = {}
+        """By PID."""
+        self._of_tracks: list[_Stream] = []
+        """In the order of the tracks, once these are known."""
         self._extender = TimestampExtender(ts.TIMESTAMP_BITS)
         self._probed = 0
         self._waiting: list[tuple[_Stream, Frame]] = []
@@ -85,17 +91,24 @@ class Demuxer:
         """
         data = self._buffer + data if self._buffer else data
         output: list[tuple[_Stream, Frame]] = []
-        offset = 0
+        synchronization = self._synchronization
+        offset = synchronization.skip
         size = len(data)
         while offset + ts.PACKET_SIZE <= size:
-            if data[offset] != ts.SYNC_BYTE or not (self._in_sync or self._is_confirmed(data, offset)):
-                offset = self._find_sync(data, offset)
-                continue
-            self._in_sync = True
+            if data[offset] != ts.SYNC_BYTE or not synchronization.is_found:
+                found = synchronization.check(data, offset)
+                self.counters.lost_sync = synchronization.losses
+                if found is None:
+                    break
+                if found + ts.PACKET_SIZE > size:
+                    offset = found
+                    break
+                offset = found
             self._receive_packet(data, offset, output)
-            offset += ts.PACKET_SIZE
+            offset += synchronization.stride
         self._buffer = data[offset:]
-        self._probed += offset
+        synchronization.skip = max(0, offset - size)
+        self._probed += min(offset, size)
         return self._release(output)
 
     def flush(self, *, is_whole: bool = True) -> list[tuple[int, Frame]]:
@@ -116,23 +129,6 @@ class Demuxer:
         self._probed = max(self._probed, MAXIMUM_PROBE_SIZE)
         return self._release([])
 
-    def _find_sync(self, data: bytes, offset: int) -> int:
-        """Return the offset of the next sync byte that is followed by another one, as far as there is data."""
-        if self._in_sync:
-            self._in_sync = False
-            self.counters.lost_sync += 1
-        while True:
-            offset = data.find(ts.SYNC_BYTE, offset + 1)
-            if offset < 0:
-                return len(data)
-            if self._is_confirmed(data, offset):
-                return offset
-
-    @staticmethod
-    def _is_confirmed(data: bytes, offset: int) -> bool:
-        following = offset + ts.PACKET_SIZE
-        return following >= len(data) or data[following] == ts.SYNC_BYTE
-
     def _receive_packet(self, data: bytes, start: int, output: list[tuple[_Stream, Frame]]) -> None:
         high, low, control = data[start + 1], data[start + 2], data[start + 3]
         pid = (high & 0x1F) << 8 | low
@@ -149,7 +145,7 @@ class Demuxer:
                 self.counters.broken += 1
                 return
         stream = self._streams.get(pid)
-        if stream is None and pid not in (ts.PROGRAM_ASSOCIATION_PID, self._map_pid):
+        if stream is None and not self._tables.has(pid):
             return
         if control & 0xC0:
             self.counters.scrambled += 1
@@ -169,35 +165,53 @@ class Demuxer:
             self._receive_section(pid, data[payload:end], unit_start, lost)
 
     def _receive_section(self, pid: int, payload: bytes, unit_start: bool, lost: bool) -> None:
-        is_association = pid == ts.PROGRAM_ASSOCIATION_PID
-        assembler = self._association if is_association else self._map
-        if lost:
-            assembler.reset()
-        for section in assembler.push(payload, unit_start):
-            try:
-                if is_association:
-                    self._on_association(parse_program_association(section))
-                else:
-                    self._on_map(parse_program_map(section))
-            except ProtocolError:
-                self.counters.broken += 1
-
-    def _on_association(self, programs: list[tuple[int, int]] | None) -> None:
-        if programs and self._map_pid is None:
-            self._map_pid = programs[0][1]
-
-    def _on_map(self, program: ProgramMap | None) -> None:
-        if program is None or self._program is not None:
+        try:
+            program = self._tables.receive(pid, payload, unit_start=unit_start, lost=lost)
+        except ProtocolError:
+            self.counters.broken += 1
             return
-        self._program = program
+        if program is None:
+            return
+        if self.tracks is None and self._streams:
+            self._find_tracks()
+        if self.tracks is None:
+            self._begin(program)
+        else:
+            self._continue(program)
+
+    def _begin(self, program: ProgramMap) -> None:
+        """Take the streams of a program whose tracks are not known yet."""
+        self._streams.clear()
+        self._waiting.clear()
         skipped = []
         for stream in program.streams:
             parser = make_parser(stream)
             if parser is None:
                 skipped.append(stream.stream_type)
-            elif stream.pid not in (self._map_pid, ts.PROGRAM_ASSOCIATION_PID):
-                self._streams[stream.pid] = _Stream(parser, language_of(stream))
+            elif not self._tables.has(stream.pid):
+                self._streams[stream.pid] = _Stream(parser, stream)
         self.skipped = tuple(skipped)
+
+    def _continue(self, program: ProgramMap) -> None:
+        """The map has changed: find the streams of the tracks in it, by PID and type, then by type."""
+        rest = list(self._of_tracks)
+        self._streams = {}
+        for is_exact in (True, False):
+            for stream in program.streams:
+                if stream.pid in self._streams or self._tables.has(stream.pid):
+                    continue
+                for each in rest:
+                    if each.stream_type == stream.stream_type and (each.pid == stream.pid or not is_exact):
+                        self._bind(each, stream.pid)
+                        rest.remove(each)
+                        break
+
+    def _bind(self, stream: _Stream, pid: int) -> None:
+        if stream.pid != pid:
+            stream.pid = pid
+            stream.chunks = None
+            self._counters_by_pid.pop(pid, None)
+        self._streams[pid] = stream
 
     def _receive_elementary(
         self, stream: _Stream, payload: bytes, unit_start: bool, lost: bool, output: list[tuple[_Stream, Frame]]
@@ -252,22 +266,31 @@ class Demuxer:
     def _release(self, output: list[tuple[_Stream, Frame]]) -> list[tuple[int, Frame]]:
         """Return the frames that can be returned: all, once the tracks are known."""
         if self.tracks is None:
+            self._find_tracks()
+        if self.tracks is None:
             self._waiting += output
-            streams = list(self._streams.values())
-            ready = [stream for stream in streams if stream.parser.ready]
-            if not ready or (len(ready) < len(streams) and self._probed < MAXIMUM_PROBE_SIZE):
-                if self._probed >= MAXIMUM_PROBE_SIZE:
-                    self._waiting.clear()
-                return []
-            for index, stream in enumerate(ready):
-                stream.index = index
-            output, self._waiting = self._waiting, []
+            return []
+        if self._waiting:
+            output = self._waiting + output
+            self._waiting = []
         self._update_tracks()
         return [(stream.index, frame) for stream, frame in output if stream.index is not None]
 
+    def _find_tracks(self) -> None:
+        """Make the tracks if their parameters are known, or enough was read."""
+        streams = list(self._streams.values())
+        ready = [stream for stream in streams if stream.parser.ready]
+        is_over = self._probed >= MAXIMUM_PROBE_SIZE
+        if ready and (len(ready) == len(streams) or is_over):
+            self._of_tracks = ready
+            for index, stream in enumerate(ready):
+                stream.index = index
+            self._update_tracks()
+        elif is_over:
+            self._waiting.clear()
+
     def _update_tracks(self) -> None:
-        streams = [stream for stream in self._streams.values() if stream.index is not None]
-        tracks = self.tracks
+        streams, tracks = self._of_tracks, self.tracks
         if tracks is not None and all(
             track.codec is stream.parser.codec for track, stream in zip(tracks, streams, strict=True)
         ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from polycast.codecs import aac, ac3, h264, h265, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
+from polycast.codecs import aac, ac3, h264, h265, latm, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AC3, H264, H265, KLV, Codec, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
 from polycast.media.frame import Frame
@@ -16,6 +17,8 @@ MAXIMUM_AUDIO_FRAMES = 256
 """Audio frames in one PES packet: 64 KiB of the smallest ones."""
 MAXIMUM_INCOMPLETE_SIZE = 0x2000
 """Bytes of an audio frame that continues in the next PES packet: larger than any frame."""
+_LOAS_HEADER_SIZE = 3
+_LOAS_SYNC_WORD = 0x2B7
 _TIME_TOLERANCE = 500
 """Audio times within 1/500 s of the end of the previous frame are considered equal to it: they are rounded."""
 
@@ -129,8 +132,10 @@ class _AudioFrame(NamedTuple):
     size: int
     """Bytes, header included."""
     samples: int
-    """Duration in samples."""
+    """Duration in samples, of each unit."""
     codec: Codec
+    units: Sequence[bytes] | None = None
+    """What is in the frame; None for one unit, the bytes after the header."""
 
 
 class _AudioParser:
@@ -154,21 +159,25 @@ class _AudioParser:
             if header is None or offset + header.size > len(data):
                 self._rest = data[offset : offset + MAXIMUM_INCOMPLETE_SIZE]
                 break
+            if header.units == ():
+                offset += header.size
+                continue
             self.codec = header.codec
             self.ready = True
             # a time belongs to the first frame that starts in its packet (ISO/IEC 13818-1 section 2.4.3.7)
             if pts is not None and offset >= len(rest):
                 self._set_time(rescale_nearest(pts, ts.CLOCK_RATE, self.codec.clock_rate))
                 pts = None
-            unit = data[offset + header.header_size : offset + header.size]
+            units = header.units or (data[offset + header.header_size : offset + header.size],)
             offset += header.size
-            time = self._next
-            if time is None:
-                continue
-            duration = self._duration(header)
-            self._next = time + duration
-            if unit:
-                frames.append(Frame((unit,), time, time, key=True, duration=duration))
+            for unit in units:
+                time = self._next
+                if time is None:
+                    continue
+                duration = self._duration(header)
+                self._next = time + duration
+                if unit:
+                    frames.append(Frame((unit,), time, time, key=True, duration=duration))
         return frames
 
     def _set_time(self, time: int) -> None:
@@ -199,6 +208,36 @@ class AacParser(_AudioParser):
             codec = MPEG4Audio(configuration, header.sample_rate, channels)
             self._next = None
         return _AudioFrame(header.header_size, header.frame_size, aac.SAMPLES_PER_FRAME, codec)
+
+
+class LatmParser(_AudioParser):
+    """AAC in LATM with LOAS (ISO/IEC 14496-3 section 1.7.2: AudioSyncStream)."""
+
+    codec: MPEG4Audio
+
+    def __init__(self, codec: MPEG4Audio) -> None:
+        super().__init__(codec)
+        self._reader = latm.ElementReader()
+        self._configuration: latm.StreamMuxConfig | None = None
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        if len(data) - offset < _LOAS_HEADER_SIZE:
+            return None
+        header = int.from_bytes(data[offset : offset + _LOAS_HEADER_SIZE], "big")
+        if header >> 13 != _LOAS_SYNC_WORD:
+            raise RemoteProtocolError("a LATM frame does not start with its sync word")
+        size = _LOAS_HEADER_SIZE + (header & 0x1FFF)
+        if offset + size > len(data):
+            return None
+        units = tuple(self._reader.read(data[offset + _LOAS_HEADER_SIZE : offset + size]))
+        configuration = self._reader.configuration
+        if configuration is not None and configuration != self._configuration:
+            self._configuration = configuration
+            codec = aac.parse_audio_specific_config(configuration.audio_specific_config)
+            if codec != self.codec:
+                self._next = None
+                return _AudioFrame(0, size, aac.samples_per_frame(codec), codec, units)
+        return _AudioFrame(0, size, aac.samples_per_frame(self.codec) if units else 0, self.codec, units)
 
 
 class MpegAudioParser(_AudioParser):
