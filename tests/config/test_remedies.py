@@ -29,7 +29,7 @@ def error_of(text: str, **environment: str) -> str:
         ("moq: no\n", ["MediaMTX", "docs/migrate.md"]),
         ("rtspTransports: [tcp]\n", ["MediaMTX", "protocols", "docs/migrate.md"]),
         ("pathDefaults: {}\n", ["MediaMTX", "docs/migrate.md"]),
-        ("paths: {a: {alwaysAvailable: yes}}\n", ["MediaMTX", "docs/migrate.md"]),
+        ("paths: {a: {moqTransport: quic}}\n", ["MediaMTX", "docs/migrate.md"]),
         ("paths: {a: {overridePublisher: no}}\n", ["disablePublisherOverride"]),
         ("paths:\ncam:\n  source: rtsp://h/x\n", ["line 2: ", "indent it below 'paths:'"]),
         ("paths:\n  cam:\n  source: rtsp://h/x\n", ["line 3: ", "'source' is a setting of a path: indent it more"]),

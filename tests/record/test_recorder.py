@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from polycast.hub.on_demand import Input
 from polycast.hub.path import PathObserver
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader
-from polycast.record import disk, path_recorder, writer
+from polycast.record import disk, memory, path_recorder, writer
 from polycast.record.store import SegmentStore
 
 OFF = {"rtspDisable": True, "rtmpDisable": True, "hlsDisable": True}
@@ -202,6 +203,62 @@ async def test_commands_are_told_about_files(tmp_path: Path) -> None:
     kind, path, name, duration, port = completed.split()
     assert (kind, path, name, port) == ("completed", "cam", file, "8554")
     assert float(duration) == pytest.approx(3, abs=0.03)
+
+
+# What was before the recording.
+
+
+async def test_a_recording_begins_with_what_was_remembered(tmp_path: Path) -> None:
+    """The time of the frames is not that of the clock, which the memory goes by: all of them are kept."""
+    settings = {"recordBefore": "10s", "recordSegmentDuration": "1h"}
+    async with running(tmp_path, record=False, **settings) as fixture:
+        fixture.play(5)
+        await fixture.reload(record=True, **settings)
+        fixture.play(2)
+        fixture.publisher.stop()
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        assert [duration for _, duration in fixture.segments.completed] == [pytest.approx(7, abs=0.03)]
+        assert fixture.packets() == fixture.sent
+
+
+async def test_it_remembers_again_after_a_recording(tmp_path: Path) -> None:
+    settings = {"recordBefore": "10s", "recordSegmentDuration": "1h"}
+    async with running(tmp_path, recordSegmentDuration="1h", recordBefore="10s") as fixture:
+        fixture.play(2)
+        await fixture.reload(record=False, **settings)
+        fixture.play(2)
+        await fixture.reload(record=True, **settings)
+        fixture.publisher.stop()
+        await until(lambda: len(fixture.segments.completed) == 2, fixture.log.lines)
+        assert fixture.packets() == fixture.sent
+
+
+async def test_only_so_much_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAXIMUM_MEMORY", 100_000)
+    settings = {"recordBefore": "1h", "recordSegmentDuration": "1h"}
+    async with running(tmp_path, record=False, **settings) as fixture:
+        fixture.play(20, size=1000)
+        await fixture.reload(record=True, **settings)
+        fixture.publisher.stop()
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        ((_, duration),) = fixture.segments.completed
+        assert duration == pytest.approx(2, abs=0.1)  # whole seconds of 30 KB and some sound
+
+
+async def test_what_is_too_old_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000 + now)
+    settings = {"recordBefore": "3s", "recordSegmentDuration": "1h"}
+    async with running(tmp_path, record=False, **settings) as fixture:
+        for _ in range(10):
+            fixture.play(1)
+            now += 1_000_000_000
+        await fixture.reload(record=True, **settings)
+        fixture.publisher.stop()
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        ((_, duration),) = fixture.segments.completed
+        assert duration == pytest.approx(4, abs=0.1)  # 3 s, and what is needed to begin with a key frame
 
 
 # Disks.

@@ -354,6 +354,17 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
             )
         ),
     ] = Size(0)
+    record_before: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "How much of the stream is kept in memory while it is not recorded, up to 64 MiB, so that a recording "
+                "that is switched on begins with it. 0s: nothing."
+            )
+        ),
+    ] = Duration(0)
     record_sync: Annotated[
         bool,
         LIVE,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from polycast.errors import ProtocolError
@@ -17,10 +18,11 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.media.track import Track, describe_tracks
 from polycast.record.disk import Disk
+from polycast.record.memory import Entry, RecordingMemory
 from polycast.record.packagers import FORMATS, SegmentStart, choose_tracks
 from polycast.record.segmenter import Arrival, Segmenter, SegmenterOptions
 from polycast.record.store import SegmentStore
-from polycast.record.writer import FileOptions, SegmentWriter
+from polycast.record.writer import MAXIMUM_QUEUE, FileOptions, SegmentWriter
 
 RETRY_PAUSES: Final = RetryPauses(first=2.0, longest=30.0)
 """After an error of the disk, until recording begins anew."""
@@ -28,6 +30,10 @@ WARNING_SECONDS: Final = 60.0
 """Between two warnings of the same kind."""
 KEY_FRAME_SECONDS: Final = 10.0
 """Key frames are wanted at least so often: playback begins at one."""
+EARLY_ENTRIES: Final = 64
+"""Remembered frames that are written at once, which takes about a millisecond."""
+QUEUE_SECONDS: Final = 0.05
+"""Between two looks whether the queue of the disk has room for more of them."""
 
 
 class PathRecorder(FrameReader):
@@ -45,12 +51,15 @@ class PathRecorder(FrameReader):
         loop: asyncio.AbstractEventLoop,
         notify: Callable[[Callable[[PathObserver], None]], None],
         on_closed: Callable[[PathRecorder], None],
+        memory: RecordingMemory | None = None,
     ) -> None:
-        """Begin. ``notify`` calls a function with each observer of paths; ``on_closed`` is called at the end."""
+        """Begin, with what is in the ``memory`` of the stream.
+
+        ``notify`` calls a function with each observer of paths; ``on_closed`` is called at the end.
+        """
         configuration = path.configuration
         self.path = path
         self.configuration = configuration
-        self._stream = stream
         self._loop = loop
         self._notify = notify
         self._on_closed = on_closed
@@ -62,14 +71,20 @@ class PathRecorder(FrameReader):
         )
         self.writer = SegmentWriter(disk, store, path.name, options, self, loop)
         self._retry = _Retry()
-        self.segmenter = self._begin()
+        self._early: deque[Entry] = deque()
+        """What has to be written before the frames that arrive now."""
+        stream.flush()
+        self.segmenter = self._begin(stream, memory.tracks if memory is not None else stream.descriptions)
+        if memory is not None:
+            self._early += memory.take()
+            self._write_early()
 
-    def _begin(self) -> Segmenter | None:
+    def _begin(self, stream: Stream, given: Sequence[Track]) -> Segmenter | None:
         """Attach to the stream; None if the format carries none of its tracks."""
         configuration = self.configuration
         record_format = configuration.record_format.value
         chosen = FORMATS[record_format]
-        tracks, skipped = choose_tracks(record_format, self._stream.descriptions)
+        tracks, skipped = choose_tracks(record_format, given)
         for track in skipped:
             reason = chosen.carries.reason(track.codec) or f"{chosen.name} carries fewer tracks"
             self._log.warning("track %d (%s) is skipped: %s", track.index + 1, track.codec_name, reason)
@@ -88,7 +103,7 @@ class PathRecorder(FrameReader):
             ),
             self.writer,
         )
-        self.path.attach_reader(self, self._stream)
+        self.path.attach_reader(self, stream)
         return segmenter
 
     def reference(self) -> Reference:
@@ -99,14 +114,33 @@ class PathRecorder(FrameReader):
         if segmenter is None:
             return
         arrival = Arrival(WallTime(time.time_ns()), time.monotonic_ns())
+        if self._early:
+            self._early += [(index, entry, arrival) for index, entry in batch.entries]
+            return
         for index, entry in batch.entries:
-            position = self._positions.get(index)
-            if position is None:
-                continue
-            if isinstance(entry, Frame):
-                segmenter.write(position, entry, arrival)
-            else:
-                segmenter.change_track(position, entry)
+            self._write_entry(segmenter, index, entry, arrival)
+
+    def _write_early(self) -> None:
+        """Write some of what was remembered, without holding up others, and without filling the queue of the disk."""
+        segmenter, early = self.segmenter, self._early
+        if segmenter is None or not early:
+            return
+        if not self.writer.is_suspended and self.writer.queued > MAXIMUM_QUEUE // 2:
+            self._loop.call_later(QUEUE_SECONDS, self._write_early)
+            return
+        for _ in range(min(EARLY_ENTRIES, len(early))):
+            self._write_entry(segmenter, *early.popleft())
+        if early:
+            self._loop.call_soon(self._write_early)
+
+    def _write_entry(self, segmenter: Segmenter, index: int, entry: Frame | Track, arrival: Arrival) -> None:
+        position = self._positions.get(index)
+        if position is None:
+            return
+        if isinstance(entry, Frame):
+            segmenter.write(position, entry, arrival)
+        else:
+            segmenter.change_track(position, entry)
 
     def close_reader(self, reason: str) -> None:
         self._close()
@@ -121,6 +155,8 @@ class PathRecorder(FrameReader):
         if self._retry.timer is not None:
             self._retry.timer.cancel()
         if segmenter is not None:
+            while self._early:
+                self._write_entry(segmenter, *self._early.popleft())
             segmenter.close()
             self._log.info("recording stopped")
         self._on_closed(self)

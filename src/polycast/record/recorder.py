@@ -14,6 +14,7 @@ from polycast.log import Log
 from polycast.record.cleaner import Cleaner
 from polycast.record.disk import Disk
 from polycast.record.entries import store_of
+from polycast.record.memory import RecordingMemory
 from polycast.record.path_recorder import PathRecorder
 
 CLOSE_SECONDS: Final = 5.0
@@ -47,6 +48,7 @@ class Recorder(PathObserver):
         self._log = log
         self._observers = observers
         self._recordings: dict[Path, PathRecorder] = {}
+        self._memories: dict[Path, RecordingMemory] = {}
         self._disks: dict[str, Disk] = {}
         self.cleaner = Cleaner(loop, log, configuration, lambda: self.open_files)
 
@@ -66,8 +68,10 @@ class Recorder(PathObserver):
         return frozenset(name for recording in self.recordings for name in recording.writer.open_files)
 
     def on_path_ready(self, path: Path) -> None:
-        if path.configuration.record:
-            self._start(path)
+        self._update(path)
+
+    def on_path_not_ready(self, path: Path) -> None:
+        self._memories.pop(path, None)
 
     def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
         new = path.configuration
@@ -75,8 +79,19 @@ class Recorder(PathObserver):
         restarts = any(getattr(new, name) != getattr(old, name) for name in _RESTARTING)
         if recording is not None and (restarts or not new.record):
             recording.stop()
-        if new.record and path.stream is not None and path not in self._recordings:
+        self._update(path)
+
+    def _update(self, path: Path) -> None:
+        """Record, or remember, what is configured now."""
+        configuration, memory = path.configuration, self._memories.get(path)
+        wanted = 0.0 if configuration.record else float(configuration.record_before)
+        if configuration.record and path.stream is not None and path not in self._recordings:
             self._start(path)
+        elif memory is not None and memory.seconds != wanted:
+            memory.stop()
+            del self._memories[path]
+        if wanted and path.stream is not None and path not in self._memories:
+            self._memories[path] = RecordingMemory(path, path.stream, wanted)
 
     async def close(self) -> None:
         """Wait until everything is written, but not long; call it when the paths are closed."""
@@ -94,6 +109,7 @@ class Recorder(PathObserver):
         if stream is None:
             return
         store = store_of(path.configuration)
+        memory = self._memories.pop(path, None)
         recording = PathRecorder(
             path,
             stream,
@@ -102,6 +118,7 @@ class Recorder(PathObserver):
             loop=self._loop,
             notify=lambda what: notify_observers(self._observers, path.log, what),
             on_closed=self._on_closed,
+            memory=memory,
         )
         if recording.segmenter is not None:
             self._recordings[path] = recording
