@@ -60,7 +60,7 @@ async def test_a_period_begins_with_the_key_frame_before_it_without_duration(rec
     lead, shown = video[:6], video[6:]
     assert {sample.duration for sample in lead} == {0}
     assert [sample.time for sample in shown] == [4500 + 9000 * index for index in range(20)]
-    assert {sample.time for sample in lead} == {0}
+    assert {sample.time for sample in lead} == {4500}
     assert names(audio) == list(range(128, 228))
     assert audio[0].time == 480  # 2.56 s is 10 ms after the start
     assert {sample.composition for sample in video} == {9000}

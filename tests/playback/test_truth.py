@@ -48,7 +48,7 @@ CODECS = {
     "mpeg4-mp3": ["-c:v", "mpeg4", "-g", "50", "-c:a", "libmp3lame"],
     "mpeg2-ac3": ["-c:v", "mpeg2video", "-g", "50", "-c:a", "ac3"],
 }
-TRANSPORT = {"h264-aac", "h265-opus"}
+TRANSPORT = {"h264-aac", "h265-opus", "mpeg2-ac3"}
 """Those that are recorded in MPEG-TS as well."""
 
 

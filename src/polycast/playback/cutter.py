@@ -20,6 +20,8 @@ class Cut(NamedTuple):
     """The samples as the file describes them."""
     run: Run
     """The same samples at times that count from the start of the period."""
+    shown_from: int | None = None
+    """For samples before the period: when the first one within it is due."""
 
 
 class _TrackState:
@@ -67,7 +69,7 @@ class Cutter:
             if first < last:
                 cut = _cut(piece, run.cut(first, last), shift)
                 if state.lead and cut.run.flags[0] & NOT_SYNC:
-                    leads += [[lead] for lead in state.lead]
+                    leads += [[lead._replace(shown_from=cut.run.time)] for lead in state.lead]
                 state.lead = []
                 state.has_begun = self.has_begun = True
                 if any(other.run.track_id == run.track_id for other in group):

@@ -13,8 +13,8 @@ from polycast.media.codec import H264, H265, Codec, Kind
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, TimestampExtender, rescale, rescale_nearest
 from polycast.playback.files import Piece, UnreadableFile
-from polycast.wire.mp4 import sample_entries as mp4
 from polycast.wire.mp4.boxes import read_header
+from polycast.wire.mp4.file_codecs import CODECS
 from polycast.wire.mp4.initialization import InitializationTrack, build_initialization
 from polycast.wire.mp4.recorded_movie import Place, RecordedTrack, read_recorded_movie
 from polycast.wire.mp4.runs import Run
@@ -172,6 +172,7 @@ class MpegtsFile:
             if parser is not None:
                 parsers[stream.pid] = (stream, parser)
         start: int | None = None
+        first: dict[int, Frame] = {}
         extender = TimestampExtender(TIMESTAMP_BITS)
         for unit in read_units(data, parsers.keys()):
             if unit.header.dts is None or unit.header.pts is None:
@@ -179,12 +180,19 @@ class MpegtsFile:
             time = extender.extend(unit.header.dts)
             start = time if start is None else min(start, time)
             parser = parsers[unit.pid][1]
-            if not parser.ready:
+            if not (parser.ready and unit.pid in first):
                 try:
-                    parser.parse(unit.payload, time, time)
+                    found = parser.parse(unit.payload, time, time)
                 except ProtocolError:
                     continue
-        ready = [(stream, parser.codec) for stream, parser in parsers.values() if parser.ready]
+                key = next((frame for frame in found if frame.key), None)
+                if key is not None:
+                    first.setdefault(unit.pid, key)
+        ready = [
+            (stream, parser.codec, first[stream.pid])
+            for stream, parser in parsers.values()
+            if parser.ready and stream.pid in first
+        ]
         return _Probed(ready, len(parsers) - len(ready), start)
 
     # The frames of the leading stream
@@ -293,7 +301,8 @@ class MpegtsFile:
 
 
 class _Probed(NamedTuple):
-    found: list[tuple[ElementaryStream, Codec]]
+    found: list[tuple[ElementaryStream, Codec, Frame]]
+    """Those whose parameters are known, with their first key frames."""
     missing: int
     """Streams whose parameters are not known yet."""
     start: int | None
@@ -307,15 +316,19 @@ def _in_ticks(frame: Frame, rate: int) -> Frame:
     return Frame(frame.units, pts, dts, key=frame.key)
 
 
-def _as_tracks(found: Sequence[tuple[ElementaryStream, Codec]]) -> list[_Stream]:
+def _as_tracks(found: Sequence[tuple[ElementaryStream, Codec, Frame]]) -> list[_Stream]:
     """Return the streams that MP4 can carry. Raises UnreadableFile if there are none."""
     streams: list[_Stream] = []
-    for source, codec in found:
-        if codec not in mp4.CODECS:
+    for source, codec, frame in found:
+        mapping: Any = CODECS.get(codec)
+        if mapping is None:
             continue
         track_id = len(streams) + 1
         try:
-            head = build_initialization([InitializationTrack(track_id, codec, codec.clock_rate)])
+            description = mapping.describe(codec, frame)
+            head = build_initialization(
+                [InitializationTrack(track_id, codec, codec.clock_rate, description=description)]
+            )
         except ProtocolError:
             continue
         file_type = read_header(head, 0, len(head))
@@ -334,7 +347,7 @@ def _make_run(stream: _Stream, frames: Sequence[Frame], begin: int, end: int, me
     if first == last:
         return None
     durations, sizes, flags, compositions = array("I"), array("I"), array("I"), array("I")
-    mapping: Any = mp4.CODECS[stream.codec]
+    mapping: Any = CODECS[stream.codec]
     position = len(media)
     nominal = stream.track.timescale // 25
     for index in range(first, last):

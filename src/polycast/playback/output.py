@@ -104,7 +104,7 @@ def fragmented(files: Files, segments: Sequence[Segment], start: int, duration: 
             if not sequence:
                 block += build_fragmented_head(source.file.tracks)
             sequence += 1
-            runs = [cut.run if cut.run.time >= 0 else cut.run.without_duration(0) for cut in group]
+            runs = [cut.run if cut.shown_from is None else cut.run.without_duration(cut.shown_from) for cut in group]
             block += build_fragment_head(sequence, runs)
             for cut in group:
                 for data in _read(source.file, cut):
