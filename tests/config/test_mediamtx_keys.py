@@ -81,10 +81,10 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         ("record: yes\n", "line 1: 'record' has no effect: this version does not support it: nothing is recorded;"),
         (
-            "pathDefaults: {useAbsoluteTimestamp: yes}\n",
-            "line 1: 'useAbsoluteTimestamp' has no effect: ",
+            "pathDefaults: {rtspDemuxMpegts: yes}\n",
+            "line 1: 'rtspDemuxMpegts' has no effect: ",
         ),
-        ("paths:\n  a:\n    useAbsoluteTimestamp: yes\n", "line 3: 'useAbsoluteTimestamp' has no effect: "),
+        ("paths:\n  a:\n    rtspDemuxMpegts: yes\n", "line 3: 'rtspDemuxMpegts' has no effect: "),
     ],
 )
 def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:

@@ -90,6 +90,7 @@ class Recording:
                 segment_duration=round(options.get("segment", 1.0) * NANOSECONDS),
                 part_duration=round(options.get("part", 0.2) * NANOSECONDS),
                 maximum_part_size=round(options.get("part_size", 50e6)),
+                trusts_capture_times=bool(options.get("trusts", False)),
             ),
             self.shelf,
         )

@@ -266,6 +266,15 @@ def test_a_publisher_whose_clock_is_wrong_does_not_decide_the_date() -> None:
     assert file.start.wall_time == START + SECOND
 
 
+def test_a_publisher_whose_clock_is_trusted_decides_the_date() -> None:
+    recording = Recording(BOTH[:1], segment=60, trusts=True)
+    for _, frame in video(0, regular(2, start=90_000)):
+        frame.wall_time = WallTime(frame.pts * SECOND // 90_000)
+        recording.write([(0, frame)])
+    (file,) = recording.close()
+    assert file.start.wall_time == pytest.approx(SECOND, abs=SECOND // 1000)
+
+
 def test_media_that_drifts_from_the_clock_begins_anew_without_a_loss(tmp_path: Path) -> None:
     """The publisher's clock is 10 % too fast."""
     recording = Recording(BOTH[:1], segment=3600, part=1)

@@ -172,6 +172,17 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
     source_retry_pause_max: Annotated[
         Duration, NEW, Meta(description="The longest pause between two attempts to reach a source.")
     ] = Duration(60)
+    use_absolute_timestamp: Annotated[
+        bool,
+        NEW,
+        Meta(
+            description=(
+                "Use the clock of the publisher or source, as its RTCP sender reports or the dates of an HLS "
+                "playlist tell it, for the reports to readers, the dates in HLS and those of recordings. Otherwise, "
+                "the clock of this machine is used, and that of the publisher only if it is hardly off."
+            )
+        ),
+    ] = False
     override_publisher: Annotated[
         bool,
         LIVE,

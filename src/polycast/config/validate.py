@@ -355,6 +355,12 @@ def _always_available_errors(name: str, path: PathConfiguration) -> Iterator[Con
             ("runOnDemand",) if path.run_on_demand else ("runOnUnDemand",),
             ("alwaysAvailable",),
         )
+    if path.use_absolute_timestamp:
+        yield ConfigurationError(
+            "'useAbsoluteTimestamp' cannot be used with 'alwaysAvailable'",
+            ("useAbsoluteTimestamp",),
+            ("alwaysAvailable",),
+        )
     if path.always_available_file and path.always_available_tracks:
         yield ConfigurationError(
             "'alwaysAvailableFile' and 'alwaysAvailableTracks' cannot be used together",

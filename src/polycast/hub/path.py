@@ -439,6 +439,7 @@ class Path:
             log=self.log,
             now=self._loop.time(),
             packet_sizes=self.entry.packet_sizes,
+            has_absolute_time=self.configuration.use_absolute_timestamp,
         )
         self.ready_since = time.time()
         if self.on_demand is not None:

@@ -144,14 +144,16 @@ class Stream:
         log: Log,
         now: float,
         packet_sizes: PacketSizes = DEFAULT_SIZES,
+        has_absolute_time: bool = False,
     ) -> None:
         """``publishes_packets``: whether the publisher supplies RTP packets (True) or frames.
 
-        ``packet_sizes``: limits for its packets.
+        ``packet_sizes``: limits for its packets. ``has_absolute_time``: see `StreamClock`.
         """
         tracks = tuple(map(_with_rtp_format, tracks))
         self._warnings = StreamWarnings(log)
-        self.clock = StreamClock([track.clock_rate for track in tracks], publishes_packets=publishes_packets)
+        rates = [track.clock_rate for track in tracks]
+        self.clock = StreamClock(rates, publishes_packets=publishes_packets, is_absolute=has_absolute_time)
         self.key_track = next((track.index for track in tracks if track.codec.kind is Kind.VIDEO), 0)
         """The track at whose key frames a reader can start: the first video track."""
         self.tracks = tuple(

@@ -38,7 +38,9 @@ REPORT_CHANGE_NANOSECONDS = 5_000_000
 class StreamClock:
     """The clock of one stream. ``now`` is monotonic seconds."""
 
-    def __init__(self, clock_rates: Sequence[int], *, publishes_packets: bool) -> None:
+    def __init__(self, clock_rates: Sequence[int], *, publishes_packets: bool, is_absolute: bool = False) -> None:
+        """``is_absolute``: the wall clock is that of the publisher, as its sender reports tell it."""
+        self._is_absolute = is_absolute
         self._rates = tuple(clock_rates)
         self.continuity = Continuity(clock_rates)
         self.publishes_packets = publishes_packets
@@ -84,6 +86,9 @@ class StreamClock:
     def on_packet(self, index: int, timestamp: int, now: float) -> None:
         """Compare a packet that was just received with the wall clock; not needed before `next_packet_time` of the
         track's reports."""
+        if self._is_absolute and not self.reports[index].has_publisher_report:
+            self.reports[index].skip_packet(now)
+            return
         wall_time = WallTime(time.time_ns())
         if self.sync_point:
             self._anchor_sync_point(index, timestamp, wall_time)
@@ -91,7 +96,7 @@ class StreamClock:
 
     def catch_up(self, index: int, position: RtpPosition, now: float) -> None:
         """Compare the last packet with the wall clock if that was skipped: it may follow a jump."""
-        if position.time is not None:
+        if position.time is not None and (not self._is_absolute or self.reports[index].has_publisher_report):
             elapsed = max(0.0, now - position.time)
             wall_time = WallTime(time.time_ns() - round(elapsed * NANOSECONDS))
             self.reports[index].on_packet(position.timestamp, position.time, wall_time)
@@ -132,6 +137,8 @@ class StreamClock:
         A publisher's clock may be hours off. Readers that got reports by our clock before, or while the clock was set,
         must not see their timeline jump; the offsets between the tracks are the publisher's.
         """
+        if self._is_absolute:
+            return ntp
         theirs = ntp_to_wall_time(ntp)
         ours = reports.wall_time_of(timestamp)
         offset = self._offset

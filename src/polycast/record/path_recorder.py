@@ -100,6 +100,7 @@ class PathRecorder(FrameReader):
                 segment_duration=round(configuration.record_segment_duration * NANOSECONDS),
                 part_duration=round(configuration.record_part_duration * NANOSECONDS),
                 maximum_part_size=configuration.record_max_part_size,
+                trusts_capture_times=configuration.use_absolute_timestamp,
             ),
             self.writer,
         )

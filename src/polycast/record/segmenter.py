@@ -47,6 +47,8 @@ class SegmenterOptions:
     part_duration: int
     maximum_part_size: int
     """Bytes of media."""
+    trusts_capture_times: bool = False
+    """Whether the wall clock is that of the publisher, however far it is off."""
 
 
 class Arrival(NamedTuple):
@@ -475,7 +477,8 @@ class Segmenter:
     def _observe_clock(self, state: _TrackState, frame: Frame, arrival: Arrival) -> None:
         """Compare the leading track with the wall clock."""
         clock = self._clock
-        wall_time = capture_time(frame.wall_time, arrival.wall_time)
+        is_trusted = self._options.trusts_capture_times
+        wall_time = capture_time(frame.wall_time, arrival.wall_time, is_trusted=is_trusted)
         # Frames arrive in decoding order.
         time = frame.dts if wall_time == arrival.wall_time else frame.pts
         date = clock.program_clock.date(time, state.rate, wall_time, discontinuity=frame.discontinuity)

@@ -224,6 +224,15 @@ class SenderReportSource:
         self._anchor_timestamp = timestamp
         self._anchor_wall = wall_time
 
+    def skip_packet(self, now: float) -> None:
+        """Process a packet before the publisher's first report if only that may map timestamps to the wall clock."""
+        self.next_packet_time = now + ANCHOR_CHECK_INTERVAL
+
+    @property
+    def has_publisher_report(self) -> bool:
+        """Whether the publisher has sent a report."""
+        return self._from_publisher
+
     def _follow_jump(self, timestamp: int, last: int, now: float, wall_time: WallTime) -> None:
         """Map timestamps that jumped since the publisher's last report to the current time by that report.
 

@@ -505,6 +505,33 @@ async def test_sender_report_of_the_publisher_is_not_forwarded(it: Fixture) -> N
     assert await reader.frame() == (0, rtp(1, key_unit()))
 
 
+@pytest.mark.parametrize("is_absolute", [False, True])
+async def test_the_clock_of_a_publisher(is_absolute: bool) -> None:
+    """Its time is 1999, which readers see only with useAbsoluteTimestamp; then there are no reports before it."""
+    async with running(paths={"all": {"useAbsoluteTimestamp": is_absolute}}, readTimeout="1h") as it:
+        publisher = await it.publisher("cam")
+        reader = await it.reader("cam")
+        publisher.send_frame(0, rtp(1, key_unit(), timestamp=9000))
+        assert await reader.frame() == (0, rtp(1, key_unit(), timestamp=9000))
+        it.pass_time(1)
+        publisher.send_frame(1, serialize_compound([SenderReport(0x1234, 3_150_000_000 << 32, 99_000, 1, 1, ())]))
+        await publisher.sync(it.url("cam"))
+        it.pass_time(20)
+        it.pass_time(20)
+        reports: list[SenderReport] = []
+        publisher.send_frame(0, rtp(2, slice_unit(), timestamp=99_000))
+        while (frame := await reader.frame())[0] != 0:
+            reports += [each for each in parse_compound(frame[1]) if isinstance(each, SenderReport)]
+        assert reports
+        for report in reports:
+            seconds = (report.ntp >> 32) - 3_150_000_000
+            ticks = report.rtp_timestamp - 99_000
+            if is_absolute:
+                assert abs(seconds - ticks / 90_000) <= 1
+            else:
+                assert seconds > 800_000_000, "our clock: 2026"
+
+
 async def test_kicked_publisher(it: Fixture) -> None:
     publisher = await it.publisher("cam")
     ((session, item),) = it.server.sessions().items()

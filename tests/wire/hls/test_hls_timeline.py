@@ -129,16 +129,18 @@ def test_a_publisher_whose_clock_jumps(variant: Variant, shift: int) -> None:
     assert muxer.counters.discontinuities == 1
 
 
-def test_dates_follow_the_capture_time() -> None:
-    muxer = Muxer(Variant.FMP4, [track(0, VIDEO)], options())
-    captured = START - NANOSECONDS // 2
+@pytest.mark.parametrize(("seconds", "is_trusted"), [(0.5, False), (0.5, True), (1e9, True), (-1e9, True)])
+def test_dates_follow_the_capture_time(seconds: float, is_trusted: bool) -> None:
+    """With useAbsoluteTimestamp, however far the publisher's clock is off."""
+    muxer = Muxer(Variant.FMP4, [track(0, VIDEO)], options(trusts_capture_times=is_trusted))
+    captured = START - round(seconds * NANOSECONDS)
     for index, frame in video(0, regular(5)):
         shown = Frame(
             frame.units, frame.pts, frame.dts, key=frame.key, wall_time=WallTime(captured + frame.dts * 100_000 // 9)
         )
         muxer.write_frame(index, shown, 0.0, WallTime(START + frame.dts * 100_000 // 9))
     dates = [segment.date.timestamp() for segment in parse(text(muxer)).segments if segment.date]
-    assert dates[0] == pytest.approx(START / 1e9 - 0.5, abs=0.001)
+    assert dates[0] == pytest.approx(START / 1e9 - seconds, abs=0.001)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1 << 62, -(1 << 62), START - 3600 * NANOSECONDS, START + 2 * NANOSECONDS])

@@ -37,7 +37,6 @@ UNSUPPORTED: Final = {
 }
 
 UNSUPPORTED_OF_PATH: Final = {
-    "useAbsoluteTimestamp": Unsupported("no"),
     "playback": Unsupported("", harmless=("no", "yes")),
     "rtspDemuxMpegts": Unsupported("no"),
     "rtpSDP": Unsupported(""),

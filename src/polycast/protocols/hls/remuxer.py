@@ -99,6 +99,7 @@ class Remuxer(FrameReader):
             segment_duration=float(settings.hls_segment_duration),
             part_duration=float(settings.hls_part_duration),
             segment_maximum_size=int(settings.hls_segment_max_size),
+            trusts_capture_times=path.configuration.use_absolute_timestamp,
         )
         self.path = path
         self.key_frame_interval = options.segment_duration

@@ -174,7 +174,7 @@ class Muxer:
         self.last_frame_time = now
         captured = frame.wall_time
         if captured is not None:
-            wall_time = capture_time(captured, wall_time)
+            wall_time = capture_time(captured, wall_time, is_trusted=self._options.trusts_capture_times)
         rendition = state.rendition
         ended = rendition.write(
             state.position,

@@ -16,8 +16,13 @@ _CORRECTION = 16
 """One sixteenth of each deviation is corrected: this smooths network jitter and follows clock drift."""
 
 
-def capture_time(captured: WallTime | None, arrived: WallTime) -> WallTime:
-    """Return the capture time of a frame if the publisher sends a plausible one, otherwise the time of arrival."""
+def capture_time(captured: WallTime | None, arrived: WallTime, *, is_trusted: bool = False) -> WallTime:
+    """Return the capture time of a frame if the publisher sends a plausible one, otherwise the time of arrival.
+
+    ``is_trusted``: however far the publisher's clock is off.
+    """
+    if captured is not None and is_trusted:
+        return captured
     if captured is not None and -MAXIMUM_LEAD <= arrived - captured <= MAXIMUM_DELAY:
         return captured
     return arrived
