@@ -275,8 +275,9 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
             description=(
                 "Servers that the stream is sent to, while there is one: a list of destinations with dest, "
                 "destFingerprint and whipBearerToken. A dest is a URL that starts with rtsp://, rtsps://, rtmp://, "
-                "rtmps://, whip:// or whips://. Each is connected on its own, and again when it fails, without effect "
-                "on the stream and its readers. Destinations that stay in the list when it is changed stay connected."
+                "rtmps://, whip://, whips:// or srt://. Each is connected on its own, and again when it fails, without "
+                "effect on the stream and its readers. Destinations that stay in the list when it is changed stay "
+                "connected."
             )
         ),
     ] = ()

@@ -16,12 +16,24 @@ _SECRET_PARAMETER = re.compile(
     re.IGNORECASE,
 )
 
+# The password in a stream id of SRT, whose separators may be encoded: "publish:path:user:password", as in MediaMTX, or
+# the s of "#!::m=publish,r=path,u=user,s=password".
+_STREAM_ID = re.compile(
+    r"([?&]streamid=(?:[a-z]+(?::|%3a)(?:(?!:|%3a)[^&])*(?::|%3a)(?:(?!:|%3a)[^&])*(?::|%3a)"
+    r"|(?:#|%23)(?:!|%21)(?::|%3a){2}(?:[^&]*(?:,|%2c))?s(?:=|%3d)))(?:(?!:|%3a|,|%2c)[^&])*",
+    re.IGNORECASE,
+)
+
 
 def redact(url: str) -> str:
     """Return a possibly invalid URL without the password and without secrets in its query."""
-    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"\1:{HIDDEN}@", url))
+    return _without_parameters(_USERINFO.sub(rf"\1:{HIDDEN}@", url))
+
+
+def _without_parameters(url: str) -> str:
+    return _STREAM_ID.sub(rf"\1{HIDDEN}", _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", url))
 
 
 def redact_query(query: str) -> str:
     """Return the query of a URL, without ``?``, with its secrets hidden."""
-    return _SECRET_PARAMETER.sub(rf"\1{HIDDEN}", f"?{query}")[1:]
+    return _without_parameters(f"?{query}")[1:]
