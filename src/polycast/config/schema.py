@@ -86,8 +86,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         NEW,
         Meta(
             description=(
-                "Maximum size of UDP datagrams with RTP, in bytes. Larger packets of publishers are split. Networks "
-                "with tunnels (VPN) may need a lower value, such as 1200. A change applies to streams that begin later."
+                "Maximum size of UDP datagrams with RTP or SRT, in bytes. Larger packets of publishers are split. "
+                "Networks with tunnels (VPN) may need a lower value, such as 1200. A change applies to streams that "
+                "begin later."
             )
         ),
     ] = 1472

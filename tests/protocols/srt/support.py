@@ -59,6 +59,8 @@ class Peer:
 
     def __init__(self, url: str) -> None:
         self.received = b""
+        self.largest = 0
+        """Bytes of the largest payload that was received."""
         self.client = Client(parse_address(url), Log(), self._on_received)
         self._demuxer = Demuxer()
         self.frames: list[tuple[int, Frame]] = []
@@ -73,6 +75,7 @@ class Peer:
 
     def _on_received(self, payloads: Sequence[bytes], now: float) -> None:
         data = b"".join(payloads)
+        self.largest = max(self.largest, *map(len, payloads))
         self.received += data
         self.frames += self._demuxer.receive_data(data)
 

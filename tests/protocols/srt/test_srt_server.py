@@ -183,6 +183,16 @@ async def test_credentials_are_in_the_stream_id(stream_id: str) -> None:
         assert client.user == "user"
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1472, 1316), (1000, 940)])
+async def test_the_size_of_datagrams_is_a_setting(size: int, expected: int) -> None:
+    async with serving(udpMaxPayloadSize=size) as app, publishing(app) as publisher, peer(app, "read:cam") as reader:
+        await app.until(lambda: len(app.app.hub.paths["cam"].readers) == 1)
+        publisher.send_frame(0, video_frame(10, key=True, size=5000))
+        send_some(publisher, 11, 3)
+        await reader.until(2)
+        assert reader.largest == expected
+
+
 async def test_a_second_publisher_takes_over_or_is_refused() -> None:
     async with serving(paths={"cam": {}, "kept": {"disablePublisherOverride": True}}) as app:
         async with publishing(app) as first, publishing(app):

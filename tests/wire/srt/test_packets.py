@@ -11,7 +11,7 @@ from polycast.errors import LocalProtocolError
 from polycast.wire.srt.acknowledgements import parse_acknowledgement
 from polycast.wire.srt.datagrams import MAXIMUM_COUNT, split
 from polycast.wire.srt.loss_list import MAXIMUM_WORDS, build_loss_list, parse_loss_list
-from polycast.wire.srt.packet import HEADER, SEQUENCE_MASK, TIME_MASK, extend_sequence, extend_time
+from polycast.wire.srt.packet import HEADER, SEQUENCE_MASK, TIME_MASK, extend_sequence, extend_time, largest_payload
 
 
 def test_an_acknowledgement_of_libsrt() -> None:
@@ -68,6 +68,11 @@ def test_data_is_split_into_datagrams(packets: int, per_datagram: int, first: in
             pieces.append(datagram[16:])
         sequence += datagrams.count
     assert b"".join(pieces) == data
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1452, 1316), (1472, 1316), (9000, 1316), (1000, 940), (100, 188)])
+def test_as_many_transport_packets_as_fit(size: int, expected: int) -> None:
+    assert largest_payload(size) == expected
 
 
 @pytest.mark.parametrize(("size", "payload_size"), [(1316, 0), (1316, 1457), (1316, 189), (189, 188)])

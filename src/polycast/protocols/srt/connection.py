@@ -89,6 +89,8 @@ class Connection(Publisher):
         self.user = ""
         self.log = server.log.child(f"conn {join_host_port(*self.peer)}")
         self.media = _Media()
+        self.is_told = False
+        """Whether the observer of connections knows it."""
         self._task: asyncio.Task[None] | None = None
         self._opened_at: float | None = server.now()
 

@@ -147,11 +147,14 @@ class Timers:
         self._timer = None
         heap = self._heap
         now = self._loop.time() + TICK_SECONDS / 10  # loops round times to milliseconds
+        expired: list[Link] = []
         while heap and heap[0][0] <= now:
             due, _, link = heapq.heappop(heap)
             if due == link.scheduled:
                 link.scheduled = math.inf
-                self._settle(link, now)
+                expired.append(link)
+        for link in expired:  # those that have more to do at once get another turn
+            self._settle(link, now)
         if heap and self._timer is None:
             self._start()
 

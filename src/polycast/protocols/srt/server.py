@@ -30,7 +30,7 @@ from polycast.wire.srt.connection import Connection as Engine
 from polycast.wire.srt.keys import ConnectionKeys
 from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
 from polycast.wire.srt.pacing import UNLIMITED
-from polycast.wire.srt.packet import DEFAULT_PAYLOAD, HEADER, HEADER_SIZE
+from polycast.wire.srt.packet import HEADER, HEADER_SIZE, largest_payload
 from polycast.wire.srt.rejection import Rejection
 
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
@@ -46,6 +46,8 @@ _STOP_SECONDS: Final = 1.0
 
 _Caller = tuple[Address, int]
 """Address and socket id of a client."""
+_TransportKey = tuple[frozenset[int], int]
+"""Indexes of the tracks, and bytes of a payload."""
 
 
 class SrtServer(Host):
@@ -60,7 +62,7 @@ class SrtServer(Host):
         self._timers = Timers(context.loop, self._on_link_failed)
         self._socket: UdpSocket | None = None
         self._clients = _Clients()
-        self._transports: WeakKeyDictionary[Stream, dict[frozenset[int], SharedTransport]] = WeakKeyDictionary()
+        self._transports: WeakKeyDictionary[Stream, dict[_TransportKey, SharedTransport]] = WeakKeyDictionary()
         self._housekeeping: LateTimer | None = None
 
     # Server
@@ -141,6 +143,7 @@ class SrtServer(Host):
             return
         observer = self.context.connections
         if observer is not None:
+            client.is_told = True
             observer.on_connected(client, CONNECTION_TYPE, client.id, client.log)
         client.decide(self.context.loop)
 
@@ -185,15 +188,16 @@ class SrtServer(Host):
         if self._clients.remove(client):
             connection_slots_of(self.context.loop).release(client)
             held_memory_of(self.context.loop).forget(client)
-            if self.context.connections is not None:
+            if self.context.connections is not None and client.is_told:
                 self.context.connections.on_disconnected(client, CONNECTION_TYPE, client.id, client.log)
 
     def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedTransport:
         transports = self._transports.setdefault(stream, {})
-        indexes = frozenset(track.index for track in tracks)
-        shared = transports.get(indexes)
+        payload_size = largest_payload(self.configuration.udp_max_payload_size)
+        key = frozenset(track.index for track in tracks), payload_size
+        shared = transports.get(key)
         if shared is None:
-            shared = transports[indexes] = SharedTransport(tracks, DEFAULT_PAYLOAD)
+            shared = transports[key] = SharedTransport(tracks, payload_size)
         else:
             shared.refresh(tracks)
         return shared

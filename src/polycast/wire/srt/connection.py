@@ -41,6 +41,8 @@ DEFAULT_IDLE_SECONDS: Final = 5.0
 """Seconds without a packet of the peer after which it is considered gone."""
 _MAXIMUM_DRAIN_SECONDS: Final = 1.0
 """Seconds that a connection that is being closed waits for the last packets to arrive, in addition to their delay."""
+_SMALLEST_WINDOW: Final = 2
+"""Packets that may be on the way to a full receiver: without any, nothing would tell that it has room again."""
 _PAUSE_SECONDS: Final = 1.0
 """Seconds without media that count as a pause."""
 _DRAIN_MARGIN: Final = 0.05
@@ -233,7 +235,7 @@ class Connection:
             return
         self.sent.acks += 1
         if report.room is not None:
-            self.sender.window = min(self.parameters.window, report.room)
+            self.sender.window = max(_SMALLEST_WINDOW, min(self.parameters.window, report.room))
             self.round_trip.report(report.round_trip, report.variation)
             self.measured.link_capacity = report.link_capacity
             self._send_control(ControlType.ACKACK, now, number)

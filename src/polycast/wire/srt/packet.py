@@ -19,8 +19,6 @@ MAXIMUM_DATAGRAM: Final = 1472
 MAXIMUM_PAYLOAD: Final = MAXIMUM_DATAGRAM - HEADER_SIZE
 
 TRANSPORT_PACKET_SIZE: Final = 188
-DEFAULT_PAYLOAD: Final = MAXIMUM_PAYLOAD // TRANSPORT_PACKET_SIZE * TRANSPORT_PACKET_SIZE
-"""Bytes of payload of a data packet: as many packets of MPEG-TS as fit."""
 
 SEQUENCE_MASK: Final = 0x7FFFFFFF
 """Sequence numbers of packets have 31 bits."""
@@ -39,6 +37,16 @@ RETRANSMITTED: Final = 0x04000000
 
 _EMPTY_BODY: Final = b"\0\0\0\0"
 """Control packets without a body have one nevertheless, for implementations that cannot send an empty one."""
+
+
+def largest_payload(datagram_size: int) -> int:
+    """Return the bytes of as many packets of MPEG-TS as fit in a datagram of this size, at least those of one."""
+    room = min(datagram_size - HEADER_SIZE, MAXIMUM_PAYLOAD)
+    return max(1, room // TRANSPORT_PACKET_SIZE) * TRANSPORT_PACKET_SIZE
+
+
+DEFAULT_PAYLOAD: Final = largest_payload(MAXIMUM_DATAGRAM)
+"""Bytes of payload of a data packet."""
 
 
 class ControlType(IntEnum):
