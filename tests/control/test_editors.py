@@ -131,7 +131,7 @@ class Editor:
             "overridePublisher": self._random.random() < 0.5,
             "rtspTransport": self._random.choice(["udp", "tcp", "automatic"]),
             "runOnDemandCloseAfter": f"{self._random.randrange(1, 60)}s",
-            "sourceRedirect": f"rtsp://host/{self._number}?a=b#{self._random.random()}".partition("#")[0],
+            "fallback": f"rtsp://host/{self._number}?a=b&c={self._random.random()}",
         }
         return {key: every[key] for key in self._random.sample(sorted(every), self._random.randrange(1, 4))}
 
