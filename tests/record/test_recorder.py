@@ -288,7 +288,7 @@ async def test_a_disk_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyt
         await until(lambda: fixture.segments.created, fixture.log.lines)
         broken.set()
         fixture.play(2)
-        await fixture.log.wait(f"ERROR .*recorder.* {os.strerror(number)}")
+        await fixture.log.wait(f"ERROR .*recorder. cannot write {tmp_path}/cam/.*mp4: {os.strerror(number)}")
         fixture.play(2)
         broken.clear()
         await fixture.play_until(lambda: len(fixture.segments.created) == 2)

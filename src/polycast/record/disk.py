@@ -124,7 +124,8 @@ class SegmentFile:
             if self.name:
                 return False
             self._give_name()
-        except OSError:
+        except OSError as error:
+            error.filename = error.filename or self._final
             self._fail()
             raise
         return True
