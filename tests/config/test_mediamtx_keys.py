@@ -81,10 +81,10 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         ("record: yes\n", "line 1: 'record' has no effect: this version does not support it: nothing is recorded;"),
         (
-            "pathDefaults: {rtspDemuxMpegts: yes}\n",
-            "line 1: 'rtspDemuxMpegts' has no effect: ",
+            "pathDefaults: {whepSTUNGatherTimeout: 1s}\n",
+            "line 1: 'whepSTUNGatherTimeout' has no effect: ",
         ),
-        ("paths:\n  a:\n    rtspDemuxMpegts: yes\n", "line 3: 'rtspDemuxMpegts' has no effect: "),
+        ("paths:\n  a:\n    whepSTUNGatherTimeout: 1s\n", "line 3: 'whepSTUNGatherTimeout' has no effect: "),
     ],
 )
 def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:

@@ -74,6 +74,16 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
             )
         ),
     ] = False
+    rtsp_demux_mpegts: Annotated[
+        bool,
+        NEW,
+        Meta(
+            description=(
+                "Publish what is in the MPEG transport stream of an RTSP publisher whose only track it is (MP2T), "
+                "instead of the transport stream itself, which few players understand."
+            )
+        ),
+    ] = False
     rtsp_range_type: Annotated[
         RangeType,
         RANGE_TYPE,

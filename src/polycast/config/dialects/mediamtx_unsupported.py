@@ -38,7 +38,6 @@ UNSUPPORTED: Final = {
 
 UNSUPPORTED_OF_PATH: Final = {
     "playback": Unsupported("", harmless=("no", "yes")),
-    "rtspDemuxMpegts": Unsupported("no"),
     "rtpSDP": Unsupported(""),
     "moqTransport": _detail("quic"),
     "whepSTUNGatherTimeout": Unsupported("5s"),

@@ -12,6 +12,7 @@ from polycast.media.track import Track, describe_tracks
 from polycast.net.udp import Address
 from polycast.protocols.rtp_receiver import MediaReceiver, TrackReceiver
 from polycast.protocols.rtsp.context import MediaOwner, SessionContext
+from polycast.protocols.rtsp.demuxing import DemuxedStream, is_demuxed
 from polycast.protocols.rtsp.media_ports import ClientPorts, PacketHandler
 from polycast.protocols.rtsp.publishing import ChannelHandlers, channel_handlers
 from polycast.protocols.rtsp.reports import REPORT_INTERVAL
@@ -36,6 +37,8 @@ class Recording:
         self.keys = context.secure.make(len(tracks)) if context.secure is not None else None
         """Ours, for the reports to a client with SRTP."""
         self._tracks = tracks
+        self._demuxed: DemuxedStream | None = None
+        """What publishes the contents of a transport stream, between RECORD and PAUSE."""
         self._session = session
         self._context = context
         self._last_report = context.clock()
@@ -43,7 +46,11 @@ class Recording:
     def start(self, publisher: Publisher) -> None:
         """Make the path ready. Raises CannotPublish if another publisher took over the path."""
         session = self._session
-        stream = self.path.start_publishing(publisher, self._tracks, publishes_packets=True)
+        if is_demuxed(self.path, self._tracks):
+            self._demuxed = DemuxedStream(session, self._context, self.path, publisher, self._tracks)
+            stream = self._demuxed.stream
+        else:
+            stream = self.path.start_publishing(publisher, self._tracks, publishes_packets=True)
         setups = session.wire.setups
         is_tcp = session.wire.protocol is Protocol.TCP
         receiver = self.receiver = MediaReceiver(
@@ -58,12 +65,13 @@ class Recording:
             for index, setup in setups.items():
                 if setup.client_port is not None:
                     self._register(index, receiver.tracks[index], receiver)
-        session.log.info(
-            "is publishing to path '%s', with %s, %s",
-            self.path.name,
-            session.transport_name,
-            describe_tracks(self._tracks),
-        )
+        if self._demuxed is None:
+            session.log.info(
+                "is publishing to path '%s', with %s, %s",
+                self.path.name,
+                session.transport_name,
+                describe_tracks(self._tracks),
+            )
 
     def stop(self) -> None:
         """Stop receiving."""
@@ -72,6 +80,9 @@ class Recording:
         if self.receiver is not None:
             self.receiver.close()
             self.receiver = None
+        if self._demuxed is not None:
+            self._demuxed.stop()
+            self._demuxed = None
         self._handlers = {}
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> None:
@@ -149,6 +160,8 @@ class Recording:
             session.close(f"no {'UDP' if is_udp else 'RTP'} packets received in a while")
             return
         receiver.tick(now)
+        if self._demuxed is not None:
+            self._demuxed.tick(now)
         if is_udp and self.ports is not None and now - self._last_report >= REPORT_INTERVAL:
             self._last_report = now
             for index, (_, address) in self.ports.addresses.items():
