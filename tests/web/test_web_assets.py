@@ -204,7 +204,10 @@ def test_everything_to_operate_has_a_name(document: Document) -> None:
     assert symbols <= set(document.ids)
 
 
-@pytest.mark.parametrize(("script", "page"), [("player.js", web.PLAYER_PAGE), ("index.js", web.INDEX_PAGE)])
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [("player.js", web.PLAYER_PAGE), ("index.js", web.INDEX_PAGE), ("recordings.js", web.RECORDINGS_PAGE)],
+)
 def test_scripts_find_their_elements(script: str, page: str) -> None:
     declared = re.search(r"const IDS = \[(.*?)\]", own(script), re.DOTALL)
     assert declared is not None

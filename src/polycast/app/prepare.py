@@ -71,6 +71,10 @@ def load_pages(configuration: Configuration) -> None:
     for kind in server_kinds():
         if kind.preload is not None and kind.is_enabled(configuration):
             kind.preload()
+    if configuration.playback:
+        from polycast.web import preload as preload_assets
+
+        preload_assets()
     if configuration.api:
         from polycast.control.pages import preload
 

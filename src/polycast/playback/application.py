@@ -24,6 +24,7 @@ from polycast.playback.downloads import Downloads
 from polycast.playback.hls import RecordedHls
 from polycast.playback.index import Period
 from polycast.playback.output import IndexedFile, NothingRecorded, PeriodTooLong, fragmented, indexed
+from polycast.playback.pages import ASSETS, get_asset, get_page
 from polycast.playback.periods import Moment, format_seconds
 from polycast.playback.recordings import Recordings
 from polycast.playback.requests import NOT_STORED, NOTHING_RECORDED, RequestError, error_response, parameter
@@ -57,6 +58,8 @@ class Playback:
             "/index.m3u8": hls.playlist,
             "/init.mp4": hls.initialization,
             "/segment.m4s": hls.segment,
+            "/": get_page,
+            ASSETS: get_asset,
         }
         application = Starlette(
             routes=[Route(path, handler, methods=["GET"]) for path, handler in routes.items()],

@@ -1,5 +1,5 @@
-"""The web pages of the HLS server (a player for each path, a list of the live paths) and of the WebRTC server (pages to
-watch and to publish), and their assets.
+"""The web pages of the HLS server (a player for each path, a list of the live paths), of the WebRTC server (pages to
+watch and to publish) and of the playback server (a day of recordings), and their assets.
 
 Nothing is loaded from other servers, so they work offline. Files are read once, when first requested.
 
@@ -7,7 +7,8 @@ Where they are served, relative to the server's root::
 
     /<path>/                      page(PLAYER_PAGE, depth), depth = number of segments in <path>; WATCH_PAGE for WebRTC
     /<path>/publish               page(PUBLISH_PAGE, depth), WebRTC only
-    /                             page(INDEX_PAGE, 0), or page(START_PAGE, 0) if the list is disabled
+    /                             page(INDEX_PAGE, 0), or page(START_PAGE, 0) if the list is disabled;
+                                  page(RECORDINGS_PAGE, 0) for playback
     /_polycast/<name>             asset(name), name may contain one slash
     /_polycast/paths.json         not in this module: a JSON array that the index page requests every few seconds
 
@@ -28,7 +29,8 @@ INDEX_PAGE = "index.html"
 START_PAGE = "start.html"
 WATCH_PAGE = "watch.html"
 PUBLISH_PAGE = "publish.html"
-PAGES = (PLAYER_PAGE, INDEX_PAGE, START_PAGE, WATCH_PAGE, PUBLISH_PAGE)
+RECORDINGS_PAGE = "recordings.html"
+PAGES = (PLAYER_PAGE, INDEX_PAGE, START_PAGE, WATCH_PAGE, PUBLISH_PAGE, RECORDINGS_PAGE)
 
 ASSETS_FOLDER = "_polycast"
 """First segment of the addresses of all assets; no path of a stream may start with it."""
@@ -78,6 +80,8 @@ _ASSETS = (
     "publish.css",
     "publish.js",
     "publisher.js",
+    "recordings.css",
+    "recordings.js",
     "favicon.svg",
     "hls.min.js",
     "hls.LICENSE.txt",

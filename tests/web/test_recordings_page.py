@@ -1,0 +1,98 @@
+"""The page of recordings in a real browser: it shows a day, plays from any moment, over gaps, and offers a download."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.browser import Page, launch
+from tests.playback.support import EPOCH, Recorder, playing
+from tests.playback.test_truth import packets, read_source, record, run
+
+pytestmark = pytest.mark.interop
+
+SPANS = "[...document.querySelectorAll('#periods span')].map((span) => [span.style.left, span.style.width])"
+TIME = "document.querySelector('video').currentTime"
+
+
+async def click_at(page: Page, seconds: float) -> None:
+    """Click the timeline at a time of the day."""
+    script = f"""(() => {{
+      const line = document.getElementById("timeline"), box = line.getBoundingClientRect();
+      line.dispatchEvent(new MouseEvent("click", {{clientX: box.left + box.width * {seconds} / 86400, bubbles: true}}));
+    }})()"""
+    await page.evaluate(script)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds of video and sound."""
+    folder = tmp_path_factory.mktemp("media")
+    run(
+        "ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=s=320x180:r=25", "-f", "lavfi", "-i", "sine=r=48000",
+        "-t", "12", "-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac",
+        "-movflags", "+frag_keyframe+delay_moov+default_base_moof", str(folder / "h264-aac.mp4"),
+    )  # fmt: skip
+    assert read_source(folder / "h264-aac.mp4").samples
+    return folder
+
+
+async def test_a_day(media: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "recordings", "yard/north")
+    record(recorder, media, "h264-aac", "mp4")
+    for file in sorted(recorder.folder.iterdir()):  # the same an hour later
+        later = int(file.name.partition("-")[0]) + 3600
+        content = file.read_bytes().replace(b"\xf5\xe6\xa1\xd0", b"\x11\x11\x11\x11")
+        file.with_name(file.name.replace(file.name.partition("-")[0], str(later))).write_bytes(content)
+    async with playing(recorder) as (server, _), launch(tmp_path) as browser:
+        port = server.app.control.ports["playbackAddress"]
+        page = await browser.open(f"http://127.0.0.1:{port}/?path={quote('yard/north')}&day=2023-11-14")
+        midnight: Any = await page.evaluate("new Date(2023, 10, 14).getTime() / 1000")
+        start = EPOCH - midnight
+        spans = await page.wait_for(f"{SPANS}.length == 2 && {SPANS}")
+        assert abs(float(spans[0][0].rstrip("%")) - 100 * start / 86_400) < 0.01
+
+        await click_at(page, start + 5)
+        await page.wait_for(f"{TIME} > 5.5 && !document.querySelector('video').paused")
+        assert await page.evaluate("document.querySelector('video').videoWidth") == 320
+        assert await page.evaluate(f"{TIME} < 12.5")
+
+        # a mark, a gap that is skipped, and another mark
+        await page.evaluate("document.getElementById('from').click()")
+        await page.evaluate("document.getElementById('speed').value = '4'; 0")
+        await page.evaluate("document.getElementById('speed').dispatchEvent(new Event('change')); 0")
+        await page.wait_for(f"{TIME} > 13")
+        shown = await page.evaluate("document.getElementById('timeline').getAttribute('aria-valuenow')")
+        assert int(shown) - start >= 3600
+
+        await click_at(page, start + 1800)  # in the gap: what follows is played, from its start on
+        await page.wait_for(f"{TIME} > 0.5 && {TIME} < 12")
+        shown = await page.wait_for("Number(document.getElementById('timeline').getAttribute('aria-valuenow'))")
+        assert shown - start >= 3600
+        await page.evaluate("document.getElementById('to').click()")
+        href = await page.wait_for(
+            "!document.getElementById('download').hidden && document.getElementById('download').href"
+        )
+        assert "/get?path=yard%2Fnorth" in href
+        assert "format=mp4" in href
+        found = await asyncio.to_thread(packets, href)
+        assert found.video
+        await page.screenshot(tmp_path / "page.png")
+        assert not page.console, page.console
+
+
+async def test_a_day_without_recordings(tmp_path: Path) -> None:
+    async with playing(Recorder(tmp_path)) as (server, client), launch(tmp_path) as browser:
+        port = server.app.control.ports["playbackAddress"]
+        page = await browser.open(f"http://127.0.0.1:{port}/?path=cam&day=2023-11-14")
+        await page.wait_for("document.getElementById('trouble').textContent.startsWith('Nothing was recorded')")
+        response = await client.get("/")
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        asset = response.text.partition('src="./')[2].partition('"')[0]
+        assert (await client.get(f"/{asset}")).headers["cache-control"].startswith("public")
+        assert (await client.get("/_polycast/other.js")).status_code == 404
+        tag = {"If-None-Match": response.headers["etag"]}
+        assert (await client.get("/", headers=tag)).status_code == 304
