@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.control.support import Server, running_file
+from tests.support.waiting import PATIENCE
 
 HEAD = """\
 rtspAddress: 127.0.0.1:0
@@ -135,3 +138,95 @@ async def test_a_large_page_may_be_asked_for(it: Server) -> None:
         400,
         'strconv.ParseUint: parsing "3000000000": value out of range',
     )
+
+
+# Pages and playlists
+
+PAGES = """\
+rtsp: no
+rtmp: no
+srt: no
+moq: no
+hlsAddress: 127.0.0.1:0
+hlsAllowOrigins: ['*']
+webrtcAddress: 127.0.0.1:0
+webrtcLocalUDPAddress: 127.0.0.1:0
+webrtcAllowOrigins: ['*']
+authenticationFailurePause: 1ms
+paths:
+  cam:
+  double/slash:
+"""
+USERS = "authInternalUsers:\n- user: me\n  pass: word\n  permissions: [{action: publish}, {action: read}]\n"
+
+
+@contextlib.asynccontextmanager
+async def pages(tmp_path: Path, server_name: str, settings: str = "") -> AsyncIterator[httpx2.AsyncClient]:
+    """Run a server, and return a client for one of its HTTP listeners."""
+    async with running_file(tmp_path / "mediamtx.yml", PAGES + settings) as server:
+        port = server.app.servers[server_name].ports[f"{server_name.lower()}Address"]
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False) as client:
+            yield client
+
+
+@pytest.mark.parametrize("server", ["HLS", "WebRTC"])
+async def test_the_address_of_a_stream_leads_to_its_folder(tmp_path: Path, server: str) -> None:
+    async with pages(tmp_path, server) as client:
+        for address, location in (
+            ("/cam?a=b", "/cam/?a=b"),
+            ("//double/slash", "/double/slash/"),
+            ("//evil.example", "/evil.example/"),
+            ("/%5Cevil.example", "/evil.example/"),
+            ("/x%0d%0aset-cookie:a", "/x%0D%0Aset-cookie%3Aa/"),
+        ):
+            response = await client.get(client.base_url.copy_with(raw_path=address.encode()))
+            assert (response.status_code, response.headers["location"]) == (302, location), address
+        proxied = await client.get("/cam", headers={"X-Forwarded-For": "192.0.2.1"})
+        assert not proxied.headers["location"].startswith("/"), "a proxy may serve this server in a folder"
+
+
+@pytest.mark.parametrize("server", ["HLS", "WebRTC"])
+async def test_pages_of_streams_that_do_not_exist(tmp_path: Path, server: str) -> None:
+    async with pages(tmp_path, server) as client:
+        assert (await client.get("/cam/")).status_code == 200
+        other = await client.get("/other/")
+        assert other.status_code == 500
+        assert other.json() == {"status": "error", "error": "path 'other' is not configured"}
+
+
+@pytest.mark.parametrize(
+    ("server", "route"), [("HLS", "/cam/"), ("HLS", "/cam/index.m3u8?cookieCheck=1"), ("WebRTC", "/cam/publish")]
+)
+async def test_who_may_not_see_a_page(tmp_path: Path, server: str, route: str) -> None:
+    async with pages(tmp_path, server, USERS) as client:
+        missing, wrong = await client.get(route), await client.get(route, auth=("me", "other"))
+        for response in (missing, wrong):
+            assert response.status_code == 401
+            assert response.json() == {"status": "error", "error": "authentication error"}
+        assert missing.headers["www-authenticate"] == 'Basic realm="mediamtx"'
+        assert "www-authenticate" not in wrong.headers
+
+
+async def test_playlists_of_hls(tmp_path: Path) -> None:
+    async with pages(tmp_path, "HLS", USERS) as client:
+        checked = await client.get("/cam/index.m3u8?jwt=token")
+        assert (checked.status_code, checked.headers["location"]) == (302, "/cam/index.m3u8?cookieCheck=1&jwt=token")
+        absent = await client.get("/cam/index.m3u8?cookieCheck=1", auth=("me", "word"))
+        assert absent.status_code == 404
+        assert absent.json() == {"status": "error", "error": "no one is publishing to path 'cam'"}
+
+
+@pytest.mark.parametrize(
+    ("server", "methods", "headers"),
+    [
+        ("HLS", "OPTIONS, GET", "Authorization, Range"),
+        ("WebRTC", "OPTIONS, GET, POST, PATCH, DELETE", "Authorization, Content-Type, If-Match"),
+    ],
+)
+async def test_what_other_web_sites_may_send(tmp_path: Path, server: str, methods: str, headers: str) -> None:
+    async with pages(tmp_path, server) as client:
+        response = await client.options("/", headers={"Access-Control-Request-Method": "GET"})
+        assert (response.status_code, response.content) == (204, b"")
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert response.headers["access-control-allow-methods"] == methods
+        assert response.headers["access-control-allow-headers"] == headers

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
@@ -24,6 +26,7 @@ from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import MAXIMUM_USER_AGENT, http_credentials, user_agent_of
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.folders import absolute_folder, is_from_proxy
 from polycast.protocols.hls.audience import Audience, Client, Visit, Visits
 from polycast.protocols.hls.cdn import for_cdn, knows_secret
 from polycast.protocols.hls.configuration import HlsConfiguration, HlsVariant
@@ -117,6 +120,15 @@ class RequestHandler:
         self._refusals = Refusals()
         self._pages = Pages(server.context.loop, self._origins.fixed)
 
+    @property
+    def _dialect(self) -> Dialect:
+        return dialect_of(self._server.configuration.dialect)
+
+    @property
+    def _is_as_in_mediamtx(self) -> bool:
+        """Whether answers have the form that programs for MediaMTX know."""
+        return self._dialect is MEDIAMTX
+
     def allow_origins(self, origins: tuple[str, ...]) -> None:
         """Allow pages of other sites from now on."""
         self._origins = allowed_origins(origins)
@@ -165,6 +177,8 @@ class RequestHandler:
         if name:
             if target.path == "/favicon.ico":
                 return self._not_found()
+            if self._is_as_in_mediamtx and not is_from_proxy(transaction.request):
+                return self._responses.empty(302, [(b"location", absolute_folder(target.path, target.query))])
             query = f"?{target.query}" if target.query else ""
             # Relative, so that it also works behind a proxy that serves this server in a folder.
             return self._responses.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
@@ -193,6 +207,9 @@ class RequestHandler:
 
     def _preflight(self, request: Request) -> Response:
         wanted = request.fields.get(b"access-control-request-headers", b"")
+        if self._is_as_in_mediamtx:
+            headers = (b"access-control-allow-headers", wanted or b"Authorization, Range")
+            return self._responses.empty(204, [(b"access-control-allow-methods", b"OPTIONS, GET"), headers])
         allowed = [
             (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"), (b"access-control-allow-headers", wanted),
         ]  # fmt: skip
@@ -222,14 +239,15 @@ class RequestHandler:
         depth = target.folder.count("/") + 1
         allowed = await self._authorize(transaction, self._access_request(transaction, target))
         problem = allowed if isinstance(allowed, Problem) else self._absence(target.folder)
-        if problem is None:
+        if problem is None or (problem is not allowed and self._is_as_in_mediamtx):
+            # The page of a stream that does not exist yet exists in MediaMTX; it asks for the reason itself.
             return await self._pages.page(request, PLAYER_PAGE, depth)
         self._log_refusal(transaction, target, problem)
         if b"text/html" not in request.fields.get(b"accept", b""):
-            return refuse(self._responses, request, problem)
+            return refuse(self._responses, request, problem, self._dialect)
         await self._pages.load()
         body = page_with_problem(depth, msgspec.json.encode(problem).decode())
-        return refuse_page(self._responses, problem, body, [POLICY_HEADER])
+        return refuse_page(self._responses, problem, body, [POLICY_HEADER], self._dialect)
 
     def _absence(self, path_name: str) -> Problem | None:
         """Return why a playlist of this configured path would be refused now; None if it would not, or if a source or a
@@ -288,7 +306,7 @@ class RequestHandler:
                 self._log.debug("%s: %s", target.path, error)
                 problem = self._problem_of(error, path_name)
                 self._log_refusal(transaction, target, problem)
-                return refuse(self._responses, request, problem)
+                return refuse(self._responses, request, problem, self._dialect)
         if transaction.receiver is None and not self._join(transaction, target, is_cdn=is_cdn):
             return self._sent_away()
         found = remuxer.request(key, transaction, self._server.now())
@@ -324,7 +342,7 @@ class RequestHandler:
             problem = Problem(status=found.status, detail=found.reason)
             if found is TIMED_OUT:
                 problem = stall_problem(found.status, found.reason, self._server.now() - remuxer.last_delivery)
-            return refuse(self._responses, request, problem)
+            return refuse(self._responses, request, problem, self._dialect)
         response = found.respond(request)
         remuxer.counters.bytes_sent += len(response.body)
         return response
@@ -448,11 +466,11 @@ class RequestHandler:
                 self._mark(transaction, target, viewer)
                 return None
             if is_index and not field_of(target.query, COOKIE_CHECK):
-                return self._check_cookies(target)
+                return self._check_cookies(request, target)
         allowed = await self._authorize(transaction, access)
         if isinstance(allowed, Problem):
             self._log_refusal(transaction, target, allowed)
-            return refuse(self._responses, request, allowed)
+            return refuse(self._responses, request, allowed, self._dialect)
         if is_session:
             self._welcome(transaction, target, access, allowed)
         return None
@@ -468,12 +486,14 @@ class RequestHandler:
             viewer.is_trusted = True
         return True
 
-    def _check_cookies(self, target: Target) -> Response:
+    def _check_cookies(self, request: Request, target: Target) -> Response:
         """Return the redirection that shows whether the player keeps cookies."""
         others = [part for part in target.query.split("&") if part and part.partition("=")[0] != COOKIE_CHECK]
         fields = "&".join(sorted([f"{COOKIE_CHECK}=1", *others]))
-        # Relative, so that it also works behind a proxy that serves this server in a folder.
         location = f"{INDEX_NAME}?{fields}".encode("latin-1", "replace")
+        # Relative, so that it also works behind a proxy that serves this server in a folder.
+        if self._is_as_in_mediamtx and not is_from_proxy(request):
+            location = absolute_folder(target.folder, "") + location
         headers = [(b"location", location), (b"cache-control", b"no-store"), cookie(COOKIE_CHECK, "1")]
         return self._responses.empty(302, headers)
 

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.schema import Configuration
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError, PathNotConfigured, SourceTimedOut
@@ -174,23 +176,33 @@ def stall_problem(status: int, detail: str, silence: float) -> Problem:
     return Problem(status=status, detail=detail, reason=Reason.NO_MEDIA if silence > SILENCE else Reason.NO_KEY_FRAMES)
 
 
-def refuse(responses: ResponseFactory, request: Request, problem: Problem) -> Response:
+def refuse(responses: ResponseFactory, request: Request, problem: Problem, dialect: Dialect) -> Response:
     """Return the response to a refused request: problem details for clients that accept them, otherwise one line of
-    text."""
-    headers: list[Header] = [(b"vary", b"accept")]
-    if problem.status == 401:
-        headers.append((b"www-authenticate", f'Basic realm="{REALM}"'.encode()))
-    if PROBLEM_TYPE not in request.fields.get(b"accept", b""):
+    text, or the form of MediaMTX."""
+    headers = [(b"vary", b"accept"), *_challenge(problem, dialect)]
+    if PROBLEM_TYPE in request.fields.get(b"accept", b""):
+        return responses.document(problem.status, PROBLEM_TYPE, msgspec.json.encode(problem), headers)
+    if dialect is not MEDIAMTX:
         return responses.text(problem.status, problem.detail, headers)
-    return responses.document(problem.status, PROBLEM_TYPE, msgspec.json.encode(problem), headers)
+    status = 500 if problem.reason is Reason.NOT_CONFIGURED else problem.status
+    text = "authentication error" if status == 401 else problem.detail
+    body = msgspec.json.encode({"status": "error", "error": text})
+    return responses.document(status, b"application/json; charset=utf-8", body, headers)
 
 
-def refuse_page(responses: ResponseFactory, problem: Problem, page: bytes, headers: Sequence[Header]) -> Response:
+def refuse_page(
+    responses: ResponseFactory, problem: Problem, page: bytes, headers: Sequence[Header], dialect: Dialect
+) -> Response:
     """Return the response to a refused request for a page: the page itself, with the problem."""
-    fields = [*headers]
-    if problem.status == 401:
-        fields.append((b"www-authenticate", f'Basic realm="{REALM}"'.encode()))
+    fields = [*headers, *_challenge(problem, dialect)]
     return responses.document(problem.status, b"text/html; charset=utf-8", page, fields)
+
+
+def _challenge(problem: Problem, dialect: Dialect) -> list[Header]:
+    """Return the header that asks for credentials. MediaMTX asks only those who have given none."""
+    if problem.status != 401 or (dialect is MEDIAMTX and problem.reason is not Reason.CREDENTIALS_REQUIRED):
+        return []
+    return [(b"www-authenticate", f'Basic realm="{dialect.realm or REALM}"'.encode())]
 
 
 def skipped_header(skipped: Sequence[Track]) -> list[Header]:

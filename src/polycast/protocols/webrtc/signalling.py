@@ -11,10 +11,12 @@ from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError
+from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError, PathNotConfigured
 from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
@@ -23,6 +25,7 @@ from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import http_credentials, user_agent_of
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext
+from polycast.protocols.folders import absolute_folder, is_from_proxy
 from polycast.protocols.pages import Pages
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.protocols.webrtc.session import Session
@@ -244,6 +247,9 @@ class SignallingHandler:
         if target.last == "favicon.ico":
             return self._error(404, "not found")
         if target.last:
+            if self._dialect is MEDIAMTX and not is_from_proxy(transaction.request):
+                location = absolute_folder(f"{target.path}/{target.last}", target.query)
+                return self._responses.empty(302, [(b"location", location)])
             query = f"?{target.query}" if target.query else ""
             # Relative, so that it also works behind a proxy that serves this server in a folder.
             return self._responses.empty(302, [(b"location", f"./{quote(target.last)}/{query}".encode())])
@@ -292,11 +298,17 @@ class SignallingHandler:
             # `AccessControl` logs those that have credentials, or a wrong address.
             if not credentials.is_given and denied.denial is not Denial.ADDRESS:
                 self._log_refusal("request", address, target, "authentication is needed")
-            challenge = (b"www-authenticate", f'Basic realm="{REALM}"'.encode())
-            return self._error(401, "authentication error", [challenge])
+            challenge = [(b"www-authenticate", f'Basic realm="{self._dialect.realm or REALM}"'.encode())]
+            asks = self._dialect is not MEDIAMTX or not credentials.is_given
+            return self._error(401, "authentication error", challenge if asks else [])
         except PathError as error:
             self._log_refusal("request", address, target, str(error))
-            return self._error(404, str(error))
+            is_unknown = isinstance(error, PathNotConfigured) and self._dialect is MEDIAMTX
+            return self._error(500 if is_unknown else 404, str(error))
+
+    @property
+    def _dialect(self) -> Dialect:
+        return dialect_of(self._server.configuration.dialect)
 
     def _log_refusal(self, what: str, address: str, target: Target, reason: str) -> None:
         suffix = self._refusals.log_suffix(address, target.path, reason, self._server.context.loop.time())
