@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from polycast.config.camera_values import (
     AF_MODE,
@@ -22,6 +22,7 @@ from polycast.config.camera_values import (
     MODE,
     NUMBER,
 )
+from polycast.config.command_schema import CommandConfiguration
 from polycast.config.marks import NEW, ZERO_IS_A_VALUE, Heading
 from polycast.config.spelling import yaml_key
 from polycast.errors import ConfigurationError
@@ -30,8 +31,8 @@ MJPEG_SIZE_LIMIT: Final = 2048
 """Pixels: RTP has one byte for a size in units of 8 (RFC 2435 section 3.1.5)."""
 
 
-class CameraConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
-    """The settings of a path whose source is the camera."""
+class CameraConfiguration(CommandConfiguration, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
+    """The settings of a path whose source is the camera; structs can only have one base, so the commands are below."""
 
     rpi_camera_cam_id: Annotated[
         int,
