@@ -171,13 +171,14 @@ def test_what_has_no_feature_is_said(row: Row) -> None:
 )
 def test_former_names_win(key: str, of_path: bool, order: str) -> None:
     row = (FORMER_OF_PATH if of_path else FORMER)[key]
-    accepted = VIEW.path_accepted if of_path else VIEW.accepted
+    accepted = MEDIAMTX.moved if "." in row["now"] else VIEW.path_accepted if of_path else VIEW.accepted
     new = row["now"].removeprefix("pathDefaults.")
     if key not in accepted:
         assert key in (MEDIAMTX.path_unsupported if of_path else MEDIAMTX.unsupported)
         return
     (default,) = (each.default for each in ROWS if each.key == new and each.of_path == (of_path or "." in row["now"]))
     other = {new: other_than(row["write"], default)}
+    other = {"pathDefaults": other} if "." in row["now"] else other
     values = {**other, key: row["write"]} if order == "before" else {key: row["write"], **other}
     found = loaded(file_of(values, of_path=of_path))
     if "." in row["now"]:
@@ -186,7 +187,7 @@ def test_former_names_win(key: str, of_path: bool, order: str) -> None:
         value = shown(found, new, of_path=of_path)
     assert value == row["show"]
     if key not in SILENT:
-        assert f"parameter '{key}' is deprecated and has been replaced with '{new}'" in found.warnings
+        assert f"parameter '{key}' is deprecated and has been replaced with '{row['now']}'" in found.warnings
 
 
 SILENT = {"rtspUDPReadBufferSize", "mpegtsUDPReadBufferSize", "rtpUDPReadBufferSize"}

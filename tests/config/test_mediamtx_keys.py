@@ -64,7 +64,7 @@ def test_each_setting_of_a_path_is_accepted_or_known(key: str) -> None:
 
 
 def test_deprecated_settings_are_accepted_or_known() -> None:
-    assert {key for key in DEPRECATED if key not in VIEW.accepted and key not in MEDIAMTX.unsupported} == set()
+    assert DEPRECATED - VIEW.accepted.keys() - MEDIAMTX.unsupported.keys() - MEDIAMTX.moved == set()
     known = {*VIEW.path_accepted, *MEDIAMTX.path_unsupported}
     assert {key for key in DEPRECATED_OF_PATH if key not in known} == set()
 
@@ -79,7 +79,6 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
     [
         ("dumpPackets: yes\n", "line 1: 'dumpPackets' has no effect: this version does not support it: nothing is"),
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
-        ("record: yes\n", "line 1: 'record' has no effect: this version does not support it: nothing is recorded;"),
         (
             "pathDefaults: {whepSTUNGatherTimeout: 1s}\n",
             "line 1: 'whepSTUNGatherTimeout' has no effect: ",
@@ -121,6 +120,16 @@ def test_deprecated_settings_of_paths_are_said_once() -> None:
     assert (a.rtsp_transport, a.rtsp_any_port, c.rtsp_transport) == ("tcp", True, "udp")
     assert (b.override_publisher, b.run_on_available, b.run_on_available_restart) == (False, "x", True)
     assert len(found.warnings) == 5
+
+
+def test_settings_of_all_paths_that_were_global_once() -> None:
+    moved = "parameter 'record' is deprecated and has been replaced with 'pathDefaults.record'"
+    content = "record: yes\npathDefaults: {record: no, maxReaders: 2}\npaths:\n  a:\n  b: {record: no}\n"
+    for found in (loaded(content), loaded(content.partition("\n")[2], MTX_RECORD="yes")):
+        assert {name: path.record for name, path in found.configuration.paths.items()} == {"a": True, "b": False}
+        assert found.configuration.paths["a"].max_readers == 2
+        assert found.warnings == [moved]
+    assert error_of("recordFormat: mkv\n").startswith("mediamtx.yml: line 1: ")
 
 
 def test_path_defaults() -> None:

@@ -145,6 +145,14 @@ def test_a_setting_under_two_names_is_written_once() -> None:
     assert result.text.startswith("rtspTransports: [tcp]\npaths:\n  a:\n    rtspAnyPort: no\n")
 
 
+def test_settings_of_all_paths_that_were_global_once() -> None:
+    defaults = "# Defaults\npathDefaults:\n  record: no\n  maxReaders: 2 # few\npaths:\n  a:\n"
+    result = migrated(f"recordFormat: mpegts\nrecord: yes\n{defaults}", MEDIAMTX)
+    assert "record:" not in result.text.partition("# Defaults")[0]
+    assert "  record: yes\n  maxReaders: 2 # few\n  recordFormat: mpegts\n" in result.text
+    assert "pathDefaults:\n  record: yes\n" in migrated("record: yes\npaths:\n  a:\n", MEDIAMTX).text
+
+
 def test_a_former_name_that_stands_for_two_settings() -> None:
     result = migrated("externalAuthenticationURL: http://h/\nauthMethod: internal\n", MEDIAMTX)
     assert result.text.startswith("authHTTPAddress: http://h/\n")
@@ -164,7 +172,7 @@ def test_what_changes_is_said() -> None:
     notes = migrate("hlsAllowOrigins: []\npaths:\n  ~b:\n  ~a:\n  all:\n", "mediamtx.yml").notes
     assert "hlsAllowOrigins changes: it was [], and is ['*']" in notes
     assert notes[-1].endswith("mediamtx tried them in this one: ~a, ~b, all_others")
-    notes = migrate("record: yes\nplayback: yes\n", "mediamtx.yml").notes
+    notes = migrate("dumpPackets: yes\nplayback: yes\n", "mediamtx.yml").notes
     assert [note for note in notes if "has no effect" in note]
 
 

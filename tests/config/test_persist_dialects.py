@@ -8,7 +8,7 @@ from polycast.config import load_bytes
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import LEGACY, MEDIAMTX, POLYCAST
 from polycast.config.dialects.views import view_of
-from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
+from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys, SetPathDefaults
 from polycast.config.persist import edit_content
 from polycast.errors import ConfigurationError
 
@@ -75,6 +75,13 @@ def test_a_path_that_is_new_in_the_file() -> None:
     text = "pathDefaults: {publisherGrace: 1s}\npaths:\n  a:\n"
     new = edited(ReplacePaths({"a": None, "b": {"disablePublisherOverride": True}}), MEDIAMTX, text)
     assert new == text + "  b:\n    overridePublisher: no\n"
+
+
+def test_a_setting_that_was_global_once_stays_where_it_is() -> None:
+    text = "record: yes\npaths:\n  a:\n"
+    assert edited(SetPathDefaults({"record": False}, MEDIAMTX), MEDIAMTX, text) == text.replace("yes", "no")
+    new = edited(SetPathDefaults({"record": False, "maxReaders": 2}, MEDIAMTX), MEDIAMTX, text)
+    assert new == text.replace("yes", "no") + "pathDefaults:\n  maxReaders: 2\n"
 
 
 def test_the_order_matters_only_for_expressions() -> None:

@@ -53,6 +53,10 @@ class Reading:
         if new:
             self.warn(f"parameter '{key}' is deprecated and has been replaced with '{new}'")
 
+    def note_moved(self, key: str) -> None:
+        """Warn once about a global setting that is one of paths now."""
+        self.warn(f"parameter '{key}' is deprecated and has been replaced with '{PATH_DEFAULTS}.{key}'")
+
     def warn(self, text: str) -> None:
         """Add a warning, unless it was added before."""
         if text not in self.warnings:
@@ -100,7 +104,7 @@ def parse_fields(
                 parsed.update(view.implied.get(key, {}))
             continue
         for each in errors:
-            report(each.within(*within, key))
+            report(_at_line(key, each.within(*within, key)))
     return parsed
 
 
@@ -181,6 +185,7 @@ def _known_keys(values: Any, reading: Reading) -> dict[str, Any]:
         reading.report(ConfigurationError(f"not a map ({_map_hint(values)})"))
         return {}
     found: dict[str, Any] = {}
+    moved: dict[str, Any] = {}
     known, dialect = reading.view.accepted, reading.dialect
     for key, value in values.items():
         if key == PATHS:
@@ -189,11 +194,14 @@ def _known_keys(values: Any, reading: Reading) -> dict[str, Any]:
             found[key] = _known_defaults(key, value, reading)
         elif key in known or key in _OF_THE_FILE:
             found[key] = value
+        elif key in dialect.moved:
+            reading.note_moved(key)
+            moved[key] = value
         elif key in dialect.unsupported:
             check_unsupported(key, value, dialect.unsupported[key], reading)
         else:
             reading.report(unknown_key(key, reading.view, is_map=isinstance(value, Mapping)))
-    return found
+    return {**found, PATH_DEFAULTS: {**found.get(PATH_DEFAULTS, {}), **moved}} if moved else found
 
 
 def _known_defaults(key: str, values: Any, reading: Reading) -> dict[str, Any]:
@@ -240,7 +248,7 @@ def _known_keys_of_path(values: Mapping[str, Any], reading: Reading, *within: st
 
 
 def _at_line(key: str, error: ConfigurationError) -> ConfigurationError:
-    error.line = getattr(key, "line", 0)
+    error.line = error.line or getattr(key, "line", 0)
     return error
 
 

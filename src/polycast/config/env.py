@@ -130,6 +130,11 @@ class _Prefix:
         changed: dict[str, Any] = {}
         for field in self._view.path_accepted.values():
             variable = environment_name(f"{PATH_DEFAULTS}_{field.key}", self._prefix)
+            former = environment_name(field.key, self._prefix)
+            if field.key in self._reading.dialect.moved and former in self._variables:
+                self._reading.note_moved(field.key)
+                self._used.add(variable)
+                variable = former
             if variable in self._variables:
                 self._used.add(variable)
                 self.given[f"{PATH_DEFAULTS}.{field.key}"] = variable
@@ -309,7 +314,7 @@ def is_setting_variable(variable: str, dialect: Dialect) -> bool:
 
 @cache
 def _names_of_settings(dialect: Dialect) -> frozenset[str]:
-    keys = {*view_of(dialect).accepted, *dialect.unsupported, "paths"}
+    keys = {*view_of(dialect).accepted, *dialect.moved, *dialect.unsupported, "paths"}
     if dialect.has_path_defaults:
         keys.add(PATH_DEFAULTS)
     return frozenset(key.upper() for key in keys)

@@ -17,6 +17,7 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import POLYCAST
 from polycast.config.dialects.views import View, view_of
 from polycast.config.fields import Field
+from polycast.config.kinds import BOOLEAN
 from polycast.config.load import load_bytes
 from polycast.config.names import ALL_PATHS, is_pattern
 from polycast.config.schema import Configuration, PathConfiguration
@@ -111,9 +112,18 @@ def _overridden(tree: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
         if patches:
             changes["paths"] = Patch(patches)
     defaults = tree.get("pathDefaults")
-    if isinstance(defaults, Mapping) and (keys := _losers(defaults, view.path_accepted)):
-        changes["pathDefaults"] = Patch(dict.fromkeys(keys, REMOVED))
+    removed = _losers(defaults, view.path_accepted) if isinstance(defaults, Mapping) else ()
+    moved = {key: _plain(view, key, tree[key]) for key in tree if key in dialect.moved and tree[key] is not None}
+    changes |= dict.fromkeys(dialect.moved & tree.keys(), REMOVED)
+    if removed or moved:
+        changes["pathDefaults"] = Patch({**dict.fromkeys(removed, REMOVED), **moved})
     return changes
+
+
+def _plain(view: View, key: str, text: Any) -> Any:
+    """Return a value of a path's setting as it is written: the texts of booleans need no quotes."""
+    kind = view.path_fields[key].kind
+    return kind.dump(kind.parse(text)) if kind is BOOLEAN else text
 
 
 def _implied(tree: Mapping[str, Any], view: View) -> set[str]:

@@ -65,7 +65,11 @@ def _default(field: Field) -> str:
 def _former() -> str:
     return _table(
         "| former name | now |",
-        [*_former_rows(MEDIAMTX.deprecated), *_former_rows(MEDIAMTX.path_deprecated)],
+        [
+            *_former_rows(MEDIAMTX.deprecated),
+            *_former_rows(MEDIAMTX.path_deprecated),
+            *(f"| `{key}`, as a global setting | `pathDefaults.{key}` |" for key in sorted(MEDIAMTX.moved)),
+        ],
     )
 
 

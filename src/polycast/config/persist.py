@@ -204,7 +204,10 @@ class _Changes:
                 if not self._dialect.has_path_defaults:
                     raise UneditableError("files of this kind have no pathDefaults")
                 given: Mapping[str, Any] = self._tree.get(PATH_DEFAULTS) or {}
-                return {PATH_DEFAULTS: Patch(self._of_path(values, dialect, given))}
+                changes = self._of_path(values, dialect, given)
+                # A setting that the file has where it was once stays there: that one would win.
+                moved = {key: changes.pop(key) for key in self._dialect.moved & changes.keys() & self._tree.keys()}
+                return {**moved, **({PATH_DEFAULTS: Patch(changes)} if changes else {})}
             case edits.ReplacePath(name, values, dialect):
                 found = self._name_in_file(name)
                 before = (self._paths[found] or {}) if found is not None else {}

@@ -103,6 +103,8 @@ class Dialect(Struct, frozen=True, eq=False, kw_only=True):
     deprecated: Mapping[str, Deprecated] = {}
     """Former names of global settings."""
     path_deprecated: Mapping[str, Deprecated] = {}
+    moved: frozenset[str] = frozenset()
+    """Settings of paths that were global once; as such, they win over those of the defaults of paths."""
     unsupported: Mapping[str, Unsupported] = {}
     """Global settings without a feature here."""
     path_unsupported: Mapping[str, Unsupported] = {}

@@ -25,6 +25,10 @@ FORMER_NAMES: Final = {
     "serverCert": Deprecated("rtspServerCert"),
 }
 
+MOVED: Final = frozenset(
+    {"record", "recordPath", "recordFormat", "recordPartDuration", "recordSegmentDuration", "recordDeleteAfter"}
+)
+
 FORMER_NAMES_OF_PATH: Final = {
     "disablePublisherOverride": Deprecated("overridePublisher", NEGATED),
     "sourceProtocol": Deprecated("rtspTransport"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from polycast.config.dialects.base import Deprecated, Dialect, Form
-from polycast.config.dialects.former import FORMER_NAMES, FORMER_NAMES_OF_PATH
+from polycast.config.dialects.former import FORMER_NAMES, FORMER_NAMES_OF_PATH, MOVED
 from polycast.config.dialects.mediamtx_unsupported import UNSUPPORTED, UNSUPPORTED_OF_PATH
 from polycast.config.kinds import BYTES, DURATION, DURATION_OR_EMPTY, DURATION_WITH_DAYS, NEGATED
 
@@ -81,6 +81,7 @@ MEDIAMTX: Final = Dialect(
             ("publishUser", "publishPass", "publishIPs", "readUser", "readPass", "readIPs"), "authInternalUsers"
         ),
     },
+    moved=MOVED,
     unsupported=UNSUPPORTED,
     path_unsupported=UNSUPPORTED_OF_PATH,
 )

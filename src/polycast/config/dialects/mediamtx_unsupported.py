@@ -6,7 +6,6 @@ from typing import Final
 
 from polycast.config.dialects.base import Unsupported
 
-_NO_RECORDING: Final = "nothing is recorded; in pathDefaults, it has an effect"
 _NO_MOQ: Final = "there is no MoQ server"
 
 
@@ -27,13 +26,6 @@ UNSUPPORTED: Final = {
     "moqServerCert": Unsupported("auto.crt", _NO_MOQ),
     "moqAllowOrigins": Unsupported(["*"], _NO_MOQ),
     "moqTrustedProxies": Unsupported([], _NO_MOQ),
-    # Former names of settings of paths, which were once global.
-    "record": Unsupported("no", _NO_RECORDING),
-    "recordPath": _detail(""),
-    "recordFormat": _detail("fmp4"),
-    "recordPartDuration": _detail("1s"),
-    "recordSegmentDuration": _detail("1h"),
-    "recordDeleteAfter": _detail("1d"),
 }
 
 UNSUPPORTED_OF_PATH: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from polycast.config.dialects.base import Dialect
-from polycast.config.dialects.former import FORMER_NAMES, FORMER_NAMES_OF_PATH
+from polycast.config.dialects.former import FORMER_NAMES, FORMER_NAMES_OF_PATH, MOVED
 from polycast.config.dialects.mediamtx_unsupported import UNSUPPORTED, UNSUPPORTED_OF_PATH
 from polycast.config.kinds import DURATION, DURATION_WITH_DAYS
 
@@ -22,6 +22,7 @@ POLYCAST: Final = Dialect(
     defaults={"logFile": "polycast.log", "sysLogPrefix": "polycast", "webrtc": True, "srt": True},
     deprecated=FORMER_NAMES,
     path_deprecated=FORMER_NAMES_OF_PATH,
+    moved=MOVED,
     unsupported=UNSUPPORTED,
     path_unsupported=UNSUPPORTED_OF_PATH,
 )
