@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,55 @@ async def test_a_client_that_leaves_closes_the_files(recorder: Recorder) -> None
             await anext(response.aiter_raw())
             assert is_open()
         await server.until(lambda: not is_open())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is part of Linux")
+def test_a_large_directory_is_read_once(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polycast.playback.refresh.LARGE", 1)
+    for number in range(4):
+        recorder.write(4 * number, 4, number)
+    index = index_of(recorder)
+    assert periods(index) == [(0, 16)]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("polycast.playback.refresh.os.scandir", refuse)
+        assert periods(index) == [(0, 16)]
+        recorder.write(16, 4, 4)
+        recorder.write(20, 4, 5)
+        assert periods(index) == [(0, 24)]
+        recorder.name(8).unlink()
+        recorder.name(12).rename(recorder.folder / "notes")
+        assert periods(index) == [(0, 8), (16, 24)]
+        recorder.write(8, 4, 2)
+        (recorder.folder / "notes").rename(recorder.name(12))
+        assert periods(index) == [(0, 24)]
+        recorder.name(28).symlink_to(recorder.name(8))
+        recorder.name(32).mkdir()
+        assert periods(index) == [(0, 24)]
+    # another directory of the same name
+    recorder.folder.rename(recorder.root / "old")
+    recorder.folder.mkdir()
+    recorder.write(0, 4, 0)
+    assert periods(index) == [(0, 4)]
+    recorder.write(4, 4, 1)
+    assert periods(index) == [(0, 8)]
+    index.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is part of Linux")
+def test_a_directory_with_too_many_changes_is_read_again(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polycast.playback.refresh.LARGE", 1)
+    monkeypatch.setattr("polycast.playback.watch.MAXIMUM_NAMES", 3)
+    index = index_of(recorder)
+    for number in range(2):
+        recorder.write(4 * number, 4, number)
+    assert periods(index) == [(0, 8)]
+    for number in range(2, 8):
+        recorder.write(4 * number, 4, number)
+    assert periods(index) == [(0, 32)]
+    recorder.write(32, 4, 8)
+    assert periods(index) == [(0, 36)]
+    index.close()

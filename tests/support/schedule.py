@@ -24,6 +24,7 @@ FIRST = (
     "interop",
     "api/test_examples.py",
     "chaos",
+    "playback",
     "control",
     "soak",
     "protocols",

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from polycast.log import Log
 from polycast.playback.refresh import Refresh
+from polycast.playback.watch import DirectoryWatch
 from polycast.record.store import EXTENSIONS, SegmentStore
 
 NAME: Final = ".polycast-index.sqlite3"
@@ -92,11 +93,13 @@ class RecordingIndex:
         self._log = log
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
+        self._watch = DirectoryWatch()
 
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._close()
+            self._watch.close()
 
     # Questions
 
@@ -143,7 +146,7 @@ class RecordingIndex:
         database = self._open()
         with database:
             database.execute("BEGIN")
-            Refresh(database, self._stores, path, self._log).run()
+            Refresh(database, self._stores, path, self._watch, self._log).run()
             return question(database)
 
     # The database

@@ -7,13 +7,14 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from polycast.log import Log
 from polycast.media.timebase import NANOSECONDS
 from polycast.playback.files import UnreadableFile
 from polycast.playback.opening import open_file
+from polycast.playback.watch import DirectoryWatch
 from polycast.record.store import SegmentStore
 from polycast.wire.mp4.presentation import build_fragmented_head
 
@@ -27,6 +28,8 @@ YOUNG: Final = 60 * NANOSECONDS
 """Nanoseconds during which it is normal that a file is empty."""
 COARSE: Final = 100_000_000
 """Nanoseconds: a change of a directory this soon after it was read may have the same time as one before."""
+LARGE: Final = 1_000
+"""Files in a directory above which it is watched, so that it need not be read again."""
 MAXIMUM_WARNINGS: Final = 20
 """Files in one look at the disk that are complained about one by one."""
 _FINISHED: Final = -1
@@ -56,8 +59,16 @@ class _Row(NamedTuple):
 class Refresh:
     """One look at the files of a path. Within a transaction of its caller."""
 
-    def __init__(self, database: sqlite3.Connection, stores: Sequence[SegmentStore], path: str, log: Log) -> None:
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        stores: Sequence[SegmentStore],
+        path: str,
+        watch: DirectoryWatch,
+        log: Log,
+    ) -> None:
         """``stores``: of the same ``recordPath``, one for each format."""
+        self._watch = watch
         self._database = database
         self._root = stores[0].root
         self._path = path
@@ -86,6 +97,7 @@ class Refresh:
         if below and isinstance(level[0], str):
             self._walk(os.path.join(directory, level[0]), below)
             return
+        names_changed = self._watch.take(os.path.join(self._root, directory)) if not below else None
         changed = self._changed(directory)
         if changed is None:
             return
@@ -93,6 +105,10 @@ class Refresh:
         known = self._database.execute(
             "SELECT changed FROM directories WHERE path = ? AND directory = ?", (self._path, directory)
         ).fetchone()
+        if known is not None and names_changed:
+            self._compare_some(directory, names_changed)
+            self._note_directory(directory, None, changed)
+            return
         if known is not None and known[0] == changed:
             if below:
                 for (child,) in self._database.execute(
@@ -101,6 +117,10 @@ class Refresh:
                     self._walk_into(child, below)
             return
         names = self._names(directory, level, is_file=not below)
+        is_watched = names_changed is not None
+        if len(names) > LARGE and not below and not is_watched:
+            is_watched = self._watch.add(os.path.join(self._root, directory))
+            names = self._names(directory, level, is_file=True)  # what was added before it was watched
         if below:
             for name in names:
                 child = os.path.join(directory, name)
@@ -108,7 +128,7 @@ class Refresh:
                 self._walk_into(child, below)
         else:
             self._compare(directory, names)
-        is_certain = self._now - changed > COARSE
+        is_certain = is_watched or self._now - changed > COARSE
         self._note_directory(directory, None, changed if is_certain else 0)
 
     def _walk_into(self, directory: str, levels: Sequence[_Level]) -> None:
@@ -152,10 +172,22 @@ class Refresh:
         removed = known.keys() - found
         for file in removed:
             self._remove(known[file], file)
+        self._add(self._starts(found - known.keys()), directory)
+
+    def _add(self, files: Iterable[tuple[str, int]], directory: str) -> None:
         self._database.executemany(
             "INSERT OR REPLACE INTO segments (path, start, file, directory, size, changed) VALUES (?, ?, ?, ?, 0, 0)",
-            [(self._path, start, file, directory) for file, start in self._starts(found - known.keys())],
+            [(self._path, start, file, directory) for file, start in files],
         )
+
+    def _compare_some(self, directory: str, names: set[str]) -> None:
+        """Add and remove files of a directory that was not read: those whose names have appeared or disappeared."""
+        for file, start in self._starts({os.path.join(directory, name) for name in names}):
+            absolute = os.path.join(self._root, file)
+            if os.path.isfile(absolute) and not os.path.islink(absolute):
+                self._add([(file, start)], directory)
+            else:
+                self._remove(start, file)
 
     def _starts(self, files: set[str]) -> Iterator[tuple[str, int]]:
         for file in files:
