@@ -15,7 +15,6 @@ def _detail(default: object) -> Unsupported:
 
 UNSUPPORTED: Final = {
     "dumpPackets": Unsupported("no", "nothing is written"),
-    "hlsDirectory": Unsupported("", "segments are kept in memory"),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
     "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),
     "moqHTTP3Address": Unsupported(":8892", _NO_MOQ),

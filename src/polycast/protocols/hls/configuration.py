@@ -112,6 +112,17 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = ()
+    hls_directory: Annotated[
+        str,
+        restarts("HLS"),
+        NEW,
+        Meta(
+            description=(
+                "Folder for copies of playlists and segments, with a folder for each path, for web servers that read "
+                "them there; they are removed when the stream is no longer converted. Empty: they are only in memory."
+            )
+        ),
+    ] = ""
     hls_muxer_close_after: Annotated[
         Duration,
         LIVE,

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path as FilePath
 from typing import Protocol
 
 from polycast.errors import LocalProtocolError
@@ -22,6 +23,7 @@ from polycast.net.http.file import HttpFile
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.hls.blocked_requests import BlockedRequests
 from polycast.protocols.hls.configuration import HlsConfiguration
+from polycast.protocols.hls.folder import MuxerFolder
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.sound import ConvertedSound, advice
 from polycast.protocols.hls.target import ResourceKey
@@ -71,6 +73,16 @@ class Responder(Protocol):
     def deliver(self, remuxer: Remuxer, transactions: Sequence[Transaction], found: Lookup) -> None:
         """Answer requests that have waited."""
         ...
+
+
+class _Answers:
+    """Files requested since the muxer last published something."""
+
+    __slots__ = ("by_key", "by_resource")
+
+    def __init__(self) -> None:
+        self.by_key: dict[ResourceKey, HttpFile] = {}
+        self.by_resource: dict[Resource, HttpFile] = {}
 
 
 class Remuxer(FrameReader):
@@ -125,10 +137,10 @@ class Remuxer(FrameReader):
         self.last_delivery = self._used
         """When the publisher's last frames arrived; monotonic seconds."""
         self._blocked: BlockedRequests[ResourceKey, Transaction, Lookup] = BlockedRequests()
-        self._answers: dict[ResourceKey, HttpFile] = {}
-        """Files requested since the muxer last published something."""
-        self._files: dict[Resource, HttpFile] = {}
-        """The same, by resource."""
+        self._answers = _Answers()
+        self._folder: MuxerFolder | None = None
+        if settings.hls_directory:
+            self._folder = MuxerFolder(FilePath(settings.hls_directory, *path.name.split("/")), loop, log)
         self._reported_corrections = 0
         self._log_tracks()
 
@@ -184,6 +196,8 @@ class Remuxer(FrameReader):
                     self._log.warning("%s", error)
         if published:
             self.forget_answers()
+            if self._folder is not None:
+                self._folder.update(muxer.all_files())
             if self._blocked.count:
                 self._used = now
             self._blocked.wake(self._look_up_again, self._deliver)
@@ -205,7 +219,7 @@ class Remuxer(FrameReader):
         """Return what a request asks for; None if the request is blocked: the responder delivers it later."""
         self._used = now
         key = self._adapt(key, transaction, now)
-        found = self._answers.get(key)
+        found = self._answers.by_key.get(key)
         if found is not None:
             return found
         blocked = self._blocked
@@ -242,8 +256,7 @@ class Remuxer(FrameReader):
 
     def forget_answers(self) -> None:
         """Discard the cached responses."""
-        self._answers.clear()
-        self._files.clear()
+        self._answers = _Answers()
 
     def _look_up(self, key: ResourceKey) -> Lookup | WaitFor:
         name, directives = key
@@ -256,12 +269,13 @@ class Remuxer(FrameReader):
             answer = self._muxer.index() if name == INDEX_NAME else self._muxer.playlist(name, directives)
         if not isinstance(answer, Resource):
             return answer
-        file = self._files.get(answer)
+        answers = self._answers
+        file = answers.by_resource.get(answer)
         if file is None:
             skipped = self._muxer.skipped if name == INDEX_NAME else ()
-            file = self._files[answer] = self._responder.prepare(answer, name, skipped)
-        if len(self._answers) < MAXIMUM_ANSWERS:
-            self._answers[key] = file
+            file = answers.by_resource[answer] = self._responder.prepare(answer, name, skipped)
+        if len(answers.by_key) < MAXIMUM_ANSWERS:
+            answers.by_key[key] = file
         return file
 
     def _look_up_again(self, key: ResourceKey) -> Lookup | None:
@@ -327,6 +341,8 @@ class Remuxer(FrameReader):
             return
         self._muxer.close()
         self.forget_answers()
+        if self._folder is not None:
+            self._folder.update({})
         self.path.remove_reader(self)
         self._sound.end(self)
         self._blocked.wake(self._look_up_again, self._deliver)

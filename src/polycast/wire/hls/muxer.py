@@ -294,6 +294,16 @@ class Muxer:
         """Bytes of all files in memory."""
         return sum(len(file.body) for rendition in self._renditions for file in rendition.files.values())
 
+    def all_files(self) -> dict[str, Resource]:
+        """Return everything that can be requested now, by name, also playlists; nothing while there are no segments."""
+        playlists = {name: self.playlist(name) for name in self._playlists}
+        found = {name: answer for name, answer in playlists.items() if isinstance(answer, Resource)}
+        if not found:
+            return {}
+        for rendition in self._renditions:
+            found |= rendition.files
+        return {**found, INDEX_NAME: self.index()}
+
     def lookup(self, name: str) -> Resource | WaitFor | None:
         """Return the segment, part or init segment with a name; `WaitFor` for the next part."""
         for rendition in self._renditions:
