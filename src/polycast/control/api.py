@@ -32,6 +32,7 @@ from polycast.control.pages.api_reference import reference_page
 from polycast.control.requests import empty_response, error_response, json_response, read_map
 from polycast.control.routing import MAXIMUM_NAME, Endpoint, mounted, name_in, routes_of
 from polycast.control.settings import MakeEdit
+from polycast.control.slices import encoded, in_slices
 from polycast.control.traffic import Traffic
 from polycast.control.v3 import openapi as openapi_v3
 from polycast.control.v3.answers import error_text
@@ -108,8 +109,9 @@ class Api:
     # Paths and sessions
 
     async def list_paths(self, _: Request) -> Response:
-        paths = self._media_server.hub.paths
-        return json_response({"items": {name: self._describe(path) for name, path in paths.items()}})
+        paths = list(self._media_server.hub.paths.items())
+        items = {name: item async for name, item in in_slices(paths, self._named_item)}
+        return json_response({"items": items})
 
     async def get_path(self, request: Request) -> Response:
         name = name_in(request)
@@ -117,6 +119,10 @@ class Api:
         if path is None:
             raise RequestError(404, f"path '{name}' does not exist")
         return json_response({"name": name, **msgspec.to_builtins(self._describe(path))})
+
+    def _named_item(self, named: tuple[str, Path]) -> tuple[str, msgspec.Raw]:
+        name, path = named
+        return name, encoded(self._describe(path))
 
     def _describe(self, path: Path) -> PathItem:
         return describe_path(path, self._traffic, self._media_server.forwarding.items(path))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,13 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 from polycast.config.reports import UnknownKeyError
 from polycast.control.errors import RequestError
 from polycast.control.requests import NOT_STORED
+from polycast.control.slices import encoded, in_slices
 from polycast.control.v3.filters import filters_of
 from polycast.errors import ConfigurationError
 
 DEFAULT_PAGE_SIZE: Final = 100
-
-SLICE_SECONDS: Final = 0.001
-"""How long the items of a list are described before others get their turn."""
 
 _MEDIA_TYPE: Final = "application/json; charset=utf-8"
 Item = TypeVar("Item")
@@ -83,27 +80,12 @@ async def page_of(
         raise RequestError(400, "invalid items per page")
     start = _number(request, "page", 0) * size
     if filters:
-        found = [item async for item in _described(items, describe) if all(each.holds(item) for each in filters)]
-        count, page = len(found), [item async for item in _described(found[start : start + size], _encoded)]
+        found = [item async for item in in_slices(items, describe) if all(each.holds(item) for each in filters)]
+        count, page = len(found), [item async for item in in_slices(found[start : start + size], encoded)]
     else:
         count, chosen = len(items), items[start : start + size]
-        page = [item async for item in _described(chosen, lambda item: _encoded(describe(item)))]
+        page = [item async for item in in_slices(chosen, lambda item: encoded(describe(item)))]
     return json_answer({"itemCount": count, "pageCount": -(-count // size), "items": page})
-
-
-def _encoded(item: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(item))
-
-
-async def _described(items: Sequence[Item], describe: Callable[[Item], Any]) -> AsyncIterator[Any]:
-    """Yield what ``describe`` makes of items. There may be thousands: in between, others get their turn."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + SLICE_SECONDS
-    for item in items:
-        if loop.time() >= end:
-            await asyncio.sleep(0)
-            end = loop.time() + SLICE_SECONDS
-        yield describe(item)
 
 
 def _number(request: Request, name: str, default: int) -> int:
