@@ -120,6 +120,8 @@ class Fmp4File:
         return data
 
     def _read_at(self, position: int, size: int) -> bytes:
+        if position >= self._size:
+            return b""
         self._file.seek(position)
         data = self._file.read(size) or b""
         while 0 < len(data) < size:

@@ -121,8 +121,11 @@ class MpegtsFile:
             raise UnreadableFile("it has no frames at its end")
         times = [self._since_start(unit.time) for unit in units]
         last = max(times)
+        if last < 0:
+            raise UnreadableFile("its times go back")
         before = max((time for time in times if time < last), default=last)
-        return rescale(last + min(last - before, CLOCK_RATE), CLOCK_RATE, NANOSECONDS)
+        # a single frame lasts a moment
+        return max(rescale(last + min(last - before, CLOCK_RATE), CLOCK_RATE, NANOSECONDS), 1)
 
     def close(self) -> None:
         self._file.close()

@@ -243,6 +243,30 @@ def test_h11_reads_a_streamed_response(fields: bytes) -> None:
     assert server.is_finished is bool(fields)
 
 
+@pytest.mark.parametrize("fields", [b"\r\n", b"connection: close\r\n\r\n"])
+def test_h11_reads_a_streamed_response_of_known_length(fields: bytes) -> None:
+    server = Http1Connection()
+    streamed = Response(200, [(b"content-length", b"6")], is_streamed=True)
+    _, sent, _ = converse(server, [GET[:-2] + fields], lambda _: streamed)
+    for piece in (b"one", b"two"):
+        server.send_body(0, piece, is_last=False)
+    server.send_body(0, b"", is_last=True)
+    sent += take(server)
+    assert b"transfer-encoding" not in sent
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(sent)
+    body = b""
+    event = client.next_event()
+    assert isinstance(event, h11.Response)
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        assert isinstance(event, h11.Data)
+        body += event.data
+    assert body == b"onetwo"
+    assert server.is_finished is (b"close" in fields)
+
+
 def test_a_streamed_response_that_fails() -> None:
     server = Http1Connection()
     converse(server, [GET], lambda _: Response(200, [], is_streamed=True))
