@@ -159,6 +159,7 @@ async def test_with_publisher_grace_a_stream_without_publisher_is_ready_but_offl
     async with running(paths={"all": settings}) as app:
         publisher = await app.publisher("live")
         await app.reader("live")
+        await written(tmp_path / "runOnOnline")
         await publisher.close()
         await written(tmp_path / "runOnOffline")
         await app.publisher("live")

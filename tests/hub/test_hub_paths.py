@@ -335,7 +335,7 @@ class NamedPackets(Packets):
     """A client's reader; internal ones have no id."""
 
     def reference(self) -> Reference:
-        return Reference("test", "1")
+        return Reference("test", str(id(self)))
 
 
 async def test_more_readers_than_allowed_are_refused() -> None:
