@@ -77,7 +77,7 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
 @pytest.mark.parametrize(
     ("content", "warning"),
     [
-        ("dumpPackets: yes\n", "line 1: 'dumpPackets' has no effect: this version does not support it: nothing is"),
+        ("dumpPackets: yes\n", "line 1: 'dumpPackets' has no effect: this version does not support it: no packets are"),
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         (
             "pathDefaults: {whepSTUNGatherTimeout: 1s}\n",

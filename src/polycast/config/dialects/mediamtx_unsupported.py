@@ -14,7 +14,7 @@ def _detail(default: object) -> Unsupported:
 
 
 UNSUPPORTED: Final = {
-    "dumpPackets": Unsupported("no", "nothing is written"),
+    "dumpPackets": Unsupported("no", "no packets are written to files; tcpdump and Wireshark can do that"),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
     "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),
     "moqHTTP3Address": Unsupported(":8892", _NO_MOQ),
@@ -31,7 +31,7 @@ UNSUPPORTED_OF_PATH: Final = {
     "playback": Unsupported("", harmless=("no", "yes")),
     "rtpSDP": Unsupported(""),
     "moqTransport": _detail("quic"),
-    "whepSTUNGatherTimeout": Unsupported("5s"),
+    "whepSTUNGatherTimeout": Unsupported("5s", "sources ask no STUN server, as it is them who open the connection"),
     "mpegtsUDPReadBufferSize": Unsupported("0"),
     "rtpUDPReadBufferSize": Unsupported("0"),
     "rpiCameraSoftwareH264Profile": Unsupported("baseline", "rpiCameraH264Profile applies to all encoders"),

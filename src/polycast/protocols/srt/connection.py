@@ -86,7 +86,6 @@ class Connection(Publisher):
         self.peer = (request.host, port)
         self.created = datetime.now(UTC)
         self.counters = Counters()
-        self.user = ""
         self.log = server.log.child(f"conn {join_host_port(*self.peer)}")
         self.media = _Media()
         self.is_told = False
@@ -134,7 +133,7 @@ class Connection(Publisher):
 
     async def _authorize(self, action: Action, wish: StreamId) -> None:
         self.query = wish.query
-        self.user = await self.server.context.hub.authorize(
+        self.media.user = await self.server.context.hub.authorize(
             AccessRequest(
                 action,
                 wish.path,
@@ -341,7 +340,7 @@ class Connection(Publisher):
             state=self.media.mode,
             path=self.media.name,
             query=redact_query(self.query),
-            user=self.user,
+            user=self.media.user,
             user_agent="",
             transport=self.server.name,
             statistics=statistics_of(link.engine, self.server.now()),
@@ -356,6 +355,7 @@ class _Media:
         self.link: Link | None = None
         """None until it is accepted."""
         self.mode: SessionState = "idle"
+        self.user = ""
         self.name = ""
         """Of the path."""
         self.path: Path | None = None
