@@ -63,6 +63,8 @@ async def state(server: Server, path: str = "cam") -> tuple[bool, bool, Any]:
     """Return what the API says: available, online, source."""
     found = await server.get(f"/v3/paths/get/{path}")
     assert found["ready"] == found["available"]
+    first = await server.get(f"/v1/paths/get/{path}")
+    assert (first["sourceReady"], first["online"]) == (found["available"], found["online"])
     assert (found["onlineTime"] is not None) == found["online"]
     return found["available"], found["online"], found["source"]
 

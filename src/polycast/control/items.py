@@ -60,6 +60,10 @@ class PathItem(Struct, frozen=True, kw_only=True, rename="camel"):
     conf: Annotated[Any, Meta(extra_json_schema={"$ref": "#/components/schemas/PathConf"})]
     source: Reference | None
     source_ready: bool
+    online: Annotated[
+        bool,
+        Meta(description="Whether a publisher or source delivers the stream; else readers wait, or get a slate."),
+    ]
     source_failure: Annotated[
         FailureItem | None,
         Meta(description="Why the source of the path does not deliver a stream; null while it does."),
@@ -103,6 +107,7 @@ def describe_path(path: Path, traffic: Traffic, forwards: Sequence[ForwardItem])
         conf=path_to_jsonable(path.configuration),
         source=_describe_source(path),
         source_ready=stream is not None,
+        online=path.is_online,
         source_failure=_describe_failure(path.source_failure),
         tracks=[str(track) for track in stream.descriptions] if stream is not None else [],
         readers=[reader.reference() for reader in path.readers],

@@ -144,7 +144,7 @@ function pathName(name, isPlayable) {
 }
 
 function pathState(path) {
-  if (path.sourceReady) return element("span", "ready", "pill ready");
+  if (path.sourceReady) return path.online ? element("span", "ready", "pill ready") : element("span", "offline", "pill");
   return path.sourceFailure ? element("span", "failed", "pill failed") : element("span", "not ready", "pill");
 }
 
