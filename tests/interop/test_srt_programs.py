@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.interop import copies, tools
 from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO
+from tests.interop.lossy_relay import lossy_relay
 from tests.interop.tools import HashedPacket
 from tests.support.ports import free_port
 
@@ -80,14 +81,24 @@ def path_of(publisher: str, key: str) -> str:
 
 
 def publish_command(name: str, url: str, media: Path) -> list[str | Path]:
-    """Return a command that sends the file at its own pace."""
+    """Return a command that sends the file at its own pace; srt-live-transmit gets it from `feed_command`."""
     if name == "ffmpeg":
         return tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", f"{url}&pkt_size=1316")
     if name == "gstreamer":
         reading = ("filesrc", f"location={media}", "!", "tsparse", "set-timestamps=true", "alignment=7", "!")
         return tools.gstreamer(*reading, "srtsink", f"uri={url}", "sync=true")
-    source = shlex.join(map(str, tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", "-")))
-    return ["sh", "-c", f"{source} | exec srt-live-transmit -q -chunk:1316 file://con '{url}'"]
+    return ["srt-live-transmit", "-q", "-chunk:1316", f"udp://127.0.0.1:{feed_port()}", url]
+
+
+@functools.cache
+def feed_port() -> int:
+    """Return the port on which srt-live-transmit gets what it sends."""
+    return free_port()
+
+
+def feed_command(media: Path) -> list[str | Path]:
+    address = f"udp://127.0.0.1:{feed_port()}?pkt_size=1316"
+    return tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", address)
 
 
 def read_command(name: str, url: str, output: Path) -> list[str | Path]:
@@ -138,6 +149,8 @@ def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> 
     path, folder = path_of(publisher, key), running.folder
     command = publish_command(publisher, running.url(f"publish:{path}", key), running.media)
     with tools.start(publisher, command, folder) as publishing, contextlib.ExitStack() as stack:
+        if publisher == "srt-live-transmit":
+            stack.enter_context(tools.start("feed", feed_command(running.media), folder))
         running.server.wait_for_publisher(path, publishing)
         outputs = {reader: folder / f"{path}-{reader}.ts" for reader in READERS}
         programs = {
@@ -148,6 +161,29 @@ def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> 
         }
         for reader, program in programs.items():
             program.wait_until(lambda output=outputs[reader]: size_of(output) > ENOUGH, "enough received bytes")  # type: ignore[misc]
+    for output in outputs.values():
+        check(output, running.published)
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.05])
+def test_losses_are_repaired(running: Running, loss: float) -> None:
+    """Neither what libsrt sends nor what it receives has a gap."""
+    require("ffmpeg", *READERS)
+    path, folder = f"loss{round(loss * 100)}", running.folder
+    with lossy_relay(running.port, loss) as relay, contextlib.ExitStack() as stack:
+        # FFmpeg counts the latency in microseconds.
+        url = f"srt://127.0.0.1:{relay.port}?mode=caller&latency={{}}&streamid="
+        command = publish_command("ffmpeg", f"{url.format(400_000)}publish:{path}", running.media)
+        publishing = stack.enter_context(tools.start("publisher", command, folder))
+        running.server.wait_for_publisher(path, publishing)
+        outputs = {reader: folder / f"{path}-{reader}.ts" for reader in READERS}
+        programs = {}
+        for reader, output in outputs.items():
+            address = f"{url.format(400_000 if reader == 'ffmpeg' else 400)}read:{path}"
+            programs[reader] = stack.enter_context(tools.start(reader, read_command(reader, address, output), folder))
+        for reader, program in programs.items():
+            program.wait_until(lambda output=outputs[reader]: size_of(output) > ENOUGH, "enough received bytes")  # type: ignore[misc]
+        assert relay.lost > 400 * loss
     for output in outputs.values():
         check(output, running.published)
 
