@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FrameBatch, PacketBatch
@@ -71,8 +71,8 @@ DICTIONARY: list[bytes] = [_frames(packet) for packet in _packets(3, [b"\x7c\x85
 class _Loop:
     """Time that never passes."""
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.TimerHandle(0.0, callback, (), cast("asyncio.AbstractEventLoop", self))
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
+        return asyncio.TimerHandle(0.0, callback, arguments, cast("asyncio.AbstractEventLoop", self))
 
     def get_debug(self) -> bool:
         return False

@@ -61,6 +61,7 @@ def everything(certificates: Mapping[str, str]) -> dict[str, Any]:
         **dict.fromkeys(("rtspEncryption", "rtmpEncryption"), "optional"),
         **dict.fromkeys(("hlsEncryption", "webrtcEncryption"), True),
         "rtspTransports": ["tcp"],
+        "readTimeout": "300s",
         "webrtcICEServers2": [],
         "logDestinations": [],
         "paths": {"cam": None, "all_others": None},

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 import re
-import shutil
-import subprocess
+from pathlib import Path
 
 import pytest
+from tests.browser import launch
 from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 
 from polycast.media.codec import COMMON_NAMES
 from polycast.protocols.registry import server_kinds
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 async def test_the_page_needs_nothing_from_elsewhere() -> None:
@@ -64,20 +61,16 @@ async def page_data(server: Server) -> object:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-async def test_a_browser_shows_what_is_live() -> None:
-    assert CHROMIUM is not None
-    async with running(paths={"all": {}}) as server:
+async def test_a_browser_shows_what_is_live(tmp_path: Path) -> None:
+    async with running(paths={"all": {}}, readTimeout="300s") as server, launch(tmp_path) as browser:
         publisher = await server.publisher("yard/north")
         await server.reader("yard/north")
         publisher.send_frame(0, rtp(1, key_unit()))
         url = f"http://127.0.0.1:{server.app.control.ports['apiAddress']}/"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
-        shown = await asyncio.to_thread(
-            subprocess.run, [CHROMIUM, *options, url], capture_output=True, text=True, timeout=60
-        )
-        assert re.search(r'<td data-label="Path">(<a [^>]*>)?yard/north<', shown.stdout)
-        assert '<td data-label="Tracks">H264</td>' in shown.stdout
-        assert len(re.findall(r'title="Disconnect \d+">Disconnect</button>', shown.stdout)) == 2
-        assert "1 of 1 paths ready, 2 sessions" in shown.stdout
-        assert "does not answer" not in shown.stdout
+        page = await browser.open(url)
+        await page.wait_for("document.body.innerText.includes('1 of 1 paths ready, 2 sessions')")
+        shown = await page.evaluate("document.documentElement.outerHTML")
+        assert re.search(r'<td data-label="Path">(<a [^>]*>)?yard/north<', shown)
+        assert '<td data-label="Tracks">H264</td>' in shown
+        assert len(re.findall(r'title="Disconnect \d+">Disconnect</button>', shown)) == 2
+        assert "does not answer" not in shown
