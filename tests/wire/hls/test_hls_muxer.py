@@ -84,6 +84,21 @@ def test_a_player_gets_enough_to_start_on(variant: Variant, seconds: list[float]
     assert isinstance(request(muxer, "stream.m3u8"), Resource) is answered
 
 
+@pytest.mark.parametrize("variant", [Variant.FMP4, Variant.LOW_LATENCY])
+def test_a_player_starts_with_one_segment_if_the_stream_pauses(variant: Variant) -> None:
+    muxer = Muxer(variant, [track(0, VIDEO)], options())
+    feed(muxer, video(0, [(0, True), (90_000, True)]))
+    assert isinstance(request(muxer, "stream.m3u8"), WaitFor)
+    assert not muxer.notice_pause(muxer.last_frame_time + 0.4)
+    assert isinstance(request(muxer, "stream.m3u8"), WaitFor)
+    assert muxer.notice_pause(muxer.last_frame_time + 1.1)
+    assert not muxer.notice_pause(muxer.last_frame_time + 2)
+    playlist = text(muxer)
+    assert playlist.count("#EXTINF:") == 1
+    feed(muxer, video(0, [(180_000, True), (183_000, False)]))
+    assert text(muxer).count("#EXTINF:") == 2
+
+
 def test_real_bandwidth_picture_size_and_frame_rate() -> None:
     muxer = Muxer(Variant.FMP4, [track(0, VIDEO)], options())
     feed(muxer, video(0, regular(5, rate=25, gop=25), size=10_000))

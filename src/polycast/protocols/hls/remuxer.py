@@ -331,6 +331,9 @@ class Remuxer(FrameReader):
             elif self._used > self._ended:
                 self._on_wanted(self)
             return
+        if self._blocked.count and self._muxer.notice_pause(now):
+            self.forget_answers()
+            self._blocked.wake(self._look_up_again, self._deliver)
         self._blocked.tick(now, self._give_up, self._deliver)
         if not self.is_automatic and not self._blocked.count and now - self._used >= close_after:
             self.close("no requests in a while")

@@ -319,6 +319,16 @@ class Muxer:
         rendition = self._playlists.get(name)
         return rendition.next_sequence if rendition is not None else None
 
+    def notice_pause(self, now: float) -> bool:
+        """Called about once a second: a stream that pauses after its first segment can be played so far.
+
+        Returns whether requests that wait for a playlist can be answered now.
+        """
+        noticed = [rendition.notice_pause(now) for rendition in self._renditions]
+        if any(noticed):
+            self._cache.clear()
+        return any(noticed)
+
     def next_due(self, name: str, now: float) -> int | None:
         """Return the media sequence number of the next segment of a playlist if it is about to be complete.
 

@@ -21,6 +21,9 @@ from polycast.wire.hls.resource import Resource
 from polycast.wire.hls.segment import Part, Segment
 from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, SegmentStart
 
+PAUSE_SECONDS = 0.5
+"""A stream that delivers nothing for this long, or for as long as a segment or part takes, pauses."""
+
 LONG_SEGMENT_SECONDS = 10.0
 """A first segment of this length is enough to start playback: nobody should wait for two of them."""
 LEAST_PAUSE = NANOSECONDS
@@ -42,6 +45,8 @@ class _OpenSegment:
         """In ticks of the leading track; not limited to the part target."""
         self.bodies: list[bytes] = []
         """Those of the parts."""
+        self.is_late = False
+        """Whether the stream pauses, so that players start with what there is."""
 
 
 class Rendition:
@@ -147,11 +152,19 @@ class Rendition:
         segment. The first Low-Latency playlist also has a part: without one, hls.js waits for a whole segment.
         """
         segments = self.segments
-        if not segments or len(segments) > 1 or self._variant is Variant.MPEGTS:
+        if not segments or len(segments) > 1 or self._variant is Variant.MPEGTS or self._open.is_late:
             return bool(segments)
         if self._variant is Variant.LOW_LATENCY:
             return gaps or bool(self._open.parts)
         return segments[0].duration >= LONG_SEGMENT_SECONDS
+
+    def notice_pause(self, now: float) -> bool:
+        """Let players begin with the first segment if nothing follows it in time; return whether that is new."""
+        if self.can_begin() or not self.segments or self.ended_at is None:
+            return False
+        patience = self.part_target or self.segments[0].duration
+        self._open.is_late = now - self.ended_at > max(patience, PAUSE_SECONDS)
+        return self._open.is_late
 
     def last_position(self) -> tuple[int, int]:
         """Return the sequence number of the last listed segment, complete or not, and the index of its last part."""
