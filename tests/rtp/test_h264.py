@@ -174,3 +174,13 @@ def test_packets_of_a_large_frame() -> None:
     assert [packet.key for packet in packets] == [True, False, False]
     assert {packet.timestamp for packet in packets} == {1100}
     assert len({id(packet.data) for packet in packets}) == 1
+
+
+@pytest.mark.parametrize("is_start", [False, True])
+def test_a_slice_that_does_not_begin_a_picture_is_complete_only_at_the_start_of_a_stream(is_start: bool) -> None:
+    """In mid-stream, what begins the picture may have been missed."""
+    depacketizer = H264Depacketizer(H264(SPS, PPS))
+    if is_start:
+        depacketizer.begin_stream()
+    frames = depacketizer.push(build_packet(96, 1, 0, 1, SECOND_SLICE, marker=True), 0)
+    assert len(frames) == is_start

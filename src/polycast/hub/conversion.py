@@ -47,15 +47,17 @@ class FrameLane:
         """Whether frames are made from packets."""
         return self._depacketizer is not None
 
-    def open(self, track: Track, frame_limit: int) -> None:
+    def open(self, track: Track, frame_limit: int, *, is_start: bool) -> None:
         """Start making frames from the packets of a track by its current description, of at most ``frame_limit`` bytes.
 
-        If its codec is not supported, there are none.
+        ``is_start``: it has had no packets. If its codec is not supported, there are none.
         """
         if self._depacketizer is None:
             depacketizer = self._depacketizer = make_depacketizer(track)
             if depacketizer is not None:
                 depacketizer.limit_frame_size(frame_limit)
+                if is_start:
+                    depacketizer.begin_stream()
 
     def close(self) -> None:
         """Stop making frames."""

@@ -240,7 +240,7 @@ class LiveTrack:
 
     def open_frame_lane(self, frame_limit: int) -> None:
         """Start making frames from packets, of at most ``frame_limit`` bytes."""
-        self._lane.open(self.track, frame_limit)
+        self._lane.open(self.track, frame_limit, is_start=not self.counters.packets)
 
     def close_frame_lane(self) -> None:
         """Stop making frames: there are no more readers of frames."""

@@ -195,8 +195,9 @@ class Path:
         """
         limit = self.configuration.max_readers
         if limit:
-            known = expected() | {reader.reference().id for reader in self.readers}
-            if len(known - {"", identifier}) >= limit:  # internal readers have no id
+            reading = [reader.reference().id for reader in self.readers]
+            # Internal readers have no id.
+            if len([key for key in reading if key]) + len(expected() - {*reading, identifier}) >= limit:
                 raise TooManyReaders(self.name, limit)
 
     @property

@@ -61,6 +61,9 @@ class Depacketizer(Protocol):
     def limit_frame_size(self, size: int) -> None:
         """Limit frames to ``size`` bytes."""
 
+    def begin_stream(self) -> None:
+        """The next packet is the first one of the stream: nothing is missing in front of it."""
+
     lost_frames: int
     """Frames dropped because packets of theirs were lost."""
 
@@ -112,6 +115,9 @@ class BaseDepacketizer:
     def limit_frame_size(self, size: int) -> None:
         """Limit frames to ``size`` bytes, if that is less than `MAXIMUM_FRAME_SIZE`."""
         self._fragments.limit = min(size, MAXIMUM_FRAME_SIZE)
+
+    def begin_stream(self) -> None:
+        """See `Depacketizer.begin_stream`."""
 
     def fail(self, error: RemoteProtocolError) -> None:
         """Count an invalid payload."""

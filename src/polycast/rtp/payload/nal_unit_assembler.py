@@ -53,6 +53,9 @@ class NalUnitDepacketizer(BaseDepacketizer):
             self._loss = False
         return frames
 
+    def begin_stream(self) -> None:
+        self._loss = False
+
     def on_loss(self) -> None:
         self._loss = True
         if self._timestamp >= 0:
