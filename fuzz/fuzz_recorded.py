@@ -46,10 +46,10 @@ def _play(file: RecordedFile) -> None:
     with contextlib.suppress(UnreadableFile):
         assert file.duration > 0
     file.key_times()
-    cutter, presentation = Cutter(file.tracks, 2 * _SECOND), Presentation(file.tracks)
+    cutter, presentation = Cutter(file.tracks), Presentation(file.tracks)
     build_fragmented_head(file.tracks)
     for piece in islice(file.pieces(_SECOND, 3 * _SECOND), _MAXIMUM_PIECES):
-        for group in cutter.cut(piece, -_SECOND):
+        for group in cutter.cut(piece, -_SECOND, 2 * _SECOND):
             build_fragment_head(1, [cut.run.at(max(cut.run.time, 0)) for cut in group])
             for cut in group:
                 presentation.add(cut.run)

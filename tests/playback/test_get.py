@@ -119,6 +119,36 @@ async def test_a_period_ends_at_a_gap(recorder: Recorder, reason: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["fmp4", "mp4"])
+@pytest.mark.parametrize(
+    ("start", "duration", "first", "last"),
+    [(1, 40, 10, 259), (-5, 60, 0, 259), (5, 40, 100, 259), (2, 8.5, 20, 104), (11, 12.5, 110, 234)],
+)
+async def test_gaps_are_skipped_when_asked(
+    recorder: Recorder, form: str, start: float, duration: float, first: int, last: int
+) -> None:
+    recorder.write(0, 4, 0)
+    recorder.write(10, 4, 0, stream=OTHER_STREAM)
+    recorder.write(14, 4, 1, stream=OTHER_STREAM)
+    recorder.write(22, 4, 5, stream=OTHER_STREAM)
+    recorder.write(30, 4, 6, stream=OTHER_STREAM, video=OTHER_ENTRY)
+    query = {"path": "cam", "start": at(start), "duration": str(duration), "format": form, "gaps": "skip"}
+    async with playing(recorder) as (_, client):
+        body = (await client.get("/get", params=query)).content
+    if form == "fmp4":
+        video, audio = (read_fragments(body)[track] for track in (VIDEO, AUDIO))
+    else:
+        video, audio = (read_indexed(body)[track].samples for track in (VIDEO, AUDIO))
+    recorded = [*range(40), *range(100, 180), *range(220, 260)]
+    expected = [number for number in recorded if first <= number <= last]
+    lead = names(video).index(expected[0])
+    assert names(video)[lead:] == expected
+    times = [sample.time for sample in video[lead:]]
+    assert [time - times[0] for time in times] == [9000 * index for index in range(len(times))]
+    times = [sample.time for sample in audio]
+    assert [time - times[0] for time in times] == [960 * index for index in range(len(times))]
+
+
+@pytest.mark.parametrize("form", ["fmp4", "mp4"])
 @pytest.mark.parametrize(("start", "duration"), [(-10, 5), (4.5, 1), (20, 5), (3.95, 0.01), (1, 0), (1, -1)])
 async def test_nothing_was_recorded(recorder: Recorder, start: float, duration: float, form: str) -> None:
     recorder.write(0, 4, 0)
@@ -190,6 +220,7 @@ async def test_parts_of_a_file_with_an_index(recorder: Recorder) -> None:
         ({"duration": "1x"}, 400, "invalid duration: "),
         ({"duration": "nan"}, 400, "invalid duration: "),
         ({"format": "avi"}, 400, "invalid format: avi"),
+        ({"gaps": "fill"}, 400, "invalid gaps: fill"),
     ],
 )
 async def test_wrong_parameters(recorder: Recorder, parameters: dict[str, str], status: int, error: str) -> None:

@@ -23,7 +23,7 @@ from polycast.playback import requests
 from polycast.playback.downloads import Downloads
 from polycast.playback.hls import RecordedHls
 from polycast.playback.index import Period
-from polycast.playback.output import IndexedFile, NothingRecorded, PeriodTooLong, fragmented, indexed
+from polycast.playback.output import IndexedFile, NothingRecorded, PeriodTooLong, Wanted, fragmented, indexed
 from polycast.playback.pages import ASSETS, get_asset, get_page
 from polycast.playback.periods import Moment, format_seconds
 from polycast.playback.recordings import Recordings
@@ -98,14 +98,18 @@ class Playback:
         form = parameter(request, "format") or "fmp4"
         if form not in ("fmp4", "mp4"):
             raise RequestError(400, f"invalid format: {form}")
+        gaps = parameter(request, "gaps")
+        if gaps not in ("", "end", "skip"):
+            raise RequestError(400, f"invalid gaps: {gaps}")
+        wanted = Wanted(start, duration, skips_gaps=gaps == "skip")
         record_path = self._record_path(name)
         files = self._recordings.files
         try:
             segments = await self._recordings.segments(record_path, name, start, start + duration)
             if form == "mp4":
-                key = (name, start, duration, tuple(segments))
-                return await self._get_indexed(request, key, lambda: indexed(files, segments, start, duration))
-            source = fragmented(files, segments, start, duration)
+                key = (name, wanted, tuple(segments))
+                return await self._get_indexed(request, key, lambda: indexed(files, segments, wanted))
+            source = fragmented(files, segments, wanted)
             return await self._downloads.respond(request, source, headers={"Accept-Ranges": "none"})
         except NothingRecorded:
             raise RequestError(404, NOTHING_RECORDED) from None

@@ -42,17 +42,15 @@ class Cutter:
     these come first, at times before 0.
     """
 
-    def __init__(self, tracks: Sequence[RecordedTrack], duration: int) -> None:
-        """``duration`` is that of the period in nanoseconds."""
+    def __init__(self, tracks: Sequence[RecordedTrack]) -> None:
         self._states = {track.track_id: _TrackState(track) for track in tracks}
-        self._duration = duration
         self.has_begun = False
         """Whether there was a sample within the period."""
 
-    def cut(self, piece: Piece, base: int) -> Iterator[list[Cut]]:
+    def cut(self, piece: Piece, base: int, end: int) -> Iterator[list[Cut]]:
         """Yield the samples of a piece that belong to the period, in groups of one run per track at most.
 
-        ``base`` is when the file of the piece starts, in nanoseconds from the start of the period.
+        ``base`` is when the file of the piece starts, ``end`` when the period ends, in nanoseconds from its start.
         """
         leads: list[list[Cut]] = []
         group: list[Cut] = []
@@ -62,7 +60,7 @@ class Cutter:
                 continue
             timescale = state.track.timescale
             shift = rescale(base, NANOSECONDS, timescale)
-            last = run.index_at(rescale(self._duration, NANOSECONDS, timescale) - shift)
+            last = run.index_at(rescale(end, NANOSECONDS, timescale) - shift)
             first = min(run.index_at(-shift), last)
             if first and not state.has_begun:
                 self._keep_lead(state, _cut(piece, run.cut(0, first), shift))

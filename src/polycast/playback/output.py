@@ -36,15 +36,6 @@ class PeriodTooLong(Exception):
     """A file with an index of all samples would need too much memory."""
 
 
-class _Source(NamedTuple):
-    """An open file of the period."""
-
-    file: RecordedFile
-    segment: Segment
-    base: int
-    """When it starts, in nanoseconds from the start of the period."""
-
-
 class Placed(Protocol):
     """A recorded file with its time, by the clock and on the timeline of its recording."""
 
@@ -65,42 +56,89 @@ def distance(first: Placed, segment: Placed) -> int:
     return by_clock
 
 
-def _sources(files: Files, segments: Sequence[Segment], start: int) -> Iterator[_Source]:
-    """Open one file after the other, as long as they continue each other; each is closed before the next one."""
+class Wanted(NamedTuple):
+    """The period that a file is made of."""
+
+    start: int
+    """Wall-clock time in nanoseconds since 1970."""
+    duration: int
+    """Nanoseconds."""
+    skips_gaps: bool = False
+    """Whether it goes on after a gap, which takes no time then. Otherwise it ends there."""
+
+
+class _Source(NamedTuple):
+    """An open file of the period."""
+
+    file: RecordedFile
+    segment: Segment
+    base: int
+    """When it starts, in nanoseconds from the start of the output."""
+    end: int
+    """When the period ends, in nanoseconds from the start of the output."""
+
+
+def _placed(segments: Sequence[Segment], wanted: Wanted) -> Iterator[tuple[Segment, int]]:
+    """Yield the files of a period, each with when it starts, in nanoseconds from the start of the output."""
     first: Segment | None = None
+    base = first_base = 0
+    before: Segment | None = None
     for segment in segments:
-        if first is not None and not segment.joins:
+        if wanted.skips_gaps and segment.end <= wanted.start:
+            continue
+        if first is None or before is None:
+            first_base = base = segment.start - wanted.start
+            if wanted.skips_gaps:
+                first_base = base = min(base, 0)
+            first = segment
+        elif segment.joins:
+            base = first_base + distance(first, segment)
+        elif wanted.skips_gaps and segment.head == before.head:
+            first, first_base = segment, base + before.duration
+            base = first_base
+        else:
             return
+        yield segment, base
+        before = segment
+
+
+def _sources(files: Files, segments: Sequence[Segment], wanted: Wanted) -> Iterator[_Source]:
+    """Open one file of a period after the other; each is closed before the next one."""
+    has_begun = False
+    until = wanted.start + wanted.duration
+    for segment, base in _placed(segments, wanted):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(files.open(segment.file))
             except (OSError, UnreadableFile):
-                if first is None:
-                    continue
-                return
-            first = first or segment
-            yield _Source(file, segment, first.start - start + distance(first, segment))
+                if has_begun and not wanted.skips_gaps:
+                    return
+                continue
+            has_begun = True
+            yield _Source(file, segment, base, base + until - segment.start if wanted.skips_gaps else wanted.duration)
+        if segment.end >= until:
+            return
 
 
-def _cuts(source: _Source, cutter: Cutter, duration: int) -> Iterator[list[Cut]]:
-    for piece in source.file.pieces(max(-source.base, 0), duration - source.base):
-        yield from cutter.cut(piece, source.base)
+def _cuts(source: _Source, cutter: Cutter) -> Iterator[list[Cut]]:
+    for piece in source.file.pieces(max(-source.base, 0), source.end - source.base):
+        yield from cutter.cut(piece, source.base, source.end)
         time.sleep(0)  # the other threads have a turn
 
 
-def fragmented(files: Files, segments: Sequence[Segment], start: int, duration: int) -> Iterator[bytes]:
-    """Yield a fragmented MP4 file with what was recorded from ``start`` on (nanoseconds since 1970), in blocks.
+def fragmented(files: Files, segments: Sequence[Segment], wanted: Wanted) -> Iterator[bytes]:
+    """Yield a fragmented MP4 file with what was recorded in a period, in blocks.
 
-    It ends at the first gap. What precedes ``start`` back to a key frame comes at the beginning, without duration.
+    What precedes its start back to a key frame comes at the beginning, without duration.
     Raises NothingRecorded before the first block, UnreadableFile or OSError if a file disappears.
     """
     cutter: Cutter | None = None
     sequence = 0
     block = bytearray()
-    for source in _sources(files, segments, start):
+    for source in _sources(files, segments, wanted):
         if cutter is None:
-            cutter = Cutter(source.file.tracks, duration)
-        for group in _cuts(source, cutter, duration):
+            cutter = Cutter(source.file.tracks)
+        for group in _cuts(source, cutter):
             if not sequence:
                 block += build_fragmented_head(source.file.tracks)
             sequence += 1
@@ -112,8 +150,6 @@ def fragmented(files: Files, segments: Sequence[Segment], start: int, duration: 
                     if len(block) >= BLOCK:
                         yield bytes(block)
                         block.clear()
-        if source.segment.end - start >= duration:
-            break
     if not sequence:
         raise NothingRecorded
     if block:
@@ -180,10 +216,10 @@ class IndexedFile:
                         index += 1
 
 
-def indexed(files: Files, segments: Sequence[Segment], start: int, duration: int) -> IndexedFile:
-    """Return an MP4 file with what was recorded from ``start`` on (nanoseconds since 1970), up to the first gap.
+def indexed(files: Files, segments: Sequence[Segment], wanted: Wanted) -> IndexedFile:
+    """Return an MP4 file with what was recorded in a period.
 
-    It begins with the key frame before ``start``; an edit list hides what precedes ``start``.
+    It begins with the key frame before its start; an edit list hides what precedes the start.
     Raises NothingRecorded or PeriodTooLong.
     """
     cutter: Cutter | None = None
@@ -191,11 +227,11 @@ def indexed(files: Files, segments: Sequence[Segment], start: int, duration: int
     extents: list[_Extent] = []
     samples = 0
     digest = hashlib.blake2b(digest_size=12)
-    for source in _sources(files, segments, start):
+    for source in _sources(files, segments, wanted):
         if cutter is None or presentation is None:
-            cutter = Cutter(source.file.tracks, duration)
+            cutter = Cutter(source.file.tracks)
             presentation = Presentation(source.file.tracks)
-        for group in _cuts(source, cutter, duration):
+        for group in _cuts(source, cutter):
             for cut in group:
                 presentation.add(cut.run)
                 extents.append(_Extent(source.segment.file, cut.token, cut.source.position, cut.source.size))
@@ -203,8 +239,6 @@ def indexed(files: Files, segments: Sequence[Segment], start: int, duration: int
         if samples > MAXIMUM_SAMPLES:
             raise PeriodTooLong
         digest.update(f"{source.segment.file}\0{source.base}\0{samples}\0".encode())
-        if source.segment.end - start >= duration:
-            break
     if presentation is None or presentation.is_empty:
         raise NothingRecorded
     head = presentation.build_head()
@@ -219,11 +253,11 @@ def media_segment(files: Files, name: str, begin: int, end: int, base: int) -> I
     Raises NothingRecorded, before the first block, UnreadableFile or OSError.
     """
     with files.open(name) as file:
-        cutter = Cutter(file.tracks, end - begin)
+        cutter = Cutter(file.tracks)
         timescales = {track.track_id: track.timescale for track in file.tracks}
         sequence = 0
         for piece in file.pieces(begin, end):
-            for group in cutter.cut(piece, -begin):
+            for group in cutter.cut(piece, -begin, end - begin):
                 # all segments of a file are shifted by the same number of ticks, so that they fit exactly
                 shifts = [rescale(base, NANOSECONDS, timescales[cut.run.track_id]) for cut in group]
                 runs = [
