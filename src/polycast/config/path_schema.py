@@ -142,6 +142,17 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
         NEW,
         Meta(description="Bearer token sent to a whep or wheps source instead of user and password."),
     ] = ""
+    whep_stun_gather_timeout: Annotated[
+        Duration,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "How long a whep or wheps source waits for the STUN servers that its server names, to learn its public "
+                "address. 0s: they are not asked."
+            )
+        ),
+    ] = Duration(5)
     whep_handshake_timeout: Annotated[
         Duration,
         NEW,

@@ -11,10 +11,18 @@ from typing import Any, cast
 import pytest
 from aioice import stun
 from tests.protocols.webrtc.support import Fixture, running
+from tests.protocols.webrtc.test_push import feeding
 from tests.protocols.webrtc.test_signalling import PUBLISH, SDP
+from tests.support.waiting import PATIENCE
 
 from polycast.config import update
+from polycast.log import Log
+from polycast.media.codec import VP8
+from polycast.media.track import Track
+from polycast.net.listen import open_udp_socket
+from polycast.protocols.webrtc.gathering import gather, stun_urls
 from polycast.protocols.webrtc.public_address import parse_stun_url
+from polycast.protocols.webrtc.signalling_client import SignallingClient
 
 PUBLIC = "203.0.113.5"
 
@@ -156,3 +164,49 @@ async def test_a_name_that_does_not_exist_is_a_warning() -> None:
 )
 def test_addresses(url: str, expected: tuple[str, int]) -> None:
     assert parse_stun_url(url) == expected
+
+
+@pytest.mark.parametrize("timeout", ["5s", "0s"])
+async def test_a_source_asks_the_servers_of_its_server(timeout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers: list[bytes] = []
+    send = SignallingClient.offer
+
+    async def recorded(client: SignallingClient, sdp: bytes) -> bytes:
+        offers.append(sdp)
+        return await send(client, sdp)
+
+    monkeypatch.setattr(SignallingClient, "offer", recorded)
+    async with stun_server((PUBLIC, 4000)) as (server, url):
+        only = {"url": url, "clientOnly": True}
+        async with running(webrtcICEServers2=[only]) as origin:
+            publication = origin.publish("cam", [Track(0, VP8())])
+            source = f"whep://127.0.0.1:{origin.server.port}/cam/whep"
+            path = {"source": source, "whepSTUNGatherTimeout": timeout}
+            async with feeding(publication), running(paths={"copy": path}) as fixture:
+                await fixture.until(lambda: fixture.path("copy").stream is not None)
+        assert (f"{PUBLIC} 4000 typ srflx".encode() in offers[0]) == (timeout != "0s")
+        assert bool(server.requests) == (timeout != "0s")
+
+
+async def test_a_source_does_not_wait_long_for_silent_servers() -> None:
+    async with stun_server((PUBLIC, 4000)) as (server, url):
+        server.is_held = True
+        with open_udp_socket("", 0) as bound:
+            assert await gather(bound, [url], 0.05, Log()) == ()
+            assert server.held
+            server.release()
+            assert await gather(bound, [url], PATIENCE, Log()) == ((PUBLIC, 4000),)
+
+
+@pytest.mark.parametrize(
+    ("links", "urls"),
+    [
+        (['<stun:stun.example.net>; rel="ice-server"'], ["stun:stun.example.net"]),
+        (['<STUN:192.0.2.1:3478>; rel=ice-server, <turn:t.example>; rel="ice-server"'], ["stun:192.0.2.1:3478"]),
+        (['<stun:[2001:db8::1]:1>; rel="ice-server"'] * 2, ["stun:[2001:db8::1]:1"]),
+        (['<stun:a>; rel="other"', "stun:b", '<stun:c:d>; rel="ice-server"', '<stun:>; rel="ice-server"'], []),
+        ([f'<stun:{number}>; rel="ice-server"' for number in range(9)], [f"stun:{number}" for number in range(4)]),
+    ],
+)
+def test_links_of_a_server(links: list[str], urls: list[str]) -> None:
+    assert stun_urls(links) == urls

@@ -31,7 +31,6 @@ UNSUPPORTED_OF_PATH: Final = {
     "playback": Unsupported("", harmless=("no", "yes")),
     "rtpSDP": Unsupported(""),
     "moqTransport": _detail("quic"),
-    "whepSTUNGatherTimeout": Unsupported("5s", "sources ask no STUN server, as it is them who open the connection"),
     "mpegtsUDPReadBufferSize": Unsupported("0"),
     "rtpUDPReadBufferSize": Unsupported("0"),
     "rpiCameraSoftwareH264Profile": Unsupported("baseline", "rpiCameraH264Profile applies to all encoders"),

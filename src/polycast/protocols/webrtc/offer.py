@@ -14,10 +14,13 @@ from polycast.net.listen import open_udp_socket
 from polycast.protocols.pull import PullError
 from polycast.protocols.webrtc.signalling_client import SignallingClient
 from polycast.wire.srtp.profiles import PROFILES
-from polycast.wire.webrtc.candidates import Candidate, host_priority
+from polycast.wire.webrtc.candidates import REFLEXIVE, Candidate, host_priority, reflexive_priority
 from polycast.wire.webrtc.description import RemoteDescription, parse_description
 from polycast.wire.webrtc.ice import make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
+from polycast.wire.webrtc.stun import SocketAddress
+
+_REFLEXIVE_FOUNDATION: Final = "2"
 
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the socket's buffers."""
@@ -32,6 +35,8 @@ class Offer:
         self.identity = DtlsIdentity(":".join(profile.openssl_name for profile in PROFILES))
         self.credentials = make_credentials(secrets.token_bytes)
         self._medias = medias
+        self.reflexive: Sequence[SocketAddress] = ()
+        """The public addresses of the socket, as far as they are known."""
         self._cname = cname
 
     async def send(self, client: SignallingClient) -> RemoteDescription:
@@ -52,6 +57,13 @@ class Offer:
         except RemoteProtocolError as error:
             raise PullError(f"invalid answer: {error}") from error
 
+    @property
+    def bound(self) -> socket.socket:
+        """The UDP socket, which stays that of the offer."""
+        if self._socket is None:
+            raise ValueError("the socket is taken already")
+        return self._socket
+
     def take_socket(self) -> socket.socket:
         """Return the socket, which belongs to the caller from now on."""
         taken, self._socket = self._socket, None
@@ -69,6 +81,19 @@ class Offer:
         checks."""
         port = int(self._socket.getsockname()[1]) if self._socket is not None else 0
         return [
-            Candidate(address, port, priority=host_priority(order))
-            for order, address in enumerate(interface_addresses())
+            *(
+                Candidate(address, port, priority=host_priority(order))
+                for order, address in enumerate(interface_addresses())
+            ),
+            *(
+                Candidate(
+                    address,
+                    mapped,
+                    type=REFLEXIVE,
+                    priority=reflexive_priority(order),
+                    foundation=_REFLEXIVE_FOUNDATION,
+                    hides_base=True,
+                )
+                for order, (address, mapped) in enumerate(self.reflexive)
+            ),
         ]

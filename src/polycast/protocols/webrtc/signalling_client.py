@@ -82,6 +82,15 @@ class SignallingClient:
         self._session = self._own_address(response.headers.get("location", ""))
         return body
 
+    async def links(self) -> list[str]:
+        """Return the Link headers of the server, which may name STUN servers; none if it answers in another way."""
+        try:
+            async with asyncio.timeout(self._timeout), self._client.stream("OPTIONS", self._address) as response:
+                await skip_body(response)
+                return response.headers.get_list("link") if response.status_code in (200, 204) else []
+        except (self._library.HTTPError, self._library.InvalidURL, TimeoutError):
+            return []  # the offer will tell why
+
     async def close(self) -> None:
         """End the session on the server if it was created; errors no longer matter."""
         try:

@@ -12,6 +12,7 @@ from polycast.hub.stream import Stream
 from polycast.media.track import Track
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.protocols.webrtc.client_peer import ClientPeer
+from polycast.protocols.webrtc.gathering import gather, stun_urls
 from polycast.protocols.webrtc.inbound import InboundMedia
 from polycast.protocols.webrtc.incoming import Incoming
 from polycast.protocols.webrtc.negotiation import ReceivedTrack, accept_answer, offer_to_receive, received_extension
@@ -41,6 +42,9 @@ class WhepPuller(Puller):
         )
         try:
             with contextlib.closing(Offer(offer_to_receive())) as offer:
+                timeout = float(settings.whep_stun_gather_timeout)
+                if timeout and (urls := stun_urls(await client.links())):
+                    offer.reflexive = await gather(offer.bound, urls, timeout, context.log)
                 answer = await offer.send(client)
                 try:
                     received = accept_answer(answer)
