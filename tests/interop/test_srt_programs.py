@@ -165,7 +165,7 @@ def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> 
         check(output, running.published)
 
 
-@pytest.mark.parametrize("loss", [0.01, 0.05])
+@pytest.mark.parametrize("loss", [0.01, 0.05, 0.15])
 def test_losses_are_repaired(running: Running, loss: float) -> None:
     """Neither what libsrt sends nor what it receives has a gap."""
     require("ffmpeg", *READERS)

@@ -164,6 +164,60 @@ def test_nobody_can_ask_for_a_flood_of_packets() -> None:
     assert simulation.datagrams - before <= 256 + 4 * 200 + 50
 
 
+def test_what_is_not_acknowledged_is_sent_again_without_a_request() -> None:
+    network = Network(loss=0.03, seed=5)
+    simulation = Simulation(network, delay=0.6)
+    simulation.connect()
+    send = simulation.transmit
+
+    def transmit(packet: bytes, *, to_listener: bool) -> None:
+        if packet[:2] != b"\x80\x03":  # all requests are lost
+            send(packet, to_listener=to_listener)
+
+    simulation.transmit = transmit  # type: ignore[method-assign]
+    assert len(transfer(simulation, 300, 0.01)) == 300
+    assert simulation.caller is not None
+    assert 0 < simulation.caller.sent.retransmitted_packets < 60
+
+
+def nak(first: int, last: int) -> bytes:
+    return HEADER.pack(0x80030000, 0, 0, 0) + (0x80000000 | first).to_bytes(4, "big") + last.to_bytes(4, "big")
+
+
+def test_late_requests_for_what_has_arrived_are_not_answered() -> None:
+    """libsrt 1.5.1 takes a drop request for packets that it has as an order to throw them away."""
+    simulation = Simulation(Network(), delay=0.5)
+    simulation.connect()
+    for number in range(10):
+        simulation.send(payload(number))
+    simulation.run(0.3)
+    caller = simulation.caller
+    assert caller is not None
+    assert caller.sender.flight == 0
+    caller.receive_data(nak(1002, 1005), simulation._caller_time())
+    assert caller.data_to_send() == []
+
+
+def test_requests_for_what_was_dropped_are_answered() -> None:
+    simulation = Simulation(Network(), delay=0.12)
+    simulation.connect()
+    for number in range(10):
+        simulation.send(payload(number))
+    simulation.run(0.3)
+    simulation.network.loss = 1.0
+    for number in range(10, 20):
+        simulation.send(payload(number))
+    simulation.run(2.0)
+    caller = simulation.caller
+    assert caller is not None
+    assert caller.sent.dropped_packets == 10
+    caller.receive_data(nak(1005, 1012), simulation._caller_time())
+    (answer,) = caller.data_to_send()
+    first, _, _, _ = HEADER.unpack_from(answer)
+    assert first == 0x80070000
+    assert [int.from_bytes(answer[16:20], "big"), int.from_bytes(answer[20:24], "big")] == [1010, 1012]
+
+
 def test_a_pace_is_kept() -> None:
     simulation = Simulation(Network(), delay=1.0, bandwidth=200_000)
     simulation.connect()

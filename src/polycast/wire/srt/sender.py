@@ -42,8 +42,7 @@ _FIRST_CREDITS: Final = 256
 
 _SHORTEST_PROBE: Final = 0.04
 _MAXIMUM_PROBES: Final = 4
-"""Seconds without an acknowledgement after which the last packet is sent again, and how often: its receiver cannot
-know that it was lost."""
+"""Seconds without an acknowledgement after which packets are sent again without a request, and how often."""
 
 Output = tuple[memoryview | bytes, int]
 """Datagrams and the size of each but the last."""
@@ -209,13 +208,17 @@ class Sender:
         sequence = extend_sequence(position, self.next)
         if sequence > self.next:
             return False
+        self._queue.acknowledged = max(self._queue.acknowledged, sequence)
         if sequence > self._queue.first:
             self._queue.forget_before(sequence)
             self._repeats.forget_before(sequence, now)
         return True
 
     def retransmit(self, ranges: Sequence[Range], now: float) -> tuple[list[Output], list[Range]]:
-        """Return the packets that the receiver misses, and the ranges of those that were dropped."""
+        """Return the packets that the receiver misses, and the ranges of those that were dropped.
+
+        Not those that it has acknowledged meanwhile: libsrt 1.5.1 would then drop what it has.
+        """
         output: list[Output] = []
         dropped: list[Range] = []
         queue = self._queue
@@ -223,6 +226,7 @@ class Sender:
         for first, last in ranges:
             begin = max(extend_sequence(first, self.next), end + 1)  # lists are in ascending order
             end = min(extend_sequence(last, self.next), self.next - 1)
+            begin = max(begin, queue.acknowledged)
             if begin < queue.first:
                 if begin <= end:
                     dropped.append((begin, min(end, queue.first - 1)))
@@ -251,11 +255,15 @@ class Sender:
         return self._repeats.next_probe(self._round_trip.timeout) if self.flight else math.inf
 
     def probe(self, now: float) -> list[Output]:
-        """Return the last packet once more, if nothing has been acknowledged for some time."""
+        """Return the first and the last unacknowledged packet once more, if none was acknowledged for some time.
+
+        The receiver may not ask for them: it cannot know that the last one was lost, and libsrt repeats its requests
+        only after 300 ms.
+        """
         if now < self.next_probe():
             return []
         self._repeats.count_probe(now)
-        return [self._again(self.next - 1, now)]
+        return [self._again(sequence, now) for sequence in sorted({self._queue.first, self.next - 1})]
 
     def drop_late(self, timestamp: int) -> int:
         """Forget what the receiver could not use any more; return how many packets that are."""
@@ -279,11 +287,13 @@ class Sender:
 class _Queue:
     """Packets that are not acknowledged."""
 
-    __slots__ = ("first", "sent", "waiting")
+    __slots__ = ("acknowledged", "first", "sent", "waiting")
 
     def __init__(self, initial: int) -> None:
         self.first = initial
         """The first one."""
+        self.acknowledged = initial
+        """The first one that the receiver has not acknowledged; smaller than `first` if some were dropped."""
         self.sent: deque[_Sent] = deque()
         self.waiting: deque[_Waiting] = deque()
 
@@ -338,12 +348,12 @@ class _Repeats:
         self._probes = 0
 
     def next_probe(self, timeout: float) -> float:
-        """Return when the last packet is to be sent again."""
+        """Return when packets are to be sent again without a request."""
         if self._probes >= _MAXIMUM_PROBES:
             return math.inf
         return self._probed_at + max(_SHORTEST_PROBE, timeout) * (1 << self._probes)
 
     def count_probe(self, now: float) -> None:
-        """The last packet is sent again."""
+        """Packets are sent again without a request."""
         self._probed_at = now
         self._probes += 1
