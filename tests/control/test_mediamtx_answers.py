@@ -230,3 +230,8 @@ async def test_what_other_web_sites_may_send(tmp_path: Path, server: str, method
         assert response.headers["access-control-allow-origin"] == "*"
         assert response.headers["access-control-allow-methods"] == methods
         assert response.headers["access-control-allow-headers"] == headers
+
+
+async def test_addresses_of_users_are_shown_as_networks(it: Server) -> None:
+    users = (await it.get("/v3/config/global/get"))["authInternalUsers"]
+    assert [user["ips"] for user in users] == [[], ["127.0.0.1/32", "::1/128"]]

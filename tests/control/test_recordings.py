@@ -47,6 +47,15 @@ async def error_of(server: Server, method: str, path: str) -> tuple[int, str]:
     return response.status_code, response.json()["error"]
 
 
+@pytest.mark.parametrize(("microseconds", "shown"), [("500000", ".5"), ("123456", ".123456"), ("000000", "")])
+async def test_times_have_no_trailing_zeros(tmp_path: Path, microseconds: str, shown: str) -> None:
+    write(tmp_path, f"cam/{FIRST[:-6]}{microseconds}")
+    async with running(paths=settings(tmp_path)) as server:
+        assert (await server.get("/v3/recordings/get/cam"))["segments"] == [
+            {"start": f"2024-01-14T16:33:17{shown}+01:00"}
+        ]
+
+
 async def test_recordings_are_listed_by_path(tmp_path: Path) -> None:
     write(tmp_path, f"cam/{SECOND}", f"cam/{FIRST}", f"floor/door/{FIRST}", f"stranger/{FIRST}", f"other/{FIRST}")
     async with running(paths=settings(tmp_path)) as server:

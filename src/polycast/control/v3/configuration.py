@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from ipaddress import ip_network
 from typing import Any, Final
 
 from polycast.config import path_to_jsonable
@@ -37,7 +38,7 @@ def global_settings(configuration: Configuration) -> dict[str, Any]:
     """Return the global settings."""
     values = global_to_jsonable(configuration, MEDIAMTX)
     values.update(_under_former_names(configuration, configuration.written, view_of(MEDIAMTX).deprecated))
-    values[_USERS] = [_without_password(user) for user in values[_USERS]]
+    values[_USERS] = [_as_shown(user) for user in values[_USERS]]
     return values
 
 
@@ -169,8 +170,10 @@ def _path_settings(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _without_password(user: Mapping[str, Any]) -> dict[str, Any]:
-    return {**user, "pass": HIDDEN} if user.get("pass") else dict(user)
+def _as_shown(user: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a user without the password; addresses are networks, as in MediaMTX."""
+    shown = {**user, "pass": HIDDEN} if user.get("pass") else dict(user)
+    return {**shown, "ips": [str(ip_network(address)) for address in user.get("ips", ())]}
 
 
 def _with_passwords(users: list[Any], old: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.record.entries import Entries, store_of
 
 _SLICE = 10_000  # files that are sorted or encoded at once, which takes some milliseconds
+_TRAILING_ZEROS = re.compile(rb"(\.[0-9]*?[1-9])0+(?=[Z+-])")  # which MediaMTX does not write
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,7 +64,8 @@ def _describe(name: str, starts: Iterable[WallTime]) -> dict[str, Any]:
     slices = (sorted(unsorted[first : first + _SLICE]) for first in range(0, len(unsorted), _SLICE))
     encoded: list[bytes] = []
     for some in _batches(heapq.merge(*slices)):
-        encoded.append(msgspec.json.encode([{"start": _moment(start)} for start in some])[1:-1])
+        text = msgspec.json.encode([{"start": _moment(start)} for start in some])[1:-1]
+        encoded.append(_TRAILING_ZEROS.sub(rb"\1", text))
     return {"name": name, "segments": msgspec.Raw(b"[%s]" % b",".join(encoded))}
 
 
