@@ -180,7 +180,7 @@ async def test_passphrases_of_both_directions(size: int) -> None:
 async def test_credentials_are_in_the_stream_id(stream_id: str) -> None:
     async with serving(paths={"cam": {"publishUser": "user", "publishPass": "pass"}}) as app, peer(app, stream_id):
         (client,) = connections(app)
-        assert client.user == "user"
+        assert client.media.user == "user"
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1472, 1316), (1000, 940)])
