@@ -112,3 +112,15 @@ DEPRECATED_OF_PATH: Final = frozenset({*FORMER_OF_PATH, *_TABLE["kept path"]})
 GLOBAL: Final = {row.key: row.default for row in ROWS if not row.of_path and not row.is_own}
 """The settings of MediaMTX with their defaults, as in the ``mediamtx.yml`` that it ships."""
 PATH: Final = {row.key: row.default for row in ROWS if row.of_path and not row.is_own}
+
+
+def shipped() -> str:
+    """Return the file that MediaMTX ships, without its comments. What is empty has no value there."""
+    values: dict[str, Any] = {**GLOBAL, "pathDefaults": _empty_as_null(PATH), "paths": {"all_others": None}}
+    stream = StringIO()
+    YAML(typ="safe", pure=True).dump(_empty_as_null(values), stream)
+    return stream.getvalue()
+
+
+def _empty_as_null(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if value == "" else value for key, value in values.items()}

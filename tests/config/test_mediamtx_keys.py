@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ruamel.yaml import YAML
-from tests.config.key_table import DEPRECATED, DEPRECATED_OF_PATH, GLOBAL, PATH
+from tests.config.key_table import DEPRECATED, DEPRECATED_OF_PATH, GLOBAL, PATH, shipped
 
 from polycast.config import Configuration, load_bytes, to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX, POLYCAST
@@ -30,15 +29,6 @@ def error_of(content: str, **variables: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
         loaded(content, **variables)
     return str(caught.value)
-
-
-def shipped() -> str:
-    """Return the content of the file that MediaMTX ships, without its comments."""
-    from io import StringIO
-
-    stream = StringIO()
-    YAML(typ="safe", pure=True).dump({**GLOBAL, "pathDefaults": PATH, "paths": {"all_others": None}}, stream)
-    return stream.getvalue()
 
 
 def test_the_shipped_file_is_valid_as_it_is() -> None:

@@ -9,14 +9,13 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from ruamel.yaml import YAML
-from tests.config.key_table import GLOBAL, PATH
+from tests.config.key_table import shipped
 from tests.control.support import Server, serving
 from tests.interop import tools
 from tests.interop.test_authentication import TOKEN, decider
@@ -224,13 +223,6 @@ def in_test(text: str, camera: tools.Server, decider: str) -> str:
 def posted(name: str) -> str | None:
     """Return the content of a file; None for a configuration without one."""
     return None if name in WITHOUT_FILE else (FOLDER / f"{name}.yml").read_text()
-
-
-def shipped() -> str:
-    """Return the file that MediaMTX ships, without its comments."""
-    stream = StringIO()
-    YAML(typ="safe", pure=True).dump({**GLOBAL, "pathDefaults": PATH, "paths": {"all_others": None}}, stream)
-    return stream.getvalue()
 
 
 def prepared(text: str, expected: Mapping[str, Any], folder: Path, camera: tools.Server, decider: str) -> str:
