@@ -190,7 +190,7 @@ def test_former_names_win(key: str, of_path: bool, order: str) -> None:
         assert f"parameter '{key}' is deprecated and has been replaced with '{row['now']}'" in found.warnings
 
 
-SILENT = {"rtspUDPReadBufferSize", "mpegtsUDPReadBufferSize", "rtpUDPReadBufferSize"}
+SILENT = {"rtspUDPReadBufferSize", "rtpUDPReadBufferSize"}
 """They set something more special."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -30,6 +31,9 @@ class SourceKind(Struct, frozen=True, kw_only=True):
     allows_fragment: bool = True
     needs_host: bool = True
     """Whether a URL must have a host; one without is an address to listen on."""
+    check: Callable[[str], None] | None = None
+    """Checks a URL instead of the general rules; groups of an expression (``$G1``) are in it. Raises
+    ConfigurationError."""
 
 
 class DestinationKind(Struct, frozen=True, kw_only=True):

@@ -8,11 +8,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from polycast.config.always_available import TRACKS, AlwaysAvailableTrack
-from polycast.config.camera_schema import CameraConfiguration
 from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
 from polycast.config.kinds import CREDENTIAL, DURATION_WITH_DAYS, PASSPHRASE, SOURCE, URL
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
+from polycast.config.receiving_schema import ReceivingConfiguration
 from polycast.config.recording import DEFAULT_RECORD_PATH
 from polycast.config.source_values import PORT_RANGE, RANGE_TYPE, SCALE, RangeType, range_errors
 from polycast.config.sources import PUBLISHER, source_kind
@@ -35,7 +35,7 @@ class OwnSettings(frozenset[str]):
         return hash(OwnSettings)
 
 
-class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
+class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
     """The settings of one entry of ``paths``."""
 
     source: Annotated[
@@ -48,11 +48,13 @@ class PathConfiguration(CameraConfiguration, frozen=True, kw_only=True, forbid_u
                 "rtsps://, rtmp:// or rtmps://: the server pulls it from another server or camera. A URL starting "
                 "with rtsp+http://, rtsps+http://, rtsp+ws:// or rtsps+ws://: RTSP through HTTP or WebSocket. A URL "
                 "starting with http:// or https://: the server pulls an HLS stream. srt://host:port: the server pulls "
-                "MPEG-TS over SRT, or waits for an encoder (docs/srt.md). 'redirect': readers are sent to "
-                "sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: when "
-                "one fails, the next one takes over until it fails in turn; after the last one, the list starts "
-                "over. An on-demand source always starts with the first URL. A path with a regular expression may have "
-                "a source if sourceOnDemand is set; $G1, $G2... in its URL are then the groups of the expression."
+                "MPEG-TS over SRT, or waits for an encoder (docs/srt.md). udp+mpegts://host:port, "
+                "unix+mpegts:///path: a program sends MPEG-TS to the server (docs/udp.md). 'redirect': readers are "
+                "sent to sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: "
+                "when one fails, the next one takes over until it fails in turn; after the last one, the list starts "
+                "over. An on-demand source always starts with the first URL. A path with a regular expression may "
+                "have a source if sourceOnDemand is set; $G1, $G2... in its URL are then the groups of the "
+                "expression."
             )
         ),
     ] = "publisher"

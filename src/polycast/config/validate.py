@@ -253,7 +253,7 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
                 f"a {kind.name} source; use another path",
                 ("source",),
             )
-        yield from _url_errors("source", with_examples(source), kind)
+        yield from _checked("source", source, kind)
         if dialect.is_strict and kind.allows_user_alone and "@" in source:
             parts = split_url(with_examples(source))
             if parts is not None and parts.username and parts.password is None:
@@ -270,6 +270,16 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
                 ("source",),
                 ("sourceRedirect",),
             )
+
+
+def _checked(key: str, url: str, kind: SourceKind) -> Iterator[ConfigurationError]:
+    if kind.check is None:
+        yield from _url_errors(key, with_examples(url), kind)
+        return
+    try:
+        kind.check(url)
+    except ConfigurationError as error:
+        yield error.within(key)
 
 
 def _target_errors(key: str, target: str) -> Iterator[ConfigurationError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.sources import source_kind
-from polycast.protocols import hls, rpicamera, rtmp, rtsp, srt, webrtc
+from polycast.protocols import hls, rpicamera, rtmp, rtsp, srt, udp, webrtc
 from polycast.protocols.base import Protocol, Pull, PushKind, ServerKind
 
 PROTOCOLS: tuple[Protocol, ...] = (
@@ -12,6 +12,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     hls.PROTOCOL,
     webrtc.PROTOCOL,
     srt.PROTOCOL,
+    udp.PROTOCOL,
     rpicamera.PROTOCOL,
 )
 """In the order of the documentation and of starting."""

@@ -52,7 +52,10 @@ MEDIAMTX: Final = Dialect(
         "webrtc": True,
         "srt": True,
     },
-    path_forms={"rtspUDPReadBufferSize": Form(kind=BYTES)},
+    path_forms={
+        "rtspUDPReadBufferSize": Form(kind=BYTES),
+        "mpegtsUDPReadBufferSize": Form(kind=BYTES),
+    },
     path_defaults={
         "rpiCameraWidth": 1920,
         "rpiCameraHeight": 1080,

@@ -9,24 +9,13 @@ from dataclasses import dataclass
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEGTS, Generic
 from polycast.media.track import RtpFormat, Track
-from polycast.rtp.payload.registry import codec_from_sdp, format_parameters
+from polycast.protocols.described_tracks import VIDEO_CLOCK_RATE, payload_types_of, track_of
+from polycast.rtp.payload.registry import format_parameters
 from polycast.wire.rtsp.url import RtspUrl
 from polycast.wire.sdp import MediaDescription, SessionDescription
 
 # Session name that readers see; rtsp-simple-server's.
 SESSION_NAME = "Stream"
-
-# RTP has seven bits for it (RFC 3550 section 5.1).
-LARGEST_PAYLOAD_TYPE = 127
-
-# Maximum number of formats per medium; cameras list one or two.
-MAXIMUM_FORMATS = 8
-
-# Digits of a clock rate or number of channels: RTP timestamps have 32 bits.
-MAXIMUM_DIGITS = 10
-
-# Hz; of all video formats (RFC 3551 section 5), which some cameras omit. Also the default otherwise.
-VIDEO_CLOCK_RATE = 90_000
 
 # Address that VLC needs in order to ask for multicast (``?vlcmulticast``).
 MULTICAST_HINT_ADDRESS = "224.1.0.0"
@@ -60,50 +49,12 @@ def tracks_of(description: SessionDescription) -> AnnouncedTracks:
     return AnnouncedTracks(tuple(tracks), tuple(notes))
 
 
-def track_of(index: int, media: MediaDescription) -> Track:
-    """Return the track of the first usable format; some cameras list several in one medium.
-
-    Raises RemoteProtocolError if there is none.
-    """
-    first_error: RemoteProtocolError | None = None
-    encodings, parameters_of = media.format_attributes("rtpmap"), media.format_attributes("fmtp")
-    for payload_type in _payload_types(media):
-        encoding, clock_rate, channels = _read_rtpmap(encodings.get(str(payload_type), ""))
-        if clock_rate is None and encoding and media.media == "video":
-            clock_rate = VIDEO_CLOCK_RATE
-        parameters = parameters_of.get(str(payload_type), "")
-        try:
-            codec, form = codec_from_sdp(media.media, payload_type, encoding, clock_rate, channels, parameters)
-        except RemoteProtocolError as error:
-            first_error = first_error or error
-            continue
-        return Track(index, codec, form)
-    raise first_error or RemoteProtocolError("it has no payload type")
-
-
 def _opaque_track(index: int, media: MediaDescription) -> Track:
-    payload_types = _payload_types(media)
+    payload_types = payload_types_of(media)
     if not payload_types:
         raise RemoteProtocolError(f"media {index + 1} has no payload type")
     codec = Generic(encoding="", media_type=media.media, rate=VIDEO_CLOCK_RATE)
     return Track(index, codec, RtpFormat(payload_types[0], "", VIDEO_CLOCK_RATE))
-
-
-def _payload_types(media: MediaDescription) -> list[int]:
-    formats = media.formats[:MAXIMUM_FORMATS]
-    numbers = [int(text) for text in formats if text.isascii() and text.isdigit() and len(text) <= 3]
-    return [number for number in dict.fromkeys(numbers) if number <= LARGEST_PAYLOAD_TYPE]
-
-
-def _read_rtpmap(text: str) -> tuple[str, int | None, int | None]:
-    encoding, _, rest = text.strip().partition("/")
-    rate, _, channels = rest.partition("/")
-    return encoding.strip(), _number_of(rate), _number_of(channels)
-
-
-def _number_of(text: str) -> int | None:
-    text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAXIMUM_DIGITS else None
 
 
 def describe(

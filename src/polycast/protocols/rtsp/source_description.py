@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.track import Track
+from polycast.protocols.described_tracks import track_of
 from polycast.protocols.pull import PullError
-from polycast.protocols.rtsp.description import track_of
 from polycast.wire.rtsp.control_url import presentation_urls, track_url
 from polycast.wire.rtsp.headers.key_mgmt import read_attribute
 from polycast.wire.rtsp.headers.rtp_info import parse_rtp_info

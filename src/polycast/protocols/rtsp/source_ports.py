@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from polycast.net.address import plain_host
 from polycast.net.listen import open_udp_socket
+from polycast.net.multicast import bind_to_group
 from polycast.net.udp import Address, UdpSocket
 from polycast.rtp.header import EMPTY_PACKET
 
@@ -139,17 +140,8 @@ def open_group_pair(
 
 
 def _join(group: str, port: int, local_host: str, receive_buffer_size: int) -> socket.socket:
-    joined = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    joined = bind_to_group(group, port, receive_buffer_size)
     try:
-        joined.setblocking(False)
-        joined.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if receive_buffer_size:
-            with contextlib.suppress(OSError):
-                joined.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_size)
-        try:
-            joined.bind((group, port))  # only this group's packets; not possible on Windows
-        except OSError:
-            joined.bind(("", port))
         joins = 0
         # The interface of the RTSP connection, and the default one of the system.
         for interface in dict.fromkeys((plain_host(local_host), "0.0.0.0")):
