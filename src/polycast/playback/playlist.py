@@ -19,6 +19,8 @@ SEGMENT: Final = 6 * NANOSECONDS
 """Nanoseconds that a media segment has at least, except at the end of a file."""
 FRESH: Final = 60 * NANOSECONDS
 """Nanoseconds since the end of the recording during which more is expected."""
+TAIL: Final = NANOSECONDS
+"""Nanoseconds after the last picture of a file in which there may be sound."""
 TOLERANCE: Final = NANOSECONDS
 """Nanoseconds between two files that players do not notice."""
 LONG_SPANS: Final = ((6 * 3600 * NANOSECONDS, 2), (24 * 3600 * NANOSECONDS, 5))
@@ -105,7 +107,8 @@ class RecordedPlaylist:
             if part is not before:
                 lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{Moment(media.start // 1_000_000 * 1_000_000)}")
             lines.append(f"#EXTINF:{segment.duration / NANOSECONDS:.6f},")
-            address = {**query, "file": part.start, "from": media.begin, "to": media.end, "time": segment.base}
+            until = media.end + (TAIL if media.end == part.duration else 0)
+            address = {**query, "file": part.start, "from": media.begin, "to": until, "time": segment.base}
             lines.append(f"segment.m4s?{urlencode(address)}")
             before = part
         if not self._is_open:
