@@ -159,8 +159,8 @@ async def test_directives_that_are_made_up_fill_no_memory(tmp_path: Path) -> Non
         served = it.server.remuxers["cam"]
         for part in range(remuxer.MAXIMUM_ANSWERS + 50):
             await it.get(f"{PLAYLIST}?_HLS_msn=0&_HLS_part={part}")
-        assert len(served._answers) == remuxer.MAXIMUM_ANSWERS
-        assert len(served._files) == 1
+        assert len(served._answers.by_key) == remuxer.MAXIMUM_ANSWERS
+        assert len(served._answers.by_resource) == 1
 
 
 async def test_a_request_that_waited_for_its_publisher_waits_its_time() -> None:
