@@ -474,8 +474,9 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         LIVE,
         Meta(
             description=(
-                "Command that runs for each client that connects over RTSP, RTMP or SRT, until it disconnects. The RTSP "
-                "port is passed in RTSP_PORT, the kind of the connection and its id in MTX_CONN_TYPE and MTX_CONN_ID."
+                "Command that runs for each client that connects over RTSP, RTMP or SRT, until it disconnects. The "
+                "RTSP port is passed in RTSP_PORT, the kind of the connection and its id in MTX_CONN_TYPE and "
+                "MTX_CONN_ID."
             )
         ),
     ] = ""
