@@ -258,6 +258,10 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
             "webrtcIPsFromInterfaces: no\nwebrtcAdditionalHosts: []\n",
             "at least one between 'webrtcIPsFromInterfaces' or 'webrtcAdditionalHosts' must be filled",
         ),
+        (
+            "paths: {cam1: {source: rpiCamera}, cam2: {source: rpiCamera}}\n",
+            "'rpiCamera' with same camera ID 0 is used as source in two paths, 'cam1' and 'cam2'",
+        ),
     ],
 )
 def test_texts_of_errors(content: str, message: str) -> None:
@@ -329,6 +333,7 @@ def test_polycast_knows_the_same_settings() -> None:
         f"{HTTP_METHOD}rtspAuthMethods: [basic]\n",
         "paths: {a: {source: 'rtsp://user:@h/x'}}\n",
         "paths: {a: {source: redirect, sourceRedirect: /b}}\n",
+        "paths: {a: {source: rpiCamera}, b: {source: rpiCamera, rpiCameraCamID: 1}}\n",
         "paths: {'~^a_(.+)$': {source: 'rtsp://h/$G1?$MTX_QUERY', sourceOnDemand: yes}}\n",
         # Placeholders stand for any part of the address, also in a path without groups.
         *(

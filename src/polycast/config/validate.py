@@ -87,6 +87,23 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
             yield error.within("paths", shown)
         for text, key in path_access_errors(path, deciding) if deciding else ():
             yield ConfigurationError(text, ("paths", shown, key), (deciding,))
+    if dialect.is_strict:
+        yield from _camera_errors(configuration.paths)
+
+
+def _camera_errors(paths: Mapping[str, PathConfiguration]) -> Iterator[ConfigurationError]:
+    first_of: dict[int, str] = {}
+    for name, path in paths.items():
+        if path.source != "rpiCamera" or path.rpi_camera_secondary:
+            continue
+        camera = path.rpi_camera_cam_id
+        first = first_of.setdefault(camera, name)
+        if first != name:
+            yield ConfigurationError(
+                f"'rpiCamera' with same camera ID {camera} is used as source in two paths, '{first}' and '{name}'",
+                ("source",),
+                ("rpiCameraCamID",),
+            ).within("paths", name)
 
 
 def _effective_paths(
