@@ -78,7 +78,20 @@ async def test_others_cannot_pretend(header: bytes, networks: list[str]) -> None
         client.send_request("OPTIONS", it.url("cam"))
         while (event := await client.event()) is not None:
             assert getattr(event, "status", 400) == 400
+        reason = "invalid data: a PROXY header, from an address that is not one of the trusted proxies"
+        await it.log.wait(rf"INFO \[RTSP\] \[conn {client.address}\] closed \({reason}\)")
         assert it.log.find("192.0.2.7") is None
+
+
+async def test_rtmp_proxies_that_are_not_trusted_are_named() -> None:
+    async with rtmp.running(rtmpTrustedProxies=["10.0.0.0/8"]) as it:
+        reader, writer = await open_connection("127.0.0.1", it.port("RTMP"))
+        writer.write(BINARY)
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.read() == b""
+        writer.close()
+        reason = "invalid data: a PROXY header, from an address that is not one of the trusted proxies"
+        await it.log.wait(rf"INFO \[RTMP\] \[conn .*\] closed \({reason}\)")
 
 
 @pytest.mark.parametrize(

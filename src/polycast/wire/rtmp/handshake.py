@@ -89,6 +89,8 @@ def check_version(version: int) -> None:
         raise RemoteProtocolError("the peer speaks TLS, but this is a plain RTMP connection")
     if version == ord("O"):  # the first letter of OPTIONS, the usual first request of RTSP clients
         raise RemoteProtocolError("the peer speaks RTSP (or HTTP), but this is an RTMP port")
+    if version == ord("\r"):  # the first byte of the PROXY protocol, version 2
+        raise RemoteProtocolError("a PROXY header, from an address that is not one of the trusted proxies")
     if version in b"GPH":
         raise RemoteProtocolError("the peer speaks HTTP; RTMP tunneled in HTTP (RTMPT) is not supported")
     raise RemoteProtocolError(f"unsupported RTMP version {version}")

@@ -42,6 +42,8 @@ _RTMP_VERSION: Final = 3  # the first byte of its handshake
 _TLS_HANDSHAKE: Final = 0x16
 _METHOD_BYTES: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PADDING: Final = b" \t"
+_PROXY_HEADER: Final = b"\x00\r\nQUIT\n"
+"""The signature of version 2 of the PROXY protocol, after its line ends, which are skipped between requests."""
 _LINE_ENDS: Final = re.compile(rb"[\r\n]+")
 
 
@@ -328,6 +330,8 @@ def _check_method(method: bytes, limits: Limits) -> None:
             return
     if method[0] == _RTMP_VERSION:
         raise RemoteProtocolError("the peer speaks RTMP, but this is an RTSP port; that of RTMP is usually 1935")
+    if method == b"PROXY" or method.startswith(_PROXY_HEADER) or _PROXY_HEADER.startswith(method):
+        raise RemoteProtocolError("a PROXY header, from an address that is not one of the trusted proxies")
     if len(method) > limits.method:
         raise RemoteProtocolError(f"method longer than {limits.method} bytes")
     if not _METHOD_BYTES.issuperset(method):
