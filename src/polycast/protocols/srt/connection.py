@@ -339,7 +339,7 @@ class Connection(Publisher):
             address=join_host_port(*self.peer),
             state=self.media.mode,
             path=self.media.name,
-            query=redact_query(self.query),
+            query=self.query,
             user=self.media.user,
             user_agent="",
             transport=self.server.name,
