@@ -190,8 +190,8 @@ def test_former_names_win(key: str, of_path: bool, order: str) -> None:
         assert f"parameter '{key}' is deprecated and has been replaced with '{row['now']}'" in found.warnings
 
 
-SILENT = {"rtspUDPReadBufferSize", "rtpUDPReadBufferSize"}
-"""They set something more special."""
+SILENT = {"rtspUDPReadBufferSize"}
+"""It sets something more special."""
 
 
 def other_than(written: Any, default: Any) -> Any:

@@ -70,10 +70,13 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
         ("dumpPackets: yes\n", "line 1: 'dumpPackets' has no effect: this version does not support it: no packets are"),
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         (
-            "pathDefaults: {rtpUDPReadBufferSize: 9}\n",
-            "line 1: 'rtpUDPReadBufferSize' has no effect: ",
+            "pathDefaults: {rpiCameraSoftwareH264Level: '5.0'}\n",
+            "line 1: 'rpiCameraSoftwareH264Level' has no effect: ",
         ),
-        ("paths:\n  a:\n    rtpUDPReadBufferSize: 9\n", "line 3: 'rtpUDPReadBufferSize' has no effect: "),
+        (
+            "paths:\n  a:\n    rpiCameraSoftwareH264Level: '5.0'\n",
+            "line 3: 'rpiCameraSoftwareH264Level' has no effect: ",
+        ),
     ],
 )
 def test_what_has_no_effect_is_said_once(content: str, warning: str) -> None:

@@ -49,12 +49,12 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
                 "with rtsp+http://, rtsps+http://, rtsp+ws:// or rtsps+ws://: RTSP through HTTP or WebSocket. A URL "
                 "starting with http:// or https://: the server pulls an HLS stream. srt://host:port: the server pulls "
                 "MPEG-TS over SRT, or waits for an encoder (docs/srt.md). udp+mpegts://host:port, "
-                "unix+mpegts:///path: a program sends MPEG-TS to the server (docs/udp.md). 'redirect': readers are "
-                "sent to sourceRedirect. 'rpiCamera': the camera of a Raspberry Pi. A list of URLs is tried in order: "
-                "when one fails, the next one takes over until it fails in turn; after the last one, the list starts "
-                "over. An on-demand source always starts with the first URL. A path with a regular expression may "
-                "have a source if sourceOnDemand is set; $G1, $G2... in its URL are then the groups of the "
-                "expression."
+                "unix+mpegts:///path, udp+rtp://host:port: a program sends MPEG-TS or RTP to the server "
+                "(docs/udp.md). 'redirect': readers are sent to sourceRedirect. 'rpiCamera': the camera of a "
+                "Raspberry Pi. A list of URLs is tried in order: when one fails, the next one takes over until it "
+                "fails in turn; after the last one, the list starts over. An on-demand source always starts with the "
+                "first URL. A path with a regular expression may have a source if sourceOnDemand is set; $G1, $G2... "
+                "in its URL are then the groups of the expression."
             )
         ),
     ] = "publisher"
@@ -463,6 +463,10 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
     def broken_rules(self) -> Iterator[ConfigurationError]:
         """Yield an error for each broken rule between settings of a source."""
         yield from range_errors(self.rtsp_range_type, self.rtsp_range_start)
+        if any(source.startswith(("udp+rtp://", "unix+rtp://")) for source in self.sources) and not self.rtp_sdp:
+            yield ConfigurationError(
+                "`rtpSDP` was not provided (the session description of what is sent)", ("rtpSDP",), ("source",)
+            )
         if "rpiCamera" in self.sources:
             yield from self.broken_rules_of_camera()
 

@@ -17,9 +17,25 @@ class ReceivingConfiguration(
 ):
     """These settings and those of the camera; base class of those of a path."""
 
+    rtp_sdp: Annotated[
+        str,
+        Heading("MPEG-TS and RTP sources", after="Source"),
+        NEW,
+        Meta(
+            description=(
+                "Session description (SDP) of an RTP source (udp+rtp://host:port): its media, payload types and codec "
+                "parameters. Addresses and ports in it are ignored."
+            )
+        ),
+    ] = ""
+    rtp_udp_read_buffer_size: Annotated[
+        Size,
+        NEW,
+        ZERO_IS_A_VALUE,
+        Meta(description="Receive buffer of the UDP socket of an RTP source. 0B: udpReadBufferSize."),
+    ] = Size(0)
     mpegts_udp_read_buffer_size: Annotated[
         Size,
-        Heading("MPEG-TS and RTP sources", after="Source"),
         NEW,
         ZERO_IS_A_VALUE,
         Meta(description="Receive buffer of the UDP socket of an MPEG-TS source. 0B: udpReadBufferSize."),

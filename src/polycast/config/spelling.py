@@ -13,6 +13,7 @@ _CAPITAL_WORDS: Final = {
     "id": "ID",
     "idr": "IDR",
     "fps": "FPS",
+    "sdp": "SDP",
     "srtp": "SRTP",
     "srtcp": "SRTCP",
     "udp": "UDP",

@@ -55,6 +55,7 @@ MEDIAMTX: Final = Dialect(
     path_forms={
         "rtspUDPReadBufferSize": Form(kind=BYTES),
         "mpegtsUDPReadBufferSize": Form(kind=BYTES),
+        "rtpUDPReadBufferSize": Form(kind=BYTES),
     },
     path_defaults={
         "rpiCameraWidth": 1920,

@@ -29,9 +29,7 @@ UNSUPPORTED: Final = {
 
 UNSUPPORTED_OF_PATH: Final = {
     "playback": Unsupported("", harmless=("no", "yes")),
-    "rtpSDP": Unsupported(""),
     "moqTransport": _detail("quic"),
-    "rtpUDPReadBufferSize": Unsupported("0"),
     "rpiCameraSoftwareH264Profile": Unsupported("baseline", "rpiCameraH264Profile applies to all encoders"),
     "rpiCameraSoftwareH264Level": Unsupported("4.1", "rpiCameraH264Level applies to all encoders"),
 }

@@ -18,6 +18,13 @@ def _load_mpegts() -> type[Puller]:
     return MpegtsPuller
 
 
-MPEGTS = SourceKind(name="MPEG-TS", schemes=("udp+mpegts", "udp", "unix+mpegts"), needs_host=False, check=check_address)
+def _load_rtp() -> type[Puller]:
+    from polycast.protocols.udp.rtp_source import RtpPuller
 
-PROTOCOL = Protocol(name="UDP", pulls=(Pull(MPEGTS, _load_mpegts),))
+    return RtpPuller
+
+
+MPEGTS = SourceKind(name="MPEG-TS", schemes=("udp+mpegts", "udp", "unix+mpegts"), needs_host=False, check=check_address)
+RTP = SourceKind(name="RTP", schemes=("udp+rtp", "unix+rtp"), needs_host=False, check=check_address)
+
+PROTOCOL = Protocol(name="UDP", pulls=(Pull(MPEGTS, _load_mpegts), Pull(RTP, _load_rtp, is_for_library=False)))

@@ -135,9 +135,6 @@ class Input(asyncio.Protocol):
 
     def _receive(self, data: bytes, start: int, end: int) -> None:
         self._last = self._context.loop.time()
-        counters = self._context.counters
-        counters.bytes_received += end - start
-        counters.packets_received += 1
         self._guard(lambda: self._on_data(data, start, end))
 
     def _on_drained(self) -> None:

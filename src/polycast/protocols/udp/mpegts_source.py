@@ -38,6 +38,8 @@ class MpegtsPuller(Puller):
 
         def on_data(data: bytes, start: int, end: int) -> None:
             pieces.append(data[start:end])
+            context.counters.bytes_received += end - start
+            context.counters.packets_received += 1
 
         def on_read() -> None:
             data = b"".join(pieces)
