@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -243,3 +244,26 @@ async def test_more_datagrams_than_one_iteration_reads_are_not_delayed(monkeypat
     await receiver.get(DRAIN_LIMIT + 1)
     receiver.socket.close()
     assert drained_at_poll == [0]
+
+
+async def test_costly_datagrams_do_not_keep_others_waiting() -> None:
+    handled = 0
+    turns: list[int] = []
+    done = asyncio.Event()
+
+    def handle(data: bytes, start: int, end: int, address: Address) -> None:
+        nonlocal handled
+        handled += 1
+        time.sleep(0.004)
+        if handled == 32:
+            done.set()
+
+    bound = open_udp_socket("127.0.0.1", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for size in range(32):
+            sender.sendto(bytes(size + 1), bound.getsockname())
+    receiver = UdpSocket(asyncio.get_running_loop(), bound, handle, lambda: turns.append(handled))
+    async with asyncio.timeout(30):
+        await done.wait()
+    receiver.close()
+    assert len(turns) >= 8

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,6 +26,9 @@ DatagramHandler = Callable[[bytes, int, int, Address], None]
 
 # Datagrams read per wake-up before other sockets are served.
 DRAIN_LIMIT = 64
+
+# Seconds after which they are served anyway: one read returns up to 64 datagrams, and some cost much.
+DRAIN_SECONDS = 0.005
 
 # Largest UDP payload over IPv4; also the largest coalesced read.
 MAXIMUM_READ = 65_535
@@ -212,6 +216,7 @@ class UdpSocket:
 
     def _on_readable(self) -> None:
         read = self._read_coalesced if self._coalesces else self._read_plain
+        end = time.perf_counter() + DRAIN_SECONDS
         for _ in range(DRAIN_LIMIT):
             try:
                 if not read():
@@ -220,6 +225,9 @@ class UdpSocket:
                 break
             except OSError:
                 continue  # an ICMP error of an earlier send; the socket remains usable
+            if time.perf_counter() >= end:
+                self._coalescing.poll_now()
+                break
         else:
             self._coalescing.poll_now()
         if self._on_drained is not None:

@@ -11,7 +11,8 @@ from typing import Final
 
 from polycast.wire.srt.counters import ReceptionCounters
 from polycast.wire.srt.delivery_clock import DeliveryClock
-from polycast.wire.srt.loss_list import Range
+from polycast.wire.srt.loss_list import MAXIMUM_WORDS, Range
+from polycast.wire.srt.missing import Gap, MissingPackets
 from polycast.wire.srt.packet import extend_sequence
 from polycast.wire.srt.round_trip import RoundTrip
 
@@ -30,20 +31,11 @@ _MARGIN: Final = 1.05
 """A packet that was asked for is not asked for again before this many round-trip times, unless it is urgent."""
 _ASSUMED_PART: Final = 5
 """Before it was measured, the round-trip time is assumed to be at most this part of the delay."""
+_SECONDS_PER_GAP: Final = 150e-6
+"""Seconds between two requests for the same packet, per gap: each request looks at all of them, and a peer can make
+thousands. That of 100 Mbit/s with 10 % of losses and a round-trip time of 100 ms has a hundred: 15 ms."""
 _AVERAGE_PAYLOAD: Final = 1316
 """Bytes that a lost packet is assumed to have."""
-
-
-class _Gap:
-    """Packets that were found to be missing at the same time."""
-
-    __slots__ = ("deadline", "next_request", "requests")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        """About when they are due."""
-        self.requests = 0
-        self.next_request = -math.inf
 
 
 class Receiver:
@@ -61,8 +53,7 @@ class Receiver:
         self._held: dict[int, tuple[float, bytes]] = {}
         self.held_size = 0
         """Bytes."""
-        self._missing: dict[int, _Gap] = {}
-        """In ascending order."""
+        self._missing = MissingPackets()
         self._gap_end = initial
         """While `next` is missing: the first packet behind it that is there, or a smaller number."""
         self._next_request = math.inf
@@ -70,7 +61,8 @@ class Receiver:
     @property
     def position(self) -> int:
         """The first packet that is missing, or the next one to come: what acknowledgements say."""
-        return next(iter(self._missing)) if self._missing else self.newest + 1
+        gaps = self._missing.gaps
+        return gaps[0].first if gaps else self.newest + 1
 
     @property
     def room(self) -> int:
@@ -121,7 +113,7 @@ class Receiver:
         sequence = extend_sequence(number, self.newest)
         found: Range | None = None
         if sequence <= self.newest:
-            del self._missing[sequence]
+            self._missing.discard(sequence, sequence)
             if self.next < sequence < self._gap_end:
                 self._gap_end = sequence
         else:
@@ -135,9 +127,7 @@ class Receiver:
         return found
 
     def _open_gap(self, first: int, last: int, now: float) -> Range:
-        gap = _Gap(now + self.clock.delay)
-        for sequence in range(first, last + 1):
-            self._missing[sequence] = gap
+        gap = self._missing.add(first, last, now + self.clock.delay)
         count = last + 1 - first
         self._counters.lost_packets += count
         self._counters.lost_bytes += count * _AVERAGE_PAYLOAD
@@ -158,8 +148,7 @@ class Receiver:
         """The sender has dropped packets (31-bit numbers), so they are not waited for."""
         begin = max(extend_sequence(first, self.newest), self.next)
         end = min(extend_sequence(last, self.newest), self.next + WINDOW - 1)
-        for sequence in range(begin, end + 1):
-            self._missing.pop(sequence, None)
+        self._missing.discard(begin, end)
         if begin <= self.newest + 1:
             self.newest = max(self.newest, end)
 
@@ -212,39 +201,37 @@ class Receiver:
         count = end - self.next
         self._counters.dropped_packets += count
         self._counters.dropped_bytes += count * _AVERAGE_PAYLOAD
-        for sequence in range(self.next, end):
-            self._missing.pop(sequence, None)
+        self._missing.discard(self.next, end - 1)
         self.next = end
 
     # Requests for missing packets
 
     def next_request(self) -> float:
         """Return when `requests` will have something; infinity for never."""
-        return self._next_request if self._missing else math.inf
+        return self._next_request if self._missing.gaps else math.inf
 
     def requests(self, now: float) -> Sequence[Range]:
         """Return the missing packets to ask for again."""
-        if not self._missing:
-            self._next_request = math.inf
-            return ()
         ranges: list[Range] = []
-        asked: set[_Gap] = set()
-        earliest = math.inf
-        for sequence, gap in self._missing.items():
+        words = 0
+        self._next_request = math.inf
+        for gap in self._missing.gaps:
             if gap.next_request > now:
-                earliest = min(earliest, gap.next_request)
+                self._next_request = min(self._next_request, gap.next_request)
                 continue
-            asked.add(gap)
-            if ranges and ranges[-1][1] == sequence - 1:
-                ranges[-1] = (ranges[-1][0], sequence)
+            words += 1 if gap.first == gap.last else 2
+            if words > MAXIMUM_WORDS:  # the rest in the next list
+                pause = max(_SHORTEST_INTERVAL, len(self._missing.gaps) * _SECONDS_PER_GAP / 15)
+                self._next_request = min(self._next_request, now + pause)
+                break
+            if ranges and ranges[-1][1] == gap.first - 1:
+                ranges[-1] = (ranges[-1][0], gap.last)
             else:
-                ranges.append((sequence, sequence))
-        self._next_request = earliest
-        for gap in asked:
+                ranges.append((gap.first, gap.last))
             self._schedule(gap, now)
         return ranges
 
-    def _schedule(self, gap: _Gap, now: float) -> None:
+    def _schedule(self, gap: Gap, now: float) -> None:
         """Set when the packets of a gap are asked for again: more often, the nearer they are to their delivery."""
         round_trip = self._round_trip
         time = round_trip.time if round_trip.is_known else min(round_trip.time, self.clock.delay / _ASSUMED_PART)
@@ -257,5 +244,5 @@ class Receiver:
             interval = max(interval, _SHORTEST_INTERVAL)
         else:
             interval = max(time / 2, _SHORTEST_INTERVAL)
-        gap.next_request = now + interval
+        gap.next_request = now + max(interval, len(self._missing.gaps) * _SECONDS_PER_GAP)
         self._next_request = min(self._next_request, gap.next_request)

@@ -40,6 +40,14 @@ _MAXIMUM_CREDITS: Final = 8192
 _FIRST_CREDITS: Final = 256
 """Retransmissions are limited to some per packet that was sent, so that nobody can ask for a flood."""
 
+_LOOKS_PER_PACKET: Final = 16
+_MAXIMUM_LOOKS: Final = 16_384
+"""The numbers in requests that are looked at are limited in the same way: a small request can name thousands."""
+_MAXIMUM_DROPS: Final = 16
+"""Ranges of dropped packets that one request is answered with; the receiver asks for the others again."""
+_TIDY_SECONDS: Final = 0.1
+"""Seconds between two removals of what is remembered of acknowledged packets."""
+
 _SHORTEST_PROBE: Final = 0.04
 _MAXIMUM_PROBES: Final = 4
 """Seconds without an acknowledgement after which packets are sent again without a request, and how often."""
@@ -228,12 +236,12 @@ class Sender:
             end = min(extend_sequence(last, self.next), self.next - 1)
             begin = max(begin, queue.acknowledged)
             if begin < queue.first:
-                if begin <= end:
+                if begin <= end and len(dropped) < _MAXIMUM_DROPS:
                     dropped.append((begin, min(end, queue.first - 1)))
                 begin = queue.first
             end = max(end, begin - 1)
             self._counters.lost_packets += max(0, end + 1 - begin)
-            for sequence in range(begin, end + 1):
+            for sequence in range(begin, begin + self._repeats.take_looks(end + 1 - begin)):
                 if self._repeats.may_send(sequence, self._round_trip.time, now):
                     output.append(self._again(sequence, now))
         return output, dropped
@@ -314,18 +322,27 @@ class _Queue:
 class _Repeats:
     """When packets were sent again, and whether they may be sent once more."""
 
-    __slots__ = ("_credits", "_last", "_probed_at", "_probes")
+    __slots__ = ("_credits", "_last", "_looks", "_probed_at", "_probes", "_tidied_at")
 
     def __init__(self) -> None:
         self._credits = _FIRST_CREDITS
+        self._looks = _MAXIMUM_LOOKS
         self._last: dict[int, float] = {}
         """When a packet was sent again, in the order of the first time."""
         self._probed_at = 0.0
         self._probes = 0
+        self._tidied_at = -math.inf
 
     def earn(self, packets: int) -> None:
         """New packets were sent."""
         self._credits = min(_MAXIMUM_CREDITS, self._credits + _CREDITS_PER_PACKET * packets)
+        self._looks = min(_MAXIMUM_LOOKS, self._looks + _LOOKS_PER_PACKET * packets)
+
+    def take_looks(self, packets: int) -> int:
+        """Return at how many of some packets the sender may look now, and note it; none if it may not send any."""
+        count = min(packets, self._looks) if self._credits > 0 else 0
+        self._looks -= count
+        return count
 
     def may_send(self, sequence: int, round_trip: float, now: float) -> bool:
         """Return whether a packet may be sent again, and note it."""
@@ -339,7 +356,8 @@ class _Repeats:
     def forget_before(self, sequence: int, now: float) -> None:
         """The packets before this one have arrived."""
         self.restart_probes(now)
-        if self._last:
+        if self._last and now >= self._tidied_at + _TIDY_SECONDS:
+            self._tidied_at = now
             self._last = {number: time for number, time in self._last.items() if number >= sequence}
 
     def restart_probes(self, now: float) -> None:
