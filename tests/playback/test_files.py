@@ -14,6 +14,7 @@ from tests.playback.support import (
     STREAM,
     VIDEO,
     Recorder,
+    Sample,
     camera,
     fragment,
     head,
@@ -62,6 +63,7 @@ DAMAGED = {
     "half a moof": head() + part(0)[:300],
     "not fragmented": head().replace(b"mvex", b"free") + part(0),
     "no track": head(tracks=()) + part(0),
+    "samples after 600 years": head() + fragment(0, [Sample(VIDEO, 1 << 61, 3000, b"a")]),
     "huge moov": b"\0\0\0\x20ftyp" + bytes(24) + b"\x7f\xff\xff\xffmoov" + bytes(100),
 }
 
@@ -90,6 +92,14 @@ async def test_a_damaged_file_is_left_out(recorder: Recorder, content: bytes) ->
         warnings = [line for line in server.log.lines if line.startswith("WARNING") and damaged.name in line]
         assert len(warnings) == 1
         assert "cannot be played: " in warnings[0]
+
+
+async def test_a_file_of_an_impossible_year_is_left_out(recorder: Recorder) -> None:
+    recorder.write(0, 4, 0)
+    (recorder.folder / "9999999999-000000.mp4").write_bytes(GOOD)  # in 2286: more than 63 bits of nanoseconds
+    async with playing(recorder) as (_, client):
+        response = await client.get("/list", params={"path": "cam"})
+        assert [entry["duration"] for entry in response.json()] == [4]
 
 
 BROKEN = {

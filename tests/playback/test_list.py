@@ -50,6 +50,17 @@ async def test_a_list(recorder: Recorder) -> None:
         assert (await client.get("/get?" + urlsplit(second["url"]).query)).status_code == 200
 
 
+@pytest.mark.parametrize("year", ["0001", "1600", "2200", "9999"])
+@pytest.mark.parametrize("request_of", ["/list?path=cam&start={}", "/list?path=cam&end={}", "/get?path=cam&start={}"])
+async def test_any_year(recorder: Recorder, year: str, request_of: str) -> None:
+    recorder.write(0, 4, 0)
+    async with playing(recorder) as (_, client):
+        response = await client.get(request_of.format(f"{year}-01-01T00:00:00Z") + "&duration=9999999h")
+        assert response.status_code in (200, 404)
+        if response.status_code == 404:
+            assert response.json() == NOTHING
+
+
 @pytest.mark.usefixtures("zone")
 @pytest.mark.parametrize(
     ("query", "expected"),

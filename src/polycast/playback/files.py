@@ -12,6 +12,10 @@ from polycast.wire.mp4.runs import Run
 BLOCK: Final = 512 * 1024
 """Bytes that are read at once."""
 
+MAXIMUM_TIME: Final = 1 << 62
+"""Nanoseconds since 1970, or from the start of a file: after all times that are possible. The sum of two of them fits
+in the 64 bits of the index."""
+
 
 class UnreadableFile(PolycastError):
     """A file is damaged, incomplete, or no recording."""

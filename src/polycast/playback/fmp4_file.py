@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from polycast.errors import RemoteProtocolError
 from polycast.media.timebase import NANOSECONDS, rescale
-from polycast.playback.files import Piece, UnreadableFile
+from polycast.playback.files import MAXIMUM_TIME, Piece, UnreadableFile
 from polycast.wire.mp4.recorded_movie import Place, RecordedMovie, RecordedTrack, read_recorded_movie
 from polycast.wire.mp4.runs import Run, read_runs
 
@@ -210,7 +210,8 @@ class Fmp4File:
         return self._nanoseconds(found[1], found[0]) if found is not None else None
 
     def _nanoseconds(self, time: int, track_id: int) -> int:
-        return rescale(time, self._timescales[track_id], NANOSECONDS)
+        """Return a time of a track in nanoseconds; that of a damaged file may be of any size, and is limited."""
+        return min(rescale(time, self._timescales[track_id], NANOSECONDS), MAXIMUM_TIME)
 
     def _runs(self, fragment: _Fragment) -> list[Run]:
         """Return the samples of a fragment that are in the file; none if it is damaged."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from polycast.log import Log
+from polycast.playback.files import MAXIMUM_TIME
 from polycast.playback.refresh import Refresh
 from polycast.playback.watch import DirectoryWatch
 from polycast.record.store import EXTENSIONS, SegmentStore
@@ -27,8 +28,6 @@ BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process that uses the same index."""
 MANY_PERIODS: Final = 2_000
 """Periods above which it is faster to look at all files than to look up the last one of each period."""
-MAXIMUM_TIME: Final = 1 << 62
-"""Nanoseconds: after all times."""
 
 Answer = TypeVar("Answer")
 
@@ -109,14 +108,15 @@ class RecordingIndex:
         Files are not cut: a period may begin before ``start``, and end after ``end``. Raises OSError if a directory
         cannot be read.
         """
-        return self._ask(lambda database: _periods(database, path, start, end), path)
+        first, last = (None if each is None else _clamp(each) for each in (start, end))
+        return self._ask(lambda database: _periods(database, path, first, last), path)
 
     def segments(self, path: str, start: int, end: int) -> list[Segment]:
         """Return the files of a path from the last one that begins at ``start`` or before, up to ``end``, in order.
 
         Raises OSError if a directory cannot be read.
         """
-        found = self._ask(lambda database: _segments(database, path, start, end), path)
+        found = self._ask(lambda database: _segments(database, path, _clamp(start), _clamp(end)), path)
         return [segment._replace(file=os.path.join(self.root, segment.file)) for segment in found]
 
     def keep_cuts(self, path: str, segments: Sequence[Segment]) -> None:
@@ -171,6 +171,11 @@ class RecordingIndex:
         for suffix in ("", "-wal", "-shm"):
             with suppress(OSError):
                 os.unlink(os.path.join(self.root, NAME + suffix))
+
+
+def _clamp(time: int) -> int:
+    """Return a time that the database can compare: requests may name any year."""
+    return max(-MAXIMUM_TIME, min(time, MAXIMUM_TIME))
 
 
 def _connect(name: str) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from polycast.log import Log
 from polycast.media.timebase import NANOSECONDS
-from polycast.playback.files import UnreadableFile
+from polycast.playback.files import MAXIMUM_TIME, UnreadableFile
 from polycast.playback.opening import open_file
 from polycast.playback.watch import DirectoryWatch
 from polycast.record.store import SegmentStore
@@ -193,7 +193,7 @@ class Refresh:
         for file in files:
             for layout in self._layouts:
                 segment = layout.parse(file)
-                if segment is not None:
+                if segment is not None and abs(segment.start) < MAXIMUM_TIME:
                     yield file, segment.start
                     break
 
@@ -254,11 +254,14 @@ class Refresh:
             opened = open_file(os.path.join(self._root, file))
             try:
                 place = opened.place
+                duration = opened.duration
+                if duration >= MAXIMUM_TIME:
+                    raise UnreadableFile("its times are not possible")
                 tracks = " ".join(
                     f"{track.track_id}/{track.timescale}/{track.kind.decode('latin-1')}" for track in opened.tracks
                 )
                 fields: dict[str, object] = {
-                    "end": start + opened.duration,
+                    "end": start + duration,
                     "stream": place.stream.hex if place is not None else "",
                     "number": place.number & (1 << 63) - 1 if place is not None else 0,
                     "time": opened.origin,

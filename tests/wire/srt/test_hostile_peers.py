@@ -10,8 +10,8 @@ from polycast.wire.srt.datagrams import split
 from polycast.wire.srt.loss_list import build_loss_list
 from polycast.wire.srt.packet import HEADER, ControlType, build_control
 
-LIMIT = 0.15
-"""Milliseconds of CPU time per packet, on average; a usual packet takes 0.01 to 0.03."""
+LIMIT = 0.04
+"""Milliseconds of CPU time per packet, on average; a usual packet takes 0.005 to 0.02."""
 
 
 def connection(*, receive_delay: float = 0.12) -> Connection:
@@ -105,7 +105,7 @@ def missing_for_ten_seconds(receiving: Connection) -> float:
 def test_asking_for_thousands_in_one_gap() -> None:
     receiving = connection(receive_delay=65.0)
     receiving.receive_data(data(8000), 0.0)
-    assert missing_for_ten_seconds(receiving) < 0.03
+    assert missing_for_ten_seconds(receiving) < 0.004
 
 
 def test_asking_for_thousands_in_gaps_of_their_own() -> None:
@@ -113,7 +113,7 @@ def test_asking_for_thousands_in_gaps_of_their_own() -> None:
     for sequence in range(0, 8000, 2):
         receiving.receive_data(data(sequence), 0.0)
     receiving.data_to_send()
-    asked = set()
+    asked: set[bytes] = set()
     now = 0.0
     while len(asked) < 3999 and now < 10:
         now = max(now + 0.001, receiving.next_timeout())
