@@ -326,9 +326,25 @@ async def test_unchanged_entries_keep_their_sessions() -> None:
     assert clients["d"].closed == ""
     assert clients["b"].closed == "the configuration of the path changed"
     assert hub.paths["b"] is not before["b"]
-    # "c" is no longer configured by name: another entry stands for it now.
-    assert clients["c"].closed == "the configuration of the path changed"
-    assert set(hub.paths) == {"a", "b", "d"}
+    # "c" is no longer configured by name, but the settings that apply to it are the same.
+    assert hub.paths["c"] is before["c"]
+    assert clients["c"].closed == ""
+    assert set(hub.paths) == {"a", "b", "c", "d"}
+
+
+async def test_another_entry_applies_to_a_path() -> None:
+    hub = make_hub({"~^cam(.)$": {}, "all": {}})
+    clients = {name: publish(hub.path(name))[0] for name in ("live", "cam1", "cam2")}
+    hub.configure(from_mapping({"paths": {"live": {"record": True}, "cam1": {}, "~^cam(.)$": {}, "all": {}}}).paths)
+    assert clients["live"].closed == ""
+    assert hub.paths["live"].entry.name == "live"
+    assert hub.paths["live"].configuration.record
+    assert clients["cam1"].closed == "the configuration of the path changed", "its groups did"
+    assert clients["cam2"].closed == ""
+    hub.configure(from_mapping({"paths": {"all": {"record": True}}}).paths)
+    assert clients["live"].closed == ""
+    assert hub.paths["live"].entry.name == "~^.*$"
+    assert "cam1" not in hub.paths, "nobody uses it, and it has no entry of its own any more"
 
 
 class NamedPackets(Packets):

@@ -67,8 +67,9 @@ class Hub:
 
         ``packet_sizes`` apply to streams that begin later.
 
-        Paths whose entry is the same, or differs only in settings that can change at any time, keep their publisher and
-        readers; the others are closed, and created again if they are configured by name.
+        Paths whose settings are the same, or differ only in those that can change at any time, keep their publisher and
+        readers, also if another entry applies to them from now on; the others are closed, and created again if they are
+        configured by name.
         """
         self._exact = {}
         self._patterns = []
@@ -85,10 +86,12 @@ class Hub:
             except PathNotConfigured:
                 self._close(path, "the path was removed from the configuration")
                 continue
-            if entry.name != path.entry.name or restarts_path(path.configuration, entry.configuration):
+            # Addresses and commands may contain the groups.
+            if groups != path.groups or restarts_path(path.configuration, entry.configuration):
                 self._close(path, "the configuration of the path changed")
             else:
                 path.reconfigure(entry, groups)
+                self._on_unused(path)
         for name, entry in self._exact.items():
             if name not in self._paths:
                 self._create(name, entry, ())
