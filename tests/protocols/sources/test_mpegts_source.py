@@ -323,6 +323,11 @@ async def test_a_unix_socket(unix: FilePath) -> None:
     assert not unix.exists()
 
 
+def test_a_unix_socket_with_the_loop_of_the_server(unix: FilePath) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    uvloop.run(test_a_unix_socket(unix))
+
+
 async def test_a_unix_socket_in_the_working_directory(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with serving("unix+mpegts://Here.sock") as app:

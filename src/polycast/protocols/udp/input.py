@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from polycast.errors import PolycastError
 from polycast.net.address import plain_host
@@ -121,8 +121,7 @@ class Input(asyncio.Protocol):
             raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._receive(data, 0, len(data))
